@@ -1,0 +1,113 @@
+//! What an archive carries: keys, keys that went away, function libraries.
+
+/// Whose numbering the type bytes of a value follow. Type bytes of 22 and up mean different things
+/// in Redis and in Valkey, so a value can only be read together with its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Family {
+    /// Redis, and every server that calls itself so.
+    #[default]
+    Redis,
+    /// Valkey.
+    Valkey,
+    /// Neither is known; values of type 22 and up are opaque.
+    Other,
+}
+
+/// What all records of one DATA frame share (SPEC.md, entry CONTEXT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Context {
+    /// Server time of the source when the records were read, Unix milliseconds.
+    pub source_time_ms: u64,
+    /// Family of the server that wrote the values.
+    pub family: Family,
+    /// RDB version in the footer of the source's DUMP payloads.
+    pub rdb_version: u16,
+    /// Which node of the source, an index into the header's nodes; 0 for a standalone server.
+    pub node: u32,
+}
+
+/// A value in one of the two forms an archive stores.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Type byte and RDB body, no footer, LZF strings usually expanded. The footer is rebuilt from
+    /// the [`Context`].
+    Compact(Vec<u8>),
+    /// The DUMP payload exactly as the server sent it, footer included.
+    Verbatim(Vec<u8>),
+}
+
+impl Value {
+    /// The stored bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Value::Compact(bytes) | Value::Verbatim(bytes) => bytes,
+        }
+    }
+
+    /// The RDB type byte, if there is one.
+    pub fn type_byte(&self) -> Option<u8> {
+        self.bytes().first().copied()
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let form = match self {
+            Value::Compact(_) => "Compact",
+            Value::Verbatim(_) => "Verbatim",
+        };
+        write!(f, "{form}({} bytes, type {:?})", self.bytes().len(), self.type_byte())
+    }
+}
+
+/// What the source's eviction policy knew of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eviction {
+    /// OBJECT IDLETIME, seconds.
+    IdleSecs(u64),
+    /// OBJECT FREQ, the logarithmic LFU counter.
+    Freq(u8),
+}
+
+/// One key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Database number.
+    pub db: u32,
+    /// Key name: any bytes, also none.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Value,
+    /// Absolute expiry, Unix milliseconds; `None` for a key without expiry.
+    pub expire_at_ms: Option<u64>,
+    /// Idle time or frequency, where it was asked for and known.
+    pub eviction: Option<Eviction>,
+}
+
+/// One record of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Record {
+    /// A key with its value.
+    Key(KeyRecord),
+    /// A key that went away while the export was following writes (TOMBSTONE).
+    Deleted {
+        /// Database number.
+        db: u32,
+        /// Key name.
+        key: Vec<u8>,
+    },
+    /// All function libraries: one FUNCTION DUMP payload, footer included.
+    Functions(Vec<u8>),
+}
+
+impl Record {
+    /// Bytes of key and value, for budgets: what the record roughly holds in memory.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Record::Key(record) => record.key.len() + record.value.bytes().len(),
+            Record::Deleted { key, .. } => key.len(),
+            Record::Functions(bytes) => bytes.len(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! redis-migrate: see the library's documentation for the map of the code.
+
+fn main() {}
