@@ -1,0 +1,25 @@
+//! Where records go.
+
+use anyhow::Result;
+
+use crate::ledger::{SinkReport, SourceReport};
+use crate::record::Batch;
+
+/// Takes records, a batch at a time.
+pub trait Sink: Send {
+    /// Takes a batch, in order. It owns the batch, so that a large value moves through the pipe
+    /// without a copy.
+    ///
+    /// # Errors
+    /// Anything after which no further record can be taken. A refused key is journalled instead.
+    fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// The source ended well: completes the work and says what became of every record.
+    ///
+    /// # Errors
+    /// The work could not be completed.
+    fn finish(self: Box<Self>, source: &SourceReport) -> Result<SinkReport>;
+
+    /// The run failed for `reason`: leaves things visibly incomplete, says what was done so far.
+    fn abort(self: Box<Self>, reason: &str) -> SinkReport;
+}
