@@ -14,11 +14,9 @@ pub trait Sink: Send {
     /// Anything after which no further record can be taken. A refused key is journalled instead.
     fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// The source ended well: completes the work and says what became of every record.
-    ///
-    /// # Errors
-    /// The work could not be completed.
-    fn finish(self: Box<Self>, source: &SourceReport) -> Result<SinkReport>;
+    /// The source ended well: completes the work and says what became of every record; beside the
+    /// report, why the work could not be completed, if so.
+    fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>);
 
     /// The run failed for `reason`: leaves things visibly incomplete, says what was done so far.
     fn abort(self: Box<Self>, reason: &str) -> SinkReport;
