@@ -1,1 +1,3 @@
 //! redis-migrate.
+
+pub mod payload;
