@@ -14,6 +14,7 @@
 //! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
 //! authority on the bytes of an archive.
 
+pub mod endpoint;
 pub mod exit;
 pub mod ledger;
 pub mod observer;
