@@ -16,9 +16,13 @@
 
 pub mod endpoint;
 pub mod exit;
+pub mod glob;
 pub mod ledger;
 pub mod observer;
 pub mod record;
+pub mod rewrite;
+pub mod select;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod units;
