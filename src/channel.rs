@@ -25,7 +25,9 @@ impl<T> Shared<T> {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
-        self.changed.wait(state).unwrap_or_else(|error| error.into_inner())
+        self.changed
+            .wait(state)
+            .unwrap_or_else(|error| error.into_inner())
     }
 }
 

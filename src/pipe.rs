@@ -66,7 +66,10 @@ impl Outcome {
         if let Some(error) = &self.error {
             codes.push(exit::code_of(error));
         }
-        if self.source.total().failed > 0 || self.sink.failed() > 0 || !self.sink.problems.is_empty() {
+        if self.source.total().failed > 0
+            || self.sink.failed() > 0
+            || !self.sink.problems.is_empty()
+        {
             codes.push(exit::SOME_KEYS);
         }
         if self.source.consistency_missed {
@@ -103,7 +106,11 @@ pub fn run(
         drop(receiver);
         match reader.join() {
             Ok((source, read)) => (Some(source), read, written),
-            Err(_) => (None, Err(anyhow!("the reading thread panicked; this is a bug")), written),
+            Err(_) => (
+                None,
+                Err(anyhow!("the reading thread panicked; this is a bug")),
+                written,
+            ),
         }
     });
     let report = source.map(|source| source.report()).unwrap_or_default();
@@ -112,24 +119,35 @@ pub fn run(
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(Pumped::Interrupted)) => Err(Interrupted.into()),
         (Ok(()), Ok(Pumped::SinkGone)) => Err(anyhow!("the writing side went away; this is a bug")),
-        (Ok(()), Ok(Pumped::End)) => report.reconcile().map_err(|text| anyhow!("{text}; this is a bug")),
+        (Ok(()), Ok(Pumped::End)) => report
+            .reconcile()
+            .map_err(|text| anyhow!("{text}; this is a bug")),
     };
     match ended {
         Ok(()) => {
             let (done, finished) = sink.finish(&report);
             let error = finished.and_then(|()| settle(&report, &done)).err();
-            Outcome { source: report, sink: done, error }
+            Outcome {
+                source: report,
+                sink: done,
+                error,
+            }
         }
         Err(error) => {
             let done = sink.abort(&format!("{error:#}"));
-            Outcome { source: report, sink: done, error: Some(error) }
+            Outcome {
+                source: report,
+                sink: done,
+                error: Some(error),
+            }
         }
     }
 }
 
 /// Every record that the source gave was taken by the sink, and the sink says what became of it.
 fn settle(source: &SourceReport, sink: &SinkReport) -> Result<()> {
-    sink.reconcile().map_err(|text| anyhow!("{text}; this is a bug"))?;
+    sink.reconcile()
+        .map_err(|text| anyhow!("{text}; this is a bug"))?;
     let given = source.total().written;
     if given != sink.taken {
         return Err(anyhow!(
@@ -165,7 +183,7 @@ fn pump(
         }
         let context = batch.context;
         for record in &mut batch.records {
-            steps.rewrite.apply(record, &context);
+            steps.rewrite.apply(record, &context)?;
         }
         let bytes = batch.payload_bytes();
         if !sender.send(batch, bytes) {

@@ -65,9 +65,11 @@ impl Batch {
                     key: key.key.clone(),
                     expire_at_ms: key.expire_at_ms,
                 },
-                Record::Deleted { db, key } => {
-                    Origin { db: *db, key: key.clone(), expire_at_ms: None }
-                }
+                Record::Deleted { db, key } => Origin {
+                    db: *db,
+                    key: key.clone(),
+                    expire_at_ms: None,
+                },
                 _ => Origin::default(),
             })
             .collect();

@@ -27,7 +27,11 @@ impl Version {
             digits.parse().unwrap_or(0)
         });
         let mut next = || parts.next().unwrap_or(0);
-        Self { major: next(), minor: next(), patch: next() }
+        Self {
+            major: next(),
+            minor: next(),
+            patch: next(),
+        }
     }
 }
 
@@ -75,7 +79,10 @@ impl Facts {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let mut facts = Facts { family: Family::Other, ..Facts::default() };
+        let mut facts = Facts {
+            family: Family::Other,
+            ..Facts::default()
+        };
         // INFO without a section is what proxies and services implement first.
         if let Some(text) = info(conn, None)? {
             facts.info = true;
@@ -91,7 +98,9 @@ impl Facts {
         let mut has_keyspace = false;
         for line in text.lines() {
             has_keyspace |= line.starts_with("# Keyspace");
-            let Some((name, value)) = line.split_once(':') else { continue };
+            let Some((name, value)) = line.split_once(':') else {
+                continue;
+            };
             match name {
                 "redis_version" => redis_version = Some(value.to_owned()),
                 "valkey_version" => valkey_version = Some(value.to_owned()),
@@ -149,9 +158,15 @@ impl Facts {
 fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     let db = name.strip_prefix("db")?.parse().ok()?;
     let field = |wanted: &str| {
-        value.split(',').find_map(|part| part.strip_prefix(wanted)?.strip_prefix('=')?.parse().ok())
+        value
+            .split(',')
+            .find_map(|part| part.strip_prefix(wanted)?.strip_prefix('=')?.parse().ok())
     };
-    Some(Keyspace { db, keys: field("keys")?, expires: field("expires").unwrap_or(0) })
+    Some(Keyspace {
+        db,
+        keys: field("keys")?,
+        expires: field("expires").unwrap_or(0),
+    })
 }
 
 /// The text of INFO, `None` where it is refused.
@@ -192,9 +207,17 @@ impl ServerClock {
         if let Ok(value) = answer
             && let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value)
         {
-            return Ok(Self { at_ms: secs * 1000 + micros / 1000, asked, is_servers: true });
+            return Ok(Self {
+                at_ms: secs * 1000 + micros / 1000,
+                asked,
+                is_servers: true,
+            });
         }
-        Ok(Self { at_ms: local_now_ms(), asked: Instant::now(), is_servers: false })
+        Ok(Self {
+            at_ms: local_now_ms(),
+            asked: Instant::now(),
+            is_servers: false,
+        })
     }
 
     /// Now, on the server's clock, Unix ms.
@@ -205,7 +228,9 @@ impl ServerClock {
 
 /// Now, on this machine's clock, Unix ms.
 pub fn local_now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -218,11 +243,29 @@ mod tests {
         let mut facts = Facts::default();
         facts.read("# Server\r\nredis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\nrun_id:abc\r\nredis_mode:standalone\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n# Keyspace\r\ndb0:keys=7,expires=2,avg_ttl=0,keys_with_volatile_items=1\r\ndb15:keys=1,expires=0\r\n");
         assert_eq!(facts.family, Family::Valkey);
-        assert_eq!(facts.parsed_version(), Version { major: 9, minor: 1, patch: 2 });
+        assert_eq!(
+            facts.parsed_version(),
+            Version {
+                major: 9,
+                minor: 1,
+                patch: 2
+            }
+        );
         assert_eq!(facts.rdb_version(), 80);
         assert_eq!(
             facts.keyspace,
-            Some(vec![Keyspace { db: 0, keys: 7, expires: 2 }, Keyspace { db: 15, keys: 1, expires: 0 }])
+            Some(vec![
+                Keyspace {
+                    db: 0,
+                    keys: 7,
+                    expires: 2
+                },
+                Keyspace {
+                    db: 15,
+                    keys: 1,
+                    expires: 0
+                }
+            ])
         );
         assert!(!facts.cluster && !facts.replica);
     }

@@ -5,6 +5,7 @@
 //! values are handed to the redis crate's parser.
 
 pub mod conn;
+pub mod facts;
 pub mod resp;
 pub mod stream;
 

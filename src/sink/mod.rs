@@ -1,5 +1,8 @@
 //! Where records go.
 
+mod own_writes;
+pub mod server;
+
 use anyhow::Result;
 
 use crate::ledger::{SinkReport, SourceReport};

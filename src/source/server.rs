@@ -110,7 +110,11 @@ impl ServerSource {
     ///
     /// # Errors
     /// [`Usage`] for what cannot be exported (a cluster's node), and connection errors.
-    pub fn open(mut conn: Conn, options: ServerSourceOptions, observer: Arc<Observer>) -> Result<Self> {
+    pub fn open(
+        mut conn: Conn,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
         conn.doing("asking the source what it is");
         let facts = Facts::ask(&mut conn)?;
         if facts.cluster {
@@ -126,8 +130,11 @@ impl ServerSource {
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
         let databases = databases(&mut conn, &facts, &options, &observer)?;
         let abilities = probe(&mut conn, &facts, &options, &observer)?;
-        let functions =
-            if options.functions { function_dump(&mut conn, &observer)? } else { None };
+        let functions = if options.functions {
+            function_dump(&mut conn, &observer)?
+        } else {
+            None
+        };
         let waiting = databases.iter().map(|row| row.db).collect();
         Ok(Self {
             from_ms: clock.now_ms(),
@@ -178,7 +185,9 @@ impl ServerSource {
                 if self.sent_keys > 0 {
                     break;
                 }
-                let Some(db) = self.waiting.pop_front() else { break };
+                let Some(db) = self.waiting.pop_front() else {
+                    break;
+                };
                 self.db = db;
                 self.counts.of(db);
                 self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
@@ -207,7 +216,8 @@ impl ServerSource {
     /// How many more keys may be asked for. Refilled only when half of the window is used up, so
     /// that requests leave in large writes.
     fn room(&self) -> usize {
-        let window = (WINDOW_BYTES / self.guess_bytes.max(1)).clamp(1, 2 * self.options.scan_count as usize);
+        let window =
+            (WINDOW_BYTES / self.guess_bytes.max(1)).clamp(1, 2 * self.options.scan_count as usize);
         window.saturating_sub(self.sent_keys)
     }
 
@@ -236,13 +246,21 @@ impl ServerSource {
         if !abilities.pexpiretime {
             conn.queue(&[b"TIME"])?;
         }
-        let expiry: &[u8] = if abilities.pexpiretime { b"PEXPIRETIME" } else { b"PTTL" };
+        let expiry: &[u8] = if abilities.pexpiretime {
+            b"PEXPIRETIME"
+        } else {
+            b"PTTL"
+        };
         for key in keys {
             conn.queue(&[expiry, key])?;
         }
         // Before DUMP, which would reset it where NO-TOUCH is not known.
         if let Some(command) = abilities.eviction {
-            let sub: &[u8] = if command == EvictionCommand::Freq { b"FREQ" } else { b"IDLETIME" };
+            let sub: &[u8] = if command == EvictionCommand::Freq {
+                b"FREQ"
+            } else {
+                b"IDLETIME"
+            };
             for key in keys {
                 conn.queue(&[b"OBJECT", sub, key])?;
             }
@@ -271,7 +289,12 @@ impl ServerSource {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 return Err(self.conn.refusal("SCAN", text).into());
             }
-            _ => return Err(self.conn.confused("SCAN did not answer with two parts").into()),
+            _ => {
+                return Err(self
+                    .conn
+                    .confused("SCAN did not answer with two parts")
+                    .into());
+            }
         }
         let Item::Bulk(cursor) = self.conn.item()? else {
             return Err(self.conn.confused("SCAN gave no cursor").into());
@@ -301,10 +324,18 @@ impl ServerSource {
         if let Some(text) = self.read_group_head(keys.len())? {
             return self.reread_alone(keys, &text);
         }
-        let now_ms = if self.abilities.pexpiretime { 0 } else { self.read_time()? };
+        let now_ms = if self.abilities.pexpiretime {
+            0
+        } else {
+            self.read_time()?
+        };
         let mut group = Vec::with_capacity(keys.len());
         for key in keys {
-            group.push(Awaited { key, expiry: self.read_expiry(now_ms)?, eviction: None });
+            group.push(Awaited {
+                key,
+                expiry: self.read_expiry(now_ms)?,
+                eviction: None,
+            });
         }
         if let Some(command) = self.abilities.eviction {
             for awaited in &mut group {
@@ -329,7 +360,11 @@ impl ServerSource {
     /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
     /// between two large values of the same group.
     fn read_payload(&mut self, awaited: Awaited, batch: &mut Batch) -> Result<()> {
-        let Awaited { key, expiry, eviction } = awaited;
+        let Awaited {
+            key,
+            expiry,
+            eviction,
+        } = awaited;
         let payload = match self.conn.item()? {
             Item::Bulk(payload) => payload,
             Item::Nil => {
@@ -338,7 +373,12 @@ impl ServerSource {
                 return Ok(());
             }
             Item::Error(text) => return self.fail(key, &String::from_utf8_lossy(&text)),
-            _ => return Err(self.conn.confused("DUMP gave something else than a payload").into()),
+            _ => {
+                return Err(self
+                    .conn
+                    .confused("DUMP gave something else than a payload")
+                    .into());
+            }
         };
         self.learn(payload.len());
         match expiry {
@@ -369,10 +409,15 @@ impl ServerSource {
         match self.conn.item()? {
             Item::Array(count) if count == commands => Ok(None),
             Item::Error(text) => {
-                Ok(Some(refused.unwrap_or_else(|| String::from_utf8_lossy(&text).into_owned())))
+                Ok(Some(refused.unwrap_or_else(|| {
+                    String::from_utf8_lossy(&text).into_owned()
+                })))
             }
             Item::Nil => Ok(Some("the transaction was discarded".to_owned())),
-            _ => Err(self.conn.confused("EXEC did not answer every command").into()),
+            _ => Err(self
+                .conn
+                .confused("EXEC did not answer every command")
+                .into()),
         }
     }
 
@@ -396,14 +441,20 @@ impl ServerSource {
 
     fn read_time(&mut self) -> Result<u64> {
         let Item::Array(2) = self.conn.item()? else {
-            return Err(self.conn.confused("TIME did not answer with two parts").into());
+            return Err(self
+                .conn
+                .confused("TIME did not answer with two parts")
+                .into());
         };
         let mut parts = [0u64; 2];
         for part in &mut parts {
             let Item::Bulk(text) = self.conn.item()? else {
                 return Err(self.conn.confused("TIME gave no number").into());
             };
-            *part = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+            *part = std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
         }
         Ok(parts[0] * 1000 + parts[1] / 1000)
     }
@@ -430,9 +481,17 @@ impl ServerSource {
         batch: &mut Batch,
     ) {
         let counts = self.counts.of(self.db);
-        let kind = payload::kind_of(self.facts.family, payload.first().copied().unwrap_or(u8::MAX)).name();
+        let kind = payload::kind_of(
+            self.facts.family,
+            payload.first().copied().unwrap_or(u8::MAX),
+        )
+        .name();
         let size = payload.len() as u64;
-        if !self.options.selection.wants_value(kind, size, expire_at_ms, self.clock.now_ms()) {
+        if !self
+            .options
+            .selection
+            .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
+        {
             counts.filtered += 1;
             return;
         }
@@ -527,21 +586,33 @@ impl Source for ServerSource {
             functions: self.functions_given,
             // SCAN may return a key twice when the table is resized under it.
             duplicates_possible: true,
-            reached: Some(ConsistencyReached::Scan { from_ms: self.from_ms, to_ms: self.clock.now_ms() }),
+            reached: Some(ConsistencyReached::Scan {
+                from_ms: self.from_ms,
+                to_ms: self.clock.now_ms(),
+            }),
             consistency_missed: false,
             started_ms: self.started_ms,
         }
     }
 
     fn estimate(&self) -> Estimate {
-        Estimate { records: Some(self.databases.iter().map(|row| row.keys).sum()), bytes: None }
+        Estimate {
+            records: Some(self.databases.iter().map(|row| row.keys).sum()),
+            bytes: None,
+        }
     }
 }
 
 /// The RDB version in the first payload's footer: one server writes one version.
 fn footer_version(batch: &Batch) -> Option<u16> {
     batch.records.iter().find_map(|record| {
-        let Record::Key(KeyRecord { value: Value::Verbatim(payload), .. }) = record else { return None };
+        let Record::Key(KeyRecord {
+            value: Value::Verbatim(payload),
+            ..
+        }) = record
+        else {
+            return None;
+        };
         let footer = payload.last_chunk::<10>()?;
         Some(u16::from_le_bytes([footer[0], footer[1]]))
     })
@@ -554,17 +625,24 @@ fn databases(
     options: &ServerSourceOptions,
     observer: &Observer,
 ) -> Result<Vec<Keyspace>> {
-    let wanted = |db: u32| {
-        options.db.is_none_or(|only| only == db) && options.selection.wants_db(db)
-    };
+    let wanted =
+        |db: u32| options.db.is_none_or(|only| only == db) && options.selection.wants_db(db);
     if let Some(keyspace) = &facts.keyspace {
-        let mut rows: Vec<Keyspace> = keyspace.iter().copied().filter(|row| wanted(row.db)).collect();
+        let mut rows: Vec<Keyspace> = keyspace
+            .iter()
+            .copied()
+            .filter(|row| wanted(row.db))
+            .collect();
         // A database that was named is scanned even if INFO, a moment ago, did not list it.
         if let Some(db) = options.db
             && rows.is_empty()
             && options.selection.wants_db(db)
         {
-            rows.push(Keyspace { db, keys: 0, expires: 0 });
+            rows.push(Keyspace {
+                db,
+                keys: 0,
+                expires: 0,
+            });
         }
         return Ok(rows);
     }
@@ -587,7 +665,11 @@ fn databases(
             _ => None,
         };
         if wanted(db) && keys != Some(0) {
-            rows.push(Keyspace { db, keys: keys.unwrap_or(0), expires: 0 });
+            rows.push(Keyspace {
+                db,
+                keys: keys.unwrap_or(0),
+                expires: 0,
+            });
         }
     }
     Ok(rows)
@@ -600,7 +682,8 @@ fn probe(
     options: &ServerSourceOptions,
     observer: &Observer,
 ) -> Result<Abilities> {
-    let multi = conn.try_query(&redis::cmd("MULTI"))?.is_ok() && conn.try_query(&redis::cmd("EXEC"))?.is_ok();
+    let multi = conn.try_query(&redis::cmd("MULTI"))?.is_ok()
+        && conn.try_query(&redis::cmd("EXEC"))?.is_ok();
     if !multi {
         observer.warn(
             "the source refuses MULTI: value and expiry of a key are read one after the other, \
@@ -612,7 +695,9 @@ fn probe(
     let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {
         Ok(_) => true,
         // No right to that very name says nothing about the command.
-        Err(text) => text.starts_with("NOPERM") && text.contains("key") && !text.contains("command"),
+        Err(text) => {
+            text.starts_with("NOPERM") && text.contains("key") && !text.contains("command")
+        }
     };
     let eviction = options.eviction.then(|| match facts.policy.as_deref() {
         Some(policy) if policy.contains("lfu") => EvictionCommand::Freq,
@@ -620,7 +705,11 @@ fn probe(
     });
     let eviction = match eviction {
         Some(command) => {
-            let sub = if command == EvictionCommand::Freq { "FREQ" } else { "IDLETIME" };
+            let sub = if command == EvictionCommand::Freq {
+                "FREQ"
+            } else {
+                "IDLETIME"
+            };
             match conn.try_query(redis::cmd("OBJECT").arg(sub).arg(absent))? {
                 Ok(_) => Some(command),
                 Err(text) if text.contains("no such key") => Some(command),
@@ -634,7 +723,11 @@ fn probe(
         }
         None => None,
     };
-    Ok(Abilities { multi, pexpiretime, eviction })
+    Ok(Abilities {
+        multi,
+        pexpiretime,
+        eviction,
+    })
 }
 
 /// FUNCTION DUMP, if there are libraries.
@@ -647,7 +740,9 @@ fn function_dump(conn: &mut Conn, observer: &Observer) -> Result<Option<Vec<u8>>
         // Before 7.0 there are none, and nothing is lost by it.
         Err(text) if text.starts_with("ERR unknown command") => Ok(None),
         Err(text) => {
-            observer.warn(&format!("the source refuses FUNCTION DUMP ({text}); function libraries are not read"));
+            observer.warn(&format!(
+                "the source refuses FUNCTION DUMP ({text}); function libraries are not read"
+            ));
             Ok(None)
         }
     }
