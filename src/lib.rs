@@ -14,11 +14,13 @@
 //! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
 //! authority on the bytes of an archive.
 
+pub mod cli;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
 pub mod observer;
+pub mod policy;
 pub mod record;
 pub mod rewrite;
 pub mod select;
