@@ -17,10 +17,10 @@ fn main() {
     }
     // The log of HEAD changes with every commit, HEAD itself only with the branch.
     for name in ["HEAD", "logs/HEAD"] {
-        if let Some(path) = git(&["rev-parse", "--git-path", name]) {
-            if Path::new(&path).exists() {
-                println!("cargo::rerun-if-changed={path}");
-            }
+        if let Some(path) = git(&["rev-parse", "--git-path", name])
+            && Path::new(&path).exists()
+        {
+            println!("cargo::rerun-if-changed={path}");
         }
     }
     if let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) {
