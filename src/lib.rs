@@ -15,6 +15,7 @@
 //! authority on the bytes of an archive.
 
 pub mod channel;
+pub mod cli;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
@@ -22,6 +23,7 @@ pub mod ledger;
 pub mod observer;
 pub mod payload;
 pub mod pipe;
+pub mod policy;
 pub mod record;
 pub mod rewrite;
 pub mod select;

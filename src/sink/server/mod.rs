@@ -21,6 +21,7 @@ use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
+use crate::policy::{FunctionPolicy, OnConflict};
 use crate::record::{Batch, Context, Eviction, KeyRecord, Origin, Record, Value};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::{self, Item};
@@ -43,37 +44,13 @@ const EXPIRE_MAX_MS: u64 = 1 << 62;
 /// How long a destination that is loading or busy is waited for.
 const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 
-/// What happens to a key that stood at the destination before this run first wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnConflict {
-    /// It is reported and left alone.
-    #[default]
-    Fail,
-    /// It is left alone.
-    Skip,
-    /// It is replaced.
-    Replace,
-}
-
-/// What happens to function libraries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FunctionsPolicy {
-    /// Left out.
-    Skip,
-    /// Added; a library that is there already follows [`OnConflict`].
-    #[default]
-    Append,
-    /// Added, replacing libraries of the same name.
-    Replace,
-}
-
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServerSinkOptions {
     /// Conflicts.
     pub on_conflict: OnConflict,
     /// Function libraries.
-    pub functions: FunctionsPolicy,
+    pub functions: FunctionPolicy,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
