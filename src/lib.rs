@@ -16,6 +16,7 @@
 
 pub mod channel;
 pub mod cli;
+pub mod delete_source;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use self::refusal::Refusal;
-use super::Sink;
 use super::own_writes::{Fingerprint, OwnWrites};
+use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
@@ -51,23 +51,10 @@ pub struct ServerSinkOptions {
     pub on_conflict: OnConflict,
     /// Function libraries.
     pub functions: FunctionPolicy,
+    /// Refuse larger values.
+    pub max_value_bytes: Option<u64>,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
-}
-
-/// Told of every key that the destination accepted; goes back to the source (`--delete-source`).
-pub trait Accepted: Send {
-    /// `record` was accepted; at the source it stood as `origin`.
-    ///
-    /// # Errors
-    /// The connection to the source.
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
-
-    /// The end: how many keys were deleted, and how many kept.
-    ///
-    /// # Errors
-    /// The connection to the source.
-    fn finish(&mut self) -> Result<(u64, u64)>;
 }
 
 enum Action {
@@ -222,6 +209,13 @@ impl ServerSink {
                 return Ok(());
             }
             sent.action = Action::Delete { expired: true };
+        } else if self
+            .options
+            .max_value_bytes
+            .is_some_and(|max| bytes as u64 > max)
+        {
+            let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
+            return self.refuse(sent, Refusal::Key { reason, hint: None });
         } else if bytes > MAX_BULK_BYTES {
             let reason = format!(
                 "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
