@@ -56,7 +56,12 @@ impl std::fmt::Debug for Value {
             Value::Compact(_) => "Compact",
             Value::Verbatim(_) => "Verbatim",
         };
-        write!(f, "{form}({} bytes, type {:?})", self.bytes().len(), self.type_byte())
+        write!(
+            f,
+            "{form}({} bytes, type {:?})",
+            self.bytes().len(),
+            self.type_byte()
+        )
     }
 }
 
