@@ -381,7 +381,7 @@ fn the_sign_of_a_zero_score_counts_unless_it_is_ignored() {
         let server = TestServer::start(version);
         let long = "a member too long for the compact encoding ".repeat(3);
         let mut add = redis::cmd("ZADD");
-        add.arg("z").arg(zero).arg("zero").arg(one).arg(&long);
+        add.arg("z").arg(one).arg(&long).arg(zero).arg("zero");
         add.exec(&mut server.client()).expect("ZADD");
         server
     });
