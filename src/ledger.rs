@@ -109,6 +109,8 @@ pub struct SinkReport {
     pub source_kept: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
+    /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
+    pub unacknowledged: u64,
     /// The archive that was written.
     pub archive: Option<ArchiveWritten>,
     /// Findings that must make the exit code 3, one line each.

@@ -14,13 +14,15 @@
 //! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
 //! authority on the bytes of an archive.
 
+pub mod channel;
 pub mod cli;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
 pub mod observer;
-pub mod policy;
+pub mod payload;
+pub mod pipe;
 pub mod record;
 pub mod rewrite;
 pub mod select;

@@ -19,7 +19,20 @@ pub struct Batch {
     pub context: Context,
     /// The records, in the order of reading.
     pub records: Vec<Record>,
+    /// Where each record came from, before it was rewritten; empty unless somebody needs it.
+    pub origins: Vec<Origin>,
     payload_bytes: usize,
+}
+
+/// A key as it stood at the source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Database.
+    pub db: u32,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Absolute expiry, Unix ms.
+    pub expire_at_ms: Option<u64>,
 }
 
 impl Batch {
@@ -37,7 +50,29 @@ impl Batch {
     /// Forgets the records, keeps the allocation.
     pub fn clear(&mut self) {
         self.records.clear();
+        self.origins.clear();
         self.payload_bytes = 0;
+    }
+
+    /// Keeps where each record comes from, for a sink that goes back there.
+    pub fn remember_origins(&mut self) {
+        self.origins = self
+            .records
+            .iter()
+            .map(|record| match record {
+                Record::Key(key) => Origin {
+                    db: key.db,
+                    key: key.key.clone(),
+                    expire_at_ms: key.expire_at_ms,
+                },
+                Record::Deleted { db, key } => Origin {
+                    db: *db,
+                    key: key.clone(),
+                    expire_at_ms: None,
+                },
+                _ => Origin::default(),
+            })
+            .collect();
     }
 
     /// Bytes of keys and values.

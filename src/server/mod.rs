@@ -4,6 +4,13 @@
 //! replies cost no allocation each and a large one exactly one; replies that are not keys and
 //! values are handed to the redis crate's parser.
 
+pub mod conn;
+pub mod facts;
+pub mod resp;
+pub mod stream;
+
+pub use conn::Conn;
+
 use crate::record::show_key;
 
 /// What can go wrong between us and a server. The address never holds a password.

@@ -1,5 +1,8 @@
 //! Where records go.
 
+mod own_writes;
+pub mod server;
+
 use anyhow::Result;
 
 use crate::ledger::{SinkReport, SourceReport};
@@ -14,11 +17,9 @@ pub trait Sink: Send {
     /// Anything after which no further record can be taken. A refused key is journalled instead.
     fn write(&mut self, batch: Batch) -> Result<()>;
 
-    /// The source ended well: completes the work and says what became of every record.
-    ///
-    /// # Errors
-    /// The work could not be completed.
-    fn finish(self: Box<Self>, source: &SourceReport) -> Result<SinkReport>;
+    /// The source ended well: completes the work and says what became of every record; beside the
+    /// report, why the work could not be completed, if so.
+    fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>);
 
     /// The run failed for `reason`: leaves things visibly incomplete, says what was done so far.
     fn abort(self: Box<Self>, reason: &str) -> SinkReport;

@@ -1,5 +1,7 @@
 //! Where records come from. A source is a loop without threads: the pipe, or a test, calls it.
 
+pub mod server;
+
 use anyhow::Result;
 
 use crate::ledger::SourceReport;
