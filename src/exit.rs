@@ -48,6 +48,11 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         if cause.is::<TooManyErrors>() {
             return SOME_KEYS;
         }
+        if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>()
+            && archive.class() != redis_migrate_format::Class::Io
+        {
+            return ARCHIVE;
+        }
         if let Some(server) = cause.downcast_ref::<ServerError>() {
             return match server {
                 ServerError::Connect { .. } | ServerError::Auth { .. } => CONNECT,

@@ -1,12 +1,13 @@
 //! What a server says of itself. Every fact is optional: managed services refuse INFO, TIME or
 //! SELECT, and then the tool goes on with less.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use redis::Value;
 
 use super::{Conn, ServerError};
 use crate::record::Family;
+use crate::units::now_ms;
 
 /// A server's version, for comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -214,7 +215,7 @@ impl ServerClock {
             });
         }
         Ok(Self {
-            at_ms: local_now_ms(),
+            at_ms: now_ms(),
             asked: Instant::now(),
             is_servers: false,
         })
@@ -224,14 +225,6 @@ impl ServerClock {
     pub fn now_ms(&self) -> u64 {
         self.at_ms + u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(0)
     }
-}
-
-/// Now, on this machine's clock, Unix ms.
-pub fn local_now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Where records go.
 
+pub mod archive;
 mod own_writes;
 pub mod server;
 

@@ -17,9 +17,10 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
 use crate::select::Selection;
-use crate::server::facts::{Facts, Keyspace, ServerClock, local_now_ms};
+use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
+use crate::units::now_ms;
 
 /// Keys in one MULTI.
 const GROUP_KEYS: usize = 16;
@@ -157,7 +158,7 @@ impl ServerSource {
             functions,
             counts: CountsByDb::default(),
             functions_given: 0,
-            started_ms: local_now_ms(),
+            started_ms: now_ms(),
         })
     }
 

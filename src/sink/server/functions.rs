@@ -6,6 +6,7 @@ use anyhow::Result;
 use super::{FunctionsPolicy, OnConflict, ServerSink};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
+use crate::record::Family;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
@@ -155,10 +156,7 @@ fn split_libraries(dump: &[u8]) -> Result<Vec<Library>, String> {
         let mut source = Slice::new(rest);
         walk::string(&mut source).map_err(|error| error.to_string())?;
         let code = &rest[..source.at()];
-        // As a value of type string, so that the room that knows strings reads this one too.
-        let mut value = vec![0];
-        value.extend_from_slice(code);
-        let code_text = plain_string(&value)?;
+        let code_text = plain_string(code)?;
         libraries.push(Library {
             name: library_name(&code_text),
             code: code_text,
@@ -167,6 +165,17 @@ fn split_libraries(dump: &[u8]) -> Result<Vec<Library>, String> {
         body = source.rest();
     }
     Ok(libraries)
+}
+
+/// The bytes of one RDB string, compressed or not.
+fn plain_string(string: &[u8]) -> Result<Vec<u8>, String> {
+    // As a value of type string, whose compact form is type byte, length and plain bytes.
+    let value = [&[0], string].concat();
+    let mut plain = Vec::new();
+    payload::compact(&value, Family::Redis, &mut plain).map_err(|error| error.to_string())?;
+    let mut source = Slice::new(&plain[1..]);
+    walk::length(&mut source).map_err(|error| error.to_string())?;
+    Ok(source.rest().to_vec())
 }
 
 /// The name in the first line, `#!lua name=mylib`.

@@ -208,9 +208,9 @@ impl ServerSink {
         if used.saturating_add(coming_bytes) > max {
             self.observer.warn(&format!(
                 "the destination is likely to run full: maxmemory {}, used {}, coming at least {}",
-                crate::units::format_bytes(max),
-                crate::units::format_bytes(used),
-                crate::units::format_bytes(coming_bytes),
+                crate::units::bytes_text(max),
+                crate::units::bytes_text(used),
+                crate::units::bytes_text(coming_bytes),
             ));
         }
     }
