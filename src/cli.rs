@@ -7,18 +7,16 @@
 pub mod alias;
 mod connect;
 pub mod resolve;
-mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
-pub use values::{ProgressStyle, TtlPolicy};
 
+use crate::policy::{FunctionPolicy, OnConflict, TtlPolicy};
 use crate::rewrite::parse_map_db;
-use crate::sink::server::{FunctionsPolicy, OnConflict};
 use crate::units::{parse_duration_ms, parse_size};
 
 /// The commit this was built from, or empty.
@@ -165,7 +163,8 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub report: ReportArgs,
 
-    /// Read function libraries, where the server has and gives them (the default)
+    /// Read function libraries, and fail if the server does not give them
+    /// (default: where it has and gives them)
     #[arg(long, overrides_with = "no_functions", help_heading = "Reading")]
     pub functions: bool,
 
@@ -371,7 +370,7 @@ pub struct WriteArgs {
 
     /// What to do with function libraries
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
-    pub functions: FunctionsPolicy,
+    pub functions: FunctionPolicy,
 
     /// Refuse values larger than this; each is reported
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -464,4 +463,20 @@ pub struct ReportArgs {
     /// What the old two-URL form has to say of itself.
     #[arg(skip)]
     pub announcements: Vec<String>,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ProgressStyle {
+    /// A bar on a terminal, else a line every 10 seconds.
+    #[default]
+    Auto,
+    /// A bar.
+    Bar,
+    /// A line every 10 seconds.
+    Log,
+    /// JSON Lines; all other messages too.
+    Json,
+    /// None.
+    None,
 }

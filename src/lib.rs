@@ -16,6 +16,8 @@
 
 pub mod channel;
 pub mod cli;
+pub mod commands;
+pub mod delete_source;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
@@ -24,6 +26,7 @@ pub mod observer;
 pub mod output;
 pub mod payload;
 pub mod pipe;
+pub mod policy;
 pub mod record;
 pub mod rewrite;
 pub mod select;

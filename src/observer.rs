@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use anyhow::{Context as _, Result};
 
 use crate::record::show_key;
+use crate::source::Estimate;
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,16 @@ impl Observer {
             Some(max) if failed > max => Err(TooManyErrors { failed, max }.into()),
             _ => Ok(()),
         }
+    }
+
+    /// Notes what a source expects to give.
+    pub fn expect(&self, estimate: Estimate) {
+        self.progress
+            .expected_records
+            .store(estimate.records.unwrap_or(0), Relaxed);
+        self.progress
+            .expected_bytes
+            .store(estimate.bytes.unwrap_or(0), Relaxed);
     }
 
     /// Counts what went through the pipe.

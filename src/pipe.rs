@@ -60,6 +60,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// A run that ended before anything flowed.
+    pub fn failed(error: anyhow::Error) -> Self {
+        Self {
+            source: SourceReport::default(),
+            sink: SinkReport::default(),
+            error: Some(error),
+        }
+    }
+
     /// The exit code that tells the truth about this run.
     pub fn exit_code(&self) -> u8 {
         let mut codes = Vec::new();

@@ -17,7 +17,7 @@ use std::time::Instant;
 pub use self::console::clean;
 use self::console::{Console, ConsoleReport};
 use self::progress::Ticker;
-use crate::cli::{ExportArgs, ImportArgs, ProgressStyle, ReportArgs, RunArgs, VerifyArgs, resolve};
+use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
 use crate::exit;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
@@ -42,6 +42,16 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// The verb that pipes records and has this name; `verify` is the one that changes nothing.
+    fn of(name: &'static str) -> Self {
+        match name {
+            "export" => Verb::Export,
+            "import" => Verb::Import,
+            "copy" => Verb::Copy,
+            _ => Verb::Verify,
+        }
+    }
+
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -92,35 +102,6 @@ impl UiOptions {
     }
 }
 
-impl From<&ExportArgs> for UiOptions {
-    fn from(args: &ExportArgs) -> Self {
-        Self::new(Verb::Export, &args.report, &args.run)
-    }
-}
-
-impl From<&ImportArgs> for UiOptions {
-    fn from(args: &ImportArgs) -> Self {
-        Self::new(Verb::Import, &args.report, &args.run)
-    }
-}
-
-impl From<&crate::cli::CopyArgs> for UiOptions {
-    fn from(args: &crate::cli::CopyArgs) -> Self {
-        Self::new(Verb::Copy, &args.report, &args.run)
-    }
-}
-
-impl From<&VerifyArgs> for UiOptions {
-    fn from(args: &VerifyArgs) -> Self {
-        let report = ReportArgs {
-            quiet: args.quiet,
-            progress: args.progress,
-            ..ReportArgs::default()
-        };
-        Self::new(Verb::Verify, &report, &RunArgs::default())
-    }
-}
-
 /// The ui of one run, from its start to its last line.
 pub struct Ui {
     options: UiOptions,
@@ -135,8 +116,8 @@ impl Ui {
     ///
     /// # Errors
     /// The exit code, if the journal cannot be opened; the error is printed.
-    pub fn start(options: impl Into<UiOptions>) -> Result<Self, u8> {
-        let options = options.into();
+    pub fn start(verb: &'static str, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
+        let options = UiOptions::new(Verb::of(verb), report, run);
         let is_terminal = std::io::stderr().is_terminal();
         let console = Arc::new(Console::new(&options, is_terminal));
         let journal = match options.errors_to.as_deref().map(resolve::create_journal) {
@@ -178,17 +159,6 @@ impl Ui {
         Arc::clone(&self.observer)
     }
 
-    /// The run ended before records flowed: prints why, and returns the exit code.
-    pub fn fail(self, error: &anyhow::Error) -> u8 {
-        self.ticker.stop();
-        let code = exit::code_of(error);
-        self.console.error(error, code);
-        if self.options.json {
-            self.console.json(summary::failure(&self.options, code));
-        }
-        code
-    }
-
     /// The run ended: prints what went wrong, the ledger as the last line, and returns the exit
     /// code.
     pub fn finish(self, outcome: &Outcome) -> u8 {
@@ -206,10 +176,13 @@ impl Ui {
         if let Some(error) = &outcome.error {
             self.console.error(error, code);
         }
+        // Nothing flowed: the error says it all, and a ledger of zeros would only hide it.
+        let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
+        let is_silent = self.options.quiet && code == exit::OK;
         if self.options.json {
             let line = summary::json(&self.options, outcome, code, elapsed);
             self.console.json(line);
-        } else if !(self.options.quiet && code == exit::OK) {
+        } else if !is_early && !is_silent {
             self.console
                 .line(&summary::final_line(&self.options, outcome, code, elapsed));
         }

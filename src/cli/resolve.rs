@@ -13,15 +13,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::{
-    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, TtlPolicy,
-    WriteArgs,
+    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
 };
 use crate::endpoint::{ConnectOptions, Secret, ServerAddress, TlsOptions, Transport, UrlUser};
 use crate::exit::Usage;
 use crate::glob::Glob;
+use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
 use crate::rewrite::{DbMap, Rewrite, TtlIntent};
 use crate::select::{CORE_TYPES, Selection};
-use crate::sink::server::OnConflict;
 
 /// Looks up an environment variable. Unset and empty are the same.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -249,8 +248,12 @@ impl ExportArgs {
     }
 
     /// Whether to read function libraries.
-    pub fn read_functions(&self) -> bool {
-        !self.no_functions
+    pub fn read_functions(&self) -> ReadFunctions {
+        match (self.functions, self.no_functions) {
+            (_, true) => ReadFunctions::No,
+            (true, false) => ReadFunctions::Required,
+            (false, false) => ReadFunctions::IfPossible,
+        }
     }
 
     /// zstd level; 0 for stored frames.

@@ -6,6 +6,7 @@
 
 pub mod conn;
 pub mod facts;
+pub mod identity;
 pub mod resp;
 pub mod stream;
 

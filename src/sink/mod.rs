@@ -7,7 +7,7 @@ pub mod server;
 use anyhow::Result;
 
 use crate::ledger::{SinkReport, SourceReport};
-use crate::record::Batch;
+use crate::record::{Batch, KeyRecord, Origin};
 
 /// Takes records, a batch at a time.
 pub trait Sink: Send {
@@ -24,4 +24,19 @@ pub trait Sink: Send {
 
     /// The run failed for `reason`: leaves things visibly incomplete, says what was done so far.
     fn abort(self: Box<Self>, reason: &str) -> SinkReport;
+}
+
+/// Told of every key that the destination accepted; goes back to the source (`--delete-source`).
+pub trait Accepted: Send {
+    /// `record` was accepted; at the source it stood as `origin`.
+    ///
+    /// # Errors
+    /// The connection to the source.
+    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
+
+    /// The end: how many keys were deleted, and how many kept.
+    ///
+    /// # Errors
+    /// The connection to the source.
+    fn finish(&mut self) -> Result<(u64, u64)>;
 }

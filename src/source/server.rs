@@ -15,6 +15,7 @@ use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload;
+use crate::policy::ReadFunctions;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
 use crate::select::Selection;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
@@ -37,14 +38,12 @@ const LARGE_REPLY_BYTES: usize = 64 * 1024;
 /// What an export wants of a server.
 #[derive(Debug, Clone)]
 pub struct ServerSourceOptions {
-    /// The databases to read; empty for all that have keys.
-    pub db: Option<u32>,
     /// COUNT of SCAN.
     pub scan_count: u32,
     /// Whether to ask OBJECT for idle time or frequency.
     pub eviction: bool,
     /// Whether to ask for function libraries.
-    pub functions: bool,
+    pub functions: ReadFunctions,
     /// What to read.
     pub selection: Selection,
 }
@@ -131,11 +130,7 @@ impl ServerSource {
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
         let databases = databases(&mut conn, &facts, &options, &observer)?;
         let abilities = probe(&mut conn, &facts, &options, &observer)?;
-        let functions = if options.functions {
-            function_dump(&mut conn, &observer)?
-        } else {
-            None
-        };
+        let functions = function_dump(&mut conn, options.functions, &observer)?;
         let waiting = databases.iter().map(|row| row.db).collect();
         Ok(Self {
             from_ms: clock.now_ms(),
@@ -626,46 +621,43 @@ fn databases(
     options: &ServerSourceOptions,
     observer: &Observer,
 ) -> Result<Vec<Keyspace>> {
-    let wanted =
-        |db: u32| options.db.is_none_or(|only| only == db) && options.selection.wants_db(db);
+    let named = &options.selection.dbs;
     if let Some(keyspace) = &facts.keyspace {
-        let mut rows: Vec<Keyspace> = keyspace
-            .iter()
-            .copied()
-            .filter(|row| wanted(row.db))
-            .collect();
+        let known = |db: u32| keyspace.iter().copied().find(|row| row.db == db);
         // A database that was named is scanned even if INFO, a moment ago, did not list it.
-        if let Some(db) = options.db
-            && rows.is_empty()
-            && options.selection.wants_db(db)
-        {
-            rows.push(Keyspace {
-                db,
-                keys: 0,
-                expires: 0,
-            });
-        }
-        return Ok(rows);
+        return Ok(match named.as_slice() {
+            [] => keyspace.clone(),
+            dbs => dbs
+                .iter()
+                .map(|&db| {
+                    known(db).unwrap_or(Keyspace {
+                        db,
+                        keys: 0,
+                        expires: 0,
+                    })
+                })
+                .collect(),
+        });
     }
     observer.notice("the source does not answer INFO; its databases are found by trying them");
-    let mut rows = Vec::new();
-    let candidates = match options.db {
-        Some(db) => db..=db,
-        None => 0..=u32::from(u16::MAX),
+    let candidates = match named.as_slice() {
+        [] => (0..=u32::from(u16::MAX)).collect(),
+        dbs => dbs.to_vec(),
     };
+    let mut rows = Vec::new();
     for db in candidates {
         match conn.try_query(redis::cmd("SELECT").arg(db))? {
             Ok(_) => {}
             // Services with a single database may forbid SELECT; then database 0 is all there is.
             Err(_) if db == 0 => {}
-            Err(text) if options.db.is_some() => return Err(conn.refusal("SELECT", text).into()),
+            Err(text) if !named.is_empty() => return Err(conn.refusal("SELECT", text).into()),
             Err(_) => break,
         }
         let keys = match conn.try_query(&redis::cmd("DBSIZE"))? {
             Ok(redis::Value::Int(keys)) => Some(u64::try_from(keys).unwrap_or(0)),
             _ => None,
         };
-        if wanted(db) && keys != Some(0) {
+        if keys != Some(0) {
             rows.push(Keyspace {
                 db,
                 keys: keys.unwrap_or(0),
@@ -732,12 +724,22 @@ fn probe(
 }
 
 /// FUNCTION DUMP, if there are libraries.
-fn function_dump(conn: &mut Conn, observer: &Observer) -> Result<Option<Vec<u8>>> {
+fn function_dump(
+    conn: &mut Conn,
+    wish: ReadFunctions,
+    observer: &Observer,
+) -> Result<Option<Vec<u8>>> {
     /// A payload of nothing but its footer.
-    const EMPTY_BYTES: usize = 10;
+    const EMPTY_BYTES: usize = payload::FOOTER_LEN;
+    if wish == ReadFunctions::No {
+        return Ok(None);
+    }
     match conn.try_query(redis::cmd("FUNCTION").arg("DUMP"))? {
         Ok(redis::Value::BulkString(payload)) if payload.len() > EMPTY_BYTES => Ok(Some(payload)),
         Ok(_) => Ok(None),
+        Err(text) if wish == ReadFunctions::Required => {
+            Err(conn.refusal("FUNCTION DUMP", text).into())
+        }
         // Before 7.0 there are none, and nothing is lost by it.
         Err(text) if text.starts_with("ERR unknown command") => Ok(None),
         Err(text) => {

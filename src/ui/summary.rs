@@ -169,17 +169,6 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
     format!(", functions {fate}")
 }
 
-/// The last object of a run that failed before records flowed.
-pub(super) fn failure(options: &UiOptions, code: u8) -> Value {
-    json!({
-        "event": "summary",
-        "verb": options.verb.name(),
-        "exit_code": code,
-        "complete": false,
-        "dry_run": options.dry_run,
-    })
-}
-
 /// The last object.
 pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
     let (source, sink) = (outcome.source.total(), &outcome.sink);

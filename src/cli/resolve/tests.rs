@@ -213,7 +213,7 @@ fn flags_of_the_verbs_become_their_types() {
         panic!("export");
     };
     assert_eq!(args.zstd_level(), 0);
-    assert!(!args.read_functions());
+    assert_eq!(args.read_functions(), ReadFunctions::No);
     let Verb::Export(args) = parse("export redis://h --type HASH,set --min-ttl 1d --min-size 1k")
     else {
         panic!("export");

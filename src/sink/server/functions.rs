@@ -3,9 +3,10 @@
 
 use anyhow::Result;
 
-use super::{FunctionsPolicy, OnConflict, ServerSink};
+use super::ServerSink;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
+use crate::policy::{FunctionPolicy, OnConflict};
 use crate::record::Family;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
@@ -37,11 +38,11 @@ impl ServerSink {
     }
 
     fn take_library(&mut self, library: &Library) -> Result<()> {
-        if self.options.functions == FunctionsPolicy::Skip {
+        if self.options.functions == FunctionPolicy::Skip {
             self.report.functions.skipped += 1;
             return Ok(());
         }
-        let replace = self.options.functions == FunctionsPolicy::Replace
+        let replace = self.options.functions == FunctionPolicy::Replace
             || self.options.on_conflict == OnConflict::Replace;
         if self.options.dry_run {
             return self.preview_library(library, replace);

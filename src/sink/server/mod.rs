@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use self::refusal::Refusal;
-use super::Sink;
 use super::own_writes::{Fingerprint, OwnWrites};
+use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
+use crate::policy::{FunctionPolicy, OnConflict};
 use crate::record::{Batch, Context, Eviction, KeyRecord, Origin, Record, Value};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::{self, Item};
@@ -43,54 +44,17 @@ const EXPIRE_MAX_MS: u64 = 1 << 62;
 /// How long a destination that is loading or busy is waited for.
 const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 
-/// What happens to a key that stood at the destination before this run first wrote it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnConflict {
-    /// It is reported and left alone.
-    #[default]
-    Fail,
-    /// It is left alone.
-    Skip,
-    /// It is replaced.
-    Replace,
-}
-
-/// What happens to function libraries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FunctionsPolicy {
-    /// Left out.
-    Skip,
-    /// Added; a library that is there already follows [`OnConflict`].
-    #[default]
-    Append,
-    /// Added, replacing libraries of the same name.
-    Replace,
-}
-
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServerSinkOptions {
     /// Conflicts.
     pub on_conflict: OnConflict,
     /// Function libraries.
-    pub functions: FunctionsPolicy,
+    pub functions: FunctionPolicy,
+    /// Refuse larger values.
+    pub max_value_bytes: Option<u64>,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
-}
-
-/// Told of every key that the destination accepted; goes back to the source (`--delete-source`).
-pub trait Accepted: Send {
-    /// `record` was accepted; at the source it stood as `origin`.
-    ///
-    /// # Errors
-    /// The connection to the source.
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
-
-    /// The end: how many keys were deleted, and how many kept.
-    ///
-    /// # Errors
-    /// The connection to the source.
-    fn finish(&mut self) -> Result<(u64, u64)>;
 }
 
 enum Action {
@@ -245,6 +209,13 @@ impl ServerSink {
                 return Ok(());
             }
             sent.action = Action::Delete { expired: true };
+        } else if self
+            .options
+            .max_value_bytes
+            .is_some_and(|max| bytes as u64 > max)
+        {
+            let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
+            return self.refuse(sent, Refusal::Key { reason, hint: None });
         } else if bytes > MAX_BULK_BYTES {
             let reason = format!(
                 "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
