@@ -123,7 +123,7 @@ fn eviction_facts_travel_where_asked() {
         for (policy, sub) in [("allkeys-lru", "IDLETIME"), ("allkeys-lfu", "FREQ")] {
             let start = || {
                 TestServer::builder(version)
-                    .option("maxmemory-policy", policy)
+                    .option("--maxmemory-policy", policy)
                     .start()
             };
             let (source, destination) = (start(), start());
