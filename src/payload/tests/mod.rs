@@ -1,6 +1,9 @@
 //! Tests that cross the files of this room.
 
+mod handmade;
+mod pack;
 mod speed;
+mod streams;
 mod vectors;
 mod walking;
 
