@@ -15,6 +15,7 @@ mod encode;
 mod error;
 mod footer;
 pub mod lzf;
+pub mod meaning;
 mod object;
 mod source;
 mod types;

@@ -1,7 +1,11 @@
 //! Tests that cross the files of this room.
 
+mod decoding;
+mod generate;
 mod handmade;
+mod meanings;
 mod pack;
+mod roundtrip;
 mod speed;
 mod streams;
 mod vectors;
