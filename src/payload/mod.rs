@@ -8,6 +8,7 @@
 //! value down to its strings and expands the compressed ones, [`footer`] puts a footer back.
 //! Everything else is for values that go to another kind of server, or are compared.
 
+pub mod accept;
 mod compact;
 pub mod crc64;
 mod decode;
@@ -17,6 +18,7 @@ mod footer;
 pub mod lzf;
 pub mod meaning;
 mod object;
+pub mod probe;
 mod source;
 mod types;
 pub mod walk;
