@@ -1,1 +1,34 @@
-//! redis-migrate.
+//! redis-migrate: records flow from a source through one pipe into a sink.
+//!
+//! Start reading at `commands::export`, then [`pipe`], then the two traits [`source::Source`] and
+//! [`sink::Sink`]. A verb is one file in `commands`; it opens a source, opens a sink, runs the
+//! pipe and prints the summary.
+//!
+//! Who may import whom:
+//!
+//! ```text
+//! main → commands → {source, sink, pipe} → {server, payload} → format
+//! ```
+//!
+//! Sources and sinks never import each other, the command line or the ui. Only `server` knows the
+//! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
+//! authority on the bytes of an archive.
+
+pub mod channel;
+pub mod cli;
+pub mod delete_source;
+pub mod endpoint;
+pub mod exit;
+pub mod glob;
+pub mod ledger;
+pub mod observer;
+pub mod payload;
+pub mod pipe;
+pub mod policy;
+pub mod record;
+pub mod rewrite;
+pub mod select;
+pub mod server;
+pub mod sink;
+pub mod source;
+pub mod units;

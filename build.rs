@@ -1,0 +1,29 @@
+//! Puts the commit into `--version`, where there is a repository and git; nothing fails without.
+
+use std::path::Path;
+use std::process::Command;
+
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    // Only our own repository: a source tree unpacked inside some other one is not that one.
+    if !Path::new(".git").exists() {
+        return;
+    }
+    // The log of HEAD changes with every commit, HEAD itself only with the branch.
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = git(&["rev-parse", "--git-path", name])
+            && Path::new(&path).exists()
+        {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    if let Some(hash) = git(&["rev-parse", "--short=12", "HEAD"]) {
+        println!("cargo::rustc-env=REDIS_MIGRATE_GIT={hash}");
+    }
+}

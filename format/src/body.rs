@@ -1,0 +1,227 @@
+//! A whole DATA body: every entry is walked before any record of it is released.
+
+use std::ops::Range;
+
+use crate::entry::{Entries, Entry, EntryError};
+use crate::error::{Error, Position, Result};
+use crate::keyset::{KeySet, pair};
+use crate::limits::{Limits, MAX_ENTRIES};
+use crate::record::{Context, KeyRecord, Record, Value};
+
+/// A decoded body.
+#[derive(Debug)]
+pub(crate) struct Body {
+    pub(crate) context: Context,
+    pub(crate) records: Vec<Record>,
+    /// Ancillary entries that this reader does not know.
+    pub(crate) skipped: u64,
+}
+
+/// Decodes a body of many small records, copying each out of it.
+pub(crate) fn decode(
+    body: &[u8],
+    at: Position,
+    limits: &Limits,
+    keys: &mut KeySet,
+) -> Result<Body> {
+    keys.clear();
+    let mut walk = Walk::start(body, at)?;
+    let mut records: Vec<Record> = Vec::new();
+    while let Some(entry) = walk.next_record(limits)? {
+        let record = match entry {
+            Entry::Key {
+                db,
+                expire_at_ms,
+                eviction,
+                key,
+                value,
+                verbatim,
+            } => {
+                let bytes = body[value].to_vec();
+                let value = if verbatim {
+                    Value::Verbatim(bytes)
+                } else {
+                    Value::Compact(bytes)
+                };
+                Record::Key(KeyRecord {
+                    db,
+                    key: body[key].to_vec(),
+                    value,
+                    expire_at_ms,
+                    eviction,
+                })
+            }
+            Entry::Tombstone { db, key } => Record::Deleted {
+                db,
+                key: body[key].to_vec(),
+            },
+            Entry::Functions { payload } => Record::Functions(body[payload].to_vec()),
+            Entry::Context(_) | Entry::Skipped => continue,
+        };
+        let is_new = keys.hash(&record).is_none_or(|hash| keys.insert(hash));
+        // Equal hashes are rare enough to look at every record; see KeySet.
+        if !is_new && records.iter().any(|other| pair(other) == pair(&record)) {
+            return Err(walk.damaged("key", "a key stands twice in one frame"));
+        }
+        records.push(record);
+    }
+    Ok(Body {
+        context: walk.context,
+        records,
+        skipped: walk.skipped,
+    })
+}
+
+/// Decodes the joined body of a FRAGMENT run, which holds one record, and moves the value out of
+/// it: it may be nearly all of the memory there is.
+pub(crate) fn decode_large(body: Vec<u8>, at: Position, limits: &Limits) -> Result<Body> {
+    let mut walk = Walk::start(&body, at)?;
+    let mut only = None;
+    while let Some(entry) = walk.next_record(limits)? {
+        if only.replace(entry).is_some() {
+            return Err(walk.damaged("entries", "a FRAGMENT run holds more than one record"));
+        }
+    }
+    let Some(only) = only else {
+        return Err(walk.damaged("entries", "a FRAGMENT run holds no record"));
+    };
+    let (context, skipped) = (walk.context, walk.skipped);
+    let record = match only {
+        Entry::Key {
+            db,
+            expire_at_ms,
+            eviction,
+            key,
+            value,
+            verbatim,
+        } => {
+            let key = body[key].to_vec();
+            let bytes = cut_out(body, value);
+            let value = if verbatim {
+                Value::Verbatim(bytes)
+            } else {
+                Value::Compact(bytes)
+            };
+            Record::Key(KeyRecord {
+                db,
+                key,
+                value,
+                expire_at_ms,
+                eviction,
+            })
+        }
+        Entry::Tombstone { db, key } => Record::Deleted {
+            db,
+            key: cut_out(body, key),
+        },
+        Entry::Functions { payload } => Record::Functions(cut_out(body, payload)),
+        Entry::Context(_) | Entry::Skipped => unreachable!("next_record returns records only"),
+    };
+    Ok(Body {
+        context,
+        records: vec![record],
+        skipped,
+    })
+}
+
+/// The bytes of a range, in the memory they already have.
+fn cut_out(mut body: Vec<u8>, range: Range<usize>) -> Vec<u8> {
+    body.truncate(range.end);
+    body.drain(..range.start);
+    body
+}
+
+/// Walks the entries and keeps the rules that are about their order and number.
+struct Walk<'a> {
+    entries: Entries<'a>,
+    at: Position,
+    count: usize,
+    context: Context,
+    skipped: u64,
+}
+
+impl<'a> Walk<'a> {
+    fn start(body: &'a [u8], at: Position) -> Result<Self> {
+        let mut walk = Walk {
+            entries: Entries::new(body),
+            at,
+            count: 1,
+            context: Context::default(),
+            skipped: 0,
+        };
+        match walk.next()? {
+            Some(Entry::Context(context)) => walk.context = context,
+            _ => {
+                return Err(
+                    walk.damaged("CONTEXT", "the first entry of a frame is not its CONTEXT")
+                );
+            }
+        }
+        Ok(walk)
+    }
+
+    fn next(&mut self) -> Result<Option<Entry>> {
+        self.entries.next().map_err(|error| match error {
+            EntryError::Damaged(field, what) => self.damaged(field, what),
+            EntryError::Unknown(kind) => {
+                let at = Position {
+                    field: "entry kind",
+                    ..self.at
+                };
+                Error::unsupported(
+                    at,
+                    format!("entries of kind {kind:02X} are unknown and may not be skipped"),
+                )
+            }
+        })
+    }
+
+    /// The next entry that is a record.
+    fn next_record(&mut self, limits: &Limits) -> Result<Option<Entry>> {
+        loop {
+            let Some(entry) = self.next()? else {
+                return Ok(None);
+            };
+            self.count += 1;
+            if self.count > MAX_ENTRIES {
+                return Err(self.damaged(
+                    "entries",
+                    format!("more than {MAX_ENTRIES} entries in one frame"),
+                ));
+            }
+            let value_len = match &entry {
+                Entry::Context(_) => {
+                    return Err(self.damaged("CONTEXT", "a second CONTEXT in one frame"));
+                }
+                Entry::Skipped => {
+                    self.skipped += 1;
+                    continue;
+                }
+                Entry::Key { value, .. } => value.len(),
+                Entry::Functions { payload } => payload.len(),
+                Entry::Tombstone { .. } => 0,
+            };
+            if value_len as u64 > limits.max_value_bytes {
+                return Err(too_large(self.at, value_len as u64, limits));
+            }
+            return Ok(Some(entry));
+        }
+    }
+
+    fn damaged(&self, field: &'static str, what: impl Into<String>) -> Error {
+        Error::damaged(Position { field, ..self.at }, what)
+    }
+}
+
+/// The refusal of a value beyond the caller's limit.
+pub(crate) fn too_large(at: Position, found: u64, limits: &Limits) -> Error {
+    Error::LimitExceeded {
+        at: Position {
+            field: "value",
+            ..at
+        },
+        what: "the bytes of a value are",
+        found,
+        limit: limits.max_value_bytes,
+    }
+}

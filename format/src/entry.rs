@@ -1,0 +1,320 @@
+//! Entries of a DATA body, encoded and decoded by hand.
+//!
+//! There are millions of them, so they do not pass through serde; the bytes are those of SPEC.md
+//! §6 all the same, and a test compares them with bincode's.
+
+use std::ops::Range;
+
+use crate::record::{Context, Eviction, KeyRecord, Record, Value};
+use crate::wire;
+
+/// Kinds of entries. Below 80 a reader must know the kind.
+pub(crate) const KEY: u8 = 0x01;
+pub(crate) const KEY_VERBATIM: u8 = 0x02;
+pub(crate) const FUNCTION_LIBRARY: u8 = 0x03;
+pub(crate) const TOMBSTONE: u8 = 0x04;
+pub(crate) const CONTEXT: u8 = 0x05;
+
+/// Appends a number: one byte below 251, else a tag and two, four or eight bytes.
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    if value < 251 {
+        out.push(value as u8);
+    } else if let Ok(short) = u16::try_from(value) {
+        out.push(0xFB);
+        out.extend_from_slice(&short.to_le_bytes());
+    } else if let Ok(word) = u32::try_from(value) {
+        out.push(0xFC);
+        out.extend_from_slice(&word.to_le_bytes());
+    } else {
+        out.push(0xFD);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// Bytes that [`put_varint`] appends.
+pub(crate) fn varint_len(value: u64) -> usize {
+    match value {
+        0..251 => 1,
+        251..0x1_0000 => 3,
+        0x1_0000..0x1_0000_0000 => 5,
+        _ => 9,
+    }
+}
+
+/// Appends a CONTEXT entry.
+pub(crate) fn put_context(out: &mut Vec<u8>, context: &Context) {
+    let body = wire::encode_context(context);
+    out.push(CONTEXT);
+    put_varint(out, body.len() as u64);
+    out.extend_from_slice(&body);
+}
+
+/// Length of the whole entry of a record.
+pub(crate) fn entry_len(record: &Record) -> u64 {
+    let body = body_len(record);
+    1 + varint_len(body) as u64 + body
+}
+
+fn body_len(record: &Record) -> u64 {
+    let bytes = |len: usize| (varint_len(len as u64) + len) as u64;
+    match record {
+        Record::Key(key) => {
+            let fixed = varint_len(u64::from(key.db))
+                + key.expire_at_ms.map_or(1, |ms| 1 + varint_len(ms))
+                + match key.eviction {
+                    None => 2,
+                    Some(Eviction::IdleSecs(secs)) => 2 + varint_len(secs),
+                    Some(Eviction::Freq(_)) => 3,
+                };
+            fixed as u64 + bytes(key.key.len()) + bytes(key.value.bytes().len())
+        }
+        Record::Deleted { db, key } => varint_len(u64::from(*db)) as u64 + bytes(key.len()),
+        Record::Functions(payload) => bytes(payload.len()),
+    }
+}
+
+/// Appends all of a record's entry but its last field's bytes, and returns those: a large value is
+/// never copied whole.
+pub(crate) fn put_head<'a>(out: &mut Vec<u8>, record: &'a Record) -> &'a [u8] {
+    out.push(match record {
+        Record::Key(KeyRecord {
+            value: Value::Compact(_),
+            ..
+        }) => KEY,
+        Record::Key(KeyRecord {
+            value: Value::Verbatim(_),
+            ..
+        }) => KEY_VERBATIM,
+        Record::Deleted { .. } => TOMBSTONE,
+        Record::Functions(_) => FUNCTION_LIBRARY,
+    });
+    put_varint(out, body_len(record));
+    let tail: &[u8] = match record {
+        Record::Key(key) => {
+            put_varint(out, u64::from(key.db));
+            put_option(out, key.expire_at_ms);
+            match key.eviction {
+                None => out.extend_from_slice(&[0, 0]),
+                Some(Eviction::IdleSecs(secs)) => {
+                    put_option(out, Some(secs));
+                    out.push(0);
+                }
+                Some(Eviction::Freq(freq)) => out.extend_from_slice(&[0, 1, freq]),
+            }
+            put_varint(out, key.key.len() as u64);
+            out.extend_from_slice(&key.key);
+            key.value.bytes()
+        }
+        Record::Deleted { db, key } => {
+            put_varint(out, u64::from(*db));
+            key
+        }
+        Record::Functions(payload) => payload,
+    };
+    put_varint(out, tail.len() as u64);
+    tail
+}
+
+fn put_option(out: &mut Vec<u8>, value: Option<u64>) {
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put_varint(out, value);
+        }
+    }
+}
+
+/// An entry as it lies in a body; ranges are offsets in that body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Key {
+        db: u32,
+        expire_at_ms: Option<u64>,
+        eviction: Option<Eviction>,
+        key: Range<usize>,
+        value: Range<usize>,
+        verbatim: bool,
+    },
+    Functions {
+        payload: Range<usize>,
+    },
+    Tombstone {
+        db: u32,
+        key: Range<usize>,
+    },
+    Context(Context),
+    /// Ancillary and unknown.
+    Skipped,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EntryError {
+    /// Field, and what is wrong with it.
+    Damaged(&'static str, String),
+    /// A kind that this reader does not know and may not skip.
+    Unknown(u8),
+}
+
+impl EntryError {
+    fn new(field: &'static str, what: impl Into<String>) -> Self {
+        EntryError::Damaged(field, what.into())
+    }
+}
+
+/// Walks the entries of a body.
+#[derive(Debug)]
+pub(crate) struct Entries<'a> {
+    body: &'a [u8],
+    pos: usize,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Entries { body, pos: 0 }
+    }
+
+    /// The next entry; `None` when the body is used up exactly.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, EntryError> {
+        let Some(&kind) = self.body.get(self.pos) else {
+            return Ok(None);
+        };
+        let mut outer = Cursor {
+            body: self.body,
+            pos: self.pos + 1,
+            end: self.body.len(),
+        };
+        let range = outer.bytes("entry length")?;
+        self.pos = range.end;
+        let mut body = Cursor {
+            body: self.body,
+            pos: range.start,
+            end: range.end,
+        };
+        // Bytes after the fields known here belong to a later minor version.
+        Ok(Some(match kind {
+            KEY | KEY_VERBATIM => {
+                let db = body.u32("db")?;
+                let expire_at_ms = body.option("expire_at_ms", Cursor::varint)?;
+                let idle = body.option("idle_s", Cursor::varint)?;
+                let freq = body.option("freq", Cursor::byte)?;
+                let eviction = match (idle, freq) {
+                    (None, None) => None,
+                    (Some(secs), None) => Some(Eviction::IdleSecs(secs)),
+                    (None, Some(freq)) => Some(Eviction::Freq(freq)),
+                    (Some(_), Some(_)) => {
+                        return Err(EntryError::new(
+                            "idle_s",
+                            "a key has both an idle time and a frequency",
+                        ));
+                    }
+                };
+                let key = body.bytes("key")?;
+                let value = body.bytes("value")?;
+                if value.is_empty() {
+                    return Err(EntryError::new("value", "a value without its type byte"));
+                }
+                Entry::Key {
+                    db,
+                    expire_at_ms,
+                    eviction,
+                    key,
+                    value,
+                    verbatim: kind == KEY_VERBATIM,
+                }
+            }
+            FUNCTION_LIBRARY => Entry::Functions {
+                payload: body.bytes("payload")?,
+            },
+            TOMBSTONE => {
+                let db = body.u32("db")?;
+                Entry::Tombstone {
+                    db,
+                    key: body.bytes("key")?,
+                }
+            }
+            CONTEXT => Entry::Context(
+                wire::decode_context(&self.body[range])
+                    .map_err(|what| EntryError::new("CONTEXT", what))?,
+            ),
+            0x80.. => Entry::Skipped,
+            _ => return Err(EntryError::Unknown(kind)),
+        }))
+    }
+}
+
+struct Cursor<'a> {
+    body: &'a [u8],
+    pos: usize,
+    end: usize,
+}
+
+impl Cursor<'_> {
+    fn byte(&mut self, field: &'static str) -> Result<u8, EntryError> {
+        if self.pos >= self.end {
+            return Err(EntryError::new(field, "the entry ends inside this field"));
+        }
+        self.pos += 1;
+        Ok(self.body[self.pos - 1])
+    }
+
+    fn varint(&mut self, field: &'static str) -> Result<u64, EntryError> {
+        let width = match self.byte(field)? {
+            small @ 0..251 => return Ok(u64::from(small)),
+            0xFB => 2,
+            0xFC => 4,
+            0xFD => 8,
+            tag => {
+                return Err(EntryError::new(
+                    field,
+                    format!("{tag:02X} begins no number"),
+                ));
+            }
+        };
+        if self.end - self.pos < width {
+            return Err(EntryError::new(field, "the entry ends inside this field"));
+        }
+        let mut bytes = [0; 8];
+        bytes[..width].copy_from_slice(&self.body[self.pos..self.pos + width]);
+        self.pos += width;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn u32(&mut self, field: &'static str) -> Result<u32, EntryError> {
+        let value = self.varint(field)?;
+        u32::try_from(value)
+            .map_err(|_| EntryError::new(field, format!("{value} is too large for this field")))
+    }
+
+    fn option<T>(
+        &mut self,
+        field: &'static str,
+        read: fn(&mut Self, &'static str) -> Result<T, EntryError>,
+    ) -> Result<Option<T>, EntryError> {
+        match self.byte(field)? {
+            0 => Ok(None),
+            1 => read(self, field).map(Some),
+            tag => Err(EntryError::new(
+                field,
+                format!("{tag:02X} where 00 or 01 was due"),
+            )),
+        }
+    }
+
+    fn bytes(&mut self, field: &'static str) -> Result<Range<usize>, EntryError> {
+        let len = self.varint(field)?;
+        let left = self.end - self.pos;
+        match usize::try_from(len) {
+            Ok(len) if len <= left => {
+                let start = self.pos;
+                self.pos += len;
+                Ok(start..self.pos)
+            }
+            _ => Err(EntryError::new(
+                field,
+                format!("a length of {len} where {left} bytes are left"),
+            )),
+        }
+    }
+}

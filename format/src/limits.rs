@@ -1,0 +1,60 @@
+//! Every maximum of the format, each with its reason, and the limits a reader may set on top.
+
+/// Largest raw (decompressed) body of one frame. It bounds every buffer and every hostile length.
+pub const MAX_RAW_LEN: u32 = 16 * 1024 * 1024;
+
+/// How much longer than its raw body a stored payload may claim to be. A writer stores a frame
+/// that zstd does not shrink, so the room is never needed; it only keeps the rule simple.
+pub const STORED_SLACK: u32 = 1024;
+
+/// Largest HEADER body: it is read before anything else is known of the archive.
+pub const MAX_HEADER_LEN: u32 = 1024 * 1024;
+
+/// Largest NOTE body. Notes are read by people and kept in memory.
+pub const MAX_NOTE_LEN: u32 = 64 * 1024;
+
+/// Largest joined body of a FRAGMENT run.
+pub const MAX_JOINED_LEN: u64 = 1 << 40;
+
+/// Most entries in one DATA body. An entry can be nine bytes long while a record in memory takes
+/// more than a hundred, so this, not the frame's length, bounds the memory a hostile frame costs.
+pub const MAX_ENTRIES: usize = 131_072;
+
+/// Most different databases in one archive: totals are kept for each.
+pub const MAX_DATABASES: usize = 65_536;
+
+/// Raw bytes at which a writer closes a DATA frame, unless told otherwise. Measured: larger frames
+/// gain 0.7 % in size, smaller ones lose 7 %.
+pub const DEFAULT_FRAME_TARGET: u32 = 1024 * 1024;
+
+/// Raw bytes of one part of a large value, unless told otherwise. Well below [`MAX_RAW_LEN`],
+/// since two such buffers stand beside the value itself.
+pub const DEFAULT_FRAGMENT_LEN: u32 = 4 * 1024 * 1024;
+
+/// Smallest part length a writer accepts: room for the part's head and some bytes of value.
+pub const MIN_FRAGMENT_LEN: u32 = 64;
+
+/// How many notes a reader keeps; it counts the others.
+pub const MAX_NOTES_KEPT: usize = 16;
+
+/// What a reader is willing to take, on top of the format's own maxima.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest value (or function payload). A larger one is refused before it is buffered.
+    pub max_value_bytes: u64,
+    /// Most records in the archive.
+    pub max_records: u64,
+    /// Most raw bytes of DATA and FRAGMENT frames in the archive: a bound on what a small hostile
+    /// archive can expand to.
+    pub max_raw_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_value_bytes: MAX_JOINED_LEN,
+            max_records: u64::MAX,
+            max_raw_bytes: u64::MAX,
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! Reading an archive, front to back, from any byte stream.
+
+use std::io::Read;
+
+use crate::body::{self, Body};
+use crate::error::{Error, Incompleteness, Position, Result};
+use crate::frame::{Codec, FrameType};
+use crate::header::{End, Header};
+use crate::index::IndexDigest;
+use crate::keyset::KeySet;
+use crate::limits::{Limits, MAX_DATABASES, MAX_JOINED_LEN, MAX_NOTES_KEPT};
+use crate::record::{Context, Record};
+use crate::stream::{FrameStream, StreamFrame};
+use crate::totals::Totals;
+use crate::version::Preamble;
+use crate::wire::{self, FragmentHead, IndexEntry};
+use crate::zstandard::Unpacker;
+
+/// The records of one DATA frame, or of one FRAGMENT run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// What they share.
+    pub context: Context,
+    /// The records. Within a frame their order means nothing; no key stands twice.
+    pub records: Vec<Record>,
+    /// Number of the (first) frame.
+    pub seq: u64,
+    /// Offset of the (first) frame's header.
+    pub offset: u64,
+    /// Bytes of payload, frame headers not counted.
+    pub stored_len: u64,
+    /// Bytes of body.
+    pub raw_len: u64,
+}
+
+/// Reads an archive. Every check of a frame comes before any record of it is released, and
+/// [`Reader::next_frame`] returns `None` only after END, the trailer and the end of the stream were
+/// checked: what was released before an error is an intact prefix, and only `None` means complete.
+///
+/// The stream need not be buffered: it is read in large pieces.
+#[derive(Debug)]
+pub struct Reader<R: Read> {
+    stream: FrameStream<R>,
+    limits: Limits,
+    header: Header,
+    unpacker: Unpacker,
+    /// Payload and body buffers, kept between frames.
+    stored: Vec<u8>,
+    raw: Vec<u8>,
+    keys: KeySet,
+    totals: Totals,
+    index: IndexDigest,
+    frames_read: u64,
+    raw_bytes: u64,
+    skipped_frames: u64,
+    skipped_entries: u64,
+    notes: Vec<String>,
+    notes_seen: u64,
+    end: Option<End>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Reading,
+    Complete,
+    Failed,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads and checks preamble and HEADER.
+    pub fn new(inner: R, limits: Limits) -> Result<Self> {
+        let mut stream = FrameStream::new(inner)?;
+        let mut stored = Vec::new();
+        let frame = stream.next(&mut stored)?;
+        let header = wire::decode_header(&stored)
+            .map_err(|what| Error::damaged(frame.at("HEADER"), what))?;
+        let unpacker = Unpacker::new().map_err(|what| Error::damaged(frame.at("zstd"), what))?;
+        let mut index = IndexDigest::default();
+        index.add(&IndexEntry::new(&frame.header, 0));
+        Ok(Reader {
+            stream,
+            limits,
+            header,
+            unpacker,
+            stored,
+            raw: Vec::new(),
+            keys: KeySet::default(),
+            totals: Totals::default(),
+            index,
+            frames_read: 1,
+            raw_bytes: 0,
+            skipped_frames: 0,
+            skipped_entries: 0,
+            notes: Vec::new(),
+            notes_seen: 0,
+            end: None,
+            state: State::Reading,
+        })
+    }
+
+    /// The next DATA frame or joined FRAGMENT run, completely checked. `None` only after END, the
+    /// trailer and the end of the stream were. After an error every further call fails.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        match self.state {
+            State::Complete => return Ok(None),
+            State::Failed => return Err(Error::Poisoned),
+            State::Reading => {}
+        }
+        self.state = State::Failed;
+        let frame = self.read_frame()?;
+        self.state = if frame.is_some() {
+            State::Reading
+        } else {
+            State::Complete
+        };
+        Ok(frame)
+    }
+
+    fn read_frame(&mut self) -> Result<Option<Frame>> {
+        loop {
+            let frame = self.next_stream_frame()?;
+            match frame.header.frame_type {
+                FrameType::DATA => return self.data(frame).map(Some),
+                FrameType::FRAGMENT => return self.fragments(frame).map(Some),
+                FrameType::END => return self.end_of_archive(frame).map(|()| None),
+                FrameType::ABORT => return Err(self.aborted(frame)),
+                FrameType::NOTE => self.note(frame)?,
+                FrameType::INDEX => self.check_index(frame)?,
+                _ => self.skipped_frames += 1,
+            }
+            self.index.add(&IndexEntry::new(&frame.header, 0));
+        }
+    }
+
+    /// The next frame, its body in `raw`.
+    fn next_stream_frame(&mut self) -> Result<StreamFrame> {
+        let frame = self.stream.next(&mut self.stored)?;
+        self.frames_read += 1;
+        if matches!(
+            frame.header.frame_type,
+            FrameType::DATA | FrameType::FRAGMENT
+        ) {
+            self.raw_bytes += u64::from(frame.header.raw_len);
+            if self.raw_bytes > self.limits.max_raw_bytes {
+                return Err(Error::LimitExceeded {
+                    at: frame.at("raw length"),
+                    what: "the decompressed bytes are at least",
+                    found: self.raw_bytes,
+                    limit: self.limits.max_raw_bytes,
+                });
+            }
+        }
+        match frame.header.codec {
+            Codec::Stored => std::mem::swap(&mut self.stored, &mut self.raw),
+            Codec::Zstd => self
+                .unpacker
+                .unpack(&self.stored, frame.header.raw_len as usize, &mut self.raw)
+                .map_err(|what| Error::damaged(frame.at("zstd payload"), what))?,
+        }
+        Ok(frame)
+    }
+
+    fn data(&mut self, frame: StreamFrame) -> Result<Frame> {
+        let body = body::decode(&self.raw, frame.at("entries"), &self.limits, &mut self.keys)?;
+        self.index
+            .add(&IndexEntry::new(&frame.header, body.records.len() as u32));
+        self.release(
+            frame,
+            body,
+            u64::from(frame.header.stored_len),
+            u64::from(frame.header.raw_len),
+        )
+    }
+
+    fn release(
+        &mut self,
+        frame: StreamFrame,
+        body: Body,
+        stored_len: u64,
+        raw_len: u64,
+    ) -> Result<Frame> {
+        self.skipped_entries += body.skipped;
+        self.totals.context(&body.context);
+        for record in &body.records {
+            self.totals.count(record).map_err(|_| {
+                Error::damaged(
+                    frame.at("db"),
+                    format!("more than {MAX_DATABASES} databases"),
+                )
+            })?;
+        }
+        if self.totals.records > self.limits.max_records {
+            return Err(Error::LimitExceeded {
+                at: frame.at("entries"),
+                what: "the records are at least",
+                found: self.totals.records,
+                limit: self.limits.max_records,
+            });
+        }
+        Ok(Frame {
+            context: body.context,
+            records: body.records,
+            seq: frame.header.seq,
+            offset: frame.offset,
+            stored_len,
+            raw_len,
+        })
+    }
+
+    /// Joins a run of FRAGMENT frames, which nothing interrupts, straight into one buffer.
+    fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
+        let mut joined = Vec::new();
+        let mut stored_len = 0;
+        let mut frame = first;
+        let mut part = 0;
+        let mut total = None;
+        loop {
+            let head = self.join_part(frame, part, total, &mut joined)?;
+            stored_len += u64::from(frame.header.stored_len);
+            self.index
+                .add(&IndexEntry::new(&frame.header, u32::from(head.last)));
+            if head.last {
+                break;
+            }
+            total = Some(head.total_len);
+            part += 1;
+            frame = self.next_stream_frame()?;
+            match frame.header.frame_type {
+                FrameType::FRAGMENT => {}
+                FrameType::ABORT => return Err(self.aborted(frame)),
+                other => {
+                    let what = format!("{other} stands where part {part} of a large value was due");
+                    return Err(Error::damaged(frame.at("frame type"), what));
+                }
+            }
+        }
+        let raw_len = joined.len() as u64;
+        // The part buffers are as large as a part; the joined body is enough to hold meanwhile.
+        let body = body::decode_large(joined, first.at("entries"), &self.limits)?;
+        self.release(first, body, stored_len, raw_len)
+    }
+
+    /// Appends one part, after checking that it is the one that is due.
+    fn join_part(
+        &self,
+        frame: StreamFrame,
+        part: u32,
+        total: Option<u64>,
+        joined: &mut Vec<u8>,
+    ) -> Result<FragmentHead> {
+        let damaged = |field, what: String| Error::damaged(frame.at(field), what);
+        let (head, bytes) =
+            split_fragment(&self.raw).map_err(|what| damaged("fragment head", what))?;
+        if head.part != part {
+            return Err(damaged(
+                "part",
+                format!("part {} stands where part {part} was due", head.part),
+            ));
+        }
+        if total.is_some_and(|total| total != head.total_len) || head.total_len > MAX_JOINED_LEN {
+            return Err(damaged(
+                "total_len",
+                format!("a total length of {} bytes", head.total_len),
+            ));
+        }
+        // Key, lengths and CONTEXT come on top of the value; they are not what the limit is about.
+        const AROUND_VALUE: u64 = 1 << 20;
+        if head.total_len > self.limits.max_value_bytes.saturating_add(AROUND_VALUE) {
+            return Err(body::too_large(
+                frame.at("total_len"),
+                head.total_len,
+                &self.limits,
+            ));
+        }
+        let left = head.total_len - joined.len() as u64;
+        let len = bytes.len() as u64;
+        if len == 0 || len > left || head.last != (len == left) {
+            return Err(damaged(
+                "part",
+                format!("a part of {len} bytes where {left} are left of the whole"),
+            ));
+        }
+        // Grow by doubling as parts arrive, and never beyond the whole: the claim alone buys nothing.
+        if joined.capacity() - joined.len() < bytes.len() {
+            let double = joined.len().max(bytes.len()) as u64;
+            joined.reserve_exact(double.min(left) as usize);
+        }
+        joined.extend_from_slice(bytes);
+        Ok(head)
+    }
+
+    fn end_of_archive(&mut self, frame: StreamFrame) -> Result<()> {
+        let end = self.stream.check_end(&frame, &self.raw)?;
+        self.totals
+            .check(&end)
+            .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
+        self.end = Some(end);
+        self.stream.close()
+    }
+
+    fn aborted(&self, frame: StreamFrame) -> Error {
+        aborted(&frame, &self.raw, Some(self.totals.records))
+    }
+
+    fn note(&mut self, frame: StreamFrame) -> Result<()> {
+        let text =
+            wire::decode_note(&self.raw).map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
+        self.notes_seen += 1;
+        if self.notes.len() < MAX_NOTES_KEPT {
+            self.notes.push(text);
+        }
+        Ok(())
+    }
+
+    fn check_index(&mut self, frame: StreamFrame) -> Result<()> {
+        let entries = wire::decode_index(&self.raw)
+            .map_err(|what| Error::damaged(frame.at("INDEX"), what))?;
+        if !IndexDigest::of(&entries).is(&self.index) {
+            return Err(Error::damaged(
+                frame.at("INDEX"),
+                "INDEX is not the table of the frames before it",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What the archive says of itself at its start.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Version and flags.
+    pub fn preamble(&self) -> Preamble {
+        self.stream.preamble()
+    }
+
+    /// The archive's id.
+    pub fn archive_id(&self) -> u64 {
+        self.stream.archive_id().unwrap_or_default()
+    }
+
+    /// What it says at its end, once END was read and its totals and digest were checked. Only
+    /// `None` from [`Reader::next_frame`] says that the trailer was right as well.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// Bytes read.
+    pub fn offset(&self) -> u64 {
+        self.stream.offset()
+    }
+
+    /// Frames read, HEADER included.
+    pub fn frames_read(&self) -> u64 {
+        self.frames_read
+    }
+
+    /// Records released.
+    pub fn records_read(&self) -> u64 {
+        self.totals.records
+    }
+
+    /// Raw bytes of the DATA and FRAGMENT frames read.
+    pub fn raw_bytes_read(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// The first sixteen notes so far. They are anybody's text: escape them before showing them.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Notes so far, kept or not.
+    pub fn notes_seen(&self) -> u64 {
+        self.notes_seen
+    }
+
+    /// Ancillary frames and entries that this reader does not know and skipped.
+    pub fn skipped(&self) -> (u64, u64) {
+        (self.skipped_frames, self.skipped_entries)
+    }
+
+    /// The stream underneath.
+    pub fn into_inner(self) -> R {
+        self.stream.into_inner()
+    }
+}
+
+/// Head and bytes of a FRAGMENT body: `length of the head · head · bytes`.
+pub(crate) fn split_fragment(body: &[u8]) -> Result<(FragmentHead, &[u8]), String> {
+    // A head is shorter than 251 bytes, now and later, so that its length is one byte.
+    let Some((&len, rest)) = body.split_first() else {
+        return Err("it is empty".into());
+    };
+    match rest.split_at_checked(usize::from(len)) {
+        Some((head, bytes)) if len < 251 => Ok((wire::decode_fragment_head(head)?, bytes)),
+        _ => Err(format!("a head of {len} bytes in a body of {}", body.len())),
+    }
+}
+
+/// The error that an ABORT frame stands for.
+pub(crate) fn aborted(frame: &StreamFrame, body: &[u8], records: Option<u64>) -> Error {
+    match wire::decode_abort(body) {
+        Ok(abort) if records.is_some_and(|records| records != abort.records) => Error::damaged(
+            frame.at("ABORT"),
+            format!(
+                "ABORT says {} records, there are {}",
+                abort.records,
+                records.unwrap_or_default()
+            ),
+        ),
+        Ok(abort) => Error::Incomplete {
+            at: Position {
+                ..frame.at("ABORT")
+            },
+            how: Incompleteness::Aborted {
+                reason: abort.reason,
+                records: abort.records,
+            },
+        },
+        Err(what) => Error::damaged(frame.at("ABORT"), what),
+    }
+}

@@ -1,0 +1,140 @@
+//! Connection flags, spelt as in redis-cli: once for verbs with one server, and with a prefix for
+//! each side of a verb with two.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::endpoint::ConnectOptions;
+use crate::units::parse_duration;
+
+/// What the flags of one server say, whatever their prefix.
+#[derive(Debug, Clone, Default)]
+pub struct ServerFlags {
+    /// Prefix of the flags' names, for messages.
+    pub prefix: &'static str,
+    /// User name.
+    pub user: Option<String>,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
+    /// Ask for the password.
+    pub askpass: bool,
+    /// Trusted certificates, a file.
+    pub cacert: Option<PathBuf>,
+    /// Trusted certificates, a directory.
+    pub cacertdir: Option<PathBuf>,
+    /// Client certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// Server name.
+    pub sni: Option<String>,
+    /// Accept any certificate.
+    pub insecure: bool,
+}
+
+macro_rules! server_flags {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $heading:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Args, Default)]
+        #[command(next_help_heading = $heading)]
+        pub struct $name {
+            /// User name (ACL); wins over the URL's
+            #[arg(id = concat!($prefix, "user"), long = concat!($prefix, "user"),
+                  value_name = "NAME")]
+            pub user: Option<String>,
+
+            /// Read the password from FILE; a newline at its end is no part of it
+            #[arg(id = concat!($prefix, "password-file"), long = concat!($prefix, "password-file"),
+                  value_name = "FILE", conflicts_with = concat!($prefix, "askpass"))]
+            pub password_file: Option<PathBuf>,
+
+            /// Ask for the password on the terminal
+            #[arg(id = concat!($prefix, "askpass"), long = concat!($prefix, "askpass"))]
+            pub askpass: bool,
+
+            /// Trust the CA certificates in this PEM file, not the system's
+            #[arg(id = concat!($prefix, "cacert"), long = concat!($prefix, "cacert"),
+                  value_name = "FILE")]
+            pub cacert: Option<PathBuf>,
+
+            /// Trust the CA certificates in this directory, not the system's
+            #[arg(id = concat!($prefix, "cacertdir"), long = concat!($prefix, "cacertdir"),
+                  value_name = "DIR")]
+            pub cacertdir: Option<PathBuf>,
+
+            /// Client certificate, PEM
+            #[arg(id = concat!($prefix, "cert"), long = concat!($prefix, "cert"),
+                  value_name = "FILE", requires = concat!($prefix, "key"))]
+            pub cert: Option<PathBuf>,
+
+            /// Private key of the client certificate, PEM
+            #[arg(id = concat!($prefix, "key"), long = concat!($prefix, "key"),
+                  value_name = "FILE", requires = concat!($prefix, "cert"))]
+            pub key: Option<PathBuf>,
+
+            /// Server name to ask for and verify, instead of the host
+            #[arg(id = concat!($prefix, "sni"), long = concat!($prefix, "sni"),
+                  value_name = "NAME")]
+            pub sni: Option<String>,
+
+            /// Accept any certificate: anybody in between can read and change everything
+            #[arg(id = concat!($prefix, "insecure"), long = concat!($prefix, "insecure"))]
+            pub insecure: bool,
+        }
+
+        impl $name {
+            /// The flags without their prefix.
+            pub fn flags(&self) -> ServerFlags {
+                ServerFlags {
+                    prefix: $prefix,
+                    user: self.user.clone(),
+                    password_file: self.password_file.clone(),
+                    askpass: self.askpass,
+                    cacert: self.cacert.clone(),
+                    cacertdir: self.cacertdir.clone(),
+                    cert: self.cert.clone(),
+                    key: self.key.clone(),
+                    sni: self.sni.clone(),
+                    insecure: self.insecure,
+                }
+            }
+        }
+    };
+}
+
+server_flags!(
+    /// Flags of the one server of a verb.
+    ConnectArgs, "", "Connection"
+);
+server_flags!(
+    /// Flags of the source of a verb with two servers.
+    SourceArgs, "source-", "Connection to SRC"
+);
+server_flags!(
+    /// Flags of the destination of a verb with two servers.
+    DestinationArgs, "dest-", "Connection to DEST"
+);
+
+/// How long to wait for a server.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Waiting")]
+pub struct TimeoutArgs {
+    /// Give up when an answer is due and nothing came for so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub timeout: Duration,
+
+    /// Give up when connecting takes longer
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub connect_timeout: Duration,
+}
+
+impl Default for TimeoutArgs {
+    fn default() -> Self {
+        Self {
+            timeout: ConnectOptions::DEFAULT_TIMEOUT,
+            connect_timeout: ConnectOptions::DEFAULT_CONNECT_TIMEOUT,
+        }
+    }
+}

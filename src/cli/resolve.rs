@@ -1,0 +1,463 @@
+//! What the command line means: arguments and environment become the types that the verbs work
+//! with. Everything here is a usage error or works; nothing connects or opens an archive.
+//!
+//! A password is taken from, in this order: `--askpass` or `--password-file`; the side's own
+//! variable (`SOURCE_REDIS_PASSWORD`, bare, or the file that `SOURCE_REDIS_PASSWORD_FILE` names;
+//! `DESTINATION_…` likewise); the URL; and on verbs with one server `REDISCLI_AUTH`. The nearer
+//! somebody stands to this one run, the more it counts; a URL often comes from a stored setting.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{
+    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
+};
+use crate::endpoint::{ConnectOptions, Secret, ServerAddress, TlsOptions, Transport, UrlUser};
+use crate::exit::Usage;
+use crate::glob::Glob;
+use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
+use crate::rewrite::{DbMap, Rewrite, TtlIntent};
+use crate::select::{CORE_TYPES, Selection};
+
+/// Looks up an environment variable. Unset and empty are the same.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The environment of this process.
+pub fn process_env(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// `0.1.0 (abc123)`.
+pub fn short_version() -> String {
+    match super::GIT {
+        "" => env!("CARGO_PKG_VERSION").to_owned(),
+        git => format!("{} ({git})", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+/// The version, and what it can read.
+pub fn long_version() -> String {
+    format!(
+        "{}\narchive format: 1\nservers: Redis 6.0 and later, Valkey; DUMP payloads of every RDB \
+         version they write",
+        short_version()
+    )
+}
+
+/// Which server of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Source,
+    Destination,
+}
+
+impl Side {
+    fn argument(self) -> &'static str {
+        match self {
+            Side::Source => "SRC",
+            Side::Destination => "DEST",
+        }
+    }
+
+    fn variable(self, suffix: &str) -> String {
+        match self {
+            Side::Source => format!("SOURCE_REDIS_{suffix}"),
+            Side::Destination => format!("DESTINATION_REDIS_{suffix}"),
+        }
+    }
+}
+
+fn usage<T>(text: impl Into<String>) -> Result<T> {
+    Err(Usage(text.into()).into())
+}
+
+/// One server: its URL, its flags, its environment.
+struct Server<'a> {
+    side: Side,
+    url: Option<&'a OsStr>,
+    flags: ServerFlags,
+    timeouts: &'a TimeoutArgs,
+    /// Whether it is the only server of the run, so that `REDISCLI_AUTH` can only mean it.
+    alone: bool,
+}
+
+impl Server<'_> {
+    fn resolve(&self, env: Env<'_>) -> Result<ConnectOptions> {
+        let from_env = env(&self.side.variable("URL"));
+        let url = match self.url.or(from_env.as_deref()) {
+            Some(url) => url.to_str().ok_or_else(|| {
+                Usage(format!(
+                    "{} is not UTF-8; percent-encode such bytes",
+                    self.side.argument()
+                ))
+            })?,
+            None => {
+                return usage(format!(
+                    "no {} given; name a server (redis://host:port) or set {}",
+                    self.side.argument(),
+                    self.side.variable("URL")
+                ));
+            }
+        };
+        let address = ServerAddress::parse(url)
+            .map_err(|Usage(text)| Usage(format!("{}: {text}", self.side.argument())))?;
+        let user = address.user.clone();
+        let mut options = ConnectOptions::new(address);
+        self.credentials(user, &mut options, env)?;
+        options.tls = self.tls(&options.address)?;
+        options.timeout = self.timeouts.timeout;
+        options.connect_timeout = self.timeouts.connect_timeout;
+        if options.timeout.is_zero() || options.connect_timeout.is_zero() {
+            return usage("a timeout of 0 would let nothing happen; leave it out for the default");
+        }
+        Ok(options)
+    }
+
+    fn credentials(&self, user: UrlUser, options: &mut ConnectOptions, env: Env<'_>) -> Result<()> {
+        let nearer = match self.password_from_flags()? {
+            Some(secret) => Some(secret),
+            None => self.password_from_env(env)?,
+        };
+        // A lone word before the @ is a user name as soon as a password comes from elsewhere.
+        let (url_name, url_password) = match (&user, &nearer) {
+            (UrlUser::Bare(word), Some(_)) => {
+                let name = String::from_utf8(word.expose().to_vec())
+                    .map_err(|_| Usage("the user name in the URL is not UTF-8".to_owned()))?;
+                (Some(name), None)
+            }
+            _ => (options.username.take(), options.password.take()),
+        };
+        options.username = self.flags.user.clone().or(url_name);
+        options.password = nearer.or(url_password);
+        if options.password.is_none() && self.alone {
+            options.password = env("REDISCLI_AUTH").map(|value| Secret::new(value.into_vec()));
+        }
+        if let (Some(name), None) = (&options.username, &options.password) {
+            return usage(format!(
+                "user {name:?} is named without a password; give --{}askpass, \
+                 --{}password-file or {}",
+                self.flags.prefix,
+                self.flags.prefix,
+                self.side.variable("PASSWORD")
+            ));
+        }
+        Ok(())
+    }
+
+    fn password_from_flags(&self) -> Result<Option<Secret>> {
+        if let Some(path) = &self.flags.password_file {
+            return read_password(path).map(Some);
+        }
+        if self.flags.askpass {
+            let prompt = format!("Password for {}: ", self.side.argument());
+            let password = rpassword::prompt_password(prompt)
+                .map_err(|error| Usage(format!("cannot ask for a password: {error}")))?;
+            return Ok(Some(Secret::new(password)));
+        }
+        Ok(None)
+    }
+
+    fn password_from_env(&self, env: Env<'_>) -> Result<Option<Secret>> {
+        let (name, file_name) = (
+            self.side.variable("PASSWORD"),
+            self.side.variable("PASSWORD_FILE"),
+        );
+        match (env(&name), env(&file_name)) {
+            (Some(_), Some(_)) => usage(format!("both {name} and {file_name} are set; unset one")),
+            (Some(password), None) => Ok(Some(Secret::new(password.into_vec()))),
+            (None, Some(path)) => read_password(Path::new(&path)).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn tls(&self, address: &Transport) -> Result<TlsOptions> {
+        let flags = &self.flags;
+        let tls = TlsOptions {
+            insecure: flags.insecure,
+            ca_file: flags.cacert.clone(),
+            ca_dir: flags.cacertdir.clone(),
+            cert: flags.cert.clone(),
+            key: flags.key.clone(),
+            sni: flags.sni.clone(),
+        };
+        if tls != TlsOptions::default() && !matches!(address, Transport::Tls { .. }) {
+            return usage(format!(
+                "TLS flags are given, but {} is without TLS; write rediss://",
+                self.side.argument()
+            ));
+        }
+        Ok(tls)
+    }
+}
+
+/// A password from a file: everything but one line end at its end.
+fn read_password(path: &Path) -> Result<Secret> {
+    let mut bytes = std::fs::read(path)
+        .map_err(|error| Usage(format!("cannot read the password file {path:?}: {error}")))?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return usage(format!("the password file {path:?} is empty"));
+    }
+    Ok(Secret::new(bytes))
+}
+
+impl ConnectOptions {
+    /// What must be said aloud of this connection.
+    pub fn warnings(&self) -> Option<String> {
+        self.tls.insecure.then(|| {
+            format!(
+                "--insecure: the certificate of {} is not verified; anybody in between can read \
+                 and change everything",
+                self.address
+            )
+        })
+    }
+}
+
+impl ExportArgs {
+    /// The source.
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn source(&self) -> Result<ConnectOptions> {
+        self.source_in(&process_env)
+    }
+
+    fn source_in(&self, env: Env<'_>) -> Result<ConnectOptions> {
+        Server {
+            side: Side::Source,
+            url: self.source.as_ref().map(|named| named.0.as_os_str()),
+            flags: self.connect.flags(),
+            timeouts: &self.timeouts,
+            alone: true,
+        }
+        .resolve(env)
+    }
+
+    /// Which keys; a database in the source's URL selects that one.
+    pub fn selection(&self, source: &ConnectOptions) -> Selection {
+        self.select.selection(source.db)
+    }
+
+    /// Whether to read function libraries.
+    pub fn read_functions(&self) -> ReadFunctions {
+        match (self.functions, self.no_functions) {
+            (_, true) => ReadFunctions::No,
+            (true, false) => ReadFunctions::Required,
+            (false, false) => ReadFunctions::IfPossible,
+        }
+    }
+
+    /// zstd level; 0 for stored frames.
+    pub fn zstd_level(&self) -> i32 {
+        if self.no_compress { 0 } else { self.level }
+    }
+}
+
+impl ImportArgs {
+    /// The destination, and the archive's name (`None`: standard input).
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn ends(&self) -> Result<(ConnectOptions, Option<OsString>)> {
+        self.ends_in(&process_env)
+    }
+
+    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<OsString>)> {
+        let mut url = self.destination.as_ref().map(|named| named.0.as_os_str());
+        let mut file = self.file.clone();
+        // `import FILE`, the destination being in the environment.
+        let has_default = env(&Side::Destination.variable("URL")).is_some();
+        if let (Some(only), None, true) = (url, &file, has_default)
+            && !looks_like_url(only)
+        {
+            file = Some(only.to_owned());
+            url = None;
+        }
+        let destination = Server {
+            side: Side::Destination,
+            url,
+            flags: self.connect.flags(),
+            timeouts: &self.timeouts,
+            alone: true,
+        }
+        .resolve(env)?;
+        Ok((destination, file))
+    }
+
+    /// Which records of the archive.
+    pub fn selection(&self) -> Selection {
+        self.select.selection(None)
+    }
+}
+
+impl CopyArgs {
+    /// Source and destination.
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn ends(&self) -> Result<(ConnectOptions, ConnectOptions)> {
+        self.ends_in(&process_env)
+    }
+
+    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, ConnectOptions)> {
+        fn url(named: &Option<Named>) -> Option<&OsStr> {
+            named.as_ref().map(|named| named.0.as_os_str())
+        }
+        let (mut source, mut destination) = (url(&self.source), url(&self.destination));
+        // One URL, the source being in the environment and the destination not.
+        let is_set = |side: Side| env(&side.variable("URL")).is_some();
+        if destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
+            destination = source.take();
+        }
+        let resolve = |side, url, flags| {
+            Server {
+                side,
+                url,
+                flags,
+                timeouts: &self.timeouts,
+                alone: false,
+            }
+            .resolve(env)
+        };
+        Ok((
+            resolve(Side::Source, source, self.source_connect.flags())?,
+            resolve(
+                Side::Destination,
+                destination,
+                self.destination_connect.flags(),
+            )?,
+        ))
+    }
+
+    /// Which keys; a database in the source's URL selects that one.
+    pub fn selection(&self, source: &ConnectOptions) -> Selection {
+        self.select.selection(source.db)
+    }
+}
+
+fn looks_like_url(text: &OsStr) -> bool {
+    text.to_str().is_none_or(|text| text.contains("://"))
+}
+
+impl SelectArgs {
+    /// The selection; `url_db` is the database in a source's URL, which `--db` overrules.
+    pub fn selection(&self, url_db: Option<u32>) -> Selection {
+        let globs = |patterns: &[OsString]| {
+            patterns
+                .iter()
+                .map(|pattern| Glob::new(pattern.as_bytes()))
+                .collect()
+        };
+        let dbs = match (self.db.as_slice(), url_db) {
+            ([], Some(db)) => vec![db],
+            (dbs, _) => dbs.to_vec(),
+        };
+        let core_name = |name: &String| {
+            CORE_TYPES
+                .into_iter()
+                .find(|core| core.eq_ignore_ascii_case(name))
+                .map_or_else(|| name.clone(), str::to_owned)
+        };
+        Selection {
+            dbs,
+            matches: globs(&self.matches),
+            excludes: globs(&self.excludes),
+            types: self.types.iter().map(core_name).collect(),
+            min_size_bytes: self.min_size,
+            max_size_bytes: self.max_size,
+            with_ttl: self.with_ttl,
+            without_ttl: self.without_ttl,
+            min_ttl_ms: self.min_ttl,
+            max_ttl_ms: self.max_ttl,
+        }
+    }
+}
+
+impl WriteArgs {
+    /// What becomes of keys that stand there already.
+    pub fn on_conflict(&self) -> OnConflict {
+        if self.replace {
+            OnConflict::Replace
+        } else {
+            self.on_conflict
+        }
+    }
+
+    /// How records change. `now_ms` is the destination's clock.
+    ///
+    /// # Errors
+    /// [`Usage`] for a database in the URL together with `--map-db`.
+    pub fn rewrite(&self, destination: &ConnectOptions, now_ms: u64) -> Result<Rewrite> {
+        let mut dbs = DbMap::default();
+        for (from, to) in &self.map_db {
+            match from {
+                Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
+                    Some((_, other)) if other != to => {
+                        return usage(format!(
+                            "--map-db sends database {from} to {other} and {to}"
+                        ));
+                    }
+                    _ => dbs.pairs.push((*from, *to)),
+                },
+                None => match dbs.rest.replace(*to) {
+                    Some(other) if other != *to => {
+                        return usage(format!("--map-db sends all others to {other} and {to}"));
+                    }
+                    _ => {}
+                },
+            }
+        }
+        if let Some(db) = destination.db {
+            if !self.map_db.is_empty() {
+                return usage(format!(
+                    "DEST's URL names database {db} and --map-db is given too; use one of them"
+                ));
+            }
+            dbs = DbMap::only_into(db);
+        }
+        let bytes = |text: &Option<OsString>| {
+            text.as_ref()
+                .map(|text| text.as_bytes().to_vec())
+                .unwrap_or_default()
+        };
+        Ok(Rewrite {
+            dbs,
+            strip_prefix: bytes(&self.strip_prefix),
+            add_prefix: bytes(&self.add_prefix),
+            ttl: match self.ttl {
+                TtlPolicy::Keep => TtlIntent::Keep,
+                TtlPolicy::Drop => TtlIntent::Drop,
+                TtlPolicy::Rebase => TtlIntent::Rebase {
+                    base_now_ms: now_ms,
+                },
+            },
+        })
+    }
+}
+
+/// The journal of `--errors-to`: created now, readable by its owner only.
+///
+/// # Errors
+/// [`Usage`], when it cannot be created.
+pub fn create_journal(path: &Path) -> Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| Usage(format!("cannot create the --errors-to file {path:?}")))
+}
+
+#[cfg(test)]
+mod tests;

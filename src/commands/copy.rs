@@ -1,0 +1,96 @@
+//! `copy`: a live server into another, without a file in between.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::cli::CopyArgs;
+use crate::delete_source::DeleteSource;
+use crate::exit::Usage;
+use crate::observer::Observer;
+use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::policy::{FunctionPolicy, ReadFunctions};
+use crate::rewrite::Rewrite;
+use crate::server::Conn;
+use crate::server::facts::Keyspace;
+use crate::server::identity::same_server;
+use crate::sink::Accepted;
+use crate::sink::server::{ServerSink, ServerSinkOptions};
+use crate::source::Source;
+use crate::source::server::{ServerSource, ServerSourceOptions};
+use crate::ui::Ui;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &CopyArgs, stop: &Stop) -> u8 {
+    let ui = match Ui::start("copy", &args.report, &args.run) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let outcome = copy(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
+    ui.finish(&outcome)
+}
+
+fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+    let (from, to) = args.ends()?;
+    for warning in [from.warnings(), to.warnings()].into_iter().flatten() {
+        observer.warn(&warning);
+    }
+    let mut source_conn = Conn::open(&from)?;
+    let mut sink_conn = Conn::open(&to)?;
+    let same_server = same_server(&mut source_conn, &mut sink_conn)?;
+    let options = ServerSourceOptions {
+        scan_count: args.read.scan_count,
+        eviction: args.read.eviction,
+        functions: match args.write.functions {
+            FunctionPolicy::Skip => ReadFunctions::No,
+            _ => ReadFunctions::IfPossible,
+        },
+        selection: args.selection(&from),
+    };
+    let source = ServerSource::open(source_conn, options, Arc::clone(observer))?;
+    observer.expect(source.estimate());
+    let delete_source = args.delete_source && !args.run.dry_run;
+    let accepted: Option<Box<dyn Accepted>> = match delete_source {
+        true => Some(Box::new(DeleteSource::new(
+            Conn::open(&from)?,
+            source.facts().family,
+            same_server,
+            Arc::clone(observer),
+        )?)),
+        false => None,
+    };
+    let options = ServerSinkOptions {
+        on_conflict: args.write.on_conflict(),
+        functions: args.write.functions,
+        max_value_bytes: args.write.max_value,
+        dry_run: args.run.dry_run,
+    };
+    let sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
+    let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
+    let dbs: Vec<u32> = source.databases().iter().map(|row| row.db).collect();
+    rewrite.dbs.check(&dbs)?;
+    if same_server {
+        refuse_onto_itself(&rewrite, source.databases())?;
+    }
+    if let Some(bytes) = source.facts().used_memory {
+        sink.check_memory(bytes);
+    }
+    let steps = Steps { rewrite, keep_origins: delete_source };
+    Ok(pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop))
+}
+
+/// Source and destination are one server: a key must not be copied onto itself.
+fn refuse_onto_itself(rewrite: &Rewrite, databases: &[Keyspace]) -> Result<()> {
+    let renamed = rewrite.strip_prefix != rewrite.add_prefix;
+    for row in databases {
+        if !renamed && rewrite.dbs.map(row.db)? == row.db {
+            return Err(Usage(format!(
+                "source and destination are the same server, and database {} would be copied onto \
+                 itself; change the database (--map-db) or the names (--add-prefix)",
+                row.db
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! `export`: a live server into an archive.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use redis_migrate_format::WriterOptions;
+use redis_migrate_format::header::{Expected, Header, Mode, Node, SourceFacts, Tool};
+
+use crate::cli::{ExportArgs, GIT};
+use crate::observer::Observer;
+use crate::output::ArchiveOutput;
+use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::server::Conn;
+use crate::sink::archive::{ArchiveSink, Commit};
+use crate::source::Source;
+use crate::source::server::{ServerSource, ServerSourceOptions};
+use crate::ui::Ui;
+use crate::units::now_ms;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
+    let ui = match Ui::start("export", &args.report, &args.run) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let outcome = export(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
+    ui.finish(&outcome)
+}
+
+fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+    let from = args.source()?;
+    if let Some(warning) = from.warnings() {
+        observer.warn(&warning);
+    }
+    // Before anything is read: a terminal is refused, an unwritable place is found out.
+    let output = match args.run.dry_run {
+        true => None,
+        false => Some(ArchiveOutput::open(args.output.as_deref())?),
+    };
+    let options = ServerSourceOptions {
+        scan_count: args.read.scan_count,
+        eviction: args.read.eviction,
+        functions: args.read_functions(),
+        selection: args.selection(&from),
+    };
+    let source = ServerSource::open(Conn::open(&from)?, options, Arc::clone(observer))?;
+    observer.expect(source.estimate());
+    let header = header(args, &source, &args.selection(&from));
+    match output {
+        Some(output) => {
+            write(args, source, output, Box::new(ArchiveOutput::commit), &header, observer, stop)
+        }
+        None => write(args, source, std::io::sink(), Box::new(|_| Ok(())), &header, observer, stop),
+    }
+}
+
+fn write<W: Write + Send + 'static>(
+    args: &ExportArgs,
+    source: ServerSource,
+    output: W,
+    commit: Commit<W>,
+    header: &Header,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<Outcome> {
+    let options = WriterOptions { level: args.zstd_level(), ..WriterOptions::default() };
+    let sink =
+        ArchiveSink::create(output, header, options, args.verbatim, commit, Arc::clone(observer))?;
+    let steps = Steps::default();
+    Ok(pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop))
+}
+
+fn header(args: &ExportArgs, source: &ServerSource, selection: &crate::select::Selection) -> Header {
+    let facts = source.facts();
+    let node = Node {
+        version: facts.version.clone(),
+        run_id: facts.run_id.clone().unwrap_or_default(),
+        rdb_version: facts.rdb_version(),
+    };
+    let expected = source
+        .databases()
+        .iter()
+        .map(|row| Expected { db: row.db, keys: row.keys, expires: row.expires })
+        .collect();
+    Header {
+        tool: Tool {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            git: GIT.to_owned(),
+        },
+        created_ms: now_ms(),
+        source_time_ms: source.clock().now_ms(),
+        source: SourceFacts {
+            family: facts.family,
+            mode: Mode::Standalone,
+            nodes: vec![node],
+            label: args.label.clone(),
+        },
+        expected,
+        selection: selection.facts(),
+        functions: !args.no_functions,
+        eviction: args.read.eviction,
+        level: args.zstd_level(),
+        frame_target_bytes: WriterOptions::default().frame_target_bytes,
+        ..Header::default()
+    }
+}

@@ -1,0 +1,237 @@
+//! `copy --delete-source`: goes back to the source and deletes what the destination accepted in
+//! this run, if it is still what was read.
+//!
+//! In bounded groups: WATCH; expiry and DUMP; compare with what was accepted; MULTI; DEL; EXEC. A
+//! key that changed in between is kept. Consumer-group commands slip through WATCH (t_stream.c
+//! signals no key for XREADGROUP, XACK and their like), so streams with groups are kept too.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use anyhow::Result;
+use redis::Value as Reply;
+
+use crate::observer::Observer;
+use crate::payload::{Kind, kind_of};
+use crate::record::{Family, KeyRecord, Origin, Value};
+use crate::server::{Conn, ServerError};
+use crate::sink::Accepted;
+
+/// Keys of one transaction, and the bytes of values at which it is closed earlier.
+const GROUP_KEYS: usize = 16;
+const GROUP_BYTES: usize = 1024 * 1024;
+
+/// How far an expiry may seem to move where it is known only as remaining time.
+const PTTL_TOLERANCE_MS: u64 = 100;
+
+struct Candidate {
+    origin: Origin,
+    payload: Vec<u8>,
+}
+
+/// Deletes at the source.
+pub struct DeleteSource {
+    conn: Conn,
+    family: Family,
+    /// The destination is the same server: a key that did not move must not be deleted.
+    same_server: bool,
+    pexpiretime: bool,
+    observer: Arc<Observer>,
+    group: Vec<Candidate>,
+    group_bytes: usize,
+    db: Option<u32>,
+    deleted: u64,
+    kept: u64,
+    streams_kept: u64,
+}
+
+impl DeleteSource {
+    /// Uses `conn`, a connection to the source of its own.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn new(
+        mut conn: Conn,
+        family: Family,
+        same_server: bool,
+        observer: Arc<Observer>,
+    ) -> Result<Self, ServerError> {
+        let probe = redis::cmd("PEXPIRETIME")
+            .arg("__redis-migrate:absent")
+            .to_owned();
+        let pexpiretime = conn.try_query(&probe)?.is_ok();
+        conn.doing("deleting copied keys at the source");
+        Ok(Self {
+            conn,
+            family,
+            same_server,
+            pexpiretime,
+            observer,
+            group: Vec::new(),
+            group_bytes: 0,
+            db: None,
+            deleted: 0,
+            kept: 0,
+            streams_kept: 0,
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), ServerError> {
+        let group = std::mem::take(&mut self.group);
+        self.group_bytes = 0;
+        let Some(first) = group.first() else {
+            return Ok(());
+        };
+        if self.db != Some(first.origin.db) {
+            self.conn
+                .query::<()>(redis::cmd("SELECT").arg(first.origin.db))?;
+            self.db = Some(first.origin.db);
+        }
+        if let Some(deleted) = self.transaction(&group)? {
+            self.deleted += deleted;
+            self.kept += group.len() as u64 - deleted;
+            return Ok(());
+        }
+        // Somebody wrote one of the keys meanwhile: each by itself, so that only that one is kept.
+        for candidate in &group {
+            match self.transaction(std::slice::from_ref(candidate))? {
+                Some(1) => self.deleted += 1,
+                _ => self.kept += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// How many were deleted; `None` if a watched key was written in between.
+    fn transaction(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
+        let mut watch = redis::cmd("WATCH");
+        for candidate in group {
+            watch.arg(&candidate.origin.key);
+        }
+        self.conn.query::<()>(&watch)?;
+        let mut unchanged = HashSet::new();
+        for (at, candidate) in group.iter().enumerate() {
+            if self.is_unchanged(candidate)? {
+                unchanged.insert(at);
+            }
+        }
+        if unchanged.is_empty() {
+            self.conn.query::<()>(&redis::cmd("UNWATCH"))?;
+            return Ok(Some(0));
+        }
+        let mut del = redis::cmd("DEL");
+        for at in unchanged {
+            del.arg(&group[at].origin.key);
+        }
+        self.conn.query::<()>(&redis::cmd("MULTI"))?;
+        self.conn
+            .try_query(&del)?
+            .map_err(|text| self.conn.refusal("DEL", text))?;
+        match self.conn.query::<Reply>(&redis::cmd("EXEC"))? {
+            Reply::Array(replies) => Ok(Some(match replies.as_slice() {
+                [Reply::Int(count)] => u64::try_from(*count).unwrap_or(0),
+                _ => 0,
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    fn is_unchanged(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
+        let key = &candidate.origin.key;
+        let is_stream = candidate
+            .payload
+            .first()
+            .is_some_and(|&type_byte| kind_of(self.family, type_byte) == Kind::Stream);
+        if is_stream && self.may_have_groups(key)? {
+            self.streams_kept += 1;
+            return Ok(false);
+        }
+        let expire_at_ms = match self.expiry(key)? {
+            Some(expiry) => expiry,
+            None => return Ok(false),
+        };
+        let tolerance_ms = if self.pexpiretime {
+            0
+        } else {
+            PTTL_TOLERANCE_MS
+        };
+        let same_expiry = match (expire_at_ms, candidate.origin.expire_at_ms) {
+            (None, None) => true,
+            (Some(now), Some(read)) => now.abs_diff(read) <= tolerance_ms,
+            _ => false,
+        };
+        if !same_expiry {
+            return Ok(false);
+        }
+        Ok(match self.conn.try_query(redis::cmd("DUMP").arg(key))? {
+            Ok(Reply::BulkString(payload)) => payload == candidate.payload,
+            _ => false,
+        })
+    }
+
+    /// Absolute expiry; the outer `None` when it cannot be read or the key is gone.
+    fn expiry(&mut self, key: &[u8]) -> Result<Option<Option<u64>>, ServerError> {
+        let (command, now_ms) = if self.pexpiretime {
+            ("PEXPIRETIME", 0)
+        } else {
+            let (secs, micros): (u64, u64) = self.conn.query(&redis::cmd("TIME"))?;
+            ("PTTL", secs * 1000 + micros / 1000)
+        };
+        Ok(match self.conn.try_query(redis::cmd(command).arg(key))? {
+            Ok(Reply::Int(-1)) => Some(None),
+            Ok(Reply::Int(ms @ 0..)) => Some(Some(now_ms + ms.unsigned_abs())),
+            _ => None,
+        })
+    }
+
+    fn may_have_groups(&mut self, key: &[u8]) -> Result<bool, ServerError> {
+        Ok(
+            match self
+                .conn
+                .try_query(redis::cmd("XINFO").arg("GROUPS").arg(key))?
+            {
+                Ok(Reply::Array(groups)) => !groups.is_empty(),
+                _ => true,
+            },
+        )
+    }
+}
+
+impl Accepted for DeleteSource {
+    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+        let stays = self.same_server && origin.db == record.db && origin.key == record.key;
+        let Value::Verbatim(payload) = record.value else {
+            self.kept += 1;
+            return Ok(());
+        };
+        if stays {
+            self.kept += 1;
+            return Ok(());
+        }
+        if self
+            .group
+            .first()
+            .is_some_and(|first| first.origin.db != origin.db)
+        {
+            self.flush()?;
+        }
+        self.group_bytes += payload.len();
+        self.group.push(Candidate { origin, payload });
+        if self.group.len() >= GROUP_KEYS || self.group_bytes >= GROUP_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(u64, u64)> {
+        self.flush()?;
+        if self.streams_kept > 0 {
+            self.observer.notice(&format!(
+                "{} streams with consumer groups were kept at the source: what their consumers do \
+                 cannot be watched",
+                self.streams_kept
+            ));
+        }
+        Ok((self.deleted, self.kept))
+    }
+}

@@ -1,0 +1,85 @@
+//! Exit codes: a promise to scripts.
+
+use crate::observer::TooManyErrors;
+use crate::server::ServerError;
+
+/// Complete, ledger reconciled.
+pub const OK: u8 = 0;
+/// Failed.
+pub const FAILED: u8 = 1;
+/// Wrong usage.
+pub const USAGE: u8 = 2;
+/// Finished, but some keys failed or were refused; they are listed.
+pub const SOME_KEYS: u8 = 3;
+/// Finished, but the asked consistency was not reached.
+pub const CONSISTENCY: u8 = 4;
+/// Differences were found.
+pub const DIFFERENCES: u8 = 5;
+/// The archive is damaged, truncated or of a version that cannot be read.
+pub const ARCHIVE: u8 = 10;
+/// Wrong key or passphrase of an encrypted archive.
+pub const WRONG_KEY: u8 = 11;
+/// Cannot connect or authenticate.
+pub const CONNECT: u8 = 12;
+/// The server refuses a command that is needed.
+pub const REFUSED: u8 = 13;
+/// Interrupted by a signal.
+pub const INTERRUPTED: u8 = 130;
+
+/// The user stopped the run.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// The user asked for something that makes no sense; found only after parsing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// The exit code that an error stands for: the first of its chain that has one.
+pub fn code_of(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Interrupted>() {
+            return INTERRUPTED;
+        }
+        if cause.is::<Usage>() {
+            return USAGE;
+        }
+        if cause.is::<TooManyErrors>() {
+            return SOME_KEYS;
+        }
+        if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>()
+            && archive.class() != redis_migrate_format::Class::Io
+        {
+            return ARCHIVE;
+        }
+        if let Some(server) = cause.downcast_ref::<ServerError>() {
+            return match server {
+                ServerError::Connect { .. } | ServerError::Auth { .. } => CONNECT,
+                ServerError::Refused { .. } => REFUSED,
+                _ => FAILED,
+            };
+        }
+    }
+    FAILED
+}
+
+/// Of several codes that apply, the one to exit with: the first of 130, 10–13, 1, 3, 4, 5.
+pub fn strongest(codes: &[u8]) -> u8 {
+    const ORDER: [u8; 10] = [
+        INTERRUPTED,
+        ARCHIVE,
+        WRONG_KEY,
+        CONNECT,
+        REFUSED,
+        USAGE,
+        FAILED,
+        SOME_KEYS,
+        CONSISTENCY,
+        DIFFERENCES,
+    ];
+    ORDER
+        .into_iter()
+        .find(|code| codes.contains(code))
+        .unwrap_or(OK)
+}

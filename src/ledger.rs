@@ -1,0 +1,174 @@
+//! The ledger: every record that came in is accounted for by what became of it, or the run says
+//! that it does not add up.
+
+use std::collections::BTreeMap;
+
+pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
+
+/// Counts by database, grown as databases turn up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CountsByDb(BTreeMap<u32, SourceCounts>);
+
+impl CountsByDb {
+    /// The row of `db`.
+    pub fn of(&mut self, db: u32) -> &mut SourceCounts {
+        self.0.entry(db).or_insert(SourceCounts {
+            db,
+            ..SourceCounts::default()
+        })
+    }
+
+    /// The rows, by database.
+    pub fn rows(&self) -> Vec<SourceCounts> {
+        self.0.values().copied().collect()
+    }
+}
+
+/// What a source gave.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceReport {
+    /// By database.
+    pub counts: Vec<SourceCounts>,
+    /// Function libraries payloads given (a FUNCTION DUMP counts as one).
+    pub functions: u64,
+    /// Whether a key may have been given more than once.
+    pub duplicates_possible: bool,
+    /// What consistency was reached; `None` where the question makes no sense.
+    pub reached: Option<ConsistencyReached>,
+    /// Whether the consistency that was asked for was missed (exit 4).
+    pub consistency_missed: bool,
+    /// Start of the reading, this machine's clock, Unix ms.
+    pub started_ms: u64,
+}
+
+impl SourceReport {
+    /// All databases together.
+    pub fn total(&self) -> SourceCounts {
+        let mut total = SourceCounts::default();
+        for row in &self.counts {
+            total.scanned += row.scanned;
+            total.reread += row.reread;
+            total.written += row.written;
+            total.superseded += row.superseded;
+            total.filtered += row.filtered;
+            total.vanished += row.vanished;
+            total.failed += row.failed;
+        }
+        total
+    }
+
+    /// Whether every row adds up.
+    ///
+    /// # Errors
+    /// One line that names the row that does not.
+    pub fn reconcile(&self) -> Result<(), String> {
+        for row in &self.counts {
+            let came = row.scanned + row.reread;
+            let went = row.written + row.superseded + row.filtered + row.vanished + row.failed;
+            if came != went {
+                return Err(format!(
+                    "the ledger of database {} does not add up: {came} read, {went} accounted for",
+                    row.db
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What became of the records that a sink took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkReport {
+    /// Key and tombstone records taken.
+    pub taken: u64,
+    /// Written to an archive.
+    pub archived: u64,
+    /// Read and checked, and left at that (verify, dry run).
+    pub checked: u64,
+    /// Accepted by the destination for the first time.
+    pub restored: u64,
+    /// Accepted in place of what this run wrote earlier.
+    pub replaced_own: u64,
+    /// Stood at the destination already with equal value and TTL.
+    pub unchanged: u64,
+    /// Stood at the destination already and were left alone as asked (`--on-conflict skip`).
+    pub skipped: u64,
+    /// Past their time on the destination's clock.
+    pub expired: u64,
+    /// Tombstones carried out, or with nothing to do.
+    pub deleted: u64,
+    /// Stood at the destination already and were left alone (`--on-conflict fail`).
+    pub conflicts: u64,
+    /// Refused by the destination or by the tool.
+    pub refused: u64,
+    /// Function payloads taken, and of those accepted, skipped, refused.
+    pub functions: FunctionCounts,
+    /// Source keys deleted after acceptance, and kept because they had changed (`--delete-source`).
+    pub source_deleted: u64,
+    /// See `source_deleted`.
+    pub source_kept: u64,
+    /// Keys that the destination evicted while we wrote; lost after acceptance.
+    pub evicted: u64,
+    /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
+    pub unacknowledged: u64,
+    /// The archive that was written.
+    pub archive: Option<ArchiveWritten>,
+    /// Findings that must make the exit code 3, one line each.
+    pub problems: Vec<String>,
+}
+
+/// Function payloads: FUNCTION DUMPs taken, and what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FunctionCounts {
+    /// Taken.
+    pub taken: u64,
+    /// Accepted.
+    pub restored: u64,
+    /// Left out as asked, or already there.
+    pub skipped: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+/// An archive that stands complete.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ArchiveWritten {
+    /// Its id.
+    pub archive_id: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of the whole file, hex.
+    pub sha256: String,
+}
+
+impl SinkReport {
+    /// Whether every record taken is accounted for.
+    ///
+    /// # Errors
+    /// One line with both sides.
+    pub fn reconcile(&self) -> Result<(), String> {
+        let went = self.archived
+            + self.checked
+            + self.restored
+            + self.replaced_own
+            + self.unchanged
+            + self.skipped
+            + self.expired
+            + self.deleted
+            + self.conflicts
+            + self.refused;
+        if went == self.taken {
+            Ok(())
+        } else {
+            Err(format!(
+                "the ledger does not add up: {} records taken, {went} accounted for",
+                self.taken
+            ))
+        }
+    }
+
+    /// Keys that did not arrive though they should have.
+    pub fn failed(&self) -> u64 {
+        self.conflicts + self.refused + self.functions.refused
+    }
+}

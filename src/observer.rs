@@ -1,0 +1,220 @@
+//! What the pipe tells of itself: counters for progress, events, and the journal of keys that
+//! could not be moved. Nothing here prints; `ui` does.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use anyhow::{Context as _, Result};
+
+use crate::record::show_key;
+use crate::source::Estimate;
+
+/// Why a key is in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The source refused to give it.
+    Unread,
+    /// It stood at the destination before this run first wrote it.
+    Conflict,
+    /// The destination refused it, or the tool refused to send it.
+    Refused,
+}
+
+impl FailureKind {
+    /// The word used in journals and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailureKind::Unread => "unread",
+            FailureKind::Conflict => "conflict",
+            FailureKind::Refused => "refused",
+        }
+    }
+}
+
+/// One key that could not be moved.
+#[derive(Debug, Clone)]
+pub struct KeyFailure {
+    /// Database.
+    pub db: u32,
+    /// Key.
+    pub key: Vec<u8>,
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// What happened, one line; the server's own words where there are any.
+    pub reason: String,
+    /// What to do about it, where something can be done.
+    pub hint: Option<String>,
+}
+
+/// What a reporter is told.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something a person should know, no harm done.
+    Notice(&'a str),
+    /// Something a person should worry about.
+    Warning(&'a str),
+    /// A key could not be moved.
+    KeyFailed(&'a KeyFailure),
+}
+
+/// Counters for progress; written by the pipe, read by the ui.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Records expected, where known; an estimate.
+    pub expected_records: AtomicU64,
+    /// Bytes of input expected (an archive file), where known.
+    pub expected_bytes: AtomicU64,
+    /// Records through the pipe.
+    pub records: AtomicU64,
+    /// Bytes of their keys and values.
+    pub payload_bytes: AtomicU64,
+    /// Bytes of archive read or written.
+    pub archive_bytes: AtomicU64,
+    /// Keys in the journal.
+    pub failed: AtomicU64,
+}
+
+/// Receives events. Implementations print, or remember for tests.
+pub trait Report: Send + Sync {
+    /// One event.
+    fn event(&self, event: &Event<'_>);
+}
+
+/// More keys failed than `--max-errors` allows.
+#[derive(Debug, thiserror::Error)]
+#[error("{failed} keys failed, more than --max-errors {max} allows; stopped")]
+pub struct TooManyErrors {
+    /// So many.
+    pub failed: u64,
+    /// So many were allowed.
+    pub max: u64,
+}
+
+/// The one place that everything in the pipe reports to.
+pub struct Observer {
+    /// Counters.
+    pub progress: Progress,
+    report: Box<dyn Report>,
+    journal: Mutex<Option<Box<dyn Write + Send>>>,
+    max_errors: Option<u64>,
+}
+
+impl Observer {
+    /// An observer that reports to `report`, writes failures as JSON Lines to `journal` and gives
+    /// up after `max_errors` of them (`None`: never).
+    pub fn new(
+        report: Box<dyn Report>,
+        journal: Option<Box<dyn Write + Send>>,
+        max_errors: Option<u64>,
+    ) -> Self {
+        Self {
+            progress: Progress::default(),
+            report,
+            journal: Mutex::new(journal),
+            max_errors,
+        }
+    }
+
+    /// Tells people something harmless.
+    pub fn notice(&self, text: &str) {
+        self.report.event(&Event::Notice(text));
+    }
+
+    /// Tells people something worrying.
+    pub fn warn(&self, text: &str) {
+        self.report.event(&Event::Warning(text));
+    }
+
+    /// Journals a key that could not be moved.
+    ///
+    /// # Errors
+    /// [`TooManyErrors`] when that was one too many, or the journal's own write error.
+    pub fn key_failed(&self, failure: &KeyFailure) -> Result<()> {
+        let failed = self.progress.failed.fetch_add(1, Relaxed) + 1;
+        self.report.event(&Event::KeyFailed(failure));
+        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(out) = journal.as_mut() {
+            let line = serde_json::json!({
+                "schema_version": 1,
+                "event": "key_failed",
+                "kind": failure.kind.name(),
+                "db": failure.db,
+                "key": String::from_utf8_lossy(&failure.key),
+                "key_hex": hex(&failure.key),
+                "reason": failure.reason,
+                "hint": failure.hint,
+            });
+            writeln!(out, "{line}").context("write to the --errors-to file")?;
+        }
+        match self.max_errors {
+            Some(max) if failed > max => Err(TooManyErrors { failed, max }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes what a source expects to give.
+    pub fn expect(&self, estimate: Estimate) {
+        self.progress
+            .expected_records
+            .store(estimate.records.unwrap_or(0), Relaxed);
+        self.progress
+            .expected_bytes
+            .store(estimate.bytes.unwrap_or(0), Relaxed);
+    }
+
+    /// Counts what went through the pipe.
+    pub fn count(&self, records: u64, payload_bytes: u64) {
+        self.progress.records.fetch_add(records, Relaxed);
+        self.progress
+            .payload_bytes
+            .fetch_add(payload_bytes, Relaxed);
+    }
+
+    /// Flushes the journal.
+    ///
+    /// # Errors
+    /// The journal's write error.
+    pub fn close_journal(&self) -> Result<()> {
+        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(out) = journal.as_mut() {
+            out.flush().context("write to the --errors-to file")?;
+        }
+        Ok(())
+    }
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Remembers events, for tests.
+#[derive(Debug, Default, Clone)]
+pub struct Recording(std::sync::Arc<Mutex<Vec<String>>>);
+
+impl Recording {
+    /// What was told, one line each.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
+impl Report for Recording {
+    fn event(&self, event: &Event<'_>) {
+        let line = match event {
+            Event::Notice(text) => format!("notice: {text}"),
+            Event::Warning(text) => format!("warning: {text}"),
+            Event::KeyFailed(failure) => {
+                format!(
+                    "{}: db {} {}: {}",
+                    failure.kind.name(),
+                    failure.db,
+                    show_key(&failure.key),
+                    failure.reason
+                )
+            }
+        };
+        self.0.lock().unwrap_or_else(|e| e.into_inner()).push(line);
+    }
+}

@@ -1,0 +1,29 @@
+//! A DUMP payload: its footer, its walls and what stands in it.
+//!
+//! `type (1) | body | RDB version (u16 LE) | CRC-64 (u64 LE)`. Throughout this room *value* or
+//! *body* means type byte and body without the footer, and what a type byte means depends on the
+//! [`Family`](redis_migrate_format::record::Family) of the server that wrote it.
+//!
+//! On the way of every key: [`split`] checks the footer and takes it off, [`compact`] checks the
+//! value down to its strings and expands the compressed ones, [`footer`] puts a footer back.
+//! Everything else is for values that go to another kind of server, or are compared.
+
+mod compact;
+pub mod crc64;
+mod error;
+mod footer;
+pub mod lzf;
+mod source;
+mod types;
+pub mod walk;
+pub mod write;
+
+pub use compact::{compact, compact_within};
+pub use error::{ErrorKind, PayloadError};
+pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
+pub use source::{ReadError, Recorder, Slice, Source};
+pub use types::{Encoding, Kind, kind_of};
+pub use walk::module_name;
+
+#[cfg(test)]
+mod tests;

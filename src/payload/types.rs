@@ -1,0 +1,251 @@
+//! The RDB type bytes (rdb.h), and what they mean in which family.
+
+use redis_migrate_format::record::Family;
+
+/// How a value is laid out. Up to 21 the type bytes mean the same everywhere; from there on Redis
+/// and Valkey count for themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// 0: one string.
+    String,
+    /// 1: elements.
+    List,
+    /// 2: members.
+    Set,
+    /// 3: members with scores as text.
+    ZSetText,
+    /// 4: fields and values.
+    Hash,
+    /// 5 (4.0): members with scores as eight bytes.
+    ZSet,
+    /// 7 (4.0): items that only the module understands, each of a known length.
+    Module,
+    /// 9: a zipmap.
+    HashZipmap,
+    /// 10: a ziplist.
+    ListZiplist,
+    /// 11: an intset.
+    SetIntset,
+    /// 12: a ziplist of members and scores.
+    ZSetZiplist,
+    /// 13: a ziplist of fields and values.
+    HashZiplist,
+    /// 14 (3.2): ziplists.
+    ListQuicklist,
+    /// 15 (5.0): listpacks of entries, last id, groups.
+    Stream1,
+    /// 16 (7.0): a listpack of fields and values.
+    HashListpack,
+    /// 17 (7.0): a listpack of members and scores.
+    ZSetListpack,
+    /// 18 (7.0): listpacks and plain elements.
+    ListQuicklist2,
+    /// 19 (7.0): as 15, with first id, highest deleted id, entries added and entries read.
+    Stream2,
+    /// 20 (7.2): a listpack of members.
+    SetListpack,
+    /// 21 (7.2): as 19, with the consumers' active times.
+    Stream3,
+    /// 22 of Redis: absolute expiry, field, value. Only release candidates of 7.4 wrote it.
+    RedisHashTtlRc,
+    /// 23 of Redis: a listpack of field, value, absolute expiry. Release candidates of 7.4.
+    RedisHashListpackTtlRc,
+    /// 24 of Redis (7.4): lowest expiry, then expiry relative to it, field, value.
+    RedisHashTtl,
+    /// 25 of Redis (7.4): lowest expiry, then a listpack of field, value, absolute expiry.
+    RedisHashListpackTtl,
+    /// 22 of Valkey (9.0): field, value, absolute expiry.
+    ValkeyHashTtl,
+}
+
+impl Encoding {
+    /// What a type byte of this family means; nothing where that is unknown.
+    pub fn of(family: Family, type_byte: u8) -> Option<Self> {
+        Some(match (type_byte, family) {
+            (0, _) => Self::String,
+            (1, _) => Self::List,
+            (2, _) => Self::Set,
+            (3, _) => Self::ZSetText,
+            (4, _) => Self::Hash,
+            (5, _) => Self::ZSet,
+            (7, _) => Self::Module,
+            (9, _) => Self::HashZipmap,
+            (10, _) => Self::ListZiplist,
+            (11, _) => Self::SetIntset,
+            (12, _) => Self::ZSetZiplist,
+            (13, _) => Self::HashZiplist,
+            (14, _) => Self::ListQuicklist,
+            (15, _) => Self::Stream1,
+            (16, _) => Self::HashListpack,
+            (17, _) => Self::ZSetListpack,
+            (18, _) => Self::ListQuicklist2,
+            (19, _) => Self::Stream2,
+            (20, _) => Self::SetListpack,
+            (21, _) => Self::Stream3,
+            (22, Family::Redis) => Self::RedisHashTtlRc,
+            (23, Family::Redis) => Self::RedisHashListpackTtlRc,
+            (24, Family::Redis) => Self::RedisHashTtl,
+            (25, Family::Redis) => Self::RedisHashListpackTtl,
+            (22, Family::Valkey) => Self::ValkeyHashTtl,
+            _ => return None,
+        })
+    }
+
+    /// The type byte.
+    pub fn type_byte(self) -> u8 {
+        match self {
+            Self::String => 0,
+            Self::List => 1,
+            Self::Set => 2,
+            Self::ZSetText => 3,
+            Self::Hash => 4,
+            Self::ZSet => 5,
+            Self::Module => 7,
+            Self::HashZipmap => 9,
+            Self::ListZiplist => 10,
+            Self::SetIntset => 11,
+            Self::ZSetZiplist => 12,
+            Self::HashZiplist => 13,
+            Self::ListQuicklist => 14,
+            Self::Stream1 => 15,
+            Self::HashListpack => 16,
+            Self::ZSetListpack => 17,
+            Self::ListQuicklist2 => 18,
+            Self::Stream2 => 19,
+            Self::SetListpack => 20,
+            Self::Stream3 => 21,
+            Self::RedisHashTtlRc | Self::ValkeyHashTtl => 22,
+            Self::RedisHashListpackTtlRc => 23,
+            Self::RedisHashTtl => 24,
+            Self::RedisHashListpackTtl => 25,
+        }
+    }
+
+    /// The RDB version that brought it.
+    pub fn since(self) -> u16 {
+        match self {
+            Self::String | Self::List | Self::Set | Self::ZSetText | Self::Hash => 1,
+            Self::HashZipmap | Self::ListZiplist | Self::SetIntset | Self::ZSetZiplist => 2,
+            Self::HashZiplist => 4,
+            Self::ListQuicklist => 7,
+            Self::ZSet | Self::Module => 8,
+            Self::Stream1 => 9,
+            Self::HashListpack | Self::ZSetListpack | Self::ListQuicklist2 | Self::Stream2 => 10,
+            Self::SetListpack | Self::Stream3 => 11,
+            Self::RedisHashTtlRc
+            | Self::RedisHashListpackTtlRc
+            | Self::RedisHashTtl
+            | Self::RedisHashListpackTtl => 12,
+            Self::ValkeyHashTtl => 80,
+        }
+    }
+
+    /// What it is to a user.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::String => Kind::String,
+            Self::List | Self::ListZiplist | Self::ListQuicklist | Self::ListQuicklist2 => {
+                Kind::List
+            }
+            Self::Set | Self::SetIntset | Self::SetListpack => Kind::Set,
+            Self::ZSetText | Self::ZSet | Self::ZSetZiplist | Self::ZSetListpack => Kind::ZSet,
+            Self::Hash
+            | Self::HashZipmap
+            | Self::HashZiplist
+            | Self::HashListpack
+            | Self::RedisHashTtlRc
+            | Self::RedisHashListpackTtlRc
+            | Self::RedisHashTtl
+            | Self::RedisHashListpackTtl
+            | Self::ValkeyHashTtl => Kind::Hash,
+            Self::Stream1 | Self::Stream2 | Self::Stream3 => Kind::Stream,
+            Self::Module => Kind::Module,
+        }
+    }
+}
+
+/// What a value is to a user, as TYPE names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A string: also a bitmap, a HyperLogLog.
+    String,
+    /// A list.
+    List,
+    /// A set.
+    Set,
+    /// A sorted set: also geo positions.
+    ZSet,
+    /// A hash.
+    Hash,
+    /// A stream.
+    Stream,
+    /// A module's own type; TYPE says its name ([`module_name`](super::module_name)).
+    Module,
+    /// A type byte this version knows nothing of.
+    Unknown,
+}
+
+impl Kind {
+    /// The word that TYPE answers; for a module's and an unknown type, one of ours.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::List => "list",
+            Self::Set => "set",
+            Self::ZSet => "zset",
+            Self::Hash => "hash",
+            Self::Stream => "stream",
+            Self::Module => "module",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What a value of this type byte is to a user. More is known here than can be read: the streams of
+/// Redis 8.6 and later (26, 27) are streams, although their layout is not ours.
+pub fn kind_of(family: Family, type_byte: u8) -> Kind {
+    match (type_byte, family) {
+        (6, _) => Kind::Module,
+        (26 | 27, Family::Redis) => Kind::Stream,
+        _ => Encoding::of(family, type_byte).map_or(Kind::Unknown, Encoding::kind),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_bytes_go_both_ways() {
+        for family in [Family::Redis, Family::Valkey, Family::Other] {
+            for byte in 0..=255 {
+                if let Some(encoding) = Encoding::of(family, byte) {
+                    assert_eq!(encoding.type_byte(), byte);
+                    assert_eq!(kind_of(family, byte), encoding.kind());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn from_22_on_the_family_decides() {
+        assert_eq!(
+            Encoding::of(Family::Redis, 22),
+            Some(Encoding::RedisHashTtlRc)
+        );
+        assert_eq!(
+            Encoding::of(Family::Valkey, 22),
+            Some(Encoding::ValkeyHashTtl)
+        );
+        assert_eq!(Encoding::of(Family::Other, 22), None);
+        assert_eq!(Encoding::of(Family::Valkey, 25), None);
+        assert_eq!(kind_of(Family::Valkey, 26), Kind::Unknown);
+        assert_eq!(kind_of(Family::Redis, 26).name(), "stream");
+    }
+}

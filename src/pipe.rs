@@ -1,0 +1,211 @@
+//! The pipe: a source on a thread of its own, a bounded channel, a sink on the caller's.
+//!
+//! The first real error wins: "the channel is closed" is never what the user sees. Whatever
+//! happens, every thread is joined and the sink is told, by `finish` or by `abort`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Result, anyhow};
+
+use crate::channel::{Receiver, Sender, channel};
+use crate::exit::{self, Interrupted};
+use crate::ledger::{SinkReport, SourceReport};
+use crate::observer::Observer;
+use crate::record::Batch;
+use crate::rewrite::Rewrite;
+use crate::sink::Sink;
+use crate::source::Source;
+
+/// Bytes of records between source and sink, those the sink is at work on included. Enough to
+/// keep both busy; a value larger than this travels alone, so that memory stays within a few times
+/// the largest value.
+const CHANNEL_BYTES: usize = 4 * 1024 * 1024;
+
+/// The user's wish to stop, shared by all threads and the signal handler.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Nobody wishes to stop yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether to stop.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Stop.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag itself, for a signal handler.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the source gave.
+    pub source: SourceReport,
+    /// What the sink did.
+    pub sink: SinkReport,
+    /// Why the run ended early, if it did.
+    pub error: Option<anyhow::Error>,
+}
+
+impl Outcome {
+    /// A run that ended before anything flowed.
+    pub fn failed(error: anyhow::Error) -> Self {
+        Self {
+            source: SourceReport::default(),
+            sink: SinkReport::default(),
+            error: Some(error),
+        }
+    }
+
+    /// The exit code that tells the truth about this run.
+    pub fn exit_code(&self) -> u8 {
+        let mut codes = Vec::new();
+        if let Some(error) = &self.error {
+            codes.push(exit::code_of(error));
+        }
+        if self.source.total().failed > 0
+            || self.sink.failed() > 0
+            || !self.sink.problems.is_empty()
+        {
+            codes.push(exit::SOME_KEYS);
+        }
+        if self.source.consistency_missed {
+            codes.push(exit::CONSISTENCY);
+        }
+        exit::strongest(&codes)
+    }
+}
+
+/// What happens to records between source and sink.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// How they change.
+    pub rewrite: Rewrite,
+    /// Whether the sink is told where each record came from.
+    pub keep_origins: bool,
+}
+
+/// Runs records from `source` through `steps` into `sink`.
+pub fn run(
+    mut source: Box<dyn Source>,
+    steps: &Steps,
+    mut sink: Box<dyn Sink>,
+    observer: &Observer,
+    stop: &Stop,
+) -> Outcome {
+    let (sender, receiver) = channel(CHANNEL_BYTES);
+    let (source, read, written) = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            let read = pump(source.as_mut(), steps, sender, stop);
+            (source, read)
+        });
+        let written = drain(&receiver, sink.as_mut(), observer);
+        drop(receiver);
+        match reader.join() {
+            Ok((source, read)) => (Some(source), read, written),
+            Err(_) => (
+                None,
+                Err(anyhow!("the reading thread panicked; this is a bug")),
+                written,
+            ),
+        }
+    });
+    let report = source.map(|source| source.report()).unwrap_or_default();
+    // When the sink fails, the reader only sees its channel close: the sink's error is the real one.
+    let ended = match (written, read) {
+        (Err(error), _) | (Ok(()), Err(error)) => Err(error),
+        (Ok(()), Ok(Pumped::Interrupted)) => Err(Interrupted.into()),
+        (Ok(()), Ok(Pumped::SinkGone)) => Err(anyhow!("the writing side went away; this is a bug")),
+        (Ok(()), Ok(Pumped::End)) => report
+            .reconcile()
+            .map_err(|text| anyhow!("{text}; this is a bug")),
+    };
+    match ended {
+        Ok(()) => {
+            let (done, finished) = sink.finish(&report);
+            let error = finished.and_then(|()| settle(&report, &done)).err();
+            Outcome {
+                source: report,
+                sink: done,
+                error,
+            }
+        }
+        Err(error) => {
+            let done = sink.abort(&format!("{error:#}"));
+            Outcome {
+                source: report,
+                sink: done,
+                error: Some(error),
+            }
+        }
+    }
+}
+
+/// Every record that the source gave was taken by the sink, and the sink says what became of it.
+fn settle(source: &SourceReport, sink: &SinkReport) -> Result<()> {
+    sink.reconcile()
+        .map_err(|text| anyhow!("{text}; this is a bug"))?;
+    let given = source.total().written;
+    if given != sink.taken {
+        return Err(anyhow!(
+            "the ledger does not add up: the source gave {given} records, {} arrived; this is a bug",
+            sink.taken
+        ));
+    }
+    Ok(())
+}
+
+enum Pumped {
+    End,
+    Interrupted,
+    SinkGone,
+}
+
+fn pump(
+    source: &mut dyn Source,
+    steps: &Steps,
+    sender: Sender<Batch>,
+    stop: &Stop,
+) -> Result<Pumped> {
+    loop {
+        if stop.is_set() {
+            return Ok(Pumped::Interrupted);
+        }
+        let mut batch = Batch::new();
+        if !source.read(&mut batch)? {
+            return Ok(Pumped::End);
+        }
+        if steps.keep_origins {
+            batch.remember_origins();
+        }
+        let context = batch.context;
+        for record in &mut batch.records {
+            steps.rewrite.apply(record, &context)?;
+        }
+        let bytes = batch.payload_bytes();
+        if !sender.send(batch, bytes) {
+            return Ok(Pumped::SinkGone);
+        }
+    }
+}
+
+fn drain(receiver: &Receiver<Batch>, sink: &mut dyn Sink, observer: &Observer) -> Result<()> {
+    while let Some(batch) = receiver.receive() {
+        let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
+        sink.write(batch)?;
+        observer.count(records, bytes);
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! What a run does where it has a choice. The command line and the sinks share these words.
+
+/// What becomes of a key that stood at the destination before this run first wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OnConflict {
+    /// It is reported and left alone; the others go on, and the run exits with 3.
+    #[default]
+    Fail,
+    /// It is left alone.
+    Skip,
+    /// It is overwritten.
+    Replace,
+}
+
+/// What becomes of function libraries at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum FunctionPolicy {
+    /// They are left out.
+    Skip,
+    /// They are added; a library of the same name follows --on-conflict.
+    #[default]
+    Append,
+    /// They replace libraries of the same name.
+    Replace,
+}
+
+/// What becomes of the expiry at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum TtlPolicy {
+    /// Keys expire at the moment they had at the source.
+    #[default]
+    Keep,
+    /// Keys never expire.
+    Drop,
+    /// The life that remained when the key was read counts from now.
+    Rebase,
+}
+
+/// Whether function libraries are read from a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadFunctions {
+    /// Where the server has them and gives them.
+    #[default]
+    IfPossible,
+    /// Or the run fails.
+    Required,
+    /// No.
+    No,
+}

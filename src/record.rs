@@ -1,0 +1,116 @@
+//! The record and the batch that flow through the pipe.
+//!
+//! The record itself is the archive's (crate `redis-migrate-format`): one vocabulary for the file
+//! and for the pipe.
+
+pub use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Record, Value};
+
+/// Bytes of keys and values at which a source hands a batch on.
+pub const BATCH_TARGET_BYTES: usize = 512 * 1024;
+
+/// Records at which a source hands a batch on, however small they are.
+pub const BATCH_TARGET_RECORDS: usize = 2_000;
+
+/// Records read together, with what they have in common. The unit in the channels: memory is
+/// channel depth × batch target + the largest value.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// What the records share.
+    pub context: Context,
+    /// The records, in the order of reading.
+    pub records: Vec<Record>,
+    /// Where each record came from, before it was rewritten; empty unless somebody needs it.
+    pub origins: Vec<Origin>,
+    payload_bytes: usize,
+}
+
+/// A key as it stood at the source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Database.
+    pub db: u32,
+    /// Key.
+    pub key: Vec<u8>,
+    /// Absolute expiry, Unix ms.
+    pub expire_at_ms: Option<u64>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a record.
+    pub fn push(&mut self, record: Record) {
+        self.payload_bytes += record.payload_bytes();
+        self.records.push(record);
+    }
+
+    /// Forgets the records, keeps the allocation.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.origins.clear();
+        self.payload_bytes = 0;
+    }
+
+    /// Keeps where each record comes from, for a sink that goes back there.
+    pub fn remember_origins(&mut self) {
+        self.origins = self
+            .records
+            .iter()
+            .map(|record| match record {
+                Record::Key(key) => Origin {
+                    db: key.db,
+                    key: key.key.clone(),
+                    expire_at_ms: key.expire_at_ms,
+                },
+                Record::Deleted { db, key } => Origin {
+                    db: *db,
+                    key: key.clone(),
+                    expire_at_ms: None,
+                },
+                _ => Origin::default(),
+            })
+            .collect();
+    }
+
+    /// Bytes of keys and values.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Whether it is time to hand it on.
+    pub fn is_full(&self) -> bool {
+        self.payload_bytes >= BATCH_TARGET_BYTES || self.records.len() >= BATCH_TARGET_RECORDS
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
+/// A key for people: quoted, every byte that is not printable ASCII escaped, long ones shortened.
+/// Keys are bytes from outside; raw, they could carry terminal escapes.
+pub fn show_key(key: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 120;
+    let shown = &key[..key.len().min(SHOWN_BYTES)];
+    let mut text = format!("\"{}\"", shown.escape_ascii());
+    if key.len() > SHOWN_BYTES {
+        text.push_str(&format!("… ({} bytes)", key.len()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_shown_without_control_characters() {
+        assert_eq!(show_key(b"a\x1b[31m\n\xff\"b"), r#""a\x1b[31m\n\xff\"b""#);
+        assert_eq!(show_key(b""), r#""""#);
+        assert!(show_key(&[b'x'; 500]).ends_with("(500 bytes)"));
+    }
+}

@@ -1,0 +1,302 @@
+//! How records change on their way: database, name, expiry. Pure: a rewrite knows nothing of
+//! either end.
+
+use std::sync::OnceLock;
+
+use crate::exit::Usage;
+use crate::record::{Context, Record};
+
+/// Latest expiry that is ever sent, Unix ms: far enough for everybody, and no sum a server makes
+/// of it overflows.
+pub const EXPIRE_MAX_MS: u64 = 1 << 62;
+
+/// What becomes of the expiry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TtlIntent {
+    /// The absolute moment stays.
+    #[default]
+    Keep,
+    /// Keys live for ever.
+    Drop,
+    /// The life that remained when the key was read counts from `base_now_ms`.
+    Rebase {
+        /// Where life starts to count, on the destination's clock.
+        base_now_ms: u64,
+    },
+}
+
+/// Which database goes where.
+#[derive(Debug, Clone, Default)]
+pub struct DbMap {
+    /// From, to. The first that fits counts.
+    pub pairs: Vec<(u32, u32)>,
+    /// Where every other database goes (`*:5`); `None`: each to its own number.
+    pub rest: Option<u32>,
+    /// The destination's URL names a database: the one database of the stream goes there, and a
+    /// stream of several is a usage error.
+    pub only: Option<u32>,
+    seen: OnceLock<u32>,
+}
+
+impl DbMap {
+    /// Everything goes to `db`.
+    pub fn all_into(db: u32) -> Self {
+        Self {
+            rest: Some(db),
+            ..Self::default()
+        }
+    }
+
+    /// The one database that turns up goes to `db`.
+    pub fn only_into(db: u32) -> Self {
+        Self {
+            only: Some(db),
+            ..Self::default()
+        }
+    }
+
+    /// Whether every database keeps its number.
+    pub fn is_identity(&self) -> bool {
+        self.rest.is_none() && self.only.is_none() && self.pairs.iter().all(|(a, b)| a == b)
+    }
+
+    /// Before anything is written: refuses what is known to be several databases, where only one
+    /// may be. `dbs` are those that the source is expected to give.
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn check(&self, dbs: &[u32]) -> Result<(), Usage> {
+        match (self.only, dbs) {
+            (Some(into), [first, .., last]) if first != last => Err(several(into, *first, *last)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where `db` goes.
+    ///
+    /// # Errors
+    /// [`Usage`] for the second database of a stream of which the destination's URL expects one.
+    pub fn map(&self, db: u32) -> Result<u32, Usage> {
+        if let Some((_, to)) = self.pairs.iter().find(|(from, _)| *from == db) {
+            return Ok(*to);
+        }
+        if let Some(into) = self.only {
+            let first = *self.seen.get_or_init(|| db);
+            return if first == db {
+                Ok(into)
+            } else {
+                Err(several(into, first, db))
+            };
+        }
+        Ok(self.rest.unwrap_or(db))
+    }
+}
+
+fn several(into: u32, first: u32, second: u32) -> Usage {
+    Usage(format!(
+        "the destination's URL names database {into}, but several databases come ({first} and \
+         {second}); choose one with --db, map them with --map-db, or leave the database out of \
+         the URL"
+    ))
+}
+
+/// Reads `FROM:TO` of `--map-db`; `None` stands for `*`.
+///
+/// # Errors
+/// A sentence.
+pub fn parse_map_db(text: &str) -> Result<(Option<u32>, u32), String> {
+    let wrong = || format!("{text:?} is no database map; write 0:5, or *:5 for all others");
+    let (from, to) = text.split_once(':').ok_or_else(wrong)?;
+    let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
+    match from.trim() {
+        "*" => Ok((None, number(to)?)),
+        from => Ok((Some(number(from)?), number(to)?)),
+    }
+}
+
+/// What is changed in every record.
+#[derive(Debug, Clone, Default)]
+pub struct Rewrite {
+    /// Databases.
+    pub dbs: DbMap,
+    /// Taken away from the front of a key, before the other is added. A key that does not start
+    /// with it stays as it is.
+    pub strip_prefix: Vec<u8>,
+    /// Put in front of every key.
+    pub add_prefix: Vec<u8>,
+    /// Expiry.
+    pub ttl: TtlIntent,
+}
+
+impl Rewrite {
+    /// Whether records stay as they are.
+    pub fn is_identity(&self) -> bool {
+        self.dbs.is_identity()
+            && self.strip_prefix.is_empty()
+            && self.add_prefix.is_empty()
+            && self.ttl == TtlIntent::Keep
+    }
+
+    /// Whether two different keys of the source may become one key of the destination.
+    pub fn may_collide(&self) -> bool {
+        !self.strip_prefix.is_empty() || self.dbs.rest.is_some() || self.dbs.pairs.len() > 1
+    }
+
+    /// Changes one record.
+    ///
+    /// # Errors
+    /// See [`DbMap::map`].
+    pub fn apply(&self, record: &mut Record, context: &Context) -> Result<(), Usage> {
+        match record {
+            Record::Key(record) => {
+                record.db = self.dbs.map(record.db)?;
+                self.rename(&mut record.key);
+                record.expire_at_ms = record
+                    .expire_at_ms
+                    .and_then(|at_ms| self.expiry(at_ms, context));
+            }
+            Record::Deleted { db, key } => {
+                *db = self.dbs.map(*db)?;
+                self.rename(key);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn rename(&self, key: &mut Vec<u8>) {
+        if self.strip_prefix.is_empty() && self.add_prefix.is_empty() {
+            return;
+        }
+        let stripped = if key.starts_with(&self.strip_prefix) {
+            self.strip_prefix.len()
+        } else {
+            0
+        };
+        key.splice(..stripped, self.add_prefix.iter().copied());
+    }
+
+    fn expiry(&self, at_ms: u64, context: &Context) -> Option<u64> {
+        match self.ttl {
+            TtlIntent::Keep => Some(at_ms.min(EXPIRE_MAX_MS)),
+            TtlIntent::Drop => None,
+            TtlIntent::Rebase { base_now_ms } => {
+                let moved = if at_ms > context.source_time_ms {
+                    base_now_ms.saturating_add(at_ms - context.source_time_ms)
+                } else {
+                    // Past its time when it was read: as long past it now. Never 0, which would
+                    // mean "no expiry" to RESTORE.
+                    base_now_ms
+                        .saturating_sub(context.source_time_ms - at_ms)
+                        .max(1)
+                };
+                Some(moved.min(EXPIRE_MAX_MS))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{KeyRecord, Value};
+
+    const CONTEXT: Context = Context {
+        source_time_ms: 1_000_000,
+        family: crate::record::Family::Redis,
+        rdb_version: 10,
+        node: 0,
+    };
+
+    fn record(db: u32, key: &str, expire_at_ms: Option<u64>) -> Record {
+        Record::Key(KeyRecord {
+            db,
+            key: key.as_bytes().to_vec(),
+            value: Value::Compact(vec![0, 0]),
+            expire_at_ms,
+            eviction: None,
+        })
+    }
+
+    fn apply(rewrite: &Rewrite, mut record: Record) -> (u32, String, Option<u64>) {
+        rewrite.apply(&mut record, &CONTEXT).expect("applies");
+        match record {
+            Record::Key(k) => (k.db, String::from_utf8_lossy(&k.key).into(), k.expire_at_ms),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_asked_changes_nothing() {
+        let none = Rewrite::default();
+        assert!(none.is_identity());
+        assert_eq!(
+            apply(&none, record(3, "k", Some(5))),
+            (3, "k".into(), Some(5))
+        );
+    }
+
+    #[test]
+    fn prefixes_are_stripped_then_added() {
+        let rewrite = Rewrite {
+            strip_prefix: b"old:".to_vec(),
+            add_prefix: b"new:".to_vec(),
+            ..Rewrite::default()
+        };
+        assert_eq!(apply(&rewrite, record(0, "old:k", None)).1, "new:k");
+        assert_eq!(apply(&rewrite, record(0, "other", None)).1, "new:other");
+        assert_eq!(apply(&rewrite, record(0, "old:", None)).1, "new:");
+        let mut gone = Record::Deleted {
+            db: 0,
+            key: b"old:k".to_vec(),
+        };
+        rewrite.apply(&mut gone, &CONTEXT).expect("applies");
+        assert!(matches!(gone, Record::Deleted { key, .. } if key == b"new:k"));
+    }
+
+    #[test]
+    fn databases_are_mapped() {
+        let mut dbs = DbMap::all_into(9);
+        dbs.pairs = vec![(0, 5), (1, 1)];
+        assert_eq!(dbs.map(0).ok(), Some(5));
+        assert_eq!(dbs.map(1).ok(), Some(1));
+        assert_eq!(dbs.map(2).ok(), Some(9));
+        assert_eq!(parse_map_db("0:5"), Ok((Some(0), 5)));
+        assert_eq!(parse_map_db("*:5"), Ok((None, 5)));
+        for text in ["", "0", "0:", ":1", "a:1", "0:-1", "1:2:3"] {
+            assert!(parse_map_db(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_database_in_the_destination_url_takes_one_database_only() {
+        let dbs = DbMap::only_into(4);
+        assert_eq!(dbs.map(2).ok(), Some(4));
+        assert_eq!(dbs.map(2).ok(), Some(4));
+        assert!(dbs.map(3).is_err());
+        assert!(DbMap::only_into(4).check(&[1, 2]).is_err());
+        assert!(DbMap::only_into(4).check(&[2]).is_ok());
+        assert!(DbMap::all_into(4).check(&[1, 2]).is_ok());
+    }
+
+    #[test]
+    fn expiry_is_kept_dropped_or_counted_from_now() {
+        let with = |ttl| Rewrite {
+            ttl,
+            ..Rewrite::default()
+        };
+        let expiry = |ttl, at| apply(&with(ttl), record(0, "k", at)).2;
+        let rebase = TtlIntent::Rebase {
+            base_now_ms: 5_000_000,
+        };
+        assert_eq!(expiry(TtlIntent::Drop, Some(1_000_500)), None);
+        assert_eq!(expiry(rebase, Some(1_000_500)), Some(5_000_500));
+        assert_eq!(expiry(rebase, None), None);
+        assert_eq!(expiry(rebase, Some(999_000)), Some(4_999_000));
+        assert_eq!(expiry(rebase, Some(1_000_000)), Some(5_000_000));
+        assert_eq!(expiry(rebase, Some(u64::MAX)), Some(EXPIRE_MAX_MS));
+        assert_eq!(expiry(TtlIntent::Keep, Some(u64::MAX)), Some(EXPIRE_MAX_MS));
+        let early = TtlIntent::Rebase { base_now_ms: 10 };
+        assert_eq!(expiry(early, Some(1)), Some(1));
+    }
+}

@@ -1,0 +1,268 @@
+//! Which records take part: by database, name, type, size and expiry. Pure, and the same on every
+//! verb.
+//!
+//! A source asks in this order, as early as it can: [`Selection::wants_db`] before it reads a
+//! database, [`Selection::push_down`] for the server, [`Selection::wants_key`] for a name,
+//! [`Selection::wants_value`] for what it read, the last only if [`Selection::needs_value`].
+
+use redis_migrate_format::header::SelectionFacts;
+
+use crate::glob::Glob;
+use crate::units::{bytes_text, duration_text};
+
+/// Prefix of the tool's own temporary keys. They are never exported, copied or imported.
+pub const TEMP_KEY_PREFIX: &[u8] = b"__redis-migrate:tmp:";
+
+/// Type names that TYPE and SCAN TYPE know on every server.
+pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
+
+/// What takes part. Empty lists and `None` restrict nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Databases.
+    pub dbs: Vec<u32>,
+    /// A key must match one of these.
+    pub matches: Vec<Glob>,
+    /// A key must match none of these.
+    pub excludes: Vec<Glob>,
+    /// Type names as TYPE gives them.
+    pub types: Vec<String>,
+    /// Smallest value: bytes of the value in compact form.
+    pub min_size_bytes: Option<u64>,
+    /// Largest value.
+    pub max_size_bytes: Option<u64>,
+    /// Only keys with expiry.
+    pub with_ttl: bool,
+    /// Only keys without expiry.
+    pub without_ttl: bool,
+    /// Shortest remaining life. A key without expiry lives for ever, and so long enough.
+    pub min_ttl_ms: Option<u64>,
+    /// Longest remaining life. A key without expiry lives too long.
+    pub max_ttl_ms: Option<u64>,
+}
+
+/// What a server's SCAN can filter by itself and mean exactly the same. The selection is applied
+/// again to what comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushDown<'a> {
+    /// For SCAN MATCH.
+    pub match_: Option<&'a [u8]>,
+    /// For SCAN TYPE (servers from 6.0).
+    pub type_: Option<&'a str>,
+}
+
+impl Selection {
+    /// Whether records of this database take part.
+    pub fn wants_db(&self, db: u32) -> bool {
+        self.dbs.is_empty() || self.dbs.contains(&db)
+    }
+
+    /// Whether a key of this name takes part. Never the tool's own temporary keys.
+    pub fn wants_key(&self, key: &[u8]) -> bool {
+        !key.starts_with(TEMP_KEY_PREFIX)
+            && (self.matches.is_empty() || self.matches.iter().any(|glob| glob.matches(key)))
+            && !self.excludes.iter().any(|glob| glob.matches(key))
+    }
+
+    /// Whether type, size or expiry are asked for, so that names alone do not decide.
+    pub fn needs_value(&self) -> bool {
+        !self.types.is_empty() || self.needs_size() || self.needs_ttl()
+    }
+
+    /// Whether the size is asked for.
+    pub fn needs_size(&self) -> bool {
+        self.min_size_bytes.is_some() || self.max_size_bytes.is_some()
+    }
+
+    /// Whether the expiry is asked for.
+    pub fn needs_ttl(&self) -> bool {
+        self.with_ttl || self.without_ttl || self.min_ttl_ms.is_some() || self.max_ttl_ms.is_some()
+    }
+
+    /// Whether a key of this type, size and expiry takes part. `value_bytes` are the bytes of the
+    /// value in compact form (type byte and body, LZF expanded, no footer), so that a size means
+    /// the same at a server and in an archive. `now_ms` is the clock that remaining life is
+    /// counted on: the server's where there is one.
+    pub fn wants_value(
+        &self,
+        type_name: &str,
+        value_bytes: u64,
+        expire_at_ms: Option<u64>,
+        now_ms: u64,
+    ) -> bool {
+        let remaining_ms = expire_at_ms.map(|at| at.saturating_sub(now_ms));
+        self.wants_type(type_name)
+            && self.min_size_bytes.is_none_or(|min| value_bytes >= min)
+            && self.max_size_bytes.is_none_or(|max| value_bytes <= max)
+            && !(self.with_ttl && expire_at_ms.is_none())
+            && !(self.without_ttl && expire_at_ms.is_some())
+            && self
+                .min_ttl_ms
+                .is_none_or(|min| remaining_ms.is_none_or(|left| left >= min))
+            && self
+                .max_ttl_ms
+                .is_none_or(|max| remaining_ms.is_some_and(|left| left <= max))
+    }
+
+    /// Whether a type takes part; its name is compared as SCAN TYPE does, without case.
+    pub fn wants_type(&self, type_name: &str) -> bool {
+        self.types.is_empty()
+            || self
+                .types
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(type_name))
+    }
+
+    /// What the server can do of it.
+    pub fn push_down(&self) -> PushDown<'_> {
+        let match_ = match self.matches.as_slice() {
+            [glob] if glob.is_portable() && !glob.is_everything() => Some(glob.pattern()),
+            _ => None,
+        };
+        let type_ = match self.types.as_slice() {
+            [name] => CORE_TYPES
+                .into_iter()
+                .find(|core| core.eq_ignore_ascii_case(name)),
+            _ => None,
+        };
+        PushDown { match_, type_ }
+    }
+
+    /// Whether nothing is restricted (temporary keys of the tool aside).
+    pub fn is_everything(&self) -> bool {
+        self.dbs.is_empty()
+            && (self.matches.is_empty() || self.matches.iter().any(Glob::is_everything))
+            && self.excludes.is_empty()
+            && !self.needs_value()
+    }
+
+    /// For the header of an archive.
+    pub fn facts(&self) -> SelectionFacts {
+        let patterns = |globs: &[Glob]| globs.iter().map(|glob| glob.pattern().to_vec()).collect();
+        let millis = |ms: u64| duration_text(std::time::Duration::from_millis(ms));
+        let mut other = Vec::new();
+        if let Some(min) = self.min_size_bytes {
+            other.push(format!("values of at least {}", bytes_text(min)));
+        }
+        if let Some(max) = self.max_size_bytes {
+            other.push(format!("values of at most {}", bytes_text(max)));
+        }
+        if self.with_ttl {
+            other.push("only keys with expiry".to_owned());
+        }
+        if self.without_ttl {
+            other.push("only keys without expiry".to_owned());
+        }
+        if let Some(min) = self.min_ttl_ms {
+            other.push(format!("only keys that live at least {} more", millis(min)));
+        }
+        if let Some(max) = self.max_ttl_ms {
+            other.push(format!(
+                "only keys that expire within {} at most",
+                millis(max)
+            ));
+        }
+        SelectionFacts {
+            dbs: self.dbs.clone(),
+            matches: patterns(&self.matches),
+            excludes: patterns(&self.excludes),
+            types: self.types.clone(),
+            other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn globs(patterns: &[&str]) -> Vec<Glob> {
+        patterns.iter().map(|p| Glob::new(p.as_bytes())).collect()
+    }
+
+    #[test]
+    fn nothing_asked_is_everything_but_our_own_temporary_keys() {
+        let all = Selection::default();
+        assert!(all.is_everything());
+        assert!(!all.needs_value());
+        assert!(all.wants_db(7));
+        assert!(all.wants_key(b""));
+        assert!(!all.wants_key(b"__redis-migrate:tmp:1"));
+        assert!(all.wants_key(b"__redis-migrate:tmp"));
+        assert_eq!(all.push_down(), PushDown::default());
+        assert_eq!(all.facts(), SelectionFacts::default());
+        let star = Selection {
+            matches: globs(&["*"]),
+            ..Selection::default()
+        };
+        assert!(star.is_everything());
+        assert_eq!(star.push_down(), PushDown::default());
+    }
+
+    #[test]
+    fn a_key_must_match_one_and_no_exclude() {
+        let selection = Selection {
+            matches: globs(&["user:*", "session:*"]),
+            excludes: globs(&["*:tmp"]),
+            ..Selection::default()
+        };
+        assert!(selection.wants_key(b"user:1"));
+        assert!(selection.wants_key(b"session:1"));
+        assert!(!selection.wants_key(b"cart:1"));
+        assert!(!selection.wants_key(b"user:1:tmp"));
+        assert!(!selection.is_everything());
+    }
+
+    #[test]
+    fn only_what_scan_means_exactly_the_same_is_pushed_down() {
+        let one = Selection {
+            matches: globs(&["user:*"]),
+            types: vec!["Hash".to_owned()],
+            ..Selection::default()
+        };
+        assert_eq!(one.push_down().match_, Some(b"user:*".as_slice()));
+        assert_eq!(one.push_down().type_, Some("hash"));
+        let several = Selection {
+            matches: globs(&["a*", "b*"]),
+            types: vec!["hash".to_owned(), "set".to_owned()],
+            ..Selection::default()
+        };
+        assert_eq!(several.push_down(), PushDown::default());
+        let unsure = Selection {
+            matches: vec![Glob::new(b"[a-\xff]")],
+            types: vec!["ReJSON-RL".to_owned()],
+            ..Selection::default()
+        };
+        assert_eq!(unsure.push_down(), PushDown::default());
+    }
+
+    #[test]
+    fn values_are_chosen_by_type_size_and_expiry() {
+        let now = 1_000_000;
+        let wants = |selection: &Selection, expire_at_ms| {
+            selection.wants_value("string", 100, expire_at_ms, now)
+        };
+        let with = |change: fn(&mut Selection)| {
+            let mut selection = Selection::default();
+            change(&mut selection);
+            assert!(selection.needs_value());
+            selection
+        };
+        assert!(!wants(&with(|s| s.types = vec!["hash".into()]), None));
+        assert!(wants(&with(|s| s.types = vec!["STRING".into()]), None));
+        assert!(wants(&with(|s| s.min_size_bytes = Some(100)), None));
+        assert!(!wants(&with(|s| s.min_size_bytes = Some(101)), None));
+        assert!(wants(&with(|s| s.max_size_bytes = Some(100)), None));
+        assert!(!wants(&with(|s| s.max_size_bytes = Some(99)), None));
+        assert!(!wants(&with(|s| s.with_ttl = true), None));
+        assert!(wants(&with(|s| s.with_ttl = true), Some(now + 1)));
+        assert!(!wants(&with(|s| s.without_ttl = true), Some(now + 1)));
+        let min = with(|s| s.min_ttl_ms = Some(10));
+        assert!(wants(&min, None) && wants(&min, Some(now + 10)));
+        assert!(!wants(&min, Some(now + 9)) && !wants(&min, Some(5)));
+        let max = with(|s| s.max_ttl_ms = Some(10));
+        assert!(!wants(&max, None) && wants(&max, Some(now + 10)) && wants(&max, Some(5)));
+        assert!(!wants(&max, Some(now + 11)));
+        assert_eq!(max.facts().other.len(), 1);
+    }
+}

@@ -1,0 +1,304 @@
+//! One authenticated connection: commands out, replies in, in order.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, FromRedisValue, Value};
+
+use super::ServerError;
+use super::resp::{self, Item, Replies};
+use super::stream::{Stream, plain};
+use crate::endpoint::ConnectOptions;
+
+/// Bytes of commands that are collected before they are written without being asked.
+const OUT_BYTES: usize = 256 * 1024;
+
+/// How long a server that says LOADING is waited for, and how often it is asked.
+const LOADING_PATIENCE: Duration = Duration::from_secs(60);
+const LOADING_STEP: Duration = Duration::from_millis(250);
+
+/// One authenticated connection.
+pub struct Conn {
+    stream: Stream,
+    replies: Replies,
+    out: Vec<u8>,
+    address: String,
+    /// What is under way, for messages.
+    doing: &'static str,
+}
+
+impl Conn {
+    /// Connects and authenticates. No database is selected.
+    ///
+    /// # Errors
+    /// [`ServerError::Connect`] and [`ServerError::Auth`].
+    pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
+        let mut conn = Self {
+            stream: Stream::open(options)?,
+            replies: Replies::default(),
+            out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
+            address: options.address.to_string(),
+            doing: "connecting",
+        };
+        if let Some(password) = &options.password {
+            let mut auth = redis::cmd("AUTH");
+            if let Some(user) = &options.username {
+                auth.arg(user);
+            }
+            auth.arg(password.expose());
+            let refused = |reason: String, address: &str| ServerError::Auth {
+                address: address.to_owned(),
+                reason,
+            };
+            if let Err(text) = conn.try_query(&auth)? {
+                return Err(refused(text, &conn.address));
+            }
+        } else if options.username.is_some() {
+            return Err(ServerError::Auth {
+                address: conn.address,
+                reason: "a user name was given, but no password".to_owned(),
+            });
+        }
+        conn.greet()?;
+        Ok(conn)
+    }
+
+    /// Makes sure that somebody answers, that we are let in, and that the dataset is loaded.
+    fn greet(&mut self) -> Result<(), ServerError> {
+        let deadline = Instant::now() + LOADING_PATIENCE;
+        loop {
+            match self.try_query(&redis::cmd("PING")) {
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(text)) if text.starts_with("LOADING") && Instant::now() < deadline => {
+                    std::thread::sleep(LOADING_STEP);
+                }
+                Ok(Err(text)) if text.starts_with("NOAUTH") || text.starts_with("WRONGPASS") => {
+                    return Err(ServerError::Auth {
+                        address: self.address.clone(),
+                        reason: text,
+                    });
+                }
+                // Least rights: PING is nothing that is needed.
+                Ok(Err(text)) if text.starts_with("NOPERM") => return Ok(()),
+                Ok(Err(text)) => {
+                    return Err(ServerError::Connect {
+                        address: self.address.clone(),
+                        reason: text,
+                    });
+                }
+                Err(
+                    ServerError::Lost {
+                        address, reason, ..
+                    }
+                    | ServerError::Protocol {
+                        address, reason, ..
+                    },
+                ) => {
+                    return Err(ServerError::Connect {
+                        address,
+                        reason: format!(
+                            "{reason}, before the first answer (is it a Redis port, and is it TLS?)"
+                        ),
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where this is connected to; holds no password.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Says what is under way, for messages about a lost connection.
+    pub fn doing(&mut self, what: &'static str) {
+        self.doing = what;
+    }
+
+    /// Queues one command; it is written by [`Self::flush`] or when enough is queued.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn queue(&mut self, args: &[&[u8]]) -> Result<(), ServerError> {
+        resp::pack(&mut self.out, args);
+        self.flush_if_full()
+    }
+
+    /// The queue of bytes to be written, for commands that are packed piece by piece.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// Writes what is queued if it is much.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn flush_if_full(&mut self) -> Result<(), ServerError> {
+        if self.out.len() >= OUT_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes all that is queued.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn flush(&mut self) -> Result<(), ServerError> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = self
+            .stream
+            .write_all(&self.out)
+            .and_then(|()| self.stream.flush());
+        self.out.clear();
+        // A single huge command must not keep its room for ever.
+        self.out.shrink_to(2 * OUT_BYTES);
+        written.map_err(|error| self.lost(&error))
+    }
+
+    /// Writes what is queued and then `bytes`, without copying them.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
+        self.flush()?;
+        self.stream
+            .write_all(bytes)
+            .map_err(|error| self.lost(&error))
+    }
+
+    /// The next item of the replies; see [`Replies::next`].
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn item(&mut self) -> Result<Item<'_>, ServerError> {
+        // Split borrows: the error needs the address while the item borrows the buffer.
+        let Self {
+            stream,
+            replies,
+            address,
+            doing,
+            ..
+        } = self;
+        replies
+            .next(stream)
+            .map_err(|error| broken(address, doing, &error))
+    }
+
+    /// The next reply as a whole; an error reply is `Err` inside.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn reply(&mut self) -> Result<Result<Value, String>, ServerError> {
+        let Self {
+            stream,
+            replies,
+            address,
+            doing,
+            ..
+        } = self;
+        let value = replies
+            .value(stream)
+            .map_err(|error| broken(address, doing, &error))?;
+        Ok(match resp::error_text(&value) {
+            Some(text) => Err(text.to_owned()),
+            None => Ok(value),
+        })
+    }
+
+    /// Sends one command and waits for its reply. Nothing may be in flight. An error reply is
+    /// `Err` inside.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn try_query(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+        command.write_packed_command(&mut self.out);
+        self.flush()?;
+        self.reply()
+    }
+
+    /// Sends one command and converts its reply. Nothing may be in flight.
+    ///
+    /// # Errors
+    /// [`ServerError::Refused`] for NOPERM and unknown commands, [`ServerError::Reply`] for other
+    /// error replies, and those of [`Self::try_query`].
+    pub fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, ServerError> {
+        let name = name_of(command);
+        let value = self
+            .try_query(command)?
+            .map_err(|text| self.refusal(&name, text))?;
+        T::from_redis_value(value).map_err(|error| ServerError::Protocol {
+            address: self.address.clone(),
+            doing: name,
+            reason: error.to_string(),
+        })
+    }
+
+    /// The error that an error reply to `command` means.
+    pub fn refusal(&self, command: &str, text: String) -> ServerError {
+        let (address, command) = (self.address.clone(), command.to_owned());
+        if is_forbidden(&text) {
+            ServerError::Refused {
+                address,
+                command,
+                reason: text,
+            }
+        } else {
+            ServerError::Reply {
+                address,
+                command,
+                reason: text,
+            }
+        }
+    }
+
+    /// A protocol violation, in our words.
+    pub fn confused(&self, reason: impl Into<String>) -> ServerError {
+        ServerError::Protocol {
+            address: self.address.clone(),
+            doing: self.doing.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    fn lost(&self, error: &io::Error) -> ServerError {
+        broken(&self.address, self.doing, error)
+    }
+}
+
+/// Whether an error reply says that the command is not to be had, whatever its arguments.
+pub fn is_forbidden(text: &str) -> bool {
+    text.starts_with("NOPERM")
+        || text.starts_with("ERR unknown command")
+        || text.starts_with("ERR unknown subcommand")
+        || text.starts_with("ERR Unknown subcommand")
+        || text.contains("is not allowed")
+}
+
+fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
+    let (address, doing) = (address.to_owned(), doing.to_owned());
+    if error.kind() == io::ErrorKind::InvalidData {
+        ServerError::Protocol {
+            address,
+            doing,
+            reason: error.to_string(),
+        }
+    } else {
+        ServerError::Lost {
+            address,
+            doing,
+            reason: plain(error),
+        }
+    }
+}
+
+fn name_of(command: &Cmd) -> String {
+    match command.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => "a command".to_owned(),
+    }
+}

@@ -1,0 +1,82 @@
+//! The talk with a server: the only room that knows the redis crate.
+//!
+//! Commands are packed by the redis crate. Replies are framed by [`resp`], so that a million small
+//! replies cost no allocation each and a large one exactly one; replies that are not keys and
+//! values are handed to the redis crate's parser.
+
+pub mod conn;
+pub mod facts;
+pub mod identity;
+pub mod resp;
+pub mod stream;
+
+pub use conn::Conn;
+
+use crate::record::show_key;
+
+/// What can go wrong between us and a server. The address never holds a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// No connection.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect {
+        /// Where to.
+        address: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Connected, but not let in.
+    #[error("{address} refuses the credentials: {reason}")]
+    Auth {
+        /// Where.
+        address: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// A command that cannot be done without is refused.
+    #[error("{address} refuses {command}, which is needed: {reason}")]
+    Refused {
+        /// Where.
+        address: String,
+        /// The command.
+        command: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// The connection broke.
+    #[error("connection to {address} lost while {doing}: {reason}")]
+    Lost {
+        /// Where.
+        address: String,
+        /// What was under way.
+        doing: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server answered something that no server should.
+    #[error("{address} answered what is not understood while {doing}: {reason}")]
+    Protocol {
+        /// Where.
+        address: String,
+        /// What was under way.
+        doing: String,
+        /// What.
+        reason: String,
+    },
+    /// The server answered a command with an error.
+    #[error("{address} answered {command} with: {reason}")]
+    Reply {
+        /// Where.
+        address: String,
+        /// The command.
+        command: String,
+        /// The server's words.
+        reason: String,
+    },
+}
+
+/// A key and its database, for messages.
+pub fn show_db_key(db: u32, key: &[u8]) -> String {
+    format!("key {} (db {db})", show_key(key))
+}

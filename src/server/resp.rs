@@ -1,0 +1,418 @@
+//! Replies on the wire (RESP2 and RESP3): framing without a copy more than needed.
+//!
+//! Aggregates are not collected: [`Replies::next`] gives their length, and the elements follow as
+//! items of their own. So a reply with a thousand payloads never exists as one value in memory.
+
+use std::io::{self, Read};
+
+/// Nesting that no server reaches; guards the recursion over replies.
+const MAX_DEPTH: u32 = 32;
+
+/// Bytes of the read buffer. Large bulks bypass it.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// One element of a reply.
+#[derive(Debug, PartialEq)]
+pub enum Item<'a> {
+    /// `+OK` and the like.
+    Simple(&'a [u8]),
+    /// `-ERR …`, without the dash.
+    Error(Vec<u8>),
+    /// `:1`, also RESP3 booleans as 0 and 1.
+    Int(i64),
+    /// A bulk string, or RESP3's doubles, big numbers and verbatim texts as their bytes.
+    Bulk(Vec<u8>),
+    /// Nothing: null bulk, null array, RESP3 null.
+    Nil,
+    /// An array or set of so many items, which follow.
+    Array(usize),
+    /// A map: so many keys and values in turn (twice the number of pairs), which follow.
+    Map(usize),
+    /// An out-of-band push of so many items, which follow.
+    Push(usize),
+}
+
+/// Reads replies from a stream. I/O errors pass through; what is not RESP is
+/// [`io::ErrorKind::InvalidData`]; an end of stream inside a reply is `UnexpectedEof`.
+#[derive(Debug)]
+pub struct Replies {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Default for Replies {
+    fn default() -> Self {
+        Self {
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            end: 0,
+        }
+    }
+}
+
+impl Replies {
+    /// Whether bytes were read from the stream that no item has used yet.
+    pub fn has_buffered(&self) -> bool {
+        self.start < self.end
+    }
+
+    /// The next item.
+    ///
+    /// # Errors
+    /// See the type.
+    pub fn next(&mut self, stream: &mut impl Read) -> io::Result<Item<'_>> {
+        let (from, to) = self.line(stream)?;
+        let Some((&kind, _)) = self.buffer[from..to].split_first() else {
+            return Err(invalid("an empty line"));
+        };
+        let rest = from + 1..to;
+        Ok(match kind {
+            b'+' => Item::Simple(&self.buffer[rest]),
+            b'-' => Item::Error(self.buffer[rest].to_vec()),
+            b':' => Item::Int(self.number(rest)?),
+            b'$' | b'=' => match self.length(rest)? {
+                Some(len) => Item::Bulk(self.bulk(stream, len)?),
+                None => Item::Nil,
+            },
+            b'!' => match self.length(rest)? {
+                Some(len) => Item::Error(self.bulk(stream, len)?),
+                None => Item::Nil,
+            },
+            b'*' | b'~' => self.length(rest)?.map_or(Item::Nil, Item::Array),
+            b'>' => self.length(rest)?.map_or(Item::Nil, Item::Push),
+            b'%' => match self.length(rest)? {
+                Some(pairs) => Item::Map(
+                    pairs
+                        .checked_mul(2)
+                        .ok_or_else(|| invalid("an absurd map length"))?,
+                ),
+                None => Item::Nil,
+            },
+            b'_' => Item::Nil,
+            b'#' => Item::Int(i64::from(self.buffer[rest] == *b"t")),
+            b',' | b'(' => Item::Bulk(self.buffer[rest].to_vec()),
+            other => {
+                return Err(invalid(&format!(
+                    "a reply that begins with byte {other:#04x}"
+                )));
+            }
+        })
+    }
+
+    /// The next reply as one value, for replies that are not keys and values.
+    ///
+    /// # Errors
+    /// See the type.
+    pub fn value(&mut self, stream: &mut impl Read) -> io::Result<redis::Value> {
+        self.value_at(stream, 0)
+    }
+
+    fn value_at(&mut self, stream: &mut impl Read, depth: u32) -> io::Result<redis::Value> {
+        if depth > MAX_DEPTH {
+            return Err(invalid("a reply nested too deeply"));
+        }
+        let (count, is_map) = match self.next(stream)? {
+            Item::Simple(b"OK") => return Ok(redis::Value::Okay),
+            Item::Simple(text) => {
+                return Ok(redis::Value::SimpleString(
+                    String::from_utf8_lossy(text).into_owned(),
+                ));
+            }
+            Item::Error(text) => {
+                // Kept as text with a mark that no status can have; `Conn` turns it into an error.
+                return Ok(redis::Value::SimpleString(format!(
+                    "{ERROR_MARK}{}",
+                    String::from_utf8_lossy(&text)
+                )));
+            }
+            Item::Int(number) => return Ok(redis::Value::Int(number)),
+            Item::Bulk(bytes) => return Ok(redis::Value::BulkString(bytes)),
+            Item::Nil => return Ok(redis::Value::Nil),
+            Item::Array(count) | Item::Push(count) => (count, false),
+            Item::Map(count) => (count, true),
+        };
+        let mut items = Vec::with_capacity(count.min(1024));
+        for _ in 0..count {
+            items.push(self.value_at(stream, depth + 1)?);
+        }
+        if !is_map {
+            return Ok(redis::Value::Array(items));
+        }
+        let mut pairs = Vec::with_capacity(items.len() / 2);
+        let mut items = items.into_iter();
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            pairs.push((key, value));
+        }
+        Ok(redis::Value::Map(pairs))
+    }
+
+    /// One line without its CRLF, as a range of the buffer.
+    fn line(&mut self, stream: &mut impl Read) -> io::Result<(usize, usize)> {
+        const MAX_LINE_BYTES: usize = 64 * 1024;
+        let mut searched = 0;
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(at) = unread[searched..].iter().position(|&byte| byte == b'\n') {
+                let newline = searched + at;
+                if newline == 0 || unread[newline - 1] != b'\r' {
+                    return Err(invalid("a line without carriage return"));
+                }
+                let from = self.start;
+                self.start += newline + 1;
+                return Ok((from, from + newline - 1));
+            }
+            searched = unread.len();
+            if searched > MAX_LINE_BYTES {
+                return Err(invalid("an endless line"));
+            }
+            self.fill(stream)?;
+        }
+    }
+
+    fn fill(&mut self, stream: &mut impl Read) -> io::Result<()> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        loop {
+            match stream.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => {
+                    self.end += read;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn number(&self, range: std::ops::Range<usize>) -> io::Result<i64> {
+        let digits = &self.buffer[range];
+        std::str::from_utf8(digits)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| invalid("a number that is none"))
+    }
+
+    fn length(&self, range: std::ops::Range<usize>) -> io::Result<Option<usize>> {
+        match self.number(range)? {
+            -1 => Ok(None),
+            number => usize::try_from(number)
+                .map(Some)
+                .map_err(|_| invalid("a negative length")),
+        }
+    }
+
+    fn bulk(&mut self, stream: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(len).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::OutOfMemory,
+                format!("no memory for a value of {len} bytes"),
+            )
+        })?;
+        let buffered = len.min(self.end - self.start);
+        bytes.extend_from_slice(&self.buffer[self.start..self.start + buffered]);
+        self.start += buffered;
+        let missing = len - bytes.len();
+        if missing > BUFFER_BYTES / 2 {
+            // `Take` reads straight into the vector's spare room.
+            let read = stream.take(missing as u64).read_to_end(&mut bytes)?;
+            if read < missing {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        } else {
+            while bytes.len() < len {
+                self.fill(stream)?;
+                let more = (len - bytes.len()).min(self.end - self.start);
+                bytes.extend_from_slice(&self.buffer[self.start..self.start + more]);
+                self.start += more;
+            }
+        }
+        while self.end - self.start < 2 {
+            self.fill(stream)?;
+        }
+        if self.buffer[self.start..self.start + 2] != *b"\r\n" {
+            return Err(invalid("a bulk without its end"));
+        }
+        self.start += 2;
+        Ok(bytes)
+    }
+}
+
+/// Marks an error reply inside a [`redis::Value`]; see [`Replies::value`].
+const ERROR_MARK: char = '\u{1}';
+
+/// The server's words, if `value` is an error reply.
+pub fn error_text(value: &redis::Value) -> Option<&str> {
+    match value {
+        redis::Value::SimpleString(text) => text.strip_prefix(ERROR_MARK),
+        _ => None,
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
+}
+
+/// Appends one command in RESP to `out`.
+pub fn pack(out: &mut Vec<u8>, args: &[&[u8]]) {
+    pack_head(out, args.len());
+    for arg in args {
+        pack_arg(out, arg);
+    }
+}
+
+/// Appends the head of a command of `count` arguments.
+pub fn pack_head(out: &mut Vec<u8>, count: usize) {
+    out.push(b'*');
+    push_number(out, count as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends one argument.
+pub fn pack_arg(out: &mut Vec<u8>, arg: &[u8]) {
+    pack_len(out, arg.len());
+    out.extend_from_slice(arg);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the length line of an argument whose bytes are sent apart.
+pub fn pack_len(out: &mut Vec<u8>, len: usize) {
+    out.push(b'$');
+    push_number(out, len as u64);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends decimal digits.
+pub fn push_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one byte at a time.
+    struct Trickle<'a>(&'a [u8]);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            match self.0.split_first() {
+                Some((&byte, rest)) if !out.is_empty() => {
+                    out[0] = byte;
+                    self.0 = rest;
+                    Ok(1)
+                }
+                _ => Ok(0),
+            }
+        }
+    }
+
+    const EVERY_KIND: &[u8] = b"+OK\r\n-ERR no\r\n:-7\r\n$3\r\na\r\n\r\n$-1\r\n*2\r\n:1\r\n$0\r\n\r\n*-1\r\n%1\r\n+k\r\n_\r\n#t\r\n,1.5\r\n>1\r\n+p\r\n!3\r\nBAD\r\n";
+
+    fn check(mut stream: impl Read) {
+        let mut replies = Replies::default();
+        let mut next = |want: Item<'_>| assert_eq!(replies.next(&mut stream).unwrap(), want);
+        next(Item::Simple(b"OK"));
+        next(Item::Error(b"ERR no".to_vec()));
+        next(Item::Int(-7));
+        next(Item::Bulk(b"a\r\n".to_vec()));
+        next(Item::Nil);
+        next(Item::Array(2));
+        next(Item::Int(1));
+        next(Item::Bulk(Vec::new()));
+        next(Item::Nil);
+        next(Item::Map(2));
+        next(Item::Simple(b"k"));
+        next(Item::Nil);
+        next(Item::Int(1));
+        next(Item::Bulk(b"1.5".to_vec()));
+        next(Item::Push(1));
+        next(Item::Simple(b"p"));
+        next(Item::Error(b"BAD".to_vec()));
+        assert_eq!(
+            replies.next(&mut stream).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+
+    #[test]
+    fn every_kind_of_reply_is_read() {
+        check(EVERY_KIND);
+        check(Trickle(EVERY_KIND));
+    }
+
+    #[test]
+    fn a_bulk_larger_than_the_buffer_is_read_whole() {
+        let value = vec![7u8; 3 * BUFFER_BYTES + 5];
+        let mut wire = Vec::new();
+        pack(&mut wire, &[&value, b"next"]);
+        let mut stream = &wire[..];
+        let mut replies = Replies::default();
+        assert_eq!(replies.next(&mut stream).unwrap(), Item::Array(2));
+        assert_eq!(replies.next(&mut stream).unwrap(), Item::Bulk(value));
+        assert_eq!(
+            replies.next(&mut stream).unwrap(),
+            Item::Bulk(b"next".to_vec())
+        );
+    }
+
+    #[test]
+    fn what_is_not_resp_is_an_error() {
+        for bad in [
+            &b"hello\r\n"[..],
+            b"$x\r\n",
+            b"$-2\r\n",
+            b"\r\n",
+            b"+a\n",
+            b"$1\r\nabc\r\n",
+            b"$99999999999999999\r\n",
+        ] {
+            let mut stream = bad;
+            assert!(
+                Replies::default().next(&mut stream).is_err(),
+                "{}",
+                bad.escape_ascii()
+            );
+        }
+        let deep = b"*1\r\n".repeat(100);
+        assert!(Replies::default().value(&mut &deep[..]).is_err());
+    }
+
+    #[test]
+    fn errors_inside_values_are_told_from_texts() {
+        let mut replies = Replies::default();
+        let value = replies
+            .value(&mut &b"*2\r\n-NOPERM x\r\n+fine\r\n"[..])
+            .unwrap();
+        let redis::Value::Array(items) = value else {
+            panic!()
+        };
+        assert_eq!(error_text(&items[0]), Some("NOPERM x"));
+        assert_eq!(error_text(&items[1]), None);
+    }
+
+    #[test]
+    fn commands_are_packed_like_the_redis_crate_packs_them() {
+        let mut ours = Vec::new();
+        pack(&mut ours, &[b"SET", b"k\r\n", b""]);
+        let theirs = redis::cmd("SET").arg(b"k\r\n").arg("").get_packed_command();
+        assert_eq!(ours, theirs);
+    }
+}

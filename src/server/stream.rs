@@ -1,0 +1,317 @@
+//! The bytes between us and a server: TCP, TLS over TCP, or a Unix socket.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::ServerError;
+use crate::endpoint::{ConnectOptions, TlsOptions, Transport};
+
+/// An open connection, no more than its bytes.
+pub enum Stream {
+    /// Plain TCP.
+    Tcp(TcpStream),
+    /// TLS.
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Connects as `options` say. Names with several addresses are tried in turn within the
+    /// connect timeout.
+    ///
+    /// # Errors
+    /// [`ServerError::Connect`].
+    pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
+        let refused = |reason: String| ServerError::Connect {
+            address: options.address.to_string(),
+            reason,
+        };
+        let stream = match &options.address {
+            Transport::Tcp { host, port } => {
+                Stream::Tcp(connect_tcp(host, *port, options).map_err(refused)?)
+            }
+            Transport::Tls { host, port } => {
+                let socket = connect_tcp(host, *port, options).map_err(refused)?;
+                Stream::Tls(Box::new(handshake(socket, host, options).map_err(refused)?))
+            }
+            Transport::Unix { path } => {
+                Stream::Unix(UnixStream::connect(path).map_err(|error| refused(plain(&error)))?)
+            }
+        };
+        stream
+            .set_timeout(options.timeout)
+            .map_err(|error| refused(plain(&error)))?;
+        Ok(stream)
+    }
+
+    /// Sets how long a read or a write may block.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+        match self {
+            Stream::Unix(socket) => {
+                socket.set_read_timeout(timeout)?;
+                socket.set_write_timeout(timeout)
+            }
+            Stream::Tcp(socket) => set_tcp_timeout(socket, timeout),
+            Stream::Tls(tls) => set_tcp_timeout(&tls.sock, timeout),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.read(out),
+            Stream::Tls(tls) => tls.read(out),
+            Stream::Unix(socket) => socket.read(out),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+            Stream::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.flush(),
+            Stream::Tls(tls) => tls.flush(),
+            Stream::Unix(socket) => socket.flush(),
+        }
+    }
+}
+
+fn set_tcp_timeout(socket: &TcpStream, timeout: Option<Duration>) -> io::Result<()> {
+    socket.set_read_timeout(timeout)?;
+    socket.set_write_timeout(timeout)
+}
+
+fn connect_tcp(host: &str, port: u16, options: &ConnectOptions) -> Result<TcpStream, String> {
+    let addresses = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("the name does not resolve ({})", plain(&error)))?;
+    let deadline = Instant::now() + options.connect_timeout;
+    let mut last = "the name has no address".to_owned();
+    for address in addresses {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(socket) => {
+                prepare(&socket).map_err(|error| plain(&error))?;
+                socket
+                    .set_read_timeout(Some(left))
+                    .map_err(|error| plain(&error))?;
+                return Ok(socket);
+            }
+            Err(error) => last = plain(&error),
+        }
+    }
+    Err(last)
+}
+
+/// No delay, since we batch ourselves; keepalive, so that a peer that went away is noticed.
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(10));
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// An I/O error in words, without Rust's "(os error 111)".
+pub fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => {
+            "connection refused (is a server listening there?)".to_owned()
+        }
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
+        _ => {
+            let text = error.to_string();
+            match text.find(" (os error") {
+                Some(at) => text[..at].to_owned(),
+                None => text,
+            }
+        }
+    }
+}
+
+fn handshake(
+    socket: TcpStream,
+    host: &str,
+    options: &ConnectOptions,
+) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    let config = tls_config(&options.tls)?;
+    let name = options.tls.sni.as_deref().unwrap_or(host);
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+        format!(
+            "\"{}\" is no name a certificate can be checked for",
+            name.escape_debug()
+        )
+    })?;
+    let client =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| error.to_string())?;
+    let mut tls = StreamOwned::new(client, socket);
+    while tls.conn.is_handshaking() {
+        tls.conn.complete_io(&mut tls.sock).map_err(|error| {
+            let advice = if error.to_string().contains("certificate") {
+                " (--cacert names the authority to trust, --insecure trusts anybody)"
+            } else {
+                ""
+            };
+            format!("TLS: {}{advice}", plain(&error))
+        })?;
+    }
+    Ok(tls)
+}
+
+fn tls_config(options: &TlsOptions) -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = if options.insecure {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(insecure::TrustAnybody(provider)))
+    } else {
+        builder.with_root_certificates(roots(options)?)
+    };
+    match (&options.cert, &options.key) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(cert), Some(key)) => {
+            let chain = certificates(cert)?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+                format!("the private key {} cannot be read: {error}", key.display())
+            })?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| format!("the client certificate is not usable: {error}"))
+        }
+        _ => Err("--cert and --key belong together".to_owned()),
+    }
+}
+
+fn roots(options: &TlsOptions) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    let mut files = Vec::new();
+    files.extend(options.ca_file.clone());
+    if let Some(dir) = &options.ca_dir {
+        let entries = std::fs::read_dir(dir)
+            .map_err(|error| format!("{} cannot be read: {}", dir.display(), plain(&error)))?;
+        files.extend(
+            entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .filter(|path| path.is_file()),
+        );
+    }
+    if options.ca_file.is_none() && options.ca_dir.is_none() {
+        let native = rustls_native_certs::load_native_certs();
+        for certificate in native.certs {
+            // One unreadable certificate of the system must not cost all the others.
+            let _ = store.add(certificate);
+        }
+        if store.is_empty() {
+            return Err(
+                "this machine has no trusted certificates; name one with --cacert".to_owned(),
+            );
+        }
+        return Ok(store);
+    }
+    for file in &files {
+        for certificate in certificates(file)? {
+            store.add(certificate).map_err(|error| {
+                format!(
+                    "{} holds a certificate that cannot be trusted: {error}",
+                    file.display()
+                )
+            })?;
+        }
+    }
+    if store.is_empty() {
+        return Err("no certificate found where --cacert or --cacertdir point".to_owned());
+    }
+    Ok(store)
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|error| format!("the certificate {} cannot be read: {error}", path.display()))
+}
+
+/// `--insecure`: no verification of who the peer is. Kept apart so that nobody uses it by chance.
+mod insecure {
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    #[derive(Debug)]
+    pub struct TrustAnybody(pub Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for TrustAnybody {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(
+                message,
+                cert,
+                dss,
+                &self.0.signature_verification_algorithms,
+            )
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(
+                message,
+                cert,
+                dss,
+                &self.0.signature_verification_algorithms,
+            )
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

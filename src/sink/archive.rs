@@ -1,0 +1,201 @@
+//! An archive as a sink. Values are made compact on the way: the footer checked and dropped,
+//! compressed strings expanded, because zstd over plain bytes is smaller than over LZF.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, Result, anyhow};
+use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
+use redis_migrate_format::{Writer, WriterOptions};
+
+use super::Sink;
+use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
+use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::payload;
+use crate::record::{Batch, Context, Record, Value};
+use crate::units::now_ms;
+
+/// Scratch room that is kept between values; a larger one is given back.
+const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;
+
+/// How an output is completed: flushed, synced, renamed.
+pub type Commit<W> = Box<dyn FnOnce(W) -> Result<()> + Send>;
+
+/// Writes an archive.
+pub struct ArchiveSink<W: Write + Send> {
+    // `None` only after a failed write, when nothing more can be said to it.
+    writer: Option<Writer<W>>,
+    commit: Commit<W>,
+    verbatim: bool,
+    scratch: Vec<u8>,
+    observer: Arc<Observer>,
+    /// Keys whose payload did not survive its check, by database.
+    damaged: BTreeMap<u32, u64>,
+    report: SinkReport,
+}
+
+impl<W: Write + Send> ArchiveSink<W> {
+    /// Begins an archive on `out`. `verbatim` keeps payloads as the server sent them; `commit`
+    /// completes the output once the trailer is written.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn create(
+        out: W,
+        header: &Header,
+        options: WriterOptions,
+        verbatim: bool,
+        commit: Commit<W>,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
+        let writer = Writer::new(out, header, options).context("write the archive")?;
+        Ok(Self {
+            writer: Some(writer),
+            commit,
+            verbatim,
+            scratch: Vec::new(),
+            observer,
+            damaged: BTreeMap::new(),
+            report: SinkReport::default(),
+        })
+    }
+
+    fn put(&mut self, mut record: Record, context: &Context) -> Result<()> {
+        match &mut record {
+            Record::Functions(_) => {
+                self.report.functions.taken += 1;
+                self.report.functions.restored += 1;
+            }
+            Record::Key(key) => {
+                self.report.taken += 1;
+                if let Value::Verbatim(dump) = &mut key.value
+                    && !self.verbatim
+                {
+                    match compacted(dump, context, &mut self.scratch) {
+                        Ok(true) => {
+                            std::mem::swap(dump, &mut self.scratch);
+                            let body = std::mem::take(dump);
+                            key.value = Value::Compact(body);
+                        }
+                        Ok(false) => {}
+                        Err(reason) => {
+                            self.report.refused += 1;
+                            *self.damaged.entry(key.db).or_default() += 1;
+                            return self.observer.key_failed(&KeyFailure {
+                                db: key.db,
+                                key: std::mem::take(&mut key.key),
+                                kind: FailureKind::Unread,
+                                reason: format!("its DUMP payload is damaged: {reason}"),
+                                hint: None,
+                            });
+                        }
+                    }
+                    if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
+                        self.scratch = Vec::new();
+                    }
+                }
+                self.report.archived += 1;
+            }
+            _ => {
+                self.report.taken += 1;
+                self.report.archived += 1;
+            }
+        }
+        self.writer()?.write(&record).context("write the archive")?;
+        // Its buffer serves the next value.
+        if let Record::Key(key) = record
+            && let Value::Compact(body) = key.value
+            && self.scratch.capacity() == 0
+            && body.capacity() <= KEPT_SCRATCH_BYTES
+        {
+            self.scratch = body;
+        }
+        Ok(())
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer<W>> {
+        self.writer
+            .as_mut()
+            .ok_or_else(|| anyhow!("the archive is closed already"))
+    }
+
+    fn end_facts(&self, source: &SourceReport) -> EndFacts {
+        let mut counts = source.counts.clone();
+        for row in &mut counts {
+            // Given by the source, but not fit to be written.
+            let damaged = self.damaged.get(&row.db).copied().unwrap_or(0);
+            row.written -= damaged.min(row.written);
+            row.failed += damaged;
+        }
+        EndFacts {
+            reached: source.reached.clone().unwrap_or(ConsistencyReached::Scan {
+                from_ms: source.started_ms,
+                to_ms: now_ms(),
+            }),
+            counts,
+            duplicates_possible: source.duplicates_possible,
+            started_ms: source.started_ms,
+            finished_ms: now_ms(),
+        }
+    }
+}
+
+/// Checks a payload and puts its compact form into `out`; `false` if it must stay as it is.
+fn compacted(dump: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<bool, String> {
+    let (body, rdb_version) = payload::split(dump).map_err(|error| error.to_string())?;
+    if rdb_version != context.rdb_version {
+        return Ok(false);
+    }
+    out.clear();
+    // What cannot be walked to its end travels as it is: module values, types of the future.
+    Ok(payload::compact(body, context.family, out).is_ok())
+}
+
+impl<W: Write + Send> Sink for ArchiveSink<W> {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let context = batch.context;
+        self.writer()?
+            .set_context(context)
+            .context("write the archive")?;
+        for record in batch.records {
+            self.put(record, &context)?;
+        }
+        let bytes = self.writer()?.bytes_written();
+        self.observer.progress.archive_bytes.store(bytes, Relaxed);
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
+        let facts = self.end_facts(source);
+        let mut report = self.report;
+        let Some(writer) = self.writer.take() else {
+            return (report, Err(anyhow!("the archive is closed already")));
+        };
+        let finished = match writer.finish(facts) {
+            Ok(finished) => finished,
+            Err(error) => {
+                return (
+                    report,
+                    Err(anyhow::Error::new(error).context("complete the archive")),
+                );
+            }
+        };
+        report.archive = Some(ArchiveWritten {
+            archive_id: finished.archive_id,
+            bytes: finished.bytes,
+            sha256: hex(&finished.sha256),
+        });
+        let done = (self.commit)(finished.inner).context("complete the archive");
+        (report, done)
+    }
+
+    fn abort(mut self: Box<Self>, reason: &str) -> SinkReport {
+        if let Some(writer) = self.writer.take() {
+            // Best effort: the archive is incomplete with or without the note of why.
+            let _ = writer.abort(reason);
+        }
+        self.report
+    }
+}

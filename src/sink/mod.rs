@@ -1,0 +1,42 @@
+//! Where records go.
+
+pub mod archive;
+mod own_writes;
+pub mod server;
+
+use anyhow::Result;
+
+use crate::ledger::{SinkReport, SourceReport};
+use crate::record::{Batch, KeyRecord, Origin};
+
+/// Takes records, a batch at a time.
+pub trait Sink: Send {
+    /// Takes a batch, in order. It owns the batch, so that a large value moves through the pipe
+    /// without a copy.
+    ///
+    /// # Errors
+    /// Anything after which no further record can be taken. A refused key is journalled instead.
+    fn write(&mut self, batch: Batch) -> Result<()>;
+
+    /// The source ended well: completes the work and says what became of every record; beside the
+    /// report, why the work could not be completed, if so.
+    fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>);
+
+    /// The run failed for `reason`: leaves things visibly incomplete, says what was done so far.
+    fn abort(self: Box<Self>, reason: &str) -> SinkReport;
+}
+
+/// Told of every key that the destination accepted; goes back to the source (`--delete-source`).
+pub trait Accepted: Send {
+    /// `record` was accepted; at the source it stood as `origin`.
+    ///
+    /// # Errors
+    /// The connection to the source.
+    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
+
+    /// The end: how many keys were deleted, and how many kept.
+    ///
+    /// # Errors
+    /// The connection to the source.
+    fn finish(&mut self) -> Result<(u64, u64)>;
+}

@@ -1,0 +1,147 @@
+//! What an error reply to RESTORE means for the key and for the run.
+
+use crate::record::{Context, Family};
+use crate::server::conn::is_forbidden;
+use crate::server::facts::Facts;
+
+/// What to make of an error reply.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// BUSYKEY: the key is there already.
+    Standing,
+    /// The server is loading or busy: the same again, later.
+    Later,
+    /// This key is not to be had there; the others may be.
+    Key {
+        /// What happened, with the server's words.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// No key is to be had there.
+    Run {
+        /// What to do about it.
+        advice: &'static str,
+    },
+}
+
+impl Refusal {
+    /// Reads the server's words. They are matched as in redis' server.c and cluster.c (RESTORE),
+    /// which Valkey shares.
+    pub fn of(text: &str, facts: &Facts, context: &Context) -> Self {
+        let code = text.split(' ').next().unwrap_or("");
+        match code {
+            "BUSYKEY" => Refusal::Standing,
+            "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => Refusal::Later,
+            "OOM" => Refusal::Run {
+                advice: "the destination is out of memory: raise maxmemory, then run again with \
+                         --on-conflict skip or replace",
+            },
+            "READONLY" => Refusal::Run {
+                advice: "the destination is a read-only replica: name its primary",
+            },
+            "MISCONF" => Refusal::Run {
+                advice: "the destination cannot save to its disk and refuses writes: see its log",
+            },
+            "NOPERM" if text.contains("key") && !text.contains("command") => Refusal::Key {
+                reason: text.to_owned(),
+                hint: Some(
+                    "the user may not write this key: widen its ACL key patterns".to_owned(),
+                ),
+            },
+            _ if is_forbidden(text) => Refusal::Run {
+                advice: "the user or the service does not allow RESTORE, without which nothing can \
+                         be imported",
+            },
+            _ if text.contains("DUMP payload version or checksum are wrong") => Refusal::Key {
+                reason: text.to_owned(),
+                hint: Some(version_hint(facts, context)),
+            },
+            _ if text.contains("Bad data format") => Refusal::Key {
+                reason: text.to_owned(),
+                hint: Some(format!(
+                    "{} does not know this encoding; {}",
+                    facts.title(),
+                    version_hint(facts, context)
+                )),
+            },
+            _ => Refusal::Key {
+                reason: text.to_owned(),
+                hint: None,
+            },
+        }
+    }
+}
+
+fn version_hint(facts: &Facts, context: &Context) -> String {
+    let source = match context.family {
+        Family::Redis => "Redis",
+        Family::Valkey => "Valkey",
+        Family::Other => "an unknown server",
+    };
+    let own = match facts.rdb_version() {
+        0 => String::new(),
+        version => format!(", {} writes {version}", facts.title()),
+    };
+    format!(
+        "the value was written by {source} in RDB version {}{own}: the destination must be of the \
+         same version or newer",
+        context.rdb_version
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Refusal {
+        Refusal::of(text, &Facts::default(), &Context::default())
+    }
+
+    #[test]
+    fn the_servers_words_are_told_apart() {
+        assert_eq!(
+            of("BUSYKEY Target key name already exists."),
+            Refusal::Standing
+        );
+        assert_eq!(
+            of("LOADING Redis is loading the dataset in memory"),
+            Refusal::Later
+        );
+        assert!(matches!(
+            of("OOM command not allowed when used memory > 'maxmemory'."),
+            Refusal::Run { .. }
+        ));
+        assert!(matches!(
+            of("READONLY You can't write against a read only replica."),
+            Refusal::Run { .. }
+        ));
+        assert!(matches!(
+            of("NOPERM this user has no permissions to run the 'restore' command"),
+            Refusal::Run { .. }
+        ));
+        assert!(matches!(
+            of("NOPERM User u has no permissions to run the 'restore' command"),
+            Refusal::Run { .. }
+        ));
+        assert!(matches!(
+            of("NOPERM No permissions to access a key"),
+            Refusal::Key { .. }
+        ));
+        assert!(matches!(
+            of("NOPERM this user has no permissions to access one of the keys used as arguments"),
+            Refusal::Key { .. }
+        ));
+        assert!(matches!(
+            of("ERR unknown command `RESTORE`, with args"),
+            Refusal::Run { .. }
+        ));
+        let Refusal::Key {
+            hint: Some(hint), ..
+        } = of("ERR DUMP payload version or checksum are wrong")
+        else {
+            panic!()
+        };
+        assert!(hint.contains("RDB version"), "{hint}");
+    }
+}

@@ -1,0 +1,34 @@
+//! Where records come from. A source is a loop without threads: the pipe, or a test, calls it.
+
+pub mod archive;
+pub mod server;
+
+use anyhow::Result;
+
+use crate::ledger::SourceReport;
+use crate::record::Batch;
+
+/// What a source expects to give; for progress only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Records.
+    pub records: Option<u64>,
+    /// Bytes of input.
+    pub bytes: Option<u64>,
+}
+
+/// Gives records, a batch at a time.
+pub trait Source: Send {
+    /// Fills `batch`, which is empty, and returns `true`; or returns `false` when the end was
+    /// reached *and proved* (trailer seen, every cursor back at 0), leaving `batch` empty.
+    ///
+    /// # Errors
+    /// Anything that makes the rest unreadable. What was given before stays given.
+    fn read(&mut self, batch: &mut Batch) -> Result<bool>;
+
+    /// What was given so far, by database.
+    fn report(&self) -> SourceReport;
+
+    /// What to expect.
+    fn estimate(&self) -> Estimate;
+}
