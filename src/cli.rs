@@ -280,6 +280,10 @@ pub struct VerifyArgs {
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
 }
 
 /// `list`.
@@ -389,7 +393,7 @@ pub struct SelectArgs {
     #[arg(long = "exclude", value_name = "GLOB")]
     pub excludes: Vec<OsString>,
 
-    /// Only these types: string, list, set, zset, hash, stream, or a module's. Repeatable
+    /// Only these types: string, list, set, zset, hash, stream, module. Repeatable, or a,b
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<String>,
 

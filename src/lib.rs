@@ -16,12 +16,14 @@
 
 pub mod channel;
 pub mod cli;
+pub mod commands;
 pub mod delete_source;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
 pub mod observer;
+pub mod output;
 pub mod payload;
 pub mod pipe;
 pub mod policy;
@@ -31,4 +33,5 @@ pub mod select;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod ui;
 pub mod units;
