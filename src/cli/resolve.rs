@@ -10,7 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
@@ -456,7 +456,12 @@ pub fn create_journal(path: &Path) -> Result<std::fs::File> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-        .with_context(|| Usage(format!("cannot create the --errors-to file {path:?}")))
+        .map_err(|error| {
+            Usage(format!(
+                "cannot create the --errors-to file {path:?}: {error}"
+            ))
+            .into()
+        })
 }
 
 #[cfg(test)]
