@@ -11,6 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use anyhow::Result;
+use redis_migrate_format::version::{MAJOR, MINOR};
 
 use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
@@ -41,8 +42,8 @@ pub fn short_version() -> String {
 /// The version, and what it can read.
 pub fn long_version() -> String {
     format!(
-        "{}\narchive format: 1\nservers: Redis 6.0 and later, Valkey; DUMP payloads of every RDB \
-         version they write",
+        "{}\narchive format: {MAJOR}.{MINOR}\nservers: Redis and Valkey, 6.0 and later\nDUMP \
+         payloads: RDB versions up to 12 (Redis) and 80 (Valkey); later values travel as they are",
         short_version()
     )
 }
