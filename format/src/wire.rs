@@ -28,7 +28,12 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         .with_limit(bytes.len() as u64)
         .allow_trailing_bytes()
         .deserialize(bytes)
-        .map_err(|error| error.to_string())
+        .map_err(|error| match *error {
+            bincode::ErrorKind::Io(_) | bincode::ErrorKind::SizeLimit => {
+                "it ends inside a field".into()
+            }
+            other => other.to_string(),
+        })
 }
 
 #[derive(Serialize, Deserialize)]
