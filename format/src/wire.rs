@@ -28,12 +28,19 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         .with_limit(bytes.len() as u64)
         .allow_trailing_bytes()
         .deserialize(bytes)
-        .map_err(|error| match *error {
-            bincode::ErrorKind::Io(_) | bincode::ErrorKind::SizeLimit => {
-                "it ends inside a field".into()
-            }
-            other => other.to_string(),
-        })
+        .map_err(|error| in_plain_words(&error))
+}
+
+fn in_plain_words(error: &bincode::ErrorKind) -> String {
+    use bincode::ErrorKind;
+    match error {
+        ErrorKind::Io(_) | ErrorKind::SizeLimit => "it ends inside a field".into(),
+        ErrorKind::InvalidUtf8Encoding(_) => "a text is not UTF-8".into(),
+        ErrorKind::InvalidBoolEncoding(byte) => format!("{byte:02X} where 00 or 01 was due"),
+        ErrorKind::InvalidTagEncoding(tag) => format!("{tag:02X} where 00 or 01 was due"),
+        // Numbers that begin with FE or FF or are too large for their field, and unknown variants.
+        _ => "a number in it is not a possible one".into(),
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod forge;
+pub mod mutation;
 pub mod vectors;
 
 use std::fmt::Write as _;
