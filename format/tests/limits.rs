@@ -194,7 +194,7 @@ fn frames_and_values_keep_their_lengths() {
         expire_at_ms: None,
         eviction: None,
     });
-    let bytes = write_all(&[record.clone()], options());
+    let bytes = write_all(std::slice::from_ref(&record), options());
     let mut reader = redis_migrate_format::Reader::new(&bytes[..], Limits::default()).unwrap();
     let frame = reader.next_frame().unwrap().unwrap();
     assert_eq!(frame.records, [record]);
