@@ -9,53 +9,8 @@ use std::fmt::Debug;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use support::mutation::{Repair, check_any_bytes, repair};
+use support::mutation::{Random, Repair, check_any_bytes, mutate, repair};
 use support::vectors::all;
-
-/// xorshift64*: enough to choose mutations by.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
-
-fn mutate(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
-    let at = random.below(bytes.len());
-    let len = 1 + random.below(40).min(bytes.len() - at.min(bytes.len()));
-    let to = (at + len).min(bytes.len());
-    match random.below(10) {
-        0..3 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-        3 if !bytes.is_empty() => bytes[at] = random.next() as u8,
-        // Values at which numbers change their width, and tags.
-        4 if !bytes.is_empty() => {
-            let tempting = [0, 1, 2, 0x7F, 0x80, 250, 251, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF];
-            bytes[at] = tempting[random.below(tempting.len())];
-        }
-        5 => drop(bytes.drain(at..to)),
-        6 => bytes.insert(at, random.next() as u8),
-        7 => {
-            let copy = bytes[at..to].to_vec();
-            let place = random.below(bytes.len() + 1);
-            drop(bytes.splice(place..place, copy));
-        }
-        8 => {
-            let other = &corpus[random.below(corpus.len())];
-            let from = random.below(other.len());
-            let until = (from + 1 + random.below(200)).min(other.len());
-            drop(bytes.splice(at..to, other[from.min(until)..until].iter().copied()));
-        }
-        _ => bytes.truncate(at),
-    }
-}
 
 fn setting<T: FromStr>(name: &str, default: T) -> T
 where
@@ -75,7 +30,7 @@ fn no_mutation_breaks_a_reader() {
         .collect();
     let seed: u64 = setting("FUZZ_SEED", 0x5EED);
     let end = Instant::now() + Duration::from_secs(setting("FUZZ_SECONDS", 3));
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let (mut runs, mut complete, mut deep) = (0_u64, 0_u64, 0_u64);
     while Instant::now() < end {
         let mut bytes = corpus[random.below(corpus.len())].clone();

@@ -148,6 +148,7 @@ class Archive:
         while b.pos < len(body):
             kind = b.u8()
             e = Body(b.raw())
+            need(1 <= kind <= 5 or kind >= 0x80, f"entry kind {kind:02x}", "unsupported")
             need((kind == 5) == (context is None), "CONTEXT is not the first entry, or not the only one")
             need(len(lines) + skipped + 1 < 131072 or kind == 5, "number of entries")
             if kind == 5: context = e.tup(e.num, lambda: e.enum((), (), ())[0], e.u16, e.u32)
@@ -162,9 +163,7 @@ class Archive:
                 db, key = e.tup(e.u32, e.raw)
                 lines.append(dict(kind=4, db=db, key=key.hex()))
                 totals.append((db, (0, 0, 0, 0, 1)))
-            else:
-                need(kind >= 0x80, f"entry kind {kind:02x}", "unsupported")
-                skipped += 1
+            else: skipped += 1
             if kind in (1, 2, 4):
                 need((db, key) not in seen, "a key stands twice in a body")
                 seen.add((db, key))

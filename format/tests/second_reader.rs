@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use redis_migrate_format::WriterOptions;
+use support::mutation::{Random, Repair, mutate, repair};
+use support::vectors::all;
 use support::*;
 
 fn here() -> &'static Path {
@@ -128,6 +130,35 @@ fn the_second_reader_agrees_on_fresh_archives() {
             options,
         );
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fresh-{level}.rmz"));
+        fs::write(&path, bytes).unwrap();
+        paths.push(path);
+    }
+    compare(&paths);
+}
+
+/// Where several things are wrong at once the order of checks decides: SPEC.md §10 has to be enough
+/// for two readers to agree.
+#[test]
+fn the_second_reader_agrees_on_mutated_archives() {
+    if !second_reader_runs() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutated");
+    fs::create_dir_all(&folder).unwrap();
+    let corpus: Vec<Vec<u8>> = all().into_iter().map(|vector| vector.bytes).collect();
+    let mut random = Random::new(7);
+    let mut paths = Vec::new();
+    for n in 0..500 {
+        let mut bytes = corpus[random.below(corpus.len())].clone();
+        for _ in 0..=random.below(3) {
+            mutate(&mut bytes, &corpus, &mut random);
+        }
+        match random.below(4) {
+            0 => {}
+            1 => repair(&mut bytes, Repair::Checksums),
+            _ => repair(&mut bytes, Repair::Everything),
+        }
+        let path = folder.join(format!("{n}.rmz"));
         fs::write(&path, bytes).unwrap();
         paths.push(path);
     }

@@ -13,6 +13,57 @@ use redis_migrate_format::version::PREAMBLE_LEN;
 use redis_migrate_format::{Class, Error, Header, Limits, Reader, Writer, WriterOptions};
 use sha2::{Digest, Sha256};
 
+/// xorshift64*: enough to choose mutations by.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Random(seed | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number below `end`, or 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+}
+
+/// Changes bytes a little, in one of many ways.
+pub fn mutate(bytes: &mut Vec<u8>, corpus: &[Vec<u8>], random: &mut Random) {
+    let at = random.below(bytes.len());
+    let len = 1 + random.below(40).min(bytes.len() - at.min(bytes.len()));
+    let to = (at + len).min(bytes.len());
+    match random.below(10) {
+        0..3 if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
+        3 if !bytes.is_empty() => bytes[at] = random.next() as u8,
+        // Values at which numbers change their width, and tags.
+        4 if !bytes.is_empty() => {
+            let tempting = [0, 1, 2, 0x7F, 0x80, 250, 251, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF];
+            bytes[at] = tempting[random.below(tempting.len())];
+        }
+        5 => drop(bytes.drain(at..to)),
+        6 => bytes.insert(at, random.next() as u8),
+        7 => {
+            let copy = bytes[at..to].to_vec();
+            let place = random.below(bytes.len() + 1);
+            drop(bytes.splice(place..place, copy));
+        }
+        8 => {
+            let other = &corpus[random.below(corpus.len())];
+            let from = random.below(other.len());
+            let until = (from + 1 + random.below(200)).min(other.len());
+            drop(bytes.splice(at..to, other[from.min(until)..until].iter().copied()));
+        }
+        _ => bytes.truncate(at),
+    }
+}
+
 /// What [`repair`] puts right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
