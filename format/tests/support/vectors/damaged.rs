@@ -47,6 +47,9 @@ pub fn frames(add: Add) {
             (frame.codec, frame.raw_len) = (1, 16_777_217);
         },
     );
+    forge("bad-empty-body", "a frame without a body", &|archive| {
+        archive.insert(2, ForgedFrame::stored(0x9F, b""));
+    });
     forge(
         "bad-stored-length",
         "a stored payload of another length than its body",
@@ -88,6 +91,18 @@ pub fn frames(add: Add) {
         "bad-zstd-two-frames",
         "two zstd frames",
         zstd_payload(|body| [zstd(body, true), zstd(b"", true)].concat()),
+    );
+    let with_dictionary = |body: &[u8]| {
+        changed(zstd(body, true), |bytes| {
+            // One byte of dictionary id follows the descriptor; bodies this short have no window.
+            bytes[4] |= 1;
+            bytes.insert(5, 0x2A);
+        })
+    };
+    add(
+        "bad-zstd-dictionary",
+        "zstd with a dictionary",
+        zstd_payload(with_dictionary),
     );
     add(
         "bad-zstd-garbage",
