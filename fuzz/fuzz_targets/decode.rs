@@ -19,7 +19,11 @@ fuzz_target!(|input: &[u8]| {
         (Family::Other, FieldTtlForm::Dropped),
     ][usize::from(choice / 3 % 3)];
     let stream = [StreamForm::V1, StreamForm::V2, StreamForm::V3][usize::from(choice / 9 % 3)];
-    let forms = Forms { stream, field_ttl, back_lengths: BackLengths::Early };
+    let forms = Forms {
+        stream,
+        field_ttl,
+        back_lengths: BackLengths::Early,
+    };
 
     let object = decode(family, value);
     assert_eq!(object.as_ref().err(), check(family, value).as_ref().err());

@@ -182,6 +182,28 @@ fn field_expiry_in_all_its_forms() {
     fails(Redis, &[&[23][..], &negative].concat(), ErrorKind::FieldTtl);
     let text = pack(&[Text(b"a"), Text(b"b"), Text(b"x")]);
     fails(Redis, &[&[23][..], &text].concat(), ErrorKind::FieldTtl);
+    let late = pack(&[
+        Text(b"a"),
+        Text(b"b"),
+        Int(2),
+        Text(b"c"),
+        Text(b"d"),
+        Int(1),
+    ]);
+    fails(Redis, &[&[23][..], &late].concat(), ErrorKind::FieldOrder);
+    let never = pack(&[
+        Text(b"a"),
+        Text(b"b"),
+        Int(0),
+        Text(b"c"),
+        Text(b"d"),
+        Int(1),
+    ]);
+    fails(
+        Redis,
+        &[&[25, 0, 0, 0, 0, 0, 0, 0, 0][..], &never].concat(),
+        ErrorKind::FieldOrder,
+    );
     let pair = pack(&[Text(b"a"), Text(b"b")]);
     fails(Redis, &[&[23][..], &pair].concat(), ErrorKind::Odd("hash"));
 }
