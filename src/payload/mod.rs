@@ -25,7 +25,7 @@ pub mod walk;
 pub mod write;
 
 pub use compact::{compact, compact_within};
-pub use decode::{Checked, Elements, Fields, Members, Reader, check, decode, read};
+pub use decode::{BackLengths, Checked, Elements, Fields, Members, Reader, check, decode, read};
 pub use encode::{FieldTtlForm, Forms, Losses, encode, recode};
 pub use error::{ErrorKind, PayloadError};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
