@@ -43,7 +43,15 @@ fn records() -> Vec<Record> {
         state
     };
     let words = [
-        "\"name\":", "\"Maria\",", "\"age\":", "42,", "\"visits\":", "session", "cart", "true,", "null",
+        "\"name\":",
+        "\"Maria\",",
+        "\"age\":",
+        "42,",
+        "\"visits\":",
+        "session",
+        "cart",
+        "true,",
+        "null",
     ];
     (0..RECORDS)
         .map(|n| {
@@ -51,7 +59,9 @@ fn records() -> Vec<Record> {
             let mut value = vec![(next() % 5) as u8, len as u8];
             while value.len() < len {
                 if next() % 2 == 0 {
-                    value.extend_from_slice(words[(next() % words.len() as u64) as usize].as_bytes());
+                    value.extend_from_slice(
+                        words[(next() % words.len() as u64) as usize].as_bytes(),
+                    );
                 } else {
                     value.extend_from_slice(format!("{:08x}", next() as u32).as_bytes());
                 }
@@ -70,14 +80,26 @@ fn records() -> Vec<Record> {
 
 fn write(records: &[Record], level: i32, sink: Sink) -> (Sink, Duration) {
     let start = Instant::now();
-    let options = WriterOptions { level, ..WriterOptions::default() };
+    let options = WriterOptions {
+        level,
+        ..WriterOptions::default()
+    };
     let mut writer = Writer::new(sink, &Header::default(), options).expect("HEADER");
-    writer.set_context(Context { rdb_version: 10, ..Context::default() }).expect("context");
+    writer
+        .set_context(Context {
+            rdb_version: 10,
+            ..Context::default()
+        })
+        .expect("context");
     for record in records {
         writer.write(black_box(record)).expect("record");
     }
-    let finished =
-        writer.finish(EndFacts::new(ConsistencyReached::Scan { from_ms: 0, to_ms: 0 })).expect("END");
+    let finished = writer
+        .finish(EndFacts::new(ConsistencyReached::Scan {
+            from_ms: 0,
+            to_ms: 0,
+        }))
+        .expect("END");
     (finished.inner, start.elapsed())
 }
 
@@ -94,14 +116,23 @@ fn report(what: &str, took: Duration, raw: u64, bytes: u64) {
 
 fn main() {
     let records = records();
-    let raw: u64 = records.iter().map(|record| record.payload_bytes() as u64).sum();
-    println!("{RECORDS} records, {:.1} bytes of key and value each", raw as f64 / RECORDS as f64);
+    let raw: u64 = records
+        .iter()
+        .map(|record| record.payload_bytes() as u64)
+        .sum();
+    println!(
+        "{RECORDS} records, {:.1} bytes of key and value each",
+        raw as f64 / RECORDS as f64
+    );
     for level in [0, 1, 3] {
         let (sink, took) = write(&records, level, Sink::default());
         report(&format!("write, level {level}"), took, raw, sink.bytes);
     }
     for level in [0, 3] {
-        let keep = Sink { kept: Some(Vec::new()), ..Sink::default() };
+        let keep = Sink {
+            kept: Some(Vec::new()),
+            ..Sink::default()
+        };
         let (sink, _) = write(&records, level, keep);
         let archive = sink.kept.unwrap_or_default();
         let start = Instant::now();
@@ -109,12 +140,22 @@ fn main() {
         while let Some(frame) = reader.next_frame().expect("frame") {
             black_box(frame);
         }
-        report(&format!("read, level {level}"), start.elapsed(), raw, sink.bytes);
+        report(
+            &format!("read, level {level}"),
+            start.elapsed(),
+            raw,
+            sink.bytes,
+        );
         let start = Instant::now();
         let mut scan = redis_migrate_format::scan::Scan::new(&archive[..]).expect("HEADER");
         while let Some(frame) = scan.next_frame().expect("frame") {
             black_box(frame);
         }
-        report(&format!("scan, level {level}"), start.elapsed(), raw, sink.bytes);
+        report(
+            &format!("scan, level {level}"),
+            start.elapsed(),
+            raw,
+            sink.bytes,
+        );
     }
 }
