@@ -18,6 +18,7 @@ pub mod channel;
 pub mod cli;
 pub mod commands;
 pub mod delete_source;
+pub mod describe;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;

@@ -17,6 +17,7 @@ use std::time::Instant;
 pub use self::console::clean;
 use self::console::{Console, ConsoleReport};
 use self::progress::Ticker;
+pub use self::summary::consistency_json;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
 use crate::exit;
 use crate::observer::Observer;
@@ -200,6 +201,11 @@ pub fn print_error(error: &anyhow::Error) -> u8 {
     let code = exit::code_of(error);
     Console::plain(std::io::stderr().is_terminal()).error(error, code);
     code
+}
+
+/// Prints a warning in a verb that prints its own result.
+pub fn print_warning(text: &str) {
+    Console::plain(std::io::stderr().is_terminal()).warning(text);
 }
 
 #[cfg(test)]

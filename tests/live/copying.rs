@@ -207,16 +207,19 @@ fn the_same_server_is_found_out_without_info() {
     let Some(version) = require(Version::Redis70) else {
         return;
     };
-    let server = TestServer::builder(version)
-        .option("rename-command", "INFO \"\"")
-        .start();
+    let server = TestServer::start(version);
     redis::cmd("SET")
         .arg("k")
         .arg("v")
         .exec(&mut server.client())
         .unwrap();
-    let other_name = format!("redis://localhost:{}", server.port());
-    run(&["copy", &server.url(), &other_name], b"")
+    let acl = ["SETUSER", "meek", "on", ">pw", "~*", "&*", "+@all", "-info"];
+    redis::cmd("ACL")
+        .arg(&acl[..])
+        .exec(&mut server.client())
+        .unwrap();
+    let url = |host: &str| format!("redis://meek:pw@{host}:{}", server.port());
+    run(&["copy", &url("127.0.0.1"), &url("localhost")], b"")
         .expect_code(2)
         .expect_stderr("same server");
 }
