@@ -6,6 +6,7 @@
 
 pub mod alias;
 mod connect;
+mod doctor;
 pub mod parse;
 pub mod resolve;
 
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
+pub use doctor::DoctorArgs;
 
 use crate::policy::{FunctionPolicy, Loss, OnConflict, TtlPolicy};
 use crate::rewrite::parse_map_db;
@@ -66,6 +68,8 @@ pub enum Verb {
     List(Box<ListArgs>),
     /// Show what an archive says of itself: header, frames, totals.
     Inspect(InspectArgs),
+    /// Show what a server is and allows, and what an archive would need there.
+    Doctor(Box<DoctorArgs>),
 }
 
 /// What stands where a URL belongs. It may hold a password, and is never shown.

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod commands;
 pub mod delete_source;
 pub mod describe;
+pub mod doctor;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;

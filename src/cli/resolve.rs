@@ -6,6 +6,8 @@
 //! `DESTINATION_…` likewise); the URL; and on verbs with one server `REDISCLI_AUTH`. The nearer
 //! somebody stands to this one run, the more it counts; a URL often comes from a stored setting.
 
+mod doctor;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;

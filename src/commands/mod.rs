@@ -1,6 +1,7 @@
 //! One file for each verb: open a source, open a sink, run the pipe, print the summary.
 
 pub mod copy;
+pub mod doctor;
 pub mod export;
 pub mod import;
 pub mod inspect;

@@ -1,0 +1,55 @@
+//! The command line of `doctor`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::{ConnectArgs, Named, TimeoutArgs};
+
+/// `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing is written to the server. Commands are tried on keys that do not exist, with arguments that
+cannot be right, or in a MULTI that is never executed.
+
+Without an archive the exit code is 0 for every report that could be made. With one it is 3 if
+some of its keys would be refused, 13 if the user may not write at all, 10 if it is damaged.
+
+Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (with --source,
+SOURCE_REDIS_PASSWORD) or the file that the same name with _FILE names; else the URL; else
+REDISCLI_AUTH.
+
+Examples:
+  redis-migrate doctor redis://localhost:6379
+  redis-migrate doctor redis://new:6379 snap.rmz
+  redis-migrate doctor --json redis://new:6379 | jq -r .import.acl_least")]
+pub struct DoctorArgs {
+    /// The server: redis://, rediss:// (TLS) or unix:// [env: DESTINATION_REDIS_URL, with --source
+    /// SOURCE_REDIS_URL]
+    #[arg(value_name = "URL")]
+    pub server: Option<Named>,
+
+    /// Say also what this archive would need there; `-` is standard input
+    #[arg(value_name = "ARCHIVE")]
+    pub file: Option<OsString>,
+
+    /// Take URL and password from the source's environment variables, not the destination's
+    #[arg(long)]
+    pub source: bool,
+
+    /// Try writing on names that begin with TEXT, for a user who may write only such (default:
+    /// the first key of the archive)
+    #[arg(long, value_name = "TEXT")]
+    pub prefix: Option<OsString>,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+}

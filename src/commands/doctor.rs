@@ -1,0 +1,108 @@
+//! `doctor`: what a server is and allows, and what an archive would need there. Writes nothing.
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::{Limits, Reader};
+
+use super::quiet_when_nobody_reads;
+use crate::cli::DoctorArgs;
+use crate::doctor::acl::Job;
+use crate::doctor::needs::Needs;
+use crate::doctor::promise::{is_possible, promises};
+use crate::doctor::{Findings, examine, report};
+use crate::exit;
+use crate::output::ArchiveInput;
+use crate::pipe::Stop;
+use crate::record::Record;
+use crate::server::Conn;
+use crate::ui;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &DoctorArgs, stop: &Stop) -> u8 {
+    quiet_when_nobody_reads(doctor(args, stop))
+}
+
+fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
+    let (to, file) = args.ends()?;
+    if let Some(warning) = to.warnings() {
+        ui::print_warning(&warning);
+    }
+    // Before connecting: a file that is not there is no matter of the server.
+    let mut input = match &file {
+        Some(name) => Some(ArchiveInput::open(Some(name))?),
+        None => None,
+    };
+    let mut conn = Conn::open(&to)?;
+    let like = match (&args.prefix, input.as_mut()) {
+        (Some(prefix), _) => std::os::unix::ffi::OsStrExt::as_bytes(prefix.as_os_str()).to_vec(),
+        (None, Some(input)) if input.is_regular_file() => first_key(input)?,
+        (None, _) => Vec::new(),
+    };
+    let mut found = examine(&mut conn, || Conn::open(&to), &like)?;
+    drop(conn);
+    if let Some(input) = input {
+        let name = input.name().to_owned();
+        let mut reader = Reader::new(input, Limits::default()).context(name.clone())?;
+        let largest = found.limits.largest_payload_bytes();
+        let needs = Needs::of(&mut reader, &mut found.target, largest, stop)?;
+        found.archive = Some((name, needs));
+    }
+    let code = code_of(&found);
+    let text = if args.json {
+        format!("{}\n", report::json(&found, code))
+    } else {
+        report::text(&found)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    match found.archive {
+        Some((
+            name,
+            Needs {
+                error: Some(error), ..
+            },
+        )) => Err(anyhow::Error::new(error).context(name)),
+        _ => Ok(code),
+    }
+}
+
+/// The name of the archive's first key, which tells what an import would begin with. Damage is
+/// left to the reading that follows.
+fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
+    let mut reader = Reader::new(&mut *input, Limits::default())?;
+    let mut key = Vec::new();
+    while let Ok(Some(frame)) = reader.next_frame() {
+        let first = frame.records.into_iter().find_map(|record| match record {
+            Record::Key(record) => Some(record.key),
+            _ => None,
+        });
+        if let Some(first) = first {
+            key = first;
+            break;
+        }
+    }
+    drop(reader);
+    input
+        .rewind()
+        .context("go back to the start of the archive")?;
+    Ok(key)
+}
+
+/// A report is a success, whatever it says. With an archive, the code is the one that an import
+/// would end with.
+fn code_of(found: &Findings) -> u8 {
+    let Some((_, needs)) = &found.archive else {
+        return exit::OK;
+    };
+    let mut codes = Vec::new();
+    if needs.error.is_some() {
+        codes.push(exit::ARCHIVE);
+    }
+    if !is_possible(&promises(Job::Import, found)) {
+        codes.push(exit::REFUSED);
+    }
+    if needs.total().refused > 0 || needs.too_large > 0 {
+        codes.push(exit::SOME_KEYS);
+    }
+    exit::strongest(&codes)
+}

@@ -1,0 +1,48 @@
+//! The rights that the verbs need, as rules that this server understands.
+
+use super::access::{Access, PROBES, Probe, Rights, Want};
+use crate::server::facts::{Facts, Version};
+
+/// Which verb a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Job {
+    /// `export`, and the source of `copy`.
+    Export,
+    /// `import`, and the destination of `copy`.
+    Import,
+}
+
+impl Job {
+    /// How much this job wants a command.
+    pub fn wants(self, probe: &Probe) -> Want {
+        match self {
+            Job::Export => probe.export,
+            Job::Import => probe.import,
+        }
+    }
+}
+
+/// A rule for `ACL SETUSER name on >password …`.
+///
+/// `least`: only what cannot be done without; otherwise everything that the job makes use of.
+/// Commands that the server does not have are left out, because naming them would be an error.
+pub fn rule(job: Job, least: bool, facts: &Facts, rights: &Rights) -> String {
+    let is_7 = facts.parsed_version() >= Version::parse("7.0");
+    let keys = match job {
+        // Reading is enough, and can be said from 7.0 on.
+        Job::Export if is_7 => "%R~*",
+        _ => "~*",
+    };
+    let mut words = vec![keys.to_owned(), "-@all".to_owned()];
+    for probe in PROBES {
+        let is_wanted = match job.wants(probe) {
+            Want::Needed => true,
+            Want::Useful => !least,
+            Want::No => false,
+        };
+        if is_wanted && *rights.of(probe.name) != Access::Absent {
+            words.push(probe.rule.to_owned());
+        }
+    }
+    words.join(" ")
+}

@@ -1,0 +1,210 @@
+//! What an archive needs at a destination: every value of it is made ready as an import would, and
+//! nothing is sent.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use anyhow::Result;
+use redis_migrate_format::Reader;
+
+use crate::describe::tally::type_name;
+use crate::exit::Interrupted;
+use crate::payload::accept::{Plan, plan_value};
+use crate::payload::{self, FieldTtlForm, kind_of};
+use crate::pipe::Stop;
+use crate::policy::Loss;
+use crate::record::{Context, KeyRecord, Record, Value, show_key};
+use crate::sink::server::target::Target;
+
+/// What becomes of the values of one type.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fates {
+    /// All.
+    pub keys: u64,
+    /// They go as they are.
+    pub kept: u64,
+    /// They get a footer of another version.
+    pub restamped: u64,
+    /// They are written in other forms.
+    pub reencoded: u64,
+    /// They are not sent.
+    pub refused: u64,
+}
+
+/// One reason why values are refused.
+#[derive(Debug, Clone, Default)]
+pub struct Reason {
+    /// How many.
+    pub keys: u64,
+    /// One of them, as it is shown.
+    pub example: String,
+    /// The loss whose permission would let them through.
+    pub loss: Option<Loss>,
+}
+
+/// What an archive needs.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// By type.
+    pub by_type: BTreeMap<&'static str, Fates>,
+    /// Why some are refused. Reasons that name one key's own numbers are put together.
+    pub reasons: BTreeMap<String, Reason>,
+    /// Streams of which the destination fills in what the archive does not say, or drops what it
+    /// does not know.
+    pub streams_filled_in: u64,
+    /// Values whose payload is larger than one RESTORE there can carry.
+    pub too_large: u64,
+    /// The largest payload.
+    pub largest_bytes: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    /// Databases that hold keys.
+    pub databases: BTreeMap<u32, u64>,
+    /// Payloads of function libraries.
+    pub functions: u64,
+    /// Why the archive could not be read to its end.
+    pub error: Option<redis_migrate_format::Error>,
+}
+
+/// Reasons that are told apart; an archive may hold any number of damaged values.
+const MAX_REASONS: usize = 50;
+
+impl Needs {
+    /// Reads an archive to its end, or to its damage.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn of(
+        reader: &mut Reader<impl Read>,
+        target: &mut Target,
+        max_payload_bytes: u64,
+        stop: &Stop,
+    ) -> Result<Self> {
+        let mut needs = Self::default();
+        loop {
+            if stop.is_set() {
+                return Err(Interrupted.into());
+            }
+            match reader.next_frame() {
+                Ok(Some(frame)) => {
+                    for record in frame.records {
+                        match record {
+                            Record::Key(key) => {
+                                needs.key(key, frame.context, target, max_payload_bytes);
+                            }
+                            Record::Functions(_) => needs.functions += 1,
+                            _ => {}
+                        }
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    needs.error = Some(error);
+                    break;
+                }
+            }
+        }
+        needs.streams_filled_in = target.changes.streams_filled_in;
+        Ok(needs)
+    }
+
+    fn key(
+        &mut self,
+        mut record: KeyRecord,
+        mut context: Context,
+        target: &mut Target,
+        max_payload_bytes: u64,
+    ) {
+        let bytes = (record.key.len() + record.value.bytes().len()) as u64;
+        self.bytes += bytes;
+        *self.databases.entry(record.db).or_default() += 1;
+        let name = type_name(&record, &context);
+        let before = target.changes;
+        let ready = target.prepare(&mut record, &mut context);
+        let fates = self.by_type.entry(name).or_default();
+        fates.keys += 1;
+        match ready {
+            Ok(_) => {
+                if target.changes.reencoded > before.reencoded {
+                    fates.reencoded += 1;
+                } else if target.changes.restamped > before.restamped {
+                    fates.restamped += 1;
+                } else {
+                    fates.kept += 1;
+                }
+                let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
+                self.largest_bytes = self.largest_bytes.max(payload_bytes);
+                self.too_large += u64::from(payload_bytes > max_payload_bytes);
+                if let Value::Compact(buffer) = record.value {
+                    target.reuse(buffer);
+                }
+            }
+            Err((reason, _)) => {
+                fates.refused += 1;
+                // A value that is refused was not touched.
+                let loss = loss_of(&record, &context, target);
+                let reason = match loss {
+                    Some(Loss::HashFieldTtl) => {
+                        "fields expire, and the destination has no expiry of fields".to_owned()
+                    }
+                    _ => reason,
+                };
+                self.refused(reason, loss, &record.key);
+            }
+        }
+    }
+
+    fn refused(&mut self, reason: String, loss: Option<Loss>, key: &[u8]) {
+        let reason = if self.reasons.len() < MAX_REASONS || self.reasons.contains_key(&reason) {
+            reason
+        } else {
+            "for other reasons".to_owned()
+        };
+        let row = self.reasons.entry(reason).or_insert_with(|| Reason {
+            example: show_key(key),
+            loss,
+            ..Reason::default()
+        });
+        row.keys += 1;
+    }
+
+    /// All types together.
+    pub fn total(&self) -> Fates {
+        let mut total = Fates::default();
+        for fates in self.by_type.values() {
+            total.keys += fates.keys;
+            total.kept += fates.kept;
+            total.restamped += fates.restamped;
+            total.reencoded += fates.reencoded;
+            total.refused += fates.refused;
+        }
+        total
+    }
+}
+
+/// The loss by which a value could be carried, if it cannot be carried without.
+fn loss_of(record: &KeyRecord, context: &Context, target: &Target) -> Option<Loss> {
+    // Only hashes can lose something yet.
+    let type_byte = record.value.type_byte()?;
+    if kind_of(context.family, type_byte) != payload::Kind::Hash {
+        return None;
+    }
+    let (body, version) = match &record.value {
+        Value::Compact(body) => (body.as_slice(), context.rdb_version),
+        Value::Verbatim(dump) => payload::split(dump).ok()?,
+    };
+    let Plan::Reencode { forms, .. } = plan_value(target.accepts(), context.family, version, body)
+    else {
+        return None;
+    };
+    let expiring = payload::check(context.family, body).ok()?.expiring_fields;
+    (forms.field_ttl == FieldTtlForm::Dropped && expiring > 0).then_some(Loss::HashFieldTtl)
+}
+
+/// The name by which a loss is allowed.
+pub fn loss_name(loss: Loss) -> &'static str {
+    match loss {
+        Loss::HashFieldTtl => "hash-field-ttl",
+        Loss::Functions => "functions",
+    }
+}

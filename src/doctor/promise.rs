@@ -1,0 +1,298 @@
+//! What an export from this server, or an import into it, can promise, and what it cannot.
+
+use super::Findings;
+use super::access::Access;
+use super::acl::Job;
+use crate::payload::FieldTtlForm;
+use crate::units::bytes_text;
+
+/// How good a piece of news is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All well.
+    Yes,
+    /// Less than elsewhere.
+    Less,
+    /// Not at all.
+    No,
+}
+
+impl Verdict {
+    /// One word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Less => "less",
+            Self::No => "no",
+        }
+    }
+}
+
+/// One promise, or one that cannot be given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// Whether it holds.
+    pub verdict: Verdict,
+    /// What it is about, one word.
+    pub about: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The promises of a job, in the order in which they matter.
+pub fn promises(job: Job, found: &Findings) -> Vec<Promise> {
+    let mut list = List(Vec::new());
+    match job {
+        Job::Export => export(found, &mut list),
+        Job::Import => import(found, &mut list),
+    }
+    list.0
+}
+
+/// Whether the job can be done at all.
+pub fn is_possible(promises: &[Promise]) -> bool {
+    promises
+        .iter()
+        .all(|promise| promise.verdict != Verdict::No)
+}
+
+struct List(Vec<Promise>);
+
+impl List {
+    fn say(&mut self, verdict: Verdict, about: &'static str, text: impl Into<String>) {
+        self.0.push(Promise {
+            verdict,
+            about,
+            text: text.into(),
+        });
+    }
+
+    fn either(&mut self, holds: bool, about: &'static str, yes: &str, less: &str) {
+        if holds {
+            self.say(Verdict::Yes, about, yes);
+        } else {
+            self.say(Verdict::Less, about, less);
+        }
+    }
+}
+
+fn export(found: &Findings, list: &mut List) {
+    let (facts, rights) = (&found.facts, &found.rights);
+    if facts.cluster {
+        list.say(
+            Verdict::No,
+            "cluster",
+            "this is a node of a cluster, and clusters are not supported yet",
+        );
+    }
+    let expiry = rights.can("PTTL") || rights.can("PEXPIRETIME");
+    let missing: Vec<&str> = [
+        ("SCAN", rights.can("SCAN")),
+        ("DUMP", rights.can("DUMP")),
+        ("PTTL", expiry),
+        ("SELECT", rights.can("SELECT")),
+    ]
+    .into_iter()
+    .filter_map(|(name, can)| (!can).then_some(name))
+    .collect();
+    if !missing.is_empty() {
+        let text = format!("needs {}, which cannot be used here", missing.join(", "));
+        list.say(Verdict::No, "commands", text);
+    } else if *rights.of("DUMP") == Access::SomeKeys {
+        list.say(
+            Verdict::Less,
+            "keys",
+            "this user may not read every key; those outside of its pattern are reported, and the \
+             run exits with 3",
+        );
+    }
+    list.say(
+        Verdict::Less,
+        "moment",
+        "each key as it was at some moment of the run; not one moment for all",
+    );
+    if facts.keyspace.is_some() {
+        list.say(Verdict::Yes, "databases", "INFO names them");
+    } else {
+        list.say(Verdict::Yes, "databases", "found by trying them one by one");
+    }
+    if rights.can("PEXPIRETIME") {
+        list.say(Verdict::Yes, "expiry", "exact to the millisecond");
+    } else if rights.can("TIME") {
+        list.say(
+            Verdict::Yes,
+            "expiry",
+            "from PTTL and the server's clock; a few milliseconds off at most",
+        );
+    } else {
+        list.say(
+            Verdict::Less,
+            "expiry",
+            "from PTTL and this machine's clock; as right as that clock is",
+        );
+    }
+    list.either(
+        rights.can("MULTI, EXEC"),
+        "pairs",
+        "value and expiry of a key are read at the same moment",
+        "MULTI is refused: a key that changes between two commands may get the expiry of its older \
+         value",
+    );
+    list.either(
+        rights.can("CLIENT NO-TOUCH"),
+        "traces",
+        "reading does not disturb the LRU order (CLIENT NO-TOUCH)",
+        "no CLIENT NO-TOUCH: reading resets the idle time of every key, which matters only to a \
+         server that evicts",
+    );
+    match rights.of("FUNCTION DUMP") {
+        Access::Allowed => list.say(Verdict::Yes, "functions", "function libraries are read"),
+        Access::Absent => list.say(Verdict::Yes, "functions", "there are none before 7.0"),
+        _ => list.say(
+            Verdict::Less,
+            "functions",
+            "FUNCTION DUMP is refused: function libraries are not read",
+        ),
+    }
+    let (command, what) = match facts.policy.as_deref() {
+        Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
+        _ => ("OBJECT IDLETIME", "idle times"),
+    };
+    list.either(
+        rights.can(command),
+        "eviction",
+        &format!("--eviction can carry {what}"),
+        &format!("{command} is refused: --eviction carries nothing"),
+    );
+}
+
+fn import(found: &Findings, list: &mut List) {
+    let (facts, rights) = (&found.facts, &found.rights);
+    if facts.cluster {
+        list.say(
+            Verdict::No,
+            "cluster",
+            "this is a node of a cluster, and clusters are not supported yet",
+        );
+    }
+    if facts.replica {
+        list.say(
+            Verdict::No,
+            "role",
+            "this is a replica; write to its primary",
+        );
+    }
+    match rights.of("RESTORE") {
+        Access::Allowed => {}
+        Access::SomeKeys => list.say(
+            Verdict::Less,
+            "keys",
+            "this user may not write every key; those outside of its pattern are refused and \
+             reported (--prefix tries with names that begin as yours)",
+        ),
+        Access::Blocked(_) if facts.replica => {}
+        Access::Blocked(text) => list.say(
+            Verdict::No,
+            "commands",
+            format!("RESTORE does not work at present: {text}"),
+        ),
+        _ => list.say(
+            Verdict::No,
+            "commands",
+            "needs RESTORE, which cannot be used here",
+        ),
+    }
+    if !rights.can("SELECT") {
+        list.say(
+            Verdict::No,
+            "commands",
+            "needs SELECT, which cannot be used here",
+        );
+    }
+    let accepts = found.target.accepts();
+    if found.target.probed {
+        let text = format!(
+            "RDB versions {}; tried out, as were the types below",
+            accepts.versions
+        );
+        list.say(Verdict::Yes, "payloads", text);
+    } else {
+        let text = format!(
+            "RDB versions {}, going by the server's version: it could not be tried out",
+            accepts.versions
+        );
+        list.say(Verdict::Less, "payloads", text);
+    }
+    list.either(
+        accepts.forms().field_ttl != FieldTtlForm::Dropped,
+        "field expiry",
+        "hash fields keep their expiry",
+        "this server has no expiry of hash fields: such hashes are refused unless --allow-loss \
+         hash-field-ttl",
+    );
+    list.either(
+        accepts.types.contains(19),
+        "streams",
+        "stream metadata is kept as far as the source has it",
+        "no stream metadata of 7.0 (entries added, entries read, highest deleted id): it is left \
+         out, and counted",
+    );
+    match rights.of("FUNCTION RESTORE") {
+        Access::Allowed => list.say(Verdict::Yes, "functions", "function libraries are written"),
+        Access::Absent => list.say(
+            Verdict::Less,
+            "functions",
+            "this server has no functions: libraries are refused unless --allow-loss functions",
+        ),
+        _ => list.say(
+            Verdict::Less,
+            "functions",
+            "FUNCTION RESTORE cannot be used: function libraries are refused",
+        ),
+    }
+    let limit = bytes_text(found.limits.largest_payload_bytes());
+    if found.limits.max_bulk_bytes.is_some() {
+        let text = format!("one payload may have {limit}");
+        list.say(Verdict::Yes, "size", text);
+    } else {
+        let text = format!("CONFIG GET is refused; {limit} a payload are assumed, the default");
+        list.say(Verdict::Yes, "size", text);
+    }
+    memory(found, list);
+    list.either(
+        rights.can("DUMP"),
+        "conflicts",
+        "a key that stands there already with the same value and expiry counts as unchanged",
+        "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
+    );
+}
+
+fn memory(found: &Findings, list: &mut List) {
+    let facts = &found.facts;
+    match (facts.maxmemory, facts.used_memory, facts.policy.as_deref()) {
+        (Some(max @ 1..), used, policy) => {
+            let room = bytes_text(max.saturating_sub(used.unwrap_or(0)));
+            match policy {
+                Some("noeviction") | None => list.say(
+                    Verdict::Yes,
+                    "memory",
+                    format!("room for {room}; what does not fit is refused"),
+                ),
+                Some(policy) => list.say(
+                    Verdict::Less,
+                    "memory",
+                    format!(
+                        "room for {room}; then keys are evicted ({policy}), which is counted and \
+                         exits with 3"
+                    ),
+                ),
+            }
+        }
+        (Some(0), _, _) => list.say(Verdict::Yes, "memory", "no maxmemory is set"),
+        (None, _, _) => list.say(
+            Verdict::Less,
+            "memory",
+            "INFO is refused: neither room nor evictions can be watched",
+        ),
+    }
+}

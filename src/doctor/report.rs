@@ -1,0 +1,495 @@
+//! The findings in words: for people, and as one JSON object.
+
+use serde_json::{Value as Json, json};
+
+use super::access::{PROBES, Want};
+use super::acl::{self, Job};
+use super::needs::{Needs, loss_name};
+use super::promise::{Promise, is_possible, promises};
+use super::{Findings, server::Leftovers};
+use crate::describe::table::{Align, Table};
+use crate::describe::{error_json, family_name, lines_text};
+use crate::payload::{Encoding, kind_of};
+use crate::ui::{SCHEMA_VERSION, clean};
+use crate::units::{bytes_text, count_text, plural};
+
+/// A clock that is further off than this is worth a word.
+const CLOCK_OFFSET_MS: u64 = 1_000;
+
+/// Everything for people.
+pub fn text(found: &Findings) -> String {
+    let mut text = lines_text(&server_lines(found));
+    if let Some(rows) = &found.databases {
+        let mut table = Table::new(&[
+            ("db", Align::Right),
+            ("keys", Align::Right),
+            ("with expiry", Align::Right),
+        ]);
+        for row in rows {
+            table.row(vec![
+                row.db.to_string(),
+                count_text(row.keys),
+                count_text(row.expires),
+            ]);
+        }
+        if !rows.is_empty() {
+            text += &format!("\n{table}");
+        }
+    }
+    for (job, title) in [
+        (Job::Export, "An export from here, or a copy"),
+        (Job::Import, "An import into here, or a copy"),
+    ] {
+        text += &format!("\n{title}\n{}", promise_lines(&promises(job, found)));
+    }
+    text += &format!("\nValues that it accepts\n{}", types_table(found));
+    text += &format!(
+        "\nCommands that this user may use\n{}",
+        commands_table(found)
+    );
+    text += "\nRights for a user of its own (ACL SETUSER name on >password …)\n";
+    for (job, least, title) in RULES {
+        let rule = acl::rule(job, least, &found.facts, &found.rights);
+        text += &format!("{title:<15}  {rule}\n");
+    }
+    text += &format!("\n{}\n", leftovers_text(&found.leftovers));
+    for note in &found.notes {
+        text += &format!("{}\n", clean(note));
+    }
+    if let Some((name, needs)) = &found.archive {
+        text += &format!("\n{}", needs_text(name, needs, found));
+    }
+    text
+}
+
+const RULES: [(Job, bool, &str); 4] = [
+    (Job::Export, true, "export, least"),
+    (Job::Export, false, "export, full"),
+    (Job::Import, true, "import, least"),
+    (Job::Import, false, "import, full"),
+];
+
+fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
+    let facts = &found.facts;
+    let role = match (facts.cluster, facts.replica, facts.info) {
+        (true, _, _) => "a node of a cluster",
+        (false, true, _) => "a replica",
+        (false, false, true) => "standalone, primary",
+        (false, false, false) => "unknown: INFO is refused",
+    };
+    let mut lines = vec![
+        ("server", clean(&found.address).into_owned()),
+        ("version", clean(&facts.title()).into_owned()),
+        ("role", role.to_owned()),
+    ];
+    let keys = found.databases.as_ref().map(|rows| {
+        let keys = rows.iter().map(|row| row.keys).sum();
+        let databases = plural(rows.len() as u64, "database");
+        format!("{} in {databases}", plural(keys, "key"))
+    });
+    lines.push(("keys", keys.unwrap_or_else(|| "unknown".to_owned())));
+    if let Some(used) = facts.used_memory {
+        let max = match facts.maxmemory {
+            Some(0) => "no maxmemory".to_owned(),
+            Some(max) => format!("maxmemory {}", bytes_text(max)),
+            None => "maxmemory unknown".to_owned(),
+        };
+        let policy = facts.policy.as_deref().unwrap_or("policy unknown");
+        let evicted = match facts.evicted_keys {
+            Some(keys @ 1..) => format!(", {} evicted so far", plural(keys, "key")),
+            _ => String::new(),
+        };
+        let policy = clean(policy);
+        lines.push((
+            "memory",
+            format!("{} used, {max}, {policy}{evicted}", bytes_text(used)),
+        ));
+    }
+    let limits = &found.limits;
+    let limit = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), bytes_text);
+    lines.push((
+        "limits",
+        format!(
+            "proto-max-bulk-len {}, client-query-buffer-limit {}, databases {}",
+            limit(limits.max_bulk_bytes),
+            limit(limits.query_buffer_bytes),
+            limits
+                .databases
+                .map_or_else(|| "unknown".to_owned(), count_text)
+        ),
+    ));
+    if let Some(sanitize) = &limits.sanitize {
+        lines.push(("sanitize-dump-payload", clean(sanitize).into_owned()));
+    }
+    let modules = match found.modules.as_deref() {
+        None => "unknown".to_owned(),
+        Some([]) => "none".to_owned(),
+        Some(names) => clean(&names.join(", ")).into_owned(),
+    };
+    lines.push(("modules", modules));
+    if let Some(offset) = found.clock_offset_ms
+        && offset.unsigned_abs() > CLOCK_OFFSET_MS
+    {
+        let side = if offset > 0 { "ahead of" } else { "behind" };
+        let text = format!("{} ms {side} this machine's", offset.unsigned_abs());
+        lines.push(("clock", text));
+    }
+    lines
+}
+
+fn promise_lines(promises: &[Promise]) -> String {
+    let width = promises.iter().map(|promise| promise.about.len()).max();
+    let width = width.unwrap_or(0);
+    let mut lines = String::new();
+    for Promise {
+        verdict,
+        about,
+        text,
+    } in promises
+    {
+        let word = verdict.word();
+        lines += &format!("  {word:<4}  {about:<width$}  {}\n", clean(text));
+    }
+    lines
+}
+
+/// Every type byte that means something in this family, and whether it is accepted.
+fn types(found: &Findings) -> Vec<(u8, Encoding, Option<bool>)> {
+    let accepts = found.target.accepts();
+    (0..=u8::MAX)
+        .filter_map(|byte| Some((byte, Encoding::of(accepts.family, byte)?)))
+        .map(|(byte, encoding)| {
+            // A module's value is never tried: there are servers that exit.
+            let accepted = (encoding != Encoding::Module).then(|| accepts.types.contains(byte));
+            (byte, encoding, accepted)
+        })
+        .collect()
+}
+
+fn types_table(found: &Findings) -> Table {
+    let mut table = Table::new(&[
+        ("byte", Align::Right),
+        ("type", Align::Left),
+        ("laid out as", Align::Left),
+        ("came with", Align::Left),
+        ("accepted", Align::Left),
+    ]);
+    for (byte, encoding, accepted) in types(found) {
+        table.row(vec![
+            byte.to_string(),
+            kind_of(found.target.accepts().family, byte).to_string(),
+            layout(encoding).to_owned(),
+            format!("RDB {}", encoding.since()),
+            match accepted {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "where its module is loaded",
+            }
+            .to_owned(),
+        ]);
+    }
+    table
+}
+
+fn layout(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::String => "a string",
+        Encoding::List | Encoding::Set | Encoding::Hash => "strings",
+        Encoding::ZSetText => "strings, scores as text",
+        Encoding::ZSet => "strings, scores as doubles",
+        Encoding::Module => "the module's own",
+        Encoding::HashZipmap => "a zipmap",
+        Encoding::ListZiplist | Encoding::ZSetZiplist | Encoding::HashZiplist => "a ziplist",
+        Encoding::SetIntset => "an intset",
+        Encoding::ListQuicklist => "a quicklist of ziplists",
+        Encoding::ListQuicklist2 => "a quicklist of listpacks",
+        Encoding::HashListpack | Encoding::ZSetListpack | Encoding::SetListpack => "a listpack",
+        Encoding::Stream1 => "listpacks and groups",
+        Encoding::Stream2 => "the same, with entries added and read",
+        Encoding::Stream3 => "the same, with active times",
+        Encoding::RedisHashTtlRc => "field expiry, release candidates",
+        Encoding::RedisHashListpackTtlRc => "a listpack, field expiry, release candidates",
+        Encoding::RedisHashTtl | Encoding::ValkeyHashTtl => "strings, field expiry",
+        Encoding::RedisHashListpackTtl => "a listpack, field expiry",
+    }
+}
+
+fn want_word(want: Want) -> &'static str {
+    match want {
+        Want::No => "",
+        Want::Useful => "useful",
+        Want::Needed => "needed",
+    }
+}
+
+fn commands_table(found: &Findings) -> Table {
+    let mut table = Table::new(&[
+        ("command", Align::Left),
+        ("usable", Align::Left),
+        ("export", Align::Left),
+        ("import", Align::Left),
+        ("for", Align::Left),
+    ]);
+    for probe in PROBES {
+        table.row(vec![
+            probe.name.to_owned(),
+            found.rights.of(probe.name).word().to_owned(),
+            want_word(probe.export).to_owned(),
+            want_word(probe.import).to_owned(),
+            probe.use_of.to_owned(),
+        ]);
+    }
+    table
+}
+
+fn leftovers_text(left: &Leftovers) -> String {
+    let looked = if left.complete {
+        ""
+    } else {
+        " among the keys that were looked at, which were not all"
+    };
+    if left.found == 0 {
+        return format!("No temporary keys of killed runs{looked}.");
+    }
+    let mut text = format!(
+        "{} of killed runs{looked}, to be deleted when no run is under way:",
+        plural(left.found, "temporary key")
+    );
+    for (db, key) in &left.shown {
+        text += &format!("\n  db {db} {key}");
+    }
+    text
+}
+
+fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String {
+    let mut table = Table::new(&[
+        ("type", Align::Left),
+        ("keys", Align::Right),
+        ("kept", Align::Right),
+        ("re-stamped", Align::Right),
+        ("re-encoded", Align::Right),
+        ("refused", Align::Right),
+    ]);
+    let total = needs.total();
+    let rows = needs.by_type.iter().map(|(name, fates)| (*name, fates));
+    for (name, fates) in rows.chain([("all", &total)]) {
+        let cells = [
+            fates.keys,
+            fates.kept,
+            fates.restamped,
+            fates.reencoded,
+            fates.refused,
+        ];
+        let mut row = vec![name.to_owned()];
+        row.extend(cells.map(count_text));
+        table.row(row);
+    }
+    let mut text = format!(
+        "{} here: {}, {} of keys and values, the largest {}\n{table}",
+        clean(name),
+        plural(total.keys, "key"),
+        bytes_text(needs.bytes),
+        bytes_text(needs.largest_bytes)
+    );
+    for line in needs_lines(needs, found) {
+        text += &format!("{line}\n");
+    }
+    text
+}
+
+fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (text, reason) in &needs.reasons {
+        let allow = reason.loss.map_or_else(String::new, |loss| {
+            format!("; --allow-loss {} lets them through", loss_name(loss))
+        });
+        lines.push(format!(
+            "refused: {} such as {}: {}{allow}",
+            plural(reason.keys, "key"),
+            reason.example,
+            clean(text)
+        ));
+    }
+    if needs.streams_filled_in > 0 {
+        lines.push(format!(
+            "{}: metadata that one of the two servers does not have is filled in or left out",
+            plural(needs.streams_filled_in, "stream")
+        ));
+    }
+    if needs.too_large > 0 {
+        lines.push(format!(
+            "{} larger than one RESTORE may carry here ({})",
+            plural(needs.too_large, "payload"),
+            bytes_text(found.limits.largest_payload_bytes())
+        ));
+    }
+    if needs.functions > 0 && !found.rights.can("FUNCTION RESTORE") {
+        lines.push(
+            "function libraries: FUNCTION RESTORE cannot be used here (--allow-loss functions \
+             where there are none, --functions skip)"
+                .to_owned(),
+        );
+    }
+    if let (Some(limit), Some((&last, _))) =
+        (found.limits.databases, needs.databases.last_key_value())
+        && u64::from(last) >= limit
+    {
+        lines.push(format!(
+            "database {last} does not exist here ({}); see --map-db",
+            plural(limit, "database")
+        ));
+    }
+    if let Some(error) = &needs.error {
+        lines.push(format!("as far as it could be read: {error}"));
+    }
+    lines
+}
+
+/// Everything for machines.
+pub fn json(found: &Findings, code: u8) -> Json {
+    let facts = &found.facts;
+    let limits = &found.limits;
+    let databases = found.databases.as_ref().map(|rows| {
+        rows.iter()
+            .map(|row| json!({ "db": row.db, "keys": row.keys, "expires": row.expires }))
+            .collect::<Vec<_>>()
+    });
+    let commands: Vec<Json> = PROBES
+        .iter()
+        .map(|probe| {
+            let access = found.rights.of(probe.name);
+            json!({
+                "name": probe.name,
+                "usable": access.is_usable(),
+                "access": access.word(),
+                "reason": access.reason(),
+                "export": want_word(probe.export),
+                "import": want_word(probe.import),
+            })
+        })
+        .collect();
+    let accepts = found.target.accepts();
+    let versions: Vec<u16> = (0..=u8::MAX.into())
+        .filter(|&version| accepts.versions.contains(version))
+        .collect();
+    let types: Vec<Json> = types(found)
+        .into_iter()
+        .map(|(byte, encoding, accepted)| {
+            json!({
+                "byte": byte,
+                "type": encoding.kind().name(),
+                "layout": layout(encoding),
+                "since_rdb_version": encoding.since(),
+                "accepted": accepted,
+            })
+        })
+        .collect();
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "event": "doctor",
+        "exit_code": code,
+        "server": {
+            "address": found.address,
+            "family": family_name(facts.family),
+            "version": facts.version,
+            "info": facts.info,
+            "cluster": facts.cluster,
+            "replica": facts.replica,
+            "databases": databases,
+            "used_memory": facts.used_memory,
+            "maxmemory": facts.maxmemory,
+            "maxmemory_policy": facts.policy,
+            "evicted_keys": facts.evicted_keys,
+            "clock_offset_ms": found.clock_offset_ms,
+            "modules": found.modules,
+            "limits": {
+                "proto_max_bulk_len": limits.max_bulk_bytes,
+                "client_query_buffer_limit": limits.query_buffer_bytes,
+                "databases": limits.databases,
+                "sanitize_dump_payload": limits.sanitize,
+            },
+        },
+        "accepts": {
+            "probed": found.target.probed,
+            "rdb_versions": versions,
+            "types": types,
+        },
+        "commands": commands,
+        "export": job_json(Job::Export, found),
+        "import": job_json(Job::Import, found),
+        "leftovers": {
+            "found": found.leftovers.found,
+            "complete": found.leftovers.complete,
+            "keys": found.leftovers.shown.iter()
+                .map(|(db, key)| json!({ "db": db, "key": key }))
+                .collect::<Vec<_>>(),
+        },
+        "notes": found.notes,
+        "archive": found.archive.as_ref().map(|(name, needs)| needs_json(name, needs)),
+    })
+}
+
+fn job_json(job: Job, found: &Findings) -> Json {
+    let promises = promises(job, found);
+    let rule = |least| acl::rule(job, least, &found.facts, &found.rights);
+    let list: Vec<Json> = promises
+        .iter()
+        .map(|promise| {
+            json!({
+                "verdict": promise.verdict.word(),
+                "about": promise.about,
+                "text": promise.text,
+            })
+        })
+        .collect();
+    json!({
+        "possible": is_possible(&promises),
+        "promises": list,
+        "acl_least": rule(true),
+        "acl_full": rule(false),
+    })
+}
+
+fn needs_json(name: &str, needs: &Needs) -> Json {
+    let by_type: serde_json::Map<String, Json> = needs
+        .by_type
+        .iter()
+        .map(|(name, fates)| {
+            let fates = json!({
+                "keys": fates.keys,
+                "kept": fates.kept,
+                "restamped": fates.restamped,
+                "reencoded": fates.reencoded,
+                "refused": fates.refused,
+            });
+            ((*name).to_owned(), fates)
+        })
+        .collect();
+    let reasons: Vec<Json> = needs
+        .reasons
+        .iter()
+        .map(|(text, reason)| {
+            json!({
+                "reason": text,
+                "keys": reason.keys,
+                "example": reason.example,
+                "allow_loss": reason.loss.map(loss_name),
+            })
+        })
+        .collect();
+    let total = needs.total();
+    json!({
+        "name": name,
+        "keys": total.keys,
+        "refused": total.refused,
+        "by_type": by_type,
+        "reasons": reasons,
+        "streams_filled_in": needs.streams_filled_in,
+        "too_large": needs.too_large,
+        "largest_bytes": needs.largest_bytes,
+        "bytes": needs.bytes,
+        "databases": needs.databases.keys().collect::<Vec<_>>(),
+        "functions": needs.functions,
+        "error": needs.error.as_ref().map(error_json),
+    })
+}

@@ -1,0 +1,191 @@
+//! What the server is: its facts, its limits, and what killed runs left on it. Read only.
+
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::access::Rights;
+use crate::record::show_key;
+use crate::select::TEMP_KEY_PREFIX;
+use crate::server::facts::{Facts, Keyspace};
+use crate::server::{Conn, ServerError};
+
+/// Limits, as far as CONFIG GET tells them.
+#[derive(Debug, Clone, Default)]
+pub struct Limits {
+    /// `proto-max-bulk-len`: the largest argument, and so the largest payload.
+    pub max_bulk_bytes: Option<u64>,
+    /// `client-query-buffer-limit`.
+    pub query_buffer_bytes: Option<u64>,
+    /// `databases`.
+    pub databases: Option<u64>,
+    /// `sanitize-dump-payload`.
+    pub sanitize: Option<String>,
+}
+
+impl Limits {
+    /// The default of `proto-max-bulk-len` (config.c), for where it is not told.
+    pub const DEFAULT_MAX_BULK_BYTES: u64 = 512 * 1024 * 1024;
+
+    /// Asks CONFIG GET; what is refused stays unknown.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
+        Ok(Self {
+            max_bulk_bytes: config(conn, "proto-max-bulk-len")?.and_then(number),
+            query_buffer_bytes: config(conn, "client-query-buffer-limit")?.and_then(number),
+            databases: config(conn, "databases")?.and_then(number),
+            sanitize: config(conn, "sanitize-dump-payload")?,
+        })
+    }
+
+    /// The largest payload that one RESTORE can carry.
+    pub fn largest_payload_bytes(&self) -> u64 {
+        let bulk = self.max_bulk_bytes.unwrap_or(Self::DEFAULT_MAX_BULK_BYTES);
+        self.query_buffer_bytes
+            .map_or(bulk, |buffer| bulk.min(buffer))
+    }
+}
+
+fn number(text: String) -> Option<u64> {
+    text.parse().ok()
+}
+
+fn config(conn: &mut Conn, name: &str) -> Result<Option<String>, ServerError> {
+    Ok(
+        match conn.try_query(redis::cmd("CONFIG").arg("GET").arg(name))? {
+            Ok(value) => {
+                let pair: Vec<String> = redis::from_redis_value(value).unwrap_or_default();
+                pair.into_iter().nth(1)
+            }
+            Err(_) => None,
+        },
+    )
+}
+
+/// Databases that are tried where INFO does not name them.
+const TRIED_DATABASES: u32 = 1024;
+
+/// The databases with keys; `None` where neither INFO nor DBSIZE tells. Leaves database 0
+/// selected.
+///
+/// # Errors
+/// The connection.
+pub fn databases(
+    conn: &mut Conn,
+    facts: &Facts,
+    rights: &Rights,
+) -> Result<Option<Vec<Keyspace>>, ServerError> {
+    if let Some(keyspace) = &facts.keyspace {
+        return Ok(Some(keyspace.clone()));
+    }
+    if !rights.can("DBSIZE") {
+        return Ok(None);
+    }
+    let mut rows = Vec::new();
+    for db in 0..TRIED_DATABASES {
+        if select(conn, db)?.is_err() && db > 0 {
+            break;
+        }
+        if let Ok(Value::Int(keys @ 1..)) = conn.try_query(&redis::cmd("DBSIZE"))? {
+            rows.push(Keyspace {
+                db,
+                keys: keys.unsigned_abs(),
+                expires: 0,
+            });
+        }
+    }
+    let _ = select(conn, 0)?;
+    Ok(Some(rows))
+}
+
+fn select(conn: &mut Conn, db: u32) -> Result<Result<Value, String>, ServerError> {
+    conn.try_query(redis::cmd("SELECT").arg(db))
+}
+
+/// Names of loaded modules; `None` where MODULE LIST is refused.
+///
+/// # Errors
+/// The connection.
+pub fn modules(conn: &mut Conn) -> Result<Option<Vec<String>>, ServerError> {
+    let Ok(value) = conn.try_query(redis::cmd("MODULE").arg("LIST"))? else {
+        return Ok(None);
+    };
+    let rows: Vec<std::collections::HashMap<String, Value>> =
+        redis::from_redis_value(value).unwrap_or_default();
+    let names = rows
+        .into_iter()
+        .filter_map(|mut row| redis::from_redis_value(row.remove("name")?).ok());
+    Ok(Some(names.collect()))
+}
+
+/// Temporary keys that runs left behind when they were killed.
+#[derive(Debug, Clone, Default)]
+pub struct Leftovers {
+    /// Some of them: database and name, as it is shown.
+    pub shown: Vec<(u32, String)>,
+    /// How many were found.
+    pub found: u64,
+    /// Whether every key was looked at.
+    pub complete: bool,
+}
+
+/// Names that are kept of leftovers.
+const SHOWN_LEFTOVERS: usize = 10;
+
+/// SCANs after which the search for leftovers gives up, and the time.
+const MAX_SCANS: u32 = 2_000;
+const MAX_TIME: Duration = Duration::from_secs(5);
+
+impl Leftovers {
+    /// Looks for them in these databases, a bounded while. Leaves database 0 selected.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn find(conn: &mut Conn, databases: &[Keyspace]) -> Result<Self, ServerError> {
+        conn.doing("looking for what killed runs left");
+        let mut left = Self {
+            complete: true,
+            ..Self::default()
+        };
+        let until = Instant::now() + MAX_TIME;
+        let mut scans = 0;
+        'databases: for row in databases {
+            if select(conn, row.db)?.is_err() && row.db > 0 {
+                left.complete = false;
+                continue;
+            }
+            let mut cursor = b"0".to_vec();
+            loop {
+                if scans == MAX_SCANS || Instant::now() > until {
+                    left.complete = false;
+                    break 'databases;
+                }
+                scans += 1;
+                let pattern = [TEMP_KEY_PREFIX, b"*"].concat();
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(&cursor).arg("MATCH").arg(pattern);
+                scan.arg("COUNT").arg(1000);
+                let Ok(page) = conn.try_query(&scan)? else {
+                    left.complete = false;
+                    break 'databases;
+                };
+                let Ok((next, keys)) = redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(page)
+                else {
+                    return Err(conn.confused("SCAN did not answer with a cursor and keys"));
+                };
+                left.found += keys.len() as u64;
+                let room = SHOWN_LEFTOVERS.saturating_sub(left.shown.len());
+                let shown = keys.iter().take(room).map(|key| (row.db, show_key(key)));
+                left.shown.extend(shown);
+                cursor = next;
+                if cursor == b"0" {
+                    break;
+                }
+            }
+        }
+        let _ = select(conn, 0)?;
+        Ok(left)
+    }
+}
