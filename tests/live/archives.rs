@@ -8,10 +8,19 @@ use crate::support::dataset::now_ms;
 
 /// Each inner list becomes one frame, so that the same key may come again in the next.
 pub fn archive(frames: &[Vec<Record>]) -> Vec<u8> {
+    let frames: Vec<_> = frames
+        .iter()
+        .map(|frame| (context(), frame.clone()))
+        .collect();
+    archive_of(&frames)
+}
+
+/// The same, for records of several servers.
+pub fn archive_of(frames: &[(Context, Vec<Record>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).unwrap();
-    writer.set_context(context()).unwrap();
     let mut written = 0;
-    for frame in frames {
+    for (context, frame) in frames {
+        writer.set_context(*context).unwrap();
         for record in frame {
             writer.write(record).unwrap();
             written += u64::from(!matches!(record, Record::Functions(_)));

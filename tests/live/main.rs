@@ -9,6 +9,7 @@ mod support;
 mod archives;
 mod conflict;
 mod copying;
+mod corruption;
 mod functions;
 mod large;
 mod matrix;
