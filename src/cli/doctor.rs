@@ -9,8 +9,8 @@ use super::{ConnectArgs, Named, TimeoutArgs};
 /// `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Nothing is written to the server. Commands are tried on keys that do not exist, with arguments that
-cannot be right, or in a MULTI that is never executed.
+Nothing is written to the server. Commands are tried on keys that do not exist, or with arguments
+that cannot be right.
 
 Without an archive the exit code is 0 for every report that could be made. With one it is 3 if
 some of its keys would be refused, 13 if the user may not write at all, 10 if it is damaged.

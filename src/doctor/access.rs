@@ -1,6 +1,6 @@
 //! Which commands this user may use here. Each is tried so that it does nothing: on a key that does
-//! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
-//! What cannot be tried without doing it (PSYNC) is asked about.
+//! not exist, or with an argument that cannot be right. What cannot be tried without doing it
+//! (PSYNC) is asked about.
 
 use crate::server::{Conn, ServerError};
 
@@ -98,8 +98,6 @@ pub enum Want {
 enum Try {
     /// Sent as it is; harmless because of its arguments.
     Sent(&'static [&'static str]),
-    /// Queued in a MULTI that is never executed.
-    Queued(&'static [&'static str]),
     /// An empty transaction.
     Transaction,
     /// Asked about: trying it is doing it.
@@ -293,7 +291,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "with --on-conflict replace, removes a key whose new value is past its time",
-        how: Try::Queued(&["DEL", ABSENT]),
+        how: Try::Sent(&["DEL", ABSENT]),
         fine: &[],
     },
     Probe {
@@ -340,8 +338,8 @@ pub const PROBES: &[Probe] = &[
 pub struct Rights(Vec<(&'static str, Access)>);
 
 impl Rights {
-    /// Tries every command of [`PROBES`]. `again` opens further connections as the same user, for
-    /// tries that may leave one unusable.
+    /// Tries every command of [`PROBES`]. `again` opens another connection as the same user, for a
+    /// try that may leave it unusable.
     ///
     /// # Errors
     /// The connections.
@@ -350,16 +348,12 @@ impl Rights {
         mut again: impl FnMut() -> Result<Conn, ServerError>,
     ) -> Result<Self, ServerError> {
         conn.doing("trying which commands may be used");
-        // Never executed: it ends with the connection, at the end of this function.
-        let mut queueing = again()?;
-        let may_queue = send(&mut queueing, &["MULTI"], &[])? == Access::Allowed;
         let mut rights = Vec::with_capacity(PROBES.len());
         for probe in PROBES {
             let access = match probe.how {
                 Try::Sent(args) => send(conn, args, probe.fine)?,
-                Try::Queued(args) if may_queue => send(&mut queueing, args, probe.fine)?,
-                Try::Queued(_) => Access::Unknown,
                 Try::Transaction => {
+                    // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
                     match send(&mut other, &["MULTI"], &[])? {
                         Access::Allowed => send(&mut other, &["EXEC"], &[])?,

@@ -1,7 +1,6 @@
 //! The rights that the verbs need, as rules that this server understands.
 
 use super::access::{Access, PROBES, Probe, Rights, Want};
-use crate::server::facts::{Facts, Version};
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +25,10 @@ impl Job {
 ///
 /// `least`: only what cannot be done without; otherwise everything that the job makes use of.
 /// Commands that the server does not have are left out, because naming them would be an error.
-pub fn rule(job: Job, least: bool, facts: &Facts, rights: &Rights) -> String {
-    let is_7 = facts.parsed_version() >= Version::parse("7.0");
-    let keys = match job {
-        // Reading is enough, and can be said from 7.0 on.
-        Job::Export if is_7 => "%R~*",
-        _ => "~*",
-    };
-    let mut words = vec![keys.to_owned(), "-@all".to_owned()];
+pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
+    // Not %R~* for an export, although reading is enough: no pattern matches the empty name, which
+    // is a key like others, while ~* is not a pattern but means all keys.
+    let mut words = vec!["~*".to_owned(), "-@all".to_owned()];
     for probe in PROBES {
         let is_wanted = match job.wants(probe) {
             Want::Needed => true,

@@ -48,7 +48,7 @@ pub struct Findings {
     pub archive: Option<(String, Needs)>,
 }
 
-/// Asks the server. `again` opens further connections as the same user; `like` begins the names
+/// Asks the server. `again` opens another connection as the same user; `like` begins the names
 /// on which writing is tried, for users who may write only such.
 ///
 /// # Errors

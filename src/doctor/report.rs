@@ -49,7 +49,7 @@ pub fn text(found: &Findings) -> String {
     );
     text += "\nRights for a user of its own (ACL SETUSER name on >password …)\n";
     for (job, least, title) in RULES {
-        let rule = acl::rule(job, least, &found.facts, &found.rights);
+        let rule = acl::rule(job, least, &found.rights);
         text += &format!("{title:<15}  {rule}\n");
     }
     text += &format!("\n{}\n", leftovers_text(&found.leftovers));
@@ -431,7 +431,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
 
 fn job_json(job: Job, found: &Findings) -> Json {
     let promises = promises(job, found);
-    let rule = |least| acl::rule(job, least, &found.facts, &found.rights);
+    let rule = |least| acl::rule(job, least, &found.rights);
     let list: Vec<Json> = promises
         .iter()
         .map(|promise| {

@@ -10,6 +10,7 @@ mod archives;
 mod conflict;
 mod copying;
 mod corruption;
+mod doctor;
 mod functions;
 mod large;
 mod matrix;
