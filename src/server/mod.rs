@@ -9,6 +9,7 @@ pub mod facts;
 pub mod identity;
 pub mod resp;
 pub mod stream;
+pub mod tracking;
 
 pub use conn::Conn;
 

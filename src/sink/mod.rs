@@ -1,7 +1,6 @@
 //! Where records go.
 
 pub mod archive;
-mod own_writes;
 pub mod server;
 
 use anyhow::Result;

@@ -17,10 +17,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use self::refusal::Refusal;
 use self::target::{Ready, Target};
-use super::own_writes::{Fingerprint, OwnWrites};
 use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
+use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
 use crate::policy::{AllowLoss, FunctionPolicy, OnConflict};
@@ -169,7 +169,8 @@ impl ServerSink {
             pexpiretime,
             own: OwnWrites::default(),
             own_origins: options.may_collide.then(OwnWrites::default),
-            db: None,
+            // Where every connection begins; some services refuse even SELECT 0.
+            db: Some(0),
             sent: VecDeque::new(),
             sent_bytes: 0,
             sent_prints: HashSet::new(),
