@@ -6,6 +6,7 @@
 
 pub mod alias;
 mod connect;
+pub mod parse;
 pub mod resolve;
 
 use std::ffi::OsString;
@@ -280,6 +281,10 @@ pub struct VerifyArgs {
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
 }
 
 /// `list`.
@@ -290,13 +295,13 @@ value as stored, before compression.
 
 Examples:
   redis-migrate list snap.rmz --match 'user:*'
-  redis-migrate list --json < snap.rmz | jq -r .key")]
+  redis-migrate list --json < snap.rmz | jq -r 'select(.event == \"key\") | .key'")]
 pub struct ListArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
     pub file: Option<OsString>,
 
-    /// One JSON object a key; key_hex stands in where a key is not UTF-8
+    /// One JSON object a key (key_hex stands in where a key is not UTF-8), and a summary as the last
     #[arg(long)]
     pub json: bool,
 
@@ -316,7 +321,11 @@ pub struct InspectArgs {
     #[arg(value_name = "FILE")]
     pub file: Option<OsString>,
 
-    /// Print one JSON object
+    /// Print every frame as well, before the rest
+    #[arg(long)]
+    pub frames: bool,
+
+    /// Print one JSON object; with --frames, one object a frame before it
     #[arg(long)]
     pub json: bool,
 }
@@ -389,7 +398,7 @@ pub struct SelectArgs {
     #[arg(long = "exclude", value_name = "GLOB")]
     pub excludes: Vec<OsString>,
 
-    /// Only these types: string, list, set, zset, hash, stream, or a module's. Repeatable
+    /// Only these types: string, list, set, zset, hash, stream, module. Repeatable, or a,b
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
     pub types: Vec<String>,
 

@@ -16,12 +16,15 @@
 
 pub mod channel;
 pub mod cli;
+pub mod commands;
 pub mod delete_source;
+pub mod describe;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
 pub mod observer;
+pub mod output;
 pub mod payload;
 pub mod pipe;
 pub mod policy;
@@ -32,4 +35,5 @@ pub mod select;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod ui;
 pub mod units;

@@ -232,12 +232,41 @@ pub struct EndFacts {
     pub finished_ms: u64,
 }
 
-/// END body.
+impl EndFacts {
+    /// Facts that say what was reached and leave everything else open.
+    pub fn new(reached: ConsistencyReached) -> Self {
+        EndFacts {
+            reached,
+            counts: Vec::new(),
+            duplicates_possible: true,
+            started_ms: 0,
+            finished_ms: 0,
+        }
+    }
+}
+
+impl SourceCounts {
+    /// Whether everything that was read is accounted for.
+    pub fn reconciles(&self) -> bool {
+        let read = u128::from(self.scanned) + u128::from(self.reread);
+        let told = [
+            self.written,
+            self.superseded,
+            self.filtered,
+            self.vanished,
+            self.failed,
+        ];
+        read == told.iter().map(|count| u128::from(*count)).sum()
+    }
+}
+
+/// END body. `frames` to `rdb_versions` and `sha256` can be recomputed by a reader, and are; of
+/// `facts` only the databases and `written` of `counts` can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// Frames before END, HEADER and INDEX included.
     pub frames: u64,
-    /// All entries but CONTEXT.
+    /// KEY, TOMBSTONE and FUNCTION_LIBRARY entries.
     pub records: u64,
     /// By database, ascending.
     pub per_db: Vec<DbTotals>,

@@ -1,8 +1,46 @@
 //! The `.rmz` archive format. `SPEC.md` beside this crate is the authority on its bytes.
+//!
+//! [`Writer`] turns records into an archive, [`Reader`] turns an archive into records, and neither
+//! ever takes a part for the whole: an archive is complete only when [`Writer::finish`] returned,
+//! and read completely only when [`Reader::next_frame`] returned `None`. [`scan`] walks the frames
+//! without decompressing them; [`salvage`] finds the intact ones of a damaged archive.
+//!
+//! ```
+//! use redis_migrate_format::header::ConsistencyReached;
+//! use redis_migrate_format::{
+//!     Context, EndFacts, Header, KeyRecord, Limits, Reader, Record, Value, Writer, WriterOptions,
+//! };
+//!
+//! # fn main() -> redis_migrate_format::Result<()> {
+//! let mut writer = Writer::new(Vec::new(), &Header::default(), WriterOptions::default())?;
+//! writer.set_context(Context { rdb_version: 10, ..Context::default() })?;
+//! writer.write(&Record::Key(KeyRecord {
+//!     db: 0,
+//!     key: b"greeting".to_vec(),
+//!     value: Value::Compact(b"\x00\x05hello".to_vec()),
+//!     expire_at_ms: None,
+//!     eviction: None,
+//! }))?;
+//! let reached = ConsistencyReached::Scan { from_ms: 0, to_ms: 0 };
+//! let archive = writer.finish(EndFacts::new(reached))?.inner;
+//!
+//! let mut reader = Reader::new(&archive[..], Limits::default())?;
+//! let mut keys = 0;
+//! while let Some(frame) = reader.next_frame()? {
+//!     keys += frame.records.len();
+//! }
+//! assert_eq!(keys, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this crate does not do: it does not look into values (a value is a type byte and bytes),
+//! does not encrypt, does not sync files, and starts no threads.
 
 mod body;
 mod entry;
 mod error;
+mod fragment;
 pub mod frame;
 pub mod header;
 mod index;
@@ -12,6 +50,8 @@ mod lookalike;
 mod pending;
 mod reader;
 pub mod record;
+pub mod salvage;
+pub mod scan;
 mod stream;
 mod totals;
 pub mod trailer;

@@ -4,16 +4,17 @@ use std::io::Read;
 
 use crate::body::{self, Body};
 use crate::error::{Error, Incompleteness, Position, Result};
+use crate::fragment::Joiner;
 use crate::frame::{Codec, FrameType};
 use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
-use crate::limits::{Limits, MAX_DATABASES, MAX_JOINED_LEN, MAX_NOTES_KEPT};
+use crate::limits::{Limits, MAX_DATABASES, MAX_NOTES_KEPT};
 use crate::record::{Context, Record};
 use crate::stream::{FrameStream, StreamFrame};
 use crate::totals::Totals;
 use crate::version::Preamble;
-use crate::wire::{self, FragmentHead, IndexEntry};
+use crate::wire::{self, IndexEntry};
 use crate::zstandard::Unpacker;
 
 /// The records of one DATA frame, or of one FRAGMENT run.
@@ -208,86 +209,34 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// Joins a run of FRAGMENT frames, which nothing interrupts, straight into one buffer.
+    /// Joins a run of FRAGMENT frames, which no other frame interrupts.
     fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
-        let mut joined = Vec::new();
+        let mut joiner = Joiner::default();
         let mut stored_len = 0;
         let mut frame = first;
-        let mut part = 0;
-        let mut total = None;
         loop {
-            let head = self.join_part(frame, part, total, &mut joined)?;
+            let last = joiner.push(&self.raw, frame.at("fragment"), &self.limits)?;
             stored_len += u64::from(frame.header.stored_len);
             self.index
-                .add(&IndexEntry::new(&frame.header, u32::from(head.last)));
-            if head.last {
+                .add(&IndexEntry::new(&frame.header, u32::from(last)));
+            if last {
                 break;
             }
-            total = Some(head.total_len);
-            part += 1;
             frame = self.next_stream_frame()?;
             match frame.header.frame_type {
                 FrameType::FRAGMENT => {}
                 FrameType::ABORT => return Err(self.aborted(frame)),
                 other => {
+                    let part = joiner.parts();
                     let what = format!("{other} stands where part {part} of a large value was due");
                     return Err(Error::damaged(frame.at("frame type"), what));
                 }
             }
         }
+        let joined = joiner.into_body();
         let raw_len = joined.len() as u64;
-        // The part buffers are as large as a part; the joined body is enough to hold meanwhile.
         let body = body::decode_large(joined, first.at("entries"), &self.limits)?;
         self.release(first, body, stored_len, raw_len)
-    }
-
-    /// Appends one part, after checking that it is the one that is due.
-    fn join_part(
-        &self,
-        frame: StreamFrame,
-        part: u32,
-        total: Option<u64>,
-        joined: &mut Vec<u8>,
-    ) -> Result<FragmentHead> {
-        let damaged = |field, what: String| Error::damaged(frame.at(field), what);
-        let (head, bytes) =
-            split_fragment(&self.raw).map_err(|what| damaged("fragment head", what))?;
-        if head.part != part {
-            return Err(damaged(
-                "part",
-                format!("part {} stands where part {part} was due", head.part),
-            ));
-        }
-        if total.is_some_and(|total| total != head.total_len) || head.total_len > MAX_JOINED_LEN {
-            return Err(damaged(
-                "total_len",
-                format!("a total length of {} bytes", head.total_len),
-            ));
-        }
-        // Key, lengths and CONTEXT come on top of the value; they are not what the limit is about.
-        const AROUND_VALUE: u64 = 1 << 20;
-        if head.total_len > self.limits.max_value_bytes.saturating_add(AROUND_VALUE) {
-            return Err(body::too_large(
-                frame.at("total_len"),
-                head.total_len,
-                &self.limits,
-            ));
-        }
-        let left = head.total_len - joined.len() as u64;
-        let len = bytes.len() as u64;
-        if len == 0 || len > left || head.last != (len == left) {
-            return Err(damaged(
-                "part",
-                format!("a part of {len} bytes where {left} are left of the whole"),
-            ));
-        }
-        // Grow by doubling as parts arrive, and never beyond the whole: the claim alone buys nothing.
-        if joined.capacity() - joined.len() < bytes.len() {
-            let double = joined.len().max(bytes.len()) as u64;
-            joined.reserve_exact(double.min(left) as usize);
-        }
-        joined.extend_from_slice(bytes);
-        Ok(head)
     }
 
     fn end_of_archive(&mut self, frame: StreamFrame) -> Result<()> {
@@ -384,18 +333,6 @@ impl<R: Read> Reader<R> {
     /// The stream underneath.
     pub fn into_inner(self) -> R {
         self.stream.into_inner()
-    }
-}
-
-/// Head and bytes of a FRAGMENT body: `length of the head · head · bytes`.
-pub(crate) fn split_fragment(body: &[u8]) -> Result<(FragmentHead, &[u8]), String> {
-    // A head is shorter than 251 bytes, now and later, so that its length is one byte.
-    let Some((&len, rest)) = body.split_first() else {
-        return Err("it is empty".into());
-    };
-    match rest.split_at_checked(usize::from(len)) {
-        Some((head, bytes)) if len < 251 => Ok((wire::decode_fragment_head(head)?, bytes)),
-        _ => Err(format!("a head of {len} bytes in a body of {}", body.len())),
     }
 }
 

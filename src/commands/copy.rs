@@ -75,8 +75,17 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     if let Some(bytes) = source.facts().used_memory {
         sink.check_memory(bytes);
     }
-    let steps = Steps { rewrite, keep_origins: delete_source };
-    Ok(pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop))
+    let steps = Steps {
+        rewrite,
+        keep_origins: delete_source,
+    };
+    Ok(pipe::run(
+        Box::new(source),
+        &steps,
+        Box::new(sink),
+        observer,
+        stop,
+    ))
 }
 
 /// Source and destination are one server: a key must not be copied onto itself.

@@ -48,10 +48,24 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     observer.expect(source.estimate());
     let header = header(args, &source, &args.selection(&from));
     match output {
-        Some(output) => {
-            write(args, source, output, Box::new(ArchiveOutput::commit), &header, observer, stop)
-        }
-        None => write(args, source, std::io::sink(), Box::new(|_| Ok(())), &header, observer, stop),
+        Some(output) => write(
+            args,
+            source,
+            output,
+            Box::new(ArchiveOutput::commit),
+            &header,
+            observer,
+            stop,
+        ),
+        None => write(
+            args,
+            source,
+            std::io::sink(),
+            Box::new(|_| Ok(())),
+            &header,
+            observer,
+            stop,
+        ),
     }
 }
 
@@ -64,14 +78,33 @@ fn write<W: Write + Send + 'static>(
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Outcome> {
-    let options = WriterOptions { level: args.zstd_level(), ..WriterOptions::default() };
-    let sink =
-        ArchiveSink::create(output, header, options, args.verbatim, commit, Arc::clone(observer))?;
+    let options = WriterOptions {
+        level: args.zstd_level(),
+        ..WriterOptions::default()
+    };
+    let sink = ArchiveSink::create(
+        output,
+        header,
+        options,
+        args.verbatim,
+        commit,
+        Arc::clone(observer),
+    )?;
     let steps = Steps::default();
-    Ok(pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop))
+    Ok(pipe::run(
+        Box::new(source),
+        &steps,
+        Box::new(sink),
+        observer,
+        stop,
+    ))
 }
 
-fn header(args: &ExportArgs, source: &ServerSource, selection: &crate::select::Selection) -> Header {
+fn header(
+    args: &ExportArgs,
+    source: &ServerSource,
+    selection: &crate::select::Selection,
+) -> Header {
     let facts = source.facts();
     let node = Node {
         version: facts.version.clone(),
@@ -81,7 +114,11 @@ fn header(args: &ExportArgs, source: &ServerSource, selection: &crate::select::S
     let expected = source
         .databases()
         .iter()
-        .map(|row| Expected { db: row.db, keys: row.keys, expires: row.expires })
+        .map(|row| Expected {
+            db: row.db,
+            keys: row.keys,
+            expires: row.expires,
+        })
         .collect();
     Header {
         tool: Tool {

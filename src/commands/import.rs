@@ -61,8 +61,17 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
     }
-    let steps = Steps { rewrite, keep_origins: false };
-    Ok(pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop))
+    let steps = Steps {
+        rewrite,
+        keep_origins: false,
+    };
+    Ok(pipe::run(
+        Box::new(source),
+        &steps,
+        Box::new(sink),
+        observer,
+        stop,
+    ))
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.
@@ -87,7 +96,9 @@ fn verify_first(
         }
     }
     drop(reader);
-    input.rewind().context("go back to the start of the archive")?;
+    input
+        .rewind()
+        .context("go back to the start of the archive")?;
     observer.notice("the archive is complete and intact; importing");
     Ok(())
 }

@@ -3,3 +3,25 @@
 pub mod copy;
 pub mod export;
 pub mod import;
+pub mod inspect;
+pub mod list;
+pub mod verify;
+
+use crate::exit;
+use crate::ui;
+
+/// The exit code of a verb that prints to standard output. When nobody reads on (`| head`), that
+/// is the reader's choice and no failure.
+fn quiet_when_nobody_reads(done: anyhow::Result<u8>) -> u8 {
+    done.unwrap_or_else(|error| {
+        let is_broken_pipe = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+        if is_broken_pipe {
+            exit::OK
+        } else {
+            ui::print_error(&error)
+        }
+    })
+}

@@ -5,11 +5,14 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
+mod probe;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::Result;
 
+use self::probe::{Abilities, EvictionCommand};
 use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
@@ -84,25 +87,12 @@ pub struct ServerSource {
     /// Keys asked for and not yet read.
     sent_keys: usize,
     guess_bytes: usize,
+    scratch: Vec<u8>,
     functions: Option<Vec<u8>>,
     counts: CountsByDb,
     functions_given: u64,
     started_ms: u64,
     from_ms: u64,
-}
-
-/// What this server lets us do.
-#[derive(Debug, Clone, Copy)]
-struct Abilities {
-    multi: bool,
-    pexpiretime: bool,
-    eviction: Option<EvictionCommand>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EvictionCommand {
-    IdleTime,
-    Freq,
 }
 
 impl ServerSource {
@@ -128,9 +118,9 @@ impl ServerSource {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
-        let databases = databases(&mut conn, &facts, &options, &observer)?;
-        let abilities = probe(&mut conn, &facts, &options, &observer)?;
-        let functions = function_dump(&mut conn, options.functions, &observer)?;
+        let databases = probe::databases(&mut conn, &facts, &options, &observer)?;
+        let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
+        let functions = probe::function_dump(&mut conn, options.functions, &observer)?;
         let waiting = databases.iter().map(|row| row.db).collect();
         Ok(Self {
             from_ms: clock.now_ms(),
@@ -150,6 +140,7 @@ impl ServerSource {
             awaited: VecDeque::new(),
             sent_keys: 0,
             guess_bytes: FIRST_GUESS_BYTES,
+            scratch: Vec::new(),
             functions,
             counts: CountsByDb::default(),
             functions_given: 0,
@@ -239,7 +230,7 @@ impl ServerSource {
         if abilities.multi {
             conn.queue(&[b"MULTI"])?;
         }
-        if !abilities.pexpiretime {
+        if abilities.asks_time() {
             conn.queue(&[b"TIME"])?;
         }
         let expiry: &[u8] = if abilities.pexpiretime {
@@ -273,7 +264,7 @@ impl ServerSource {
     /// Commands between MULTI and EXEC for `keys` keys.
     fn group_commands(&self, keys: usize) -> usize {
         let each = 2 + usize::from(self.abilities.eviction.is_some());
-        each * keys + usize::from(!self.abilities.pexpiretime)
+        each * keys + usize::from(self.abilities.asks_time())
     }
 
     fn read_scan(&mut self) -> Result<()> {
@@ -320,10 +311,10 @@ impl ServerSource {
         if let Some(text) = self.read_group_head(keys.len())? {
             return self.reread_alone(keys, &text);
         }
-        let now_ms = if self.abilities.pexpiretime {
-            0
-        } else {
-            self.read_time()?
+        let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
+            (true, _) => 0,
+            (false, true) => self.read_time()?,
+            (false, false) => self.clock.now_ms(),
         };
         let mut group = Vec::with_capacity(keys.len());
         for key in keys {
@@ -476,22 +467,24 @@ impl ServerSource {
         eviction: Option<Eviction>,
         batch: &mut Batch,
     ) {
-        let counts = self.counts.of(self.db);
         let kind = payload::kind_of(
             self.facts.family,
             payload.first().copied().unwrap_or(u8::MAX),
         )
         .name();
-        let size = payload.len() as u64;
+        let size = match self.options.selection.needs_size() {
+            true => self.stored_bytes(&payload),
+            false => 0,
+        };
         if !self
             .options
             .selection
             .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
         {
-            counts.filtered += 1;
+            self.counts.of(self.db).filtered += 1;
             return;
         }
-        counts.written += 1;
+        self.counts.of(self.db).written += 1;
         batch.push(Record::Key(KeyRecord {
             db: self.db,
             key,
@@ -499,6 +492,16 @@ impl ServerSource {
             expire_at_ms,
             eviction,
         }));
+    }
+
+    /// The size that the selection goes by: that of the value as archives store it, so that it
+    /// means the same on every verb.
+    fn stored_bytes(&mut self, dump: &[u8]) -> u64 {
+        self.scratch.clear();
+        let compacted = payload::split(dump).ok().and_then(|(body, _)| {
+            payload::compact(body, self.facts.family, &mut self.scratch).ok()
+        });
+        compacted.map_or(dump.len(), |()| self.scratch.len()) as u64
     }
 
     fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
@@ -612,141 +615,4 @@ fn footer_version(batch: &Batch) -> Option<u16> {
         let footer = payload.last_chunk::<10>()?;
         Some(u16::from_le_bytes([footer[0], footer[1]]))
     })
-}
-
-/// The databases to read: from INFO keyspace, or by SELECT and DBSIZE where that is refused.
-fn databases(
-    conn: &mut Conn,
-    facts: &Facts,
-    options: &ServerSourceOptions,
-    observer: &Observer,
-) -> Result<Vec<Keyspace>> {
-    let named = &options.selection.dbs;
-    if let Some(keyspace) = &facts.keyspace {
-        let known = |db: u32| keyspace.iter().copied().find(|row| row.db == db);
-        // A database that was named is scanned even if INFO, a moment ago, did not list it.
-        return Ok(match named.as_slice() {
-            [] => keyspace.clone(),
-            dbs => dbs
-                .iter()
-                .map(|&db| {
-                    known(db).unwrap_or(Keyspace {
-                        db,
-                        keys: 0,
-                        expires: 0,
-                    })
-                })
-                .collect(),
-        });
-    }
-    observer.notice("the source does not answer INFO; its databases are found by trying them");
-    let candidates = match named.as_slice() {
-        [] => (0..=u32::from(u16::MAX)).collect(),
-        dbs => dbs.to_vec(),
-    };
-    let mut rows = Vec::new();
-    for db in candidates {
-        match conn.try_query(redis::cmd("SELECT").arg(db))? {
-            Ok(_) => {}
-            // Services with a single database may forbid SELECT; then database 0 is all there is.
-            Err(_) if db == 0 => {}
-            Err(text) if !named.is_empty() => return Err(conn.refusal("SELECT", text).into()),
-            Err(_) => break,
-        }
-        let keys = match conn.try_query(&redis::cmd("DBSIZE"))? {
-            Ok(redis::Value::Int(keys)) => Some(u64::try_from(keys).unwrap_or(0)),
-            _ => None,
-        };
-        if keys != Some(0) {
-            rows.push(Keyspace {
-                db,
-                keys: keys.unwrap_or(0),
-                expires: 0,
-            });
-        }
-    }
-    Ok(rows)
-}
-
-/// Tries once what some servers refuse.
-fn probe(
-    conn: &mut Conn,
-    facts: &Facts,
-    options: &ServerSourceOptions,
-    observer: &Observer,
-) -> Result<Abilities> {
-    let multi = conn.try_query(&redis::cmd("MULTI"))?.is_ok()
-        && conn.try_query(&redis::cmd("EXEC"))?.is_ok();
-    if !multi {
-        observer.warn(
-            "the source refuses MULTI: value and expiry of a key are read one after the other, \
-             and a key that changes in between may get the expiry of its older value",
-        );
-    }
-    // A name nobody uses; -2 says that the command works, whatever the key.
-    let absent = b"__redis-migrate:absent";
-    let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {
-        Ok(_) => true,
-        // No right to that very name says nothing about the command.
-        Err(text) => {
-            text.starts_with("NOPERM") && text.contains("key") && !text.contains("command")
-        }
-    };
-    let eviction = options.eviction.then(|| match facts.policy.as_deref() {
-        Some(policy) if policy.contains("lfu") => EvictionCommand::Freq,
-        _ => EvictionCommand::IdleTime,
-    });
-    let eviction = match eviction {
-        Some(command) => {
-            let sub = if command == EvictionCommand::Freq {
-                "FREQ"
-            } else {
-                "IDLETIME"
-            };
-            match conn.try_query(redis::cmd("OBJECT").arg(sub).arg(absent))? {
-                Ok(_) => Some(command),
-                Err(text) if text.contains("no such key") => Some(command),
-                Err(text) => {
-                    observer.warn(&format!(
-                        "the source refuses OBJECT {sub} ({text}); idle times and frequencies are not exported"
-                    ));
-                    None
-                }
-            }
-        }
-        None => None,
-    };
-    Ok(Abilities {
-        multi,
-        pexpiretime,
-        eviction,
-    })
-}
-
-/// FUNCTION DUMP, if there are libraries.
-fn function_dump(
-    conn: &mut Conn,
-    wish: ReadFunctions,
-    observer: &Observer,
-) -> Result<Option<Vec<u8>>> {
-    /// A payload of nothing but its footer.
-    const EMPTY_BYTES: usize = payload::FOOTER_LEN;
-    if wish == ReadFunctions::No {
-        return Ok(None);
-    }
-    match conn.try_query(redis::cmd("FUNCTION").arg("DUMP"))? {
-        Ok(redis::Value::BulkString(payload)) if payload.len() > EMPTY_BYTES => Ok(Some(payload)),
-        Ok(_) => Ok(None),
-        Err(text) if wish == ReadFunctions::Required => {
-            Err(conn.refusal("FUNCTION DUMP", text).into())
-        }
-        // Before 7.0 there are none, and nothing is lost by it.
-        Err(text) if text.starts_with("ERR unknown command") => Ok(None),
-        Err(text) => {
-            observer.warn(&format!(
-                "the source refuses FUNCTION DUMP ({text}); function libraries are not read"
-            ));
-            Ok(None)
-        }
-    }
 }

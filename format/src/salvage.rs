@@ -1,0 +1,348 @@
+//! Finding the intact frames of a damaged archive.
+//!
+//! A [`Scanner`] looks for the sync mark and takes what follows for a frame only if the header's
+//! checksum, the archive's id and the payload's checksum are right; otherwise it goes on one byte
+//! further. So a damaged place costs the frame it lies in and nothing else, and an archive that
+//! somebody stored as a value is not taken for frames of this one. A [`Decoder`] makes records of
+//! the frames. Nothing here says that an archive is complete.
+
+use std::io::Read;
+
+use crate::body;
+use crate::error::{Error, Position, Result};
+use crate::fragment::Joiner;
+use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType, SYNC};
+use crate::header::{End, Header};
+use crate::keyset::KeySet;
+use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
+use crate::reader::Frame;
+use crate::stream::fill;
+use crate::trailer::{TRAILER_LEN, Trailer};
+use crate::version::{PREAMBLE_LEN, Preamble};
+use crate::wire;
+use crate::zstandard::Unpacker;
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// What a [`Scanner`] meets next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// An intact frame.
+    Frame(IntactFrame),
+    /// Bytes that belong to no intact frame: from the first to before the second offset.
+    Lost(u64, u64),
+}
+
+/// A frame whose header and payload checksum are right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntactFrame {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Offset of the header.
+    pub offset: u64,
+    /// Its payload as stored.
+    pub payload: Vec<u8>,
+}
+
+impl IntactFrame {
+    fn at(&self, field: &'static str) -> Position {
+        Position {
+            archive_id: Some(self.header.archive_id),
+            offset: self.offset,
+            frame: Some(self.header.seq),
+            field,
+        }
+    }
+}
+
+/// Looks for intact frames. Holds at most one frame of the largest size and a chunk.
+#[derive(Debug)]
+pub struct Scanner<R: Read> {
+    inner: R,
+    archive_id: Option<u64>,
+    buffer: Vec<u8>,
+    /// Where in `buffer` the search stands, and which offset of the stream `buffer[0]` is.
+    pos: usize,
+    base: u64,
+    at_end: bool,
+    lost_from: Option<u64>,
+    /// A frame that was found behind lost bytes, which are told first.
+    held: Option<IntactFrame>,
+}
+
+impl<R: Read> Scanner<R> {
+    /// `archive_id` is the id of the archive in question; without it the first intact frame says.
+    pub fn new(inner: R, archive_id: Option<u64>) -> Self {
+        Scanner {
+            inner,
+            archive_id,
+            buffer: Vec::new(),
+            pos: 0,
+            base: 0,
+            at_end: false,
+            lost_from: None,
+            held: None,
+        }
+    }
+
+    /// The id that frames must have, once it is known.
+    pub fn archive_id(&self) -> Option<u64> {
+        self.archive_id
+    }
+
+    /// The next intact frame or lost range, in order; `None` at the end of the stream. The only
+    /// errors are those of the stream itself.
+    pub fn next_found(&mut self) -> Result<Option<Found>> {
+        if let Some(frame) = self.held.take() {
+            return Ok(Some(Found::Frame(frame)));
+        }
+        loop {
+            if !self.have(1)? {
+                let to = self.offset();
+                return Ok(self.lost_from.take().map(|from| Found::Lost(from, to)));
+            }
+            let before = self.offset();
+            if let Some(frame) = self.frame_here()? {
+                return Ok(Some(match self.lost_from.take() {
+                    Some(from) => {
+                        self.held = Some(frame);
+                        Found::Lost(from, before)
+                    }
+                    None => Found::Frame(frame),
+                }));
+            }
+            if self.skip_known()? {
+                if let Some(from) = self.lost_from.take() {
+                    return Ok(Some(Found::Lost(from, before)));
+                }
+                continue;
+            }
+            self.lost_from.get_or_insert(before);
+            self.skip_to_candidate();
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        self.base + self.pos as u64
+    }
+
+    /// An intact frame at the current place, if there is one; goes past it.
+    fn frame_here(&mut self) -> Result<Option<IntactFrame>> {
+        if !self.have(SYNC.len())? || self.buffer[self.pos..][..SYNC.len()] != SYNC {
+            return Ok(None);
+        }
+        if !self.have(FRAME_HEADER_LEN)? {
+            return Ok(None);
+        }
+        let Some(bytes) = self.buffer[self.pos..].first_chunk::<FRAME_HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let Ok(header) = FrameHeader::decode(bytes, Position::default(), self.archive_id, None)
+        else {
+            return Ok(None);
+        };
+        let len = FRAME_HEADER_LEN + header.stored_len as usize;
+        if !self.have(len)? {
+            return Ok(None);
+        }
+        let payload = &self.buffer[self.pos + FRAME_HEADER_LEN..self.pos + len];
+        if crc32fast::hash(payload) != header.payload_crc {
+            return Ok(None);
+        }
+        let frame = IntactFrame {
+            header,
+            offset: self.offset(),
+            payload: payload.to_vec(),
+        };
+        self.archive_id = Some(header.archive_id);
+        self.pos += len;
+        Ok(Some(frame))
+    }
+
+    /// Goes past a preamble at the very start, or a trailer: intact, but no frame.
+    fn skip_known(&mut self) -> Result<bool> {
+        if self.offset() == 0 && self.have(PREAMBLE_LEN)? {
+            if let Some(bytes) = self.buffer[self.pos..].first_chunk::<PREAMBLE_LEN>() {
+                if Preamble::decode(bytes).is_ok() {
+                    self.pos += PREAMBLE_LEN;
+                    return Ok(true);
+                }
+            }
+        }
+        if self.have(TRAILER_LEN)? {
+            if let Some(bytes) = self.buffer[self.pos..].first_chunk::<TRAILER_LEN>() {
+                let trailer = Trailer::decode(bytes, Position::default());
+                if trailer.is_ok_and(|trailer| Some(trailer.archive_id) == self.archive_id) {
+                    self.pos += TRAILER_LEN;
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Goes at least one byte further, to where a frame or the trailer could begin. A trailer has no
+    /// mark at its start, so its place is found from its magic.
+    fn skip_to_candidate(&mut self) {
+        self.pos += 1;
+        let rest = &self.buffer[self.pos..];
+        let step = rest
+            .iter()
+            .position(|byte| *byte == SYNC[0])
+            .unwrap_or(rest.len())
+            // Near the end of what is buffered every place is looked at: a trailer may begin there.
+            .min(rest.len().saturating_sub(TRAILER_LEN));
+        self.pos += step;
+    }
+
+    /// Makes sure that `len` bytes from the current place are buffered; false if the stream ends
+    /// before.
+    fn have(&mut self, len: usize) -> Result<bool> {
+        debug_assert!(len <= FRAME_HEADER_LEN + (MAX_RAW_LEN + STORED_SLACK) as usize);
+        while self.buffer.len() - self.pos < len {
+            if self.at_end {
+                return Ok(false);
+            }
+            if self.pos > 0 {
+                self.buffer.drain(..self.pos);
+                self.base += self.pos as u64;
+                self.pos = 0;
+            }
+            let filled = self.buffer.len();
+            self.buffer.resize(filled + CHUNK, 0);
+            let got = fill(&mut self.inner, &mut self.buffer[filled..]).map_err(|source| {
+                Error::Read {
+                    offset: self.base + filled as u64,
+                    source,
+                }
+            })?;
+            self.buffer.truncate(filled + got);
+            self.at_end = got < CHUNK;
+        }
+        Ok(true)
+    }
+}
+
+/// What an intact frame holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Content {
+    /// HEADER.
+    Header(Box<Header>),
+    /// Records of a DATA frame, or of a whole FRAGMENT run at its last part.
+    Records(Frame),
+    /// A part of a FRAGMENT run that is not whole yet.
+    Part,
+    /// END; its totals are those of the whole archive, not of what is left of it.
+    End(Box<End>),
+    /// Anything else.
+    Other,
+}
+
+/// Makes records of intact frames, given to it in order.
+#[derive(Debug)]
+pub struct Decoder {
+    limits: Limits,
+    unpacker: Unpacker,
+    raw: Vec<u8>,
+    keys: KeySet,
+    run: Option<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    joiner: Joiner,
+    first: Position,
+    next_seq: u64,
+    stored_len: u64,
+}
+
+impl Decoder {
+    /// A decoder that takes values up to the limits.
+    pub fn new(limits: Limits) -> Result<Self> {
+        let unpacker = Unpacker::new()
+            .map_err(|what| Error::Unwritable(format!("zstd cannot start: {what}")))?;
+        Ok(Decoder {
+            limits,
+            unpacker,
+            raw: Vec::new(),
+            keys: KeySet::default(),
+            run: None,
+        })
+    }
+
+    /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
+    pub fn decode(&mut self, frame: &IntactFrame) -> Result<Content> {
+        let header = &frame.header;
+        match header.codec {
+            Codec::Stored => {
+                self.raw.clear();
+                self.raw.extend_from_slice(&frame.payload);
+            }
+            Codec::Zstd => self
+                .unpacker
+                .unpack(&frame.payload, header.raw_len as usize, &mut self.raw)
+                .map_err(|what| Error::damaged(frame.at("zstd payload"), what))?,
+        }
+        if header.frame_type != FrameType::FRAGMENT {
+            self.run = None;
+        }
+        match header.frame_type {
+            FrameType::HEADER => wire::decode_header(&self.raw)
+                .map(|header| Content::Header(Box::new(header)))
+                .map_err(|what| Error::damaged(frame.at("HEADER"), what)),
+            FrameType::END => wire::decode_end(&self.raw)
+                .map(|end| Content::End(Box::new(end)))
+                .map_err(|what| Error::damaged(frame.at("END"), what)),
+            FrameType::DATA => {
+                let body =
+                    body::decode(&self.raw, frame.at("entries"), &self.limits, &mut self.keys)?;
+                Ok(Content::Records(Frame {
+                    context: body.context,
+                    records: body.records,
+                    seq: header.seq,
+                    offset: frame.offset,
+                    stored_len: u64::from(header.stored_len),
+                    raw_len: u64::from(header.raw_len),
+                }))
+            }
+            FrameType::FRAGMENT => self.fragment(frame),
+            _ => Ok(Content::Other),
+        }
+    }
+
+    fn fragment(&mut self, frame: &IntactFrame) -> Result<Content> {
+        // A run goes on only with the very next frame; anything else begins a new one.
+        let mut run = self
+            .run
+            .take()
+            .filter(|run| run.next_seq == frame.header.seq)
+            .unwrap_or_else(|| Run {
+                joiner: Joiner::default(),
+                first: frame.at("entries"),
+                next_seq: frame.header.seq,
+                stored_len: 0,
+            });
+        let last = run
+            .joiner
+            .push(&self.raw, frame.at("fragment"), &self.limits)?;
+        run.next_seq = frame.header.seq.saturating_add(1);
+        run.stored_len += u64::from(frame.header.stored_len);
+        if !last {
+            self.run = Some(run);
+            return Ok(Content::Part);
+        }
+        let joined = run.joiner.into_body();
+        let raw_len = joined.len() as u64;
+        let body = body::decode_large(joined, run.first, &self.limits)?;
+        Ok(Content::Records(Frame {
+            context: body.context,
+            records: body.records,
+            seq: run.first.frame.unwrap_or_default(),
+            offset: run.first.offset,
+            stored_len: run.stored_len,
+            raw_len,
+        }))
+    }
+}

@@ -1,0 +1,208 @@
+//! `inspect`: what an archive says of itself, and what is in it.
+
+use std::io::{self, Read, Write};
+
+use anyhow::Result;
+use redis_migrate_format::frame::Codec;
+use redis_migrate_format::version::Preamble;
+use redis_migrate_format::{End, Error, Header, Limits, Reader};
+use serde_json::{Value, json};
+
+use super::quiet_when_nobody_reads;
+use crate::cli::InspectArgs;
+use crate::describe::tally::Tally;
+use crate::describe::watch::{Seen, Watched, frames_table};
+use crate::describe::{end_json, end_lines, error_json, header_json, header_lines, lines_text};
+use crate::exit::{self, Interrupted};
+use crate::output::ArchiveInput;
+use crate::pipe::Stop;
+use crate::ui::{SCHEMA_VERSION, clean};
+use crate::units::{bytes_text, count_text, plural};
+
+/// Runs the verb; the exit code.
+pub fn run(args: &InspectArgs, stop: &Stop) -> u8 {
+    quiet_when_nobody_reads(inspect(args, stop))
+}
+
+/// What was found.
+struct Findings {
+    header: Header,
+    archive_id: u64,
+    preamble: Preamble,
+    /// Frames and entries of a later version.
+    skipped: (u64, u64),
+    notes: Vec<String>,
+    notes_seen: u64,
+    tally: Tally,
+    end: Option<End>,
+    error: Option<Error>,
+}
+
+fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
+    let input = ArchiveInput::open(args.file.as_deref())?;
+    let name = input.name().to_owned();
+    let mut watched = Watched::new(input);
+    if args.frames {
+        watched = watched.each_frame(frame_printer(args.json));
+    }
+    let found = read(&mut watched, stop)?;
+    let text = if args.json {
+        format!("{}\n", json(&found, &watched))
+    } else {
+        text(&found, &watched)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    match found.error {
+        Some(error) => Err(anyhow::Error::new(error).context(name)),
+        None => Ok(exit::OK),
+    }
+}
+
+fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
+    let mut reader = Reader::new(input, Limits::default())?;
+    let mut tally = Tally::default();
+    let error = loop {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        match reader.next_frame() {
+            Ok(None) => break None,
+            Ok(Some(frame)) => {
+                for record in &frame.records {
+                    tally.add(record, &frame.context);
+                }
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    Ok(Findings {
+        header: reader.header().clone(),
+        archive_id: reader.archive_id(),
+        preamble: reader.preamble(),
+        skipped: reader.skipped(),
+        notes: reader.notes().to_vec(),
+        notes_seen: reader.notes_seen(),
+        tally,
+        end: reader.end().filter(|_| error.is_none()).cloned(),
+        error,
+    })
+}
+
+fn json<R: Read>(found: &Findings, watched: &Watched<R>) -> Value {
+    let frames: Vec<Value> = watched
+        .frames()
+        .iter()
+        .map(|(frame_type, counts)| {
+            json!({
+                "type": frame_type.to_string(),
+                "frames": counts.frames,
+                "stored_bytes": counts.stored_bytes,
+                "raw_bytes": counts.raw_bytes,
+            })
+        })
+        .collect();
+    let is_complete = found.error.is_none();
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "event": "inspect",
+        "complete": is_complete,
+        "bytes": watched.bytes_read(),
+        "sha256": is_complete.then(|| watched.sha256()),
+        "archive_id": format!("{:016x}", found.archive_id),
+        "format": format!("{}.{}", found.preamble.major, found.preamble.minor),
+        "header": header_json(&found.header),
+        "frames": frames,
+        "skipped_frames": found.skipped.0,
+        "skipped_entries": found.skipped.1,
+        "by_db_and_type": found.tally.json(),
+        "keys": found.tally.total().keys,
+        "tombstones": found.tally.tombstones,
+        "functions": found.tally.functions,
+        "notes": found.notes,
+        "end": found.end.as_ref().map(end_json),
+        "error": found.error.as_ref().map(error_json),
+    })
+}
+
+fn text<R: Read>(found: &Findings, watched: &Watched<R>) -> String {
+    let mut lines = header_lines(&found.header, found.archive_id);
+    let Preamble { major, minor, .. } = found.preamble;
+    lines.insert(1, ("format", format!("{major}.{minor}")));
+    for row in &found.header.expected {
+        let (keys, expires) = (plural(row.keys, "key"), count_text(row.expires));
+        let text = format!("about {keys} in db {}, {expires} with expiry", row.db);
+        lines.push(("expected", text));
+    }
+    if let Some(end) = &found.end {
+        lines.extend(end_lines(&found.header, end));
+    }
+    for note in &found.notes {
+        lines.push(("note", clean(note).into_owned()));
+    }
+    let more = found.notes_seen - found.notes.len() as u64;
+    if more > 0 {
+        lines.push(("note", format!("… and {}", plural(more, "more note"))));
+    }
+    if found.skipped != (0, 0) {
+        let (frames, entries) = found.skipped;
+        let text = format!("of a later version: {frames} frames, {entries} entries");
+        lines.push(("skipped", text));
+    }
+    lines.push(("size", bytes_text(watched.bytes_read())));
+    if found.error.is_none() {
+        lines.push(("sha256", watched.sha256()));
+    }
+    let mut text = lines_text(&lines);
+    text += &format!("\n{}", frames_table(watched.frames()));
+    text += &format!("\n{}", found.tally.table());
+    if found.tally.functions > 0 {
+        text += "with function libraries\n";
+    }
+    if found.tally.tombstones > 0 {
+        text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
+    }
+    text
+}
+
+/// Prints each frame as it goes by. A reader that went away is noticed when the rest is printed.
+fn frame_printer(as_json: bool) -> impl FnMut(&Seen) {
+    let mut is_first = true;
+    move |(offset, header)| {
+        let mut out = io::stdout().lock();
+        let codec = match header.codec {
+            Codec::Stored => "stored",
+            Codec::Zstd => "zstd",
+        };
+        let written = if as_json {
+            let object = json!({
+                "schema_version": SCHEMA_VERSION,
+                "event": "frame",
+                "seq": header.seq,
+                "offset": offset,
+                "type": header.frame_type.to_string(),
+                "codec": codec,
+                "stored_bytes": header.stored_len,
+                "raw_bytes": header.raw_len,
+                "crc32": format!("{:08x}", header.payload_crc),
+            });
+            writeln!(out, "{object}")
+        } else {
+            let head = "      seq        offset  frame     codec       stored         raw  crc32\n";
+            let head = if std::mem::take(&mut is_first) {
+                head
+            } else {
+                ""
+            };
+            writeln!(
+                out,
+                "{head}{:>9}  {offset:>12}  {:<8}  {codec:<6}  {:>10}  {:>10}  {:08x}",
+                header.seq,
+                header.frame_type.to_string(),
+                header.stored_len,
+                header.raw_len,
+                header.payload_crc
+            )
+        };
+        let _ = written;
+    }
+}

@@ -1,0 +1,235 @@
+//! `verify`: reads an archive to its end and checks everything, applies nothing.
+
+use std::io::{Read, Write};
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::scan::Scan;
+use redis_migrate_format::{End, Error, Header, Limits, Reader};
+use serde_json::json;
+
+use crate::cli::{ReportArgs, RunArgs, VerifyArgs};
+use crate::describe::tally::Tally;
+use crate::describe::watch::Watched;
+use crate::describe::{
+    end_lines, error_json, header_json, header_lines, inconsistencies, lines_text,
+};
+use crate::exit::{self, Interrupted};
+use crate::observer::Observer;
+use crate::output::ArchiveInput;
+use crate::pipe::Stop;
+use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::units::{bytes_text, plural};
+
+/// What was found.
+#[derive(Default)]
+struct Findings {
+    /// What the archive says of itself, as far as that came.
+    header: Option<(Header, u64)>,
+    end: Option<End>,
+    tally: Tally,
+    frames: u64,
+    bytes: u64,
+    sha256: String,
+    /// Why it is not intact.
+    error: Option<Error>,
+    /// What is wrong with an archive that is intact.
+    problems: Vec<String>,
+}
+
+/// Runs the verb; the exit code.
+pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
+    let report = ReportArgs {
+        quiet: args.quiet,
+        progress: args.progress,
+        ..ReportArgs::default()
+    };
+    let ui = match Ui::start("verify", &report, &RunArgs::default()) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let verified = verify(args, &ui.observer(), stop);
+    ui.close();
+    match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
+        Ok(code) => code,
+        Err(error) => ui::print_error(&error),
+    }
+}
+
+fn verify(args: &VerifyArgs, observer: &Observer, stop: &Stop) -> Result<(String, Findings)> {
+    let input = ArchiveInput::open(args.file.as_deref())?;
+    let name = input.name().to_owned();
+    let expected = input.len_bytes().unwrap_or(0);
+    observer.progress.expected_bytes.store(expected, Relaxed);
+    let mut watched = Watched::new(input);
+    let mut found = Findings::default();
+    let walked = if args.quick {
+        walk_frames(&mut watched, &mut found, observer, stop)
+    } else {
+        read_all(&mut watched, &mut found, observer, stop)
+    };
+    found.bytes = watched.bytes_read();
+    found.sha256 = watched.sha256();
+    if let Err(error) = walked {
+        found.error = Some(error.downcast::<Error>()?);
+    }
+    if let Some(end) = &found.end {
+        found.problems = inconsistencies(end);
+    }
+    if found.tally.bad_payloads > 0 {
+        found.problems.push(format!(
+            "{} fail the server's own check and would be refused everywhere",
+            plural(found.tally.bad_payloads, "payload")
+        ));
+    }
+    Ok((name, found))
+}
+
+fn read_all(
+    input: impl Read,
+    found: &mut Findings,
+    observer: &Observer,
+    stop: &Stop,
+) -> Result<()> {
+    let mut reader = Reader::new(input, Limits::default())?;
+    found.header = Some((reader.header().clone(), reader.archive_id()));
+    while let Some(frame) = reader.next_frame()? {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        for record in &frame.records {
+            found.tally.add(record, &frame.context);
+        }
+        observer.count(frame.records.len() as u64, frame.raw_len);
+        observer
+            .progress
+            .archive_bytes
+            .store(reader.offset(), Relaxed);
+        found.frames = reader.frames_read();
+    }
+    found.frames = reader.frames_read();
+    found.end = reader.end().cloned();
+    Ok(())
+}
+
+fn walk_frames(
+    input: impl Read,
+    found: &mut Findings,
+    observer: &Observer,
+    stop: &Stop,
+) -> Result<()> {
+    let mut scan = Scan::new(input)?;
+    found.header = Some((scan.header().clone(), scan.archive_id()));
+    while let Some(frame) = scan.next_frame()? {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        observer.count(0, frame.raw_len.into());
+        observer
+            .progress
+            .archive_bytes
+            .store(scan.offset(), Relaxed);
+        found.frames += 1;
+    }
+    found.end = scan.end().cloned();
+    Ok(())
+}
+
+fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
+    let code = match (&found.error, found.problems.as_slice()) {
+        (Some(_), _) => exit::ARCHIVE,
+        (None, [_, ..]) => exit::SOME_KEYS,
+        (None, []) => exit::OK,
+    };
+    if args.json {
+        print(&format!("{}\n", json(args, &found, code)))?;
+    } else if !args.quiet {
+        print(&text(args, name, &found))?;
+    }
+    for problem in &found.problems {
+        ui::print_warning(problem);
+    }
+    Ok(match found.error {
+        Some(error) => {
+            let before = before(args, &found.tally, found.frames);
+            ui::print_error(&anyhow::Error::new(error).context(format!("{name}{before}")))
+        }
+        None => code,
+    })
+}
+
+/// What was intact before the error.
+fn before(args: &VerifyArgs, tally: &Tally, frames: u64) -> String {
+    match (args.quick, frames) {
+        (_, 0) => String::new(),
+        (true, _) => format!(" ({} intact before that)", plural(frames, "frame")),
+        (false, _) => format!(
+            " ({} and {} intact before that)",
+            plural(frames, "frame"),
+            plural(tally.total().keys, "key")
+        ),
+    }
+}
+
+fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "event": "verify",
+        "exit_code": code,
+        "complete": found.error.is_none(),
+        "quick": args.quick,
+        "bytes": found.bytes,
+        "frames": found.frames,
+        "sha256": found.error.is_none().then_some(&found.sha256),
+        "archive_id": found.header.as_ref().map(|(_, id)| format!("{id:016x}")),
+        "header": found.header.as_ref().map(|(header, _)| header_json(header)),
+        "end": found.end.as_ref().map(crate::describe::end_json),
+        "keys": (!args.quick).then(|| found.tally.total().keys),
+        "by_db_and_type": (!args.quick).then(|| found.tally.json()),
+        "tombstones": (!args.quick).then_some(found.tally.tombstones),
+        "functions": (!args.quick).then_some(found.tally.functions),
+        "problems": found.problems,
+        "error": found.error.as_ref().map(error_json),
+    })
+}
+
+fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
+    let Some((header, archive_id)) = &found.header else {
+        return String::new();
+    };
+    let mut lines = header_lines(header, *archive_id);
+    if let Some(end) = &found.end {
+        lines.extend(end_lines(header, end));
+    }
+    let mut text = lines_text(&lines);
+    if !args.quick {
+        text += &format!("\n{}", found.tally.table());
+    }
+    if found.tally.functions > 0 {
+        text += "with function libraries\n";
+    }
+    if found.tally.tombstones > 0 {
+        text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
+    }
+    if let (Some(end), None) = (&found.end, &found.error) {
+        let checked = if args.quick {
+            "its frames, digest and trailer are intact (quick: nothing was decompressed)"
+        } else {
+            "complete and intact"
+        };
+        text += &format!(
+            "\n{name}: {checked}: {} in {}, {}, sha256 {}\n",
+            plural(end.records, "record"),
+            plural(found.frames, "frame"),
+            bytes_text(found.bytes),
+            found.sha256
+        );
+    }
+    text
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .context("write to standard output")
+}

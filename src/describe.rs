@@ -1,0 +1,394 @@
+//! An archive in words: its header and its end as text and as JSON, tables of what is in it.
+//! Used by `verify`, `list` and `inspect`; text from the archive is cleaned before it is shown.
+
+pub mod table;
+pub mod tally;
+pub mod watch;
+
+use std::time::Duration;
+
+use redis_migrate_format::header::{
+    ArchiveOrigin, ConsistencyAsked, ConsistencyReached, End, Header, Mode, SelectionFacts,
+    SourceCounts,
+};
+use serde_json::{Value, json};
+
+use crate::observer::hex;
+use crate::record::{Family, show_key};
+use crate::ui::{clean, consistency_json};
+use crate::units::{bytes_text, count_text, duration_text, plural, time_text};
+
+/// The server's family, as people call it.
+pub fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Redis => "Redis",
+        Family::Valkey => "Valkey",
+        Family::Other => "unknown server",
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Standalone => "standalone",
+        Mode::Cluster => "cluster",
+        Mode::Sentinel => "sentinel",
+        Mode::RdbFile => "RDB file",
+    }
+}
+
+fn asked_name(asked: ConsistencyAsked) -> &'static str {
+    match asked {
+        ConsistencyAsked::Auto => "auto",
+        ConsistencyAsked::Scan => "scan",
+        ConsistencyAsked::Converge => "converge",
+        ConsistencyAsked::Pause => "pause",
+        ConsistencyAsked::Snapshot => "snapshot",
+    }
+}
+
+fn reached_text(reached: &ConsistencyReached) -> String {
+    let window = |from_ms: &u64, to_ms: &u64| {
+        format!(
+            "{} to {} ({})",
+            time_text(*from_ms),
+            time_text(*to_ms),
+            duration_text(Duration::from_millis(to_ms.saturating_sub(*from_ms)))
+        )
+    };
+    match reached {
+        ConsistencyReached::Scan { from_ms, to_ms } => format!(
+            "scan: each key as it was at some moment of {}",
+            window(from_ms, to_ms)
+        ),
+        ConsistencyReached::PerKey { from_ms, to_ms } => format!(
+            "per key: changed keys were read again, {}",
+            window(from_ms, to_ms)
+        ),
+        ConsistencyReached::Exact(moments) => match moments.as_slice() {
+            [(_, at_ms)] => format!("exact: the source at {}", time_text(*at_ms)),
+            several => format!(
+                "exact: {} nodes, each at a moment of its own",
+                several.len()
+            ),
+        },
+        ConsistencyReached::Changing {
+            from_ms,
+            to_ms,
+            keys,
+        } => format!(
+            "changing: {} still changed at the end of {}",
+            plural(*keys, "key"),
+            window(from_ms, to_ms)
+        ),
+    }
+}
+
+fn selection_text(selection: &SelectionFacts) -> String {
+    let globs = |name: &str, globs: &[Vec<u8>]| {
+        globs
+            .iter()
+            .map(|glob| format!("{name} {}", show_key(glob)))
+            .collect::<Vec<_>>()
+    };
+    let mut parts: Vec<String> = Vec::new();
+    if !selection.dbs.is_empty() {
+        let dbs: Vec<String> = selection.dbs.iter().map(ToString::to_string).collect();
+        parts.push(format!("databases {}", dbs.join(", ")));
+    }
+    parts.extend(globs("match", &selection.matches));
+    parts.extend(globs("exclude", &selection.excludes));
+    if !selection.types.is_empty() {
+        parts.push(format!("types {}", clean(&selection.types.join(", "))));
+    }
+    parts.extend(selection.other.iter().map(|line| clean(line).into_owned()));
+    if parts.is_empty() {
+        "everything".to_owned()
+    } else {
+        parts.join("; ")
+    }
+}
+
+/// Name and value of each line about the header.
+pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, String)> {
+    let tool = &header.tool;
+    let git = match tool.git.as_str() {
+        "" => String::new(),
+        git => format!(" ({git})"),
+    };
+    let mut source = format!(
+        "{} {}, {}",
+        family_name(header.source.family),
+        header
+            .source
+            .nodes
+            .first()
+            .map_or("", |node| node.version.as_str()),
+        mode_name(header.source.mode)
+    );
+    if header.source.nodes.len() > 1 {
+        source += &format!(" of {} nodes", header.source.nodes.len());
+    }
+    let mut lines = vec![
+        ("archive", format!("{archive_id:016x}")),
+        (
+            "written",
+            format!(
+                "{} by {} {}{git}",
+                time_text(header.created_ms),
+                tool.name,
+                tool.version
+            ),
+        ),
+        ("source", source),
+        ("source time", time_text(header.source_time_ms)),
+    ];
+    if let Some(label) = &header.source.label {
+        lines.push(("label", label.clone()));
+    }
+    match &header.origin {
+        ArchiveOrigin::Export => {}
+        ArchiveOrigin::Salvaged { lost } => {
+            let bytes = lost.iter().map(|(_, len)| len).sum();
+            lines.push((
+                "origin",
+                format!(
+                    "salvaged from a damaged archive, {} lost",
+                    bytes_text(bytes)
+                ),
+            ));
+        }
+        ArchiveOrigin::Split { part, of } => lines.push(("origin", format!("part {part} of {of}"))),
+    }
+    lines.push(("selection", selection_text(&header.selection)));
+    let asked = |yes: bool| if yes { "asked for" } else { "not asked for" };
+    lines.push(("functions", asked(header.functions).to_owned()));
+    lines.push(("eviction data", asked(header.eviction).to_owned()));
+    let compression = match header.level {
+        0 => "none".to_owned(),
+        level => format!("zstd level {level}"),
+    };
+    lines.push((
+        "compression",
+        format!(
+            "{compression}, frames of {}",
+            bytes_text(header.frame_target_bytes.into())
+        ),
+    ));
+    for (name, value) in &header.extra {
+        lines.push(("extra", format!("{name} = {value}")));
+    }
+    for line in &mut lines {
+        line.1 = clean(&line.1).into_owned();
+    }
+    lines
+}
+
+/// Name and value of each line about the end.
+pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
+    let facts = &end.facts;
+    let mut lines = vec![(
+        "consistency",
+        format!(
+            "asked {}; reached {}",
+            asked_name(header.consistency),
+            reached_text(&facts.reached)
+        ),
+    )];
+    let total = total_counts(&facts.counts);
+    let mut ledger = format!("scanned {}", count_text(total.scanned));
+    if total.reread > 0 {
+        ledger += &format!(" + read again {}", count_text(total.reread));
+    }
+    ledger += &format!(" = written {}", count_text(total.written));
+    for (name, count) in [
+        ("superseded", total.superseded),
+        ("filtered", total.filtered),
+        ("vanished", total.vanished),
+        ("failed", total.failed),
+    ] {
+        if count > 0 {
+            ledger += &format!(" + {name} {}", count_text(count));
+        }
+    }
+    lines.push(("export ledger", ledger));
+    if facts.duplicates_possible {
+        lines.push((
+            "duplicates",
+            "a key may stand more than once; the last counts".to_owned(),
+        ));
+    }
+    if end.rdb_versions != (0, 0) {
+        let (low, high) = end.rdb_versions;
+        let text = if low == high {
+            low.to_string()
+        } else {
+            format!("{low} to {high}")
+        };
+        lines.push(("RDB version", text));
+    }
+    lines
+}
+
+/// All databases together.
+pub fn total_counts(counts: &[SourceCounts]) -> SourceCounts {
+    let report = crate::ledger::SourceReport {
+        counts: counts.to_vec(),
+        ..Default::default()
+    };
+    report.total()
+}
+
+/// What does not add up in an archive that is intact: the exporter's own mistakes.
+pub fn inconsistencies(end: &End) -> Vec<String> {
+    let report = crate::ledger::SourceReport {
+        counts: end.facts.counts.clone(),
+        ..Default::default()
+    };
+    let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
+    for row in &end.facts.counts {
+        let stored = end
+            .per_db
+            .iter()
+            .find(|totals| totals.db == row.db)
+            .map_or(0, |totals| totals.records + totals.tombstones);
+        if stored != row.written {
+            found.push(format!(
+                "the exporter says it wrote {} records of database {}, the archive holds {stored}",
+                row.written, row.db
+            ));
+        }
+    }
+    found
+}
+
+/// The header as JSON.
+pub fn header_json(header: &Header) -> Value {
+    let globs = |globs: &[Vec<u8>]| -> Vec<Value> {
+        globs
+            .iter()
+            .map(|glob| json!({ "text": String::from_utf8_lossy(glob), "hex": hex(glob) }))
+            .collect()
+    };
+    let nodes: Vec<Value> = header
+        .source
+        .nodes
+        .iter()
+        .map(|node| {
+            json!({
+                "version": node.version,
+                "run_id": node.run_id,
+                "rdb_version": node.rdb_version,
+            })
+        })
+        .collect();
+    let expected: Vec<Value> = header
+        .expected
+        .iter()
+        .map(|row| json!({ "db": row.db, "keys": row.keys, "expires": row.expires }))
+        .collect();
+    let origin = match &header.origin {
+        ArchiveOrigin::Export => json!({ "kind": "export" }),
+        ArchiveOrigin::Salvaged { lost } => json!({ "kind": "salvaged", "lost": lost }),
+        ArchiveOrigin::Split { part, of } => json!({ "kind": "split", "part": part, "of": of }),
+    };
+    json!({
+        "tool": {
+            "name": header.tool.name,
+            "version": header.tool.version,
+            "git": header.tool.git,
+        },
+        "created_ms": header.created_ms,
+        "source_time_ms": header.source_time_ms,
+        "source": {
+            "family": family_name(header.source.family),
+            "mode": mode_name(header.source.mode),
+            "nodes": nodes,
+            "label": header.source.label,
+        },
+        "consistency": asked_name(header.consistency),
+        "expected": expected,
+        "selection": {
+            "dbs": header.selection.dbs,
+            "matches": globs(&header.selection.matches),
+            "excludes": globs(&header.selection.excludes),
+            "types": header.selection.types,
+            "other": header.selection.other,
+        },
+        "functions": header.functions,
+        "eviction": header.eviction,
+        "level": header.level,
+        "frame_target_bytes": header.frame_target_bytes,
+        "origin": origin,
+        "extra": header.extra,
+    })
+}
+
+/// The end as JSON.
+pub fn end_json(end: &End) -> Value {
+    let per_db: Vec<Value> = end
+        .per_db
+        .iter()
+        .map(|row| {
+            json!({
+                "db": row.db,
+                "records": row.records,
+                "with_ttl": row.with_ttl,
+                "value_bytes": row.value_bytes,
+                "key_bytes": row.key_bytes,
+                "tombstones": row.tombstones,
+            })
+        })
+        .collect();
+    let counts: Vec<Value> = end
+        .facts
+        .counts
+        .iter()
+        .map(|row| {
+            json!({
+                "db": row.db,
+                "scanned": row.scanned,
+                "reread": row.reread,
+                "written": row.written,
+                "superseded": row.superseded,
+                "filtered": row.filtered,
+                "vanished": row.vanished,
+                "failed": row.failed,
+            })
+        })
+        .collect();
+    json!({
+        "frames": end.frames,
+        "records": end.records,
+        "functions": end.functions,
+        "per_db": per_db,
+        "rdb_versions": [end.rdb_versions.0, end.rdb_versions.1],
+        "consistency": consistency_json(&end.facts.reached),
+        "counts": counts,
+        "duplicates_possible": end.facts.duplicates_possible,
+        "started_ms": end.facts.started_ms,
+        "finished_ms": end.facts.finished_ms,
+        "sha256_before_end": hex(&end.sha256),
+    })
+}
+
+/// An error about an archive as JSON: class and place for machines, sentence and advice for people.
+pub fn error_json(error: &redis_migrate_format::Error) -> Value {
+    json!({
+        "class": error.class().as_str(),
+        "text": error.to_string(),
+        "advice": error.advice(),
+        "offset": error.position().map(|at| at.offset),
+        "frame": error.position().and_then(|at| at.frame),
+        "field": error.position().map(|at| at.field),
+    })
+}
+
+/// Aligned `name  value` lines.
+pub fn lines_text(lines: &[(&'static str, String)]) -> String {
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (name, value) in lines {
+        text += &format!("{name:width$}  {value}\n");
+    }
+    text
+}

@@ -1,0 +1,363 @@
+//! Where an archive is written to, and where it is read from.
+//!
+//! A file appears under its name only when it is complete: it is written beside its place,
+//! readable by its owner only, synced, and then renamed. Dropped before
+//! [`ArchiveOutput::commit`], it leaves nothing. Standard output cannot be taken back; there the
+//! archive's trailer says that it is complete.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use tempfile::NamedTempFile;
+
+use crate::exit::Usage;
+
+/// Receives an archive.
+#[derive(Debug)]
+pub struct ArchiveOutput {
+    out: Out,
+    name: String,
+}
+
+#[derive(Debug)]
+enum Out {
+    /// A regular file, beside its place.
+    Temporary { file: NamedTempFile, place: PathBuf },
+    /// Standard output, or a device or pipe that was named: no renaming there.
+    Direct(File),
+}
+
+impl ArchiveOutput {
+    /// Opens what `-o` names. Without a name it is standard output, which must be no terminal and
+    /// no file that holds something already; with `-` it is standard output whatever it is.
+    ///
+    /// # Errors
+    /// [`Usage`] for an output that cannot be meant; the system's errors.
+    pub fn open(name: Option<&Path>) -> Result<Self> {
+        match name {
+            None => Self::stdout(false),
+            Some(name) if name.as_os_str() == "-" => Self::stdout(true),
+            Some(name) => Self::file(name),
+        }
+    }
+
+    fn stdout(forced: bool) -> Result<Self> {
+        let stdout = io::stdout();
+        if !forced && stdout.is_terminal() {
+            return Err(Usage(
+                "an archive is binary and standard output is a terminal; redirect it \
+                 (> snap.rmz), or name a file with -o (-o - writes to the terminal all the same)"
+                    .to_owned(),
+            )
+            .into());
+        }
+        // The standard library's own handle looks for line ends in everything.
+        let mut file = File::from(
+            stdout
+                .as_fd()
+                .try_clone_to_owned()
+                .context("open standard output")?,
+        );
+        if !forced
+            && let Ok(metadata) = file.metadata()
+            && metadata.is_file()
+        {
+            let at = file.stream_position().unwrap_or(0).max(metadata.len());
+            if at > 0 {
+                return Err(Usage(format!(
+                    "standard output is a file that holds {at} bytes already; an archive stands \
+                     alone in its file (redirect with >, not >>)"
+                ))
+                .into());
+            }
+        }
+        Ok(Self {
+            out: Out::Direct(file),
+            name: "standard output".to_owned(),
+        })
+    }
+
+    fn file(name: &Path) -> Result<Self> {
+        let shown = format!("{}", name.display());
+        // Through a symbolic link: the file it points to is replaced, not the link.
+        let place = name.canonicalize().unwrap_or_else(|_| name.to_owned());
+        match place.metadata() {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(Usage(format!("{shown} is a directory")).into());
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                let file = File::options()
+                    .write(true)
+                    .open(&place)
+                    .with_context(|| format!("open {shown}"))?;
+                return Ok(Self {
+                    out: Out::Direct(file),
+                    name: shown,
+                });
+            }
+            _ => {}
+        }
+        let file = tempfile::Builder::new()
+            .prefix(".redis-migrate-")
+            .suffix(".part")
+            .tempfile_in(directory_of(&place))
+            .with_context(|| format!("create {shown}"))?;
+        Ok(Self {
+            out: Out::Temporary { file, place },
+            name: shown,
+        })
+    }
+
+    /// The output's name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the archive goes to standard output or to a device, where data meant for it must
+    /// not be mixed with anything else.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.out, Out::Direct(_))
+    }
+
+    /// Completes the output: everything is on the disk, under its name.
+    ///
+    /// # Errors
+    /// The system's; then the file is not there.
+    pub fn commit(self) -> Result<()> {
+        let name = self.name;
+        match self.out {
+            Out::Direct(mut file) => {
+                file.flush().with_context(|| format!("write {name}"))?;
+                // Pipes, sockets and terminals cannot be synced; a file can, and reports a full
+                // disk now if it did not before.
+                if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                    file.sync_all().with_context(|| format!("sync {name}"))?;
+                }
+            }
+            Out::Temporary { mut file, place } => {
+                file.flush().with_context(|| format!("write {name}"))?;
+                file.as_file()
+                    .sync_all()
+                    .with_context(|| format!("sync {name}"))?;
+                file.persist(&place)
+                    .map_err(|error| error.error)
+                    .with_context(|| format!("rename the finished archive to {name}"))?;
+                let directory = directory_of(&place);
+                File::open(directory)
+                    .and_then(|directory| directory.sync_all())
+                    .with_context(|| format!("sync the directory of {name}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn directory_of(place: &Path) -> &Path {
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+impl Write for ArchiveOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.out {
+            Out::Temporary { file, .. } => file.write(bytes),
+            Out::Direct(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.out {
+            Out::Temporary { file, .. } => file.flush(),
+            Out::Direct(file) => file.flush(),
+        }
+    }
+}
+
+/// Gives an archive.
+#[derive(Debug)]
+pub struct ArchiveInput {
+    file: File,
+    name: String,
+    len: Option<u64>,
+    /// Where the archive begins: standard input may have been read before.
+    start: u64,
+}
+
+impl ArchiveInput {
+    /// Opens a file, or standard input where there is no name, or `-`; no terminal.
+    ///
+    /// # Errors
+    /// [`Usage`] for an input that cannot be meant; the system's errors.
+    pub fn open(name: Option<&OsStr>) -> Result<Self> {
+        let (file, name) = match name.filter(|name| *name != "-") {
+            None => {
+                let stdin = io::stdin();
+                if stdin.is_terminal() {
+                    return Err(Usage(
+                        "an archive is read from standard input, and that is a terminal; redirect \
+                         it (< snap.rmz) or name the file"
+                            .to_owned(),
+                    )
+                    .into());
+                }
+                let own = stdin.as_fd().try_clone_to_owned();
+                (
+                    File::from(own.context("open standard input")?),
+                    "standard input".to_owned(),
+                )
+            }
+            Some(name) => {
+                let shown = format!("{}", Path::new(name).display());
+                if let Some((scheme, _)) = shown.split_once("://") {
+                    return Err(Usage(format!(
+                        "an archive is a file, and {scheme}:// is no file; write ./ in front of a \
+                         file that is really called that"
+                    ))
+                    .into());
+                }
+                let file = File::open(name)
+                    .map_err(|error| Usage(format!("cannot open {shown}: {error}")))?;
+                (file, shown)
+            }
+        };
+        let metadata = file.metadata().with_context(|| format!("open {name}"))?;
+        if metadata.is_dir() {
+            return Err(Usage(format!("{name} is a directory")).into());
+        }
+        let mut file = file;
+        let start = file.stream_position().unwrap_or(0);
+        let len = metadata
+            .is_file()
+            .then(|| metadata.len().saturating_sub(start));
+        Ok(Self {
+            file,
+            name,
+            len,
+            start,
+        })
+    }
+
+    /// The input's name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it can be read twice.
+    pub fn is_regular_file(&self) -> bool {
+        self.len.is_some()
+    }
+
+    /// Its length, for a regular file.
+    pub fn len_bytes(&self) -> Option<u64> {
+        self.len
+    }
+
+    /// Back to the start.
+    ///
+    /// # Errors
+    /// The system's; always for a pipe.
+    pub fn rewind(&mut self) -> Result<()> {
+        self.file
+            .seek(SeekFrom::Start(self.start))
+            .with_context(|| format!("go back to the start of {}", self.name))?;
+        Ok(())
+    }
+}
+
+impl Read for ArchiveInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .expect("readable")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_only_when_it_is_complete() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let place = directory.path().join("snap.rmz");
+        let mut output = ArchiveOutput::open(Some(&place)).expect("opens");
+        output.write_all(b"half").expect("writes");
+        assert!(!place.exists());
+        drop(output);
+        assert_eq!(names(directory.path()), [""; 0]);
+        let mut output = ArchiveOutput::open(Some(&place)).expect("opens");
+        output.write_all(b"whole").expect("writes");
+        output.commit().expect("commits");
+        assert_eq!(names(directory.path()), ["snap.rmz"]);
+        assert_eq!(std::fs::read(&place).expect("readable"), b"whole");
+        let mode = place.metadata().expect("metadata").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn an_abandoned_run_leaves_the_old_file_and_a_link_stays_a_link() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let (place, link) = (directory.path().join("real"), directory.path().join("link"));
+        std::fs::write(&place, "old").expect("written");
+        std::os::unix::fs::symlink("real", &link).expect("linked");
+        drop(ArchiveOutput::open(Some(&link)).expect("opens"));
+        assert_eq!(std::fs::read(&place).expect("readable"), b"old");
+        let mut output = ArchiveOutput::open(Some(&link)).expect("opens");
+        output.write_all(b"new").expect("writes");
+        output.commit().expect("commits");
+        assert!(link.is_symlink());
+        assert_eq!(std::fs::read(&place).expect("readable"), b"new");
+    }
+
+    #[test]
+    fn devices_are_written_in_place() {
+        let mut output = ArchiveOutput::open(Some(Path::new("/dev/null"))).expect("opens");
+        output.write_all(b"gone").expect("writes");
+        output.commit().expect("commits");
+        assert!(
+            !Path::new("/dev/null")
+                .metadata()
+                .expect("metadata")
+                .is_file()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        assert!(ArchiveOutput::open(Some(directory.path())).is_err());
+        assert!(ArchiveOutput::open(Some(&directory.path().join("no/file"))).is_err());
+        assert!(ArchiveInput::open(Some(directory.path().as_os_str())).is_err());
+        assert!(ArchiveInput::open(Some(OsStr::new("redis://u:p@h"))).is_err());
+        assert!(ArchiveInput::open(Some(OsStr::new("/no/such/file"))).is_err());
+    }
+
+    #[test]
+    fn a_file_can_be_read_twice() {
+        let mut file = NamedTempFile::new().expect("temp file");
+        file.write_all(b"abc").expect("writes");
+        let mut input = ArchiveInput::open(Some(file.path().as_os_str())).expect("opens");
+        assert_eq!(input.len_bytes(), Some(3));
+        for _ in 0..2 {
+            let mut text = String::new();
+            input.read_to_string(&mut text).expect("reads");
+            assert_eq!(text, "abc");
+            input.rewind().expect("rewinds");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What a person, or a program that listens, is told on standard error: messages, progress, and
+//! at the end of every run the reconciled ledger. Nothing else in the tool prints there.
+//!
+//! Events of export, import and copy go to standard error also as JSON, because standard output
+//! may carry an archive; `verify`, `list` and `inspect` print their result on standard output.
+
+pub mod advice;
+mod console;
+mod progress;
+mod summary;
+
+use std::io::{IsTerminal, LineWriter};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use self::console::clean;
+use self::console::{Console, ConsoleReport};
+use self::progress::Ticker;
+pub use self::summary::consistency_json;
+use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
+use crate::exit;
+use crate::observer::Observer;
+use crate::pipe::Outcome;
+
+/// Version of the JSON that is printed; fields are only added within one.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How failed keys are printed before they are only counted.
+const FAILURES_SHOWN: u64 = 20;
+
+/// What runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Server to archive.
+    Export,
+    /// Archive to server.
+    Import,
+    /// Server to server.
+    Copy,
+    /// Archive to nothing.
+    Verify,
+}
+
+impl Verb {
+    /// The verb that pipes records and has this name; `verify` is the one that changes nothing.
+    fn of(name: &'static str) -> Self {
+        match name {
+            "export" => Verb::Export,
+            "import" => Verb::Import,
+            "copy" => Verb::Copy,
+            _ => Verb::Verify,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Export => "export",
+            Verb::Import => "import",
+            Verb::Copy => "copy",
+            Verb::Verify => "verify",
+        }
+    }
+}
+
+/// What to print, and how.
+#[derive(Debug, Clone)]
+pub struct UiOptions {
+    /// What runs.
+    pub verb: Verb,
+    /// JSON Lines instead of text.
+    pub json: bool,
+    /// Progress.
+    pub progress: ProgressStyle,
+    /// Warnings and errors only.
+    pub quiet: bool,
+    /// Every failed key, and every cause of an error.
+    pub verbose: bool,
+    /// Nothing is changed by the run.
+    pub dry_run: bool,
+    /// Give up after so many failed keys.
+    pub max_errors: Option<u64>,
+    /// Where failed keys are written to.
+    pub errors_to: Option<PathBuf>,
+    /// Notices to begin with.
+    pub announcements: Vec<String>,
+}
+
+impl UiOptions {
+    fn new(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Self {
+        Self {
+            verb,
+            json: report.json || report.progress == ProgressStyle::Json,
+            progress: report.progress,
+            quiet: report.quiet,
+            verbose: report.verbose,
+            dry_run: run.dry_run,
+            max_errors: run.max_errors,
+            errors_to: run.errors_to.clone(),
+            announcements: report.announcements.clone(),
+        }
+    }
+}
+
+/// The ui of one run, from its start to its last line.
+pub struct Ui {
+    options: UiOptions,
+    console: Arc<Console>,
+    observer: Arc<Observer>,
+    ticker: Ticker,
+    started: Instant,
+}
+
+impl Ui {
+    /// Opens the journal and begins to show progress.
+    ///
+    /// # Errors
+    /// The exit code, if the journal cannot be opened; the error is printed.
+    pub fn start(verb: &'static str, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
+        let options = UiOptions::new(Verb::of(verb), report, run);
+        let is_terminal = std::io::stderr().is_terminal();
+        let console = Arc::new(Console::new(&options, is_terminal));
+        let journal = match options.errors_to.as_deref().map(resolve::create_journal) {
+            None => None,
+            Some(Ok(file)) => {
+                Some(Box::new(LineWriter::new(file)) as Box<dyn std::io::Write + Send>)
+            }
+            Some(Err(error)) => {
+                let code = exit::code_of(&error);
+                console.error(&error, code);
+                return Err(code);
+            }
+        };
+        let report = ConsoleReport(Arc::clone(&console));
+        let observer = Arc::new(Observer::new(Box::new(report), journal, options.max_errors));
+        for text in &options.announcements {
+            observer.notice(text);
+        }
+        if options.dry_run {
+            observer.notice("dry run: nothing is changed or written");
+        }
+        let ticker = Ticker::start(
+            &options,
+            is_terminal,
+            Arc::clone(&console),
+            Arc::clone(&observer),
+        );
+        Ok(Self {
+            options,
+            console,
+            observer,
+            ticker,
+            started: Instant::now(),
+        })
+    }
+
+    /// What everything in the run reports to.
+    pub fn observer(&self) -> Arc<Observer> {
+        Arc::clone(&self.observer)
+    }
+
+    /// The run ended: prints what went wrong, the ledger as the last line, and returns the exit
+    /// code.
+    pub fn finish(self, outcome: &Outcome) -> u8 {
+        self.ticker.stop();
+        let elapsed = self.started.elapsed();
+        let mut code = outcome.exit_code();
+        self.console.failures_not_shown();
+        for problem in &outcome.sink.problems {
+            self.console.warning(problem);
+        }
+        if let Err(error) = self.observer.close_journal() {
+            code = exit::strongest(&[code, exit::FAILED]);
+            self.console.error(&error, exit::FAILED);
+        }
+        if let Some(error) = &outcome.error {
+            self.console.error(error, code);
+        }
+        // Nothing flowed: the error says it all, and a ledger of zeros would only hide it.
+        let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
+        let is_silent = self.options.quiet && code == exit::OK;
+        if self.options.json {
+            let line = summary::json(&self.options, outcome, code, elapsed);
+            self.console.json(line);
+        } else if !is_early && !is_silent {
+            self.console
+                .line(&summary::final_line(&self.options, outcome, code, elapsed));
+        }
+        code
+    }
+
+    /// Ends the display of a verb that prints its own result.
+    pub fn close(self) {
+        self.ticker.stop();
+    }
+}
+
+/// Prints an error that came before any ui, or in a verb without one; returns the exit code.
+pub fn print_error(error: &anyhow::Error) -> u8 {
+    let code = exit::code_of(error);
+    Console::plain(std::io::stderr().is_terminal()).error(error, code);
+    code
+}
+
+/// Prints a warning in a verb that prints its own result.
+pub fn print_warning(text: &str) {
+    Console::plain(std::io::stderr().is_terminal()).warning(text);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What to do about an error, one line each.
+
+use std::io;
+
+use crate::exit::{Interrupted, Usage};
+use crate::observer::TooManyErrors;
+use crate::server::ServerError;
+
+/// Advice for the first cause that we have some for.
+pub fn of(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(|cause| {
+        if cause.is::<Usage>() {
+            return None;
+        }
+        if cause.is::<Interrupted>() {
+            return Some("run it again when you are ready".to_owned());
+        }
+        if cause.is::<TooManyErrors>() {
+            let text = "--errors-to FILE writes every failed key down; a larger --max-errors, or \
+                        none, goes on to the end";
+            return Some(text.to_owned());
+        }
+        if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>() {
+            return Some(of_archive(archive));
+        }
+        if let Some(server) = cause.downcast_ref::<ServerError>() {
+            return of_server(server).map(str::to_owned);
+        }
+        cause.downcast_ref::<io::Error>().and_then(of_io)
+    })
+}
+
+fn of_archive(error: &redis_migrate_format::Error) -> String {
+    use redis_migrate_format::Error;
+    if let Error::Read { source, .. } | Error::Write { source, .. } = error
+        && let Some(text) = of_io(source)
+    {
+        return text;
+    }
+    error.advice().to_owned()
+}
+
+fn of_io(error: &io::Error) -> Option<String> {
+    let text = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the disk is full; make room, or write the archive somewhere else"
+        }
+        io::ErrorKind::BrokenPipe => {
+            "what was to read the archive went away; what it has got is not complete"
+        }
+        io::ErrorKind::PermissionDenied => "check the permissions of the file and its directory",
+        io::ErrorKind::FileTooLarge => {
+            "the file system or a limit (ulimit -f) does not allow a file this large"
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn of_server(error: &ServerError) -> Option<&'static str> {
+    match error {
+        ServerError::Connect { .. } => Some(
+            "check host, port and that the server runs and can be reached from here; a server \
+             that speaks TLS needs rediss://",
+        ),
+        ServerError::Auth { .. } => Some(
+            "check user and password: --user, --askpass, --password-file, or SOURCE_REDIS_PASSWORD \
+             and DESTINATION_REDIS_PASSWORD, which need no percent-encoding (with copy: \
+             --source-… and --dest-…)",
+        ),
+        ServerError::Refused { .. } => {
+            Some("let the user run this command (ACL SETUSER … +command), or use another user")
+        }
+        ServerError::Lost { .. } => Some(
+            "the network or the server broke the connection; if it took long to answer, raise \
+             --timeout; then run it again",
+        ),
+        _ => None,
+    }
+}

@@ -1,0 +1,214 @@
+//! Lines on standard error, as text or as JSON.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice};
+use crate::observer::{Event, KeyFailure, Report, hex};
+use crate::record::show_key;
+use crate::units::plural;
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Standard error.
+pub(super) struct Console {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    colour: bool,
+    failures: AtomicU64,
+    /// While a bar is drawn, lines go above it.
+    bar: OnceLock<ProgressBar>,
+}
+
+/// The console as the observer's reporter.
+pub(super) struct ConsoleReport(pub Arc<Console>);
+
+impl Report for ConsoleReport {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Notice(text) => self.0.notice(text),
+            Event::Warning(text) => self.0.warning(text),
+            Event::KeyFailed(failure) => self.0.key_failed(failure),
+        }
+    }
+}
+
+/// Text from outside (a server's words, a header's label) without control characters, which could
+/// steer a terminal.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut cleaned = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) {
+            cleaned.extend(c.escape_default());
+        } else {
+            cleaned.push(c);
+        }
+    }
+    Cow::Owned(cleaned)
+}
+
+/// Control characters, and those that turn the direction of writing.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The chain of causes in one line. Some causes are quoted by what they caused; they are not said
+/// twice.
+pub(super) fn error_text(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+impl Console {
+    pub fn new(options: &UiOptions, is_terminal: bool) -> Self {
+        Self {
+            json: options.json,
+            quiet: options.quiet,
+            verbose: options.verbose,
+            ..Self::plain(is_terminal)
+        }
+    }
+
+    /// Without options: text, everything.
+    pub fn plain(is_terminal: bool) -> Self {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json: false,
+            quiet: false,
+            verbose: false,
+            colour: is_terminal && !no_colour,
+            failures: AtomicU64::new(0),
+            bar: OnceLock::new(),
+        }
+    }
+
+    pub fn attach(&self, bar: &ProgressBar) {
+        let _ = self.bar.set(bar.clone());
+    }
+
+    /// One line. A standard error that cannot be written to is nothing to fail for.
+    pub fn line(&self, text: &str) {
+        let line = format!("{text}\n");
+        let write = || {
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        };
+        match self.bar.get() {
+            Some(bar) if !bar.is_finished() => bar.suspend(write),
+            _ => write(),
+        }
+    }
+
+    /// One JSON object; `schema_version` is added.
+    pub fn json(&self, mut object: Value) {
+        object["schema_version"] = json!(SCHEMA_VERSION);
+        self.line(&object.to_string());
+    }
+
+    fn labelled(&self, colour: &str, label: &str, text: &str) {
+        let text = clean(text);
+        if self.colour {
+            self.line(&format!("{colour}{label}{PLAIN} {text}"));
+        } else {
+            self.line(&format!("{label} {text}"));
+        }
+    }
+
+    fn notice(&self, text: &str) {
+        if self.quiet {
+        } else if self.json {
+            self.json(json!({ "event": "notice", "text": text }));
+        } else {
+            self.line(&clean(text));
+        }
+    }
+
+    pub fn warning(&self, text: &str) {
+        if self.json {
+            self.json(json!({ "event": "warning", "text": text }));
+        } else {
+            self.labelled(YELLOW, "warning:", text);
+        }
+    }
+
+    fn key_failed(&self, failure: &KeyFailure) {
+        let before = self.failures.fetch_add(1, Relaxed);
+        if before >= FAILURES_SHOWN && !self.verbose {
+            return;
+        }
+        if self.json {
+            return self.json(json!({
+                "event": "key_failed",
+                "kind": failure.kind.name(),
+                "db": failure.db,
+                "key": String::from_utf8_lossy(&failure.key),
+                "key_hex": hex(&failure.key),
+                "reason": failure.reason,
+                "hint": failure.hint,
+            }));
+        }
+        let hint = match &failure.hint {
+            Some(hint) => format!(" ({hint})"),
+            None => String::new(),
+        };
+        self.labelled(
+            RED,
+            &format!("{}:", failure.kind.name()),
+            &format!(
+                "db {} key {}: {}{hint}",
+                failure.db,
+                show_key(&failure.key),
+                failure.reason
+            ),
+        );
+    }
+
+    /// Counts the failures that were not printed one by one.
+    pub fn failures_not_shown(&self) {
+        let more = self.failures.load(Relaxed).saturating_sub(FAILURES_SHOWN);
+        if more > 0 && !self.verbose && !self.json {
+            self.line(&format!(
+                "… and {} more failed; -v prints them all, --errors-to FILE writes them down",
+                plural(more, "key")
+            ));
+        }
+    }
+
+    /// What happened, and what to do.
+    pub fn error(&self, error: &anyhow::Error, code: u8) {
+        let advice = advice::of(error);
+        if self.json {
+            let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+            return self.json(json!({
+                "event": "error",
+                "text": error_text(error),
+                "causes": causes,
+                "advice": advice,
+                "exit_code": code,
+            }));
+        }
+        self.labelled(RED, "error:", &error_text(error));
+        if let Some(advice) = advice {
+            self.line(&format!("  help: {}", clean(&advice)));
+        }
+    }
+}

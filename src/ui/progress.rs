@@ -1,0 +1,256 @@
+//! Progress: a bar on a terminal, else a line every ten seconds, or JSON.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
+use serde_json::{Value, json};
+
+use super::{Console, UiOptions, Verb};
+use crate::cli::ProgressStyle;
+use crate::observer::{Observer, Progress};
+use crate::units::{bytes_text, count_text, duration_text, per_second};
+
+/// Steps of the bar.
+const BAR_STEPS: u64 = 1_000;
+
+/// A thread that looks at the counters now and then.
+pub(super) struct Ticker {
+    thread: Option<(SyncSender<()>, JoinHandle<()>)>,
+}
+
+enum Style {
+    Bar,
+    Log,
+    Json,
+}
+
+impl Ticker {
+    /// Starts it, if there is anything to show.
+    pub fn start(
+        options: &UiOptions,
+        is_terminal: bool,
+        console: Arc<Console>,
+        observer: Arc<Observer>,
+    ) -> Self {
+        let style = match options.progress {
+            ProgressStyle::None => None,
+            _ if options.quiet => None,
+            _ if options.json => Some(Style::Json),
+            ProgressStyle::Auto | ProgressStyle::Bar if is_terminal => Some(Style::Bar),
+            _ => Some(Style::Log),
+        };
+        let verb = options.verb;
+        let thread = style.map(|style| {
+            let (sender, receiver) = sync_channel(1);
+            let mut shown = Shown::new(style, verb, console);
+            let thread = std::thread::spawn(move || {
+                let every = shown.every();
+                while receiver.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                    shown.tick(&observer.progress);
+                }
+                shown.end();
+            });
+            (sender, thread)
+        });
+        Self { thread }
+    }
+
+    /// Ends it; a bar is gone from the screen afterwards.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some((sender, thread)) = self.thread.take() {
+            drop(sender);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+struct Shown {
+    style: Style,
+    verb: Verb,
+    console: Arc<Console>,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Shown {
+    fn new(style: Style, verb: Verb, console: Arc<Console>) -> Self {
+        let bar = matches!(style, Style::Bar).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            bar.set_style(BarStyle::default_spinner());
+            console.attach(&bar);
+            bar
+        });
+        Self {
+            style,
+            verb,
+            console,
+            started: Instant::now(),
+            bar,
+        }
+    }
+
+    fn every(&self) -> Duration {
+        match self.style {
+            Style::Bar => Duration::from_millis(100),
+            Style::Json => Duration::from_secs(1),
+            Style::Log => Duration::from_secs(10),
+        }
+    }
+
+    fn tick(&mut self, progress: &Progress) {
+        let sample = Sample::take(progress, self.started.elapsed());
+        match (&self.style, &self.bar) {
+            (Style::Json, _) => self.console.json(sample.json(self.verb)),
+            (Style::Bar, Some(bar)) => {
+                if let Some(fraction) = sample.fraction() {
+                    if bar.length().is_none() {
+                        bar.set_length(BAR_STEPS);
+                        if let Ok(style) =
+                            BarStyle::with_template("[{bar:24}] {percent:>3}% {wide_msg}")
+                        {
+                            bar.set_style(style.progress_chars("=> "));
+                        }
+                    }
+                    bar.set_position((fraction * BAR_STEPS as f64) as u64);
+                }
+                bar.set_message(sample.text());
+                bar.tick();
+            }
+            _ => {
+                let percent = sample
+                    .fraction()
+                    .map(|fraction| format!(" {:.0}%,", fraction * 100.0))
+                    .unwrap_or_default();
+                self.console
+                    .line(&format!("{}:{percent} {}", self.verb.name(), sample.text()));
+            }
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sample {
+    elapsed: Duration,
+    records: u64,
+    payload_bytes: u64,
+    archive_bytes: u64,
+    failed: u64,
+    expected_records: u64,
+    expected_bytes: u64,
+}
+
+impl Sample {
+    fn take(progress: &Progress, elapsed: Duration) -> Self {
+        Self {
+            elapsed,
+            records: progress.records.load(Relaxed),
+            payload_bytes: progress.payload_bytes.load(Relaxed),
+            archive_bytes: progress.archive_bytes.load(Relaxed),
+            failed: progress.failed.load(Relaxed),
+            expected_records: progress.expected_records.load(Relaxed),
+            expected_bytes: progress.expected_bytes.load(Relaxed),
+        }
+    }
+
+    /// How much is done, by bytes where the length of the input is known, else by keys; at most 1,
+    /// since expectations are estimates.
+    fn fraction(&self) -> Option<f64> {
+        let (done, all) = if self.expected_bytes > 0 {
+            (self.archive_bytes, self.expected_bytes)
+        } else {
+            (self.records, self.expected_records)
+        };
+        (all > 0).then(|| (done as f64 / all as f64).min(1.0))
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        let fraction = self.fraction().filter(|&fraction| fraction > 0.01)?;
+        let seconds = self.elapsed.as_secs_f64() * (1.0 - fraction) / fraction;
+        (fraction < 1.0).then(|| Duration::from_secs_f64(seconds.ceil()))
+    }
+
+    fn text(&self) -> String {
+        let rate = per_second(self.records, self.elapsed);
+        let mut text = format!(
+            "{} keys, {}/s, {}",
+            count_text(self.records),
+            count_text(rate),
+            bytes_text(self.payload_bytes)
+        );
+        if self.archive_bytes > 0 {
+            text += &format!(", archive {}", bytes_text(self.archive_bytes));
+            if self.payload_bytes > 0 {
+                let ratio = self.payload_bytes as f64 / self.archive_bytes as f64;
+                text += &format!(" (ratio {ratio:.1})");
+            }
+        }
+        if self.failed > 0 {
+            text += &format!(", {} failed", count_text(self.failed));
+        }
+        if let Some(remaining) = self.remaining() {
+            text += &format!(", ETA {}", duration_text(remaining));
+        }
+        text
+    }
+
+    fn json(&self, verb: Verb) -> Value {
+        let known = |count: u64| (count > 0).then_some(count);
+        json!({
+            "event": "progress",
+            "verb": verb.name(),
+            "elapsed_ms": self.elapsed.as_millis() as u64,
+            "records": self.records,
+            "payload_bytes": self.payload_bytes,
+            "archive_bytes": known(self.archive_bytes),
+            "failed": self.failed,
+            "expected_records": known(self.expected_records),
+            "expected_bytes": known(self.expected_bytes),
+            "fraction": self.fraction(),
+            "eta_ms": self.remaining().map(|left| left.as_millis() as u64),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_says_rate_ratio_and_what_remains() {
+        let progress = Progress::default();
+        progress.records.store(500_000, Relaxed);
+        progress.payload_bytes.store(64 << 20, Relaxed);
+        progress.archive_bytes.store(32 << 20, Relaxed);
+        progress.expected_records.store(1_000_000, Relaxed);
+        let sample = Sample::take(&progress, Duration::from_secs(5));
+        assert_eq!(
+            sample.text(),
+            "500,000 keys, 100,000/s, 64.0 MiB, archive 32.0 MiB (ratio 2.0), ETA 5s"
+        );
+        assert_eq!(sample.json(Verb::Export)["fraction"], json!(0.5));
+        let none = Sample::take(&Progress::default(), Duration::ZERO);
+        assert_eq!(none.text(), "0 keys, 0/s, 0 B");
+        assert_eq!(none.fraction(), None);
+    }
+}

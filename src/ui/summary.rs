@@ -1,0 +1,267 @@
+//! The end of a run: the reconciled ledger, as the last line or the last object.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::console::error_text;
+use super::{UiOptions, Verb};
+use crate::exit;
+use crate::ledger::{ConsistencyReached, SinkReport};
+use crate::pipe::Outcome;
+use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
+
+/// What can become of a record: its name, how many, and whether it is named even when none are.
+type Entry = (&'static str, u64, bool);
+
+fn entries(verb: Verb, outcome: &Outcome) -> Vec<Entry> {
+    let (source, sink) = (outcome.source.total(), &outcome.sink);
+    let (export, import) = (verb == Verb::Export, verb == Verb::Import);
+    let writes = import || verb == Verb::Copy;
+    vec![
+        ("written", sink.archived, export),
+        ("checked", sink.checked, verb == Verb::Verify),
+        ("restored", sink.restored, writes),
+        ("replaced own", sink.replaced_own, false),
+        ("unchanged", sink.unchanged, false),
+        ("skipped", sink.skipped, false),
+        ("expired", sink.expired, writes),
+        ("deleted", sink.deleted, false),
+        ("conflicts", sink.conflicts, writes),
+        ("refused", sink.refused, writes),
+        ("superseded", source.superseded, false),
+        ("filtered", source.filtered, export),
+        ("vanished", source.vanished, !import),
+        ("failed", source.failed, !import),
+    ]
+}
+
+/// `scanned 10 = written 9 + … + vanished 1`. What was under way when a run ended early is named
+/// as well, so that the line always adds up.
+fn equation(verb: Verb, outcome: &Outcome) -> String {
+    let source = outcome.source.total();
+    let mut left = match verb {
+        Verb::Export | Verb::Copy => format!("scanned {}", count_text(source.scanned)),
+        Verb::Import | Verb::Verify => format!("read {}", count_text(source.scanned)),
+    };
+    if source.reread > 0 {
+        left += &format!(" + read again {}", count_text(source.reread));
+    }
+    let entries = entries(verb, outcome);
+    let mut right: Vec<String> = entries
+        .iter()
+        .filter(|(_, count, always)| *always || *count > 0)
+        .map(|(name, count, _)| format!("{name} {}", count_text(*count)))
+        .collect();
+    let came = source.scanned + source.reread;
+    let went: u64 = entries.iter().map(|(_, count, _)| count).sum();
+    let unacknowledged = outcome.sink.unacknowledged;
+    if unacknowledged > 0 {
+        right.push(format!(
+            "sent without an answer {}",
+            count_text(unacknowledged)
+        ));
+    }
+    let open = came.saturating_sub(went + unacknowledged);
+    if open > 0 {
+        right.push(format!("not reached {}", count_text(open)));
+    }
+    format!("{left} = {}", right.join(" + "))
+}
+
+fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
+    let verb = options.verb.name();
+    let run = if options.dry_run {
+        format!("{verb} (dry run)")
+    } else {
+        verb.to_owned()
+    };
+    match code {
+        exit::OK => format!("{run} complete"),
+        exit::INTERRUPTED => format!("{run} interrupted"),
+        exit::SOME_KEYS if outcome.error.is_some() => format!("{run} stopped"),
+        exit::SOME_KEYS => format!("{run} finished, but not all is well"),
+        exit::CONSISTENCY => format!("{run} finished, without the consistency asked for"),
+        _ => format!("{run} failed"),
+    }
+}
+
+fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
+    let sink = &outcome.sink;
+    let early = if outcome.error.is_some() {
+        " before that"
+    } else {
+        ""
+    };
+    match options.verb {
+        Verb::Export if outcome.error.is_some() && !options.dry_run => {
+            "no complete archive was written".to_owned()
+        }
+        Verb::Export if options.dry_run => {
+            format!(
+                "{} would be written",
+                plural(sink.archived + sink.checked, "key")
+            )
+        }
+        Verb::Export => format!("{} written", plural(sink.archived, "key")),
+        Verb::Verify => format!("{} checked{early}", plural(sink.checked, "record")),
+        Verb::Import | Verb::Copy if options.dry_run => {
+            format!("{} would be restored", plural(sink.restored, "key"))
+        }
+        Verb::Import | Verb::Copy => format!("{} restored{early}", plural(sink.restored, "key")),
+    }
+}
+
+/// The last line.
+pub(super) fn final_line(
+    options: &UiOptions,
+    outcome: &Outcome,
+    code: u8,
+    elapsed: Duration,
+) -> String {
+    let sink = &outcome.sink;
+    let mut line = format!(
+        "{}: {} ({})",
+        verdict(options, outcome, code),
+        achieved(options, outcome),
+        equation(options.verb, outcome)
+    );
+    line += &functions_text(options.verb, sink);
+    if sink.source_deleted + sink.source_kept > 0 {
+        line += &format!(
+            ", source keys deleted {}, kept {}",
+            count_text(sink.source_deleted),
+            count_text(sink.source_kept)
+        );
+    }
+    if sink.evicted > 0 {
+        line += &format!(
+            ", {} evicted at the destination",
+            plural(sink.evicted, "key")
+        );
+    }
+    let came = outcome.source.total().scanned;
+    line += &format!(
+        ", {} ({}/s)",
+        duration_text(elapsed),
+        count_text(per_second(came, elapsed))
+    );
+    if let Some(archive) = sink.archive.as_ref().filter(|_| outcome.error.is_none()) {
+        line += &format!(", {}, sha256 {}", bytes_text(archive.bytes), archive.sha256);
+    }
+    line
+}
+
+fn functions_text(verb: Verb, sink: &SinkReport) -> String {
+    let functions = sink.functions;
+    if functions.taken == 0 {
+        return String::new();
+    }
+    if verb == Verb::Export {
+        return ", with functions".to_owned();
+    }
+    let fate = match (functions.restored, functions.skipped, functions.refused) {
+        (_, _, refused) if refused > 0 => "refused",
+        (restored, _, _) if restored > 0 => "restored",
+        (_, skipped, _) if skipped > 0 => "skipped",
+        _ => "not reached",
+    };
+    format!(", functions {fate}")
+}
+
+/// The last object.
+pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
+    let (source, sink) = (outcome.source.total(), &outcome.sink);
+    let mut per_db = Vec::new();
+    for row in &outcome.source.counts {
+        per_db.push(json!({
+            "db": row.db,
+            "scanned": row.scanned,
+            "reread": row.reread,
+            "written": row.written,
+            "superseded": row.superseded,
+            "filtered": row.filtered,
+            "vanished": row.vanished,
+            "failed": row.failed,
+        }));
+    }
+    let archive = sink.archive.as_ref().map(|archive| {
+        json!({
+            "archive_id": format!("{:016x}", archive.archive_id),
+            "bytes": archive.bytes,
+            "sha256": archive.sha256,
+        })
+    });
+    json!({
+        "event": "summary",
+        "verb": options.verb.name(),
+        "exit_code": code,
+        "complete": outcome.error.is_none(),
+        "dry_run": options.dry_run,
+        "elapsed_ms": elapsed.as_millis() as u64,
+        "error": outcome.error.as_ref().map(error_text),
+        "source": {
+            "scanned": source.scanned,
+            "reread": source.reread,
+            "given": source.written,
+            "superseded": source.superseded,
+            "filtered": source.filtered,
+            "vanished": source.vanished,
+            "failed": source.failed,
+            "functions": outcome.source.functions,
+            "duplicates_possible": outcome.source.duplicates_possible,
+            "consistency": outcome.source.reached.as_ref().map(consistency_json),
+            "consistency_missed": outcome.source.consistency_missed,
+            "per_db": per_db,
+        },
+        "sink": {
+            "taken": sink.taken,
+            "archived": sink.archived,
+            "checked": sink.checked,
+            "restored": sink.restored,
+            "replaced_own": sink.replaced_own,
+            "unchanged": sink.unchanged,
+            "skipped": sink.skipped,
+            "expired": sink.expired,
+            "deleted": sink.deleted,
+            "conflicts": sink.conflicts,
+            "refused": sink.refused,
+            "unacknowledged": sink.unacknowledged,
+            "evicted": sink.evicted,
+            "source_deleted": sink.source_deleted,
+            "source_kept": sink.source_kept,
+            "functions": {
+                "taken": sink.functions.taken,
+                "restored": sink.functions.restored,
+                "skipped": sink.functions.skipped,
+                "refused": sink.functions.refused,
+            },
+        },
+        "problems": sink.problems,
+        "archive": archive,
+    })
+}
+
+/// The consistency that was reached, for machines.
+pub fn consistency_json(reached: &ConsistencyReached) -> Value {
+    match reached {
+        ConsistencyReached::Scan { from_ms, to_ms } => {
+            json!({ "kind": "scan", "from_ms": from_ms, "to_ms": to_ms })
+        }
+        ConsistencyReached::PerKey { from_ms, to_ms } => {
+            json!({ "kind": "per-key", "from_ms": from_ms, "to_ms": to_ms })
+        }
+        ConsistencyReached::Exact(moments) => {
+            let moments: Vec<Value> = moments
+                .iter()
+                .map(|(node, at_ms)| json!({ "node": node, "at_ms": at_ms }))
+                .collect();
+            json!({ "kind": "exact", "moments": moments })
+        }
+        ConsistencyReached::Changing {
+            from_ms,
+            to_ms,
+            keys,
+        } => json!({ "kind": "changing", "from_ms": from_ms, "to_ms": to_ms, "keys": keys }),
+    }
+}

@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::*;
+use crate::ledger::{ArchiveWritten, SinkReport, SourceCounts, SourceReport};
+
+fn options(verb: Verb) -> UiOptions {
+    UiOptions::new(verb, &ReportArgs::default(), &RunArgs::default())
+}
+
+fn counts(counts: SourceCounts) -> SourceReport {
+    SourceReport {
+        counts: vec![counts],
+        ..SourceReport::default()
+    }
+}
+
+fn line(verb: Verb, outcome: &Outcome) -> String {
+    let code = outcome.exit_code();
+    summary::final_line(&options(verb), outcome, code, Duration::from_secs(10))
+}
+
+#[test]
+fn the_last_line_of_an_export_is_its_ledger() {
+    let outcome = Outcome {
+        source: counts(SourceCounts {
+            scanned: 1_000_010,
+            written: 1_000_000,
+            vanished: 10,
+            ..SourceCounts::default()
+        }),
+        sink: SinkReport {
+            taken: 1_000_000,
+            archived: 1_000_000,
+            archive: Some(ArchiveWritten {
+                archive_id: 1,
+                bytes: 64_172_851,
+                sha256: "ab".to_owned(),
+            }),
+            ..SinkReport::default()
+        },
+        error: None,
+    };
+    assert_eq!(
+        line(Verb::Export, &outcome),
+        "export complete: 1,000,000 keys written (scanned 1,000,010 = written 1,000,000 + \
+         filtered 0 + vanished 10 + failed 0), 10s (100,001/s), 61.2 MiB, sha256 ab"
+    );
+    let object = summary::json(&options(Verb::Export), &outcome, 0, Duration::ZERO);
+    assert_eq!(object["archive"]["archive_id"], "0000000000000001");
+    assert_eq!(object["complete"], true);
+}
+
+#[test]
+fn an_interrupted_run_accounts_for_what_was_under_way() {
+    let outcome = Outcome {
+        source: counts(SourceCounts {
+            scanned: 100,
+            written: 90,
+            filtered: 5,
+            ..SourceCounts::default()
+        }),
+        sink: SinkReport {
+            taken: 60,
+            restored: 50,
+            unacknowledged: 7,
+            ..SinkReport::default()
+        },
+        error: Some(exit::Interrupted.into()),
+    };
+    assert_eq!(
+        line(Verb::Import, &outcome),
+        "import interrupted: 50 keys restored before that (read 100 = restored 50 + expired 0 + \
+         conflicts 0 + refused 0 + filtered 5 + sent without an answer 7 + not reached 38), \
+         10s (10/s)"
+    );
+    assert!(
+        line(Verb::Export, &outcome)
+            .starts_with("export interrupted: no complete archive was written")
+    );
+}
+
+#[test]
+fn failed_keys_are_not_called_complete() {
+    let outcome = Outcome {
+        source: SourceReport::default(),
+        sink: SinkReport {
+            taken: 2,
+            restored: 1,
+            conflicts: 1,
+            ..SinkReport::default()
+        },
+        error: None,
+    };
+    let text = line(Verb::Copy, &outcome);
+    assert!(
+        text.starts_with("copy finished, but not all is well: 1 key restored"),
+        "{text}"
+    );
+    let failed = Outcome {
+        error: Some(anyhow!("something")),
+        ..outcome
+    };
+    assert!(line(Verb::Copy, &failed).starts_with("copy failed: 1 key restored before that"));
+}
+
+#[test]
+fn text_from_outside_cannot_steer_a_terminal() {
+    assert_eq!(clean("plain – text"), "plain – text");
+    assert_eq!(clean("a\x1b[2Jb\r\n"), "a\\u{1b}[2Jb\\r\\n");
+    assert_eq!(clean("\u{202e}x"), "\\u{202e}x");
+}
+
+#[test]
+fn errors_come_with_advice() {
+    let error = anyhow::Error::new(std::io::Error::from(std::io::ErrorKind::StorageFull))
+        .context("write the archive");
+    assert!(advice::of(&error).is_some_and(|text| text.contains("make room")));
+    let error = anyhow::Error::new(crate::server::ServerError::Connect {
+        address: "redis://h:1".to_owned(),
+        reason: "refused".to_owned(),
+    });
+    assert!(advice::of(&error).is_some());
+    assert_eq!(advice::of(&exit::Usage("x".to_owned()).into()), None);
+}

@@ -1,0 +1,188 @@
+//! What stood at the destination before, and what this run wrote itself.
+
+use redis_migrate_format::record::Record;
+
+use super::archives::{archive, string, tombstone};
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::run;
+
+fn get(server: &TestServer, key: &str) -> Option<String> {
+    redis::cmd("GET")
+        .arg(key)
+        .query(&mut server.client())
+        .unwrap()
+}
+
+fn set(server: &TestServer, key: &str, value: &str) {
+    redis::cmd("SET")
+        .arg(key)
+        .arg(value)
+        .exec(&mut server.client())
+        .unwrap();
+}
+
+fn server() -> Option<TestServer> {
+    Some(TestServer::start(require(Version::Redis70)?))
+}
+
+/// K, K′, TOMBSTONE, K″: what the key is after each prefix of that, for each policy, with and
+/// without K standing before.
+#[test]
+fn later_records_of_a_key_follow_the_runs_own_earlier_ones() {
+    let Some(server) = server() else { return };
+    let steps: Vec<Vec<Record>> = vec![
+        vec![string("k", "first")],
+        vec![string("k", "second")],
+        vec![tombstone("k")],
+        vec![string("k", "third")],
+    ];
+    let after = [Some("first"), Some("second"), None, Some("third")];
+    for (policy, standing_wins) in [("fail", true), ("skip", true), ("replace", false)] {
+        for count in 1..=steps.len() {
+            let input = archive(&steps[..count]);
+            for standing in [false, true] {
+                redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
+                if standing {
+                    set(&server, "k", "standing");
+                }
+                let output = run(&["import", &server.url(), "--on-conflict", policy], &input);
+                let what = format!(
+                    "{policy}, {count} records, standing {standing}:\n{}",
+                    output.stderr
+                );
+                let kept = standing && standing_wins;
+                let want = if kept {
+                    Some("standing")
+                } else {
+                    after[count - 1]
+                };
+                assert_eq!(get(&server, "k").as_deref(), want, "{what}");
+                let conflict = kept && policy == "fail";
+                assert_eq!(output.code(), Some(if conflict { 3 } else { 0 }), "{what}");
+            }
+        }
+    }
+}
+
+/// The same without frames between them to wait for: one frame, many keys, every key again in the
+/// next frame.
+#[test]
+fn a_thousand_keys_twice_are_a_thousand_keys_once() {
+    let Some(server) = server() else { return };
+    let frame = |value: &str| (0..1000).map(|n| string(&format!("k{n}"), value)).collect();
+    let input = archive(&[frame("old"), frame("new")]);
+    let output = run(&["import", &server.url(), "--json"], &input).success();
+    for n in 0..1000 {
+        assert_eq!(get(&server, &format!("k{n}")).as_deref(), Some("new"));
+    }
+    let summary: serde_json::Value =
+        serde_json::from_str(output.stderr.lines().last().unwrap()).unwrap();
+    let text = summary.to_string();
+    assert!(
+        text.contains("\"restored\":1000") && text.contains("\"replaced_own\":1000"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_tombstone_spares_what_this_run_did_not_write() {
+    let Some(server) = server() else { return };
+    let input = archive(&[vec![tombstone("k")]]);
+    for (policy, stays) in [("fail", true), ("skip", true), ("replace", false)] {
+        set(&server, "k", "standing");
+        run(&["import", &server.url(), "--on-conflict", policy], &input).success();
+        assert_eq!(get(&server, "k").is_some(), stays, "{policy}");
+    }
+}
+
+#[test]
+fn a_key_that_stands_there_equal_is_no_conflict() {
+    for version in Version::MATRIX {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let server = TestServer::start(version);
+        let far = crate::support::dataset::now_ms() + 86_400_000;
+        let input = archive(&[vec![
+            string("plain", "v"),
+            super::archives::string_until("expiring", "v", Some(far)),
+        ]]);
+        run(&["import", &server.url()], &input).success();
+        run(&["import", &server.url()], &input)
+            .success()
+            .expect_stderr("unchanged");
+        // Another expiry is another key.
+        redis::cmd("PEXPIREAT")
+            .arg("expiring")
+            .arg(far + 5000)
+            .exec(&mut server.client())
+            .unwrap();
+        run(&["import", &server.url()], &input)
+            .expect_code(3)
+            .expect_stderr("\"expiring\"")
+            .expect_stderr("another expiry");
+    }
+}
+
+#[test]
+fn conflicts_are_listed_and_the_others_go_on() {
+    let Some(server) = server() else { return };
+    set(&server, "b", "standing");
+    let input = archive(&[vec![string("a", "1"), string("b", "2"), string("c", "3")]]);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("errors.jsonl");
+    let journal_text = journal.to_str().unwrap();
+    run(
+        &["import", &server.url(), "--errors-to", journal_text],
+        &input,
+    )
+    .expect_code(3)
+    .expect_stderr("\"b\"");
+    assert_eq!(get(&server, "a").as_deref(), Some("1"));
+    assert_eq!(get(&server, "b").as_deref(), Some("standing"));
+    assert_eq!(get(&server, "c").as_deref(), Some("3"));
+    let lines = std::fs::read_to_string(&journal).unwrap();
+    let line: serde_json::Value = serde_json::from_str(lines.trim()).unwrap();
+    assert_eq!(
+        (line["key"].as_str(), line["kind"].as_str()),
+        (Some("b"), Some("conflict"))
+    );
+}
+
+#[test]
+fn too_many_failures_end_the_run() {
+    let Some(server) = server() else { return };
+    for n in 0..50 {
+        set(&server, &format!("k{n}"), "standing");
+    }
+    let records = (0..50).map(|n| string(&format!("k{n}"), "other")).collect();
+    run(
+        &["import", &server.url(), "--max-errors", "5"],
+        &archive(&[records]),
+    )
+    .expect_code(3)
+    .expect_stderr("--max-errors 5");
+}
+
+#[test]
+fn a_dry_run_says_what_would_happen_and_changes_nothing() {
+    let Some(server) = server() else { return };
+    set(&server, "same", "v");
+    set(&server, "other", "standing");
+    let input = archive(&[vec![
+        string("same", "v"),
+        string("other", "v"),
+        string("new", "v"),
+    ]]);
+    run(&["import", &server.url(), "--dry-run"], &input)
+        .expect_code(3)
+        .expect_stderr("\"other\"");
+    let (export, _) = (
+        run(&["export", &server.url(), "--dry-run"], b"").success(),
+        (),
+    );
+    assert!(export.stdout.is_empty(), "a dry run writes no archive");
+    let keys: u64 = redis::cmd("DBSIZE").query(&mut server.client()).unwrap();
+    assert_eq!(keys, 2);
+    assert_eq!(get(&server, "other").as_deref(), Some("standing"));
+}

@@ -1,0 +1,264 @@
+//! copy: what only it can do. Deleting at the source, and not onto itself.
+
+use crate::support::dataset::fill_every_type;
+use crate::support::equality::{Options, differences};
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::{Tool, run};
+
+fn size(server: &TestServer, db: u32) -> u64 {
+    redis::cmd("DBSIZE")
+        .query(&mut server.client_db(db))
+        .unwrap()
+}
+
+#[test]
+fn delete_source_moves_everything_but_streams_with_groups() {
+    for version in Version::MATRIX {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (source, reference) = (TestServer::start(version), TestServer::start(version));
+        let destination = TestServer::start(version);
+        fill_every_type(&mut source.client(), version);
+        run(&["copy", &source.url(), &reference.url()], b"").success();
+        run(
+            &["copy", &source.url(), &destination.url(), "--delete-source"],
+            b"",
+        )
+        .success()
+        .expect_stderr("streams with consumer groups");
+        let moved = differences(
+            &mut reference.client(),
+            &mut destination.client(),
+            &Options::default(),
+        );
+        assert!(moved.is_empty(), "{version}: {moved:?}");
+        for db in 0..16 {
+            let left: Vec<Vec<u8>> = redis::cmd("KEYS")
+                .arg("*")
+                .query(&mut source.client_db(db))
+                .unwrap();
+            for key in left {
+                let groups: Vec<redis::Value> = redis::cmd("XINFO")
+                    .arg("GROUPS")
+                    .arg(&key)
+                    .query(&mut source.client_db(db))
+                    .unwrap_or_else(|error| panic!("{} was kept: {error}", key.escape_ascii()));
+                assert!(
+                    !groups.is_empty(),
+                    "{version}: {} was kept",
+                    key.escape_ascii()
+                );
+            }
+        }
+    }
+}
+
+/// Keys that the destination did not accept in this run stay, and so do keys that changed since
+/// they were read.
+#[test]
+fn delete_source_keeps_what_was_not_accepted() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    for key in ["a", "b", "same"] {
+        redis::cmd("SET")
+            .arg(key)
+            .arg("v")
+            .exec(&mut source.client())
+            .unwrap();
+    }
+    redis::cmd("SET")
+        .arg("b")
+        .arg("standing")
+        .exec(&mut destination.client())
+        .unwrap();
+    redis::cmd("SET")
+        .arg("same")
+        .arg("v")
+        .exec(&mut destination.client())
+        .unwrap();
+    run(
+        &["copy", &source.url(), &destination.url(), "--delete-source"],
+        b"",
+    )
+    .expect_code(3);
+    let left: Vec<String> = redis::cmd("KEYS")
+        .arg("*")
+        .query(&mut source.client())
+        .unwrap();
+    assert!(
+        left.contains(&"b".to_owned()) && !left.contains(&"a".to_owned()),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn delete_source_under_writes_loses_nothing() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    const KEYS: u64 = 20_000;
+    let mut pipe = redis::pipe();
+    for n in 0..KEYS {
+        pipe.cmd("SET").arg(format!("k{n}")).arg(0).ignore();
+    }
+    pipe.exec(&mut source.client()).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut client = source.client();
+            let mut written = vec![0u64; KEYS as usize];
+            while !stopped() {
+                for n in (0..KEYS).step_by(7).take_while(|_| !stopped()) {
+                    redis::cmd("INCR")
+                        .arg(format!("k{n}"))
+                        .exec(&mut client)
+                        .unwrap();
+                    written[n as usize] += 1;
+                }
+            }
+            written
+        });
+        let output = run(
+            &["copy", &source.url(), &destination.url(), "--delete-source"],
+            b"",
+        );
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        output.success();
+        writer.join().unwrap()
+    });
+    let get_all = |server: &TestServer| -> Vec<Option<u64>> {
+        let keys: Vec<String> = (0..KEYS).map(|n| format!("k{n}")).collect();
+        redis::cmd("MGET")
+            .arg(keys)
+            .query(&mut server.client())
+            .unwrap()
+    };
+    let (left, moved) = (get_all(&source), get_all(&destination));
+    let mut kept = 0;
+    for (n, written) in written.into_iter().enumerate() {
+        let moved = moved[n].unwrap_or_else(|| panic!("k{n} did not arrive"));
+        // Kept: the source has every increment. Deleted: at the very value that arrived, and what
+        // was counted after that began anew.
+        let left = left[n].unwrap_or(0);
+        assert!(
+            left == written || left + moved == written,
+            "k{n}: {left} + {moved}, {written} written"
+        );
+        kept += u64::from(left == written && written > 0);
+    }
+    assert!(
+        kept < KEYS / 7,
+        "some of the keys that were written must have been moved"
+    );
+}
+
+#[test]
+fn a_server_is_not_copied_onto_itself() {
+    for version in Version::MATRIX {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let server = TestServer::start(version);
+        redis::cmd("SET")
+            .arg("k")
+            .arg("v")
+            .exec(&mut server.client())
+            .unwrap();
+        let other_name = format!("redis://localhost:{}", server.port());
+        for flags in [&[][..], &["--replace"], &["--delete-source", "--replace"]] {
+            run(
+                &[&["copy", &server.url(), &other_name], flags].concat(),
+                b"",
+            )
+            .expect_code(2)
+            .expect_stderr("same server");
+        }
+        assert_eq!(size(&server, 0), 1);
+        run(
+            &["copy", &server.url(), &other_name, "--map-db", "0:1"],
+            b"",
+        )
+        .success();
+        run(
+            &[
+                "copy",
+                &server.url(),
+                &other_name,
+                "--db",
+                "0",
+                "--add-prefix",
+                "copy:",
+            ],
+            b"",
+        )
+        .success();
+        assert_eq!((size(&server, 0), size(&server, 1)), (2, 1));
+    }
+}
+
+/// INFO is no must: without it the two connections are told apart by a name among the clients.
+#[test]
+fn the_same_server_is_found_out_without_info() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    redis::cmd("SET")
+        .arg("k")
+        .arg("v")
+        .exec(&mut server.client())
+        .unwrap();
+    let acl = ["SETUSER", "meek", "on", ">pw", "~*", "&*", "+@all", "-info"];
+    redis::cmd("ACL")
+        .arg(&acl[..])
+        .exec(&mut server.client())
+        .unwrap();
+    let url = |host: &str| format!("redis://meek:pw@{host}:{}", server.port());
+    run(&["copy", &url("127.0.0.1"), &url("localhost")], b"")
+        .expect_code(2)
+        .expect_stderr("same server");
+}
+
+#[test]
+fn the_old_form_with_two_urls_still_works() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    redis::cmd("SET")
+        .arg("k")
+        .arg("v")
+        .exec(&mut source.client())
+        .unwrap();
+    redis::cmd("SET")
+        .arg("k")
+        .arg("old")
+        .exec(&mut destination.client())
+        .unwrap();
+    Tool::new(&[&source.url(), &destination.url()])
+        .env("DRY_RUN", "1")
+        .env("REPLACE_DST_KEYS", "1")
+        .run()
+        .success();
+    let get = || -> String {
+        redis::cmd("GET")
+            .arg("k")
+            .query(&mut destination.client())
+            .unwrap()
+    };
+    assert_eq!(get(), "old");
+    Tool::new(&[&source.url(), &destination.url()])
+        .env("REPLACE_DST_KEYS", "1")
+        .env("CLEAN_UP", "yes")
+        .env("DRY_RUN", "0")
+        .run()
+        .success()
+        .expect_stderr("CLEAN_UP");
+    assert_eq!(get(), "v");
+    assert_eq!(size(&source, 0), 0);
+}

@@ -1,0 +1,17 @@
+//! export, import and copy against real servers: everything that a user would lose sleep over.
+//!
+//! Left out: what goes wrong on the network and in mid-run (`tests/faults`), other versions at the
+//! destination than at the source, and the command line itself (`tests/cli`).
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod conflict;
+mod copying;
+mod functions;
+mod large;
+mod matrix;
+mod refused;
+mod selection;
+mod ttl;
