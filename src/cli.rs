@@ -8,6 +8,7 @@ pub mod alias;
 mod connect;
 pub mod parse;
 pub mod resolve;
+mod source_end;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,8 +16,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
+pub use source_end::SourceEnd;
 
-use crate::policy::{FunctionPolicy, OnConflict, TtlPolicy};
+use crate::policy::{FunctionPolicy, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration_ms, parse_size};
 
@@ -119,8 +121,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_SOURCE)]
 pub struct ExportArgs {
-    /// The server to read: redis://, rediss:// (TLS) or unix://. A database in the URL, also /0,
-    /// selects that one [env: SOURCE_REDIS_URL]
+    /// What to read: a server (redis://, rediss:// for TLS, unix://) or an RDB file (`-`: standard
+    /// input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
 
@@ -215,7 +217,7 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_COPY)]
 pub struct CopyArgs {
-    /// The server to read. A database in the URL, also /0, selects that one
+    /// The server or RDB file to read. A database in the URL, also /0, selects that one
     /// [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
@@ -338,6 +340,10 @@ pub struct ReadArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub scan_count: u32,
+
+    /// How to read a live server
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub via: Via,
 
     /// Carry idle times or LFU frequencies too, where OBJECT is allowed
     #[arg(long)]

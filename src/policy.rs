@@ -47,3 +47,13 @@ pub enum ReadFunctions {
     /// No.
     No,
 }
+
+/// How a live server is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Via {
+    /// Key by key (SCAN, DUMP); every server allows it.
+    #[default]
+    Scan,
+    /// As a replica does (PSYNC): a snapshot of one moment. Managed services refuse it.
+    Replica,
+}

@@ -1,20 +1,18 @@
-//! `export`: a live server into an archive.
+//! `export`: a live server or an RDB file into an archive.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
 use redis_migrate_format::WriterOptions;
-use redis_migrate_format::header::{Expected, Header, Mode, Node, SourceFacts, Tool};
+use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
+use super::open_source::{self, OpenedSource, Wishes};
 use crate::cli::{ExportArgs, GIT};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::server::Conn;
 use crate::sink::archive::{ArchiveSink, Commit};
-use crate::source::Source;
-use crate::source::server::{ServerSource, ServerSourceOptions};
 use crate::ui::Ui;
 use crate::units::now_ms;
 
@@ -38,14 +36,14 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         true => None,
         false => Some(ArchiveOutput::open(args.output.as_deref())?),
     };
-    let options = ServerSourceOptions {
-        scan_count: args.read.scan_count,
-        eviction: args.read.eviction,
-        functions: args.read_functions(),
+    let wishes = Wishes {
+        read: &args.read,
         selection: args.selection(&from),
+        functions: args.read_functions(),
+        verbatim: args.verbatim,
     };
-    let source = ServerSource::open(Conn::open(&from)?, options, Arc::clone(observer))?;
-    observer.expect(source.estimate());
+    let source = open_source::open(&from, None, wishes, observer)?;
+    observer.expect(source.source.estimate());
     let header = header(args, &source, &args.selection(&from));
     match output {
         Some(output) => write(
@@ -71,7 +69,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
 
 fn write<W: Write + Send + 'static>(
     args: &ExportArgs,
-    source: ServerSource,
+    source: OpenedSource,
     output: W,
     commit: Commit<W>,
     header: &Header,
@@ -92,7 +90,7 @@ fn write<W: Write + Send + 'static>(
     )?;
     let steps = Steps::default();
     Ok(pipe::run(
-        Box::new(source),
+        source.source,
         &steps,
         Box::new(sink),
         observer,
@@ -102,24 +100,9 @@ fn write<W: Write + Send + 'static>(
 
 fn header(
     args: &ExportArgs,
-    source: &ServerSource,
+    source: &OpenedSource,
     selection: &crate::select::Selection,
 ) -> Header {
-    let facts = source.facts();
-    let node = Node {
-        version: facts.version.clone(),
-        run_id: facts.run_id.clone().unwrap_or_default(),
-        rdb_version: facts.rdb_version(),
-    };
-    let expected = source
-        .databases()
-        .iter()
-        .map(|row| Expected {
-            db: row.db,
-            keys: row.keys,
-            expires: row.expires,
-        })
-        .collect();
     Header {
         tool: Tool {
             name: env!("CARGO_PKG_NAME").to_owned(),
@@ -127,17 +110,16 @@ fn header(
             git: GIT.to_owned(),
         },
         created_ms: now_ms(),
-        source_time_ms: source.clock().now_ms(),
+        source_time_ms: source.time_ms,
         source: SourceFacts {
-            family: facts.family,
-            mode: Mode::Standalone,
-            nodes: vec![node],
             label: args.label.clone(),
+            ..source.facts.clone()
         },
-        expected,
+        consistency: source.consistency,
+        expected: source.expected(),
         selection: selection.facts(),
         functions: !args.no_functions,
-        eviction: args.read.eviction,
+        eviction: source.eviction,
         level: args.zstd_level(),
         frame_target_bytes: WriterOptions::default().frame_target_bytes,
         ..Header::default()

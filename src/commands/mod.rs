@@ -5,6 +5,7 @@ pub mod export;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod open_source;
 pub mod verify;
 
 use crate::exit;

@@ -40,6 +40,10 @@ impl<R: Read> Input<R> {
         }
     }
 
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.reader
+    }
+
     /// Bytes taken.
     pub fn position(&self) -> u64 {
         self.base + self.start as u64

@@ -183,6 +183,11 @@ impl<R: Read> RdbReader<R> {
         }
     }
 
+    /// The database at hand.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
     /// Bytes read.
     pub fn offset(&self) -> u64 {
         self.input.position()
@@ -197,7 +202,7 @@ impl<R: Read> RdbReader<R> {
     ///
     /// # Errors
     /// Whatever makes the rest unreadable.
-    pub fn next(&mut self) -> Result<Option<Event>, RdbError> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, RdbError> {
         self.next_wanted(|_, _, _| true)
     }
 
@@ -237,6 +242,11 @@ impl<R: Read> RdbReader<R> {
     /// [`RdbErrorKind::Truncated`], and those of the reader.
     pub fn take_after_end<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
         self.input.array().map_err(|fault| self.error(fault))
+    }
+
+    /// What is read from.
+    pub fn get_mut(&mut self) -> &mut R {
+        self.input.get_mut()
     }
 
     fn error(&self, Fault { offset, kind }: Fault) -> RdbError {

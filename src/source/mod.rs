@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod rdb;
+pub mod replica;
 pub mod server;
 
 use anyhow::Result;

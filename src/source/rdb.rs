@@ -117,14 +117,19 @@ impl<R: Read + Send> RdbSource<R> {
                         self.libraries.extend_from_slice(&library);
                     }
                 }
-                Some(Event::Sizes { keys, .. }) => {
+                Some(Event::Sizes { keys, .. }) if selection.wants_db(self.reader.db()) => {
                     // By and by, as databases turn up.
                     self.observer
                         .progress
                         .expected_records
                         .fetch_add(keys, Relaxed);
                 }
-                Some(Event::Aux { .. } | Event::Database(_) | Event::ModuleAux(_)) => {}
+                Some(
+                    Event::Aux { .. }
+                    | Event::Database(_)
+                    | Event::Sizes { .. }
+                    | Event::ModuleAux(_),
+                ) => {}
                 event @ (Some(Event::Key(_) | Event::Unwanted { .. }) | None) => return Ok(event),
             }
         }

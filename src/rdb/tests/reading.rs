@@ -9,7 +9,7 @@ use crate::rdb::{Checksum, Event, Form, RdbError, RdbErrorKind, RdbReader};
 fn read_all(bytes: impl Read, form: Form) -> Result<(Vec<Event>, Checksum), RdbError> {
     let mut reader = RdbReader::new(bytes, form)?;
     let mut events = Vec::new();
-    while let Some(event) = reader.next()? {
+    while let Some(event) = reader.next_event()? {
         events.push(event);
     }
     reader.expect_end()?;
@@ -98,19 +98,19 @@ fn one_of_everything() {
 fn what_a_file_says_of_itself() {
     let bytes = everything();
     let mut reader = RdbReader::new(bytes.as_slice(), Form::Compact).unwrap();
-    while reader.next().unwrap().is_some() {}
+    while reader.next_event().unwrap().is_some() {}
     let facts = reader.facts();
     assert_eq!(facts.server_version, "8.0.2");
     assert_eq!(facts.created_ms, Some(1_709_979_136_000));
     assert_eq!(facts.used_memory, Some(1000));
     assert_eq!(facts.module_aux.len(), 1);
     assert_eq!(reader.offset(), bytes.len() as u64);
-    assert_eq!(reader.next().unwrap(), None);
+    assert_eq!(reader.next_event().unwrap(), None);
 
     // Valkey before 9.0 calls its files REDIS.
     let valkey = Rdb::new(b"REDIS0011").aux("valkey-ver", "8.1.1").end();
     let mut reader = RdbReader::new(valkey.as_slice(), Form::Compact).unwrap();
-    while reader.next().unwrap().is_some() {}
+    while reader.next_event().unwrap().is_some() {}
     assert_eq!(reader.facts().family, Family::Valkey);
     assert_eq!(reader.context().rdb_version, 11);
 }
@@ -308,7 +308,7 @@ fn lengths_that_lie_cost_nothing() {
         .unwrap()
         .within(99);
     let error = loop {
-        match reader.next() {
+        match reader.next_event() {
             Ok(event) => assert!(event.is_some()),
             Err(error) => break error,
         }
@@ -338,7 +338,7 @@ fn values_that_nobody_wants_are_passed_over() {
 
 #[test]
 fn a_large_value_bypasses_the_buffer() {
-    let value: Vec<u8> = (0..5_000_000u32).map(|n| (n * 31 >> 3) as u8).collect();
+    let value: Vec<u8> = (0..5_000_000u32).map(|n| ((n * 31) >> 3) as u8).collect();
     let mut body = vec![0x80];
     body.extend_from_slice(&(value.len() as u32).to_be_bytes());
     body.extend_from_slice(&value);
