@@ -16,7 +16,7 @@ use crate::observer::Observer;
 use crate::payload;
 use crate::policy::ReadFunctions;
 use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader};
-use crate::record::{Batch, Context, KeyRecord, Record};
+use crate::record::{Batch, Context, Family, KeyRecord, Record, Value};
 use crate::select::Selection;
 use crate::units::now_ms;
 
@@ -143,7 +143,7 @@ impl<R: Read + Send> RdbSource<R> {
         let wanted = !selection.needs_value()
             || selection.wants_value(
                 payload::kind_of(batch.context.family, type_byte).name(),
-                record.value.bytes().len() as u64,
+                stored_bytes(&record.value, batch.context.family),
                 record.expire_at_ms,
                 batch.context.source_time_ms,
             );
@@ -180,6 +180,19 @@ impl<R: Read + Send> RdbSource<R> {
             ));
         }
     }
+}
+
+/// The size that the selection goes by: that of the value as archives store it, so that it means
+/// the same on every verb.
+fn stored_bytes(value: &Value, family: Family) -> u64 {
+    let mut compact = Vec::new();
+    if let Value::Verbatim(dump) = value
+        && let Ok((body, _)) = payload::split(dump)
+        && payload::compact(body, family, &mut compact).is_ok()
+    {
+        return compact.len() as u64;
+    }
+    value.bytes().len() as u64
 }
 
 impl<R: Read + Send> Source for RdbSource<R> {
