@@ -8,19 +8,31 @@
 //! value down to its strings and expands the compressed ones, [`footer`] puts a footer back.
 //! Everything else is for values that go to another kind of server, or are compared.
 
+pub mod accept;
 mod compact;
 pub mod crc64;
+mod decode;
+mod encode;
 mod error;
 mod footer;
 pub mod lzf;
+pub mod meaning;
+mod object;
+pub mod probe;
 mod source;
 mod types;
 pub mod walk;
 pub mod write;
 
 pub use compact::{compact, compact_within};
+pub use decode::{Checked, Elements, Fields, Members, Reader, check, decode, read};
+pub use encode::{FieldTtlForm, Forms, Losses, encode, recode};
 pub use error::{ErrorKind, PayloadError};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
+pub use object::{
+    Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Member, Object, Pending, Stream,
+    StreamForm, StreamId, StreamNode,
+};
 pub use source::{ReadError, Recorder, Slice, Source};
 pub use types::{Encoding, Kind, kind_of};
 pub use walk::module_name;

@@ -205,3 +205,16 @@ fn an_output_file_appears_only_when_it_is_complete() {
     assert_eq!(mode & 0o777, 0o600, "archives hold secrets");
     Tool::new(&["verify"]).arg(&file).run().success();
 }
+
+/// Every COUNT finds every key, the smallest too.
+#[test]
+fn every_scan_count_finds_everything() {
+    let Some(version) = require(Version::Redis70) else { return };
+    let source = TestServer::start(version);
+    fill_every_type(&mut source.client(), version);
+    for count in ["1", "2", "3", "7", "100000"] {
+        let destination = TestServer::start(version);
+        run(&["copy", &source.url(), &destination.url(), "--scan-count", count], b"").success();
+        assert_equal(&mut source.client(), &mut destination.client());
+    }
+}

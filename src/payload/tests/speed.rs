@@ -35,16 +35,40 @@ fn nanoseconds_a_payload() {
             samples.push((vector.to_string(), vector.family, vector.payload));
         }
     }
-    println!("{:50} {:>6} {:>7} {:>7}", "", "bytes", "split", "compact");
+    println!(
+        "{:50} {:>6} {:>7} {:>7} {:>7} {:>7} {:>7}",
+        "", "bytes", "split", "compact", "check", "decode", "recode"
+    );
+    let forms = Forms {
+        stream: StreamForm::V1,
+        field_ttl: FieldTtlForm::Dropped,
+    };
     for (name, family, payload) in samples {
         let (body, _) = split(&payload).expect("a good payload");
         let mut out = Vec::new();
-        let check = time(|| drop(black_box(split(black_box(&payload)))));
+        let check = time(|| {
+            let _ = black_box(split(black_box(&payload)));
+        });
         let walk = time(|| {
             out.clear();
             compact(black_box(body), family, &mut out).expect("a good value");
             black_box(&out);
         });
-        println!("{name:50} {:6} {check:7.0} {walk:7.0}", payload.len());
+        // As it comes out of an archive.
+        let compacted = out.clone();
+        let sound = time(|| {
+            let _ = black_box(super::check(family, black_box(&compacted)));
+        });
+        let object = time(|| {
+            let _ = black_box(decode(family, black_box(&compacted)));
+        });
+        let anew = time(|| {
+            out.clear();
+            let _ = black_box(recode(family, black_box(&compacted), forms, &mut out));
+        });
+        println!(
+            "{name:50} {:6} {check:7.0} {walk:7.0} {sound:7.0} {object:7.0} {anew:7.0}",
+            payload.len()
+        );
     }
 }

@@ -10,7 +10,7 @@ mod probe;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use self::probe::{Abilities, EvictionCommand};
 use super::{Estimate, Source};
@@ -181,7 +181,9 @@ impl ServerSource {
                 self.sent.push_back(Sent::Select);
                 self.cursor = Some(b"0".to_vec());
             }
-            if !self.scan_in_flight && self.keys.len() < self.options.scan_count as usize / 2 {
+            if !self.scan_in_flight
+                && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
+            {
                 if let Some(cursor) = self.cursor.take() {
                     self.queue_scan(&cursor)?;
                 }
@@ -198,6 +200,11 @@ impl ServerSource {
         }
         self.conn.flush()?;
         Ok(())
+    }
+
+    /// Whether every database was scanned until its cursor came back as 0, and every key asked for.
+    fn is_at_end(&self) -> bool {
+        self.waiting.is_empty() && self.cursor.is_none() && self.keys.is_empty()
     }
 
     /// How many more keys may be asked for. Refilled only when half of the window is used up, so
@@ -563,7 +570,11 @@ impl Source for ServerSource {
                 self.send()?;
             }
             match self.sent.pop_front() {
-                None => break,
+                None if self.is_at_end() => break,
+                None => {
+                    // Reaching the end is claimed only where it is proved.
+                    return Err(anyhow!("the scan stopped before its end; this is a bug"));
+                }
                 Some(Sent::Select) => {
                     if let Err(text) = self.conn.reply()? {
                         return Err(self.conn.refusal("SELECT", text).into());

@@ -1,0 +1,349 @@
+//! What a destination takes, and what must become of a value so that it takes it.
+//!
+//! RESTORE wants three things of a payload: a footer version it accepts, a right checksum, and a
+//! type byte it knows (cluster.c, verifyDumpPayload; rdb.c, rdbLoadObject). The version has no
+//! influence on how the value is read.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use redis_migrate_format::record::Family;
+
+use super::encode::{FieldTtlForm, Forms};
+use super::object::StreamForm;
+use super::source::Slice;
+use super::types::{Encoding, Kind};
+use super::walk;
+
+/// A set of RDB versions.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Versions(Vec<RangeInclusive<u16>>);
+
+impl Versions {
+    /// Whether a footer of this version is accepted.
+    pub fn contains(&self, version: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&version))
+    }
+
+    /// The highest of them.
+    pub fn highest(&self) -> Option<u16> {
+        self.0.iter().map(|range| *range.end()).max()
+    }
+
+    /// The highest that is not above `limit`.
+    fn at_most(&self, limit: u16) -> Option<u16> {
+        let below = self.0.iter().filter(|range| *range.start() <= limit);
+        below.map(|range| limit.min(*range.end())).max()
+    }
+
+    /// The lowest that is not below `limit`.
+    fn at_least(&self, limit: u16) -> Option<u16> {
+        let above = self.0.iter().filter(|range| *range.end() >= limit);
+        above.map(|range| limit.max(*range.start())).min()
+    }
+
+    /// The version to stamp on a value that came with `version` in a type that came up with
+    /// `since`: the nearest below, so that it says as little new as can be.
+    fn nearest(&self, version: u16, since: u16) -> Option<u16> {
+        if self.contains(version) {
+            return Some(version);
+        }
+        self.at_most(version)
+            .filter(|&below| below >= since)
+            .or_else(|| self.at_least(since))
+            .or_else(|| self.highest())
+    }
+}
+
+impl FromIterator<RangeInclusive<u16>> for Versions {
+    fn from_iter<I: IntoIterator<Item = RangeInclusive<u16>>>(ranges: I) -> Self {
+        let mut sorted: Vec<_> = ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect();
+        sorted.sort_by_key(|range| *range.start());
+        let mut merged: Vec<RangeInclusive<u16>> = Vec::new();
+        for range in sorted {
+            match merged.last_mut() {
+                Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                    *last = *last.start()..=*range.end().max(last.end());
+                }
+                _ => merged.push(range),
+            }
+        }
+        Self(merged)
+    }
+}
+
+impl FromIterator<u16> for Versions {
+    fn from_iter<I: IntoIterator<Item = u16>>(versions: I) -> Self {
+        versions
+            .into_iter()
+            .map(|version| version..=version)
+            .collect()
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, range) in self.0.iter().enumerate() {
+            f.write_str(if n == 0 { "" } else { ", " })?;
+            match (range.start(), range.end()) {
+                (one, same) if one == same => write!(f, "{one}")?,
+                (first, last) => write!(f, "{first}–{last}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A set of type bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Types([u64; 4]);
+
+impl Types {
+    /// Whether the type byte is known.
+    pub fn contains(&self, type_byte: u8) -> bool {
+        self.0[usize::from(type_byte >> 6)] >> (type_byte & 63) & 1 == 1
+    }
+
+    /// Adds a type byte.
+    pub fn insert(&mut self, type_byte: u8) {
+        self.0[usize::from(type_byte >> 6)] |= 1 << (type_byte & 63);
+    }
+
+    /// All of them, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|&type_byte| self.contains(type_byte))
+    }
+}
+
+impl FromIterator<u8> for Types {
+    fn from_iter<I: IntoIterator<Item = u8>>(types: I) -> Self {
+        let mut set = Self::default();
+        types
+            .into_iter()
+            .for_each(|type_byte| set.insert(type_byte));
+        set
+    }
+}
+
+/// What a destination takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepts {
+    /// Whose type bytes it knows.
+    pub family: Family,
+    /// RDB versions of footers.
+    pub versions: Versions,
+    /// Type bytes, in the numbers of its family.
+    pub types: Types,
+    /// Names of the module types whose modules it has loaded. Never tried out: Redis 6.0 exits when
+    /// it is given a value of a module it does not have.
+    pub modules: BTreeSet<String>,
+}
+
+impl Accepts {
+    /// What a server of this version takes by its source, for where it cannot be tried out. A
+    /// newer one than is known here takes at least what the newest known one does; of servers of
+    /// neither family only the common types are counted on. None for servers before 4.0.
+    pub fn of_server(family: Family, major: u32, minor: u32) -> Option<Self> {
+        let (versions, last_type): (&[RangeInclusive<u16>], u8) = match (family, (major, minor)) {
+            (Family::Valkey, (9, 2..) | (10.., _)) => (&[1..=11, 80..=81], 21),
+            (Family::Valkey, (9, _)) => (&[1..=11, 80..=80], 21),
+            (Family::Valkey, _) => (&[0..=11], 21),
+            (_, (0..4, _)) => return None,
+            (_, (4, _)) => (&[0..=8], 14),
+            (_, (5 | 6, _)) => (&[0..=9], 15),
+            (_, (7, 0..2)) => (&[0..=10], 19),
+            (_, (7, 2..4)) => (&[0..=11], 21),
+            (_, (7, _) | (8, 0..6)) => (&[0..=12], 21),
+            (_, (8, 6..8)) => (&[0..=13], 21),
+            _ => (&[0..=14], 21),
+        };
+        let own: &[u8] = match (family, (major, minor)) {
+            (Family::Redis, (7, 4..) | (8.., _)) => &[24, 25],
+            (Family::Valkey, (9.., _)) => &[22],
+            _ => &[],
+        };
+        Some(Self {
+            family,
+            versions: versions.iter().cloned().collect(),
+            types: (0..=5)
+                .chain(9..=last_type)
+                .chain(own.iter().copied())
+                .collect(),
+            modules: BTreeSet::new(),
+        })
+    }
+
+    /// The forms in which this destination takes most.
+    pub fn forms(&self) -> Forms {
+        let stream = [StreamForm::V3, StreamForm::V2]
+            .into_iter()
+            .find(|form| self.types.contains(form.encoding().type_byte()));
+        let field_ttl = match self.family {
+            Family::Redis if self.takes(Encoding::RedisHashTtl) => FieldTtlForm::Redis,
+            Family::Valkey if self.takes(Encoding::ValkeyHashTtl) => FieldTtlForm::Valkey,
+            _ => FieldTtlForm::Dropped,
+        };
+        Forms {
+            stream: stream.unwrap_or(StreamForm::V1),
+            field_ttl,
+        }
+    }
+
+    /// Whether it knows the type byte and, as far as the encoding is one of ours, means it by it.
+    fn takes(&self, encoding: Encoding) -> bool {
+        let type_byte = encoding.type_byte();
+        self.types.contains(type_byte) && Encoding::of(self.family, type_byte) == Some(encoding)
+    }
+
+    /// Whether this destination fills in by default what a stream of this type byte does not say:
+    /// entries added, entries read, highest deleted id (from 7.0), active times (from 7.2).
+    pub fn fills_in(&self, type_byte: u8) -> bool {
+        let newer: &[u8] = match type_byte {
+            15 => &[19, 21],
+            19 => &[21],
+            _ => &[],
+        };
+        newer.iter().any(|&newer| self.types.contains(newer))
+    }
+}
+
+/// What must become of a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing: it is taken with the footer it had.
+    Keep,
+    /// It gets a footer of this version. To be done only to what was checked completely.
+    Restamp(u16),
+    /// It is written anew in other forms, and gets a footer of this version.
+    Reencode {
+        /// The forms.
+        forms: Forms,
+        /// The version.
+        version: u16,
+    },
+    /// It cannot be read, but the destination can: the payload goes as it came, with its own footer.
+    Verbatim,
+    /// It cannot be brought there.
+    Refuse(Refusal),
+}
+
+/// Why a value cannot be brought to a destination.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A type byte that only servers like the source know.
+    #[error("values of type {0} can only go to a server that is known to have them")]
+    Opaque(u8),
+    /// A module's value, and the destination is not known to have the module.
+    #[error("the destination is not known to have the module type {0:?}")]
+    Module(String),
+    /// A value that cannot be read here, with a footer that is not accepted there.
+    #[error(
+        "the destination does not accept RDB version {version}, and values of type {type_byte} cannot be written anew"
+    )]
+    OpaqueVersion {
+        /// The type byte.
+        type_byte: u8,
+        /// The footer's version.
+        version: u16,
+    },
+    /// No footer is accepted at all.
+    #[error("the destination accepts no RDB version")]
+    NoVersion,
+    /// There is no form of this value that the destination knows.
+    #[error("the destination has no {0} in any form this tool writes")]
+    NoForm(Kind),
+}
+
+/// What must become of a value of this type byte, from a server of `family`, that came in a payload
+/// of `rdb_version`.
+///
+/// A module's value (7) is taken to be known where the destination has any module; [`plan_value`]
+/// looks at which one it is.
+pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) -> Plan {
+    let encoding = match Encoding::of(family, type_byte) {
+        None => {
+            let known = accepts.types.contains(type_byte);
+            return opaque(accepts, family, rdb_version, type_byte, known);
+        }
+        Some(Encoding::Module) => {
+            let known = !accepts.modules.is_empty();
+            return opaque(accepts, family, rdb_version, type_byte, known);
+        }
+        Some(encoding) => encoding,
+    };
+    if accepts.takes(encoding) {
+        return match accepts.versions.nearest(rdb_version, encoding.since()) {
+            Some(version) if version == rdb_version => Plan::Keep,
+            Some(version) => Plan::Restamp(version),
+            None => Plan::Refuse(Refusal::NoVersion),
+        };
+    }
+    let forms = accepts.forms();
+    let target = match encoding.kind() {
+        Kind::String => Encoding::String,
+        Kind::List => Encoding::List,
+        Kind::Set => Encoding::Set,
+        Kind::ZSet => Encoding::ZSet,
+        Kind::Hash => match forms.field_ttl {
+            _ if !has_field_ttls(encoding) => Encoding::Hash,
+            FieldTtlForm::Dropped => Encoding::Hash,
+            FieldTtlForm::Redis => Encoding::RedisHashTtl,
+            FieldTtlForm::Valkey => Encoding::ValkeyHashTtl,
+        },
+        Kind::Stream => forms.stream.encoding(),
+        kind @ (Kind::Module | Kind::Unknown) => return Plan::Refuse(Refusal::NoForm(kind)),
+    };
+    if !accepts.takes(target) {
+        return Plan::Refuse(Refusal::NoForm(encoding.kind()));
+    }
+    match accepts.versions.nearest(rdb_version, target.since()) {
+        Some(version) => Plan::Reencode { forms, version },
+        None => Plan::Refuse(Refusal::NoVersion),
+    }
+}
+
+fn has_field_ttls(encoding: Encoding) -> bool {
+    matches!(
+        encoding,
+        Encoding::RedisHashTtlRc
+            | Encoding::RedisHashListpackTtlRc
+            | Encoding::RedisHashTtl
+            | Encoding::RedisHashListpackTtl
+            | Encoding::ValkeyHashTtl
+    )
+}
+
+/// What cannot be read here goes only to a server of the same family that is known to read it, and
+/// is never signed anew.
+fn opaque(accepts: &Accepts, family: Family, version: u16, type_byte: u8, known: bool) -> Plan {
+    if family == Family::Other || family != accepts.family || !known {
+        Plan::Refuse(Refusal::Opaque(type_byte))
+    } else if !accepts.versions.contains(version) {
+        Plan::Refuse(Refusal::OpaqueVersion { type_byte, version })
+    } else {
+        Plan::Verbatim
+    }
+}
+
+/// As [`plan`], for a whole value, type byte first: a module's value goes only where its module is.
+pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[u8]) -> Plan {
+    let Some((&type_byte, body)) = value.split_first() else {
+        return Plan::Refuse(Refusal::NoForm(Kind::Unknown));
+    };
+    if Encoding::of(family, type_byte) != Some(Encoding::Module) {
+        return plan(accepts, family, rdb_version, type_byte);
+    }
+    let name = match walk::length(&mut Slice::new(body)) {
+        Ok(id) => walk::module_name(id),
+        Err(_) => return Plan::Refuse(Refusal::Opaque(type_byte)),
+    };
+    if !accepts.modules.contains(&name) {
+        return Plan::Refuse(Refusal::Module(name));
+    }
+    plan(accepts, family, rdb_version, type_byte)
+}

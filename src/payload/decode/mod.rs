@@ -1,0 +1,255 @@
+//! Reading a value for what it says: strictly, because what this tool signs anew must not harm the
+//! server that takes it. RESTORE checks little by default, and up to 6.0 nothing at all.
+//!
+//! Three ways, each complete and each up to the last byte:
+//!
+//! - [`check`] keeps nothing;
+//! - [`read`] gives elements, members and fields one at a time, and does not look for duplicates;
+//! - [`decode`] gives all of them at once.
+//!
+//! Memory is bounded by what is there: no claimed count or length is allocated for, and nothing
+//! recurses.
+
+mod cells;
+mod intset;
+pub(super) mod listpack;
+mod node;
+mod packed;
+mod rows;
+mod stream;
+mod text;
+mod unique;
+mod ziplist;
+mod zipmap;
+
+use redis_migrate_format::record::Family;
+
+pub use rows::{Elements, Fields, Members};
+
+use self::cells::Cells;
+use self::intset::Intset;
+use self::listpack::Listpack;
+use self::packed::Packed;
+use self::text::{blob, text};
+use self::unique::Unique;
+use self::ziplist::Ziplist;
+use self::zipmap::Zipmap;
+use super::error::{ErrorKind, PayloadError};
+use super::object::{Bytes, Object, Stream, StreamForm};
+use super::source::{Slice, Source};
+use super::types::Encoding;
+
+/// A value that is being read.
+#[derive(Debug, Clone)]
+pub enum Reader<'a> {
+    /// A string.
+    String(Bytes<'a>),
+    /// The elements of a list.
+    List(Elements<'a>),
+    /// The members of a set.
+    Set(Elements<'a>),
+    /// The members of a sorted set, in no certain order.
+    ZSet(Members<'a>),
+    /// The fields of a hash.
+    Hash(Fields<'a>),
+    /// A stream, read and checked as a whole.
+    Stream(Stream<'a>),
+}
+
+/// Begins to read `value`, a type byte and its body. Each iterator checks what it passes and, at
+/// its end, that nothing follows; only whether members or fields come twice is left to [`check`].
+pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadError> {
+    let mut source = Slice::new(value);
+    let type_byte = source.byte()?;
+    let opaque = PayloadError::new(0, ErrorKind::Opaque(type_byte));
+    let Some(encoding) = Encoding::of(family, type_byte) else {
+        return Err(opaque);
+    };
+    let listpack = |mut source: Slice<'a>| -> Result<Cells<'a>, PayloadError> {
+        let packed = Packed::Listpack(Listpack::new(blob(&mut source)?)?);
+        Ok(Cells::whole(source, packed))
+    };
+    let ziplist = |mut source: Slice<'a>| -> Result<Cells<'a>, PayloadError> {
+        let packed = Packed::Ziplist(Ziplist::new(blob(&mut source)?)?);
+        Ok(Cells::whole(source, packed))
+    };
+    let list = |cells| Reader::List(Elements::new(cells, "list"));
+    let set = |cells| Reader::Set(Elements::new(cells, "set"));
+    Ok(match encoding {
+        Encoding::String => {
+            let string = text(&mut source)?;
+            source.end()?;
+            Reader::String(string)
+        }
+        Encoding::List => list(Cells::strings(source, 1)?),
+        Encoding::ListZiplist => list(ziplist(source)?),
+        Encoding::ListQuicklist => list(Cells::ziplists(source)?),
+        Encoding::ListQuicklist2 => list(Cells::containers(source)?),
+        Encoding::Set => set(Cells::strings(source, 1)?),
+        Encoding::SetListpack => set(listpack(source)?),
+        Encoding::SetIntset => {
+            let packed = Packed::Intset(Intset::new(blob(&mut source)?)?);
+            Reader::Set(Elements::new(Cells::whole(source, packed), "set").sorted())
+        }
+        Encoding::ZSetText => Reader::ZSet(Members::text(source)?),
+        Encoding::ZSet => Reader::ZSet(Members::binary(source)?),
+        Encoding::ZSetZiplist => Reader::ZSet(Members::cells(ziplist(source)?)),
+        Encoding::ZSetListpack => Reader::ZSet(Members::cells(listpack(source)?)),
+        Encoding::Hash => Reader::Hash(Fields::pairs(Cells::strings(source, 2)?)),
+        Encoding::HashZipmap => {
+            let packed = Packed::Zipmap(Zipmap::new(blob(&mut source)?)?);
+            Reader::Hash(Fields::pairs(Cells::whole(source, packed)))
+        }
+        Encoding::HashZiplist => Reader::Hash(Fields::pairs(ziplist(source)?)),
+        Encoding::HashListpack => Reader::Hash(Fields::pairs(listpack(source)?)),
+        Encoding::RedisHashTtlRc => Reader::Hash(Fields::ttl_first(source, None)?),
+        Encoding::RedisHashTtl => {
+            let base = i64::from_le_bytes(source.array()?);
+            Reader::Hash(Fields::ttl_first(source, Some(base))?)
+        }
+        Encoding::RedisHashListpackTtlRc => Reader::Hash(Fields::triples(listpack(source)?)),
+        Encoding::RedisHashListpackTtl => {
+            // The lowest expiry, which may be that of a field that has none any more.
+            source.pass(8)?;
+            Reader::Hash(Fields::triples(listpack(source)?))
+        }
+        Encoding::ValkeyHashTtl => Reader::Hash(Fields::ttl_last(source)?),
+        Encoding::Stream1 => Reader::Stream(stream::stream(source, StreamForm::V1)?),
+        Encoding::Stream2 => Reader::Stream(stream::stream(source, StreamForm::V2)?),
+        Encoding::Stream3 => Reader::Stream(stream::stream(source, StreamForm::V3)?),
+        Encoding::Module => return Err(opaque),
+    })
+}
+
+/// What is known of a value that was checked, beside that it is sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checked {
+    /// Elements, members, fields or entries; 1 for a string.
+    pub count: u64,
+    /// Fields of a hash that expire.
+    pub expiring_fields: u64,
+    /// The lowest expiry of a field, Unix milliseconds.
+    pub lowest_expiry_ms: Option<u64>,
+}
+
+/// Checks a value completely.
+///
+/// Values of modules and of unknown types are [`ErrorKind::Opaque`]; see
+/// [`PayloadError::is_opaque`].
+pub fn check(family: Family, value: &[u8]) -> Result<Checked, PayloadError> {
+    check_reader(&read(family, value)?)
+}
+
+/// [`check`], for a value that nothing was read of yet.
+pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError> {
+    let mut checked = Checked::default();
+    match reader {
+        Reader::String(_) => checked.count = 1,
+        Reader::Stream(stream) => checked.count = stream.length,
+        Reader::List(elements) => checked.count = count(elements.clone())?,
+        Reader::Set(elements) if elements.in_order() => checked.count = count(elements.clone())?,
+        Reader::Set(elements) => {
+            let mut unique = Unique::new();
+            let mut members = elements.clone();
+            while let Some(member) = members.next_stored() {
+                member?.see(|member| unique.see(member));
+            }
+            checked.count = unique.seen() as u64;
+            differ(unique, "member", || elements.clone().filter_map(Result::ok))?;
+        }
+        Reader::ZSet(members) => {
+            let mut unique = Unique::new();
+            for member in members.clone() {
+                unique.see(&member?.member);
+            }
+            checked.count = unique.seen() as u64;
+            differ(unique, "member", || {
+                members
+                    .clone()
+                    .filter_map(|member| Some(member.ok()?.member))
+            })?;
+        }
+        Reader::Hash(fields) => {
+            let mut unique = Unique::new();
+            for field in fields.clone() {
+                let field = field?;
+                unique.see(&field.name);
+                if let Some(ms) = field.expire_at_ms {
+                    checked.expiring_fields += 1;
+                    checked.lowest_expiry_ms =
+                        Some(checked.lowest_expiry_ms.map_or(ms, |lowest| lowest.min(ms)));
+                }
+            }
+            checked.count = unique.seen() as u64;
+            differ(unique, "field", || {
+                fields.clone().filter_map(|field| Some(field.ok()?.name))
+            })?;
+        }
+    }
+    Ok(checked)
+}
+
+fn count(mut elements: Elements<'_>) -> Result<u64, PayloadError> {
+    let mut count = 0;
+    while let Some(element) = elements.next_stored() {
+        element?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn differ<'a, I: Iterator<Item = Bytes<'a>>>(
+    unique: Unique,
+    what: &'static str,
+    again: impl FnOnce() -> I,
+) -> Result<(), PayloadError> {
+    if unique.all_differ(again) {
+        Ok(())
+    } else {
+        Err(PayloadError::new(1, ErrorKind::Duplicate(what)))
+    }
+}
+
+/// Decodes a value completely.
+///
+/// Values of modules and of unknown types are [`ErrorKind::Opaque`]; see
+/// [`PayloadError::is_opaque`].
+pub fn decode<'a>(family: Family, value: &'a [u8]) -> Result<Object<'a>, PayloadError> {
+    Ok(match read(family, value)? {
+        Reader::String(string) => Object::String(string),
+        Reader::List(elements) => Object::List(elements.collect::<Result<_, _>>()?),
+        Reader::Set(elements) => {
+            let sorted = elements.in_order();
+            let members = elements.collect::<Result<Vec<_>, _>>()?;
+            if !sorted {
+                all_differ(&members, "member", |member| member)?;
+            }
+            Object::Set(members)
+        }
+        Reader::ZSet(members) => {
+            let members = members.collect::<Result<Vec<_>, _>>()?;
+            all_differ(&members, "member", |member| &member.member)?;
+            Object::ZSet(members)
+        }
+        Reader::Hash(fields) => {
+            let fields = fields.collect::<Result<Vec<_>, _>>()?;
+            all_differ(&fields, "field", |field| &field.name)?;
+            Object::Hash(fields)
+        }
+        Reader::Stream(stream) => Object::Stream(stream),
+    })
+}
+
+fn all_differ<T>(
+    rows: &[T],
+    what: &'static str,
+    name: impl Fn(&T) -> &Bytes<'_>,
+) -> Result<(), PayloadError> {
+    let mut unique = Unique::new();
+    rows.iter().for_each(|row| unique.see(name(row)));
+    if unique.all_differ(|| rows.iter().map(name)) {
+        Ok(())
+    } else {
+        Err(PayloadError::new(1, ErrorKind::Duplicate(what)))
+    }
+}

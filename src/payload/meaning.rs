@@ -1,0 +1,393 @@
+//! Whether two values mean the same, however they are stored.
+//!
+//! Sets, hashes and sorted sets have no order; scores are numbers, zero and minus zero one of them;
+//! what a stream's form cannot hold is not compared with what a server filled in for it.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write};
+
+use redis_migrate_format::record::Family;
+
+use super::decode::decode;
+use super::error::PayloadError;
+use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm};
+
+/// The first difference that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Where, in words: `field "a"`. Empty for the value as a whole.
+    pub place: String,
+    /// What is there on the left side.
+    pub left: String,
+    /// What is there on the right side.
+    pub right: String,
+}
+
+impl Difference {
+    fn new(place: impl fmt::Display, left: impl fmt::Display, right: impl fmt::Display) -> Self {
+        Self {
+            place: place.to_string(),
+            left: left.to_string(),
+            right: right.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.place.is_empty() {
+            write!(f, "{}: ", self.place)?;
+        }
+        write!(f, "{} here, {} there", self.left, self.right)
+    }
+}
+
+/// What to leave out of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lenience {
+    /// When entries were delivered, and when consumers were seen and active: time goes on while
+    /// values are compared.
+    pub ignore_delivery_times: bool,
+    /// Expiry of hash fields, for destinations that have none.
+    pub ignore_field_ttls: bool,
+}
+
+/// Compares two values, each with the family of the server that wrote it. Equal bytes of one family
+/// are equal without being read.
+pub fn same(
+    left_family: Family,
+    left: &[u8],
+    right_family: Family,
+    right: &[u8],
+) -> Result<Option<Difference>, PayloadError> {
+    same_but(left_family, left, right_family, right, Lenience::default())
+}
+
+/// As [`same`], leaving some things out.
+///
+/// Values of modules and unknown types are only equal byte for byte; where such a value differs
+/// from one of another type byte or length, that is said, and else the error is
+/// [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
+pub fn same_but(
+    left_family: Family,
+    left: &[u8],
+    right_family: Family,
+    right: &[u8],
+    lenience: Lenience,
+) -> Result<Option<Difference>, PayloadError> {
+    if left == right && (left_family == right_family || left.first().is_some_and(|&t| t < 22)) {
+        return Ok(None);
+    }
+    match (decode(left_family, left), decode(right_family, right)) {
+        (Ok(left), Ok(right)) => Ok(difference_but(&left, &right, lenience)),
+        (Ok(object), Err(error)) if error.is_opaque() => Ok(Some(Difference::new(
+            "",
+            object.kind(),
+            "a value that cannot be read",
+        ))),
+        (Err(error), Ok(object)) if error.is_opaque() => Ok(Some(Difference::new(
+            "",
+            "a value that cannot be read",
+            object.kind(),
+        ))),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+/// Compares two objects.
+pub fn difference(left: &Object<'_>, right: &Object<'_>) -> Option<Difference> {
+    difference_but(left, right, Lenience::default())
+}
+
+/// As [`difference`], leaving some things out.
+pub fn difference_but(
+    left: &Object<'_>,
+    right: &Object<'_>,
+    lenience: Lenience,
+) -> Option<Difference> {
+    match (left, right) {
+        (Object::String(left), Object::String(right)) => strings(left, right),
+        (Object::List(left), Object::List(right)) => lists(left, right),
+        (Object::Set(left), Object::Set(right)) => {
+            by_name(left, right, "member", |member| member, |_, _| None)
+        }
+        (Object::ZSet(left), Object::ZSet(right)) => {
+            by_name(left, right, "member", |member| &member.member, scores)
+        }
+        (Object::Hash(left), Object::Hash(right)) => by_name(
+            left,
+            right,
+            "field",
+            |field| &field.name,
+            |left, right| fields(left, right, lenience),
+        ),
+        (Object::Stream(left), Object::Stream(right)) => streams(left, right, lenience),
+        _ => Some(Difference::new("", left.kind(), right.kind())),
+    }
+}
+
+/// A short, printable form of any bytes.
+fn show(bytes: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let mut text = format!("\"{}\"", bytes[..bytes.len().min(SHOWN)].escape_ascii());
+    if bytes.len() > SHOWN {
+        // Writing to a string does not fail.
+        let _ = write!(text, "… ({} bytes)", bytes.len());
+    }
+    text
+}
+
+fn strings(left: &[u8], right: &[u8]) -> Option<Difference> {
+    if left == right {
+        return None;
+    }
+    let at = left
+        .iter()
+        .zip(right)
+        .take_while(|(left, right)| left == right)
+        .count();
+    if at < 20 {
+        return Some(Difference::new("", show(left), show(right)));
+    }
+    Some(Difference::new(
+        format_args!("from byte {at}"),
+        show(&left[at..]),
+        show(&right[at..]),
+    ))
+}
+
+fn number<T: PartialEq + fmt::Display>(place: &str, left: T, right: T) -> Option<Difference> {
+    (left != right).then(|| Difference::new(place, left, right))
+}
+
+fn lists(left: &[Bytes<'_>], right: &[Bytes<'_>]) -> Option<Difference> {
+    let unequal = left
+        .iter()
+        .zip(right)
+        .position(|(left, right)| left != right);
+    if let Some(at) = unequal {
+        return Some(Difference::new(
+            format_args!("element {at}"),
+            show(&left[at]),
+            show(&right[at]),
+        ));
+    }
+    number("number of elements", left.len(), right.len())
+}
+
+/// Compares rows of the same name, in whatever order they come.
+fn by_name<T>(
+    left: &[T],
+    right: &[T],
+    what: &str,
+    name: impl Fn(&T) -> &Bytes<'_>,
+    mut compare: impl FnMut(&T, &T) -> Option<Difference>,
+) -> Option<Difference> {
+    let place = |row: &T| format!("{what} {}", show(name(row)));
+    let mut compare = |left: &T, right: &T| {
+        compare(left, right).map(|mut difference| {
+            difference.place = match difference.place.as_str() {
+                "" => place(left),
+                within => format!("{}, {within}", place(left)),
+            };
+            difference
+        })
+    };
+    let same_order = left.len() == right.len()
+        && left
+            .iter()
+            .zip(right)
+            .all(|(left, right)| name(left) == name(right));
+    if same_order {
+        return left
+            .iter()
+            .zip(right)
+            .find_map(|(left, right)| compare(left, right));
+    }
+    let mut others: HashMap<&[u8], &T> = right.iter().map(|row| (&**name(row), row)).collect();
+    for row in left {
+        match others.remove(&**name(row)) {
+            Some(other) => {
+                if let Some(difference) = compare(row, other) {
+                    return Some(difference);
+                }
+            }
+            None => return Some(Difference::new(place(row), "present", "missing")),
+        }
+    }
+    // The first in the order of the right side, so that the answer is always the same.
+    right
+        .iter()
+        .find(|row| others.contains_key(&**name(row)))
+        .map(|row| Difference::new(place(row), "missing", "present"))
+}
+
+fn scores(left: &Member<'_>, right: &Member<'_>) -> Option<Difference> {
+    let equal = left.score == right.score;
+    (!equal).then(|| {
+        Difference::new(
+            "",
+            format_args!("{:?}", left.score),
+            format_args!("{:?}", right.score),
+        )
+    })
+}
+
+fn fields(left: &Field<'_>, right: &Field<'_>, lenience: Lenience) -> Option<Difference> {
+    strings(&left.value, &right.value).or_else(|| {
+        if lenience.ignore_field_ttls || left.expire_at_ms == right.expire_at_ms {
+            return None;
+        }
+        let show = |ms: Option<u64>| ms.map_or("none".to_owned(), |ms| ms.to_string());
+        Some(Difference::new(
+            "expiry",
+            show(left.expire_at_ms),
+            show(right.expire_at_ms),
+        ))
+    })
+}
+
+fn streams(left: &Stream<'_>, right: &Stream<'_>, lenience: Lenience) -> Option<Difference> {
+    let form = left.form.min(right.form);
+    entries(left, right)
+        .or_else(|| number("length", left.length, right.length))
+        .or_else(|| number("last id", left.last_id, right.last_id))
+        .or_else(|| {
+            if form < StreamForm::V2 {
+                return None;
+            }
+            number("first id", left.first_id, right.first_id)
+                .or_else(|| {
+                    number(
+                        "highest deleted id",
+                        left.max_deleted_id,
+                        right.max_deleted_id,
+                    )
+                })
+                .or_else(|| number("entries added", left.entries_added, right.entries_added))
+        })
+        .or_else(|| {
+            by_name(
+                &left.groups,
+                &right.groups,
+                "group",
+                |group| &group.name,
+                |left, right| groups(left, right, form, lenience),
+            )
+        })
+}
+
+fn entries(left: &Stream<'_>, right: &Stream<'_>) -> Option<Difference> {
+    if left.nodes == right.nodes {
+        return None;
+    }
+    let mut right = right.entries();
+    for entry in left.entries() {
+        match (entry, right.next()) {
+            (Ok(left), Some(Ok(right))) if left == right => {}
+            (Ok(left), Some(Ok(right))) if left.id == right.id => {
+                let place = format!("entry {}", left.id);
+                let show = |pairs: &[(Bytes<'_>, Bytes<'_>)]| {
+                    let pairs = pairs
+                        .iter()
+                        .map(|(name, value)| [show(name), show(value)].join("="));
+                    pairs.collect::<Vec<_>>().join(" ")
+                };
+                return Some(Difference::new(
+                    place,
+                    show(&left.fields),
+                    show(&right.fields),
+                ));
+            }
+            (Ok(left), Some(Ok(right))) => {
+                return Some(Difference::new("next entry", left.id, right.id));
+            }
+            (Ok(left), None) => return Some(Difference::new("next entry", left.id, "none")),
+            (Err(_), _) => return Some(Difference::new("entries", "damaged", "present")),
+            (_, Some(Err(_))) => return Some(Difference::new("entries", "present", "damaged")),
+        }
+    }
+    right.next().map(|entry| match entry {
+        Ok(entry) => Difference::new("next entry", "none", entry.id),
+        Err(_) => Difference::new("entries", "present", "damaged"),
+    })
+}
+
+fn groups(
+    left: &Group<'_>,
+    right: &Group<'_>,
+    form: StreamForm,
+    lenience: Lenience,
+) -> Option<Difference> {
+    if let Some(difference) = number("last id", left.last_id, right.last_id) {
+        return Some(difference);
+    }
+    if form >= StreamForm::V2 && left.entries_read != right.entries_read {
+        return number("entries read", left.entries_read, right.entries_read);
+    }
+    let sorted = |group: &Group<'_>| {
+        let mut pending = group.pending.clone();
+        pending.sort_unstable_by_key(|pending| pending.id);
+        pending
+    };
+    let (ours, theirs) = (sorted(left), sorted(right));
+    for (left, right) in ours.iter().zip(&theirs) {
+        if left.id != right.id {
+            return number("next pending entry", left.id, right.id);
+        }
+        let place = format!("pending entry {}", left.id);
+        if left.deliveries != right.deliveries {
+            return number(
+                &format!("{place}, deliveries"),
+                left.deliveries,
+                right.deliveries,
+            );
+        }
+        if !lenience.ignore_delivery_times && left.delivered_ms != right.delivered_ms {
+            return number(
+                &format!("{place}, delivered"),
+                left.delivered_ms,
+                right.delivered_ms,
+            );
+        }
+    }
+    number("number of pending entries", ours.len(), theirs.len()).or_else(|| {
+        by_name(
+            &left.consumers,
+            &right.consumers,
+            "consumer",
+            |consumer| &consumer.name,
+            |left, right| consumers(left, right, form, lenience),
+        )
+    })
+}
+
+fn consumers(
+    left: &Consumer<'_>,
+    right: &Consumer<'_>,
+    form: StreamForm,
+    lenience: Lenience,
+) -> Option<Difference> {
+    let sorted = |consumer: &Consumer<'_>| {
+        let mut pending = consumer.pending.clone();
+        pending.sort_unstable();
+        pending
+    };
+    let (ours, theirs) = (sorted(left), sorted(right));
+    if let Some((left, right)) = ours.iter().zip(&theirs).find(|(left, right)| left != right) {
+        return number("next pending entry", *left, *right);
+    }
+    if ours.len() != theirs.len() {
+        return number("number of pending entries", ours.len(), theirs.len());
+    }
+    if lenience.ignore_delivery_times {
+        return None;
+    }
+    number("seen", left.seen_ms, right.seen_ms).or_else(|| {
+        if form == StreamForm::V3 {
+            number("active", left.active_ms, right.active_ms)
+        } else {
+            None
+        }
+    })
+}

@@ -1,0 +1,90 @@
+//! Payloads to try a destination with. `RESTORE key 1 payload ABSTTL` checks a payload completely,
+//! says OK and creates nothing, because a key that expired at the first millisecond of 1970 is gone
+//! already; nothing is replicated either.
+//!
+//! Versions are to be tried first, with a plain string, then types, with a version that was
+//! accepted. Modules (6, 7) are never tried: there are servers that exit.
+
+use redis_migrate_format::record::Family;
+
+use super::footer::sign;
+use super::types::Encoding;
+
+/// The RDB versions that are worth a try: all that any server wrote so far, and a few to come.
+pub fn versions() -> impl Iterator<Item = u16> {
+    (1..=16).chain(80..=84)
+}
+
+/// A payload that is only refused for its version.
+pub fn version_probe(version: u16) -> Vec<u8> {
+    sign(b"\x00\x01a", version)
+}
+
+/// For every type that a server of this family may know, the type byte and a payload that is only
+/// refused for its type. The types that release candidates of Redis 7.4 wrote are left out: they
+/// are rewritten anyhow.
+pub fn type_probes(family: Family, version: u16) -> Vec<(u8, Vec<u8>)> {
+    let own = SAMPLES
+        .iter()
+        .filter(|(encoding, _)| Encoding::of(family, encoding.type_byte()) == Some(*encoding));
+    own.map(|(encoding, body)| {
+        let type_byte = encoding.type_byte();
+        (type_byte, sign(&[&[type_byte], *body].concat(), version))
+    })
+    .collect()
+}
+
+/// One value of each type, as small as can be. Strings are "a" and "b", numbers 1, expiries in the
+/// year 6429.
+const SAMPLES: &[(Encoding, &[u8])] = &[
+    (Encoding::String, b"\x01a"),
+    (Encoding::List, b"\x01\x01a"),
+    (Encoding::Set, b"\x01\x01a"),
+    (Encoding::ZSetText, b"\x01\x01a\x011"),
+    (Encoding::Hash, b"\x01\x01a\x01b"),
+    (Encoding::ZSet, b"\x01\x01a\0\0\0\0\0\0\xf0\x3f"),
+    (Encoding::HashZipmap, b"\x07\x01\x01a\x01\0b\xff"),
+    (
+        Encoding::ListZiplist,
+        b"\x0e\x0e\0\0\0\x0a\0\0\0\x01\0\0\x01a\xff",
+    ),
+    (Encoding::SetIntset, b"\x0a\x02\0\0\0\x01\0\0\0\x01\0"),
+    (
+        Encoding::ZSetZiplist,
+        b"\x10\x10\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\xf2\xff",
+    ),
+    (
+        Encoding::HashZiplist,
+        b"\x11\x11\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\x01b\xff",
+    ),
+    (
+        Encoding::ListQuicklist,
+        b"\x01\x0e\x0e\0\0\0\x0a\0\0\0\x01\0\0\x01a\xff",
+    ),
+    // Streams without entries and groups: those may be empty.
+    (Encoding::Stream1, b"\0\0\0\0\0"),
+    (
+        Encoding::HashListpack,
+        b"\x0d\x0d\0\0\0\x02\0\x81a\x02\x81b\x02\xff",
+    ),
+    (
+        Encoding::ZSetListpack,
+        b"\x0c\x0c\0\0\0\x02\0\x81a\x02\x01\x01\xff",
+    ),
+    (
+        Encoding::ListQuicklist2,
+        b"\x01\x02\x0a\x0a\0\0\0\x01\0\x81a\x02\xff",
+    ),
+    (Encoding::Stream2, b"\0\0\0\0\0\0\0\0\0\0"),
+    (Encoding::SetListpack, b"\x0a\x0a\0\0\0\x01\0\x81a\x02\xff"),
+    (Encoding::Stream3, b"\0\0\0\0\0\0\0\0\0\0"),
+    (
+        Encoding::RedisHashTtl,
+        b"\0\0\0\0\0\x80\0\0\x01\x01\x01a\x01b",
+    ),
+    (
+        Encoding::RedisHashListpackTtl,
+        b"\0\0\0\0\0\x80\0\0\x17\x17\0\0\0\x03\0\x81a\x02\x81b\x02\xf4\0\0\0\0\0\x80\0\0\x09\xff",
+    ),
+    (Encoding::ValkeyHashTtl, b"\x01\x01a\x01b\0\0\0\0\0\x80\0\0"),
+];

@@ -1,0 +1,232 @@
+//! The rule: what must become of which value for which destination.
+
+use redis_migrate_format::record::Family::{self, Other, Redis, Valkey};
+
+use super::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
+use super::vectors::vectors;
+use super::*;
+
+fn server(family: Family, major: u32, minor: u32) -> Accepts {
+    Accepts::of_server(family, major, minor).expect("a known server")
+}
+
+/// The servers that were tried out against each other.
+fn servers() -> Vec<(&'static str, Accepts)> {
+    vec![
+        ("redis-6.0", server(Redis, 6, 0)),
+        ("redis-6.2", server(Redis, 6, 2)),
+        ("redis-7.0", server(Redis, 7, 0)),
+        ("redis-8.0", server(Redis, 8, 0)),
+        ("valkey-8.1", server(Valkey, 8, 1)),
+        ("valkey-9.1", server(Valkey, 9, 1)),
+    ]
+}
+
+#[test]
+fn sets_of_versions() {
+    let versions: Versions = [9..=11u16, 80..=80, 12..=12, 1..=2].into_iter().collect();
+    assert_eq!(versions.to_string(), "1–2, 9–12, 80");
+    assert!(versions.contains(12) && versions.contains(80) && !versions.contains(3));
+    assert_eq!(versions.highest(), Some(80));
+    let singles: Versions = [3u16, 1, 2, 80].into_iter().collect();
+    assert_eq!(singles.to_string(), "1–3, 80");
+    assert_eq!(Versions::default().highest(), None);
+    assert_eq!(Versions::default().to_string(), "");
+    let types: Types = [0, 25, 255].into_iter().collect();
+    assert_eq!(types.iter().collect::<Vec<_>>(), [0, 25, 255]);
+}
+
+/// Which types have to be written anew, from one server to another: as was found by trying.
+#[test]
+fn the_matrix() {
+    let anew = |from: &str, to: &str| -> Vec<u8> {
+        match (from, to) {
+            (
+                "redis-7.0" | "redis-8.0" | "valkey-8.1" | "valkey-9.1",
+                "redis-6.0" | "redis-6.2",
+            ) => {
+                vec![16, 17, 18, 19, 20, 21, 22, 24, 25]
+            }
+            (_, "redis-7.0") => vec![20, 21, 22, 24, 25],
+            ("redis-8.0", "valkey-8.1" | "valkey-9.1") => vec![24, 25],
+            ("valkey-9.1", "redis-8.0" | "valkey-8.1") => vec![22],
+            _ => vec![],
+        }
+    };
+    let servers = servers();
+    for vector in vectors() {
+        for (to, accepts) in &servers {
+            let plan = plan_value(accepts, vector.family, vector.version, vector.body());
+            let rewritten = anew(&vector.server, to).contains(&vector.type_byte);
+            let accepted = accepts.versions.contains(vector.version);
+            match &plan {
+                Plan::Keep => assert!(accepted && !rewritten, "{vector} to {to}"),
+                Plan::Restamp(version) => {
+                    assert!(!accepted && !rewritten, "{vector} to {to}");
+                    assert!(accepts.versions.contains(*version), "{vector} to {to}");
+                }
+                Plan::Reencode { forms, version } => {
+                    assert!(rewritten, "{vector} to {to}");
+                    assert!(accepts.versions.contains(*version), "{vector} to {to}");
+                    let mut out = Vec::new();
+                    let losses = recode(vector.family, vector.body(), *forms, &mut out)
+                        .expect("a sound value");
+                    // What comes out is taken as it is.
+                    assert_eq!(
+                        plan_value(accepts, accepts.family, *version, &out),
+                        Plan::Keep,
+                        "{vector} to {to}"
+                    );
+                    let keeps_ttls = matches!(*to, "redis-8.0" | "valkey-9.1");
+                    assert!(losses.field_ttls == 0 || !keeps_ttls, "{vector} to {to}");
+                }
+                Plan::Verbatim | Plan::Refuse(_) => panic!("{vector} to {to}: {plan:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn versions_to_stamp() {
+    // From Redis 8 to Valkey 9, which takes 1 to 11 and 80.
+    assert_eq!(
+        plan(&server(Valkey, 9, 1), Redis, 12, 21),
+        Plan::Restamp(11)
+    );
+    assert_eq!(plan(&server(Redis, 7, 0), Valkey, 80, 0), Plan::Restamp(10));
+    assert_eq!(plan(&server(Redis, 7, 0), Redis, 9, 14), Plan::Keep);
+    // A version below that of the type is only taken if there is no other.
+    let odd = |versions: &[u16]| Accepts {
+        versions: versions.iter().copied().collect(),
+        ..server(Redis, 8, 0)
+    };
+    assert_eq!(plan(&odd(&[5, 13]), Redis, 12, 20), Plan::Restamp(13));
+    assert_eq!(plan(&odd(&[5]), Redis, 12, 20), Plan::Restamp(5));
+    assert_eq!(
+        plan(&odd(&[]), Redis, 12, 20),
+        Plan::Refuse(Refusal::NoVersion)
+    );
+    assert_eq!(
+        plan(&odd(&[]), Valkey, 80, 22),
+        Plan::Refuse(Refusal::NoVersion)
+    );
+}
+
+#[test]
+fn numbers_of_the_other_family_are_not_believed() {
+    for (accepts, family, type_byte) in [
+        (server(Valkey, 9, 1), Redis, 22),
+        (server(Valkey, 9, 1), Redis, 24),
+        (server(Redis, 8, 0), Valkey, 22),
+        (server(Redis, 8, 0), Redis, 22),
+    ] {
+        let plan = plan(&accepts, family, 12, type_byte);
+        assert!(
+            matches!(plan, Plan::Reencode { .. }),
+            "{family:?} {type_byte}: {plan:?}"
+        );
+    }
+    let unknown = plan(&server(Redis, 8, 0), Other, 12, 22);
+    assert_eq!(unknown, Plan::Refuse(Refusal::Opaque(22)));
+    assert_eq!(server(Other, 7, 4).forms().field_ttl, FieldTtlForm::Dropped);
+    assert!(!server(Other, 7, 4).types.contains(25));
+}
+
+#[test]
+fn opaque_values_only_go_where_they_are_known() {
+    let mut accepts = server(Redis, 8, 8);
+    assert_eq!(
+        plan(&accepts, Redis, 14, 28),
+        Plan::Refuse(Refusal::Opaque(28))
+    );
+    accepts.types.insert(28);
+    assert_eq!(plan(&accepts, Redis, 14, 28), Plan::Verbatim);
+    assert_eq!(
+        plan(&accepts, Valkey, 14, 28),
+        Plan::Refuse(Refusal::Opaque(28))
+    );
+    // Not to be read, so not to be signed anew.
+    let expected = Refusal::OpaqueVersion {
+        type_byte: 28,
+        version: 15,
+    };
+    assert_eq!(plan(&accepts, Redis, 15, 28), Plan::Refuse(expected));
+
+    // "vectorset", version 0.
+    let id = b"vectorset".iter().fold(0u64, |id, letter| {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let six = letters.iter().position(|l| l == letter).expect("a letter");
+        id << 6 | six as u64
+    }) << 10;
+    assert_eq!(module_name(id), "vectorset");
+    let value = [&[7, 0x81][..], &id.to_be_bytes(), &[0]].concat();
+    accepts.types.insert(7);
+    let refused = Plan::Refuse(Refusal::Module("vectorset".to_owned()));
+    assert_eq!(plan_value(&accepts, Redis, 12, &value), refused);
+    accepts.modules.insert("other----".to_owned());
+    assert_eq!(plan_value(&accepts, Redis, 12, &value), refused);
+    accepts.modules.insert("vectorset".to_owned());
+    assert_eq!(plan_value(&accepts, Redis, 12, &value), Plan::Verbatim);
+    assert_ne!(plan_value(&accepts, Valkey, 12, &value), Plan::Verbatim);
+    assert_eq!(
+        plan_value(&accepts, Redis, 12, &[7]),
+        Plan::Refuse(Refusal::Opaque(7))
+    );
+}
+
+#[test]
+fn a_destination_without_a_form_is_told_so() {
+    let mut accepts = server(Redis, 6, 0);
+    accepts.types = [0, 1, 2, 4].into_iter().collect();
+    assert_eq!(
+        plan(&accepts, Redis, 9, 15),
+        Plan::Refuse(Refusal::NoForm(Kind::Stream))
+    );
+    assert_eq!(
+        plan(&accepts, Redis, 9, 12),
+        Plan::Refuse(Refusal::NoForm(Kind::ZSet))
+    );
+    assert!(matches!(
+        plan(&accepts, Redis, 9, 14),
+        Plan::Reencode { .. }
+    ));
+    assert!(Accepts::of_server(Redis, 3, 2).is_none());
+}
+
+#[test]
+fn what_is_filled_in() {
+    assert!(server(Redis, 7, 0).fills_in(15));
+    assert!(!server(Redis, 7, 0).fills_in(19));
+    assert!(server(Valkey, 8, 1).fills_in(19));
+    assert!(!server(Redis, 6, 2).fills_in(15));
+    assert!(!server(Redis, 8, 0).fills_in(21));
+    assert!(!server(Redis, 8, 0).fills_in(16));
+}
+
+#[test]
+fn probes_are_sound_values() {
+    for family in [Redis, Valkey, Other] {
+        let probes = probe::type_probes(family, 9);
+        let known: Vec<u8> = probes.iter().map(|(type_byte, _)| *type_byte).collect();
+        let newest = match family {
+            Redis => server(Redis, 8, 0),
+            Valkey => server(Valkey, 9, 1),
+            Other => server(Other, 8, 0),
+        };
+        assert_eq!(known, newest.types.iter().collect::<Vec<_>>());
+        assert!(!known.contains(&6) && !known.contains(&7));
+        for (type_byte, payload) in probes {
+            let (value, version) = split(&payload).expect("a good footer");
+            assert_eq!((value[0], version), (type_byte, 9));
+            assert!(check(family, value).is_ok(), "type {type_byte}");
+            let mut out = Vec::new();
+            assert_eq!(compact(value, family, &mut out), Ok(()), "type {type_byte}");
+        }
+    }
+    for version in probe::versions() {
+        assert_eq!(
+            split(&probe::version_probe(version)),
+            Ok((&b"\x00\x01a"[..], version))
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! Streams that no server writes: each rule of t_stream.c broken once.
+
+use redis_migrate_format::record::Family::Redis;
+
+use super::handmade::{body, fails, strings};
+use super::pack::Element::{Int, Text};
+use super::pack::{self, Element};
+use super::*;
+
+/// A stream of one node, with this listpack and nothing else of interest.
+fn stream(elements: &[Element<'_>], length: u8, last: u8) -> Vec<u8> {
+    let mut value = vec![15, 1, 16];
+    value.extend_from_slice(&StreamId { ms: 1, seq: 0 }.to_bytes());
+    write::string(&mut value, &pack::listpack(elements));
+    value.extend_from_slice(&[length, last, 0, 0]);
+    value
+}
+
+#[test]
+fn stream_nodes() {
+    let master = [Int(1), Int(0), Int(1), Text(b"f"), Int(0)];
+    let with = |more: &[Element<'_>], length, last| {
+        let mut elements = Vec::new();
+        for element in master.iter().chain(more) {
+            elements.push(match element {
+                Int(number) => Int(*number),
+                Text(text) => Text(text),
+            });
+        }
+        stream(&elements, length, last)
+    };
+    let same = [Int(2), Int(0), Int(0), Text(b"v"), Int(4)];
+    let own = [
+        Int(0),
+        Int(0),
+        Int(0),
+        Int(1),
+        Text(b"g"),
+        Text(b"v"),
+        Int(6),
+    ];
+    for sound in [with(&same, 1, 1), with(&own, 1, 1)] {
+        assert_eq!(strings(decode(Redis, &sound).expect("sound")), ["1-0"]);
+    }
+    let bad = |value: &[u8], what| fails(Redis, value, ErrorKind::Stream(what));
+    bad(&with(&same, 2, 1), "length is not the number of entries");
+    bad(&with(&same, 1, 0), "last id is before the last entry");
+    bad(&with(&[], 0, 1), "fewer entries than the master says");
+    let twice = [
+        Int(2),
+        Int(0),
+        Int(0),
+        Text(b"v"),
+        Int(4),
+        Int(2),
+        Int(0),
+        Int(1),
+        Text(b"v"),
+        Int(4),
+    ];
+    bad(&with(&twice, 2, 1), "more entries than the master says");
+    bad(
+        &with(&[Int(3), Int(0), Int(0), Text(b"v"), Int(4)], 0, 1),
+        "more entries than the master says",
+    );
+    bad(
+        &with(&[Int(4), Int(0), Int(0), Text(b"v"), Int(4)], 1, 1),
+        "entry with unknown flags",
+    );
+    bad(
+        &with(&[Int(2), Int(-1), Int(0), Text(b"v"), Int(4)], 1, 1),
+        "entries not in order",
+    );
+    bad(
+        &with(&[Int(2), Int(0), Int(0), Text(b"v"), Int(5)], 1, 1),
+        "entry of another length than it says",
+    );
+    bad(
+        &with(&[Int(2), Int(0), Text(b"x"), Text(b"v"), Int(4)], 1, 1),
+        "text where a number is expected",
+    );
+    bad(
+        &with(&[Int(0), Int(0), Int(0), Int(0), Int(4)], 1, 1),
+        "entry without fields",
+    );
+    bad(
+        &with(&[Int(2), Int(0), Int(0), Text(b"v")], 1, 1),
+        "node ends within an entry",
+    );
+    bad(
+        &stream(&[Int(-1), Int(0), Int(1), Text(b"f"), Int(0)], 0, 1),
+        "negative count",
+    );
+    bad(
+        &stream(&[Int(0), Int(0), Int(0), Int(0)], 0, 1),
+        "entry without fields",
+    );
+    bad(
+        &stream(&[Int(0), Int(0), Int(1), Text(b"f"), Int(1)], 0, 1),
+        "master entry without its end",
+    );
+    bad(
+        &stream(&[Int(0), Int(0), Int(i64::MAX)], 0, 1),
+        "entry without fields",
+    );
+    fails(
+        Redis,
+        &body("0f 01 00 00 00 00 00 00"),
+        ErrorKind::Stream("id of a node is not 16 bytes"),
+    );
+
+    let node = with(&same, 1, 1);
+    let one = &node[2..node.len() - 4];
+    let two = [&[15, 2], one, one, &[2, 1, 0, 0]].concat();
+    bad(&two, "nodes not in order");
+}
+
+/// A stream without entries, and these groups.
+fn groups(text: &str) -> Vec<u8> {
+    body(&["0f 00 00 00 00", text].concat())
+}
+
+#[test]
+fn stream_groups() {
+    let pending = "00000000000000010000000000000000 0000000000000000 01";
+    let id = "00000000000000010000000000000000";
+    let other = "00000000000000020000000000000000";
+    let seen = "0000000000000000";
+    let sound = groups(&format!(
+        "01 0167 00 00 01 {pending} 01 0163 {seen} 01 {id}"
+    ));
+    assert!(decode(Redis, &sound).is_ok());
+    let bad = |text: String, what| fails(Redis, &groups(&text), ErrorKind::Stream(what));
+    bad(
+        format!("01 0167 00 00 01 {pending} 01 0163 {seen} 01 {other}"),
+        "consumer's pending entry is unknown to the group",
+    );
+    bad(
+        format!("01 0167 00 00 01 {pending} 01 0163 {seen} 00"),
+        "pending entry of no consumer",
+    );
+    bad(
+        format!("01 0167 00 00 01 {pending} 02 0163 {seen} 01 {id} 0164 {seen} 01 {id}"),
+        "pending entry of two consumers",
+    );
+    bad(
+        format!("01 0167 00 00 02 {pending} {pending} 01 0163 {seen} 01 {id}"),
+        "pending entry stands twice",
+    );
+    let twice = groups(&format!(
+        "01 0167 00 00 00 02 0163 {seen} 00 0163 {seen} 00"
+    ));
+    fails(Redis, &twice, ErrorKind::Duplicate("consumer"));
+    let twice = groups("02 0167 00 00 00 00 0167 00 00 00 00");
+    fails(Redis, &twice, ErrorKind::Duplicate("consumer group"));
+    let absurd = groups("01 0167 00 00 81 00ffffffffffffff");
+    fails(Redis, &absurd, ErrorKind::Truncated);
+}
+
+/// XSETID may set the last id below a tombstone, and entries then follow one of a higher id.
+#[test]
+fn tombstones_need_no_order() {
+    let elements = [
+        Int(2),
+        Int(1),
+        Int(1),
+        Text(b"f"),
+        Int(0),
+        Int(2),
+        Int(0),
+        Int(0),
+        Text(b"v"),
+        Int(4),
+        Int(3),
+        Int(9),
+        Int(0),
+        Text(b"v"),
+        Int(4),
+        Int(2),
+        Int(3),
+        Int(0),
+        Text(b"v"),
+        Int(4),
+    ];
+    let value = stream(&elements, 2, 4);
+    assert_eq!(
+        strings(decode(Redis, &value).expect("sound")),
+        ["1-0", "4-0"]
+    );
+}
