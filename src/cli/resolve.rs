@@ -10,7 +10,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use redis_migrate_format::version::{MAJOR, MINOR};
 
 use super::source_end::rdb_file;
 use super::{
@@ -43,8 +44,8 @@ pub fn short_version() -> String {
 /// The version, and what it can read.
 pub fn long_version() -> String {
     format!(
-        "{}\narchive format: 1\nservers: Redis 6.0 and later, Valkey; DUMP payloads of every RDB \
-         version they write",
+        "{}\narchive format: {MAJOR}.{MINOR}\nservers: Redis and Valkey, 6.0 and later\nDUMP \
+         payloads: RDB versions up to 12 (Redis) and 80 (Valkey); later values travel as they are",
         short_version()
     )
 }
@@ -468,7 +469,12 @@ pub fn create_journal(path: &Path) -> Result<std::fs::File> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-        .with_context(|| Usage(format!("cannot create the --errors-to file {path:?}")))
+        .map_err(|error| {
+            Usage(format!(
+                "cannot create the --errors-to file {path:?}: {error}"
+            ))
+            .into()
+        })
 }
 
 #[cfg(test)]

@@ -74,6 +74,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
         max_value_bytes: args.write.max_value,
+        allow_loss: args.write.allow_loss.iter().copied().collect(),
+        sanitize: args.write.sanitize,
         dry_run: args.run.dry_run,
     };
     let sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;

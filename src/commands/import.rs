@@ -51,6 +51,8 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
         max_value_bytes: args.write.max_value,
+        allow_loss: args.write.allow_loss.iter().copied().collect(),
+        sanitize: args.write.sanitize,
         dry_run: args.run.dry_run,
     };
     let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;

@@ -45,7 +45,7 @@ impl Versions {
 
     /// The version to stamp on a value that came with `version` in a type that came up with
     /// `since`: the nearest below, so that it says as little new as can be.
-    fn nearest(&self, version: u16, since: u16) -> Option<u16> {
+    pub fn nearest(&self, version: u16, since: u16) -> Option<u16> {
         if self.contains(version) {
             return Some(version);
         }

@@ -141,11 +141,11 @@ pub(super) fn final_line(
         );
     }
     let came = outcome.source.total().scanned;
-    line += &format!(
-        ", {} ({}/s)",
-        duration_text(elapsed),
-        count_text(per_second(came, elapsed))
-    );
+    line += &format!(", {}", duration_text(elapsed));
+    // Of less than a second, a rate says nothing.
+    if elapsed >= Duration::from_secs(1) {
+        line += &format!(" ({}/s)", count_text(per_second(came, elapsed)));
+    }
     if let Some(archive) = sink.archive.as_ref().filter(|_| outcome.error.is_none()) {
         line += &format!(", {}, sha256 {}", bytes_text(archive.bytes), archive.sha256);
     }

@@ -7,21 +7,23 @@
 mod compare;
 mod functions;
 mod refusal;
+pub mod target;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use self::refusal::Refusal;
+use self::target::{Ready, Target};
 use super::own_writes::{Fingerprint, OwnWrites};
 use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
-use crate::policy::{FunctionPolicy, OnConflict};
+use crate::policy::{AllowLoss, FunctionPolicy, OnConflict};
 use crate::record::{Batch, Context, Eviction, KeyRecord, Origin, Record, Value};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::{self, Item};
@@ -53,6 +55,10 @@ pub struct ServerSinkOptions {
     pub functions: FunctionPolicy,
     /// Refuse larger values.
     pub max_value_bytes: Option<u64>,
+    /// Losses that are accepted.
+    pub allow_loss: AllowLoss,
+    /// Write every value anew in universal forms.
+    pub sanitize: bool,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
@@ -77,7 +83,11 @@ enum Action {
 struct Sent {
     action: Action,
     record: KeyRecord,
+    /// How its value goes out.
+    ready: Ready,
     origin: Option<Origin>,
+    /// Its value as it came, where somebody will compare it with the source.
+    original: Option<Value>,
     context: Context,
     print: Fingerprint,
     bytes: usize,
@@ -91,6 +101,8 @@ pub struct ServerSink {
     options: ServerSinkOptions,
     observer: Arc<Observer>,
     accepted: Option<Box<dyn Accepted>>,
+    /// Learnt when the first key comes.
+    target: Option<Target>,
     pexpiretime: bool,
     own: OwnWrites,
     db: Option<u32>,
@@ -143,6 +155,7 @@ impl ServerSink {
             options,
             observer,
             accepted,
+            target: None,
             pexpiretime,
             own: OwnWrites::default(),
             db: None,
@@ -183,19 +196,20 @@ impl ServerSink {
         &mut self,
         record: KeyRecord,
         origin: Option<Origin>,
-        context: Context,
+        mut context: Context,
     ) -> Result<()> {
         self.report.taken += 1;
         let print = self.own.fingerprint(record.db, &record.key);
         self.settle_key(print)?;
-        let bytes = payload_len(&record.value);
         let mut sent = Sent {
             action: Action::Look,
             record,
+            ready: Ready::AsIs,
             origin,
+            original: None,
             context,
             print,
-            bytes,
+            bytes: 0,
         };
         if sent
             .record
@@ -209,19 +223,25 @@ impl ServerSink {
                 return Ok(());
             }
             sent.action = Action::Delete { expired: true };
-        } else if self
-            .options
-            .max_value_bytes
-            .is_some_and(|max| bytes as u64 > max)
-        {
-            let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
+            return self.send(sent);
+        }
+        if self.accepted.is_some() && sent.origin.is_some() {
+            sent.original = Some(sent.record.value.clone());
+        }
+        let target = self.learn_target(&sent.record.key)?;
+        match target.prepare(&mut sent.record, &mut context) {
+            Ok(ready) => sent.ready = ready,
+            Err((reason, hint)) => return self.refuse(sent, Refusal::Key { reason, hint }),
+        }
+        sent.context = context;
+        sent.bytes = match sent.ready {
+            Ready::AsIs => sent.record.value.bytes().len(),
+            Ready::Footer(_) => sent.record.value.bytes().len() + FOOTER_LEN,
+        };
+        if let Some(reason) = self.too_large(sent.bytes) {
             return self.refuse(sent, Refusal::Key { reason, hint: None });
-        } else if bytes > MAX_BULK_BYTES {
-            let reason = format!(
-                "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
-            );
-            return self.refuse(sent, Refusal::Key { reason, hint: None });
-        } else if !self.options.dry_run {
+        }
+        if !self.options.dry_run {
             let replace = self.options.on_conflict == OnConflict::Replace;
             sent.action = Action::Restore {
                 replace,
@@ -229,6 +249,38 @@ impl ServerSink {
             };
         }
         self.send(sent)
+    }
+
+    /// Tries the destination when the first key comes, whose name tells what the user may write.
+    fn learn_target(&mut self, like: &[u8]) -> Result<&mut Target> {
+        if self.target.is_none() {
+            self.drain()?;
+            let learnt = Target::learn(
+                &mut self.conn,
+                &self.facts,
+                like,
+                self.options.allow_loss,
+                self.options.sanitize,
+                &self.observer,
+            )?;
+            self.conn.doing("restoring keys");
+            self.target = Some(learnt);
+        }
+        self.target
+            .as_mut()
+            .ok_or_else(|| anyhow!("the destination was just tried out"))
+    }
+
+    fn too_large(&self, bytes: usize) -> Option<String> {
+        match self.options.max_value_bytes {
+            Some(max) if bytes as u64 > max => Some(format!(
+                "its payload of {bytes} bytes is larger than --max-value allows"
+            )),
+            _ if bytes > MAX_BULK_BYTES => Some(format!(
+                "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
+            )),
+            _ => None,
+        }
     }
 
     fn take_tombstone(&mut self, db: u32, key: Vec<u8>, context: Context) -> Result<()> {
@@ -251,6 +303,8 @@ impl ServerSink {
         self.send(Sent {
             action,
             record,
+            ready: Ready::AsIs,
+            original: None,
             origin: None,
             context,
             print,
@@ -297,6 +351,8 @@ impl ServerSink {
             self.sent.push_back(Sent {
                 action: Action::Select,
                 record,
+                ready: Ready::AsIs,
+                original: None,
                 origin: None,
                 context: sent.context,
                 print: 0,
@@ -318,11 +374,9 @@ impl ServerSink {
 
     fn pack_restore(&mut self, sent: &Sent, replace: bool) -> Result<(), ServerError> {
         let record = &sent.record;
-        let footer = match &record.value {
-            Value::Compact(body) if sent.bytes <= MAX_BULK_BYTES => {
-                Some(footer(body, sent.context.rdb_version))
-            }
-            _ => None,
+        let footer = match sent.ready {
+            Ready::AsIs => None,
+            Ready::Footer(version) => Some(footer(record.value.bytes(), version)),
         };
         let body = record.value.bytes();
         let (eviction_word, eviction): (&[u8], u64) = match record.eviction {
@@ -435,8 +489,14 @@ impl ServerSink {
                 .insert(sent.print)
                 .context("remember a key in a temporary file")?;
         }
-        if let (Some(accepted), Some(origin)) = (&mut self.accepted, sent.origin) {
-            accepted.accepted(origin, sent.record)?;
+        let mut record = sent.record;
+        if let (Some(accepted), Some(origin), Some(original)) =
+            (&mut self.accepted, sent.origin, sent.original)
+        {
+            record.value = original;
+            accepted.accepted(origin, record)?;
+        } else if let (Some(target), Value::Compact(buffer)) = (&mut self.target, record.value) {
+            target.reuse(buffer);
         }
         Ok(())
     }
@@ -583,20 +643,20 @@ impl ServerSink {
         Ok(())
     }
 
+    fn closing_report(self) -> SinkReport {
+        let changes = self.target.map(|target| target.changes).unwrap_or_default();
+        SinkReport {
+            changes,
+            ..self.report
+        }
+    }
+
     fn complete(&mut self) -> Result<()> {
         self.drain()?;
         if let Some(mut accepted) = self.accepted.take() {
             (self.report.source_deleted, self.report.source_kept) = accepted.finish()?;
         }
         self.count_evictions()
-    }
-}
-
-/// Length of the DUMP payload that a value becomes.
-fn payload_len(value: &Value) -> usize {
-    match value {
-        Value::Compact(body) => body.len() + FOOTER_LEN,
-        Value::Verbatim(payload) => payload.len(),
     }
 }
 
@@ -630,7 +690,7 @@ impl Sink for ServerSink {
         if done.is_err() {
             self.count_rest();
         }
-        (self.report, done)
+        (self.closing_report(), done)
     }
 
     fn abort(mut self: Box<Self>, _: &str) -> SinkReport {
@@ -640,6 +700,6 @@ impl Sink for ServerSink {
         {
             (self.report.source_deleted, self.report.source_kept) = (deleted, kept);
         }
-        self.report
+        self.closing_report()
     }
 }
