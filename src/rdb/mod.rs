@@ -13,14 +13,20 @@
 //! [`RdbReader`] reads, [`RdbWriter`] writes; neither holds more than one value at a time.
 
 mod error;
+mod functions;
 mod input;
 mod magic;
 pub mod opcode;
 mod reader;
+mod target;
+mod writer;
 
 pub use error::{RdbError, RdbErrorKind};
+pub use functions::{function_codes, function_libraries};
 pub use magic::Magic;
 pub use reader::{Checksum, Event, Facts, Form, RdbReader};
+pub use target::RdbTarget;
+pub use writer::RdbWriter;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! Where records go.
 
 pub mod archive;
+pub mod jsonl;
 mod own_writes;
+pub mod rdb;
 pub mod server;
 
 use anyhow::Result;

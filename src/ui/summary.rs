@@ -16,7 +16,8 @@ type Entry = (&'static str, u64, bool);
 
 fn entries(verb: Verb, outcome: &Outcome) -> Vec<Entry> {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
-    let (export, import) = (verb == Verb::Export, verb == Verb::Import);
+    let export = matches!(verb, Verb::Export | Verb::Convert);
+    let import = verb == Verb::Import;
     let writes = import || verb == Verb::Copy;
     vec![
         ("written", sink.archived, export),
@@ -42,7 +43,9 @@ fn equation(verb: Verb, outcome: &Outcome) -> String {
     let source = outcome.source.total();
     let mut left = match verb {
         Verb::Export | Verb::Copy => format!("scanned {}", count_text(source.scanned)),
-        Verb::Import | Verb::Verify => format!("read {}", count_text(source.scanned)),
+        Verb::Import | Verb::Convert | Verb::Verify => {
+            format!("read {}", count_text(source.scanned))
+        }
     };
     if source.reread > 0 {
         left += &format!(" + read again {}", count_text(source.reread));
@@ -94,16 +97,19 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
         ""
     };
     match options.verb {
+        Verb::Convert if outcome.error.is_some() && !options.dry_run => {
+            "no complete file was written".to_owned()
+        }
         Verb::Export if outcome.error.is_some() && !options.dry_run => {
             "no complete archive was written".to_owned()
         }
-        Verb::Export if options.dry_run => {
+        Verb::Export | Verb::Convert if options.dry_run => {
             format!(
                 "{} would be written",
                 plural(sink.archived + sink.checked, "key")
             )
         }
-        Verb::Export => format!("{} written", plural(sink.archived, "key")),
+        Verb::Export | Verb::Convert => format!("{} written", plural(sink.archived, "key")),
         Verb::Verify => format!("{} checked{early}", plural(sink.checked, "record")),
         Verb::Import | Verb::Copy if options.dry_run => {
             format!("{} would be restored", plural(sink.restored, "key"))

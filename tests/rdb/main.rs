@@ -9,6 +9,7 @@ mod support;
 mod damage;
 mod files;
 mod replica;
+mod writing;
 
 use std::path::PathBuf;
 
