@@ -55,6 +55,17 @@ fn every_truncation_of_a_small_file_is_an_error() {
     }
 }
 
+/// Needs no server.
+#[test]
+fn every_truncation_of_the_sample_is_an_error() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/sample.rdb");
+    let bytes = std::fs::read(sample).unwrap();
+    walk(&bytes).unwrap();
+    for len in 0..bytes.len() {
+        assert!(walk(&bytes[..len]).unwrap_err().is_damage(), "{len}");
+    }
+}
+
 #[test]
 fn a_damaged_file_leaves_no_archive() {
     let Some(version) = require(Version::Redis70) else {

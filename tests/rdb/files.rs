@@ -6,7 +6,7 @@ use redis_migrate_format::record::{Family, Record};
 use crate::support::dataset::now_ms;
 use crate::support::equality::assert_equal;
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::{Tool, run};
+use crate::support::tool::{Tool, pipe, run};
 use crate::{assert_same, filled, for_each_version, read, saved};
 
 mod there_and_back {
@@ -146,4 +146,22 @@ fn what_cannot_be_meant_is_refused() {
     run(&["export", "-"], b"\x89RMZ")
         .expect_code(10)
         .expect_stderr("no RDB file");
+}
+
+/// What the README begins with; no server is needed.
+#[test]
+fn the_sample_file_can_be_looked_at() {
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/sample.rdb");
+    let (export, inspect) = pipe(&["export", sample], &["inspect", "--json"]);
+    export.success();
+    let inspect = inspect.success();
+    let found: serde_json::Value = serde_json::from_slice(&inspect.stdout).unwrap();
+    assert!(!found.is_null());
+    let export = run(&["export", sample], b"").success();
+    let archive = read(&export.stdout);
+    let keys = archive
+        .records
+        .iter()
+        .filter(|record| matches!(record, Record::Key(_)));
+    assert_eq!((keys.count(), archive.records.len()), (18, 19));
 }
