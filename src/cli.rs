@@ -514,7 +514,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Stop after this many keys failed (default: go on to the end)
+    /// Stop when more than N keys failed (default: go on to the end)
     #[arg(long, value_name = "N")]
     pub max_errors: Option<u64>,
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::ledger::Changes;
 use crate::observer::Observer;
 use crate::payload::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
-use crate::payload::{self, Encoding, Kind, PayloadError, kind_of, probe};
+use crate::payload::{self, BackLengths, Encoding, Kind, PayloadError, kind_of, probe};
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::{Facts, Version};
@@ -74,9 +74,9 @@ impl Target {
         let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
         let plain = probe_key(b"");
         let alike = probe_key(like);
-        let probed = match try_out(conn, facts.family, &plain)? {
+        let probed = match try_out(conn, facts, &plain)? {
             Some(accepts) => Some(accepts),
-            None => try_out(conn, facts.family, &alike)?,
+            None => try_out(conn, facts, &alike)?,
         };
         let was_probed = probed.is_some();
         let accepts = match (probed, table) {
@@ -140,7 +140,7 @@ impl Target {
             }
             Err(error) => return Err(damaged(&error)),
         };
-        let mut plan = plan(&self.accepts, context.family, rdb_version, type_byte(body));
+        let mut plan = plan_value(&self.accepts, context.family, rdb_version, body);
         if self.sanitize && !matches!(plan, Plan::Refuse(_) | Plan::Reencode { .. }) {
             plan = self.universal(context.family, rdb_version, body);
         }
@@ -292,7 +292,8 @@ fn probe_key(like: &[u8]) -> Vec<u8> {
 }
 
 /// `None` where RESTORE cannot be tried.
-fn try_out(conn: &mut Conn, family: Family, key: &[u8]) -> Result<Option<Accepts>, ServerError> {
+fn try_out(conn: &mut Conn, facts: &Facts, key: &[u8]) -> Result<Option<Accepts>, ServerError> {
+    let family = facts.family;
     let versions: Vec<u16> = probe::versions().collect();
     let payloads: Vec<Vec<u8>> = versions
         .iter()
@@ -330,11 +331,23 @@ fn try_out(conn: &mut Conn, family: Family, key: &[u8]) -> Result<Option<Accepts
             }
         }
     }
+    // A server that checks deeply takes one of the two only; one that does not gets what it writes.
+    let Version { major, minor, .. } = facts.parsed_version();
+    let by_version = Accepts::of_server(known_family, u32::from(major), u32::from(minor))
+        .map_or(BackLengths::Early, |table| table.back_lengths);
+    let both = [BackLengths::Early, BackLengths::Exact];
+    let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
+    let back_lengths = match restore_all(conn, key, &payloads)?.as_deref() {
+        Some([true, false]) => BackLengths::Early,
+        Some([false, true]) => BackLengths::Exact,
+        _ => by_version,
+    };
     Ok(Some(Accepts {
         family: known_family,
         versions,
         types,
         modules: BTreeSet::new(),
+        back_lengths,
     }))
 }
 
@@ -373,6 +386,7 @@ fn everything(family: Family) -> Accepts {
         versions: std::iter::once(0..=u16::MAX).collect(),
         types: (0..=5).chain(9..=25).collect(),
         modules: BTreeSet::new(),
+        back_lengths: BackLengths::Early,
     }
 }
 
