@@ -8,6 +8,7 @@ pub mod alias;
 mod connect;
 pub mod parse;
 pub mod resolve;
+mod source_end;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
+pub use source_end::SourceEnd;
 
-use crate::policy::{Consistency, FunctionPolicy, Loss, OnConflict, TtlPolicy};
+use crate::policy::{Consistency, FunctionPolicy, Loss, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
@@ -61,6 +63,8 @@ pub enum Verb {
     Import(Box<ImportArgs>),
     /// Read a server and write to another. `redis-migrate SRC DEST` means this too.
     Copy(Box<CopyArgs>),
+    /// Read an archive or RDB file and write an RDB file, or JSON Lines.
+    Convert(Box<ConvertArgs>),
     /// Read an archive and check every byte of it; apply nothing.
     Verify(VerifyArgs),
     /// List the keys of an archive.
@@ -120,8 +124,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_SOURCE)]
 pub struct ExportArgs {
-    /// The server to read: redis://, rediss:// (TLS) or unix://. A database in the URL, also /0,
-    /// selects that one [env: SOURCE_REDIS_URL]
+    /// What to read: a server (redis://, rediss:// for TLS, unix://) or an RDB file (`-`: standard
+    /// input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
 
@@ -216,7 +220,7 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_COPY)]
 pub struct CopyArgs {
-    /// The server to read. A database in the URL, also /0, selects that one
+    /// The server or RDB file to read. A database in the URL, also /0, selects that one
     /// [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
@@ -255,6 +259,68 @@ pub struct CopyArgs {
     /// What to print.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An archive is read twice, because a key may come several times in it and must not in an RDB file;
+so it must be a regular file then. Values of types that the target does not know are written anew
+in forms that it does.
+
+Examples:
+  redis-migrate convert snap.rmz dump.rdb --for redis-7.2
+  redis-migrate convert dump.rdb old.rdb --rdb-version 9
+  redis-migrate convert snap.rmz --to jsonl | jq -r .key")]
+pub struct ConvertArgs {
+    /// The archive or RDB file to read; `-` is standard input
+    #[arg(value_name = "IN")]
+    pub input: OsString,
+
+    /// The file to write: it appears, complete, only at the end; without it, or with `-`, standard
+    /// output
+    #[arg(value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: by the name of OUT)
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub to: Option<ConvertTo>,
+
+    /// RDB for this server or a later one: redis-6.0, redis-7.2, valkey-8.1, … (default: as the
+    /// source)
+    #[arg(long = "for", value_name = "SERVER", conflicts_with = "rdb_version")]
+    pub for_server: Option<String>,
+
+    /// RDB of this version: 8 to 12, or 80 for Valkey
+    #[arg(long, value_name = "N")]
+    pub rdb_version: Option<u16>,
+
+    /// Leave function libraries out
+    #[arg(long)]
+    pub no_functions: bool,
+
+    /// Accept a loss that the target makes unavoidable; each is counted. Repeatable
+    #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
+    pub allow_loss: Vec<Loss>,
+
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What `convert` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConvertTo {
+    /// An RDB file.
+    Rdb,
+    /// JSON Lines, one object a key.
+    Jsonl,
 }
 
 /// `verify`.
@@ -339,6 +405,10 @@ pub struct ReadArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub scan_count: u32,
+
+    /// How to read a live server
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub via: Via,
 
     /// Carry idle times or LFU frequencies too, where OBJECT is allowed
     #[arg(long)]

@@ -48,6 +48,16 @@ pub enum ReadFunctions {
     No,
 }
 
+/// How a live server is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Via {
+    /// Key by key (SCAN, DUMP); every server allows it.
+    #[default]
+    Scan,
+    /// As a replica does (PSYNC): a snapshot of one moment. Managed services refuse it.
+    Replica,
+}
+
 /// A loss that the user may allow by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loss {

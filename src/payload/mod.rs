@@ -35,7 +35,7 @@ pub use object::{
 };
 pub use source::{ReadError, Recorder, Slice, Source};
 pub use types::{Encoding, Kind, kind_of};
-pub use walk::module_name;
+pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 pub mod conn;
 pub mod facts;
 pub mod identity;
+pub mod replication;
 pub mod resp;
 pub mod stream;
 pub mod tracking;

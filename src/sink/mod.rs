@@ -1,6 +1,8 @@
 //! Where records go.
 
 pub mod archive;
+pub mod jsonl;
+pub mod rdb;
 pub mod server;
 
 use anyhow::Result;

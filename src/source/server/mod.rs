@@ -107,6 +107,7 @@ pub struct ServerSource {
     from_ms: u64,
     /// The longest that writes were paused.
     paused: Duration,
+    consistency_missed: bool,
 }
 
 impl ServerSource {
@@ -167,7 +168,13 @@ impl ServerSource {
             functions_given: 0,
             started_ms: now_ms(),
             paused: Duration::ZERO,
+            consistency_missed: false,
         })
+    }
+
+    /// More than a scan was asked for, and is not to be had.
+    pub fn miss_consistency(&mut self) {
+        self.consistency_missed = true;
     }
 
     /// What the server said of itself.
@@ -331,8 +338,9 @@ impl Source for ServerSource {
                 from_ms: self.from_ms,
                 to_ms: self.clock.now_ms(),
             }),
-            consistency_missed: false,
+            consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
+            paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }
 
