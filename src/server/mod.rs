@@ -8,6 +8,7 @@ pub mod conn;
 pub mod facts;
 pub mod identity;
 pub mod resp;
+pub mod slots;
 pub mod stream;
 
 pub use conn::Conn;
