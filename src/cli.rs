@@ -16,7 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
 
-use crate::policy::{FunctionPolicy, OnConflict, TtlPolicy};
+use crate::policy::{FunctionPolicy, Loss, OnConflict, TtlPolicy};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration_ms, parse_size};
 
@@ -380,6 +380,14 @@ pub struct WriteArgs {
     /// Refuse values larger than this; each is reported
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_value: Option<u64>,
+
+    /// Accept a loss that the destination makes unavoidable; each is counted. Repeatable
+    #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
+    pub allow_loss: Vec<Loss>,
+
+    /// Write every value anew in plain forms, for archives from strangers
+    #[arg(long)]
+    pub sanitize: bool,
 }
 
 /// Which keys take part.
@@ -436,7 +444,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Stop after this many keys failed (default: go on to the end)
+    /// Stop when more than N keys failed (default: go on to the end)
     #[arg(long, value_name = "N")]
     pub max_errors: Option<u64>,
 

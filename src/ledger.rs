@@ -113,6 +113,8 @@ pub struct SinkReport {
     pub unacknowledged: u64,
     /// The archive that was written.
     pub archive: Option<ArchiveWritten>,
+    /// What had to be changed so that the destination takes it.
+    pub changes: Changes,
     /// Findings that must make the exit code 3, one line each.
     pub problems: Vec<String>,
 }
@@ -128,6 +130,24 @@ pub struct FunctionCounts {
     pub skipped: u64,
     /// Refused.
     pub refused: u64,
+}
+
+/// What happened to values on the way, for the ledger.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Values whose footer got another version.
+    pub restamped: u64,
+    /// Values written in other forms.
+    pub reencoded: u64,
+    /// Hash fields that lost their expiry (`--allow-loss hash-field-ttl`).
+    pub field_ttls_lost: u64,
+    /// Streams of which the destination fills in by default what it knows and the source did not,
+    /// or the other way round.
+    pub streams_filled_in: u64,
+    /// Values written by native commands.
+    pub by_commands: u64,
+    /// Function libraries left out (`--allow-loss functions`).
+    pub functions_lost: u64,
 }
 
 /// An archive that stands complete.

@@ -221,8 +221,13 @@ impl ArchiveInput {
                     ))
                     .into());
                 }
-                let file = File::open(name)
-                    .map_err(|error| Usage(format!("cannot open {shown}: {error}")))?;
+                let file = File::open(name).map_err(|error| {
+                    // It may have been meant as a URL, with a password in it.
+                    let shown = if shown.contains('@') { "it" } else { &shown };
+                    Usage(format!(
+                        "an archive was to be read, but cannot open {shown}: {error}"
+                    ))
+                })?;
                 (file, shown)
             }
         };

@@ -47,3 +47,47 @@ pub enum ReadFunctions {
     /// No.
     No,
 }
+
+/// A loss that the user may allow by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Loss {
+    /// Hash fields keep their values and lose their expiry, where the destination has none
+    /// (before Redis 7.4 and Valkey 9.0).
+    HashFieldTtl,
+    /// Function libraries are left out, where the destination has none (before 7.0).
+    Functions,
+}
+
+/// Which losses are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AllowLoss {
+    /// See [`Loss::HashFieldTtl`].
+    pub hash_field_ttl: bool,
+    /// See [`Loss::Functions`].
+    pub functions: bool,
+}
+
+impl FromIterator<Loss> for AllowLoss {
+    fn from_iter<I: IntoIterator<Item = Loss>>(losses: I) -> Self {
+        let mut allowed = Self::default();
+        for loss in losses {
+            match loss {
+                Loss::HashFieldTtl => allowed.hash_field_ttl = true,
+                Loss::Functions => allowed.functions = true,
+            }
+        }
+        allowed
+    }
+}
+
+/// How values are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Method {
+    /// By RESTORE; by native commands what is too large for it, or where RESTORE is refused.
+    #[default]
+    Auto,
+    /// By RESTORE only; what is too large for it is refused.
+    Restore,
+    /// By native commands only.
+    Commands,
+}

@@ -288,11 +288,15 @@ fn speeds(bench: &Bench, archive: &Path) {
         eprintln!("all equal by meaning ({:.0?})", begin.elapsed());
     }
 
+    // A busy machine is seen here, before anyone trusts the numbers.
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or("unknown").to_owned();
     println!(
-        "\n{} mixed small keys, {}, medians of {}:\n",
+        "\n{} mixed small keys, {} {}, medians of {}, load average {load} at the end:\n",
         thousands(bench.settings.keys),
+        bench.settings.version.name(),
         bench.settings.version.exact(),
-        bench.settings.runs
+        bench.settings.runs,
     );
     println!(
         "| | ceiling, keys/s | redis-migrate, keys/s | ratio | goal | client CPU s | server CPU s | peak MiB |"

@@ -1,7 +1,7 @@
 //! The ceiling: clients on bare sockets that send the very commands the tool sends, in the same
 //! order and the same small transactions, and look at the replies only to find their ends.
 
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
 use crate::support::dataset::command;
@@ -45,8 +45,12 @@ impl Replies {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let read = self.stream.read(&mut self.buffer[self.end..]);
-        let read = read.expect("the server answers");
+        let read = loop {
+            match self.stream.read(&mut self.buffer[self.end..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read.expect("the server answers"),
+            }
+        };
         assert_ne!(read, 0, "the server closed the connection");
         self.end += read;
     }

@@ -57,7 +57,8 @@ impl fmt::Display for Incompleteness {
             ),
             Incompleteness::Aborted { reason, records } => write!(
                 f,
-                "the exporter gave up after {records} records, saying \"{}\"",
+                "the exporter gave up after {records} {}, saying \"{}\"",
+                if *records == 1 { "record" } else { "records" },
                 reason.escape_debug()
             ),
         }

@@ -162,22 +162,21 @@ impl<R: Read> Scanner<R> {
 
     /// Goes past a preamble at the very start, or a trailer: intact, but no frame.
     fn skip_known(&mut self) -> Result<bool> {
-        if self.offset() == 0 && self.have(PREAMBLE_LEN)? {
-            if let Some(bytes) = self.buffer[self.pos..].first_chunk::<PREAMBLE_LEN>() {
-                if Preamble::decode(bytes).is_ok() {
-                    self.pos += PREAMBLE_LEN;
-                    return Ok(true);
-                }
-            }
+        if self.offset() == 0
+            && self.have(PREAMBLE_LEN)?
+            && let Some(bytes) = self.buffer[self.pos..].first_chunk::<PREAMBLE_LEN>()
+            && Preamble::decode(bytes).is_ok()
+        {
+            self.pos += PREAMBLE_LEN;
+            return Ok(true);
         }
-        if self.have(TRAILER_LEN)? {
-            if let Some(bytes) = self.buffer[self.pos..].first_chunk::<TRAILER_LEN>() {
-                let trailer = Trailer::decode(bytes, Position::default());
-                if trailer.is_ok_and(|trailer| Some(trailer.archive_id) == self.archive_id) {
-                    self.pos += TRAILER_LEN;
-                    return Ok(true);
-                }
-            }
+        if self.have(TRAILER_LEN)?
+            && let Some(bytes) = self.buffer[self.pos..].first_chunk::<TRAILER_LEN>()
+            && let Ok(trailer) = Trailer::decode(bytes, Position::default())
+            && Some(trailer.archive_id) == self.archive_id
+        {
+            self.pos += TRAILER_LEN;
+            return Ok(true);
         }
         Ok(false)
     }

@@ -64,16 +64,21 @@ impl Trailer {
     /// Compares with what a reader saw.
     pub(crate) fn check(&self, seen: &Trailer, mut at: Position) -> Result<()> {
         at.field = "trailer";
+        if self.archive_id != seen.archive_id {
+            let what = format!(
+                "the trailer belongs to archive {:016x}, this is {:016x}",
+                self.archive_id, seen.archive_id
+            );
+            return Err(Error::damaged(at, what));
+        }
         for (what, found, due) in [
-            ("the archive id", self.archive_id, seen.archive_id),
-            ("the offset of END", self.end_offset, seen.end_offset),
-            ("the offset of INDEX", self.index_offset, seen.index_offset),
+            ("END", self.end_offset, seen.end_offset),
+            ("INDEX", self.index_offset, seen.index_offset),
         ] {
             if found != due {
-                return Err(Error::damaged(
-                    at,
-                    format!("{what} is {found} where {due} was due"),
-                ));
+                let what =
+                    format!("the trailer says that {what} is at byte {found} where {due} is right");
+                return Err(Error::damaged(at, what));
             }
         }
         Ok(())

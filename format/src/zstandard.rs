@@ -74,16 +74,14 @@ impl Unpacker {
         raw: &mut Vec<u8>,
     ) -> Result<(), String> {
         check_frame(stored, raw_len as u64)?;
-        raw.clear();
-        raw.reserve(raw_len);
-        self.0
-            .decompress_to_buffer(stored, raw)
+        // Exactly as long as it may become: neither a bomb nor the buffer's history changes the outcome.
+        raw.resize(raw_len, 0);
+        let len = self
+            .0
+            .decompress_to_buffer(stored, &mut raw[..])
             .map_err(|error| format!("zstd says: {error}"))?;
-        if raw.len() != raw_len {
-            return Err(format!(
-                "{} bytes come out where {raw_len} are due",
-                raw.len()
-            ));
+        if len != raw_len {
+            return Err(format!("{len} bytes come out where {raw_len} are due"));
         }
         Ok(())
     }

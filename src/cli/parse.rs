@@ -22,7 +22,7 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, u8> {
                 let _ = error.print();
                 return exit::OK;
             }
-            _ if args.iter().any(|arg| arg.to_string_lossy().contains("://")) => {
+            _ if args.iter().any(|arg| may_be_secret(&arg.to_string_lossy())) => {
                 eprint!("{}", without_urls(&error.to_string(), &args));
             }
             _ => {
@@ -31,6 +31,11 @@ pub fn parse(args: Vec<OsString>) -> Result<Cli, u8> {
         }
         exit::USAGE
     })
+}
+
+/// Whether it is a URL, or was meant as one.
+fn may_be_secret(arg: &str) -> bool {
+    arg.contains("://") || arg.contains('@')
 }
 
 /// The text with every argument that is, or holds, a URL left out.
@@ -42,7 +47,7 @@ fn without_urls(text: &str, args: &[OsString]) -> String {
             Some((flag, value)) if flag.starts_with('-') => value,
             _ => &arg,
         };
-        if value.contains("://") {
+        if may_be_secret(value) {
             text = text.replace(value, "<URL>");
         }
     }
@@ -59,6 +64,7 @@ mod tests {
             "redis-migrate copy redis://a redis://b redis://u:hunter2@c",
             "redis-migrate export redis://a --level=redis://u:hunter2@c",
             "redis-migrate redis://u:hunter2@c",
+            "redis-migrate u:hunter2@c",
         ] {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             let error = match Cli::try_parse_from(&args) {

@@ -10,7 +10,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+use redis_migrate_format::version::{MAJOR, MINOR};
 
 use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
@@ -41,8 +42,8 @@ pub fn short_version() -> String {
 /// The version, and what it can read.
 pub fn long_version() -> String {
     format!(
-        "{}\narchive format: 1\nservers: Redis 6.0 and later, Valkey; DUMP payloads of every RDB \
-         version they write",
+        "{}\narchive format: {MAJOR}.{MINOR}\nservers: Redis and Valkey, 6.0 and later\nDUMP \
+         payloads: RDB versions up to 12 (Redis) and 80 (Valkey); later values travel as they are",
         short_version()
     )
 }
@@ -456,7 +457,12 @@ pub fn create_journal(path: &Path) -> Result<std::fs::File> {
         .truncate(true)
         .mode(0o600)
         .open(path)
-        .with_context(|| Usage(format!("cannot create the --errors-to file {path:?}")))
+        .map_err(|error| {
+            Usage(format!(
+                "cannot create the --errors-to file {path:?}: {error}"
+            ))
+            .into()
+        })
 }
 
 #[cfg(test)]

@@ -59,10 +59,14 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         )?)),
         false => None,
     };
+    let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
         max_value_bytes: args.write.max_value,
+        allow_loss: args.write.allow_loss.iter().copied().collect(),
+        sanitize: args.write.sanitize,
+        may_collide,
         dry_run: args.run.dry_run,
     };
     let sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
@@ -77,7 +81,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     }
     let steps = Steps {
         rewrite,
-        keep_origins: delete_source,
+        keep_origins: delete_source || may_collide,
     };
     Ok(pipe::run(
         Box::new(source),

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 
 use redis_migrate_format::record::Family;
 
+use super::decode::{BackLengths, back_lengths};
 use super::encode::{FieldTtlForm, Forms};
 use super::object::StreamForm;
 use super::source::Slice;
@@ -45,7 +46,7 @@ impl Versions {
 
     /// The version to stamp on a value that came with `version` in a type that came up with
     /// `since`: the nearest below, so that it says as little new as can be.
-    fn nearest(&self, version: u16, since: u16) -> Option<u16> {
+    pub fn nearest(&self, version: u16, since: u16) -> Option<u16> {
         if self.contains(version) {
             return Some(version);
         }
@@ -141,6 +142,8 @@ pub struct Accepts {
     /// Names of the module types whose modules it has loaded. Never tried out: Redis 6.0 exits when
     /// it is given a value of a module it does not have.
     pub modules: BTreeSet<String>,
+    /// How it expects listpacks to say lengths backwards.
+    pub back_lengths: BackLengths,
 }
 
 impl Accepts {
@@ -174,6 +177,10 @@ impl Accepts {
                 .chain(own.iter().copied())
                 .collect(),
             modules: BTreeSet::new(),
+            back_lengths: match (family, (major, minor)) {
+                (Family::Valkey, (9, 1..) | (10.., _)) => BackLengths::Exact,
+                _ => BackLengths::Early,
+            },
         })
     }
 
@@ -190,6 +197,7 @@ impl Accepts {
         Forms {
             stream: stream.unwrap_or(StreamForm::V1),
             field_ttl,
+            back_lengths: self.back_lengths,
         }
     }
 
@@ -283,6 +291,11 @@ pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) 
             None => Plan::Refuse(Refusal::NoVersion),
         };
     }
+    anew(accepts, encoding, rdb_version)
+}
+
+/// Writes a value of this encoding in other forms.
+fn anew(accepts: &Accepts, encoding: Encoding, rdb_version: u16) -> Plan {
     let forms = accepts.forms();
     let target = match encoding.kind() {
         Kind::String => Encoding::String,
@@ -330,20 +343,31 @@ fn opaque(accepts: &Accepts, family: Family, version: u16, type_byte: u8, known:
     }
 }
 
-/// As [`plan`], for a whole value, type byte first: a module's value goes only where its module is.
+/// As [`plan`], for a whole value, type byte first. A module's value goes only where its module is,
+/// and listpacks only where they are read as they were written.
 pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[u8]) -> Plan {
     let Some((&type_byte, body)) = value.split_first() else {
         return Plan::Refuse(Refusal::NoForm(Kind::Unknown));
     };
-    if Encoding::of(family, type_byte) != Some(Encoding::Module) {
-        return plan(accepts, family, rdb_version, type_byte);
+    let encoding = Encoding::of(family, type_byte);
+    if encoding == Some(Encoding::Module) {
+        let name = match walk::length(&mut Slice::new(body)) {
+            Ok(id) => walk::module_name(id),
+            Err(_) => return Plan::Refuse(Refusal::Opaque(type_byte)),
+        };
+        if !accepts.modules.contains(&name) {
+            return Plan::Refuse(Refusal::Module(name));
+        }
     }
-    let name = match walk::length(&mut Slice::new(body)) {
-        Ok(id) => walk::module_name(id),
-        Err(_) => return Plan::Refuse(Refusal::Opaque(type_byte)),
+    let plan = plan(accepts, family, rdb_version, type_byte);
+    let (Plan::Keep | Plan::Restamp(_), Some(encoding)) = (&plan, encoding) else {
+        return plan;
     };
-    if !accepts.modules.contains(&name) {
-        return Plan::Refuse(Refusal::Module(name));
+    // What cannot be read through will not pass the check before it is sent.
+    match back_lengths(encoding, body) {
+        Ok(Some(written)) if written != accepts.back_lengths => {
+            anew(accepts, encoding, rdb_version)
+        }
+        _ => plan,
     }
-    plan(accepts, family, rdb_version, type_byte)
 }

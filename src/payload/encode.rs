@@ -6,7 +6,8 @@ use std::convert::Infallible;
 
 use redis_migrate_format::record::Family;
 
-use super::decode::{Reader, check_reader, read};
+use super::decode::listpack::rewritten;
+use super::decode::{BackLengths, Reader, check_reader, read};
 use super::error::PayloadError;
 use super::object::{Field, Member, Object, Stream, StreamForm, StreamId};
 use super::types::Encoding;
@@ -31,6 +32,9 @@ pub struct Forms {
     pub stream: StreamForm,
     /// The form for hash fields with an expiry.
     pub field_ttl: FieldTtlForm,
+    /// How the listpacks of a stream say lengths backwards: the one thing about them that servers
+    /// do not agree on.
+    pub back_lengths: BackLengths,
 }
 
 /// What a value lost when it was written.
@@ -93,7 +97,7 @@ pub fn encode(object: &Object<'_>, forms: Forms, out: &mut Vec<u8>) -> Losses {
                 rows.iter().map(Ok),
             )
         }
-        Object::Stream(value) => Ok(stream(out, value, forms.stream)),
+        Object::Stream(value) => Ok(stream(out, value, forms)),
     };
     let Ok(losses) = result;
     losses
@@ -125,7 +129,7 @@ pub fn recode(
                 .map(|lowest| (lowest, checked.expiring_fields));
             fields(out, checked.count, lowest, forms.field_ttl, rows)
         }
-        Reader::Stream(value) => Ok(stream(out, &value, forms.stream)),
+        Reader::Stream(value) => Ok(stream(out, &value, forms)),
     };
     if result.is_err() {
         out.truncate(start);
@@ -251,13 +255,16 @@ fn id(out: &mut Vec<u8>, id: StreamId) {
     write::length(out, id.seq);
 }
 
-fn stream(out: &mut Vec<u8>, stream: &Stream<'_>, highest: StreamForm) -> Losses {
-    let form = stream.form.min(highest);
+fn stream(out: &mut Vec<u8>, stream: &Stream<'_>, forms: Forms) -> Losses {
+    let form = stream.form.min(forms.stream);
     out.push(form.encoding().type_byte());
     write::length(out, stream.nodes.len() as u64);
     for node in &stream.nodes {
         write::string(out, &node.id.to_bytes());
-        write::string(out, &node.listpack);
+        match rewritten(&node.listpack, forms.back_lengths) {
+            Some(listpack) => write::string(out, &listpack),
+            None => write::string(out, &node.listpack),
+        }
     }
     write::length(out, stream.length);
     id(out, stream.last_id);

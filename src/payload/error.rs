@@ -91,6 +91,10 @@ pub enum ErrorKind {
     #[error("expiry of a hash field out of range")]
     FieldTtl,
 
+    /// A listpack of expiring fields out of order. Redis 8 ends when it counts them.
+    #[error("fields of a hash not in the order of their expiry")]
+    FieldOrder,
+
     /// A stream that t_stream.c would not write.
     #[error("stream: {0}")]
     Stream(&'static str),

@@ -1,4 +1,4 @@
-//! A DUMP payload: its footer, its walls and what stands in it.
+//! A DUMP payload: its footer, its layout and what stands in it.
 //!
 //! `type (1) | body | RDB version (u16 LE) | CRC-64 (u64 LE)`. Throughout this room *value* or
 //! *body* means type byte and body without the footer, and what a type byte means depends on the
@@ -25,7 +25,7 @@ pub mod walk;
 pub mod write;
 
 pub use compact::{compact, compact_within};
-pub use decode::{Checked, Elements, Fields, Members, Reader, check, decode, read};
+pub use decode::{BackLengths, Checked, Elements, Fields, Members, Reader, check, decode, read};
 pub use encode::{FieldTtlForm, Forms, Losses, encode, recode};
 pub use error::{ErrorKind, PayloadError};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};

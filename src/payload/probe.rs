@@ -7,8 +7,10 @@
 
 use redis_migrate_format::record::Family;
 
+use super::decode::BackLengths;
 use super::footer::sign;
 use super::types::Encoding;
+use super::write;
 
 /// The RDB versions that are worth a try: all that any server wrote so far, and a few to come.
 pub fn versions() -> impl Iterator<Item = u16> {
@@ -32,6 +34,26 @@ pub fn type_probes(family: Family, version: u16) -> Vec<(u8, Vec<u8>)> {
         (type_byte, sign(&[&[type_byte], *body].concat(), version))
     })
     .collect()
+}
+
+/// A payload that only servers take that expect lengths backwards in this way and check listpacks
+/// completely: a set (20) of one member of 16,378 bytes. Valkey 9 always checks; a server that takes
+/// both ways does not say which it expects.
+pub fn back_length_probe(back_lengths: BackLengths, version: u16) -> Vec<u8> {
+    const MEMBER: usize = 16_378;
+    let mut entry = vec![0xf0];
+    entry.extend_from_slice(&(MEMBER as u32).to_le_bytes());
+    entry.resize(entry.len() + MEMBER, b'a');
+    let (back, size) = back_lengths.bytes(entry.len());
+    let total = 6 + entry.len() + size + 1;
+    let mut listpack = (total as u32).to_le_bytes().to_vec();
+    listpack.extend_from_slice(&[1, 0]);
+    listpack.extend_from_slice(&entry);
+    listpack.extend_from_slice(&back[..size]);
+    listpack.push(0xff);
+    let mut value = vec![Encoding::SetListpack.type_byte()];
+    write::string(&mut value, &listpack);
+    sign(&value, version)
 }
 
 /// One value of each type, as small as can be. Strings are "a" and "b", numbers 1, expiries in the

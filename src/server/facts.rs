@@ -89,7 +89,27 @@ impl Facts {
             facts.info = true;
             facts.read(&text);
         }
+        if facts.version.is_empty()
+            && let Ok(value) = conn.try_query(redis::cmd("HELLO").arg(2))?
+        {
+            facts.read_hello(value);
+        }
         Ok(facts)
+    }
+
+    /// HELLO, which no ACL refuses (acl.c exempts what may come before AUTH), tells the least.
+    fn read_hello(&mut self, value: Value) {
+        let Value::Array(items) = value else { return };
+        let text = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap_or_default();
+        for pair in items.chunks_exact(2) {
+            match text(&pair[0]).as_str() {
+                "server" if text(&pair[1]) == "redis" => self.family = Family::Redis,
+                "server" if text(&pair[1]) == "valkey" => self.family = Family::Valkey,
+                "version" => self.version = text(&pair[1]),
+                "mode" => self.cluster = text(&pair[1]) == "cluster",
+                _ => {}
+            }
+        }
     }
 
     fn read(&mut self, text: &str) {

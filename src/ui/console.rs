@@ -187,8 +187,8 @@ impl Console {
         let more = self.failures.load(Relaxed).saturating_sub(FAILURES_SHOWN);
         if more > 0 && !self.verbose && !self.json {
             self.line(&format!(
-                "… and {} more failed; -v prints them all, --errors-to FILE writes them down",
-                plural(more, "key")
+                "… and {} failed; -v prints them all, --errors-to FILE writes them down",
+                plural(more, "more key")
             ));
         }
     }

@@ -120,7 +120,7 @@ impl Shown {
                     if bar.length().is_none() {
                         bar.set_length(BAR_STEPS);
                         if let Ok(style) =
-                            BarStyle::with_template("[{bar:24}] {percent:>3}% {wide_msg}")
+                            BarStyle::with_template("[{bar:12}] {percent:>3}% {wide_msg}")
                         {
                             bar.set_style(style.progress_chars("=> "));
                         }
@@ -192,24 +192,21 @@ impl Sample {
 
     fn text(&self) -> String {
         let rate = per_second(self.records, self.elapsed);
-        let mut text = format!(
-            "{} keys, {}/s, {}",
-            count_text(self.records),
-            count_text(rate),
-            bytes_text(self.payload_bytes)
-        );
+        let mut text = format!("{} keys, {}/s", count_text(self.records), count_text(rate));
+        // What matters most comes first: a narrow terminal cuts the end off.
+        if let Some(remaining) = self.remaining() {
+            text += &format!(", ETA {}", duration_text(remaining));
+        }
+        if self.failed > 0 {
+            text += &format!(", {} failed", count_text(self.failed));
+        }
+        text += &format!(", {}", bytes_text(self.payload_bytes));
         if self.archive_bytes > 0 {
             text += &format!(", archive {}", bytes_text(self.archive_bytes));
             if self.payload_bytes > 0 {
                 let ratio = self.payload_bytes as f64 / self.archive_bytes as f64;
                 text += &format!(" (ratio {ratio:.1})");
             }
-        }
-        if self.failed > 0 {
-            text += &format!(", {} failed", count_text(self.failed));
-        }
-        if let Some(remaining) = self.remaining() {
-            text += &format!(", ETA {}", duration_text(remaining));
         }
         text
     }
@@ -246,7 +243,7 @@ mod tests {
         let sample = Sample::take(&progress, Duration::from_secs(5));
         assert_eq!(
             sample.text(),
-            "500,000 keys, 100,000/s, 64.0 MiB, archive 32.0 MiB (ratio 2.0), ETA 5s"
+            "500,000 keys, 100,000/s, ETA 5s, 64.0 MiB, archive 32.0 MiB (ratio 2.0)"
         );
         assert_eq!(sample.json(Verb::Export)["fraction"], json!(0.5));
         let none = Sample::take(&Progress::default(), Duration::ZERO);

@@ -127,6 +127,7 @@ pub(super) fn final_line(
         equation(options.verb, outcome)
     );
     line += &functions_text(options.verb, sink);
+    line += &changes_text(sink);
     if sink.source_deleted + sink.source_kept > 0 {
         line += &format!(
             ", source keys deleted {}, kept {}",
@@ -141,11 +142,11 @@ pub(super) fn final_line(
         );
     }
     let came = outcome.source.total().scanned;
-    line += &format!(
-        ", {} ({}/s)",
-        duration_text(elapsed),
-        count_text(per_second(came, elapsed))
-    );
+    line += &format!(", {}", duration_text(elapsed));
+    // Of less than a second, a rate says nothing.
+    if elapsed >= Duration::from_secs(1) {
+        line += &format!(" ({}/s)", count_text(per_second(came, elapsed)));
+    }
     if let Some(archive) = sink.archive.as_ref().filter(|_| outcome.error.is_none()) {
         line += &format!(", {}, sha256 {}", bytes_text(archive.bytes), archive.sha256);
     }
@@ -167,6 +168,23 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
         _ => "not reached",
     };
     format!(", functions {fate}")
+}
+
+/// What had to be changed for the destination to take it.
+fn changes_text(sink: &SinkReport) -> String {
+    let changes = &sink.changes;
+    let all = [
+        ("re-stamped", changes.restamped),
+        ("re-encoded", changes.reencoded),
+        ("by commands", changes.by_commands),
+        ("streams with defaults filled in", changes.streams_filled_in),
+        ("field expiries lost", changes.field_ttls_lost),
+        ("function libraries lost", changes.functions_lost),
+    ];
+    let named = all.iter().filter(|(_, count)| *count > 0);
+    named
+        .map(|(name, count)| format!(", {name} {}", count_text(*count)))
+        .collect()
 }
 
 /// The last object.
@@ -230,6 +248,14 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "evicted": sink.evicted,
             "source_deleted": sink.source_deleted,
             "source_kept": sink.source_kept,
+            "changes": {
+                "restamped": sink.changes.restamped,
+                "reencoded": sink.changes.reencoded,
+                "by_commands": sink.changes.by_commands,
+                "streams_filled_in": sink.changes.streams_filled_in,
+                "field_ttls_lost": sink.changes.field_ttls_lost,
+                "functions_lost": sink.changes.functions_lost,
+            },
             "functions": {
                 "taken": sink.functions.taken,
                 "restored": sink.functions.restored,

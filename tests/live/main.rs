@@ -1,7 +1,7 @@
 //! export, import and copy against real servers: everything that a user would lose sleep over.
 //!
-//! Left out: what goes wrong on the network and in mid-run (`tests/faults`), other versions at the
-//! destination than at the source, and the command line itself (`tests/cli`).
+//! Left out: what goes wrong on the network and in mid-run (`tests/faults`), and the command line
+//! itself (`tests/cli`).
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -16,3 +16,4 @@ mod matrix;
 mod refused;
 mod selection;
 mod ttl;
+mod versions;

@@ -1,6 +1,6 @@
 //! The same version on both sides, for every version: every type and encoding, by meaning.
 
-use crate::support::dataset::{fill_every_type, fill_vector_sets};
+use crate::support::dataset::fill_every_type;
 use crate::support::equality::assert_equal;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, pipe, run};
@@ -10,7 +10,6 @@ fn pair(version: Version) -> Option<(TestServer, TestServer)> {
     let source = TestServer::start(version);
     let mut client = source.client();
     fill_every_type(&mut client, version);
-    fill_vector_sets(&mut client, version);
     Some((source, TestServer::start(version)))
 }
 
@@ -209,12 +208,24 @@ fn an_output_file_appears_only_when_it_is_complete() {
 /// Every COUNT finds every key, the smallest too.
 #[test]
 fn every_scan_count_finds_everything() {
-    let Some(version) = require(Version::Redis70) else { return };
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
     let source = TestServer::start(version);
     fill_every_type(&mut source.client(), version);
     for count in ["1", "2", "3", "7", "100000"] {
         let destination = TestServer::start(version);
-        run(&["copy", &source.url(), &destination.url(), "--scan-count", count], b"").success();
+        run(
+            &[
+                "copy",
+                &source.url(),
+                &destination.url(),
+                "--scan-count",
+                count,
+            ],
+            b"",
+        )
+        .success();
         assert_equal(&mut source.client(), &mut destination.client());
     }
 }

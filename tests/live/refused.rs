@@ -258,22 +258,3 @@ fn a_node_of_a_cluster_is_refused_and_not_half_exported() {
         .expect_code(2)
         .expect_stderr("cluster");
 }
-
-/// What the destination cannot read is refused key by key, with the server's words and the cause.
-#[test]
-fn a_newer_payload_is_refused_with_the_reason() {
-    let (Some(new), Some(old)) = (require(Version::Redis80), require(Version::Redis70)) else {
-        return;
-    };
-    let (source, destination) = (TestServer::start(new), TestServer::start(old));
-    redis::cmd("SET")
-        .arg("k")
-        .arg("v")
-        .exec(&mut source.client())
-        .unwrap();
-    run(&["copy", &source.url(), &destination.url()], b"")
-        .expect_code(3)
-        .expect_stderr("\"k\"")
-        .expect_stderr("DUMP payload version or checksum are wrong")
-        .expect_stderr("RDB version 12");
-}

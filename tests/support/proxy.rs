@@ -1,6 +1,6 @@
 //! A TCP proxy that can be made to fail: cut, stall, delay and refuse.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -239,10 +239,14 @@ fn forward(
         } else {
             rules.piece.min(buffer.len())
         };
-        let Ok(mut length @ 1..) = from.read(&mut buffer[..limit]) else {
-            // The end of one direction is passed on; the other may still have something to say.
-            let _ = into.shutdown(Shutdown::Write);
-            return;
+        let mut length = match from.read(&mut buffer[..limit]) {
+            Ok(length @ 1..) => length,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Ok(0) | Err(_) => {
+                // The end of one direction is passed on; the other may still have to say something.
+                let _ = into.shutdown(Shutdown::Write);
+                return;
+            }
         };
         let mut cut = false;
         if let Some(at) = cut_after

@@ -2,7 +2,14 @@
 //! lines. Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod forge;
+pub mod mutation;
+pub mod vectors;
+
+use std::fmt::Write as _;
 use std::io::Read;
+
+use sha2::{Digest, Sha256};
 
 use redis_migrate_format::header::*;
 use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Record, Value};
@@ -128,6 +135,8 @@ pub fn write_all(records: &[Record], options: WriterOptions) -> Vec<u8> {
 /// What reading came to.
 pub struct Outcome {
     pub records: Vec<Record>,
+    /// A canonical line for each record, as `rmz_read.py` prints it.
+    pub lines: Vec<String>,
     pub end: Option<End>,
     pub error: Option<Error>,
 }
@@ -146,6 +155,72 @@ impl Outcome {
     pub fn class(&self) -> Option<Class> {
         self.error.as_ref().map(Error::class)
     }
+
+    /// SHA-256 of the canonical lines, each with its line feed.
+    pub fn released_sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        for line in &self.lines {
+            hasher.update(line);
+            hasher.update("\n");
+        }
+        hex(&hasher.finalize())
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub fn canonical_line(context: &Context, record: &Record) -> String {
+    let family = match context.family {
+        Family::Redis => 0,
+        Family::Valkey => 1,
+        Family::Other => 2,
+    };
+    let context = format!(
+        "[{},{family},{},{}]",
+        context.source_time_ms, context.rdb_version, context.node
+    );
+    let option = |value: Option<u64>| value.map_or("null".to_owned(), |value| value.to_string());
+    match record {
+        Record::Key(record) => {
+            let (idle, freq) = match record.eviction {
+                None => (None, None),
+                Some(Eviction::IdleSecs(secs)) => (Some(secs), None),
+                Some(Eviction::Freq(freq)) => (None, Some(u64::from(freq))),
+            };
+            format!(
+                "{{\"kind\":{},\"db\":{},\"key\":\"{}\",\"value\":\"{}\",\"expire_at_ms\":{},\"idle_s\":{},\"freq\":{},\"context\":{context}}}",
+                if matches!(record.value, Value::Compact(_)) {
+                    1
+                } else {
+                    2
+                },
+                record.db,
+                hex(&record.key),
+                hex(record.value.bytes()),
+                option(record.expire_at_ms),
+                option(idle),
+                option(freq),
+            )
+        }
+        Record::Functions(payload) => {
+            format!(
+                "{{\"kind\":3,\"value\":\"{}\",\"context\":{context}}}",
+                hex(payload)
+            )
+        }
+        Record::Deleted { db, key } => {
+            format!(
+                "{{\"kind\":4,\"db\":{db},\"key\":\"{}\",\"context\":{context}}}",
+                hex(key)
+            )
+        }
+        other => panic!("no canonical line for {other:?}"),
+    }
 }
 
 pub fn read_all(reader: impl Read) -> Outcome {
@@ -153,33 +228,37 @@ pub fn read_all(reader: impl Read) -> Outcome {
 }
 
 pub fn read_limited(reader: impl Read, limits: Limits) -> Outcome {
-    let mut records = Vec::new();
+    let mut outcome = Outcome {
+        records: Vec::new(),
+        lines: Vec::new(),
+        end: None,
+        error: None,
+    };
     let mut reader = match Reader::new(reader, limits) {
         Ok(reader) => reader,
         Err(error) => {
             return Outcome {
-                records,
-                end: None,
                 error: Some(error),
+                ..outcome
             };
         }
     };
     loop {
         match reader.next_frame() {
-            Ok(Some(frame)) => records.extend(frame.records),
+            Ok(Some(frame)) => {
+                for record in frame.records {
+                    outcome.lines.push(canonical_line(&frame.context, &record));
+                    outcome.records.push(record);
+                }
+            }
             Ok(None) => {
-                return Outcome {
-                    records,
-                    end: reader.end().cloned(),
-                    error: None,
-                };
+                outcome.end = reader.end().cloned();
+                return outcome;
             }
             Err(error) => {
-                return Outcome {
-                    records,
-                    end: reader.end().cloned(),
-                    error: Some(error),
-                };
+                outcome.end = reader.end().cloned();
+                outcome.error = Some(error);
+                return outcome;
             }
         }
     }

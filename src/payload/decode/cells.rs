@@ -34,7 +34,7 @@ enum Layout {
 
 /// Containers of quicklist nodes (quicklist.h).
 const PLAIN: u64 = 1;
-const PACKED: u64 = 2;
+pub const PACKED: u64 = 2;
 
 impl<'a> Cells<'a> {
     fn counted(mut source: Slice<'a>, layout: Layout, per: u64) -> Result<Self, PayloadError> {

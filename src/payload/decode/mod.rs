@@ -24,6 +24,7 @@ mod zipmap;
 
 use redis_migrate_format::record::Family;
 
+pub use listpack::BackLengths;
 pub use rows::{Elements, Fields, Members};
 
 use self::cells::Cells;
@@ -38,6 +39,7 @@ use super::error::{ErrorKind, PayloadError};
 use super::object::{Bytes, Object, Stream, StreamForm};
 use super::source::{Slice, Source};
 use super::types::Encoding;
+use super::walk;
 
 /// A value that is being read.
 #[derive(Debug, Clone)]
@@ -252,4 +254,52 @@ fn all_differ<T>(
     } else {
         Err(PayloadError::new(1, ErrorKind::Duplicate(what)))
     }
+}
+
+/// Which way the listpacks of a value say lengths backwards, if any of their entries tells. Only
+/// listpacks long enough to have one are looked at, so this costs next to nothing for most values.
+pub(super) fn back_lengths(
+    encoding: Encoding,
+    body: &[u8],
+) -> Result<Option<BackLengths>, PayloadError> {
+    let mut source = Slice::new(body);
+    let one = |source: &mut Slice<'_>| -> Result<Option<BackLengths>, PayloadError> {
+        if listpack::may_step(text::expanded_len(source)?) {
+            listpack::back_lengths(blob(source)?)
+        } else {
+            walk::string(source)?;
+            Ok(None)
+        }
+    };
+    match encoding {
+        Encoding::HashListpack
+        | Encoding::ZSetListpack
+        | Encoding::SetListpack
+        | Encoding::RedisHashListpackTtlRc => return one(&mut source),
+        Encoding::RedisHashListpackTtl => {
+            source.pass(8)?;
+            return one(&mut source);
+        }
+        Encoding::ListQuicklist2 => {
+            for _ in 0..walk::length(&mut source)? {
+                if walk::length(&mut source)? == cells::PACKED {
+                    if let Some(found) = one(&mut source)? {
+                        return Ok(Some(found));
+                    }
+                } else {
+                    walk::string(&mut source)?;
+                }
+            }
+        }
+        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => {
+            for _ in 0..walk::length(&mut source)? {
+                walk::string(&mut source)?;
+                if let Some(found) = one(&mut source)? {
+                    return Ok(Some(found));
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(None)
 }

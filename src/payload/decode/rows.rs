@@ -225,8 +225,12 @@ pub struct Fields<'a> {
 enum FieldLayout<'a> {
     /// Field, value.
     Pairs(Cells<'a>),
-    /// Field, value, absolute expiry or 0.
-    Triples(Cells<'a>),
+    /// Field, value, absolute expiry or 0; those that expire first come first.
+    Triples {
+        cells: Cells<'a>,
+        /// The last expiry, the highest number for none.
+        last: u64,
+    },
     /// Expiry or 0, field, value; the expiry counts from one before `base` where there is one.
     TtlFirst {
         source: Slice<'a>,
@@ -250,7 +254,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn triples(cells: Cells<'a>) -> Self {
-        Self::new(FieldLayout::Triples(cells))
+        Self::new(FieldLayout::Triples { cells, last: 0 })
     }
 
     pub(super) fn ttl_first(
@@ -279,7 +283,7 @@ impl<'a> Fields<'a> {
                     expire_at_ms: None,
                 }))
             }
-            FieldLayout::Triples(cells) => {
+            FieldLayout::Triples { cells, last } => {
                 let Some(name) = cells.next()? else {
                     return Ok(None);
                 };
@@ -289,6 +293,11 @@ impl<'a> Fields<'a> {
                     Element::Int(ms @ 1..) => Some(ms as u64),
                     _ => return Err(cells.error(ErrorKind::FieldTtl)),
                 };
+                let ttl = expire_at_ms.unwrap_or(u64::MAX);
+                if ttl < *last {
+                    return Err(cells.error(ErrorKind::FieldOrder));
+                }
+                *last = ttl;
                 Ok(Some(Field {
                     name: name.into_bytes(),
                     value,

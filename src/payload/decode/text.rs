@@ -39,6 +39,17 @@ fn encoded(source: &mut Slice<'_>, code: u8) -> Result<Vec<u8>, PayloadError> {
     Ok(decimal(number.into()))
 }
 
+/// How long the string that comes next is once expanded. Nothing is taken.
+pub fn expanded_len(source: &Slice<'_>) -> Result<u64, PayloadError> {
+    let source = &mut source.clone();
+    match head(source)? {
+        Head::Plain(len) => Ok(len),
+        Head::Encoded(3) => Ok(compressed_lengths(source)?.1),
+        // An integer.
+        Head::Encoded(_) => Ok(0),
+    }
+}
+
 /// Takes a string that is to be read on.
 pub fn blob<'a>(source: &mut Slice<'a>) -> Result<Blob<'a>, PayloadError> {
     let start = source.position();

@@ -230,3 +230,66 @@ fn probes_are_sound_values() {
         );
     }
 }
+
+#[test]
+fn listpacks_go_where_they_are_read_as_they_were_written() {
+    use pack::Element::Text;
+    let element = vec![b'x'; 16_378];
+    let early = pack::listpack(&[Text(&element)]);
+    let exact = decode::listpack::rewritten(&early, BackLengths::Exact).expect("another way");
+    let value = |head: &[u8], listpack: &[u8], tail: &[u8]| {
+        let mut value = head.to_vec();
+        write::string(&mut value, listpack);
+        value.extend_from_slice(tail);
+        value
+    };
+    let (redis, valkey) = (server(Redis, 8, 0), server(Valkey, 9, 1));
+    for (head, tail) in [(&[20][..], &[][..]), (&[18, 1, 2], &[])] {
+        let (early, exact) = (value(head, &early, tail), value(head, &exact, tail));
+        assert_eq!(plan_value(&redis, Redis, 12, &early), Plan::Keep);
+        assert_eq!(plan_value(&valkey, Valkey, 80, &exact), Plan::Keep);
+        for (accepts, value) in [(&redis, &exact), (&valkey, &early)] {
+            let plan = plan_value(accepts, accepts.family, 11, value);
+            assert!(matches!(plan, Plan::Reencode { .. }), "{plan:?}");
+        }
+    }
+
+    let entries = [Entry {
+        id: StreamId { ms: 1, seq: 1 },
+        fields: vec![(b"f"[..].into(), element.into())],
+    }];
+    let stream = Object::Stream(Stream {
+        form: StreamForm::V1,
+        nodes: pack::nodes(&entries, 1),
+        length: 1,
+        last_id: StreamId { ms: 1, seq: 1 },
+        first_id: StreamId::default(),
+        max_deleted_id: StreamId::default(),
+        entries_added: 0,
+        groups: Vec::new(),
+    });
+    let mut early = Vec::new();
+    assert!(encode(&stream, redis.forms(), &mut early).is_none());
+    assert_eq!(plan_value(&redis, Redis, 9, &early), Plan::Keep);
+    let Plan::Reencode { forms, .. } = plan_value(&valkey, Redis, 9, &early) else {
+        panic!("not to be kept");
+    };
+    let mut exact = Vec::new();
+    assert_eq!(
+        recode(Redis, &early, forms, &mut exact),
+        Ok(Losses::default())
+    );
+    assert_eq!(exact.len(), early.len() - 1);
+    assert_eq!(plan_value(&valkey, Valkey, 80, &exact), Plan::Keep);
+    assert_eq!(meaning::same(Redis, &early, Valkey, &exact), Ok(None));
+
+    for steps in [BackLengths::Early, BackLengths::Exact] {
+        let probe = probe::back_length_probe(steps, 11);
+        let (value, _) = split(&probe).expect("a good footer");
+        assert!(check(Redis, value).is_ok());
+        assert_eq!(
+            plan_value(&redis, Redis, 12, value) == Plan::Keep,
+            steps == BackLengths::Early
+        );
+    }
+}

@@ -42,7 +42,11 @@ fn every_vector_in_every_form() {
             (Family::Other, FieldTtlForm::Dropped),
         ] {
             for stream in [StreamForm::V1, StreamForm::V2, StreamForm::V3] {
-                let forms = Forms { stream, field_ttl };
+                let forms = Forms {
+                    stream,
+                    field_ttl,
+                    back_lengths: BackLengths::Early,
+                };
                 let mut recoded = Vec::new();
                 let losses =
                     recode(vector.family, body, forms, &mut recoded).expect("a sound value");

@@ -51,6 +51,7 @@ pub fn fails(family: Family, value: &[u8], expected: ErrorKind) {
     let forms = Forms {
         stream: StreamForm::V3,
         field_ttl: FieldTtlForm::Redis,
+        back_lengths: BackLengths::Early,
     };
     let mut out = b"kept".to_vec();
     assert!(recode(family, value, forms, &mut out).is_err());
@@ -181,6 +182,28 @@ fn field_expiry_in_all_its_forms() {
     fails(Redis, &[&[23][..], &negative].concat(), ErrorKind::FieldTtl);
     let text = pack(&[Text(b"a"), Text(b"b"), Text(b"x")]);
     fails(Redis, &[&[23][..], &text].concat(), ErrorKind::FieldTtl);
+    let late = pack(&[
+        Text(b"a"),
+        Text(b"b"),
+        Int(2),
+        Text(b"c"),
+        Text(b"d"),
+        Int(1),
+    ]);
+    fails(Redis, &[&[23][..], &late].concat(), ErrorKind::FieldOrder);
+    let never = pack(&[
+        Text(b"a"),
+        Text(b"b"),
+        Int(0),
+        Text(b"c"),
+        Text(b"d"),
+        Int(1),
+    ]);
+    fails(
+        Redis,
+        &[&[25, 0, 0, 0, 0, 0, 0, 0, 0][..], &never].concat(),
+        ErrorKind::FieldOrder,
+    );
     let pair = pack(&[Text(b"a"), Text(b"b")]);
     fails(Redis, &[&[23][..], &pair].concat(), ErrorKind::Odd("hash"));
 }
@@ -375,10 +398,55 @@ fn the_steps_of_backward_lengths() {
         };
         assert_eq!(rows, [element]);
     }
-    // 5 + 16378 makes 16383, from which on it takes three bytes.
-    let entry = 16_383;
-    assert_eq!(decode::listpack::backlen_size(entry - 1), 2);
-    assert_eq!(decode::listpack::backlen(entry), ([0, 0xff, 0xff, 0, 0], 3));
+    // 5 + 16378 makes 16383, from which on it takes three bytes, or two.
+    use decode::BackLengths::{Early, Exact};
+    assert_eq!(Early.bytes(16_382), ([0x7f, 0xfe, 0, 0, 0], 2));
+    assert_eq!(Early.bytes(16_383), ([0, 0xff, 0xff, 0, 0], 3));
+    assert_eq!(Exact.bytes(16_383), ([0x7f, 0xff, 0, 0, 0], 2));
+    assert_eq!(Exact.bytes(16_384), Early.bytes(16_384));
+    assert_eq!(Early.bytes(127), Exact.bytes(127));
+    assert_eq!(Early.bytes(128), Exact.bytes(128));
+}
+
+#[test]
+fn lengths_backwards_of_either_kind() {
+    use decode::BackLengths::{Early, Exact};
+    use decode::listpack::rewritten;
+    for len in [16_378, 2_097_146] {
+        let element = vec![b'x'; len];
+        let early = pack::listpack(&[Text(b"a"), Text(&element), Int(5)]);
+        let exact = rewritten(&early, Exact).expect("another way");
+        assert_eq!(exact.len(), early.len() - 1);
+        assert_eq!(rewritten(&exact, Early).as_ref(), Some(&early));
+        assert_eq!(rewritten(&exact, Exact), None);
+        assert_eq!(rewritten(&early, Early), None);
+        let set = |listpack: &[u8]| {
+            let mut value = vec![20];
+            write::string(&mut value, listpack);
+            value
+        };
+        let (early, exact) = (set(&early), set(&exact));
+        assert_eq!(
+            decode(Redis, &early).expect("sound"),
+            decode(Redis, &exact).expect("sound")
+        );
+    }
+    let element = vec![b'x'; 16_378];
+    let other = pack::listpack(&[Text(&element), Text(b"a")]);
+    assert_eq!(rewritten(&pack::listpack(&[Text(b"a")]), Exact), None);
+    // Both kinds in one listpack.
+    let exact = rewritten(&other, Exact).expect("another way");
+    let mut mixed = [&other[..other.len() - 1], &exact[6..]].concat();
+    let total = (mixed.len() as u32).to_le_bytes();
+    mixed[..4].copy_from_slice(&total);
+    mixed[4] = 4;
+    let mut value = vec![20];
+    write::string(&mut value, &mixed);
+    fails(
+        Redis,
+        &value,
+        ErrorKind::Listpack("backward lengths of two kinds"),
+    );
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::*;
 const FORMS: Forms = Forms {
     stream: StreamForm::V3,
     field_ttl: FieldTtlForm::Redis,
+    back_lengths: BackLengths::Early,
 };
 
 /// Reads a value in every way there is.
@@ -75,7 +76,7 @@ fn any_bit_flipped() {
 }
 
 /// Marsaglia's xorshift: repeatable, and good enough to break things.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -85,12 +86,12 @@ impl Random {
         self.0
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
 }
 
-fn mutate(random: &mut Random, value: &mut Vec<u8>, other: &[u8]) {
+pub fn mutate(random: &mut Random, value: &mut Vec<u8>, other: &[u8]) {
     const TELLING: [u8; 12] = [
         0, 1, 2, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc3, 0xf0, 0xfe, 0xff,
     ];

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::payload::decode::listpack;
-use crate::payload::{Entry, StreamId, StreamNode};
+use crate::payload::{BackLengths, Entry, StreamId, StreamNode};
 
 /// An element of a listpack.
 pub enum Element<'a> {
@@ -38,7 +37,7 @@ pub fn listpack(elements: &[Element<'_>]) -> Vec<u8> {
                 out.extend_from_slice(text);
             }
         }
-        let (back, size) = listpack::backlen(out.len() - start);
+        let (back, size) = BackLengths::Early.bytes(out.len() - start);
         out.extend_from_slice(&back[..size]);
     }
     out.push(0xff);

@@ -29,7 +29,7 @@ proptest! {
     fn decode_reads_what_encode_wrote(object in object()) {
         for (family, field_ttl) in FORMS {
             for stream in STREAMS {
-                let forms = Forms { stream, field_ttl };
+                let forms = Forms { stream, field_ttl, back_lengths: BackLengths::Early };
                 let (value, losses) = encoded(&object, forms);
                 let read = decode(family, &value).expect("a sound value");
                 let lenience = Lenience {
@@ -109,6 +109,7 @@ fn late_expiries_are_clamped() {
     let forms = |field_ttl| Forms {
         stream: StreamForm::V3,
         field_ttl,
+        back_lengths: BackLengths::Early,
     };
     let (value, losses) = encoded(&object, forms(FieldTtlForm::Redis));
     assert_eq!(losses.field_ttls_clamped, 3);

@@ -42,6 +42,7 @@ fn nanoseconds_a_payload() {
     let forms = Forms {
         stream: StreamForm::V1,
         field_ttl: FieldTtlForm::Dropped,
+        back_lengths: BackLengths::Early,
     };
     for (name, family, payload) in samples {
         let (body, _) = split(&payload).expect("a good payload");

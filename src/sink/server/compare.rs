@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::payload;
+use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
@@ -75,15 +75,8 @@ impl Found {
         let Some(payload) = &self.payload else {
             return Some("it cannot be read to compare".to_owned());
         };
-        let same_value = match &record.value {
-            Value::Verbatim(ours) if ours == payload => true,
-            _ => match (body_of(&record.value), payload::split(payload)) {
-                (Some(ours), Ok((theirs, _))) => same_body(ours, context.family, theirs, family),
-                _ => false,
-            },
-        };
-        if !same_value {
-            return Some("with another value".to_owned());
+        if let Some(difference) = value_difference(record, context, payload, family) {
+            return Some(difference);
         }
         match (&self.expiry, record.expire_at_ms) {
             (FoundExpiry::Never, None) => None,
@@ -107,14 +100,21 @@ fn body_of(value: &Value) -> Option<&[u8]> {
     }
 }
 
-/// Equal bytes, or equal once both are without compression.
-fn same_body(ours: &[u8], our_family: Family, theirs: &[u8], their_family: Family) -> bool {
-    if ours == theirs && our_family == their_family {
-        return true;
+fn value_difference(
+    record: &KeyRecord,
+    context: &Context,
+    payload: &[u8],
+    family: Family,
+) -> Option<String> {
+    if matches!(&record.value, Value::Verbatim(ours) if ours == payload) {
+        return None;
     }
-    let (mut ours_plain, mut theirs_plain) = (Vec::new(), Vec::new());
-    our_family == their_family
-        && payload::compact(ours, our_family, &mut ours_plain).is_ok()
-        && payload::compact(theirs, their_family, &mut theirs_plain).is_ok()
-        && ours_plain == theirs_plain
+    let (Some(ours), Ok((theirs, _))) = (body_of(&record.value), payload::split(payload)) else {
+        return Some("with a value that cannot be compared".to_owned());
+    };
+    match meaning::same(context.family, ours, family, theirs) {
+        Ok(None) => None,
+        Ok(Some(_)) => Some("with another value".to_owned()),
+        Err(_) => Some("with a value that cannot be compared".to_owned()),
+    }
 }

@@ -12,12 +12,17 @@ use crate::record::Family;
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
 
+/// The RDB version that functions came up with (Redis 7.0).
+const FIRST_VERSION: u16 = 10;
+
 /// One library of a FUNCTION DUMP.
 struct Library {
     name: String,
     code: Vec<u8>,
-    /// A FUNCTION DUMP of just this library.
-    payload: Vec<u8>,
+    /// A FUNCTION DUMP of just this library, without its footer.
+    body: Vec<u8>,
+    /// RDB version of the footer it came with.
+    version: u16,
 }
 
 impl ServerSink {
@@ -47,10 +52,15 @@ impl ServerSink {
         if self.options.dry_run {
             return self.preview_library(library, replace);
         }
+        // Read completely above, so that it may be signed for another version.
+        let versions = &self.learn_target(b"")?.accepts().versions;
+        let version = versions
+            .nearest(library.version, FIRST_VERSION)
+            .unwrap_or(library.version);
         let mut command = redis::cmd("FUNCTION");
         command
             .arg("RESTORE")
-            .arg(&library.payload)
+            .arg(payload::sign(&library.body, version))
             .arg(if replace { "REPLACE" } else { "APPEND" });
         let Err(text) = self.conn.try_query(&command)? else {
             self.report.functions.restored += 1;
@@ -60,8 +70,13 @@ impl ServerSink {
             return self.standing_library(library, text);
         }
         let hint = if text.starts_with("ERR unknown command") {
+            if self.options.allow_loss.functions {
+                self.report.functions.skipped += 1;
+                self.report.changes.functions_lost += 1;
+                return Ok(());
+            }
             Some(format!(
-                "{} has no functions; --functions skip leaves them out",
+                "{} has no functions; --allow-loss functions leaves them out",
                 self.facts.title()
             ))
         } else if text.contains("version or checksum") {
@@ -161,7 +176,8 @@ fn split_libraries(dump: &[u8]) -> Result<Vec<Library>, String> {
         libraries.push(Library {
             name: library_name(&code_text),
             code: code_text,
-            payload: payload::sign(&body[..=code.len()], version),
+            body: body[..=code.len()].to_vec(),
+            version,
         });
         body = source.rest();
     }

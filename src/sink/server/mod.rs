@@ -8,21 +8,23 @@ pub mod commands;
 mod compare;
 mod functions;
 mod refusal;
+pub mod target;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use self::refusal::Refusal;
+use self::target::{Ready, Target};
 use super::own_writes::{Fingerprint, OwnWrites};
 use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
-use crate::policy::{FunctionPolicy, OnConflict};
+use crate::policy::{AllowLoss, FunctionPolicy, OnConflict};
 use crate::record::{Batch, Context, Eviction, KeyRecord, Origin, Record, Value};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::{self, Item};
@@ -54,6 +56,12 @@ pub struct ServerSinkOptions {
     pub functions: FunctionPolicy,
     /// Refuse larger values.
     pub max_value_bytes: Option<u64>,
+    /// Losses that are accepted.
+    pub allow_loss: AllowLoss,
+    /// Write every value anew in universal forms.
+    pub sanitize: bool,
+    /// Different keys of the source may come under one name: it is noticed, if origins are kept.
+    pub may_collide: bool,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
@@ -78,7 +86,11 @@ enum Action {
 struct Sent {
     action: Action,
     record: KeyRecord,
+    /// How its value goes out.
+    ready: Ready,
     origin: Option<Origin>,
+    /// Its value as it came, where somebody will compare it with the source.
+    original: Option<Value>,
     context: Context,
     print: Fingerprint,
     bytes: usize,
@@ -92,8 +104,12 @@ pub struct ServerSink {
     options: ServerSinkOptions,
     observer: Arc<Observer>,
     accepted: Option<Box<dyn Accepted>>,
+    /// Learnt when the first key comes.
+    target: Option<Target>,
     pexpiretime: bool,
     own: OwnWrites,
+    /// Where what this run wrote came from, if different keys may come under one name.
+    own_origins: Option<OwnWrites>,
     db: Option<u32>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
@@ -136,6 +152,12 @@ impl ServerSink {
                  evictions during this run will be counted"
             ));
         }
+        if options.may_collide && options.on_conflict == OnConflict::Replace {
+            observer.warn(
+                "with these databases or prefixes different keys may get the same name, and under \
+                 --on-conflict replace the last one wins unseen",
+            );
+        }
         conn.doing("restoring keys");
         Ok(Self {
             conn,
@@ -144,8 +166,10 @@ impl ServerSink {
             options,
             observer,
             accepted,
+            target: None,
             pexpiretime,
             own: OwnWrites::default(),
+            own_origins: options.may_collide.then(OwnWrites::default),
             db: None,
             sent: VecDeque::new(),
             sent_bytes: 0,
@@ -184,19 +208,20 @@ impl ServerSink {
         &mut self,
         record: KeyRecord,
         origin: Option<Origin>,
-        context: Context,
+        mut context: Context,
     ) -> Result<()> {
         self.report.taken += 1;
         let print = self.own.fingerprint(record.db, &record.key);
         self.settle_key(print)?;
-        let bytes = payload_len(&record.value);
         let mut sent = Sent {
             action: Action::Look,
             record,
+            ready: Ready::AsIs,
             origin,
+            original: None,
             context,
             print,
-            bytes,
+            bytes: 0,
         };
         if sent
             .record
@@ -210,19 +235,25 @@ impl ServerSink {
                 return Ok(());
             }
             sent.action = Action::Delete { expired: true };
-        } else if self
-            .options
-            .max_value_bytes
-            .is_some_and(|max| bytes as u64 > max)
-        {
-            let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
+            return self.send(sent);
+        }
+        if self.accepted.is_some() && sent.origin.is_some() {
+            sent.original = Some(sent.record.value.clone());
+        }
+        let target = self.learn_target(&sent.record.key)?;
+        match target.prepare(&mut sent.record, &mut context) {
+            Ok(ready) => sent.ready = ready,
+            Err((reason, hint)) => return self.refuse(sent, Refusal::Key { reason, hint }),
+        }
+        sent.context = context;
+        sent.bytes = match sent.ready {
+            Ready::AsIs => sent.record.value.bytes().len(),
+            Ready::Footer(_) => sent.record.value.bytes().len() + FOOTER_LEN,
+        };
+        if let Some(reason) = self.too_large(sent.bytes) {
             return self.refuse(sent, Refusal::Key { reason, hint: None });
-        } else if bytes > MAX_BULK_BYTES {
-            let reason = format!(
-                "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
-            );
-            return self.refuse(sent, Refusal::Key { reason, hint: None });
-        } else if !self.options.dry_run {
+        }
+        if !self.options.dry_run {
             let replace = self.options.on_conflict == OnConflict::Replace;
             sent.action = Action::Restore {
                 replace,
@@ -230,6 +261,38 @@ impl ServerSink {
             };
         }
         self.send(sent)
+    }
+
+    /// Tries the destination when the first key comes, whose name tells what the user may write.
+    fn learn_target(&mut self, like: &[u8]) -> Result<&mut Target> {
+        if self.target.is_none() {
+            self.drain()?;
+            let learnt = Target::learn(
+                &mut self.conn,
+                &self.facts,
+                like,
+                self.options.allow_loss,
+                self.options.sanitize,
+                &self.observer,
+            )?;
+            self.conn.doing("restoring keys");
+            self.target = Some(learnt);
+        }
+        self.target
+            .as_mut()
+            .ok_or_else(|| anyhow!("the destination was just tried out"))
+    }
+
+    fn too_large(&self, bytes: usize) -> Option<String> {
+        match self.options.max_value_bytes {
+            Some(max) if bytes as u64 > max => Some(format!(
+                "its payload of {bytes} bytes is larger than --max-value allows"
+            )),
+            _ if bytes > MAX_BULK_BYTES => Some(format!(
+                "its payload of {bytes} bytes is larger than a server accepts by default (512 MiB)"
+            )),
+            _ => None,
+        }
     }
 
     fn take_tombstone(&mut self, db: u32, key: Vec<u8>, context: Context) -> Result<()> {
@@ -252,6 +315,8 @@ impl ServerSink {
         self.send(Sent {
             action,
             record,
+            ready: Ready::AsIs,
+            original: None,
             origin: None,
             context,
             print,
@@ -298,6 +363,8 @@ impl ServerSink {
             self.sent.push_back(Sent {
                 action: Action::Select,
                 record,
+                ready: Ready::AsIs,
+                original: None,
                 origin: None,
                 context: sent.context,
                 print: 0,
@@ -319,11 +386,9 @@ impl ServerSink {
 
     fn pack_restore(&mut self, sent: &Sent, replace: bool) -> Result<(), ServerError> {
         let record = &sent.record;
-        let footer = match &record.value {
-            Value::Compact(body) if sent.bytes <= MAX_BULK_BYTES => {
-                Some(footer(body, sent.context.rdb_version))
-            }
-            _ => None,
+        let footer = match sent.ready {
+            Ready::AsIs => None,
+            Ready::Footer(version) => Some(footer(record.value.bytes(), version)),
         };
         let body = record.value.bytes();
         let (eviction_word, eviction): (&[u8], u64) = match record.eviction {
@@ -432,12 +497,21 @@ impl ServerSink {
     fn remember(&mut self, sent: Sent) -> Result<()> {
         // Under `replace` nobody will ever ask.
         if self.options.on_conflict != OnConflict::Replace {
-            self.own
-                .insert(sent.print)
-                .context("remember a key in a temporary file")?;
+            const WHAT: &str = "remember a key in a temporary file";
+            self.own.insert(sent.print).context(WHAT)?;
+            if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
+                let print = origin_print(origins, sent.print, origin);
+                origins.insert(print).context(WHAT)?;
+            }
         }
-        if let (Some(accepted), Some(origin)) = (&mut self.accepted, sent.origin) {
-            accepted.accepted(origin, sent.record)?;
+        let mut record = sent.record;
+        if let (Some(accepted), Some(origin), Some(original)) =
+            (&mut self.accepted, sent.origin, sent.original)
+        {
+            record.value = original;
+            accepted.accepted(origin, record)?;
+        } else if let (Some(target), Value::Compact(buffer)) = (&mut self.target, record.value) {
+            target.reuse(buffer);
         }
         Ok(())
     }
@@ -485,6 +559,19 @@ impl ServerSink {
 
     fn refused(&mut self, mut sent: Sent, text: String) -> Result<()> {
         match Refusal::of(&text, &self.facts, &sent.context) {
+            Refusal::Standing if self.collides(&sent)? => {
+                self.report.conflicts += 1;
+                self.observer.key_failed(&KeyFailure {
+                    db: sent.record.db,
+                    key: sent.record.key,
+                    kind: FailureKind::Conflict,
+                    reason: "another key of the source was written under this name in this run"
+                        .to_owned(),
+                    hint: Some(
+                        "choose --map-db and prefixes so that names stay different".to_owned(),
+                    ),
+                })
+            }
             Refusal::Standing if self.own.contains(sent.print)? => {
                 sent.action = Action::Restore {
                     replace: true,
@@ -515,6 +602,15 @@ impl ServerSink {
             }
             refusal @ Refusal::Key { .. } => self.refuse(sent, refusal),
         }
+    }
+
+    /// Whether this run wrote another key of the source under the same name.
+    fn collides(&self, sent: &Sent) -> Result<bool> {
+        let (Some(origins), Some(origin)) = (&self.own_origins, &sent.origin) else {
+            return Ok(false);
+        };
+        let print = origin_print(origins, sent.print, origin);
+        Ok(self.own.contains(sent.print)? && !origins.contains(print)?)
     }
 
     fn refuse(&mut self, sent: Sent, refusal: Refusal) -> Result<()> {
@@ -584,6 +680,14 @@ impl ServerSink {
         Ok(())
     }
 
+    fn closing_report(self) -> SinkReport {
+        let changes = self.target.map(|target| target.changes).unwrap_or_default();
+        SinkReport {
+            changes,
+            ..self.report
+        }
+    }
+
     fn complete(&mut self) -> Result<()> {
         self.drain()?;
         if let Some(mut accepted) = self.accepted.take() {
@@ -593,12 +697,10 @@ impl ServerSink {
     }
 }
 
-/// Length of the DUMP payload that a value becomes.
-fn payload_len(value: &Value) -> usize {
-    match value {
-        Value::Compact(body) => body.len() + FOOTER_LEN,
-        Value::Verbatim(payload) => payload.len(),
-    }
+/// A name at the destination together with the key of the source that was written there.
+fn origin_print(origins: &OwnWrites, print: Fingerprint, origin: &Origin) -> Fingerprint {
+    let name = [&print.to_be_bytes()[..], &origin.key].concat();
+    origins.fingerprint(origin.db, &name)
 }
 
 impl Sink for ServerSink {
@@ -631,7 +733,7 @@ impl Sink for ServerSink {
         if done.is_err() {
             self.count_rest();
         }
-        (self.report, done)
+        (self.closing_report(), done)
     }
 
     fn abort(mut self: Box<Self>, _: &str) -> SinkReport {
@@ -641,6 +743,6 @@ impl Sink for ServerSink {
         {
             (self.report.source_deleted, self.report.source_kept) = (deleted, kept);
         }
-        self.report
+        self.closing_report()
     }
 }

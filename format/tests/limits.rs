@@ -1,0 +1,204 @@
+//! The limits of the format and of the reader's caller, and what a writer refuses to write.
+//! Memory under hostile input is measured in `memory.rs`.
+
+mod support;
+
+use redis_migrate_format::header::SourceCounts;
+use redis_migrate_format::limits::{MAX_DATABASES, MAX_ENTRIES};
+use redis_migrate_format::record::{KeyRecord, Record, Value};
+use redis_migrate_format::{Class, EndFacts, Error, Header, Limits, Writer, WriterOptions};
+use support::forge::{Forged, mark_digest};
+use support::vectors::two_keys;
+use support::*;
+
+fn refused_by(limits: Limits, bytes: &[u8]) -> String {
+    let outcome = read_limited(bytes, limits);
+    assert_eq!(
+        outcome.class(),
+        Some(Class::LimitExceeded),
+        "{:?}",
+        outcome.error
+    );
+    outcome.error.unwrap().to_string()
+}
+
+#[test]
+fn a_value_beyond_the_limit_is_refused_in_a_frame_and_in_a_run() {
+    let bytes = small_archive();
+    let largest = 317;
+    let limits = |max_value_bytes| Limits {
+        max_value_bytes,
+        ..Limits::default()
+    };
+    assert!(read_limited(&bytes[..], limits(largest)).is_complete());
+    refused_by(limits(largest - 1), &bytes);
+    refused_by(limits(50), &bytes);
+    // A claim beyond the limit is refused before the value is buffered: here at its first part.
+    let large = write_all(
+        &[key(0, b"large", &vec![1; 5 << 20])],
+        WriterOptions {
+            level: 0,
+            ..options()
+        },
+    );
+    let first_parts = &large[..2_000];
+    let says = refused_by(limits(1 << 20), first_parts);
+    assert!(says.contains("524"), "{says}");
+}
+
+#[test]
+fn records_and_expanded_bytes_can_be_limited() {
+    let bytes = small_archive();
+    let count = records().len() as u64;
+    assert!(
+        read_limited(
+            &bytes[..],
+            Limits {
+                max_records: count,
+                ..Limits::default()
+            }
+        )
+        .is_complete()
+    );
+    refused_by(
+        Limits {
+            max_records: count - 1,
+            ..Limits::default()
+        },
+        &bytes,
+    );
+    let bomb = write_all(
+        &[key(0, b"zeros", &vec![0; 10 << 20])],
+        WriterOptions::default(),
+    );
+    assert!(bomb.len() < 20_000);
+    refused_by(
+        Limits {
+            max_raw_bytes: 5 << 20,
+            ..Limits::default()
+        },
+        &bomb,
+    );
+    assert!(read_all(&bomb[..]).is_complete());
+}
+
+#[test]
+fn a_frame_with_too_many_entries_is_damaged_and_the_writer_makes_none() {
+    let with_entries = |count: usize| {
+        let mut forged = Forged::parse(&two_keys());
+        mark_digest(&mut forged);
+        forged.set_body(2, |body| {
+            for _ in 2..count {
+                body.extend([0x03, 1, 0]); // An empty function payload.
+            }
+        });
+        read_all(&forged.build()[..])
+    };
+    // One entry too many is refused at the frame; at the limit only END's totals are wrong.
+    assert_eq!(with_entries(MAX_ENTRIES + 1).records.len(), 0);
+    assert!(with_entries(MAX_ENTRIES).records.len() > MAX_ENTRIES - 2);
+
+    let options = WriterOptions {
+        frame_target_bytes: 16 << 20,
+        fragment_bytes: 16 << 20,
+        ..WriterOptions::default()
+    };
+    let many: Vec<Record> = (0..MAX_ENTRIES as u32 + 10)
+        .map(|n| Record::Deleted {
+            db: 0,
+            key: n.to_le_bytes().to_vec(),
+        })
+        .collect();
+    let outcome = read_all(&write_all(&many, options)[..]);
+    assert!(outcome.is_complete(), "{:?}", outcome.error);
+    assert_eq!(outcome.records.len(), many.len());
+}
+
+#[test]
+fn there_are_not_more_databases_than_the_format_allows() {
+    let mut writer = Writer::new(Vec::new(), &header(), WriterOptions::default()).unwrap();
+    writer.set_context(context()).unwrap();
+    for db in 0..MAX_DATABASES as u32 {
+        writer.write(&Record::Deleted { db, key: vec![] }).unwrap();
+    }
+    let one_more = Record::Deleted {
+        db: u32::MAX,
+        key: vec![],
+    };
+    assert!(matches!(writer.write(&one_more), Err(Error::Unwritable(_))));
+}
+
+#[test]
+fn what_no_archive_can_hold_is_refused() {
+    let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+    let unwritable = |result: Result<(), Error>| {
+        assert!(matches!(result, Err(Error::Unwritable(_))), "{result:?}")
+    };
+    unwritable(writer.write(&key(0, b"a", b"\x00\x00")));
+    writer.set_context(context()).unwrap();
+    unwritable(writer.write(&key(0, b"a", b"")));
+    unwritable(writer.note(&"x".repeat(65_536)));
+    // None of these has touched the archive.
+    writer.note(&"x".repeat(65_000)).unwrap();
+    writer.write(&key(0, b"a", b"\x00\x00")).unwrap();
+    assert!(read_all(&writer.finish(facts()).unwrap().inner[..]).is_complete());
+
+    let huge = Header {
+        extra: vec![("x".into(), "y".repeat(1 << 20))],
+        ..header()
+    };
+    unwritable(Writer::new(Vec::new(), &huge, options()).map(|_| ()));
+    let level = WriterOptions {
+        level: 99,
+        ..options()
+    };
+    unwritable(Writer::new(Vec::new(), &header(), level).map(|_| ()));
+}
+
+#[test]
+fn an_exporter_that_counted_other_records_cannot_finish() {
+    for (db, written, fits) in [
+        (0, 5, true),
+        (0, 4, false),
+        (3, 1, true),
+        (3, 2, false),
+        (7, 0, true),
+        (7, 1, false),
+    ] {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, &header(), options()).unwrap();
+        writer.set_context(context()).unwrap();
+        for record in records() {
+            writer.write(&record).unwrap();
+        }
+        let counts = vec![SourceCounts {
+            db,
+            scanned: written,
+            written,
+            ..SourceCounts::default()
+        }];
+        let result = writer.finish(EndFacts { counts, ..facts() });
+        assert_eq!(result.is_ok(), fits, "database {db}, {written} written");
+        drop(result);
+        assert_eq!(read_all(&bytes[..]).is_complete(), fits);
+    }
+}
+
+#[test]
+fn frames_and_values_keep_their_lengths() {
+    let value = Value::Compact(vec![0; 1000]);
+    let record = Record::Key(KeyRecord {
+        db: 0,
+        key: b"k".to_vec(),
+        value,
+        expire_at_ms: None,
+        eviction: None,
+    });
+    let bytes = write_all(std::slice::from_ref(&record), options());
+    let mut reader = redis_migrate_format::Reader::new(&bytes[..], Limits::default()).unwrap();
+    let frame = reader.next_frame().unwrap().unwrap();
+    assert_eq!(frame.records, [record]);
+    assert!(frame.raw_len > 1000 && frame.raw_len < 1050);
+    assert!(frame.stored_len < 1200);
+    assert_eq!(frame.seq, 2);
+}

@@ -1,0 +1,528 @@
+//! What this destination accepts, and what must become of each value before it is sent.
+//!
+//! The rule: keep → stamp a new footer → write in older forms → refuse with a reason. Nothing is
+//! sent that was not checked completely: re-signed nonsense kills old servers when it is restored,
+//! or later when it is read.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use crate::ledger::Changes;
+use crate::observer::Observer;
+use crate::payload::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
+use crate::payload::{self, BackLengths, Encoding, Kind, PayloadError, kind_of, probe};
+use crate::policy::AllowLoss;
+use crate::record::{Context, Family, KeyRecord, Value};
+use crate::server::facts::{Facts, Version};
+use crate::server::resp::Item;
+use crate::server::{Conn, ServerError};
+
+/// How a value goes out once it is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The payload as it is, with the footer it has.
+    AsIs,
+    /// The body, with a footer of this version behind it.
+    Footer(u16),
+}
+
+/// What a destination accepts.
+#[derive(Debug)]
+pub struct Target {
+    accepts: Accepts,
+    /// Whether that was tried out, or only looked up by version.
+    pub probed: bool,
+    /// Whether a module value that is not known is answered with an error instead of an exit.
+    modules_are_safe: bool,
+    modules: Modules,
+    allow: AllowLoss,
+    sanitize: bool,
+    scratch: Vec<u8>,
+    /// What was changed so far.
+    pub changes: Changes,
+}
+
+/// What is known of loaded modules.
+#[derive(Debug, PartialEq, Eq)]
+enum Modules {
+    /// MODULE LIST is refused.
+    Unknown,
+    /// It named these.
+    Loaded(BTreeSet<String>),
+}
+
+/// Scratch room that is kept between values; a larger one is given back.
+const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;
+
+impl Target {
+    /// Learns what the destination accepts, by trying it on a key that will not exist: within the
+    /// user's rights if `like` is a key that the user may write.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn learn(
+        conn: &mut Conn,
+        facts: &Facts,
+        like: &[u8],
+        allow: AllowLoss,
+        sanitize: bool,
+        observer: &Observer,
+    ) -> Result<Self, ServerError> {
+        conn.doing("trying what the destination accepts");
+        let Version { major, minor, .. } = facts.parsed_version();
+        let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
+        let plain = probe_key(b"");
+        let alike = probe_key(like);
+        let probed = match try_out(conn, facts, &plain)? {
+            Some(accepts) => Some(accepts),
+            None => try_out(conn, facts, &alike)?,
+        };
+        let was_probed = probed.is_some();
+        let accepts = match (probed, table) {
+            (Some(accepts), _) => accepts,
+            (None, Some(table)) => {
+                observer.notice(&format!(
+                    "the destination cannot be tried out; going by its version, {}",
+                    facts.title()
+                ));
+                table
+            }
+            (None, None) => {
+                observer.warn(
+                    "what the destination accepts can neither be tried out nor looked up; payloads \
+                     go as they are",
+                );
+                everything(facts.family)
+            }
+        };
+        Ok(Self {
+            accepts,
+            probed: was_probed,
+            // rdb.c of 6.0 calls exit() for a module type that is not loaded.
+            modules_are_safe: facts.family == Family::Valkey
+                || (facts.family == Family::Redis && (major, minor) >= (6, 2)),
+            modules: loaded_modules(conn)?,
+            allow,
+            sanitize,
+            scratch: Vec::new(),
+            changes: Changes::default(),
+        })
+    }
+
+    /// What the destination accepts.
+    pub fn accepts(&self) -> &Accepts {
+        &self.accepts
+    }
+
+    /// Makes a value ready to be sent, in place. `Err` is why the key must be refused, and what to
+    /// do about it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn prepare(
+        &mut self,
+        record: &mut KeyRecord,
+        context: &mut Context,
+    ) -> Result<Ready, (String, Option<String>)> {
+        let (verbatim, body_len, rdb_version) = match &record.value {
+            Value::Compact(body) => (false, body.len(), context.rdb_version),
+            Value::Verbatim(dump) => match payload::split(dump) {
+                Ok((body, rdb_version)) => (true, body.len(), rdb_version),
+                Err(error) => return Err((format!("its payload is damaged: {error}"), None)),
+            },
+        };
+        let body = &record.value.bytes()[..body_len];
+        let checked = match payload::check(context.family, body) {
+            Ok(checked) => checked,
+            Err(error) if error.is_opaque() => {
+                return self.prepare_opaque(record, context, rdb_version);
+            }
+            Err(error) => return Err(damaged(&error)),
+        };
+        let mut plan = plan_value(&self.accepts, context.family, rdb_version, body);
+        if self.sanitize && !matches!(plan, Plan::Refuse(_) | Plan::Reencode { .. }) {
+            plan = self.universal(context.family, rdb_version, body);
+        }
+        if self.accepts.fills_in(type_byte(body))
+            && kind_of(context.family, type_byte(body)) == Kind::Stream
+        {
+            self.changes.streams_filled_in += 1;
+        }
+        match plan {
+            Plan::Keep if verbatim => Ok(Ready::AsIs),
+            Plan::Keep => Ok(Ready::Footer(rdb_version)),
+            Plan::Restamp(version) => {
+                self.changes.restamped += 1;
+                strip_footer(&mut record.value, body_len);
+                Ok(Ready::Footer(version))
+            }
+            Plan::Reencode { forms, version } => {
+                let dropped = forms.field_ttl == payload::FieldTtlForm::Dropped;
+                if dropped && checked.expiring_fields > 0 && !self.allow.hash_field_ttl {
+                    return Err((
+                        format!(
+                            "{} of its fields expire, and the destination has no expiry of fields",
+                            checked.expiring_fields
+                        ),
+                        Some(
+                            "--allow-loss hash-field-ttl writes it with fields that do not expire"
+                                .to_owned(),
+                        ),
+                    ));
+                }
+                self.scratch.clear();
+                let losses = payload::recode(context.family, body, forms, &mut self.scratch)
+                    .map_err(|error| damaged(&error))?;
+                self.changes.reencoded += 1;
+                self.changes.field_ttls_lost += losses.field_ttls;
+                self.changes.streams_filled_in +=
+                    u64::from(losses.stream_metadata || losses.active_times);
+                record.value = Value::Compact(std::mem::take(&mut self.scratch));
+                context.family = self.accepts.family;
+                Ok(Ready::Footer(version))
+            }
+            Plan::Verbatim => self.prepare_opaque(record, context, rdb_version),
+            Plan::Refuse(refusal) => Err(refused(&refusal)),
+        }
+    }
+
+    /// A buffer that was sent comes back, to serve the next value that is written anew.
+    pub fn reuse(&mut self, buffer: Vec<u8>) {
+        if self.scratch.capacity() == 0 && buffer.capacity() <= KEPT_SCRATCH_BYTES {
+            self.scratch = buffer;
+        }
+    }
+
+    /// A value that cannot be read here goes only where it is known, and exactly as it came.
+    fn prepare_opaque(
+        &mut self,
+        record: &KeyRecord,
+        context: &Context,
+        rdb_version: u16,
+    ) -> Result<Ready, (String, Option<String>)> {
+        let Value::Verbatim(dump) = &record.value else {
+            return Err((
+                "a value that cannot be read must come with its own footer".to_owned(),
+                None,
+            ));
+        };
+        let Ok((body, _)) = payload::split(dump) else {
+            return Err(("its payload is damaged".to_owned(), None));
+        };
+        if Encoding::of(context.family, type_byte(body)) == Some(Encoding::Module) {
+            self.allow_module(body);
+        }
+        match plan_value(&self.accepts, context.family, rdb_version, body) {
+            Plan::Refuse(refusal) => Err(refused(&refusal)),
+            _ => Ok(Ready::AsIs),
+        }
+    }
+
+    /// Lets a module's values through where its module may be loaded and trying does no harm.
+    fn allow_module(&mut self, body: &[u8]) {
+        let Ok(id) = payload::walk::length(&mut payload::Slice::new(&body[1..])) else {
+            return;
+        };
+        let name = payload::module_name(id);
+        let may_be_loaded = match &self.modules {
+            Modules::Unknown => true,
+            Modules::Loaded(loaded) => loaded.iter().any(|module| may_define(module, &name)),
+        };
+        if self.modules_are_safe && may_be_loaded {
+            self.accepts.modules.insert(name);
+        }
+    }
+
+    /// `--sanitize`: everything is written anew, whatever the destination would take.
+    fn universal(&self, family: Family, rdb_version: u16, body: &[u8]) -> Plan {
+        let mut only_universal = self.accepts.clone();
+        let packed = [9, 10, 11, 12, 13, 14, 16, 17, 18, 20, 25];
+        only_universal.types = self
+            .accepts
+            .types
+            .iter()
+            .filter(|byte| !packed.contains(byte))
+            .collect();
+        match plan(&only_universal, family, rdb_version, type_byte(body)) {
+            Plan::Keep | Plan::Restamp(_) => Plan::Reencode {
+                forms: self.accepts.forms(),
+                version: self
+                    .accepts
+                    .versions
+                    .nearest(rdb_version, 0)
+                    .unwrap_or(rdb_version),
+            },
+            other => other,
+        }
+    }
+}
+
+fn type_byte(body: &[u8]) -> u8 {
+    body.first().copied().unwrap_or(u8::MAX)
+}
+
+fn strip_footer(value: &mut Value, body_len: usize) {
+    if let Value::Verbatim(dump) = value {
+        dump.truncate(body_len);
+        *value = Value::Compact(std::mem::take(dump));
+    }
+}
+
+fn damaged(error: &PayloadError) -> (String, Option<String>) {
+    (
+        format!("its value is damaged and is not sent: {error}"),
+        Some("the archive, or the server it came from, holds nonsense here".to_owned()),
+    )
+}
+
+fn refused(refusal: &Refusal) -> (String, Option<String>) {
+    (refusal.to_string(), None)
+}
+
+/// A name that nobody uses, beginning like a key that the user may write.
+fn probe_key(like: &[u8]) -> Vec<u8> {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let random = RandomState::new().build_hasher().finish();
+    [
+        like,
+        format!("__redis-migrate:probe:{random:016x}").as_bytes(),
+    ]
+    .concat()
+}
+
+/// `None` where RESTORE cannot be tried.
+fn try_out(conn: &mut Conn, facts: &Facts, key: &[u8]) -> Result<Option<Accepts>, ServerError> {
+    let family = facts.family;
+    let versions: Vec<u16> = probe::versions().collect();
+    let payloads: Vec<Vec<u8>> = versions
+        .iter()
+        .map(|&version| probe::version_probe(version))
+        .collect();
+    let Some(answers) = restore_all(conn, key, &payloads)? else {
+        return Ok(None);
+    };
+    let accepted = versions
+        .into_iter()
+        .zip(answers)
+        .filter_map(|(version, ok)| ok.then_some(version));
+    let versions: Versions = accepted.collect();
+    let Some(version) = versions.highest() else {
+        return Ok(None);
+    };
+    let mut types = Types::default();
+    let mut known_family = family;
+    let families = match family {
+        Family::Other => &[Family::Redis, Family::Valkey][..],
+        _ => std::slice::from_ref(&family),
+    };
+    for &family in families {
+        let probes = probe::type_probes(family, version);
+        let payloads: Vec<Vec<u8>> = probes.iter().map(|(_, payload)| payload.clone()).collect();
+        let Some(answers) = restore_all(conn, key, &payloads)? else {
+            return Ok(None);
+        };
+        for ((type_byte, _), ok) in probes.into_iter().zip(answers) {
+            if ok {
+                types.insert(type_byte);
+                if type_byte >= 22 && known_family == Family::Other {
+                    known_family = family;
+                }
+            }
+        }
+    }
+    // A server that checks deeply takes one of the two only; one that does not gets what it writes.
+    let Version { major, minor, .. } = facts.parsed_version();
+    let by_version = Accepts::of_server(known_family, u32::from(major), u32::from(minor))
+        .map_or(BackLengths::Early, |table| table.back_lengths);
+    let both = [BackLengths::Early, BackLengths::Exact];
+    let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
+    let back_lengths = match restore_all(conn, key, &payloads)?.as_deref() {
+        Some([true, false]) => BackLengths::Early,
+        Some([false, true]) => BackLengths::Exact,
+        _ => by_version,
+    };
+    Ok(Some(Accepts {
+        family: known_family,
+        versions,
+        types,
+        modules: BTreeSet::new(),
+        back_lengths,
+    }))
+}
+
+/// Which of `payloads` are accepted; `None` if that is not what the answers are about.
+fn restore_all(
+    conn: &mut Conn,
+    key: &[u8],
+    payloads: &[Vec<u8>],
+) -> Result<Option<Vec<bool>>, ServerError> {
+    for payload in payloads {
+        // 1 ms after the epoch: checked completely, and gone before it was there.
+        conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])?;
+    }
+    conn.flush()?;
+    let mut answers = Vec::with_capacity(payloads.len());
+    let mut usable = true;
+    for _ in payloads {
+        match conn.item()? {
+            Item::Simple(_) => answers.push(true),
+            Item::Error(text) => {
+                let text = String::from_utf8_lossy(&text);
+                usable &= text.contains("DUMP payload version or checksum")
+                    || text.contains("Bad data format");
+                answers.push(false);
+            }
+            _ => usable = false,
+        }
+    }
+    Ok(usable.then_some(answers))
+}
+
+/// For a server of which nothing is known: what it gets is what there is.
+fn everything(family: Family) -> Accepts {
+    Accepts {
+        family,
+        versions: std::iter::once(0..=u16::MAX).collect(),
+        types: (0..=5).chain(9..=25).collect(),
+        modules: BTreeSet::new(),
+        back_lengths: BackLengths::Early,
+    }
+}
+
+fn loaded_modules(conn: &mut Conn) -> Result<Modules, ServerError> {
+    let Ok(value) = conn.try_query(redis::cmd("MODULE").arg("LIST"))? else {
+        return Ok(Modules::Unknown);
+    };
+    let rows: Vec<std::collections::HashMap<String, redis::Value>> =
+        redis::from_redis_value(value).unwrap_or_default();
+    let name = |mut row: std::collections::HashMap<String, redis::Value>| {
+        redis::from_redis_value::<String>(row.remove("name")?).ok()
+    };
+    Ok(Modules::Loaded(rows.into_iter().filter_map(name).collect()))
+}
+
+/// Whether a module of this name may define that data type. Of well-known modules the types are
+/// known (the names given to RedisModule_CreateDataType); of others anything is possible.
+fn may_define(module: &str, type_name: &str) -> bool {
+    let types: &[&str] = match module.to_ascii_lowercase().as_str() {
+        "vectorset" => &["vectorset"],
+        "rejson" => &["ReJSON-RL"],
+        "bf" => &[
+            "MBbloom--",
+            "MBbloomCF",
+            "CMSk-TYPE",
+            "TopK-TYPE",
+            "TDIS-TYPE",
+        ],
+        "timeseries" => &["TSDB-TYPE"],
+        "graph" => &["graphdata", "graphmeta"],
+        "search" | "searchlight" => &["ft_index0", "ft_invidx", "numericdx", "trietype0"],
+        "json" => &["ReJSON-RL"],
+        _ => return true,
+    };
+    types.contains(&type_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(family: Family, major: u32, minor: u32) -> Target {
+        Target {
+            accepts: Accepts::of_server(family, major, minor).expect("a known version"),
+            probed: false,
+            modules_are_safe: true,
+            modules: Modules::Loaded(BTreeSet::new()),
+            allow: AllowLoss::default(),
+            sanitize: false,
+            scratch: Vec::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    fn record(value: Value) -> KeyRecord {
+        KeyRecord {
+            db: 0,
+            key: b"k".to_vec(),
+            value,
+            expire_at_ms: None,
+            eviction: None,
+        }
+    }
+
+    fn context(family: Family, rdb_version: u16) -> Context {
+        Context {
+            family,
+            rdb_version,
+            ..Context::default()
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_stays_and_what_is_not_gets_another_footer() {
+        let body = b"\x00\x01a".to_vec();
+        let mut seven = target(Family::Redis, 7, 0);
+        let dump = payload::sign(&body, 9);
+        let mut old = record(Value::Verbatim(dump.clone()));
+        assert_eq!(
+            seven.prepare(&mut old, &mut context(Family::Redis, 9)),
+            Ok(Ready::AsIs)
+        );
+        assert_eq!(old.value, Value::Verbatim(dump));
+        let mut new = record(Value::Verbatim(payload::sign(&body, 80)));
+        assert_eq!(
+            seven.prepare(&mut new, &mut context(Family::Valkey, 80)),
+            Ok(Ready::Footer(10))
+        );
+        assert_eq!(new.value, Value::Compact(body));
+        assert_eq!(seven.changes.restamped, 1);
+    }
+
+    #[test]
+    fn damage_is_found_before_it_is_signed() {
+        let mut six = target(Family::Redis, 6, 0);
+        // A string that says it is longer than it is, with a footer that fits.
+        let mut bad = record(Value::Verbatim(payload::sign(b"\x00\x05a", 9)));
+        let (reason, _) = six
+            .prepare(&mut bad, &mut context(Family::Redis, 9))
+            .unwrap_err();
+        assert!(reason.contains("damaged"), "{reason}");
+        let mut bad = record(Value::Verbatim(b"\x00\x01a0123456789".to_vec()));
+        assert!(
+            six.prepare(&mut bad, &mut context(Family::Redis, 9))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_loss_must_be_allowed_by_name() {
+        // Redis type 24: lowest expiry, one field: 1 + its offset, "f", "v".
+        let mut body = vec![24];
+        body.extend_from_slice(&5_000_000_000_000_i64.to_le_bytes());
+        body.extend_from_slice(b"\x01\x01\x01f\x01v");
+        let mut seven = target(Family::Redis, 7, 0);
+        let from = || context(Family::Redis, 12);
+        let (reason, hint) = seven
+            .prepare(&mut record(Value::Compact(body.clone())), &mut from())
+            .unwrap_err();
+        assert!(
+            reason.contains("fields expire") && hint.unwrap().contains("--allow-loss"),
+            "{reason}"
+        );
+        seven.allow.hash_field_ttl = true;
+        let mut record = record(Value::Compact(body));
+        assert_eq!(
+            seven.prepare(&mut record, &mut from()),
+            Ok(Ready::Footer(10))
+        );
+        assert_eq!(record.value.type_byte(), Some(4));
+        assert_eq!(seven.changes.field_ttls_lost, 1);
+    }
+
+    #[test]
+    fn modules_go_only_where_they_may_be_known() {
+        assert!(may_define("vectorset", "vectorset") && !may_define("bf", "vectorset"));
+        assert!(may_define("in-house", "anything-"));
+    }
+}

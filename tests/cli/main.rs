@@ -1,0 +1,15 @@
+//! The program as its user meets it: help, usage errors, exit codes, what goes to which stream,
+//! secrets that are never shown, every kind of bad input, and globs as the servers read them.
+//!
+//! Left out: what export, import and copy do to data (`tests/live`) and what goes wrong on the
+//! network (`tests/faults`). No server is needed here but for the globs.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod bad_input;
+mod globs;
+mod secrets;
+mod streams;
+mod usage;

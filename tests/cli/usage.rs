@@ -1,0 +1,128 @@
+//! Help, version, and everything that exits with 2.
+
+use crate::support::tool::{Tool, run};
+
+const VERBS: [&str; 6] = ["export", "import", "copy", "verify", "list", "inspect"];
+
+#[test]
+fn help_goes_to_stdout_with_examples() {
+    for verb in VERBS {
+        for flag in ["--help", "-h"] {
+            let output = Tool::new(&[verb, flag]).run().success();
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("Usage: redis-migrate"), "{verb}: {text}");
+            assert!(text.contains("Examples:"), "{verb}: {text}");
+            assert_eq!(output.stderr, "");
+        }
+    }
+    let output = Tool::new(&["--help"]).run().success();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(VERBS.iter().all(|verb| text.contains(verb)), "{text}");
+}
+
+#[test]
+fn version_says_what_it_is() {
+    for flag in ["--version", "-V"] {
+        let output = Tool::new(&[flag]).run().success();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let expected = concat!("redis-migrate ", env!("CARGO_PKG_VERSION"));
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
+#[test]
+fn without_arguments_help_goes_to_stderr() {
+    let output = Tool::new(&[]).run().expect_code(2);
+    assert!(output.stdout.is_empty());
+    assert!(output.stderr.contains("Usage:"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
+    for (arguments, word) in [
+        (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["export"], "SOURCE_REDIS_URL"),
+        (&["import"], "DESTINATION_REDIS_URL"),
+        (&["copy", "redis://a"], "DESTINATION_REDIS_URL"),
+        (&["redis://a"], "DESTINATION_REDIS_URL"),
+        (&["export", "http://a"], "unknown scheme http://"),
+        (&["export", "localhost:6379"], "redis://localhost:6379"),
+        (&["export", "redis-sentinel://a/m"], "not supported yet"),
+        (&["export", "redis://a/x"], "not a number"),
+        (&["export", "redis://a:99999"], "port"),
+        (&["export", "redis://a", "--insecure"], "rediss://"),
+        (&["export", "redis://a", "--user", "bob"], "password"),
+        (&["export", "redis://a", "--level", "20"], "1..=19"),
+        (&["export", "redis://a", "--min-size", "1x"], "is no size"),
+        (&["export", "redis://a", "--min-ttl", "soon"], "no duration"),
+        (&["export", "redis://a", "--frobnicate"], "unexpected"),
+        (&["export", "redis://a", "-o", "/"], "is a directory"),
+        (
+            &["copy", "redis://a", "redis://b", "--askpass"],
+            "--askpass",
+        ),
+        (&["import", "redis://a", "--map-db", "1"], "no database map"),
+        (&["import", "redis://a", "/no/such/file"], "cannot open"),
+        (&["import", "redis://a", "redis://b"], "no file"),
+        (&["verify", "/no/such/file"], "cannot open"),
+        (&["list", "/"], "is a directory"),
+        (&["list", "--with-ttl", "--without-ttl"], "cannot be used"),
+    ] {
+        let output = Tool::new(arguments).run().expect_code(2);
+        let (stdout, stderr) = (&output.stdout, &output.stderr);
+        assert!(stderr.contains(word), "{arguments:?}: {stderr}");
+        assert!(stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn verify_first_needs_a_file_that_can_be_read_twice() {
+    let arguments = ["import", "redis://127.0.0.1:1", "--verify-first"];
+    run(&arguments, &crate::archives::small())
+        .expect_code(2)
+        .expect_stderr("regular file");
+}
+
+#[test]
+fn a_server_that_is_not_there_exits_with_12() {
+    for arguments in [
+        &["export", "redis://127.0.0.1:1"][..],
+        &["export", "unix:///no/such/socket"],
+        &["export", "redis://no-such-host.invalid"],
+        &["copy", "redis://127.0.0.1:1", "redis://127.0.0.1:1"],
+    ] {
+        let output = Tool::new(arguments).run().expect_code(12);
+        assert!(output.stdout.is_empty());
+        let errors = output.stderr.matches("error:").count();
+        assert_eq!(errors, 1, "{}", output.stderr);
+        assert!(output.stderr.contains("help:"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn the_old_form_means_copy_and_announces_what_the_environment_asks_for() {
+    let output = Tool::new(&["redis://127.0.0.1:1", "redis://127.0.0.1:1"])
+        .env("DRY_RUN", "1")
+        .env("CLEAN_UP", "no")
+        .env("REPLACE_DST_KEYS", "true")
+        .run()
+        .expect_code(12);
+    for text in ["mean copy", "DRY_RUN is set", "REPLACE_DST_KEYS is set"] {
+        assert!(output.stderr.contains(text), "{}", output.stderr);
+    }
+    assert!(!output.stderr.contains("CLEAN_UP"), "{}", output.stderr);
+    let output = Tool::new(&["export", "redis://127.0.0.1:1"])
+        .env("DRY_RUN", "1")
+        .run()
+        .expect_code(12);
+    assert!(!output.stderr.contains("DRY_RUN"), "{}", output.stderr);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_is_found_out_first() {
+    let arguments = ["export", "redis://127.0.0.1:1", "--errors-to", "/no/dir/f"];
+    Tool::new(&arguments)
+        .run()
+        .expect_code(2)
+        .expect_stderr("--errors-to");
+}
