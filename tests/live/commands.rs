@@ -81,7 +81,8 @@ impl Writer {
     fn at(url: &str, limits: CommandLimits) -> Self {
         let mut conn = open(url);
         let facts = Facts::ask(&mut conn).expect("INFO");
-        let commands = Commands::new(Features::of_facts(&facts), limits);
+        let features = Features::ask(&mut conn, &facts).expect("a known version");
+        let commands = Commands::new(features, limits);
         Self { conn, commands }
     }
 
@@ -442,12 +443,8 @@ fn every_type_by_commands_between_all_versions() {
 }
 
 fn string(key: &[u8], text: &[u8], expire_at_ms: Option<u64>) -> Item {
-    let forms = payload::Forms {
-        stream: payload::StreamForm::V1,
-        field_ttl: payload::FieldTtlForm::Dropped,
-    };
-    let mut value = Vec::new();
-    let _ = payload::encode(&Object::String(text.into()), forms, &mut value);
+    let mut value = vec![0];
+    payload::write::string(&mut value, text);
     Item {
         key: key.to_vec(),
         family: Family::Redis,
@@ -570,19 +567,15 @@ fn what_is_past_its_time_is_not_written() {
     }
 }
 
-/// A hash in Redis' form 24, whose expiries count from one before the lowest.
+/// A hash as release candidates of Redis 7.4 wrote it, with absolute expiries.
 fn hash(key: &[u8], fields: &[(&str, Option<u64>)]) -> Item {
-    let mut value = Vec::new();
-    let fields = fields.iter().map(|&(name, expire_at_ms)| payload::Field {
-        name: name.as_bytes().into(),
-        value: b"v".into(),
-        expire_at_ms,
-    });
-    let forms = payload::Forms {
-        stream: payload::StreamForm::V1,
-        field_ttl: payload::FieldTtlForm::Redis,
-    };
-    let _ = payload::encode(&Object::Hash(fields.collect()), forms, &mut value);
+    let mut value = vec![22];
+    payload::write::length(&mut value, fields.len() as u64);
+    for (name, expire_at_ms) in fields {
+        payload::write::length(&mut value, expire_at_ms.unwrap_or(0));
+        payload::write::string(&mut value, name.as_bytes());
+        payload::write::string(&mut value, b"v");
+    }
     Item {
         key: key.to_vec(),
         family: Family::Redis,
@@ -792,12 +785,12 @@ fn errors_leave_no_temporary_key_and_a_usable_connection() {
     for version in available() {
         // Room for the small, not for the large.
         let server = TestServer::builder(version)
-            .option("--maxmemory", "6mb")
+            .option("--maxmemory", "16mb")
             .start();
         let mut writer = Writer::new(&server, CommandLimits::default());
         let large = list(
             b"large",
-            (0..200_000).map(|n: u32| format!("{n:64}").into_bytes()),
+            (0..400_000).map(|n: u32| format!("{n:64}").into_bytes()),
         );
         for replace in [Replace::Always, Replace::IfAbsent] {
             let error = writer.one(&large, replace).unwrap_err();
@@ -807,11 +800,24 @@ fn errors_leave_no_temporary_key_and_a_usable_connection() {
             );
             assert_eq!(temporary_keys(&server, 0), 0);
         }
+        // UNLINK gives the memory back when it comes to it.
+        let used = || -> u64 {
+            let info: String = redis::cmd("INFO")
+                .arg("memory")
+                .query(&mut server.client())
+                .unwrap();
+            let mut lines = info.lines();
+            let used = lines.find_map(|line| line.strip_prefix("used_memory:"));
+            used.unwrap().parse().unwrap()
+        };
+        while used() > 8 << 20 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         let small = list(b"small", (0..20).map(|n| vec![n]));
         let items = [small.clone(), small];
         assert!(writer.one(&items[0], Replace::Always).is_ok(), "{version}");
         for outcome in writer.pipeline(&items, Replace::Always, 10) {
-            assert!(outcome.is_ok());
+            assert!(outcome.is_ok(), "{version}: {outcome:?}");
         }
         // Damage, and what has no commands.
         let mut damaged = items[0].clone();
@@ -900,6 +906,43 @@ fn a_string_beyond_the_limit_is_refused_before_anything_is_sent() {
     assert!(writer.one(&fits, Replace::Always).is_ok());
 }
 
+#[test]
+fn a_server_that_hides_its_version_is_tried_out() {
+    for version in available() {
+        let server = TestServer::start(version);
+        let mut conn = open(&server.url());
+        let facts = Facts::ask(&mut conn).unwrap();
+        let mut known = Features::ask(&mut conn, &facts).unwrap();
+        let tried = Features::ask(&mut conn, &Facts::default()).unwrap();
+        if version == Version::Valkey91 {
+            // Only the version tells that it takes later ones.
+            known.field_ttl_max_ms = tried.field_ttl_max_ms;
+            assert!(tried.field_ttl_max_ms.is_some());
+        }
+        assert_eq!(tried, known, "{version}");
+        let keys: usize = redis::cmd("DBSIZE").query(&mut server.client()).unwrap();
+        assert_eq!(keys, 0);
+    }
+}
+
+/// A server whose limit is lower than it is taken for says so and hangs up.
+#[test]
+fn a_lower_limit_than_expected_loses_the_connection_and_says_why() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::builder(version)
+        .option("--proto-max-bulk-len", "1mb")
+        .start();
+    let mut writer = Writer::new(&server, CommandLimits::default());
+    let item = list(b"l", [vec![1; 5], vec![2; 3 << 20]].into_iter());
+    let error = writer.one(&item, Replace::Always).unwrap_err();
+    assert!(
+        matches!(error, CommandError::Connection(_)),
+        "{error}: the connection is gone"
+    );
+}
+
 /// A list of 600 MB, which RESTORE would not take with the default limits.
 #[test]
 #[ignore = "two servers of 700 MB each"]
@@ -961,14 +1004,19 @@ fn speed_of_small_values() {
     let strings: Vec<Item> = (0..COUNT)
         .map(|n| string(format!("string:{n}").as_bytes(), &[b'v'; 60], None))
         .collect();
-    let fields = [
-        ("name", None),
-        ("mail", None),
-        ("seen", None),
-        ("plan", None),
-    ];
+    let fields = ["name", "mail", "seen", "plan"];
+    let mut value = vec![4, fields.len() as u8];
+    for field in fields {
+        payload::write::string(&mut value, field.as_bytes());
+        payload::write::string(&mut value, b"v");
+    }
     let hashes: Vec<Item> = (0..COUNT)
-        .map(|n| hash(format!("hash:{n}").as_bytes(), &fields))
+        .map(|n| Item {
+            key: format!("hash:{n}").into_bytes(),
+            family: Family::Redis,
+            value: value.clone(),
+            expire_at_ms: None,
+        })
         .collect();
     let expiring: Vec<Item> = hashes
         .iter()

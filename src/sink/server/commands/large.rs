@@ -141,21 +141,33 @@ impl<'c> Flow<'c> {
         Ok(())
     }
 
-    /// After `error`: reads what is due and removes the temporary key. Gives the error back; what
-    /// else goes wrong now will turn up again, and is less.
+    /// After `error`: reads what is due and removes the temporary key. Gives the error back, or
+    /// that the connection is gone too: a server that is sent more than it takes says so and hangs
+    /// up (networking.c, setProtocolError).
     fn abandon(mut self, error: CommandError, temp: &[u8]) -> CommandError {
-        if !matches!(error, CommandError::Connection(_)) {
-            let _ = self.clean_up(temp);
+        if matches!(error, CommandError::Connection(_)) {
+            return error;
         }
-        error
+        match self.clean_up(temp) {
+            Ok(()) => error,
+            Err(ServerError::Lost {
+                address,
+                doing,
+                reason,
+            }) => CommandError::Connection(ServerError::Lost {
+                address,
+                doing,
+                reason: format!("{reason}, after: {error}"),
+            }),
+            Err(lost) => lost.into(),
+        }
     }
 
-    fn clean_up(&mut self, temp: &[u8]) -> Result<(), CommandError> {
+    fn clean_up(&mut self, temp: &[u8]) -> Result<(), ServerError> {
         self.conn.flush()?;
         while let Some(sent) = self.sent.pop_front() {
-            match sent.read(self.conn, &mut self.losses) {
-                Err(CommandError::Connection(error)) => return Err(error.into()),
-                _ => continue,
+            if let Err(CommandError::Connection(lost)) = sent.read(self.conn, &mut self.losses) {
+                return Err(lost);
             }
         }
         for command in [&b"UNLINK"[..], b"DEL"] {

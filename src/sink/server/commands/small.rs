@@ -163,7 +163,8 @@ impl Commands {
         }))
     }
 
-    /// Reads the replies of one ticket. `key` is its value's.
+    /// Reads the replies of one ticket. `key` is its value's. What [`Commands::queue_small`] queued
+    /// must have been flushed.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -174,6 +175,10 @@ impl Commands {
         ticket: Ticket,
     ) -> Result<Answer, CommandError> {
         let Ticket { due, mut losses } = ticket;
+        if matches!(due, Due::Rename { .. } | Due::CleanUp(_)) {
+            // Queued here and not by the caller, who may not have flushed since.
+            conn.flush()?;
+        }
         let written = match due {
             Due::Set => match conn.item()? {
                 Item::Simple(_) => Written::Stored,
