@@ -9,6 +9,7 @@ pub mod facts;
 pub mod identity;
 pub mod replication;
 pub mod resp;
+pub mod slots;
 pub mod stream;
 pub mod tracking;
 

@@ -4,6 +4,7 @@
 //! its reply is there, so records of the same key take effect in their order, whatever has to be
 //! repeated.
 
+pub mod commands;
 mod compare;
 mod functions;
 mod refusal;
