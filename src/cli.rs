@@ -9,18 +9,21 @@ mod connect;
 mod doctor;
 pub mod parse;
 pub mod resolve;
+mod source_end;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
 pub use doctor::DoctorArgs;
+pub use source_end::SourceEnd;
 
-use crate::policy::{FunctionPolicy, Loss, OnConflict, TtlPolicy};
+use crate::policy::{Consistency, FunctionPolicy, Loss, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
-use crate::units::{parse_duration_ms, parse_size};
+use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
 /// The commit this was built from, or empty.
 pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
@@ -62,6 +65,8 @@ pub enum Verb {
     Import(Box<ImportArgs>),
     /// Read a server and write to another. `redis-migrate SRC DEST` means this too.
     Copy(Box<CopyArgs>),
+    /// Read an archive or RDB file and write an RDB file, or JSON Lines.
+    Convert(Box<ConvertArgs>),
     /// Read an archive and check every byte of it; apply nothing.
     Verify(VerifyArgs),
     /// List the keys of an archive.
@@ -123,8 +128,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_SOURCE)]
 pub struct ExportArgs {
-    /// The server to read: redis://, rediss:// (TLS) or unix://. A database in the URL, also /0,
-    /// selects that one [env: SOURCE_REDIS_URL]
+    /// What to read: a server (redis://, rediss:// for TLS, unix://) or an RDB file (`-`: standard
+    /// input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
 
@@ -219,7 +224,7 @@ pub struct ImportArgs {
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_COPY)]
 pub struct CopyArgs {
-    /// The server to read. A database in the URL, also /0, selects that one
+    /// The server or RDB file to read. A database in the URL, also /0, selects that one
     /// [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
@@ -258,6 +263,68 @@ pub struct CopyArgs {
     /// What to print.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+/// `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An archive is read twice, because a key may come several times in it and must not in an RDB file;
+so it must be a regular file then. Values of types that the target does not know are written anew
+in forms that it does.
+
+Examples:
+  redis-migrate convert snap.rmz dump.rdb --for redis-7.2
+  redis-migrate convert dump.rdb old.rdb --rdb-version 9
+  redis-migrate convert snap.rmz --to jsonl | jq -r .key")]
+pub struct ConvertArgs {
+    /// The archive or RDB file to read; `-` is standard input
+    #[arg(value_name = "IN")]
+    pub input: OsString,
+
+    /// The file to write: it appears, complete, only at the end; without it, or with `-`, standard
+    /// output
+    #[arg(value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: by the name of OUT)
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub to: Option<ConvertTo>,
+
+    /// RDB for this server or a later one: redis-6.0, redis-7.2, valkey-8.1, … (default: as the
+    /// source)
+    #[arg(long = "for", value_name = "SERVER", conflicts_with = "rdb_version")]
+    pub for_server: Option<String>,
+
+    /// RDB of this version: 8 to 12, or 80 for Valkey
+    #[arg(long, value_name = "N")]
+    pub rdb_version: Option<u16>,
+
+    /// Leave function libraries out
+    #[arg(long)]
+    pub no_functions: bool,
+
+    /// Accept a loss that the target makes unavoidable; each is counted. Repeatable
+    #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
+    pub allow_loss: Vec<Loss>,
+
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What `convert` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConvertTo {
+    /// An RDB file.
+    Rdb,
+    /// JSON Lines, one object a key.
+    Jsonl,
 }
 
 /// `verify`.
@@ -343,9 +410,38 @@ pub struct ReadArgs {
           value_parser = clap::value_parser!(u32).range(1..))]
     pub scan_count: u32,
 
+    /// How to read a live server
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub via: Via,
+
     /// Carry idle times or LFU frequencies too, where OBJECT is allowed
     #[arg(long)]
     pub eviction: bool,
+
+    /// How exact the result is while the source is written to
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub consistency: Consistency,
+
+    /// The longest that writes may be paused, and that the last round may hold up the source
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
+    pub max_pause: Duration,
+
+    /// The longest that the rounds after the scan may take
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub max_wait: Duration,
+
+    /// Go on sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
+    /// last exact round
+    #[arg(long, conflicts_with = "dry_run")]
+    pub follow: bool,
+
+    /// With --follow: end when nothing changed for so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub until_idle: Option<Duration>,
+
+    /// With --follow: end after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub total: Option<Duration>,
 }
 
 /// How a server is written.

@@ -1,6 +1,7 @@
 //! Exit codes: a promise to scripts.
 
 use crate::observer::TooManyErrors;
+use crate::rdb::RdbError;
 use crate::server::ServerError;
 
 /// Complete, ledger reconciled.
@@ -15,7 +16,7 @@ pub const SOME_KEYS: u8 = 3;
 pub const CONSISTENCY: u8 = 4;
 /// Differences were found.
 pub const DIFFERENCES: u8 = 5;
-/// The archive is damaged, truncated or of a version that cannot be read.
+/// The archive (or the RDB file) is damaged, truncated or of a version that cannot be read.
 pub const ARCHIVE: u8 = 10;
 /// Wrong key or passphrase of an encrypted archive.
 pub const WRONG_KEY: u8 = 11;
@@ -50,6 +51,11 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>()
             && archive.class() != redis_migrate_format::Class::Io
+        {
+            return ARCHIVE;
+        }
+        if let Some(rdb) = cause.downcast_ref::<RdbError>()
+            && rdb.is_damage()
         {
             return ARCHIVE;
         }

@@ -7,7 +7,7 @@
 //! Who may import whom:
 //!
 //! ```text
-//! main → commands → {source, sink, pipe} → {server, payload} → format
+//! main → commands → {source, sink, pipe} → {server, payload, rdb} → format
 //! ```
 //!
 //! Sources and sinks never import each other, the command line or the ui. Only `server` knows the
@@ -24,11 +24,13 @@ pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
+pub mod memory;
 pub mod observer;
 pub mod output;
 pub mod payload;
 pub mod pipe;
 pub mod policy;
+pub mod rdb;
 pub mod record;
 pub mod rewrite;
 pub mod select;

@@ -48,6 +48,16 @@ pub enum ReadFunctions {
     No,
 }
 
+/// How a live server is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Via {
+    /// Key by key (SCAN, DUMP); every server allows it.
+    #[default]
+    Scan,
+    /// As a replica does (PSYNC): a snapshot of one moment. Managed services refuse it.
+    Replica,
+}
+
 /// A loss that the user may allow by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loss {
@@ -90,4 +100,18 @@ pub enum Method {
     Restore,
     /// By native commands only.
     Commands,
+}
+
+/// How exact an export of a live server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Consistency {
+    /// As `converge` where the server allows it, else as `scan`; never pauses writes.
+    #[default]
+    Auto,
+    /// A plain scan: keys are read one after the other.
+    Scan,
+    /// What changes is read again, until everything is exact as of one instant.
+    Converge,
+    /// As `converge`, with writes paused for the last round.
+    Pause,
 }

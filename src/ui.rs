@@ -38,6 +38,8 @@ pub enum Verb {
     Import,
     /// Server to server.
     Copy,
+    /// Archive or RDB file to another file.
+    Convert,
     /// Archive to nothing.
     Verify,
 }
@@ -49,6 +51,7 @@ impl Verb {
             "export" => Verb::Export,
             "import" => Verb::Import,
             "copy" => Verb::Copy,
+            "convert" => Verb::Convert,
             _ => Verb::Verify,
         }
     }
@@ -59,6 +62,7 @@ impl Verb {
             Verb::Export => "export",
             Verb::Import => "import",
             Verb::Copy => "copy",
+            Verb::Convert => "convert",
             Verb::Verify => "verify",
         }
     }

@@ -15,8 +15,10 @@ use std::path::Path;
 use anyhow::Result;
 use redis_migrate_format::version::{MAJOR, MINOR};
 
+use super::source_end::rdb_file;
 use super::{
-    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs,
+    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, SourceEnd, TimeoutArgs,
+    WriteArgs,
 };
 use crate::endpoint::{ConnectOptions, Secret, ServerAddress, TlsOptions, Transport, UrlUser};
 use crate::exit::Usage;
@@ -230,8 +232,11 @@ impl ExportArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn source(&self) -> Result<ConnectOptions> {
-        self.source_in(&process_env)
+    pub fn source(&self) -> Result<SourceEnd> {
+        Ok(match rdb_file(self.source.as_ref()) {
+            Some(file) => SourceEnd::RdbFile(file),
+            None => SourceEnd::Server(Box::new(self.source_in(&process_env)?)),
+        })
     }
 
     fn source_in(&self, env: Env<'_>) -> Result<ConnectOptions> {
@@ -246,8 +251,8 @@ impl ExportArgs {
     }
 
     /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &ConnectOptions) -> Selection {
-        self.select.selection(source.db)
+    pub fn selection(&self, source: &SourceEnd) -> Selection {
+        self.select.selection(source.db())
     }
 
     /// Whether to read function libraries.
@@ -307,8 +312,29 @@ impl CopyArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(ConnectOptions, ConnectOptions)> {
-        self.ends_in(&process_env)
+    pub fn ends(&self) -> Result<(SourceEnd, ConnectOptions)> {
+        if let Some(file) = rdb_file(self.source.as_ref()) {
+            let destination = self.destination.as_ref().map(|named| named.0.as_os_str());
+            let destination = self
+                .side(Side::Destination, destination)
+                .resolve(&process_env)?;
+            return Ok((SourceEnd::RdbFile(file), destination));
+        }
+        let (source, destination) = self.ends_in(&process_env)?;
+        Ok((SourceEnd::Server(Box::new(source)), destination))
+    }
+
+    fn side<'a>(&'a self, side: Side, url: Option<&'a OsStr>) -> Server<'a> {
+        Server {
+            side,
+            url,
+            flags: match side {
+                Side::Source => self.source_connect.flags(),
+                Side::Destination => self.destination_connect.flags(),
+            },
+            timeouts: &self.timeouts,
+            alone: false,
+        }
     }
 
     fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, ConnectOptions)> {
@@ -321,29 +347,15 @@ impl CopyArgs {
         if destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
             destination = source.take();
         }
-        let resolve = |side, url, flags| {
-            Server {
-                side,
-                url,
-                flags,
-                timeouts: &self.timeouts,
-                alone: false,
-            }
-            .resolve(env)
-        };
         Ok((
-            resolve(Side::Source, source, self.source_connect.flags())?,
-            resolve(
-                Side::Destination,
-                destination,
-                self.destination_connect.flags(),
-            )?,
+            self.side(Side::Source, source).resolve(env)?,
+            self.side(Side::Destination, destination).resolve(env)?,
         ))
     }
 
     /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &ConnectOptions) -> Selection {
-        self.select.selection(source.db)
+    pub fn selection(&self, source: &SourceEnd) -> Selection {
+        self.select.selection(source.db())
     }
 }
 

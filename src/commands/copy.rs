@@ -1,10 +1,11 @@
-//! `copy`: a live server into another, without a file in between.
+//! `copy`: a live server, or an RDB file, into a live server, without an archive in between.
 
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::cli::CopyArgs;
+use super::open_source::{self, Wishes};
+use crate::cli::{CopyArgs, SourceEnd};
 use crate::delete_source::DeleteSource;
 use crate::exit::Usage;
 use crate::observer::Observer;
@@ -16,8 +17,6 @@ use crate::server::facts::Keyspace;
 use crate::server::identity::same_server;
 use crate::sink::Accepted;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
-use crate::source::Source;
-use crate::source::server::{ServerSource, ServerSourceOptions};
 use crate::ui::Ui;
 
 /// Runs the verb; the exit code.
@@ -35,58 +34,79 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     for warning in [from.warnings(), to.warnings()].into_iter().flatten() {
         observer.warn(&warning);
     }
-    let mut source_conn = Conn::open(&from)?;
+    let mut source_conn = match &from {
+        SourceEnd::Server(options) => Some(Conn::open(options)?),
+        SourceEnd::RdbFile(_) => None,
+    };
     let mut sink_conn = Conn::open(&to)?;
-    let same_server = same_server(&mut source_conn, &mut sink_conn)?;
-    let options = ServerSourceOptions {
-        scan_count: args.read.scan_count,
-        eviction: args.read.eviction,
+    let same_server = match &mut source_conn {
+        Some(source_conn) => same_server(source_conn, &mut sink_conn)?,
+        None => false,
+    };
+    let delete_source = args.delete_source && !args.run.dry_run;
+    let wishes = Wishes {
+        read: &args.read,
+        selection: args.selection(&from),
         functions: match args.write.functions {
             FunctionPolicy::Skip => ReadFunctions::No,
             _ => ReadFunctions::IfPossible,
         },
-        selection: args.selection(&from),
+        // What is deleted is first compared with what the server gives then.
+        verbatim: delete_source,
+        stop,
     };
-    let source = ServerSource::open(source_conn, options, Arc::clone(observer))?;
-    observer.expect(source.estimate());
-    let delete_source = args.delete_source && !args.run.dry_run;
-    let accepted: Option<Box<dyn Accepted>> = match delete_source {
-        true => Some(Box::new(DeleteSource::new(
-            Conn::open(&from)?,
-            source.facts().family,
+    let source = open_source::open(&from, source_conn, wishes, observer)?;
+    observer.expect(source.source.estimate());
+    let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
+        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::new(
+            Conn::open(options)?,
+            source.facts.family,
             same_server,
             Arc::clone(observer),
         )?)),
-        false => None,
+        (SourceEnd::RdbFile(_), true) => {
+            return Err(
+                Usage("--delete-source deletes at a server, and SRC is a file".into()).into(),
+            );
+        }
+        (_, false) => None,
     };
+    let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        may_collide,
         dry_run: args.run.dry_run,
     };
     let sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let dbs: Vec<u32> = source.databases().iter().map(|row| row.db).collect();
+    let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;
     if same_server {
-        refuse_onto_itself(&rewrite, source.databases())?;
+        refuse_onto_itself(&rewrite, &source.databases)?;
     }
-    if let Some(bytes) = source.facts().used_memory {
+    if let Some(bytes) = source.used_memory {
         sink.check_memory(bytes);
     }
     let steps = Steps {
         rewrite,
-        keep_origins: delete_source,
+        keep_origins: delete_source || may_collide,
+    };
+    // Ctrl-C ends the following, and not the run.
+    let pipe_stop = if args.read.follow {
+        Stop::new()
+    } else {
+        stop.clone()
     };
     Ok(pipe::run(
-        Box::new(source),
+        source.source,
         &steps,
         Box::new(sink),
         observer,
-        stop,
+        &pipe_stop,
     ))
 }
 

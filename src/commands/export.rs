@@ -1,22 +1,24 @@
-//! `export`: a live server into an archive.
+//! `export`: a live server or an RDB file into an archive.
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use redis_migrate_format::WriterOptions;
-use redis_migrate_format::header::{Expected, Header, Mode, Node, SourceFacts, Tool};
+use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
+use super::open_source::{self, OpenedSource, Wishes};
 use crate::cli::{ExportArgs, GIT};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::server::Conn;
 use crate::sink::archive::{ArchiveSink, Commit};
-use crate::source::Source;
-use crate::source::server::{ServerSource, ServerSourceOptions};
 use crate::ui::Ui;
 use crate::units::now_ms;
+
+/// While following, a frame is closed at the latest after so long.
+const FLUSH_EVERY: Duration = Duration::from_millis(750);
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
@@ -38,14 +40,15 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         true => None,
         false => Some(ArchiveOutput::open(args.output.as_deref())?),
     };
-    let options = ServerSourceOptions {
-        scan_count: args.read.scan_count,
-        eviction: args.read.eviction,
-        functions: args.read_functions(),
+    let wishes = Wishes {
+        read: &args.read,
         selection: args.selection(&from),
+        functions: args.read_functions(),
+        verbatim: args.verbatim,
+        stop,
     };
-    let source = ServerSource::open(Conn::open(&from)?, options, Arc::clone(observer))?;
-    observer.expect(source.estimate());
+    let source = open_source::open(&from, None, wishes, observer)?;
+    observer.expect(source.source.estimate());
     let header = header(args, &source, &args.selection(&from));
     match output {
         Some(output) => write(
@@ -71,7 +74,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
 
 fn write<W: Write + Send + 'static>(
     args: &ExportArgs,
-    source: ServerSource,
+    source: OpenedSource,
     output: W,
     commit: Commit<W>,
     header: &Header,
@@ -90,36 +93,31 @@ fn write<W: Write + Send + 'static>(
         commit,
         Arc::clone(observer),
     )?;
+    let sink = match args.read.follow {
+        true => sink.flushing_every(FLUSH_EVERY),
+        false => sink,
+    };
     let steps = Steps::default();
+    // Ctrl-C ends the following, and not the run.
+    let pipe_stop = if args.read.follow {
+        Stop::new()
+    } else {
+        stop.clone()
+    };
     Ok(pipe::run(
-        Box::new(source),
+        source.source,
         &steps,
         Box::new(sink),
         observer,
-        stop,
+        &pipe_stop,
     ))
 }
 
 fn header(
     args: &ExportArgs,
-    source: &ServerSource,
+    source: &OpenedSource,
     selection: &crate::select::Selection,
 ) -> Header {
-    let facts = source.facts();
-    let node = Node {
-        version: facts.version.clone(),
-        run_id: facts.run_id.clone().unwrap_or_default(),
-        rdb_version: facts.rdb_version(),
-    };
-    let expected = source
-        .databases()
-        .iter()
-        .map(|row| Expected {
-            db: row.db,
-            keys: row.keys,
-            expires: row.expires,
-        })
-        .collect();
     Header {
         tool: Tool {
             name: env!("CARGO_PKG_NAME").to_owned(),
@@ -127,17 +125,16 @@ fn header(
             git: GIT.to_owned(),
         },
         created_ms: now_ms(),
-        source_time_ms: source.clock().now_ms(),
+        source_time_ms: source.time_ms,
         source: SourceFacts {
-            family: facts.family,
-            mode: Mode::Standalone,
-            nodes: vec![node],
             label: args.label.clone(),
+            ..source.facts.clone()
         },
-        expected,
+        consistency: source.consistency,
+        expected: source.expected(),
         selection: selection.facts(),
         functions: !args.no_functions,
-        eviction: args.read.eviction,
+        eviction: source.eviction,
         level: args.zstd_level(),
         frame_target_bytes: WriterOptions::default().frame_target_bytes,
         ..Header::default()

@@ -47,12 +47,14 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         Arc::clone(observer),
     )?;
     observer.expect(source.estimate());
+    let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        may_collide,
         dry_run: args.run.dry_run,
     };
     let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
@@ -65,7 +67,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     }
     let steps = Steps {
         rewrite,
-        keep_origins: false,
+        keep_origins: may_collide,
     };
     Ok(pipe::run(
         Box::new(source),

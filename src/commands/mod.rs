@@ -1,11 +1,13 @@
 //! One file for each verb: open a source, open a sink, run the pipe, print the summary.
 
+pub mod convert;
 pub mod copy;
 pub mod doctor;
 pub mod export;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod open_source;
 pub mod verify;
 
 use crate::exit;

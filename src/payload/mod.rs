@@ -1,4 +1,4 @@
-//! A DUMP payload: its footer, its walls and what stands in it.
+//! A DUMP payload: its footer, its layout and what stands in it.
 //!
 //! `type (1) | body | RDB version (u16 LE) | CRC-64 (u64 LE)`. Throughout this room *value* or
 //! *body* means type byte and body without the footer, and what a type byte means depends on the
@@ -35,7 +35,7 @@ pub use object::{
 };
 pub use source::{ReadError, Recorder, Slice, Source};
 pub use types::{Encoding, Kind, kind_of};
-pub use walk::module_name;
+pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use redis_migrate_format::record::Family;
 
 use super::error::ErrorKind;
 use super::lzf;
-use super::source::Source;
+use super::source::{Slice, Source};
 use super::types::Encoding;
 
 /// Passes over one value, its type byte first, and says what it was. The value is well-formed down
@@ -197,6 +197,18 @@ pub(super) fn compressed_lengths<S: Source>(source: &mut S) -> Result<(u64, u64)
     let plain = length(source)?;
     lzf::plausible(compressed, plain).map_err(|error| source.error(error.into()))?;
     Ok((compressed, plain))
+}
+
+/// The name of the type of a module's value, type byte first; nothing if it is no such value, or
+/// not laid out as rdb.c has it.
+pub fn module_name_of(family: Family, value: &[u8]) -> Option<String> {
+    let mut slice = Slice::new(value);
+    if walk(&mut slice, family).ok()? != Encoding::Module {
+        return None;
+    }
+    slice.end().ok()?;
+    let id = length(&mut Slice::new(value.get(1..)?)).ok()?;
+    Some(module_name(id))
 }
 
 /// The name of a module's type in its 64-bit id: nine characters of six bits, above ten bits of

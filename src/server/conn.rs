@@ -256,6 +256,11 @@ impl Conn {
         }
     }
 
+    /// Gives up the talk of commands and replies: the stream, and what was read from it already.
+    pub fn into_stream(self) -> (Stream, Vec<u8>) {
+        (self.stream, self.replies.into_buffered())
+    }
+
     /// A protocol violation, in our words.
     pub fn confused(&self, reason: impl Into<String>) -> ServerError {
         ServerError::Protocol {

@@ -7,8 +7,11 @@
 pub mod conn;
 pub mod facts;
 pub mod identity;
+pub mod replication;
 pub mod resp;
+pub mod slots;
 pub mod stream;
+pub mod tracking;
 
 pub use conn::Conn;
 

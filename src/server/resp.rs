@@ -57,6 +57,11 @@ impl Replies {
         self.start < self.end
     }
 
+    /// The bytes that were read from the stream and that no item has used.
+    pub fn into_buffered(self) -> Vec<u8> {
+        self.buffer[self.start..self.end].to_vec()
+    }
+
     /// The next item.
     ///
     /// # Errors

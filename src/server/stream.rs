@@ -52,6 +52,20 @@ impl Stream {
         Ok(stream)
     }
 
+    /// Ends the connection in both directions; errors do not matter any more.
+    pub fn close(&mut self) {
+        use std::net::Shutdown;
+        let _ = match self {
+            Stream::Tcp(socket) => socket.shutdown(Shutdown::Both),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Both),
+            Stream::Tls(tls) => {
+                tls.conn.send_close_notify();
+                let _ = tls.flush();
+                tls.sock.shutdown(Shutdown::Both)
+            }
+        };
+    }
+
     /// Sets how long a read or a write may block.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! Where records go.
 
 pub mod archive;
-mod own_writes;
+pub mod jsonl;
+pub mod rdb;
 pub mod server;
 
 use anyhow::Result;

@@ -1,6 +1,8 @@
 //! Where records come from. A source is a loop without threads: the pipe, or a test, calls it.
 
 pub mod archive;
+pub mod rdb;
+pub mod replica;
 pub mod server;
 
 use anyhow::Result;

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::exit::{Interrupted, Usage};
 use crate::observer::TooManyErrors;
+use crate::rdb::RdbError;
 use crate::server::ServerError;
 
 /// Advice for the first cause that we have some for.
@@ -22,6 +23,13 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>() {
             return Some(of_archive(archive));
+        }
+        if let Some(rdb) = cause.downcast_ref::<RdbError>()
+            && rdb.is_damage()
+        {
+            let text = "redis-check-rdb or valkey-check-rdb of the server that wrote it says more; \
+                        fetch it again, or let the server write a new one (BGSAVE)";
+            return Some(text.to_owned());
         }
         if let Some(server) = cause.downcast_ref::<ServerError>() {
             return of_server(server).map(str::to_owned);
@@ -67,6 +75,10 @@ fn of_server(error: &ServerError) -> Option<&'static str> {
             "check user and password: --user, --askpass, --password-file, or SOURCE_REDIS_PASSWORD \
              and DESTINATION_REDIS_PASSWORD, which need no percent-encoding (with copy: \
              --source-… and --dest-…)",
+        ),
+        ServerError::Refused { command, .. } if command == "PSYNC" => Some(
+            "managed services allow no replicas; leave --via replica out, and keys are read with \
+             SCAN and DUMP; or let the user run PSYNC and REPLCONF (ACL SETUSER … +psync +replconf)",
         ),
         ServerError::Refused { .. } => {
             Some("let the user run this command (ACL SETUSER … +command), or use another user")

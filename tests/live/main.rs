@@ -7,6 +7,7 @@
 mod support;
 
 mod archives;
+mod commands;
 mod conflict;
 mod copying;
 mod corruption;

@@ -192,3 +192,36 @@ fn the_tools_own_temporary_keys_are_never_exported() {
             .any(|key| key.as_bytes() == name)
     );
 }
+
+/// Two databases into one: what stands in both is one name for two keys, and that is said.
+#[test]
+fn keys_that_fall_together_are_conflicts() {
+    let Some(source) = source() else { return };
+    let destination = TestServer::start(source.version());
+    for from_archive in [false, true] {
+        redis::cmd("FLUSHALL")
+            .exec(&mut destination.client())
+            .unwrap();
+        let output = match from_archive {
+            true => {
+                let export = run(&["export", &source.url()], b"").success();
+                run(
+                    &["import", &destination.url(), "--map-db", "*:0"],
+                    &export.stdout,
+                )
+            }
+            false => run(
+                &["copy", &source.url(), &destination.url(), "--map-db", "*:0"],
+                b"",
+            ),
+        };
+        output
+            .expect_code(3)
+            .expect_stderr("another key of the source");
+        let value: String = redis::cmd("GET")
+            .arg("user:1")
+            .query(&mut destination.client())
+            .unwrap();
+        assert_eq!(value, "small", "the first one stays");
+    }
+}

@@ -180,7 +180,10 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
-    assert_eq!(args.selection(&source).dbs, [0]);
+    assert_eq!(
+        args.selection(&SourceEnd::Server(Box::new(source))).dbs,
+        [0]
+    );
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(rewrite.dbs.only, Some(5));
     let Verb::Copy(args) = parse("copy redis://a/0 redis://b --db 1,2 --map-db 1:3 --map-db *:4")
@@ -188,7 +191,10 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
-    assert_eq!(args.selection(&source).dbs, [1, 2]);
+    assert_eq!(
+        args.selection(&SourceEnd::Server(Box::new(source))).dbs,
+        [1, 2]
+    );
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(
         (rewrite.dbs.pairs, rewrite.dbs.rest),

@@ -4,6 +4,7 @@
 //! its reply is there, so records of the same key take effect in their order, whatever has to be
 //! repeated.
 
+pub mod commands;
 mod compare;
 mod functions;
 mod refusal;
@@ -17,10 +18,10 @@ use anyhow::{Context as _, Result, anyhow};
 
 use self::refusal::Refusal;
 use self::target::{Ready, Target};
-use super::own_writes::{Fingerprint, OwnWrites};
 use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
+use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{FOOTER_LEN, footer};
 use crate::policy::{AllowLoss, FunctionPolicy, OnConflict};
@@ -59,6 +60,8 @@ pub struct ServerSinkOptions {
     pub allow_loss: AllowLoss,
     /// Write every value anew in universal forms.
     pub sanitize: bool,
+    /// Different keys of the source may come under one name: it is noticed, if origins are kept.
+    pub may_collide: bool,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
@@ -105,6 +108,8 @@ pub struct ServerSink {
     target: Option<Target>,
     pexpiretime: bool,
     own: OwnWrites,
+    /// Where what this run wrote came from, if different keys may come under one name.
+    own_origins: Option<OwnWrites>,
     db: Option<u32>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
@@ -147,6 +152,12 @@ impl ServerSink {
                  evictions during this run will be counted"
             ));
         }
+        if options.may_collide && options.on_conflict == OnConflict::Replace {
+            observer.warn(
+                "with these databases or prefixes different keys may get the same name, and under \
+                 --on-conflict replace the last one wins unseen",
+            );
+        }
         conn.doing("restoring keys");
         Ok(Self {
             conn,
@@ -158,7 +169,9 @@ impl ServerSink {
             target: None,
             pexpiretime,
             own: OwnWrites::default(),
-            db: None,
+            own_origins: options.may_collide.then(OwnWrites::default),
+            // Where every connection begins; some services refuse even SELECT 0.
+            db: Some(0),
             sent: VecDeque::new(),
             sent_bytes: 0,
             sent_prints: HashSet::new(),
@@ -485,9 +498,12 @@ impl ServerSink {
     fn remember(&mut self, sent: Sent) -> Result<()> {
         // Under `replace` nobody will ever ask.
         if self.options.on_conflict != OnConflict::Replace {
-            self.own
-                .insert(sent.print)
-                .context("remember a key in a temporary file")?;
+            const WHAT: &str = "remember a key in a temporary file";
+            self.own.insert(sent.print).context(WHAT)?;
+            if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
+                let print = origin_print(origins, sent.print, origin);
+                origins.insert(print).context(WHAT)?;
+            }
         }
         let mut record = sent.record;
         if let (Some(accepted), Some(origin), Some(original)) =
@@ -544,6 +560,19 @@ impl ServerSink {
 
     fn refused(&mut self, mut sent: Sent, text: String) -> Result<()> {
         match Refusal::of(&text, &self.facts, &sent.context) {
+            Refusal::Standing if self.collides(&sent)? => {
+                self.report.conflicts += 1;
+                self.observer.key_failed(&KeyFailure {
+                    db: sent.record.db,
+                    key: sent.record.key,
+                    kind: FailureKind::Conflict,
+                    reason: "another key of the source was written under this name in this run"
+                        .to_owned(),
+                    hint: Some(
+                        "choose --map-db and prefixes so that names stay different".to_owned(),
+                    ),
+                })
+            }
             Refusal::Standing if self.own.contains(sent.print)? => {
                 sent.action = Action::Restore {
                     replace: true,
@@ -574,6 +603,15 @@ impl ServerSink {
             }
             refusal @ Refusal::Key { .. } => self.refuse(sent, refusal),
         }
+    }
+
+    /// Whether this run wrote another key of the source under the same name.
+    fn collides(&self, sent: &Sent) -> Result<bool> {
+        let (Some(origins), Some(origin)) = (&self.own_origins, &sent.origin) else {
+            return Ok(false);
+        };
+        let print = origin_print(origins, sent.print, origin);
+        Ok(self.own.contains(sent.print)? && !origins.contains(print)?)
     }
 
     fn refuse(&mut self, sent: Sent, refusal: Refusal) -> Result<()> {
@@ -658,6 +696,12 @@ impl ServerSink {
         }
         self.count_evictions()
     }
+}
+
+/// A name at the destination together with the key of the source that was written there.
+fn origin_print(origins: &OwnWrites, print: Fingerprint, origin: &Origin) -> Fingerprint {
+    let name = [&print.to_be_bytes()[..], &origin.key].concat();
+    origins.fingerprint(origin.db, &name)
 }
 
 impl Sink for ServerSink {

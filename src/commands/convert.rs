@@ -1,0 +1,316 @@
+//! `convert`: an archive or an RDB file into an RDB file, or into JSON Lines.
+
+use std::io::{BufWriter, Cursor, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::Limits;
+use redis_migrate_format::header::Node;
+use redis_migrate_format::record::Family;
+
+use crate::cli::{ConvertArgs, ConvertTo};
+use crate::exit::{Interrupted, Usage};
+use crate::observer::Observer;
+use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::policy::ReadFunctions;
+use crate::rdb::{Form, RdbTarget};
+use crate::record::Batch;
+use crate::select::Selection;
+use crate::server::facts::Version;
+use crate::sink::Sink;
+use crate::sink::archive::Commit;
+use crate::sink::jsonl::JsonlSink;
+use crate::sink::rdb::RdbSink;
+use crate::sink::rdb::latest::{Latest, Superseded};
+use crate::source::Source;
+use crate::source::archive::ArchiveSource;
+use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::ui::Ui;
+use crate::units::now_ms;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
+    let ui = match Ui::start("convert", &args.report, &args.run) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let outcome = convert(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
+    ui.finish(&outcome)
+}
+
+fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+    let to = args.kind()?;
+    let named = args.target(to)?;
+    let mut input = ArchiveInput::open(Some(&args.input))?;
+    let Opened {
+        source,
+        target,
+        superseded,
+        taken_ms,
+    } = match begins_like_rdb(&mut input)? {
+        Begin::Rdb(seen) => open_rdb(args, Cursor::new(seen).chain(input), observer)?,
+        Begin::Other(seen) => open_archive(args, seen, input, to, observer, stop)?,
+    };
+    observer.expect(source.estimate());
+    let sink: Box<dyn Sink> = match to {
+        ConvertTo::Rdb => {
+            let target = named.or(target).ok_or_else(|| {
+                Usage("the source does not say which server it is from; name one with --for".into())
+            })?;
+            let out = Output::open(args, to)?;
+            let commit: Commit<Output> = Box::new(Output::commit);
+            let allow = args.allow_loss.iter().copied().collect();
+            let observer = Arc::clone(observer);
+            Box::new(RdbSink::create(
+                out, target, superseded, taken_ms, allow, commit, observer,
+            )?)
+        }
+        ConvertTo::Jsonl => {
+            let out = Output::open(args, to)?;
+            let commit: Commit<Output> = Box::new(Output::commit);
+            Box::new(JsonlSink::new(out, commit, Arc::clone(observer)))
+        }
+    };
+    Ok(pipe::run(source, &Steps::default(), sink, observer, stop))
+}
+
+/// A source, and what the output must know of it before it is read.
+struct Opened {
+    source: Box<dyn Source>,
+    /// The server it is from.
+    target: Option<RdbTarget>,
+    superseded: Superseded,
+    taken_ms: u64,
+}
+
+/// The first bytes of the input.
+enum Begin {
+    Rdb(Vec<u8>),
+    Other(Vec<u8>),
+}
+
+fn begins_like_rdb(input: &mut ArchiveInput) -> Result<Begin> {
+    let mut seen = Vec::new();
+    input
+        .by_ref()
+        .take(6)
+        .read_to_end(&mut seen)
+        .with_context(|| format!("read {}", input.name()))?;
+    Ok(if seen.starts_with(b"REDIS") || seen == b"VALKEY" {
+        Begin::Rdb(seen)
+    } else {
+        Begin::Other(seen)
+    })
+}
+
+fn open_rdb(
+    args: &ConvertArgs,
+    input: impl Read + Send + 'static,
+    observer: &Arc<Observer>,
+) -> Result<Opened> {
+    let options = RdbSourceOptions {
+        selection: args.selection(),
+        functions: match args.no_functions {
+            true => ReadFunctions::No,
+            false => ReadFunctions::IfPossible,
+        },
+        form: Form::Compact,
+        alone: true,
+        otherwise_ms: now_ms(),
+    };
+    let source = RdbSource::open(input, options, Arc::clone(observer))
+        .with_context(|| Path::new(&args.input).display().to_string())?;
+    let facts = source.facts();
+    Ok(Opened {
+        target: target_like(facts.family, &facts.server_version, facts.magic.version),
+        // A server writes each key once; a file with one twice is refused by every server.
+        superseded: Superseded::default(),
+        taken_ms: source.taken_ms(),
+        source: Box::new(source),
+    })
+}
+
+fn open_archive(
+    args: &ConvertArgs,
+    seen: Vec<u8>,
+    mut input: ArchiveInput,
+    to: ConvertTo,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<Opened> {
+    let (functions, len) = (!args.no_functions, input.len_bytes());
+    fn open<R: Read + Send>(
+        input: R,
+        selection: Selection,
+        functions: bool,
+        len: Option<u64>,
+        observer: &Arc<Observer>,
+    ) -> Result<ArchiveSource<R>> {
+        let limits = Limits::default();
+        let observer = Arc::clone(observer);
+        ArchiveSource::open(input, limits, selection, functions, len, observer)
+    }
+    if to == ConvertTo::Jsonl {
+        let input = Cursor::new(seen).chain(input);
+        let source = open(input, args.selection(), functions, len, observer)?;
+        return Ok(Opened {
+            taken_ms: source.header().source_time_ms,
+            source: Box::new(source),
+            target: None,
+            superseded: Superseded::default(),
+        });
+    }
+    if !input.is_regular_file() {
+        return Err(Usage(
+            "an archive is read twice to become an RDB file, and standard input can be read once; \
+             save it first"
+                .to_owned(),
+        )
+        .into());
+    }
+    input.rewind()?;
+    let mut first = open(&mut input, args.selection(), functions, len, observer)?;
+    let superseded = read_names(&mut first, stop)?;
+    input.rewind()?;
+    let source = open(input, args.selection(), functions, len, observer)?;
+    let header = source.header();
+    let Node {
+        version,
+        rdb_version,
+        ..
+    } = header.source.nodes.first().cloned().unwrap_or_default();
+    Ok(Opened {
+        target: target_like(header.source.family, &version, rdb_version),
+        taken_ms: header.source_time_ms,
+        superseded,
+        source: Box::new(source),
+    })
+}
+
+/// The first reading: every record's name, and with it the whole archive checked.
+fn read_names(source: &mut dyn Source, stop: &Stop) -> Result<Superseded> {
+    let mut latest = Latest::default();
+    loop {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        let mut batch = Batch::new();
+        if !source.read(&mut batch)? {
+            break;
+        }
+        for record in &batch.records {
+            latest.take(record).context("write a temporary file")?;
+        }
+    }
+    latest.finish().context("read a temporary file")
+}
+
+/// A target like the source itself.
+fn target_like(family: Family, version: &str, rdb_version: u16) -> Option<RdbTarget> {
+    RdbTarget::server(family, Version::parse(version))
+        .or_else(|| RdbTarget::rdb_version(rdb_version))
+}
+
+/// Where the file is written to.
+enum Output {
+    File(BufWriter<ArchiveOutput>),
+    /// A dry run.
+    Nowhere,
+}
+
+impl Output {
+    fn open(args: &ConvertArgs, to: ConvertTo) -> Result<Self> {
+        if args.run.dry_run {
+            return Ok(Self::Nowhere);
+        }
+        let name = match (&args.output, to) {
+            // Text may go to a terminal.
+            (None, ConvertTo::Jsonl) => Some(Path::new("-")),
+            (name, _) => name.as_deref(),
+        };
+        let output = ArchiveOutput::open(name)?;
+        Ok(Self::File(BufWriter::with_capacity(256 * 1024, output)))
+    }
+
+    fn commit(self) -> Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::File(file) => file
+                .into_inner()
+                .map_err(std::io::IntoInnerError::into_error)?
+                .commit(),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Nowhere => Ok(bytes.len()),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Nowhere => Ok(()),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
+impl ConvertArgs {
+    fn selection(&self) -> Selection {
+        self.select.selection(None)
+    }
+
+    /// What to write: as asked, or by the name of the output.
+    fn kind(&self) -> Result<ConvertTo> {
+        if let Some(to) = self.to {
+            return Ok(to);
+        }
+        let extension = self.output.as_deref().and_then(Path::extension);
+        match extension.and_then(|extension| extension.to_str()) {
+            Some("rdb") => Ok(ConvertTo::Rdb),
+            Some("jsonl" | "ndjson") => Ok(ConvertTo::Jsonl),
+            Some("rmz") => Err(Usage(
+                "convert writes no archives; `redis-migrate export dump.rdb -o snap.rmz` does"
+                    .to_owned(),
+            )
+            .into()),
+            _ => Err(Usage(
+                "name the output dump.rdb or keys.jsonl, or say --to rdb or --to jsonl".to_owned(),
+            )
+            .into()),
+        }
+    }
+
+    /// The server that the RDB file is for, where one is named.
+    fn target(&self, to: ConvertTo) -> Result<Option<RdbTarget>> {
+        let named = self.for_server.is_some() || self.rdb_version.is_some();
+        if named && to != ConvertTo::Rdb {
+            return Err(Usage("--for and --rdb-version are for RDB files".to_owned()).into());
+        }
+        if let Some(server) = &self.for_server {
+            let target = RdbTarget::parse(server).ok_or_else(|| {
+                Usage(format!(
+                    "--for {server:?} is not understood; it is redis- or valkey- and a version from \
+                     4.0 on, such as redis-7.2"
+                ))
+            })?;
+            return Ok(Some(target));
+        }
+        match self.rdb_version {
+            None => Ok(None),
+            Some(version) => match RdbTarget::rdb_version(version) {
+                Some(target) => Ok(Some(target)),
+                None => Err(Usage(format!(
+                    "RDB version {version} is not written; 8 to 12 are, and 80 (Valkey)"
+                ))
+                .into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Opening what `export` and `copy` read from: a live server, by SCAN or as a replica, or an RDB
+//! file.
+
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
+
+use crate::cli::{ReadArgs, SourceEnd};
+use crate::endpoint::ConnectOptions;
+use crate::exit::Usage;
+use crate::observer::Observer;
+use crate::output::ArchiveInput;
+use crate::pipe::Stop;
+use crate::policy::{Consistency, ReadFunctions, Via};
+use crate::rdb::Form;
+use crate::select::Selection;
+use crate::server::Conn;
+use crate::server::facts::{Facts, Keyspace};
+use crate::source::Source;
+use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::source::replica::ReplicaSource;
+use crate::source::server::{
+    ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
+};
+use crate::units::now_ms;
+
+/// What is wanted of a source, whatever it is.
+#[derive(Debug, Clone)]
+pub struct Wishes<'a> {
+    /// How to read a server.
+    pub read: &'a ReadArgs,
+    /// Which keys.
+    pub selection: Selection,
+    /// Whether to read function libraries.
+    pub functions: ReadFunctions,
+    /// Whether payloads are wanted as the server would send them.
+    pub verbatim: bool,
+    /// What ends `--follow`.
+    pub stop: &'a Stop,
+}
+
+/// A source, and what it says of itself.
+pub struct OpenedSource {
+    /// Where the records come from.
+    pub source: Box<dyn Source>,
+    /// Family, layout and nodes, for an archive's header.
+    pub facts: SourceFacts,
+    /// Its clock, or the moment of the snapshot.
+    pub time_ms: u64,
+    /// What consistency it gives.
+    pub consistency: ConsistencyAsked,
+    /// Databases with keys, as far as they are known before reading.
+    pub databases: Vec<Keyspace>,
+    /// Memory its dataset takes.
+    pub used_memory: Option<u64>,
+    /// Whether idle times or frequencies come along.
+    pub eviction: bool,
+}
+
+impl OpenedSource {
+    /// Estimates for an archive's header.
+    pub fn expected(&self) -> Vec<Expected> {
+        let row = |row: &Keyspace| Expected {
+            db: row.db,
+            keys: row.keys,
+            expires: row.expires,
+        };
+        self.databases.iter().map(row).collect()
+    }
+}
+
+/// Opens `from`. A connection to the server, where one was made before, is used.
+///
+/// # Errors
+/// [`Usage`], what the server refuses, and what is wrong at the beginning of a file.
+pub fn open(
+    from: &SourceEnd,
+    conn: Option<Conn>,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
+    match from {
+        SourceEnd::Server(options) => {
+            let conn = match conn {
+                Some(conn) => conn,
+                None => Conn::open(options)?,
+            };
+            match wishes.read.via {
+                Via::Scan => scan(conn, options, wishes, observer),
+                Via::Replica => replica(conn, wishes, observer),
+            }
+        }
+        SourceEnd::RdbFile(name) => rdb_file(name, wishes, observer),
+    }
+}
+
+fn scan(
+    conn: Conn,
+    connect: &ConnectOptions,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
+    let options = ServerSourceOptions {
+        scan_count: wishes.read.scan_count,
+        eviction: wishes.read.eviction,
+        functions: wishes.functions,
+        selection: wishes.selection,
+    };
+    let source = ServerSource::open(conn, options, Arc::clone(observer))?;
+    let asked = wishes.read.consistency;
+    if asked == Consistency::Scan {
+        if wishes.read.follow {
+            return Err(
+                Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
+            );
+        }
+        return Ok(scanned(&source, wishes.read)(Box::new(source)));
+    }
+    let converge = ConvergeOptions {
+        consistency: asked,
+        max_pause: wishes.read.max_pause,
+        max_wait: wishes.read.max_wait,
+        follow: wishes.read.follow.then(|| Follow {
+            until_idle: wishes.read.until_idle,
+            total: wishes.read.total,
+            stop: wishes.stop.clone(),
+        }),
+    };
+    match ConvergingSource::open(source, connect.clone(), converge)? {
+        Ok(source) => Ok(scanned(source.scan(), wishes.read)(Box::new(source))),
+        Err((mut source, refusal)) => {
+            if wishes.read.follow {
+                return Err(Usage(format!(
+                    "--follow needs CLIENT TRACKING and MULTI, which the source refuses: {refusal}"
+                ))
+                .into());
+            }
+            let text = format!(
+                "the source does not tell what changes ({refusal}): a plain scan, exact only if \
+                 nothing is written meanwhile"
+            );
+            if asked == Consistency::Auto {
+                observer.notice(&text);
+            } else {
+                observer.warn(&text);
+                source.miss_consistency();
+            }
+            Ok(scanned(&source, wishes.read)(Box::new(source)))
+        }
+    }
+}
+
+/// What a scanned server says of itself, waiting for the source that it becomes.
+fn scanned(
+    source: &ServerSource,
+    read: &ReadArgs,
+) -> impl FnOnce(Box<dyn Source>) -> OpenedSource + use<> {
+    let facts = server_facts(source.facts(), source.facts().rdb_version());
+    let time_ms = source.clock().now_ms();
+    let databases = source.databases().to_vec();
+    let used_memory = source.facts().used_memory;
+    let (asked, eviction) = (read.consistency, read.eviction);
+    move |source| OpenedSource {
+        source,
+        facts,
+        time_ms,
+        consistency: match asked {
+            Consistency::Auto => ConsistencyAsked::Auto,
+            Consistency::Scan => ConsistencyAsked::Scan,
+            Consistency::Converge => ConsistencyAsked::Converge,
+            Consistency::Pause => ConsistencyAsked::Pause,
+        },
+        databases,
+        used_memory,
+        eviction,
+    }
+}
+
+fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
+    let options = rdb_options(&wishes, false, now_ms());
+    let source = ReplicaSource::open(conn, options, Arc::clone(observer))?;
+    Ok(OpenedSource {
+        facts: server_facts(source.facts(), source.rdb_version()),
+        time_ms: source.taken_ms(),
+        consistency: ConsistencyAsked::Snapshot,
+        databases: source.databases(&wishes.selection),
+        used_memory: source.facts().used_memory,
+        eviction: true,
+        source: Box::new(source),
+    })
+}
+
+fn server_facts(facts: &Facts, rdb_version: u16) -> SourceFacts {
+    SourceFacts {
+        family: facts.family,
+        mode: Mode::Standalone,
+        nodes: vec![Node {
+            version: facts.version.clone(),
+            run_id: facts.run_id.clone().unwrap_or_default(),
+            rdb_version,
+        }],
+        label: None,
+    }
+}
+
+fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
+    if wishes.read.via != Via::Scan {
+        return Err(Usage("--via says how a server is read, and SRC is a file".to_owned()).into());
+    }
+    let input = ArchiveInput::open(Some(name))?;
+    let shown = input.name().to_owned();
+    // Old files do not say when they were made; the file system may.
+    let otherwise_ms = std::fs::metadata(name)
+        .and_then(|metadata| metadata.modified())
+        .ok()
+        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or_else(now_ms);
+    let options = rdb_options(&wishes, true, otherwise_ms);
+    let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
+    let facts = source.facts();
+    Ok(OpenedSource {
+        facts: SourceFacts {
+            family: facts.family,
+            mode: Mode::RdbFile,
+            nodes: vec![Node {
+                version: facts.server_version.clone(),
+                run_id: String::new(),
+                rdb_version: facts.magic.version,
+            }],
+            label: None,
+        },
+        time_ms: source.taken_ms(),
+        consistency: ConsistencyAsked::Snapshot,
+        databases: Vec::new(),
+        used_memory: facts.used_memory,
+        eviction: true,
+        source: Box::new(source),
+    })
+}
+
+fn rdb_options(wishes: &Wishes<'_>, alone: bool, otherwise_ms: u64) -> RdbSourceOptions {
+    RdbSourceOptions {
+        selection: wishes.selection.clone(),
+        functions: wishes.functions,
+        form: if wishes.verbatim {
+            Form::Verbatim
+        } else {
+            Form::Compact
+        },
+        alone,
+        otherwise_ms,
+    }
+}

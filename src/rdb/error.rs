@@ -1,0 +1,109 @@
+//! What can be wrong with an RDB file or stream, where, and how far it was good.
+
+use std::io;
+
+use super::magic::{Magic, REDIS_MAX, VALKEY_MAX};
+use crate::payload::{self, PayloadError};
+use crate::record::show_key;
+
+/// Why an RDB file or stream cannot be read on.
+#[derive(Debug)]
+pub struct RdbError {
+    /// Offset from its first byte.
+    pub offset: u64,
+    /// Database and name of the last key that was read completely.
+    pub last_key: Option<(u32, Vec<u8>)>,
+    /// What was found there.
+    pub kind: RdbErrorKind,
+}
+
+impl RdbError {
+    /// Whether the bytes themselves are at fault; otherwise they could not be had.
+    pub fn is_damage(&self) -> bool {
+        !matches!(self.kind, RdbErrorKind::Io(_))
+    }
+}
+
+impl std::fmt::Display for RdbError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at byte {} of the RDB data", self.kind, self.offset)?;
+        match &self.last_key {
+            Some((db, key)) => write!(f, "; the last good key is {} (db {db})", show_key(key)),
+            None => f.write_str("; no key was read"),
+        }
+    }
+}
+
+impl std::error::Error for RdbError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            RdbErrorKind::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with an RDB file or stream.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RdbErrorKind {
+    /// It cannot be read, for reasons of its own.
+    #[error("reading failed: {0}")]
+    Io(io::Error),
+    /// It does not begin as an RDB file does.
+    #[error("this is no RDB file: it begins with neither REDIS nor VALKEY")]
+    NotRdb,
+    /// Of a version that may hold what this tool would misread.
+    #[error(
+        "{0} is not supported (known are 1 to {REDIS_MAX} of Redis, {VALKEY_MAX} of Valkey); a newer \
+         redis-migrate may read it,"
+    )]
+    Version(Magic),
+    /// It ends before its end mark.
+    #[error("it is cut short")]
+    Truncated,
+    /// It goes on after its end mark, as an append-only file with an RDB preamble does.
+    #[error("it goes on after its end mark; an append-only file is no RDB file,")]
+    Trailing,
+    /// The checksum is of other bytes.
+    #[error("checksum {stored:016x} stands where {computed:016x} should,")]
+    Checksum {
+        /// As it stands at the end.
+        stored: u64,
+        /// As the bytes have it.
+        computed: u64,
+    },
+    /// Neither a type nor an opcode that this version has.
+    #[error("byte {0} is neither a value's type nor a mark that this tool knows,")]
+    Unknown(u8),
+    /// What only release candidates wrote, and no server reads.
+    #[error("{0} as only a release candidate wrote it")]
+    ReleaseCandidate(&'static str),
+    /// A database number that no server has.
+    #[error("database {0}")]
+    Database(u64),
+    /// Data of a module that is not laid out as rdb.c does.
+    #[error("module data that begins with {0}")]
+    ModuleAux(u64),
+    /// A value is not laid out as its type says.
+    #[error("{0}")]
+    Value(payload::ErrorKind),
+}
+
+/// An error before it is known which key came last.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub offset: u64,
+    pub kind: RdbErrorKind,
+}
+
+impl From<PayloadError> for Fault {
+    fn from(PayloadError { offset, kind }: PayloadError) -> Self {
+        let kind = match kind {
+            payload::ErrorKind::Truncated => RdbErrorKind::Truncated,
+            payload::ErrorKind::Opaque(type_byte) => RdbErrorKind::Unknown(type_byte),
+            other => RdbErrorKind::Value(other),
+        };
+        Self { offset, kind }
+    }
+}

@@ -1,0 +1,65 @@
+//! Function libraries: in an RDB file and in the payload of FUNCTION DUMP they are the same bytes
+//! (functions.c, functionDumpCommand).
+
+use super::input::Input;
+use super::opcode;
+use crate::payload::{self, Slice, Source as _, walk};
+
+/// The libraries in a FUNCTION DUMP, checked: an opcode and a string each, no footer.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn function_libraries(dump: &[u8]) -> Result<&[u8], String> {
+    let (body, _) = payload::split(dump).map_err(|error| error.to_string())?;
+    let mut slice = Slice::new(body);
+    while !slice.rest().is_empty() {
+        match slice.byte() {
+            Ok(opcode::FUNCTION) => {
+                walk::string(&mut slice).map_err(|error| error.to_string())?;
+            }
+            _ => return Err("they are not in the form that 7.0 and later write".to_owned()),
+        }
+    }
+    Ok(body)
+}
+
+/// The source code of each library in a FUNCTION DUMP.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let mut rest = Input::new(function_libraries(dump)?);
+    let mut codes = Vec::new();
+    let damaged = |fault: super::error::Fault| fault.kind.to_string();
+    while !rest.is_at_end().map_err(damaged)? {
+        rest.byte().map_err(damaged)?;
+        codes.push(rest.string().map_err(damaged)?);
+    }
+    Ok(codes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_and_their_code() {
+        let dump = payload::sign(b"\xf5\x03abc\xf5\xc0\x07", 10);
+        assert_eq!(
+            function_libraries(&dump).unwrap(),
+            b"\xf5\x03abc\xf5\xc0\x07"
+        );
+        assert_eq!(
+            function_codes(&dump).unwrap(),
+            [b"abc".to_vec(), b"7".to_vec()]
+        );
+        assert_eq!(
+            function_codes(&payload::sign(b"", 10)).unwrap(),
+            [[0; 0]; 0]
+        );
+        for bad in [&b"\xf6\x01a"[..], b"\xf5\x04abc", b"\xf5"] {
+            assert!(function_codes(&payload::sign(bad, 10)).is_err());
+        }
+        assert!(function_codes(b"\xf5\x03abc").is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! The nine bytes at the start.
+
+use redis_migrate_format::record::Family;
+
+/// Length of the magic.
+pub const MAGIC_LEN: usize = 9;
+
+/// Highest version of Redis that is read.
+pub const REDIS_MAX: u16 = 12;
+
+/// First version that Valkey counts for itself. 12 to 79 are left to Redis (rdb.h).
+pub const VALKEY_MIN: u16 = 80;
+
+/// Highest version of Valkey that is read.
+pub const VALKEY_MAX: u16 = 80;
+
+/// Whose file of which version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Magic {
+    /// `REDIS` or `VALKEY`. Valkey before 9.0 writes `REDIS`.
+    pub family: Family,
+    /// The version behind it.
+    pub version: u16,
+}
+
+impl Magic {
+    /// What the bytes say; `None` if they are the beginning of no RDB file.
+    pub fn parse(bytes: &[u8; MAGIC_LEN]) -> Option<Self> {
+        let (family, digits) = if let Some(digits) = bytes.strip_prefix(b"REDIS") {
+            (Family::Redis, digits)
+        } else {
+            (Family::Valkey, bytes.strip_prefix(b"VALKEY")?)
+        };
+        let mut version = 0;
+        for digit in digits {
+            if !digit.is_ascii_digit() {
+                return None;
+            }
+            version = version * 10 + u16::from(digit - b'0');
+        }
+        Some(Self { family, version })
+    }
+
+    /// What a server of this family writes at this version.
+    pub fn of(version: u16) -> Self {
+        let family = if version >= VALKEY_MIN {
+            Family::Valkey
+        } else {
+            Family::Redis
+        };
+        Self { family, version }
+    }
+
+    /// Its bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        match self.family {
+            Family::Valkey => format!("VALKEY{:03}", self.version),
+            _ => format!("REDIS{:04}", self.version),
+        }
+        .into_bytes()
+    }
+
+    /// Whether this tool reads it.
+    pub fn is_readable(&self) -> bool {
+        match self.family {
+            Family::Valkey => (VALKEY_MIN..=VALKEY_MAX).contains(&self.version),
+            _ => (1..=REDIS_MAX).contains(&self.version),
+        }
+    }
+
+    /// Whether a checksum ends it.
+    pub fn has_checksum(&self) -> bool {
+        self.version >= 5
+    }
+}
+
+impl std::fmt::Display for Magic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.family {
+            Family::Valkey => write!(f, "Valkey RDB version {}", self.version),
+            _ => write!(f, "RDB version {}", self.version),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways() {
+        for (bytes, family, version, readable) in [
+            (b"REDIS0006", Family::Redis, 6, true),
+            (b"REDIS0012", Family::Redis, 12, true),
+            (b"REDIS0013", Family::Redis, 13, false),
+            (b"REDIS0080", Family::Redis, 80, false),
+            (b"REDIS0000", Family::Redis, 0, false),
+            (b"VALKEY080", Family::Valkey, 80, true),
+            (b"VALKEY081", Family::Valkey, 81, false),
+            (b"VALKEY011", Family::Valkey, 11, false),
+        ] {
+            let magic = Magic::parse(bytes).unwrap();
+            assert_eq!(magic, Magic { family, version });
+            assert_eq!(magic.is_readable(), readable);
+            assert_eq!(magic.bytes(), bytes);
+        }
+        for bytes in [
+            b"REDIS00x1",
+            b"\x89RMZ\r\n\x1a\n\0",
+            b"*2\r\n$6\r\nS",
+            b"VALKEY 80",
+        ] {
+            assert_eq!(Magic::parse(bytes), None);
+        }
+        assert_eq!(Magic::of(11).bytes(), b"REDIS0011");
+        assert_eq!(Magic::of(80).bytes(), b"VALKEY080");
+    }
+}

@@ -1,0 +1,32 @@
+//! RDB: the file that servers load at start, and the stream that a master sends to a replica. The
+//! two are the same bytes (rdb.c, rdbSaveRio).
+//!
+//! ```text
+//! "REDIS" 4 digits | "VALKEY" 3 digits      magic and version
+//! ( AUX | FUNCTION2 | MODULE_AUX )*
+//! ( SELECTDB RESIZEDB? ( expiry? idle|frequency? type key body )* )*
+//! EOF, CRC-64 of everything before it
+//! ```
+//!
+//! What follows a key is exactly what DUMP gives for it (type byte and body), so this room needs
+//! only to find where each value ends, which [`payload::walk`](crate::payload::walk) does.
+//! [`RdbReader`] reads, [`RdbWriter`] writes; neither holds more than one value at a time.
+
+mod error;
+mod functions;
+mod input;
+mod magic;
+pub mod opcode;
+mod reader;
+mod target;
+mod writer;
+
+pub use error::{RdbError, RdbErrorKind};
+pub use functions::{function_codes, function_libraries};
+pub use magic::Magic;
+pub use reader::{Checksum, Event, Facts, Form, RdbReader};
+pub use target::RdbTarget;
+pub use writer::RdbWriter;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,459 @@
+//! Reading RDB, one thing at a time.
+//!
+//! Fail-closed: what a version is not known to hold is an error, never skipped, because nothing in
+//! the format says how long an unknown thing is. The end is believed only with its mark and, where
+//! there is one, its checksum.
+
+use std::io::Read;
+
+use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Value};
+
+use super::error::{Fault, RdbError, RdbErrorKind};
+use super::input::{Input, Take};
+use super::magic::{MAGIC_LEN, Magic};
+use super::opcode;
+use crate::payload::{self, walk};
+
+/// Room for a value that is kept between values; a larger one is given away with its value.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// Type byte of a module's value (rdb.h, RDB_TYPE_MODULE_2).
+const MODULE: u8 = 7;
+/// Type byte of a module's value before 4.0 was released.
+const MODULE_PRE_GA: u8 = 6;
+
+/// In which form values are given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// [`Value::Compact`]: compressed strings expanded. Values of modules are verbatim all the same.
+    #[default]
+    Compact,
+    /// [`Value::Verbatim`]: the DUMP payload that the server would give.
+    Verbatim,
+}
+
+/// What an RDB file says of itself, as far as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Its first bytes.
+    pub magic: Magic,
+    /// Whose type bytes: by the magic, or by the field `valkey-ver`.
+    pub family: Family,
+    /// `redis-ver` or `valkey-ver`; empty where neither stands.
+    pub server_version: String,
+    /// `ctime`, the moment it was begun, in Unix ms.
+    pub created_ms: Option<u64>,
+    /// `used-mem`, bytes.
+    pub used_memory: Option<u64>,
+    /// Modules that left data of their own, which belongs to no key and is passed over.
+    pub module_aux: Vec<String>,
+}
+
+/// What the checksum at the end was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checksum {
+    /// That of the bytes.
+    Verified,
+    /// Not computed by the server (`rdbchecksum no`).
+    Disabled,
+    /// Versions before 5 have none.
+    None,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A field of the file's own; those that matter are in [`Facts`] too.
+    Aux {
+        /// Name.
+        name: Vec<u8>,
+        /// Value.
+        value: Vec<u8>,
+    },
+    /// The keys that follow belong to this database.
+    Database(u32),
+    /// How many keys it has: a hint.
+    Sizes {
+        /// Keys.
+        keys: u64,
+        /// Of those, keys that expire.
+        expires: u64,
+    },
+    /// A function library as it stands in a FUNCTION DUMP: opcode and string.
+    Function(Vec<u8>),
+    /// A module's own data was passed over.
+    ModuleAux(String),
+    /// A key.
+    Key(KeyRecord),
+    /// A key that was not wanted; its value was passed over.
+    Unwanted {
+        /// Database.
+        db: u32,
+    },
+}
+
+/// Reads an RDB file or stream.
+pub struct RdbReader<R> {
+    input: Input<R>,
+    facts: Facts,
+    form: Form,
+    max_value_bytes: u64,
+    db: u32,
+    /// Of the next key, whatever stands before it: so does rdb.c (rdbLoadRioWithLoadingCtx).
+    expire_at_ms: Option<u64>,
+    eviction: Option<Eviction>,
+    last_key: Option<(u32, Vec<u8>)>,
+    scratch: Vec<u8>,
+    checksum: Option<Checksum>,
+}
+
+impl<R: Read> RdbReader<R> {
+    /// Begins to read; the magic is checked.
+    ///
+    /// # Errors
+    /// No RDB file, one of an unknown version, or those of `reader`.
+    pub fn new(reader: R, form: Form) -> Result<Self, RdbError> {
+        let first = |Fault { offset, kind }| RdbError {
+            offset,
+            last_key: None,
+            kind,
+        };
+        let mut input = Input::new(reader);
+        let mut bytes = [0; MAGIC_LEN];
+        for at in 0..MAGIC_LEN {
+            bytes[at] = input.byte().map_err(first)?;
+            // At the first byte that cannot be, so that a short stranger is not called cut short.
+            let begins = |name: &[u8]| name.starts_with(&bytes[..name.len().min(at + 1)]);
+            if !begins(b"REDIS") && !begins(b"VALKEY") {
+                return Err(first(Fault {
+                    offset: 0,
+                    kind: RdbErrorKind::NotRdb,
+                }));
+            }
+        }
+        let kind = match Magic::parse(&bytes) {
+            Some(magic) if magic.is_readable() => {
+                return Ok(Self {
+                    input,
+                    facts: Facts {
+                        magic,
+                        family: magic.family,
+                        server_version: String::new(),
+                        created_ms: None,
+                        used_memory: None,
+                        module_aux: Vec::new(),
+                    },
+                    form,
+                    max_value_bytes: u64::MAX,
+                    db: 0,
+                    expire_at_ms: None,
+                    eviction: None,
+                    last_key: None,
+                    scratch: Vec::new(),
+                    checksum: None,
+                });
+            }
+            Some(magic) => RdbErrorKind::Version(magic),
+            None => RdbErrorKind::NotRdb,
+        };
+        Err(first(Fault { offset: 0, kind }))
+    }
+
+    /// Refuses values that are larger.
+    #[must_use]
+    pub fn within(self, max_value_bytes: u64) -> Self {
+        Self {
+            max_value_bytes,
+            ..self
+        }
+    }
+
+    /// What is known of the file so far.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the values of the file share. Right from the first key on, when all fields were read.
+    pub fn context(&self) -> Context {
+        Context {
+            source_time_ms: self.facts.created_ms.unwrap_or(0),
+            family: self.facts.family,
+            rdb_version: self.facts.magic.version,
+            node: 0,
+        }
+    }
+
+    /// The database at hand.
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// Bytes read.
+    pub fn offset(&self) -> u64 {
+        self.input.position()
+    }
+
+    /// What the checksum was, once the end was reached.
+    pub fn checksum(&self) -> Option<Checksum> {
+        self.checksum
+    }
+
+    /// The next event; `None` at the end, which is proved.
+    ///
+    /// # Errors
+    /// Whatever makes the rest unreadable.
+    pub fn next_event(&mut self) -> Result<Option<Event>, RdbError> {
+        self.next_wanted(|_, _, _| true)
+    }
+
+    /// As [`Self::next`]; the values of keys that are not wanted (by database, name, type byte) are
+    /// passed over, not kept.
+    ///
+    /// # Errors
+    /// See [`Self::next`].
+    pub fn next_wanted(
+        &mut self,
+        wants: impl FnOnce(u32, &[u8], u8) -> bool,
+    ) -> Result<Option<Event>, RdbError> {
+        if self.checksum.is_some() {
+            return Ok(None);
+        }
+        self.read(wants).map_err(|fault| self.error(fault))
+    }
+
+    /// Nothing may follow the end.
+    ///
+    /// # Errors
+    /// [`RdbErrorKind::Trailing`], and those of the reader.
+    pub fn expect_end(&mut self) -> Result<(), RdbError> {
+        match self.input.is_at_end() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let fault = self.input.fault(RdbErrorKind::Trailing);
+                Err(self.error(fault))
+            }
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
+    /// Takes bytes that follow the end.
+    ///
+    /// # Errors
+    /// [`RdbErrorKind::Truncated`], and those of the reader.
+    pub fn take_after_end<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
+        self.input.array().map_err(|fault| self.error(fault))
+    }
+
+    /// What is read from.
+    pub fn get_mut(&mut self) -> &mut R {
+        self.input.get_mut()
+    }
+
+    fn error(&self, Fault { offset, kind }: Fault) -> RdbError {
+        RdbError {
+            offset,
+            last_key: self.last_key.clone(),
+            kind,
+        }
+    }
+
+    fn read(&mut self, wants: impl FnOnce(u32, &[u8], u8) -> bool) -> Result<Option<Event>, Fault> {
+        loop {
+            let offset = self.input.position();
+            let byte = self.input.byte()?;
+            match byte {
+                opcode::EXPIRE_MS => {
+                    self.expire_at_ms = at(i64::from_le_bytes(self.input.array()?))
+                }
+                opcode::EXPIRE_SECONDS => {
+                    let seconds = i32::from_le_bytes(self.input.array()?);
+                    self.expire_at_ms = at(i64::from(seconds) * 1000);
+                }
+                opcode::IDLE => self.eviction = Some(Eviction::IdleSecs(self.input.length()?)),
+                opcode::FREQUENCY => self.eviction = Some(Eviction::Freq(self.input.byte()?)),
+                opcode::EOF => {
+                    self.end()?;
+                    return Ok(None);
+                }
+                opcode::SELECT_DB => {
+                    let db = self.input.length()?;
+                    self.db = u32::try_from(db)
+                        .ok()
+                        .filter(|&db| db < i32::MAX as u32)
+                        .ok_or(Fault {
+                            offset,
+                            kind: RdbErrorKind::Database(db),
+                        })?;
+                    return Ok(Some(Event::Database(self.db)));
+                }
+                opcode::RESIZE_DB => {
+                    let (keys, expires) = (self.input.length()?, self.input.length()?);
+                    return Ok(Some(Event::Sizes { keys, expires }));
+                }
+                opcode::AUX => return self.aux().map(Some),
+                opcode::MODULE_AUX => return self.module_aux().map(Some),
+                opcode::FUNCTION => return self.function().map(Some),
+                opcode::FUNCTION_PRE_GA => {
+                    let kind = RdbErrorKind::ReleaseCandidate("a function");
+                    return Err(Fault { offset, kind });
+                }
+                MODULE_PRE_GA => {
+                    let kind = RdbErrorKind::ReleaseCandidate("a module's value");
+                    return Err(Fault { offset, kind });
+                }
+                // Hints for clusters.
+                opcode::SLOT_INFO => {
+                    for _ in 0..3 {
+                        self.input.length()?;
+                    }
+                }
+                opcode::VALKEY_SLOT_IMPORT if self.facts.magic.family == Family::Valkey => {
+                    self.slot_import()?;
+                }
+                type_byte => {
+                    if payload::Encoding::of(self.facts.family, type_byte).is_none() {
+                        let kind = RdbErrorKind::Unknown(type_byte);
+                        return Err(Fault { offset, kind });
+                    }
+                    return self.key(type_byte, wants).map(Some);
+                }
+            }
+        }
+    }
+
+    fn key(
+        &mut self,
+        type_byte: u8,
+        wants: impl FnOnce(u32, &[u8], u8) -> bool,
+    ) -> Result<Event, Fault> {
+        let family = self.facts.family;
+        let (expire_at_ms, eviction) = (self.expire_at_ms.take(), self.eviction.take());
+        let key = self.input.string()?;
+        if !wants(self.db, &key, type_byte) {
+            walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
+            self.was_good(&key);
+            return Ok(Event::Unwanted { db: self.db });
+        }
+        self.scratch.clear();
+        self.scratch.push(type_byte);
+        let verbatim = self.form == Form::Verbatim || type_byte == MODULE;
+        let mut take = match verbatim {
+            true => Take::verbatim(&mut self.input, &mut self.scratch, self.max_value_bytes),
+            false => Take::compact(&mut self.input, &mut self.scratch, self.max_value_bytes),
+        };
+        walk::walk_body(&mut take, family, type_byte)?;
+        if verbatim {
+            let footer = payload::footer(&self.scratch, self.facts.magic.version);
+            self.scratch.extend_from_slice(&footer);
+        }
+        // One allocation of the right size each, unless it is worth more than a copy.
+        let bytes = if self.scratch.len() > KEPT_BYTES {
+            std::mem::take(&mut self.scratch)
+        } else {
+            self.scratch.as_slice().to_vec()
+        };
+        self.was_good(&key);
+        Ok(Event::Key(KeyRecord {
+            db: self.db,
+            key,
+            value: match verbatim {
+                true => Value::Verbatim(bytes),
+                false => Value::Compact(bytes),
+            },
+            expire_at_ms,
+            eviction,
+        }))
+    }
+
+    /// Remembers a key for the message about what is wrong after it.
+    fn was_good(&mut self, key: &[u8]) {
+        let (db, last) = self.last_key.get_or_insert_default();
+        *db = self.db;
+        last.clear();
+        last.extend_from_slice(key);
+    }
+
+    fn aux(&mut self) -> Result<Event, Fault> {
+        let (name, value) = (self.input.string()?, self.input.string()?);
+        let text = || String::from_utf8_lossy(&value).into_owned();
+        let number = || std::str::from_utf8(&value).ok()?.parse::<u64>().ok();
+        match name.as_slice() {
+            b"redis-ver" => self.facts.server_version = text(),
+            b"valkey-ver" => {
+                self.facts.server_version = text();
+                self.facts.family = Family::Valkey;
+            }
+            b"ctime" => self.facts.created_ms = number().and_then(|secs| secs.checked_mul(1000)),
+            b"used-mem" => self.facts.used_memory = number(),
+            _ => {}
+        }
+        Ok(Event::Aux { name, value })
+    }
+
+    fn function(&mut self) -> Result<Event, Fault> {
+        let mut library = vec![opcode::FUNCTION];
+        let mut take = Take::verbatim(&mut self.input, &mut library, self.max_value_bytes);
+        walk::string(&mut take)?;
+        Ok(Event::Function(library))
+    }
+
+    /// A module's id, the moment it wants the data at, and its items (rdb.c, rdbSaveSingleModuleAux).
+    fn module_aux(&mut self) -> Result<Event, Fault> {
+        /// RDB_MODULE_OPCODE_UINT: the moment is written as one.
+        const UINT: u64 = 2;
+        let name = payload::module_name(self.input.length()?);
+        let offset = self.input.position();
+        match self.input.length()? {
+            UINT => drop(self.input.length()?),
+            other => {
+                let kind = RdbErrorKind::ModuleAux(other);
+                return Err(Fault { offset, kind });
+            }
+        }
+        walk::module_items(&mut Take::nothing(&mut self.input))?;
+        const MOST_NAMES: usize = 64;
+        let names = &mut self.facts.module_aux;
+        if !names.contains(&name) && names.len() < MOST_NAMES {
+            names.push(name.clone());
+        }
+        Ok(Event::ModuleAux(name))
+    }
+
+    /// Slots that were being imported: a job's name and ranges of slots. Their keys are no part of
+    /// the file's meaning to anybody but that cluster.
+    fn slot_import(&mut self) -> Result<(), Fault> {
+        self.input.string()?;
+        for _ in 0..self.input.length()? {
+            self.input.length()?;
+            self.input.length()?;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), Fault> {
+        let computed = self.input.checksum();
+        let offset = self.input.position();
+        self.checksum = Some(if self.facts.magic.has_checksum() {
+            match u64::from_le_bytes(self.input.array()?) {
+                0 => Checksum::Disabled,
+                stored if stored == computed => Checksum::Verified,
+                stored => {
+                    let kind = RdbErrorKind::Checksum { stored, computed };
+                    return Err(Fault { offset, kind });
+                }
+            }
+        } else {
+            Checksum::None
+        });
+        Ok(())
+    }
+}
+
+/// An expiry as our records have it. −1 is "none" to rdb.c; any other moment before 1970 is long
+/// ago, and 0 would mean "none" to RESTORE.
+fn at(ms: i64) -> Option<u64> {
+    match ms {
+        -1 => None,
+        ms => Some(u64::try_from(ms).unwrap_or(0).max(1)),
+    }
+}

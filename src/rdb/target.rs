@@ -1,0 +1,123 @@
+//! For which server an RDB file is written: that decides its version and which types it may hold.
+
+use redis_migrate_format::record::Family;
+
+use super::magic::{Magic, REDIS_MAX, VALKEY_MAX, VALKEY_MIN};
+use crate::payload::accept::Accepts;
+use crate::server::facts::Version;
+
+/// The reader of an RDB file that is to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RdbTarget {
+    /// Magic and version.
+    pub magic: Magic,
+    /// What such a server reads.
+    pub accepts: Accepts,
+    /// Its version, for the file's own field.
+    pub server_version: String,
+}
+
+impl RdbTarget {
+    /// A server of this family and version; `None` before 4.0, and where the family is unknown.
+    pub fn server(family: Family, version: Version) -> Option<Self> {
+        if family == Family::Other {
+            return None;
+        }
+        let Version {
+            major,
+            minor,
+            patch,
+        } = version;
+        let accepts = Accepts::of_server(family, major.into(), minor.into())?;
+        // A newer server reads what the newest version known here has.
+        let highest = accepts.versions.highest()?;
+        let rdb_version = match family {
+            Family::Valkey if highest >= VALKEY_MIN => VALKEY_MAX,
+            _ => highest.min(REDIS_MAX),
+        };
+        Some(Self {
+            magic: Magic::of(rdb_version),
+            accepts,
+            server_version: format!("{major}.{minor}.{patch}"),
+        })
+    }
+
+    /// Reads `redis-7.2`, `valkey-8.1`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (name, version) = text.split_once('-')?;
+        let family = match name {
+            "redis" => Family::Redis,
+            "valkey" => Family::Valkey,
+            _ => return None,
+        };
+        let is_version = version
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+        is_version.then(|| Self::server(family, Version::parse(version)))?
+    }
+
+    /// The oldest server that reads this RDB version; `None` for versions that are not written.
+    pub fn rdb_version(rdb_version: u16) -> Option<Self> {
+        Self::parse(match rdb_version {
+            8 => "redis-4.0",
+            9 => "redis-5.0",
+            10 => "redis-7.0",
+            11 => "redis-7.2",
+            12 => "redis-7.4",
+            80 => "valkey-9.0",
+            _ => return None,
+        })
+    }
+
+    /// The name of its field for the server's version (rdb.c, rdbSaveInfoAuxFields).
+    pub fn version_field(&self) -> &'static str {
+        match self.accepts.family {
+            Family::Valkey => "valkey-ver",
+            _ => "redis-ver",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_and_the_versions_they_read() {
+        for (text, magic) in [
+            ("redis-4.0", b"REDIS0008"),
+            ("redis-6.2.14", b"REDIS0009"),
+            ("redis-7.0", b"REDIS0010"),
+            ("redis-7.2", b"REDIS0011"),
+            ("redis-8", b"REDIS0012"),
+            ("redis-8.8", b"REDIS0012"),
+            ("valkey-7.2", b"REDIS0011"),
+            ("valkey-8.1.1", b"REDIS0011"),
+            ("valkey-9.0", b"VALKEY080"),
+            ("valkey-9.9", b"VALKEY080"),
+        ] {
+            let target = RdbTarget::parse(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(target.magic.bytes(), magic, "{text}");
+            assert!(text.contains(target.server_version.trim_end_matches(".0")));
+        }
+        for bad in [
+            "",
+            "redis",
+            "redis-",
+            "redis-3.2",
+            "redis-7.x",
+            "keydb-6.3",
+            "7.2",
+            "redis-7.",
+        ] {
+            assert_eq!(RdbTarget::parse(bad), None, "{bad}");
+        }
+        for version in [8, 9, 10, 11, 12, 80] {
+            let target = RdbTarget::rdb_version(version).unwrap();
+            assert_eq!(target.magic.version, version);
+        }
+        for version in [0, 6, 7, 13, 79, 81] {
+            assert_eq!(RdbTarget::rdb_version(version), None);
+        }
+    }
+}

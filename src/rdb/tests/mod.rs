@@ -1,0 +1,5 @@
+//! RDB made by hand: what no server at hand writes any more, and what none should.
+
+mod build;
+mod reading;
+mod writing;

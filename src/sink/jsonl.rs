@@ -1,0 +1,324 @@
+//! JSON Lines as a sink: readable values, for people and scripts. It is a way out, not an archive:
+//! nothing reads it back.
+//!
+//! One object a line. Text is a JSON string where it is UTF-8, and `{"hex":"00ff"}` where it is not;
+//! so a key is `"key"` either way, and no byte is lost.
+//!
+//! | `type` | `value` |
+//! |---|---|
+//! | `string` | text |
+//! | `list`, `set` | `[text, …]` |
+//! | `zset` | `[[text, score], …]`; a score is a number, or `"inf"`, `"-inf"` |
+//! | `hash` | `[[field, value], …]`; a field that expires has a third element, Unix ms |
+//! | `stream` | `{"entries": [[id, [[field, value], …]], …], "length", "last_id", …, "groups"}` |
+//! | others | none; `"payload_hex"` is the DUMP payload, `"module"` the name of a module's type |
+//!
+//! Beside them stand `db`, and where there are any `expire_at_ms` (Unix ms), `idle_secs`, `freq`. A
+//! key that went away while an export followed writes is `{"db":0,"key":…,"deleted":true}`. Where a
+//! key comes several times, the last line counts, as everywhere. Function libraries are one line
+//! `{"functions":[text, …]}`.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::{Map, Value as Json, json};
+
+use super::Sink;
+use super::archive::Commit;
+use crate::ledger::{SinkReport, SourceReport};
+use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
+use crate::rdb::function_codes;
+use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
+
+/// Writes JSON Lines.
+pub struct JsonlSink<W: Write + Send> {
+    out: Option<W>,
+    commit: Commit<W>,
+    observer: Arc<Observer>,
+    report: SinkReport,
+}
+
+impl<W: Write + Send> JsonlSink<W> {
+    /// Writes to `out`, which should be buffered; `commit` completes it.
+    pub fn new(out: W, commit: Commit<W>, observer: Arc<Observer>) -> Self {
+        Self {
+            out: Some(out),
+            commit,
+            observer,
+            report: SinkReport::default(),
+        }
+    }
+
+    fn put(&mut self, record: Record, context: &Context) -> Result<()> {
+        let line = match record {
+            Record::Functions(dump) => {
+                self.report.functions.taken += 1;
+                match function_codes(&dump) {
+                    Ok(codes) => {
+                        self.report.functions.restored += 1;
+                        let codes: Vec<Json> = codes.iter().map(|code| text(code)).collect();
+                        json!({ "functions": codes })
+                    }
+                    Err(reason) => {
+                        self.report.functions.refused += 1;
+                        self.observer
+                            .warn(&format!("function libraries are left out: {reason}"));
+                        return Ok(());
+                    }
+                }
+            }
+            Record::Key(record) => {
+                self.report.taken += 1;
+                match key(&record, context) {
+                    Ok(line) => {
+                        self.report.archived += 1;
+                        line
+                    }
+                    Err(reason) => {
+                        self.report.refused += 1;
+                        return self.observer.key_failed(&KeyFailure {
+                            db: record.db,
+                            key: record.key,
+                            kind: FailureKind::Refused,
+                            reason: format!("its value is damaged: {reason}"),
+                            hint: None,
+                        });
+                    }
+                }
+            }
+            Record::Deleted { db, key } => {
+                self.report.taken += 1;
+                self.report.archived += 1;
+                json!({ "db": db, "key": text(&key), "deleted": true })
+            }
+            _ => {
+                self.report.taken += 1;
+                self.report.refused += 1;
+                return Ok(());
+            }
+        };
+        let out = self
+            .out
+            .as_mut()
+            .ok_or_else(|| anyhow!("the output is closed already"))?;
+        serde_json::to_writer(&mut *out, &line)
+            .map_err(std::io::Error::from)
+            .and_then(|()| out.write_all(b"\n"))
+            .context("write JSON Lines")
+    }
+}
+
+impl<W: Write + Send> Sink for JsonlSink<W> {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let context = batch.context;
+        for record in batch.records {
+            self.put(record, &context)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
+        let done = match self.out.take() {
+            Some(out) => (self.commit)(out).context("complete the output"),
+            None => Err(anyhow!("the output is closed already")),
+        };
+        (self.report, done)
+    }
+
+    fn abort(self: Box<Self>, _: &str) -> SinkReport {
+        self.report
+    }
+}
+
+/// Any bytes: as they read, or in hex.
+fn text(bytes: &[u8]) -> Json {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Json::from(text),
+        Err(_) => json!({ "hex": hex(bytes) }),
+    }
+}
+
+fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
+    let mut line = Map::new();
+    line.insert("db".to_owned(), record.db.into());
+    line.insert("key".to_owned(), text(&record.key));
+    let body = match &record.value {
+        Value::Compact(body) => body.as_slice(),
+        Value::Verbatim(dump) => payload::split(dump).map_err(|error| error.to_string())?.0,
+    };
+    let type_byte = body.first().copied().unwrap_or(u8::MAX);
+    let kind = kind_of(context.family, type_byte).name();
+    line.insert("type".to_owned(), kind.into());
+    match payload::decode(context.family, body) {
+        Ok(object) => {
+            line.insert("value".to_owned(), value(&object)?);
+        }
+        Err(error) if error.is_opaque() => {
+            if let Some(name) = payload::module_name_of(context.family, body) {
+                line.insert("module".to_owned(), name.into());
+            }
+            let payload = match &record.value {
+                Value::Verbatim(dump) => hex(dump),
+                Value::Compact(body) => hex(&payload::sign(body, context.rdb_version)),
+            };
+            line.insert("payload_hex".to_owned(), payload.into());
+        }
+        Err(error) => return Err(error.to_string()),
+    }
+    if let Some(at_ms) = record.expire_at_ms {
+        line.insert("expire_at_ms".to_owned(), at_ms.into());
+    }
+    match record.eviction {
+        Some(Eviction::IdleSecs(secs)) => drop(line.insert("idle_secs".to_owned(), secs.into())),
+        Some(Eviction::Freq(freq)) => drop(line.insert("freq".to_owned(), freq.into())),
+        None => {}
+    }
+    Ok(Json::Object(line))
+}
+
+fn value(object: &Object<'_>) -> Result<Json, String> {
+    Ok(match object {
+        Object::String(string) => text(string),
+        Object::List(rows) | Object::Set(rows) => rows.iter().map(|row| text(row)).collect(),
+        Object::ZSet(rows) => rows
+            .iter()
+            .map(|row| json!([text(&row.member), score(row.score)]))
+            .collect(),
+        Object::Hash(rows) => rows
+            .iter()
+            .map(|row| match row.expire_at_ms {
+                Some(at_ms) => json!([text(&row.name), text(&row.value), at_ms]),
+                None => json!([text(&row.name), text(&row.value)]),
+            })
+            .collect(),
+        Object::Stream(value) => stream(value)?,
+    })
+}
+
+/// A number; JSON has none that is infinite.
+fn score(score: f64) -> Json {
+    if score == f64::INFINITY {
+        "inf".into()
+    } else if score == f64::NEG_INFINITY {
+        "-inf".into()
+    } else {
+        json!(score)
+    }
+}
+
+fn stream(stream: &Stream<'_>) -> Result<Json, String> {
+    let mut entries = Vec::new();
+    for entry in stream.entries() {
+        let entry = entry.map_err(|error| error.to_string())?;
+        let fields: Vec<Json> = entry
+            .fields
+            .iter()
+            .map(|(field, value)| json!([text(field), text(value)]))
+            .collect();
+        entries.push(json!([entry.id.to_string(), fields]));
+    }
+    let groups: Vec<Json> = stream.groups.iter().map(group).collect();
+    Ok(json!({
+        "entries": entries,
+        "length": stream.length,
+        "last_id": stream.last_id.to_string(),
+        "max_deleted_id": stream.max_deleted_id.to_string(),
+        "entries_added": stream.entries_added,
+        "groups": groups,
+    }))
+}
+
+fn group(group: &payload::Group<'_>) -> Json {
+    let pending: Vec<Json> = group
+        .pending
+        .iter()
+        .map(|pending| {
+            json!({
+                "id": pending.id.to_string(),
+                "delivered_ms": pending.delivered_ms,
+                "deliveries": pending.deliveries,
+            })
+        })
+        .collect();
+    let consumers: Vec<Json> = group
+        .consumers
+        .iter()
+        .map(|consumer| {
+            let ids: Vec<String> = consumer.pending.iter().map(ToString::to_string).collect();
+            json!({
+                "name": text(&consumer.name),
+                "seen_ms": consumer.seen_ms,
+                "active_ms": consumer.active_ms,
+                "pending": ids,
+            })
+        })
+        .collect();
+    json!({
+        "name": text(&group.name),
+        "last_id": group.last_id.to_string(),
+        "entries_read": Some(group.entries_read).filter(|&read| read != ENTRIES_READ_UNKNOWN),
+        "pending": pending,
+        "consumers": consumers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Family;
+
+    fn line(value: &[u8]) -> String {
+        let record = KeyRecord {
+            db: 3,
+            key: b"k\xff".to_vec(),
+            value: Value::Compact(value.to_vec()),
+            expire_at_ms: Some(7),
+            eviction: Some(Eviction::Freq(9)),
+        };
+        let context = Context {
+            family: Family::Redis,
+            rdb_version: 12,
+            ..Context::default()
+        };
+        key(&record, &context).unwrap().to_string()
+    }
+
+    #[test]
+    fn values_are_readable_and_no_byte_is_lost() {
+        let rest = |value: &str| {
+            format!(r#"{{"db":3,"expire_at_ms":7,"freq":9,"key":{{"hex":"6bff"}},{value}}}"#)
+        };
+        assert_eq!(
+            line(b"\x00\x05he\"l\n"),
+            rest(r#""type":"string","value":"he\"l\n""#)
+        );
+        assert_eq!(
+            line(b"\x00\x02\xff\x00"),
+            rest(r#""type":"string","value":{"hex":"ff00"}"#)
+        );
+        assert_eq!(
+            line(b"\x01\x02\x01a\xc0\x07"),
+            rest(r#""type":"list","value":["a","7"]"#)
+        );
+        assert_eq!(
+            line(b"\x05\x02\x01a\x00\x00\x00\x00\x00\x00\xf0\x7f\x01b\x00\x00\x00\x00\x00\x00\xf8\x3f"),
+            rest(r#""type":"zset","value":[["a","inf"],["b",1.5]]"#)
+        );
+        let mut hash = vec![24];
+        hash.extend_from_slice(&1000_u64.to_le_bytes());
+        hash.extend_from_slice(b"\x02\x01\x01f\x01v\x00\x01g\x01w");
+        assert_eq!(
+            line(&hash),
+            rest(r#""type":"hash","value":[["f","v",1000],["g","w"]]"#)
+        );
+        let module = b"\x07\x81\x01\x02\x03\x04\x05\x06\x07\x08\x00";
+        assert!(
+            line(module).contains(r#""payload_hex":"0781"#),
+            "{}",
+            line(module)
+        );
+        assert!(line(module).contains(r#""module":""#));
+    }
+}

@@ -1,0 +1,297 @@
+//! An RDB file as a sink: what a server loads at start, and what cloud services import.
+//!
+//! Nothing is written that was not checked completely, because a server that does not like one
+//! value refuses the whole file, or does worse. A value of a type that the target does not know is
+//! written anew in a form that it does; what cannot be is refused, key by key.
+
+pub mod latest;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow};
+
+use self::latest::Superseded;
+use super::Sink;
+use super::archive::Commit;
+use crate::ledger::{SinkReport, SourceReport};
+use crate::observer::{FailureKind, KeyFailure, Observer};
+use crate::payload::accept::{Plan, plan_value};
+use crate::payload::{self, FieldTtlForm};
+use crate::policy::AllowLoss;
+use crate::rdb::{RdbTarget, RdbWriter, function_libraries};
+use crate::record::{Batch, Context, KeyRecord, Record, Value};
+
+/// RDB version that brought function libraries.
+const FUNCTIONS_SINCE: u16 = 10;
+
+/// Writes an RDB file.
+pub struct RdbSink<W: Write + Send> {
+    // `None` only after a failed write.
+    writer: Option<RdbWriter<W>>,
+    commit: Commit<W>,
+    target: RdbTarget,
+    superseded: Superseded,
+    allow: AllowLoss,
+    observer: Arc<Observer>,
+    /// Key records and tombstones, and function payloads, that came so far.
+    ordinal: u64,
+    functions: u64,
+    modules: BTreeSet<String>,
+    scratch: Vec<u8>,
+    report: SinkReport,
+}
+
+/// Why a key is not written: what happened, and what to do about it.
+type Refusal = (String, Option<String>);
+
+impl<W: Write + Send> RdbSink<W> {
+    /// Begins a file on `out` for `target`. `superseded` are the records that are not the last of
+    /// their key, in the order in which they will come; `taken_ms` is the moment of the data.
+    ///
+    /// # Errors
+    /// The output's.
+    pub fn create(
+        out: W,
+        target: RdbTarget,
+        superseded: Superseded,
+        taken_ms: u64,
+        allow: AllowLoss,
+        commit: Commit<W>,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
+        let mut writer = RdbWriter::new(out, target.magic);
+        writer
+            .aux(target.version_field(), &target.server_version)
+            .and_then(|()| writer.aux("redis-bits", "64"))
+            .and_then(|()| writer.aux("ctime", &(taken_ms / 1000).to_string()))
+            .context("write the RDB file")?;
+        Ok(Self {
+            writer: Some(writer),
+            commit,
+            target,
+            superseded,
+            allow,
+            observer,
+            ordinal: 0,
+            functions: 0,
+            modules: BTreeSet::new(),
+            scratch: Vec::new(),
+            report: SinkReport::default(),
+        })
+    }
+
+    fn put(&mut self, record: Record, context: &Context) -> Result<()> {
+        if let Record::Functions(payload) = &record {
+            return self.put_functions(payload);
+        }
+        let is_superseded = self.superseded.contains(self.ordinal);
+        self.ordinal += 1;
+        self.report.taken += 1;
+        match record {
+            // Its successor is counted as the one that was written.
+            _ if is_superseded => self.report.replaced_own += 1,
+            Record::Key(record) => return self.put_key(record, context),
+            // The records that it deletes were superseded.
+            _ => self.report.deleted += 1,
+        }
+        Ok(())
+    }
+
+    fn put_key(&mut self, record: KeyRecord, context: &Context) -> Result<()> {
+        let writer = self
+            .writer
+            .as_mut()
+            .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+        let prepared = prepare(
+            &self.target,
+            self.allow,
+            &record,
+            context,
+            &mut self.modules,
+            &mut self.report,
+            &mut self.scratch,
+        );
+        let value = match prepared {
+            Ok(Prepared::AsIs(len)) => &record.value.bytes()[..len],
+            Ok(Prepared::Anew) => &self.scratch,
+            Err((reason, hint)) => {
+                self.report.refused += 1;
+                return self.observer.key_failed(&KeyFailure {
+                    db: record.db,
+                    key: record.key,
+                    kind: FailureKind::Refused,
+                    reason,
+                    hint,
+                });
+            }
+        };
+        writer
+            .key(
+                record.db,
+                &record.key,
+                record.expire_at_ms,
+                record.eviction,
+                value,
+            )
+            .context("write the RDB file")?;
+        self.report.archived += 1;
+        Ok(())
+    }
+
+    fn put_functions(&mut self, payload: &[u8]) -> Result<()> {
+        self.functions += 1;
+        let counts = &mut self.report.functions;
+        counts.taken += 1;
+        // Each payload holds all libraries, and a library that comes twice is an error.
+        if self.functions < self.superseded.functions {
+            counts.skipped += 1;
+            return Ok(());
+        }
+        let libraries = match function_libraries(payload) {
+            Ok(libraries) => libraries,
+            Err(reason) => {
+                counts.refused += 1;
+                self.observer
+                    .warn(&format!("function libraries are left out: {reason}"));
+                return Ok(());
+            }
+        };
+        if self.target.magic.version < FUNCTIONS_SINCE && !libraries.is_empty() {
+            if self.allow.functions {
+                counts.skipped += 1;
+                self.report.changes.functions_lost += 1;
+            } else {
+                counts.refused += 1;
+                self.observer.warn(&format!(
+                    "function libraries are left out: {} has none (--allow-loss functions accepts \
+                     that)",
+                    self.target.magic
+                ));
+            }
+            return Ok(());
+        }
+        let writer = self
+            .writer
+            .as_mut()
+            .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+        writer.functions(libraries).context("write the RDB file")?;
+        self.report.functions.restored += 1;
+        Ok(())
+    }
+
+    fn complete(mut self) -> (SinkReport, Result<()>) {
+        let writer = self.writer.take();
+        let (expected, came) = (self.superseded.records, self.ordinal);
+        let done = move || {
+            if let Some(expected) = expected
+                && came != expected
+            {
+                return Err(anyhow!(
+                    "the input changed while it was read: {expected} records, then {came}"
+                ));
+            }
+            let writer = writer.ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+            let out = writer.finish().context("complete the RDB file")?;
+            (self.commit)(out).context("complete the RDB file")
+        };
+        if !self.modules.is_empty() {
+            let names: Vec<&str> = self.modules.iter().map(String::as_str).collect();
+            self.observer.warn(&format!(
+                "the file holds values of modules ({}); a server without them refuses the whole \
+                 file",
+                names.join(", ")
+            ));
+        }
+        (self.report, done())
+    }
+}
+
+/// Where the bytes to be written stand.
+enum Prepared {
+    /// In the record, so many.
+    AsIs(usize),
+    /// In the scratch room.
+    Anew,
+}
+
+fn prepare(
+    target: &RdbTarget,
+    allow: AllowLoss,
+    record: &KeyRecord,
+    context: &Context,
+    modules: &mut BTreeSet<String>,
+    report: &mut SinkReport,
+    scratch: &mut Vec<u8>,
+) -> Result<Prepared, Refusal> {
+    let refused = |reason: String| (reason, None);
+    let (body, rdb_version) = match &record.value {
+        Value::Compact(body) => (body.as_slice(), context.rdb_version),
+        Value::Verbatim(dump) => payload::split(dump)
+            .map_err(|error| refused(format!("its DUMP payload is damaged: {error}")))?,
+    };
+    let expiring_fields = match payload::check(context.family, body) {
+        Ok(checked) => checked.expiring_fields,
+        Err(error) if error.is_opaque() => {
+            if let Some(module) = payload::module_name_of(context.family, body) {
+                if context.family != target.accepts.family {
+                    return Err(refused(format!(
+                        "it is of the module type {module:?}, which only a server of the family \
+                         it comes from may read"
+                    )));
+                }
+                modules.insert(module);
+                return Ok(Prepared::AsIs(body.len()));
+            }
+            0
+        }
+        Err(error) => return Err(refused(format!("its value is damaged: {error}"))),
+    };
+    match plan_value(&target.accepts, context.family, rdb_version, body) {
+        Plan::Keep | Plan::Restamp(_) | Plan::Verbatim => Ok(Prepared::AsIs(body.len())),
+        Plan::Reencode { forms, .. } => {
+            let dropped = forms.field_ttl == FieldTtlForm::Dropped;
+            if dropped && expiring_fields > 0 && !allow.hash_field_ttl {
+                let hint = "--allow-loss hash-field-ttl writes it with fields that do not expire";
+                return Err((
+                    format!(
+                        "{expiring_fields} of its fields expire, and {} has no expiry of fields",
+                        target.magic
+                    ),
+                    Some(hint.to_owned()),
+                ));
+            }
+            scratch.clear();
+            let losses = payload::recode(context.family, body, forms, scratch)
+                .map_err(|error| refused(format!("its value is damaged: {error}")))?;
+            report.changes.reencoded += 1;
+            report.changes.field_ttls_lost += losses.field_ttls;
+            report.changes.streams_filled_in +=
+                u64::from(losses.stream_metadata || losses.active_times);
+            Ok(Prepared::Anew)
+        }
+        Plan::Refuse(refusal) => Err(refused(format!(
+            "it cannot be written for {}: {refusal}",
+            target.magic
+        ))),
+    }
+}
+
+impl<W: Write + Send> Sink for RdbSink<W> {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let context = batch.context;
+        for record in batch.records {
+            self.put(record, &context)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
+        self.complete()
+    }
+
+    fn abort(self: Box<Self>, _: &str) -> SinkReport {
+        self.report
+    }
+}
