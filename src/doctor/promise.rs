@@ -106,11 +106,33 @@ fn export(found: &Findings, list: &mut List) {
              run exits with 3",
         );
     }
-    list.say(
-        Verdict::Less,
-        "moment",
-        "each key as it was at some moment of the run; not one moment for all",
-    );
+    let needs = ["CLIENT TRACKING", "HELLO, PING", "MULTI, EXEC"];
+    match needs.into_iter().find(|name| !rights.can(name)) {
+        None => list.say(
+            Verdict::Yes,
+            "moment",
+            "what changes meanwhile is read again, until all is as of one instant",
+        ),
+        Some(name) => list.say(
+            Verdict::Less,
+            "moment",
+            format!("no {name}: each key as it was at some moment of the run"),
+        ),
+    }
+    if rights.can("CLIENT PAUSE") {
+        list.say(
+            Verdict::Yes,
+            "pause",
+            "--consistency pause can hold writers for the last round, if they write too much",
+        );
+    }
+    if rights.can("PSYNC, REPLCONF") {
+        list.say(
+            Verdict::Yes,
+            "replica",
+            "--via replica can read a snapshot of one moment",
+        );
+    }
     if facts.keyspace.is_some() {
         list.say(Verdict::Yes, "databases", "INFO names them");
     } else {

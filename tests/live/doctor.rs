@@ -166,12 +166,12 @@ fn the_printed_rules_are_enough() {
             let rule = |job: &str| text(&report_there, &format!("/{job}/acl_{kind}")).to_owned();
             let exporter = user(&source, "exporter", &rule("export"));
             let importer = user(&destination, "importer", &rule("import"));
-            let flags: &[&str] = if kind == "full" {
-                &["--eviction", "--functions"]
-            } else {
-                &["--no-functions"]
+            // With all that is made use of, it has to be exact, or the code is 4.
+            let flags: &[&str] = match (kind, version.is_at_least_7()) {
+                ("full", true) => &["--eviction", "--consistency=converge", "--functions"],
+                ("full", false) => &["--eviction", "--consistency=converge"],
+                _ => &["--no-functions"],
             };
-            let flags = if version.is_at_least_7() { flags } else { &[] };
             let export = Tool::new(&["export", &exporter]);
             let export = flags
                 .iter()
