@@ -162,9 +162,9 @@ pub const PROBES: &[Probe] = &[
     Probe {
         name: "SELECT",
         rule: "+select",
-        export: Want::Needed,
-        import: Want::Needed,
-        use_of: "goes to a database",
+        export: Want::Useful,
+        import: Want::Useful,
+        use_of: "goes to other databases than 0",
         how: Try::Sent(&["SELECT", "0"]),
         fine: &[],
     },

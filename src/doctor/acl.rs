@@ -32,7 +32,8 @@ pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
     for probe in PROBES {
         let is_wanted = match job.wants(probe) {
             Want::Needed => true,
-            Want::Useful => !least,
+            // Least is what a whole server takes, all of its databases.
+            Want::Useful => !least || probe.name == "SELECT",
             Want::No => false,
         };
         if is_wanted && *rights.of(probe.name) != Access::Absent {

@@ -90,7 +90,6 @@ fn export(found: &Findings, list: &mut List) {
         ("SCAN", rights.can("SCAN")),
         ("DUMP", rights.can("DUMP")),
         ("PTTL", expiry),
-        ("SELECT", rights.can("SELECT")),
     ]
     .into_iter()
     .filter_map(|(name, can)| (!can).then_some(name))
@@ -133,7 +132,13 @@ fn export(found: &Findings, list: &mut List) {
             "--via replica can read a snapshot of one moment",
         );
     }
-    if facts.keyspace.is_some() {
+    if !rights.can("SELECT") {
+        list.say(
+            Verdict::Less,
+            "databases",
+            "SELECT is refused: only database 0 can be read (--db 0 if there are others)",
+        );
+    } else if facts.keyspace.is_some() {
         list.say(Verdict::Yes, "databases", "INFO names them");
     } else {
         list.say(Verdict::Yes, "databases", "found by trying them one by one");
@@ -226,9 +231,9 @@ fn import(found: &Findings, list: &mut List) {
     }
     if !rights.can("SELECT") {
         list.say(
-            Verdict::No,
-            "commands",
-            "needs SELECT, which cannot be used here",
+            Verdict::Less,
+            "databases",
+            "SELECT is refused: only database 0 can be written",
         );
     }
     let accepts = found.target.accepts();
