@@ -13,6 +13,7 @@ mod copying;
 mod functions;
 mod large;
 mod matrix;
+mod methods;
 mod refused;
 mod selection;
 mod ttl;
