@@ -78,6 +78,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        method: args.write.method,
         may_collide,
         dry_run: args.run.dry_run,
     };
