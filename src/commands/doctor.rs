@@ -7,6 +7,7 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::quiet_when_nobody_reads;
 use crate::cli::DoctorArgs;
+use crate::doctor::access::NATIVE;
 use crate::doctor::acl::Job;
 use crate::doctor::needs::Needs;
 use crate::doctor::promise::{is_possible, promises};
@@ -101,7 +102,7 @@ fn code_of(found: &Findings) -> u8 {
     if !is_possible(&promises(Job::Import, found)) {
         codes.push(exit::REFUSED);
     }
-    if needs.total().refused > 0 || needs.too_large > 0 {
+    if needs.total().refused > 0 || (needs.too_large > 0 && !found.rights.can(NATIVE)) {
         codes.push(exit::SOME_KEYS);
     }
     exit::strongest(&codes)

@@ -1,6 +1,6 @@
 //! Which commands this user may use here. Each is tried so that it does nothing: on a key that does
-//! not exist, or with an argument that cannot be right. What cannot be tried without doing it
-//! (PSYNC) is asked about.
+//! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
+//! What cannot be tried without doing it (PSYNC) is asked about.
 
 use crate::server::{Conn, ServerError};
 
@@ -98,6 +98,8 @@ pub enum Want {
 enum Try {
     /// Sent as it is; harmless because of its arguments.
     Sent(&'static [&'static str]),
+    /// Queued in a MULTI that is never executed: several, which are usable if all of them are.
+    Queued(&'static [&'static [&'static str]]),
     /// An empty transaction.
     Transaction,
     /// Asked about: trying it is doing it.
@@ -120,6 +122,40 @@ pub struct Probe {
     /// Parts of error replies that prove the right to use it.
     fine: &'static [&'static str],
 }
+
+/// The group of commands that write without RESTORE.
+pub const NATIVE: &str = "native commands";
+
+/// The one more for hash fields that expire.
+pub const NATIVE_FIELDS: &str = "HPEXPIREAT";
+
+/// What `sink::server::commands` says that it uses.
+const NATIVE_COMMANDS: &[&[&str]] = &[
+    &["SET", ABSENT, "v"],
+    &["APPEND", ABSENT, "v"],
+    &["STRLEN", ABSENT],
+    &["RPUSH", ABSENT, "v"],
+    &["LLEN", ABSENT],
+    &["SADD", ABSENT, "v"],
+    &["SCARD", ABSENT],
+    &["ZADD", ABSENT, "1", "v"],
+    &["ZCARD", ABSENT],
+    &["HSET", ABSENT, "f", "v"],
+    &["HLEN", ABSENT],
+    &["XADD", ABSENT, "1-1", "f", "v"],
+    &["XLEN", ABSENT],
+    &["XSETID", ABSENT, "1-1"],
+    &["XDEL", ABSENT, "1-1"],
+    &["XTRIM", ABSENT, "MAXLEN", "0"],
+    &["XCLAIM", ABSENT, "g", "c", "0", "1-1"],
+    &["XGROUP", "CREATE", ABSENT, "g", "$"],
+    &["XREADGROUP", "GROUP", "g", "c", "STREAMS", ABSENT, "0"],
+    &["EXISTS", ABSENT],
+    &["PEXPIREAT", ABSENT, "1"],
+    &["RENAME", ABSENT, ABSENT],
+    &["RENAMENX", ABSENT, ABSENT],
+    &["UNLINK", ABSENT],
+];
 
 /// The commands, the needed ones first.
 pub const PROBES: &[Probe] = &[
@@ -158,6 +194,26 @@ pub const PROBES: &[Probe] = &[
         use_of: "writes a key",
         how: Try::Sent(&["RESTORE", ABSENT, "1", "", "ABSTTL"]),
         fine: &["DUMP payload version or checksum", "Bad data format"],
+    },
+    Probe {
+        name: NATIVE,
+        rule: "+set +append +strlen +rpush +llen +sadd +scard +zadd +zcard +hset +hlen +xadd +xlen \
+               +xsetid +xdel +xtrim +xclaim +xgroup +xreadgroup +exists +multi +exec +pexpireat \
+               +rename +renamenx +unlink",
+        export: Want::No,
+        import: Want::No,
+        use_of: "write values that are too large for RESTORE, or all where it is refused",
+        how: Try::Queued(NATIVE_COMMANDS),
+        fine: &[],
+    },
+    Probe {
+        name: NATIVE_FIELDS,
+        rule: "+hpexpireat",
+        export: Want::No,
+        import: Want::No,
+        use_of: "the same for hash fields that expire",
+        how: Try::Queued(&[&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]]),
+        fine: &[],
     },
     Probe {
         name: "SELECT",
@@ -356,8 +412,8 @@ pub const PROBES: &[Probe] = &[
 pub struct Rights(Vec<(&'static str, Access)>);
 
 impl Rights {
-    /// Tries every command of [`PROBES`]. `again` opens another connection as the same user, for a
-    /// try that may leave it unusable.
+    /// Tries every command of [`PROBES`]. `again` opens further connections as the same user, for
+    /// tries that leave one unusable.
     ///
     /// # Errors
     /// The connections.
@@ -370,6 +426,7 @@ impl Rights {
         for probe in PROBES {
             let access = match probe.how {
                 Try::Sent(args) => send(conn, args, probe.fine)?,
+                Try::Queued(commands) => queue(&mut again()?, commands, probe.fine)?,
                 Try::Transaction => {
                     // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
@@ -406,6 +463,24 @@ fn send(conn: &mut Conn, args: &[&str], fine: &[&str]) -> Result<Access, ServerE
         Ok(_) => Access::Allowed,
         Err(text) => Access::of_error(text, fine),
     })
+}
+
+/// Queued commands are checked for existence, rights, memory and role. They are never executed: the
+/// connection is not used for anything else.
+fn queue(conn: &mut Conn, commands: &[&[&str]], fine: &[&str]) -> Result<Access, ServerError> {
+    let multi = send(conn, &["MULTI"], &[])?;
+    if multi != Access::Allowed {
+        return Ok(multi);
+    }
+    let mut worst = Access::Allowed;
+    for args in commands {
+        match send(conn, args, fine)? {
+            Access::Allowed => {}
+            Access::SomeKeys => worst = Access::SomeKeys,
+            other => return Ok(other),
+        }
+    }
+    Ok(worst)
 }
 
 /// Whether a command is there, by COMMAND INFO, and whether this user may use it, by ACL DRYRUN

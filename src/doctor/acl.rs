@@ -1,6 +1,6 @@
 //! The rights that the verbs need, as rules that this server understands.
 
-use super::access::{Access, PROBES, Probe, Rights, Want};
+use super::access::{Access, NATIVE, NATIVE_FIELDS, PROBES, Probe, Rights, Want};
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub enum Job {
     Export,
     /// `import`, and the destination of `copy`.
     Import,
+    /// The same with `--method commands`.
+    Commands,
 }
 
 impl Job {
@@ -17,6 +19,12 @@ impl Job {
         match self {
             Job::Export => probe.export,
             Job::Import => probe.import,
+            Job::Commands => match (probe.name, probe.import) {
+                (NATIVE | NATIVE_FIELDS, _) => Want::Needed,
+                (_, Want::No) => Want::No,
+                _ if matches!(probe.name, "RESTORE" | "EXISTS") => Want::No,
+                _ => Want::Useful,
+            },
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What an export from this server, or an import into it, can promise, and what it cannot.
 
 use super::Findings;
-use super::access::Access;
+use super::access::{Access, NATIVE};
 use super::acl::Job;
 use crate::payload::FieldTtlForm;
 use crate::units::bytes_text;
@@ -44,7 +44,7 @@ pub fn promises(job: Job, found: &Findings) -> Vec<Promise> {
     let mut list = List(Vec::new());
     match job {
         Job::Export => export(found, &mut list),
-        Job::Import => import(found, &mut list),
+        Job::Import | Job::Commands => import(found, &mut list),
     }
     list.0
 }
@@ -223,10 +223,15 @@ fn import(found: &Findings, list: &mut List) {
             "commands",
             format!("RESTORE does not work at present: {text}"),
         ),
+        _ if rights.can(NATIVE) => list.say(
+            Verdict::Less,
+            "commands",
+            "RESTORE is refused: native commands write everything but modules' values, and slower",
+        ),
         _ => list.say(
             Verdict::No,
             "commands",
-            "needs RESTORE, which cannot be used here",
+            "needs RESTORE, or native commands, and can use neither",
         ),
     }
     if !rights.can("SELECT") {
@@ -279,11 +284,11 @@ fn import(found: &Findings, list: &mut List) {
     }
     let limit = bytes_text(found.limits.largest_payload_bytes());
     if found.limits.max_bulk_bytes.is_some() {
-        let text = format!("one payload may have {limit}");
-        list.say(Verdict::Yes, "size", text);
+        let text = format!("one RESTORE may carry {limit}");
+        size(found, list, text);
     } else {
-        let text = format!("CONFIG GET is refused; {limit} a payload are assumed, the default");
-        list.say(Verdict::Yes, "size", text);
+        let text = format!("CONFIG GET is refused; RESTORE is taken to carry {limit}, the default");
+        size(found, list, text);
     }
     memory(found, list);
     list.either(
@@ -292,6 +297,17 @@ fn import(found: &Findings, list: &mut List) {
         "a key that stands there already with the same value and expiry counts as unchanged",
         "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
     );
+}
+
+fn size(found: &Findings, list: &mut List, limit: String) {
+    if found.rights.can(NATIVE) {
+        let text = format!("{limit}; larger values go by native commands, in chunks");
+        list.say(Verdict::Yes, "size", text);
+    } else {
+        let text =
+            format!("{limit}; larger values are refused: not all native commands are usable");
+        list.say(Verdict::Less, "size", text);
+    }
 }
 
 fn memory(found: &Findings, list: &mut List) {

@@ -62,11 +62,12 @@ pub fn text(found: &Findings) -> String {
     text
 }
 
-const RULES: [(Job, bool, &str); 4] = [
+const RULES: [(Job, bool, &str); 5] = [
     (Job::Export, true, "export, least"),
     (Job::Export, false, "export, full"),
     (Job::Import, true, "import, least"),
     (Job::Import, false, "import, full"),
+    (Job::Commands, true, "no RESTORE"),
 ];
 
 fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
@@ -318,7 +319,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     if needs.too_large > 0 {
         lines.push(format!(
-            "{} larger than one RESTORE may carry here ({})",
+            "{} larger than one RESTORE may carry here ({}): native commands, in chunks",
             plural(needs.too_large, "payload"),
             bytes_text(found.limits.largest_payload_bytes())
         ));
@@ -417,6 +418,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
         "commands": commands,
         "export": job_json(Job::Export, found),
         "import": job_json(Job::Import, found),
+        "acl_without_restore": acl::rule(Job::Commands, true, &found.rights),
         "leftovers": {
             "found": found.leftovers.found,
             "complete": found.leftovers.complete,

@@ -208,6 +208,31 @@ fn the_printed_rules_are_enough() {
     }
 }
 
+#[test]
+fn the_printed_rule_without_restore_is_enough() {
+    for version in available() {
+        let (source, destination) = (TestServer::start(version), TestServer::start(version));
+        fill_every_type(&mut source.client(), version);
+        let rule = report(&[&source.url()], 0);
+        let writer = user(&destination, "writer", text(&rule, "/acl_without_restore"));
+        let seen = report(&[&writer], 0);
+        assert_eq!(access(&seen, "RESTORE"), "refused", "{version}");
+        assert_eq!(access(&seen, "native commands"), "yes", "{version}");
+        assert_eq!(seen["import"]["possible"], true, "{version}");
+        let export = run(&["export", &source.url(), "--no-functions"], b"").success();
+        run(&["import", &writer], &export.stdout).success();
+        let options = Options {
+            functions: false,
+            ..Options::default()
+        };
+        let mut found = differences(&mut source.client(), &mut destination.client(), &options);
+        // No command sets when a consumer was last seen.
+        found.retain(|found| !found.detail.contains("seen-time"));
+        found.retain(|found| !found.detail.contains("active-time"));
+        assert!(found.is_empty(), "{version}: {found:?}");
+    }
+}
+
 /// An archive of the newest for the oldest: what doctor foretells is what an import does.
 #[test]
 fn what_an_archive_needs_is_foretold_as_it_comes() {
