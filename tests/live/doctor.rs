@@ -223,6 +223,7 @@ fn the_printed_rule_without_restore_is_enough() {
         run(&["import", &writer], &export.stdout).success();
         let options = Options {
             functions: false,
+            ignore_zero_sign: true,
             ..Options::default()
         };
         let mut found = differences(&mut source.client(), &mut destination.client(), &options);
