@@ -12,15 +12,16 @@ mod source_end;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
 pub use source_end::SourceEnd;
 
-use crate::policy::{FunctionPolicy, Loss, OnConflict, TtlPolicy, Via};
+use crate::policy::{Consistency, FunctionPolicy, Loss, Method, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
-use crate::units::{parse_duration_ms, parse_size};
+use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
 /// The commit this was built from, or empty.
 pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
@@ -412,6 +413,31 @@ pub struct ReadArgs {
     /// Carry idle times or LFU frequencies too, where OBJECT is allowed
     #[arg(long)]
     pub eviction: bool,
+
+    /// How exact the result is while the source is written to
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub consistency: Consistency,
+
+    /// The longest that writes may be paused, and that the last round may hold up the source
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
+    pub max_pause: Duration,
+
+    /// The longest that the rounds after the scan may take
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub max_wait: Duration,
+
+    /// Go on sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
+    /// last exact round
+    #[arg(long, conflicts_with = "dry_run")]
+    pub follow: bool,
+
+    /// With --follow: end when nothing changed for so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub until_idle: Option<Duration>,
+
+    /// With --follow: end after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub total: Option<Duration>,
 }
 
 /// How a server is written.
@@ -454,6 +480,10 @@ pub struct WriteArgs {
     /// Accept a loss that the destination makes unavoidable; each is counted. Repeatable
     #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
     pub allow_loss: Vec<Loss>,
+
+    /// How values are written
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub method: Method,
 
     /// Write every value anew in plain forms, for archives from strangers
     #[arg(long)]

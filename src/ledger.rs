@@ -39,6 +39,8 @@ pub struct SourceReport {
     pub consistency_missed: bool,
     /// Start of the reading, this machine's clock, Unix ms.
     pub started_ms: u64,
+    /// The longest that writes were paused, where they were.
+    pub paused: Option<std::time::Duration>,
 }
 
 impl SourceReport {

@@ -23,6 +23,7 @@ pub mod endpoint;
 pub mod exit;
 pub mod glob;
 pub mod ledger;
+pub mod memory;
 pub mod observer;
 pub mod output;
 pub mod payload;

@@ -71,6 +71,8 @@ pub struct Progress {
     pub payload_bytes: AtomicU64,
     /// Bytes of archive read or written.
     pub archive_bytes: AtomicU64,
+    /// Changed keys that wait to be read again, while changes are followed.
+    pub waiting_keys: AtomicU64,
     /// Keys in the journal.
     pub failed: AtomicU64,
 }
@@ -161,6 +163,11 @@ impl Observer {
         self.progress
             .expected_bytes
             .store(estimate.bytes.unwrap_or(0), Relaxed);
+    }
+
+    /// Notes how many changed keys wait to be read again.
+    pub fn lag(&self, keys: u64) {
+        self.progress.waiting_keys.store(keys, Relaxed);
     }
 
     /// Counts what went through the pipe.

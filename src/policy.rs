@@ -101,3 +101,17 @@ pub enum Method {
     /// By native commands only.
     Commands,
 }
+
+/// How exact an export of a live server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Consistency {
+    /// As `converge` where the server allows it, else as `scan`; never pauses writes.
+    #[default]
+    Auto,
+    /// A plain scan: keys are read one after the other.
+    Scan,
+    /// What changes is read again, until everything is exact as of one instant.
+    Converge,
+    /// As `converge`, with writes paused for the last round.
+    Pause,
+}

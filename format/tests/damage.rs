@@ -8,7 +8,7 @@ mod support;
 
 use redis_migrate_format::frame::FRAME_HEADER_LEN;
 use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
-use redis_migrate_format::salvage::{Decoder, Found, Scanner};
+use redis_migrate_format::salvage::{Content, Decoder, Found, Scanner};
 use redis_migrate_format::scan::Scan;
 use redis_migrate_format::version::PREAMBLE_LEN;
 use redis_migrate_format::{Class, End, EndFacts, Limits, Record, Writer};
@@ -393,9 +393,7 @@ fn salvage_of_an_intact_archive_loses_nothing_and_gives_every_record() {
         let Found::Frame(frame) = found else {
             panic!("{found:?}")
         };
-        if let redis_migrate_format::salvage::Content::Records(frame) =
-            decoder.decode(&frame).unwrap()
-        {
+        if let Content::Records(frame) = decoder.decode(&frame).unwrap() {
             records.extend(frame.records);
         }
     }
@@ -424,4 +422,31 @@ fn salvage_is_not_taken_in_by_an_archive_inside_a_value() {
             assert_eq!(frame.header.archive_id, 99);
         }
     }
+}
+
+#[test]
+fn salvage_of_a_broken_run_does_not_cost_the_next_one() {
+    let large = |name: &[u8], fill| key(0, name, &[fill; 300]);
+    let (first, second) = (large(b"first", 1), large(b"second", 2));
+    let mut options = options();
+    options.level = 0;
+    let mut bytes = write_all(&[first, second.clone()], options);
+    let runs: Vec<(usize, usize)> = layout(&bytes)
+        .into_iter()
+        .filter(|(at, _)| bytes[at + 4] == 3)
+        .collect();
+    // The last part of the first run: nothing else of it is damaged.
+    let (at, _) = runs[runs.len() / 2 - 1];
+    bytes[at + FRAME_HEADER_LEN + 10] ^= 1;
+    let mut scanner = Scanner::new(&bytes[..], None);
+    let mut decoder = Decoder::new(Limits::default()).unwrap();
+    let mut records = Vec::new();
+    while let Some(found) = scanner.next_found().unwrap() {
+        if let Found::Frame(frame) = found
+            && let Ok(Content::Records(frame)) = decoder.decode(&frame)
+        {
+            records.extend(frame.records);
+        }
+    }
+    assert_eq!(records, [second]);
 }

@@ -5,7 +5,8 @@ mod support;
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use redis_migrate_format::{Class, Error, Incompleteness, Writer};
+use redis_migrate_format::{Class, Error, Incompleteness, Limits, Reader, Writer};
+use support::forge::layout;
 use support::*;
 
 /// Takes `room` bytes, at most `step` at a time, then fails.
@@ -208,5 +209,26 @@ fn a_failing_reader_is_not_called_damage() {
                 other => panic!("{left}: {other:?}"),
             }
         }
+    }
+}
+
+#[test]
+fn a_reader_stays_failed_and_stays_complete() {
+    let mut bytes = small_archive();
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    while reader.next_frame().unwrap().is_some() {}
+    assert!(reader.next_frame().unwrap().is_none());
+    // Damage in the last DATA frame: what follows it would read well by itself.
+    let (at, _) = layout(&bytes)[6];
+    bytes[at + 50] ^= 1;
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    let error = loop {
+        if let Err(error) = reader.next_frame() {
+            break error;
+        }
+    };
+    assert_eq!(error.class(), Class::Damaged);
+    for _ in 0..3 {
+        assert!(matches!(reader.next_frame(), Err(Error::Poisoned)));
     }
 }

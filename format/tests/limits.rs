@@ -202,3 +202,21 @@ fn frames_and_values_keep_their_lengths() {
     assert!(frame.stored_len < 1200);
     assert_eq!(frame.seq, 2);
 }
+
+#[test]
+fn counts_that_are_not_in_order_of_databases_cannot_finish() {
+    for dbs in [[3, 0], [0, 0]] {
+        let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+        writer.set_context(context()).unwrap();
+        let counts = dbs
+            .map(|db| SourceCounts {
+                db,
+                ..SourceCounts::default()
+            })
+            .to_vec();
+        assert!(matches!(
+            writer.finish(EndFacts { counts, ..facts() }),
+            Err(Error::Unwritable(_))
+        ));
+    }
+}

@@ -53,6 +53,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         },
         // What is deleted is first compared with what the server gives then.
         verbatim: delete_source,
+        stop,
     };
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
@@ -77,6 +78,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        method: args.write.method,
         may_collide,
         dry_run: args.run.dry_run,
     };
@@ -94,12 +96,18 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         rewrite,
         keep_origins: delete_source || may_collide,
     };
+    // Ctrl-C ends the following, and not the run.
+    let pipe_stop = if args.read.follow {
+        Stop::new()
+    } else {
+        stop.clone()
+    };
     Ok(pipe::run(
         source.source,
         &steps,
         Box::new(sink),
         observer,
-        stop,
+        &pipe_stop,
     ))
 }
 

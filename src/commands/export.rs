@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
 use redis_migrate_format::WriterOptions;
@@ -15,6 +16,9 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::sink::archive::{ArchiveSink, Commit};
 use crate::ui::Ui;
 use crate::units::now_ms;
+
+/// While following, a frame is closed at the latest after so long.
+const FLUSH_EVERY: Duration = Duration::from_millis(750);
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
@@ -41,6 +45,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         selection: args.selection(&from),
         functions: args.read_functions(),
         verbatim: args.verbatim,
+        stop,
     };
     let source = open_source::open(&from, None, wishes, observer)?;
     observer.expect(source.source.estimate());
@@ -88,13 +93,23 @@ fn write<W: Write + Send + 'static>(
         commit,
         Arc::clone(observer),
     )?;
+    let sink = match args.read.follow {
+        true => sink.flushing_every(FLUSH_EVERY),
+        false => sink,
+    };
     let steps = Steps::default();
+    // Ctrl-C ends the following, and not the run.
+    let pipe_stop = if args.read.follow {
+        Stop::new()
+    } else {
+        stop.clone()
+    };
     Ok(pipe::run(
         source.source,
         &steps,
         Box::new(sink),
         observer,
-        stop,
+        &pipe_stop,
     ))
 }
 

@@ -9,10 +9,12 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
 
 use crate::cli::{ReadArgs, SourceEnd};
+use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
-use crate::policy::{ReadFunctions, Via};
+use crate::pipe::Stop;
+use crate::policy::{Consistency, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::select::Selection;
 use crate::server::Conn;
@@ -20,7 +22,9 @@ use crate::server::facts::{Facts, Keyspace};
 use crate::source::Source;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
-use crate::source::server::{ServerSource, ServerSourceOptions};
+use crate::source::server::{
+    ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
+};
 use crate::units::now_ms;
 
 /// What is wanted of a source, whatever it is.
@@ -34,6 +38,8 @@ pub struct Wishes<'a> {
     pub functions: ReadFunctions,
     /// Whether payloads are wanted as the server would send them.
     pub verbatim: bool,
+    /// What ends `--follow`.
+    pub stop: &'a Stop,
 }
 
 /// A source, and what it says of itself.
@@ -83,7 +89,7 @@ pub fn open(
                 None => Conn::open(options)?,
             };
             match wishes.read.via {
-                Via::Scan => scan(conn, wishes, observer),
+                Via::Scan => scan(conn, options, wishes, observer),
                 Via::Replica => replica(conn, wishes, observer),
             }
         }
@@ -91,7 +97,12 @@ pub fn open(
     }
 }
 
-fn scan(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
+fn scan(
+    conn: Conn,
+    connect: &ConnectOptions,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
     let options = ServerSourceOptions {
         scan_count: wishes.read.scan_count,
         eviction: wishes.read.eviction,
@@ -99,15 +110,73 @@ fn scan(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<Open
         selection: wishes.selection,
     };
     let source = ServerSource::open(conn, options, Arc::clone(observer))?;
-    Ok(OpenedSource {
-        facts: server_facts(source.facts(), source.facts().rdb_version()),
-        time_ms: source.clock().now_ms(),
-        consistency: ConsistencyAsked::Scan,
-        databases: source.databases().to_vec(),
-        used_memory: source.facts().used_memory,
-        eviction: wishes.read.eviction,
-        source: Box::new(source),
-    })
+    let asked = wishes.read.consistency;
+    if asked == Consistency::Scan {
+        if wishes.read.follow {
+            return Err(
+                Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
+            );
+        }
+        return Ok(scanned(&source, wishes.read)(Box::new(source)));
+    }
+    let converge = ConvergeOptions {
+        consistency: asked,
+        max_pause: wishes.read.max_pause,
+        max_wait: wishes.read.max_wait,
+        follow: wishes.read.follow.then(|| Follow {
+            until_idle: wishes.read.until_idle,
+            total: wishes.read.total,
+            stop: wishes.stop.clone(),
+        }),
+    };
+    match ConvergingSource::open(source, connect.clone(), converge)? {
+        Ok(source) => Ok(scanned(source.scan(), wishes.read)(Box::new(source))),
+        Err((mut source, refusal)) => {
+            if wishes.read.follow {
+                return Err(Usage(format!(
+                    "--follow needs CLIENT TRACKING and MULTI, which the source refuses: {refusal}"
+                ))
+                .into());
+            }
+            let text = format!(
+                "the source does not tell what changes ({refusal}): a plain scan, exact only if \
+                 nothing is written meanwhile"
+            );
+            if asked == Consistency::Auto {
+                observer.notice(&text);
+            } else {
+                observer.warn(&text);
+                source.miss_consistency();
+            }
+            Ok(scanned(&source, wishes.read)(Box::new(source)))
+        }
+    }
+}
+
+/// What a scanned server says of itself, waiting for the source that it becomes.
+fn scanned(
+    source: &ServerSource,
+    read: &ReadArgs,
+) -> impl FnOnce(Box<dyn Source>) -> OpenedSource + use<> {
+    let facts = server_facts(source.facts(), source.facts().rdb_version());
+    let time_ms = source.clock().now_ms();
+    let databases = source.databases().to_vec();
+    let used_memory = source.facts().used_memory;
+    let (asked, eviction) = (read.consistency, read.eviction);
+    move |source| OpenedSource {
+        source,
+        facts,
+        time_ms,
+        consistency: match asked {
+            Consistency::Auto => ConsistencyAsked::Auto,
+            Consistency::Scan => ConsistencyAsked::Scan,
+            Consistency::Converge => ConsistencyAsked::Converge,
+            Consistency::Pause => ConsistencyAsked::Pause,
+        },
+        databases,
+        used_memory,
+        eviction,
+    }
 }
 
 fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {

@@ -9,7 +9,9 @@ pub mod facts;
 pub mod identity;
 pub mod replication;
 pub mod resp;
+pub mod slots;
 pub mod stream;
+pub mod tracking;
 
 pub use conn::Conn;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
@@ -33,6 +34,8 @@ pub struct ArchiveSink<W: Write + Send> {
     observer: Arc<Observer>,
     /// Keys whose payload did not survive its check, by database.
     damaged: BTreeMap<u32, u64>,
+    /// While changes are followed: how long a frame may stay open, and when the last was closed.
+    flush: Option<(Duration, Instant)>,
     report: SinkReport,
 }
 
@@ -58,8 +61,16 @@ impl<W: Write + Send> ArchiveSink<W> {
             scratch: Vec::new(),
             observer,
             damaged: BTreeMap::new(),
+            flush: None,
             report: SinkReport::default(),
         })
+    }
+
+    /// Closes and flushes a frame at the latest after so long, for a reader that follows.
+    #[must_use]
+    pub fn flushing_every(mut self, every: Duration) -> Self {
+        self.flush = Some((every, Instant::now()));
+        self
     }
 
     fn put(&mut self, mut record: Record, context: &Context) -> Result<()> {
@@ -161,6 +172,12 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
             .context("write the archive")?;
         for record in batch.records {
             self.put(record, &context)?;
+        }
+        if let Some((every, last)) = &mut self.flush
+            && last.elapsed() >= *every
+        {
+            *last = Instant::now();
+            self.writer()?.flush_frame().context("write the archive")?;
         }
         let bytes = self.writer()?.bytes_written();
         self.observer.progress.archive_bytes.store(bytes, Relaxed);

@@ -2,7 +2,6 @@
 
 pub mod archive;
 pub mod jsonl;
-mod own_writes;
 pub mod rdb;
 pub mod server;
 

@@ -126,6 +126,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             reached: facts.map(|facts| facts.reached.clone()),
             consistency_missed: false,
             started_ms: self.started_ms,
+            paused: None,
         }
     }
 

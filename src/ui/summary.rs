@@ -9,7 +9,7 @@ use super::{UiOptions, Verb};
 use crate::exit;
 use crate::ledger::{ConsistencyReached, SinkReport};
 use crate::pipe::Outcome;
-use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
+use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
 
 /// What can become of a record: its name, how many, and whether it is named even when none are.
 type Entry = (&'static str, u64, bool);
@@ -147,6 +147,7 @@ pub(super) fn final_line(
             plural(sink.evicted, "key")
         );
     }
+    line += &consistency_text(options.verb, outcome);
     let came = outcome.source.total().scanned;
     line += &format!(", {}", duration_text(elapsed));
     // Of less than a second, a rate says nothing.
@@ -174,6 +175,51 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
         _ => "not reached",
     };
     format!(", functions {fate}")
+}
+
+/// How exact it is, where a live server was read.
+fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
+    if outcome.error.is_some() || !matches!(verb, Verb::Export | Verb::Copy) {
+        return String::new();
+    }
+    let window = |from_ms: u64, to_ms: u64| {
+        format!(
+            "of {} long",
+            duration_text(Duration::from_millis(to_ms.saturating_sub(from_ms)))
+        )
+    };
+    let text = match &outcome.source.reached {
+        None => return String::new(),
+        Some(ConsistencyReached::Exact(moments)) => match moments.first() {
+            Some((_, at_ms)) => format!(", exact as of {}", time_text(*at_ms)),
+            None => ", exact".to_owned(),
+        },
+        Some(ConsistencyReached::Scan { from_ms, to_ms }) => {
+            format!(", not of one instant (a scan {})", window(*from_ms, *to_ms))
+        }
+        Some(ConsistencyReached::PerKey { from_ms, to_ms }) => format!(
+            ", every key current, but not of one instant (a window {})",
+            window(*from_ms, *to_ms)
+        ),
+        Some(ConsistencyReached::Changing {
+            from_ms,
+            to_ms,
+            keys,
+        }) => format!(
+            ", not of one instant (a window {}, {} still changing)",
+            window(*from_ms, *to_ms),
+            plural(*keys, "key")
+        ),
+    };
+    match outcome.source.paused {
+        Some(paused) => {
+            format!(
+                "{text}, writes paused for {:.1} ms",
+                paused.as_secs_f64() * 1000.0
+            )
+        }
+        None => text,
+    }
 }
 
 /// What had to be changed for the destination to take it.
@@ -236,6 +282,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "duplicates_possible": outcome.source.duplicates_possible,
             "consistency": outcome.source.reached.as_ref().map(consistency_json),
             "consistency_missed": outcome.source.consistency_missed,
+            "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },
         "sink": {

@@ -7,11 +7,13 @@
 mod support;
 
 mod archives;
+mod commands;
 mod conflict;
 mod copying;
 mod functions;
 mod large;
 mod matrix;
+mod methods;
 mod refused;
 mod selection;
 mod ttl;

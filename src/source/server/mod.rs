@@ -5,25 +5,31 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
+mod converge;
+mod given;
 mod probe;
+mod replies;
+mod requests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use self::probe::{Abilities, EvictionCommand};
+pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
+use self::given::Given;
+use self::probe::Abilities;
+use self::replies::Awaited;
 use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
-use crate::observer::{FailureKind, KeyFailure, Observer};
-use crate::payload;
+use crate::observer::Observer;
 use crate::policy::ReadFunctions;
-use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
+use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::Selection;
+use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
-use crate::server::resp::Item;
-use crate::server::{Conn, ServerError};
 use crate::units::now_ms;
 
 /// Keys in one MULTI.
@@ -34,9 +40,6 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a reply is taken to be before any was seen.
 const FIRST_GUESS_BYTES: usize = 64 * 1024;
-
-/// A reply from which on the window falls at once instead of by and by.
-const LARGE_REPLY_BYTES: usize = 64 * 1024;
 
 /// What an export wants of a server.
 #[derive(Debug, Clone)]
@@ -58,11 +61,12 @@ enum Sent {
     Group(Vec<Vec<u8>>),
 }
 
-/// A key whose payload comes next.
-struct Awaited {
-    key: Vec<u8>,
-    expiry: Expiry,
-    eviction: Option<Eviction>,
+/// What is to be read, one after the other.
+enum Job {
+    /// All of a database.
+    Scan(u32),
+    /// These keys of a database, again.
+    Names(u32, Vec<Vec<u8>>),
 }
 
 /// Reads a live server.
@@ -74,12 +78,18 @@ pub struct ServerSource {
     observer: Arc<Observer>,
     abilities: Abilities,
     databases: Vec<Keyspace>,
-    /// Databases not yet begun.
-    waiting: VecDeque<u32>,
+    /// Not yet begun.
+    waiting: VecDeque<Job>,
     db: u32,
+    /// The database that the connection is in, where that is known.
+    selected: Option<u32>,
+    /// What was given, where that is to be followed up.
+    given: Option<Given>,
     /// Where SCAN goes on; `None` when the database is scanned through or not begun.
     cursor: Option<Vec<u8>>,
     scan_in_flight: bool,
+    /// The scan is being ended before its end, to begin anew.
+    abandoned: bool,
     keys: VecDeque<Vec<u8>>,
     sent: VecDeque<Sent>,
     /// Keys of the group whose payloads are being read.
@@ -89,10 +99,15 @@ pub struct ServerSource {
     guess_bytes: usize,
     scratch: Vec<u8>,
     functions: Option<Vec<u8>>,
+    /// Whether FUNCTION DUMP was answered.
+    functions_known: bool,
     counts: CountsByDb,
     functions_given: u64,
     started_ms: u64,
     from_ms: u64,
+    /// The longest that writes were paused.
+    paused: Duration,
+    consistency_missed: bool,
 }
 
 impl ServerSource {
@@ -120,8 +135,11 @@ impl ServerSource {
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
         let databases = probe::databases(&mut conn, &facts, &options, &observer)?;
         let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
-        let functions = probe::function_dump(&mut conn, options.functions, &observer)?;
-        let waiting = databases.iter().map(|row| row.db).collect();
+        let (functions_known, functions) =
+            probe::function_dump(&mut conn, options.functions, &observer)?;
+        let waiting = databases.iter().map(|row| Job::Scan(row.db)).collect();
+        // Where every connection begins; some services refuse even SELECT 0.
+        let selected = facts.keyspace.is_some().then_some(0);
         Ok(Self {
             from_ms: clock.now_ms(),
             conn,
@@ -133,8 +151,11 @@ impl ServerSource {
             databases,
             waiting,
             db: 0,
+            selected,
+            given: None,
             cursor: None,
             scan_in_flight: false,
+            abandoned: false,
             keys: VecDeque::new(),
             sent: VecDeque::new(),
             awaited: VecDeque::new(),
@@ -142,10 +163,18 @@ impl ServerSource {
             guess_bytes: FIRST_GUESS_BYTES,
             scratch: Vec::new(),
             functions,
+            functions_known,
             counts: CountsByDb::default(),
             functions_given: 0,
             started_ms: now_ms(),
+            paused: Duration::ZERO,
+            consistency_missed: false,
         })
+    }
+
+    /// More than a scan was asked for, and is not to be had.
+    pub fn miss_consistency(&mut self) {
+        self.consistency_missed = true;
     }
 
     /// What the server said of itself.
@@ -172,14 +201,10 @@ impl ServerSource {
                 if self.sent_keys > 0 {
                     break;
                 }
-                let Some(db) = self.waiting.pop_front() else {
+                let Some(job) = self.waiting.pop_front() else {
                     break;
                 };
-                self.db = db;
-                self.counts.of(db);
-                self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
-                self.sent.push_back(Sent::Select);
-                self.cursor = Some(b"0".to_vec());
+                self.begin(job)?;
             }
             if !self.scan_in_flight
                 && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
@@ -202,6 +227,41 @@ impl ServerSource {
         Ok(())
     }
 
+    /// Ends the scan as soon as what is in flight has come; it will begin anew.
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        self.waiting.clear();
+        self.cursor = None;
+        self.drop_names();
+    }
+
+    /// Names that were returned and will be returned again by the next scan.
+    fn drop_names(&mut self) {
+        self.counts.of(self.db).superseded += self.keys.len() as u64;
+        self.keys.clear();
+    }
+
+    fn begin(&mut self, job: Job) -> Result<()> {
+        let db = match &job {
+            Job::Scan(db) | Job::Names(db, _) => *db,
+        };
+        self.db = db;
+        let counts = self.counts.of(db);
+        match job {
+            Job::Scan(_) => self.cursor = Some(b"0".to_vec()),
+            Job::Names(_, names) => {
+                counts.reread += names.len() as u64;
+                self.keys = names.into();
+            }
+        }
+        if self.selected != Some(db) {
+            self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
+            self.sent.push_back(Sent::Select);
+            self.selected = Some(db);
+        }
+        Ok(())
+    }
+
     /// Whether every database was scanned until its cursor came back as 0, and every key asked for.
     fn is_at_end(&self) -> bool {
         self.waiting.is_empty() && self.cursor.is_none() && self.keys.is_empty()
@@ -215,323 +275,11 @@ impl ServerSource {
         window.saturating_sub(self.sent_keys)
     }
 
-    fn queue_scan(&mut self, cursor: &[u8]) -> Result<()> {
-        let count = self.options.scan_count.to_string();
-        let push_down = self.options.selection.push_down();
-        let mut args: Vec<&[u8]> = vec![b"SCAN", cursor, b"COUNT", count.as_bytes()];
-        if let Some(pattern) = push_down.match_ {
-            args.extend([&b"MATCH"[..], pattern]);
+    /// The payloads' own version is the one that counts.
+    fn stamp(&self, batch: &mut Batch) {
+        if let Some(rdb_version) = footer_version(batch) {
+            batch.context.rdb_version = rdb_version;
         }
-        if let Some(kind) = push_down.type_ {
-            args.extend([&b"TYPE"[..], kind.as_bytes()]);
-        }
-        self.conn.queue(&args)?;
-        self.scan_in_flight = true;
-        self.sent.push_back(Sent::Scan);
-        Ok(())
-    }
-
-    fn queue_group(&mut self, keys: &[Vec<u8>]) -> Result<(), ServerError> {
-        let abilities = self.abilities;
-        let conn = &mut self.conn;
-        if abilities.multi {
-            conn.queue(&[b"MULTI"])?;
-        }
-        if abilities.asks_time() {
-            conn.queue(&[b"TIME"])?;
-        }
-        let expiry: &[u8] = if abilities.pexpiretime {
-            b"PEXPIRETIME"
-        } else {
-            b"PTTL"
-        };
-        for key in keys {
-            conn.queue(&[expiry, key])?;
-        }
-        // Before DUMP, which would reset it where NO-TOUCH is not known.
-        if let Some(command) = abilities.eviction {
-            let sub: &[u8] = if command == EvictionCommand::Freq {
-                b"FREQ"
-            } else {
-                b"IDLETIME"
-            };
-            for key in keys {
-                conn.queue(&[b"OBJECT", sub, key])?;
-            }
-        }
-        for key in keys {
-            conn.queue(&[b"DUMP", key])?;
-        }
-        if abilities.multi {
-            conn.queue(&[b"EXEC"])?;
-        }
-        Ok(())
-    }
-
-    /// Commands between MULTI and EXEC for `keys` keys.
-    fn group_commands(&self, keys: usize) -> usize {
-        let each = 2 + usize::from(self.abilities.eviction.is_some());
-        each * keys + usize::from(self.abilities.asks_time())
-    }
-
-    fn read_scan(&mut self) -> Result<()> {
-        self.conn.doing("scanning for keys");
-        self.scan_in_flight = false;
-        match self.conn.item()? {
-            Item::Array(2) => {}
-            Item::Error(text) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                return Err(self.conn.refusal("SCAN", text).into());
-            }
-            _ => {
-                return Err(self
-                    .conn
-                    .confused("SCAN did not answer with two parts")
-                    .into());
-            }
-        }
-        let Item::Bulk(cursor) = self.conn.item()? else {
-            return Err(self.conn.confused("SCAN gave no cursor").into());
-        };
-        let Item::Array(count) = self.conn.item()? else {
-            return Err(self.conn.confused("SCAN gave no keys").into());
-        };
-        let counts = self.counts.of(self.db);
-        counts.scanned += count as u64;
-        for _ in 0..count {
-            let Item::Bulk(key) = self.conn.item()? else {
-                return Err(self.conn.confused("SCAN gave a key that is none").into());
-            };
-            if self.options.selection.wants_key(&key) {
-                self.keys.push_back(key);
-            } else {
-                counts.filtered += 1;
-            }
-        }
-        self.cursor = (cursor != b"0").then_some(cursor);
-        Ok(())
-    }
-
-    /// Reads a group up to its first payload.
-    fn open_group(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
-        self.conn.doing("reading keys");
-        if let Some(text) = self.read_group_head(keys.len())? {
-            return self.reread_alone(keys, &text);
-        }
-        let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
-            (true, _) => 0,
-            (false, true) => self.read_time()?,
-            (false, false) => self.clock.now_ms(),
-        };
-        let mut group = Vec::with_capacity(keys.len());
-        for key in keys {
-            group.push(Awaited {
-                key,
-                expiry: self.read_expiry(now_ms)?,
-                eviction: None,
-            });
-        }
-        if let Some(command) = self.abilities.eviction {
-            for awaited in &mut group {
-                awaited.eviction = match self.conn.item()? {
-                    Item::Int(number) => Some(match command {
-                        EvictionCommand::IdleTime => {
-                            Eviction::IdleSecs(u64::try_from(number).unwrap_or(0))
-                        }
-                        EvictionCommand::Freq => {
-                            Eviction::Freq(u8::try_from(number).unwrap_or(u8::MAX))
-                        }
-                    }),
-                    // A policy changed under way or a key that went away: not worth a failure.
-                    _ => None,
-                };
-            }
-        }
-        self.awaited.extend(group);
-        Ok(())
-    }
-
-    /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
-    /// between two large values of the same group.
-    fn read_payload(&mut self, awaited: Awaited, batch: &mut Batch) -> Result<()> {
-        let Awaited {
-            key,
-            expiry,
-            eviction,
-        } = awaited;
-        let payload = match self.conn.item()? {
-            Item::Bulk(payload) => payload,
-            Item::Nil => {
-                self.learn(0);
-                self.counts.of(self.db).vanished += 1;
-                return Ok(());
-            }
-            Item::Error(text) => return self.fail(key, &String::from_utf8_lossy(&text)),
-            _ => {
-                return Err(self
-                    .conn
-                    .confused("DUMP gave something else than a payload")
-                    .into());
-            }
-        };
-        self.learn(payload.len());
-        match expiry {
-            Expiry::Gone => self.counts.of(self.db).vanished += 1,
-            Expiry::Refused => return self.fail(key, "its expiry cannot be read"),
-            Expiry::None => self.give(key, payload, None, eviction, batch),
-            Expiry::At(at_ms) => self.give(key, payload, Some(at_ms), eviction, batch),
-        }
-        Ok(())
-    }
-
-    /// Reads up to the head of EXEC's array; `Some` is why the group was refused as a whole.
-    fn read_group_head(&mut self, keys: usize) -> Result<Option<String>> {
-        if !self.abilities.multi {
-            return Ok(None);
-        }
-        let commands = self.group_commands(keys);
-        let mut refused = None;
-        for _ in 0..=commands {
-            match self.conn.item()? {
-                Item::Simple(_) => {}
-                Item::Error(text) => {
-                    refused.get_or_insert_with(|| String::from_utf8_lossy(&text).into_owned());
-                }
-                _ => return Err(self.conn.confused("MULTI did not queue a command").into()),
-            }
-        }
-        match self.conn.item()? {
-            Item::Array(count) if count == commands => Ok(None),
-            Item::Error(text) => {
-                Ok(Some(refused.unwrap_or_else(|| {
-                    String::from_utf8_lossy(&text).into_owned()
-                })))
-            }
-            Item::Nil => Ok(Some("the transaction was discarded".to_owned())),
-            _ => Err(self
-                .conn
-                .confused("EXEC did not answer every command")
-                .into()),
-        }
-    }
-
-    /// A group that was refused as a whole: every key by itself, so that one forbidden key does
-    /// not cost its fifteen neighbours.
-    fn reread_alone(&mut self, keys: Vec<Vec<u8>>, text: &str) -> Result<()> {
-        self.sent_keys -= keys.len();
-        let alone = keys.len() == 1;
-        for key in keys {
-            if alone {
-                self.fail(key, text)?;
-            } else {
-                self.queue_group(std::slice::from_ref(&key))?;
-                self.sent.push_back(Sent::Group(vec![key]));
-                self.sent_keys += 1;
-            }
-        }
-        self.conn.flush()?;
-        Ok(())
-    }
-
-    fn read_time(&mut self) -> Result<u64> {
-        let Item::Array(2) = self.conn.item()? else {
-            return Err(self
-                .conn
-                .confused("TIME did not answer with two parts")
-                .into());
-        };
-        let mut parts = [0u64; 2];
-        for part in &mut parts {
-            let Item::Bulk(text) = self.conn.item()? else {
-                return Err(self.conn.confused("TIME gave no number").into());
-            };
-            *part = std::str::from_utf8(&text)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
-        }
-        Ok(parts[0] * 1000 + parts[1] / 1000)
-    }
-
-    fn read_expiry(&mut self, now_ms: u64) -> Result<Expiry> {
-        Ok(match self.conn.item()? {
-            Item::Int(-1) => Expiry::None,
-            Item::Int(-2) => Expiry::Gone,
-            Item::Int(number) => match u64::try_from(number) {
-                Ok(number) => Expiry::At(now_ms.saturating_add(number)),
-                Err(_) => Expiry::Refused,
-            },
-            Item::Error(_) => Expiry::Refused,
-            _ => return Err(self.conn.confused("an expiry that is no number").into()),
-        })
-    }
-
-    fn give(
-        &mut self,
-        key: Vec<u8>,
-        payload: Vec<u8>,
-        expire_at_ms: Option<u64>,
-        eviction: Option<Eviction>,
-        batch: &mut Batch,
-    ) {
-        let kind = payload::kind_of(
-            self.facts.family,
-            payload.first().copied().unwrap_or(u8::MAX),
-        )
-        .name();
-        let size = match self.options.selection.needs_size() {
-            true => self.stored_bytes(&payload),
-            false => 0,
-        };
-        if !self
-            .options
-            .selection
-            .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
-        {
-            self.counts.of(self.db).filtered += 1;
-            return;
-        }
-        self.counts.of(self.db).written += 1;
-        batch.push(Record::Key(KeyRecord {
-            db: self.db,
-            key,
-            value: Value::Verbatim(payload),
-            expire_at_ms,
-            eviction,
-        }));
-    }
-
-    /// The size that the selection goes by: that of the value as archives store it, so that it
-    /// means the same on every verb.
-    fn stored_bytes(&mut self, dump: &[u8]) -> u64 {
-        self.scratch.clear();
-        let compacted = payload::split(dump).ok().and_then(|(body, _)| {
-            payload::compact(body, self.facts.family, &mut self.scratch).ok()
-        });
-        compacted.map_or(dump.len(), |()| self.scratch.len()) as u64
-    }
-
-    fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
-        self.counts.of(self.db).failed += 1;
-        let hint = reason
-            .starts_with("NOPERM")
-            .then(|| "the user needs DUMP, PTTL, PEXPIRETIME and TIME on this key".to_owned());
-        self.observer.key_failed(&KeyFailure {
-            db: self.db,
-            key,
-            kind: FailureKind::Unread,
-            reason: reason.to_owned(),
-            hint,
-        })
-    }
-
-    /// What a reply teaches about the next ones: up at once, down by and by.
-    fn learn(&mut self, reply_bytes: usize) {
-        self.guess_bytes = if reply_bytes >= LARGE_REPLY_BYTES && reply_bytes > self.guess_bytes {
-            reply_bytes
-        } else {
-            (self.guess_bytes * 15 + reply_bytes) / 16
-        };
     }
 
     fn context(&self) -> Context {
@@ -542,14 +290,6 @@ impl ServerSource {
             node: 0,
         }
     }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Expiry {
-    None,
-    Gone,
-    Refused,
-    At(u64),
 }
 
 impl Source for ServerSource {
@@ -584,9 +324,7 @@ impl Source for ServerSource {
                 Some(Sent::Group(keys)) => self.open_group(keys)?,
             }
         }
-        if let Some(rdb_version) = footer_version(batch) {
-            batch.context.rdb_version = rdb_version;
-        }
+        self.stamp(batch);
         Ok(!batch.is_empty())
     }
 
@@ -600,8 +338,9 @@ impl Source for ServerSource {
                 from_ms: self.from_ms,
                 to_ms: self.clock.now_ms(),
             }),
-            consistency_missed: false,
+            consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
+            paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }
 

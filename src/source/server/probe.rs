@@ -148,30 +148,32 @@ pub fn abilities(
     })
 }
 
-/// FUNCTION DUMP, if there are libraries.
+/// Whether FUNCTION DUMP is answered, and what it says if there are libraries.
 pub fn function_dump(
     conn: &mut Conn,
     wish: ReadFunctions,
     observer: &Observer,
-) -> Result<Option<Vec<u8>>> {
+) -> Result<(bool, Option<Vec<u8>>)> {
     /// A payload of nothing but its footer.
     const EMPTY_BYTES: usize = payload::FOOTER_LEN;
     if wish == ReadFunctions::No {
-        return Ok(None);
+        return Ok((false, None));
     }
     match conn.try_query(redis::cmd("FUNCTION").arg("DUMP"))? {
-        Ok(redis::Value::BulkString(payload)) if payload.len() > EMPTY_BYTES => Ok(Some(payload)),
-        Ok(_) => Ok(None),
+        Ok(redis::Value::BulkString(payload)) if payload.len() > EMPTY_BYTES => {
+            Ok((true, Some(payload)))
+        }
+        Ok(_) => Ok((true, None)),
         Err(text) if wish == ReadFunctions::Required => {
             Err(conn.refusal("FUNCTION DUMP", text).into())
         }
         // Before 7.0 there are none, and nothing is lost by it.
-        Err(text) if text.starts_with("ERR unknown command") => Ok(None),
+        Err(text) if text.starts_with("ERR unknown command") => Ok((false, None)),
         Err(text) => {
             observer.warn(&format!(
                 "the source refuses FUNCTION DUMP ({text}); function libraries are not read"
             ));
-            Ok(None)
+            Ok((false, None))
         }
     }
 }

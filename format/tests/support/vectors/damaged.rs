@@ -240,6 +240,36 @@ pub fn fragments(add: Add) {
             archive.insert(3, ForgedFrame::stored(0x82, b"\x04note"));
         },
     );
+    forge("bad-part-empty", "a part without a byte", &|archive| {
+        let total = archive.frames[2].payload[3];
+        for frame in &mut archive.frames[2..] {
+            if frame.frame_type == 3 {
+                frame.payload[1] += 1;
+            }
+        }
+        archive.insert(2, ForgedFrame::stored(3, &[3, 0, 0, total]));
+    });
+    forge(
+        "bad-part-beyond",
+        "a part beyond the whole length, not marked as last",
+        &|archive| {
+            let last = archive.position(0x7F) - 1;
+            let frame = &mut archive.frames[last];
+            frame.payload[2] = 0;
+            frame.payload.push(0x42);
+            frame.raw_len += 1;
+        },
+    );
+    forge(
+        "bad-part-two-records",
+        "a run that holds two records",
+        &|archive| {
+            let mut body = archive.frames[1].payload.clone();
+            body.extend(entry(4, &[0, 1, b'z']));
+            let part = [&[3, 0, 1, body.len() as u8][..], &body].concat();
+            archive.insert(1, ForgedFrame::stored(3, &part));
+        },
+    );
     forge("bad-part-huge", "a whole length beyond 2^40", &|archive| {
         archive.set_body(3, |body| {
             body[0] = 11;

@@ -1,5 +1,6 @@
-//! Which keys this run wrote: so that a later record of the same key replaces our own earlier one,
-//! and nothing else.
+//! Which keys this run wrote: at a destination, so that a later record of the same key replaces our
+//! own earlier one and nothing else; into an archive, so that only a key that stands there gets a
+//! tombstone.
 //!
 //! A key is remembered by 128 keyed bits, so that no archive can be made whose keys collide. The
 //! newest are in a table of a fixed size; when that is full it is written, sorted, to a temporary

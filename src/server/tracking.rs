@@ -1,0 +1,254 @@
+//! Which keys change: CLIENT TRACKING in broadcast mode, on a connection of its own.
+//!
+//! A thread reads all the time, because the server keeps what nobody reads. What it hears are
+//! names without a database. A push leaves the server after all replies of the same turn of its
+//! event loop (`beforeSleep`, server.c), so one PING proves nothing about writes before it; two, one
+//! after the other, do.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::resp::Item;
+use super::{Conn, ServerError};
+use crate::endpoint::ConnectOptions;
+
+/// Bytes of names that are kept; more means that everything has to be read again.
+const MAX_NAME_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a name costs beside its bytes.
+const NAME_OVERHEAD_BYTES: usize = 48;
+
+/// How often the thread listens when nobody waits for it.
+const LISTEN_EVERY: Duration = Duration::from_millis(20);
+
+/// What was heard since it was last taken.
+#[derive(Debug, Default, Clone)]
+pub struct Heard {
+    /// Names of keys that changed, in whatever database.
+    pub names: HashSet<Vec<u8>>,
+    /// A database was flushed, or everything was loaded anew: any key may have changed.
+    pub flushed: bool,
+    /// More names than can be kept: any key may have changed.
+    pub overflowed: bool,
+    /// The connection is gone, and with it whatever was not heard yet.
+    pub lost: Option<String>,
+}
+
+impl Heard {
+    /// Whether only a new scan can help.
+    pub fn means_rescan(&self) -> Option<&str> {
+        if let Some(reason) = &self.lost {
+            return Some(reason);
+        }
+        match (self.flushed, self.overflowed) {
+            (true, _) => Some("a database was flushed"),
+            (false, true) => Some("more keys changed than can be remembered"),
+            (false, false) => None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    heard: Heard,
+    name_bytes: usize,
+    barriers_asked: u64,
+    barriers_done: u64,
+    closing: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|error| error.into_inner())
+    }
+}
+
+/// Listens to one server.
+pub struct Tracker {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Tracker {
+    /// Begins to listen; `wanted` says which names are of interest. The inner `Err` holds the
+    /// server's words if it refuses tracking.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn start(
+        options: &ConnectOptions,
+        wanted: impl Fn(&[u8]) -> bool + Send + 'static,
+    ) -> Result<Result<Self, String>, ServerError> {
+        let mut conn = Conn::open(options)?;
+        conn.doing("listening for changes");
+        if let Err(text) = conn.try_query(redis::cmd("HELLO").arg(3))? {
+            return Ok(Err(text));
+        }
+        let mut tracking = redis::cmd("CLIENT");
+        tracking.arg("TRACKING").arg("ON").arg("BCAST");
+        if let Err(text) = conn.try_query(&tracking)? {
+            return Ok(Err(text));
+        }
+        // Where it is known: a full server should not drop this connection first.
+        let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
+        let shared = Arc::new(Shared::default());
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::spawn(move || listen(&mut conn, &shared, &wanted))
+        };
+        Ok(Ok(Self {
+            shared,
+            thread: Some(thread),
+        }))
+    }
+
+    /// Waits until everything that was written before this call has been heard.
+    pub fn barrier(&self) {
+        let mut state = self.shared.lock();
+        state.barriers_asked += 1;
+        let mine = state.barriers_asked;
+        self.shared.changed.notify_all();
+        while state.barriers_done < mine && state.heard.lost.is_none() {
+            state = self
+                .shared
+                .changed
+                .wait(state)
+                .unwrap_or_else(|error| error.into_inner());
+        }
+    }
+
+    /// What was heard since the last call.
+    pub fn take(&self) -> Heard {
+        let mut state = self.shared.lock();
+        state.name_bytes = 0;
+        let lost = state.heard.lost.clone();
+        let heard = std::mem::take(&mut state.heard);
+        state.heard.lost = lost;
+        heard
+    }
+
+    /// How many names wait to be taken, and whether a scan is needed.
+    pub fn waiting(&self) -> (usize, bool) {
+        let state = self.shared.lock();
+        (
+            state.heard.names.len(),
+            state.heard.means_rescan().is_some(),
+        )
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It ends at its next turn; a panic of it has been told by `lost`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(conn: &mut Conn, shared: &Shared, wanted: &dyn Fn(&[u8]) -> bool) {
+    loop {
+        let asked = {
+            let mut state = shared.lock();
+            if state.barriers_asked == state.barriers_done && !state.closing {
+                state = shared
+                    .changed
+                    .wait_timeout(state, LISTEN_EVERY)
+                    .unwrap_or_else(|error| error.into_inner())
+                    .0;
+            }
+            if state.closing {
+                return;
+            }
+            state.barriers_asked
+        };
+        let pings = if asked > shared.lock().barriers_done {
+            2
+        } else {
+            1
+        };
+        for _ in 0..pings {
+            if let Err(error) = ping(conn, shared, wanted) {
+                shared.lock().heard.lost = Some(error.to_string());
+                shared.changed.notify_all();
+                return;
+            }
+        }
+        if pings == 2 {
+            shared.lock().barriers_done = asked;
+            shared.changed.notify_all();
+        }
+    }
+}
+
+/// One round trip; everything pushed before its end is heard.
+fn ping(
+    conn: &mut Conn,
+    shared: &Shared,
+    wanted: &dyn Fn(&[u8]) -> bool,
+) -> Result<(), ServerError> {
+    conn.queue(&[b"PING"])?;
+    conn.flush()?;
+    loop {
+        match conn.item()? {
+            Item::Push(count) => push(conn, shared, wanted, count)?,
+            Item::Simple(_) | Item::Bulk(_) => return Ok(()),
+            Item::Error(text) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                return Err(conn.refusal("PING", text));
+            }
+            _ => return Err(conn.confused("PING was answered by something else")),
+        }
+    }
+}
+
+fn push(
+    conn: &mut Conn,
+    shared: &Shared,
+    wanted: &dyn Fn(&[u8]) -> bool,
+    count: usize,
+) -> Result<(), ServerError> {
+    let is_invalidation = matches!(conn.item()?, Item::Bulk(kind) if kind == b"invalidate");
+    if !is_invalidation || count != 2 {
+        for _ in 1..count {
+            conn.reply()?.ok();
+        }
+        return Ok(());
+    }
+    let names = match conn.item()? {
+        Item::Nil => {
+            shared.lock().heard.flushed = true;
+            return Ok(());
+        }
+        Item::Array(names) => names,
+        _ => return Err(conn.confused("an invalidation without names")),
+    };
+    for _ in 0..names {
+        let Item::Bulk(name) = conn.item()? else {
+            return Err(conn.confused("an invalidated name that is none"));
+        };
+        if !wanted(&name) {
+            continue;
+        }
+        let mut state = shared.lock();
+        let name_bytes = name.len() + NAME_OVERHEAD_BYTES;
+        if !state.heard.overflowed && state.heard.names.insert(name) {
+            state.name_bytes += name_bytes;
+            if state.name_bytes > MAX_NAME_BYTES {
+                state.heard.overflowed = true;
+                state.heard.names = HashSet::new();
+            }
+        }
+    }
+    Ok(())
+}

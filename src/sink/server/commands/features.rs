@@ -1,0 +1,107 @@
+//! What the destination's commands can do.
+
+use crate::record::Family;
+use crate::select::TEMP_KEY_PREFIX;
+use crate::server::facts::{Facts, Version};
+use crate::server::{Conn, ServerError};
+
+/// The latest that HPEXPIREAT of Redis takes, which is earlier than RESTORE's (t_hash.c,
+/// HFE_MAX_ABS_TIME_MSEC).
+const REDIS_FIELD_TTL_MAX_MS: u64 = (1 << 46) - 1;
+
+/// What the destination's commands can do. By default nothing that came after 6.0, and no expiry
+/// of hash fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Features {
+    /// `SET … PXAT` (6.2).
+    pub set_pxat: bool,
+    /// `XGROUP CREATECONSUMER` (6.2). Without it a consumer is created by having it read what is
+    /// pending for it, which is nothing; such a server tells that to its replicas only when the
+    /// consumer gets an entry.
+    pub create_consumer: bool,
+    /// `XSETID … ENTRIESADDED … MAXDELETEDID` and `XGROUP CREATE … ENTRIESREAD` (7.0).
+    pub stream_metadata: bool,
+    /// HPEXPIREAT (Redis 7.4, Valkey 9.0), and the latest expiry that it takes.
+    pub field_ttl_max_ms: Option<u64>,
+}
+
+impl Features {
+    /// Of a server of this family and version. All versions of Valkey have what 7.2 had.
+    pub fn of(family: Family, version: Version) -> Self {
+        let from = |major, minor| (version.major, version.minor) >= (major, minor);
+        match family {
+            Family::Redis => Self {
+                set_pxat: from(6, 2),
+                create_consumer: from(6, 2),
+                stream_metadata: from(7, 0),
+                field_ttl_max_ms: from(7, 4).then_some(REDIS_FIELD_TTL_MAX_MS),
+            },
+            Family::Valkey => Self {
+                set_pxat: true,
+                create_consumer: true,
+                stream_metadata: true,
+                field_ttl_max_ms: from(9, 0).then_some(1 << 62),
+            },
+            Family::Other => Self::default(),
+        }
+    }
+
+    /// Of the server that said this of itself. One that did not say its version is tried out, with
+    /// commands for a key that is not there: they change nothing, and the servers' complaints
+    /// differ.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn ask(conn: &mut Conn, facts: &Facts) -> Result<Self, ServerError> {
+        if facts.family == Family::Other || facts.version.is_empty() {
+            Self::try_out(conn)
+        } else {
+            Ok(Self::of(facts.family, facts.parsed_version()))
+        }
+    }
+
+    /// By trying.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn try_out(conn: &mut Conn) -> Result<Self, ServerError> {
+        let absent = [TEMP_KEY_PREFIX, b"absent"].concat();
+        let mut ask = |name: &str, args: &[&str]| {
+            let mut command = redis::cmd(name);
+            command.arg(&absent[..]).arg(args);
+            conn.try_query(&command)
+        };
+        // Where the option is known, its number is none.
+        let set = ask("SET", &["v", "PXAT", "x"])?;
+        let is_6_2 = set.is_err_and(|text| text.contains("not an integer"));
+        // Where the option is known, the key is missed.
+        let set_id = ask("XSETID", &["1-1", "ENTRIESADDED", "1"])?;
+        let is_7_0 = set_id.is_err_and(|text| text.starts_with("ERR no such key"));
+        let fields = ask("HPEXPIREAT", &["1", "FIELDS", "1", "f"])?;
+        Ok(Self {
+            set_pxat: is_6_2,
+            create_consumer: is_6_2,
+            stream_metadata: is_7_0,
+            field_ttl_max_ms: fields.is_ok().then_some(REDIS_FIELD_TTL_MAX_MS),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_told_apart() {
+        let of = |family, text| Features::of(family, Version::parse(text));
+        assert_eq!(of(Family::Redis, "6.0.16"), Features::default());
+        assert!(of(Family::Redis, "6.2.0").set_pxat);
+        assert!(!of(Family::Redis, "6.2.14").stream_metadata);
+        assert_eq!(of(Family::Redis, "7.2.4").field_ttl_max_ms, None);
+        assert!(of(Family::Redis, "7.4.0").field_ttl_max_ms.is_some());
+        assert!(of(Family::Valkey, "7.2.9").stream_metadata);
+        assert_eq!(of(Family::Valkey, "8.1.1").field_ttl_max_ms, None);
+        assert!(of(Family::Valkey, "9.1.2").field_ttl_max_ms.is_some());
+        assert_eq!(of(Family::Other, ""), Features::default());
+    }
+}

@@ -1,0 +1,283 @@
+//! Many small values in a pipeline.
+
+use super::fill::{Expect, Out, Sent, Target};
+use super::swap::Swap;
+use super::{CommandError, CommandLosses, Commands, Job, Replace, Written, large};
+use crate::payload::{Bytes, Reader};
+use crate::rewrite::EXPIRE_MAX_MS;
+use crate::server::Conn;
+use crate::server::resp::{self, Item};
+
+/// Commands of a small value.
+const MAX_COMMANDS: usize = 256;
+
+/// What became of a value that was to be queued.
+#[derive(Debug)]
+pub enum Queued {
+    /// Its commands are queued; [`Commands::read_small`] reads the replies.
+    Sent(Ticket),
+    /// It needs no commands: it was past its time.
+    Done(Written, CommandLosses),
+    /// It is none of the small ones: [`Commands::write`] takes it. Nothing was queued.
+    Large,
+}
+
+/// What [`Commands::read_small`] learnt.
+#[derive(Debug)]
+pub enum Answer {
+    /// All that there is to know.
+    Written(Written, CommandLosses),
+    /// More was queued on the connection, behind everything that was queued before, and this
+    /// ticket is for its replies.
+    Again(Ticket),
+}
+
+/// Replies that are due, all of one value. They must be read in the order in which they were
+/// queued.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket {
+    due: Due,
+    losses: CommandLosses,
+}
+
+#[derive(Debug)]
+enum Due {
+    /// One SET.
+    Set,
+    /// One transaction, data and all.
+    Swap(Swap),
+    /// The commands that build a value, to be renamed after.
+    Fill {
+        temp: Vec<u8>,
+        sent: Vec<Sent>,
+        swap: Swap,
+    },
+    /// The transaction that renames it.
+    Rename { temp: Vec<u8>, swap: Swap },
+    /// The removal of a temporary key after an error.
+    CleanUp(CommandError),
+}
+
+impl Ticket {
+    /// How many replies it is for, at most. Each of them is short.
+    pub fn replies(&self) -> usize {
+        match &self.due {
+            Due::Set | Due::CleanUp(_) => 1,
+            Due::Swap(_) | Due::Rename { .. } => 7,
+            Due::Fill { sent, .. } => sent.len(),
+        }
+    }
+}
+
+impl Commands {
+    /// Queues a small value on `conn`, without flushing.
+    ///
+    /// # Errors
+    /// [`CommandError::Refused`] for a value that cannot be written: nothing was queued then.
+    /// [`CommandError::Connection`].
+    pub fn queue_small(&mut self, conn: &mut Conn, job: &Job<'_>) -> Result<Queued, CommandError> {
+        if job.is_past() {
+            return Ok(Queued::Done(Written::Expired, CommandLosses::default()));
+        }
+        if job.value.len() > self.limits.chunk_bytes {
+            return Ok(Queued::Large);
+        }
+        let reader = match self.open(job)? {
+            Reader::String(string) if job.expire_at_ms.is_none() || self.features.set_pxat => {
+                return self.queue_string(conn, job, &string);
+            }
+            reader => reader,
+        };
+        let temp = self.temp_key(job.key);
+        let target = Target {
+            key: &temp,
+            features: &self.features,
+            limits: &self.limits,
+            now_ms: job.now_ms,
+        };
+        let mut scratch = Scratch {
+            bytes: Vec::new(),
+            sent: Vec::new(),
+            max_bytes: self.limits.chunk_bytes,
+        };
+        let filled = target.fill(reader, &mut scratch)?;
+        if filled.nothing {
+            return Ok(Queued::Done(Written::Expired, filled.losses));
+        }
+        if scratch.is_full() {
+            return Ok(Queued::Large);
+        }
+        let mut swap = Swap {
+            data: None,
+            expire_at_ms: job.expire_at_ms,
+            replace: job.replace,
+            may_vanish: filled.may_vanish,
+        };
+        let due = match (&scratch.sent[..], filled.length) {
+            ([only], Some((_, length))) => {
+                swap.data = Some((only.command, Some(length)));
+                swap.pack(conn.out(), &temp, job.key, &scratch.bytes);
+                Due::Swap(swap)
+            }
+            (_, length) => {
+                if let Some((command, length)) = length {
+                    scratch.command(command, &[&temp], Expect::Length(length))?;
+                }
+                conn.out().extend_from_slice(&scratch.bytes);
+                let sent = scratch.sent;
+                Due::Fill { temp, sent, swap }
+            }
+        };
+        conn.flush_if_full()?;
+        let losses = filled.losses;
+        Ok(Queued::Sent(Ticket { due, losses }))
+    }
+
+    /// SET replaces value and expiry in one.
+    fn queue_string(
+        &self,
+        conn: &mut Conn,
+        job: &Job<'_>,
+        string: &Bytes<'_>,
+    ) -> Result<Queued, CommandError> {
+        let out = conn.out();
+        let options = 2 * usize::from(job.expire_at_ms.is_some())
+            + usize::from(job.replace == Replace::IfAbsent);
+        resp::pack_head(out, 3 + options);
+        for arg in [&b"SET"[..], job.key, string] {
+            resp::pack_arg(out, arg);
+        }
+        if let Some(at_ms) = job.expire_at_ms {
+            resp::pack_arg(out, b"PXAT");
+            let at_ms = super::fill::number(at_ms.clamp(1, EXPIRE_MAX_MS));
+            resp::pack_arg(out, &at_ms);
+        }
+        if job.replace == Replace::IfAbsent {
+            resp::pack_arg(out, b"NX");
+        }
+        conn.flush_if_full()?;
+        Ok(Queued::Sent(Ticket {
+            due: Due::Set,
+            losses: CommandLosses::default(),
+        }))
+    }
+
+    /// Reads the replies of one ticket. `key` is its value's. What [`Commands::queue_small`] queued
+    /// must have been flushed.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub fn read_small(
+        &mut self,
+        conn: &mut Conn,
+        key: &[u8],
+        ticket: Ticket,
+    ) -> Result<Answer, CommandError> {
+        let Ticket { due, mut losses } = ticket;
+        if matches!(due, Due::Rename { .. } | Due::CleanUp(_)) {
+            // Queued here and not by the caller, who may not have flushed since.
+            conn.flush()?;
+        }
+        let written = match due {
+            Due::Set => match conn.item()? {
+                Item::Simple(_) => Written::Stored,
+                Item::Nil => Written::Standing,
+                Item::Error(text) => return Err(CommandError::answer("SET", &text)),
+                _ => return Err(conn.confused("no answer to SET").into()),
+            },
+            Due::Swap(swap) => swap.read(conn)?,
+            Due::Fill { temp, sent, swap } => {
+                let mut failed = None;
+                for sent in sent {
+                    match sent.read(conn, &mut losses) {
+                        Ok(()) => {}
+                        Err(error @ CommandError::Connection(_)) => return Err(error),
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                        }
+                    }
+                }
+                if let Some(error) = failed {
+                    return clean_up(conn, &temp, error);
+                }
+                swap.pack(conn.out(), &temp, key, b"");
+                conn.flush_if_full()?;
+                let due = Due::Rename { temp, swap };
+                return Ok(Answer::Again(Ticket { due, losses }));
+            }
+            Due::Rename { temp, swap } => match swap.read(conn) {
+                Ok(written) => written,
+                Err(error) => return clean_up(conn, &temp, error),
+            },
+            Due::CleanUp(error) => {
+                conn.item()?;
+                return Err(error);
+            }
+        };
+        Ok(Answer::Written(written, losses))
+    }
+}
+
+/// Queues the removal of a temporary key after `error`, which is told when that is done.
+fn clean_up(conn: &mut Conn, temp: &[u8], error: CommandError) -> Result<Answer, CommandError> {
+    if matches!(error, CommandError::Connection(_)) {
+        return Err(error);
+    }
+    conn.queue(&[b"UNLINK", temp])?;
+    Ok(Answer::Again(Ticket {
+        due: Due::CleanUp(error),
+        losses: CommandLosses::default(),
+    }))
+}
+
+/// Commands that may yet turn out to be too many.
+struct Scratch {
+    bytes: Vec<u8>,
+    sent: Vec<Sent>,
+    max_bytes: usize,
+}
+
+impl Scratch {
+    fn is_full(&self) -> bool {
+        self.bytes.len() > self.max_bytes || self.sent.len() > MAX_COMMANDS
+    }
+
+    fn note(&mut self, command: &'static str, expect: Expect) {
+        self.sent.push(Sent { command, expect });
+    }
+}
+
+impl Out for Scratch {
+    fn command(
+        &mut self,
+        name: &'static str,
+        args: &[&[u8]],
+        expect: Expect,
+    ) -> Result<(), CommandError> {
+        if !self.is_full() {
+            resp::pack_head(&mut self.bytes, 1 + args.len());
+            resp::pack_arg(&mut self.bytes, name.as_bytes());
+            for arg in args {
+                resp::pack_arg(&mut self.bytes, arg);
+            }
+            self.note(name, expect);
+        }
+        Ok(())
+    }
+
+    fn packed(
+        &mut self,
+        name: &'static str,
+        head: &[&[u8]],
+        args: &[u8],
+        count: usize,
+        expect: Expect,
+    ) -> Result<(), CommandError> {
+        if !self.is_full() {
+            large::pack(&mut self.bytes, name, head, args, count);
+            self.note(name, expect);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! What is answered: names, expiries, payloads; and what becomes of each key.
+
+use anyhow::Result;
+
+use super::probe::EvictionCommand;
+use super::{Sent, ServerSource};
+use crate::observer::{FailureKind, KeyFailure};
+use crate::payload;
+use crate::record::{Batch, Eviction, KeyRecord, Record, Value};
+use crate::server::resp::Item;
+
+/// A reply from which on the window falls at once instead of by and by.
+const LARGE_REPLY_BYTES: usize = 64 * 1024;
+
+/// A key whose payload comes next.
+pub(super) struct Awaited {
+    pub key: Vec<u8>,
+    pub expiry: Expiry,
+    pub eviction: Option<Eviction>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Expiry {
+    None,
+    Gone,
+    Refused,
+    At(u64),
+}
+
+impl ServerSource {
+    pub(super) fn read_scan(&mut self) -> Result<()> {
+        self.conn.doing("scanning for keys");
+        self.scan_in_flight = false;
+        match self.conn.item()? {
+            Item::Array(2) => {}
+            Item::Error(text) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                return Err(self.conn.refusal("SCAN", text).into());
+            }
+            _ => {
+                return Err(self
+                    .conn
+                    .confused("SCAN did not answer with two parts")
+                    .into());
+            }
+        }
+        let Item::Bulk(cursor) = self.conn.item()? else {
+            return Err(self.conn.confused("SCAN gave no cursor").into());
+        };
+        let Item::Array(count) = self.conn.item()? else {
+            return Err(self.conn.confused("SCAN gave no keys").into());
+        };
+        let counts = self.counts.of(self.db);
+        counts.scanned += count as u64;
+        for _ in 0..count {
+            let Item::Bulk(key) = self.conn.item()? else {
+                return Err(self.conn.confused("SCAN gave a key that is none").into());
+            };
+            if self.options.selection.wants_key(&key) {
+                self.keys.push_back(key);
+            } else {
+                counts.filtered += 1;
+            }
+        }
+        self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
+        if self.abandoned {
+            self.drop_names();
+        }
+        Ok(())
+    }
+
+    /// Reads a group up to its first payload.
+    pub(super) fn open_group(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
+        self.conn.doing("reading keys");
+        if let Some(text) = self.read_group_head(keys.len())? {
+            return self.reread_alone(keys, &text);
+        }
+        let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
+            (true, _) => 0,
+            (false, true) => self.read_time()?,
+            (false, false) => self.clock.now_ms(),
+        };
+        let mut group = Vec::with_capacity(keys.len());
+        for key in keys {
+            group.push(Awaited {
+                key,
+                expiry: self.read_expiry(now_ms)?,
+                eviction: None,
+            });
+        }
+        if let Some(command) = self.abilities.eviction {
+            for awaited in &mut group {
+                awaited.eviction = match self.conn.item()? {
+                    Item::Int(number) => Some(match command {
+                        EvictionCommand::IdleTime => {
+                            Eviction::IdleSecs(u64::try_from(number).unwrap_or(0))
+                        }
+                        EvictionCommand::Freq => {
+                            Eviction::Freq(u8::try_from(number).unwrap_or(u8::MAX))
+                        }
+                    }),
+                    // A policy changed under way or a key that went away: not worth a failure.
+                    _ => None,
+                };
+            }
+        }
+        self.awaited.extend(group);
+        Ok(())
+    }
+
+    /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
+    /// between two large values of the same group.
+    pub(super) fn read_payload(&mut self, awaited: Awaited, batch: &mut Batch) -> Result<()> {
+        let Awaited {
+            key,
+            expiry,
+            eviction,
+        } = awaited;
+        let payload = match self.conn.item()? {
+            Item::Bulk(payload) => payload,
+            Item::Nil => {
+                self.learn(0);
+                return self.gone(key, batch);
+            }
+            Item::Error(text) => return self.fail(key, &String::from_utf8_lossy(&text)),
+            _ => {
+                return Err(self
+                    .conn
+                    .confused("DUMP gave something else than a payload")
+                    .into());
+            }
+        };
+        self.learn(payload.len());
+        match expiry {
+            Expiry::Gone => self.gone(key, batch),
+            Expiry::Refused => self.fail(key, "its expiry cannot be read"),
+            Expiry::None => self.give(key, payload, None, eviction, batch),
+            Expiry::At(at_ms) => self.give(key, payload, Some(at_ms), eviction, batch),
+        }
+    }
+
+    /// Reads up to the head of EXEC's array; `Some` is why the group was refused as a whole.
+    fn read_group_head(&mut self, keys: usize) -> Result<Option<String>> {
+        if !self.abilities.multi {
+            return Ok(None);
+        }
+        let commands = self.group_commands(keys);
+        let mut refused = None;
+        for _ in 0..=commands {
+            match self.conn.item()? {
+                Item::Simple(_) => {}
+                Item::Error(text) => {
+                    refused.get_or_insert_with(|| String::from_utf8_lossy(&text).into_owned());
+                }
+                _ => return Err(self.conn.confused("MULTI did not queue a command").into()),
+            }
+        }
+        match self.conn.item()? {
+            Item::Array(count) if count == commands => Ok(None),
+            Item::Error(text) => {
+                Ok(Some(refused.unwrap_or_else(|| {
+                    String::from_utf8_lossy(&text).into_owned()
+                })))
+            }
+            Item::Nil => Ok(Some("the transaction was discarded".to_owned())),
+            _ => Err(self
+                .conn
+                .confused("EXEC did not answer every command")
+                .into()),
+        }
+    }
+
+    /// A group that was refused as a whole: every key by itself, so that one forbidden key does
+    /// not cost its fifteen neighbours.
+    fn reread_alone(&mut self, keys: Vec<Vec<u8>>, text: &str) -> Result<()> {
+        self.sent_keys -= keys.len();
+        let alone = keys.len() == 1;
+        for key in keys {
+            if alone {
+                self.fail(key, text)?;
+            } else {
+                self.queue_group(std::slice::from_ref(&key))?;
+                self.sent.push_back(Sent::Group(vec![key]));
+                self.sent_keys += 1;
+            }
+        }
+        self.conn.flush()?;
+        Ok(())
+    }
+
+    fn read_time(&mut self) -> Result<u64> {
+        let Item::Array(2) = self.conn.item()? else {
+            return Err(self
+                .conn
+                .confused("TIME did not answer with two parts")
+                .into());
+        };
+        let mut parts = [0u64; 2];
+        for part in &mut parts {
+            let Item::Bulk(text) = self.conn.item()? else {
+                return Err(self.conn.confused("TIME gave no number").into());
+            };
+            *part = std::str::from_utf8(&text)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(0);
+        }
+        Ok(parts[0] * 1000 + parts[1] / 1000)
+    }
+
+    fn read_expiry(&mut self, now_ms: u64) -> Result<Expiry> {
+        Ok(match self.conn.item()? {
+            Item::Int(-1) => Expiry::None,
+            Item::Int(-2) => Expiry::Gone,
+            Item::Int(number) => match u64::try_from(number) {
+                Ok(number) => Expiry::At(now_ms.saturating_add(number)),
+                Err(_) => Expiry::Refused,
+            },
+            Item::Error(_) => Expiry::Refused,
+            _ => return Err(self.conn.confused("an expiry that is no number").into()),
+        })
+    }
+
+    /// Gives a key, or leaves it out if the selection says so.
+    pub(super) fn give(
+        &mut self,
+        key: Vec<u8>,
+        payload: Vec<u8>,
+        expire_at_ms: Option<u64>,
+        eviction: Option<Eviction>,
+        batch: &mut Batch,
+    ) -> Result<()> {
+        let kind = payload::kind_of(
+            self.facts.family,
+            payload.first().copied().unwrap_or(u8::MAX),
+        )
+        .name();
+        let size = match self.options.selection.needs_size() {
+            true => self.stored_bytes(&payload),
+            false => 0,
+        };
+        if !self
+            .options
+            .selection
+            .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
+        {
+            // It may have been given when it was something else.
+            if self.was_given(&key)? {
+                return self.gone(key, batch);
+            }
+            self.counts.of(self.db).filtered += 1;
+            return Ok(());
+        }
+        self.counts.of(self.db).written += 1;
+        if let Some(given) = &mut self.given {
+            given.note(self.facts.family, self.db, &key, &payload)?;
+        }
+        batch.push(Record::Key(KeyRecord {
+            db: self.db,
+            key,
+            value: Value::Verbatim(payload),
+            expire_at_ms,
+            eviction,
+        }));
+        Ok(())
+    }
+
+    fn was_given(&self, key: &[u8]) -> Result<bool> {
+        self.given
+            .as_ref()
+            .map_or(Ok(false), |given| given.knows(self.db, key))
+    }
+
+    /// A key that is not there: vanished since its name was read, or gone after it was given.
+    pub(super) fn gone(&mut self, key: Vec<u8>, batch: &mut Batch) -> Result<()> {
+        if !self.was_given(&key)? {
+            self.counts.of(self.db).vanished += 1;
+            return Ok(());
+        }
+        if let Some(given) = &mut self.given {
+            given.forget_stream(self.db, &key);
+        }
+        self.counts.of(self.db).written += 1;
+        batch.push(Record::Deleted { db: self.db, key });
+        Ok(())
+    }
+
+    /// The size that the selection goes by: that of the value as archives store it, so that it
+    /// means the same on every verb.
+    fn stored_bytes(&mut self, dump: &[u8]) -> u64 {
+        self.scratch.clear();
+        let compacted = payload::split(dump).ok().and_then(|(body, _)| {
+            payload::compact(body, self.facts.family, &mut self.scratch).ok()
+        });
+        compacted.map_or(dump.len(), |()| self.scratch.len()) as u64
+    }
+
+    fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
+        self.counts.of(self.db).failed += 1;
+        if let Some(given) = &mut self.given {
+            given.unreadable.insert(key.clone());
+        }
+        let hint = reason
+            .starts_with("NOPERM")
+            .then(|| "the user needs DUMP, PTTL, PEXPIRETIME and TIME on this key".to_owned());
+        self.observer.key_failed(&KeyFailure {
+            db: self.db,
+            key,
+            kind: FailureKind::Unread,
+            reason: reason.to_owned(),
+            hint,
+        })
+    }
+
+    /// What a reply teaches about the next ones: up at once, down by and by.
+    fn learn(&mut self, reply_bytes: usize) {
+        self.guess_bytes = if reply_bytes >= LARGE_REPLY_BYTES && reply_bytes > self.guess_bytes {
+            reply_bytes
+        } else {
+            (self.guess_bytes * 15 + reply_bytes) / 16
+        };
+    }
+}
