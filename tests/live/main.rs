@@ -9,6 +9,7 @@ mod support;
 mod archives;
 mod commands;
 mod conflict;
+mod connecting;
 mod copying;
 mod functions;
 mod large;

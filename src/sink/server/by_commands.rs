@@ -175,7 +175,7 @@ impl ServerSink {
             }
             Err(CommandError::Forbidden { command, text }) => {
                 self.report.refused += 1;
-                Err(self.conn.refusal(&command.to_string(), text).into())
+                Err(self.conn.refusal(command, text).into())
             }
             Err(CommandError::Answer { text, .. }) => self.refused(sent, text),
         }
