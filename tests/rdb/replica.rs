@@ -9,7 +9,7 @@ use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
-use crate::{Archive, assert_same, filled, for_each_version, read, saved};
+use crate::{Archive, assert_same, by_scan, filled, for_each_version, read, saved};
 
 mod equals_scan {
     super::for_each_version!(super::as_by_scan);
@@ -22,7 +22,7 @@ fn as_by_scan(version: Version) {
                 .option("--repl-diskless-sync", diskless)
                 .option("--repl-diskless-sync-delay", "0"),
         );
-        let scan = run(&["export", &source.url(), "--verbatim"], b"").success();
+        let scan = run(&by_scan(&source.url(), &["--verbatim"]), b"").success();
         let replica = ["export", &source.url(), "--via", "replica"];
         let verbatim = run(&[&replica[..], &["--verbatim"]].concat(), b"").success();
         let (scan, verbatim) = (read(&scan.stdout), read(&verbatim.stdout));
@@ -190,7 +190,7 @@ fn values_of_modules_travel_as_they_are() {
     }
     let file = saved(&source);
     let file = run(&["export", file.to_str().unwrap()], b"").success();
-    let scan = run(&["export", &source.url()], b"").success();
+    let scan = run(&by_scan(&source.url(), &[]), b"").success();
     let replica = run(&["export", &source.url(), "--via", "replica"], b"").success();
     let scan = read(&scan.stdout).records;
     assert!(!scan.is_empty());
