@@ -267,3 +267,37 @@ fn a_destination_that_dies_fails_the_import_and_says_what_is_known() {
     assert_eq!(output.code(), Some(1), "{}", output.stderr);
     assert!(output.stderr.contains("restored"), "{}", output.stderr);
 }
+
+/// Damage near the end: what comes before it is applied, unless the whole archive was to be checked
+/// first.
+#[test]
+fn verify_first_applies_nothing_of_a_damaged_archive() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill_many(&mut source.client(), 20_000, 3);
+    let mut archive = run(&["export", &source.url()], b"").success().stdout;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("snap.rmz");
+    let import = |flags: &[&str]| {
+        Tool::new(&[&["import", &destination.url()], flags].concat())
+            .arg(&file)
+            .run()
+    };
+    std::fs::write(&file, &archive).unwrap();
+    import(&["--verify-first"]).success();
+    assert_eq!(keys(&destination), 20_000);
+    redis::cmd("FLUSHALL")
+        .exec(&mut destination.client())
+        .unwrap();
+    let near_end = archive.len() - 600;
+    archive[near_end] ^= 1;
+    std::fs::write(&file, &archive).unwrap();
+    import(&["--verify-first"]).expect_code(10);
+    assert_eq!(keys(&destination), 0);
+    import(&[]).expect_code(10);
+    assert!(keys(&destination) > 0);
+    // Twice through a pipe is not to be had.
+    run(&["import", &destination.url(), "--verify-first"], &archive).expect_code(2);
+}
