@@ -98,6 +98,8 @@ pub struct Plan {
     pub ops_per_second: u64,
     /// Out of a hundred, on few keys.
     pub hot_percent: u64,
+    /// Nothing but what no client is told of.
+    pub unheard: bool,
 }
 
 impl Default for Plan {
@@ -105,6 +107,7 @@ impl Default for Plan {
         Self {
             ops_per_second: 2000,
             hot_percent: 80,
+            unheard: false,
         }
     }
 }
@@ -182,7 +185,46 @@ pub struct Log {
     pub per_second: f64,
 }
 
+/// Carries out one operation besides, under a sequence number as the writers'.
+pub fn do_besides(server: &TestServer, op: Op) -> (u64, Op) {
+    let mut connection = server.client();
+    if op.parts[0] == b"FLUSHALL" {
+        // The number has to survive.
+        let script = "local s = redis.call('INCR', 'seq') redis.call('FLUSHALL') \
+                      redis.call('SET', 'seq', s) return s";
+        let sequence = redis::cmd("EVAL")
+            .arg(script)
+            .arg(1)
+            .arg("seq")
+            .query(&mut connection)
+            .expect("EVAL");
+        return (sequence, op);
+    }
+    let mut packed = Vec::new();
+    command(&mut packed, &[b"MULTI"]);
+    pack(&mut packed, &op);
+    command(&mut packed, &[b"SELECT", b"0"]);
+    command(&mut packed, &[b"INCR", b"seq"]);
+    command(&mut packed, &[b"EXEC"]);
+    let replies = connection
+        .req_packed_commands(&packed, 0, 6)
+        .expect("the server answers");
+    let Value::Array(done) = &replies[5] else {
+        panic!("EXEC answered {:?}", replies[5]);
+    };
+    let Some(Value::Int(sequence)) = done.last() else {
+        panic!("INCR answered {done:?}");
+    };
+    (*sequence as u64, op)
+}
+
 impl Log {
+    /// Puts in what was done besides.
+    pub fn add(&mut self, done: Vec<(u64, Op)>) {
+        self.ops.extend(done);
+        self.ops.sort_by_key(|(sequence, _)| *sequence);
+    }
+
     /// Replays it up to and with a sequence number.
     pub fn replay(&self, connection: &mut Connection, until: u64) {
         let upto = self
@@ -250,7 +292,32 @@ fn write(
     log
 }
 
+/// Changes of streams that CLIENT TRACKING is silent about; to every other stream a group never
+/// comes, and only its last id moves.
+fn unheard(random: &mut Random, next_id: &AtomicU64) -> Op {
+    let i = random.below(STREAMS);
+    let (db, x) = (db_of(i), format!("x:{i}"));
+    let group = format!("g{}", random.below(3));
+    let id = format!("{}-1", next_id.fetch_add(1, Ordering::Relaxed));
+    if i % 2 == 0 {
+        return Op::new(db, &["XSETID", &x, &id]);
+    }
+    match random.below(5) {
+        0 => Op::new(db, &["XGROUP", "CREATE", &x, &group, "0"]),
+        1 => Op::new(db, &["XGROUP", "DESTROY", &x, &group]),
+        2 => Op::new(db, &["XGROUP", "SETID", &x, &group, "0"]),
+        3 => Op::new(db, &["XACK", &x, &group, &format!("0-{}", i + 1)]),
+        _ => Op::new(
+            db,
+            &["XREADGROUP", "GROUP", &group, "c", "STREAMS", &x, ">"],
+        ),
+    }
+}
+
 fn operation(random: &mut Random, plan: Plan, next_id: &AtomicU64) -> Op {
+    if plan.unheard {
+        return unheard(random, next_id);
+    }
     let i = match random.chance(plan.hot_percent) {
         true => random.below(HOT),
         false => random.below(PRELOADED),

@@ -19,7 +19,7 @@ use redis::Value as Reply;
 use super::ConvergingSource;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::{Batch, Eviction};
-use crate::server::facts::{Facts, info};
+use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::{Conn, ServerError};
 use crate::source::server::given::StreamFacts;
 use crate::source::server::probe::EvictionCommand;
@@ -34,6 +34,15 @@ const COMMANDS_PER_MS: usize = 200;
 /// Bytes of values that one EXEC may hold, on both sides.
 const MAX_EXEC_BYTES: usize = 32 * 1024 * 1024;
 
+/// Writes go on for at least so long between two pauses.
+const MIN_REST_BETWEEN_PAUSES: Duration = Duration::from_millis(20);
+
+/// Attempts that take less are not held against the source.
+const NOTICEABLE: Duration = Duration::from_millis(5);
+
+/// The longest rest between attempts.
+const MAX_REST: Duration = Duration::from_secs(1);
+
 /// What came of an attempt.
 pub enum Outcome {
     /// What was given is the source at this moment (server time, Unix ms).
@@ -45,6 +54,10 @@ pub enum Outcome {
     Again,
     /// Only a new scan can help.
     Rescan(String),
+    /// Keys turned up in databases that had none before.
+    Databases(Vec<Keyspace>),
+    /// Something in the batch is refused: what it is shows when each is read alone.
+    Alone(String),
     /// It cannot be had at all.
     Impossible(String),
 }
@@ -74,6 +87,8 @@ struct Shot {
     keys: Vec<Shown>,
     functions: Option<Vec<u8>>,
     swapdb_calls: Option<u64>,
+    /// The databases that hold keys; `None` where they were not asked for.
+    databases: Option<Vec<Keyspace>>,
     /// Streams that are no longer what was given, though nothing was heard.
     changed_streams: Vec<(u32, Vec<u8>)>,
 }
@@ -87,7 +102,19 @@ pub struct LastRound {
     /// To be given.
     ready: VecDeque<Shown>,
     attempts: u32,
+    /// How long the last attempt kept the source busy.
+    took: Duration,
     exact: bool,
+}
+
+/// What of the last round the server refuses.
+enum Refused {
+    /// XINFO STREAM.
+    Looks,
+    /// A key, or perhaps a command for keys.
+    Keys(String),
+    /// All of it.
+    Everything(String),
 }
 
 impl LastRound {
@@ -99,6 +126,7 @@ impl LastRound {
             streams: HashSet::new(),
             ready: VecDeque::new(),
             attempts: 0,
+            took: Duration::ZERO,
             exact: false,
         }
     }
@@ -142,11 +170,29 @@ impl LastRound {
         names
     }
 
+    /// These join the batch. None leaves it: that may only happen right after it was read.
     fn remember(&mut self, names: HashSet<Vec<u8>>) {
-        self.history.push_back(names);
+        if !names.is_empty() {
+            self.history.push_back(names);
+        }
+    }
+
+    /// Lets go of the names that were not heard of for long; to be called right after an EXEC, of
+    /// which everything that leaves has to be given.
+    fn forget_old(&mut self) {
         while self.history.len() > HISTORY {
             self.history.pop_front();
         }
+    }
+
+    /// Leaves the source to others for at least as long as the last attempt took of it.
+    fn pace(&self, pauses: bool) {
+        let rest = match pauses {
+            true => (self.took * 3).max(MIN_REST_BETWEEN_PAUSES),
+            false if self.took >= NOTICEABLE => self.took,
+            false => return,
+        };
+        std::thread::sleep(rest.min(MAX_REST));
     }
 
     fn batch_names(&self) -> HashSet<&Vec<u8>> {
@@ -169,8 +215,13 @@ impl LastRound {
                 "there are more streams than can be kept in mind".to_owned(),
             ));
         }
+        let pauses = source.options.consistency == Consistency::Pause;
+        if self.attempts > 1 {
+            self.pace(pauses);
+        }
+        let began = Instant::now();
         let mut paused = Pause::none();
-        if source.options.consistency == Consistency::Pause {
+        if pauses {
             paused = match Pause::begin(&mut source.inner.conn, source.options.max_pause)? {
                 Ok(pause) => pause,
                 Err(text) => {
@@ -185,6 +236,7 @@ impl LastRound {
         }
         let tried = self.attempt_within(source, &paused);
         let lasted = paused.end(&mut source.inner.conn);
+        self.took = began.elapsed();
         if let Some(lasted) = lasted {
             source.inner.paused = source.inner.paused.max(lasted);
         }
@@ -204,7 +256,12 @@ impl LastRound {
         }
         let shown = match read_instant(source, &plan)? {
             Ok(shown) => shown,
-            Err(reason) => return Ok(Outcome::Impossible(reason)),
+            Err(Refused::Looks) => {
+                source.looks_refused = true;
+                return Ok(Outcome::Again);
+            }
+            Err(Refused::Keys(reason)) => return Ok(Outcome::Alone(reason)),
+            Err(Refused::Everything(reason)) => return Ok(Outcome::Impossible(reason)),
         };
         if paused.is_over() {
             return Ok(Outcome::Again);
@@ -217,6 +274,11 @@ impl LastRound {
         if shown.swapdb_calls != source.swapdb_calls {
             source.swapdb_calls = shown.swapdb_calls;
             return Ok(Outcome::Rescan("databases were swapped".to_owned()));
+        }
+        let new = source.unknown_databases(shown.databases.as_deref());
+        if !new.is_empty() {
+            self.remember(heard.names);
+            return Ok(Outcome::Databases(new));
         }
         let within = {
             let names = self.batch_names();
@@ -238,11 +300,19 @@ impl LastRound {
         }
         self.streams.extend(shown.changed_streams);
         self.remember(heard.names);
+        self.forget_old();
         // What leaves the batch was current at this EXEC, and nothing was heard of it since.
         let stays = self.batch_names();
         let streams = &self.streams;
+        let given = source.inner.given.as_ref();
+        let reads_always = |stream: &(u32, Vec<u8>)| {
+            given
+                .and_then(|given| given.streams.get(stream))
+                .is_some_and(|facts| facts.has_groups || source.looks_refused)
+        };
         let leaving = shown.keys.into_iter().filter(|shown| {
-            !stays.contains(&shown.key) && !streams.contains(&(shown.db, shown.key.clone()))
+            let stream = (shown.db, shown.key.clone());
+            !stays.contains(&shown.key) && !streams.contains(&stream) && !reads_always(&stream)
         });
         let leaving: VecDeque<Shown> = leaving.collect();
         self.ready = leaving;
@@ -263,13 +333,19 @@ impl LastRound {
                     .filter(|name| !given.unreadable.contains(**name))
                     .map(|name| name.to_vec()),
             );
-            plan.bytes += keys.len() * source.inner.guess_bytes.min(64 * 1024);
+            plan.bytes += keys
+                .iter()
+                .map(|name| given.bytes_of(row.db, name, source.inner.guess_bytes))
+                .sum::<usize>();
         }
         for ((db, name), facts) in &given.streams {
             if names.contains(name) {
                 continue;
             }
-            if facts.has_groups || self.streams.contains(&(*db, name.clone())) {
+            if facts.has_groups
+                || source.looks_refused
+                || self.streams.contains(&(*db, name.clone()))
+            {
                 plan.bytes += facts.bytes;
                 plan.dump.entry(*db).or_default().push(name.clone());
             } else {
@@ -310,7 +386,7 @@ impl Plan {
 }
 
 /// Reads everything of the plan at one instant. The inner `Err` is why the server does not do that.
-fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Shot, String>> {
+fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Shot, Refused>> {
     let inner = &mut source.inner;
     let abilities = inner.abilities;
     let conn = &mut inner.conn;
@@ -320,9 +396,13 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
     dbs.dedup();
     let several = dbs.len() > 1 || dbs.first().is_some_and(|db| inner.selected != Some(*db));
     let mut commands = 0usize;
-    let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<(), ServerError> {
+    // By their number: MULTI's answer is number 0.
+    let mut looks: HashSet<usize> = HashSet::new();
+    let mut first_of_keys = usize::MAX;
+    let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<usize, ServerError> {
         commands += 1;
-        conn.queue(args)
+        conn.queue(args)?;
+        Ok(commands)
     };
     conn.queue(&[b"MULTI"])?;
     if abilities.time {
@@ -336,6 +416,11 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
     if asks_stats {
         queue(conn, &[b"INFO", b"commandstats"])?;
     }
+    // Where INFO tells which databases hold keys, and all of them are wanted.
+    let asks_databases = inner.facts.keyspace.is_some() && inner.options.selection.dbs.is_empty();
+    if asks_databases {
+        queue(conn, &[b"INFO", b"keyspace"])?;
+    }
     let expiry: &[u8] = if abilities.pexpiretime {
         b"PEXPIRETIME"
     } else {
@@ -346,7 +431,7 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             queue(conn, &[b"SELECT", db.to_string().as_bytes()])?;
         }
         for key in plan.dump.get(db).into_iter().flatten() {
-            queue(conn, &[expiry, key])?;
+            first_of_keys = first_of_keys.min(queue(conn, &[expiry, key])?);
             if let Some(command) = abilities.eviction {
                 let sub: &[u8] = if command == EvictionCommand::Freq {
                     b"FREQ"
@@ -358,7 +443,7 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             queue(conn, &[b"DUMP", key])?;
         }
         for (key, _) in plan.look.get(db).into_iter().flatten() {
-            queue(conn, &[b"XINFO", b"STREAM", key])?;
+            looks.insert(queue(conn, &[b"XINFO", b"STREAM", key])?);
         }
     }
     conn.queue(&[b"EXEC"])?;
@@ -367,16 +452,25 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
         inner.selected = dbs.last().copied();
     }
     let mut refused = None;
-    for _ in 0..=commands {
+    for number in 0..=commands {
         if let Err(text) = conn.reply()? {
-            refused.get_or_insert(text);
+            // A key's refusal says less than that of a command which is always asked.
+            refused.get_or_insert(match number {
+                number if looks.contains(&number) => Refused::Looks,
+                number if number >= first_of_keys => Refused::Keys(text),
+                _ => Refused::Everything(text),
+            });
         }
     }
     // One reply at a time would be kinder to memory; what the plan allows bounds it.
     let replies = match conn.reply()? {
         Ok(Reply::Array(replies)) => replies,
-        Ok(_) => return Ok(Err("the transaction was discarded".to_owned())),
-        Err(text) => return Ok(Err(refused.unwrap_or(text))),
+        Ok(_) => {
+            return Ok(Err(Refused::Everything(
+                "the transaction was discarded".to_owned(),
+            )));
+        }
+        Err(text) => return Ok(Err(refused.unwrap_or(Refused::Everything(text)))),
     };
     let mut replies = replies.into_iter();
     let mut next = || replies.next().unwrap_or(Reply::Nil);
@@ -395,6 +489,10 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
         Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),
         _ => None,
     };
+    let databases = match asks_databases.then(&mut next) {
+        Some(Reply::BulkString(text)) => Some(keyspace(&String::from_utf8_lossy(&text))),
+        _ => None,
+    };
     let mut keys = Vec::new();
     let mut changed_streams = Vec::new();
     for db in &dbs {
@@ -409,14 +507,21 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             };
             let payload = match next() {
                 Reply::BulkString(payload) => Some(payload),
-                _ => None,
+                Reply::Nil => None,
+                // Not to be taken for a key that went away.
+                other => return Ok(Err(Refused::Keys(format!("DUMP answered {other:?}")))),
             };
             let expire_at_ms = match expiry {
                 Reply::Int(ms @ 0..) => {
                     let base_ms = if abilities.pexpiretime { 0 } else { at_ms };
                     Some(base_ms + ms.unsigned_abs())
                 }
-                _ => None,
+                Reply::Int(_) => None,
+                other => {
+                    return Ok(Err(Refused::Keys(format!(
+                        "an expiry was answered {other:?}"
+                    ))));
+                }
             };
             keys.push(Shown {
                 db: *db,
@@ -437,6 +542,7 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
         keys,
         functions,
         swapdb_calls,
+        databases,
         changed_streams,
     }))
 }
