@@ -19,7 +19,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
 pub use source_end::SourceEnd;
 
-use crate::policy::{Consistency, FunctionPolicy, Loss, OnConflict, TtlPolicy, Via};
+use crate::policy::{Consistency, FunctionPolicy, Loss, Method, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
@@ -480,6 +480,10 @@ pub struct WriteArgs {
     /// Accept a loss that the destination makes unavoidable; each is counted. Repeatable
     #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
     pub allow_loss: Vec<Loss>,
+
+    /// How values are written
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub method: Method,
 
     /// Write every value anew in plain forms, for archives from strangers
     #[arg(long)]

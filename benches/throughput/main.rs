@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo bench --bench throughput -- [--keys N] [--runs N] [--server NAME] [--check]
-//!                                   [--ceilings] [--only export|import|copy|memory|size]...
+//!                                   [--ceilings] [--only export|import|copy|reencode|memory|size]...
 //! ```
 //!
 //! For export, import and copy a client on bare sockets sends the same commands and looks at
@@ -61,7 +61,9 @@ impl Settings {
                 }
                 "--only" => {
                     let part = value()?;
-                    if !["export", "import", "copy", "memory", "size"].contains(&part.as_str()) {
+                    if !["export", "import", "copy", "reencode", "memory", "size"]
+                        .contains(&part.as_str())
+                    {
                         return Err(format!("no part {part}"));
                     }
                     settings.only.push(part);
@@ -146,7 +148,7 @@ impl Bench {
         assert_eq!(keys, self.settings.keys, "keys at the destination");
     }
 
-    fn speed(&self, name: &str, comparison: &Comparison) {
+    fn speed(&self, name: &str, goal: f64, comparison: &Comparison) {
         let one = |run: &Run| self.settings.keys as f64 / run.elapsed.as_secs_f64();
         let rates = |runs: &[Run]| median(&runs.iter().map(one).collect::<Vec<_>>());
         let (ceiling, tool) = (rates(&comparison.ceiling), rates(&comparison.tool));
@@ -155,7 +157,7 @@ impl Bench {
         };
         let peak = comparison.tool.iter().map(|run| run.peak_memory_kib).max();
         println!(
-            "| {name} | {} | {} | {:.2} | 0.90 | {:.2} / {:.2} | {:.2} / {:.2} | {:.1} |",
+            "| {name} | {} | {} | {:.2} | {goal:.2} | {:.2} / {:.2} | {:.2} / {:.2} | {:.1} |",
             rate(ceiling),
             rate(tool),
             tool / ceiling,
@@ -236,12 +238,14 @@ fn speeds(bench: &Bench, archive: &Path) {
     let mut exports = Comparison::default();
     let mut imports = Comparison::default();
     let mut copies = Comparison::default();
+    // Every value written anew, beside the same import as it comes.
+    let mut reencoded = Comparison::default();
     let mut prepared = raw::Prepared::default();
     if wanted("import") {
         raw::read_all(source.addr(), |row| prepared.push(&row));
-        if tools {
-            export(&source.url(), archive).run().success();
-        }
+    }
+    if tools && (wanted("import") || wanted("reencode")) {
+        export(&source.url(), archive).run().success();
     }
     for run in 1..=bench.settings.runs {
         eprintln!("run {run} of {}", bench.settings.runs);
@@ -265,6 +269,20 @@ fn speeds(bench: &Bench, archive: &Path) {
                 bench.empty_destination();
                 let tool = import(&destination.url(), archive);
                 imports.tool.push(bench.measure_tool(tool));
+                bench.expect_destination_full();
+            }
+        }
+        if tools && wanted("reencode") {
+            for (flag, runs) in [
+                (None, &mut reencoded.ceiling),
+                (Some("--sanitize"), &mut reencoded.tool),
+            ] {
+                bench.empty_destination();
+                let mut tool = import(&destination.url(), archive);
+                if let Some(flag) = flag {
+                    tool = tool.arg(flag);
+                }
+                runs.push(bench.measure_tool(tool));
                 bench.expect_destination_full();
             }
         }
@@ -304,8 +322,15 @@ fn speeds(bench: &Bench, archive: &Path) {
     println!("|---|---|---|---|---|---|---|---|");
     for (name, comparison) in [("export", exports), ("import", imports), ("copy", copies)] {
         if wanted(name) {
-            bench.speed(name, &comparison);
+            bench.speed(name, 0.90, &comparison);
         }
+    }
+    if tools && wanted("reencode") {
+        bench.speed(
+            "import, every value written anew, beside import",
+            0.80,
+            &reencoded,
+        );
     }
 }
 
@@ -450,7 +475,10 @@ fn main() {
         begin.elapsed()
     );
     let wanted = |part| bench.settings.wants(part);
-    if wanted("export") || wanted("import") || wanted("copy") {
+    if ["export", "import", "copy", "reencode"]
+        .into_iter()
+        .any(wanted)
+    {
         speeds(&bench, &archive);
     }
     if bench.settings.ceilings {

@@ -10,7 +10,7 @@ use crate::delete_source::DeleteSource;
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::policy::{FunctionPolicy, ReadFunctions};
+use crate::policy::{Consistency, FunctionPolicy, ReadFunctions};
 use crate::rewrite::Rewrite;
 use crate::server::Conn;
 use crate::server::facts::Keyspace;
@@ -53,6 +53,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         },
         // What is deleted is first compared with what the server gives then.
         verbatim: delete_source,
+        consistency: consistency(args, same_server)?,
         stop,
     };
     let source = open_source::open(&from, source_conn, wishes, observer)?;
@@ -78,6 +79,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        method: args.write.method,
         may_collide,
         dry_run: args.run.dry_run,
     };
@@ -108,6 +110,22 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         observer,
         &pipe_stop,
     ))
+}
+
+/// What this run itself does at the source would be heard of as a change: what `--delete-source`
+/// deletes there would be deleted at the destination too, and what is copied within one server
+/// would never come to rest. Then nothing is listened to.
+fn consistency(args: &CopyArgs, same_server: bool) -> Result<Consistency> {
+    match args.read.consistency {
+        asked if !args.delete_source && !same_server => Ok(asked),
+        Consistency::Auto | Consistency::Scan if !args.read.follow => Ok(Consistency::Scan),
+        _ => Err(Usage(
+            "--delete-source, and a copy within one server, go with --consistency scan only and \
+             not with --follow: the run would follow its own writes"
+                .to_owned(),
+        )
+        .into()),
+    }
 }
 
 /// Source and destination are one server: a key must not be copied onto itself.

@@ -45,6 +45,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         selection: args.selection(&from),
         functions: args.read_functions(),
         verbatim: args.verbatim,
+        consistency: args.read.consistency,
         stop,
     };
     let source = open_source::open(&from, None, wishes, observer)?;

@@ -38,6 +38,8 @@ pub struct Wishes<'a> {
     pub functions: ReadFunctions,
     /// Whether payloads are wanted as the server would send them.
     pub verbatim: bool,
+    /// How exact, while the source is written to.
+    pub consistency: Consistency,
     /// What ends `--follow`.
     pub stop: &'a Stop,
 }
@@ -110,14 +112,16 @@ fn scan(
         selection: wishes.selection,
     };
     let source = ServerSource::open(conn, options, Arc::clone(observer))?;
-    let asked = wishes.read.consistency;
+    let asked = wishes.consistency;
     if asked == Consistency::Scan {
         if wishes.read.follow {
             return Err(
                 Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
             );
         }
-        return Ok(scanned(&source, wishes.read)(Box::new(source)));
+        return Ok(scanned(&source, asked, wishes.read.eviction)(Box::new(
+            source,
+        )));
     }
     let converge = ConvergeOptions {
         consistency: asked,
@@ -130,7 +134,9 @@ fn scan(
         }),
     };
     match ConvergingSource::open(source, connect.clone(), converge)? {
-        Ok(source) => Ok(scanned(source.scan(), wishes.read)(Box::new(source))),
+        Ok(source) => Ok(scanned(source.scan(), asked, wishes.read.eviction)(
+            Box::new(source),
+        )),
         Err((mut source, refusal)) => {
             if wishes.read.follow {
                 return Err(Usage(format!(
@@ -148,7 +154,9 @@ fn scan(
                 observer.warn(&text);
                 source.miss_consistency();
             }
-            Ok(scanned(&source, wishes.read)(Box::new(source)))
+            Ok(scanned(&source, asked, wishes.read.eviction)(Box::new(
+                source,
+            )))
         }
     }
 }
@@ -156,13 +164,13 @@ fn scan(
 /// What a scanned server says of itself, waiting for the source that it becomes.
 fn scanned(
     source: &ServerSource,
-    read: &ReadArgs,
+    asked: Consistency,
+    eviction: bool,
 ) -> impl FnOnce(Box<dyn Source>) -> OpenedSource + use<> {
     let facts = server_facts(source.facts(), source.facts().rdb_version());
     let time_ms = source.clock().now_ms();
     let databases = source.databases().to_vec();
     let used_memory = source.facts().used_memory;
-    let (asked, eviction) = (read.consistency, read.eviction);
     move |source| OpenedSource {
         source,
         facts,

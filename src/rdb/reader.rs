@@ -206,11 +206,11 @@ impl<R: Read> RdbReader<R> {
         self.next_wanted(|_, _, _| true)
     }
 
-    /// As [`Self::next`]; the values of keys that are not wanted (by database, name, type byte) are
+    /// As [`Self::next_event`]; the values of keys that are not wanted (by database, name, type byte) are
     /// passed over, not kept.
     ///
     /// # Errors
-    /// See [`Self::next`].
+    /// See [`Self::next_event`].
     pub fn next_wanted(
         &mut self,
         wants: impl FnOnce(u32, &[u8], u8) -> bool,

@@ -262,3 +262,32 @@ fn the_old_form_with_two_urls_still_works() {
     assert_eq!(get(), "v");
     assert_eq!(size(&source, 0), 0);
 }
+
+/// The run must not follow its own writes: the deletions at the source would reach the destination.
+#[test]
+fn delete_source_goes_with_a_plain_scan_only() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    for n in 0..500 {
+        redis::cmd("SET")
+            .arg(format!("k{n}"))
+            .arg("v")
+            .exec(&mut source.client())
+            .unwrap();
+    }
+    let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+    for flags in [
+        &["--consistency", "converge"][..],
+        &["--consistency", "pause"],
+        &["--follow"],
+    ] {
+        run(&[&copy[..], flags].concat(), b"")
+            .expect_code(2)
+            .expect_stderr("--delete-source");
+    }
+    assert_eq!((size(&source, 0), size(&destination, 0)), (500, 0));
+    run(&copy, b"").success();
+    assert_eq!((size(&source, 0), size(&destination, 0)), (0, 500));
+}

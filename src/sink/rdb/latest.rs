@@ -8,7 +8,7 @@
 //! A key is remembered by 128 keyed bits, so that no archive can be made whose keys collide, and by
 //! its place in the order of reading. When many have come, they are dealt out to temporary files by
 //! their first bits; each file is then sorted for itself. In memory there are at most
-//! [`ENTRIES_KEPT`] entries, later one file's, and one bit for each record.
+//! `ENTRIES_KEPT` entries, later one file's, and one bit for each record.
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -208,10 +208,9 @@ impl ServerSource {
             }
             if !self.scan_in_flight
                 && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
+                && let Some(cursor) = self.cursor.take()
             {
-                if let Some(cursor) = self.cursor.take() {
-                    self.queue_scan(&cursor)?;
-                }
+                self.queue_scan(&cursor)?;
             }
             let room = self.room();
             if room == 0 || self.keys.is_empty() {

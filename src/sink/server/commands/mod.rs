@@ -216,6 +216,11 @@ pub struct Commands {
 }
 
 impl Commands {
+    /// What the destination's commands can do.
+    pub fn features(&self) -> &Features {
+        &self.features
+    }
+
     /// For a destination that has these features and limits.
     pub fn new(features: Features, limits: CommandLimits) -> Self {
         Self {
