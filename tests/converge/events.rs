@@ -282,6 +282,8 @@ fn a_key_of_another_type_is_taken_back() {
     }
     let output = tool.wait().success();
     assert_eq!(reached(&output), "exact");
+    let reread = summary(&output)["source"]["reread"].as_u64();
+    assert!(reread.is_some_and(|keys| keys > 0), "it was too late");
     scene.import();
     let arrived: u64 = redis::cmd("DBSIZE")
         .query(&mut scene.destination.client())
@@ -335,7 +337,7 @@ fn a_last_round_that_would_hold_up_the_source_is_not_begun() {
         let stop = std::sync::Arc::clone(&stop);
         std::thread::spawn(move || {
             let mut client = redis::Client::open(url).unwrap().get_connection().unwrap();
-            let value = vec![b'x'; 1024 * 1024];
+            let value = vec![b'x'; 2 * 1024 * 1024];
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 for i in 0..60 {
                     let name = format!("large:{i}");
@@ -351,7 +353,7 @@ fn a_last_round_that_would_hold_up_the_source_is_not_begun() {
     };
     after(200);
     let output = scene
-        .export(&["--consistency", "pause", "--max-pause", "100ms"])
+        .export(&["--consistency", "pause", "--max-pause", "20ms"])
         .run();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     writer.join().unwrap();

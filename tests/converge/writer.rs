@@ -115,8 +115,6 @@ impl Default for Plan {
 /// Two writers at work.
 pub struct Writer {
     stop: Arc<AtomicBool>,
-    done: Arc<AtomicU64>,
-    slowest_us: Arc<AtomicU64>,
     threads: Vec<JoinHandle<Vec<(u64, Op)>>>,
     began: Instant,
 }
@@ -124,44 +122,19 @@ pub struct Writer {
 impl Writer {
     pub fn start(server: &TestServer, plan: Plan) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let done = Arc::new(AtomicU64::new(0));
-        let slowest_us = Arc::new(AtomicU64::new(0));
         let next_id = Arc::new(AtomicU64::new(1));
         let threads = (0..2)
             .map(|number| {
                 let connection = server.client();
-                let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-                let (slowest_us, next_id) = (Arc::clone(&slowest_us), Arc::clone(&next_id));
-                std::thread::spawn(move || {
-                    write(
-                        connection,
-                        number,
-                        plan,
-                        &stop,
-                        &done,
-                        &slowest_us,
-                        &next_id,
-                    )
-                })
+                let (stop, next_id) = (Arc::clone(&stop), Arc::clone(&next_id));
+                std::thread::spawn(move || write(connection, number, plan, &stop, &next_id))
             })
             .collect();
         Self {
             stop,
-            done,
-            slowest_us,
             threads,
             began: Instant::now(),
         }
-    }
-
-    /// Operations so far.
-    pub fn done(&self) -> u64 {
-        self.done.load(Ordering::Relaxed)
-    }
-
-    /// The longest that a burst took since this was last asked.
-    pub fn slowest(&self) -> Duration {
-        Duration::from_micros(self.slowest_us.swap(0, Ordering::Relaxed))
     }
 
     /// Ends it: what it did, in order.
@@ -247,8 +220,6 @@ fn write(
     number: u64,
     plan: Plan,
     stop: &AtomicBool,
-    done: &AtomicU64,
-    slowest_us: &AtomicU64,
     next_id: &AtomicU64,
 ) -> Vec<(u64, Op)> {
     let mut random = Random::new(100 + number);
@@ -267,12 +238,9 @@ fn write(
             command(&mut packed, &[b"INCR", b"seq"]);
             command(&mut packed, &[b"EXEC"]);
         }
-        let asked = Instant::now();
         let replies = connection
             .req_packed_commands(&packed, 0, 6 * ops.len())
             .expect("the server answers");
-        let took = asked.elapsed().as_micros() as u64;
-        slowest_us.fetch_max(took, Ordering::Relaxed);
         for (op, replies) in ops.into_iter().zip(replies.chunks(6)) {
             let Value::Array(done) = &replies[5] else {
                 panic!("EXEC answered {:?}", replies[5]);
@@ -283,7 +251,6 @@ fn write(
             log.push((*sequence as u64, op));
         }
         sent += BURST as u64;
-        done.fetch_add(BURST as u64, Ordering::Relaxed);
         let due = Duration::from_secs_f64(sent as f64 * 2.0 / plan.ops_per_second as f64);
         if let Some(early) = due.checked_sub(began.elapsed()) {
             std::thread::sleep(early);
