@@ -58,6 +58,8 @@ pub enum Outcome {
     Databases(Vec<Keyspace>),
     /// Something in the batch is refused: what it is shows when each is read alone.
     Alone(String),
+    /// Over many attempts the batch has become too large for one.
+    Grown,
     /// It cannot be had at all.
     Impossible(String),
 }
@@ -252,7 +254,11 @@ impl LastRound {
         self.remember(heard.names);
         let plan = self.plan(source);
         if let Some(reason) = plan.too_much(source.options.max_pause) {
-            return Ok(Outcome::Impossible(reason));
+            // Only where nothing but the last changes are in it is there nothing to be done.
+            return Ok(match self.attempts {
+                1 => Outcome::Impossible(reason),
+                _ => Outcome::Grown,
+            });
         }
         let shown = match read_instant(source, &plan)? {
             Ok(shown) => shown,

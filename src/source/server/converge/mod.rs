@@ -129,7 +129,6 @@ impl ConvergingSource {
     ///
     /// # Errors
     /// The connection.
-    #[expect(clippy::result_large_err, reason = "the source itself comes back")]
     pub fn open(
         mut inner: ServerSource,
         connect: ConnectOptions,
@@ -361,7 +360,7 @@ impl ConvergingSource {
         let heard = self.tracker.take();
         if self.missed.is_none()
             && let Some(reason) = heard.means_rescan()
-            && self.restart(&reason.to_owned())?
+            && self.restart(reason)?
         {
             return Ok(None);
         }
@@ -518,6 +517,7 @@ impl ConvergingSource {
                     self.phase = Phase::Last(round);
                 }
             }
+            Outcome::Grown => self.back_to_rounds(round),
             Outcome::Databases(rows) => {
                 self.add_databases(rows);
                 self.back_to_rounds(round);
