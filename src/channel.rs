@@ -55,6 +55,9 @@ pub fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
 
 impl<T> Sender<T> {
     /// Waits for room, then queues. `false` when nobody will ever receive it.
+    ///
+    /// An item that is larger than the whole channel travels alone: this returns only when the
+    /// receiver is done with it, so that the next one is not even read while it is in memory.
     pub fn send(&self, item: T, bytes: usize) -> bool {
         let mut state = self.0.lock();
         while !state.receiver_gone
@@ -69,6 +72,11 @@ impl<T> Sender<T> {
         state.held_bytes += bytes;
         state.queue.push_back((item, bytes));
         self.0.changed.notify_all();
+        if bytes > self.0.capacity_bytes {
+            while !state.receiver_gone && state.held_bytes > 0 {
+                state = self.0.wait(state);
+            }
+        }
         true
     }
 }
@@ -139,9 +147,10 @@ mod tests {
             });
             for n in 0..3 {
                 assert_eq!(receiver.receive(), Some(n));
-                // The item in hand fills the channel: at most its own send has returned.
-                assert!(sent.load(Ordering::SeqCst) <= n + 1);
+                // Not even its own send has returned.
+                assert_eq!(sent.load(Ordering::SeqCst), n);
             }
+            assert_eq!(receiver.receive(), None);
         });
     }
 

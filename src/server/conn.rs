@@ -171,11 +171,22 @@ impl Conn {
             .map_err(|error| self.lost(&error))
     }
 
+    /// Waiting for the reply to a command that was never sent would be waiting for ever. While
+    /// replies are at hand, what is queued may grow into one large write.
+    fn flush_before_waiting(&mut self) -> Result<(), ServerError> {
+        if self.replies.has_buffered() {
+            Ok(())
+        } else {
+            self.flush()
+        }
+    }
+
     /// The next item of the replies; see [`Replies::next`].
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn item(&mut self) -> Result<Item<'_>, ServerError> {
+        self.flush_before_waiting()?;
         // Split borrows: the error needs the address while the item borrows the buffer.
         let Self {
             stream,
@@ -194,6 +205,7 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn reply(&mut self) -> Result<Result<Value, String>, ServerError> {
+        self.flush_before_waiting()?;
         let Self {
             stream,
             replies,

@@ -213,7 +213,7 @@ fn a_needed_command_that_is_forbidden_is_exit_13() {
     run(&["export", &meek], b"")
         .expect_code(13)
         .expect_stderr("SCAN");
-    run(&["import", &meek], &small())
+    run(&["import", &meek, "--method", "restore"], &small())
         .expect_code(13)
         .expect_stderr("RESTORE");
 }

@@ -7,7 +7,7 @@ use crate::support::dataset::now_ms;
 use crate::support::equality::assert_equal;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, pipe, run};
-use crate::{assert_same, filled, for_each_version, read, saved};
+use crate::{assert_same, by_scan, filled, for_each_version, read, saved};
 
 mod there_and_back {
     super::for_each_version!(super::exported_and_copied);
@@ -50,7 +50,7 @@ fn exported_and_copied(version: Version) {
 
     // The same bytes as DUMP gives.
     let from_file = run(&["export", name, "--verbatim"], b"").success();
-    let from_server = run(&["export", &source.url(), "--verbatim"], b"").success();
+    let from_server = run(&by_scan(&source.url(), &["--verbatim"]), b"").success();
     let (from_file, from_server) = (read(&from_file.stdout), read(&from_server.stdout));
     assert_same(&from_file.records, &from_server.records);
 }
@@ -71,13 +71,14 @@ fn selection_means_the_same_as_at_a_server() {
         &["--min-ttl", "1h"],
         &["--min-size", "200", "--max-size", "5k"],
     ] {
-        let exported = |source: &str| {
-            let mut arguments = vec!["export", source, "--verbatim"];
-            arguments.extend(flags);
-            let output = run(&arguments, b"").success();
-            read(&output.stdout)
-        };
-        let (server, file) = (exported(&source.url()), exported(file.to_str().unwrap()));
+        let flags = [flags, &["--verbatim"]].concat();
+        let server = run(&by_scan(&source.url(), &flags), b"").success();
+        let file = run(
+            &[&["export", file.to_str().unwrap()], &flags[..]].concat(),
+            b"",
+        )
+        .success();
+        let (server, file) = (read(&server.stdout), read(&file.stdout));
         assert_same(&server.records, &file.records);
         let filtered = |archive: &crate::Archive| -> u64 {
             let rows = &archive.end.facts.counts;

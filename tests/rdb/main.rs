@@ -32,6 +32,11 @@ fn saved(server: &TestServer) -> PathBuf {
     server.path().join("dump.rdb")
 }
 
+/// An export that reads each key once, and streams not again at the end.
+fn by_scan<'a>(url: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    [&["export", url, "--consistency", "scan"], flags].concat()
+}
+
 /// All of an archive, its records sorted.
 struct Archive {
     header: Header,

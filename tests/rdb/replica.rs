@@ -6,9 +6,10 @@ use redis_migrate_format::header::{ConsistencyAsked, ConsistencyReached, Mode};
 use crate::support::dataset::fill_vector_sets;
 use crate::support::equality::assert_equal;
 use crate::support::proxy::{Direction, Proxy, Rules};
+use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
-use crate::{Archive, assert_same, filled, for_each_version, read, saved};
+use crate::{Archive, assert_same, by_scan, filled, for_each_version, read, saved};
 
 mod equals_scan {
     super::for_each_version!(super::as_by_scan);
@@ -21,7 +22,7 @@ fn as_by_scan(version: Version) {
                 .option("--repl-diskless-sync", diskless)
                 .option("--repl-diskless-sync-delay", "0"),
         );
-        let scan = run(&["export", &source.url(), "--verbatim"], b"").success();
+        let scan = run(&by_scan(&source.url(), &["--verbatim"]), b"").success();
         let replica = ["export", &source.url(), "--via", "replica"];
         let verbatim = run(&[&replica[..], &["--verbatim"]].concat(), b"").success();
         let (scan, verbatim) = (read(&scan.stdout), read(&verbatim.stdout));
@@ -189,10 +190,46 @@ fn values_of_modules_travel_as_they_are() {
     }
     let file = saved(&source);
     let file = run(&["export", file.to_str().unwrap()], b"").success();
-    let scan = run(&["export", &source.url()], b"").success();
+    let scan = run(&by_scan(&source.url(), &[]), b"").success();
     let replica = run(&["export", &source.url(), "--via", "replica"], b"").success();
     let scan = read(&scan.stdout).records;
     assert!(!scan.is_empty());
     assert_same(&scan, &read(&replica.stdout).records);
     assert_same(&scan, &read(&file.stdout).records);
+}
+
+/// The next value is not read while a large one is still being written.
+#[test]
+fn large_values_cost_their_size_once() {
+    const MIB: usize = 1024 * 1024;
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::builder(version)
+        .option("--repl-diskless-sync-delay", "0")
+        .start();
+    let mut client = source.client();
+    let noise = Random::new(7).bytes(MIB);
+    for n in 0..4 {
+        for _ in 0..100 {
+            redis::cmd("APPEND")
+                .arg(format!("big{n}"))
+                .arg(&noise)
+                .exec(&mut client)
+                .unwrap();
+        }
+    }
+    let output = source.path().join("out.rmz");
+    let name = output.to_str().unwrap();
+    let export = run(
+        &["export", &source.url(), "--via", "replica", "-o", name],
+        b"",
+    )
+    .success();
+    let limit_kib = (64 + 100) * 1024;
+    assert!(
+        export.peak_memory_kib <= limit_kib,
+        "{} KiB",
+        export.peak_memory_kib
+    );
 }

@@ -151,11 +151,8 @@ impl ServerSink {
 
     /// Reads every reply that is due.
     pub(super) fn drain(&mut self) -> Result<()> {
-        self.conn.flush()?;
         while !self.sent.is_empty() {
             self.read_one()?;
-            // Repetitions and comparisons are queued while replies are read.
-            self.conn.flush()?;
         }
         Ok(())
     }
