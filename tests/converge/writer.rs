@@ -266,7 +266,7 @@ fn unheard(random: &mut Random, next_id: &AtomicU64) -> Op {
     let (db, x) = (db_of(i), format!("x:{i}"));
     let group = format!("g{}", random.below(3));
     let id = format!("{}-1", next_id.fetch_add(1, Ordering::Relaxed));
-    if i % 2 == 0 {
+    if i.is_multiple_of(2) {
         return Op::new(db, &["XSETID", &x, &id]);
     }
     match random.below(5) {

@@ -33,18 +33,10 @@ impl ServerSink {
         {
             self.conn.flush()?;
             let low_bytes = (WINDOW_BYTES / 2).saturating_sub(sent.bytes);
-            let mut flushed = self.sent.len();
             while !self.sent.is_empty()
                 && (self.sent_bytes > low_bytes || self.sent.len() > WINDOW_RECORDS / 2)
             {
-                // Repetitions are queued while replies are read, and no reply comes to what was
-                // not sent.
-                if flushed == 0 {
-                    self.conn.flush()?;
-                    flushed = self.sent.len();
-                }
                 self.read_one()?;
-                flushed = flushed.saturating_sub(1);
             }
         }
         self.queue(sent)
