@@ -45,12 +45,21 @@ fn export_from(scene: &Scene, proxy: &Proxy, arguments: &[&str]) -> Tool {
     .arg(scene.archive())
 }
 
+/// Cold keys that change faster than the network answers leave no moment for a round without a
+/// pause.
+const MILD: Plan = Plan {
+    ops_per_second: 500,
+    hot_percent: 100,
+    unheard: false,
+};
+
 /// Exports under the writer, does these things in the middle, and compares.
 fn exact_in_spite_of(version: Version, arguments: &[&str], ops: &[Op], plan: Plan) -> Output {
     let scene = Scene::new(version);
     let writer = Writer::start(&scene.source, plan);
     after(200);
-    let tool = scene.export(&[arguments, &SLOW].concat()).spawn();
+    let proxy = far_away(&scene.source);
+    let tool = export_from(&scene, &proxy, arguments).spawn();
     let mut besides = Vec::new();
     for op in ops {
         after(120);
@@ -74,12 +83,7 @@ fn flushing_everything_begins_anew() {
             continue;
         };
         let ops = [Op::new(0, &["FLUSHALL"])];
-        let output = exact_in_spite_of(
-            version,
-            &["--consistency", "converge"],
-            &ops,
-            Plan::default(),
-        );
+        let output = exact_in_spite_of(version, &["--consistency", "converge"], &ops, MILD);
         assert!(said(&output, "begins anew"), "{}", output.stderr);
     }
 }
@@ -90,7 +94,7 @@ fn flushing_a_database_begins_anew() {
         return;
     };
     let ops = [Op::new(1, &["FLUSHDB"])];
-    let output = exact_in_spite_of(version, &["--consistency", "pause"], &ops, Plan::default());
+    let output = exact_in_spite_of(version, &["--consistency", "pause"], &ops, MILD);
     assert!(said(&output, "begins anew"), "{}", output.stderr);
 }
 
@@ -104,12 +108,7 @@ fn swapped_databases_begin_anew() {
             Op::new(0, &["SWAPDB", "1", "5"]),
             Op::new(0, &["SWAPDB", "1", "7"]),
         ];
-        let output = exact_in_spite_of(
-            version,
-            &["--consistency", "converge"],
-            &ops,
-            Plan::default(),
-        );
+        let output = exact_in_spite_of(version, &["--consistency", "converge"], &ops, MILD);
         assert!(said(&output, "swapped"), "{}", output.stderr);
     }
 }
@@ -125,7 +124,7 @@ fn a_database_that_was_empty_is_not_forgotten() {
         Op::new(1, &["MOVE", "h:1", "11"]),
     ];
     for how in ["converge", "pause"] {
-        exact_in_spite_of(version, &["--consistency", how], &ops, Plan::default());
+        exact_in_spite_of(version, &["--consistency", how], &ops, MILD);
     }
 }
 
@@ -137,7 +136,7 @@ fn streams_that_change_unheard_are_read_again() {
         };
         let plan = Plan {
             unheard: true,
-            ..Plan::default()
+            ..MILD
         };
         exact_in_spite_of(version, &["--consistency", "converge"], &[], plan);
     }
@@ -416,9 +415,14 @@ fn an_interrupt_leaves_nobody_waiting() {
             assert!(asked.elapsed() < Duration::from_secs(3), "{arguments:?}");
             assert!(writes_within(&scene.source, Duration::from_millis(500)));
             // A pause that is reached at once is over before the signal.
-            let done = arguments[3] == "20s" && ms > 300;
-            let output = output.expect_code(if done { 0 } else { 130 });
-            assert_eq!(done, reached(&output) == "exact", "{arguments:?}");
+            let code = output.code();
+            let done = ms > 300 && (code == Some(0) || code == Some(4));
+            assert!(done || code == Some(130), "{code:?} {}", output.stderr);
+            assert_eq!(
+                code == Some(0),
+                reached(&output) == "exact",
+                "{arguments:?}"
+            );
         }
     }
     drop(writer.finish());

@@ -239,6 +239,16 @@ impl LastRound {
         let tried = self.attempt_within(source, &paused);
         let lasted = paused.end(&mut source.inner.conn);
         self.took = began.elapsed();
+        // Not while writes are held up.
+        if matches!(tried, Ok(Outcome::Exact { .. })) {
+            let facts = Facts::ask(&mut source.inner.conn)?;
+            let known = &source.inner.facts;
+            if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
+                self.exact = false;
+                self.ready.clear();
+                return Ok(Outcome::Rescan("the server changed its role".to_owned()));
+            }
+        }
         if let Some(lasted) = lasted {
             source.inner.paused = source.inner.paused.max(lasted);
         }
@@ -291,12 +301,6 @@ impl LastRound {
             heard.names.iter().all(|name| names.contains(name))
         };
         if within && shown.changed_streams.is_empty() {
-            let facts = Facts::ask(&mut source.inner.conn)?;
-            if facts.run_id != source.inner.facts.run_id
-                || facts.replica != source.inner.facts.replica
-            {
-                return Ok(Outcome::Rescan("the server changed its role".to_owned()));
-            }
             if source.inner.options.functions != ReadFunctions::No {
                 source.functions = shown.functions;
             }
@@ -651,6 +655,7 @@ impl Pause {
         let began = self.began?;
         // Nothing is to be done if it fails: the pause has its own end.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("UNPAUSE"));
-        Some(began.elapsed())
+        // The server has ended it by then, whatever became of the request.
+        Some(began.elapsed().min(self.limit))
     }
 }
