@@ -20,6 +20,7 @@ use super::ConvergingSource;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::{Batch, Eviction};
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
+use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
 use crate::source::server::given::StreamFacts;
 use crate::source::server::probe::EvictionCommand;
@@ -472,54 +473,63 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             });
         }
     }
-    // One reply at a time would be kinder to memory; what the plan allows bounds it.
-    let replies = match conn.reply()? {
-        Ok(Reply::Array(replies)) => replies,
-        Ok(_) => {
+    match conn.item()? {
+        Item::Array(_) => {}
+        Item::Error(text) => {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return Ok(Err(refused.unwrap_or(Refused::Everything(text))));
+        }
+        _ => {
             return Ok(Err(Refused::Everything(
                 "the transaction was discarded".to_owned(),
             )));
         }
-        Err(text) => return Ok(Err(refused.unwrap_or(Refused::Everything(text)))),
-    };
-    let mut replies = replies.into_iter();
-    let mut next = || replies.next().unwrap_or(Reply::Nil);
+    }
+    // One at a time: what XINFO says of twenty thousand streams is much larger than what is kept.
+    // An error is a text here, which nothing below takes for an answer.
+    let mut next =
+        || -> Result<Reply, ServerError> { Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString)) };
     let at_ms = match abilities.time {
-        true => redis::from_redis_value::<(u64, u64)>(next()).map_or_else(
+        true => redis::from_redis_value::<(u64, u64)>(next()?).map_or_else(
             |_| inner.clock.now_ms(),
             |(secs, micros)| secs * 1000 + micros / 1000,
         ),
         false => inner.clock.now_ms(),
     };
-    let functions = match asks_functions.then(&mut next) {
+    let functions = match asks_functions.then(&mut next).transpose()? {
         Some(Reply::BulkString(dump)) if dump.len() > crate::payload::FOOTER_LEN => Some(dump),
         _ => None,
     };
-    let swapdb_calls = match asks_stats.then(&mut next) {
+    let swapdb_calls = match asks_stats.then(&mut next).transpose()? {
         Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),
         _ => None,
     };
-    let databases = match asks_databases.then(&mut next) {
+    let databases = match asks_databases.then(&mut next).transpose()? {
         Some(Reply::BulkString(text)) => Some(keyspace(&String::from_utf8_lossy(&text))),
         _ => None,
     };
+    // Every reply is read, also after one that spoils all.
+    let mut spoilt = None;
     let mut keys = Vec::new();
     let mut changed_streams = Vec::new();
     for db in &dbs {
         if several {
-            next();
+            next()?;
         }
         for key in plan.dump.get(db).into_iter().flatten() {
-            let expiry = next();
+            let expiry = next()?;
             let eviction = match abilities.eviction {
-                Some(command) => eviction_of(command, &next()),
+                Some(command) => eviction_of(command, &next()?),
                 None => None,
             };
-            let payload = match next() {
+            let payload = match next()? {
                 Reply::BulkString(payload) => Some(payload),
                 Reply::Nil => None,
                 // Not to be taken for a key that went away.
-                other => return Ok(Err(Refused::Keys(format!("DUMP answered {other:?}")))),
+                other => {
+                    spoilt = Some(format!("DUMP answered {other:?}"));
+                    None
+                }
             };
             let expire_at_ms = match expiry {
                 Reply::Int(ms @ 0..) => {
@@ -528,9 +538,8 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
                 }
                 Reply::Int(_) => None,
                 other => {
-                    return Ok(Err(Refused::Keys(format!(
-                        "an expiry was answered {other:?}"
-                    ))));
+                    spoilt = Some(format!("an expiry was answered {other:?}"));
+                    None
                 }
             };
             keys.push(Shown {
@@ -542,10 +551,13 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             });
         }
         for (key, facts) in plan.look.get(db).into_iter().flatten() {
-            if !is_same_stream(&next(), facts) {
+            if !is_same_stream(&next()?, facts) {
                 changed_streams.push((*db, key.clone()));
             }
         }
+    }
+    if let Some(text) = spoilt {
+        return Ok(Err(Refused::Keys(text)));
     }
     Ok(Ok(Shot {
         at_ms,
