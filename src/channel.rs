@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 struct State<T> {
     queue: VecDeque<(T, usize)>,
@@ -28,6 +29,17 @@ impl<T> Shared<T> {
         self.changed
             .wait(state)
             .unwrap_or_else(|error| error.into_inner())
+    }
+
+    fn wait_for<'a>(
+        &self,
+        state: MutexGuard<'a, State<T>>,
+        limit: Duration,
+    ) -> MutexGuard<'a, State<T>> {
+        self.changed
+            .wait_timeout(state, limit)
+            .unwrap_or_else(|error| error.into_inner())
+            .0
     }
 }
 
@@ -84,20 +96,46 @@ impl<T> Sender<T> {
 impl<T> Receiver<T> {
     /// Gives up the item received before, and waits for the next; `None` at the end.
     pub fn receive(&self) -> Option<T> {
+        loop {
+            match self.receive_within(Duration::MAX) {
+                Received::Item(item) => return Some(item),
+                Received::Nothing => {}
+                Received::End => return None,
+            }
+        }
+    }
+
+    /// The same, but does not wait for longer than `limit`.
+    pub fn receive_within(&self, limit: Duration) -> Received<T> {
+        let began = Instant::now();
         let mut state = self.0.lock();
         state.held_bytes -= std::mem::take(&mut state.in_hand_bytes);
         self.0.changed.notify_all();
         loop {
             if let Some((item, bytes)) = state.queue.pop_front() {
                 state.in_hand_bytes = bytes;
-                return Some(item);
+                return Received::Item(item);
             }
             if state.sender_gone {
-                return None;
+                return Received::End;
             }
-            state = self.0.wait(state);
+            let Some(left) = limit.checked_sub(began.elapsed()) else {
+                return Received::Nothing;
+            };
+            state = self.0.wait_for(state, left);
         }
     }
+}
+
+/// What came within some time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received<T> {
+    /// An item.
+    Item(T),
+    /// Nothing yet.
+    Nothing,
+    /// The end: nothing will come.
+    End,
 }
 
 impl<T> Drop for Sender<T> {
@@ -152,6 +190,17 @@ mod tests {
             }
             assert_eq!(receiver.receive(), None);
         });
+    }
+
+    #[test]
+    fn a_receiver_need_not_wait_for_ever() {
+        let (sender, receiver) = channel(10);
+        let soon = Duration::from_millis(1);
+        assert_eq!(receiver.receive_within(soon), Received::Nothing);
+        assert!(sender.send(1, 1));
+        assert_eq!(receiver.receive_within(soon), Received::Item(1));
+        drop(sender);
+        assert_eq!(receiver.receive_within(soon), Received::End);
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use crate::channel::{Receiver, Sender, channel};
+use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
@@ -21,6 +22,9 @@ use crate::source::Source;
 /// keep both busy; a value larger than this travels alone, so that memory stays within a few times
 /// the largest value.
 const CHANNEL_BYTES: usize = 4 * 1024 * 1024;
+
+/// When nothing came for so long, the sink settles what it has.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// The user's wish to stop, shared by all threads and the signal handler.
 #[derive(Debug, Clone, Default)]
@@ -202,10 +206,20 @@ fn pump(
 }
 
 fn drain(receiver: &Receiver<Batch>, sink: &mut dyn Sink, observer: &Observer) -> Result<()> {
-    while let Some(batch) = receiver.receive() {
+    loop {
+        let batch = match receiver.receive_within(IDLE) {
+            Received::Item(batch) => batch,
+            Received::End => return Ok(()),
+            Received::Nothing => {
+                sink.idle()?;
+                match receiver.receive() {
+                    Some(batch) => batch,
+                    None => return Ok(()),
+                }
+            }
+        };
         let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
         sink.write(batch)?;
         observer.count(records, bytes);
     }
-    Ok(())
 }

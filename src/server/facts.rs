@@ -176,6 +176,13 @@ impl Facts {
     }
 }
 
+/// The databases of an INFO keyspace.
+pub fn keyspace(text: &str) -> Vec<Keyspace> {
+    let rows = text.lines().filter_map(|line| line.split_once(':'));
+    rows.filter_map(|(name, value)| keyspace_line(name, value))
+        .collect()
+}
+
 fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     let db = name.strip_prefix("db")?.parse().ok()?;
     let field = |wanted: &str| {

@@ -102,7 +102,11 @@ impl Tracker {
         let shared = Arc::new(Shared::default());
         let thread = {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || listen(&mut conn, &shared, &wanted))
+            std::thread::spawn(move || {
+                // Whoever waits for a barrier must not wait for ever, whatever happens here.
+                let _end = End(&shared);
+                listen(&mut conn, &shared, &wanted);
+            })
         };
         Ok(Ok(Self {
             shared,
@@ -153,6 +157,21 @@ impl Drop for Tracker {
             // It ends at its next turn; a panic of it has been told by `lost`.
             let _ = thread.join();
         }
+    }
+}
+
+/// Says that nobody listens any more.
+struct End<'a>(&'a Shared);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state
+            .heard
+            .lost
+            .get_or_insert_with(|| "nobody listens to the source any more".to_owned());
+        drop(state);
+        self.0.changed.notify_all();
     }
 }
 

@@ -19,6 +19,15 @@ pub trait Sink: Send {
     /// Anything after which no further record can be taken. A refused key is journalled instead.
     fn write(&mut self, batch: Batch) -> Result<()>;
 
+    /// Nothing came for a while: whoever follows a source should not have to wait for more before
+    /// what came takes effect.
+    ///
+    /// # Errors
+    /// As for [`Self::write`].
+    fn idle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The source ended well: completes the work and says what became of every record; beside the
     /// report, why the work could not be completed, if so.
     fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>);

@@ -27,6 +27,9 @@ pub struct Options {
     /// Whether a score of -0 equals one of 0. To the servers it does, and which of the two a
     /// small sorted set says depends on the version: set it for pairs of different versions.
     pub ignore_zero_sign: bool,
+    /// Whether stream consumers may have been seen, and entries delivered, at other times: so it is
+    /// where one side was replayed.
+    pub ignore_delivery_times: bool,
     /// Whether keys may stand on the right that are not on the left.
     pub allow_extra: bool,
     pub functions: bool,
@@ -45,6 +48,7 @@ impl Default for Options {
             ignore_ttl: false,
             ignore_field_ttl: false,
             ignore_zero_sign: false,
+            ignore_delivery_times: false,
             allow_extra: false,
             functions: true,
             limit: 100,
@@ -210,7 +214,11 @@ fn compare_page(
             note(Kind::Type, format!("{} against {}", l.kind, r.kind));
             continue;
         }
-        if let Some(detail) = l.meaning.difference(&r.meaning, options.ignore_zero_sign) {
+        if let Some(detail) = l.meaning.difference(
+            &r.meaning,
+            options.ignore_zero_sign,
+            options.ignore_delivery_times,
+        ) {
             note(Kind::Value, format!("({}) {detail}", l.kind));
         }
         if !options.ignore_field_ttl

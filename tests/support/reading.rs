@@ -32,7 +32,12 @@ pub enum Meaning {
 
 impl Meaning {
     /// How it differs from another, if it does.
-    pub fn difference(&self, other: &Self, ignore_zero_sign: bool) -> Option<String> {
+    pub fn difference(
+        &self,
+        other: &Self,
+        ignore_zero_sign: bool,
+        ignore_delivery_times: bool,
+    ) -> Option<String> {
         match (self, other) {
             (Self::String(l), Self::String(r)) | (Self::Opaque(l), Self::Opaque(r)) => {
                 let at = l.iter().zip(r).position(|(l, r)| l != r);
@@ -56,12 +61,15 @@ impl Meaning {
                     let plain = |bits: u64| (f64::from_bits(bits) + 0.0).to_bits();
                     scores.map(|(m, s)| (m.clone(), plain(*s))).collect()
                 };
-                Self::SortedSet(unsigned(l)).difference(&Self::SortedSet(unsigned(r)), false)
+                let (l, r) = (Self::SortedSet(unsigned(l)), Self::SortedSet(unsigned(r)));
+                l.difference(&r, false, ignore_delivery_times)
             }
             (Self::SortedSet(l), Self::SortedSet(r)) => {
                 map_difference(l, r, |bits| format!("{:?}", f64::from_bits(*bits)))
             }
-            (Self::Stream(l), Self::Stream(r)) => stream_difference(l, r, "stream"),
+            (Self::Stream(l), Self::Stream(r)) => {
+                stream_difference(l, r, "stream", ignore_delivery_times)
+            }
             _ => Some("of another kind".to_owned()),
         }
     }
@@ -81,19 +89,38 @@ fn map_difference<T: PartialEq>(
 
 /// Compares two `XINFO STREAM FULL`, or one group or consumer of it: every fact that both
 /// servers know, but for how they keep it (the radix tree) and what follows from the rest.
-fn stream_difference(left: &Value, right: &Value, place: &str) -> Option<String> {
+fn stream_difference(
+    left: &Value,
+    right: &Value,
+    place: &str,
+    ignore_delivery_times: bool,
+) -> Option<String> {
     let (left, right) = (facts(left), facts(right));
     for (name, l) in &left {
         let Some(r) = right.get(name) else { continue };
         let place = format!("{place} {}", escaped(name));
         match (&name[..], l, r) {
             (b"radix-tree-keys" | b"radix-tree-nodes" | b"lag", ..) => {}
+            (b"seen-time" | b"active-time", ..) if ignore_delivery_times => {}
+            (b"pel" | b"pending", Value::Array(l), Value::Array(r)) if ignore_delivery_times => {
+                if let Some(at) = (0..l.len().max(r.len()))
+                    .find(|&at| l.get(at).map(timeless) != r.get(at).map(timeless))
+                {
+                    return Some(format!(
+                        "{place}: entry {at} of {} and {}",
+                        l.len(),
+                        r.len()
+                    ));
+                }
+            }
             (b"groups" | b"consumers", Value::Array(l), Value::Array(r)) => {
                 if l.len() != r.len() {
                     return Some(format!("{place}: {} against {}", l.len(), r.len()));
                 }
                 let mut pairs = l.iter().zip(r);
-                if let Some(odd) = pairs.find_map(|(l, r)| stream_difference(l, r, &place)) {
+                if let Some(odd) =
+                    pairs.find_map(|(l, r)| stream_difference(l, r, &place, ignore_delivery_times))
+                {
                     return Some(odd);
                 }
             }
@@ -105,6 +132,15 @@ fn stream_difference(left: &Value, right: &Value, place: &str) -> Option<String>
         }
     }
     None
+}
+
+/// A pending entry without the time of its delivery, which stands before the count.
+fn timeless(entry: &Value) -> Value {
+    let mut all = elements(entry.clone());
+    if all.len() >= 2 {
+        all.remove(all.len() - 2);
+    }
+    Value::Array(all)
 }
 
 /// A flat array of names and values as a map.

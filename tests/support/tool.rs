@@ -142,6 +142,12 @@ impl Tool {
         self
     }
 
+    /// Reads what another run writes.
+    pub fn stdin_from(mut self, stdout: std::process::ChildStdout) -> Self {
+        self.input = Input::From(stdout.into());
+        self
+    }
+
     /// Sends stdout to a file instead of keeping it.
     pub fn stdout_file(mut self, file: &Path) -> Self {
         self.stdout = Some(File::create(file).expect("a file for stdout").into());

@@ -316,6 +316,11 @@ impl Sink for ServerSink {
         }
     }
 
+    fn idle(&mut self) -> Result<()> {
+        // A key that is ours but in the way is written again only when its refusal is read.
+        self.drain()
+    }
+
     fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
         let done = self.complete();
         if done.is_err() {

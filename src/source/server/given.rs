@@ -30,6 +30,12 @@ pub(super) struct StreamFacts {
     pub added: Option<(u64, StreamId)>,
 }
 
+/// Values below this are not remembered by size.
+const LARGE_BYTES: usize = 16 * 1024;
+
+/// Bytes of names of large values that are kept in mind.
+const MAX_LARGE_NAME_BYTES: usize = 4 * 1024 * 1024;
+
 /// The memory of what was given.
 pub(super) struct Given {
     keys: OwnWrites,
@@ -38,6 +44,9 @@ pub(super) struct Given {
     seen: Option<OwnWrites>,
     pub streams: HashMap<(u32, Vec<u8>), StreamFacts>,
     stream_bytes: usize,
+    /// Large values, by database and name; what the last round would read is guessed from it.
+    large: HashMap<u32, HashMap<Vec<u8>, usize>>,
+    large_name_bytes: usize,
     /// More streams than can be kept in mind.
     pub too_many_streams: bool,
     /// Names that the server refused to give.
@@ -59,6 +68,8 @@ impl Given {
             seen: None,
             streams: HashMap::new(),
             stream_bytes: 0,
+            large: HashMap::new(),
+            large_name_bytes: 0,
             too_many_streams: false,
             unreadable: HashSet::new(),
         })
@@ -79,6 +90,7 @@ impl Given {
             log.write_all(&len.to_le_bytes()).context(WHAT)?;
             log.write_all(key).context(WHAT)?;
         }
+        self.note_size(db, key, dump.len());
         let is_stream = dump
             .first()
             .is_some_and(|&byte| kind_of(family, byte) == Kind::Stream);
@@ -88,6 +100,30 @@ impl Given {
             self.forget_stream(db, key);
         }
         Ok(())
+    }
+
+    fn note_size(&mut self, db: u32, key: &[u8], bytes: usize) {
+        let row = self.large.entry(db).or_default();
+        if bytes < LARGE_BYTES {
+            if row.remove(key).is_some() {
+                self.large_name_bytes -= key.len() + STREAM_OVERHEAD_BYTES;
+            }
+        } else if let Some(known) = row.get_mut(key) {
+            *known = bytes;
+        } else if self.large_name_bytes < MAX_LARGE_NAME_BYTES {
+            row.insert(key.to_vec(), bytes);
+            self.large_name_bytes += key.len() + STREAM_OVERHEAD_BYTES;
+        }
+    }
+
+    /// How large a value is likely to be; `otherwise` is what values are on the average.
+    pub fn bytes_of(&self, db: u32, key: &[u8], otherwise: usize) -> usize {
+        let known = self.large.get(&db).and_then(|row| row.get(key));
+        match known {
+            Some(bytes) => *bytes,
+            None if self.large_name_bytes < MAX_LARGE_NAME_BYTES => otherwise.min(LARGE_BYTES),
+            None => otherwise,
+        }
     }
 
     /// A key is there no more.

@@ -19,7 +19,8 @@ use redis::Value as Reply;
 use super::ConvergingSource;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::{Batch, Eviction};
-use crate::server::facts::{Facts, info};
+use crate::server::facts::{Facts, Keyspace, info, keyspace};
+use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
 use crate::source::server::given::StreamFacts;
 use crate::source::server::probe::EvictionCommand;
@@ -34,6 +35,15 @@ const COMMANDS_PER_MS: usize = 200;
 /// Bytes of values that one EXEC may hold, on both sides.
 const MAX_EXEC_BYTES: usize = 32 * 1024 * 1024;
 
+/// Writes go on for at least so long between two pauses.
+const MIN_REST_BETWEEN_PAUSES: Duration = Duration::from_millis(20);
+
+/// Attempts that take less are not held against the source.
+const NOTICEABLE: Duration = Duration::from_millis(5);
+
+/// The longest rest between attempts.
+const MAX_REST: Duration = Duration::from_secs(1);
+
 /// What came of an attempt.
 pub enum Outcome {
     /// What was given is the source at this moment (server time, Unix ms).
@@ -45,6 +55,12 @@ pub enum Outcome {
     Again,
     /// Only a new scan can help.
     Rescan(String),
+    /// Keys turned up in databases that had none before.
+    Databases(Vec<Keyspace>),
+    /// Something in the batch is refused: what it is shows when each is read alone.
+    Alone(String),
+    /// Over many attempts the batch has become too large for one.
+    Grown,
     /// It cannot be had at all.
     Impossible(String),
 }
@@ -74,6 +90,8 @@ struct Shot {
     keys: Vec<Shown>,
     functions: Option<Vec<u8>>,
     swapdb_calls: Option<u64>,
+    /// The databases that hold keys; `None` where they were not asked for.
+    databases: Option<Vec<Keyspace>>,
     /// Streams that are no longer what was given, though nothing was heard.
     changed_streams: Vec<(u32, Vec<u8>)>,
 }
@@ -87,7 +105,19 @@ pub struct LastRound {
     /// To be given.
     ready: VecDeque<Shown>,
     attempts: u32,
+    /// How long the last attempt kept the source busy.
+    took: Duration,
     exact: bool,
+}
+
+/// What of the last round the server refuses.
+enum Refused {
+    /// XINFO STREAM.
+    Looks,
+    /// A key, or perhaps a command for keys.
+    Keys(String),
+    /// All of it.
+    Everything(String),
 }
 
 impl LastRound {
@@ -99,6 +129,7 @@ impl LastRound {
             streams: HashSet::new(),
             ready: VecDeque::new(),
             attempts: 0,
+            took: Duration::ZERO,
             exact: false,
         }
     }
@@ -142,11 +173,29 @@ impl LastRound {
         names
     }
 
+    /// These join the batch. None leaves it: that may only happen right after it was read.
     fn remember(&mut self, names: HashSet<Vec<u8>>) {
-        self.history.push_back(names);
+        if !names.is_empty() {
+            self.history.push_back(names);
+        }
+    }
+
+    /// Lets go of the names that were not heard of for long; to be called right after an EXEC, of
+    /// which everything that leaves has to be given.
+    fn forget_old(&mut self) {
         while self.history.len() > HISTORY {
             self.history.pop_front();
         }
+    }
+
+    /// Leaves the source to others for at least as long as the last attempt took of it.
+    fn pace(&self, pauses: bool) {
+        let rest = match pauses {
+            true => (self.took * 3).max(MIN_REST_BETWEEN_PAUSES),
+            false if self.took >= NOTICEABLE => self.took,
+            false => return,
+        };
+        std::thread::sleep(rest.min(MAX_REST));
     }
 
     fn batch_names(&self) -> HashSet<&Vec<u8>> {
@@ -169,8 +218,13 @@ impl LastRound {
                 "there are more streams than can be kept in mind".to_owned(),
             ));
         }
+        let pauses = source.options.consistency == Consistency::Pause;
+        if self.attempts > 1 {
+            self.pace(pauses);
+        }
+        let began = Instant::now();
         let mut paused = Pause::none();
-        if source.options.consistency == Consistency::Pause {
+        if pauses {
             paused = match Pause::begin(&mut source.inner.conn, source.options.max_pause)? {
                 Ok(pause) => pause,
                 Err(text) => {
@@ -185,6 +239,17 @@ impl LastRound {
         }
         let tried = self.attempt_within(source, &paused);
         let lasted = paused.end(&mut source.inner.conn);
+        self.took = began.elapsed();
+        // Not while writes are held up.
+        if matches!(tried, Ok(Outcome::Exact { .. })) {
+            let facts = Facts::ask(&mut source.inner.conn)?;
+            let known = &source.inner.facts;
+            if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
+                self.exact = false;
+                self.ready.clear();
+                return Ok(Outcome::Rescan("the server changed its role".to_owned()));
+            }
+        }
         if let Some(lasted) = lasted {
             source.inner.paused = source.inner.paused.max(lasted);
         }
@@ -200,11 +265,20 @@ impl LastRound {
         self.remember(heard.names);
         let plan = self.plan(source);
         if let Some(reason) = plan.too_much(source.options.max_pause) {
-            return Ok(Outcome::Impossible(reason));
+            // Only where nothing but the last changes are in it is there nothing to be done.
+            return Ok(match self.attempts {
+                1 => Outcome::Impossible(reason),
+                _ => Outcome::Grown,
+            });
         }
         let shown = match read_instant(source, &plan)? {
             Ok(shown) => shown,
-            Err(reason) => return Ok(Outcome::Impossible(reason)),
+            Err(Refused::Looks) => {
+                source.looks_refused = true;
+                return Ok(Outcome::Again);
+            }
+            Err(Refused::Keys(reason)) => return Ok(Outcome::Alone(reason)),
+            Err(Refused::Everything(reason)) => return Ok(Outcome::Impossible(reason)),
         };
         if paused.is_over() {
             return Ok(Outcome::Again);
@@ -218,17 +292,16 @@ impl LastRound {
             source.swapdb_calls = shown.swapdb_calls;
             return Ok(Outcome::Rescan("databases were swapped".to_owned()));
         }
+        let new = source.unknown_databases(shown.databases.as_deref());
+        if !new.is_empty() {
+            self.remember(heard.names);
+            return Ok(Outcome::Databases(new));
+        }
         let within = {
             let names = self.batch_names();
             heard.names.iter().all(|name| names.contains(name))
         };
         if within && shown.changed_streams.is_empty() {
-            let facts = Facts::ask(&mut source.inner.conn)?;
-            if facts.run_id != source.inner.facts.run_id
-                || facts.replica != source.inner.facts.replica
-            {
-                return Ok(Outcome::Rescan("the server changed its role".to_owned()));
-            }
             if source.inner.options.functions != ReadFunctions::No {
                 source.functions = shown.functions;
             }
@@ -238,11 +311,19 @@ impl LastRound {
         }
         self.streams.extend(shown.changed_streams);
         self.remember(heard.names);
+        self.forget_old();
         // What leaves the batch was current at this EXEC, and nothing was heard of it since.
         let stays = self.batch_names();
         let streams = &self.streams;
+        let given = source.inner.given.as_ref();
+        let reads_always = |stream: &(u32, Vec<u8>)| {
+            given
+                .and_then(|given| given.streams.get(stream))
+                .is_some_and(|facts| facts.has_groups || source.looks_refused)
+        };
         let leaving = shown.keys.into_iter().filter(|shown| {
-            !stays.contains(&shown.key) && !streams.contains(&(shown.db, shown.key.clone()))
+            let stream = (shown.db, shown.key.clone());
+            !stays.contains(&shown.key) && !streams.contains(&stream) && !reads_always(&stream)
         });
         let leaving: VecDeque<Shown> = leaving.collect();
         self.ready = leaving;
@@ -263,13 +344,19 @@ impl LastRound {
                     .filter(|name| !given.unreadable.contains(**name))
                     .map(|name| name.to_vec()),
             );
-            plan.bytes += keys.len() * source.inner.guess_bytes.min(64 * 1024);
+            plan.bytes += keys
+                .iter()
+                .map(|name| given.bytes_of(row.db, name, source.inner.guess_bytes))
+                .sum::<usize>();
         }
         for ((db, name), facts) in &given.streams {
             if names.contains(name) {
                 continue;
             }
-            if facts.has_groups || self.streams.contains(&(*db, name.clone())) {
+            if facts.has_groups
+                || source.looks_refused
+                || self.streams.contains(&(*db, name.clone()))
+            {
                 plan.bytes += facts.bytes;
                 plan.dump.entry(*db).or_default().push(name.clone());
             } else {
@@ -310,7 +397,7 @@ impl Plan {
 }
 
 /// Reads everything of the plan at one instant. The inner `Err` is why the server does not do that.
-fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Shot, String>> {
+fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Shot, Refused>> {
     let inner = &mut source.inner;
     let abilities = inner.abilities;
     let conn = &mut inner.conn;
@@ -320,9 +407,13 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
     dbs.dedup();
     let several = dbs.len() > 1 || dbs.first().is_some_and(|db| inner.selected != Some(*db));
     let mut commands = 0usize;
-    let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<(), ServerError> {
+    // By their number: MULTI's answer is number 0.
+    let mut looks: HashSet<usize> = HashSet::new();
+    let mut first_of_keys = usize::MAX;
+    let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<usize, ServerError> {
         commands += 1;
-        conn.queue(args)
+        conn.queue(args)?;
+        Ok(commands)
     };
     conn.queue(&[b"MULTI"])?;
     if abilities.time {
@@ -336,6 +427,11 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
     if asks_stats {
         queue(conn, &[b"INFO", b"commandstats"])?;
     }
+    // Where INFO tells which databases hold keys, and all of them are wanted.
+    let asks_databases = inner.facts.keyspace.is_some() && inner.options.selection.dbs.is_empty();
+    if asks_databases {
+        queue(conn, &[b"INFO", b"keyspace"])?;
+    }
     let expiry: &[u8] = if abilities.pexpiretime {
         b"PEXPIRETIME"
     } else {
@@ -346,7 +442,7 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             queue(conn, &[b"SELECT", db.to_string().as_bytes()])?;
         }
         for key in plan.dump.get(db).into_iter().flatten() {
-            queue(conn, &[expiry, key])?;
+            first_of_keys = first_of_keys.min(queue(conn, &[expiry, key])?);
             if let Some(command) = abilities.eviction {
                 let sub: &[u8] = if command == EvictionCommand::Freq {
                     b"FREQ"
@@ -358,7 +454,7 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             queue(conn, &[b"DUMP", key])?;
         }
         for (key, _) in plan.look.get(db).into_iter().flatten() {
-            queue(conn, &[b"XINFO", b"STREAM", key])?;
+            looks.insert(queue(conn, &[b"XINFO", b"STREAM", key])?);
         }
     }
     conn.queue(&[b"EXEC"])?;
@@ -367,56 +463,84 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
         inner.selected = dbs.last().copied();
     }
     let mut refused = None;
-    for _ in 0..=commands {
+    for number in 0..=commands {
         if let Err(text) = conn.reply()? {
-            refused.get_or_insert(text);
+            // A key's refusal says less than that of a command which is always asked.
+            refused.get_or_insert(match number {
+                number if looks.contains(&number) => Refused::Looks,
+                number if number >= first_of_keys => Refused::Keys(text),
+                _ => Refused::Everything(text),
+            });
         }
     }
-    // One reply at a time would be kinder to memory; what the plan allows bounds it.
-    let replies = match conn.reply()? {
-        Ok(Reply::Array(replies)) => replies,
-        Ok(_) => return Ok(Err("the transaction was discarded".to_owned())),
-        Err(text) => return Ok(Err(refused.unwrap_or(text))),
-    };
-    let mut replies = replies.into_iter();
-    let mut next = || replies.next().unwrap_or(Reply::Nil);
+    match conn.item()? {
+        Item::Array(_) => {}
+        Item::Error(text) => {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            return Ok(Err(refused.unwrap_or(Refused::Everything(text))));
+        }
+        _ => {
+            return Ok(Err(Refused::Everything(
+                "the transaction was discarded".to_owned(),
+            )));
+        }
+    }
+    // One at a time: what XINFO says of twenty thousand streams is much larger than what is kept.
+    // An error is a text here, which nothing below takes for an answer.
+    let mut next =
+        || -> Result<Reply, ServerError> { Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString)) };
     let at_ms = match abilities.time {
-        true => redis::from_redis_value::<(u64, u64)>(next()).map_or_else(
+        true => redis::from_redis_value::<(u64, u64)>(next()?).map_or_else(
             |_| inner.clock.now_ms(),
             |(secs, micros)| secs * 1000 + micros / 1000,
         ),
         false => inner.clock.now_ms(),
     };
-    let functions = match asks_functions.then(&mut next) {
+    let functions = match asks_functions.then(&mut next).transpose()? {
         Some(Reply::BulkString(dump)) if dump.len() > crate::payload::FOOTER_LEN => Some(dump),
         _ => None,
     };
-    let swapdb_calls = match asks_stats.then(&mut next) {
+    let swapdb_calls = match asks_stats.then(&mut next).transpose()? {
         Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),
         _ => None,
     };
+    let databases = match asks_databases.then(&mut next).transpose()? {
+        Some(Reply::BulkString(text)) => Some(keyspace(&String::from_utf8_lossy(&text))),
+        _ => None,
+    };
+    // Every reply is read, also after one that spoils all.
+    let mut spoilt = None;
     let mut keys = Vec::new();
     let mut changed_streams = Vec::new();
     for db in &dbs {
         if several {
-            next();
+            next()?;
         }
         for key in plan.dump.get(db).into_iter().flatten() {
-            let expiry = next();
+            let expiry = next()?;
             let eviction = match abilities.eviction {
-                Some(command) => eviction_of(command, &next()),
+                Some(command) => eviction_of(command, &next()?),
                 None => None,
             };
-            let payload = match next() {
+            let payload = match next()? {
                 Reply::BulkString(payload) => Some(payload),
-                _ => None,
+                Reply::Nil => None,
+                // Not to be taken for a key that went away.
+                other => {
+                    spoilt = Some(format!("DUMP answered {other:?}"));
+                    None
+                }
             };
             let expire_at_ms = match expiry {
                 Reply::Int(ms @ 0..) => {
                     let base_ms = if abilities.pexpiretime { 0 } else { at_ms };
                     Some(base_ms + ms.unsigned_abs())
                 }
-                _ => None,
+                Reply::Int(_) => None,
+                other => {
+                    spoilt = Some(format!("an expiry was answered {other:?}"));
+                    None
+                }
             };
             keys.push(Shown {
                 db: *db,
@@ -427,16 +551,20 @@ fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Sho
             });
         }
         for (key, facts) in plan.look.get(db).into_iter().flatten() {
-            if !is_same_stream(&next(), facts) {
+            if !is_same_stream(&next()?, facts) {
                 changed_streams.push((*db, key.clone()));
             }
         }
+    }
+    if let Some(text) = spoilt {
+        return Ok(Err(Refused::Keys(text)));
     }
     Ok(Ok(Shot {
         at_ms,
         keys,
         functions,
         swapdb_calls,
+        databases,
         changed_streams,
     }))
 }
@@ -539,6 +667,7 @@ impl Pause {
         let began = self.began?;
         // Nothing is to be done if it fails: the pause has its own end.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("UNPAUSE"));
-        Some(began.elapsed())
+        // The server has ended it by then, whatever became of the request.
+        Some(began.elapsed().min(self.limit))
     }
 }

@@ -23,7 +23,7 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
-use crate::server::facts::Facts;
+use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
 use crate::source::{Estimate, Source};
 
@@ -35,6 +35,9 @@ const FEW_NAMES: usize = 50;
 
 /// Scans that may be begun anew before giving up.
 const MAX_RESTARTS: u32 = 3;
+
+/// How often a batch may hold something that is refused.
+const MAX_REFUSALS: u32 = 3;
 
 /// Names of one job, so that memory stays bounded.
 const JOB_NAMES: usize = 10_000;
@@ -108,6 +111,16 @@ pub struct ConvergingSource {
     functions: Option<Vec<u8>>,
     /// Whether FUNCTION DUMP is answered.
     functions_known: bool,
+    /// XINFO STREAM is refused: every stream is read again in the last round.
+    looks_refused: bool,
+    /// How often something in the last round's batch was refused.
+    refusals: u32,
+    /// A scan was begun anew: what was given before may be gone.
+    began_anew: bool,
+    /// The following is over: what comes is the last round.
+    follow_over: bool,
+    /// Changes were missed for good.
+    lost_track: bool,
 }
 
 impl ConvergingSource {
@@ -116,7 +129,6 @@ impl ConvergingSource {
     ///
     /// # Errors
     /// The connection.
-    #[expect(clippy::result_large_err, reason = "the source itself comes back")]
     pub fn open(
         mut inner: ServerSource,
         connect: ConnectOptions,
@@ -154,6 +166,11 @@ impl ConvergingSource {
             swapdb_calls,
             functions_known,
             functions,
+            looks_refused: false,
+            refusals: 0,
+            began_anew: false,
+            follow_over: false,
+            lost_track: false,
         }))
     }
 
@@ -190,17 +207,23 @@ impl ConvergingSource {
         }
         let heard = self.tracker.take();
         let reason = heard.means_rescan().unwrap_or("unknown").to_owned();
-        self.restart(&reason)
+        let again = self.restart(&reason)?;
+        if !again {
+            self.reread(heard.names);
+        }
+        Ok(again)
     }
 
     /// Begins the scan anew, within bounds; `false` if that is not to be done any more.
     fn restart(&mut self, reason: &str) -> Result<bool> {
         let no_log = self.options.consistency == Consistency::Auto && self.options.follow.is_none();
         if no_log || self.restarts >= MAX_RESTARTS {
+            self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
         }
         self.restarts += 1;
+        self.began_anew = true;
         self.observer
             .notice(&format!("the scan begins anew: {reason}"));
         self.inner.abandon();
@@ -214,6 +237,7 @@ impl ConvergingSource {
         self.tracker = match start_tracker(&self.inner, &self.connect)? {
             Ok(tracker) => tracker,
             Err(text) => {
+                self.lost_track = true;
                 self.miss(format!("the source refuses CLIENT TRACKING now: {text}"));
                 return Ok(false);
             }
@@ -222,12 +246,17 @@ impl ConvergingSource {
         let facts = Facts::ask(&mut self.inner.conn)?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
-        self.inner.databases = super::probe::databases(
+        // Those that held keys before stay: they may again.
+        for row in super::probe::databases(
             &mut self.inner.conn,
             &facts,
             &self.inner.options,
             &self.observer,
-        )?;
+        )? {
+            if !self.inner.databases.iter().any(|known| known.db == row.db) {
+                self.inner.databases.push(row);
+            }
+        }
         self.inner.selected = None;
         self.inner.waiting = self
             .inner
@@ -263,7 +292,7 @@ impl ConvergingSource {
             .given
             .as_mut()
             .ok_or_else(|| anyhow!("nothing is remembered"))?;
-        self.phase = if self.restarts > 0 {
+        self.phase = if std::mem::take(&mut self.began_anew) {
             Phase::CatchUp(given.not_met_again()?)
         } else {
             Phase::Rounds {
@@ -295,6 +324,49 @@ impl ConvergingSource {
         Ok(())
     }
 
+    /// Databases that hold keys now and are not read yet.
+    fn unknown_databases(&self, now: Option<&[Keyspace]>) -> Vec<Keyspace> {
+        let known = &self.inner.databases;
+        let unknown = |row: &&Keyspace| !known.iter().any(|known| known.db == row.db);
+        now.unwrap_or_default()
+            .iter()
+            .filter(unknown)
+            .copied()
+            .collect()
+    }
+
+    /// Scans databases that had no keys before, besides what is read anyway.
+    fn add_databases(&mut self, rows: Vec<Keyspace>) {
+        for row in rows {
+            self.inner.waiting.push_back(Job::Scan(row.db));
+            self.inner.databases.push(row);
+        }
+    }
+
+    /// Asks whether there are keys in databases that had none before.
+    fn look_for_databases(&mut self) -> Result<()> {
+        if self.inner.facts.keyspace.is_none() || !self.inner.options.selection.dbs.is_empty() {
+            return Ok(());
+        }
+        let text = info(&mut self.inner.conn, Some("keyspace"))?;
+        let now = text.map(|text| keyspace(&text));
+        let new = self.unknown_databases(now.as_deref());
+        self.add_databases(new);
+        Ok(())
+    }
+
+    /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
+    fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
+        let heard = self.tracker.take();
+        if self.missed.is_none()
+            && let Some(reason) = heard.means_rescan()
+            && self.restart(reason)?
+        {
+            return Ok(None);
+        }
+        Ok(Some(heard.names))
+    }
+
     /// Takes what was heard, and reads it again.
     fn round(&mut self, left: u32, last_names: usize) -> Result<()> {
         self.rounds_began.get_or_insert_with(Instant::now);
@@ -307,9 +379,11 @@ impl ConvergingSource {
         // Hot keys never end: once a round does not shrink, the last one has to do.
         if left == 0 || waiting <= FEW_NAMES || waiting >= last_names || self.missed.is_some() {
             self.phase = match &self.options.follow {
-                Some(_) if self.missed.is_none() && self.follow_began.is_none() => {
-                    self.follow_began = Some(Instant::now());
+                Some(_) if self.missed.is_none() && !self.follow_over => {
+                    self.follow_began.get_or_insert_with(Instant::now);
                     self.last_change = Instant::now();
+                    // Bounded while there is an end to come to; following has its own.
+                    self.restarts = 0;
                     self.observer
                         .notice("everything was read once; following changes");
                     Phase::Follow
@@ -318,12 +392,14 @@ impl ConvergingSource {
             };
             return Ok(());
         }
-        let heard = self.tracker.take();
-        self.reread(heard.names);
+        self.look_for_databases()?;
         self.phase = Phase::Rounds {
             left: left - 1,
             last_names: waiting,
         };
+        if let Some(names) = self.take()? {
+            self.reread(names);
+        }
         Ok(())
     }
 
@@ -337,7 +413,9 @@ impl ConvergingSource {
             if unreadable.is_some_and(|names| names.contains(&name)) {
                 continue;
             }
-            if self.inner.guess_bytes >= LARGE_BYTES {
+            // Who follows has to see them now.
+            let may_wait = self.options.follow.is_none() || self.follow_over;
+            if may_wait && self.inner.guess_bytes >= LARGE_BYTES {
                 let reads = self.rereads.entry(name.clone()).or_default();
                 *reads = reads.saturating_add(1);
                 if *reads > READS {
@@ -378,6 +456,7 @@ impl ConvergingSource {
                 .is_some_and(|idle| waiting == 0 && self.last_change.elapsed() >= idle);
             let over = follow.total.is_some_and(|total| began.elapsed() >= total);
             if follow.stop.is_set() || idle || over {
+                self.follow_over = true;
                 self.rounds_began = Some(Instant::now());
                 self.phase = Phase::Rounds {
                     left: MAX_ROUNDS,
@@ -387,9 +466,11 @@ impl ConvergingSource {
             }
             if waiting > 0 && waited_since.elapsed() >= GATHER {
                 self.last_change = Instant::now();
-                let heard = self.tracker.take();
-                self.observer.lag(heard.names.len() as u64);
-                self.reread(heard.names);
+                self.look_for_databases()?;
+                if let Some(names) = self.take()? {
+                    self.observer.lag(names.len() as u64);
+                    self.reread(names);
+                }
                 return Ok(false);
             }
             if waited_since.elapsed() >= HEARTBEAT {
@@ -436,6 +517,20 @@ impl ConvergingSource {
                     self.phase = Phase::Last(round);
                 }
             }
+            Outcome::Grown => self.back_to_rounds(round),
+            Outcome::Databases(rows) => {
+                self.add_databases(rows);
+                self.back_to_rounds(round);
+            }
+            Outcome::Alone(reason) => {
+                self.refusals += 1;
+                if self.refusals > MAX_REFUSALS {
+                    self.miss(format!("the last round is refused: {reason}"));
+                    self.phase = Phase::Last(round);
+                } else {
+                    self.back_to_rounds(round);
+                }
+            }
             Outcome::Impossible(reason) => {
                 self.miss(reason);
                 self.phase = Phase::Last(round);
@@ -444,11 +539,22 @@ impl ConvergingSource {
         Ok(())
     }
 
+    /// What the last round would have read is read outside of it first.
+    fn back_to_rounds(&mut self, mut round: LastRound) {
+        let names = round.take_names();
+        self.reread(names);
+        self.phase = Phase::Rounds {
+            left: 1,
+            last_names: usize::MAX,
+        };
+    }
+
     /// Not exact, and read once more: says what is known.
     fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
         let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
         self.tracker.barrier();
         self.reached = Some(match self.tracker.waiting() {
+            _ if self.lost_track => ConsistencyReached::Scan { from_ms, to_ms },
             (_, true) => ConsistencyReached::Scan { from_ms, to_ms },
             (0, false) => ConsistencyReached::PerKey { from_ms, to_ms },
             (keys, false) => ConsistencyReached::Changing {
@@ -495,7 +601,8 @@ impl Source for ConvergingSource {
             if matches!(self.phase, Phase::Done) && batch.is_empty() {
                 return Ok(false);
             }
-            if self.step(batch)? {
+            // Also with nothing between two attempts, so that a wish to stop is heard.
+            if self.step(batch)? || matches!(self.phase, Phase::Last(_)) {
                 self.inner.stamp(batch);
                 return Ok(true);
             }

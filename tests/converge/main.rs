@@ -1,0 +1,11 @@
+//! Exactness while the source is written to: a writer logs what it does, the log is replayed up to
+//! the moment that the export speaks of, and both must be equal.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod events;
+mod exact;
+mod following;
+mod run;
+mod writer;
