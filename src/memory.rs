@@ -3,23 +3,54 @@
 //! tombstone.
 //!
 //! A key is remembered by 128 keyed bits, so that no archive can be made whose keys collide. The
-//! newest are in a table of a fixed size; when that is full it is written, sorted, to a temporary
-//! file as a run, of which only every 1024th entry stays in memory. Runs are merged when they
-//! become many. Look-ups are rare: only a key that was found standing is looked up.
+//! newest are simply appended; an index over them is only built when somebody asks, because most
+//! runs never do, and a table would cost them a cache miss a key. When there are many they are
+//! sorted and written to a temporary file as a run, of which only every 1024th entry stays in
+//! memory. Runs are merged when they become many.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
-/// A key as it is remembered. Never 0, which marks an empty slot.
+/// A key as it is remembered. Never 0, which no merge would give.
 pub type Fingerprint = u128;
+
+/// A set of fingerprints: they are hashes already, and need not be hashed again.
+pub type FingerprintSet = HashSet<Fingerprint, BuildHasherDefault<Already>>;
+
+/// Takes a fingerprint as its own hash.
+#[derive(Default)]
+pub struct Already(u64);
+
+impl Hasher for Already {
+    fn write(&mut self, bytes: &[u8]) {
+        // Only fingerprints come here, and those by the method below.
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_ne_bytes(word);
+        }
+    }
+
+    fn write_u128(&mut self, print: u128) {
+        self.0 = print as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 const SLOT_BYTES: usize = size_of::<Fingerprint>();
 
-/// Slots of the table: 16 MiB. Together with the index of the runs below the 24 MiB that are
-/// allowed for five hundred million keys.
-const TABLE_SLOTS: usize = 1 << 20;
+/// Entries that are kept in memory: 16 MiB. Together with their index and that of the runs below
+/// the 24 MiB that are allowed, for five hundred million keys.
+const RECENT_ENTRIES: usize = 1 << 20;
+
+/// Slots of the index for each entry that may be in memory: at most seven eighths full.
+const SLOTS_PER_8_ENTRIES: usize = 10;
 
 /// Entries of a run between two that are indexed.
 const INDEX_EVERY: usize = 1024;
@@ -30,9 +61,12 @@ const MAX_RUNS: usize = 8;
 /// The memory of own writes.
 pub struct OwnWrites {
     hashers: [RandomState; 2],
-    table: Vec<Fingerprint>,
-    used: usize,
-    full_at: usize,
+    recent: Vec<Fingerprint>,
+    max_recent: usize,
+    /// Positions in `recent`, plus 1, by fingerprint; 0 for none. Empty until somebody asks.
+    index: Vec<u32>,
+    /// How many of `recent` the index knows.
+    indexed: usize,
     runs: Vec<Run>,
 }
 
@@ -45,18 +79,18 @@ struct Run {
 
 impl Default for OwnWrites {
     fn default() -> Self {
-        Self::with_slots(TABLE_SLOTS)
+        Self::with_entries(RECENT_ENTRIES)
     }
 }
 
 impl OwnWrites {
-    fn with_slots(slots: usize) -> Self {
+    fn with_entries(max_recent: usize) -> Self {
         Self {
             hashers: [RandomState::new(), RandomState::new()],
-            // Grown on first use: most runs with few keys should not pay for it.
-            table: vec![0; slots],
-            used: 0,
-            full_at: slots / 8 * 7,
+            recent: Vec::new(),
+            max_recent,
+            index: Vec::new(),
+            indexed: 0,
             runs: Vec::new(),
         }
     }
@@ -77,14 +111,10 @@ impl OwnWrites {
     /// # Errors
     /// The temporary file cannot be written.
     pub fn insert(&mut self, print: Fingerprint) -> io::Result<()> {
-        let slot = self.slot_of(print);
-        if self.table[slot] == 0 {
-            self.table[slot] = print;
-            self.used += 1;
-            if self.used >= self.full_at {
-                self.spill()?;
-            }
+        if self.recent.len() >= self.max_recent {
+            self.spill()?;
         }
+        self.recent.push(print);
         Ok(())
     }
 
@@ -92,8 +122,8 @@ impl OwnWrites {
     ///
     /// # Errors
     /// The temporary file cannot be read.
-    pub fn contains(&self, print: Fingerprint) -> io::Result<bool> {
-        if self.table[self.slot_of(print)] != 0 {
+    pub fn contains(&mut self, print: Fingerprint) -> io::Result<bool> {
+        if self.is_recent(print) {
             return Ok(true);
         }
         for run in &self.runs {
@@ -104,24 +134,43 @@ impl OwnWrites {
         Ok(false)
     }
 
-    /// The slot that holds `print`, or the empty one where it belongs.
-    fn slot_of(&self, print: Fingerprint) -> usize {
-        let mask = self.table.len() - 1;
-        let mut slot = print as usize & mask;
-        while self.table[slot] != 0 && self.table[slot] != print {
-            slot = (slot + 1) & mask;
+    fn is_recent(&mut self, print: Fingerprint) -> bool {
+        if self.recent.is_empty() {
+            return false;
         }
-        slot
+        if self.index.is_empty() {
+            let slots = self.max_recent.div_ceil(8) * SLOTS_PER_8_ENTRIES;
+            self.index = vec![0; slots];
+        }
+        while self.indexed < self.recent.len() {
+            let slot = self.slot_of(self.recent[self.indexed]);
+            self.indexed += 1;
+            // Positions fit: there are at most a million.
+            self.index[slot] = self.indexed as u32;
+        }
+        self.index[self.slot_of(print)] != 0
+    }
+
+    /// The slot of the index that leads to `print`, or the empty one where it belongs.
+    fn slot_of(&self, print: Fingerprint) -> usize {
+        let slots = self.index.len();
+        let mut slot = (print as u64 % slots as u64) as usize;
+        loop {
+            match self.index[slot] {
+                0 => return slot,
+                position if self.recent[position as usize - 1] == print => return slot,
+                _ => slot = (slot + 1) % slots,
+            }
+        }
     }
 
     fn spill(&mut self) -> io::Result<()> {
-        // Sorted in place: zeros, the empty slots, come first.
-        self.table.sort_unstable();
-        let empty = self.table.partition_point(|&print| print == 0);
-        let run = Run::write(self.table[empty..].iter().copied().map(Ok))?;
+        self.recent.sort_unstable();
+        let run = Run::write(self.recent.iter().copied().map(Ok))?;
         self.runs.push(run);
-        self.table.fill(0);
-        self.used = 0;
+        self.recent.clear();
+        self.index.fill(0);
+        self.indexed = 0;
         if self.runs.len() >= MAX_RUNS {
             let merged = Run::write(Merge::new(&self.runs)?)?;
             self.runs = vec![merged];
@@ -241,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_known_however_often_it_spills() {
-        let mut own = OwnWrites::with_slots(1 << 8);
+        let mut own = OwnWrites::with_entries(1 << 8);
         let key = |n: u32| n.to_be_bytes();
         for n in 0..20_000 {
             let print = own.fingerprint(3, &key(n));

@@ -97,7 +97,8 @@ impl Facts {
         Ok(facts)
     }
 
-    /// HELLO, which no ACL refuses (acl.c exempts what may come before AUTH), tells the least.
+    /// HELLO tells the least, but from 6.2 on no ACL refuses it (acl.c exempts what may come before
+    /// AUTH).
     fn read_hello(&mut self, value: Value) {
         let Value::Array(items) = value else { return };
         let text = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap_or_default();

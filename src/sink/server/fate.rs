@@ -154,8 +154,8 @@ impl ServerSink {
     }
 
     /// Whether this run wrote another key of the source under the same name.
-    pub(super) fn collides(&self, sent: &Sent) -> Result<bool> {
-        let (Some(origins), Some(origin)) = (&self.own_origins, &sent.origin) else {
+    pub(super) fn collides(&mut self, sent: &Sent) -> Result<bool> {
+        let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) else {
             return Ok(false);
         };
         let print = origin_print(origins, sent.print, origin);

@@ -14,7 +14,7 @@ mod refusal;
 mod take;
 pub mod target;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ use self::target::{Ready, Target};
 use super::{Accepted, Sink};
 use crate::exit::Usage;
 use crate::ledger::{Changes, SinkReport, SourceReport};
-use crate::memory::{Fingerprint, OwnWrites};
+use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
@@ -113,7 +113,7 @@ pub struct ServerSink {
     db: Option<u32>,
     sent: VecDeque<Sent>,
     sent_bytes: usize,
-    sent_prints: HashSet<Fingerprint>,
+    sent_prints: FingerprintSet,
     busy_since: Option<Instant>,
     report: SinkReport,
 }
@@ -177,7 +177,7 @@ impl ServerSink {
             db: Some(0),
             sent: VecDeque::new(),
             sent_bytes: 0,
-            sent_prints: HashSet::new(),
+            sent_prints: FingerprintSet::default(),
             busy_since: None,
             report: SinkReport::default(),
         })

@@ -134,9 +134,10 @@ impl Given {
     }
 
     /// Whether the key was given.
-    pub fn knows(&self, db: u32, key: &[u8]) -> Result<bool> {
+    pub fn knows(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        let print = self.keys.fingerprint(db, key);
         self.keys
-            .contains(self.keys.fingerprint(db, key))
+            .contains(print)
             .context("look up a key in a temporary file")
     }
 

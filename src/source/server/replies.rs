@@ -265,10 +265,11 @@ impl ServerSource {
         Ok(())
     }
 
-    fn was_given(&self, key: &[u8]) -> Result<bool> {
+    fn was_given(&mut self, key: &[u8]) -> Result<bool> {
+        let db = self.db;
         self.given
-            .as_ref()
-            .map_or(Ok(false), |given| given.knows(self.db, key))
+            .as_mut()
+            .map_or(Ok(false), |given| given.knows(db, key))
     }
 
     /// A key that is not there: vanished since its name was read, or gone after it was given.
