@@ -20,7 +20,7 @@ where
 }
 
 #[test]
-fn no_mutation_breaks_a_reader() {
+fn mutation_loop_breaks_no_reader() {
     let corpus: Vec<Vec<u8>> = all().into_iter().map(|vector| vector.bytes).collect();
     let truths: HashSet<String> = corpus
         .iter()

@@ -118,7 +118,7 @@ pub fn mutate(random: &mut Random, value: &mut Vec<u8>, other: &[u8]) {
 
 /// Runs for `FUZZ_SECONDS`, 3 unless it says otherwise, from `FUZZ_SEED`.
 #[test]
-fn mutations() {
+fn mutation_loop() {
     let number = |name: &str, default: u64| {
         std::env::var(name)
             .ok()
