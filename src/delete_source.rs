@@ -16,6 +16,7 @@ use crate::payload::{Kind, kind_of};
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
+use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
 const GROUP_KEYS: usize = 16;
@@ -227,9 +228,9 @@ impl Accepted for DeleteSource {
         self.flush()?;
         if self.streams_kept > 0 {
             self.observer.notice(&format!(
-                "{} streams with consumer groups were kept at the source: what their consumers do \
-                 cannot be watched",
-                self.streams_kept
+                "kept at the source: {} with consumer groups, because what consumers do cannot be \
+                 watched",
+                plural(self.streams_kept, "stream")
             ));
         }
         Ok((self.deleted, self.kept))

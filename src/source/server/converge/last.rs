@@ -10,30 +10,20 @@
 //! What is never heard is looked at: streams with groups are in every batch, other streams are
 //! compared by XINFO in the same EXEC, SWAPDB is counted by the server.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::ConvergingSource;
+use super::pause::Pause;
+use super::shot::{Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
-use crate::record::{Batch, Eviction};
-use crate::server::facts::{Facts, Keyspace, info, keyspace};
-use crate::server::resp::Item;
-use crate::server::{Conn, ServerError};
-use crate::source::server::given::StreamFacts;
-use crate::source::server::probe::EvictionCommand;
+use crate::record::Batch;
+use crate::server::facts::{Facts, Keyspace};
 
 /// A name stays in the batch for so many attempts after it was last heard: hot keys come again.
 const HISTORY: usize = 8;
-
-/// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
-const DUMP_BYTES_PER_MS: usize = 200_000;
-const COMMANDS_PER_MS: usize = 200;
-
-/// Bytes of values that one EXEC may hold, on both sides.
-const MAX_EXEC_BYTES: usize = 32 * 1024 * 1024;
 
 /// Writes go on for at least so long between two pauses.
 const MIN_REST_BETWEEN_PAUSES: Duration = Duration::from_millis(20);
@@ -75,27 +65,6 @@ pub enum Pending {
     Exact,
 }
 
-/// One key as the EXEC showed it.
-struct Shown {
-    db: u32,
-    key: Vec<u8>,
-    payload: Option<Vec<u8>>,
-    expire_at_ms: Option<u64>,
-    eviction: Option<Eviction>,
-}
-
-/// What the EXEC showed.
-struct Shot {
-    at_ms: u64,
-    keys: Vec<Shown>,
-    functions: Option<Vec<u8>>,
-    swapdb_calls: Option<u64>,
-    /// The databases that hold keys; `None` where they were not asked for.
-    databases: Option<Vec<Keyspace>>,
-    /// Streams that are no longer what was given, though nothing was heard.
-    changed_streams: Vec<(u32, Vec<u8>)>,
-}
-
 /// The state of the attempts.
 pub struct LastRound {
     history: VecDeque<HashSet<Vec<u8>>>,
@@ -108,16 +77,6 @@ pub struct LastRound {
     /// How long the last attempt kept the source busy.
     took: Duration,
     exact: bool,
-}
-
-/// What of the last round the server refuses.
-enum Refused {
-    /// XINFO STREAM.
-    Looks,
-    /// A key, or perhaps a command for keys.
-    Keys(String),
-    /// All of it.
-    Everything(String),
 }
 
 impl LastRound {
@@ -367,307 +326,5 @@ impl LastRound {
             }
         }
         plan
-    }
-}
-
-/// What one EXEC asks for.
-#[derive(Default)]
-struct Plan {
-    dump: HashMap<u32, Vec<Vec<u8>>>,
-    look: HashMap<u32, Vec<(Vec<u8>, StreamFacts)>>,
-    bytes: usize,
-}
-
-impl Plan {
-    /// Why it would hold up the server, or us, for too long.
-    fn too_much(&self, max_pause: Duration) -> Option<String> {
-        let dumps: usize = self.dump.values().map(Vec::len).sum();
-        let looks: usize = self.look.values().map(Vec::len).sum();
-        let ms = self.bytes / DUMP_BYTES_PER_MS + (3 * dumps + looks) / COMMANDS_PER_MS;
-        if self.bytes > MAX_EXEC_BYTES || ms as u128 > max_pause.as_millis() {
-            return Some(format!(
-                "the last round would read {dumps} keys of about {} at once, and hold the source up \
-                 for about {ms} ms (--max-pause {} ms)",
-                crate::units::bytes_text(self.bytes as u64),
-                max_pause.as_millis()
-            ));
-        }
-        None
-    }
-}
-
-/// Reads everything of the plan at one instant. The inner `Err` is why the server does not do that.
-fn read_instant(source: &mut ConvergingSource, plan: &Plan) -> Result<Result<Shot, Refused>> {
-    let inner = &mut source.inner;
-    let abilities = inner.abilities;
-    let conn = &mut inner.conn;
-    conn.doing("reading the last round");
-    let mut dbs: Vec<u32> = plan.dump.keys().chain(plan.look.keys()).copied().collect();
-    dbs.sort_unstable();
-    dbs.dedup();
-    let several = dbs.len() > 1 || dbs.first().is_some_and(|db| inner.selected != Some(*db));
-    let mut commands = 0usize;
-    // By their number: MULTI's answer is number 0.
-    let mut looks: HashSet<usize> = HashSet::new();
-    let mut first_of_keys = usize::MAX;
-    let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<usize, ServerError> {
-        commands += 1;
-        conn.queue(args)?;
-        Ok(commands)
-    };
-    conn.queue(&[b"MULTI"])?;
-    if abilities.time {
-        queue(conn, &[b"TIME"])?;
-    }
-    let asks_functions = source.functions.is_some() || source.functions_known;
-    if asks_functions {
-        queue(conn, &[b"FUNCTION", b"DUMP"])?;
-    }
-    let asks_stats = source.swapdb_calls.is_some();
-    if asks_stats {
-        queue(conn, &[b"INFO", b"commandstats"])?;
-    }
-    // Where INFO tells which databases hold keys, and all of them are wanted.
-    let asks_databases = inner.facts.keyspace.is_some() && inner.options.selection.dbs.is_empty();
-    if asks_databases {
-        queue(conn, &[b"INFO", b"keyspace"])?;
-    }
-    let expiry: &[u8] = if abilities.pexpiretime {
-        b"PEXPIRETIME"
-    } else {
-        b"PTTL"
-    };
-    for db in &dbs {
-        if several {
-            queue(conn, &[b"SELECT", db.to_string().as_bytes()])?;
-        }
-        for key in plan.dump.get(db).into_iter().flatten() {
-            first_of_keys = first_of_keys.min(queue(conn, &[expiry, key])?);
-            if let Some(command) = abilities.eviction {
-                let sub: &[u8] = if command == EvictionCommand::Freq {
-                    b"FREQ"
-                } else {
-                    b"IDLETIME"
-                };
-                queue(conn, &[b"OBJECT", sub, key])?;
-            }
-            queue(conn, &[b"DUMP", key])?;
-        }
-        for (key, _) in plan.look.get(db).into_iter().flatten() {
-            looks.insert(queue(conn, &[b"XINFO", b"STREAM", key])?);
-        }
-    }
-    conn.queue(&[b"EXEC"])?;
-    conn.flush()?;
-    if several {
-        inner.selected = dbs.last().copied();
-    }
-    let mut refused = None;
-    for number in 0..=commands {
-        if let Err(text) = conn.reply()? {
-            // A key's refusal says less than that of a command which is always asked.
-            refused.get_or_insert(match number {
-                number if looks.contains(&number) => Refused::Looks,
-                number if number >= first_of_keys => Refused::Keys(text),
-                _ => Refused::Everything(text),
-            });
-        }
-    }
-    match conn.item()? {
-        Item::Array(_) => {}
-        Item::Error(text) => {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            return Ok(Err(refused.unwrap_or(Refused::Everything(text))));
-        }
-        _ => {
-            return Ok(Err(Refused::Everything(
-                "the transaction was discarded".to_owned(),
-            )));
-        }
-    }
-    // One at a time: what XINFO says of twenty thousand streams is much larger than what is kept.
-    // An error is a text here, which nothing below takes for an answer.
-    let mut next =
-        || -> Result<Reply, ServerError> { Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString)) };
-    let at_ms = match abilities.time {
-        true => redis::from_redis_value::<(u64, u64)>(next()?).map_or_else(
-            |_| inner.clock.now_ms(),
-            |(secs, micros)| secs * 1000 + micros / 1000,
-        ),
-        false => inner.clock.now_ms(),
-    };
-    let functions = match asks_functions.then(&mut next).transpose()? {
-        Some(Reply::BulkString(dump)) if dump.len() > crate::payload::FOOTER_LEN => Some(dump),
-        _ => None,
-    };
-    let swapdb_calls = match asks_stats.then(&mut next).transpose()? {
-        Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),
-        _ => None,
-    };
-    let databases = match asks_databases.then(&mut next).transpose()? {
-        Some(Reply::BulkString(text)) => Some(keyspace(&String::from_utf8_lossy(&text))),
-        _ => None,
-    };
-    // Every reply is read, also after one that spoils all.
-    let mut spoilt = None;
-    let mut keys = Vec::new();
-    let mut changed_streams = Vec::new();
-    for db in &dbs {
-        if several {
-            next()?;
-        }
-        for key in plan.dump.get(db).into_iter().flatten() {
-            let expiry = next()?;
-            let eviction = match abilities.eviction {
-                Some(command) => eviction_of(command, &next()?),
-                None => None,
-            };
-            let payload = match next()? {
-                Reply::BulkString(payload) => Some(payload),
-                Reply::Nil => None,
-                // Not to be taken for a key that went away.
-                other => {
-                    spoilt = Some(format!("DUMP answered {other:?}"));
-                    None
-                }
-            };
-            let expire_at_ms = match expiry {
-                Reply::Int(ms @ 0..) => {
-                    let base_ms = if abilities.pexpiretime { 0 } else { at_ms };
-                    Some(base_ms + ms.unsigned_abs())
-                }
-                Reply::Int(_) => None,
-                other => {
-                    spoilt = Some(format!("an expiry was answered {other:?}"));
-                    None
-                }
-            };
-            keys.push(Shown {
-                db: *db,
-                key: key.clone(),
-                payload,
-                expire_at_ms,
-                eviction,
-            });
-        }
-        for (key, facts) in plan.look.get(db).into_iter().flatten() {
-            if !is_same_stream(&next()?, facts) {
-                changed_streams.push((*db, key.clone()));
-            }
-        }
-    }
-    if let Some(text) = spoilt {
-        return Ok(Err(Refused::Keys(text)));
-    }
-    Ok(Ok(Shot {
-        at_ms,
-        keys,
-        functions,
-        swapdb_calls,
-        databases,
-        changed_streams,
-    }))
-}
-
-fn eviction_of(command: EvictionCommand, reply: &Reply) -> Option<Eviction> {
-    let Reply::Int(number) = reply else {
-        return None;
-    };
-    Some(match command {
-        EvictionCommand::IdleTime => Eviction::IdleSecs(u64::try_from(*number).unwrap_or(0)),
-        EvictionCommand::Freq => Eviction::Freq(u8::try_from(*number).unwrap_or(u8::MAX)),
-    })
-}
-
-/// Whether XINFO STREAM says of a stream what its payload said.
-fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
-    let Reply::Array(items) = reply else {
-        return false;
-    };
-    let mut fields = HashMap::new();
-    for pair in items.chunks_exact(2) {
-        if let Reply::BulkString(name) = &pair[0] {
-            fields.insert(name.as_slice(), &pair[1]);
-        }
-    }
-    let number = |name: &[u8]| match fields.get(name) {
-        Some(Reply::Int(number)) => u64::try_from(*number).ok(),
-        _ => None,
-    };
-    let id = |name: &[u8]| match fields.get(name) {
-        Some(Reply::BulkString(text)) => Some(text.clone()),
-        _ => None,
-    };
-    let text = |id: &crate::payload::StreamId| format!("{}-{}", id.ms, id.seq).into_bytes();
-    let newer = match (&facts.added, number(b"entries-added")) {
-        (Some((added, max_deleted)), Some(now)) => {
-            *added == now && id(b"max-deleted-entry-id") == Some(text(max_deleted))
-        }
-        (None, None) => true,
-        _ => false,
-    };
-    newer
-        && number(b"groups") == Some(0)
-        && number(b"length") == Some(facts.length)
-        && id(b"last-generated-id") == Some(text(&facts.last_id))
-}
-
-/// How often SWAPDB was called; `None` where the server does not say.
-pub fn swapdb_calls(conn: &mut Conn) -> Result<Option<u64>, ServerError> {
-    let text = info(conn, Some("commandstats"))?;
-    Ok(text.map(|text| count_swapdb(&text)))
-}
-
-fn count_swapdb(stats: &str) -> u64 {
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_swapdb:calls="));
-    let digits = line.and_then(|line| line.split(',').next());
-    digits
-        .and_then(|digits| digits.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-/// CLIENT PAUSE … WRITE, for as short as can be. The server ends it by itself if we do not.
-struct Pause {
-    began: Option<Instant>,
-    limit: Duration,
-}
-
-impl Pause {
-    fn none() -> Self {
-        Self {
-            began: None,
-            limit: Duration::ZERO,
-        }
-    }
-
-    fn begin(conn: &mut Conn, limit: Duration) -> Result<Result<Self, String>, ServerError> {
-        // Measured from before it is sent: the server cannot have begun earlier.
-        let began = Instant::now();
-        let mut pause = redis::cmd("CLIENT");
-        pause
-            .arg("PAUSE")
-            .arg(limit.as_millis() as u64)
-            .arg("WRITE");
-        Ok(conn.try_query(&pause)?.map(|_| Self {
-            began: Some(began),
-            limit,
-        }))
-    }
-
-    /// Whether the server may have ended it already.
-    fn is_over(&self) -> bool {
-        self.began
-            .is_some_and(|began| began.elapsed() >= self.limit)
-    }
-
-    /// Lets writes go on; how long they were held, at the most.
-    fn end(self, conn: &mut Conn) -> Option<Duration> {
-        let began = self.began?;
-        // Nothing is to be done if it fails: the pause has its own end.
-        let _ = conn.try_query(redis::cmd("CLIENT").arg("UNPAUSE"));
-        // The server has ended it by then, whatever became of the request.
-        Some(began.elapsed().min(self.limit))
     }
 }

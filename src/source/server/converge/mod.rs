@@ -7,6 +7,8 @@
 //! with this round is what the source held at that EXEC. See [`last`] for why.
 
 mod last;
+mod pause;
+mod shot;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -147,7 +149,7 @@ impl ConvergingSource {
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_known = inner.functions_known;
-        let swapdb_calls = last::swapdb_calls(&mut inner.conn)?;
+        let swapdb_calls = shot::swapdb_calls(&mut inner.conn)?;
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
             inner,
@@ -242,7 +244,7 @@ impl ConvergingSource {
                 return Ok(false);
             }
         };
-        self.swapdb_calls = last::swapdb_calls(&mut self.inner.conn)?;
+        self.swapdb_calls = shot::swapdb_calls(&mut self.inner.conn)?;
         let facts = Facts::ask(&mut self.inner.conn)?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
