@@ -25,6 +25,7 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
+use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
 use crate::source::{Estimate, Source};
@@ -591,9 +592,11 @@ fn start_tracker(
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, String>> {
     let selection = inner.options.selection.clone();
-    Ok(Tracker::start(connect, move |name| {
-        selection.wants_key(name)
-    })?)
+    match Tracker::start(connect, move |name| selection.wants_key(name)) {
+        // Lost before it began is lost all the same, and says nothing of the other connection.
+        Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
+        started => Ok(started?),
+    }
 }
 
 impl Source for ConvergingSource {
