@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use redis_migrate_format::header::Mode;
 
 use super::open_source::{self, Wishes};
 use crate::cli::{CopyArgs, SourceEnd};
@@ -80,10 +81,16 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
+        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
+    let mut sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
+    if source.facts.mode == Mode::Standalone
+        && let [node] = source.facts.nodes.as_slice()
+    {
+        sink.expect_twin(source.facts.family, &node.version);
+    }
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;

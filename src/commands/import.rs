@@ -55,6 +55,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
+        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };

@@ -28,7 +28,7 @@ use crate::ledger::{Changes, SinkReport, SourceReport};
 use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
-use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
+use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::Item;
@@ -52,6 +52,8 @@ pub struct ServerSinkOptions {
     pub sanitize: bool,
     /// By RESTORE or by native commands.
     pub method: Method,
+    /// Values come straight from a live server of this very version.
+    pub source_is_twin: bool,
     /// Different keys of the source may come under one name: it is noticed, if origins are kept.
     pub may_collide: bool,
     /// Change nothing, say what would happen.
@@ -181,6 +183,12 @@ impl ServerSink {
             busy_since: None,
             report: SinkReport::default(),
         })
+    }
+
+    /// The values will come straight from a live server of this family and version.
+    pub fn expect_twin(&mut self, family: Family, version: &str) {
+        self.options.source_is_twin =
+            family == self.facts.family && !version.is_empty() && version == self.facts.version;
     }
 
     /// What the server said of itself.

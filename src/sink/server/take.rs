@@ -96,6 +96,9 @@ impl ServerSink {
             )?;
             self.conn.doing("restoring keys");
             self.target = Some(learnt);
+            if let (Some(target), true) = (&mut self.target, self.options.source_is_twin) {
+                target.source_is_twin();
+            }
         }
         self.target
             .as_mut()

@@ -38,6 +38,8 @@ pub struct Target {
     modules: Modules,
     allow: AllowLoss,
     sanitize: bool,
+    /// See [`Self::source_is_twin`].
+    twin: bool,
     scratch: Vec<u8>,
     /// What was changed so far.
     pub changes: Changes,
@@ -105,6 +107,7 @@ impl Target {
             modules: loaded_modules(conn)?,
             allow,
             sanitize,
+            twin: false,
             scratch: Vec::new(),
             changes: Changes::default(),
         })
@@ -125,6 +128,9 @@ impl Target {
         record: &mut KeyRecord,
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
+        if self.twin && !self.sanitize && is_known(&record.value, context.family) {
+            return Ok(Ready::AsIs);
+        }
         let (verbatim, body_len, rdb_version) = match &record.value {
             Value::Compact(body) => (false, body.len(), context.rdb_version),
             Value::Verbatim(dump) => match payload::split(dump) {
@@ -185,6 +191,13 @@ impl Target {
             Plan::Verbatim => self.prepare_opaque(record, context, rdb_version),
             Plan::Refuse(refusal) => Err(refused(&refusal)),
         }
+    }
+
+    /// The values come straight from a live server of the very same version: its payloads go as
+    /// they are, with the footer that it signed and that the destination checks. Nothing is signed
+    /// anew, so nothing has to be decoded.
+    pub fn source_is_twin(&mut self) {
+        self.twin = true;
     }
 
     /// A buffer that was sent comes back, to serve the next value that is written anew.
@@ -260,6 +273,14 @@ impl Target {
 
 fn type_byte(body: &[u8]) -> u8 {
     body.first().copied().unwrap_or(u8::MAX)
+}
+
+/// Whether it is a payload of a type that every server of the version has; a module's value is not.
+fn is_known(value: &Value, family: Family) -> bool {
+    let Value::Verbatim(dump) = value else {
+        return false;
+    };
+    Encoding::of(family, type_byte(dump)).is_some_and(|encoding| encoding != Encoding::Module)
 }
 
 fn strip_footer(value: &mut Value, body_len: usize) {
@@ -436,6 +457,7 @@ mod tests {
             modules: Modules::Loaded(BTreeSet::new()),
             allow: AllowLoss::default(),
             sanitize: false,
+            twin: false,
             scratch: Vec::new(),
             changes: Changes::default(),
         }
