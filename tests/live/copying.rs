@@ -139,7 +139,6 @@ fn delete_source_under_writes_loses_nothing() {
             .unwrap()
     };
     let (left, moved) = (get_all(&source), get_all(&destination));
-    let mut kept = 0;
     for (n, written) in written.into_iter().enumerate() {
         let moved = moved[n].unwrap_or_else(|| panic!("k{n} did not arrive"));
         // Kept: the source has every increment. Deleted: at the very value that arrived, and what
@@ -149,12 +148,12 @@ fn delete_source_under_writes_loses_nothing() {
             left == written || left + moved == written,
             "k{n}: {left} + {moved}, {written} written"
         );
-        kept += u64::from(left == written && written > 0);
     }
-    assert!(
-        kept < KEYS / 7,
-        "some of the keys that were written must have been moved"
-    );
+    // Six of seven keys nobody wrote; those were moved, however slow the machine is.
+    let untouched = (0..KEYS).filter(|n| n % 7 != 0);
+    for n in untouched {
+        assert_eq!(left[n as usize], None, "k{n} was kept");
+    }
 }
 
 #[test]
