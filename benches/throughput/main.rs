@@ -5,7 +5,8 @@
 //!                                   [--ceilings] [--only export|import|copy|reencode|memory|size]...
 //! ```
 //!
-//! For export, import and copy a client on bare sockets sends the same commands and looks at
+//! For export, import and copy a client on bare sockets sends the same commands (those of a plain
+//! scan: `--consistency scan`) and looks at
 //! the replies only to find their ends: that is the ceiling. Ceiling and tool take turns, so
 //! that both see the same machine; medians are printed. Nothing here asserts a time. The
 //! numbers of keys are asserted, and `--check` compares everything by meaning. `--ceilings`
@@ -219,7 +220,7 @@ fn mebibytes(kib: u64) -> f64 {
 }
 
 fn export(url: &str, archive: &Path) -> Tool {
-    Tool::new(&["export", url]).stdout_file(archive)
+    Tool::new(&["export", url, "--consistency", "scan"]).stdout_file(archive)
 }
 
 fn import(url: &str, archive: &Path) -> Tool {
@@ -227,7 +228,7 @@ fn import(url: &str, archive: &Path) -> Tool {
 }
 
 fn copy(source: &str, destination: &str) -> Tool {
-    Tool::new(&["copy", source, destination])
+    Tool::new(&["copy", source, destination, "--consistency", "scan"])
 }
 
 /// The three verbs and their ceilings, taking turns.
