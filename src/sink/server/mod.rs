@@ -34,8 +34,8 @@ use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::Item;
 
 /// Bytes and records that may be in flight.
-const WINDOW_BYTES: usize = 2 * 1024 * 1024;
-const WINDOW_RECORDS: usize = 4_000;
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+const WINDOW_RECORDS: usize = 8_000;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
