@@ -14,16 +14,13 @@ use redis::Value as Reply;
 use crate::observer::Observer;
 use crate::payload::{Kind, kind_of};
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::server::{Conn, ServerError};
+use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Accepted;
 use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
 const GROUP_KEYS: usize = 16;
 const GROUP_BYTES: usize = 1024 * 1024;
-
-/// How far an expiry may seem to move where it is known only as remaining time.
-const PTTL_TOLERANCE_MS: u64 = 100;
 
 struct Candidate {
     origin: Origin,
@@ -57,9 +54,7 @@ impl DeleteSource {
         same_server: bool,
         observer: Arc<Observer>,
     ) -> Result<Self, ServerError> {
-        let probe = redis::cmd("PEXPIRETIME")
-            .arg("__redis-migrate:absent")
-            .to_owned();
+        let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         conn.doing("deleting copied keys at the source");
         Ok(Self {

@@ -36,6 +36,13 @@ impl Stop {
         Self::default()
     }
 
+    /// What the pipe goes by: while changes are followed Ctrl-C ends the following, which the
+    /// source hears of, and not the run.
+    #[must_use]
+    pub fn of_pipe(&self, following: bool) -> Self {
+        if following { Self::new() } else { self.clone() }
+    }
+
     /// Whether to stop.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)

@@ -104,18 +104,12 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         rewrite,
         keep_origins: delete_source || may_collide,
     };
-    // Ctrl-C ends the following, and not the run.
-    let pipe_stop = if args.read.follow {
-        Stop::new()
-    } else {
-        stop.clone()
-    };
     Ok(pipe::run(
         source.source,
         &steps,
         Box::new(sink),
         observer,
-        &pipe_stop,
+        &stop.of_pipe(args.read.follow),
     ))
 }
 

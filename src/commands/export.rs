@@ -99,18 +99,12 @@ fn write<W: Write + Send + 'static>(
         false => sink,
     };
     let steps = Steps::default();
-    // Ctrl-C ends the following, and not the run.
-    let pipe_stop = if args.read.follow {
-        Stop::new()
-    } else {
-        stop.clone()
-    };
     Ok(pipe::run(
         source.source,
         &steps,
         Box::new(sink),
         observer,
-        &pipe_stop,
+        &stop.of_pipe(args.read.follow),
     ))
 }
 

@@ -5,7 +5,7 @@
 use crate::server::{Conn, ServerError};
 
 /// A name that nobody uses.
-const ABSENT: &str = "__redis-migrate:absent";
+const ABSENT: &str = crate::server::ABSENT_KEY;
 
 /// What a try of a command showed.
 #[derive(Debug, Clone, PartialEq, Eq)]

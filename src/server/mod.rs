@@ -79,6 +79,12 @@ pub enum ServerError {
     },
 }
 
+/// A name nobody uses, to try commands on.
+pub const ABSENT_KEY: &str = "__redis-migrate:absent";
+
+/// How far two expiries may lie apart where one is known only as remaining time (PTTL).
+pub const PTTL_TOLERANCE_MS: u64 = 100;
+
 /// A key and its database, for messages.
 pub fn show_db_key(db: u32, key: &[u8]) -> String {
     format!("key {} (db {db})", show_key(key))

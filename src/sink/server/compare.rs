@@ -5,10 +5,7 @@ use anyhow::Result;
 use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::resp::Item;
-use crate::server::{Conn, ServerError};
-
-/// How far two expiries may lie apart where the server's is known only as remaining time.
-const PTTL_TOLERANCE_MS: u64 = 100;
+use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError};
 
 /// What stands at the destination.
 pub struct Found {

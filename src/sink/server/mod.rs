@@ -29,9 +29,9 @@ use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
-use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::Item;
+use crate::server::{ABSENT_KEY, Conn};
 
 /// Bytes and records that may be in flight.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
@@ -142,9 +142,8 @@ impl ServerSink {
             .into());
         }
         let clock = ServerClock::ask(&mut conn)?;
-        let absent = "__redis-migrate:absent";
         let pexpiretime = conn
-            .try_query(redis::cmd("PEXPIRETIME").arg(absent))?
+            .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
             .is_ok();
         if let (Some(policy), Some(1..)) = (facts.policy.as_deref(), facts.maxmemory)
             && policy != "noeviction"

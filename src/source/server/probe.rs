@@ -6,8 +6,8 @@ use super::ServerSourceOptions;
 use crate::observer::Observer;
 use crate::payload;
 use crate::policy::ReadFunctions;
-use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
+use crate::server::{ABSENT_KEY, Conn};
 
 /// What this server lets us do.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +102,7 @@ pub fn abilities(
         );
     }
     // A name nobody uses; -2 says that the command works, whatever the key.
-    let absent = b"__redis-migrate:absent";
+    let absent = ABSENT_KEY;
     let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {
         Ok(_) => true,
         // No right to that very name says nothing about the command.
