@@ -5,6 +5,8 @@
 //! formatting shows, and no message quotes the URL it failed on, because the part that is wrong
 //! is often the password.
 
+mod nodes;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
+pub use self::nodes::{NodeAddress, NodeMap, parse_node_map};
 use crate::exit::Usage;
 
 /// Port where a URL names none.
@@ -173,6 +176,10 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// How long connecting may take, TLS handshake included.
     pub connect_timeout: Duration,
+    /// How often in a row connecting is tried again after a connection was lost.
+    pub retries: u32,
+    /// Where the nodes of a cluster are reached, if not where they say.
+    pub node_map: NodeMap,
 }
 
 impl ConnectOptions {
@@ -180,6 +187,8 @@ impl ConnectOptions {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
     /// Default of [`ConnectOptions::connect_timeout`].
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`ConnectOptions::retries`]: about half a minute.
+    pub const DEFAULT_RETRIES: u32 = 8;
 
     /// Default settings for `address`, credentials as the URL has them.
     pub fn new(address: ServerAddress) -> Self {
@@ -199,6 +208,8 @@ impl ConnectOptions {
             tls: TlsOptions::default(),
             timeout: Self::DEFAULT_TIMEOUT,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            retries: Self::DEFAULT_RETRIES,
+            node_map: NodeMap::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::endpoint::ConnectOptions;
+use crate::endpoint::{ConnectOptions, NodeAddress, parse_node_map};
 use crate::units::parse_duration;
 
 /// What the flags of one server say, whatever their prefix.
@@ -32,6 +32,8 @@ pub struct ServerFlags {
     pub sni: Option<String>,
     /// Accept any certificate.
     pub insecure: bool,
+    /// Where the nodes of a cluster are reached.
+    pub node_map: Vec<(NodeAddress, NodeAddress)>,
 }
 
 macro_rules! server_flags {
@@ -82,6 +84,12 @@ macro_rules! server_flags {
             /// Accept any certificate: anybody in between can read and change everything
             #[arg(id = concat!($prefix, "insecure"), long = concat!($prefix, "insecure"))]
             pub insecure: bool,
+
+            /// Reach the cluster node that announces itself as host:port at another one: behind
+            /// a tunnel or NAT. Repeatable
+            #[arg(id = concat!($prefix, "node-map"), long = concat!($prefix, "node-map"),
+                  value_name = "ANNOUNCED=REACHABLE", value_parser = parse_node_map)]
+            pub node_map: Vec<(NodeAddress, NodeAddress)>,
         }
 
         impl $name {
@@ -98,6 +106,7 @@ macro_rules! server_flags {
                     key: self.key.clone(),
                     sni: self.sni.clone(),
                     insecure: self.insecure,
+                    node_map: self.node_map.clone(),
                 }
             }
         }
@@ -128,6 +137,10 @@ pub struct TimeoutArgs {
     /// Give up when connecting takes longer
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub connect_timeout: Duration,
+
+    /// After a connection was lost, try so many times in a row to connect again
+    #[arg(long, value_name = "N", default_value_t = ConnectOptions::DEFAULT_RETRIES)]
+    pub retries: u32,
 }
 
 impl Default for TimeoutArgs {
@@ -135,6 +148,7 @@ impl Default for TimeoutArgs {
         Self {
             timeout: ConnectOptions::DEFAULT_TIMEOUT,
             connect_timeout: ConnectOptions::DEFAULT_CONNECT_TIMEOUT,
+            retries: ConnectOptions::DEFAULT_RETRIES,
         }
     }
 }

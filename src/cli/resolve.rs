@@ -20,7 +20,9 @@ use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, SourceEnd, TimeoutArgs,
     WriteArgs,
 };
-use crate::endpoint::{ConnectOptions, Secret, ServerAddress, TlsOptions, Transport, UrlUser};
+use crate::endpoint::{
+    ConnectOptions, NodeMap, Secret, ServerAddress, TlsOptions, Transport, UrlUser,
+};
 use crate::exit::Usage;
 use crate::glob::Glob;
 use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
@@ -115,6 +117,8 @@ impl Server<'_> {
         options.tls = self.tls(&options.address)?;
         options.timeout = self.timeouts.timeout;
         options.connect_timeout = self.timeouts.connect_timeout;
+        options.retries = self.timeouts.retries;
+        options.node_map = NodeMap::new(self.flags.node_map.iter().cloned());
         if options.timeout.is_zero() || options.connect_timeout.is_zero() {
             return usage("a timeout of 0 would let nothing happen; leave it out for the default");
         }

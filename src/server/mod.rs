@@ -4,9 +4,11 @@
 //! replies cost no allocation each and a large one exactly one; replies that are not keys and
 //! values are handed to the redis crate's parser.
 
+pub mod cluster;
 pub mod conn;
 pub mod facts;
 pub mod identity;
+pub mod reconnect;
 pub mod replication;
 pub mod resp;
 pub mod slots;
@@ -77,6 +79,13 @@ pub enum ServerError {
         /// The server's words.
         reason: String,
     },
+}
+
+impl ServerError {
+    /// Whether it may be gone when one connects again.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Lost { .. })
+    }
 }
 
 /// A name nobody uses, to try commands on.

@@ -13,6 +13,7 @@
     reason = "every test crate compiles this module for itself and uses only part of it"
 )]
 
+pub mod cluster;
 pub mod dataset;
 pub mod equality;
 pub mod many;

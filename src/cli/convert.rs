@@ -1,0 +1,71 @@
+//! Arguments of `convert`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{ReportArgs, RunArgs, SelectArgs};
+use crate::policy::Loss;
+
+/// `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An archive is read twice, because a key may come several times in it and must not in an RDB file;
+so it must be a regular file then. Values of types that the target does not know are written anew
+in forms that it does.
+
+Examples:
+  redis-migrate convert snap.rmz dump.rdb --for redis-7.2
+  redis-migrate convert dump.rdb old.rdb --rdb-version 9
+  redis-migrate convert snap.rmz --to jsonl | jq -r .key")]
+pub struct ConvertArgs {
+    /// The archive or RDB file to read; `-` is standard input
+    #[arg(value_name = "IN")]
+    pub input: OsString,
+
+    /// The file to write: it appears, complete, only at the end; without it, or with `-`, standard
+    /// output
+    #[arg(value_name = "OUT")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: by the name of OUT)
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub to: Option<ConvertTo>,
+
+    /// RDB for this server or a later one: redis-6.0, redis-7.2, valkey-8.1, … (default: as the
+    /// source)
+    #[arg(long = "for", value_name = "SERVER", conflicts_with = "rdb_version")]
+    pub for_server: Option<String>,
+
+    /// RDB of this version: 8 to 12, or 80 for Valkey
+    #[arg(long, value_name = "N")]
+    pub rdb_version: Option<u16>,
+
+    /// Leave function libraries out
+    #[arg(long)]
+    pub no_functions: bool,
+
+    /// Accept a loss that the target makes unavoidable; each is counted. Repeatable
+    #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
+    pub allow_loss: Vec<Loss>,
+
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}
+
+/// What `convert` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConvertTo {
+    /// An RDB file.
+    Rdb,
+    /// JSON Lines, one object a key.
+    Jsonl,
+}

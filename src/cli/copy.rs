@@ -1,0 +1,64 @@
+//! Arguments of `copy`.
+
+use clap::Args;
+
+use super::{
+    DestinationArgs, Named, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs, TimeoutArgs,
+    WriteArgs,
+};
+
+const PASSWORD_HELP_COPY: &str = "\
+Passwords: --source-askpass, --source-password-file and the same with --dest-; else
+SOURCE_REDIS_PASSWORD and DESTINATION_REDIS_PASSWORD (as they are, no percent-encoding) or the
+files that the same names with _FILE name; else the URLs. REDISCLI_AUTH is not used here, so that
+one side's secret never goes to the other.
+
+Examples:
+  redis-migrate copy redis://old:6379 redis://new:6379
+  redis-migrate copy redis://old:6379/0 redis://new:6379/5 --on-conflict replace
+  redis-migrate redis://old:6379 redis://new:6379        (the same as copy)";
+
+/// `copy`.
+#[derive(Debug, Args)]
+#[command(after_help = PASSWORD_HELP_COPY)]
+pub struct CopyArgs {
+    /// The server or RDB file to read. A database in the URL, also /0, selects that one
+    /// [env: SOURCE_REDIS_URL]
+    #[arg(value_name = "SRC")]
+    pub source: Option<Named>,
+
+    /// The server to write to. A database in the URL takes the one database that comes
+    /// [env: DESTINATION_REDIS_URL]
+    #[arg(value_name = "DEST")]
+    pub destination: Option<Named>,
+
+    /// Delete each key at the source after the destination accepted it, if it has not changed
+    /// since it was read; a stream with consumer groups is kept
+    #[arg(long)]
+    pub delete_source: bool,
+
+    /// How to read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// How to write.
+    #[command(flatten)]
+    pub write: WriteArgs,
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to connect to the source.
+    #[command(flatten)]
+    pub source_connect: SourceArgs,
+    /// How to connect to the destination.
+    #[command(flatten)]
+    pub destination_connect: DestinationArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}

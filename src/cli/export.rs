@@ -1,0 +1,76 @@
+//! Arguments of `export`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{ConnectArgs, Named, ReadArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs};
+
+/// How passwords are found; the text of a help section.
+const PASSWORD_HELP_SOURCE: &str = "\
+Password: --askpass or --password-file; else SOURCE_REDIS_PASSWORD (as it is, no percent-encoding)
+or the file SOURCE_REDIS_PASSWORD_FILE names; else the URL; else REDISCLI_AUTH.
+
+Examples:
+  redis-migrate export redis://localhost:6379 > snap.rmz
+  redis-migrate export rediss://user@db.example.com:6380/0 --askpass -o snap.rmz
+  redis-migrate export redis://localhost --match 'user:*' --type hash -o users.rmz";
+
+/// `export`.
+#[derive(Debug, Args)]
+#[command(after_help = PASSWORD_HELP_SOURCE)]
+pub struct ExportArgs {
+    /// What to read: a server (redis://, rediss:// for TLS, unix://) or an RDB file (`-`: standard
+    /// input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
+    #[arg(value_name = "SRC")]
+    pub source: Option<Named>,
+
+    /// Write to FILE: it appears, complete, only at the end. `-` is standard output, even a terminal
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
+
+    /// Store without compression
+    #[arg(long, conflicts_with = "level")]
+    pub no_compress: bool,
+
+    /// Keep every payload exactly as the server sent it, footer included (larger)
+    #[arg(long)]
+    pub verbatim: bool,
+
+    /// Text for the archive's header
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+
+    /// How to read.
+    #[command(flatten)]
+    pub read: ReadArgs,
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+
+    /// Read function libraries, and fail if the server does not give them
+    /// (default: where it has and gives them)
+    #[arg(long, overrides_with = "no_functions", help_heading = "Reading")]
+    pub functions: bool,
+
+    /// Do not read function libraries
+    #[arg(long, overrides_with = "functions", help_heading = "Reading")]
+    pub no_functions: bool,
+}

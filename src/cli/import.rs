@@ -1,0 +1,54 @@
+//! Arguments of `import`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::{ConnectArgs, Named, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs};
+
+const PASSWORD_HELP_DESTINATION: &str = "\
+Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
+percent-encoding) or the file DESTINATION_REDIS_PASSWORD_FILE names; else the URL; else
+REDISCLI_AUTH.
+
+Examples:
+  redis-migrate import redis://localhost:6379 < snap.rmz
+  redis-migrate import redis://localhost:6379 snap.rmz --on-conflict skip --dry-run
+  redis-migrate import redis://localhost:6379 snap.rmz --map-db 0:5 --ttl rebase";
+
+/// `import`.
+#[derive(Debug, Args)]
+#[command(after_help = PASSWORD_HELP_DESTINATION)]
+pub struct ImportArgs {
+    /// The server to write to: redis://, rediss:// (TLS) or unix://. A database in the URL takes
+    /// the one database of the archive [env: DESTINATION_REDIS_URL]
+    #[arg(value_name = "DEST")]
+    pub destination: Option<Named>,
+
+    /// The archive; without it, or with `-`, standard input
+    #[arg(value_name = "FILE")]
+    pub file: Option<OsString>,
+
+    /// Check the whole archive before the first key is written (needs a regular file)
+    #[arg(long)]
+    pub verify_first: bool,
+
+    /// How to write.
+    #[command(flatten)]
+    pub write: WriteArgs,
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+    /// How to run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// What to print.
+    #[command(flatten)]
+    pub report: ReportArgs,
+}

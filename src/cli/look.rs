@@ -1,0 +1,81 @@
+//! Arguments of the verbs that only look into an archive: `verify`, `list`, `inspect`.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::{ProgressStyle, SelectArgs};
+
+/// `verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --quick every frame is decompressed and every record walked. --quick checks the frames'
+checksums, the digest over the whole archive and the trailer.
+
+Examples:
+  redis-migrate verify snap.rmz
+  redis-migrate verify --quick --json < snap.rmz")]
+pub struct VerifyArgs {
+    /// The archive; without it, or with `-`, standard input
+    #[arg(value_name = "FILE")]
+    pub file: Option<OsString>,
+
+    /// Check without decompressing
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Print the result as one JSON object on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Keys are shown quoted, with bytes that are not printable ASCII escaped. Sizes are bytes of the
+value as stored, before compression.
+
+Examples:
+  redis-migrate list snap.rmz --match 'user:*'
+  redis-migrate list --json < snap.rmz | jq -r 'select(.event == \"key\") | .key'")]
+pub struct ListArgs {
+    /// The archive; without it, or with `-`, standard input
+    #[arg(value_name = "FILE")]
+    pub file: Option<OsString>,
+
+    /// One JSON object a key (key_hex stands in where a key is not UTF-8), and a summary as the last
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+}
+
+/// `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  redis-migrate inspect snap.rmz
+  redis-migrate inspect --json < snap.rmz")]
+pub struct InspectArgs {
+    /// The archive; without it, or with `-`, standard input
+    #[arg(value_name = "FILE")]
+    pub file: Option<OsString>,
+
+    /// Print every frame as well, before the rest
+    #[arg(long)]
+    pub frames: bool,
+
+    /// Print one JSON object; with --frames, one object a frame before it
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,208 @@
+//! Arguments that several verbs have: how to read, how to write, which keys, what to print.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::policy::{Consistency, FunctionPolicy, Loss, Method, OnConflict, TtlPolicy, Via};
+use crate::rewrite::parse_map_db;
+use crate::units::{parse_duration, parse_duration_ms, parse_size};
+
+/// How a server is read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Reading")]
+pub struct ReadArgs {
+    /// Keys the server looks at in one SCAN; smaller is gentler
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub scan_count: u32,
+
+    /// How to read a live server
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub via: Via,
+
+    /// Carry idle times or LFU frequencies too, where OBJECT is allowed
+    #[arg(long)]
+    pub eviction: bool,
+
+    /// How exact the result is while the source is written to
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub consistency: Consistency,
+
+    /// The longest that writes may be paused, and that the last round may hold up the source
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
+    pub max_pause: Duration,
+
+    /// The longest that the rounds after the scan may take
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub max_wait: Duration,
+
+    /// Go on sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
+    /// last exact round
+    #[arg(long, conflicts_with = "dry_run")]
+    pub follow: bool,
+
+    /// With --follow: end when nothing changed for so long
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub until_idle: Option<Duration>,
+
+    /// With --follow: end after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, requires = "follow")]
+    pub total: Option<Duration>,
+}
+
+/// How a server is written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Writing")]
+pub struct WriteArgs {
+    /// What to do with a key that stands at the destination already
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub on_conflict: OnConflict,
+
+    /// The same as --on-conflict replace
+    #[arg(long, conflicts_with = "on_conflict")]
+    pub replace: bool,
+
+    /// What to do with expiry
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub ttl: TtlPolicy,
+
+    /// Write database FROM to database TO; `*` is every other. Repeatable
+    #[arg(long, value_name = "FROM:TO", value_parser = parse_map_db)]
+    pub map_db: Vec<(Option<u32>, u32)>,
+
+    /// Take this off the front of keys, before --add-prefix; a key that does not start with it
+    /// stays as it is
+    #[arg(long, value_name = "TEXT")]
+    pub strip_prefix: Option<OsString>,
+
+    /// Put this in front of every key
+    #[arg(long, value_name = "TEXT")]
+    pub add_prefix: Option<OsString>,
+
+    /// What to do with function libraries
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub functions: FunctionPolicy,
+
+    /// Refuse values larger than this; each is reported
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_value: Option<u64>,
+
+    /// Accept a loss that the destination makes unavoidable; each is counted. Repeatable
+    #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
+    pub allow_loss: Vec<Loss>,
+
+    /// How values are written
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub method: Method,
+
+    /// Write every value anew in plain forms, for archives from strangers
+    #[arg(long)]
+    pub sanitize: bool,
+}
+
+/// Which keys take part.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Selection")]
+pub struct SelectArgs {
+    /// Only these databases; wins over the one in a source's URL. Repeatable, or 0,3
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    pub db: Vec<u32>,
+
+    /// Only keys that match this Redis glob (* ? [a-z] [^a] \x, on bytes); several: any of them
+    #[arg(long = "match", value_name = "GLOB")]
+    pub matches: Vec<OsString>,
+
+    /// No keys that match this Redis glob. Repeatable
+    #[arg(long = "exclude", value_name = "GLOB")]
+    pub excludes: Vec<OsString>,
+
+    /// Only these types: string, list, set, zset, hash, stream, module. Repeatable, or a,b
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub types: Vec<String>,
+
+    /// Only values of at least SIZE (64k, 10MiB), counted as `list` shows them
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub min_size: Option<u64>,
+
+    /// Only values of at most SIZE
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+
+    /// Only keys with expiry
+    #[arg(long, conflicts_with = "without_ttl")]
+    pub with_ttl: bool,
+
+    /// Only keys without expiry
+    #[arg(long)]
+    pub without_ttl: bool,
+
+    /// Only keys that live at least this long (90s, 1d); keys without expiry do
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms)]
+    pub min_ttl: Option<u64>,
+
+    /// Only keys that expire within this time; keys without expiry do not
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms,
+          conflicts_with = "without_ttl")]
+    pub max_ttl: Option<u64>,
+}
+
+/// How a run goes.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Running")]
+pub struct RunArgs {
+    /// Say what would happen, with counts and conflicts; change nothing, write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Stop when more than N keys failed (default: go on to the end)
+    #[arg(long, value_name = "N")]
+    pub max_errors: Option<u64>,
+
+    /// Write every key that failed to FILE, as JSON Lines
+    #[arg(long, value_name = "FILE")]
+    pub errors_to: Option<PathBuf>,
+}
+
+/// What is printed to standard error.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Messages (on standard error)")]
+pub struct ReportArgs {
+    /// Print JSON Lines: events, progress, and a summary as the last
+    #[arg(long)]
+    pub json: bool,
+
+    /// How to show progress
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+
+    /// Print warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Print every failed key, not the first 20 only
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+
+    /// What the old two-URL form has to say of itself.
+    #[arg(skip)]
+    pub announcements: Vec<String>,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ProgressStyle {
+    /// A bar on a terminal, else a line every 10 seconds.
+    #[default]
+    Auto,
+    /// A bar.
+    Bar,
+    /// A line every 10 seconds.
+    Log,
+    /// JSON Lines; all other messages too.
+    Json,
+    /// None.
+    None,
+}

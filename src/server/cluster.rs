@@ -1,0 +1,336 @@
+//! What a cluster says of itself: which shard serves which slots, and where its nodes are.
+//!
+//! CLUSTER SLOTS is what every server from 3.0 on answers (cluster.c, `clusterCommand`; from 7.0 on
+//! each node carries its hostname in a fourth part). The addresses are those that the nodes know of
+//! themselves; behind tunnels and NAT they lead nowhere, and a [`NodeMap`] says where to go instead.
+
+use std::ops::RangeInclusive;
+
+use redis::Value;
+
+use super::slots::SLOTS;
+use super::{Conn, ServerError};
+use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
+
+/// One node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ClusterNode {
+    /// Its id, 40 hexadecimal digits.
+    pub id: String,
+    /// Where it says it is.
+    pub announced: NodeAddress,
+    /// Its name, where it announces one: what a certificate is checked against.
+    pub hostname: Option<String>,
+}
+
+/// The nodes that hold the same slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shard {
+    /// Takes writes.
+    pub primary: ClusterNode,
+    /// Follow it.
+    pub replicas: Vec<ClusterNode>,
+    /// Its slots, ascending.
+    pub slots: Vec<RangeInclusive<u16>>,
+}
+
+/// Who serves what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// In the order of their first slots.
+    pub shards: Vec<Shard>,
+    /// The shard of each slot, an index into `shards`.
+    owners: Vec<Option<u16>>,
+}
+
+impl Topology {
+    /// Asks a node.
+    ///
+    /// # Errors
+    /// Where CLUSTER SLOTS is refused or not understood, and the connection.
+    pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
+        let value: Value = conn.query(redis::cmd("CLUSTER").arg("SLOTS"))?;
+        Self::read(&value, conn.address())
+            .ok_or_else(|| conn.confused("CLUSTER SLOTS without ranges, nodes or ports"))
+    }
+
+    /// An empty host means "where you asked" (cluster.c: a node that does not know its own address
+    /// yet), and so does a null one with `cluster-preferred-endpoint-type unknown-endpoint`.
+    fn read(value: &Value, asked: &str) -> Option<Self> {
+        let own_host = own_host(asked);
+        let Value::Array(rows) = value else {
+            return None;
+        };
+        let mut shards: Vec<Shard> = Vec::new();
+        for row in rows {
+            let Value::Array(parts) = row else {
+                return None;
+            };
+            let [first, last, primary, replicas @ ..] = parts.as_slice() else {
+                return None;
+            };
+            let slots = slot(first)?..=slot(last)?;
+            let primary = node(primary, &own_host)?;
+            match shards.iter_mut().find(|shard| shard.primary == primary) {
+                Some(shard) => shard.slots.push(slots),
+                None => shards.push(Shard {
+                    primary,
+                    replicas: replicas
+                        .iter()
+                        .map(|replica| node(replica, &own_host))
+                        .collect::<Option<_>>()?,
+                    slots: vec![slots],
+                }),
+            }
+        }
+        for shard in &mut shards {
+            shard.slots.sort_by_key(|range| *range.start());
+        }
+        shards.sort_by_key(|shard| shard.slots.first().map(|range| *range.start()));
+        let mut owners = vec![None; SLOTS.into()];
+        for (number, shard) in shards.iter().enumerate() {
+            for slot in shard.slots.iter().cloned().flatten() {
+                owners[usize::from(slot)] = u16::try_from(number).ok();
+            }
+        }
+        Some(Self { shards, owners })
+    }
+
+    /// The shard that serves `slot`: an index into [`Self::shards`].
+    pub fn owner(&self, slot: u16) -> Option<usize> {
+        self.owners
+            .get(usize::from(slot))
+            .copied()
+            .flatten()
+            .map(usize::from)
+    }
+
+    /// The lowest slot that nobody serves.
+    pub fn first_gap(&self) -> Option<u16> {
+        (0..SLOTS).find(|&slot| self.owner(slot).is_none())
+    }
+}
+
+/// How to connect to `node`: as to the node that was named, but there.
+pub fn options_for(base: &ConnectOptions, node: &ClusterNode) -> ConnectOptions {
+    let mut options = options_at(base, &node.announced);
+    if options.tls.sni.is_none() {
+        options.tls.sni = node.hostname.clone();
+    }
+    options
+}
+
+/// How to connect to an announced address, such as that of a redirection.
+pub fn options_at(base: &ConnectOptions, announced: &NodeAddress) -> ConnectOptions {
+    let NodeAddress { host, port } = base.node_map.reach(announced).clone();
+    let mut options = base.clone();
+    options.address = match base.address {
+        Transport::Tls { .. } => Transport::Tls { host, port },
+        Transport::Tcp { .. } | Transport::Unix { .. } => Transport::Tcp { host, port },
+    };
+    options
+}
+
+/// What a node answers that does not serve the key's slot (any more, or yet).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Redirect {
+    /// Another node serves the slot: `MOVED 3999 127.0.0.1:6381`.
+    Moved {
+        /// The slot.
+        slot: u16,
+        /// Who serves it; an empty host means the node that answered, at this port.
+        to: NodeAddress,
+    },
+    /// The slot is on its way, and this key is, or would be, already there: the next command goes
+    /// there, after ASKING.
+    Ask {
+        /// The slot.
+        slot: u16,
+        /// Where it goes.
+        to: NodeAddress,
+    },
+    /// Several keys of a slot that is on its way, not all here: try again.
+    TryAgain,
+    /// The cluster does not serve the slot just now.
+    Down,
+}
+
+impl Redirect {
+    /// Reads an error reply.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace();
+        let kind = words.next()?;
+        match kind {
+            "TRYAGAIN" => return Some(Self::TryAgain),
+            "CLUSTERDOWN" => return Some(Self::Down),
+            "MOVED" | "ASK" => {}
+            _ => return None,
+        }
+        let slot: u16 = words.next()?.parse().ok().filter(|&slot| slot < SLOTS)?;
+        let to = NodeAddress::parse(words.next()?)?;
+        Some(if kind == "MOVED" {
+            Self::Moved { slot, to }
+        } else {
+            Self::Ask { slot, to }
+        })
+    }
+}
+
+/// The host in `scheme://host:port`.
+fn own_host(address: &str) -> String {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    NodeAddress::parse(rest).map_or_else(String::new, |address| address.host)
+}
+
+fn slot(value: &Value) -> Option<u16> {
+    match value {
+        Value::Int(number) => u16::try_from(*number).ok().filter(|&slot| slot < SLOTS),
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    redis::from_redis_value_ref::<Option<String>>(value).ok()?
+}
+
+fn node(value: &Value, own_host: &str) -> Option<ClusterNode> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let port = match parts.get(1)? {
+        Value::Int(port) => u16::try_from(*port).ok()?,
+        _ => return None,
+    };
+    let endpoint = text(parts.first()?).filter(|host| !host.is_empty() && host != "?");
+    let announced = NodeAddress {
+        host: endpoint.unwrap_or_else(|| own_host.to_owned()),
+        port,
+    };
+    Some(ClusterNode {
+        id: parts.get(2).and_then(text).unwrap_or_default(),
+        hostname: parts.get(3).and_then(hostname),
+        announced,
+    })
+}
+
+/// The fourth part is a flat list of names and values, or a map in RESP3.
+fn hostname(value: &Value) -> Option<String> {
+    let pairs: Vec<(&Value, &Value)> = match value {
+        Value::Array(items) => items
+            .chunks_exact(2)
+            .map(|pair| (&pair[0], &pair[1]))
+            .collect(),
+        Value::Map(pairs) => pairs.iter().map(|(name, value)| (name, value)).collect(),
+        _ => return None,
+    };
+    let (_, value) = pairs
+        .into_iter()
+        .find(|(name, _)| text(name).as_deref() == Some("hostname"))?;
+    text(value).filter(|name| !name.is_empty() && name != "?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    fn announced(host: Value, port: i64, id: &str, extra: Vec<Value>) -> Value {
+        let mut parts = vec![host, Value::Int(port), bulk(id)];
+        if !extra.is_empty() {
+            parts.push(Value::Array(extra));
+        }
+        Value::Array(parts)
+    }
+
+    #[test]
+    fn slots_are_read_with_and_without_names() {
+        let reply = Value::Array(vec![
+            Value::Array(vec![
+                Value::Int(8192),
+                Value::Int(16383),
+                announced(
+                    Value::Nil,
+                    7001,
+                    "b",
+                    vec![bulk("hostname"), bulk("b.example")],
+                ),
+            ]),
+            Value::Array(vec![
+                Value::Int(0),
+                Value::Int(8190),
+                announced(bulk("10.0.0.1"), 7000, "a", Vec::new()),
+                announced(bulk("10.0.0.3"), 7002, "c", Vec::new()),
+            ]),
+        ]);
+        let topology = Topology::read(&reply, "redis://[::1]:7001").unwrap();
+        assert_eq!(topology.shards.len(), 2);
+        assert_eq!(topology.owner(0), Some(0));
+        assert_eq!(topology.owner(16_383), Some(1));
+        assert_eq!(topology.first_gap(), Some(8191));
+        let [first, second] = topology.shards.as_slice() else {
+            panic!("two shards");
+        };
+        assert_eq!(first.replicas[0].announced.to_string(), "10.0.0.3:7002");
+        assert_eq!(second.primary.announced.to_string(), "[::1]:7001");
+        assert_eq!(second.primary.hostname.as_deref(), Some("b.example"));
+    }
+
+    #[test]
+    fn what_is_no_topology_is_none() {
+        for value in [
+            Value::Nil,
+            Value::Array(vec![Value::Int(1)]),
+            Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(16_384)])]),
+            Value::Array(vec![Value::Array(vec![
+                Value::Int(0),
+                Value::Int(1),
+                Value::Int(2),
+            ])]),
+        ] {
+            assert!(Topology::read(&value, "redis://h:1").is_none(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn redirections_are_read() {
+        let to = |host: &str, port| NodeAddress {
+            host: host.to_owned(),
+            port,
+        };
+        assert_eq!(
+            Redirect::parse("MOVED 3999 127.0.0.1:6381"),
+            Some(Redirect::Moved {
+                slot: 3999,
+                to: to("127.0.0.1", 6381)
+            })
+        );
+        assert_eq!(
+            Redirect::parse("ASK 1 fe80::1:6381"),
+            Some(Redirect::Ask {
+                slot: 1,
+                to: to("fe80::1", 6381)
+            })
+        );
+        assert_eq!(
+            Redirect::parse("MOVED 1 :7001"),
+            Some(Redirect::Moved {
+                slot: 1,
+                to: to("", 7001)
+            })
+        );
+        assert_eq!(
+            Redirect::parse("TRYAGAIN Multiple keys request during rehashing of slot"),
+            Some(Redirect::TryAgain)
+        );
+        assert_eq!(
+            Redirect::parse("CLUSTERDOWN The cluster is down"),
+            Some(Redirect::Down)
+        );
+        for text in ["ERR no", "MOVED", "MOVED 16384 h:1", "ASK 1 h", ""] {
+            assert_eq!(Redirect::parse(text), None, "{text}");
+        }
+    }
+}
