@@ -132,6 +132,7 @@ fn scan(
             total: wishes.read.total,
             stop: wishes.stop.clone(),
         }),
+        together: None,
     };
     match ConvergingSource::open(source, connect.clone(), converge)? {
         Ok(source) => Ok(scanned(source.scan(), asked, wishes.read.eviction)(

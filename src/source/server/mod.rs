@@ -5,8 +5,8 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
-mod converge;
-mod given;
+pub(in crate::source) mod converge;
+pub(in crate::source) mod given;
 mod in_cluster;
 mod probe;
 mod replies;
@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
+pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
 use self::in_cluster::InCluster;
-pub use self::in_cluster::{Disturbed, SlotSet};
+pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::probe::Abilities;
 use self::replies::Awaited;
 use super::{Estimate, Source};
