@@ -132,6 +132,12 @@ impl LastRound {
         names
     }
 
+    /// What was read could not be proved: it is read again. No name has left the batch.
+    pub fn forget_shot(&mut self) {
+        self.exact = false;
+        self.ready.clear();
+    }
+
     /// These join the batch. None leaves it: that may only happen right after it was read.
     fn remember(&mut self, names: HashSet<Vec<u8>>) {
         if !names.is_empty() {
@@ -225,12 +231,6 @@ impl LastRound {
             return Ok(Outcome::Impossible(reason));
         }
         self.attempt_within(source, paused)
-    }
-
-    /// What was read is not to be given after all: it is read again, no name has left the batch.
-    pub fn forget_shot(&mut self) {
-        self.exact = false;
-        self.ready.clear();
     }
 
     fn attempt_within(&mut self, source: &mut ConvergingSource, paused: &Pause) -> Result<Outcome> {

@@ -29,9 +29,9 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
-use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
+use crate::server::{Conn, ServerError};
 use crate::source::{Estimate, Source};
 
 /// Rounds before the last one.
@@ -156,7 +156,7 @@ impl ConvergingSource {
         if !inner.abilities.multi && options.together.is_none() {
             return Ok(Err((inner, "MULTI is refused".to_owned())));
         }
-        let tracker = match start_tracker(&inner, &connect)? {
+        let tracker = match start_tracker(&mut inner, &connect)? {
             Ok(tracker) => tracker,
             Err(text) => return Ok(Err((inner, text))),
         };
@@ -166,9 +166,9 @@ impl ConvergingSource {
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_known = inner.functions_known;
-        let swapdb_calls = shot::swapdb_calls(&mut inner.conn)?;
+        let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
         let script = match options.together {
-            Some(_) => shot::script_for(&mut inner.conn)?,
+            Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
             None => None,
         };
         Ok(Ok(Self {
@@ -231,6 +231,9 @@ impl ConvergingSource {
 
     /// A flush, too many changes or a lost connection: everything given so far may be wrong.
     fn restart_if_needed(&mut self) -> Result<bool> {
+        if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
+            return self.restart("the source was restarted, or is another one");
+        }
         if !self.tracker.waiting().1 || self.missed.is_some() {
             return Ok(false);
         }
@@ -262,7 +265,7 @@ impl ConvergingSource {
             self.put_back(&dropped);
         }
         self.inner.abandoned = false;
-        self.tracker = match start_tracker(&self.inner, &self.connect)? {
+        self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
             Ok(tracker) => tracker,
             Err(text) => {
                 self.lost_track = true;
@@ -270,17 +273,16 @@ impl ConvergingSource {
                 return Ok(false);
             }
         };
-        self.swapdb_calls = shot::swapdb_calls(&mut self.inner.conn)?;
-        let facts = Facts::ask(&mut self.inner.conn)?;
+        self.swapdb_calls = self.inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
+        // Heard of while the scan was at rest: it begins anew anyway.
+        self.inner.process_changed = false;
+        let (options, observer) = (self.inner.options.clone(), &self.observer);
+        let databases = |conn: &mut Conn| super::probe::databases(conn, &facts, &options, observer);
         // Those that held keys before stay: they may again.
-        for row in super::probe::databases(
-            &mut self.inner.conn,
-            &facts,
-            &self.inner.options,
-            &self.observer,
-        )? {
+        for row in self.inner.ask(databases)? {
             if !self.inner.databases.iter().any(|known| known.db == row.db) {
                 self.inner.databases.push(row);
             }
@@ -383,7 +385,7 @@ impl ConvergingSource {
         if self.inner.facts.keyspace.is_none() || !self.inner.options.selection.dbs.is_empty() {
             return Ok(());
         }
-        let text = info(&mut self.inner.conn, Some("keyspace"))?;
+        let text = self.inner.ask(|conn| Ok(info(conn, Some("keyspace"))?))?;
         let now = text.map(|text| keyspace(&text));
         let new = self.unknown_databases(now.as_deref());
         self.add_databases(new);
@@ -546,7 +548,15 @@ impl ConvergingSource {
             self.phase = Phase::Farewell;
             return Ok(());
         }
-        let outcome = round.attempt(self)?;
+        let outcome = match round.attempt(self) {
+            Err(error) if self.inner.may_resume(&error) => {
+                self.inner.resume(error)?;
+                // As long as changes were listened to all the time, nothing else is lost.
+                round.forget_shot();
+                Outcome::Grown
+            }
+            outcome => outcome?,
+        };
         self.after_attempt(round, outcome)
     }
 
@@ -641,15 +651,18 @@ fn may_begin_anew(options: &ConvergeOptions) -> bool {
 }
 
 fn start_tracker(
-    inner: &ServerSource,
+    inner: &mut ServerSource,
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, String>> {
-    let selection = inner.options.selection.clone();
-    let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
-    let wanted = move |name: &[u8]| {
-        selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
-    };
-    match Tracker::start(connect, wanted) {
+    let started = inner.open_beside(|inner| {
+        let selection = inner.options.selection.clone();
+        let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
+        let wanted = move |name: &[u8]| {
+            selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
+        };
+        Tracker::start(connect, wanted)
+    });
+    match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
         started => Ok(started?),
