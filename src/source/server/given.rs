@@ -276,7 +276,11 @@ impl NotMetAgain {
                     .read_exact(&mut key)
                     .context("read a temporary file")?;
                 log.at += 8 + len as u64;
-                if self.slots.as_ref().is_some_and(|slots| !slots.has_key(&key)) {
+                if self
+                    .slots
+                    .as_ref()
+                    .is_some_and(|slots| !slots.has_key(&key))
+                {
                     continue;
                 }
                 let print = self.seen.fingerprint(db, &key);

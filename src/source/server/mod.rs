@@ -24,6 +24,7 @@ use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::probe::Abilities;
+pub(in crate::source) use self::probe::function_dump;
 use self::replies::Awaited;
 use self::resume::Link;
 use super::{Estimate, Source};
@@ -349,7 +350,7 @@ impl ServerSource {
     }
 
     /// The payloads' own version is the one that counts.
-    fn stamp(&self, batch: &mut Batch) {
+    pub(in crate::source) fn stamp(&self, batch: &mut Batch) {
         if let Some(rdb_version) = footer_version(batch) {
             batch.context.rdb_version = rdb_version;
         }

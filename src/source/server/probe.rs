@@ -151,7 +151,7 @@ pub fn abilities(
 }
 
 /// Whether FUNCTION DUMP is answered, and what it says if there are libraries.
-pub fn function_dump(
+pub(in crate::source) fn function_dump(
     conn: &mut Conn,
     wish: ReadFunctions,
     observer: &Observer,

@@ -19,8 +19,8 @@ use anyhow::{Result, anyhow};
 
 use self::last::{LastRound, Outcome, Pending};
 pub(in crate::source) use self::pause::Pause;
-pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 pub use self::shard::Together;
+pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use super::given::{Given, GivenLog, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;

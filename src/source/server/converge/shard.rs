@@ -84,9 +84,11 @@ impl Together {
 /// Whether the same primaries hold the same slots.
 pub(in crate::source) fn same_owners(one: &Topology, other: &Topology) -> bool {
     one.shards.len() == other.shards.len()
-        && one.shards.iter().zip(&other.shards).all(|(one, other)| {
-            one.primary.id == other.primary.id && one.slots == other.slots
-        })
+        && one
+            .shards
+            .iter()
+            .zip(&other.shards)
+            .all(|(one, other)| one.primary.id == other.primary.id && one.slots == other.slots)
 }
 
 impl ConvergingSource {
@@ -184,6 +186,18 @@ impl ConvergingSource {
         if let (Some(given), Some(cluster)) = (&mut self.inner.given, &self.inner.cluster) {
             given.keep_streams_of(&cluster.owned);
             self.postponed.retain(|name| cluster.owned.has_key(name));
+        }
+    }
+
+    /// Whether it is in the middle of the last round.
+    pub(in crate::source) fn is_at_last(&self) -> bool {
+        matches!(self.phase, Phase::Last(_))
+    }
+
+    /// Who follows changes has to rest: something is to be settled.
+    pub(in crate::source) fn disturb_others(&self) {
+        if let Some(together) = &self.options.together {
+            together.disturb();
         }
     }
 
