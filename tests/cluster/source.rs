@@ -384,7 +384,7 @@ fn dbsize(connection: &mut Connection) -> u64 {
 fn written(out: &Output) -> u64 {
     let line = out.stderr.lines().last().expect("a summary");
     let summary: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    summary["source"]["written"].as_u64().expect("a number")
+    summary["source"]["given"].as_u64().expect("a number")
 }
 
 #[test]
