@@ -183,6 +183,21 @@ pub fn recode_checked(
     result
 }
 
+/// Whether a value that was checked is a string in the one form that is written here: plain, its
+/// length in the shortest way.
+pub fn is_plain_string(value: &[u8]) -> bool {
+    let Some((&type_byte, rest)) = value.split_first() else {
+        return false;
+    };
+    type_byte == Encoding::String.type_byte()
+        && match rest {
+            [0..0x40, ..] => true,
+            [0x40..0x80, ..] => rest.len() >= 2 + 0x40,
+            [0x80, ..] => rest.len() >= 5 + 0x4000,
+            _ => false,
+        }
+}
+
 fn list<'a, E, I>(
     out: &mut Vec<u8>,
     forms: Forms,
