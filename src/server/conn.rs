@@ -1,6 +1,8 @@
 //! One authenticated connection: commands out, replies in, in order.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
@@ -25,6 +27,51 @@ pub struct Conn {
     address: String,
     /// What is under way, for messages.
     doing: &'static str,
+    patience: Option<Patience>,
+}
+
+/// How long to wait for an answer while hearing the user's wish to stop.
+struct Patience {
+    stop: Arc<AtomicBool>,
+    step: Duration,
+    limit: Duration,
+}
+
+/// How often a wish to stop is looked for while nothing comes.
+const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+/// Reads from a stream whose own timeout is short, for as long as patience lasts.
+struct Patient<'a> {
+    stream: &'a mut Stream,
+    patience: Option<&'a Patience>,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Some(patience) = self.patience else {
+            return self.stream.read(out);
+        };
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.stream.read(out) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    waited += patience.step;
+                    if patience.stop.load(Ordering::Relaxed) {
+                        return Err(io::Error::other("interrupted"));
+                    }
+                    if waited >= patience.limit {
+                        return Err(error);
+                    }
+                }
+                read => return read,
+            }
+        }
+    }
 }
 
 impl Conn {
@@ -39,6 +86,7 @@ impl Conn {
             out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
             address: options.address.to_string(),
             doing: "connecting",
+            patience: None,
         };
         if let Some(password) = &options.password {
             let mut auth = redis::cmd("AUTH");
@@ -103,6 +151,20 @@ impl Conn {
                 }
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    /// From now on a wish to stop ends the waiting for an answer: it is as if the connection were
+    /// lost then.
+    pub fn heed(&mut self, options: &ConnectOptions, stop: &Arc<AtomicBool>) {
+        // Where the socket does not take it, waiting is as it was.
+        let step = LISTEN_EVERY.min(options.timeout);
+        if self.stream.set_read_timeout(step).is_ok() {
+            self.patience = Some(Patience {
+                stop: Arc::clone(stop),
+                step,
+                limit: options.timeout,
+            });
         }
     }
 
@@ -193,10 +255,15 @@ impl Conn {
             replies,
             address,
             doing,
+            patience,
             ..
         } = self;
+        let mut stream = Patient {
+            stream,
+            patience: patience.as_ref(),
+        };
         replies
-            .next(stream)
+            .next(&mut stream)
             .map_err(|error| broken(address, doing, &error))
     }
 
@@ -211,10 +278,15 @@ impl Conn {
             replies,
             address,
             doing,
+            patience,
             ..
         } = self;
+        let mut stream = Patient {
+            stream,
+            patience: patience.as_ref(),
+        };
         let value = replies
-            .value(stream)
+            .value(&mut stream)
             .map_err(|error| broken(address, doing, &error))?;
         Ok(match resp::error_text(&value) {
             Some(text) => Err(text.to_owned()),

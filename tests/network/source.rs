@@ -230,17 +230,11 @@ fn without_a_run_id_a_scan_never_goes_on_at_its_cursor() {
     };
     let proxy = Proxy::start(source.addr(), rules);
     let url = format!("redis://reader:any@127.0.0.1:{}", proxy.port());
-    let output = Tool::new(&[
-        "copy",
-        &url,
-        &destination.url(),
-        "--scan-count",
-        "500",
-    ])
-    .args(&["--consistency", "scan"])
-    .run()
-    .success()
-    .expect_stderr("scanned again");
+    let output = Tool::new(&["copy", &url, &destination.url(), "--scan-count", "500"])
+        .args(&["--consistency", "scan"])
+        .run()
+        .success()
+        .expect_stderr("scanned again");
     assert!(!output.stderr.contains("going on"), "{}", output.stderr);
     assert_equal(&mut source.client(), &mut destination.client());
 }

@@ -13,7 +13,7 @@ use crate::exit::Interrupted;
 use crate::pipe::Stop;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
-use crate::server::{Conn, ServerError};
+use crate::server::{Conn, ServerError, is_lost};
 
 /// How to connect again.
 pub(super) struct Link {
@@ -24,16 +24,10 @@ pub(super) struct Link {
     begun_anew: u32,
 }
 
-/// Whether connecting again may help.
-pub(super) fn is_lost(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<ServerError>()
-        .is_some_and(ServerError::is_passing)
-}
-
 impl ServerSource {
     /// From now on a lost connection is made again as `connect` says, until `stop`.
     pub fn endure(&mut self, connect: ConnectOptions, stop: Stop) {
+        self.conn.heed(&connect, &stop.flag());
         self.link = Some(Link {
             retries: Retries::new(&connect),
             connect,
@@ -83,6 +77,7 @@ impl ServerSource {
                 Err(_) if stop() => return Err(Interrupted.into()),
                 Err(error) => return Err(error.into()),
             }
+            self.conn.heed(&link.connect, &link.stop.flag());
             match self.set_up_again() {
                 Ok(same_process) => break same_process,
                 Err(error) => lost = error.downcast::<ServerError>()?,

@@ -22,6 +22,7 @@ use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{ConsistencyReached, SourceReport};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
@@ -626,6 +627,10 @@ impl Source for ConvergingSource {
                 return Ok(true);
             }
         }
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.inner.keep_pace(pace);
     }
 
     fn report(&self) -> SourceReport {
