@@ -130,9 +130,6 @@ pub fn run_paced(
     stop: &Stop,
     pace: Option<&Arc<Pace>>,
 ) -> Outcome {
-    if let Some(pace) = pace {
-        source.keep_pace(pace);
-    }
     let (sender, receiver) = channel(CHANNEL_BYTES);
     let (source, read, written) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
@@ -215,33 +212,30 @@ fn pump(
     stop: &Stop,
     pace: Option<&Arc<Pace>>,
 ) -> Result<Pumped> {
+    if let Some(pace) = pace {
+        source.keep_pace(pace);
+    }
     loop {
         if stop.is_set() {
             return Ok(Pumped::Interrupted);
         }
-        let Some(pace) = pace else {
-            let mut batch = Batch::new();
-            if !source.read(&mut batch)? {
-                return Ok(Pumped::End);
-            }
-            if !hand_on(batch, steps, &sender)? {
-                return Ok(Pumped::SinkGone);
-            }
-            continue;
-        };
-        let (keys, bytes) = (pace.window_keys(), pace.window_bytes());
+        let (keys, bytes) = pace.map_or((usize::MAX, usize::MAX), |pace| {
+            (pace.window_keys(), pace.window_bytes())
+        });
         let mut batch = Batch::limited(keys, bytes);
         if !source.read(&mut batch)? {
             return Ok(Pumped::End);
         }
         // A heartbeat has nothing to wait for.
-        let parts = match batch.is_empty() {
-            true => vec![batch],
-            false => batch.split(keys, bytes),
+        let Some(pace) = pace.filter(|_| !batch.is_empty()) else {
+            if !hand_on(batch, steps, &sender)? {
+                return Ok(Pumped::SinkGone);
+            }
+            continue;
         };
-        for part in parts {
+        for part in batch.split(keys, bytes) {
             let (keys, bytes) = (part.records.len() as u64, part.payload_bytes() as u64);
-            if keys > 0 && !pace.wait(keys, bytes, stop) {
+            if !pace.wait(keys, bytes, stop) {
                 return Ok(Pumped::Interrupted);
             }
             if !hand_on(part, steps, &sender)? {

@@ -34,6 +34,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         observer.warn(&warning);
     }
     let mut input = ArchiveInput::open(file.as_deref())?;
+    input.heed(stop);
     let limits = Limits::default();
     if args.verify_first {
         verify_first(&mut input, limits, observer, stop)?;

@@ -181,3 +181,20 @@ fn an_interrupt_is_heard_while_a_server_says_nothing() {
         flush(&destination);
     }
 }
+
+/// Somebody holds the pipe open and writes nothing.
+#[test]
+fn an_interrupt_is_heard_while_standard_input_is_silent() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let destination = TestServer::start(version);
+    let mut running = Tool::new(&["import", &destination.url()])
+        .stdin_piped()
+        .spawn();
+    let stdin = running.stdin();
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal("INT");
+    running.wait().expect_code(130);
+    drop(stdin);
+}
