@@ -30,47 +30,74 @@ pub struct Conn {
     patience: Option<Patience>,
 }
 
-/// How long to wait for an answer while hearing the user's wish to stop.
+/// How long to wait for the other side while hearing the user's wish to stop.
 struct Patience {
     stop: Arc<AtomicBool>,
+    /// The socket's own timeout.
     step: Duration,
     limit: Duration,
 }
 
-/// How often a wish to stop is looked for while nothing comes.
+/// How often a wish to stop is looked for while nothing moves.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
 
-/// Reads from a stream whose own timeout is short, for as long as patience lasts.
+/// Who wishes to stop still waits so long for an answer that is on its way.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Patience {
+    /// Nothing moved for another step.
+    fn wait_on(&self, waited: &mut Duration, error: io::Error) -> io::Result<()> {
+        *waited += self.step;
+        if *waited >= self.limit {
+            Err(error)
+        } else if *waited >= GRACE && self.stop.load(Ordering::Relaxed) {
+            Err(io::Error::other("interrupted"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// A stream whose own timeout is short, for as long as patience lasts.
 struct Patient<'a> {
     stream: &'a mut Stream,
     patience: Option<&'a Patience>,
 }
 
-impl Read for Patient<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(patience) = self.patience else {
-            return self.stream.read(out);
-        };
+impl Patient<'_> {
+    fn again<T>(&mut self, mut act: impl FnMut(&mut Stream) -> io::Result<T>) -> io::Result<T> {
         let mut waited = Duration::ZERO;
         loop {
-            match self.stream.read(out) {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    waited += patience.step;
-                    if patience.stop.load(Ordering::Relaxed) {
-                        return Err(io::Error::other("interrupted"));
-                    }
-                    if waited >= patience.limit {
-                        return Err(error);
-                    }
+            match (act(self.stream), self.patience) {
+                (Err(error), Some(patience)) if is_timeout(&error) => {
+                    patience.wait_on(&mut waited, error)?;
                 }
-                read => return read,
+                (done, _) => return done,
             }
         }
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.again(|stream| stream.read(out))
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.again(|stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.again(Write::flush)
     }
 }
 
@@ -154,12 +181,12 @@ impl Conn {
         }
     }
 
-    /// From now on a wish to stop ends the waiting for an answer: it is as if the connection were
-    /// lost then.
+    /// From now on a wish to stop ends the waiting for the other side: it is as if the connection
+    /// were lost then.
     pub fn heed(&mut self, options: &ConnectOptions, stop: &Arc<AtomicBool>) {
         // Where the socket does not take it, waiting is as it was.
         let step = LISTEN_EVERY.min(options.timeout);
-        if self.stream.set_read_timeout(step).is_ok() {
+        if self.stream.set_timeout(step).is_ok() {
             self.patience = Some(Patience {
                 stop: Arc::clone(stop),
                 step,
@@ -212,10 +239,11 @@ impl Conn {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = self
-            .stream
-            .write_all(&self.out)
-            .and_then(|()| self.stream.flush());
+        let mut stream = Patient {
+            stream: &mut self.stream,
+            patience: self.patience.as_ref(),
+        };
+        let written = stream.write_all(&self.out).and_then(|()| stream.flush());
         self.out.clear();
         // A single huge command must not keep its room for ever.
         self.out.shrink_to(2 * OUT_BYTES);
@@ -228,9 +256,11 @@ impl Conn {
     /// [`ServerError::Lost`].
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
         self.flush()?;
-        self.stream
-            .write_all(bytes)
-            .map_err(|error| self.lost(&error))
+        let mut stream = Patient {
+            stream: &mut self.stream,
+            patience: self.patience.as_ref(),
+        };
+        stream.write_all(bytes).map_err(|error| self.lost(&error))
     }
 
     /// Waiting for the reply to a command that was never sent would be waiting for ever. While

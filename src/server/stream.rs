@@ -66,18 +66,6 @@ impl Stream {
         };
     }
 
-    /// Sets how long a read may block.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Stream::Unix(socket) => socket.set_read_timeout(Some(timeout)),
-            Stream::Tcp(socket) => socket.set_read_timeout(Some(timeout)),
-            Stream::Tls(tls) => tls.sock.set_read_timeout(Some(timeout)),
-        }
-    }
-
     /// Sets how long a read or a write may block.
     ///
     /// # Errors

@@ -156,7 +156,7 @@ fn an_interrupt_is_heard_while_a_server_says_nothing() {
         },
         ..Rules::default()
     };
-    for source_stalls in [true, false] {
+    for (source_stalls, consistency) in [(true, "scan"), (true, "converge"), (false, "scan")] {
         let stalled = match source_stalls {
             true => &source,
             false => &destination,
@@ -166,7 +166,7 @@ fn an_interrupt_is_heard_while_a_server_says_nothing() {
             true => [proxy.url(), destination.url()],
             false => [source.url(), proxy.url()],
         };
-        let mut running = Tool::new(&["copy", "--consistency", "scan", "--timeout", "100s"])
+        let mut running = Tool::new(&["copy", "--consistency", consistency, "--timeout", "100s"])
             .args(&[&urls[0], &urls[1]])
             .spawn();
         let began = Instant::now();

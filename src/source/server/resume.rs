@@ -36,6 +36,11 @@ impl ServerSource {
         });
     }
 
+    /// The user's wish to stop, where it is heard.
+    pub(super) fn stop(&self) -> Option<&Stop> {
+        self.link.as_ref().map(|link| &link.stop)
+    }
+
     /// Something came: the next loss is a new one.
     pub(super) fn got_on(&mut self) {
         if let Some(link) = &mut self.link {

@@ -20,6 +20,7 @@ use self::last::{LastRound, Outcome, Pending};
 use super::given::{Given, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
+use crate::exit::Interrupted;
 use crate::ledger::{ConsistencyReached, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
@@ -228,6 +229,9 @@ impl ConvergingSource {
             self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
+        }
+        if self.inner.stop().is_some_and(Stop::is_set) {
+            return Err(Interrupted.into());
         }
         self.restarts += 1;
         self.began_anew = true;
@@ -606,6 +610,14 @@ fn start_tracker(
     let started = inner.open_beside(|inner| {
         let selection = inner.options.selection.clone();
         Tracker::start(connect, move |name| selection.wants_key(name))
+    });
+    let started = started.map(|started| {
+        started.map(|mut tracker| {
+            if let Some(stop) = inner.stop() {
+                tracker.heed(&stop.flag());
+            }
+            tracker
+        })
     });
     match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
