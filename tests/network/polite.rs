@@ -125,8 +125,8 @@ fn a_latency_target_costs_no_keys() {
         return;
     };
     let (source, destination) = (TestServer::start(version), TestServer::start(version));
-    fill_many(&mut source.client(), 5_000, 4);
-    for target in ["1us", "1ms", "10s"] {
+    fill_many(&mut source.client(), 1_000, 4);
+    for target in ["1us", "10s"] {
         flush(&destination);
         let output = Tool::new(&["copy", &source.url(), &destination.url()])
             .args(&["--latency-target", target])
