@@ -13,6 +13,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
+use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
@@ -28,6 +29,9 @@ use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
 };
 use crate::units::now_ms;
+
+/// COUNT of SCAN, if none was asked for.
+const SCAN_COUNT: u32 = 1_000;
 
 /// What is wanted of a source, whatever it is.
 #[derive(Debug, Clone)]
@@ -94,9 +98,10 @@ pub fn open(
                 Some(conn) => conn,
                 None => Conn::open(options)?,
             };
-            let mut conn = conn;
-            conn.doing("asking the source what it is");
-            let is_cluster = wishes.read.cluster || Facts::ask(&mut conn)?.cluster;
+            let (conn, is_cluster) = match wishes.read.cluster {
+                true => (conn, true),
+                false => is_cluster(conn, options, &wishes)?,
+            };
             if let (false, Some(flag)) = (is_cluster, cluster_flag(wishes.read)) {
                 return Err(Usage(format!(
                     "{flag} is about a cluster, and the source is none (--cluster, if it is)"
@@ -130,6 +135,26 @@ fn cluster_flag(read: &ReadArgs) -> Option<&'static str> {
     (read.read_from == ReadFrom::Replica).then_some("--read-from replica")
 }
 
+/// Whether the source is a node of a cluster; also when the connection breaks while it is asked.
+fn is_cluster(
+    mut conn: Conn,
+    connect: &ConnectOptions,
+    wishes: &Wishes<'_>,
+) -> Result<(Conn, bool)> {
+    let mut retries = Retries::new(connect);
+    loop {
+        conn.doing("asking the source what it is");
+        let lost = match Facts::ask(&mut conn) {
+            Ok(facts) => return Ok((conn, facts.cluster)),
+            Err(error) => error,
+        };
+        conn = match retries.connect(connect, lost, &|| wishes.stop.is_set()) {
+            Err(_) if wishes.stop.is_set() => return Err(Interrupted.into()),
+            connected => connected?,
+        };
+    }
+}
+
 fn cluster(
     conn: Conn,
     connect: &ConnectOptions,
@@ -144,6 +169,7 @@ fn cluster(
         max_pause: wishes.read.max_pause,
         max_wait: wishes.read.max_wait,
         follow: follow(&wishes)?,
+        adapts_scan_count: wishes.read.scan_count.is_none(),
         read_from: wishes.read.read_from,
         shard: wishes.read.shard,
         nodes: wishes.read.node.clone(),
@@ -164,7 +190,7 @@ fn cluster(
 
 fn scan_options(wishes: &Wishes<'_>) -> ServerSourceOptions {
     ServerSourceOptions {
-        scan_count: wishes.read.scan_count,
+        scan_count: wishes.read.scan_count.unwrap_or(SCAN_COUNT),
         eviction: wishes.read.eviction,
         functions: wishes.functions,
         selection: wishes.selection.clone(),
@@ -201,7 +227,12 @@ fn scan(
 ) -> Result<OpenedSource> {
     let options = scan_options(&wishes);
     let follow = follow(&wishes)?;
-    let source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
+    // While changes are followed Ctrl-C means that the last round is to come.
+    let stop = wishes.stop.of_pipe(wishes.read.follow);
+    let mut source = open_enduring(conn, connect, &options, &stop, observer)?;
+    if wishes.read.scan_count.is_none() {
+        source.adapt_scan_count()?;
+    }
     let asked = wishes.consistency;
     if asked == Consistency::Scan {
         return Ok(scanned(&source, asked, wishes.read.eviction)(Box::new(
@@ -266,6 +297,23 @@ fn open_enduring(
             connected => connected?,
         };
     }
+}
+
+/// Asks the source all the time how long it takes to answer, where that is to be kept low.
+///
+/// # Errors
+/// The connection.
+pub fn probe_source(
+    from: &SourceEnd,
+    pace: Option<&Arc<Pace>>,
+    observer: &Observer,
+) -> Result<Option<Probe>> {
+    Ok(match (from, pace) {
+        (SourceEnd::Server(connect), Some(pace)) => {
+            Probe::start("source", connect, pace, observer)?
+        }
+        _ => None,
+    })
 }
 
 /// What a scanned server says of itself, waiting for the source that it becomes.

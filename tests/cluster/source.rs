@@ -376,6 +376,16 @@ fn shards_and_nodes_can_be_read_one_by_one() {
                 .expect("a number")
         })
     };
+    // A replica is not listed before it is heard of that something was written to it.
+    wait_until("the replicas are listed", || {
+        cluster.nodes.iter().all(|node| {
+            let rows: Vec<Vec<redis::Value>> = redis::cmd("CLUSTER")
+                .arg("SLOTS")
+                .query(&mut node.client())
+                .expect("CLUSTER SLOTS");
+            rows.iter().all(|row| row.len() == 4)
+        })
+    });
     let before: Vec<u64> = cluster.primaries().iter().map(calls).collect();
     export(&cluster.url(), &file, &["--read-from", "replica"]).success();
     assert_eq!(

@@ -29,6 +29,7 @@ use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::SourceReport;
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom};
 use crate::record::{Batch, Record};
@@ -59,6 +60,8 @@ pub struct ClusterOptions {
     pub max_wait: Duration,
     /// Whether to follow changes.
     pub follow: Option<Follow>,
+    /// Whether COUNT of SCAN may grow where nodes are far away.
+    pub adapts_scan_count: bool,
     /// Primaries or replicas.
     pub read_from: ReadFrom,
     /// Every so manieth shard: (which, of how many), from 1.
@@ -88,6 +91,7 @@ pub struct ClusterSource {
     observer: Arc<Observer>,
     together: Arc<Together>,
     parts: Vec<Part>,
+    pace: Option<Arc<Pace>>,
     /// The number of the next node.
     next_number: u32,
     /// The slots that are read at all.
@@ -306,6 +310,13 @@ impl Source for ClusterSource {
             if !self.next_stage()? {
                 return Ok(false);
             }
+        }
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.pace = Some(Arc::clone(pace));
+        for part in &mut self.parts {
+            part.keep_pace(pace);
         }
     }
 

@@ -53,6 +53,7 @@ impl ClusterSource {
         let mut source = Self {
             together: Arc::new(Together::default()),
             parts: Vec::new(),
+            pace: None,
             next_number: 0,
             holders: BTreeMap::new(),
             before_last: None,
@@ -118,7 +119,15 @@ impl ClusterSource {
         connect.retries = connect.retries.min(RETRIES);
         // A replica has to be told again that it may answer.
         if !place.replica {
-            scan.endure(connect.clone(), self.options.stop.clone());
+            // While changes are followed the wish to stop means that the last round is to come.
+            let stop = self.options.stop.of_pipe(self.options.follow.is_some());
+            scan.endure(connect.clone(), stop);
+        }
+        if let Some(pace) = &self.pace {
+            scan.keep_pace(pace);
+        }
+        if self.options.adapts_scan_count {
+            scan.adapt_scan_count()?;
         }
         let reader = self.reader(scan, connect)?;
         self.next_number += 1;

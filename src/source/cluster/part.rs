@@ -1,9 +1,12 @@
 //! One node of a cluster that is read, or was.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use redis_migrate_format::header::Node;
 
 use crate::ledger::SourceReport;
+use crate::pace::Pace;
 use crate::record::{Batch, Family};
 use crate::server::facts::Keyspace;
 use crate::server::{Conn, ServerError};
@@ -180,6 +183,12 @@ impl Source for Part {
         };
         batch.context.node = self.number;
         Ok(more)
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        if let Some(scan) = self.scan() {
+            scan.keep_pace(pace);
+        }
     }
 
     fn report(&self) -> SourceReport {
