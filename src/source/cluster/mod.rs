@@ -278,7 +278,8 @@ impl ClusterSource {
         Ok(())
     }
 
-    /// All keys were given; then come the functions.
+    /// All keys were given; then come the functions. They do not belong to any slot: who is lost now
+    /// is not needed any more.
     fn end(&mut self) -> Result<bool> {
         self.functions = self.read_functions()?;
         self.stage = match self.functions {

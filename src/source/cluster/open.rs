@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
+use super::part::is_lost;
 use super::view::Look;
 use super::*;
 use crate::exit::Usage;
@@ -278,12 +279,20 @@ impl ClusterSource {
         }
         let mut first: Option<Option<Vec<u8>>> = None;
         let mut differ = false;
+        let mut lost = None;
         for part in self.parts.iter_mut().filter(|part| part.is_live()) {
             let Some(conn) = part.scan().map(ServerSource::conn) else {
                 continue;
             };
             // Refused by one, it is refused by all.
-            let (known, dump) = function_dump(conn, wish, &self.observer)?;
+            let (known, dump) = match function_dump(conn, wish, &self.observer) {
+                // Others have the same.
+                Err(error) if is_lost(&error) => {
+                    lost = Some(error);
+                    continue;
+                }
+                answered => answered?,
+            };
             match &first {
                 None => first = Some(dump),
                 Some(known) => differ |= *known != dump,
@@ -291,6 +300,9 @@ impl ClusterSource {
             if !known {
                 break;
             }
+        }
+        if let (None, Some(error)) = (&first, lost) {
+            return Err(error);
         }
         if differ && self.stage != Stage::Reading {
             self.observer.warn(

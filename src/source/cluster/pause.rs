@@ -4,6 +4,7 @@
 //! confirmed before anything is read, and none was over when everything had been read: so there was
 //! a moment at which every shard was as it was read.
 
+use super::part::is_lost;
 use super::*;
 use crate::source::server::ConvergingSource;
 use crate::source::server::converge::{Attempted, Pause, TogetherRound};
@@ -18,8 +19,12 @@ impl ClusterSource {
         let since = *self.resting_since.get_or_insert_with(Instant::now);
         loop {
             let began = Instant::now();
-            let mut sources: Vec<&mut ConvergingSource> =
-                self.parts.iter_mut().filter_map(Part::converging).collect();
+            let (at, mut sources): (Vec<usize>, Vec<&mut ConvergingSource>) = self
+                .parts
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(at, part)| Some((at, part.converging()?)))
+                .unzip();
             if sources.iter().any(|source| source.has_missed()) {
                 return Ok(false);
             }
@@ -27,9 +32,9 @@ impl ClusterSource {
                 .iter_mut()
                 .map(|source| source.take_last())
                 .collect();
-            let pauses = match hold_all(&mut sources)? {
-                Ok(pauses) => pauses,
-                Err(text) => {
+            let pauses = match hold_all(&mut sources) {
+                Held::All(pauses) => pauses,
+                Held::Refused(text) => {
                     self.observer.warn(&format!(
                         "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at an \
                          instant of its own"
@@ -37,17 +42,36 @@ impl ClusterSource {
                     self.pause_missed = true;
                     return Ok(false);
                 }
+                Held::Failed(failed, error) => return self.lose(at[failed], error),
             };
             let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
             let in_time = !pauses.iter().any(Pause::is_over);
             release_all(&mut sources, pauses);
-            let attempts = attempts?;
+            let mut done = Vec::new();
+            let mut failed = None;
+            for (number, attempt) in attempts.into_iter().enumerate() {
+                match attempt {
+                    Ok(attempt) => done.push(attempt),
+                    Err(error) => failed = Some((number, error)),
+                }
+            }
+            if let Some((number, error)) = failed {
+                return self.lose(at[number], error);
+            }
+            let attempts = done;
             let exact = attempts.iter().all(|attempt| attempt.exact_at().is_some());
             // One clock is as good as another for a moment that all have in common.
             let moment = attempts.first().and_then(Attempted::exact_at);
             let common = moment.filter(|_| exact && in_time);
-            for ((source, round), attempt) in sources.iter_mut().zip(rounds).zip(attempts) {
-                source.settle_last(round, attempt, common)?;
+            let mut failed = None;
+            let rounds = sources.iter_mut().zip(rounds).zip(attempts);
+            for (number, ((source, round), attempt)) in rounds.enumerate() {
+                if let Err(error) = source.settle_last(round, attempt, common) {
+                    failed = Some((number, error));
+                }
+            }
+            if let Some((number, error)) = failed {
+                return self.lose(at[number], error);
             }
             self.common = common.is_some();
             if common.is_some() || sources.iter().any(|source| !source.is_at_last()) {
@@ -64,43 +88,64 @@ impl ClusterSource {
             self.rest((began.elapsed() * 3).clamp(REST, Duration::from_secs(1)))?;
         }
     }
+
+    /// A node was lost under way: somebody else has its slots, or will have. The others read on.
+    fn lose(&mut self, at: usize, error: anyhow::Error) -> Result<bool> {
+        if !is_lost(&error) {
+            return Err(error);
+        }
+        if let Some(part) = self.parts.get_mut(at) {
+            part.lost = Some(format!("{error:#}"));
+        }
+        for source in self.parts.iter_mut().filter_map(Part::converging) {
+            source.more_rounds();
+        }
+        Ok(true)
+    }
 }
 
-/// Asks all, then waits for all. The inner `Err` is a refusal; then none is held.
-fn hold_all(sources: &mut [&mut ConvergingSource]) -> Result<Result<Vec<Pause>, String>> {
+/// What came of asking all for a pause.
+enum Held {
+    All(Vec<Pause>),
+    /// In a server's words; then none is held.
+    Refused(String),
+    /// By its place; then none is held.
+    Failed(usize, anyhow::Error),
+}
+
+/// Asks all, then waits for all.
+fn hold_all(sources: &mut [&mut ConvergingSource]) -> Held {
+    let mut failed = None;
     let mut asked = Vec::new();
-    let mut failure = None;
-    for source in sources.iter_mut() {
+    for (number, source) in sources.iter_mut().enumerate() {
         match source.ask_pause() {
             Ok(pause) => asked.push(pause),
             Err(error) => {
-                failure = Some(error);
+                failed = Some(Held::Failed(number, error));
                 break;
             }
         }
     }
     let mut held = Vec::new();
-    let mut refusal = None;
-    for (source, pause) in sources.iter_mut().zip(asked) {
+    for (number, (source, pause)) in sources.iter_mut().zip(asked).enumerate() {
         match pause.confirmed(source.conn()) {
             Ok(Ok(pause)) => held.push(pause),
             Ok(Err(text)) => {
                 held.push(Pause::none());
-                refusal = Some(text);
+                failed.get_or_insert(Held::Refused(text));
             }
             Err(error) => {
                 held.push(Pause::none());
-                failure = Some(error.into());
+                failed = Some(Held::Failed(number, error.into()));
             }
         }
     }
-    if failure.is_none() && refusal.is_none() {
-        return Ok(Ok(held));
-    }
-    release_all(sources, held);
-    match (failure, refusal) {
-        (Some(error), _) => Err(error),
-        (None, refusal) => Ok(Err(refusal.unwrap_or_default())),
+    match failed {
+        None => Held::All(held),
+        Some(failed) => {
+            release_all(sources, held);
+            failed
+        }
     }
 }
 
@@ -116,8 +161,8 @@ fn attempt_all(
     sources: &mut [&mut ConvergingSource],
     rounds: &mut [TogetherRound],
     pauses: &[Pause],
-) -> Result<Vec<Attempted>> {
-    let attempts: Vec<Result<Attempted>> = std::thread::scope(|scope| {
+) -> Vec<Result<Attempted>> {
+    std::thread::scope(|scope| {
         let threads: Vec<_> = sources
             .iter_mut()
             .zip(rounds)
@@ -131,6 +176,5 @@ fn attempt_all(
                 Err(_) => Err(anyhow::anyhow!("a reading thread panicked; this is a bug")),
             })
             .collect()
-    });
-    attempts.into_iter().collect()
+    })
 }
