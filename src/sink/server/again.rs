@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Losses {
     times: u64,
     records: u64,
+    /// The first of them was told of.
+    told: bool,
     /// A reconnection to somebody who does not say who it is.
     unknown: bool,
 }
@@ -352,8 +354,9 @@ impl ServerSink {
     fn met(&mut self, at: usize, met: Met, why: Option<ServerError>) {
         let address = self.lanes[at].address();
         if let Some(why) = why
-            && self.losses.times == 1
+            && !self.losses.told
         {
+            self.losses.told = true;
             let waiting = self
                 .again
                 .iter()
@@ -384,9 +387,10 @@ impl ServerSink {
         let Losses {
             times,
             records,
+            told,
             unknown,
         } = self.losses;
-        if times > 1 {
+        if times > 1 || (times == 1 && !told) {
             self.observer.notice(&format!(
                 "connections to the destination were lost {times} times, and {} sent again",
                 plural(records, "record")

@@ -164,10 +164,10 @@ impl ServerSink {
                 self.lanes.push(Lane::new(to, Some(announced.clone())));
                 self.lanes.len() - 1
             });
-            self.lanes[at].unconfirmed.max_bytes = match shard.replicas.len() {
-                0 => 0,
-                _ => (KEPT_BYTES / shards).clamp(256 << 10, 8 << 20),
-            };
+            let lane = &mut self.lanes[at];
+            lane.kept_max_bytes = (KEPT_BYTES / shards).clamp(256 << 10, 8 << 20);
+            lane.is_replicated |= !shard.replicas.is_empty();
+            lane.set_kept();
             routes.lane_of_shard.push(at);
         }
     }
