@@ -263,7 +263,7 @@ impl ServerSink {
     /// Connects a lane. `false`: not yet, for in a cluster somebody else may have its slots.
     pub(super) fn connect(&mut self, at: usize) -> Result<bool> {
         loop {
-            let conn = if self.routes.is_some() {
+            let mut conn = if self.routes.is_some() {
                 match self.open_lane(at)? {
                     Some(conn) => conn,
                     None => return Ok(false),
@@ -271,6 +271,7 @@ impl ServerSink {
             } else {
                 self.reopen_lane(at)?
             };
+            conn.heed(&self.lanes[at].to, &self.stop.flag());
             let address = self.lanes[at].address();
             let met = match self.lanes[at].meet(conn, &mut self.report.changes) {
                 Ok(met) => met,

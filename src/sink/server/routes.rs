@@ -123,7 +123,9 @@ impl ServerSink {
         self.routes = Some(routes);
         self.spread();
         for at in 0..self.lanes.len() {
-            let conn = Conn::open(&self.lanes[at].to).map_err(|error| self.unreached(at, error))?;
+            let mut conn =
+                Conn::open(&self.lanes[at].to).map_err(|error| self.unreached(at, error))?;
+            conn.heed(&self.lanes[at].to, &self.stop.flag());
             self.lanes[at].meet(conn, &mut self.report.changes)?;
         }
         Ok(())
