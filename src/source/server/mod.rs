@@ -5,8 +5,9 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
-mod converge;
-mod given;
+pub(in crate::source) mod converge;
+pub(in crate::source) mod given;
+mod in_cluster;
 mod page;
 mod probe;
 mod replies;
@@ -19,10 +20,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
+pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
+use self::in_cluster::InCluster;
+pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::page::Page;
 use self::probe::Abilities;
+pub(in crate::source) use self::probe::function_dump;
 use self::replies::Awaited;
 use self::resume::Link;
 use super::{Estimate, Source};
@@ -89,6 +93,8 @@ pub struct ServerSource {
     options: ServerSourceOptions,
     observer: Arc<Observer>,
     abilities: Abilities,
+    /// Its place in a cluster, if it is in one.
+    cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
     /// Not yet begun.
     waiting: VecDeque<Job>,
@@ -139,12 +145,21 @@ impl ServerSource {
         let facts = Facts::ask(&mut conn)?;
         if facts.cluster {
             return Err(Usage(
-                "the source is a node of a cluster, and clusters are not supported yet; \
+                "the source is a node of a cluster, and is to be read as such (--cluster); \
                  nothing was read"
                     .to_owned(),
             )
             .into());
         }
+        Self::begin_with(conn, facts, options, observer)
+    }
+
+    fn begin_with(
+        mut conn: Conn,
+        facts: Facts,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
@@ -167,6 +182,7 @@ impl ServerSource {
             options,
             observer,
             abilities,
+            cluster: None,
             databases,
             waiting,
             db: 0,
@@ -376,7 +392,7 @@ impl ServerSource {
     }
 
     /// The payloads' own version is the one that counts.
-    fn stamp(&self, batch: &mut Batch) {
+    pub(in crate::source) fn stamp(&self, batch: &mut Batch) {
         if let Some(rdb_version) = footer_version(batch) {
             batch.context.rdb_version = rdb_version;
         }

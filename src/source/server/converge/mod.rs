@@ -8,6 +8,7 @@
 
 mod last;
 mod pause;
+mod shard;
 mod shot;
 
 use std::collections::{HashMap, HashSet};
@@ -17,7 +18,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use self::last::{LastRound, Outcome, Pending};
-use super::given::{Given, NotMetAgain};
+pub(in crate::source) use self::pause::Pause;
+pub use self::shard::Together;
+pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
+use super::given::{Given, GivenLog, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
@@ -64,6 +68,8 @@ pub struct ConvergeOptions {
     pub max_wait: Duration,
     /// Whether to go on sending changes after the scan, and until when.
     pub follow: Option<Follow>,
+    /// In a cluster: what its shards have in common.
+    pub together: Option<Arc<Together>>,
 }
 
 /// Until when changes are followed.
@@ -86,6 +92,8 @@ enum Phase {
         last_names: usize,
     },
     Follow,
+    /// In a cluster: the last round waits until every shard has come so far.
+    Hold,
     Last(LastRound),
     /// Not exact: what is known to have changed is being read a last time.
     Farewell,
@@ -126,6 +134,14 @@ pub struct ConvergingSource {
     follow_over: bool,
     /// Changes were missed for good.
     lost_track: bool,
+    /// In a cluster: what reads keys of several slots at one instant.
+    script: Option<&'static str>,
+    /// While following in a cluster: when the slots were last looked at.
+    looked: Instant,
+    /// In a cluster: what other nodes gave of slots that are read here now.
+    heritage: Vec<GivenLog>,
+    /// In a cluster: nothing more until the other shards have come so far.
+    resting: bool,
 }
 
 impl ConvergingSource {
@@ -139,7 +155,7 @@ impl ConvergingSource {
         connect: ConnectOptions,
         options: ConvergeOptions,
     ) -> Result<Result<Self, (ServerSource, String)>> {
-        if !inner.abilities.multi {
+        if !inner.abilities.multi && options.together.is_none() {
             return Ok(Err((inner, "MULTI is refused".to_owned())));
         }
         let tracker = match start_tracker(&mut inner, &connect)? {
@@ -147,12 +163,16 @@ impl ConvergingSource {
             Err(text) => return Ok(Err((inner, text))),
         };
         // A plain scan needs no log of names: it never begins anew.
-        let with_log = options.consistency != Consistency::Auto || options.follow.is_some();
+        let with_log = may_begin_anew(&options);
         inner.given = Some(Given::new(with_log)?);
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_known = inner.functions_known;
         let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        let script = match options.together {
+            Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
+            None => None,
+        };
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
             inner,
@@ -176,6 +196,10 @@ impl ConvergingSource {
             began_anew: false,
             follow_over: false,
             lost_track: false,
+            script,
+            looked: Instant::now(),
+            heritage: Vec::new(),
+            resting: false,
         }))
     }
 
@@ -186,11 +210,12 @@ impl ConvergingSource {
 
     /// One step of the present phase; `true` if the batch has something or a heartbeat is due.
     fn step(&mut self, batch: &mut Batch) -> Result<bool> {
-        if !matches!(self.phase, Phase::Done | Phase::Last(_)) && self.restart_if_needed()? {
+        let at_rest = matches!(self.phase, Phase::Done | Phase::Last(_) | Phase::Hold);
+        if !at_rest && self.restart_if_needed()? {
             return Ok(false);
         }
         // Whatever was begun is read to its end first.
-        if !matches!(self.phase, Phase::Done | Phase::Last(_)) && self.inner.read(batch)? {
+        if !at_rest && self.inner.read(batch)? {
             return Ok(true);
         }
         match std::mem::replace(&mut self.phase, Phase::Done) {
@@ -198,6 +223,7 @@ impl ConvergingSource {
             Phase::CatchUp(log) => self.catch_up(log)?,
             Phase::Rounds { left, last_names } => self.round(left, last_names)?,
             Phase::Follow => return self.follow(),
+            Phase::Hold => self.hold(),
             Phase::Last(round) => self.last_round(round, batch)?,
             Phase::Farewell => self.farewell(batch)?,
             Phase::Done => {}
@@ -213,7 +239,7 @@ impl ConvergingSource {
         if !self.tracker.waiting().1 || self.missed.is_some() {
             return Ok(false);
         }
-        let heard = self.tracker.take();
+        let heard = self.heard();
         let reason = heard.means_rescan().unwrap_or("unknown").to_owned();
         let again = self.restart(&reason)?;
         if !again {
@@ -224,8 +250,7 @@ impl ConvergingSource {
 
     /// Begins the scan anew, within bounds; `false` if that is not to be done any more.
     fn restart(&mut self, reason: &str) -> Result<bool> {
-        let no_log = self.options.consistency == Consistency::Auto && self.options.follow.is_none();
-        if no_log || self.restarts >= MAX_RESTARTS {
+        if !may_begin_anew(&self.options) || self.restarts >= MAX_RESTARTS {
             self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
@@ -274,6 +299,7 @@ impl ConvergingSource {
             .iter()
             .map(|row| Job::Scan(row.db))
             .collect();
+        self.inner.read_all_owned();
         if let Some(given) = &mut self.inner.given {
             given.begin_again();
         }
@@ -303,7 +329,11 @@ impl ConvergingSource {
             .as_mut()
             .ok_or_else(|| anyhow!("nothing is remembered"))?;
         self.phase = if std::mem::take(&mut self.began_anew) {
-            Phase::CatchUp(given.not_met_again()?)
+            let logs = self.heritage.iter().map(GivenLog::again);
+            let mut logs = logs.collect::<Result<Vec<_>>>()?;
+            logs.push(given.log()?);
+            let slots = self.inner.cluster.as_ref();
+            Phase::CatchUp(given.not_met_of(logs, slots.map(|cluster| cluster.reading.clone()))?)
         } else {
             Phase::Rounds {
                 left: MAX_ROUNDS,
@@ -314,12 +344,14 @@ impl ConvergingSource {
     }
 
     fn catch_up(&mut self, mut log: NotMetAgain) -> Result<()> {
-        let given = self
-            .inner
-            .given
-            .as_ref()
-            .ok_or_else(|| anyhow!("nothing is remembered"))?;
-        let names = log.next(given, JOB_NAMES)?;
+        let names = log.next(JOB_NAMES)?;
+        if let Some(given) = &mut self.inner.given
+            && !self.heritage.is_empty()
+        {
+            for (db, names) in &names {
+                given.inherit(*db, names)?;
+            }
+        }
         if names.is_empty() {
             self.phase = Phase::Rounds {
                 left: MAX_ROUNDS,
@@ -367,7 +399,7 @@ impl ConvergingSource {
 
     /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
     fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
-        let heard = self.tracker.take();
+        let heard = self.heard();
         if self.missed.is_none()
             && let Some(reason) = heard.means_rescan()
             && self.restart(reason)?
@@ -398,6 +430,7 @@ impl ConvergingSource {
                         .notice("everything was read once; following changes");
                     Phase::Follow
                 }
+                _ if self.options.together.is_some() => Phase::Hold,
                 _ => Phase::Last(LastRound::new(self.postponed.drain().collect())),
             };
             return Ok(());
@@ -461,12 +494,17 @@ impl ConvergingSource {
             if rescan {
                 return Ok(false);
             }
+            if let Some(together) = self.options.together.clone()
+                && self.rests_while_following(&together, waiting > 0)?
+            {
+                return Ok(false);
+            }
             let idle = follow
                 .until_idle
-                .is_some_and(|idle| waiting == 0 && self.last_change.elapsed() >= idle);
+                .is_some_and(|idle| waiting == 0 && self.unchanged_for() >= idle);
             let over = follow.total.is_some_and(|total| began.elapsed() >= total);
-            if follow.stop.is_set() || idle || over {
-                self.follow_over = true;
+            if follow.stop.is_set() || idle || over || self.others_are_over() {
+                self.end_following();
                 self.rounds_began = Some(Instant::now());
                 self.phase = Phase::Rounds {
                     left: MAX_ROUNDS,
@@ -510,7 +548,7 @@ impl ConvergingSource {
         if self.missed.is_some() {
             self.tracker.barrier();
             let mut names = round.take_names();
-            names.extend(self.tracker.take().names);
+            names.extend(self.heard().names);
             self.reread(names);
             self.phase = Phase::Farewell;
             return Ok(());
@@ -524,6 +562,11 @@ impl ConvergingSource {
             }
             outcome => outcome?,
         };
+        self.after_attempt(round, outcome)
+    }
+
+    /// What follows from an attempt at the last round.
+    fn after_attempt(&mut self, round: LastRound, outcome: Outcome) -> Result<()> {
         match outcome {
             Outcome::Exact { at_ms } => {
                 self.reached = Some(ConsistencyReached::Exact(vec![(0, at_ms)]));
@@ -541,6 +584,7 @@ impl ConvergingSource {
                 self.add_databases(rows);
                 self.back_to_rounds(round);
             }
+            Outcome::Alone(reason) if self.is_elsewhere(&reason) => self.phase = Phase::Hold,
             Outcome::Alone(reason) => {
                 self.refusals += 1;
                 if self.refusals > MAX_REFUSALS {
@@ -603,13 +647,25 @@ impl ConvergingSource {
     }
 }
 
+/// Only then are the names of everything given kept in a file: a plain scan never begins anew. In a
+/// cluster any shard may have to, when another node takes its place.
+fn may_begin_anew(options: &ConvergeOptions) -> bool {
+    options.consistency != Consistency::Auto
+        || options.follow.is_some()
+        || options.together.is_some()
+}
+
 fn start_tracker(
     inner: &mut ServerSource,
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, String>> {
     let started = inner.open_beside(|inner| {
         let selection = inner.options.selection.clone();
-        Tracker::start(connect, move |name| selection.wants_key(name))
+        let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
+        let wanted = move |name: &[u8]| {
+            selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
+        };
+        Tracker::start(connect, wanted)
     });
     let started = started.map(|started| {
         started.map(|mut tracker| {
@@ -631,6 +687,9 @@ impl Source for ConvergingSource {
         batch.context = self.inner.context();
         loop {
             if matches!(self.phase, Phase::Done) && batch.is_empty() {
+                return Ok(false);
+            }
+            if batch.is_empty() && std::mem::take(&mut self.resting) {
                 return Ok(false);
             }
             // Also with nothing between two attempts, so that a wish to stop is heard.

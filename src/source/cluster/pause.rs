@@ -1,0 +1,180 @@
+//! One instant for all shards: writes are held up everywhere, and what is left is read.
+//!
+//! A pause ends by itself after its time, measured from before it was asked for. All of them are
+//! confirmed before anything is read, and none was over when everything had been read: so there was
+//! a moment at which every shard was as it was read.
+
+use super::part::is_lost;
+use super::*;
+use crate::source::server::ConvergingSource;
+use crate::source::server::converge::{Attempted, Pause, TogetherRound};
+
+/// Writes go on for at least so long between two pauses.
+const REST: Duration = Duration::from_millis(20);
+
+impl ClusterSource {
+    /// Tries until all shards were read at one instant: `true` if so, or if something has to be read
+    /// outside of a pause first; `false` if it is not to be had.
+    pub(super) fn pause_together(&mut self) -> Result<bool> {
+        let since = *self.resting_since.get_or_insert_with(Instant::now);
+        loop {
+            let began = Instant::now();
+            let (at, mut sources): (Vec<usize>, Vec<&mut ConvergingSource>) = self
+                .parts
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(at, part)| Some((at, part.converging()?)))
+                .unzip();
+            if sources.iter().any(|source| source.has_missed()) {
+                return Ok(false);
+            }
+            let mut rounds: Vec<TogetherRound> = sources
+                .iter_mut()
+                .map(|source| source.take_last())
+                .collect();
+            let pauses = match hold_all(&mut sources) {
+                Held::All(pauses) => pauses,
+                Held::Refused(text) => {
+                    self.observer.warn(&format!(
+                        "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at an \
+                         instant of its own"
+                    ));
+                    self.pause_missed = true;
+                    return Ok(false);
+                }
+                Held::Failed(failed, error) => return self.lose(at[failed], error),
+            };
+            let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
+            let in_time = !pauses.iter().any(Pause::is_over);
+            release_all(&mut sources, pauses);
+            let mut done = Vec::new();
+            let mut failed = None;
+            for (number, attempt) in attempts.into_iter().enumerate() {
+                match attempt {
+                    Ok(attempt) => done.push(attempt),
+                    Err(error) => failed = Some((number, error)),
+                }
+            }
+            if let Some((number, error)) = failed {
+                return self.lose(at[number], error);
+            }
+            let attempts = done;
+            let exact = attempts.iter().all(|attempt| attempt.exact_at().is_some());
+            // One clock is as good as another for a moment that all have in common.
+            let moment = attempts.first().and_then(Attempted::exact_at);
+            let common = moment.filter(|_| exact && in_time);
+            let mut failed = None;
+            let rounds = sources.iter_mut().zip(rounds).zip(attempts);
+            for (number, ((source, round), attempt)) in rounds.enumerate() {
+                if let Err(error) = source.settle_last(round, attempt, common) {
+                    failed = Some((number, error));
+                }
+            }
+            if let Some((number, error)) = failed {
+                return self.lose(at[number], error);
+            }
+            self.common = common.is_some();
+            if common.is_some() || sources.iter().any(|source| !source.is_at_last()) {
+                return Ok(true);
+            }
+            if since.elapsed() > self.options.max_wait {
+                self.give_up(&format!(
+                    "in {} no pause was long enough to read what was left of all shards \
+                     (--max-wait, --max-pause)",
+                    humantime::format_duration(self.options.max_wait)
+                ));
+                return Ok(false);
+            }
+            self.rest((began.elapsed() * 3).clamp(REST, Duration::from_secs(1)))?;
+        }
+    }
+
+    /// A node was lost under way: somebody else has its slots, or will have. The others read on.
+    fn lose(&mut self, at: usize, error: anyhow::Error) -> Result<bool> {
+        if !is_lost(&error) {
+            return Err(error);
+        }
+        if let Some(part) = self.parts.get_mut(at) {
+            part.lost = Some(format!("{error:#}"));
+        }
+        for source in self.parts.iter_mut().filter_map(Part::converging) {
+            source.more_rounds();
+        }
+        Ok(true)
+    }
+}
+
+/// What came of asking all for a pause.
+enum Held {
+    All(Vec<Pause>),
+    /// In a server's words; then none is held.
+    Refused(String),
+    /// By its place; then none is held.
+    Failed(usize, anyhow::Error),
+}
+
+/// Asks all, then waits for all.
+fn hold_all(sources: &mut [&mut ConvergingSource]) -> Held {
+    let mut failed = None;
+    let mut asked = Vec::new();
+    for (number, source) in sources.iter_mut().enumerate() {
+        match source.ask_pause() {
+            Ok(pause) => asked.push(pause),
+            Err(error) => {
+                failed = Some(Held::Failed(number, error));
+                break;
+            }
+        }
+    }
+    let mut held = Vec::new();
+    for (number, (source, pause)) in sources.iter_mut().zip(asked).enumerate() {
+        match pause.confirmed(source.conn()) {
+            Ok(Ok(pause)) => held.push(pause),
+            Ok(Err(text)) => {
+                held.push(Pause::none());
+                failed.get_or_insert(Held::Refused(text));
+            }
+            Err(error) => {
+                held.push(Pause::none());
+                failed = Some(Held::Failed(number, error.into()));
+            }
+        }
+    }
+    match failed {
+        None => Held::All(held),
+        Some(failed) => {
+            release_all(sources, held);
+            failed
+        }
+    }
+}
+
+fn release_all(sources: &mut [&mut ConvergingSource], pauses: Vec<Pause>) {
+    for (source, pause) in sources.iter_mut().zip(pauses) {
+        source.end_pause(pause);
+    }
+}
+
+/// All at the same time: what one of them takes all others are held up for. These threads live as
+/// long as a pause, which no stage of the pipe must depend on: it may be full.
+fn attempt_all(
+    sources: &mut [&mut ConvergingSource],
+    rounds: &mut [TogetherRound],
+    pauses: &[Pause],
+) -> Vec<Result<Attempted>> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = sources
+            .iter_mut()
+            .zip(rounds)
+            .zip(pauses)
+            .map(|((source, round), pause)| scope.spawn(move || round.attempt(source, pause)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| match thread.join() {
+                Ok(attempt) => attempt,
+                Err(_) => Err(anyhow::anyhow!("a reading thread panicked; this is a bug")),
+            })
+            .collect()
+    })
+}
