@@ -45,6 +45,10 @@ impl Stream {
             Transport::Unix { path } => {
                 Stream::Unix(UnixStream::connect(path).map_err(|error| refused(plain(&error)))?)
             }
+            // `sentinel::open` turns it into an address before it comes here.
+            Transport::Sentinel(_) => {
+                return Err(refused("sentinels have to be asked first".to_owned()));
+            }
         };
         stream
             .set_timeout(options.timeout)
