@@ -61,7 +61,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
+    let chosen = args.selection().dbs;
+    let expected = source.header().expected.iter().map(|row| row.db);
+    let expected: Vec<u32> = expected
+        .filter(|db| chosen.is_empty() || chosen.contains(db))
+        .collect();
     rewrite.dbs.check(&expected)?;
     if let Some(bytes) = input_bytes {
         // Compressed, so the least that can come.
