@@ -514,7 +514,7 @@ impl Drop for TestServer {
 
 /// A port nobody listens on now. Cluster nodes also use the port 10,000 above, so it is
 /// sought well below the range that the system gives to outgoing connections.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     use std::hash::{BuildHasher as _, RandomState};
     loop {
         let random = RandomState::new().hash_one(Instant::now());
