@@ -7,6 +7,7 @@
 
 mod converge;
 mod given;
+mod in_cluster;
 mod probe;
 mod replies;
 mod requests;
@@ -19,6 +20,8 @@ use anyhow::{Result, anyhow};
 
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
 use self::given::Given;
+use self::in_cluster::InCluster;
+pub use self::in_cluster::{Disturbed, SlotSet};
 use self::probe::Abilities;
 use self::replies::Awaited;
 use super::{Estimate, Source};
@@ -77,6 +80,8 @@ pub struct ServerSource {
     options: ServerSourceOptions,
     observer: Arc<Observer>,
     abilities: Abilities,
+    /// Its place in a cluster, if it is in one.
+    cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
     /// Not yet begun.
     waiting: VecDeque<Job>,
@@ -124,12 +129,21 @@ impl ServerSource {
         let facts = Facts::ask(&mut conn)?;
         if facts.cluster {
             return Err(Usage(
-                "the source is a node of a cluster, and clusters are not supported yet; \
+                "the source is a node of a cluster, and is to be read as such (--cluster); \
                  nothing was read"
                     .to_owned(),
             )
             .into());
         }
+        Self::begin_with(conn, facts, options, observer)
+    }
+
+    fn begin_with(
+        mut conn: Conn,
+        facts: Facts,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
@@ -148,6 +162,7 @@ impl ServerSource {
             options,
             observer,
             abilities,
+            cluster: None,
             databases,
             waiting,
             db: 0,

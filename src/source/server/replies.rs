@@ -7,6 +7,8 @@ use super::{Sent, ServerSource};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload;
 use crate::record::{Batch, Eviction, KeyRecord, Record, Value};
+use crate::server::PTTL_TOLERANCE_MS;
+use crate::server::cluster::Redirect;
 use crate::server::resp::Item;
 
 /// A reply from which on the window falls at once instead of by and by.
@@ -19,12 +21,33 @@ pub(super) struct Awaited {
     pub eviction: Option<Eviction>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Expiry {
     None,
     Gone,
     Refused,
     At(u64),
+    /// Another node has to be asked.
+    Elsewhere(Redirect),
+}
+
+impl Expiry {
+    /// Whether it is the same moment, where one of them may be known as remaining time only.
+    fn is(&self, other: &Self, tolerance_ms: u64) -> bool {
+        match (self, other) {
+            (Self::At(one), Self::At(other)) => one.abs_diff(*other) <= tolerance_ms,
+            (Self::None, Self::None) | (Self::Gone, Self::Gone) => true,
+            (Self::Refused, Self::Refused) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What DUMP answered.
+enum Dumped {
+    Payload(Vec<u8>),
+    Nothing,
+    Refused(String),
 }
 
 impl ServerSource {
@@ -50,18 +73,23 @@ impl ServerSource {
         let Item::Array(count) = self.conn.item()? else {
             return Err(self.conn.confused("SCAN gave no keys").into());
         };
+        // Names of slots that are read elsewhere are none of ours, and in no count.
+        let cluster = self.cluster.as_ref();
+        let mut foreign = 0;
         let counts = self.counts.of(self.db);
-        counts.scanned += count as u64;
         for _ in 0..count {
             let Item::Bulk(key) = self.conn.item()? else {
                 return Err(self.conn.confused("SCAN gave a key that is none").into());
             };
-            if self.options.selection.wants_key(&key) {
+            if cluster.is_some_and(|cluster| !cluster.reading.has_key(&key)) {
+                foreign += 1;
+            } else if self.options.selection.wants_key(&key) {
                 self.keys.push_back(key);
             } else {
                 counts.filtered += 1;
             }
         }
+        counts.scanned += count as u64 - foreign;
         self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
         if self.abandoned {
             self.drop_names();
@@ -80,6 +108,7 @@ impl ServerSource {
             (false, true) => self.read_time()?,
             (false, false) => self.clock.now_ms(),
         };
+        let asking = self.is_asking();
         let mut group = Vec::with_capacity(keys.len());
         for key in keys {
             group.push(Awaited {
@@ -90,6 +119,9 @@ impl ServerSource {
         }
         if let Some(command) = self.abilities.eviction {
             for awaited in &mut group {
+                if asking {
+                    self.conn.item()?;
+                }
                 awaited.eviction = match self.conn.item()? {
                     Item::Int(number) => Some(match command {
                         EvictionCommand::IdleTime => {
@@ -116,13 +148,13 @@ impl ServerSource {
             expiry,
             eviction,
         } = awaited;
-        let payload = match self.conn.item()? {
-            Item::Bulk(payload) => payload,
-            Item::Nil => {
-                self.learn(0);
-                return self.gone(key, batch);
-            }
-            Item::Error(text) => return self.fail(key, &String::from_utf8_lossy(&text)),
+        if self.is_asking() {
+            self.conn.item()?;
+        }
+        let dumped = match self.conn.item()? {
+            Item::Bulk(payload) => Dumped::Payload(payload),
+            Item::Nil => Dumped::Nothing,
+            Item::Error(text) => Dumped::Refused(String::from_utf8_lossy(&text).into_owned()),
             _ => {
                 return Err(self
                     .conn
@@ -130,13 +162,73 @@ impl ServerSource {
                     .into());
             }
         };
+        let mut expiry = expiry;
+        if self.abilities.rechecks() {
+            let now_ms = match self.abilities.asks_time() {
+                true => self.read_time()?,
+                false => self.base_ms(),
+            };
+            let after = self.read_expiry(now_ms)?;
+            if matches!(after, Expiry::Elsewhere(_)) {
+                expiry = after;
+            } else if !after.is(&expiry, self.expiry_tolerance_ms())
+                && !matches!(dumped, Dumped::Refused(_))
+            {
+                // It changed in between: value and expiry are no pair.
+                return self.ask_again(key);
+            }
+        }
+        let elsewhere = match (&expiry, &dumped) {
+            (Expiry::Elsewhere(redirect), _) => Some(redirect.clone()),
+            (_, Dumped::Refused(text)) if self.cluster.is_some() => Redirect::parse(text),
+            _ => None,
+        };
+        if let Some(redirect) = elsewhere {
+            self.stray(key, &redirect);
+            return Ok(());
+        }
+        let payload = match dumped {
+            Dumped::Payload(payload) => payload,
+            Dumped::Nothing => {
+                self.learn(0);
+                return self.gone(key, batch);
+            }
+            Dumped::Refused(text) => return self.fail(key, &text),
+        };
         self.learn(payload.len());
         match expiry {
             Expiry::Gone => self.gone(key, batch),
-            Expiry::Refused => self.fail(key, "its expiry cannot be read"),
+            Expiry::Refused | Expiry::Elsewhere(_) => self.fail(key, "its expiry cannot be read"),
             Expiry::None => self.give(key, payload, None, eviction, batch),
             Expiry::At(at_ms) => self.give(key, payload, Some(at_ms), eviction, batch),
         }
+    }
+
+    /// What a PTTL counts from, where TIME is not asked with it; 0 for moments.
+    fn base_ms(&self) -> u64 {
+        match self.abilities.pexpiretime {
+            true => 0,
+            false => self.clock.now_ms(),
+        }
+    }
+
+    fn expiry_tolerance_ms(&self) -> u64 {
+        match self.abilities.pexpiretime {
+            true => 0,
+            false => PTTL_TOLERANCE_MS,
+        }
+    }
+
+    fn is_asking(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.asking)
+    }
+
+    /// Asks for one key again, by itself: then its commands are carried out in one go, or nearly.
+    fn ask_again(&mut self, key: Vec<u8>) -> Result<()> {
+        self.queue_group(std::slice::from_ref(&key))?;
+        self.sent.push_back(Sent::Group(vec![key]));
+        self.sent_keys += 1;
+        Ok(())
     }
 
     /// Reads up to the head of EXEC's array; `Some` is why the group was refused as a whole.
@@ -209,6 +301,9 @@ impl ServerSource {
     }
 
     fn read_expiry(&mut self, now_ms: u64) -> Result<Expiry> {
+        if self.is_asking() {
+            self.conn.item()?;
+        }
         Ok(match self.conn.item()? {
             Item::Int(-1) => Expiry::None,
             Item::Int(-2) => Expiry::Gone,
@@ -216,7 +311,10 @@ impl ServerSource {
                 Ok(number) => Expiry::At(now_ms.saturating_add(number)),
                 Err(_) => Expiry::Refused,
             },
-            Item::Error(_) => Expiry::Refused,
+            Item::Error(text) => match Redirect::parse(&String::from_utf8_lossy(&text)) {
+                Some(redirect) => Expiry::Elsewhere(redirect),
+                None => Expiry::Refused,
+            },
             _ => return Err(self.conn.confused("an expiry that is no number").into()),
         })
     }

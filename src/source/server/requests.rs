@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
-use crate::server::ServerError;
+use crate::server::{Conn, ServerError};
 
 impl ServerSource {
     pub(super) fn queue_scan(&mut self, cursor: &[u8]) -> Result<()> {
@@ -37,8 +37,16 @@ impl ServerSource {
         } else {
             b"PTTL"
         };
+        // Where its slot is on its way to this node, each command for a key needs the word.
+        let asking = self.cluster.as_ref().is_some_and(|cluster| cluster.asking);
+        let queue = |conn: &mut Conn, args: &[&[u8]]| {
+            if asking {
+                conn.queue(&[b"ASKING"])?;
+            }
+            conn.queue(args)
+        };
         for key in keys {
-            conn.queue(&[expiry, key])?;
+            queue(conn, &[expiry, key])?;
         }
         // Before DUMP, which would reset it where NO-TOUCH is not known.
         if let Some(command) = abilities.eviction {
@@ -48,11 +56,17 @@ impl ServerSource {
                 b"IDLETIME"
             };
             for key in keys {
-                conn.queue(&[b"OBJECT", sub, key])?;
+                queue(conn, &[b"OBJECT", sub, key])?;
             }
         }
         for key in keys {
-            conn.queue(&[b"DUMP", key])?;
+            queue(conn, &[b"DUMP", key])?;
+            if abilities.rechecks() {
+                if abilities.asks_time() {
+                    conn.queue(&[b"TIME"])?;
+                }
+                queue(conn, &[expiry, key])?;
+            }
         }
         if abilities.multi {
             conn.queue(&[b"EXEC"])?;
