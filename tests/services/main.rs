@@ -4,4 +4,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod profiles;
+mod rights;
 mod sentinel;

@@ -7,13 +7,12 @@ use super::ServerSink;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
+use crate::rdb::FUNCTIONS_VERSION;
 use crate::record::Family;
+use crate::server::conn::is_forbidden;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
-
-/// The RDB version that functions came up with (Redis 7.0).
-const FIRST_VERSION: u16 = 10;
 
 /// One library of a FUNCTION DUMP.
 struct Library {
@@ -55,14 +54,22 @@ impl ServerSink {
         // Read completely above, so that it may be signed for another version.
         let versions = &self.learn_target(b"")?.accepts().versions;
         let version = versions
-            .nearest(library.version, FIRST_VERSION)
+            .nearest(library.version, FUNCTIONS_VERSION)
             .unwrap_or(library.version);
         let mut command = redis::cmd("FUNCTION");
         command
             .arg("RESTORE")
             .arg(payload::sign(&library.body, version))
             .arg(if replace { "REPLACE" } else { "APPEND" });
-        let Err(text) = self.conn.try_query(&command)? else {
+        let mut answer = self.conn.try_query(&command)?;
+        // Some services know FUNCTION LOAD only; to one library it does the same.
+        if answer.as_ref().is_err_and(|text| is_forbidden(text))
+            && let loaded = self.load_library(library, replace)?
+            && !loaded.as_ref().is_err_and(|text| is_forbidden(text))
+        {
+            answer = loaded;
+        }
+        let Err(text) = answer else {
             self.report.functions.restored += 1;
             return Ok(());
         };
@@ -85,6 +92,19 @@ impl ServerSink {
             None
         };
         self.refuse_library(&library.name, FailureKind::Refused, text, hint)
+    }
+
+    fn load_library(
+        &mut self,
+        library: &Library,
+        replace: bool,
+    ) -> Result<std::result::Result<redis::Value, String>> {
+        let mut command = redis::cmd("FUNCTION");
+        command.arg("LOAD");
+        if replace {
+            command.arg("REPLACE");
+        }
+        Ok(self.conn.try_query(command.arg(&library.code))?)
     }
 
     /// A library, or a function of it, is there already.

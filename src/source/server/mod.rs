@@ -22,7 +22,7 @@ pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, SlotSet};
-use self::probe::Abilities;
+use self::probe::{Abilities, FunctionsBy};
 use self::replies::Awaited;
 use super::{Estimate, Source};
 use crate::exit::Usage;
@@ -83,6 +83,8 @@ pub struct ServerSource {
     /// Its place in a cluster, if it is in one.
     cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
+    /// Whether SELECT is refused: every connection is in database 0 and stays there.
+    only_zero: bool,
     /// Not yet begun.
     waiting: VecDeque<Job>,
     db: u32,
@@ -104,8 +106,8 @@ pub struct ServerSource {
     guess_bytes: usize,
     scratch: Vec<u8>,
     functions: Option<Vec<u8>>,
-    /// Whether FUNCTION DUMP was answered.
-    functions_known: bool,
+    /// What function libraries are read by, where they can be.
+    functions_by: Option<FunctionsBy>,
     counts: CountsByDb,
     functions_given: u64,
     started_ms: u64,
@@ -141,18 +143,31 @@ impl ServerSource {
     fn begin_with(
         mut conn: Conn,
         facts: Facts,
-        options: ServerSourceOptions,
+        mut options: ServerSourceOptions,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
-        let databases = probe::databases(&mut conn, &facts, &options, &observer)?;
+        let probe::Databases {
+            rows: databases,
+            unread,
+            only_zero,
+        } = probe::databases(&mut conn, &facts, &options, &observer)?;
+        if only_zero {
+            options.selection.dbs = vec![0];
+        }
+        // Known of and not read: in the ledger, and exit code 3.
+        let mut counts = CountsByDb::default();
+        for row in unread {
+            let counts = counts.of(row.db);
+            counts.scanned = row.keys;
+            counts.failed = row.keys;
+        }
         let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
-        let (functions_known, functions) =
-            probe::function_dump(&mut conn, options.functions, &observer)?;
+        let (functions_by, functions) = probe::functions(&mut conn, options.functions, &observer)?;
         let waiting = databases.iter().map(|row| Job::Scan(row.db)).collect();
-        // Where every connection begins; some services refuse even SELECT 0.
+        // Where every connection begins.
         let selected = facts.keyspace.is_some().then_some(0);
         Ok(Self {
             from_ms: clock.now_ms(),
@@ -164,6 +179,7 @@ impl ServerSource {
             abilities,
             cluster: None,
             databases,
+            only_zero,
             waiting,
             db: 0,
             selected,
@@ -178,8 +194,8 @@ impl ServerSource {
             guess_bytes: FIRST_GUESS_BYTES,
             scratch: Vec::new(),
             functions,
-            functions_known,
-            counts: CountsByDb::default(),
+            functions_by,
+            counts,
             functions_given: 0,
             started_ms: now_ms(),
             paused: Duration::ZERO,
@@ -268,7 +284,7 @@ impl ServerSource {
                 self.keys = names.into();
             }
         }
-        if self.selected != Some(db) {
+        if self.selected != Some(db) && !self.only_zero {
             self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
             self.sent.push_back(Sent::Select);
             self.selected = Some(db);

@@ -18,6 +18,7 @@ use anyhow::{Result, anyhow};
 
 use self::last::{LastRound, Outcome, Pending};
 use super::given::{Given, NotMetAgain};
+use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{ConsistencyReached, SourceReport};
@@ -112,8 +113,8 @@ pub struct ConvergingSource {
     missed: Option<String>,
     swapdb_calls: Option<u64>,
     functions: Option<Vec<u8>>,
-    /// Whether FUNCTION DUMP is answered.
-    functions_known: bool,
+    /// What function libraries are read by, where they can be.
+    functions_by: Option<FunctionsBy>,
     /// XINFO STREAM is refused: every stream is read again in the last round.
     looks_refused: bool,
     /// How often something in the last round's batch was refused.
@@ -149,7 +150,7 @@ impl ConvergingSource {
         inner.given = Some(Given::new(with_log)?);
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
-        let functions_known = inner.functions_known;
+        let functions_by = inner.functions_by;
         let swapdb_calls = shot::swapdb_calls(&mut inner.conn)?;
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
@@ -167,7 +168,7 @@ impl ConvergingSource {
             reached: None,
             missed: None,
             swapdb_calls,
-            functions_known,
+            functions_by,
             functions,
             looks_refused: false,
             refusals: 0,
@@ -255,7 +256,9 @@ impl ConvergingSource {
             &facts,
             &self.inner.options,
             &self.observer,
-        )? {
+        )?
+        .rows
+        {
             if !self.inner.databases.iter().any(|known| known.db == row.db) {
                 self.inner.databases.push(row);
             }
