@@ -1,11 +1,18 @@
 //! A node of a cluster as a source: it is asked only for the slots that are read from it, and what
 //! it answers of others says where to look next.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ServerSource;
+use anyhow::Result;
+
+use super::given::{Given, GivenLog};
+use super::{Job, Sent, ServerSource, ServerSourceOptions};
+use crate::observer::Observer;
+use crate::server::Conn;
 use crate::server::cluster::Redirect;
+use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::slots::{SLOTS, slot_of};
 
 /// Names that answered ASK, kept by name; of more than so many only the slots are known.
@@ -145,19 +152,144 @@ impl InCluster {
     }
 }
 
+/// How a node of a cluster is read.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The slots that are read from it.
+    pub slots: SlotSet,
+    /// They are on their way to it, and not its own yet.
+    pub asking: bool,
+    /// It is a replica.
+    pub replica: bool,
+}
+
 impl ServerSource {
-    /// Whether the names of this key's slot are read from this node, now.
-    pub(super) fn reads_slot_of(&self, key: &[u8]) -> bool {
-        self.cluster
-            .as_ref()
-            .is_none_or(|cluster| cluster.reading.has_key(key))
+    /// Prepares to read these slots of the cluster's node that `conn` leads to.
+    ///
+    /// # Errors
+    /// What the node refuses that is needed, and the connection's.
+    pub fn open_node(
+        mut conn: Conn,
+        place: &Place,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
+        conn.doing("asking a node of the cluster what it is");
+        if place.replica {
+            conn.query::<()>(&redis::cmd("READONLY"))?;
+        }
+        let mut facts = Facts::ask(&mut conn)?;
+        // Demanded by the user, or told by another node.
+        facts.cluster = true;
+        let mut source = Self::begin_with(conn, facts, options, observer)?;
+        source.cluster = Some(InCluster::new(&place.slots, place.asking));
+        source.know_database_0();
+        source.waiting = source.jobs();
+        Ok(source)
     }
 
-    /// Whether the key's slot is read from this node at all.
-    pub(super) fn owns_slot_of(&self, key: &[u8]) -> bool {
-        self.cluster
-            .as_ref()
-            .is_none_or(|cluster| cluster.owned.has_key(key))
+    /// Slots may come with keys to a node that had none.
+    fn know_database_0(&mut self) {
+        let known = self.databases.iter().any(|row| row.db == 0);
+        if !known && self.options.selection.wants_db(0) {
+            let row = Keyspace {
+                db: 0,
+                keys: 0,
+                expires: 0,
+            };
+            self.databases.insert(0, row);
+        }
+    }
+
+    fn jobs(&self) -> VecDeque<Job> {
+        let scan = |row: &Keyspace| Job::Scan(row.db);
+        self.databases.iter().map(scan).collect()
+    }
+
+    /// Remembers the names of what it gives, so that what goes away can be told.
+    pub(in crate::source) fn remember_given(&mut self) -> Result<()> {
+        self.given = Some(Given::new(true)?);
+        Ok(())
+    }
+
+    /// The names of all keys that were given, if they are remembered.
+    pub(in crate::source) fn given_log(&mut self) -> Result<Option<GivenLog>> {
+        self.given.as_mut().map(Given::log).transpose()
+    }
+
+    /// These names are read too: another node gave them, or would have.
+    pub(in crate::source) fn read_names(&mut self, names: Vec<(u32, Vec<u8>)>) -> Result<()> {
+        let mut by_db: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        for (db, name) in names {
+            by_db.entry(db).or_default().push(name);
+        }
+        for (db, names) in by_db {
+            if let Some(given) = &mut self.given {
+                given.inherit(db, &names)?;
+            }
+            self.waiting.push_back(Job::Names(db, names));
+        }
+        Ok(())
+    }
+
+    /// From now on these slots are read here too, all of them anew.
+    pub(in crate::source) fn adopt(&mut self, slots: &SlotSet) -> Result<()> {
+        if self.facts.keyspace.is_some() && self.options.selection.dbs.is_empty() {
+            let text = info(&mut self.conn, Some("keyspace"))?.unwrap_or_default();
+            for row in keyspace(&text) {
+                if !self.databases.iter().any(|known| known.db == row.db) {
+                    self.databases.push(row);
+                }
+            }
+        }
+        if let Some(cluster) = &mut self.cluster {
+            for slot in slots.iter() {
+                cluster.owned.insert(slot);
+            }
+            cluster.reading = SlotSet::of(slots.iter());
+        }
+        self.waiting = self.jobs();
+        Ok(())
+    }
+
+    /// A scan that begins anew is about all of the slots.
+    pub(super) fn read_all_owned(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.reading = SlotSet::of(cluster.owned.iter());
+        }
+    }
+
+    /// These slots are read elsewhere from now on.
+    pub(in crate::source) fn release(&mut self, slots: &SlotSet) {
+        if let Some(cluster) = &self.cluster {
+            for slot in slots.iter() {
+                cluster.owned.remove(slot);
+                cluster.reading.remove(slot);
+            }
+        }
+    }
+
+    /// The connection is gone: what was asked and not answered is read elsewhere.
+    pub(in crate::source) fn forget_flight(&mut self) {
+        let mut keys = self.awaited.drain(..).len() + self.keys.drain(..).len();
+        for sent in self.sent.drain(..) {
+            if let Sent::Group(group) = sent {
+                keys += group.len();
+            }
+        }
+        self.counts.of(self.db).superseded += keys as u64;
+        self.waiting.clear();
+    }
+
+    /// The slots that are read from it.
+    pub(in crate::source) fn owned(&self) -> SlotSet {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or_else(SlotSet::default, |cluster| cluster.owned.clone())
+    }
+
+    /// The connection, on which nothing is in flight when all was read.
+    pub(in crate::source) fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
     }
 
     /// A key that the node does not answer for: it is read again later, wherever it is then.

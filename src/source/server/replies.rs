@@ -1,6 +1,8 @@
 //! What is answered: names, expiries, payloads; and what becomes of each key.
 
-use anyhow::Result;
+use std::collections::VecDeque;
+
+use anyhow::{Result, anyhow};
 
 use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
@@ -53,7 +55,31 @@ enum Dumped {
 impl ServerSource {
     pub(super) fn read_scan(&mut self) -> Result<()> {
         self.conn.doing("scanning for keys");
+        let known = self.keys.len();
+        let (cursor, scanned) = match self.read_page() {
+            Ok(page) => page,
+            Err(error) => {
+                // Half a page is none: it is asked for again.
+                self.keys.truncate(known);
+                return Err(error);
+            }
+        };
+        self.sent.pop_front();
         self.scan_in_flight = false;
+        let counts = self.counts.of(self.db);
+        counts.scanned += scanned;
+        counts.filtered += scanned - (self.keys.len() - known) as u64;
+        self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
+        if self.abandoned {
+            self.drop_names();
+        }
+        self.got_on();
+        Ok(())
+    }
+
+    /// Reads a page of names: where the next one begins, and how many names there were. Those that
+    /// are wanted join [`Self::keys`].
+    fn read_page(&mut self) -> Result<(Vec<u8>, u64)> {
         match self.conn.item()? {
             Item::Array(2) => {}
             Item::Error(text) => {
@@ -76,7 +102,6 @@ impl ServerSource {
         // Names of slots that are read elsewhere are none of ours, and in no count.
         let cluster = self.cluster.as_ref();
         let mut foreign = 0;
-        let counts = self.counts.of(self.db);
         for _ in 0..count {
             let Item::Bulk(key) = self.conn.item()? else {
                 return Err(self.conn.confused("SCAN gave a key that is none").into());
@@ -85,23 +110,16 @@ impl ServerSource {
                 foreign += 1;
             } else if self.options.selection.wants_key(&key) {
                 self.keys.push_back(key);
-            } else {
-                counts.filtered += 1;
             }
         }
-        counts.scanned += count as u64 - foreign;
-        self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
-        if self.abandoned {
-            self.drop_names();
-        }
-        Ok(())
+        Ok((cursor, count as u64 - foreign))
     }
 
-    /// Reads a group up to its first payload.
-    pub(super) fn open_group(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
+    /// Reads the group of so many keys that is next, up to its first payload.
+    pub(super) fn open_group(&mut self, keys: usize) -> Result<()> {
         self.conn.doing("reading keys");
-        if let Some(text) = self.read_group_head(keys.len())? {
-            return self.reread_alone(keys, &text);
+        if let Some(text) = self.read_group_head(keys)? {
+            return self.reread_alone(&text);
         }
         let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
             (true, _) => 0,
@@ -109,20 +127,16 @@ impl ServerSource {
             (false, false) => self.clock.now_ms(),
         };
         let asking = self.is_asking();
-        let mut group = Vec::with_capacity(keys.len());
-        for key in keys {
-            group.push(Awaited {
-                key,
-                expiry: self.read_expiry(now_ms)?,
-                eviction: None,
-            });
+        let mut facts = Vec::with_capacity(keys);
+        for _ in 0..keys {
+            facts.push((self.read_expiry(now_ms)?, None));
         }
         if let Some(command) = self.abilities.eviction {
-            for awaited in &mut group {
+            for (_, eviction) in &mut facts {
                 if asking {
                     self.conn.item()?;
                 }
-                awaited.eviction = match self.conn.item()? {
+                *eviction = match self.conn.item()? {
                     Item::Int(number) => Some(match command {
                         EvictionCommand::IdleTime => {
                             Eviction::IdleSecs(u64::try_from(number).unwrap_or(0))
@@ -136,18 +150,25 @@ impl ServerSource {
                 };
             }
         }
-        self.awaited.extend(group);
+        let Some(Sent::Group(keys)) = self.sent.pop_front() else {
+            return Err(anyhow!(
+                "a group was answered that was not asked for; this is a bug"
+            ));
+        };
+        let group = keys.into_iter().zip(facts);
+        self.awaited
+            .extend(group.map(|(key, (expiry, eviction))| Awaited {
+                key,
+                expiry,
+                eviction,
+            }));
+        self.got_on();
         Ok(())
     }
 
     /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
     /// between two large values of the same group.
-    pub(super) fn read_payload(&mut self, awaited: Awaited, batch: &mut Batch) -> Result<()> {
-        let Awaited {
-            key,
-            expiry,
-            eviction,
-        } = awaited;
+    pub(super) fn read_payload(&mut self, batch: &mut Batch) -> Result<()> {
         if self.is_asking() {
             self.conn.item()?;
         }
@@ -162,13 +183,21 @@ impl ServerSource {
                     .into());
             }
         };
-        let mut expiry = expiry;
-        if self.abilities.rechecks() {
-            let now_ms = match self.abilities.asks_time() {
-                true => self.read_time()?,
-                false => self.base_ms(),
-            };
-            let after = self.read_expiry(now_ms)?;
+        let after = match self.abilities.rechecks() {
+            true => Some(self.read_expiry_after()?),
+            false => None,
+        };
+        // All of its replies were read.
+        let Some(Awaited {
+            key,
+            mut expiry,
+            eviction,
+        }) = self.awaited.pop_front()
+        else {
+            return Ok(());
+        };
+        self.sent_keys -= 1;
+        if let Some(after) = after {
             if matches!(after, Expiry::Elsewhere(_)) {
                 expiry = after;
             } else if !after.is(&expiry, self.expiry_tolerance_ms())
@@ -204,6 +233,15 @@ impl ServerSource {
         }
     }
 
+    /// The expiry that is asked for a second time, behind the payload.
+    fn read_expiry_after(&mut self) -> Result<Expiry> {
+        let now_ms = match self.abilities.asks_time() {
+            true => self.read_time()?,
+            false => self.base_ms(),
+        };
+        self.read_expiry(now_ms)
+    }
+
     /// What a PTTL counts from, where TIME is not asked with it; 0 for moments.
     fn base_ms(&self) -> u64 {
         match self.abilities.pexpiretime {
@@ -225,10 +263,10 @@ impl ServerSource {
 
     /// Asks for one key again, by itself: then its commands are carried out in one go, or nearly.
     fn ask_again(&mut self, key: Vec<u8>) -> Result<()> {
-        self.queue_group(std::slice::from_ref(&key))?;
+        let queued = self.queue_group(std::slice::from_ref(&key));
         self.sent.push_back(Sent::Group(vec![key]));
         self.sent_keys += 1;
-        Ok(())
+        Ok(queued?)
     }
 
     /// Reads up to the head of EXEC's array; `Some` is why the group was refused as a whole.
@@ -264,18 +302,26 @@ impl ServerSource {
 
     /// A group that was refused as a whole: every key by itself, so that one forbidden key does
     /// not cost its fifteen neighbours.
-    fn reread_alone(&mut self, keys: Vec<Vec<u8>>, text: &str) -> Result<()> {
-        self.sent_keys -= keys.len();
-        let alone = keys.len() == 1;
-        for key in keys {
-            if alone {
-                self.fail(key, text)?;
-            } else {
-                self.queue_group(std::slice::from_ref(&key))?;
-                self.sent.push_back(Sent::Group(vec![key]));
-                self.sent_keys += 1;
-            }
+    fn reread_alone(&mut self, text: &str) -> Result<()> {
+        let Some(Sent::Group(keys)) = self.sent.pop_front() else {
+            return Ok(());
+        };
+        let mut keys = VecDeque::from(keys);
+        if keys.len() == 1 {
+            self.sent_keys -= 1;
+            return match keys.pop_front() {
+                Some(key) => self.fail(key, text),
+                None => Ok(()),
+            };
         }
+        let mut queued = Ok(());
+        for key in keys {
+            if queued.is_ok() {
+                queued = self.queue_group(std::slice::from_ref(&key));
+            }
+            self.sent.push_back(Sent::Group(vec![key]));
+        }
+        queued?;
         self.conn.flush()?;
         Ok(())
     }
