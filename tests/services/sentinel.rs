@@ -1,8 +1,11 @@
 //! A primary that is found by its sentinels, before, during and after a failover.
 
+use std::time::{Duration, Instant};
+
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, assert_equal, differences};
-use crate::support::proxy::Proxy;
+use crate::support::many::fill_many;
+use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::sentinel::{SentinelSetup, Watched, tls_sentinel};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
@@ -201,5 +204,57 @@ fn tls_to_sentinels_and_to_servers() {
         .expect_stderr("(primary of mymaster)");
         let plain = url.replacen("rediss", "redis", 1);
         run(&["export", &plain, "--connect-timeout", "2s"], b"").expect_code(12);
+    }
+}
+
+/// The primary dies while it is read, or is told to give way: the run goes on at the new one.
+#[test]
+fn a_failover_under_way_is_followed() {
+    for version in VERSIONS.into_iter().filter_map(require) {
+        for (consistency, kill) in [("scan", true), ("auto", true), ("auto", false)] {
+            let mut watched = Watched::start(version);
+            fill_many(&mut watched.primary().client(), 20_000, 7);
+            watched.wait_for_replicas(2);
+            let first = watched.primary().port();
+            // Far away, so that the run takes a while; the next primary is near.
+            let delay = Direction {
+                delay: Duration::from_millis(10),
+                ..Direction::default()
+            };
+            let proxy = Proxy::start(
+                watched.primary().addr(),
+                Rules {
+                    to_client: delay,
+                    ..Rules::default()
+                },
+            );
+            let map = format!("127.0.0.1:{first}=127.0.0.1:{}", proxy.port());
+            let url = watched.url();
+            let other = TestServer::start(version);
+            let there = other.url();
+            let running = Tool::new(&["copy", &url, &there, "--scan-count", "50"])
+                .arg("--on-conflict=replace")
+                .arg(format!("--consistency={consistency}"))
+                .arg(format!("--source-node-map={map}"))
+                .spawn();
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while proxy.bytes_to_client() < 300_000 {
+                assert!(Instant::now() < deadline, "the run does not come forward");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            if kill {
+                watched.primary().kill();
+                watched.wait_for_another(first);
+            } else {
+                watched.fail_over();
+            }
+            let output = running.wait().success();
+            assert!(
+                output.stderr.contains("connected again"),
+                "{version}, {consistency}:\n{}",
+                output.stderr
+            );
+            assert_equal(&mut watched.primary().client(), &mut other.client());
+        }
     }
 }
