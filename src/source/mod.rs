@@ -3,6 +3,7 @@
 //! between two of them nothing is under way, and it may look at all of its parts.
 
 pub mod archive;
+pub mod cluster;
 pub mod rdb;
 pub mod replica;
 pub mod server;

@@ -281,12 +281,6 @@ impl ServerSource {
         self.waiting.clear();
     }
 
-    /// The slots that are read from it.
-    pub(in crate::source) fn owned(&self) -> SlotSet {
-        let cluster = self.cluster.as_ref();
-        cluster.map_or_else(SlotSet::default, |cluster| cluster.owned.clone())
-    }
-
     /// The connection, on which nothing is in flight when all was read.
     pub(in crate::source) fn conn(&mut self) -> &mut Conn {
         &mut self.conn

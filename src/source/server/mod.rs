@@ -23,6 +23,7 @@ pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
+pub(in crate::source) use self::probe::function_dump;
 use self::probe::{Abilities, FunctionsBy};
 use self::replies::Awaited;
 use self::resume::Link;
@@ -174,7 +175,8 @@ impl ServerSource {
             counts.failed = row.keys;
         }
         let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
-        let (functions_by, functions) = probe::functions(&mut conn, options.functions, &observer)?;
+        let (functions_by, functions) =
+            probe::function_dump(&mut conn, options.functions, &observer)?;
         let waiting = databases.iter().map(|row| Job::Scan(row.db)).collect();
         // Where every connection begins.
         let selected = facts.keyspace.is_some().then_some(0);
@@ -365,7 +367,7 @@ impl ServerSource {
     }
 
     /// The payloads' own version is the one that counts.
-    fn stamp(&self, batch: &mut Batch) {
+    pub(in crate::source) fn stamp(&self, batch: &mut Batch) {
         if let Some(rdb_version) = footer_version(batch) {
             batch.context.rdb_version = rdb_version;
         }

@@ -258,7 +258,7 @@ fn library_codes(reply: redis::Value) -> Vec<Vec<u8>> {
 }
 
 /// How libraries are read here, if at all, and the payload if there are any.
-pub fn functions(
+pub(in crate::source) fn function_dump(
     conn: &mut Conn,
     wish: ReadFunctions,
     observer: &Observer,

@@ -189,6 +189,18 @@ impl ConvergingSource {
         }
     }
 
+    /// Whether it is in the middle of the last round.
+    pub(in crate::source) fn is_at_last(&self) -> bool {
+        matches!(self.phase, Phase::Last(_))
+    }
+
+    /// Who follows changes has to rest: something is to be settled.
+    pub(in crate::source) fn disturb_others(&self) {
+        if let Some(together) = &self.options.together {
+            together.disturb();
+        }
+    }
+
     /// How many names wait to be read again.
     pub(in crate::source) fn names_waiting(&self) -> usize {
         let (names, rescan) = self.tracker.waiting();
