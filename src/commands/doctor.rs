@@ -40,7 +40,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         (None, Some(input)) if input.is_regular_file() => first_key(input)?,
         (None, _) => Vec::new(),
     };
-    let mut found = examine(&mut conn, || Conn::open(&to), &like)?;
+    let mut found = examine(&mut conn, &to, &like)?;
     drop(conn);
     if let Some(input) = input {
         let name = input.name().to_owned();

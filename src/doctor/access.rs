@@ -118,6 +118,8 @@ pub struct Probe {
     pub import: Want,
     /// What it is for.
     pub use_of: &'static str,
+    /// Whether only clusters have a use for it.
+    pub only_cluster: bool,
     how: Try,
     /// Parts of error replies that prove the right to use it.
     fine: &'static [&'static str],
@@ -165,6 +167,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Needed,
         import: Want::No,
         use_of: "finds the keys",
+        only_cluster: false,
         how: Try::Sent(&["SCAN", "0", "COUNT", "1"]),
         fine: &[],
     },
@@ -174,6 +177,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Needed,
         import: Want::Useful,
         use_of: "reads a value; at a destination, compares a key that stands there already",
+        only_cluster: false,
         how: Try::Sent(&["DUMP", ABSENT]),
         fine: &[],
     },
@@ -183,6 +187,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Needed,
         import: Want::Useful,
         use_of: "reads the expiry, before 7.0",
+        only_cluster: false,
         how: Try::Sent(&["PTTL", ABSENT]),
         fine: &[],
     },
@@ -192,6 +197,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Needed,
         use_of: "writes a key",
+        only_cluster: false,
         how: Try::Sent(&["RESTORE", ABSENT, "1", "", "ABSTTL"]),
         fine: &["DUMP payload version or checksum", "Bad data format"],
     },
@@ -203,6 +209,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::No,
         use_of: "write values that are too large for RESTORE, or all where it is refused",
+        only_cluster: false,
         how: Try::Queued(NATIVE_COMMANDS),
         fine: &[],
     },
@@ -212,6 +219,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::No,
         use_of: "the same for hash fields that expire",
+        only_cluster: false,
         how: Try::Queued(&[&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]]),
         fine: &[],
     },
@@ -221,6 +229,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::Useful,
         use_of: "goes to other databases than 0",
+        only_cluster: false,
         how: Try::Sent(&["SELECT", "0"]),
         fine: &[],
     },
@@ -230,6 +239,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::Useful,
         use_of: "tells databases, memory and evictions",
+        only_cluster: false,
         how: Try::Sent(&["INFO", "server"]),
         fine: &[],
     },
@@ -239,6 +249,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "counts the keys where INFO is refused",
+        only_cluster: false,
         how: Try::Sent(&["DBSIZE"]),
         fine: &[],
     },
@@ -248,6 +259,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::Useful,
         use_of: "reads the expiry as the moment it is",
+        only_cluster: false,
         how: Try::Sent(&["PEXPIRETIME", ABSENT]),
         fine: &[],
     },
@@ -257,6 +269,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::Useful,
         use_of: "tells the server's clock",
+        only_cluster: false,
         how: Try::Sent(&["TIME"]),
         fine: &[],
     },
@@ -266,6 +279,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "reads value and expiry at the same moment",
+        only_cluster: false,
         how: Try::Transaction,
         fine: &[],
     },
@@ -275,6 +289,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "shows changes of streams that nobody is told of",
+        only_cluster: false,
         how: Try::Sent(&["XINFO", "STREAM", ABSENT]),
         fine: &["no such key"],
     },
@@ -284,6 +299,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "keeps an export from disturbing the LRU order",
+        only_cluster: false,
         how: Try::Sent(&["CLIENT", "NO-TOUCH", "ON"]),
         fine: &[],
     },
@@ -293,6 +309,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "idle times, with --eviction",
+        only_cluster: false,
         how: Try::Sent(&["OBJECT", "IDLETIME", ABSENT]),
         fine: &["no such key", "maxmemory policy"],
     },
@@ -302,6 +319,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "LFU frequencies, with --eviction",
+        only_cluster: false,
         how: Try::Sent(&["OBJECT", "FREQ", ABSENT]),
         fine: &["no such key", "maxmemory policy"],
     },
@@ -311,6 +329,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "reads function libraries",
+        only_cluster: false,
         how: Try::Sent(&["FUNCTION", "DUMP"]),
         fine: &[],
     },
@@ -320,6 +339,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "writes function libraries",
+        only_cluster: false,
         how: Try::Sent(&["FUNCTION", "RESTORE", ""]),
         fine: &["DUMP payload version or checksum"],
     },
@@ -328,9 +348,20 @@ pub const PROBES: &[Probe] = &[
         rule: "+function|list",
         export: Want::No,
         import: Want::Useful,
-        use_of: "compares a library that stands there already",
+        use_of: "compares a library that stands there already; reads them where DUMP is refused",
+        only_cluster: false,
         how: Try::Sent(&["FUNCTION", "LIST", "LIBRARYNAME", ABSENT]),
         fine: &[],
+    },
+    Probe {
+        name: "FUNCTION LOAD",
+        rule: "+function|load",
+        export: Want::No,
+        import: Want::No,
+        use_of: "writes function libraries where FUNCTION RESTORE is refused",
+        only_cluster: false,
+        how: Try::Sent(&["FUNCTION", "LOAD", "no library"]),
+        fine: &["Missing library metadata", "library"],
     },
     Probe {
         name: "MODULE LIST",
@@ -338,6 +369,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "tells which modules' values can be restored",
+        only_cluster: false,
         how: Try::Sent(&["MODULE", "LIST"]),
         fine: &[],
     },
@@ -347,6 +379,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "finds conflicts in a --dry-run",
+        only_cluster: false,
         how: Try::Sent(&["EXISTS", ABSENT]),
         fine: &[],
     },
@@ -356,6 +389,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "with --on-conflict replace, removes a key whose new value is past its time",
+        only_cluster: false,
         how: Try::Sent(&["DEL", ABSENT]),
         fine: &[],
     },
@@ -365,16 +399,28 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::Useful,
         use_of: "tells limits",
+        only_cluster: false,
         how: Try::Sent(&["CONFIG", "GET", "proto-max-bulk-len"]),
         fine: &[],
     },
     Probe {
-        name: "HELLO, PING",
-        rule: "+hello +ping",
+        name: "HELLO",
+        rule: "+hello",
         export: Want::Useful,
         import: Want::No,
         use_of: "for CLIENT TRACKING",
+        only_cluster: false,
         how: Try::Sent(&["HELLO", "2"]),
+        fine: &[],
+    },
+    Probe {
+        name: "PING",
+        rule: "+ping",
+        export: Want::Useful,
+        import: Want::Useful,
+        use_of: "for CLIENT TRACKING; tells how long an answer takes",
+        only_cluster: false,
+        how: Try::Sent(&["PING"]),
         fine: &[],
     },
     Probe {
@@ -383,6 +429,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::Useful,
         import: Want::No,
         use_of: "tells which keys change while they are read",
+        only_cluster: false,
         how: Try::Sent(&["CLIENT", "TRACKING", "OFF"]),
         fine: &[],
     },
@@ -393,8 +440,80 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "with --consistency pause, holds writers for the last round",
         // With a time that is none, nobody is paused.
+        only_cluster: false,
         how: Try::Sent(&["CLIENT", "PAUSE", "never", "WRITE"]),
         fine: &["not an integer", "timeout"],
+    },
+    Probe {
+        name: "CLIENT ID, KILL",
+        rule: "+client|id +client|kill",
+        export: Want::No,
+        import: Want::Useful,
+        use_of: "after a connection was lost, makes sure that nothing of it comes late",
+        only_cluster: false,
+        // No client has this number.
+        how: Try::Sent(&["CLIENT", "KILL", "ID", "9223372036854775807"]),
+        fine: &["No such client"],
+    },
+    Probe {
+        name: "WAIT",
+        rule: "+wait",
+        export: Want::No,
+        import: Want::Useful,
+        use_of: "makes sure that replicas have what was written, before a failover loses it",
+        only_cluster: false,
+        how: Try::Sent(&["WAIT", "0", "1"]),
+        fine: &["replica instances"],
+    },
+    Probe {
+        name: "CLUSTER SLOTS",
+        rule: "+cluster|slots",
+        export: Want::Needed,
+        import: Want::Needed,
+        use_of: "tells which node has which keys",
+        only_cluster: true,
+        how: Try::Sent(&["CLUSTER", "SLOTS"]),
+        fine: &[],
+    },
+    Probe {
+        name: "CLUSTER NODES",
+        rule: "+cluster|nodes",
+        export: Want::Useful,
+        import: Want::No,
+        use_of: "tells which slots are on their way to another node",
+        only_cluster: true,
+        how: Try::Sent(&["CLUSTER", "NODES"]),
+        fine: &[],
+    },
+    Probe {
+        name: "ASKING",
+        rule: "+asking",
+        export: Want::Useful,
+        import: Want::Useful,
+        use_of: "reads and writes keys of slots that are on their way",
+        only_cluster: true,
+        how: Try::Sent(&["ASKING"]),
+        fine: &[],
+    },
+    Probe {
+        name: "READONLY",
+        rule: "+readonly",
+        export: Want::Useful,
+        import: Want::No,
+        use_of: "with --read-from replica",
+        only_cluster: true,
+        how: Try::Sent(&["READONLY"]),
+        fine: &[],
+    },
+    Probe {
+        name: "EVAL",
+        rule: "+eval",
+        export: Want::Useful,
+        import: Want::No,
+        use_of: "reads what changed in a shard at one instant; MULTI is for one slot only",
+        only_cluster: true,
+        how: Try::Sent(&["EVAL", "return 1", "0"]),
+        fine: &[],
     },
     Probe {
         name: "PSYNC, REPLCONF",
@@ -402,6 +521,7 @@ pub const PROBES: &[Probe] = &[
         export: Want::No,
         import: Want::No,
         use_of: "with --via replica, reads a snapshot",
+        only_cluster: false,
         how: Try::Asked(&["PSYNC", "?", "-1"]),
         fine: &[],
     },
@@ -409,10 +529,13 @@ pub const PROBES: &[Probe] = &[
 
 /// What all the tries showed.
 #[derive(Debug, Clone, Default)]
-pub struct Rights(Vec<(&'static str, Access)>);
+pub struct Rights {
+    tried: Vec<(&'static str, Access)>,
+    cluster: bool,
+}
 
 impl Rights {
-    /// Tries every command of [`PROBES`]. `again` opens further connections as the same user, for
+    /// Tries every command of [`PROBES`]; those for clusters in a `cluster` only. `again` opens further connections as the same user, for
     /// tries that leave one unusable.
     ///
     /// # Errors
@@ -420,10 +543,17 @@ impl Rights {
     pub fn learn(
         conn: &mut Conn,
         mut again: impl FnMut() -> Result<Conn, ServerError>,
+        cluster: bool,
     ) -> Result<Self, ServerError> {
         conn.doing("trying which commands may be used");
-        let mut rights = Vec::with_capacity(PROBES.len());
+        let mut rights = Self {
+            tried: Vec::with_capacity(PROBES.len()),
+            cluster,
+        };
         for probe in PROBES {
+            if !rights.concerns(probe) {
+                continue;
+            }
             let access = match probe.how {
                 Try::Sent(args) => send(conn, args, probe.fine)?,
                 Try::Queued(commands) => queue(&mut again()?, commands, probe.fine)?,
@@ -437,14 +567,19 @@ impl Rights {
                 }
                 Try::Asked(args) => ask(conn, args)?,
             };
-            rights.push((probe.name, access));
+            rights.tried.push((probe.name, access));
         }
-        Ok(Self(rights))
+        Ok(rights)
+    }
+
+    /// Whether the command is of any use here.
+    pub fn concerns(&self, probe: &Probe) -> bool {
+        self.cluster || !probe.only_cluster
     }
 
     /// What the try of one command showed.
     pub fn of(&self, name: &str) -> &Access {
-        self.0
+        self.tried
             .iter()
             .find(|(known, _)| *known == name)
             .map_or(&Access::Unknown, |(_, access)| access)

@@ -44,7 +44,7 @@ pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
             Want::Useful => !least || probe.name == "SELECT",
             Want::No => false,
         };
-        if is_wanted && *rights.of(probe.name) != Access::Absent {
+        if is_wanted && rights.concerns(probe) && *rights.of(probe.name) != Access::Absent {
             words.push(probe.rule.to_owned());
         }
     }

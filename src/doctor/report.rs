@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::access::{PROBES, Want};
 use super::acl::{self, Job};
+use super::layout::{Layout, Shards};
 use super::needs::{Needs, loss_name};
 use super::promise::{Promise, is_possible, promises};
 use super::{Findings, server::Leftovers};
@@ -35,6 +36,9 @@ pub fn text(found: &Findings) -> String {
         if !rows.is_empty() {
             text += &format!("\n{table}");
         }
+    }
+    if let Some(shards) = found.layout.shards() {
+        text += &format!("\n{}", shards_table(shards));
     }
     for (job, title) in [
         (Job::Export, "An export from here, or a copy"),
@@ -72,22 +76,24 @@ const RULES: [(Job, bool, &str); 5] = [
 
 fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     let facts = &found.facts;
-    let role = match (facts.cluster, facts.replica, facts.info) {
-        (true, _, _) => "a node of a cluster",
-        (false, true, _) => "a replica",
-        (false, false, true) => "standalone, primary",
-        (false, false, false) => "unknown: INFO is refused",
-    };
     let mut lines = vec![
         ("server", clean(&found.address).into_owned()),
         ("version", clean(&facts.title()).into_owned()),
-        ("role", role.to_owned()),
+        ("role", clean(&role(found)).into_owned()),
     ];
+    if let Some(sentinels) = &found.sentinels {
+        lines.insert(1, ("found by", clean(sentinels).into_owned()));
+    }
+    let whole = found.layout.shards().and_then(|shards| {
+        let count = plural(shards.primaries.len() as u64, "shard");
+        Some(format!("{} in {count}", plural(shards.keys()?, "key")))
+    });
     let keys = found.databases.as_ref().map(|rows| {
         let keys = rows.iter().map(|row| row.keys).sum();
         let databases = plural(rows.len() as u64, "database");
         format!("{} in {databases}", plural(keys, "key"))
     });
+    let keys = whole.or(keys.filter(|_| !facts.cluster));
     lines.push(("keys", keys.unwrap_or_else(|| "unknown".to_owned())));
     if let Some(used) = facts.used_memory {
         let max = match facts.maxmemory {
@@ -136,6 +142,121 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
         lines.push(("clock", text));
     }
     lines
+}
+
+/// How it stands among others.
+fn role(found: &Findings) -> String {
+    let facts = &found.facts;
+    match &found.layout {
+        Layout::Cluster(Ok(shards)) => {
+            let count = plural(shards.topology.shards.len() as u64, "shard");
+            format!("a node of a cluster of {count}")
+        }
+        Layout::Cluster(Err(_)) => "a node of a cluster".to_owned(),
+        Layout::Single {
+            primary: Some((address, is_up)),
+            ..
+        } => {
+            let link = if *is_up { "up" } else { "down" };
+            format!("a replica of {address}, link {link}")
+        }
+        Layout::Single { .. } if facts.replica => "a replica".to_owned(),
+        Layout::Single { .. } if !facts.info => "unknown: INFO is refused".to_owned(),
+        Layout::Single { replicas, .. } => match replicas.as_slice() {
+            [] => "standalone, primary".to_owned(),
+            replicas => {
+                let list: Vec<String> = replicas.iter().map(ToString::to_string).collect();
+                format!("standalone, primary of {}", list.join(", "))
+            }
+        },
+    }
+}
+
+fn ranges_text(slots: &[std::ops::RangeInclusive<u16>]) -> String {
+    let range = |range: &std::ops::RangeInclusive<u16>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let list: Vec<String> = slots.iter().map(range).collect();
+    list.join(",")
+}
+
+fn shards_table(shards: &Shards) -> Table {
+    let mut table = Table::new(&[
+        ("slots", Align::Left),
+        ("primary", Align::Left),
+        ("version", Align::Left),
+        ("keys", Align::Right),
+        ("memory", Align::Right),
+        ("replicas", Align::Left),
+    ]);
+    let unknown = || "unknown".to_owned();
+    for (shard, node) in shards.topology.shards.iter().zip(&shards.primaries) {
+        let node = node.as_ref().ok();
+        let used = node.and_then(|node| node.facts.used_memory);
+        let keys = node.and_then(|node| node.keys);
+        let replicas = shard.replicas.iter().map(|node| node.announced.to_string());
+        let replicas: Vec<String> = replicas.collect();
+        table.row(vec![
+            ranges_text(&shard.slots),
+            clean(&shard.primary.announced.to_string()).into_owned(),
+            match node {
+                Some(node) => clean(&node.facts.title()).into_owned(),
+                None => "not reached".to_owned(),
+            },
+            keys.map_or_else(unknown, count_text),
+            used.map_or_else(unknown, bytes_text),
+            clean(&replicas.join(" ")).into_owned(),
+        ]);
+    }
+    table
+}
+
+/// How it stands among others, for machines.
+fn layout_json(found: &Findings) -> Json {
+    match &found.layout {
+        Layout::Single { primary, replicas } => json!({
+            "kind": if found.facts.replica { "replica" } else { "standalone" },
+            "primary": primary.as_ref().map(|(address, is_up)| {
+                json!({ "address": address.to_string(), "link_up": is_up })
+            }),
+            "replicas": replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+        Layout::Cluster(Err(reason)) => json!({ "kind": "cluster", "error": reason }),
+        Layout::Cluster(Ok(shards)) => {
+            let rows: Vec<Json> = shards
+                .topology
+                .shards
+                .iter()
+                .zip(&shards.primaries)
+                .map(|(shard, node)| {
+                    let facts = node.as_ref().ok().map(|node| &node.facts);
+                    let replicas = shard.replicas.iter();
+                    json!({
+                        "slots": ranges_text(&shard.slots),
+                        "primary": shard.primary.announced.to_string(),
+                        "hostname": shard.primary.hostname,
+                        "error": node.as_ref().err(),
+                        "family": facts.map(|facts| family_name(facts.family)),
+                        "version": facts.map(|facts| &facts.version),
+                        "keys": node.as_ref().ok().and_then(|node| node.keys),
+                        "used_memory": facts.and_then(|facts| facts.used_memory),
+                        "maxmemory": facts.and_then(|facts| facts.maxmemory),
+                        "maxmemory_policy": facts.and_then(|facts| facts.policy.as_ref()),
+                        "replicas": replicas
+                            .map(|node| node.announced.to_string())
+                            .collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            json!({
+                "kind": "cluster",
+                "keys": shards.keys(),
+                "slots_not_served": shards.gap().map_or(0, |(_, slots)| slots),
+                "shards": rows,
+            })
+        }
+    }
 }
 
 fn promise_lines(promises: &[Promise]) -> String {
@@ -231,7 +352,7 @@ fn commands_table(found: &Findings) -> Table {
         ("import", Align::Left),
         ("for", Align::Left),
     ]);
-    for probe in PROBES {
+    for probe in PROBES.iter().filter(|probe| found.rights.concerns(probe)) {
         table.row(vec![
             probe.name.to_owned(),
             found.rights.of(probe.name).word().to_owned(),
@@ -324,9 +445,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             bytes_text(found.limits.largest_payload_bytes())
         ));
     }
-    if needs.functions > 0 && !found.rights.can("FUNCTION RESTORE") {
+    let loads = ["FUNCTION RESTORE", "FUNCTION LOAD"].map(|name| found.rights.can(name));
+    if needs.functions > 0 && loads == [false, false] {
         lines.push(
-            "function libraries: FUNCTION RESTORE cannot be used here (--allow-loss functions \
+            "function libraries: FUNCTION RESTORE and LOAD cannot be used here (--allow-loss functions \
              where there are none, --functions skip)"
                 .to_owned(),
         );
@@ -357,6 +479,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
     });
     let commands: Vec<Json> = PROBES
         .iter()
+        .filter(|probe| found.rights.concerns(probe))
         .map(|probe| {
             let access = found.rights.of(probe.name);
             json!({
@@ -396,6 +519,8 @@ pub fn json(found: &Findings, code: u8) -> Json {
             "info": facts.info,
             "cluster": facts.cluster,
             "replica": facts.replica,
+            "sentinels": found.sentinels,
+            "layout": layout_json(found),
             "databases": databases,
             "used_memory": facts.used_memory,
             "maxmemory": facts.maxmemory,
