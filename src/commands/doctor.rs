@@ -7,9 +7,9 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::quiet_when_nobody_reads;
 use crate::cli::DoctorArgs;
-use crate::doctor::access::NATIVE;
 use crate::doctor::acl::Job;
 use crate::doctor::needs::Needs;
+use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
 use crate::exit;

@@ -1,6 +1,7 @@
 //! The rights that the verbs need, as rules that this server understands.
 
-use super::access::{Access, NATIVE, NATIVE_FIELDS, PROBES, Probe, Rights, Want};
+use super::access::{Access, Rights};
+use super::probes::{NATIVE, NATIVE_FIELDS, PROBES, Probe, Want};
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@ pub mod access;
 pub mod acl;
 pub mod layout;
 pub mod needs;
+pub mod probes;
 pub mod promise;
 pub mod report;
 pub mod server;

@@ -1,9 +1,10 @@
 //! What an export from this server, or an import into it, can promise, and what it cannot.
 
 use super::Findings;
-use super::access::{Access, NATIVE};
+use super::access::Access;
 use super::acl::Job;
 use super::layout::Layout;
+use super::probes::NATIVE;
 use crate::payload::FieldTtlForm;
 use crate::units::{bytes_text, count_text, plural};
 
