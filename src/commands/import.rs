@@ -55,11 +55,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
+    let conn = Conn::open(&to)?;
+    let sink = ServerSink::open(&to, conn, options, None, Arc::clone(observer), stop)?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let chosen = args.selection().dbs;
     let expected = source.header().expected.iter().map(|row| row.db);
@@ -67,6 +67,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .filter(|db| chosen.is_empty() || chosen.contains(db))
         .collect();
     rewrite.dbs.check(&expected)?;
+    let selection = args.selection();
+    let selected = expected.iter().filter(|db| selection.wants_db(**db));
+    let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if let Some(bytes) = input_bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
