@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doctor;
 mod profiles;
 mod rights;
 mod sentinel;
