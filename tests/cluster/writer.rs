@@ -85,7 +85,10 @@ impl Router {
         loop {
             let address = match self.routes.get(&group) {
                 Some(address) => *address,
-                None => *random.pick(self.addresses.as_slice()),
+                None => {
+                    let at = random.below(self.addresses.len() as u64);
+                    self.addresses[usize::try_from(at).unwrap_or(0)]
+                }
             };
             match self.attempt(address, commands, wait) {
                 Ok(()) => {
