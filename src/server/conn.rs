@@ -109,12 +109,13 @@ impl Conn {
                         address, reason, ..
                     },
                 ) => {
-                    return Err(ServerError::Connect {
-                        address,
-                        reason: format!(
+                    let reason = match reason.contains("client certificate") {
+                        true => reason,
+                        false => format!(
                             "{reason}, before the first answer (is it a Redis port, and is it TLS?)"
                         ),
-                    });
+                    };
+                    return Err(ServerError::Connect { address, reason });
                 }
                 Err(error) => return Err(error),
             }
@@ -322,7 +323,7 @@ fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
         ServerError::Protocol {
             address,
             doing,
-            reason: error.to_string(),
+            reason: plain(error),
         }
     } else {
         ServerError::Lost {

@@ -163,11 +163,35 @@ pub fn plain(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
         _ => {
             let text = error.to_string();
+            if let Some(text) = client_certificate(&text) {
+                return text;
+            }
             match text.find(" (os error") {
                 Some(at) => text[..at].to_owned(),
                 None => text,
             }
         }
+    }
+}
+
+/// What a server's TLS alert says of our certificate. In TLS 1.3 it comes after the handshake, with
+/// the first read (RFC 8446, 6.2).
+fn client_certificate(text: &str) -> Option<String> {
+    let alert = text.split("received fatal alert: ").nth(1)?;
+    match alert {
+        "CertificateRequired" => {
+            Some("the server demands a client certificate (--cert and --key)".to_owned())
+        }
+        "BadCertificate"
+        | "UnsupportedCertificate"
+        | "CertificateRevoked"
+        | "CertificateExpired"
+        | "CertificateUnknown"
+        | "UnknownCA"
+        | "DecryptError" => Some(format!(
+            "the server does not accept our client certificate ({alert}; --cert, --key)"
+        )),
+        _ => None,
     }
 }
 

@@ -190,11 +190,11 @@ fn client_certificates_are_shown_to_the_side_they_are_for() {
         // The right authority, and no certificate; then one that the server does not trust.
         run(&["export", &from], &[&of(&source, "")[..1]])
             .expect_code(12)
-            .expect_stderr("certificate");
+            .expect_stderr("demands a client certificate (--cert and --key)");
         let [_, cert, key] = of(&destination, "");
         run(&["export", &from], &[&of(&source, "")[..1], &[cert, key]])
             .expect_code(12)
-            .expect_stderr("TLS");
+            .expect_stderr("client certificate");
         // The authority of another.
         run(&["export", &from], &[&of(&destination, "")])
             .expect_code(12)
