@@ -22,8 +22,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_DESTINATION)]
 pub struct ImportArgs {
-    /// The server to write to: redis://, rediss:// (TLS) or unix://. A database in the URL takes
-    /// the one database of the archive [env: DESTINATION_REDIS_URL]
+    /// The server to write to: redis://, rediss:// (TLS), unix:// or redis-sentinel://. A database
+    /// in the URL takes the one database of the archive [env: DESTINATION_REDIS_URL]
     #[arg(value_name = "DEST")]
     pub destination: Option<Named>,
 

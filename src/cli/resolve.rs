@@ -5,6 +5,8 @@
 //! variable (`SOURCE_REDIS_PASSWORD`, bare, or the file that `SOURCE_REDIS_PASSWORD_FILE` names;
 //! `DESTINATION_…` likewise); the URL; and on verbs with one server `REDISCLI_AUTH`. The nearer
 //! somebody stands to this one run, the more it counts; a URL often comes from a stored setting.
+//! That of sentinels is taken from `--sentinel-password-file` or `SOURCE_REDIS_SENTINEL_PASSWORD`
+//! (and `…_FILE`) only.
 
 mod doctor;
 
@@ -21,7 +23,7 @@ use super::{
     WriteArgs,
 };
 use crate::endpoint::{
-    ConnectOptions, NodeMap, Secret, ServerAddress, TlsOptions, Transport, UrlUser,
+    ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
 use crate::exit::Usage;
 use crate::glob::Glob;
@@ -115,6 +117,7 @@ impl Server<'_> {
         let mut options = ConnectOptions::new(address);
         self.credentials(user, &mut options, env)?;
         options.tls = self.tls(&options.address)?;
+        options.sentinel = self.sentinel(&options.address, env)?;
         options.timeout = self.timeouts.timeout;
         options.connect_timeout = self.timeouts.connect_timeout;
         options.retries = self.timeouts.retries;
@@ -128,7 +131,7 @@ impl Server<'_> {
     fn credentials(&self, user: UrlUser, options: &mut ConnectOptions, env: Env<'_>) -> Result<()> {
         let nearer = match self.password_from_flags()? {
             Some(secret) => Some(secret),
-            None => self.password_from_env(env)?,
+            None => self.password_from_env("PASSWORD", env)?,
         };
         // A lone word before the @ is a user name as soon as a password comes from elsewhere.
         let (url_name, url_password) = match (&user, &nearer) {
@@ -169,11 +172,10 @@ impl Server<'_> {
         Ok(None)
     }
 
-    fn password_from_env(&self, env: Env<'_>) -> Result<Option<Secret>> {
-        let (name, file_name) = (
-            self.side.variable("PASSWORD"),
-            self.side.variable("PASSWORD_FILE"),
-        );
+    /// From the side's own variable, or from the file that the same name with `_FILE` names.
+    fn password_from_env(&self, suffix: &str, env: Env<'_>) -> Result<Option<Secret>> {
+        let name = self.side.variable(suffix);
+        let file_name = format!("{name}_FILE");
         match (env(&name), env(&file_name)) {
             (Some(_), Some(_)) => usage(format!("both {name} and {file_name} are set; unset one")),
             (Some(password), None) => Ok(Some(Secret::new(password.into_vec()))),
@@ -192,13 +194,47 @@ impl Server<'_> {
             key: flags.key.clone(),
             sni: flags.sni.clone(),
         };
-        if tls != TlsOptions::default() && !matches!(address, Transport::Tls { .. }) {
+        if tls != TlsOptions::default() && !address.is_tls() {
+            let scheme = match address {
+                Transport::Sentinel(_) => "rediss-sentinel",
+                _ => "rediss",
+            };
             return usage(format!(
-                "TLS flags are given, but {} is without TLS; write rediss://",
+                "TLS flags are given, but {} is without TLS; write {scheme}://",
                 self.side.argument()
             ));
         }
         Ok(tls)
+    }
+
+    fn sentinel(&self, address: &Transport, env: Env<'_>) -> Result<SentinelLogin> {
+        let flags = &self.flags;
+        if !matches!(address, Transport::Sentinel(_)) {
+            if flags.sentinel_user.is_some() || flags.sentinel_password_file.is_some() {
+                return usage(format!(
+                    "flags for sentinels are given, but {} names none; write \
+                     redis-sentinel://host,host/name",
+                    self.side.argument()
+                ));
+            }
+            return Ok(SentinelLogin::default());
+        }
+        let password = match &flags.sentinel_password_file {
+            Some(path) => Some(read_password(path)?),
+            None => self.password_from_env("SENTINEL_PASSWORD", env)?,
+        };
+        if let (Some(name), None) = (&flags.sentinel_user, &password) {
+            return usage(format!(
+                "sentinel user {name:?} is named without a password; give \
+                 --{}sentinel-password-file or {}",
+                flags.prefix,
+                self.side.variable("SENTINEL_PASSWORD")
+            ));
+        }
+        Ok(SentinelLogin {
+            username: flags.sentinel_user.clone(),
+            password,
+        })
     }
 }
 

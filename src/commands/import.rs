@@ -64,7 +64,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     conn.heed(&to, &stop.flag());
     let sink = ServerSink::open(&to, conn, options, None, Arc::clone(observer), stop)?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
+    let chosen = args.selection().dbs;
+    let expected = source.header().expected.iter().map(|row| row.db);
+    let expected: Vec<u32> = expected
+        .filter(|db| chosen.is_empty() || chosen.contains(db))
+        .collect();
     rewrite.dbs.check(&expected)?;
     let selection = args.selection();
     let selected = expected.iter().filter(|db| selection.wants_db(**db));

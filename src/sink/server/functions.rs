@@ -7,14 +7,13 @@ use super::ServerSink;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
+use crate::rdb::FUNCTIONS_VERSION;
 use crate::record::Family;
 use crate::server::ServerError;
+use crate::server::conn::is_forbidden;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
-
-/// The RDB version that functions came up with (Redis 7.0).
-const FIRST_VERSION: u16 = 10;
 
 /// One library of a FUNCTION DUMP.
 struct Library {
@@ -154,18 +153,29 @@ impl ServerSink {
             .as_ref()
             .map(|target| &target.accepts().versions);
         let version = versions
-            .and_then(|versions| versions.nearest(library.version, FIRST_VERSION))
+            .and_then(|versions| versions.nearest(library.version, FUNCTIONS_VERSION))
             .unwrap_or(library.version);
+        let replaces = self.replaces_libraries();
         let mut command = redis::cmd("FUNCTION");
         command
             .arg("RESTORE")
             .arg(payload::sign(&library.body, version))
-            .arg(if self.replaces_libraries() {
-                "REPLACE"
-            } else {
-                "APPEND"
-            });
-        let Err(text) = self.lanes[at].conn()?.try_query(&command)? else {
+            .arg(if replaces { "REPLACE" } else { "APPEND" });
+        let conn = self.lanes[at].conn()?;
+        let mut answer = conn.try_query(&command)?;
+        // Some services know FUNCTION LOAD only; with one library it does the same.
+        if answer.as_ref().is_err_and(|text| is_forbidden(text)) {
+            let mut command = redis::cmd("FUNCTION");
+            command.arg("LOAD");
+            if replaces {
+                command.arg("REPLACE");
+            }
+            let loaded = conn.try_query(command.arg(&library.code))?;
+            if !loaded.as_ref().is_err_and(|text| is_forbidden(text)) {
+                answer = loaded;
+            }
+        }
+        let Err(text) = answer else {
             self.wait_for_replicas(at)?;
             return Ok(Fate::Restored);
         };
