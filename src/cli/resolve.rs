@@ -397,6 +397,7 @@ impl SelectArgs {
             without_ttl: self.without_ttl,
             min_ttl_ms: self.min_ttl,
             max_ttl_ms: self.max_ttl,
+            ..Selection::default()
         }
     }
 }

@@ -38,6 +38,15 @@ pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(codes)
 }
 
+/// The name in a library's first line, `#!lua name=mylib`.
+pub fn library_name(code: &[u8]) -> String {
+    let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
+    String::from_utf8_lossy(first)
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
+        .unwrap_or_else(|| "(unnamed)".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -180,8 +180,15 @@ impl ServerSink {
                 return self.stored(sent, own);
             }
             (Ok(count), Action::Look) => return self.looked(sent, count > 0),
-            (Ok(_), Action::Delete { expired: true }) => self.report.expired += 1,
-            (Ok(_), Action::Delete { expired: false }) => self.report.deleted += 1,
+            (Ok(_), Action::Delete { expired }) => {
+                *match expired {
+                    true => &mut self.report.expired,
+                    false => &mut self.report.deleted,
+                } += 1;
+                if let Some(accepted) = &mut self.accepted {
+                    accepted.deleted(sent.record.db, &sent.record.key)?;
+                }
+            }
             (Err(text), _) => return self.refused(sent, text),
             (Ok(_), Action::Compare) => {}
         }

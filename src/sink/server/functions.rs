@@ -7,6 +7,7 @@ use super::ServerSink;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
+use crate::rdb::library_name;
 use crate::record::Family;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
@@ -64,7 +65,10 @@ impl ServerSink {
             .arg(if replace { "REPLACE" } else { "APPEND" });
         let Err(text) = self.conn.try_query(&command)? else {
             self.report.functions.restored += 1;
-            return Ok(());
+            return match &mut self.accepted {
+                Some(accepted) => accepted.library(&library.name, &library.code),
+                None => Ok(()),
+            };
         };
         if text.contains("already exists") {
             return self.standing_library(library, text);
@@ -193,13 +197,4 @@ fn plain_string(string: &[u8]) -> Result<Vec<u8>, String> {
     let mut source = Slice::new(&plain[1..]);
     walk::length(&mut source).map_err(|error| error.to_string())?;
     Ok(source.rest().to_vec())
-}
-
-/// The name in the first line, `#!lua name=mylib`.
-fn library_name(code: &[u8]) -> String {
-    let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
-    String::from_utf8_lossy(first)
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
-        .unwrap_or_else(|| "(unnamed)".to_owned())
 }
