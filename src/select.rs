@@ -103,6 +103,28 @@ impl Selection {
             && self.names.passes(key)
     }
 
+    /// What of it names and databases alone decide.
+    #[must_use]
+    pub fn by_name(&self) -> Self {
+        Self {
+            dbs: self.dbs.clone(),
+            matches: self.matches.clone(),
+            excludes: self.excludes.clone(),
+            names: self.names.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, restricted by one more condition on names.
+    #[must_use]
+    pub fn and_names(self, wants: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        let before = self.names;
+        Self {
+            names: NameFilter::new(move |name| before.passes(name) && wants(name)),
+            ..self
+        }
+    }
+
     /// Whether type, size or expiry are asked for, so that names alone do not decide.
     pub fn needs_value(&self) -> bool {
         !self.types.is_empty() || self.needs_size() || self.needs_ttl()

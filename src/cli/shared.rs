@@ -53,6 +53,23 @@ pub struct ReadArgs {
     pub total: Option<Duration>,
 }
 
+/// As on the command line of a verb that says nothing of it.
+impl Default for ReadArgs {
+    fn default() -> Self {
+        Self {
+            scan_count: 1_000,
+            via: Via::default(),
+            eviction: false,
+            consistency: Consistency::default(),
+            max_pause: Duration::from_millis(500),
+            max_wait: Duration::from_secs(60),
+            follow: false,
+            until_idle: None,
+            total: None,
+        }
+    }
+}
+
 /// How a server is written.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Writing")]

@@ -28,6 +28,8 @@ pub struct Join<'a> {
     pub right: &'a SideRows,
     /// Keys that were asked for again.
     pub asked: &'a FingerprintSet,
+    /// Keys that were found equal before, when they were asked for again.
+    pub settled: &'a FingerprintSet,
     /// What counts as a difference.
     pub judge: Judge,
     /// Whether keys only on the right are passed over.
@@ -224,7 +226,10 @@ impl Join<'_> {
         {
             return Ok(());
         }
-        let verdict = self.judge.judge(left.as_ref(), right.as_ref());
+        let mut verdict = self.judge.judge(left.as_ref(), right.as_ref());
+        if matches!(verdict, Verdict::Different(_)) && self.settled.contains(&either.print) {
+            verdict = Verdict::Equal { partly: false };
+        }
         if verdict == Verdict::Nothing {
             return Ok(());
         }
