@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
+use super::prove::Proof;
 use crate::cli::ImportArgs;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
@@ -59,7 +60,9 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
+    let proof = Proof::new(args.verify, source.header().source.family);
+    let accepted = proof.listening(None);
+    let sink = ServerSink::open(Conn::open(&to)?, options, accepted, Arc::clone(observer))?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&expected)?;
@@ -69,15 +72,16 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     }
     let steps = Steps {
         rewrite,
-        keep_origins: may_collide,
+        keep_origins: may_collide || proof.is_asked(),
     };
-    Ok(pipe::run(
+    let outcome = pipe::run(
         Box::new(source),
         &steps,
         Box::new(sink),
         observer,
         stop,
-    ))
+    );
+    Ok(proof.complete(&to, outcome, observer, stop))
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod list;
 pub mod open_side;
 pub mod open_source;
+pub mod prove;
 pub mod verify;
 
 use crate::exit;
