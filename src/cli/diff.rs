@@ -4,9 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{
-    ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs,
-};
+use super::{ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs};
 use crate::compare::names::SampleSize;
 use crate::rewrite::parse_map_db;
 use crate::units::parse_duration_ms;

@@ -130,7 +130,10 @@ impl Question<'_> {
         );
         answer.what = (left.what, right.what);
         let expected = [&left, &right].map(|side| side.source.estimate());
-        let sum = expected.iter().filter_map(|estimate| estimate.records).sum();
+        let sum = expected
+            .iter()
+            .filter_map(|estimate| estimate.records)
+            .sum();
         observer.progress.expected_records.store(sum, Relaxed);
         let reading = Reading {
             prints: readers.prints.clone(),
@@ -155,7 +158,11 @@ impl Question<'_> {
         })?;
         answer.settled = comparison.settled();
         let code = exit::strongest(&[
-            if answer.unread > 0 { exit::SOME_KEYS } else { exit::OK },
+            if answer.unread > 0 {
+                exit::SOME_KEYS
+            } else {
+                exit::OK
+            },
             if answer.totals.all.different() > 0 {
                 exit::DIFFERENCES
             } else {
@@ -331,8 +338,7 @@ impl Readers<'_> {
     fn read(&self, which: Which, opened: OpenedSide, reading: &Reading) -> Result<(Side, u64)> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
-        let (collect, collected) =
-            Collect::new(reading.clone(), selection, scope, opened.time_ms);
+        let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
         let steps = Steps {
             rewrite: match which {
                 Which::Left => self.rewrite.clone(),
@@ -398,8 +404,7 @@ impl Readers<'_> {
                 return Ok(None);
             }
             let (names, prints) = (Arc::clone(names), self.prints.clone());
-            let condition: NameCondition =
-                Arc::new(move |name| names.contains(&prints.name(name)));
+            let condition: NameCondition = Arc::new(move |name| names.contains(&prints.name(name)));
             let opened = self.open(which, Some(condition))?;
             self.read(which, opened, reading).map(Some)
         };

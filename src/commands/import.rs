@@ -74,13 +74,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         rewrite,
         keep_origins: may_collide || proof.is_asked(),
     };
-    let outcome = pipe::run(
-        Box::new(source),
-        &steps,
-        Box::new(sink),
-        observer,
-        stop,
-    );
+    let outcome = pipe::run(Box::new(source), &steps, Box::new(sink), observer, stop);
     Ok(proof.complete(&to, outcome, observer, stop))
 }
 

@@ -102,8 +102,8 @@ fn prove(
         return Ok(Verified::default());
     }
     observer.notice(&format!(
-        "reading the destination to verify {}",
-        plural(store.rows(), "record that was written", )
+        "reading the destination to verify what was written: {}",
+        plural(store.rows(), "record")
     ));
     let end = SideEnd::Server(Box::new(to.clone()));
     let read = |wants: Box<dyn Fn(&[u8]) -> bool + Send + Sync>| -> Result<Side> {
@@ -113,12 +113,8 @@ fn prove(
         }
         .and_names(wants);
         let opened = open_side::open(&end, selection, libraries, observer, stop)?;
-        let (collect, collected) = Collect::new(
-            reading.clone(),
-            Selection::default(),
-            None,
-            opened.time_ms,
-        );
+        let (collect, collected) =
+            Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
         let steps = Steps::default();
         let outcome = pipe::run(opened.source, &steps, Box::new(collect), observer, stop);
         if let Some(error) = outcome.error {

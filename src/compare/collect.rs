@@ -83,7 +83,13 @@ impl Collect {
             Record::Key(record) if self.is_within(record.db, &record.key) => {
                 let (kind, meaning) = self.reading.value(context.family, &record.value);
                 let selected = self.is_selected(&record, kind.name(), context);
-                row_of_key(&self.reading.prints, record, What::Key(kind), meaning, selected)
+                row_of_key(
+                    &self.reading.prints,
+                    record,
+                    What::Key(kind),
+                    meaning,
+                    selected,
+                )
             }
             Record::Deleted { db, key } if self.is_within(db, &key) => {
                 gone(&self.reading.prints, db, key)

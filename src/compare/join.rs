@@ -56,7 +56,9 @@ impl Difference {
 
     /// The class that it is counted under.
     pub fn class(&self) -> &'static str {
-        self.aspects.first().map_or("value", |aspect| aspect.class())
+        self.aspects
+            .first()
+            .map_or("value", |aspect| aspect.class())
     }
 }
 

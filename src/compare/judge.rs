@@ -139,8 +139,7 @@ impl Judge {
         let mut aspects = Vec::new();
         let mut partly = false;
         let (ours, theirs) = (&left.meaning, &right.meaning);
-        let unreadable =
-            |row: &Row| matches!(row.meaning.depth, Depth::Opaque | Depth::Damaged);
+        let unreadable = |row: &Row| matches!(row.meaning.depth, Depth::Opaque | Depth::Damaged);
         let unknown = |row: &Row| row.what == What::Key(Kind::Unknown);
         if unreadable(left) || unreadable(right) {
             let is_type = left.what != right.what && !unknown(left) && !unknown(right);

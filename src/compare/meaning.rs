@@ -172,7 +172,10 @@ impl Reading {
     }
 
     fn field(&self, field: &Field<'_>, all: &mut Meaning) {
-        if field.expire_at_ms.is_some_and(|at_ms| at_ms <= self.from_ms) {
+        if field
+            .expire_at_ms
+            .is_some_and(|at_ms| at_ms <= self.from_ms)
+        {
             return;
         }
         let begun = self.prints.begin(Role::Field).bytes(&field.name);

@@ -62,7 +62,10 @@ impl Sample {
             SampleSize::Part(_) => return name <= self.highest(),
             SampleSize::Names(wanted) => wanted as usize,
         };
-        let mut lowest = self.lowest.lock().unwrap_or_else(|error| error.into_inner());
+        let mut lowest = self
+            .lowest
+            .lock()
+            .unwrap_or_else(|error| error.into_inner());
         if lowest.len() >= wanted {
             if lowest.last().is_some_and(|&last| name > last) {
                 return false;
@@ -85,7 +88,10 @@ impl Sample {
             }
             SampleSize::Part(_) => Print::MAX,
             SampleSize::Names(wanted) => {
-                let lowest = self.lowest.lock().unwrap_or_else(|error| error.into_inner());
+                let lowest = self
+                    .lowest
+                    .lock()
+                    .unwrap_or_else(|error| error.into_inner());
                 match lowest.last() {
                     Some(&last) if lowest.len() as u64 >= wanted => last,
                     _ => Print::MAX,
@@ -152,7 +158,10 @@ mod tests {
         let kept = |n: &u32| name(*n) <= sample.highest();
         assert_eq!(admitted.iter().filter(|n| kept(n)).count(), 100);
         // The other side, in another order, with more names.
-        let other: Vec<u32> = (0..10_000).rev().filter(|&n| sample.admits(name(n))).collect();
+        let other: Vec<u32> = (0..10_000)
+            .rev()
+            .filter(|&n| sample.admits(name(n)))
+            .collect();
         let mut left: Vec<u32> = admitted.into_iter().filter(kept).collect();
         let mut right: Vec<u32> = other.into_iter().filter(kept).collect();
         left.sort_unstable();
@@ -181,7 +190,9 @@ mod tests {
         let mut sieve = Sieve::for_names(10_000);
         (0..10_000).for_each(|n| sieve.insert(name(n)));
         assert!((0..10_000).all(|n| sieve.contains(name(n))));
-        let others = (10_000..110_000).filter(|&n| sieve.contains(name(n))).count();
+        let others = (10_000..110_000)
+            .filter(|&n| sieve.contains(name(n)))
+            .count();
         assert!(others < 1_000, "{others}");
     }
 }

@@ -47,7 +47,12 @@ pub fn explain(difference: &Difference) -> String {
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
         aspects if aspects.contains(&Aspect::Ttl) => {
-            format!("{} ({}; {})", differing.join(", "), sides(false), sides(true))
+            format!(
+                "{} ({}; {})",
+                differing.join(", "),
+                sides(false),
+                sides(true)
+            )
         }
         _ => format!("{} ({})", differing.join(", "), sides(false)),
     }

@@ -48,8 +48,17 @@ impl Scope {
         }
         let mut dbs: Vec<u32> = Vec::new();
         for &from in &self.selection.dbs {
-            let pair = self.rewrite.dbs.pairs.iter().find(|(known, _)| *known == from);
-            dbs.push(pair.map(|(_, to)| *to).or(self.rewrite.dbs.rest).unwrap_or(from));
+            let pair = self
+                .rewrite
+                .dbs
+                .pairs
+                .iter()
+                .find(|(known, _)| *known == from);
+            dbs.push(
+                pair.map(|(_, to)| *to)
+                    .or(self.rewrite.dbs.rest)
+                    .unwrap_or(from),
+            );
         }
         dbs.sort_unstable();
         dbs.dedup();

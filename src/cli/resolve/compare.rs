@@ -50,9 +50,8 @@ impl DiffArgs {
             return usage("standard input can be one side only");
         }
         let alone = !(is_url(&left.0) && is_url(&right.0));
-        let end = |side, named, flags| {
-            side_end(side, named, flags, &self.timeouts, alone, &process_env)
-        };
+        let end =
+            |side, named, flags| side_end(side, named, flags, &self.timeouts, alone, &process_env);
         Ok((
             end(Side::Left, left, self.left_connect.flags())?,
             end(Side::Right, right, self.right_connect.flags())?,
@@ -79,7 +78,15 @@ impl VerifyArgs {
             return usage("--against names a server (redis://host:port); `diff` compares files");
         }
         let flags = connect.flags();
-        side_end(Side::Destination, named, flags, timeouts, true, &process_env).map(Some)
+        side_end(
+            Side::Destination,
+            named,
+            flags,
+            timeouts,
+            true,
+            &process_env,
+        )
+        .map(Some)
     }
 }
 
