@@ -292,30 +292,30 @@ fn what_expired_meanwhile_is_no_difference() {
     assert_eq!(kinds, ["some"], "{}", summary(&output));
 }
 
-/// Values that only a module understands are equal if their bytes are.
+/// Values that only a module understands are equal if their bytes are. A vector set that was restored
+/// is stored in another order, so that nothing can be said but that its bytes differ.
 #[test]
 fn values_of_modules_are_compared_as_bytes() {
     let Some(version) = require(Version::Redis80) else {
         return;
     };
-    let (left, right) = twins(version);
-    if crate::support::dataset::fill_vector_sets(&mut left.client(), version).is_empty() {
+    let server = TestServer::start(version);
+    if crate::support::dataset::fill_vector_sets(&mut server.client(), version).is_empty() {
         crate::support::servers::skipped("vector sets: this Redis 8 has none");
         return;
     }
-    run(
-        &["copy", &left.url(), &right.url(), "--match", "vectorset"],
-        b"",
-    )
-    .success();
-    expect(&left.url(), &right.url(), &[], &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("a.rmz");
+    let archive = archive.to_str().unwrap();
+    run(&["export", &server.url(), "-o", archive], b"").success();
+    expect(archive, &server.url(), &[], &[]);
     let more = ["VADD", "vectorset", "VALUES", "3", "9", "9", "9", "new"];
-    send(&mut right.client(), &more);
-    let output = expect(
-        &left.url(),
-        &right.url(),
-        &["--recheck", "0"],
-        &[("0", "vectorset", "value")],
-    );
+    send(&mut server.client(), &more);
+    let differences = [("0", "vectorset", "value")];
+    let output = expect(archive, &server.url(), &["--recheck", "0"], &differences);
     assert_eq!(objects(&output)[0]["differs"][0], "unreadable");
+    send(&mut server.client(), &["DEL", "vectorset"]);
+    send(&mut server.client(), &["SET", "vectorset", "v"]);
+    let differences = [("0", "vectorset", "type")];
+    expect(archive, &server.url(), &["--recheck", "0"], &differences);
 }

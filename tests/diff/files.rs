@@ -170,6 +170,7 @@ fn verify_against_a_server_checks_the_file_and_the_server() {
     assert_eq!(summary(&output)["verb"], "verify");
     let output = run(&[&["verify"][..], &flags].concat(), &bytes).expect_code(5);
     assert_eq!(found(&output).len(), 1);
+    run(&["verify", &archive, "--sample", "100"], b"").expect_code(2);
     let output = run(&["verify", &archive, "--against", "dump.rdb"], b"").expect_code(2);
     assert!(output.stderr.contains("diff"), "{}", output.stderr);
 }

@@ -113,7 +113,11 @@ fn what_is_not_as_it_was_written_is_found() {
         for key in ["tampered", "deleted"] {
             assert!(output.stderr.contains(key), "{}", output.stderr);
         }
-        assert!(!output.stderr.contains("somebody"), "{}", output.stderr);
+        assert!(
+            !output.stderr.contains("somebody else's"),
+            "{}",
+            output.stderr
+        );
     }
 }
 

@@ -72,7 +72,12 @@ impl VerifyArgs {
             ..
         } = &self.against;
         let Some(named) = against else {
-            return Ok(None);
+            return match self.against.is_idle() {
+                true => Ok(None),
+                false => {
+                    usage("what is to be compared was said, but not with what; add --against URL")
+                }
+            };
         };
         if !is_url(&named.0) {
             return usage("--against names a server (redis://host:port); `diff` compares files");
@@ -87,6 +92,19 @@ impl VerifyArgs {
             &process_env,
         )
         .map(Some)
+    }
+}
+
+impl AgainstArgs {
+    /// Whether nothing was said of how to compare.
+    fn is_idle(&self) -> bool {
+        let compare = &self.compare;
+        self.select.selection(None).is_everything()
+            && compare.map_db.is_empty()
+            && compare.strip_prefix.is_none()
+            && compare.add_prefix.is_none()
+            && compare.sample.is_none()
+            && !(compare.all || compare.ignore_ttl || compare.no_functions)
     }
 }
 
