@@ -178,8 +178,14 @@ impl Target {
                     ));
                 }
                 self.scratch.clear();
-                let losses = payload::recode(context.family, body, forms, &mut self.scratch)
-                    .map_err(|error| damaged(&error))?;
+                let losses = payload::recode_checked(
+                    context.family,
+                    body,
+                    checked,
+                    forms,
+                    &mut self.scratch,
+                )
+                .map_err(|error| damaged(&error))?;
                 self.changes.reencoded += 1;
                 self.changes.field_ttls_lost += losses.field_ttls;
                 self.changes.streams_filled_in +=
