@@ -58,6 +58,16 @@ pub enum Via {
     Replica,
 }
 
+/// Which nodes of a cluster are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ReadFrom {
+    /// The primaries.
+    #[default]
+    Primary,
+    /// A replica of each, where one is in step: it may be a little behind.
+    Replica,
+}
+
 /// A loss that the user may allow by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Loss {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::policy::{Consistency, FunctionPolicy, Loss, Method, OnConflict, TtlPolicy, Via};
+use crate::policy::{
+    Consistency, FunctionPolicy, Loss, Method, OnConflict, ReadFrom, TtlPolicy, Via,
+};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
@@ -22,6 +24,24 @@ pub struct ReadArgs {
     /// How to read a live server
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub via: Via,
+
+    /// SRC is a node of a cluster, even if it does not say so: read all of its shards
+    #[arg(long)]
+    pub cluster: bool,
+
+    /// In a cluster: read the primaries, or a replica of each
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub read_from: ReadFrom,
+
+    /// In a cluster: read only every N-th shard in the order of slots, from the I-th on; N
+    /// processes with 1/N to N/N read all of it
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<(u32, u32)>,
+
+    /// In a cluster: read only the shard of this node, named by its id or as it announces itself.
+    /// Repeatable
+    #[arg(long, value_name = "HOST:PORT|ID")]
+    pub node: Vec<String>,
 
     /// Carry idle times or LFU frequencies too, where OBJECT is allowed
     #[arg(long)]
@@ -59,6 +79,10 @@ impl Default for ReadArgs {
         Self {
             scan_count: 1_000,
             via: Via::default(),
+            cluster: false,
+            read_from: ReadFrom::default(),
+            shard: None,
+            node: Vec::new(),
             eviction: false,
             consistency: Consistency::default(),
             max_pause: Duration::from_millis(500),
@@ -68,6 +92,15 @@ impl Default for ReadArgs {
             total: None,
         }
     }
+}
+
+/// Reads `2/3`.
+fn parse_shard(text: &str) -> Result<(u32, u32), String> {
+    let pair = text
+        .split_once('/')
+        .and_then(|(which, of)| Some((which.parse().ok()?, of.parse().ok()?)));
+    pair.filter(|&(which, of): &(u32, u32)| which >= 1 && which <= of)
+        .ok_or_else(|| "write 2/3 for the second of three".to_owned())
 }
 
 /// How a server is written.

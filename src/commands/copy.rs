@@ -15,7 +15,7 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::{Consistency, FunctionPolicy, ReadFunctions};
 use crate::rewrite::Rewrite;
 use crate::server::Conn;
-use crate::server::facts::Keyspace;
+use crate::server::facts::{Facts, Keyspace};
 use crate::server::identity::same_server;
 use crate::sink::Accepted;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
@@ -58,11 +58,21 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         consistency: consistency(args, same_server)?,
         stop,
     };
+    if let (true, Some(source_conn)) = (delete_source, &mut source_conn)
+        && (args.read.cluster || Facts::ask(source_conn)?.cluster)
+    {
+        return Err(Usage(
+            "--delete-source deletes at one server, and the source is a cluster; nothing was read"
+                .to_owned(),
+        )
+        .into());
+    }
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
-        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::new(
-            Conn::open(options)?,
+        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
+            options.as_ref().clone(),
+            stop.clone(),
             source.facts.family,
             same_server,
             Arc::clone(observer),

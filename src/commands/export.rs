@@ -127,7 +127,11 @@ fn header(
         },
         consistency: source.consistency,
         expected: source.expected(),
-        selection: selection.facts(),
+        selection: {
+            let mut facts = selection.facts();
+            facts.other.extend(source.left_out.clone());
+            facts
+        },
         functions: !args.no_functions,
         eviction: source.eviction,
         level: args.zstd_level(),

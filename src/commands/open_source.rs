@@ -10,16 +10,18 @@ use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, Sourc
 
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
 use crate::pipe::Stop;
-use crate::policy::{Consistency, ReadFunctions, Via};
+use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::select::Selection;
-use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
+use crate::server::reconnect::Retries;
+use crate::server::{Conn, ServerError};
 use crate::source::Source;
+use crate::source::cluster::{ClusterOptions, ClusterSource};
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
 use crate::source::server::{
@@ -60,6 +62,8 @@ pub struct OpenedSource {
     pub used_memory: Option<u64>,
     /// Whether idle times or frequencies come along.
     pub eviction: bool,
+    /// Which part of a cluster only, in a line.
+    pub left_out: Option<String>,
 }
 
 impl OpenedSource {
@@ -90,12 +94,102 @@ pub fn open(
                 Some(conn) => conn,
                 None => Conn::open(options)?,
             };
-            match wishes.read.via {
-                Via::Scan => scan(conn, options, wishes, observer),
-                Via::Replica => replica(conn, wishes, observer),
+            let mut conn = conn;
+            conn.doing("asking the source what it is");
+            let is_cluster = wishes.read.cluster || Facts::ask(&mut conn)?.cluster;
+            if let (false, Some(flag)) = (is_cluster, cluster_flag(wishes.read)) {
+                return Err(Usage(format!(
+                    "{flag} is about a cluster, and the source is none (--cluster, if it is)"
+                ))
+                .into());
+            }
+            match (is_cluster, wishes.read.via) {
+                (false, Via::Scan) => scan(conn, options, wishes, observer),
+                (false, Via::Replica) => replica(conn, wishes, observer),
+                (true, Via::Scan) => cluster(conn, options, wishes, observer),
+                (true, Via::Replica) => Err(Usage(
+                    "--via replica reads one server; a cluster is read key by key (--via scan), \
+                     exact as of one instant with --consistency pause"
+                        .to_owned(),
+                )
+                .into()),
             }
         }
         SourceEnd::RdbFile(name) => rdb_file(name, wishes, observer),
+    }
+}
+
+/// The flag that was given and means something in a cluster only.
+fn cluster_flag(read: &ReadArgs) -> Option<&'static str> {
+    if read.shard.is_some() {
+        return Some("--shard");
+    }
+    if !read.node.is_empty() {
+        return Some("--node");
+    }
+    (read.read_from == ReadFrom::Replica).then_some("--read-from replica")
+}
+
+fn cluster(
+    conn: Conn,
+    connect: &ConnectOptions,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
+    let asked = wishes.consistency;
+    let options = ClusterOptions {
+        connect: connect.clone(),
+        scan: scan_options(&wishes),
+        consistency: asked,
+        max_pause: wishes.read.max_pause,
+        max_wait: wishes.read.max_wait,
+        follow: follow(&wishes)?,
+        read_from: wishes.read.read_from,
+        shard: wishes.read.shard,
+        nodes: wishes.read.node.clone(),
+        stop: wishes.stop.clone(),
+    };
+    let mut source = ClusterSource::open(conn, options, Arc::clone(observer))?;
+    Ok(OpenedSource {
+        facts: source.facts(),
+        time_ms: source.now_ms(),
+        consistency: asked_of(asked),
+        databases: source.databases(),
+        used_memory: source.used_memory(),
+        eviction: wishes.read.eviction,
+        left_out: source.left_out().map(str::to_owned),
+        source: Box::new(source),
+    })
+}
+
+fn scan_options(wishes: &Wishes<'_>) -> ServerSourceOptions {
+    ServerSourceOptions {
+        scan_count: wishes.read.scan_count,
+        eviction: wishes.read.eviction,
+        functions: wishes.functions,
+        selection: wishes.selection.clone(),
+    }
+}
+
+fn follow(wishes: &Wishes<'_>) -> Result<Option<Follow>> {
+    if wishes.read.follow && wishes.consistency == Consistency::Scan {
+        return Err(
+            Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
+        );
+    }
+    Ok(wishes.read.follow.then(|| Follow {
+        until_idle: wishes.read.until_idle,
+        total: wishes.read.total,
+        stop: wishes.stop.clone(),
+    }))
+}
+
+fn asked_of(asked: Consistency) -> ConsistencyAsked {
+    match asked {
+        Consistency::Auto => ConsistencyAsked::Auto,
+        Consistency::Scan => ConsistencyAsked::Scan,
+        Consistency::Converge => ConsistencyAsked::Converge,
+        Consistency::Pause => ConsistencyAsked::Pause,
     }
 }
 
@@ -105,20 +199,11 @@ fn scan(
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
-    let options = ServerSourceOptions {
-        scan_count: wishes.read.scan_count,
-        eviction: wishes.read.eviction,
-        functions: wishes.functions,
-        selection: wishes.selection,
-    };
-    let source = ServerSource::open(conn, options, Arc::clone(observer))?;
+    let options = scan_options(&wishes);
+    let follow = follow(&wishes)?;
+    let source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
     let asked = wishes.consistency;
     if asked == Consistency::Scan {
-        if wishes.read.follow {
-            return Err(
-                Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
-            );
-        }
         return Ok(scanned(&source, asked, wishes.read.eviction)(Box::new(
             source,
         )));
@@ -127,11 +212,8 @@ fn scan(
         consistency: asked,
         max_pause: wishes.read.max_pause,
         max_wait: wishes.read.max_wait,
-        follow: wishes.read.follow.then(|| Follow {
-            until_idle: wishes.read.until_idle,
-            total: wishes.read.total,
-            stop: wishes.stop.clone(),
-        }),
+        follow,
+        together: None,
     };
     match ConvergingSource::open(source, connect.clone(), converge)? {
         Ok(source) => Ok(scanned(source.scan(), asked, wishes.read.eviction)(
@@ -161,6 +243,31 @@ fn scan(
     }
 }
 
+/// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
+fn open_enduring(
+    mut conn: Conn,
+    connect: &ConnectOptions,
+    options: &ServerSourceOptions,
+    stop: &Stop,
+    observer: &Arc<Observer>,
+) -> Result<ServerSource> {
+    let mut retries = Retries::new(connect);
+    loop {
+        let error = match ServerSource::open(conn, options.clone(), Arc::clone(observer)) {
+            Ok(mut source) => {
+                source.endure(connect.clone(), stop.clone());
+                return Ok(source);
+            }
+            Err(error) => error,
+        };
+        let lost = error.downcast::<ServerError>()?;
+        conn = match retries.connect(connect, lost, &|| stop.is_set()) {
+            Err(_) if stop.is_set() => return Err(Interrupted.into()),
+            connected => connected?,
+        };
+    }
+}
+
 /// What a scanned server says of itself, waiting for the source that it becomes.
 fn scanned(
     source: &ServerSource,
@@ -175,15 +282,11 @@ fn scanned(
         source,
         facts,
         time_ms,
-        consistency: match asked {
-            Consistency::Auto => ConsistencyAsked::Auto,
-            Consistency::Scan => ConsistencyAsked::Scan,
-            Consistency::Converge => ConsistencyAsked::Converge,
-            Consistency::Pause => ConsistencyAsked::Pause,
-        },
+        consistency: asked_of(asked),
         databases,
         used_memory,
         eviction,
+        left_out: None,
     }
 }
 
@@ -197,6 +300,7 @@ fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<O
         databases: source.databases(&wishes.selection),
         used_memory: source.facts().used_memory,
         eviction: true,
+        left_out: None,
         source: Box::new(source),
     })
 }
@@ -241,6 +345,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
         databases: Vec::new(),
         used_memory: facts.used_memory,
         eviction: true,
+        left_out: None,
         source: Box::new(source),
     })
 }

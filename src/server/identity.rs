@@ -9,8 +9,8 @@ use super::{Conn, ServerError};
 /// # Errors
 /// The connections.
 pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError> {
-    if let (Some(one), Some(other)) = (run_id(one)?, run_id(other)?) {
-        return Ok(one == other);
+    if let (Some(run_id), Some(other_run_id)) = (run_id(one)?, run_id(other)?) {
+        return Ok(run_id == other_run_id || same_cluster(one, other)?);
     }
     let name = format!("redis-migrate-{:016x}", random());
     if one
@@ -27,6 +27,19 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError
         Ok(redis::Value::SimpleString(list)) => list.contains(&name),
         _ => one.address() == other.address(),
     })
+}
+
+/// Nodes of one cluster are one place: what is written to one of them may be read of another.
+fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError> {
+    let Ok(id) = one.try_query(redis::cmd("CLUSTER").arg("MYID"))? else {
+        return Ok(false);
+    };
+    let Ok(nodes) = other.try_query(redis::cmd("CLUSTER").arg("NODES"))? else {
+        return Ok(false);
+    };
+    let text = |value| redis::from_redis_value::<String>(value).unwrap_or_default();
+    let (id, nodes) = (text(id), text(nodes));
+    Ok(!id.is_empty() && nodes.lines().any(|line| line.starts_with(&id)))
 }
 
 fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {

@@ -201,10 +201,21 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
     };
     let text = match &outcome.source.reached {
         None => return String::new(),
-        Some(ConsistencyReached::Exact(moments)) => match moments.first() {
-            Some((_, at_ms)) => format!(", exact as of {}", time_text(*at_ms)),
-            None => ", exact".to_owned(),
-        },
+        Some(ConsistencyReached::Exact(moments)) => {
+            let times = || moments.iter().map(|(_, at_ms)| *at_ms);
+            match (times().min(), times().max()) {
+                (Some(first), Some(last)) if first == last => {
+                    format!(", exact as of {}", time_text(first))
+                }
+                (Some(first), Some(last)) => format!(
+                    ", each of {} shards exact as of its own instant, from {} within {}",
+                    moments.len(),
+                    time_text(first),
+                    duration_text(Duration::from_millis(last - first))
+                ),
+                _ => ", exact".to_owned(),
+            }
+        }
         Some(ConsistencyReached::Scan { from_ms, to_ms }) => {
             format!(", not of one instant (a scan {})", window(*from_ms, *to_ms))
         }

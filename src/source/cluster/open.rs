@@ -1,0 +1,420 @@
+//! Opening a cluster, and its nodes one by one.
+
+use anyhow::{Context as _, Result, anyhow};
+use redis_migrate_format::header::{Mode, Node, SourceFacts};
+
+use super::view::Look;
+use super::*;
+use crate::exit::Usage;
+use crate::policy::ReadFunctions;
+use crate::record::Context;
+use crate::server::Conn;
+use crate::server::cluster::{ClusterNode, Shard, options_for};
+use crate::server::facts::{Keyspace, info};
+use crate::source::server::{ConvergingSource, Place, ServerSource, function_dump};
+use crate::units::now_ms;
+
+/// After a connection was lost it is tried so often to connect again; then somebody else is looked
+/// for who has the slots.
+const RETRIES: u32 = 2;
+
+impl ClusterSource {
+    /// Opens every node that is to be read. `conn` leads to any node of the cluster.
+    ///
+    /// # Errors
+    /// [`Usage`] for nodes that are not there and what does not go together, what is refused that
+    /// is needed, and connection errors.
+    pub fn open(mut conn: Conn, options: ClusterOptions, observer: Arc<Observer>) -> Result<Self> {
+        if options.consistency == Consistency::Pause && options.read_from == ReadFrom::Replica {
+            return Err(Usage(
+                "--consistency pause holds up writes at the primaries: it does not go with \
+                 --read-from replica"
+                    .to_owned(),
+            )
+            .into());
+        }
+        conn.doing("asking how the cluster lies");
+        let view = View::of(vec![Look::ask(&mut conn)?])
+            .ok_or_else(|| anyhow!("the cluster does not say how it lies"))?;
+        if let (Some(slot), None, true) = (
+            view.topology.first_gap(),
+            options.shard,
+            options.nodes.is_empty(),
+        ) {
+            return Err(Usage(format!(
+                "nobody serves slot {slot} of the cluster: what is in it cannot be read; nothing \
+                 was read (--node reads single shards)"
+            ))
+            .into());
+        }
+        let chosen = choose(&view.topology.shards, &options)?;
+        let wanted = SlotSet::of(slots_of(&chosen));
+        let left_out = left_out(&options, &wanted);
+        let mut source = Self {
+            together: Arc::new(Together::default()),
+            parts: Vec::new(),
+            next_number: 0,
+            holders: BTreeMap::new(),
+            before_last: None,
+            stage: Stage::Reading,
+            asked: Vec::new(),
+            refreshes: 0,
+            resting_since: None,
+            stalled_since: None,
+            functions: None,
+            functions_given: 0,
+            left_out,
+            pause_missed: false,
+            started_ms: now_ms(),
+            from_ms: now_ms(),
+            wanted,
+            view,
+            options,
+            observer,
+        };
+        for shard in &chosen {
+            let slots = SlotSet::of(slots_of(std::slice::from_ref(shard)));
+            let part = source
+                .open_part(&shard.primary, &shard.replicas, &slots)
+                .with_context(|| format!("the node that serves slots {}", slots.show()))?;
+            let at = source.parts.len();
+            source.parts.push(part);
+            source.holders.extend(slots.iter().map(|slot| (slot, at)));
+        }
+        // Before the scan begins: what moves from here on is seen.
+        if let Ok(view) = source.look()? {
+            source.view = view;
+        }
+        source.together.settled(source.view.topology.clone());
+        // If they cannot be had, now is the time to say so.
+        source.read_functions()?;
+        Ok(source)
+    }
+
+    /// Opens a primary, or a replica of it.
+    pub(super) fn open_part(
+        &mut self,
+        primary: &ClusterNode,
+        replicas: &[ClusterNode],
+        slots: &SlotSet,
+    ) -> Result<Part> {
+        let (node, conn, primary_conn) = match self.options.read_from {
+            ReadFrom::Primary => (primary, self.connect(primary)?, None),
+            ReadFrom::Replica => self.connect_replica(primary, replicas)?,
+        };
+        let place = Place {
+            slots: slots.clone(),
+            asking: false,
+            replica: primary_conn.is_some(),
+        };
+        let mut scan = ServerSource::open_node(
+            conn,
+            &place,
+            self.scan_options(),
+            Arc::clone(&self.observer),
+        )?;
+        let mut connect = options_for(&self.options.connect, node);
+        connect.retries = connect.retries.min(RETRIES);
+        // A replica has to be told again that it may answer.
+        if !place.replica {
+            scan.endure(connect.clone(), self.options.stop.clone());
+        }
+        let reader = self.reader(scan, connect)?;
+        self.next_number += 1;
+        Ok(Part {
+            number: self.next_number - 1,
+            primary: primary.id.clone(),
+            reader,
+            primary_conn,
+            lost: None,
+            asking: false,
+        })
+    }
+
+    /// Opens a node that slots are on their way to.
+    pub(super) fn open_asking(
+        &mut self,
+        node: &ClusterNode,
+        slots: &SlotSet,
+        names: Vec<(u32, Vec<u8>)>,
+    ) -> Result<Part> {
+        let place = Place {
+            slots: slots.clone(),
+            asking: true,
+            replica: false,
+        };
+        let conn = self.connect(node)?;
+        let options = self.scan_options();
+        let mut scan = ServerSource::open_node(conn, &place, options, Arc::clone(&self.observer))?;
+        if self.options.consistency != Consistency::Scan {
+            scan.remember_given()?;
+        }
+        scan.read_names(names)?;
+        self.next_number += 1;
+        Ok(Part {
+            number: self.next_number - 1,
+            primary: node.id.clone(),
+            reader: Reader::Scan(Box::new(scan)),
+            primary_conn: None,
+            lost: None,
+            asking: true,
+        })
+    }
+
+    fn scan_options(&self) -> ServerSourceOptions {
+        ServerSourceOptions {
+            // They are the same everywhere, and read once, for all.
+            functions: ReadFunctions::No,
+            ..self.options.scan.clone()
+        }
+    }
+
+    fn connect(&self, node: &ClusterNode) -> Result<Conn> {
+        Ok(Conn::open(&options_for(&self.options.connect, node))?)
+    }
+
+    /// The first replica that is in step, or else the primary; and the primary besides.
+    fn connect_replica<'a>(
+        &self,
+        primary: &'a ClusterNode,
+        replicas: &'a [ClusterNode],
+    ) -> Result<(&'a ClusterNode, Conn, Option<Conn>)> {
+        let mut at_primary = self.connect(primary)?;
+        for replica in replicas {
+            let opened = self.connect(replica).and_then(|mut conn| {
+                let text = info(&mut conn, Some("replication"))?.unwrap_or_default();
+                Ok((conn, text))
+            });
+            let (conn, text) = match opened {
+                Ok(opened) => opened,
+                Err(error) => {
+                    self.observer
+                        .notice(&format!("replica {}: {error:#}", replica.announced));
+                    continue;
+                }
+            };
+            let field = |text: &str, name: &str| -> Option<String> {
+                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+                Some(line.trim().to_owned())
+            };
+            if field(&text, "master_link_status:").is_some_and(|status| status != "up") {
+                self.observer.notice(&format!(
+                    "replica {} is not in step with its primary; another is looked for",
+                    replica.announced
+                ));
+                continue;
+            }
+            let offset = |text: &str, name: &str| field(text, name)?.parse::<u64>().ok();
+            let ahead = info(&mut at_primary, Some("replication"))?.unwrap_or_default();
+            let behind = offset(&ahead, "master_repl_offset:")
+                .zip(offset(&text, "slave_repl_offset:"))
+                .map_or(0, |(primary, replica)| primary.saturating_sub(replica));
+            if behind > 0 {
+                self.observer.notice(&format!(
+                    "replica {} is {} behind its primary",
+                    replica.announced,
+                    crate::units::bytes_text(behind)
+                ));
+            }
+            return Ok((replica, conn, Some(at_primary)));
+        }
+        self.observer.warn(&format!(
+            "primary {} has no replica that can be read; it is read itself",
+            primary.announced
+        ));
+        Ok((primary, at_primary, None))
+    }
+
+    fn reader(&mut self, scan: ServerSource, connect: ConnectOptions) -> Result<Reader> {
+        let asked = self.options.consistency;
+        if asked == Consistency::Scan {
+            return Ok(Reader::Scan(Box::new(scan)));
+        }
+        let converge = ConvergeOptions {
+            consistency: asked,
+            max_pause: self.options.max_pause,
+            max_wait: self.options.max_wait,
+            follow: self.options.follow.clone(),
+            together: Some(Arc::clone(&self.together)),
+        };
+        match ConvergingSource::open(scan, connect, converge)? {
+            Ok(source) => Ok(Reader::Converge(Box::new(source))),
+            Err((_, refusal)) if self.options.follow.is_some() => Err(Usage(format!(
+                "--follow needs CLIENT TRACKING, which a node of the cluster refuses: {refusal}"
+            ))
+            .into()),
+            Err((mut scan, refusal)) => {
+                let text = format!(
+                    "a node does not tell what changes ({refusal}): a plain scan of it, exact only \
+                     if nothing is written meanwhile"
+                );
+                if asked == Consistency::Auto {
+                    self.observer.notice(&text);
+                } else {
+                    self.observer.warn(&text);
+                    scan.miss_consistency();
+                }
+                Ok(Reader::Scan(Box::new(scan)))
+            }
+        }
+    }
+
+    /// The functions of one primary; that others have others is said.
+    pub(super) fn read_functions(&mut self) -> Result<Option<Vec<u8>>> {
+        let wish = self.options.scan.functions;
+        // Several processes read one cluster: the first of them has the functions.
+        if wish == ReadFunctions::No || self.options.shard.is_some_and(|(which, _)| which > 1) {
+            return Ok(None);
+        }
+        let mut first: Option<Option<Vec<u8>>> = None;
+        let mut differ = false;
+        for part in self.parts.iter_mut().filter(|part| part.is_live()) {
+            let Some(conn) = part.scan().map(ServerSource::conn) else {
+                continue;
+            };
+            // Refused by one, it is refused by all.
+            let (known, dump) = function_dump(conn, wish, &self.observer)?;
+            match &first {
+                None => first = Some(dump),
+                Some(known) => differ |= *known != dump,
+            }
+            if !known {
+                break;
+            }
+        }
+        if differ && self.stage != Stage::Reading {
+            self.observer.warn(
+                "the nodes of the cluster do not have the same function libraries; those of the \
+                 first were taken",
+            );
+        }
+        Ok(first.flatten())
+    }
+
+    pub(super) fn context(&mut self) -> Context {
+        let part = self.parts.iter_mut().find(|part| part.is_live());
+        part.and_then(|part| {
+            let number = part.number;
+            let scan = part.scan()?;
+            Some(Context {
+                source_time_ms: scan.clock().now_ms(),
+                family: scan.facts().family,
+                rdb_version: scan.facts().rdb_version(),
+                node: number,
+            })
+        })
+        .unwrap_or_default()
+    }
+
+    /// What it says of itself.
+    pub fn facts(&mut self) -> SourceFacts {
+        let nodes: Vec<Node> = self.parts.iter_mut().map(Part::node).collect();
+        SourceFacts {
+            family: self.parts.first_mut().map(Part::family).unwrap_or_default(),
+            mode: Mode::Cluster,
+            nodes,
+            label: None,
+        }
+    }
+
+    /// Databases with keys, all shards together.
+    pub fn databases(&mut self) -> Vec<Keyspace> {
+        let mut rows: BTreeMap<u32, Keyspace> = BTreeMap::new();
+        for row in self.parts.iter_mut().flat_map(Part::databases) {
+            let sum = rows.entry(row.db).or_insert(Keyspace {
+                keys: 0,
+                expires: 0,
+                ..row
+            });
+            sum.keys += row.keys;
+            sum.expires += row.expires;
+        }
+        rows.into_values().filter(|row| row.keys > 0).collect()
+    }
+
+    /// Memory that the datasets take, together.
+    pub fn used_memory(&mut self) -> Option<u64> {
+        let parts = self.parts.iter_mut();
+        parts.map(|part| part.scan()?.facts().used_memory).sum()
+    }
+
+    /// The clock of the first node.
+    pub fn now_ms(&mut self) -> u64 {
+        self.context().source_time_ms
+    }
+
+    /// What was left out of the cluster, in a line.
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
+    }
+}
+
+fn slots_of(shards: &[Shard]) -> impl Iterator<Item = u16> + '_ {
+    shards
+        .iter()
+        .flat_map(|shard| shard.slots.iter().cloned().flatten())
+}
+
+/// The shards that are to be read, in the order of their slots.
+fn choose(shards: &[Shard], options: &ClusterOptions) -> Result<Vec<Shard>> {
+    let mut chosen: Vec<Shard> = shards.to_vec();
+    if !options.nodes.is_empty() {
+        for name in &options.nodes {
+            if !shards.iter().any(|shard| has_node(shard, name, options)) {
+                return Err(Usage(format!(
+                    "--node {name} is no node of the cluster that has slots; it announces {}",
+                    shards
+                        .iter()
+                        .map(|shard| shard.primary.announced.to_string())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ))
+                .into());
+            }
+        }
+        chosen.retain(|shard| {
+            options
+                .nodes
+                .iter()
+                .any(|name| has_node(shard, name, options))
+        });
+    }
+    if let Some((which, of)) = options.shard {
+        let mut at = 0;
+        chosen.retain(|_| {
+            at += 1;
+            (at - 1) % of == which - 1
+        });
+        if chosen.is_empty() {
+            return Err(Usage(format!(
+                "--shard {which}/{of}: the cluster has only {} shards",
+                shards.len()
+            ))
+            .into());
+        }
+    }
+    if chosen.is_empty() {
+        return Err(Usage("no node of the cluster has slots; nothing was read".to_owned()).into());
+    }
+    Ok(chosen)
+}
+
+fn has_node(shard: &Shard, name: &str, options: &ClusterOptions) -> bool {
+    std::iter::once(&shard.primary)
+        .chain(&shard.replicas)
+        .any(|node| {
+            let reached = options.connect.node_map.reach(&node.announced);
+            node.id == name || node.announced.to_string() == name || reached.to_string() == name
+        })
+}
+
+fn left_out(options: &ClusterOptions, wanted: &SlotSet) -> Option<String> {
+    if options.shard.is_none() && options.nodes.is_empty() {
+        return None;
+    }
+    let what = match options.shard {
+        Some((which, of)) => format!("shard {which} of {of} of a cluster"),
+        None => "some nodes of a cluster".to_owned(),
+    };
+    Some(format!("only {what}: slots {}", wanted.show()))
+}

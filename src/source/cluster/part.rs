@@ -1,0 +1,200 @@
+//! One node of a cluster that is read, or was.
+
+use anyhow::Result;
+use redis_migrate_format::header::Node;
+
+use crate::ledger::SourceReport;
+use crate::record::{Batch, Family};
+use crate::server::facts::Keyspace;
+use crate::server::{Conn, ServerError};
+use crate::source::server::given::GivenLog;
+use crate::source::server::{ConvergingSource, Disturbed, ServerSource, SlotSet};
+use crate::source::{Estimate, Source};
+
+/// How a node is read.
+pub(super) enum Reader {
+    /// Key by key.
+    Scan(Box<ServerSource>),
+    /// Until it is exact.
+    Converge(Box<ConvergingSource>),
+    /// No more: the connection is lost, or its slots were on their way only.
+    Gone(Gone),
+}
+
+/// What is left of it then.
+pub(super) struct Gone {
+    report: SourceReport,
+    log: Option<GivenLog>,
+}
+
+/// A node.
+pub(super) struct Part {
+    /// Its number in the archive.
+    pub number: u32,
+    /// The id of the primary whose slots are read from it.
+    pub primary: String,
+    pub reader: Reader,
+    /// The primary, where a replica is read: only it knows which slots are on their way.
+    pub primary_conn: Option<Conn>,
+    /// Why it cannot be read any more.
+    pub lost: Option<String>,
+    /// Its slots are on their way to it, and not its own.
+    pub asking: bool,
+}
+
+/// Whether an error means that the node is not to be had, now.
+pub(super) fn is_lost(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<ServerError>() {
+        Some(ServerError::Reply { reason, .. }) => {
+            reason.starts_with("LOADING") || reason.starts_with("MASTERDOWN")
+        }
+        Some(error) => error.is_passing(),
+        None => false,
+    }
+}
+
+impl Part {
+    /// Whether it can be read.
+    pub fn is_live(&self) -> bool {
+        self.lost.is_none() && !matches!(self.reader, Reader::Gone(_))
+    }
+
+    pub fn scan(&mut self) -> Option<&mut ServerSource> {
+        match &mut self.reader {
+            Reader::Scan(source) => Some(source),
+            Reader::Converge(source) => Some(source.inner()),
+            Reader::Gone(_) => None,
+        }
+    }
+
+    pub fn converging(&mut self) -> Option<&mut ConvergingSource> {
+        match &mut self.reader {
+            Reader::Converge(source) if self.lost.is_none() => Some(source),
+            _ => None,
+        }
+    }
+
+    /// The connection to ask about the cluster.
+    pub fn conn(&mut self) -> Option<&mut Conn> {
+        if self.primary_conn.is_some() {
+            return self.primary_conn.as_mut();
+        }
+        self.scan().map(ServerSource::conn)
+    }
+
+    pub fn take_disturbed(&mut self) -> Disturbed {
+        self.scan()
+            .map(ServerSource::take_disturbed)
+            .unwrap_or_default()
+    }
+
+    /// The names of all keys that it gave.
+    pub fn log(&mut self) -> Result<Option<GivenLog>> {
+        match &mut self.reader {
+            Reader::Scan(source) => source.given_log(),
+            Reader::Converge(source) => source.given_log(),
+            Reader::Gone(gone) => gone.log.as_ref().map(GivenLog::again).transpose(),
+        }
+    }
+
+    /// Nothing more is read from it.
+    pub fn retire(&mut self) -> Result<()> {
+        let log = self.log()?;
+        if let Some(scan) = self.scan() {
+            scan.forget_flight();
+        }
+        self.reader = Reader::Gone(Gone {
+            report: self.report(),
+            log,
+        });
+        self.primary_conn = None;
+        Ok(())
+    }
+
+    pub fn adopt(&mut self, slots: &SlotSet, logs: Vec<GivenLog>) -> Result<()> {
+        match &mut self.reader {
+            Reader::Scan(source) => source.adopt(slots),
+            Reader::Converge(source) => source.adopt(slots, logs),
+            Reader::Gone(_) => Ok(()),
+        }
+    }
+
+    pub fn release(&mut self, slots: &SlotSet) {
+        match &mut self.reader {
+            Reader::Scan(source) => source.release(slots),
+            Reader::Converge(source) => source.release(slots),
+            Reader::Gone(_) => {}
+        }
+    }
+
+    /// For the header of an archive.
+    pub fn node(&mut self) -> Node {
+        let facts = self
+            .scan()
+            .map(|scan| scan.facts().clone())
+            .unwrap_or_default();
+        Node {
+            rdb_version: facts.rdb_version(),
+            version: facts.version,
+            run_id: facts.run_id.unwrap_or_default(),
+        }
+    }
+
+    pub fn family(&mut self) -> Family {
+        self.scan()
+            .map_or(Family::Other, |scan| scan.facts().family)
+    }
+
+    pub fn databases(&mut self) -> Vec<Keyspace> {
+        self.scan()
+            .map(|scan| scan.databases().to_vec())
+            .unwrap_or_default()
+    }
+}
+
+impl Source for Part {
+    fn read(&mut self, batch: &mut Batch) -> Result<bool> {
+        if self.lost.is_some() {
+            return Ok(false);
+        }
+        let read = match &mut self.reader {
+            Reader::Scan(source) => source.read(batch),
+            Reader::Converge(source) => source.read(batch),
+            Reader::Gone(_) => return Ok(false),
+        };
+        let more = match read {
+            // What came before is as good as ever; somebody else has the rest.
+            Err(error) if is_lost(&error) => {
+                self.lost = Some(format!("{error:#}"));
+                match &mut self.reader {
+                    Reader::Scan(source) => source.stamp(batch),
+                    Reader::Converge(source) => {
+                        source.disturb_others();
+                        source.inner().stamp(batch);
+                    }
+                    Reader::Gone(_) => {}
+                }
+                !batch.is_empty()
+            }
+            read => read?,
+        };
+        batch.context.node = self.number;
+        Ok(more)
+    }
+
+    fn report(&self) -> SourceReport {
+        match &self.reader {
+            Reader::Scan(source) => source.report(),
+            Reader::Converge(source) => source.report(),
+            Reader::Gone(gone) => gone.report.clone(),
+        }
+    }
+
+    fn estimate(&self) -> Estimate {
+        match &self.reader {
+            Reader::Scan(source) => source.estimate(),
+            Reader::Converge(source) => source.estimate(),
+            Reader::Gone(_) => Estimate::default(),
+        }
+    }
+}

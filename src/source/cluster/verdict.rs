@@ -1,0 +1,174 @@
+//! What the shards say of themselves, together.
+
+use super::*;
+use crate::ledger::{ConsistencyReached, CountsByDb};
+
+impl ClusterSource {
+    pub(super) fn verdict(&self) -> SourceReport {
+        let mut report = SourceReport {
+            duplicates_possible: true,
+            functions: self.functions_given,
+            started_ms: self.started_ms,
+            consistency_missed: self.pause_missed,
+            ..SourceReport::default()
+        };
+        let mut counts = CountsByDb::default();
+        for part in &self.parts {
+            let of_part = part.report();
+            for row in &of_part.counts {
+                let sum = counts.of(row.db);
+                sum.scanned += row.scanned;
+                sum.reread += row.reread;
+                sum.written += row.written;
+                sum.superseded += row.superseded;
+                sum.filtered += row.filtered;
+                sum.vanished += row.vanished;
+                sum.failed += row.failed;
+            }
+            report.paused = report.paused.max(of_part.paused);
+            // Whose slots are read elsewhere now has no say any more.
+            if !self.counts(part) {
+                continue;
+            }
+            report.consistency_missed |= of_part.consistency_missed;
+            if let Some(reached) = of_part.reached {
+                let reached = of_node(reached, part.number);
+                report.reached = Some(match report.reached.take() {
+                    Some(before) => worse(before, reached),
+                    None => reached,
+                });
+            }
+        }
+        report.counts = counts.rows();
+        report.reached = report.reached.map(|reached| self.since_start(reached));
+        report
+    }
+
+    fn counts(&self, part: &Part) -> bool {
+        let held = |at: &usize| {
+            self.parts
+                .get(*at)
+                .is_some_and(|held| held.number == part.number)
+        };
+        part.is_live() && self.holders.values().any(|at| held(at))
+    }
+
+    /// Parts that came late do not make the window shorter.
+    fn since_start(&self, reached: ConsistencyReached) -> ConsistencyReached {
+        let first = self.from_ms;
+        match reached {
+            ConsistencyReached::Scan { from_ms, to_ms } => ConsistencyReached::Scan {
+                from_ms: from_ms.min(first),
+                to_ms,
+            },
+            ConsistencyReached::PerKey { from_ms, to_ms } => ConsistencyReached::PerKey {
+                from_ms: from_ms.min(first),
+                to_ms,
+            },
+            ConsistencyReached::Changing {
+                from_ms,
+                to_ms,
+                keys,
+            } => ConsistencyReached::Changing {
+                from_ms: from_ms.min(first),
+                to_ms,
+                keys,
+            },
+            exact @ ConsistencyReached::Exact(_) => exact,
+        }
+    }
+}
+
+fn of_node(reached: ConsistencyReached, node: u32) -> ConsistencyReached {
+    match reached {
+        ConsistencyReached::Exact(moments) => {
+            ConsistencyReached::Exact(moments.into_iter().map(|(_, at)| (node, at)).collect())
+        }
+        other => other,
+    }
+}
+
+/// The whole is as good as its worst part: a plain scan, then keys still changing, then per key.
+/// Exact are all, each at its instant; equal ones are one instant that all have in common.
+fn worse(one: ConsistencyReached, other: ConsistencyReached) -> ConsistencyReached {
+    use ConsistencyReached::{Changing, Exact, PerKey, Scan};
+    let window = |reached: &ConsistencyReached| match reached {
+        Scan { from_ms, to_ms } | PerKey { from_ms, to_ms } | Changing { from_ms, to_ms, .. } => {
+            (*from_ms, *to_ms)
+        }
+        Exact(moments) => {
+            let times = || moments.iter().map(|(_, at)| *at);
+            (
+                times().min().unwrap_or(u64::MAX),
+                times().max().unwrap_or(0),
+            )
+        }
+    };
+    let ((from_a, to_a), (from_b, to_b)) = (window(&one), window(&other));
+    let (from_ms, to_ms) = (from_a.min(from_b), to_a.max(to_b));
+    match (one, other) {
+        (Exact(mut one), Exact(other)) => {
+            one.extend(other);
+            Exact(one)
+        }
+        (Scan { .. }, _) | (_, Scan { .. }) => Scan { from_ms, to_ms },
+        (Changing { keys: a, .. }, Changing { keys: b, .. }) => Changing {
+            from_ms,
+            to_ms,
+            keys: a + b,
+        },
+        (Changing { keys, .. }, _) | (_, Changing { keys, .. }) => Changing {
+            from_ms,
+            to_ms,
+            keys,
+        },
+        (PerKey { .. }, _) | (_, PerKey { .. }) => PerKey { from_ms, to_ms },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_is_as_good_as_its_worst_part() {
+        use ConsistencyReached::{Changing, Exact, PerKey, Scan};
+        let exact = |node, at| Exact(vec![(node, at)]);
+        let per_key = PerKey {
+            from_ms: 5,
+            to_ms: 9,
+        };
+        assert_eq!(worse(exact(0, 7), exact(1, 8)), Exact(vec![(0, 7), (1, 8)]));
+        assert_eq!(
+            worse(exact(0, 3), per_key.clone()),
+            PerKey {
+                from_ms: 3,
+                to_ms: 9
+            }
+        );
+        let changing = Changing {
+            from_ms: 6,
+            to_ms: 7,
+            keys: 2,
+        };
+        assert_eq!(
+            worse(per_key.clone(), changing),
+            Changing {
+                from_ms: 5,
+                to_ms: 9,
+                keys: 2
+            }
+        );
+        let scan = Scan {
+            from_ms: 1,
+            to_ms: 2,
+        };
+        assert_eq!(
+            worse(scan, per_key),
+            Scan {
+                from_ms: 1,
+                to_ms: 9
+            }
+        );
+    }
+}
