@@ -33,7 +33,7 @@ Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is da
 Examples:
   redis-migrate diff snap.rmz redis://localhost:6379
   redis-migrate diff redis://old:6379 redis://new:6379 --ttl-tolerance 5s --json > differences.jsonl
-  redis-migrate diff monday.rmz dump.rdb --match 'user:*'
+  redis-migrate diff monday.rmz dump.rdb --match 'user:*' --explain
   redis-migrate diff snap.rmz redis://new:6379 --strip-prefix old: --add-prefix new: --sample 10000";
 
 /// `diff`.
@@ -114,6 +114,10 @@ pub struct CompareArgs {
     /// Put this in front of A's keys
     #[arg(long, value_name = "TEXT")]
     pub add_prefix: Option<OsString>,
+
+    /// Say where values differ (of the first 1,000), which reads both sides once more
+    #[arg(long)]
+    pub explain: bool,
 
     /// Print every difference, not the first 20 only
     #[arg(long)]

@@ -10,17 +10,20 @@ use serde_json::json;
 use super::open_side::{self, OpenedSide};
 use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
 use crate::compare::collect::{Collect, Side};
+use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
 use crate::compare::names::Sample;
 use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::{Judge, Prints, Reading, report};
-use crate::exit::{self, Interrupted};
+use crate::exit::{self, Interrupted, Usage};
+use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
 use crate::observer::Observer;
 use crate::pipe::{self, Steps, Stop};
 use crate::rewrite::Rewrite;
 use crate::select::Selection;
+use crate::sink::Sink;
 use crate::ui::{self, SCHEMA_VERSION, Ui};
 use crate::units::plural;
 
@@ -114,6 +117,13 @@ impl Question<'_> {
                 observer.warn(&warning);
             }
         }
+        let is_stdin = |end: &SideEnd| matches!(end, SideEnd::File(name) if name == "-");
+        if self.compare.explain && (is_stdin(self.left) || is_stdin(self.right)) {
+            return Err(Usage(
+                "--explain reads both sides twice, and standard input can be read once".to_owned(),
+            )
+            .into());
+        }
         let rewrite = self.compare.rewrite(self.right)?;
         let readers = Readers {
             question: self,
@@ -157,6 +167,9 @@ impl Question<'_> {
             readers.read_again(&names, &reading, &mut answer.unread)
         })?;
         answer.settled = comparison.settled();
+        if self.compare.explain && answer.totals.all.different() > 0 {
+            answer.places = readers.explain(&comparison)?;
+        }
         let code = exit::strongest(&[
             if answer.unread > 0 {
                 exit::SOME_KEYS
@@ -194,10 +207,10 @@ impl Question<'_> {
             comparison.differences(|difference| {
                 seen += 1;
                 if self.json {
-                    let object = report::object(&difference, SCHEMA_VERSION);
+                    let object = report::object(&difference, &answer.places, SCHEMA_VERSION);
                     writeln!(out, "{object}").context(WHAT)?;
                 } else if self.compare.all || seen <= SHOWN {
-                    writeln!(out, "{}", report::text(&difference)).context(WHAT)?;
+                    writeln!(out, "{}", report::text(&difference, &answer.places)).context(WHAT)?;
                 }
                 Ok(())
             })?;
@@ -277,6 +290,8 @@ struct Answer {
     settled: u64,
     /// Keys that a server refused to give.
     unread: u64,
+    /// Where values differ, as far as it was asked for.
+    places: Places,
     /// What the sides are.
     what: (&'static str, &'static str),
     error: Option<String>,
@@ -339,6 +354,13 @@ impl Readers<'_> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
         let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
+        let report = self.run(which, opened, Box::new(collect))?;
+        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        Ok((side, report.total().failed))
+    }
+
+    fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
         let steps = Steps {
             rewrite: match which {
                 Which::Left => self.rewrite.clone(),
@@ -346,22 +368,49 @@ impl Readers<'_> {
             },
             ..Steps::default()
         };
-        let outcome = pipe::run(
-            opened.source,
-            &steps,
-            Box::new(collect),
-            &self.observer,
-            self.stop,
-        );
-        if let Some(error) = outcome.error {
-            // The other side need not be read on; its own error is then that it was stopped.
-            self.stop.set();
-            let name = self.end(which).name();
-            return Err(error.context(format!("reading {name}")));
+        let outcome = pipe::run(opened.source, &steps, sink, &self.observer, self.stop);
+        match outcome.error {
+            None => Ok(outcome.source),
+            Some(error) => {
+                // The other side need not be read on; its own error is then that it was stopped.
+                self.stop.set();
+                let name = self.end(which).name();
+                Err(error.context(format!("reading {name}")))
+            }
         }
-        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
-        Ok((side, outcome.source.total().failed))
+    }
+
+    /// Reads the values of the first keys that differ again, to say where.
+    fn explain(&self, comparison: &Comparison<'_>) -> Result<Places> {
+        let (mut keys, mut names) = (FingerprintSet::default(), FingerprintSet::default());
+        comparison.differences(|difference| {
+            if let (Some(row), Some(_)) = (&difference.left, &difference.right)
+                && keys.len() < explain::MAX_KEYS
+                && difference.aspects.iter().any(|aspect| aspect.is_of_value())
+            {
+                keys.insert(row.print);
+                names.insert(self.prints.name(&row.key));
+            }
+            Ok(())
+        })?;
+        let (keys, names) = (Arc::new(keys), Arc::new(names));
+        let values = |which: Which| -> Result<explain::Values> {
+            let opened = self.open(which, Some(self.named(&names)))?;
+            let (keep, kept) = Keep::new(self.prints.clone(), Arc::clone(&keys));
+            self.run(which, opened, Box::new(keep))?;
+            let mut kept = kept.lock().unwrap_or_else(|error| error.into_inner());
+            Ok(std::mem::take(&mut kept))
+        };
+        Ok(explain::places(
+            &values(Which::Left)?,
+            &values(Which::Right)?,
+        ))
+    }
+
+    /// The condition that a name is one of these.
+    fn named(&self, names: &Arc<FingerprintSet>) -> NameCondition {
+        let (names, prints) = (Arc::clone(names), self.prints.clone());
+        Arc::new(move |name| names.contains(&prints.name(name)))
     }
 
     /// Both at the same time: so they are as close to each other as can be.
@@ -403,9 +452,7 @@ impl Readers<'_> {
             if !matches!(self.end(which), SideEnd::Server(_)) {
                 return Ok(None);
             }
-            let (names, prints) = (Arc::clone(names), self.prints.clone());
-            let condition: NameCondition = Arc::new(move |name| names.contains(&prints.name(name)));
-            let opened = self.open(which, Some(condition))?;
+            let opened = self.open(which, Some(self.named(names)))?;
             self.read(which, opened, reading).map(Some)
         };
         let (left, right) = (one(Which::Left)?, one(Which::Right)?);

@@ -85,7 +85,7 @@ impl Collect {
                 let selected = self.is_selected(&record, kind.name(), context);
                 row_of_key(
                     &self.reading.prints,
-                    record,
+                    &record,
                     What::Key(kind),
                     meaning,
                     selected,
@@ -118,7 +118,7 @@ impl Collect {
 /// The row of a key.
 pub fn row_of_key(
     prints: &Prints,
-    record: KeyRecord,
+    record: &KeyRecord,
     what: What,
     meaning: Meaning,
     selected: bool,
@@ -128,7 +128,7 @@ pub fn row_of_key(
         what,
         selected,
         db: record.db,
-        key: record.key,
+        key: record.key.clone(),
         expire_at_ms: record.expire_at_ms,
         meaning,
     }

@@ -57,6 +57,11 @@ impl Aspect {
         }
     }
 
+    /// Whether it is a matter of the value, whose type is the same.
+    pub fn is_of_value(self) -> bool {
+        self.class() == "value" || self == Aspect::FieldTtl
+    }
+
     /// The word for programs.
     pub fn name(self) -> &'static str {
         match self {

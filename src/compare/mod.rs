@@ -15,6 +15,7 @@
 //! The hashes are keyed anew in every run: nobody can make two values that only look equal.
 
 pub mod collect;
+pub mod explain;
 pub mod join;
 pub mod judge;
 pub mod meaning;

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::explain::Places;
 use super::join::{Counts, Difference};
 use super::judge::Aspect;
 use super::meaning::Depth;
@@ -12,7 +13,7 @@ use crate::record::show_key;
 use crate::units::{count_text, plural, time_text};
 
 /// One difference, a line: class, place, and what is on either side.
-pub fn text(difference: &Difference) -> String {
+pub fn text(difference: &Difference, places: &Places) -> String {
     let Some(either) = difference.either() else {
         return String::new();
     };
@@ -21,7 +22,15 @@ pub fn text(difference: &Difference) -> String {
         What::Library => format!("function library {}", show_key(&either.key)),
         _ => format!("db {}  {}", either.db, show_key(&either.key)),
     };
-    format!("{class:<9}  {place}: {}", explain(difference))
+    let mut text = format!("{class:<9}  {place}: {}", explain(difference));
+    if let Some(place) = places.get(&either.print) {
+        text += "\n           ";
+        if !place.place.is_empty() {
+            text += &format!("{}: ", place.place);
+        }
+        text += &format!("{} in A, {} in B", place.left, place.right);
+    }
+    text
 }
 
 /// In words, what is on either side.
@@ -84,7 +93,7 @@ fn expiry(row: &Row) -> String {
 }
 
 /// One difference as an object.
-pub fn object(difference: &Difference, schema_version: u32) -> Value {
+pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
     let side = |row: &Option<Row>| {
         row.as_ref().map(|row| {
             json!({
@@ -108,6 +117,13 @@ pub fn object(difference: &Difference, schema_version: u32) -> Value {
         "right": side(&difference.right),
     });
     if let Some(either) = difference.either() {
+        if let Some(place) = places.get(&either.print) {
+            object["where"] = json!({
+                "place": place.place,
+                "left": place.left,
+                "right": place.right,
+            });
+        }
         match either.what {
             What::Library => object["library"] = json!(String::from_utf8_lossy(&either.key)),
             _ => {

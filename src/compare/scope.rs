@@ -123,9 +123,10 @@ mod tests {
                 .filter(|&db| scope.contains_db(db))
                 .collect::<Vec<_>>()
         };
-        let pairs = |pairs: &[(u32, u32)]| DbMap {
-            pairs: pairs.to_vec(),
-            ..DbMap::default()
+        let pairs = |pairs: &[(u32, u32)]| {
+            let mut dbs = DbMap::default();
+            dbs.pairs = pairs.to_vec();
+            dbs
         };
         assert_eq!(scope(DbMap::default(), &[]), [0, 1, 2, 3]);
         assert_eq!(scope(DbMap::default(), &[2]), [2]);

@@ -74,24 +74,13 @@ impl Accepted for Remember {
             written.dbs.push(record.db);
         }
         let (kind, meaning) = written.reading.value(written.family, &record.value);
+        let what = What::Key(kind);
+        let row = row_of_key(&written.reading.prints, &record, what, meaning, true);
+        written.store.add(&row)?;
+        drop(written);
         match &mut self.then {
-            None => {
-                let what = What::Key(kind);
-                let row = row_of_key(&written.reading.prints, record, what, meaning, true);
-                written.store.add(&row)
-            }
-            Some(then) => {
-                let copy = KeyRecord {
-                    key: record.key.clone(),
-                    value: crate::record::Value::Compact(Vec::new()),
-                    ..record
-                };
-                let what = What::Key(kind);
-                let row = row_of_key(&written.reading.prints, copy, what, meaning, true);
-                written.store.add(&row)?;
-                drop(written);
-                then.accepted(origin, record)
-            }
+            Some(then) => then.accepted(origin, record),
+            None => Ok(()),
         }
     }
 

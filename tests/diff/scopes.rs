@@ -215,3 +215,49 @@ fn what_changes_while_it_is_compared_is_read_again() {
     late.join().unwrap();
     assert_eq!(said["settled"], 3, "{said}");
 }
+
+/// Where values differ is looked up on demand, whatever the sides are.
+#[test]
+fn explain_says_where_values_differ() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    let mut client = left.client();
+    send(&mut client, &["HSET", "old:hash", "a", "1", "b", "2"]);
+    send(&mut client, &["RPUSH", "old:list", "x", "y"]);
+    send(&mut client, &["XADD", "old:stream", "1-1", "f", "v"]);
+    send(&mut client, &["SET", "old:gone", "v"]);
+    let (left_url, url) = (left.url(), right.url());
+    let rename = ["--strip-prefix", "old:", "--add-prefix", "new:"];
+    run(&[&["copy", &left_url, &url][..], &rename].concat(), b"").success();
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("a.rmz");
+    let archive = archive.to_str().unwrap();
+    run(&["export", &left_url, "-o", archive], b"").success();
+    let mut client = right.client();
+    send(&mut client, &["HSET", "new:hash", "a", "10"]);
+    send(&mut client, &["LSET", "new:list", "1", "z"]);
+    send(
+        &mut client,
+        &["XGROUP", "CREATE", "new:stream", "late", "0"],
+    );
+    send(&mut client, &["DEL", "new:gone"]);
+    for left in [left_url.as_str(), archive] {
+        let flags = [&rename[..], &["--explain", "--recheck", "0"]].concat();
+        let output = diff(left, &url, &flags).expect_code(5);
+        let objects = objects(&output);
+        let place = |key: &str| {
+            let object = objects.iter().find(|object| object["key"] == key).unwrap();
+            let text = |name: &str| object["where"][name].as_str().unwrap_or("-").to_owned();
+            [text("place"), text("left"), text("right")].join(" ")
+        };
+        assert_eq!(place("new:hash"), r#"field "a" "1" "10""#);
+        assert_eq!(place("new:list"), r#"element 1 "y" "z""#);
+        assert_eq!(place("new:stream"), r#"group "late" missing present"#);
+        assert_eq!(place("new:gone"), "- - -");
+        let arguments = [&["diff", left, &url][..], &flags].concat();
+        let text = String::from_utf8(run(&arguments, b"").stdout).unwrap();
+        assert!(text.contains(r#"field "a": "1" in A, "10" in B"#), "{text}");
+    }
+    run(&["diff", "-", &url, "--explain"], b"").expect_code(2);
+}

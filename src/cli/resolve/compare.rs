@@ -104,7 +104,7 @@ impl AgainstArgs {
             && compare.strip_prefix.is_none()
             && compare.add_prefix.is_none()
             && compare.sample.is_none()
-            && !(compare.all || compare.ignore_ttl || compare.no_functions)
+            && !(compare.all || compare.explain || compare.ignore_ttl || compare.no_functions)
     }
 }
 
