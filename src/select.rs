@@ -48,7 +48,10 @@ pub struct Selection {
 
 /// Any other condition on names, known only to who made it. Everything passes the default.
 #[derive(Clone, Default)]
-pub struct NameFilter(Option<Arc<dyn Fn(&[u8]) -> bool + Send + Sync>>);
+pub struct NameFilter(Option<Arc<NameCondition>>);
+
+/// Whether a name is wanted.
+pub type NameCondition = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 impl NameFilter {
     /// Names pass for which `wants` is true.

@@ -22,7 +22,7 @@ use crate::memory::FingerprintSet;
 use crate::observer::Observer;
 use crate::pipe::{self, Steps, Stop};
 use crate::rewrite::Rewrite;
-use crate::select::Selection;
+use crate::select::{NameCondition, Selection};
 use crate::sink::Sink;
 use crate::ui::{self, SCHEMA_VERSION, Ui};
 use crate::units::plural;
@@ -112,10 +112,11 @@ impl Question<'_> {
     }
 
     fn answer(&self, observer: &Arc<Observer>, stop: &Stop, answer: &mut Answer) -> Result<u8> {
-        for warning in [self.left.warnings(), self.right.warnings()] {
-            if let Some(warning) = warning {
-                observer.warn(&warning);
-            }
+        for warning in [self.left.warnings(), self.right.warnings()]
+            .into_iter()
+            .flatten()
+        {
+            observer.warn(&warning);
         }
         let is_stdin = |end: &SideEnd| matches!(end, SideEnd::File(name) if name == "-");
         if self.compare.explain && (is_stdin(self.left) || is_stdin(self.right)) {
@@ -298,9 +299,9 @@ struct Answer {
 }
 
 /// A condition on names as they are called on the right side.
-type NameCondition = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
+type Condition = Arc<NameCondition>;
 
-fn sample_filter(readers: &Readers<'_>, sample: &Option<Arc<Sample>>) -> Option<NameCondition> {
+fn sample_filter(readers: &Readers<'_>, sample: &Option<Arc<Sample>>) -> Option<Condition> {
     let sample = Arc::clone(sample.as_ref()?);
     let prints = readers.prints.clone();
     Some(Arc::new(move |name| sample.admits(prints.name(name))))
@@ -316,7 +317,7 @@ impl Readers<'_> {
 
     /// What to ask the source for: by names only, because another value of the same key is to be
     /// compared whatever its type and size.
-    fn selection(&self, which: Which, condition: Option<NameCondition>) -> Selection {
+    fn selection(&self, which: Which, condition: Option<Condition>) -> Selection {
         let asked = self.question.selection.by_name();
         match (which, &self.scope, condition) {
             (_, None, None) | (Which::Left, Some(_), None) => asked,
@@ -339,7 +340,7 @@ impl Readers<'_> {
         }
     }
 
-    fn open(&self, which: Which, condition: Option<NameCondition>) -> Result<OpenedSide> {
+    fn open(&self, which: Which, condition: Option<Condition>) -> Result<OpenedSide> {
         open_side::open(
             self.end(which),
             self.selection(which, condition),
@@ -408,7 +409,7 @@ impl Readers<'_> {
     }
 
     /// The condition that a name is one of these.
-    fn named(&self, names: &Arc<FingerprintSet>) -> NameCondition {
+    fn named(&self, names: &Arc<FingerprintSet>) -> Condition {
         let (names, prints) = (Arc::clone(names), self.prints.clone());
         Arc::new(move |name| names.contains(&prints.name(name)))
     }

@@ -24,7 +24,7 @@ use crate::memory::FingerprintSet;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::record::Family;
-use crate::select::Selection;
+use crate::select::{NameCondition, Selection};
 use crate::sink::Accepted;
 use crate::units::{now_ms, plural};
 
@@ -106,7 +106,7 @@ fn prove(
         plural(store.rows(), "record")
     ));
     let end = SideEnd::Server(Box::new(to.clone()));
-    let read = |wants: Box<dyn Fn(&[u8]) -> bool + Send + Sync>| -> Result<Side> {
+    let read = |wants: Box<NameCondition>| -> Result<Side> {
         let selection = Selection {
             dbs: dbs.clone(),
             ..Selection::default()

@@ -88,8 +88,7 @@ fn describe(row: &Row) -> String {
 }
 
 fn expiry(row: &Row) -> String {
-    row.expire_at_ms
-        .map_or("no expiry".to_owned(), |at_ms| time_text(at_ms))
+    row.expire_at_ms.map_or("no expiry".to_owned(), time_text)
 }
 
 /// One difference as an object.
