@@ -56,16 +56,20 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
+    let conn = Conn::open(&to)?;
     let proof = Proof::new(args.verify, source.header().source.family);
     let accepted = proof.listening(None);
-    let sink = ServerSink::open(Conn::open(&to)?, options, accepted, Arc::clone(observer))?;
+    let sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&expected)?;
+    let selection = args.selection();
+    let selected = expected.iter().filter(|db| selection.wants_db(**db));
+    let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if let Some(bytes) = input_bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
