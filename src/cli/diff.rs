@@ -20,7 +20,7 @@ Live servers are scanned, and nothing stops them: what changes while it is compa
 different. Keys that differ are read again from live servers (--recheck), and only what still differs
 is reported.
 
-Memory is about 50 MiB and the largest values on their way; on disk each side takes about 40 bytes and
+Memory is some 50 MiB and the largest values on their way; on disk each side takes about 40 bytes and
 the name for each key, in temporary files without names (TMPDIR says where), gone however the run ends.
 Beyond some 50 million keys memory grows by 50 MiB for every further 100 million.
 

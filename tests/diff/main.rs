@@ -5,6 +5,7 @@ mod support;
 
 mod bounds;
 mod classes;
+mod clusters;
 mod files;
 mod found;
 mod pairs;
