@@ -65,9 +65,7 @@ fn reached_text(reached: &ConsistencyReached) -> String {
             window(from_ms, to_ms)
         ),
         ConsistencyReached::Exact(moments) => match moments.as_slice() {
-            [(_, at_ms), others @ ..] if others.iter().all(|(_, at)| at == at_ms) => {
-                format!("exact: the source at {}", time_text(*at_ms))
-            }
+            [(_, at_ms)] => format!("exact: the source at {}", time_text(*at_ms)),
             several => format!(
                 "exact: {} nodes, each at a moment of its own",
                 several.len()

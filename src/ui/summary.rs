@@ -204,7 +204,7 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
         Some(ConsistencyReached::Exact(moments)) => {
             let times = || moments.iter().map(|(_, at_ms)| *at_ms);
             match (times().min(), times().max()) {
-                (Some(first), Some(last)) if first == last => {
+                (Some(first), Some(_)) if moments.len() == 1 => {
                     format!(", exact as of {}", time_text(first))
                 }
                 (Some(first), Some(last)) => format!(

@@ -154,6 +154,8 @@ impl Router {
             done = match failure {
                 Some(text) => Err(text),
                 None if acknowledged => Ok(()),
+                // Whoever took the place of one that died has none.
+                None if has_no_replica(connection) => Ok(()),
                 None => Err("no replica has it".to_owned()),
             };
         } else {
@@ -161,6 +163,11 @@ impl Router {
         }
         done
     }
+}
+
+fn has_no_replica(connection: &mut Connection) -> bool {
+    let text: redis::RedisResult<String> = redis::cmd("INFO").arg("replication").query(connection);
+    text.is_ok_and(|text| text.contains("connected_slaves:0"))
 }
 
 /// A writer at work.

@@ -110,6 +110,8 @@ pub struct ClusterSource {
     functions_given: u64,
     /// What was left out, for the archive's header.
     left_out: Option<String>,
+    /// All shards were read at one instant.
+    common: bool,
     /// The pause of all shards that was asked for was not to be had.
     pause_missed: bool,
     started_ms: u64,
@@ -149,11 +151,8 @@ impl ClusterSource {
             self.stage = Stage::Reading;
             return Ok(true);
         }
-        if self
-            .parts
-            .iter_mut()
-            .any(|part| part.converging().is_some())
-        {
+        let mut converging = self.parts.iter_mut().filter_map(Part::converging);
+        if converging.any(|source| !source.is_done()) {
             self.before_last = Some(self.view.clone());
             self.stage = Stage::Last;
             self.begin_last()?;
@@ -262,6 +261,7 @@ impl ClusterSource {
 
     fn begin_last(&mut self) -> Result<()> {
         self.resting_since.get_or_insert_with(Instant::now);
+        self.common = false;
         if self.options.consistency == Consistency::Pause
             && self.exact_is_possible()
             && self.pause_together()?

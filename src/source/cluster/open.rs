@@ -64,6 +64,7 @@ impl ClusterSource {
             functions: None,
             functions_given: 0,
             left_out,
+            common: false,
             pause_missed: false,
             started_ms: now_ms(),
             from_ms: now_ms(),

@@ -49,6 +49,7 @@ impl ClusterSource {
             for ((source, round), attempt) in sources.iter_mut().zip(rounds).zip(attempts) {
                 source.settle_last(round, attempt, common)?;
             }
+            self.common = common.is_some();
             if common.is_some() || sources.iter().any(|source| !source.is_at_last()) {
                 return Ok(true);
             }

@@ -41,6 +41,12 @@ impl ClusterSource {
         }
         report.counts = counts.rows();
         report.reached = report.reached.map(|reached| self.since_start(reached));
+        // One moment means one instant of the whole; several, that each shard has its own, also if
+        // two of them happen to lie in the same millisecond.
+        if let (true, Some(ConsistencyReached::Exact(moments))) = (self.common, &mut report.reached)
+        {
+            moments.truncate(1);
+        }
         report
     }
 
@@ -89,7 +95,7 @@ fn of_node(reached: ConsistencyReached, node: u32) -> ConsistencyReached {
 }
 
 /// The whole is as good as its worst part: a plain scan, then keys still changing, then per key.
-/// Exact are all, each at its instant; equal ones are one instant that all have in common.
+/// Exact are all, each at its instant.
 fn worse(one: ConsistencyReached, other: ConsistencyReached) -> ConsistencyReached {
     use ConsistencyReached::{Changing, Exact, PerKey, Scan};
     let window = |reached: &ConsistencyReached| match reached {
