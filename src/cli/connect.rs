@@ -142,6 +142,15 @@ server_flags!(
     DestinationArgs, "dest-", "Connection to DEST"
 );
 
+server_flags!(
+    /// Flags of the left side of a comparison.
+    LeftArgs, "a-", "Connection to A"
+);
+server_flags!(
+    /// Flags of the right side of a comparison.
+    RightArgs, "b-", "Connection to B"
+);
+
 /// How long to wait for a server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Waiting")]

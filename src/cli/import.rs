@@ -35,6 +35,10 @@ pub struct ImportArgs {
     #[arg(long)]
     pub verify_first: bool,
 
+    /// At the end, read back what was written and compare it by meaning; exit 5 if it differs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
+
     /// How to write.
     #[command(flatten)]
     pub write: WriteArgs,

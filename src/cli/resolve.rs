@@ -8,6 +8,7 @@
 //! That of sentinels is taken from `--sentinel-password-file` or `SOURCE_REDIS_SENTINEL_PASSWORD`
 //! (and `…_FILE`) only.
 
+mod compare;
 mod doctor;
 
 use std::ffi::{OsStr, OsString};
@@ -61,6 +62,9 @@ pub fn long_version() -> String {
 enum Side {
     Source,
     Destination,
+    /// The sides of a comparison.
+    Left,
+    Right,
 }
 
 impl Side {
@@ -68,13 +72,15 @@ impl Side {
         match self {
             Side::Source => "SRC",
             Side::Destination => "DEST",
+            Side::Left => "A",
+            Side::Right => "B",
         }
     }
 
     fn variable(self, suffix: &str) -> String {
         match self {
-            Side::Source => format!("SOURCE_REDIS_{suffix}"),
-            Side::Destination => format!("DESTINATION_REDIS_{suffix}"),
+            Side::Source | Side::Left => format!("SOURCE_REDIS_{suffix}"),
+            Side::Destination | Side::Right => format!("DESTINATION_REDIS_{suffix}"),
         }
     }
 }
@@ -369,8 +375,8 @@ impl CopyArgs {
             side,
             url,
             flags: match side {
-                Side::Source => self.source_connect.flags(),
-                Side::Destination => self.destination_connect.flags(),
+                Side::Source | Side::Left => self.source_connect.flags(),
+                Side::Destination | Side::Right => self.destination_connect.flags(),
             },
             timeouts: &self.timeouts,
             alone: false,
@@ -433,6 +439,7 @@ impl SelectArgs {
             without_ttl: self.without_ttl,
             min_ttl_ms: self.min_ttl,
             max_ttl_ms: self.max_ttl,
+            ..Selection::default()
         }
     }
 }
@@ -452,42 +459,14 @@ impl WriteArgs {
     /// # Errors
     /// [`Usage`] for a database in the URL together with `--map-db`.
     pub fn rewrite(&self, destination: &ConnectOptions, now_ms: u64) -> Result<Rewrite> {
-        let mut dbs = DbMap::default();
-        for (from, to) in &self.map_db {
-            match from {
-                Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
-                    Some((_, other)) if other != to => {
-                        return usage(format!(
-                            "--map-db sends database {from} to {other} and {to}"
-                        ));
-                    }
-                    _ => dbs.pairs.push((*from, *to)),
-                },
-                None => match dbs.rest.replace(*to) {
-                    Some(other) if other != *to => {
-                        return usage(format!("--map-db sends all others to {other} and {to}"));
-                    }
-                    _ => {}
-                },
-            }
-        }
-        if let Some(db) = destination.db {
-            if !self.map_db.is_empty() {
-                return usage(format!(
-                    "DEST's URL names database {db} and --map-db is given too; use one of them"
-                ));
-            }
-            dbs = DbMap::only_into(db);
-        }
-        let bytes = |text: &Option<OsString>| {
-            text.as_ref()
-                .map(|text| text.as_bytes().to_vec())
-                .unwrap_or_default()
-        };
+        let renamed = renaming(
+            &self.map_db,
+            &self.strip_prefix,
+            &self.add_prefix,
+            destination.db,
+            "DEST",
+        )?;
         Ok(Rewrite {
-            dbs,
-            strip_prefix: bytes(&self.strip_prefix),
-            add_prefix: bytes(&self.add_prefix),
             ttl: match self.ttl {
                 TtlPolicy::Keep => TtlIntent::Keep,
                 TtlPolicy::Drop => TtlIntent::Drop,
@@ -495,8 +474,57 @@ impl WriteArgs {
                     base_now_ms: now_ms,
                 },
             },
+            ..renamed
         })
     }
+}
+
+/// How databases and names change; `url_db` is the database in the URL of `argument`.
+fn renaming(
+    map_db: &[(Option<u32>, u32)],
+    strip_prefix: &Option<OsString>,
+    add_prefix: &Option<OsString>,
+    url_db: Option<u32>,
+    argument: &str,
+) -> Result<Rewrite> {
+    let mut dbs = DbMap::default();
+    for (from, to) in map_db {
+        match from {
+            Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
+                Some((_, other)) if other != to => {
+                    return usage(format!(
+                        "--map-db sends database {from} to {other} and {to}"
+                    ));
+                }
+                _ => dbs.pairs.push((*from, *to)),
+            },
+            None => match dbs.rest.replace(*to) {
+                Some(other) if other != *to => {
+                    return usage(format!("--map-db sends all others to {other} and {to}"));
+                }
+                _ => {}
+            },
+        }
+    }
+    if let Some(db) = url_db {
+        if !map_db.is_empty() {
+            return usage(format!(
+                "{argument}'s URL names database {db} and --map-db is given too; use one of them"
+            ));
+        }
+        dbs = DbMap::only_into(db);
+    }
+    let bytes = |text: &Option<OsString>| {
+        text.as_ref()
+            .map(|text| text.as_bytes().to_vec())
+            .unwrap_or_default()
+    };
+    Ok(Rewrite {
+        dbs,
+        strip_prefix: bytes(strip_prefix),
+        add_prefix: bytes(add_prefix),
+        ttl: TtlIntent::Keep,
+    })
 }
 
 /// The journal of `--errors-to`: created now, readable by its owner only.

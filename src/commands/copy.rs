@@ -6,6 +6,7 @@ use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
 use super::open_source::{self, Wishes, probe_source};
+use super::prove::Proof;
 use crate::cli::{CopyArgs, SourceEnd};
 use crate::delete_source::DeleteSource;
 use crate::exit::Usage;
@@ -87,6 +88,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         }
         (_, false) => None,
     };
+    let proof = Proof::new(args.verify, source.facts.family);
+    let accepted = proof.listening(accepted);
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
@@ -120,7 +123,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     }
     let steps = Steps {
         rewrite,
-        keep_origins: delete_source || may_collide,
+        keep_origins: delete_source || may_collide || proof.is_asked(),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
@@ -128,14 +131,17 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         Some(pace) => Probe::start("destination", &to, pace, observer)?,
         None => None,
     };
-    Ok(pipe::run_paced(
+    let outcome = pipe::run_paced(
         source.source,
         &steps,
         Box::new(sink),
         observer,
         &stop.of_pipe(args.read.follow),
         pace.as_ref(),
-    ))
+    );
+    // Ctrl-C may have ended the following; a second one ends the process.
+    let stop = stop.of_pipe(args.read.follow);
+    Ok(proof.complete(&to, outcome, observer, &stop))
 }
 
 /// What this run itself does at the source would be heard of as a change: what `--delete-source`

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
+use super::prove::Proof;
 use crate::cli::ImportArgs;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
@@ -62,7 +63,9 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let mut conn = Conn::open(&to)?;
     conn.heed(&to, &stop.flag());
-    let sink = ServerSink::open(&to, conn, options, None, Arc::clone(observer), stop)?;
+    let proof = Proof::new(args.verify, source.header().source.family);
+    let accepted = proof.listening(None);
+    let sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let chosen = args.selection().dbs;
     let expected = source.header().expected.iter().map(|row| row.db);
@@ -80,21 +83,22 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     }
     let steps = Steps {
         rewrite,
-        keep_origins: may_collide,
+        keep_origins: may_collide || proof.is_asked(),
     };
     let pace = args.pace.pace();
     let _probe = match &pace {
         Some(pace) => Probe::start("destination", &to, pace, observer)?,
         None => None,
     };
-    Ok(pipe::run_paced(
+    let outcome = pipe::run_paced(
         Box::new(source),
         &steps,
         Box::new(sink),
         observer,
         stop,
         pace.as_ref(),
-    ))
+    );
+    Ok(proof.complete(&to, outcome, observer, stop))
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.

@@ -51,6 +51,15 @@ pub fn functions_payload(codes: &[Vec<u8>]) -> Vec<u8> {
     payload::sign(&body, FUNCTIONS_VERSION)
 }
 
+/// The name in a library's first line, `#!lua name=mylib`.
+pub fn library_name(code: &[u8]) -> String {
+    let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
+    String::from_utf8_lossy(first)
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
+        .unwrap_or_else(|| "(unnamed)".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,9 @@ impl ServerSink {
         } else {
             Counted::Deleted
         };
+        if let (Some(accepted), None) = (&mut self.accepted, &sent.counted) {
+            accepted.deleted(sent.record.db, &sent.record.key)?;
+        }
         match sent.counted {
             Some(_) => {}
             None if expired => self.report.expired += 1,

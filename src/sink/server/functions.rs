@@ -7,7 +7,7 @@ use super::ServerSink;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
-use crate::rdb::FUNCTIONS_VERSION;
+use crate::rdb::{FUNCTIONS_VERSION, library_name};
 use crate::record::Family;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
@@ -91,7 +91,10 @@ impl ServerSink {
             Some((kind, reason, hint)) => self.refuse_library(&library.name, kind, reason, hint),
             None if restored => {
                 self.report.functions.restored += 1;
-                Ok(())
+                match &mut self.accepted {
+                    Some(accepted) => accepted.library(&library.name, &library.code),
+                    None => Ok(()),
+                }
             }
             None => {
                 self.report.functions.skipped += 1;
@@ -327,13 +330,4 @@ fn plain_string(string: &[u8]) -> Result<Vec<u8>, String> {
     let mut source = Slice::new(&plain[1..]);
     walk::length(&mut source).map_err(|error| error.to_string())?;
     Ok(source.rest().to_vec())
-}
-
-/// The name in the first line, `#!lua name=mylib`.
-fn library_name(code: &[u8]) -> String {
-    let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
-    String::from_utf8_lossy(first)
-        .split_whitespace()
-        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
-        .unwrap_or_else(|| "(unnamed)".to_owned())
 }
