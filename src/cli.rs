@@ -9,6 +9,7 @@ mod connect;
 mod convert;
 mod copy;
 mod doctor;
+mod encryption;
 mod export;
 mod import;
 mod look;
@@ -25,6 +26,7 @@ pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, Timeout
 pub use convert::{ConvertArgs, ConvertTo};
 pub use copy::CopyArgs;
 pub use doctor::DoctorArgs;
+pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
@@ -53,8 +55,8 @@ Examples:
   redis-migrate copy redis://old:6379 redis://new:6379
 
 Exit codes: 0 complete, 1 failed, 2 usage, 3 some keys failed, 4 consistency not reached,
-5 differences found, 10 archive damaged or unreadable, 12 cannot connect or authenticate,
-13 a needed command is refused, 130 interrupted."
+5 differences found, 10 archive damaged or unreadable, 11 wrong key or passphrase,
+12 cannot connect or authenticate, 13 a needed command is refused, 130 interrupted."
 )]
 pub struct Cli {
     /// What to do.

@@ -157,10 +157,12 @@ pub struct Changes {
 pub struct ArchiveWritten {
     /// Its id.
     pub archive_id: u64,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
     /// SHA-256 of the whole file, hex.
     pub sha256: String,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
 }
 
 impl SinkReport {

@@ -20,6 +20,7 @@ pub mod commands;
 pub mod delete_source;
 pub mod describe;
 pub mod doctor;
+pub mod encryption;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;

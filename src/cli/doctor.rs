@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, TimeoutArgs};
+use super::{AgeReadArgs, ConnectArgs, Named, TimeoutArgs};
 
 /// `doctor`.
 #[derive(Debug, Args)]
@@ -46,6 +46,9 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectArgs,

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs};
+use super::{
+    AgeReadArgs, ConnectArgs, Named, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
+};
 
 const PASSWORD_HELP_DESTINATION: &str = "\
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
@@ -39,6 +41,9 @@ pub struct ImportArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectArgs,

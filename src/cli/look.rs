@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ProgressStyle, SelectArgs};
+use super::{AgeReadArgs, ProgressStyle, SelectArgs};
 
 /// `verify`.
 #[derive(Debug, Args)]
@@ -35,6 +35,10 @@ pub struct VerifyArgs {
     /// How to show progress, on standard error
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }
 
 /// `list`.
@@ -58,6 +62,9 @@ pub struct ListArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }
 
 /// `inspect`.
@@ -78,4 +85,8 @@ pub struct InspectArgs {
     /// Print one JSON object; with --frames, one object a frame before it
     #[arg(long)]
     pub json: bool,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }

@@ -31,7 +31,10 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     }
     // Before connecting: a file that is not there is no matter of the server.
     let mut input = match &file {
-        Some(name) => Some(ArchiveInput::open(Some(name))?),
+        Some(name) => Some(ArchiveInput::open_with(
+            Some(name),
+            &args.encryption.keys()?,
+        )?),
         None => None,
     };
     let mut conn = Conn::open(&to)?;

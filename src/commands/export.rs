@@ -10,6 +10,7 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::open_source::{self, OpenedSource, Wishes};
 use crate::cli::{ExportArgs, GIT};
+use crate::encryption::{Sealing, StoredAs};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
@@ -38,7 +39,11 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     // Before anything is read: a terminal is refused, an unwritable place is found out.
     let output = match args.run.dry_run {
         true => None,
-        false => Some(ArchiveOutput::open(args.output.as_deref())?),
+        false => {
+            let recipients = args.encryption.recipients()?;
+            let output = ArchiveOutput::open(args.output.as_deref())?;
+            Some(Sealing::new(output, &recipients)?)
+        }
     };
     let wishes = Wishes {
         read: &args.read,
@@ -56,7 +61,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             args,
             source,
             output,
-            Box::new(ArchiveOutput::commit),
+            Box::new(complete),
             &header,
             observer,
             stop,
@@ -65,7 +70,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             args,
             source,
             std::io::sink(),
-            Box::new(|_| Ok(())),
+            Box::new(|_| Ok(None)),
             &header,
             observer,
             stop,
@@ -73,11 +78,18 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     }
 }
 
+/// Ends the encryption, where there is any, and puts the file in its place.
+fn complete(output: Sealing<ArchiveOutput>) -> Result<Option<StoredAs>> {
+    let (output, stored) = output.finish()?;
+    output.commit()?;
+    Ok(stored)
+}
+
 fn write<W: Write + Send + 'static>(
     args: &ExportArgs,
     source: OpenedSource,
     output: W,
-    commit: Commit<W>,
+    commit: Commit<W, Option<StoredAs>>,
     header: &Header,
     observer: &Arc<Observer>,
     stop: &Stop,

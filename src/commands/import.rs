@@ -32,7 +32,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }
-    let mut input = ArchiveInput::open(file.as_deref())?;
+    let mut input = ArchiveInput::open_with(file.as_deref(), &args.encryption.keys()?)?;
     let limits = Limits::default();
     if args.verify_first {
         verify_first(&mut input, limits, observer, stop)?;

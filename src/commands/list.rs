@@ -25,7 +25,10 @@ pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
 }
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
-    let mut reader = Reader::new(ArchiveInput::open(args.file.as_deref())?, Limits::default())?;
+    let mut reader = Reader::new(
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?,
+        Limits::default(),
+    )?;
     let selection = args.select.selection(None);
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     if !args.json {
