@@ -17,7 +17,7 @@ fn header_len(sealed: &[u8]) -> usize {
 
 #[test]
 fn a_cut_file_exits_with_10_wherever_it_is_cut() {
-    let case = Case::new(archives::large(12_000));
+    let case = Case::new(archives::large(40_000));
     let sealed = fs::read(case.sealed_file()).expect("there");
     assert!(sealed.len() > 3 * 64 * 1024, "several chunks");
     let header = header_len(&sealed);

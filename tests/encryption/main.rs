@@ -22,15 +22,15 @@ use age::x25519::Identity;
 use tempfile::TempDir;
 
 /// A directory with an identity, its recipient and an archive that is encrypted for it.
-pub struct Case {
-    pub directory: TempDir,
-    pub identity: Identity,
-    pub plain: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) directory: TempDir,
+    pub(crate) identity: Identity,
+    pub(crate) plain: Vec<u8>,
 }
 
 impl Case {
     /// Around this archive.
-    pub fn new(plain: Vec<u8>) -> Self {
+    pub(crate) fn new(plain: Vec<u8>) -> Self {
         let case = Self {
             directory: tempfile::tempdir().expect("a directory"),
             identity: Identity::generate(),
@@ -41,35 +41,35 @@ impl Case {
         case
     }
 
-    pub fn small() -> Self {
+    pub(crate) fn small() -> Self {
         Self::new(archives::small())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn identity_file(&self) -> PathBuf {
+    pub(crate) fn identity_file(&self) -> PathBuf {
         self.path("key.txt")
     }
 
-    pub fn sealed_file(&self) -> PathBuf {
+    pub(crate) fn sealed_file(&self) -> PathBuf {
         self.path("snap.rmz.age")
     }
 
     /// `--age-identity` and the file, for a command line.
-    pub fn key_flags(&self) -> [String; 2] {
+    pub(crate) fn key_flags(&self) -> [String; 2] {
         ["--age-identity".to_owned(), text(&self.identity_file())]
     }
 }
 
 /// A path for a command line.
-pub fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }
 
 /// A file as age-keygen writes it.
-pub fn write_identity(path: &Path, identity: &Identity) {
+pub(crate) fn write_identity(path: &Path, identity: &Identity) {
     let secret = identity.to_string();
     let recipient = identity.to_public();
     let text = format!(
@@ -80,12 +80,12 @@ pub fn write_identity(path: &Path, identity: &Identity) {
 }
 
 /// What `age -r` would write.
-pub fn seal(plain: &[u8], identity: &Identity) -> Vec<u8> {
+pub(crate) fn seal(plain: &[u8], identity: &Identity) -> Vec<u8> {
     age::encrypt(&identity.to_public(), plain).expect("encrypted")
 }
 
 /// What `age -a -r` would write.
-pub fn seal_armored(plain: &[u8], identity: &Identity) -> Vec<u8> {
+pub(crate) fn seal_armored(plain: &[u8], identity: &Identity) -> Vec<u8> {
     let recipients = [identity.to_public()];
     let recipients = recipients.iter().map(|all| all as &dyn age::Recipient);
     let encryptor = age::Encryptor::with_recipients(recipients).expect("one recipient");
@@ -98,7 +98,7 @@ pub fn seal_armored(plain: &[u8], identity: &Identity) -> Vec<u8> {
 }
 
 /// What `age -p` would write, with little work.
-pub fn seal_with_passphrase(plain: &[u8], passphrase: &str) -> Vec<u8> {
+pub(crate) fn seal_with_passphrase(plain: &[u8], passphrase: &str) -> Vec<u8> {
     let mut recipient = age::scrypt::Recipient::new(passphrase.to_owned().into());
     recipient.set_work_factor(4);
     age::encrypt(&recipient, plain).expect("encrypted")
