@@ -11,6 +11,7 @@ mod copy;
 mod doctor;
 mod encryption;
 mod export;
+mod handling;
 mod import;
 mod look;
 pub mod parse;
@@ -28,6 +29,7 @@ pub use copy::CopyArgs;
 pub use doctor::DoctorArgs;
 pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
+pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
 pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
@@ -46,7 +48,6 @@ pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
     version = resolve::short_version(),
     long_version = resolve::long_version(),
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "\
 Examples:
   redis-migrate export redis://old:6379 > snap.rmz
@@ -83,6 +84,11 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// Show what a server is and allows, and what an archive would need there.
     Doctor(Box<DoctorArgs>),
+    /// Print what a shell needs to complete this tool's command lines.
+    Completions(CompletionsArgs),
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
 }
 
 /// What stands where a URL belongs. It may hold a password, and is never shown.

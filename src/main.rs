@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
-use redis_migrate::commands::{convert, copy, doctor, export, import, inspect, list, verify};
+use redis_migrate::commands::{
+    completions, convert, copy, doctor, export, import, inspect, list, verify,
+};
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),
+        Verb::Completions(args) => completions::run(args),
+        Verb::ManPages(args) => completions::run_man_pages(args),
     })
 }
 

@@ -46,6 +46,10 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

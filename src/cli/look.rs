@@ -28,7 +28,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but errors
+    /// Print nothing but warnings and errors; the exit code tells
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -59,6 +59,10 @@ pub struct ListArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
@@ -85,6 +89,10 @@ pub struct InspectArgs {
     /// Print one JSON object; with --frames, one object a frame before it
     #[arg(long)]
     pub json: bool,
+
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
 
     /// What opens it.
     #[command(flatten)]

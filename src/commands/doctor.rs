@@ -55,6 +55,8 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     let code = code_of(&found);
     let text = if args.json {
         format!("{}\n", report::json(&found, code))
+    } else if args.quiet {
+        String::new()
     } else {
         report::text(&found)
     };

@@ -42,12 +42,14 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
     let input = ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?;
     let name = input.name().to_owned();
     let mut watched = Watched::new(input);
-    if args.frames {
+    if args.frames && !(args.quiet && !args.json) {
         watched = watched.each_frame(frame_printer(args.json));
     }
     let found = read(&mut watched, stop)?;
     let text = if args.json {
         format!("{}\n", json(&found, &watched))
+    } else if args.quiet {
+        String::new()
     } else {
         text(&found, &watched)
     };

@@ -1,5 +1,6 @@
 //! One file for each verb: open a source, open a sink, run the pipe, print the summary.
 
+pub mod completions;
 pub mod convert;
 pub mod copy;
 pub mod doctor;
