@@ -15,6 +15,7 @@ mod handling;
 mod import;
 mod look;
 pub mod parse;
+mod report;
 pub mod resolve;
 mod shared;
 mod source_end;
@@ -32,6 +33,7 @@ pub use export::ExportArgs;
 pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
+pub use report::PageArgs;
 pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::SourceEnd;
 
@@ -82,6 +84,8 @@ pub enum Verb {
     List(Box<ListArgs>),
     /// Show what an archive says of itself: header, frames, totals.
     Inspect(InspectArgs),
+    /// Show what is inside an archive: a page with pictures and tables, or JSON.
+    Report(PageArgs),
     /// Show what a server is and allows, and what an archive would need there.
     Doctor(Box<DoctorArgs>),
     /// Print what a shell needs to complete this tool's command lines.

@@ -33,6 +33,7 @@ pub mod pipe;
 pub mod policy;
 pub mod rdb;
 pub mod record;
+pub mod report;
 pub mod rewrite;
 pub mod select;
 pub mod server;

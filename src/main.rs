@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
 use redis_migrate::commands::{
-    completions, convert, copy, doctor, export, import, inspect, list, verify,
+    completions, convert, copy, doctor, export, import, inspect, list, report, verify,
 };
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(args, &stop),
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
+        Verb::Report(args) => report::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),
         Verb::Completions(args) => completions::run(args),
         Verb::ManPages(args) => completions::run_man_pages(args),

@@ -9,6 +9,7 @@ pub mod import;
 pub mod inspect;
 pub mod list;
 pub mod open_source;
+pub mod report;
 pub mod verify;
 
 use crate::exit;

@@ -8,12 +8,13 @@ use age::x25519::Identity;
 use crate::support::tool::Tool;
 use crate::{Case, seal, seal_with_passphrase, text, write_identity};
 
-const READERS: [&[&str]; 5] = [
+const READERS: [&[&str]; 6] = [
     &["verify"],
     &["verify", "--quick"],
     &["list"],
     &["inspect"],
     &["convert", "--to", "jsonl"],
+    &["report", "--json"],
 ];
 
 #[test]
