@@ -63,7 +63,7 @@ fn bash_completes_verbs_and_flags() {
     ] {
         let script = format!(
             "source {}; COMP_WORDS=({words}{}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-             _redis-migrate redis-migrate \"${{COMP_WORDS[COMP_CWORD]}}\" \
+             _redis__migrate redis-migrate \"${{COMP_WORDS[COMP_CWORD]}}\" \
              \"${{COMP_WORDS[COMP_CWORD-1]}}\"; echo \"${{COMPREPLY[@]}}\"",
             file.display(),
             if words.ends_with(' ') { "\"\"" } else { "" },
