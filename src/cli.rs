@@ -34,7 +34,7 @@ pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
 pub use report::PageArgs;
-pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
+pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::SourceEnd;
 
 /// The commit this was built from, or empty.

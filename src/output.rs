@@ -13,12 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::encryption::{Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
 use crate::observer::hex;
+use crate::pipe::Stop;
 
 /// Receives an archive.
 #[derive(Debug)]
@@ -209,6 +212,8 @@ struct Stored {
     head: Cursor<Vec<u8>>,
     /// Shared with [`ArchiveInput`], because the crate's readers keep what they read from.
     seen: Option<Arc<Mutex<Seen>>>,
+    /// Ends the waiting for somebody who writes into a pipe.
+    stop: Option<Stop>,
 }
 
 impl ArchiveInput {
@@ -218,21 +223,23 @@ impl ArchiveInput {
     /// # Errors
     /// As [`ArchiveInput::open_with`].
     pub fn open(name: Option<&OsStr>) -> Result<Self> {
-        Self::open_with(name, Keys::NONE)
+        Self::open_with(name, Keys::NONE, None)
     }
 
-    /// The same, with keys for a file that is encrypted. Whether it is, its first bytes say.
+    /// The same, with keys for a file that is encrypted. Whether it is, its first bytes say. A wish
+    /// to stop ends the waiting for somebody who writes into a pipe.
     ///
     /// # Errors
     /// [`Usage`] for an input that cannot be meant;
     /// [`EncryptionError`](crate::encryption::EncryptionError); the system's errors.
-    pub fn open_with(name: Option<&OsStr>, keys: &Keys) -> Result<Self> {
+    pub fn open_with(name: Option<&OsStr>, keys: &Keys, stop: Option<&Stop>) -> Result<Self> {
         let (file, name) = Self::open_file(name)?;
         let metadata = file.metadata().with_context(|| format!("open {name}"))?;
         if metadata.is_dir() {
             return Err(Usage(format!("{name} is a directory")).into());
         }
-        let (stored, form) = Stored::new(file).with_context(|| format!("read {name}"))?;
+        let stop = stop.filter(|_| !metadata.is_file()).cloned();
+        let (stored, form) = Stored::new(file, stop).with_context(|| format!("read {name}"))?;
         let len = metadata
             .is_file()
             .then(|| metadata.len().saturating_sub(stored.start));
@@ -348,22 +355,24 @@ impl Seek for ArchiveInput {
 
 impl Stored {
     /// Looks at the first bytes, and puts them back.
-    fn new(mut file: File) -> io::Result<(Self, Option<Sealed>)> {
+    fn new(mut file: File, stop: Option<Stop>) -> io::Result<(Self, Option<Sealed>)> {
         let start = file.stream_position().unwrap_or(0);
+        let mut stored = Self {
+            file,
+            start,
+            head: Cursor::default(),
+            seen: None,
+            stop,
+        };
         let mut head = Vec::with_capacity(SNIFF_BYTES);
-        (&mut file)
+        (&mut stored)
             .take(SNIFF_BYTES as u64)
             .read_to_end(&mut head)?;
         let form = Sealed::of(&head);
-        if file.seek(SeekFrom::Start(start)).is_ok() {
-            head.clear();
+        stored.seen = form.map(|_| Arc::new(Mutex::new(Some((Sha256::new(), 0)))));
+        if stored.file.seek(SeekFrom::Start(start)).is_err() {
+            stored.head = Cursor::new(head);
         }
-        let stored = Self {
-            file,
-            start,
-            head: Cursor::new(head),
-            seen: form.map(|_| Arc::new(Mutex::new(Some((Sha256::new(), 0))))),
-        };
         Ok((stored, form))
     }
 }
@@ -371,7 +380,12 @@ impl Stored {
 impl Read for Stored {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = match self.head.read(buffer)? {
-            0 => self.file.read(buffer)?,
+            0 => {
+                if let Some(stop) = &self.stop {
+                    wait_for_input(&self.file, stop)?;
+                }
+                self.file.read(buffer)?
+            }
             len => len,
         };
         if let Some(seen) = &self.seen
@@ -400,6 +414,25 @@ impl Seek for Stored {
             *seen = None;
         }
         Ok(after.saturating_sub(self.start))
+    }
+}
+
+/// Waits until something can be read, or the end was reached, or the user wishes to stop.
+fn wait_for_input(file: &File, stop: &Stop) -> io::Result<()> {
+    const LISTEN_EVERY: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 250_000_000,
+    };
+    loop {
+        let mut files = [PollFd::new(file, PollFlags::IN)];
+        match poll(&mut files, Some(&LISTEN_EVERY)) {
+            Ok(0) | Err(Errno::INTR) if stop.is_set() => {
+                return Err(io::Error::other(Interrupted));
+            }
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

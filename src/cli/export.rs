@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    AgeWriteArgs, ConnectArgs, Named, ReadArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs,
+    AgeWriteArgs, ConnectArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs,
+    TimeoutArgs,
 };
 
 /// How passwords are found; the text of a help section.
@@ -64,6 +65,9 @@ pub struct ExportArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// How gently.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    AgeReadArgs, ConnectArgs, Named, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
+    AgeReadArgs, ConnectArgs, Named, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs,
+    WriteArgs,
 };
 
 const PASSWORD_HELP_DESTINATION: &str = "\
@@ -50,6 +51,9 @@ pub struct ImportArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// How gently.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

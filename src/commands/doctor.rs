@@ -34,6 +34,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         Some(name) => Some(ArchiveInput::open_with(
             Some(name),
             &args.encryption.keys()?,
+            Some(stop),
         )?),
         None => None,
     };

@@ -39,7 +39,8 @@ struct Findings {
 }
 
 fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
-    let input = ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let mut watched = Watched::new(input);
     if args.frames && !(args.quiet && !args.json) {

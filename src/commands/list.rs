@@ -26,7 +26,7 @@ pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     let mut reader = Reader::new(
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?,
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?,
         Limits::default(),
     )?;
     let selection = args.select.selection(None);

@@ -43,7 +43,8 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
         )
         .into());
     }
-    let input = ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);

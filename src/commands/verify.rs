@@ -58,7 +58,8 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
 }
 
 fn verify(args: &VerifyArgs, observer: &Observer, stop: &Stop) -> Result<(String, Findings)> {
-    let input = ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?)?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);

@@ -119,13 +119,10 @@ fn told(error: io::Error) -> io::Error {
     match error.kind() {
         _ if error.raw_os_error().is_some() => error,
         io::ErrorKind::UnexpectedEof => EncryptionError::Cut.into_io(),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
-            EncryptionError::Damaged {
-                what: "the check of its encryption fails: it is damaged, cut off or changed"
-                    .to_owned(),
-            }
-            .into_io()
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => EncryptionError::Damaged {
+            what: "the check of its encryption fails: it is damaged, cut off or changed".to_owned(),
         }
+        .into_io(),
         _ => error,
     }
 }
