@@ -1,4 +1,4 @@
-# docker build -t redis-migrate .
+# docker build --build-arg REDIS_MIGRATE_GIT=$(git rev-parse --short=12 HEAD) -t redis-migrate .
 # docker run --rm -i redis-migrate export redis://source:6379 > snap.rmz
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build
@@ -8,6 +8,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY . .
+# The commit for --version, since the repository is not copied.
+ARG REDIS_MIGRATE_GIT=""
 RUN cargo build --release --locked --bin redis-migrate
 
 FROM debian:bookworm-slim

@@ -2,7 +2,21 @@
 # make test    everything that can be tested here; fetches what it needs
 # make bench   what it reaches, beside what the server allows (some minutes)
 # make lint    formatting, clippy, documentation, scripts
-.PHONY: demo test bench lint servers clean-servers
+# make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
+# make man     the man pages alone, into target/man
+.PHONY: demo test bench lint servers clean-servers build man completions install uninstall
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+# A program that is there already; without it, a release build.
+BINARY ?= target/release/redis-migrate
+
+bin = $(DESTDIR)$(PREFIX)/bin
+man1 = $(DESTDIR)$(PREFIX)/share/man/man1
+bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions/redis-migrate
+zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_redis-migrate
+fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/redis-migrate.fish
 
 demo:
 	tests/demo
@@ -18,6 +32,33 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	shellcheck .ci/run tests/demo tests/fetch-servers tests/python
+
+build:
+ifeq ($(BINARY),target/release/redis-migrate)
+	$(CARGO) build --release --locked --bin redis-migrate
+endif
+
+man: build
+	rm -rf target/man
+	$(BINARY) man-pages target/man
+
+completions: build
+	mkdir -p target/completions
+	for shell in bash zsh fish; do \
+	  $(BINARY) completions $$shell > target/completions/$$shell || exit 1; \
+	done
+
+install: man completions
+	install -D -m 755 $(BINARY) $(bin)/redis-migrate
+	install -d $(man1)
+	install -m 644 target/man/*.1 $(man1)
+	install -D -m 644 target/completions/bash $(bash)
+	install -D -m 644 target/completions/zsh $(zsh)
+	install -D -m 644 target/completions/fish $(fish)
+
+uninstall:
+	rm -f $(bin)/redis-migrate $(man1)/redis-migrate.1 $(man1)/redis-migrate-*.1 \
+	  $(bash) $(zsh) $(fish)
 
 # The servers of the matrix, unpacked under target/servers and installed nowhere.
 servers:

@@ -10,10 +10,13 @@ mod convert;
 mod copy;
 mod diff;
 mod doctor;
+mod encryption;
 mod export;
+mod handling;
 mod import;
 mod look;
 pub mod parse;
+mod report;
 pub mod resolve;
 mod shared;
 mod source_end;
@@ -29,9 +32,12 @@ pub use convert::{ConvertArgs, ConvertTo};
 pub use copy::CopyArgs;
 pub use diff::{AgainstArgs, CompareArgs, DiffArgs};
 pub use doctor::DoctorArgs;
+pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
+pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
+pub use report::PageArgs;
 pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::{SideEnd, SourceEnd};
 
@@ -48,7 +54,6 @@ pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
     version = resolve::short_version(),
     long_version = resolve::long_version(),
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "\
 Examples:
   redis-migrate export redis://old:6379 > snap.rmz
@@ -58,8 +63,8 @@ Examples:
   redis-migrate copy redis://old:6379 redis://new:6379
 
 Exit codes: 0 complete, 1 failed, 2 usage, 3 some keys failed, 4 consistency not reached,
-5 differences found, 10 archive damaged or unreadable, 12 cannot connect or authenticate,
-13 a needed command is refused, 130 interrupted."
+5 differences found, 10 archive damaged or unreadable, 11 wrong key or passphrase,
+12 cannot connect or authenticate, 13 a needed command is refused, 130 interrupted."
 )]
 pub struct Cli {
     /// What to do.
@@ -86,8 +91,15 @@ pub enum Verb {
     List(Box<ListArgs>),
     /// Show what an archive says of itself: header, frames, totals.
     Inspect(InspectArgs),
+    /// Show what is inside an archive: a page with pictures and tables, or JSON.
+    Report(PageArgs),
     /// Show what a server is and allows, and what an archive would need there.
     Doctor(Box<DoctorArgs>),
+    /// Print what a shell needs to complete this tool's command lines.
+    Completions(CompletionsArgs),
+    /// Write the man pages into a directory.
+    #[command(hide = true)]
+    ManPages(ManPagesArgs),
 }
 
 /// What stands where a URL belongs. It may hold a password, and is never shown.

@@ -1,5 +1,6 @@
 //! Exit codes: a promise to scripts.
 
+use crate::encryption::EncryptionError;
 use crate::observer::TooManyErrors;
 use crate::rdb::RdbError;
 use crate::server::ServerError;
@@ -63,6 +64,12 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<TooManyErrors>() {
             return SOME_KEYS;
+        }
+        if let Some(error) = EncryptionError::of(cause) {
+            return match error.is_wrong_key() {
+                true => WRONG_KEY,
+                false => ARCHIVE,
+            };
         }
         if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>()
             && archive.class() != redis_migrate_format::Class::Io

@@ -159,10 +159,12 @@ pub struct Changes {
 pub struct ArchiveWritten {
     /// Its id.
     pub archive_id: u64,
-    /// Its size.
+    /// Size of the file.
     pub bytes: u64,
     /// SHA-256 of the whole file, hex.
     pub sha256: String,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
 }
 
 /// What was found when the destination was read again.

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
-use redis_migrate::commands::{convert, copy, diff, doctor, export, import, inspect, list, verify};
+use redis_migrate::commands::{
+    completions, convert, copy, diff, doctor, export, import, inspect, list, report, verify,
+};
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -32,7 +34,10 @@ fn main() -> ExitCode {
         Verb::Diff(args) => diff::run(args, &stop),
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
+        Verb::Report(args) => report::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),
+        Verb::Completions(args) => completions::run(args),
+        Verb::ManPages(args) => completions::run_man_pages(args),
     })
 }
 

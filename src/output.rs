@@ -7,16 +7,20 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{self, Cursor, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::encryption::{Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
 use crate::exit::{Interrupted, Usage};
+use crate::observer::hex;
 use crate::pipe::Stop;
 
 /// Receives an archive.
@@ -182,24 +186,78 @@ impl Write for ArchiveOutput {
     }
 }
 
-/// Gives an archive.
-#[derive(Debug)]
+/// Gives an archive: its plain bytes, also where the file is encrypted.
 pub struct ArchiveInput {
-    file: File,
+    bytes: Bytes,
     name: String,
     len: Option<u64>,
+    /// What of an encrypted file went by; `None` for others.
+    seen: Option<Arc<Mutex<Seen>>>,
+}
+
+/// Digest and length of a file as it is stored, until somebody jumps in it.
+type Seen = Option<(Sha256, u64)>;
+
+enum Bytes {
+    Plain(Stored),
+    Encrypted(Box<Unsealed<Stored>>),
+}
+
+/// The file as it is stored.
+struct Stored {
+    file: File,
     /// Where the archive begins: standard input may have been read before.
     start: u64,
+    /// First bytes that were looked at already and cannot be put back.
+    head: Cursor<Vec<u8>>,
+    /// Shared with [`ArchiveInput`], because the crate's readers keep what they read from.
+    seen: Option<Arc<Mutex<Seen>>>,
+    /// Ends the waiting for somebody who writes into a pipe.
     stop: Option<Stop>,
 }
 
 impl ArchiveInput {
-    /// Opens a file, or standard input where there is no name, or `-`; no terminal.
+    /// Opens a file, or standard input where there is no name, or `-`; no terminal. An encrypted
+    /// one cannot be read without keys.
     ///
     /// # Errors
-    /// [`Usage`] for an input that cannot be meant; the system's errors.
+    /// As [`ArchiveInput::open_with`].
     pub fn open(name: Option<&OsStr>) -> Result<Self> {
-        let (file, name) = match name.filter(|name| *name != "-") {
+        Self::open_with(name, Keys::NONE, None)
+    }
+
+    /// The same, with keys for a file that is encrypted. Whether it is, its first bytes say. A wish
+    /// to stop ends the waiting for somebody who writes into a pipe.
+    ///
+    /// # Errors
+    /// [`Usage`] for an input that cannot be meant;
+    /// [`EncryptionError`](crate::encryption::EncryptionError); the system's errors.
+    pub fn open_with(name: Option<&OsStr>, keys: &Keys, stop: Option<&Stop>) -> Result<Self> {
+        let (file, name) = Self::open_file(name)?;
+        let metadata = file.metadata().with_context(|| format!("open {name}"))?;
+        if metadata.is_dir() {
+            return Err(Usage(format!("{name} is a directory")).into());
+        }
+        let stop = stop.filter(|_| !metadata.is_file()).cloned();
+        let (stored, form) = Stored::new(file, stop).with_context(|| format!("read {name}"))?;
+        let len = metadata
+            .is_file()
+            .then(|| metadata.len().saturating_sub(stored.start));
+        let seen = stored.seen.clone();
+        let bytes = match form {
+            None => Bytes::Plain(stored),
+            Some(form) => Bytes::Encrypted(Box::new(unseal(stored, form, keys, &name)?)),
+        };
+        Ok(Self {
+            bytes,
+            name,
+            len,
+            seen,
+        })
+    }
+
+    fn open_file(name: Option<&OsStr>) -> Result<(File, String)> {
+        Ok(match name.filter(|name| *name != "-") {
             None => {
                 let stdin = io::stdin();
                 if stdin.is_terminal() {
@@ -234,28 +292,7 @@ impl ArchiveInput {
                 })?;
                 (file, shown)
             }
-        };
-        let metadata = file.metadata().with_context(|| format!("open {name}"))?;
-        if metadata.is_dir() {
-            return Err(Usage(format!("{name} is a directory")).into());
-        }
-        let mut file = file;
-        let start = file.stream_position().unwrap_or(0);
-        let len = metadata
-            .is_file()
-            .then(|| metadata.len().saturating_sub(start));
-        Ok(Self {
-            file,
-            name,
-            len,
-            start,
-            stop: None,
         })
-    }
-
-    /// From now on a wish to stop ends the waiting for somebody who writes into a pipe.
-    pub fn heed(&mut self, stop: &Stop) {
-        self.stop = Some(stop.clone()).filter(|_| !self.is_regular_file());
     }
 
     /// The input's name, for people.
@@ -268,7 +305,20 @@ impl ArchiveInput {
         self.len.is_some()
     }
 
-    /// Its length, for a regular file.
+    /// Whether it is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.bytes, Bytes::Encrypted(_))
+    }
+
+    /// Length and SHA-256, hex, of an encrypted file, once it was read from start to end; they are
+    /// those that the export printed.
+    pub fn stored(&self) -> Option<(u64, String)> {
+        let seen = self.seen.as_ref()?.lock().ok()?;
+        let (digest, bytes) = seen.as_ref()?;
+        Some((*bytes, hex(&digest.clone().finalize())))
+    }
+
+    /// Length of the file as it is stored, for a regular file.
     pub fn len_bytes(&self) -> Option<u64> {
         self.len
     }
@@ -278,8 +328,7 @@ impl ArchiveInput {
     /// # Errors
     /// The system's; always for a pipe.
     pub fn rewind(&mut self) -> Result<()> {
-        self.file
-            .seek(SeekFrom::Start(self.start))
+        self.seek(SeekFrom::Start(0))
             .with_context(|| format!("go back to the start of {}", self.name))?;
         Ok(())
     }
@@ -287,10 +336,84 @@ impl ArchiveInput {
 
 impl Read for ArchiveInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(stop) = &self.stop {
-            wait_for_input(&self.file, stop)?;
+        match &mut self.bytes {
+            Bytes::Plain(stored) => stored.read(buffer),
+            Bytes::Encrypted(unsealed) => unsealed.read(buffer),
         }
-        self.file.read(buffer)
+    }
+}
+
+impl Seek for ArchiveInput {
+    /// Within the archive's plain bytes: 0 is its first one.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match &mut self.bytes {
+            Bytes::Plain(stored) => stored.seek(to),
+            Bytes::Encrypted(unsealed) => unsealed.seek(to),
+        }
+    }
+}
+
+impl Stored {
+    /// Looks at the first bytes, and puts them back.
+    fn new(mut file: File, stop: Option<Stop>) -> io::Result<(Self, Option<Sealed>)> {
+        let start = file.stream_position().unwrap_or(0);
+        let mut stored = Self {
+            file,
+            start,
+            head: Cursor::default(),
+            seen: None,
+            stop,
+        };
+        let mut head = Vec::with_capacity(SNIFF_BYTES);
+        (&mut stored)
+            .take(SNIFF_BYTES as u64)
+            .read_to_end(&mut head)?;
+        let form = Sealed::of(&head);
+        stored.seen = form.map(|_| Arc::new(Mutex::new(Some((Sha256::new(), 0)))));
+        if stored.file.seek(SeekFrom::Start(start)).is_err() {
+            stored.head = Cursor::new(head);
+        }
+        Ok((stored, form))
+    }
+}
+
+impl Read for Stored {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = match self.head.read(buffer)? {
+            0 => {
+                if let Some(stop) = &self.stop {
+                    wait_for_input(&self.file, stop)?;
+                }
+                self.file.read(buffer)?
+            }
+            len => len,
+        };
+        if let Some(seen) = &self.seen
+            && let Ok(mut seen) = seen.lock()
+            && let Some((digest, bytes)) = &mut *seen
+        {
+            digest.update(&buffer[..len]);
+            *bytes += len as u64;
+        }
+        Ok(len)
+    }
+}
+
+impl Seek for Stored {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => SeekFrom::Start(self.start + at),
+            to => to,
+        };
+        let before = self.file.stream_position()?;
+        let after = self.file.seek(to)?;
+        if after != before
+            && let Some(seen) = &self.seen
+            && let Ok(mut seen) = seen.lock()
+        {
+            *seen = None;
+        }
+        Ok(after.saturating_sub(self.start))
     }
 }
 

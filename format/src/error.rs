@@ -201,6 +201,9 @@ pub enum Error {
     Poisoned,
 }
 
+const ADVICE_ON_DAMAGE: &str = "compare its SHA-256 with the one the export printed and fetch it \
+                                again; records of the frames before this place are intact";
+
 impl Error {
     pub(crate) fn damaged(at: Position, what: impl Into<String>) -> Self {
         Error::Damaged {
@@ -225,6 +228,10 @@ impl Error {
             Error::Unsupported { .. } => Class::Unsupported,
             Error::LimitExceeded { .. } => Class::LimitExceeded,
             Error::TrailingData { .. } => Class::TrailingData,
+            // Of a reader that checks what it reads, such as one that decrypts.
+            Error::Read { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                Class::Damaged
+            }
             Error::Read { .. } | Error::Write { .. } => Class::Io,
             Error::Unwritable(_) | Error::Poisoned => Class::Usage,
         }
@@ -246,10 +253,8 @@ impl Error {
     pub fn advice(&self) -> &'static str {
         match self {
             Error::NotAnArchive(look) => look.advice(),
-            Error::Damaged { .. } => {
-                "compare its SHA-256 with the one the export printed and fetch it again; \
-                 records of the frames before this place are intact"
-            }
+            Error::Damaged { .. } => ADVICE_ON_DAMAGE,
+            Error::Read { .. } if self.class() == Class::Damaged => ADVICE_ON_DAMAGE,
             Error::Incomplete { how, .. } => match how {
                 Incompleteness::Truncated => {
                     "the export or a transfer was interrupted; fetch the file again or export again"

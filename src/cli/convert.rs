@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ReportArgs, RunArgs, SelectArgs};
+use super::{AgeReadArgs, ReportArgs, RunArgs, SelectArgs};
 use crate::policy::Loss;
 
 /// `convert`.
@@ -53,6 +53,9 @@ pub struct ConvertArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

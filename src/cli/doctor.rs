@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, TimeoutArgs};
+use super::{AgeReadArgs, ConnectArgs, Named, TimeoutArgs};
 
 /// `doctor`.
 #[derive(Debug, Args)]
@@ -46,6 +46,13 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectArgs,

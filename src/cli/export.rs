@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs};
+use super::{
+    AgeWriteArgs, ConnectArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs,
+    TimeoutArgs,
+};
 
 /// How passwords are found; the text of a help section.
 const PASSWORD_HELP_SOURCE: &str = "\
@@ -14,7 +17,8 @@ or the file SOURCE_REDIS_PASSWORD_FILE names; else the URL; else REDISCLI_AUTH.
 Examples:
   redis-migrate export redis://localhost:6379 > snap.rmz
   redis-migrate export rediss://user@db.example.com:6380/0 --askpass -o snap.rmz
-  redis-migrate export redis://localhost --match 'user:*' --type hash -o users.rmz";
+  redis-migrate export redis://localhost --match 'user:*' --type hash -o users.rmz
+  redis-migrate export redis://localhost --age-recipient age1… -o snap.rmz.age";
 
 /// `export`.
 #[derive(Debug, Args)]
@@ -52,6 +56,9 @@ pub struct ExportArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// For whom.
+    #[command(flatten)]
+    pub encryption: AgeWriteArgs,
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectArgs,

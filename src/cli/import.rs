@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    ConnectArgs, Named, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
+    AgeReadArgs, ConnectArgs, Named, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs,
+    WriteArgs,
 };
 
 const PASSWORD_HELP_DESTINATION: &str = "\
@@ -45,6 +46,9 @@ pub struct ImportArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
     /// How to connect.
     #[command(flatten)]
     pub connect: ConnectArgs,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{AgainstArgs, ProgressStyle, SelectArgs};
+use super::{AgainstArgs, AgeReadArgs, ProgressStyle, SelectArgs};
 
 /// `verify`.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but errors
+    /// Print nothing but warnings and errors; the exit code tells
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -41,6 +41,9 @@ pub struct VerifyArgs {
     /// What to compare it with.
     #[command(flatten)]
     pub against: AgainstArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }
 
 /// `list`.
@@ -61,9 +64,16 @@ pub struct ListArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }
 
 /// `inspect`.
@@ -84,4 +94,12 @@ pub struct InspectArgs {
     /// Print one JSON object; with --frames, one object a frame before it
     #[arg(long)]
     pub json: bool,
+
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }

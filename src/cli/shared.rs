@@ -259,7 +259,7 @@ pub struct ReportArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
 
-    /// Print warnings and errors only
+    /// Print nothing but warnings and errors; the exit code tells
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 

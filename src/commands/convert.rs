@@ -43,7 +43,8 @@ pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
 fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let to = args.kind()?;
     let named = args.target(to)?;
-    let mut input = ArchiveInput::open(Some(&args.input))?;
+    let mut input =
+        ArchiveInput::open_with(Some(&args.input), &args.encryption.keys()?, Some(stop))?;
     let Opened {
         source,
         target,

@@ -31,7 +31,11 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     }
     // Before connecting: a file that is not there is no matter of the server.
     let mut input = match &file {
-        Some(name) => Some(ArchiveInput::open(Some(name))?),
+        Some(name) => Some(ArchiveInput::open_with(
+            Some(name),
+            &args.encryption.keys()?,
+            Some(stop),
+        )?),
         None => None,
     };
     let mut conn = Conn::open(&to)?;
@@ -52,6 +56,8 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     let code = code_of(&found);
     let text = if args.json {
         format!("{}\n", report::json(&found, code))
+    } else if args.quiet {
+        String::new()
     } else {
         report::text(&found)
     };

@@ -10,6 +10,7 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
 use crate::cli::{ExportArgs, GIT};
+use crate::encryption::{Sealing, StoredAs};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
@@ -39,7 +40,11 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     // Before anything is read: a terminal is refused, an unwritable place is found out.
     let output = match args.run.dry_run {
         true => None,
-        false => Some(ArchiveOutput::open(args.output.as_deref())?),
+        false => {
+            let recipients = args.encryption.recipients()?;
+            let output = ArchiveOutput::open(args.output.as_deref())?;
+            Some(Sealing::new(output, &recipients)?)
+        }
     };
     let wishes = Wishes {
         read: &args.read,
@@ -53,17 +58,11 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     observer.expect(source.source.estimate());
     let header = header(args, &source, &args.selection(&from));
     let sink = match output {
-        Some(output) => sink(
-            args,
-            output,
-            Box::new(ArchiveOutput::commit),
-            &header,
-            observer,
-        )?,
+        Some(output) => sink(args, output, Box::new(complete), &header, observer)?,
         None => sink(
             args,
             std::io::sink(),
-            Box::new(|_| Ok(())),
+            Box::new(|_| Ok(None)),
             &header,
             observer,
         )?,
@@ -80,10 +79,17 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     ))
 }
 
+/// Ends the encryption, where there is any, and puts the file in its place.
+fn complete(output: Sealing<ArchiveOutput>) -> Result<Option<StoredAs>> {
+    let (output, stored) = output.finish()?;
+    output.commit()?;
+    Ok(stored)
+}
+
 fn sink<W: Write + Send + 'static>(
     args: &ExportArgs,
     output: W,
-    commit: Commit<W>,
+    commit: Commit<W, Option<StoredAs>>,
     header: &Header,
     observer: &Arc<Observer>,
 ) -> Result<Box<dyn Sink>> {

@@ -34,8 +34,8 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }
-    let mut input = ArchiveInput::open(file.as_deref())?;
-    input.heed(stop);
+    let keys = args.encryption.keys()?;
+    let mut input = ArchiveInput::open_with(file.as_deref(), &keys, Some(stop))?;
     let limits = Limits::default();
     if args.verify_first {
         verify_first(&mut input, limits, observer, stop)?;

@@ -39,15 +39,18 @@ struct Findings {
 }
 
 fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
-    let input = ArchiveInput::open(args.file.as_deref())?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let mut watched = Watched::new(input);
-    if args.frames {
+    if args.frames && !(args.quiet && !args.json) {
         watched = watched.each_frame(frame_printer(args.json));
     }
     let found = read(&mut watched, stop)?;
     let text = if args.json {
         format!("{}\n", json(&found, &watched))
+    } else if args.quiet {
+        String::new()
     } else {
         text(&found, &watched)
     };
@@ -88,7 +91,13 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
     })
 }
 
-fn json<R: Read>(found: &Findings, watched: &Watched<R>) -> Value {
+/// Length and digest of the file, which for an encrypted one are not those of its plain bytes.
+fn stored(watched: &Watched<ArchiveInput>) -> (u64, String) {
+    let of_file = watched.inner().stored();
+    of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()))
+}
+
+fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
     let frames: Vec<Value> = watched
         .frames()
         .iter()
@@ -106,8 +115,9 @@ fn json<R: Read>(found: &Findings, watched: &Watched<R>) -> Value {
         "schema_version": SCHEMA_VERSION,
         "event": "inspect",
         "complete": is_complete,
-        "bytes": watched.bytes_read(),
-        "sha256": is_complete.then(|| watched.sha256()),
+        "bytes": stored(watched).0,
+        "sha256": is_complete.then(|| stored(watched).1),
+        "encrypted": watched.inner().is_encrypted(),
         "archive_id": format!("{:016x}", found.archive_id),
         "format": format!("{}.{}", found.preamble.major, found.preamble.minor),
         "header": header_json(&found.header),
@@ -124,7 +134,7 @@ fn json<R: Read>(found: &Findings, watched: &Watched<R>) -> Value {
     })
 }
 
-fn text<R: Read>(found: &Findings, watched: &Watched<R>) -> String {
+fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
     let mut lines = header_lines(&found.header, found.archive_id);
     let Preamble { major, minor, .. } = found.preamble;
     lines.insert(1, ("format", format!("{major}.{minor}")));
@@ -148,9 +158,13 @@ fn text<R: Read>(found: &Findings, watched: &Watched<R>) -> String {
         let text = format!("of a later version: {frames} frames, {entries} entries");
         lines.push(("skipped", text));
     }
-    lines.push(("size", bytes_text(watched.bytes_read())));
+    let (bytes, sha256) = stored(watched);
+    lines.push(("size", bytes_text(bytes)));
+    if watched.inner().is_encrypted() {
+        lines.push(("encrypted", "by age".to_owned()));
+    }
     if found.error.is_none() {
-        lines.push(("sha256", watched.sha256()));
+        lines.push(("sha256", sha256));
     }
     let mut text = lines_text(&lines);
     text += &format!("\n{}", frames_table(watched.frames()));

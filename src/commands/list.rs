@@ -17,7 +17,7 @@ use crate::pipe::Stop;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::Selection;
 use crate::ui::SCHEMA_VERSION;
-use crate::units::{duration_text, time_text};
+use crate::units::{bytes_text, duration_text, time_text};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
@@ -25,14 +25,18 @@ pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
 }
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
-    let mut reader = Reader::new(ArchiveInput::open(args.file.as_deref())?, Limits::default())?;
+    let mut reader = Reader::new(
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?,
+        Limits::default(),
+    )?;
     let selection = args.select.selection(None);
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    if !args.json {
+    let is_silent = args.quiet && !args.json;
+    if !args.json && !is_silent {
         writeln!(
             out,
             "{:>3}  {:<7}  {:>10}  {:>8}  {:<24}  key",
-            "db", "type", "bytes", "ttl", "expires"
+            "db", "type", "size", "ttl", "expires"
         )?;
     }
     let mut listed = 0;
@@ -42,6 +46,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         }
         match reader.next_frame() {
             Ok(None) => break Ok(()),
+            Ok(Some(_)) if is_silent => {}
             Ok(Some(frame)) => listed += list_frame(args, &selection, &frame, &mut out)?,
             Err(error) => break Err(anyhow::Error::new(error)),
         }
@@ -150,7 +155,7 @@ fn row(
     writeln!(
         out,
         "{db:>3}  {type_name:<7}  {:>10}  {:>8}  {:<24}  \"{}\"",
-        bytes.map_or_else(dash, |bytes| bytes.to_string()),
+        bytes.map_or_else(dash, |bytes| bytes_text(bytes as u64)),
         expiry.map_or_else(dash, |(left, _)| duration_text(left)),
         expiry.map_or_else(dash, |(_, at_ms)| time_text(at_ms)),
         key.escape_ascii()

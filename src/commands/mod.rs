@@ -1,5 +1,6 @@
 //! One file for each verb: open a source, open a sink, run the pipe, print the summary.
 
+pub mod completions;
 pub mod convert;
 pub mod copy;
 pub mod diff;
@@ -11,6 +12,7 @@ pub mod list;
 pub mod open_side;
 pub mod open_source;
 pub mod prove;
+pub mod report;
 pub mod verify;
 
 use crate::exit;

@@ -32,6 +32,7 @@ struct Findings {
     frames: u64,
     bytes: u64,
     sha256: String,
+    encrypted: bool,
     /// Why it is not intact.
     error: Option<Error>,
     /// What is wrong with an archive that is intact.
@@ -99,19 +100,26 @@ fn against(
 }
 
 fn verify(args: &VerifyArgs, observer: &Observer, stop: &Stop) -> Result<(String, Findings)> {
-    let input = ArchiveInput::open(args.file.as_deref())?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);
+    let mut found = Findings {
+        encrypted: input.is_encrypted(),
+        ..Findings::default()
+    };
     let mut watched = Watched::new(input);
-    let mut found = Findings::default();
     let walked = if args.quick {
         walk_frames(&mut watched, &mut found, observer, stop)
     } else {
         read_all(&mut watched, &mut found, observer, stop)
     };
-    found.bytes = watched.bytes_read();
-    found.sha256 = watched.sha256();
+    // Of an encrypted file, those of the file: what the export printed.
+    (found.bytes, found.sha256) = watched
+        .inner()
+        .stored()
+        .unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
     if let Err(error) = walked {
         found.error = Some(error.downcast::<Error>()?);
     }
@@ -221,6 +229,7 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "complete": found.error.is_none(),
         "quick": args.quick,
         "bytes": found.bytes,
+        "encrypted": found.encrypted,
         "frames": found.frames,
         "sha256": found.error.is_none().then_some(&found.sha256),
         "archive_id": found.header.as_ref().map(|(_, id)| format!("{id:016x}")),

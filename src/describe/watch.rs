@@ -73,6 +73,11 @@ impl<R: Read> Watched<R> {
         hex(&self.digest.clone().finalize())
     }
 
+    /// What it reads from.
+    pub fn inner(&self) -> &R {
+        &self.inner
+    }
+
     /// Bytes read.
     pub fn bytes_read(&self) -> u64 {
         self.offset

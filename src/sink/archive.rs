@@ -12,6 +12,7 @@ use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
 use redis_migrate_format::{Writer, WriterOptions};
 
 use super::Sink;
+use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload;
@@ -22,13 +23,13 @@ use crate::units::now_ms;
 const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;
 
 /// How an output is completed: flushed, synced, renamed.
-pub type Commit<W> = Box<dyn FnOnce(W) -> Result<()> + Send>;
+pub type Commit<W, T = ()> = Box<dyn FnOnce(W) -> Result<T> + Send>;
 
 /// Writes an archive.
 pub struct ArchiveSink<W: Write + Send> {
     // `None` only after a failed write, when nothing more can be said to it.
     writer: Option<Writer<W>>,
-    commit: Commit<W>,
+    commit: Commit<W, Option<StoredAs>>,
     verbatim: bool,
     scratch: Vec<u8>,
     observer: Arc<Observer>,
@@ -41,7 +42,8 @@ pub struct ArchiveSink<W: Write + Send> {
 
 impl<W: Write + Send> ArchiveSink<W> {
     /// Begins an archive on `out`. `verbatim` keeps payloads as the server sent them; `commit`
-    /// completes the output once the trailer is written.
+    /// completes the output once the trailer is written, and says what stands in the file if that is
+    /// not what was written.
     ///
     /// # Errors
     /// The output's.
@@ -50,7 +52,7 @@ impl<W: Write + Send> ArchiveSink<W> {
         header: &Header,
         options: WriterOptions,
         verbatim: bool,
-        commit: Commit<W>,
+        commit: Commit<W, Option<StoredAs>>,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let writer = Writer::new(out, header, options).context("write the archive")?;
@@ -199,12 +201,24 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
                 );
             }
         };
-        report.archive = Some(ArchiveWritten {
+        let mut written = ArchiveWritten {
             archive_id: finished.archive_id,
             bytes: finished.bytes,
             sha256: hex(&finished.sha256),
-        });
+            encrypted: false,
+        };
         let done = (self.commit)(finished.inner).context("complete the archive");
+        let done = done.map(|stored| {
+            if let Some(StoredAs { bytes, sha256 }) = stored {
+                written = ArchiveWritten {
+                    bytes,
+                    sha256,
+                    encrypted: true,
+                    ..written
+                };
+            }
+            report.archive = Some(written);
+        });
         (report, done)
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::encryption::EncryptionError;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::TooManyErrors;
 use crate::rdb::RdbError;
@@ -20,6 +21,9 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
             let text = "--errors-to FILE writes every failed key down; a larger --max-errors, or \
                         none, goes on to the end";
             return Some(text.to_owned());
+        }
+        if let Some(error) = EncryptionError::of(cause) {
+            return Some(error.advice().to_owned());
         }
         if let Some(archive) = cause.downcast_ref::<redis_migrate_format::Error>() {
             return Some(of_archive(archive));
@@ -40,10 +44,13 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
 
 fn of_archive(error: &redis_migrate_format::Error) -> String {
     use redis_migrate_format::Error;
-    if let Error::Read { source, .. } | Error::Write { source, .. } = error
-        && let Some(text) = of_io(source)
-    {
-        return text;
+    if let Error::Read { source, .. } | Error::Write { source, .. } = error {
+        if let Some(error) = EncryptionError::of(source) {
+            return error.advice().to_owned();
+        }
+        if let Some(text) = of_io(source) {
+            return text;
+        }
     }
     error.advice().to_owned()
 }

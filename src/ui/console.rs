@@ -91,7 +91,8 @@ impl Console {
 
     /// Without options: text, everything.
     pub fn plain(is_terminal: bool) -> Self {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let no_colour = is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         Self {
             json: false,
             quiet: false,

@@ -166,7 +166,9 @@ pub(super) fn final_line(
         line += &format!(" ({}/s)", count_text(per_second(came, elapsed)));
     }
     if let Some(archive) = sink.archive.as_ref().filter(|_| outcome.error.is_none()) {
-        line += &format!(", {}, sha256 {}", bytes_text(archive.bytes), archive.sha256);
+        let encrypted = if archive.encrypted { ", encrypted" } else { "" };
+        let (bytes, sha256) = (bytes_text(archive.bytes), &archive.sha256);
+        line += &format!("{encrypted}, {bytes}, sha256 {sha256}");
     }
     line
 }
@@ -282,6 +284,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "archive_id": format!("{:016x}", archive.archive_id),
             "bytes": archive.bytes,
             "sha256": archive.sha256,
+            "encrypted": archive.encrypted,
         })
     });
     json!({

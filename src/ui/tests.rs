@@ -37,6 +37,7 @@ fn the_last_line_of_an_export_is_its_ledger() {
                 archive_id: 1,
                 bytes: 64_172_851,
                 sha256: "ab".to_owned(),
+                encrypted: false,
             }),
             ..SinkReport::default()
         },

@@ -10,6 +10,7 @@ mod support;
 mod archives;
 mod bad_input;
 mod globs;
+mod handling;
 mod secrets;
 mod streams;
 mod usage;

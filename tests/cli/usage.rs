@@ -2,13 +2,20 @@
 
 use crate::support::tool::{Tool, run};
 
-const VERBS: [&str; 6] = ["export", "import", "copy", "verify", "list", "inspect"];
+/// Every verb, also the hidden one.
+fn verbs() -> Vec<String> {
+    use clap::CommandFactory;
+
+    let command = redis_migrate::cli::Cli::command();
+    let names = command.get_subcommands();
+    names.map(|verb| verb.get_name().to_owned()).collect()
+}
 
 #[test]
 fn help_goes_to_stdout_with_examples() {
-    for verb in VERBS {
-        for flag in ["--help", "-h"] {
-            let output = Tool::new(&[verb, flag]).run().success();
+    for verb in verbs() {
+        for arguments in [[&verb, "--help"], [&verb, "-h"], ["help", &verb]] {
+            let output = Tool::new(&arguments).run().success();
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(text.contains("Usage: redis-migrate"), "{verb}: {text}");
             assert!(text.contains("Examples:"), "{verb}: {text}");
@@ -17,7 +24,13 @@ fn help_goes_to_stdout_with_examples() {
     }
     let output = Tool::new(&["--help"]).run().success();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(VERBS.iter().all(|verb| text.contains(verb)), "{text}");
+    for verb in verbs() {
+        assert_eq!(
+            text.contains(&format!("\n  {verb} ")),
+            verb != "man-pages",
+            "{verb}: {text}"
+        );
+    }
 }
 
 #[test]
@@ -27,6 +40,10 @@ fn version_says_what_it_is() {
         let text = String::from_utf8_lossy(&output.stdout);
         let expected = concat!("redis-migrate ", env!("CARGO_PKG_VERSION"));
         assert!(text.starts_with(expected), "{text}");
+        if flag == "--version" {
+            assert!(text.contains("RDB versions up to"), "{text}");
+            assert!(text.contains("archive format: 1."), "{text}");
+        }
     }
 }
 
@@ -41,6 +58,15 @@ fn without_arguments_help_goes_to_stderr() {
 fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
     for (arguments, word) in [
         (&["frobnicate"][..], "unrecognized subcommand"),
+        (&["exprot", "redis://a"], "'export'"),
+        (
+            &["export", "redis://a", "--mach", "x"],
+            "similar argument exists: '--match'",
+        ),
+        (
+            &["export", "redis://a", "--consistency", "convrge"],
+            "similar value exists: 'converge'",
+        ),
         (&["export"], "SOURCE_REDIS_URL"),
         (&["import"], "DESTINATION_REDIS_URL"),
         (&["copy", "redis://a"], "DESTINATION_REDIS_URL"),

@@ -1,0 +1,102 @@
+//! `report`: what is inside an archive, as one page or as JSON.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, Result, anyhow};
+use redis_migrate_format::{Limits, Reader};
+
+use super::quiet_when_nobody_reads;
+use crate::cli::{PageArgs, ReportArgs, RunArgs};
+use crate::describe::inconsistencies;
+use crate::describe::watch::Watched;
+use crate::exit::{self, Interrupted, Usage};
+use crate::observer::Observer;
+use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::pipe::Stop;
+use crate::report::{About, Report, json, page};
+use crate::ui::{self, Ui};
+
+/// Runs the verb; the exit code.
+pub fn run(args: &PageArgs, stop: &Stop) -> u8 {
+    let options = ReportArgs {
+        quiet: args.quiet,
+        progress: args.progress,
+        ..ReportArgs::default()
+    };
+    let ui = match Ui::start("report", &options, &RunArgs::default()) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let gathered = gather(args, &ui.observer(), stop);
+    ui.close();
+    quiet_when_nobody_reads(gathered.and_then(|(report, about)| tell(args, &report, &about)))
+}
+
+fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, About)> {
+    let is_page_to_stdout = args.output.is_none() && !args.json && !args.quiet;
+    if is_page_to_stdout && io::stdout().is_terminal() {
+        return Err(Usage(
+            "the page is for a browser, and standard output is a terminal; name a file with -o, or \
+             say --json"
+                .to_owned(),
+        )
+        .into());
+    }
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
+    let name = input.name().to_owned();
+    let expected = input.len_bytes().unwrap_or(0);
+    observer.progress.expected_bytes.store(expected, Relaxed);
+    let mut watched = Watched::new(input);
+    let mut report = Report::new(args.largest);
+    let mut reader = Reader::new(&mut watched, Limits::default()).context(name.clone())?;
+    while let Some(frame) = reader.next_frame().with_context(|| name.clone())? {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        for record in &frame.records {
+            report.add(record, &frame.context);
+        }
+        observer.count(frame.records.len() as u64, frame.raw_len);
+        let at = reader.offset();
+        observer.progress.archive_bytes.store(at, Relaxed);
+    }
+    let header = reader.header().clone();
+    let archive_id = reader.archive_id();
+    let end = reader.end().cloned();
+    let end = end.ok_or_else(|| anyhow!("the archive ended without its end"))?;
+    let of_file = watched.inner().stored();
+    let (bytes, sha256) = of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
+    let about = About {
+        name,
+        bytes,
+        sha256,
+        encrypted: watched.inner().is_encrypted(),
+        archive_id,
+        header,
+        problems: inconsistencies(&end),
+        end,
+    };
+    Ok((report, about))
+}
+
+fn tell(args: &PageArgs, report: &Report, about: &About) -> Result<u8> {
+    if args.output.is_some() || !(args.json || args.quiet) {
+        let mut output = ArchiveOutput::open(args.output.as_deref())?;
+        output
+            .write_all(page(report, about).as_bytes())
+            .with_context(|| format!("write {}", output.name()))?;
+        output.commit()?;
+    }
+    if args.json {
+        writeln!(io::stdout(), "{}", json(report, about)).context("write to standard output")?;
+    }
+    for problem in &about.problems {
+        ui::print_warning(problem);
+    }
+    Ok(match about.problems.as_slice() {
+        [] => exit::OK,
+        _ => exit::SOME_KEYS,
+    })
+}

@@ -1,0 +1,175 @@
+//! What a key may take in a server's memory: an estimate from its size and its layout.
+//!
+//! It counts what Redis 7 with jemalloc on 64 bits allocates:
+//!
+//! ```text
+//! each key     entry and bucket 36, object 16, name
+//! with expiry  36
+//! string       its bytes; a number needs none
+//! packed       one allocation: listpack, ziplist, intset
+//! hash table   each field 36 and about 10 for each of its two texts, and their bytes
+//! set table    each member 36 and about 10, and its bytes
+//! skip list    each member 36, 45 and about 10, and its bytes
+//! list         each node 40, and its bytes
+//! stream       each node 64, and its bytes
+//! module       its bytes as stored
+//! ```
+//!
+//! Other versions, allocators and thresholds differ; expect it to be right within a third for most
+//! data. A value is not walked for it, only its first bytes are looked at.
+
+use crate::payload::walk::length;
+use crate::payload::{Encoding, Slice};
+use crate::record::{Context, KeyRecord};
+
+const OBJECT: u64 = 16;
+/// A dictionary's entry, and its share of the buckets, which are half used to fully used.
+const ENTRY: u64 = 24 + 12;
+/// Header, terminator and rounding of a text.
+const TEXT: u64 = 10;
+/// A skip list's node without its member.
+const SKIP_NODE: u64 = 45;
+const LIST_NODE: u64 = 40;
+const STREAM_NODE: u64 = 64;
+
+/// An estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Memory.
+    pub memory_bytes: u64,
+    /// Fields, members or elements, where the value's beginning says how many.
+    pub elements: Option<u64>,
+}
+
+/// Estimates a key's memory.
+pub fn estimate(key: &KeyRecord, context: &Context) -> Estimate {
+    let value = key.value.bytes();
+    let (value_bytes, elements) = match value.split_first() {
+        Some((type_byte, body)) => match Encoding::of(context.family, *type_byte) {
+            Some(encoding) => of_value(encoding, body),
+            None => (body.len() as u64, None),
+        },
+        None => (0, None),
+    };
+    let expiry = if key.expire_at_ms.is_some() { ENTRY } else { 0 };
+    let name = allocated(key.key.len() as u64 + 4);
+    Estimate {
+        memory_bytes: ENTRY + OBJECT + expiry + name + value_bytes,
+        elements,
+    }
+}
+
+fn of_value(encoding: Encoding, body: &[u8]) -> (u64, Option<u64>) {
+    let len = body.len() as u64;
+    let count = |skip: usize| {
+        let rest = body.get(skip..).unwrap_or_default();
+        length(&mut Slice::new(rest)).unwrap_or(0).min(len)
+    };
+    match encoding {
+        Encoding::String => (of_string(body), None),
+        Encoding::Hash | Encoding::ValkeyHashTtl | Encoding::RedisHashTtlRc => {
+            let fields = count(0);
+            (fields * (ENTRY + 2 * TEXT) + len, Some(fields))
+        }
+        Encoding::RedisHashTtl => {
+            // The lowest expiry stands before the number of fields.
+            let fields = count(8);
+            (fields * (ENTRY + 2 * TEXT) + len, Some(fields))
+        }
+        Encoding::Set => {
+            let members = count(0);
+            (members * (ENTRY + TEXT) + len, Some(members))
+        }
+        Encoding::ZSet | Encoding::ZSetText => {
+            let members = count(0);
+            (members * (ENTRY + SKIP_NODE + TEXT) + len, Some(members))
+        }
+        Encoding::List => {
+            let elements = count(0);
+            (LIST_NODE + allocated(len), Some(elements))
+        }
+        Encoding::ListQuicklist | Encoding::ListQuicklist2 => {
+            (LIST_NODE + count(0) * LIST_NODE + len, None)
+        }
+        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => {
+            (STREAM_NODE + count(0) * STREAM_NODE + len, None)
+        }
+        Encoding::Module => (len, None),
+        packed => (allocated(len), packed_elements(packed, body)),
+    }
+}
+
+/// A string: small ones lie in their object, numbers in its pointer.
+fn of_string(body: &[u8]) -> u64 {
+    let len = match body {
+        [0xC0..=0xC2, ..] => return 0,
+        // Compressed: the length of what is there, then the length it has unpacked.
+        [0xC3, rest @ ..] => {
+            let mut rest = Slice::new(rest);
+            let _ = length(&mut rest);
+            length(&mut rest).unwrap_or(body.len() as u64)
+        }
+        _ => body.len() as u64,
+    };
+    allocated(len + 4)
+}
+
+/// How many things a packed value says it has, in what its users count: a hash's fields, not its
+/// texts.
+fn packed_elements(encoding: Encoding, body: &[u8]) -> Option<u64> {
+    let mut source = Slice::new(body);
+    let _ = length(&mut source).ok()?;
+    let packed = source.rest();
+    let u16_at = |at: usize| {
+        let bytes = packed.get(at..at + 2)?;
+        let count = u16::from_le_bytes([bytes[0], bytes[1]]);
+        // More than can be written there.
+        (count != u16::MAX).then_some(u64::from(count))
+    };
+    match encoding {
+        Encoding::SetIntset => {
+            let bytes: [u8; 4] = packed.get(4..8)?.try_into().ok()?;
+            Some(u32::from_le_bytes(bytes).into())
+        }
+        Encoding::ListZiplist => u16_at(8),
+        Encoding::HashZiplist | Encoding::ZSetZiplist => Some(u16_at(8)? / 2),
+        Encoding::SetListpack => u16_at(4),
+        Encoding::HashListpack | Encoding::ZSetListpack => Some(u16_at(4)? / 2),
+        Encoding::RedisHashListpackTtlRc => Some(u16_at(4)? / 3),
+        _ => None,
+    }
+}
+
+/// What jemalloc gives for so many bytes: multiples of 16 up to 128, then four sizes a doubling.
+fn allocated(bytes: u64) -> u64 {
+    if bytes <= 8 {
+        return 8;
+    }
+    if bytes <= 128 {
+        return bytes.next_multiple_of(16);
+    }
+    let doubling = (bytes - 1).ilog2();
+    bytes.next_multiple_of(1 << (doubling - 2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allocations_come_in_the_sizes_that_jemalloc_has() {
+        for (asked, given) in [
+            (1, 8),
+            (9, 16),
+            (17, 32),
+            (128, 128),
+            (129, 160),
+            (256, 256),
+            (257, 320),
+            (1_025, 1_280),
+            (5_000, 5_120),
+        ] {
+            assert_eq!(allocated(asked), given, "{asked}");
+        }
+    }
+}
