@@ -8,6 +8,7 @@ pub mod alias;
 mod connect;
 mod convert;
 mod copy;
+mod diff;
 mod doctor;
 mod export;
 mod import;
@@ -21,15 +22,18 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-pub use connect::{ConnectArgs, DestinationArgs, ServerFlags, SourceArgs, TimeoutArgs};
+pub use connect::{
+    ConnectArgs, DestinationArgs, LeftArgs, RightArgs, ServerFlags, SourceArgs, TimeoutArgs,
+};
 pub use convert::{ConvertArgs, ConvertTo};
 pub use copy::CopyArgs;
+pub use diff::{AgainstArgs, CompareArgs, DiffArgs};
 pub use doctor::DoctorArgs;
 pub use export::ExportArgs;
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
 pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
-pub use source_end::SourceEnd;
+pub use source_end::{SideEnd, SourceEnd};
 
 /// The commit this was built from, or empty.
 pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
@@ -50,6 +54,7 @@ Examples:
   redis-migrate export redis://old:6379 > snap.rmz
   redis-migrate verify snap.rmz
   redis-migrate import redis://new:6379 < snap.rmz
+  redis-migrate diff snap.rmz redis://new:6379
   redis-migrate copy redis://old:6379 redis://new:6379
 
 Exit codes: 0 complete, 1 failed, 2 usage, 3 some keys failed, 4 consistency not reached,
@@ -74,7 +79,9 @@ pub enum Verb {
     /// Read an archive or RDB file and write an RDB file, or JSON Lines.
     Convert(Box<ConvertArgs>),
     /// Read an archive and check every byte of it; apply nothing.
-    Verify(VerifyArgs),
+    Verify(Box<VerifyArgs>),
+    /// Compare two of archive, RDB file and server, by the meaning of every value.
+    Diff(Box<DiffArgs>),
     /// List the keys of an archive.
     List(Box<ListArgs>),
     /// Show what an archive says of itself: header, frames, totals.

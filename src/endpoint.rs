@@ -6,6 +6,7 @@
 //! is often the password.
 
 mod nodes;
+mod sentinel;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,6 +17,7 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 pub use self::nodes::{NodeAddress, NodeMap, parse_node_map};
+pub use self::sentinel::{DEFAULT_SENTINEL_PORT, SentinelLogin, Sentinels};
 use crate::exit::Usage;
 
 /// Port where a URL names none.
@@ -76,6 +78,19 @@ pub enum Transport {
         /// Its path.
         path: PathBuf,
     },
+    /// Wherever the sentinels say that the primary is when one connects.
+    Sentinel(Sentinels),
+}
+
+impl Transport {
+    /// Whether TLS is spoken.
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Transport::Tls { .. } => true,
+            Transport::Sentinel(sentinels) => sentinels.tls,
+            Transport::Tcp { .. } | Transport::Unix { .. } => false,
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -87,6 +102,7 @@ impl fmt::Display for Transport {
                 let path = path.to_string_lossy();
                 return write!(f, "unix://{}", path.escape_debug());
             }
+            Transport::Sentinel(sentinels) => return sentinels.fmt(f),
         };
         if host.contains(':') {
             write!(f, "{scheme}://[{host}]:{port}")
@@ -170,15 +186,18 @@ pub struct ConnectOptions {
     pub password: Option<Secret>,
     /// The one database that was named, in the URL or by `--db`.
     pub db: Option<u32>,
-    /// TLS settings; used with [`Transport::Tls`] only.
+    /// TLS settings; used where the address has TLS.
     pub tls: TlsOptions,
+    /// Who we are to sentinels; used with [`Transport::Sentinel`] only.
+    pub sentinel: SentinelLogin,
     /// How long a server may stay silent when an answer is due.
     pub timeout: Duration,
     /// How long connecting may take, TLS handshake included.
     pub connect_timeout: Duration,
     /// How often in a row connecting is tried again after a connection was lost.
     pub retries: u32,
-    /// Where the nodes of a cluster are reached, if not where they say.
+    /// Where the nodes of a cluster, or the servers that sentinels name, are reached, if not where
+    /// they say.
     pub node_map: NodeMap,
 }
 
@@ -206,6 +225,7 @@ impl ConnectOptions {
             password,
             db: address.db,
             tls: TlsOptions::default(),
+            sentinel: SentinelLogin::default(),
             timeout: Self::DEFAULT_TIMEOUT,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             retries: Self::DEFAULT_RETRIES,
@@ -257,14 +277,15 @@ impl ServerAddress {
             "redis" | "valkey" => Self::tcp(rest, false),
             "rediss" | "valkeys" => Self::tcp(rest, true),
             "unix" | "redis+unix" => Self::unix(rest),
-            "redis-sentinel" | "rediss-sentinel" => usage(
-                "redis-sentinel:// is not supported yet; give the primary's own redis:// URL \
-                 (ask a sentinel: SENTINEL GET-MASTER-ADDR-BY-NAME <name>)",
-            ),
+            "redis-sentinel" | "valkey-sentinel" => sentinel::parse(rest, false),
+            "rediss-sentinel" | "valkeys-sentinel" => sentinel::parse(rest, true),
             _ if is_scheme(scheme) => usage(format!(
-                "unknown scheme {scheme}://; a server is redis://, rediss:// or unix://"
+                "unknown scheme {scheme}://; a server is redis://, rediss://, unix:// or \
+                 redis-sentinel://"
             )),
-            _ => usage("this is no URL; a server is redis://, rediss:// or unix://"),
+            _ => usage(
+                "this is no URL; a server is redis://, rediss://, unix:// or redis-sentinel://",
+            ),
         }
     }
 
@@ -437,8 +458,8 @@ fn without_scheme(text: &str) -> Usage {
         ))
     } else {
         Usage(
-            "a server is named by a URL: redis://host:port, rediss://host:port (TLS) or \
-             unix:///path"
+            "a server is named by a URL: redis://host:port, rediss://host:port (TLS), \
+             unix:///path or redis-sentinel://host,host/name"
                 .to_owned(),
         )
     }

@@ -32,6 +32,14 @@ pub const INTERRUPTED: u8 = 130;
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// The destination is not what was written (`--verify`).
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the destination is not what was written there: {} differ, or somebody else writes there too",
+    crate::units::plural(*.0, "key")
+)]
+pub struct Differences(pub u64);
+
 /// The user asked for something that makes no sense; found only after parsing.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -49,6 +57,9 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
         }
         if cause.is::<Usage>() {
             return USAGE;
+        }
+        if cause.is::<Differences>() {
+            return DIFFERENCES;
         }
         if cause.is::<TooManyErrors>() {
             return SOME_KEYS;

@@ -113,6 +113,8 @@ pub struct SinkReport {
     pub evicted: u64,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
     pub unacknowledged: u64,
+    /// What `--verify` found at the end, where it was asked for.
+    pub verified: Option<Verified>,
     /// The archive that was written.
     pub archive: Option<ArchiveWritten>,
     /// What had to be changed so that the destination takes it.
@@ -161,6 +163,19 @@ pub struct ArchiveWritten {
     pub bytes: u64,
     /// SHA-256 of the whole file, hex.
     pub sha256: String,
+}
+
+/// What was found when the destination was read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Keys and function libraries that were written and not deleted again.
+    pub compared: u64,
+    /// As they were written.
+    pub equal: u64,
+    /// Expired since.
+    pub expired: u64,
+    /// Not as they were written.
+    pub different: u64,
 }
 
 impl SinkReport {

@@ -7,8 +7,10 @@
 //! Who may import whom:
 //!
 //! ```text
-//! main → commands → {source, sink, pipe} → {server, payload, rdb} → format
+//! main → commands → compare → {source, sink, pipe} → {server, payload, rdb} → format
 //! ```
+//!
+//! `compare` is what `diff` and `--verify` share; sources and sinks know nothing of it.
 //!
 //! Sources and sinks never import each other, the command line or the ui. Only `server` knows the
 //! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
@@ -17,6 +19,7 @@
 pub mod channel;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod delete_source;
 pub mod describe;
 pub mod doctor;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
-use redis_migrate::commands::{convert, copy, doctor, export, import, inspect, list, verify};
+use redis_migrate::commands::{convert, copy, diff, doctor, export, import, inspect, list, verify};
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Verb::Copy(args) => copy::run(args, &stop),
         Verb::Convert(args) => convert::run(args, &stop),
         Verb::Verify(args) => verify::run(args, &stop),
+        Verb::Diff(args) => diff::run(args, &stop),
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),

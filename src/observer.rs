@@ -19,6 +19,8 @@ pub enum FailureKind {
     Conflict,
     /// The destination refused it, or the tool refused to send it.
     Refused,
+    /// The destination accepted it, and does not hold what was written (`--verify`).
+    Different,
 }
 
 impl FailureKind {
@@ -28,6 +30,7 @@ impl FailureKind {
             FailureKind::Unread => "unread",
             FailureKind::Conflict => "conflict",
             FailureKind::Refused => "refused",
+            FailureKind::Different => "different",
         }
     }
 }

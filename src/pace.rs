@@ -99,7 +99,7 @@ impl Pace {
 
     /// How many keys may be under way at once, at least one.
     pub fn window_keys(&self) -> usize {
-        let by_rate = self.limits.keys.map_or(usize::MAX, |rate| per_batch(rate));
+        let by_rate = self.limits.keys.map_or(usize::MAX, per_batch);
         let by_latency = match self.limits.latency {
             None => usize::MAX,
             Some(_) => self.lock_window().keys.max(1.0) as usize,
@@ -109,7 +109,7 @@ impl Pace {
 
     /// How many bytes of values may be under way at once, at least one.
     pub fn window_bytes(&self) -> usize {
-        self.limits.bytes.map_or(usize::MAX, |rate| per_batch(rate))
+        self.limits.bytes.map_or(usize::MAX, per_batch)
     }
 
     /// Waits until so much more is due; `false` if the user wished to stop meanwhile. What is more

@@ -1,6 +1,7 @@
 //! How records change on their way: database, name, expiry. Pure: a rewrite knows nothing of
 //! either end.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::exit::Usage;
@@ -139,7 +140,10 @@ impl Rewrite {
 
     /// Whether two different keys of the source may become one key of the destination.
     pub fn may_collide(&self) -> bool {
-        !self.strip_prefix.is_empty() || self.dbs.rest.is_some() || self.dbs.pairs.len() > 1
+        let is_moved = |(from, to): &(u32, u32)| from != to;
+        !self.strip_prefix.is_empty()
+            || self.dbs.rest.is_some()
+            || self.dbs.pairs.iter().any(is_moved)
     }
 
     /// Changes one record.
@@ -168,12 +172,25 @@ impl Rewrite {
         if self.strip_prefix.is_empty() && self.add_prefix.is_empty() {
             return;
         }
-        let stripped = if key.starts_with(&self.strip_prefix) {
-            self.strip_prefix.len()
-        } else {
-            0
-        };
+        let stripped = self.stripped(key);
         key.splice(..stripped, self.add_prefix.iter().copied());
+    }
+
+    /// Bytes that are taken off the front of a key.
+    fn stripped(&self, key: &[u8]) -> usize {
+        match key.starts_with(&self.strip_prefix) {
+            true => self.strip_prefix.len(),
+            false => 0,
+        }
+    }
+
+    /// What a key is called afterwards.
+    pub fn renamed<'a>(&self, key: &'a [u8]) -> Cow<'a, [u8]> {
+        let rest = &key[self.stripped(key)..];
+        match self.add_prefix.as_slice() {
+            [] => Cow::Borrowed(rest),
+            prefix => Cow::Owned([prefix, rest].concat()),
+        }
     }
 
     fn expiry(&self, at_ms: u64, context: &Context) -> Option<u64> {

@@ -5,6 +5,9 @@
 //! database, [`Selection::push_down`] for the server, [`Selection::wants_key`] for a name,
 //! [`Selection::wants_value`] for what it read, the last only if [`Selection::needs_value`].
 
+use std::fmt;
+use std::sync::Arc;
+
 use redis_migrate_format::header::SelectionFacts;
 
 use crate::glob::Glob;
@@ -39,7 +42,45 @@ pub struct Selection {
     pub min_ttl_ms: Option<u64>,
     /// Longest remaining life. A key without expiry lives too long.
     pub max_ttl_ms: Option<u64>,
+    /// A name must pass this, too.
+    pub names: NameFilter,
 }
+
+/// Any other condition on names, known only to who made it. Everything passes the default.
+#[derive(Clone, Default)]
+pub struct NameFilter(Option<Arc<NameCondition>>);
+
+/// Whether a name is wanted.
+pub type NameCondition = dyn Fn(&[u8]) -> bool + Send + Sync;
+
+impl NameFilter {
+    /// Names pass for which `wants` is true.
+    pub fn new(wants: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(wants)))
+    }
+
+    fn passes(&self, key: &[u8]) -> bool {
+        self.0.as_ref().is_none_or(|wants| wants(key))
+    }
+}
+
+impl fmt::Debug for NameFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "some" } else { "all" })
+    }
+}
+
+impl PartialEq for NameFilter {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+            _ => false,
+        }
+    }
+}
+
+impl Eq for NameFilter {}
 
 /// What a server's SCAN can filter by itself and mean exactly the same. The selection is applied
 /// again to what comes back.
@@ -62,6 +103,29 @@ impl Selection {
         !key.starts_with(TEMP_KEY_PREFIX)
             && (self.matches.is_empty() || self.matches.iter().any(|glob| glob.matches(key)))
             && !self.excludes.iter().any(|glob| glob.matches(key))
+            && self.names.passes(key)
+    }
+
+    /// What of it names and databases alone decide.
+    #[must_use]
+    pub fn by_name(&self) -> Self {
+        Self {
+            dbs: self.dbs.clone(),
+            matches: self.matches.clone(),
+            excludes: self.excludes.clone(),
+            names: self.names.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, restricted by one more condition on names.
+    #[must_use]
+    pub fn and_names(self, wants: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
+        let before = self.names;
+        Self {
+            names: NameFilter::new(move |name| before.passes(name) && wants(name)),
+            ..self
+        }
     }
 
     /// Whether type, size or expiry are asked for, so that names alone do not decide.
@@ -133,6 +197,7 @@ impl Selection {
         self.dbs.is_empty()
             && (self.matches.is_empty() || self.matches.iter().any(Glob::is_everything))
             && self.excludes.is_empty()
+            && self.names == NameFilter::default()
             && !self.needs_value()
     }
 

@@ -32,7 +32,11 @@ pub struct ServerFlags {
     pub sni: Option<String>,
     /// Accept any certificate.
     pub insecure: bool,
-    /// Where the nodes of a cluster are reached.
+    /// User name at the sentinels.
+    pub sentinel_user: Option<String>,
+    /// File with the password of the sentinels.
+    pub sentinel_password_file: Option<PathBuf>,
+    /// Where the nodes of a cluster, and what sentinels name, are reached.
     pub node_map: Vec<(NodeAddress, NodeAddress)>,
 }
 
@@ -76,7 +80,7 @@ macro_rules! server_flags {
                   value_name = "FILE", requires = concat!($prefix, "cert"))]
             pub key: Option<PathBuf>,
 
-            /// Server name to ask for and verify, instead of the host
+            /// Server name to ask for and verify, instead of the host; not for sentinels
             #[arg(id = concat!($prefix, "sni"), long = concat!($prefix, "sni"),
                   value_name = "NAME")]
             pub sni: Option<String>,
@@ -85,8 +89,18 @@ macro_rules! server_flags {
             #[arg(id = concat!($prefix, "insecure"), long = concat!($prefix, "insecure"))]
             pub insecure: bool,
 
-            /// Reach the cluster node that announces itself as host:port at another one: behind
-            /// a tunnel or NAT. Repeatable
+            /// User name at the sentinels, where they have users of their own
+            #[arg(id = concat!($prefix, "sentinel-user"), long = concat!($prefix, "sentinel-user"),
+                  value_name = "NAME")]
+            pub sentinel_user: Option<String>,
+
+            /// Read the password of the sentinels from FILE; the URL's is that of the server
+            #[arg(id = concat!($prefix, "sentinel-password-file"),
+                  long = concat!($prefix, "sentinel-password-file"), value_name = "FILE")]
+            pub sentinel_password_file: Option<PathBuf>,
+
+            /// Reach the server that a cluster or a sentinel announces as host:port at another
+            /// one: behind a tunnel or NAT. Repeatable
             #[arg(id = concat!($prefix, "node-map"), long = concat!($prefix, "node-map"),
                   value_name = "ANNOUNCED=REACHABLE", value_parser = parse_node_map)]
             pub node_map: Vec<(NodeAddress, NodeAddress)>,
@@ -106,6 +120,8 @@ macro_rules! server_flags {
                     key: self.key.clone(),
                     sni: self.sni.clone(),
                     insecure: self.insecure,
+                    sentinel_user: self.sentinel_user.clone(),
+                    sentinel_password_file: self.sentinel_password_file.clone(),
                     node_map: self.node_map.clone(),
                 }
             }
@@ -124,6 +140,15 @@ server_flags!(
 server_flags!(
     /// Flags of the destination of a verb with two servers.
     DestinationArgs, "dest-", "Connection to DEST"
+);
+
+server_flags!(
+    /// Flags of the left side of a comparison.
+    LeftArgs, "a-", "Connection to A"
+);
+server_flags!(
+    /// Flags of the right side of a comparison.
+    RightArgs, "b-", "Connection to B"
 );
 
 /// How long to wait for a server.

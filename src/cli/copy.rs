@@ -37,6 +37,10 @@ pub struct CopyArgs {
     #[arg(long)]
     pub delete_source: bool,
 
+    /// At the end, read back what was written and compare it by meaning; exit 5 if it differs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
+
     /// How to read.
     #[command(flatten)]
     pub read: ReadArgs,

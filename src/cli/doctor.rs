@@ -24,8 +24,8 @@ Examples:
   redis-migrate doctor redis://new:6379 snap.rmz
   redis-migrate doctor --json redis://new:6379 | jq -r .import.acl_least")]
 pub struct DoctorArgs {
-    /// The server: redis://, rediss:// (TLS) or unix:// [env: DESTINATION_REDIS_URL, with --source
-    /// SOURCE_REDIS_URL]
+    /// The server: redis://, rediss:// (TLS), unix:// or redis-sentinel://; of a cluster any node
+    /// [env: DESTINATION_REDIS_URL, with --source SOURCE_REDIS_URL]
     #[arg(value_name = "URL")]
     pub server: Option<Named>,
 

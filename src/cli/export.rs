@@ -20,8 +20,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_SOURCE)]
 pub struct ExportArgs {
-    /// What to read: a server (redis://, rediss:// for TLS, unix://) or an RDB file (`-`: standard
-    /// input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
+    /// What to read: a server (redis://, rediss:// for TLS, unix://, redis-sentinel://) or an RDB
+    /// file (`-`: standard input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
 

@@ -22,8 +22,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PASSWORD_HELP_DESTINATION)]
 pub struct ImportArgs {
-    /// The server to write to: redis://, rediss:// (TLS) or unix://. A database in the URL takes
-    /// the one database of the archive [env: DESTINATION_REDIS_URL]
+    /// The server to write to: redis://, rediss:// (TLS), unix:// or redis-sentinel://. A database
+    /// in the URL takes the one database of the archive [env: DESTINATION_REDIS_URL]
     #[arg(value_name = "DEST")]
     pub destination: Option<Named>,
 
@@ -34,6 +34,10 @@ pub struct ImportArgs {
     /// Check the whole archive before the first key is written (needs a regular file)
     #[arg(long)]
     pub verify_first: bool,
+
+    /// At the end, read back what was written and compare it by meaning; exit 5 if it differs
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
 
     /// How to write.
     #[command(flatten)]

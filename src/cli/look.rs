@@ -4,17 +4,19 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ProgressStyle, SelectArgs};
+use super::{AgainstArgs, ProgressStyle, SelectArgs};
 
 /// `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --quick every frame is decompressed and every record walked. --quick checks the frames'
-checksums, the digest over the whole archive and the trailer.
+checksums, the digest over the whole archive and the trailer. With --against, an intact archive is then
+compared with a server, by meaning (see `redis-migrate diff --help`); exit 5 if they differ.
 
 Examples:
   redis-migrate verify snap.rmz
-  redis-migrate verify --quick --json < snap.rmz")]
+  redis-migrate verify --quick --json < snap.rmz
+  redis-migrate verify snap.rmz --against redis://localhost:6379")]
 pub struct VerifyArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
@@ -35,6 +37,10 @@ pub struct VerifyArgs {
     /// How to show progress, on standard error
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
+
+    /// What to compare it with.
+    #[command(flatten)]
+    pub against: AgainstArgs,
 }
 
 /// `list`.

@@ -5,7 +5,10 @@
 //! variable (`SOURCE_REDIS_PASSWORD`, bare, or the file that `SOURCE_REDIS_PASSWORD_FILE` names;
 //! `DESTINATION_…` likewise); the URL; and on verbs with one server `REDISCLI_AUTH`. The nearer
 //! somebody stands to this one run, the more it counts; a URL often comes from a stored setting.
+//! That of sentinels is taken from `--sentinel-password-file` or `SOURCE_REDIS_SENTINEL_PASSWORD`
+//! (and `…_FILE`) only.
 
+mod compare;
 mod doctor;
 
 use std::ffi::{OsStr, OsString};
@@ -21,7 +24,7 @@ use super::{
     WriteArgs,
 };
 use crate::endpoint::{
-    ConnectOptions, NodeMap, Secret, ServerAddress, TlsOptions, Transport, UrlUser,
+    ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
 use crate::exit::Usage;
 use crate::glob::Glob;
@@ -59,6 +62,9 @@ pub fn long_version() -> String {
 enum Side {
     Source,
     Destination,
+    /// The sides of a comparison.
+    Left,
+    Right,
 }
 
 impl Side {
@@ -66,13 +72,15 @@ impl Side {
         match self {
             Side::Source => "SRC",
             Side::Destination => "DEST",
+            Side::Left => "A",
+            Side::Right => "B",
         }
     }
 
     fn variable(self, suffix: &str) -> String {
         match self {
-            Side::Source => format!("SOURCE_REDIS_{suffix}"),
-            Side::Destination => format!("DESTINATION_REDIS_{suffix}"),
+            Side::Source | Side::Left => format!("SOURCE_REDIS_{suffix}"),
+            Side::Destination | Side::Right => format!("DESTINATION_REDIS_{suffix}"),
         }
     }
 }
@@ -115,6 +123,7 @@ impl Server<'_> {
         let mut options = ConnectOptions::new(address);
         self.credentials(user, &mut options, env)?;
         options.tls = self.tls(&options.address)?;
+        options.sentinel = self.sentinel(&options.address, env)?;
         options.timeout = self.timeouts.timeout;
         options.connect_timeout = self.timeouts.connect_timeout;
         options.retries = self.timeouts.retries;
@@ -128,7 +137,7 @@ impl Server<'_> {
     fn credentials(&self, user: UrlUser, options: &mut ConnectOptions, env: Env<'_>) -> Result<()> {
         let nearer = match self.password_from_flags()? {
             Some(secret) => Some(secret),
-            None => self.password_from_env(env)?,
+            None => self.password_from_env("PASSWORD", env)?,
         };
         // A lone word before the @ is a user name as soon as a password comes from elsewhere.
         let (url_name, url_password) = match (&user, &nearer) {
@@ -169,11 +178,10 @@ impl Server<'_> {
         Ok(None)
     }
 
-    fn password_from_env(&self, env: Env<'_>) -> Result<Option<Secret>> {
-        let (name, file_name) = (
-            self.side.variable("PASSWORD"),
-            self.side.variable("PASSWORD_FILE"),
-        );
+    /// From the side's own variable, or from the file that the same name with `_FILE` names.
+    fn password_from_env(&self, suffix: &str, env: Env<'_>) -> Result<Option<Secret>> {
+        let name = self.side.variable(suffix);
+        let file_name = format!("{name}_FILE");
         match (env(&name), env(&file_name)) {
             (Some(_), Some(_)) => usage(format!("both {name} and {file_name} are set; unset one")),
             (Some(password), None) => Ok(Some(Secret::new(password.into_vec()))),
@@ -192,13 +200,47 @@ impl Server<'_> {
             key: flags.key.clone(),
             sni: flags.sni.clone(),
         };
-        if tls != TlsOptions::default() && !matches!(address, Transport::Tls { .. }) {
+        if tls != TlsOptions::default() && !address.is_tls() {
+            let scheme = match address {
+                Transport::Sentinel(_) => "rediss-sentinel",
+                _ => "rediss",
+            };
             return usage(format!(
-                "TLS flags are given, but {} is without TLS; write rediss://",
+                "TLS flags are given, but {} is without TLS; write {scheme}://",
                 self.side.argument()
             ));
         }
         Ok(tls)
+    }
+
+    fn sentinel(&self, address: &Transport, env: Env<'_>) -> Result<SentinelLogin> {
+        let flags = &self.flags;
+        if !matches!(address, Transport::Sentinel(_)) {
+            if flags.sentinel_user.is_some() || flags.sentinel_password_file.is_some() {
+                return usage(format!(
+                    "flags for sentinels are given, but {} names none; write \
+                     redis-sentinel://host,host/name",
+                    self.side.argument()
+                ));
+            }
+            return Ok(SentinelLogin::default());
+        }
+        let password = match &flags.sentinel_password_file {
+            Some(path) => Some(read_password(path)?),
+            None => self.password_from_env("SENTINEL_PASSWORD", env)?,
+        };
+        if let (Some(name), None) = (&flags.sentinel_user, &password) {
+            return usage(format!(
+                "sentinel user {name:?} is named without a password; give \
+                 --{}sentinel-password-file or {}",
+                flags.prefix,
+                self.side.variable("SENTINEL_PASSWORD")
+            ));
+        }
+        Ok(SentinelLogin {
+            username: flags.sentinel_user.clone(),
+            password,
+        })
     }
 }
 
@@ -333,8 +375,8 @@ impl CopyArgs {
             side,
             url,
             flags: match side {
-                Side::Source => self.source_connect.flags(),
-                Side::Destination => self.destination_connect.flags(),
+                Side::Source | Side::Left => self.source_connect.flags(),
+                Side::Destination | Side::Right => self.destination_connect.flags(),
             },
             timeouts: &self.timeouts,
             alone: false,
@@ -397,6 +439,7 @@ impl SelectArgs {
             without_ttl: self.without_ttl,
             min_ttl_ms: self.min_ttl,
             max_ttl_ms: self.max_ttl,
+            ..Selection::default()
         }
     }
 }
@@ -416,42 +459,14 @@ impl WriteArgs {
     /// # Errors
     /// [`Usage`] for a database in the URL together with `--map-db`.
     pub fn rewrite(&self, destination: &ConnectOptions, now_ms: u64) -> Result<Rewrite> {
-        let mut dbs = DbMap::default();
-        for (from, to) in &self.map_db {
-            match from {
-                Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
-                    Some((_, other)) if other != to => {
-                        return usage(format!(
-                            "--map-db sends database {from} to {other} and {to}"
-                        ));
-                    }
-                    _ => dbs.pairs.push((*from, *to)),
-                },
-                None => match dbs.rest.replace(*to) {
-                    Some(other) if other != *to => {
-                        return usage(format!("--map-db sends all others to {other} and {to}"));
-                    }
-                    _ => {}
-                },
-            }
-        }
-        if let Some(db) = destination.db {
-            if !self.map_db.is_empty() {
-                return usage(format!(
-                    "DEST's URL names database {db} and --map-db is given too; use one of them"
-                ));
-            }
-            dbs = DbMap::only_into(db);
-        }
-        let bytes = |text: &Option<OsString>| {
-            text.as_ref()
-                .map(|text| text.as_bytes().to_vec())
-                .unwrap_or_default()
-        };
+        let renamed = renaming(
+            &self.map_db,
+            &self.strip_prefix,
+            &self.add_prefix,
+            destination.db,
+            "DEST",
+        )?;
         Ok(Rewrite {
-            dbs,
-            strip_prefix: bytes(&self.strip_prefix),
-            add_prefix: bytes(&self.add_prefix),
             ttl: match self.ttl {
                 TtlPolicy::Keep => TtlIntent::Keep,
                 TtlPolicy::Drop => TtlIntent::Drop,
@@ -459,8 +474,57 @@ impl WriteArgs {
                     base_now_ms: now_ms,
                 },
             },
+            ..renamed
         })
     }
+}
+
+/// How databases and names change; `url_db` is the database in the URL of `argument`.
+fn renaming(
+    map_db: &[(Option<u32>, u32)],
+    strip_prefix: &Option<OsString>,
+    add_prefix: &Option<OsString>,
+    url_db: Option<u32>,
+    argument: &str,
+) -> Result<Rewrite> {
+    let mut dbs = DbMap::default();
+    for (from, to) in map_db {
+        match from {
+            Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
+                Some((_, other)) if other != to => {
+                    return usage(format!(
+                        "--map-db sends database {from} to {other} and {to}"
+                    ));
+                }
+                _ => dbs.pairs.push((*from, *to)),
+            },
+            None => match dbs.rest.replace(*to) {
+                Some(other) if other != *to => {
+                    return usage(format!("--map-db sends all others to {other} and {to}"));
+                }
+                _ => {}
+            },
+        }
+    }
+    if let Some(db) = url_db {
+        if !map_db.is_empty() {
+            return usage(format!(
+                "{argument}'s URL names database {db} and --map-db is given too; use one of them"
+            ));
+        }
+        dbs = DbMap::only_into(db);
+    }
+    let bytes = |text: &Option<OsString>| {
+        text.as_ref()
+            .map(|text| text.as_bytes().to_vec())
+            .unwrap_or_default()
+    };
+    Ok(Rewrite {
+        dbs,
+        strip_prefix: bytes(strip_prefix),
+        add_prefix: bytes(add_prefix),
+        ttl: TtlIntent::Keep,
+    })
 }
 
 /// The journal of `--errors-to`: created now, readable by its owner only.

@@ -75,6 +75,27 @@ pub struct ReadArgs {
     pub total: Option<Duration>,
 }
 
+/// As on the command line of a verb that says nothing of it.
+impl Default for ReadArgs {
+    fn default() -> Self {
+        Self {
+            scan_count: None,
+            via: Via::default(),
+            cluster: false,
+            read_from: ReadFrom::default(),
+            shard: None,
+            node: Vec::new(),
+            eviction: false,
+            consistency: Consistency::default(),
+            max_pause: Duration::from_millis(500),
+            max_wait: Duration::from_secs(60),
+            follow: false,
+            until_idle: None,
+            total: None,
+        }
+    }
+}
+
 /// Reads `2/3`.
 fn parse_shard(text: &str) -> Result<(u32, u32), String> {
     let pair = text

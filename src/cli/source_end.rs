@@ -33,6 +33,42 @@ impl SourceEnd {
     }
 }
 
+/// A side of a comparison.
+#[derive(Debug, Clone)]
+pub enum SideEnd {
+    /// A live server.
+    Server(Box<ConnectOptions>),
+    /// An archive or an RDB file, whatever its name; `-` is standard input.
+    File(OsString),
+}
+
+impl SideEnd {
+    /// The database that a URL names.
+    pub fn db(&self) -> Option<u32> {
+        match self {
+            SideEnd::Server(options) => options.db,
+            SideEnd::File(_) => None,
+        }
+    }
+
+    /// What must be said aloud of the connection.
+    pub fn warnings(&self) -> Option<String> {
+        match self {
+            SideEnd::Server(options) => options.warnings(),
+            SideEnd::File(_) => None,
+        }
+    }
+
+    /// Its name, for people; no password is in it.
+    pub fn name(&self) -> String {
+        match self {
+            SideEnd::Server(options) => options.address.to_string(),
+            SideEnd::File(name) if name == "-" => "standard input".to_owned(),
+            SideEnd::File(name) => Path::new(name).display().to_string(),
+        }
+    }
+}
+
 /// The file that SRC names. Anything with `://` is a URL. What neither ends in `.rdb` nor exists is
 /// taken for a server without its scheme, which is the likelier mistake, and refused as such.
 pub(super) fn rdb_file(source: Option<&Named>) -> Option<OsString> {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
 use super::open_source::{self, Wishes, probe_source};
+use super::prove::Proof;
 use crate::cli::{CopyArgs, SourceEnd};
 use crate::delete_source::DeleteSource;
 use crate::exit::Usage;
@@ -87,6 +88,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         }
         (_, false) => None,
     };
+    let proof = Proof::new(args.verify, source.facts.family);
+    let accepted = proof.listening(accepted);
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
@@ -95,11 +98,13 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let mut sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
+    let observed = Arc::clone(observer);
+    // While changes are followed Ctrl-C ends the following, and what is under way is written.
+    let stop_writing = stop.of_pipe(args.read.follow);
+    let mut sink = ServerSink::open(&to, sink_conn, options, accepted, observed, &stop_writing)?;
     if source.facts.mode == Mode::Standalone
         && let [node] = source.facts.nodes.as_slice()
     {
@@ -108,6 +113,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;
+    let into: Result<Vec<u32>, Usage> = dbs.iter().map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if same_server {
         refuse_onto_itself(&rewrite, &source.databases)?;
     }
@@ -116,7 +123,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     }
     let steps = Steps {
         rewrite,
-        keep_origins: delete_source || may_collide,
+        keep_origins: delete_source || may_collide || proof.is_asked(),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
@@ -124,14 +131,17 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         Some(pace) => Probe::start("destination", &to, pace, observer)?,
         None => None,
     };
-    Ok(pipe::run_paced(
+    let outcome = pipe::run_paced(
         source.source,
         &steps,
         Box::new(sink),
         observer,
         &stop.of_pipe(args.read.follow),
         pace.as_ref(),
-    ))
+    );
+    // Ctrl-C may have ended the following; a second one ends the process.
+    let stop = stop.of_pipe(args.read.follow);
+    Ok(proof.complete(&to, outcome, observer, &stop))
 }
 
 /// What this run itself does at the source would be heard of as a change: what `--delete-source`

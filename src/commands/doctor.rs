@@ -7,9 +7,9 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::quiet_when_nobody_reads;
 use crate::cli::DoctorArgs;
-use crate::doctor::access::NATIVE;
 use crate::doctor::acl::Job;
 use crate::doctor::needs::Needs;
+use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
 use crate::exit;
@@ -40,7 +40,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         (None, Some(input)) if input.is_regular_file() => first_key(input)?,
         (None, _) => Vec::new(),
     };
-    let mut found = examine(&mut conn, || Conn::open(&to), &like)?;
+    let mut found = examine(&mut conn, &to, &like)?;
     drop(conn);
     if let Some(input) = input {
         let name = input.name().to_owned();

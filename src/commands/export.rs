@@ -9,10 +9,11 @@ use redis_migrate_format::WriterOptions;
 use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
-use crate::cli::{ExportArgs, GIT, SourceEnd};
+use crate::cli::{ExportArgs, GIT};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Commit};
 use crate::ui::Ui;
 use crate::units::now_ms;
@@ -51,40 +52,41 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let source = open_source::open(&from, None, wishes, observer)?;
     observer.expect(source.source.estimate());
     let header = header(args, &source, &args.selection(&from));
-    match output {
-        Some(output) => write(
+    let sink = match output {
+        Some(output) => sink(
             args,
-            &from,
-            source,
             output,
             Box::new(ArchiveOutput::commit),
             &header,
             observer,
-            stop,
-        ),
-        None => write(
+        )?,
+        None => sink(
             args,
-            &from,
-            source,
             std::io::sink(),
             Box::new(|_| Ok(())),
             &header,
             observer,
-            stop,
-        ),
-    }
+        )?,
+    };
+    let pace = args.pace.pace();
+    let _probe = probe_source(&from, pace.as_ref(), observer)?;
+    Ok(pipe::run_paced(
+        source.source,
+        &Steps::default(),
+        sink,
+        observer,
+        &stop.of_pipe(args.read.follow),
+        pace.as_ref(),
+    ))
 }
 
-fn write<W: Write + Send + 'static>(
+fn sink<W: Write + Send + 'static>(
     args: &ExportArgs,
-    from: &SourceEnd,
-    source: OpenedSource,
     output: W,
     commit: Commit<W>,
     header: &Header,
     observer: &Arc<Observer>,
-    stop: &Stop,
-) -> Result<Outcome> {
+) -> Result<Box<dyn Sink>> {
     let options = WriterOptions {
         level: args.zstd_level(),
         ..WriterOptions::default()
@@ -97,21 +99,10 @@ fn write<W: Write + Send + 'static>(
         commit,
         Arc::clone(observer),
     )?;
-    let sink = match args.read.follow {
+    Ok(Box::new(match args.read.follow {
         true => sink.flushing_every(FLUSH_EVERY),
         false => sink,
-    };
-    let steps = Steps::default();
-    let pace = args.pace.pace();
-    let _probe = probe_source(from, pace.as_ref(), observer)?;
-    Ok(pipe::run_paced(
-        source.source,
-        &steps,
-        Box::new(sink),
-        observer,
-        &stop.of_pipe(args.read.follow),
-        pace.as_ref(),
-    ))
+    }))
 }
 
 fn header(

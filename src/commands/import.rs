@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
+use super::prove::Proof;
 use crate::cli::ImportArgs;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
@@ -57,37 +58,47 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
     let mut conn = Conn::open(&to)?;
     conn.heed(&to, &stop.flag());
-    let sink = ServerSink::open(conn, options, None, Arc::clone(observer))?;
+    let proof = Proof::new(args.verify, source.header().source.family);
+    let accepted = proof.listening(None);
+    let sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
+    let chosen = args.selection().dbs;
+    let expected = source.header().expected.iter().map(|row| row.db);
+    let expected: Vec<u32> = expected
+        .filter(|db| chosen.is_empty() || chosen.contains(db))
+        .collect();
     rewrite.dbs.check(&expected)?;
+    let selection = args.selection();
+    let selected = expected.iter().filter(|db| selection.wants_db(**db));
+    let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if let Some(bytes) = input_bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
     }
     let steps = Steps {
         rewrite,
-        keep_origins: may_collide,
+        keep_origins: may_collide || proof.is_asked(),
     };
     let pace = args.pace.pace();
     let _probe = match &pace {
         Some(pace) => Probe::start("destination", &to, pace, observer)?,
         None => None,
     };
-    Ok(pipe::run_paced(
+    let outcome = pipe::run_paced(
         Box::new(source),
         &steps,
         Box::new(sink),
         observer,
         stop,
         pace.as_ref(),
-    ))
+    );
+    Ok(proof.complete(&to, outcome, observer, stop))
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.

@@ -2,12 +2,15 @@
 
 pub mod convert;
 pub mod copy;
+pub mod diff;
 pub mod doctor;
 pub mod export;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod open_side;
 pub mod open_source;
+pub mod prove;
 pub mod verify;
 
 use crate::exit;

@@ -373,12 +373,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     let input = ArchiveInput::open(Some(name))?;
     let shown = input.name().to_owned();
     // Old files do not say when they were made; the file system may.
-    let otherwise_ms = std::fs::metadata(name)
-        .and_then(|metadata| metadata.modified())
-        .ok()
-        .and_then(|at| at.duration_since(UNIX_EPOCH).ok())
-        .and_then(|since| u64::try_from(since.as_millis()).ok())
-        .unwrap_or_else(now_ms);
+    let otherwise_ms = modified_ms(name).unwrap_or_else(now_ms);
     let options = rdb_options(&wishes, true, otherwise_ms);
     let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
     let facts = source.facts();
@@ -401,6 +396,13 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
         left_out: None,
         source: Box::new(source),
     })
+}
+
+/// When a file was changed last, Unix ms.
+pub fn modified_ms(name: &OsStr) -> Option<u64> {
+    let modified = std::fs::metadata(name).ok()?.modified().ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
 }
 
 fn rdb_options(wishes: &Wishes<'_>, alone: bool, otherwise_ms: u64) -> RdbSourceOptions {

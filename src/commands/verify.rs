@@ -8,7 +8,8 @@ use redis_migrate_format::scan::Scan;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::json;
 
-use crate::cli::{ReportArgs, RunArgs, VerifyArgs};
+use super::diff::Question;
+use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -44,6 +45,15 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
         progress: args.progress,
         ..ReportArgs::default()
     };
+    let other_side = match sides(args) {
+        Ok(sides) => sides,
+        Err(error) => return ui::print_error(&error),
+    };
+    if let Some((file, server)) = &other_side
+        && !ArchiveInput::open(args.file.as_deref()).is_ok_and(|input| input.is_regular_file())
+    {
+        return against(args, file, server, &report, stop);
+    }
     let ui = match Ui::start("verify", &report, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
@@ -51,9 +61,41 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     let verified = verify(args, &ui.observer(), stop);
     ui.close();
     match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
+        Ok(exit::OK) => match &other_side {
+            Some((file, server)) => against(args, file, server, &report, stop),
+            None => exit::OK,
+        },
         Ok(code) => code,
         Err(error) => ui::print_error(&error),
     }
+}
+
+/// The archive, and the server that it is to be compared with. What is read from a pipe is verified
+/// while it is compared.
+fn sides(args: &VerifyArgs) -> Result<Option<(SideEnd, SideEnd)>> {
+    let file = args.file.clone().unwrap_or_else(|| "-".into());
+    Ok(args
+        .other_side()?
+        .map(|server| (SideEnd::File(file), server)))
+}
+
+fn against(
+    args: &VerifyArgs,
+    file: &SideEnd,
+    server: &SideEnd,
+    report: &ReportArgs,
+    stop: &Stop,
+) -> u8 {
+    let question = Question {
+        verb: "verify",
+        left: file,
+        right: server,
+        compare: &args.against.compare,
+        selection: args.against.select.selection(None),
+        json: args.json,
+        quiet: args.quiet,
+    };
+    question.ask(report, stop)
 }
 
 fn verify(args: &VerifyArgs, observer: &Observer, stop: &Stop) -> Result<(String, Findings)> {

@@ -2,10 +2,8 @@
 //! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
 //! What cannot be tried without doing it (PSYNC) is asked about.
 
+use super::probes::{PROBES, Probe, Try};
 use crate::server::{Conn, ServerError};
-
-/// A name that nobody uses.
-const ABSENT: &str = crate::server::ABSENT_KEY;
 
 /// What a try of a command showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,336 +81,15 @@ impl Access {
     }
 }
 
-/// How much a verb wants a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
-    /// Not at all.
-    No,
-    /// It does more or better with it.
-    Useful,
-    /// It cannot do without.
-    Needed,
-}
-
-/// How a command is tried.
-enum Try {
-    /// Sent as it is; harmless because of its arguments.
-    Sent(&'static [&'static str]),
-    /// Queued in a MULTI that is never executed: several, which are usable if all of them are.
-    Queued(&'static [&'static [&'static str]]),
-    /// An empty transaction.
-    Transaction,
-    /// Asked about: trying it is doing it.
-    Asked(&'static [&'static str]),
-}
-
-/// A command that the tool may want.
-pub struct Probe {
-    /// Its name.
-    pub name: &'static str,
-    /// What an ACL rule says to allow it.
-    pub rule: &'static str,
-    /// Whether an export wants it.
-    pub export: Want,
-    /// Whether an import wants it.
-    pub import: Want,
-    /// What it is for.
-    pub use_of: &'static str,
-    how: Try,
-    /// Parts of error replies that prove the right to use it.
-    fine: &'static [&'static str],
-}
-
-/// The group of commands that write without RESTORE.
-pub const NATIVE: &str = "native commands";
-
-/// The one more for hash fields that expire.
-pub const NATIVE_FIELDS: &str = "HPEXPIREAT";
-
-/// What `sink::server::commands` says that it uses.
-const NATIVE_COMMANDS: &[&[&str]] = &[
-    &["SET", ABSENT, "v"],
-    &["APPEND", ABSENT, "v"],
-    &["STRLEN", ABSENT],
-    &["RPUSH", ABSENT, "v"],
-    &["LLEN", ABSENT],
-    &["SADD", ABSENT, "v"],
-    &["SCARD", ABSENT],
-    &["ZADD", ABSENT, "1", "v"],
-    &["ZCARD", ABSENT],
-    &["HSET", ABSENT, "f", "v"],
-    &["HLEN", ABSENT],
-    &["XADD", ABSENT, "1-1", "f", "v"],
-    &["XLEN", ABSENT],
-    &["XSETID", ABSENT, "1-1"],
-    &["XDEL", ABSENT, "1-1"],
-    &["XTRIM", ABSENT, "MAXLEN", "0"],
-    &["XCLAIM", ABSENT, "g", "c", "0", "1-1"],
-    &["XGROUP", "CREATE", ABSENT, "g", "$"],
-    &["XREADGROUP", "GROUP", "g", "c", "STREAMS", ABSENT, "0"],
-    &["EXISTS", ABSENT],
-    &["PEXPIREAT", ABSENT, "1"],
-    &["RENAME", ABSENT, ABSENT],
-    &["RENAMENX", ABSENT, ABSENT],
-    &["UNLINK", ABSENT],
-];
-
-/// The commands, the needed ones first.
-pub const PROBES: &[Probe] = &[
-    Probe {
-        name: "SCAN",
-        rule: "+scan",
-        export: Want::Needed,
-        import: Want::No,
-        use_of: "finds the keys",
-        how: Try::Sent(&["SCAN", "0", "COUNT", "1"]),
-        fine: &[],
-    },
-    Probe {
-        name: "DUMP",
-        rule: "+dump",
-        export: Want::Needed,
-        import: Want::Useful,
-        use_of: "reads a value; at a destination, compares a key that stands there already",
-        how: Try::Sent(&["DUMP", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "PTTL",
-        rule: "+pttl",
-        export: Want::Needed,
-        import: Want::Useful,
-        use_of: "reads the expiry, before 7.0",
-        how: Try::Sent(&["PTTL", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "RESTORE",
-        rule: "+restore",
-        export: Want::No,
-        import: Want::Needed,
-        use_of: "writes a key",
-        how: Try::Sent(&["RESTORE", ABSENT, "1", "", "ABSTTL"]),
-        fine: &["DUMP payload version or checksum", "Bad data format"],
-    },
-    Probe {
-        name: NATIVE,
-        rule: "+set +append +strlen +rpush +llen +sadd +scard +zadd +zcard +hset +hlen +xadd +xlen \
-               +xsetid +xdel +xtrim +xclaim +xgroup +xreadgroup +exists +multi +exec +pexpireat \
-               +rename +renamenx +unlink",
-        export: Want::No,
-        import: Want::No,
-        use_of: "write values that are too large for RESTORE, or all where it is refused",
-        how: Try::Queued(NATIVE_COMMANDS),
-        fine: &[],
-    },
-    Probe {
-        name: NATIVE_FIELDS,
-        rule: "+hpexpireat",
-        export: Want::No,
-        import: Want::No,
-        use_of: "the same for hash fields that expire",
-        how: Try::Queued(&[&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]]),
-        fine: &[],
-    },
-    Probe {
-        name: "SELECT",
-        rule: "+select",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "goes to other databases than 0",
-        how: Try::Sent(&["SELECT", "0"]),
-        fine: &[],
-    },
-    Probe {
-        name: "INFO",
-        rule: "+info",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "tells databases, memory and evictions",
-        how: Try::Sent(&["INFO", "server"]),
-        fine: &[],
-    },
-    Probe {
-        name: "DBSIZE",
-        rule: "+dbsize",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "counts the keys where INFO is refused",
-        how: Try::Sent(&["DBSIZE"]),
-        fine: &[],
-    },
-    Probe {
-        name: "PEXPIRETIME",
-        rule: "+pexpiretime",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "reads the expiry as the moment it is",
-        how: Try::Sent(&["PEXPIRETIME", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "TIME",
-        rule: "+time",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "tells the server's clock",
-        how: Try::Sent(&["TIME"]),
-        fine: &[],
-    },
-    Probe {
-        name: "MULTI, EXEC",
-        rule: "+multi +exec",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "reads value and expiry at the same moment",
-        how: Try::Transaction,
-        fine: &[],
-    },
-    Probe {
-        name: "XINFO STREAM",
-        rule: "+xinfo|stream",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "shows changes of streams that nobody is told of",
-        how: Try::Sent(&["XINFO", "STREAM", ABSENT]),
-        fine: &["no such key"],
-    },
-    Probe {
-        name: "CLIENT NO-TOUCH",
-        rule: "+client|no-touch",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "keeps an export from disturbing the LRU order",
-        how: Try::Sent(&["CLIENT", "NO-TOUCH", "ON"]),
-        fine: &[],
-    },
-    Probe {
-        name: "OBJECT IDLETIME",
-        rule: "+object|idletime",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "idle times, with --eviction",
-        how: Try::Sent(&["OBJECT", "IDLETIME", ABSENT]),
-        fine: &["no such key", "maxmemory policy"],
-    },
-    Probe {
-        name: "OBJECT FREQ",
-        rule: "+object|freq",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "LFU frequencies, with --eviction",
-        how: Try::Sent(&["OBJECT", "FREQ", ABSENT]),
-        fine: &["no such key", "maxmemory policy"],
-    },
-    Probe {
-        name: "FUNCTION DUMP",
-        rule: "+function|dump",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "reads function libraries",
-        how: Try::Sent(&["FUNCTION", "DUMP"]),
-        fine: &[],
-    },
-    Probe {
-        name: "FUNCTION RESTORE",
-        rule: "+function|restore",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "writes function libraries",
-        how: Try::Sent(&["FUNCTION", "RESTORE", ""]),
-        fine: &["DUMP payload version or checksum"],
-    },
-    Probe {
-        name: "FUNCTION LIST",
-        rule: "+function|list",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "compares a library that stands there already",
-        how: Try::Sent(&["FUNCTION", "LIST", "LIBRARYNAME", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "MODULE LIST",
-        rule: "+module|list",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "tells which modules' values can be restored",
-        how: Try::Sent(&["MODULE", "LIST"]),
-        fine: &[],
-    },
-    Probe {
-        name: "EXISTS",
-        rule: "+exists",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "finds conflicts in a --dry-run",
-        how: Try::Sent(&["EXISTS", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "DEL",
-        rule: "+del",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "with --on-conflict replace, removes a key whose new value is past its time",
-        how: Try::Sent(&["DEL", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "CONFIG GET",
-        rule: "+config|get",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "tells limits",
-        how: Try::Sent(&["CONFIG", "GET", "proto-max-bulk-len"]),
-        fine: &[],
-    },
-    Probe {
-        name: "HELLO, PING",
-        rule: "+hello +ping",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "for CLIENT TRACKING",
-        how: Try::Sent(&["HELLO", "2"]),
-        fine: &[],
-    },
-    Probe {
-        name: "CLIENT TRACKING",
-        rule: "+client|tracking",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "tells which keys change while they are read",
-        how: Try::Sent(&["CLIENT", "TRACKING", "OFF"]),
-        fine: &[],
-    },
-    Probe {
-        name: "CLIENT PAUSE",
-        rule: "+client|pause +client|unpause",
-        export: Want::No,
-        import: Want::No,
-        use_of: "with --consistency pause, holds writers for the last round",
-        // With a time that is none, nobody is paused.
-        how: Try::Sent(&["CLIENT", "PAUSE", "never", "WRITE"]),
-        fine: &["not an integer", "timeout"],
-    },
-    Probe {
-        name: "PSYNC, REPLCONF",
-        rule: "+psync +replconf",
-        export: Want::No,
-        import: Want::No,
-        use_of: "with --via replica, reads a snapshot",
-        how: Try::Asked(&["PSYNC", "?", "-1"]),
-        fine: &[],
-    },
-];
-
 /// What all the tries showed.
 #[derive(Debug, Clone, Default)]
-pub struct Rights(Vec<(&'static str, Access)>);
+pub struct Rights {
+    tried: Vec<(&'static str, Access)>,
+    cluster: bool,
+}
 
 impl Rights {
-    /// Tries every command of [`PROBES`]. `again` opens further connections as the same user, for
+    /// Tries every command of [`PROBES`]; those for clusters in a `cluster` only. `again` opens further connections as the same user, for
     /// tries that leave one unusable.
     ///
     /// # Errors
@@ -420,10 +97,17 @@ impl Rights {
     pub fn learn(
         conn: &mut Conn,
         mut again: impl FnMut() -> Result<Conn, ServerError>,
+        cluster: bool,
     ) -> Result<Self, ServerError> {
         conn.doing("trying which commands may be used");
-        let mut rights = Vec::with_capacity(PROBES.len());
+        let mut rights = Self {
+            tried: Vec::with_capacity(PROBES.len()),
+            cluster,
+        };
         for probe in PROBES {
+            if !rights.concerns(probe) {
+                continue;
+            }
             let access = match probe.how {
                 Try::Sent(args) => send(conn, args, probe.fine)?,
                 Try::Queued(commands) => queue(&mut again()?, commands, probe.fine)?,
@@ -437,14 +121,19 @@ impl Rights {
                 }
                 Try::Asked(args) => ask(conn, args)?,
             };
-            rights.push((probe.name, access));
+            rights.tried.push((probe.name, access));
         }
-        Ok(Self(rights))
+        Ok(rights)
+    }
+
+    /// Whether the command is of any use here.
+    pub fn concerns(&self, probe: &Probe) -> bool {
+        self.cluster || !probe.only_cluster
     }
 
     /// What the try of one command showed.
     pub fn of(&self, name: &str) -> &Access {
-        self.0
+        self.tried
             .iter()
             .find(|(known, _)| *known == name)
             .map_or(&Access::Unknown, |(_, access)| access)

@@ -1,6 +1,7 @@
 //! The rights that the verbs need, as rules that this server understands.
 
-use super::access::{Access, NATIVE, NATIVE_FIELDS, PROBES, Probe, Rights, Want};
+use super::access::{Access, Rights};
+use super::probes::{NATIVE, NATIVE_FIELDS, PROBES, Probe, Want};
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
             Want::Useful => !least || probe.name == "SELECT",
             Want::No => false,
         };
-        if is_wanted && *rights.of(probe.name) != Access::Absent {
+        if is_wanted && rights.concerns(probe) && *rights.of(probe.name) != Access::Absent {
             words.push(probe.rule.to_owned());
         }
     }

@@ -1,10 +1,12 @@
 //! What an export from this server, or an import into it, can promise, and what it cannot.
 
 use super::Findings;
-use super::access::{Access, NATIVE};
+use super::access::Access;
 use super::acl::Job;
+use super::layout::Layout;
+use super::probes::NATIVE;
 use crate::payload::FieldTtlForm;
-use crate::units::bytes_text;
+use crate::units::{bytes_text, count_text, plural};
 
 /// How good a piece of news is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,13 +80,7 @@ impl List {
 
 fn export(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
-    if facts.cluster {
-        list.say(
-            Verdict::No,
-            "cluster",
-            "this is a node of a cluster, and clusters are not supported yet",
-        );
-    }
+    cluster(found, list, "read");
     let expiry = rights.can("PTTL") || rights.can("PEXPIRETIME");
     let missing: Vec<&str> = [
         ("SCAN", rights.can("SCAN")),
@@ -105,25 +101,15 @@ fn export(found: &Findings, list: &mut List) {
              run exits with 3",
         );
     }
-    let needs = ["CLIENT TRACKING", "HELLO, PING", "MULTI, EXEC"];
-    match needs.into_iter().find(|name| !rights.can(name)) {
-        None => list.say(
-            Verdict::Yes,
-            "moment",
-            "what changes meanwhile is read again, until all is as of one instant",
-        ),
-        Some(name) => list.say(
-            Verdict::Less,
-            "moment",
-            format!("no {name}: each key as it was at some moment of the run"),
-        ),
-    }
+    moment(found, list);
     if rights.can("CLIENT PAUSE") {
-        list.say(
-            Verdict::Yes,
-            "pause",
-            "--consistency pause can hold writers for the last round, if they write too much",
-        );
+        let text = match facts.cluster {
+            true => "--consistency pause can hold the writers of all shards for one common instant",
+            false => {
+                "--consistency pause can hold writers for the last round, if they write too much"
+            }
+        };
+        list.say(Verdict::Yes, "pause", text);
     }
     if rights.can("PSYNC, REPLCONF") {
         list.say(
@@ -132,11 +118,14 @@ fn export(found: &Findings, list: &mut List) {
             "--via replica can read a snapshot of one moment",
         );
     }
-    if !rights.can("SELECT") {
+    if facts.cluster {
+        // One database, of which nothing has to be said.
+    } else if !rights.can("SELECT") {
         list.say(
             Verdict::Less,
             "databases",
-            "SELECT is refused: only database 0 can be read (--db 0 if there are others)",
+            "SELECT is refused: only database 0 can be read; if there are others with keys they \
+             are counted as failed, and the run exits with 3 (--db 0 if they are not wanted)",
         );
     } else if facts.keyspace.is_some() {
         list.say(Verdict::Yes, "databases", "INFO names them");
@@ -158,13 +147,11 @@ fn export(found: &Findings, list: &mut List) {
             "from PTTL and this machine's clock; as right as that clock is",
         );
     }
-    list.either(
-        rights.can("MULTI, EXEC"),
-        "pairs",
-        "value and expiry of a key are read at the same moment",
-        "MULTI is refused: a key that changes between two commands may get the expiry of its older \
-         value",
-    );
+    let pairs = match rights.can("MULTI, EXEC") && !facts.cluster {
+        true => "value and expiry of a key are read at the same moment",
+        false => "the expiry of a key is read before its value and after it, until both are equal",
+    };
+    list.say(Verdict::Yes, "pairs", pairs);
     list.either(
         rights.can("CLIENT NO-TOUCH"),
         "traces",
@@ -172,13 +159,17 @@ fn export(found: &Findings, list: &mut List) {
         "no CLIENT NO-TOUCH: reading resets the idle time of every key, which matters only to a \
          server that evicts",
     );
-    match rights.of("FUNCTION DUMP") {
-        Access::Allowed => list.say(Verdict::Yes, "functions", "function libraries are read"),
-        Access::Absent => list.say(Verdict::Yes, "functions", "there are none before 7.0"),
+    match (rights.of("FUNCTION DUMP"), rights.of("FUNCTION LIST")) {
+        (Access::Allowed, _) | (_, Access::Allowed) => {
+            list.say(Verdict::Yes, "functions", "function libraries are read");
+        }
+        (Access::Absent, Access::Absent) => {
+            list.say(Verdict::Yes, "functions", "there are none before 7.0");
+        }
         _ => list.say(
             Verdict::Less,
             "functions",
-            "FUNCTION DUMP is refused: function libraries are not read",
+            "FUNCTION DUMP and FUNCTION LIST are refused: function libraries are not read",
         ),
     }
     let (command, what) = match facts.policy.as_deref() {
@@ -193,16 +184,75 @@ fn export(found: &Findings, list: &mut List) {
     );
 }
 
+/// Whether all shards are there; `done` is what is to be done to them.
+fn cluster(found: &Findings, list: &mut List, done: &str) {
+    let shards = match &found.layout {
+        Layout::Single { .. } => return,
+        Layout::Cluster(Ok(shards)) => shards,
+        Layout::Cluster(Err(reason)) => {
+            let text = format!("it is not known which node has which keys: {reason}");
+            return list.say(Verdict::No, "cluster", text);
+        }
+    };
+    let count = plural(shards.topology.shards.len() as u64, "shard");
+    if let Some((slot, slots)) = shards.gap() {
+        let text = format!(
+            "nobody serves slot {slot}{}: what belongs there cannot be {done}",
+            match slots {
+                1 => String::new(),
+                _ => format!(" and {} more", count_text(slots as u64 - 1)),
+            }
+        );
+        list.say(Verdict::No, "cluster", text);
+    } else if let Some((node, reason)) = shards.unreached() {
+        let text = format!(
+            "a primary of {count} is not reached: {reason} (--node-map {node}=HOST:PORT if it is \
+             at another address from here)"
+        );
+        list.say(Verdict::No, "cluster", text);
+    } else {
+        let text = format!("{count}, every slot is served; all are {done} at the same time");
+        list.say(Verdict::Yes, "cluster", text);
+    }
+}
+
+/// How exact an export can be.
+fn moment(found: &Findings, list: &mut List) {
+    let (facts, rights) = (&found.facts, &found.rights);
+    let needs: &[&str] = match facts.cluster {
+        true => &["CLIENT TRACKING", "HELLO", "PING"],
+        false => &["CLIENT TRACKING", "HELLO", "PING", "MULTI, EXEC"],
+    };
+    let missing = needs.iter().find(|name| !rights.can(name));
+    let (verdict, text) = match (missing, facts.cluster, rights.can("EVAL")) {
+        (Some(name), _, _) => (
+            Verdict::Less,
+            format!("no {name}: each key as it was at some moment of the run"),
+        ),
+        (None, false, _) => (
+            Verdict::Yes,
+            "what changes meanwhile is read again, until all is as of one instant".to_owned(),
+        ),
+        (None, true, true) => (
+            Verdict::Yes,
+            "what changes meanwhile is read again, until each shard is as of one instant"
+                .to_owned(),
+        ),
+        (None, true, false) => (
+            Verdict::Less,
+            "what changes meanwhile is read again, but without EVAL every key is current, and not \
+             all of a shard as of one instant"
+                .to_owned(),
+        ),
+    };
+    list.say(verdict, "moment", text);
+}
+
 fn import(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
-    if facts.cluster {
-        list.say(
-            Verdict::No,
-            "cluster",
-            "this is a node of a cluster, and clusters are not supported yet",
-        );
-    }
-    if facts.replica {
+    cluster(found, list, "written");
+    // In a cluster keys go to the primaries, whichever node is asked for them.
+    if facts.replica && !facts.cluster {
         list.say(
             Verdict::No,
             "role",
@@ -234,7 +284,7 @@ fn import(found: &Findings, list: &mut List) {
             "needs RESTORE, or native commands, and can use neither",
         ),
     }
-    if !rights.can("SELECT") {
+    if !rights.can("SELECT") && !facts.cluster {
         list.say(
             Verdict::Less,
             "databases",
@@ -269,9 +319,11 @@ fn import(found: &Findings, list: &mut List) {
         "no stream metadata of 7.0 (entries added, entries read, highest deleted id): it is left \
          out, and counted",
     );
-    match rights.of("FUNCTION RESTORE") {
-        Access::Allowed => list.say(Verdict::Yes, "functions", "function libraries are written"),
-        Access::Absent => list.say(
+    match (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD")) {
+        (Access::Allowed, _) | (_, Access::Allowed) => {
+            list.say(Verdict::Yes, "functions", "function libraries are written");
+        }
+        (Access::Absent, Access::Absent) => list.say(
             Verdict::Less,
             "functions",
             "this server has no functions: libraries are refused unless --allow-loss functions",
@@ -279,7 +331,7 @@ fn import(found: &Findings, list: &mut List) {
         _ => list.say(
             Verdict::Less,
             "functions",
-            "FUNCTION RESTORE cannot be used: function libraries are refused",
+            "neither FUNCTION RESTORE nor FUNCTION LOAD can be used: function libraries are refused",
         ),
     }
     let limit = bytes_text(found.limits.largest_payload_bytes());

@@ -1,10 +1,13 @@
 //! The findings in words: for people, and as one JSON object.
 
+mod layout;
+
 use serde_json::{Value as Json, json};
 
-use super::access::{PROBES, Want};
+use self::layout::{layout_json, role, shards_table};
 use super::acl::{self, Job};
 use super::needs::{Needs, loss_name};
+use super::probes::{PROBES, Want};
 use super::promise::{Promise, is_possible, promises};
 use super::{Findings, server::Leftovers};
 use crate::describe::table::{Align, Table};
@@ -35,6 +38,9 @@ pub fn text(found: &Findings) -> String {
         if !rows.is_empty() {
             text += &format!("\n{table}");
         }
+    }
+    if let Some(shards) = found.layout.shards() {
+        text += &format!("\n{}", shards_table(shards));
     }
     for (job, title) in [
         (Job::Export, "An export from here, or a copy"),
@@ -72,22 +78,24 @@ const RULES: [(Job, bool, &str); 5] = [
 
 fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     let facts = &found.facts;
-    let role = match (facts.cluster, facts.replica, facts.info) {
-        (true, _, _) => "a node of a cluster",
-        (false, true, _) => "a replica",
-        (false, false, true) => "standalone, primary",
-        (false, false, false) => "unknown: INFO is refused",
-    };
     let mut lines = vec![
         ("server", clean(&found.address).into_owned()),
         ("version", clean(&facts.title()).into_owned()),
-        ("role", role.to_owned()),
+        ("role", clean(&role(found)).into_owned()),
     ];
+    if let Some(sentinels) = &found.sentinels {
+        lines.insert(1, ("found by", clean(sentinels).into_owned()));
+    }
+    let whole = found.layout.shards().and_then(|shards| {
+        let count = plural(shards.primaries.len() as u64, "shard");
+        Some(format!("{} in {count}", plural(shards.keys()?, "key")))
+    });
     let keys = found.databases.as_ref().map(|rows| {
         let keys = rows.iter().map(|row| row.keys).sum();
         let databases = plural(rows.len() as u64, "database");
         format!("{} in {databases}", plural(keys, "key"))
     });
+    let keys = whole.or(keys.filter(|_| !facts.cluster));
     lines.push(("keys", keys.unwrap_or_else(|| "unknown".to_owned())));
     if let Some(used) = facts.used_memory {
         let max = match facts.maxmemory {
@@ -231,7 +239,7 @@ fn commands_table(found: &Findings) -> Table {
         ("import", Align::Left),
         ("for", Align::Left),
     ]);
-    for probe in PROBES {
+    for probe in PROBES.iter().filter(|probe| found.rights.concerns(probe)) {
         table.row(vec![
             probe.name.to_owned(),
             found.rights.of(probe.name).word().to_owned(),
@@ -324,9 +332,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             bytes_text(found.limits.largest_payload_bytes())
         ));
     }
-    if needs.functions > 0 && !found.rights.can("FUNCTION RESTORE") {
+    let loads = ["FUNCTION RESTORE", "FUNCTION LOAD"].map(|name| found.rights.can(name));
+    if needs.functions > 0 && loads == [false, false] {
         lines.push(
-            "function libraries: FUNCTION RESTORE cannot be used here (--allow-loss functions \
+            "function libraries: FUNCTION RESTORE and LOAD cannot be used here (--allow-loss functions \
              where there are none, --functions skip)"
                 .to_owned(),
         );
@@ -357,6 +366,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
     });
     let commands: Vec<Json> = PROBES
         .iter()
+        .filter(|probe| found.rights.concerns(probe))
         .map(|probe| {
             let access = found.rights.of(probe.name);
             json!({
@@ -396,6 +406,8 @@ pub fn json(found: &Findings, code: u8) -> Json {
             "info": facts.info,
             "cluster": facts.cluster,
             "replica": facts.replica,
+            "sentinels": found.sentinels,
+            "layout": layout_json(found),
             "databases": databases,
             "used_memory": facts.used_memory,
             "maxmemory": facts.maxmemory,

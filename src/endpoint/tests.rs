@@ -119,7 +119,7 @@ fn an_unknown_scheme_is_an_error_and_never_a_file() {
     let error = Endpoint::parse(OsStr::new("http://h")).expect_err("unknown");
     assert!(error.to_string().contains("unknown scheme http://"));
     let error = Endpoint::parse(OsStr::new("redis-sentinel://h")).expect_err("sentinel");
-    assert!(error.to_string().contains("not supported yet"));
+    assert!(error.to_string().contains("which primary"));
     let error = ServerAddress::parse("localhost:6379").expect_err("no scheme");
     assert!(error.to_string().contains("redis://localhost:6379"));
     assert!(matches!(

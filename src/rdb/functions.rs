@@ -3,7 +3,7 @@
 
 use super::input::Input;
 use super::opcode;
-use crate::payload::{self, Slice, Source as _, walk};
+use crate::payload::{self, Slice, Source as _, walk, write};
 
 /// The libraries in a FUNCTION DUMP, checked: an opcode and a string each, no footer.
 ///
@@ -38,6 +38,28 @@ pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(codes)
 }
 
+/// The RDB version that libraries came up with in their present form (Redis 7.0).
+pub const FUNCTIONS_VERSION: u16 = 10;
+
+/// The FUNCTION DUMP that holds libraries of this code, for servers that tell the code only.
+pub fn functions_payload(codes: &[Vec<u8>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for code in codes {
+        body.push(opcode::FUNCTION);
+        write::string(&mut body, code);
+    }
+    payload::sign(&body, FUNCTIONS_VERSION)
+}
+
+/// The name in a library's first line, `#!lua name=mylib`.
+pub fn library_name(code: &[u8]) -> String {
+    let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
+    String::from_utf8_lossy(first)
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
+        .unwrap_or_else(|| "(unnamed)".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +75,8 @@ mod tests {
             function_codes(&dump).unwrap(),
             [b"abc".to_vec(), b"7".to_vec()]
         );
+        let codes = [b"abc".to_vec(), vec![b'x'; 20_000]];
+        assert_eq!(function_codes(&functions_payload(&codes)).unwrap(), codes);
         assert_eq!(
             function_codes(&payload::sign(b"", 10)).unwrap(),
             [[0; 0]; 0]

@@ -22,7 +22,9 @@ mod target;
 mod writer;
 
 pub use error::{RdbError, RdbErrorKind};
-pub use functions::{function_codes, function_libraries};
+pub use functions::{
+    FUNCTIONS_VERSION, function_codes, function_libraries, functions_payload, library_name,
+};
 pub use magic::Magic;
 pub use reader::{Checksum, Event, Facts, Form, RdbReader};
 pub use target::RdbTarget;

@@ -124,9 +124,9 @@ pub fn options_for(base: &ConnectOptions, node: &ClusterNode) -> ConnectOptions 
 pub fn options_at(base: &ConnectOptions, announced: &NodeAddress) -> ConnectOptions {
     let NodeAddress { host, port } = base.node_map.reach(announced).clone();
     let mut options = base.clone();
-    options.address = match base.address {
-        Transport::Tls { .. } => Transport::Tls { host, port },
-        Transport::Tcp { .. } | Transport::Unix { .. } => Transport::Tcp { host, port },
+    options.address = match base.address.is_tls() {
+        true => Transport::Tls { host, port },
+        false => Transport::Tcp { host, port },
     };
     options
 }

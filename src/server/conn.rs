@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::ServerError;
 use super::resp::{self, Item, Replies};
 use super::stream::{Stream, plain};
-use crate::endpoint::ConnectOptions;
+use super::{ServerError, sentinel};
+use crate::endpoint::{ConnectOptions, Transport};
 
 /// Bytes of commands that are collected before they are written without being asked.
 const OUT_BYTES: usize = 256 * 1024;
@@ -102,16 +102,31 @@ impl Write for Patient<'_> {
 }
 
 impl Conn {
-    /// Connects and authenticates. No database is selected.
+    /// Connects and authenticates; where sentinels are named, to the primary that they name now. No
+    /// database is selected.
     ///
     /// # Errors
     /// [`ServerError::Connect`] and [`ServerError::Auth`].
     pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
+        match &options.address {
+            Transport::Sentinel(sentinels) => sentinel::open(sentinels, options),
+            address => Self::open_as(options, address.to_string()),
+        }
+    }
+
+    /// Connects and authenticates; `address` is what it is called in messages.
+    pub(super) fn open_as(options: &ConnectOptions, address: String) -> Result<Self, ServerError> {
+        let stream = match Stream::open(options) {
+            Err(ServerError::Connect { reason, .. }) => {
+                return Err(ServerError::Connect { address, reason });
+            }
+            other => other?,
+        };
         let mut conn = Self {
-            stream: Stream::open(options)?,
+            stream,
             replies: Replies::default(),
             out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
-            address: options.address.to_string(),
+            address,
             doing: "connecting",
             patience: None,
         };
@@ -169,12 +184,13 @@ impl Conn {
                         address, reason, ..
                     },
                 ) => {
-                    return Err(ServerError::Connect {
-                        address,
-                        reason: format!(
+                    let reason = match reason.contains("client certificate") {
+                        true => reason,
+                        false => format!(
                             "{reason}, before the first answer (is it a Redis port, and is it TLS?)"
                         ),
-                    });
+                    };
+                    return Err(ServerError::Connect { address, reason });
                 }
                 Err(error) => return Err(error),
             }
@@ -354,20 +370,7 @@ impl Conn {
 
     /// The error that an error reply to `command` means.
     pub fn refusal(&self, command: &str, text: String) -> ServerError {
-        let (address, command) = (self.address.clone(), command.to_owned());
-        if is_forbidden(&text) {
-            ServerError::Refused {
-                address,
-                command,
-                reason: text,
-            }
-        } else {
-            ServerError::Reply {
-                address,
-                command,
-                reason: text,
-            }
-        }
+        refusal(&self.address, command, text)
     }
 
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
@@ -389,6 +392,24 @@ impl Conn {
     }
 }
 
+/// The error that an error reply to `command` means, from the server at `address`.
+pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
+    let (address, command) = (address.to_owned(), command.to_owned());
+    if is_forbidden(&reason) {
+        ServerError::Refused {
+            address,
+            command,
+            reason,
+        }
+    } else {
+        ServerError::Reply {
+            address,
+            command,
+            reason,
+        }
+    }
+}
+
 /// Whether an error reply says that the command is not to be had, whatever its arguments.
 pub fn is_forbidden(text: &str) -> bool {
     text.starts_with("NOPERM")
@@ -404,7 +425,7 @@ fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
         ServerError::Protocol {
             address,
             doing,
-            reason: error.to_string(),
+            reason: plain(error),
         }
     } else {
         ServerError::Lost {

@@ -11,6 +11,7 @@ pub mod identity;
 pub mod reconnect;
 pub mod replication;
 pub mod resp;
+pub mod sentinel;
 pub mod slots;
 pub mod stream;
 pub mod tracking;

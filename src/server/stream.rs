@@ -45,6 +45,10 @@ impl Stream {
             Transport::Unix { path } => {
                 Stream::Unix(UnixStream::connect(path).map_err(|error| refused(plain(&error)))?)
             }
+            // `sentinel::open` turns it into an address before it comes here.
+            Transport::Sentinel(_) => {
+                return Err(refused("sentinels have to be asked first".to_owned()));
+            }
         };
         stream
             .set_timeout(options.timeout)
@@ -161,11 +165,35 @@ pub fn plain(error: &io::Error) -> String {
         io::ErrorKind::UnexpectedEof => "the server closed the connection".to_owned(),
         _ => {
             let text = error.to_string();
+            if let Some(text) = client_certificate(&text) {
+                return text;
+            }
             match text.find(" (os error") {
                 Some(at) => text[..at].to_owned(),
                 None => text,
             }
         }
+    }
+}
+
+/// What a server's TLS alert says of our certificate. In TLS 1.3 it comes after the handshake, with
+/// the first read (RFC 8446, 6.2).
+fn client_certificate(text: &str) -> Option<String> {
+    let alert = text.split("received fatal alert: ").nth(1)?;
+    match alert {
+        "CertificateRequired" => {
+            Some("the server demands a client certificate (--cert and --key)".to_owned())
+        }
+        "BadCertificate"
+        | "UnsupportedCertificate"
+        | "CertificateRevoked"
+        | "CertificateExpired"
+        | "CertificateUnknown"
+        | "UnknownCA"
+        | "DecryptError" => Some(format!(
+            "the server does not accept our client certificate ({alert}; --cert, --key)"
+        )),
+        _ => None,
     }
 }
 

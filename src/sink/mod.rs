@@ -36,13 +36,32 @@ pub trait Sink: Send {
     fn abort(self: Box<Self>, reason: &str) -> SinkReport;
 }
 
-/// Told of every key that the destination accepted; goes back to the source (`--delete-source`).
+/// Told of every key that the destination accepted: goes back to the source (`--delete-source`), or
+/// remembers it (`--verify`).
 pub trait Accepted: Send {
     /// `record` was accepted; at the source it stood as `origin`.
     ///
     /// # Errors
     /// The connection to the source.
     fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
+
+    /// A key was deleted there, for a tombstone or because its record is past its time.
+    ///
+    /// # Errors
+    /// As for [`Self::accepted`].
+    fn deleted(&mut self, db: u32, key: &[u8]) -> Result<()> {
+        let _ = (db, key);
+        Ok(())
+    }
+
+    /// A function library was accepted.
+    ///
+    /// # Errors
+    /// As for [`Self::accepted`].
+    fn library(&mut self, name: &str, code: &[u8]) -> Result<()> {
+        let _ = (name, code);
+        Ok(())
+    }
 
     /// The end: how many keys were deleted, and how many kept.
     ///

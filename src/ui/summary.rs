@@ -84,6 +84,7 @@ fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
         exit::INTERRUPTED => format!("{run} interrupted"),
         exit::SOME_KEYS if outcome.error.is_some() => format!("{run} stopped"),
         exit::SOME_KEYS => format!("{run} finished, but not all is well"),
+        exit::DIFFERENCES => format!("{run} finished, but the destination differs"),
         exit::CONSISTENCY => format!("{run} finished, without the consistency asked for"),
         _ => format!("{run} failed"),
     }
@@ -146,6 +147,16 @@ pub(super) fn final_line(
             ", {} evicted at the destination",
             plural(sink.evicted, "key")
         );
+    }
+    if let Some(verified) = &sink.verified {
+        line += &format!(
+            ", verified: {} of {} as written",
+            count_text(verified.equal),
+            count_text(verified.compared)
+        );
+        if verified.expired > 0 {
+            line += &format!(" and {} expired since", count_text(verified.expired));
+        }
     }
     line += &consistency_text(options.verb, outcome);
     let came = outcome.source.total().scanned;
@@ -327,6 +338,12 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
                 "refused": sink.functions.refused,
             },
         },
+        "verified": sink.verified.map(|verified| json!({
+            "compared": verified.compared,
+            "equal": verified.equal,
+            "expired": verified.expired,
+            "different": verified.different,
+        })),
         "problems": sink.problems,
         "archive": archive,
     })

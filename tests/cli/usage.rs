@@ -47,7 +47,7 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
         (&["redis://a"], "DESTINATION_REDIS_URL"),
         (&["export", "http://a"], "unknown scheme http://"),
         (&["export", "localhost:6379"], "redis://localhost:6379"),
-        (&["export", "redis-sentinel://a/m"], "not supported yet"),
+        (&["export", "redis-sentinel://a,b"], "which primary"),
         (&["export", "redis://a/x"], "not a number"),
         (&["export", "redis://a:99999"], "port"),
         (&["export", "redis://a", "--insecure"], "rediss://"),

@@ -252,7 +252,7 @@ fn a_source_that_dies_fails_the_export_and_the_archive_says_why() {
     source.kill();
     stdout.read_to_end(&mut archive).unwrap();
     let output = running.wait();
-    assert_eq!(output.code(), Some(1), "{}", output.stderr);
+    assert_eq!(output.code(), Some(12), "{}", output.stderr);
     assert!(output.stderr.contains("lost while"), "{}", output.stderr);
     verify(&archive).expect_code(10);
 }

@@ -1,6 +1,8 @@
 //! How a server is reached: TLS that is verified, Unix sockets, IPv6, ACL users.
 
-use crate::support::servers::{TestServer, Version, require};
+use std::path::Path;
+
+use crate::support::servers::{TestServer, Version, require, skipped};
 use crate::support::tool::{Tool, run};
 
 /// Every version but the 6.2 of the matrix's extras speaks TLS.
@@ -145,4 +147,191 @@ fn acl_users_in_every_form() {
         .run()
         .success();
     run(&["export", &bare, "-o", "-"], b"").expect_code(12);
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path of text").to_owned()
+}
+
+fn with_a_key(server: TestServer) -> TestServer {
+    let mut set = redis::cmd("SET");
+    set.arg("k").arg("v").exec(&mut server.client()).unwrap();
+    server
+}
+
+/// Each side of a copy has its own authority, and its own certificate to show.
+#[test]
+fn client_certificates_are_shown_to_the_side_they_are_for() {
+    for version in Version::MATRIX {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let demanding = || {
+            TestServer::builder(version)
+                .tls()
+                .option("--tls-auth-clients", "yes")
+                .start()
+        };
+        let (source, destination) = (with_a_key(demanding()), demanding());
+        let of = |server: &TestServer, side: &str| {
+            let file = |name: &str| text(&server.path().join(name));
+            [
+                format!("--{side}cacert={}", file("ca.pem")),
+                format!("--{side}cert={}", file("server.pem")),
+                format!("--{side}key={}", file("server.key")),
+            ]
+        };
+        let run = |start: &[&str], flags: &[&[String]]| {
+            let tool = flags.concat().iter().fold(Tool::new(start), Tool::arg);
+            tool.run()
+        };
+        let (from, to) = (source.tls_url(), destination.tls_url());
+        run(&["export", &from], &[&of(&source, "")]).success();
+        // The right authority, and no certificate; then one that the server does not trust.
+        run(&["export", &from], &[&of(&source, "")[..1]])
+            .expect_code(12)
+            .expect_stderr("demands a client certificate (--cert and --key)");
+        let [_, cert, key] = of(&destination, "");
+        run(&["export", &from], &[&of(&source, "")[..1], &[cert, key]])
+            .expect_code(12)
+            .expect_stderr("client certificate");
+        // The authority of another.
+        run(&["export", &from], &[&of(&destination, "")])
+            .expect_code(12)
+            .expect_stderr("certificate");
+        let copy = ["copy", &from, &to];
+        run(
+            &copy,
+            &[&of(&source, "source-"), &of(&destination, "dest-")],
+        )
+        .success();
+        run(
+            &copy,
+            &[&of(&source, "dest-"), &of(&destination, "source-")],
+        )
+        .expect_code(12);
+        let value: String = redis::cmd("GET")
+            .arg("k")
+            .query(&mut destination.client())
+            .unwrap();
+        assert_eq!(value, "v");
+        // A directory of authorities, of which one is the right one.
+        let dir = tempfile::tempdir().unwrap();
+        for (name, server) in [("a.pem", &destination), ("b.pem", &source)] {
+            std::fs::copy(server.ca_file(), dir.path().join(name)).unwrap();
+        }
+        let [_, cert, key] = of(&source, "");
+        let cacertdir = format!("--cacertdir={}", text(dir.path()));
+        run(&["export", &from], &[&[cacertdir, cert, key]]).success();
+    }
+}
+
+#[test]
+fn an_expired_certificate_is_no_certificate() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        text(&path)
+    };
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_file = write("ca.pem", ca.self_signed(&ca_key).unwrap().pem());
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let cert = write("old.pem", params.signed_by(&key, &issuer).unwrap().pem());
+    let key = write("old.key", key.serialize_pem());
+    let server = TestServer::builder(version)
+        .tls()
+        .option("--tls-cert-file", &cert)
+        .option("--tls-key-file", &key)
+        .option("--tls-ca-cert-file", &ca_file)
+        .start();
+    let server = with_a_key(server);
+    let url = server.tls_url();
+    run(&["export", &url, "--cacert", &ca_file], b"")
+        .expect_code(12)
+        .expect_stderr("xpired");
+    run(&["export", &url, "--insecure"], b"")
+        .success()
+        .expect_stderr("anybody in between");
+}
+
+#[test]
+fn ipv6_addresses() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        skipped("ipv6_addresses: this machine has no ::1");
+        return;
+    }
+    for version in Version::MATRIX {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let server = TestServer::builder(version)
+            .args(["--bind", "127.0.0.1", "::1"])
+            .start();
+        let server = with_a_key(server);
+        let url = format!("redis://[::1]:{}", server.port());
+        let export = run(&["export", &url], b"").success();
+        run(&["import", &format!("{url}/3")], &export.stdout).success();
+        run(&["copy", &format!("{url}/3"), &format!("{url}/4")], b"").success();
+        let value: String = redis::cmd("GET")
+            .arg("k")
+            .query(&mut server.client_db(4))
+            .unwrap();
+        assert_eq!(value, "v");
+    }
+}
+
+#[test]
+fn each_side_has_its_own_way_to_its_password() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let start = |password: &str| {
+        let file = dir.path().join(password);
+        std::fs::write(&file, format!("{password}\n")).unwrap();
+        let server = TestServer::builder(version).password(password).start();
+        (server, text(&file))
+    };
+    let ((source, source_file), (destination, dest_file)) = (start("one"), start("two"));
+    let source = with_a_key(source);
+    let copy = |flags: &[&str]| {
+        run(
+            &[&["copy", &source.url(), &destination.url()], flags].concat(),
+            b"",
+        )
+    };
+    copy(&[
+        "--source-password-file",
+        &source_file,
+        "--dest-password-file",
+        &dest_file,
+    ])
+    .success();
+    copy(&[
+        "--source-password-file",
+        &dest_file,
+        "--dest-password-file",
+        &source_file,
+    ])
+    .expect_code(12);
+    copy(&["--source-password-file", &source_file])
+        .expect_code(12)
+        .expect_stderr("NOAUTH");
+    Tool::new(&["copy", &source.url(), &destination.url()])
+        .args(&["--source-user", "default", "--dest-user", "default"])
+        .env("SOURCE_REDIS_PASSWORD_FILE", &source_file)
+        .env("DESTINATION_REDIS_PASSWORD", "two")
+        .arg("--replace")
+        .run()
+        .success();
 }

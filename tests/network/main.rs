@@ -6,4 +6,5 @@
 mod support;
 
 mod polite;
+mod sink;
 mod source;

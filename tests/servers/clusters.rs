@@ -29,7 +29,7 @@ fn a_cluster_is_compared_as_one_side() {
     let mut plain = server.client();
     for db in Side::new(&mut plain).databases() {
         if db != 0 {
-            let mut flush = redis::cmd("FLUSHDB");
+            let flush = redis::cmd("FLUSHDB");
             flush.exec(&mut server.client_db(db)).expect("FLUSHDB");
         }
     }

@@ -20,5 +20,6 @@ pub mod many;
 pub mod proxy;
 pub mod random;
 pub mod reading;
+pub mod sentinel;
 pub mod servers;
 pub mod tool;

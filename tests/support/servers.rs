@@ -155,6 +155,7 @@ pub struct Builder {
     cluster: bool,
     tls: bool,
     unix_socket: bool,
+    rdb: Option<PathBuf>,
 }
 
 impl Builder {
@@ -189,6 +190,13 @@ impl Builder {
         self
     }
 
+    /// Begins with what this RDB file holds: for servers on which a data set cannot be made,
+    /// because they lack the commands.
+    pub fn rdb(mut self, file: &Path) -> Self {
+        self.rdb = Some(file.to_owned());
+        self
+    }
+
     /// Also listens on [`TestServer::socket`].
     pub fn unix_socket(mut self) -> Self {
         self.unix_socket = true;
@@ -220,6 +228,9 @@ impl Builder {
         if !self.users.is_empty() {
             let rules: String = self.users.iter().map(|u| format!("user {u}\n")).collect();
             std::fs::write(directory.path().join("users.conf"), rules).expect("user rules");
+        }
+        if let Some(file) = &self.rdb {
+            std::fs::copy(file, directory.path().join("dump.rdb")).expect("the RDB file");
         }
         let mut server = TestServer {
             builder: self,
@@ -271,6 +282,7 @@ impl TestServer {
             cluster: false,
             tls: false,
             unix_socket: false,
+            rdb: None,
         }
     }
 
@@ -515,7 +527,7 @@ impl Drop for TestServer {
 
 /// A port nobody listens on now. Cluster nodes also use the port 10,000 above, so it is
 /// sought well below the range that the system gives to outgoing connections.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     use std::hash::{BuildHasher as _, RandomState};
     loop {
         let random = RandomState::new().hash_one(Instant::now());

@@ -8,13 +8,17 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The variables that would change what the tool does.
-const FOREIGN: [&str; 16] = [
+const FOREIGN: [&str; 20] = [
     "SOURCE_REDIS_URL",
     "DESTINATION_REDIS_URL",
     "SOURCE_REDIS_PASSWORD",
     "SOURCE_REDIS_PASSWORD_FILE",
     "DESTINATION_REDIS_PASSWORD",
     "DESTINATION_REDIS_PASSWORD_FILE",
+    "SOURCE_REDIS_SENTINEL_PASSWORD",
+    "SOURCE_REDIS_SENTINEL_PASSWORD_FILE",
+    "DESTINATION_REDIS_SENTINEL_PASSWORD",
+    "DESTINATION_REDIS_SENTINEL_PASSWORD_FILE",
     "REDISCLI_AUTH",
     "DRY_RUN",
     "DEBUG",

@@ -246,3 +246,41 @@ fn flags_of_the_verbs_become_their_types() {
         assert!(Cli::try_parse_from(words.split(' ')).is_err(), "{line}");
     }
 }
+
+#[test]
+fn sentinels_have_credentials_of_their_own() {
+    let url = "redis-sentinel://u:p@h/m/1";
+    let file = tempfile::NamedTempFile::new().expect("temp file");
+    std::fs::write(file.path(), "from file\n").expect("written");
+    let vars = [
+        ("SOURCE_REDIS_SENTINEL_PASSWORD", "theirs"),
+        ("DESTINATION_REDIS_SENTINEL_PASSWORD", "other side"),
+    ];
+    let secret = |text: &str| Some(Secret::new(text));
+    let options = export(url, &vars).expect("resolves");
+    assert_eq!(
+        (options.username.as_deref(), password(&options)),
+        (Some("u"), Some("p"))
+    );
+    assert_eq!(options.sentinel.password, secret("theirs"));
+    assert_eq!(options.db, Some(1));
+    let options = export(url, &[("REDISCLI_AUTH", "general")]).expect("resolves");
+    assert_eq!(options.sentinel, SentinelLogin::default());
+    let flags = format!(
+        "{url} --sentinel-user s --sentinel-password-file {}",
+        file.path().display()
+    );
+    let options = export(&flags, &vars).expect("resolves");
+    assert_eq!(options.sentinel.password, secret("from file"));
+    assert_eq!(options.sentinel.username.as_deref(), Some("s"));
+    let (source, destination) =
+        copy(&format!("{url} {url} --dest-sentinel-user d"), &vars).expect("resolves");
+    assert_eq!(source.sentinel.password, secret("theirs"));
+    assert_eq!(destination.sentinel.password, secret("other side"));
+    assert_eq!(destination.sentinel.username.as_deref(), Some("d"));
+    assert!(is_usage(export(&format!("{url} --sentinel-user s"), &[])).contains("password"));
+    assert!(is_usage(export("redis://h --sentinel-user s", &vars)).contains("names none"));
+    assert!(is_usage(export(&format!("{url} --insecure"), &[])).contains("rediss-sentinel://"));
+    let tls = export("rediss-sentinel://h/m --sni x", &[]).expect("resolves");
+    assert_eq!(tls.tls.sni.as_deref(), Some("x"));
+}

@@ -285,7 +285,7 @@ impl ClusterSource {
                 continue;
             };
             // Refused by one, it is refused by all.
-            let (known, dump) = match function_dump(conn, wish, &self.observer) {
+            let (by, dump) = match function_dump(conn, wish, &self.observer) {
                 // Others have the same.
                 Err(error) if is_lost(&error) => {
                     lost = Some(error);
@@ -297,7 +297,7 @@ impl ClusterSource {
                 None => first = Some(dump),
                 Some(known) => differ |= *known != dump,
             }
-            if !known {
+            if by.is_none() {
                 break;
             }
         }

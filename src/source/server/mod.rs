@@ -25,8 +25,8 @@ use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::page::Page;
-use self::probe::Abilities;
 pub(in crate::source) use self::probe::function_dump;
+use self::probe::{Abilities, FunctionsBy};
 use self::replies::Awaited;
 use self::resume::Link;
 use super::{Estimate, Source};
@@ -96,6 +96,8 @@ pub struct ServerSource {
     /// Its place in a cluster, if it is in one.
     cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
+    /// Whether SELECT is refused: every connection is in database 0 and stays there.
+    only_zero: bool,
     /// Not yet begun.
     waiting: VecDeque<Job>,
     db: u32,
@@ -120,8 +122,8 @@ pub struct ServerSource {
     guess_bytes: usize,
     scratch: Vec<u8>,
     functions: Option<Vec<u8>>,
-    /// Whether FUNCTION DUMP was answered.
-    functions_known: bool,
+    /// What function libraries are read by, where they can be.
+    functions_by: Option<FunctionsBy>,
     counts: CountsByDb,
     functions_given: u64,
     started_ms: u64,
@@ -157,18 +159,32 @@ impl ServerSource {
     fn begin_with(
         mut conn: Conn,
         facts: Facts,
-        options: ServerSourceOptions,
+        mut options: ServerSourceOptions,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
-        let databases = probe::databases(&mut conn, &facts, &options, &observer)?;
+        let probe::Databases {
+            rows: databases,
+            unread,
+            only_zero,
+        } = probe::databases(&mut conn, &facts, &options, &observer)?;
+        if only_zero {
+            options.selection.dbs = vec![0];
+        }
+        // Known of and not read: in the ledger, and exit code 3.
+        let mut counts = CountsByDb::default();
+        for row in unread {
+            let counts = counts.of(row.db);
+            counts.scanned = row.keys;
+            counts.failed = row.keys;
+        }
         let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
-        let (functions_known, functions) =
+        let (functions_by, functions) =
             probe::function_dump(&mut conn, options.functions, &observer)?;
         let waiting = databases.iter().map(|row| Job::Scan(row.db)).collect();
-        // Where every connection begins; some services refuse even SELECT 0.
+        // Where every connection begins.
         let selected = facts.keyspace.is_some().then_some(0);
         Ok(Self {
             from_ms: clock.now_ms(),
@@ -184,6 +200,7 @@ impl ServerSource {
             abilities,
             cluster: None,
             databases,
+            only_zero,
             waiting,
             db: 0,
             selected,
@@ -199,8 +216,8 @@ impl ServerSource {
             guess_bytes: FIRST_GUESS_BYTES,
             scratch: Vec::new(),
             functions,
-            functions_known,
-            counts: CountsByDb::default(),
+            functions_by,
+            counts,
             functions_given: 0,
             started_ms: now_ms(),
             paused: Duration::ZERO,
@@ -306,7 +323,7 @@ impl ServerSource {
 
     /// Sees to it that what is queued next is asked of the present database.
     fn select(&mut self) -> Result<()> {
-        if self.selected != Some(self.db) {
+        if self.selected != Some(self.db) && !self.only_zero {
             self.conn
                 .queue(&[b"SELECT", self.db.to_string().as_bytes()])?;
             self.sent.push_back(Sent::Select);

@@ -80,7 +80,8 @@ impl ServerSource {
             match link.retries.connect(&link.connect, lost, &stop) {
                 Ok(conn) => self.conn = conn,
                 Err(_) if stop() => return Err(Interrupted.into()),
-                Err(error) => return Err(error.into()),
+                // How it began says more than that nobody is there any more.
+                Err(error) => return Err(anyhow::Error::new(error).context(reason)),
             }
             self.conn.heed(&link.connect, &link.stop.flag());
             match self.set_up_again() {

@@ -22,6 +22,7 @@ pub(in crate::source) use self::pause::Pause;
 pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use super::given::{Given, GivenLog, NotMetAgain};
+use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
@@ -122,8 +123,8 @@ pub struct ConvergingSource {
     missed: Option<String>,
     swapdb_calls: Option<u64>,
     functions: Option<Vec<u8>>,
-    /// Whether FUNCTION DUMP is answered.
-    functions_known: bool,
+    /// What function libraries are read by, where they can be.
+    functions_by: Option<FunctionsBy>,
     /// XINFO STREAM is refused: every stream is read again in the last round.
     looks_refused: bool,
     /// How often something in the last round's batch was refused.
@@ -167,7 +168,7 @@ impl ConvergingSource {
         inner.given = Some(Given::new(with_log)?);
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
-        let functions_known = inner.functions_known;
+        let functions_by = inner.functions_by;
         let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
         let script = match options.together {
             Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
@@ -189,7 +190,7 @@ impl ConvergingSource {
             reached: None,
             missed: None,
             swapdb_calls,
-            functions_known,
+            functions_by,
             functions,
             looks_refused: false,
             refusals: 0,
@@ -287,7 +288,7 @@ impl ConvergingSource {
         let (options, observer) = (self.inner.options.clone(), &self.observer);
         let databases = |conn: &mut Conn| super::probe::databases(conn, &facts, &options, observer);
         // Those that held keys before stay: they may again.
-        for row in self.inner.ask(databases)? {
+        for row in self.inner.ask(databases)?.rows {
             if !self.inner.databases.iter().any(|known| known.db == row.db) {
                 self.inner.databases.push(row);
             }

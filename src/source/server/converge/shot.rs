@@ -158,9 +158,8 @@ pub(super) fn read_instant(
     if abilities.time {
         queue(conn, &[b"TIME"])?;
     }
-    let asks_functions = source.functions.is_some() || source.functions_known;
-    if asks_functions {
-        queue(conn, &[b"FUNCTION", b"DUMP"])?;
+    if let Some(by) = source.functions_by {
+        queue(conn, by.command())?;
     }
     let asks_stats = source.swapdb_calls.is_some();
     if asks_stats {
@@ -249,9 +248,9 @@ pub(super) fn read_instant(
         ),
         false => inner.clock.now_ms(),
     };
-    let functions = match asks_functions.then(&mut next).transpose()? {
-        Some(Reply::BulkString(dump)) if dump.len() > crate::payload::FOOTER_LEN => Some(dump),
-        _ => None,
+    let functions = match source.functions_by {
+        Some(by) => by.payload(next()?),
+        None => None,
     };
     let swapdb_calls = match asks_stats.then(&mut next).transpose()? {
         Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),

@@ -1,0 +1,146 @@
+//! Arguments of `diff`, and of the verbs that compare at their end.
+
+use std::ffi::OsString;
+
+use clap::Args;
+
+use super::{ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs};
+use crate::compare::names::SampleSize;
+use crate::rewrite::parse_map_db;
+use crate::units::parse_duration_ms;
+
+const HELP: &str = "\
+What is compared is the meaning: encodings, versions and the order of sets, hashes and sorted sets do
+not matter, -0 is 0. Streams are compared with their groups, consumers and pending entries; when a
+consumer was last seen or active is left out. What only one of two servers keeps of a stream (7.0 and
+later know more of it) is left out too, and such streams are counted. Values of modules are equal if
+their bytes are. A key or field that expired between the two readings is no difference, and is counted.
+
+Live servers are scanned, and nothing stops them: what changes while it is compared may look
+different. Keys that differ are read again from live servers (--recheck), and only what still differs
+is reported.
+
+Memory is some 50 MiB and the largest values on their way; on disk each side takes about 40 bytes and
+the name for each key, in temporary files without names (TMPDIR says where), gone however the run ends.
+Beyond some 50 million keys memory grows by 50 MiB for every further 100 million.
+
+Passwords: --a-askpass, --a-password-file and the same with --b-; else SOURCE_REDIS_PASSWORD for A
+and DESTINATION_REDIS_PASSWORD for B, or the files that the same names with _FILE name; else the URLs;
+if only one side is a server, REDISCLI_AUTH.
+
+Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged, 12, 13 a server.
+
+Examples:
+  redis-migrate diff snap.rmz redis://localhost:6379
+  redis-migrate diff redis://old:6379 redis://new:6379 --ttl-tolerance 5s --json > differences.jsonl
+  redis-migrate diff monday.rmz dump.rdb --match 'user:*' --explain
+  redis-migrate diff snap.rmz redis://new:6379 --strip-prefix old: --add-prefix new: --sample 10000";
+
+/// `diff`.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct DiffArgs {
+    /// The left side: an archive, an RDB file, or a server. `-` is standard input
+    #[arg(value_name = "A")]
+    pub left: Named,
+
+    /// The right side: likewise. A database in the URL of a server takes the one database of A
+    #[arg(value_name = "B")]
+    pub right: Named,
+
+    /// Print the result as JSON Lines on standard output: every difference, and a summary as the last
+    #[arg(long)]
+    pub json: bool,
+
+    /// What counts.
+    #[command(flatten)]
+    pub compare: CompareArgs,
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to connect to the left side.
+    #[command(flatten)]
+    pub left_connect: LeftArgs,
+    /// How to connect to the right side.
+    #[command(flatten)]
+    pub right_connect: RightArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+
+    /// Print nothing but errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+}
+
+/// What counts as a difference.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Comparing")]
+pub struct CompareArgs {
+    /// How far expiries may lie apart. Servers before 7.0 say only how long there is left, which
+    /// makes them inexact by some milliseconds
+    #[arg(long, value_name = "TIME", value_parser = parse_duration_ms,
+          default_value = "1s")]
+    pub ttl_tolerance: u64,
+
+    /// Do not compare expiries, neither of keys nor of hash fields
+    #[arg(long)]
+    pub ignore_ttl: bool,
+
+    /// Do not compare function libraries
+    #[arg(long)]
+    pub no_functions: bool,
+
+    /// Read keys that differ so many times again from live servers, each time a second later
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub recheck: u32,
+
+    /// Compare so many keys only (10000), or a part of them (1%), chosen at random anew each time
+    #[arg(long, value_name = "N|P%")]
+    pub sample: Option<SampleSize>,
+
+    /// Compare database FROM of A with database TO of B; `*` is every other. Repeatable
+    #[arg(long, value_name = "FROM:TO", value_parser = parse_map_db)]
+    pub map_db: Vec<(Option<u32>, u32)>,
+
+    /// Take this off the front of A's keys, before --add-prefix, as import does
+    #[arg(long, value_name = "TEXT")]
+    pub strip_prefix: Option<OsString>,
+
+    /// Put this in front of A's keys
+    #[arg(long, value_name = "TEXT")]
+    pub add_prefix: Option<OsString>,
+
+    /// Say where values differ (of the first 1,000), which reads both sides once more
+    #[arg(long)]
+    pub explain: bool,
+
+    /// Print every difference, not the first 20 only
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// What `verify --against` takes besides.
+#[derive(Debug, Args)]
+pub struct AgainstArgs {
+    /// When the archive is intact, compare it with this server, as `diff FILE URL` does
+    #[arg(long, value_name = "URL")]
+    pub against: Option<Named>,
+
+    /// What counts.
+    #[command(flatten)]
+    pub compare: CompareArgs,
+    /// Which keys.
+    #[command(flatten)]
+    pub select: SelectArgs,
+    /// How to connect.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    /// How long to wait.
+    #[command(flatten)]
+    pub timeouts: TimeoutArgs,
+}

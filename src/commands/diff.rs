@@ -1,0 +1,472 @@
+//! `diff`: two of archive, RDB file and live server, compared by meaning.
+
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::json;
+
+use super::open_side::{self, OpenedSide};
+use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
+use crate::compare::collect::{Collect, Side};
+use crate::compare::explain::{self, Keep, Places};
+use crate::compare::join::Totals;
+use crate::compare::names::Sample;
+use crate::compare::rounds::Comparison;
+use crate::compare::scope::Scope;
+use crate::compare::{Judge, Prints, Reading, report};
+use crate::exit::{self, Interrupted, Usage};
+use crate::ledger::SourceReport;
+use crate::memory::FingerprintSet;
+use crate::observer::Observer;
+use crate::pipe::{self, Steps, Stop};
+use crate::rewrite::Rewrite;
+use crate::select::{NameCondition, Selection};
+use crate::sink::Sink;
+use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::units::plural;
+
+/// Differences that are printed for people before the rest is only counted.
+const SHOWN: u64 = 20;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
+    let (left, right) = match args.sides() {
+        Ok(sides) => sides,
+        Err(error) => return ui::print_error(&error),
+    };
+    let report = ReportArgs {
+        quiet: args.quiet,
+        progress: args.progress,
+        ..ReportArgs::default()
+    };
+    let question = Question {
+        verb: "diff",
+        left: &left,
+        right: &right,
+        compare: &args.compare,
+        selection: args.select.selection(left.db()),
+        json: args.json,
+        quiet: args.quiet,
+    };
+    question.ask(&report, stop)
+}
+
+/// What is to be compared, and how the answer is printed.
+pub struct Question<'a> {
+    /// The verb that asks.
+    pub verb: &'static str,
+    /// The left side.
+    pub left: &'a SideEnd,
+    /// The right side.
+    pub right: &'a SideEnd,
+    /// What counts.
+    pub compare: &'a CompareArgs,
+    /// Which keys, as they are called on the left side.
+    pub selection: Selection,
+    /// JSON Lines instead of text.
+    pub json: bool,
+    /// Nothing but errors.
+    pub quiet: bool,
+}
+
+/// How both sides are read, the first time and again.
+struct Readers<'a> {
+    question: &'a Question<'a>,
+    rewrite: Rewrite,
+    scope: Option<Scope>,
+    prints: Prints,
+    observer: Arc<Observer>,
+    stop: &'a Stop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Left,
+    Right,
+}
+
+impl Question<'_> {
+    /// Compares, prints, and gives the exit code.
+    pub fn ask(&self, report: &ReportArgs, stop: &Stop) -> u8 {
+        let ui = match Ui::start("diff", report, &RunArgs::default()) {
+            Ok(ui) => ui,
+            Err(code) => return code,
+        };
+        let mut answer = Answer::default();
+        let asked = self.answer(&ui.observer(), stop, &mut answer);
+        ui.close();
+        match asked {
+            Ok(code) => code,
+            Err(error) => {
+                let code = ui::print_error(&error);
+                if self.json {
+                    answer.error = Some(format!("{error:#}"));
+                    // The error was told; whether anybody reads on does not matter any more.
+                    let _ = writeln!(io::stdout(), "{}", self.summary(&answer, code));
+                }
+                code
+            }
+        }
+    }
+
+    fn answer(&self, observer: &Arc<Observer>, stop: &Stop, answer: &mut Answer) -> Result<u8> {
+        for warning in [self.left.warnings(), self.right.warnings()]
+            .into_iter()
+            .flatten()
+        {
+            observer.warn(&warning);
+        }
+        let is_stdin = |end: &SideEnd| matches!(end, SideEnd::File(name) if name == "-");
+        if self.compare.explain && (is_stdin(self.left) || is_stdin(self.right)) {
+            return Err(Usage(
+                "--explain reads both sides twice, and standard input can be read once".to_owned(),
+            )
+            .into());
+        }
+        let rewrite = self.compare.rewrite(self.right)?;
+        let readers = Readers {
+            question: self,
+            scope: (!rewrite.is_identity()).then(|| Scope::new(&rewrite, &self.selection)),
+            rewrite,
+            prints: Prints::default(),
+            observer: Arc::clone(observer),
+            stop,
+        };
+        let sample = self.compare.sample.map(|size| Arc::new(Sample::new(size)));
+        let (left, right) = (
+            readers.open(Which::Left, sample_filter(&readers, &sample))?,
+            readers.open(Which::Right, sample_filter(&readers, &sample))?,
+        );
+        answer.what = (left.what, right.what);
+        let expected = [&left, &right].map(|side| side.source.estimate());
+        let sum = expected
+            .iter()
+            .filter_map(|estimate| estimate.records)
+            .sum();
+        observer.progress.expected_records.store(sum, Relaxed);
+        let reading = Reading {
+            prints: readers.prints.clone(),
+            from_ms: left.time_ms.max(right.time_ms),
+        };
+        let (left, right) = readers.read_both(left, right, &reading, &mut answer.unread)?;
+        let judge = Judge {
+            ttl_tolerance_ms: self.compare.ttl_tolerance,
+            ignore_ttl: self.compare.ignore_ttl,
+            ignore_field_ttl: self.compare.ignore_ttl,
+            moments_ms: (0, 0),
+        };
+        let mut comparison = Comparison::new(left, right, judge, &readers.prints);
+        comparison.sample = sample.as_deref();
+        let is_live = |end: &SideEnd| matches!(end, SideEnd::Server(_));
+        let rounds = match is_live(self.left) || is_live(self.right) {
+            true => self.compare.recheck,
+            false => 0,
+        };
+        answer.totals = comparison.settle(rounds, stop, |names| {
+            readers.read_again(&names, &reading, &mut answer.unread)
+        })?;
+        answer.settled = comparison.settled();
+        if self.compare.explain && answer.totals.all.different() > 0 {
+            answer.places = readers.explain(&comparison)?;
+        }
+        let code = exit::strongest(&[
+            if answer.unread > 0 {
+                exit::SOME_KEYS
+            } else {
+                exit::OK
+            },
+            if answer.totals.all.different() > 0 {
+                exit::DIFFERENCES
+            } else {
+                exit::OK
+            },
+        ]);
+        match self.print(&comparison, answer, code) {
+            Err(error) if is_broken_pipe(&error) => Ok(code),
+            printed => printed.map(|()| code),
+        }
+    }
+
+    fn print(&self, comparison: &Comparison<'_>, answer: &Answer, code: u8) -> Result<()> {
+        const WHAT: &str = "write to standard output";
+        if self.quiet && !self.json {
+            return Ok(());
+        }
+        let mut out = BufWriter::new(io::stdout().lock());
+        if !self.json {
+            for (letter, end, what) in [
+                ("A", self.left, answer.what.0),
+                ("B", self.right, answer.what.1),
+            ] {
+                writeln!(out, "{letter}: {} ({what})", ui::clean(&end.name())).context(WHAT)?;
+            }
+        }
+        let mut seen = 0;
+        if answer.totals.all.different() > 0 {
+            comparison.differences(|difference| {
+                seen += 1;
+                if self.json {
+                    let object = report::object(&difference, &answer.places, SCHEMA_VERSION);
+                    writeln!(out, "{object}").context(WHAT)?;
+                } else if self.compare.all || seen <= SHOWN {
+                    writeln!(out, "{}", report::text(&difference, &answer.places)).context(WHAT)?;
+                }
+                Ok(())
+            })?;
+        }
+        if self.json {
+            writeln!(out, "{}", self.summary(answer, code)).context(WHAT)?;
+        } else {
+            if !self.compare.all && seen > SHOWN {
+                let rest = plural(seen - SHOWN, "more difference");
+                writeln!(out, "… and {rest}; --all prints them, and so does --json")
+                    .context(WHAT)?;
+            }
+            writeln!(out, "{}", self.verdict(answer)).context(WHAT)?;
+        }
+        out.flush().context(WHAT)
+    }
+
+    fn verdict(&self, answer: &Answer) -> String {
+        let word = match answer.totals.all.different() {
+            0 => "equal",
+            _ => "different",
+        };
+        let mut text = format!("{word}: {}", report::counts_text(&answer.totals.all));
+        if answer.settled > 0 {
+            text += &format!(
+                "; {} differed at first and not when read again",
+                plural(answer.settled, "key")
+            );
+        }
+        if self.compare.sample.is_some() {
+            text += "; of a sample only";
+        }
+        if answer.unread > 0 {
+            text += &format!("; {} could not be read", plural(answer.unread, "key"));
+        }
+        text
+    }
+
+    fn summary(&self, answer: &Answer, code: u8) -> serde_json::Value {
+        let totals = &answer.totals;
+        let by_db: Vec<_> = totals
+            .by_db
+            .iter()
+            .map(|(db, counts)| {
+                let mut object = report::counts_object(counts);
+                object["db"] = json!(db);
+                object
+            })
+            .collect();
+        let mut object = report::counts_object(&totals.all);
+        let side = |end: &SideEnd, what: &str| json!({ "name": end.name(), "what": what });
+        for (name, value) in [
+            ("schema_version", json!(SCHEMA_VERSION)),
+            ("event", json!("summary")),
+            ("verb", json!(self.verb)),
+            ("exit_code", json!(code)),
+            ("error", json!(answer.error)),
+            ("left_side", side(self.left, answer.what.0)),
+            ("right_side", side(self.right, answer.what.1)),
+            ("by_db", json!(by_db)),
+            ("libraries", report::counts_object(&totals.libraries)),
+            ("settled", json!(answer.settled)),
+            ("unread", json!(answer.unread)),
+            ("is_sample", json!(self.compare.sample.is_some())),
+        ] {
+            object[name] = value;
+        }
+        object
+    }
+}
+
+/// What was found.
+#[derive(Default)]
+struct Answer {
+    totals: Totals,
+    /// Keys that differed at first, and not any more.
+    settled: u64,
+    /// Keys that a server refused to give.
+    unread: u64,
+    /// Where values differ, as far as it was asked for.
+    places: Places,
+    /// What the sides are.
+    what: (&'static str, &'static str),
+    error: Option<String>,
+}
+
+/// A condition on names as they are called on the right side.
+type Condition = Arc<NameCondition>;
+
+fn sample_filter(readers: &Readers<'_>, sample: &Option<Arc<Sample>>) -> Option<Condition> {
+    let sample = Arc::clone(sample.as_ref()?);
+    let prints = readers.prints.clone();
+    Some(Arc::new(move |name| sample.admits(prints.name(name))))
+}
+
+impl Readers<'_> {
+    fn end(&self, which: Which) -> &SideEnd {
+        match which {
+            Which::Left => self.question.left,
+            Which::Right => self.question.right,
+        }
+    }
+
+    /// What to ask the source for: by names only, because another value of the same key is to be
+    /// compared whatever its type and size.
+    fn selection(&self, which: Which, condition: Option<Condition>) -> Selection {
+        let asked = self.question.selection.by_name();
+        match (which, &self.scope, condition) {
+            (_, None, None) | (Which::Left, Some(_), None) => asked,
+            (_, None, Some(condition)) => asked.and_names(move |name| condition(name)),
+            (Which::Left, Some(_), Some(condition)) => {
+                let rewrite = self.rewrite.clone();
+                asked.and_names(move |name| condition(&rewrite.renamed(name)))
+            }
+            (Which::Right, Some(scope), condition) => {
+                let within = scope.clone();
+                let selection = Selection {
+                    dbs: scope.dbs(),
+                    ..Selection::default()
+                };
+                selection.and_names(move |name| {
+                    within.contains_name(name)
+                        && condition.as_ref().is_none_or(|condition| condition(name))
+                })
+            }
+        }
+    }
+
+    fn open(&self, which: Which, condition: Option<Condition>) -> Result<OpenedSide> {
+        open_side::open(
+            self.end(which),
+            self.selection(which, condition),
+            !self.question.compare.no_functions,
+            &self.observer,
+            self.stop,
+        )
+    }
+
+    /// Reads a side to its end, and says how many keys could not be read.
+    fn read(&self, which: Which, opened: OpenedSide, reading: &Reading) -> Result<(Side, u64)> {
+        let selection = self.question.selection.clone();
+        let scope = self.scope.clone().filter(|_| which == Which::Right);
+        let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
+        let report = self.run(which, opened, Box::new(collect))?;
+        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        Ok((side, report.total().failed))
+    }
+
+    fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
+        let steps = Steps {
+            rewrite: match which {
+                Which::Left => self.rewrite.clone(),
+                Which::Right => Rewrite::default(),
+            },
+            ..Steps::default()
+        };
+        let outcome = pipe::run(opened.source, &steps, sink, &self.observer, self.stop);
+        match outcome.error {
+            None => Ok(outcome.source),
+            Some(error) => {
+                // The other side need not be read on; its own error is then that it was stopped.
+                self.stop.set();
+                let name = self.end(which).name();
+                Err(error.context(format!("reading {name}")))
+            }
+        }
+    }
+
+    /// Reads the values of the first keys that differ again, to say where.
+    fn explain(&self, comparison: &Comparison<'_>) -> Result<Places> {
+        let (mut keys, mut names) = (FingerprintSet::default(), FingerprintSet::default());
+        comparison.differences(|difference| {
+            if let (Some(row), Some(_)) = (&difference.left, &difference.right)
+                && keys.len() < explain::MAX_KEYS
+                && difference.aspects.iter().any(|aspect| aspect.is_of_value())
+            {
+                keys.insert(row.print);
+                names.insert(self.prints.name(&row.key));
+            }
+            Ok(())
+        })?;
+        let (keys, names) = (Arc::new(keys), Arc::new(names));
+        let values = |which: Which| -> Result<explain::Values> {
+            let opened = self.open(which, Some(self.named(&names)))?;
+            let (keep, kept) = Keep::new(self.prints.clone(), Arc::clone(&keys));
+            self.run(which, opened, Box::new(keep))?;
+            let mut kept = kept.lock().unwrap_or_else(|error| error.into_inner());
+            Ok(std::mem::take(&mut kept))
+        };
+        Ok(explain::places(
+            &values(Which::Left)?,
+            &values(Which::Right)?,
+        ))
+    }
+
+    /// The condition that a name is one of these.
+    fn named(&self, names: &Arc<FingerprintSet>) -> Condition {
+        let (names, prints) = (Arc::clone(names), self.prints.clone());
+        Arc::new(move |name| names.contains(&prints.name(name)))
+    }
+
+    /// Both at the same time: so they are as close to each other as can be.
+    fn read_both(
+        &self,
+        left: OpenedSide,
+        right: OpenedSide,
+        reading: &Reading,
+        unread: &mut u64,
+    ) -> Result<(Side, Side)> {
+        let (left, right) = std::thread::scope(|scope| {
+            let reader = scope.spawn(|| self.read(Which::Left, left, reading));
+            let right = self.read(Which::Right, right, reading);
+            let left = reader
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("the reading thread panicked; this is a bug")));
+            (left, right)
+        });
+        match (left, right) {
+            (Ok((left, left_unread)), Ok((right, right_unread))) => {
+                *unread += left_unread + right_unread;
+                Ok((left, right))
+            }
+            (Err(left), Err(right)) if left.chain().any(|cause| cause.is::<Interrupted>()) => {
+                Err(right)
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// Reads the live sides again, the keys of these names only.
+    fn read_again(
+        &self,
+        names: &Arc<FingerprintSet>,
+        reading: &Reading,
+        unread: &mut u64,
+    ) -> Result<(Option<Side>, Option<Side>)> {
+        let one = |which: Which| -> Result<Option<(Side, u64)>> {
+            if !matches!(self.end(which), SideEnd::Server(_)) {
+                return Ok(None);
+            }
+            let opened = self.open(which, Some(self.named(names)))?;
+            self.read(which, opened, reading).map(Some)
+        };
+        let (left, right) = (one(Which::Left)?, one(Which::Right)?);
+        let failed = [&left, &right].into_iter().flatten().map(|(_, n)| n).max();
+        // The same keys as the first time, most likely.
+        *unread = (*unread).max(failed.copied().unwrap_or(0));
+        Ok((left.map(|(side, _)| side), right.map(|(side, _)| side)))
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

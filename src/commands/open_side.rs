@@ -1,0 +1,122 @@
+//! Opening a side of a comparison: an archive or an RDB file, told apart by how they begin, or a
+//! live server.
+
+use std::ffi::OsStr;
+use std::io::{Cursor, Read};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::Limits;
+
+use super::open_source::{self, Wishes};
+use crate::cli::{ReadArgs, SideEnd, SourceEnd};
+use crate::observer::Observer;
+use crate::output::ArchiveInput;
+use crate::pipe::Stop;
+use crate::policy::{Consistency, ReadFunctions};
+use crate::rdb::Form;
+use crate::select::Selection;
+use crate::source::Source;
+use crate::source::archive::ArchiveSource;
+use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::units::now_ms;
+
+/// What an RDB file begins with, up to its version.
+const RDB_MAGICS: [&[u8]; 2] = [b"REDIS", b"VALKEY"];
+
+/// A side, and what is known of it.
+pub struct OpenedSide {
+    /// Where its records come from.
+    pub source: Box<dyn Source>,
+    /// Its clock, or the moment that a file speaks of; Unix ms.
+    pub time_ms: u64,
+    /// What it is, in words.
+    pub what: &'static str,
+}
+
+/// Opens a side.
+///
+/// # Errors
+/// What is wrong at the beginning of a file; those of connecting and of asking a server.
+pub fn open(
+    end: &SideEnd,
+    selection: Selection,
+    functions: bool,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<OpenedSide> {
+    match end {
+        SideEnd::File(name) => file(name, selection, functions, observer),
+        SideEnd::Server(options) => {
+            let wishes = Wishes {
+                read: &ReadArgs::default(),
+                selection,
+                functions: wish(functions),
+                verbatim: false,
+                consistency: Consistency::Scan,
+                stop,
+            };
+            let from = SourceEnd::Server(options.clone());
+            let opened = open_source::open(&from, None, wishes, observer)?;
+            Ok(OpenedSide {
+                source: opened.source,
+                time_ms: opened.time_ms,
+                what: "server",
+            })
+        }
+    }
+}
+
+fn wish(functions: bool) -> ReadFunctions {
+    match functions {
+        true => ReadFunctions::IfPossible,
+        false => ReadFunctions::No,
+    }
+}
+
+fn file(
+    name: &OsStr,
+    selection: Selection,
+    functions: bool,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSide> {
+    let mut input = ArchiveInput::open(Some(name))?;
+    let (shown, input_bytes) = (input.name().to_owned(), input.len_bytes());
+    let mut head = Vec::new();
+    input
+        .by_ref()
+        .take(16)
+        .read_to_end(&mut head)
+        .with_context(|| format!("read {shown}"))?;
+    let is_rdb = RDB_MAGICS.iter().any(|magic| head.starts_with(magic));
+    let input = Cursor::new(head).chain(input);
+    if is_rdb {
+        let options = RdbSourceOptions {
+            selection,
+            functions: wish(functions),
+            form: Form::Compact,
+            alone: true,
+            otherwise_ms: open_source::modified_ms(name).unwrap_or_else(now_ms),
+        };
+        let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
+        return Ok(OpenedSide {
+            time_ms: source.taken_ms(),
+            source: Box::new(source),
+            what: "RDB file",
+        });
+    }
+    let source = ArchiveSource::open(
+        input,
+        Limits::default(),
+        selection,
+        functions,
+        input_bytes,
+        Arc::clone(observer),
+    )
+    .context(shown)?;
+    Ok(OpenedSide {
+        time_ms: source.header().source_time_ms,
+        source: Box::new(source),
+        what: "archive",
+    })
+}

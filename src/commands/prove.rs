@@ -1,0 +1,185 @@
+//! `--verify` of `import` and `copy`: at the end the destination is read and held against what this
+//! run wrote there.
+//!
+//! Keys that somebody else keeps there are not read: the names that were written make a sieve.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+
+use super::open_side;
+use crate::cli::SideEnd;
+use crate::compare::collect::{Collect, Side};
+use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
+use crate::compare::names::Sieve;
+use crate::compare::report;
+use crate::compare::rounds::Comparison;
+use crate::compare::row::{Row, What};
+use crate::compare::store::{PARTITIONS, Store};
+use crate::compare::written::{self, Memory, Remember};
+use crate::endpoint::ConnectOptions;
+use crate::exit::Differences;
+use crate::ledger::Verified;
+use crate::memory::FingerprintSet;
+use crate::observer::{FailureKind, KeyFailure, Observer};
+use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::record::Family;
+use crate::select::{NameCondition, Selection};
+use crate::sink::Accepted;
+use crate::units::{now_ms, plural};
+
+/// How often what differs is read again, a second later.
+const ROUNDS: u32 = 2;
+
+/// The proof of one run, or none.
+pub struct Proof(Option<Memory>);
+
+impl Proof {
+    /// To be made if it was asked for. Values come from servers of `family`.
+    pub fn new(is_asked: bool, family: Family) -> Self {
+        Self(is_asked.then(|| written::memory(family, now_ms())))
+    }
+
+    /// Whether what is written must be remembered with its origin.
+    pub fn is_asked(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Who is to be told of what the destination accepts: the proof, then `accepted`.
+    pub fn listening(&self, accepted: Option<Box<dyn Accepted>>) -> Option<Box<dyn Accepted>> {
+        match &self.0 {
+            Some(memory) => Some(Box::new(Remember::new(memory, accepted))),
+            None => accepted,
+        }
+    }
+
+    /// After the run: reads the destination and says what differs. A run that failed proves
+    /// nothing.
+    pub fn complete(
+        self,
+        to: &ConnectOptions,
+        mut outcome: Outcome,
+        observer: &Arc<Observer>,
+        stop: &Stop,
+    ) -> Outcome {
+        let Some(memory) = self.0 else {
+            return outcome;
+        };
+        if outcome.error.is_some() {
+            observer.notice("the destination was not verified, because the run did not end well");
+            return outcome;
+        }
+        // A destination without field expiry was told about before, by --allow-loss.
+        let ignore_field_ttl = outcome.sink.changes.field_ttls_lost > 0;
+        match prove(&memory, to, ignore_field_ttl, observer, stop) {
+            Err(error) => outcome.error = Some(error.context("verifying the destination")),
+            Ok(verified) => {
+                outcome.sink.verified = Some(verified);
+                if verified.different > 0 {
+                    outcome.error = Some(Differences(verified.different).into());
+                }
+            }
+        }
+        outcome
+    }
+}
+
+fn prove(
+    memory: &Memory,
+    to: &ConnectOptions,
+    ignore_field_ttl: bool,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<Verified> {
+    let mut written = written::lock(memory);
+    let libraries = written.libraries > 0;
+    let reading = written.reading.clone();
+    let store = std::mem::take(&mut written.store);
+    let dbs = std::mem::take(&mut written.dbs);
+    drop(written);
+    if store.rows() == 0 {
+        observer.notice("nothing was written, so there is nothing to verify");
+        return Ok(Verified::default());
+    }
+    observer.notice(&format!(
+        "reading the destination to verify what was written: {}",
+        plural(store.rows(), "record")
+    ));
+    let end = SideEnd::Server(Box::new(to.clone()));
+    let read = |wants: Box<NameCondition>| -> Result<Side> {
+        let selection = Selection {
+            dbs: dbs.clone(),
+            ..Selection::default()
+        }
+        .and_names(wants);
+        let opened = open_side::open(&end, selection, libraries, observer, stop)?;
+        let (collect, collected) =
+            Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
+        let steps = Steps::default();
+        let outcome = pipe::run(opened.source, &steps, Box::new(collect), observer, stop);
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
+        side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))
+    };
+    let (sieve, prints) = (sieve(&store, &reading.prints)?, reading.prints.clone());
+    let right = read(Box::new(move |name| sieve.contains(prints.name(name))))?;
+    let left = Side {
+        store,
+        moment_ms: 0,
+    };
+    let judge = Judge {
+        ttl_tolerance_ms: TTL_TOLERANCE_MS,
+        ignore_ttl: false,
+        ignore_field_ttl,
+        moments_ms: (0, 0),
+    };
+    let mut comparison = Comparison::new(left, right, judge, &reading.prints);
+    comparison.ignore_extra = true;
+    let totals = comparison.settle(ROUNDS, stop, |names: Arc<FingerprintSet>| {
+        let prints = reading.prints.clone();
+        let again = read(Box::new(move |name| names.contains(&prints.name(name))))?;
+        Ok((None, Some(again)))
+    })?;
+    let counts = totals.all;
+    if counts.different() > 0 {
+        comparison.differences(|difference| {
+            let Some(row) = difference.either() else {
+                return Ok(());
+            };
+            observer.key_failed(&KeyFailure {
+                db: row.db,
+                key: match row.what {
+                    What::Library => [b"function library ", &row.key[..]].concat(),
+                    _ => row.key.clone(),
+                },
+                kind: FailureKind::Different,
+                reason: format!(
+                    "{} (A: as it was written, B: the destination)",
+                    report::explain(&difference)
+                ),
+                hint: None,
+            })
+        })?;
+    }
+    Ok(Verified {
+        compared: counts.compared,
+        equal: counts.equal,
+        expired: counts.expired,
+        different: counts.different(),
+    })
+}
+
+/// The names of all rows.
+fn sieve(store: &Store, prints: &crate::compare::Prints) -> Result<Sieve> {
+    let mut sieve = Sieve::for_names(store.rows());
+    for partition in 0..PARTITIONS {
+        let bytes = store.partition(partition)?;
+        let mut rest = &bytes[..];
+        while let Some(row) = Row::read(&mut rest) {
+            sieve.insert(prints.name(&row.key));
+        }
+    }
+    Ok(sieve)
+}

@@ -1,0 +1,192 @@
+//! A sink that keeps what it gets as rows.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::Result;
+
+use super::meaning::{Meaning, Reading};
+use super::prints::Prints;
+use super::row::{Row, What};
+use super::scope::Scope;
+use super::store::Store;
+use crate::ledger::{SinkReport, SourceReport};
+use crate::rdb::{function_codes, library_name};
+use crate::record::{Batch, Context, KeyRecord, Record};
+use crate::select::Selection;
+use crate::sink::Sink;
+
+/// One side, once it was read.
+#[derive(Debug)]
+pub struct Side {
+    /// Its rows.
+    pub store: Store,
+    /// The latest moment that it speaks of, Unix ms by its own clock.
+    pub moment_ms: u64,
+}
+
+/// Where a [`Collect`] leaves what it collected; it is gone itself by then.
+pub type Collected = Arc<Mutex<Option<Side>>>;
+
+/// Keeps rows of everything it gets.
+pub struct Collect {
+    reading: Reading,
+    selection: Selection,
+    scope: Option<Scope>,
+    side: Side,
+    into: Collected,
+    taken: u64,
+}
+
+impl Collect {
+    /// Of what comes, that takes part which `selection` wants by type, size and expiry, and only
+    /// what is within `scope` is kept at all. `opened_ms` is when the reading begins, by the side's
+    /// own clock.
+    pub fn new(
+        reading: Reading,
+        selection: Selection,
+        scope: Option<Scope>,
+        opened_ms: u64,
+    ) -> (Self, Collected) {
+        let into = Collected::default();
+        let collect = Self {
+            reading,
+            selection,
+            scope,
+            side: Side {
+                store: Store::new(),
+                moment_ms: opened_ms,
+            },
+            into: Arc::clone(&into),
+            taken: 0,
+        };
+        (collect, into)
+    }
+
+    fn is_selected(&self, record: &KeyRecord, kind: &str, context: &Context) -> bool {
+        !self.selection.needs_value()
+            || self.selection.wants_value(
+                kind,
+                record.value.bytes().len() as u64,
+                record.expire_at_ms,
+                context.source_time_ms,
+            )
+    }
+
+    fn is_within(&self, db: u32, key: &[u8]) -> bool {
+        self.scope
+            .as_ref()
+            .is_none_or(|scope| scope.contains(db, key))
+    }
+
+    fn take(&mut self, record: Record, context: &Context) -> Result<()> {
+        let row = match record {
+            Record::Key(record) if self.is_within(record.db, &record.key) => {
+                let (kind, meaning) = self.reading.value(context.family, &record.value);
+                let selected = self.is_selected(&record, kind.name(), context);
+                row_of_key(
+                    &self.reading.prints,
+                    &record,
+                    What::Key(kind),
+                    meaning,
+                    selected,
+                )
+            }
+            Record::Deleted { db, key } if self.is_within(db, &key) => {
+                gone(&self.reading.prints, db, key)
+            }
+            Record::Functions(dump) => {
+                for row in libraries(&self.reading, &dump)? {
+                    self.side.store.add(&row)?;
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        self.side.store.add(&row)
+    }
+
+    fn leave(self) -> SinkReport {
+        *self.into.lock().unwrap_or_else(|error| error.into_inner()) = Some(self.side);
+        SinkReport {
+            taken: self.taken,
+            checked: self.taken,
+            ..SinkReport::default()
+        }
+    }
+}
+
+/// The row of a key.
+pub fn row_of_key(
+    prints: &Prints,
+    record: &KeyRecord,
+    what: What,
+    meaning: Meaning,
+    selected: bool,
+) -> Row {
+    Row {
+        print: prints.key(record.db, prints.name(&record.key)),
+        what,
+        selected,
+        db: record.db,
+        key: record.key.clone(),
+        expire_at_ms: record.expire_at_ms,
+        meaning,
+    }
+}
+
+/// The row of a key that was deleted.
+pub fn gone(prints: &Prints, db: u32, key: Vec<u8>) -> Row {
+    Row {
+        print: prints.key(db, prints.name(&key)),
+        what: What::Gone,
+        selected: true,
+        db,
+        key,
+        expire_at_ms: None,
+        meaning: Meaning::default(),
+    }
+}
+
+/// The row of a function library.
+pub fn library(reading: &Reading, name: &[u8], code: &[u8]) -> Row {
+    Row {
+        // As in a database that no server has.
+        print: reading.prints.key(u32::MAX, reading.prints.name(name)),
+        what: What::Library,
+        selected: true,
+        db: 0,
+        key: name.to_vec(),
+        expire_at_ms: None,
+        meaning: reading.library(code),
+    }
+}
+
+/// The libraries of a FUNCTION DUMP.
+fn libraries(reading: &Reading, dump: &[u8]) -> Result<Vec<Row>> {
+    let codes = function_codes(dump)
+        .map_err(|reason| anyhow::anyhow!("the function libraries cannot be read: {reason}"))?;
+    Ok(codes
+        .iter()
+        .map(|code| library(reading, library_name(code).as_bytes(), code))
+        .collect())
+}
+
+impl Sink for Collect {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let context = batch.context;
+        self.side.moment_ms = self.side.moment_ms.max(context.source_time_ms);
+        for record in batch.records {
+            self.taken += u64::from(!matches!(record, Record::Functions(_)));
+            self.take(record, &context)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
+        (self.leave(), Ok(()))
+    }
+
+    fn abort(self: Box<Self>, _: &str) -> SinkReport {
+        self.leave()
+    }
+}

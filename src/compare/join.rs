@@ -1,0 +1,256 @@
+//! Both sides together, a partition at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
+
+use anyhow::Result;
+
+use super::judge::{Aspect, Judge, Verdict};
+use super::prints::{Print, Prints};
+use super::row::{Row, What};
+use super::store::{PARTITIONS, Store, partition_of};
+use crate::memory::{Already, FingerprintSet};
+
+/// One side: what was read first, and what was read again.
+#[derive(Debug)]
+pub struct SideRows {
+    /// Everything.
+    pub first: Store,
+    /// The keys that were asked for again; they count instead.
+    pub again: Option<Store>,
+}
+
+/// What the sides are joined by.
+pub struct Join<'a> {
+    /// The left side.
+    pub left: &'a SideRows,
+    /// The right side.
+    pub right: &'a SideRows,
+    /// Keys that were asked for again.
+    pub asked: &'a FingerprintSet,
+    /// Keys that were found equal before, when they were asked for again.
+    pub settled: &'a FingerprintSet,
+    /// What counts as a difference.
+    pub judge: Judge,
+    /// Whether keys only on the right are passed over.
+    pub ignore_extra: bool,
+    /// Names whose hash is higher do not belong to the sample.
+    pub sample: Option<(&'a Prints, Print)>,
+}
+
+/// A key that differs.
+pub struct Difference {
+    /// In what, the weightiest first; never empty.
+    pub aspects: Vec<Aspect>,
+    /// What stands on the left.
+    pub left: Option<Row>,
+    /// What stands on the right.
+    pub right: Option<Row>,
+}
+
+impl Difference {
+    /// Either of the rows, for what they share.
+    pub fn either(&self) -> Option<&Row> {
+        self.left.as_ref().or(self.right.as_ref())
+    }
+
+    /// The class that it is counted under.
+    pub fn class(&self) -> &'static str {
+        self.aspects
+            .first()
+            .map_or("value", |aspect| aspect.class())
+    }
+}
+
+/// What was found, by database or in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Keys and libraries that were compared, or are on one side only.
+    pub compared: u64,
+    /// The same on both sides.
+    pub equal: u64,
+    /// Of those, the ones compared without what only one of the servers keeps.
+    pub partly: u64,
+    /// Expired between the readings.
+    pub expired: u64,
+    /// By class.
+    pub missing: u64,
+    /// See there.
+    pub extra: u64,
+    /// See there.
+    pub other_type: u64,
+    /// See there.
+    pub value: u64,
+    /// See there.
+    pub field_ttl: u64,
+    /// See there.
+    pub ttl: u64,
+}
+
+impl Counts {
+    /// Keys that differ.
+    pub fn different(&self) -> u64 {
+        self.missing + self.extra + self.other_type + self.value + self.field_ttl + self.ttl
+    }
+
+    fn add(&mut self, verdict: &Verdict) {
+        self.compared += 1;
+        match verdict {
+            Verdict::Nothing => self.compared -= 1,
+            Verdict::Equal { partly } => {
+                self.equal += 1;
+                self.partly += u64::from(*partly);
+            }
+            Verdict::Expired => self.expired += 1,
+            Verdict::Different(aspects) => {
+                *match aspects.first() {
+                    Some(Aspect::Missing) => &mut self.missing,
+                    Some(Aspect::Extra) => &mut self.extra,
+                    Some(Aspect::Type) => &mut self.other_type,
+                    Some(Aspect::FieldTtl) => &mut self.field_ttl,
+                    Some(Aspect::Ttl) => &mut self.ttl,
+                    _ => &mut self.value,
+                } += 1;
+            }
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// In all.
+    pub all: Counts,
+    /// Keys, by database of the right side.
+    pub by_db: BTreeMap<u32, Counts>,
+    /// Function libraries.
+    pub libraries: Counts,
+}
+
+type Index = HashMap<Print, usize, BuildHasherDefault<Already>>;
+
+/// A partition of one side in memory.
+struct Loaded {
+    bytes: [Vec<u8>; 2],
+    /// Where each key's row is, in the one or, behind it, in the other.
+    index: Index,
+}
+
+impl SideRows {
+    fn load(&self, partition: usize, asked: &FingerprintSet) -> Result<Loaded> {
+        let first = self.first.partition(partition)?;
+        let mut index = Index::default();
+        let mut rest = &first[..];
+        loop {
+            let at = first.len() - rest.len();
+            let Some(row) = Row::read(&mut rest) else {
+                break;
+            };
+            index.insert(row.print, at);
+        }
+        let Some(again) = &self.again else {
+            return Ok(Loaded {
+                bytes: [first, Vec::new()],
+                index,
+            });
+        };
+        for print in asked {
+            if partition_of(*print) == partition {
+                index.remove(print);
+            }
+        }
+        let again = again.partition(partition)?;
+        let mut rest = &again[..];
+        loop {
+            let at = again.len() - rest.len();
+            let Some(row) = Row::read(&mut rest) else {
+                break;
+            };
+            if asked.contains(&row.print) {
+                index.insert(row.print, first.len() + at);
+            }
+        }
+        Ok(Loaded {
+            bytes: [first, again],
+            index,
+        })
+    }
+}
+
+impl Loaded {
+    fn row(&self, at: usize) -> Option<Row> {
+        let [first, again] = &self.bytes;
+        let mut bytes = match at.checked_sub(first.len()) {
+            None => first.get(at..)?,
+            Some(at) => again.get(at..)?,
+        };
+        Row::read(&mut bytes)
+    }
+}
+
+impl Join<'_> {
+    /// Judges every key; `each` is told of every difference.
+    ///
+    /// # Errors
+    /// The temporary files, and those of `each`.
+    pub fn run(&self, mut each: impl FnMut(Difference) -> Result<()>) -> Result<Totals> {
+        let mut totals = Totals::default();
+        for partition in 0..PARTITIONS {
+            let left = self.left.load(partition, self.asked)?;
+            let right = self.right.load(partition, self.asked)?;
+            for (print, &at) in &left.index {
+                let other = right.index.get(print).and_then(|&at| right.row(at));
+                self.one(left.row(at), other, &mut totals, &mut each)?;
+            }
+            for (print, &at) in &right.index {
+                if !left.index.contains_key(print) && !self.ignore_extra {
+                    self.one(None, right.row(at), &mut totals, &mut each)?;
+                }
+            }
+        }
+        Ok(totals)
+    }
+
+    fn one(
+        &self,
+        left: Option<Row>,
+        right: Option<Row>,
+        totals: &mut Totals,
+        each: &mut impl FnMut(Difference) -> Result<()>,
+    ) -> Result<()> {
+        let Some(either) = left.as_ref().or(right.as_ref()) else {
+            return Ok(());
+        };
+        let is_library = either.what == What::Library;
+        if let Some((prints, highest)) = self.sample
+            && !is_library
+            && prints.name(&either.key) > highest
+        {
+            return Ok(());
+        }
+        let mut verdict = self.judge.judge(left.as_ref(), right.as_ref());
+        if matches!(verdict, Verdict::Different(_)) && self.settled.contains(&either.print) {
+            verdict = Verdict::Equal { partly: false };
+        }
+        if verdict == Verdict::Nothing {
+            return Ok(());
+        }
+        totals.all.add(&verdict);
+        if is_library {
+            totals.libraries.add(&verdict);
+        } else {
+            totals.by_db.entry(either.db).or_default().add(&verdict);
+        }
+        match verdict {
+            Verdict::Different(aspects) => {
+                let there = |row: &Row| row.what != What::Gone;
+                each(Difference {
+                    aspects,
+                    left: left.filter(there),
+                    right: right.filter(there),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What it means that a key is on one side, or on both, as it is.
+
+use super::meaning::Depth;
+use super::row::{Row, What};
+use crate::payload::Kind;
+
+/// How far two expiries may lie apart unless something else is asked for. Servers before 7.0 say
+/// only how long there is left, and what is derived from it is off by some milliseconds.
+pub const TTL_TOLERANCE_MS: u64 = 1_000;
+
+/// What counts as a difference.
+#[derive(Debug, Clone, Copy)]
+pub struct Judge {
+    /// How far expiries of keys may lie apart.
+    pub ttl_tolerance_ms: u64,
+    /// Whether they are looked at.
+    pub ignore_ttl: bool,
+    /// Whether expiries of fields are not looked at.
+    pub ignore_field_ttl: bool,
+    /// The latest moment that the left and the right side speak of.
+    pub moments_ms: (u64, u64),
+}
+
+/// In what a key differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Aspect {
+    /// Only on the left.
+    Missing,
+    /// Only on the right.
+    Extra,
+    /// The type.
+    Type,
+    /// The value.
+    Value,
+    /// Nobody but its server can read the value, and its bytes are not the same.
+    Unreadable,
+    /// Consumer groups of a stream.
+    Groups,
+    /// What a stream says of itself from 7.0 on.
+    StreamMetadata,
+    /// Expiries of fields.
+    FieldTtl,
+    /// The expiry.
+    Ttl,
+}
+
+impl Aspect {
+    /// The class that it is counted under.
+    pub fn class(self) -> &'static str {
+        match self {
+            Aspect::Missing => "missing",
+            Aspect::Extra => "extra",
+            Aspect::Type => "type",
+            Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
+            Aspect::FieldTtl => "field-ttl",
+            Aspect::Ttl => "ttl",
+        }
+    }
+
+    /// Whether it is a matter of the value, whose type is the same.
+    pub fn is_of_value(self) -> bool {
+        self.class() == "value" || self == Aspect::FieldTtl
+    }
+
+    /// The word for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aspect::Unreadable => "unreadable",
+            Aspect::Groups => "groups",
+            Aspect::StreamMetadata => "stream-metadata",
+            other => other.class(),
+        }
+    }
+
+    /// The words for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Aspect::Missing => "missing",
+            Aspect::Extra => "extra",
+            Aspect::Type => "another type",
+            Aspect::Value => "another value",
+            Aspect::Unreadable => "other bytes of a value that cannot be read to compare",
+            Aspect::Groups => "other consumer groups",
+            Aspect::StreamMetadata => "other stream metadata",
+            Aspect::FieldTtl => "other field expiry",
+            Aspect::Ttl => "another expiry",
+        }
+    }
+}
+
+/// What was found of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does not take part.
+    Nothing,
+    /// The same. `partly`: without what only one of the two servers keeps.
+    Equal {
+        /// See there.
+        partly: bool,
+    },
+    /// It, or fields of it, expired between the two readings.
+    Expired,
+    /// Different in these aspects, the weightiest first.
+    Different(Vec<Aspect>),
+}
+
+impl Judge {
+    /// Judges a key.
+    pub fn judge(&self, left: Option<&Row>, right: Option<&Row>) -> Verdict {
+        let there = |row: &&Row| row.what != What::Gone;
+        match (left.filter(there), right.filter(there)) {
+            (None, None) => Verdict::Nothing,
+            (Some(left), None) => self.alone(left, self.moments_ms.1, Aspect::Missing),
+            (None, Some(right)) => self.alone(right, self.moments_ms.0, Aspect::Extra),
+            (Some(left), Some(right)) if !left.selected && !right.selected => Verdict::Nothing,
+            (Some(left), Some(right)) => self.both(left, right),
+        }
+    }
+
+    /// `moment_ms`: the latest that the side speaks of that does not have it.
+    fn alone(&self, row: &Row, moment_ms: u64, aspect: Aspect) -> Verdict {
+        if !row.selected {
+            return Verdict::Nothing;
+        }
+        let is_past = row
+            .expire_at_ms
+            .is_some_and(|at_ms| at_ms <= moment_ms.saturating_add(TTL_TOLERANCE_MS));
+        let is_gone = match row.what {
+            What::Key(kind) => row.meaning.at(self.now_ms()).is_gone(kind),
+            _ => false,
+        };
+        if is_past || is_gone {
+            Verdict::Expired
+        } else {
+            Verdict::Different(vec![aspect])
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.moments_ms.0.max(self.moments_ms.1)
+    }
+
+    fn both(&self, left: &Row, right: &Row) -> Verdict {
+        let mut aspects = Vec::new();
+        let mut partly = false;
+        let (ours, theirs) = (&left.meaning, &right.meaning);
+        let unreadable = |row: &Row| matches!(row.meaning.depth, Depth::Opaque | Depth::Damaged);
+        let unknown = |row: &Row| row.what == What::Key(Kind::Unknown);
+        if unreadable(left) || unreadable(right) {
+            let is_type = left.what != right.what && !unknown(left) && !unknown(right);
+            if is_type {
+                aspects.push(Aspect::Type);
+            } else if ours.body != theirs.body || left.what != right.what {
+                aspects.push(Aspect::Unreadable);
+            }
+        } else if left.what != right.what {
+            aspects.push(Aspect::Type);
+        } else {
+            let now_ms = self.now_ms();
+            let (ours, theirs) = (ours.at(now_ms), theirs.at(now_ms));
+            if ours.body != theirs.body || ours.count != theirs.count {
+                aspects.push(Aspect::Value);
+            }
+            if ours.more != theirs.more {
+                match left.what {
+                    What::Key(Kind::Stream) => aspects.push(Aspect::Groups),
+                    _ if self.ignore_field_ttl => partly = true,
+                    _ => aspects.push(Aspect::FieldTtl),
+                }
+            }
+            if ours.depth != theirs.depth {
+                partly = true;
+            } else if ours.late != theirs.late {
+                aspects.push(Aspect::StreamMetadata);
+            }
+            // More fields have expired than are known one by one.
+            let is_over = |row: &Row| row.meaning.is_exhausted(now_ms);
+            if !aspects.is_empty() && (is_over(left) || is_over(right)) {
+                return Verdict::Expired;
+            }
+        }
+        if !self.ignore_ttl && !self.is_same_expiry(left.expire_at_ms, right.expire_at_ms) {
+            aspects.push(Aspect::Ttl);
+        }
+        if aspects.is_empty() {
+            Verdict::Equal { partly }
+        } else {
+            Verdict::Different(aspects)
+        }
+    }
+
+    fn is_same_expiry(&self, left: Option<u64>, right: Option<u64>) -> bool {
+        match (left, right) {
+            (None, None) => true,
+            (Some(left), Some(right)) => left.abs_diff(right) <= self.ttl_tolerance_ms,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a value means, as a few hashes: equal for equal values in whatever encoding, by whatever
+//! version, in whatever order sets and hashes come. The rules are those of
+//! [`payload::meaning`](crate::payload::meaning), with two exceptions: when a consumer was last
+//! seen or active is left out, because asking changes it, and so are fields past their time.
+
+use super::prints::{Print, Prints, Role};
+use crate::payload::{
+    self, Field, Group, Kind, PayloadError, Reader, Stream, StreamForm, kind_of, read,
+};
+use crate::record::{Family, Value};
+
+/// Fields of one hash that may expire while sides are compared and are kept apart. Of more, the
+/// first to expire are.
+const SOON_FIELDS: usize = 256;
+
+/// How long a comparison may take before fields that expire meanwhile look like differences.
+const SOON_MS: u64 = 24 * 3_600_000;
+
+/// How values are read: the key of the hashes, and the moment from which fields count.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The key.
+    pub prints: Prints,
+    /// Fields that expired before this moment (Unix ms) are gone; the later of the two moments
+    /// at which the sides began to be read.
+    pub from_ms: u64,
+}
+
+/// What a value means.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meaning {
+    /// How much of it could be read.
+    pub depth: Depth,
+    /// Elements, members, fields, entries; bytes of a string or of what cannot be read.
+    pub count: u64,
+    /// Everything but what follows.
+    pub body: Print,
+    /// Expiries of a hash's fields, or consumer groups of a stream; 0 for none.
+    pub more: Print,
+    /// What only streams of 7.0 and later say of themselves and their groups.
+    pub late: Print,
+    /// Fields that expire within a day, the first ones first.
+    pub soon: Vec<Soon>,
+}
+
+/// How much of a value could be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// All of it.
+    #[default]
+    Whole,
+    /// A stream of the form before 7.0, which says less of itself.
+    EarlyStream,
+    /// Nothing: a module's value, or one of an unknown type. The hash is that of its bytes.
+    Opaque,
+    /// Nothing, because it is damaged. The hash is that of its bytes.
+    Damaged,
+}
+
+/// A field that expires soon: what to take off again once it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Soon {
+    /// When, Unix ms.
+    pub at_ms: u64,
+    /// Its part of [`Meaning::body`].
+    pub body: Print,
+    /// Its part of [`Meaning::more`].
+    pub more: Print,
+}
+
+impl Meaning {
+    /// What is left of it at a moment, when more fields have expired.
+    pub fn at(&self, now_ms: u64) -> Self {
+        let mut left = self.clone();
+        for soon in self.soon.iter().take_while(|soon| soon.at_ms <= now_ms) {
+            left.count -= 1;
+            left.body = left.body.wrapping_sub(soon.body);
+            left.more = left.more.wrapping_sub(soon.more);
+        }
+        left.soon.clear();
+        left
+    }
+
+    /// Whether so many fields have expired by a moment that not each of them is known.
+    pub fn is_exhausted(&self, now_ms: u64) -> bool {
+        self.soon.len() >= SOON_FIELDS && self.soon.last().is_some_and(|soon| soon.at_ms <= now_ms)
+    }
+
+    /// A hash that lost all its fields by then, and so is gone.
+    pub fn is_gone(&self, kind: Kind) -> bool {
+        kind == Kind::Hash && self.count == 0
+    }
+}
+
+/// The value without the footer that a DUMP has.
+fn body_of(value: &Value) -> &[u8] {
+    match value {
+        Value::Compact(body) => body,
+        // Without its footer the payload is damaged, and is compared as it is.
+        Value::Verbatim(payload) => payload::split(payload).map_or(payload, |(body, _)| body),
+    }
+}
+
+impl Reading {
+    /// What `value`, written by a server of this family, is and means.
+    pub fn value(&self, family: Family, value: &Value) -> (Kind, Meaning) {
+        let body = body_of(value);
+        let kind = kind_of(family, body.first().copied().unwrap_or(u8::MAX));
+        let meaning = self.meaning(family, body).unwrap_or_else(|error| Meaning {
+            depth: if error.is_opaque() || kind == Kind::Module {
+                Depth::Opaque
+            } else {
+                Depth::Damaged
+            },
+            count: body.len() as u64,
+            body: self.prints.begin(Role::Opaque).bytes(body).end(),
+            ..Meaning::default()
+        });
+        (kind, meaning)
+    }
+
+    /// A function library, by its source.
+    pub fn library(&self, code: &[u8]) -> Meaning {
+        Meaning {
+            count: code.len() as u64,
+            body: self.prints.begin(Role::Text).bytes(code).end(),
+            ..Meaning::default()
+        }
+    }
+
+    fn meaning(&self, family: Family, value: &[u8]) -> Result<Meaning, PayloadError> {
+        let mut all = Meaning::default();
+        let mut add = |print: Print| {
+            all.count += 1;
+            all.body = all.body.wrapping_add(print);
+        };
+        match read(family, value)? {
+            Reader::String(text) => {
+                all.count = text.len() as u64;
+                all.body = self.prints.begin(Role::Text).bytes(&text).end();
+            }
+            Reader::List(elements) => {
+                for (at, element) in elements.enumerate() {
+                    let begun = self.prints.begin(Role::Element).number(at as u64);
+                    add(begun.bytes(&element?).end());
+                }
+            }
+            Reader::Set(members) => {
+                for member in members {
+                    add(self.prints.begin(Role::Member).bytes(&member?).end());
+                }
+            }
+            Reader::ZSet(members) => {
+                for member in members {
+                    let member = member?;
+                    // Nothing but -0 changes when 0 is added to it.
+                    let score = (member.score + 0.0).to_bits();
+                    let begun = self.prints.begin(Role::Scored).number(score);
+                    add(begun.bytes(&member.member).end());
+                }
+            }
+            Reader::Hash(fields) => {
+                for field in fields {
+                    self.field(&field?, &mut all);
+                }
+                all.soon.sort_unstable_by_key(|soon| soon.at_ms);
+                all.soon.truncate(SOON_FIELDS);
+            }
+            Reader::Stream(stream) => self.stream(&stream, &mut all)?,
+        }
+        Ok(all)
+    }
+
+    fn field(&self, field: &Field<'_>, all: &mut Meaning) {
+        if field
+            .expire_at_ms
+            .is_some_and(|at_ms| at_ms <= self.from_ms)
+        {
+            return;
+        }
+        let begun = self.prints.begin(Role::Field).bytes(&field.name);
+        let body = begun.bytes(&field.value).end();
+        all.count += 1;
+        all.body = all.body.wrapping_add(body);
+        let Some(at_ms) = field.expire_at_ms else {
+            return;
+        };
+        let begun = self.prints.begin(Role::FieldExpiry).bytes(&field.name);
+        let more = begun.number(at_ms).end();
+        all.more = all.more.wrapping_add(more);
+        if at_ms - self.from_ms <= SOON_MS {
+            all.soon.push(Soon { at_ms, body, more });
+            // Bounded while a large hash is read, too.
+            if all.soon.len() >= 4 * SOON_FIELDS {
+                all.soon.sort_unstable_by_key(|soon| soon.at_ms);
+                all.soon.truncate(SOON_FIELDS);
+            }
+        }
+    }
+
+    fn stream(&self, stream: &Stream<'_>, all: &mut Meaning) -> Result<(), PayloadError> {
+        let id = |id: payload::StreamId| u128::from_be_bytes(id.to_bytes());
+        for entry in stream.entries() {
+            let entry = entry?;
+            let mut begun = self.prints.begin(Role::Entry).print(id(entry.id));
+            for (name, value) in &entry.fields {
+                begun = begun.bytes(name).bytes(value);
+            }
+            all.body = all.body.wrapping_add(begun.end());
+        }
+        all.count = stream.length;
+        let begun = self.prints.begin(Role::Stream).number(stream.length);
+        all.body = all.body.wrapping_add(begun.print(id(stream.last_id)).end());
+        for group in &stream.groups {
+            all.more = all.more.wrapping_add(self.group(group));
+        }
+        if stream.form == StreamForm::V1 {
+            all.depth = Depth::EarlyStream;
+            return Ok(());
+        }
+        all.late = self
+            .prints
+            .begin(Role::StreamLate)
+            .print(id(stream.first_id))
+            .print(id(stream.max_deleted_id))
+            .number(stream.entries_added)
+            .end();
+        for group in &stream.groups {
+            let begun = self.prints.begin(Role::GroupLate).bytes(&group.name);
+            let print = begun.number(group.entries_read).end();
+            all.late = all.late.wrapping_add(print);
+        }
+        Ok(())
+    }
+
+    fn group(&self, group: &Group<'_>) -> Print {
+        let id = |id: payload::StreamId| u128::from_be_bytes(id.to_bytes());
+        let mut pending: Print = 0;
+        for entry in &group.pending {
+            let begun = self.prints.begin(Role::Pending).print(id(entry.id));
+            let begun = begun.number(entry.delivered_ms.cast_unsigned());
+            pending = pending.wrapping_add(begun.number(entry.deliveries).end());
+        }
+        let mut consumers: Print = 0;
+        for consumer in &group.consumers {
+            let mut own: Print = 0;
+            for entry in &consumer.pending {
+                let print = self.prints.begin(Role::ConsumerPending).print(id(*entry));
+                own = own.wrapping_add(print.end());
+            }
+            let begun = self.prints.begin(Role::Consumer).bytes(&consumer.name);
+            consumers = consumers.wrapping_add(begun.print(own).end());
+        }
+        self.prints
+            .begin(Role::Group)
+            .bytes(&group.name)
+            .print(id(group.last_id))
+            .print(pending)
+            .print(consumers)
+            .end()
+    }
+}

@@ -1,0 +1,190 @@
+//! What was found, for people and for programs.
+
+use serde_json::{Value, json};
+
+use super::explain::Places;
+use super::join::{Counts, Difference};
+use super::judge::Aspect;
+use super::meaning::Depth;
+use super::row::{Row, What};
+use crate::observer::hex;
+use crate::payload::Kind;
+use crate::record::show_key;
+use crate::units::{count_text, plural, time_text};
+
+/// One difference, a line: class, place, and what is on either side.
+pub fn text(difference: &Difference, places: &Places) -> String {
+    let Some(either) = difference.either() else {
+        return String::new();
+    };
+    let class = difference.class();
+    let place = match either.what {
+        What::Library => format!("function library {}", show_key(&either.key)),
+        _ => format!("db {}  {}", either.db, show_key(&either.key)),
+    };
+    let mut text = format!("{class:<9}  {place}: {}", explain(difference));
+    if let Some(place) = places.get(&either.print) {
+        text += "\n           ";
+        if !place.place.is_empty() {
+            text += &format!("{}: ", place.place);
+        }
+        text += &format!("{} in A, {} in B", place.left, place.right);
+    }
+    text
+}
+
+/// In words, what is on either side.
+pub fn explain(difference: &Difference) -> String {
+    let side = |row: &Option<Row>, at_ttl: bool| match row {
+        None => "nothing".to_owned(),
+        Some(row) if at_ttl => expiry(row),
+        Some(row) => describe(row),
+    };
+    let sides = |at_ttl: bool| {
+        format!(
+            "{} in A, {} in B",
+            side(&difference.left, at_ttl),
+            side(&difference.right, at_ttl)
+        )
+    };
+    let differing: Vec<&str> = difference
+        .aspects
+        .iter()
+        .map(|aspect| aspect.words())
+        .collect();
+    match difference.aspects.as_slice() {
+        [Aspect::Missing | Aspect::Extra, ..] => sides(false),
+        [Aspect::Ttl] => sides(true),
+        aspects if aspects.contains(&Aspect::Ttl) => {
+            format!(
+                "{} ({}; {})",
+                differing.join(", "),
+                sides(false),
+                sides(true)
+            )
+        }
+        _ => format!("{} ({})", differing.join(", "), sides(false)),
+    }
+}
+
+fn describe(row: &Row) -> String {
+    let count = row.meaning.count;
+    let counted = |noun: &str| plural(count, noun);
+    let amount = match (row.what, row.meaning.depth) {
+        (What::Key(_), Depth::Opaque | Depth::Damaged) => counted("byte"),
+        (What::Key(Kind::List), _) => counted("element"),
+        (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),
+        (What::Key(Kind::Hash), _) => counted("field"),
+        (What::Key(Kind::Stream), _) => match count {
+            1 => "1 entry".to_owned(),
+            _ => format!("{} entries", count_text(count)),
+        },
+        _ => counted("byte"),
+    };
+    match row.what {
+        What::Library => amount,
+        what => format!("{} of {amount}", what.name()),
+    }
+}
+
+fn expiry(row: &Row) -> String {
+    row.expire_at_ms.map_or("no expiry".to_owned(), time_text)
+}
+
+/// One difference as an object.
+pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
+    let side = |row: &Option<Row>| {
+        row.as_ref().map(|row| {
+            json!({
+                "type": row.what.name(),
+                "count": row.meaning.count,
+                "expire_at_ms": row.expire_at_ms,
+            })
+        })
+    };
+    let names: Vec<&str> = difference
+        .aspects
+        .iter()
+        .map(|aspect| aspect.name())
+        .collect();
+    let mut object = json!({
+        "schema_version": schema_version,
+        "event": "difference",
+        "class": difference.class(),
+        "differs": names,
+        "left": side(&difference.left),
+        "right": side(&difference.right),
+    });
+    if let Some(either) = difference.either() {
+        if let Some(place) = places.get(&either.print) {
+            object["where"] = json!({
+                "place": place.place,
+                "left": place.left,
+                "right": place.right,
+            });
+        }
+        match either.what {
+            What::Library => object["library"] = json!(String::from_utf8_lossy(&either.key)),
+            _ => {
+                object["db"] = json!(either.db);
+                match std::str::from_utf8(&either.key) {
+                    Ok(text) => object["key"] = json!(text),
+                    Err(_) => object["key_hex"] = json!(hex(&either.key)),
+                }
+            }
+        }
+    }
+    object
+}
+
+/// Counts as an object.
+pub fn counts_object(counts: &Counts) -> Value {
+    json!({
+        "compared": counts.compared,
+        "equal": counts.equal,
+        "partly": counts.partly,
+        "expired": counts.expired,
+        "different": counts.different(),
+        "missing": counts.missing,
+        "extra": counts.extra,
+        "type": counts.other_type,
+        "value": counts.value,
+        "field_ttl": counts.field_ttl,
+        "ttl": counts.ttl,
+    })
+}
+
+/// Counts in a line: `3 differ (2 missing, 1 ttl) of 10`.
+pub fn counts_text(counts: &Counts) -> String {
+    let classes: Vec<String> = [
+        ("missing", counts.missing),
+        ("extra", counts.extra),
+        ("of another type", counts.other_type),
+        ("with another value", counts.value),
+        ("with other field expiry", counts.field_ttl),
+        ("with another expiry", counts.ttl),
+    ]
+    .into_iter()
+    .filter(|(_, count)| *count > 0)
+    .map(|(name, count)| format!("{} {name}", count_text(count)))
+    .collect();
+    let mut text = match counts.different() {
+        0 => format!("{} compared, no difference", count_text(counts.compared)),
+        different => format!(
+            "{} of {} differ: {}",
+            count_text(different),
+            count_text(counts.compared),
+            classes.join(", ")
+        ),
+    };
+    if counts.expired > 0 {
+        text += &format!("; {} expired meanwhile", count_text(counts.expired));
+    }
+    if counts.partly > 0 {
+        text += &format!(
+            "; {} without what only one side keeps",
+            count_text(counts.partly)
+        );
+    }
+    text
+}

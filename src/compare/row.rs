@@ -1,0 +1,272 @@
+//! What is kept of a record: a short line of bytes in a temporary file.
+//!
+//! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
+//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon…`. Numbers
+//! are LEB128. About forty bytes and the name.
+
+use super::meaning::{Depth, Meaning, Soon};
+use super::prints::Print;
+use crate::payload::Kind;
+
+/// What a row speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A key of this type.
+    Key(Kind),
+    /// A function library; its name stands for the key.
+    Library,
+    /// A key that was deleted again: what was said of it before does not count.
+    Gone,
+}
+
+impl What {
+    /// The word for people and programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            What::Key(kind) => kind.name(),
+            What::Library => "library",
+            What::Gone => "none",
+        }
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Stands for database and key.
+    pub print: Print,
+    /// What it is.
+    pub what: What,
+    /// Whether it takes part by itself. Another value of the same key is compared all the same.
+    pub selected: bool,
+    /// Database; 0 for a library.
+    pub db: u32,
+    /// Key, or the library's name.
+    pub key: Vec<u8>,
+    /// Expiry, Unix ms.
+    pub expire_at_ms: Option<u64>,
+    /// What it means.
+    pub meaning: Meaning,
+}
+
+const KINDS: [Kind; 8] = [
+    Kind::String,
+    Kind::List,
+    Kind::Set,
+    Kind::ZSet,
+    Kind::Hash,
+    Kind::Stream,
+    Kind::Module,
+    Kind::Unknown,
+];
+const LIBRARY: u8 = 14;
+const GONE: u8 = 15;
+const SELECTED: u8 = 0x10;
+const HAS_MORE: u8 = 0x20;
+const HAS_LATE: u8 = 0x40;
+const HAS_SOON: u8 = 0x80;
+
+const DEPTHS: [Depth; 4] = [
+    Depth::Whole,
+    Depth::EarlyStream,
+    Depth::Opaque,
+    Depth::Damaged,
+];
+
+impl Row {
+    /// Appends it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let meaning = &self.meaning;
+        let what = match self.what {
+            What::Key(kind) => KINDS.iter().position(|&k| k == kind).map_or(7, |n| n as u8),
+            What::Library => LIBRARY,
+            What::Gone => GONE,
+        };
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        let depth = DEPTHS.iter().position(|&depth| depth == meaning.depth);
+        out.extend_from_slice(&self.print.to_le_bytes());
+        out.push(
+            what | flag(self.selected, SELECTED)
+                | flag(meaning.more != 0, HAS_MORE)
+                | flag(meaning.late != 0, HAS_LATE)
+                | flag(!meaning.soon.is_empty(), HAS_SOON),
+        );
+        out.push(depth.unwrap_or(0) as u8);
+        number(out, self.db.into());
+        number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
+        number(out, self.key.len() as u64);
+        out.extend_from_slice(&self.key);
+        if self.what == What::Gone {
+            return;
+        }
+        number(out, meaning.count);
+        out.extend_from_slice(&meaning.body.to_le_bytes());
+        for print in [meaning.more, meaning.late] {
+            if print != 0 {
+                out.extend_from_slice(&print.to_le_bytes());
+            }
+        }
+        if !meaning.soon.is_empty() {
+            number(out, meaning.soon.len() as u64);
+            for soon in &meaning.soon {
+                number(out, soon.at_ms);
+                out.extend_from_slice(&soon.body.to_le_bytes());
+                out.extend_from_slice(&soon.more.to_le_bytes());
+            }
+        }
+    }
+
+    /// Takes the next one off the front; `None` at the end, or where the bytes are not ours.
+    pub fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let print = Print::from_le_bytes(take(bytes)?);
+        let [head, depth] = take(bytes)?;
+        let what = match head & 0x0f {
+            LIBRARY => What::Library,
+            GONE => What::Gone,
+            kind => What::Key(*KINDS.get(usize::from(kind))?),
+        };
+        let db = u32::try_from(take_number(bytes)?).ok()?;
+        let expire_at_ms = take_number(bytes)?.checked_sub(1);
+        let len = usize::try_from(take_number(bytes)?).ok()?;
+        let (key, rest) = bytes.split_at_checked(len)?;
+        *bytes = rest;
+        let mut row = Self {
+            print,
+            what,
+            selected: head & SELECTED != 0,
+            db,
+            key: key.to_vec(),
+            expire_at_ms,
+            meaning: Meaning {
+                depth: *DEPTHS.get(usize::from(depth))?,
+                ..Meaning::default()
+            },
+        };
+        if what == What::Gone {
+            return Some(row);
+        }
+        let meaning = &mut row.meaning;
+        meaning.count = take_number(bytes)?;
+        meaning.body = Print::from_le_bytes(take(bytes)?);
+        if head & HAS_MORE != 0 {
+            meaning.more = Print::from_le_bytes(take(bytes)?);
+        }
+        if head & HAS_LATE != 0 {
+            meaning.late = Print::from_le_bytes(take(bytes)?);
+        }
+        if head & HAS_SOON != 0 {
+            for _ in 0..take_number(bytes)? {
+                meaning.soon.push(Soon {
+                    at_ms: take_number(bytes)?,
+                    body: Print::from_le_bytes(take(bytes)?),
+                    more: Print::from_le_bytes(take(bytes)?),
+                });
+            }
+        }
+        Some(row)
+    }
+}
+
+fn number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let [byte] = take(bytes)?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_back_as_they_were() {
+        let plain = Row {
+            print: u128::MAX - 5,
+            what: What::Key(Kind::String),
+            selected: true,
+            db: 0,
+            key: b"k".to_vec(),
+            expire_at_ms: None,
+            meaning: Meaning {
+                count: 300,
+                body: 7,
+                ..Meaning::default()
+            },
+        };
+        let rows = [
+            plain.clone(),
+            Row {
+                what: What::Key(Kind::Hash),
+                selected: false,
+                db: u32::MAX,
+                key: vec![0xff; 300],
+                expire_at_ms: Some(1 << 62),
+                meaning: Meaning {
+                    more: 1,
+                    soon: vec![
+                        Soon {
+                            at_ms: u64::MAX,
+                            body: 3,
+                            more: 4
+                        };
+                        2
+                    ],
+                    ..plain.meaning.clone()
+                },
+                ..plain.clone()
+            },
+            Row {
+                what: What::Key(Kind::Stream),
+                expire_at_ms: Some(0),
+                meaning: Meaning {
+                    depth: Depth::EarlyStream,
+                    late: 9,
+                    count: u64::MAX,
+                    ..Meaning::default()
+                },
+                ..plain.clone()
+            },
+            Row {
+                what: What::Gone,
+                meaning: Meaning::default(),
+                ..plain.clone()
+            },
+            Row {
+                what: What::Library,
+                ..plain
+            },
+        ];
+        let mut bytes = Vec::new();
+        for row in &rows {
+            row.write(&mut bytes);
+        }
+        let mut rest = &bytes[..];
+        for row in &rows {
+            assert_eq!(Row::read(&mut rest).as_ref(), Some(row));
+        }
+        assert!(rest.is_empty() && Row::read(&mut rest).is_none());
+        for cut in 0..bytes.len() {
+            let mut rest = &bytes[..cut];
+            while Row::read(&mut rest).is_some() {}
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Finding a primary by its sentinels, anew for each connection, so that whoever connects again
+//! after a failover comes to the new primary.
+//!
+//! A failover takes a while in which the sentinels still name the server that is gone, or one that
+//! is not yet a primary; so what is found is tried again until connecting may take no longer.
+
+use std::time::{Duration, Instant};
+
+use redis::Value;
+
+use super::facts::info;
+use super::{Conn, ServerError};
+use crate::endpoint::{
+    ConnectOptions, NodeAddress, NodeMap, SentinelLogin, Sentinels, TlsOptions, Transport,
+};
+
+/// How long to wait before the sentinels are asked again.
+const STEP: Duration = Duration::from_millis(250);
+
+/// The least time that one sentinel has to answer.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Connects to the primary that `sentinels` name.
+///
+/// # Errors
+/// [`ServerError::Connect`] where no sentinel answers, none knows the name, or no primary is found
+/// within [`ConnectOptions::connect_timeout`]; [`ServerError::Auth`].
+pub fn open(sentinels: &Sentinels, options: &ConnectOptions) -> Result<Conn, ServerError> {
+    let deadline = Instant::now() + options.connect_timeout;
+    loop {
+        let node = locate(sentinels, options)?;
+        let error = match connect(&node, sentinels, options) {
+            Ok(conn) => return Ok(conn),
+            Err(error) => error,
+        };
+        if !error.is_passing() || Instant::now() + STEP >= deadline {
+            return Err(error);
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Asks one sentinel after the other; the first that knows the name decides.
+fn locate(sentinels: &Sentinels, options: &ConnectOptions) -> Result<NodeAddress, ServerError> {
+    let mut refused = None;
+    let mut watched: Option<Vec<String>> = None;
+    let mut silent = Vec::new();
+    for sentinel in &sentinels.nodes {
+        match ask(sentinel, sentinels, options) {
+            Ok(Answer::Primary(node)) => return Ok(node),
+            Ok(Answer::Unknown(names)) => watched.get_or_insert_default().extend(names),
+            Err(error @ ServerError::Auth { .. }) => {
+                refused.get_or_insert(error);
+            }
+            Err(
+                ServerError::Connect { reason, .. }
+                | ServerError::Lost { reason, .. }
+                | ServerError::Protocol { reason, .. }
+                | ServerError::Refused { reason, .. }
+                | ServerError::Reply { reason, .. },
+            ) => silent.push(format!("{sentinel}: {reason}")),
+        }
+    }
+    if let Some(error) = refused {
+        return Err(error);
+    }
+    let reason = match watched {
+        Some(mut names) => {
+            names.sort();
+            names.dedup();
+            let names = match names.as_slice() {
+                [] => "nothing".to_owned(),
+                names => names.join(", "),
+            };
+            format!("the sentinels know no primary of this name; they watch {names}")
+        }
+        None => format!("no sentinel answers ({})", silent.join("; ")),
+    };
+    Err(ServerError::Connect {
+        address: sentinels.to_string(),
+        reason,
+    })
+}
+
+enum Answer {
+    Primary(NodeAddress),
+    /// The name is not known; these are.
+    Unknown(Vec<String>),
+}
+
+fn ask(
+    sentinel: &NodeAddress,
+    sentinels: &Sentinels,
+    options: &ConnectOptions,
+) -> Result<Answer, ServerError> {
+    // A sentinel that does not answer must leave time for the others.
+    let count = u32::try_from(sentinels.nodes.len()).unwrap_or(u32::MAX);
+    let patience = (options.connect_timeout / count.max(1)).max(LEAST_PATIENCE);
+    let SentinelLogin { username, password } = options.sentinel.clone();
+    let there = ConnectOptions {
+        username,
+        password,
+        db: None,
+        // The name in --sni is the data servers'.
+        tls: TlsOptions {
+            sni: None,
+            ..options.tls.clone()
+        },
+        timeout: patience,
+        connect_timeout: patience,
+        node_map: NodeMap::default(),
+        ..options_at(options, sentinel, sentinels.tls)
+    };
+    let name = format!("the sentinel {}", there.address);
+    let mut conn = Conn::open_as(&there, name).map_err(|error| match error {
+        ServerError::Auth { address, reason } => ServerError::Auth {
+            address,
+            reason: format!(
+                "{reason} (sentinels have credentials of their own: --sentinel-user and \
+                 --sentinel-password-file, or SOURCE_REDIS_SENTINEL_PASSWORD and \
+                 DESTINATION_REDIS_SENTINEL_PASSWORD)"
+            ),
+        },
+        other => other,
+    })?;
+    conn.doing("asking where the primary is");
+    let mut question = redis::cmd("SENTINEL");
+    question
+        .arg("GET-MASTER-ADDR-BY-NAME")
+        .arg(&sentinels.primary);
+    let answer = match conn.try_query(&question)? {
+        Ok(answer) => answer,
+        Err(text) if text.starts_with("NOPERM") => {
+            return Err(ServerError::Auth {
+                address: conn.address().to_owned(),
+                reason: text,
+            });
+        }
+        Err(text) if super::conn::is_forbidden(&text) => {
+            return Err(conn.confused(format!("it is no sentinel ({text})")));
+        }
+        Err(text) => return Err(conn.confused(text)),
+    };
+    match redis::from_redis_value::<Option<(String, u16)>>(answer) {
+        Ok(Some((host, port))) => Ok(Answer::Primary(NodeAddress { host, port })),
+        Ok(None) => Ok(Answer::Unknown(watched(&mut conn)?)),
+        Err(_) => Err(conn.confused("an address that is none")),
+    }
+}
+
+/// The names that a sentinel knows, for the message.
+fn watched(conn: &mut Conn) -> Result<Vec<String>, ServerError> {
+    let Ok(Value::Array(rows)) = conn.try_query(redis::cmd("SENTINEL").arg("MASTERS"))? else {
+        return Ok(Vec::new());
+    };
+    let name = |row: Value| {
+        let pairs: Vec<String> = redis::from_redis_value(row).ok()?;
+        let mut pairs = pairs.chunks_exact(2);
+        pairs.find_map(|pair| (pair[0] == "name").then(|| pair[1].clone()))
+    };
+    Ok(rows.into_iter().filter_map(name).collect())
+}
+
+/// Connects to the server that was named, and makes sure that it is a primary, as far as it tells.
+fn connect(
+    node: &NodeAddress,
+    sentinels: &Sentinels,
+    options: &ConnectOptions,
+) -> Result<Conn, ServerError> {
+    let there = options_at(options, options.node_map.reach(node), sentinels.tls);
+    let name = format!(
+        "{} (primary of {})",
+        there.address,
+        sentinels.primary.escape_debug()
+    );
+    let mut conn = Conn::open_as(&there, name)?;
+    if is_replica(&mut conn)? {
+        return Err(ServerError::Connect {
+            address: conn.address().to_owned(),
+            reason: "the sentinels name it, but it is a replica; a failover may be under way"
+                .to_owned(),
+        });
+    }
+    Ok(conn)
+}
+
+/// By INFO, or ROLE where that is refused; where both are, the sentinels are believed.
+fn is_replica(conn: &mut Conn) -> Result<bool, ServerError> {
+    if let Some(text) = info(conn, Some("replication"))?
+        && let Some(role) = text.lines().find_map(|line| line.strip_prefix("role:"))
+    {
+        return Ok(role.trim() == "slave");
+    }
+    let Ok(Value::Array(parts)) = conn.try_query(&redis::cmd("ROLE"))? else {
+        return Ok(false);
+    };
+    let role = parts
+        .into_iter()
+        .next()
+        .and_then(|role| redis::from_redis_value::<String>(role).ok());
+    Ok(role.as_deref() == Some("slave"))
+}
+
+fn options_at(options: &ConnectOptions, node: &NodeAddress, tls: bool) -> ConnectOptions {
+    let NodeAddress { host, port } = node.clone();
+    ConnectOptions {
+        address: match tls {
+            true => Transport::Tls { host, port },
+            false => Transport::Tcp { host, port },
+        },
+        ..options.clone()
+    }
+}

@@ -1,0 +1,176 @@
+//! Archives and RDB files on either side, told apart by their bytes; damaged ones; standard input.
+
+use std::path::{Path, PathBuf};
+
+use crate::found::{diff, expect, found, send, summary};
+use crate::support::dataset::fill_every_type;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::run;
+
+struct Files {
+    directory: tempfile::TempDir,
+    server: TestServer,
+}
+
+impl Files {
+    /// A server with every type, its archive and its RDB file, under names that say nothing.
+    fn of(version: Version) -> Option<Self> {
+        let server = TestServer::start(require(version)?);
+        fill_every_type(&mut server.client(), version);
+        send(&mut server.client(), &["SAVE"]);
+        let files = Self {
+            directory: tempfile::tempdir().unwrap(),
+            server,
+        };
+        std::fs::copy(files.server.path().join("dump.rdb"), files.path("one")).unwrap();
+        run(
+            &["export", &files.server.url(), "-o", &files.name("two")],
+            b"",
+        )
+        .success();
+        Some(files)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new(self.directory.path()).join(name)
+    }
+
+    fn name(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn files_are_known_by_their_bytes() {
+    for version in [Version::Redis60, Version::Redis80, Version::Valkey91] {
+        let Some(files) = Files::of(version) else {
+            continue;
+        };
+        let (rdb, archive, url) = (files.name("one"), files.name("two"), files.server.url());
+        for (left, right) in [
+            (&rdb, &archive),
+            (&archive, &rdb),
+            (&rdb, &url),
+            (&url, &archive),
+            (&archive, &archive),
+        ] {
+            let said = summary(&expect(left, right, &[], &[]));
+            assert!(said["equal"].as_u64().unwrap() >= 45, "{said}");
+        }
+        let said = summary(&expect(&rdb, &archive, &[], &[]));
+        assert_eq!(said["left_side"]["what"], "RDB file");
+        assert_eq!(said["right_side"]["what"], "archive");
+        for (file, other) in [("one", &archive), ("two", &rdb)] {
+            let bytes = std::fs::read(files.path(file)).unwrap();
+            run(&["diff", "-", other], &bytes).success();
+            run(&["diff", other, "-"], &bytes).success();
+        }
+        send(&mut files.server.client(), &["DEL", "list:small"]);
+        send(&mut files.server.client(), &["SET", "hash:small", "1"]);
+        let expected = [("0", "list:small", "missing"), ("0", "hash:small", "type")];
+        expect(&rdb, &url, &["--recheck", "0"], &expected);
+        expect(&archive, &url, &["--recheck", "0"], &expected);
+    }
+}
+
+/// The last record of a key counts, and a tombstone takes it back.
+#[test]
+fn an_archive_says_what_holds_at_its_end() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    for n in 0..2_000 {
+        send(&mut source.client(), &["SET", &format!("k:{n}"), "v"]);
+    }
+    let mut export = crate::support::tool::Tool::new(&[
+        "export",
+        &source.url(),
+        "--follow",
+        "--until-idle",
+        "1500ms",
+    ])
+    .stdout_piped()
+    .spawn();
+    let mut stdout = export.stdout();
+    let reader = std::thread::spawn(move || {
+        let mut archive = Vec::new();
+        std::io::Read::read_to_end(&mut stdout, &mut archive).unwrap();
+        archive
+    });
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    for n in 0..100 {
+        send(&mut source.client(), &["SET", &format!("k:{n}"), "changed"]);
+        send(&mut source.client(), &["DEL", &format!("k:{}", 1_000 + n)]);
+        send(
+            &mut source.client(),
+            &["SET", &format!("k:{}", 1_500 + n), "once"],
+        );
+        send(
+            &mut source.client(),
+            &["SET", &format!("k:{}", 1_500 + n), "twice"],
+        );
+    }
+    export.wait().success();
+    let archive = reader.join().unwrap();
+    let output = run(&["diff", "-", &source.url(), "--json"], &archive).success();
+    assert_eq!(summary(&output)["equal"], 1_900);
+}
+
+#[test]
+fn a_damaged_file_is_never_equal_nor_different() {
+    let Some(files) = Files::of(Version::Redis70) else {
+        return;
+    };
+    let url = files.server.url();
+    for name in ["one", "two"] {
+        let bytes = std::fs::read(files.path(name)).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 0x10;
+        for damaged in [
+            &bytes[..bytes.len() - 20],
+            &flipped,
+            &bytes[..3],
+            b"hello, world",
+        ] {
+            let bad = files.path("bad");
+            std::fs::write(&bad, damaged).unwrap();
+            let output = diff(bad.to_str().unwrap(), &url, &[]).expect_code(10);
+            assert_eq!(found(&output).len(), 0);
+            assert!(!output.stderr.is_empty());
+            run(&["diff", &url, "-", "--json"], damaged).expect_code(10);
+        }
+    }
+    let bad = files.name("bad");
+    run(&["verify", &bad, "--against", &url], b"").expect_code(10);
+    // What went wrong is the exit code, not what it was compared with.
+    diff(
+        &files.name("two"),
+        "redis://127.0.0.1:1",
+        &["--connect-timeout", "1s"],
+    )
+    .expect_code(12);
+    diff(&files.name("none"), &url, &[]).expect_code(2);
+    diff("-", "-", &[]).expect_code(2);
+}
+
+#[test]
+fn verify_against_a_server_checks_the_file_and_the_server() {
+    let Some(files) = Files::of(Version::Redis80) else {
+        return;
+    };
+    let (archive, url) = (files.name("two"), files.server.url());
+    let bytes = std::fs::read(&archive).unwrap();
+    run(&["verify", &archive, "--against", &url], b"").success();
+    run(&["verify", "--against", &url], &bytes).success();
+    send(&mut files.server.client(), &["LPUSH", "list:small", "x"]);
+    let flags = ["--against", &url, "--json", "--recheck", "0"];
+    let output = run(&[&["verify", &archive][..], &flags].concat(), b"").expect_code(5);
+    assert_eq!(found(&output).len(), 1);
+    assert_eq!(summary(&output)["verb"], "verify");
+    let output = run(&[&["verify"][..], &flags].concat(), &bytes).expect_code(5);
+    assert_eq!(found(&output).len(), 1);
+    run(&["verify", &archive, "--sample", "100"], b"").expect_code(2);
+    let output = run(&["verify", &archive, "--against", "dump.rdb"], b"").expect_code(2);
+    assert!(output.stderr.contains("diff"), "{}", output.stderr);
+}

@@ -1,0 +1,14 @@
+//! `diff`, `verify --against` and `--verify`: what differs is found, all of it and nothing else.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bounds;
+mod classes;
+mod clusters;
+mod files;
+mod found;
+mod pairs;
+mod plants;
+mod scopes;
+mod verifying;

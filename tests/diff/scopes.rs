@@ -1,0 +1,263 @@
+//! Which keys are compared: selections, other names and databases, samples; and what is printed.
+
+use crate::found::{diff, expect, found, objects, send, summary};
+use crate::support::random::Random;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::run;
+
+fn servers() -> Option<(TestServer, TestServer)> {
+    let version = require(Version::Valkey81)?;
+    Some((TestServer::start(version), TestServer::start(version)))
+}
+
+#[test]
+fn what_was_renamed_on_its_way_is_found_under_its_new_name() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    let mut client = left.client();
+    for key in ["old:a", "old:b", "old:skip", "other"] {
+        send(&mut client, &["SET", key, "v"]);
+    }
+    // Not to be compared: they cannot come from what is selected.
+    send(&mut right.client(), &["SET", "new:skip", "mine"]);
+    send(&mut right.client(), &["SET", "mine", "mine"]);
+    send(&mut right.client_db(4), &["SET", "new:skip", "mine"]);
+    let (left_url, url) = (left.url(), right.url());
+    let flags = [
+        "--strip-prefix",
+        "old:",
+        "--add-prefix",
+        "new:",
+        "--map-db",
+        "0:4",
+        "--exclude",
+        "*skip",
+    ];
+    run(
+        &[&["copy", &left_url, &url, "--verify"][..], &flags].concat(),
+        b"",
+    )
+    .success();
+    let said = summary(&expect(&left_url, &url, &flags, &[]));
+    assert_eq!(said["equal"], 3, "{said}");
+    send(&mut right.client_db(4), &["SET", "new:new", "v"]);
+    send(&mut right.client_db(4), &["SET", "new:a", "w"]);
+    send(&mut right.client_db(4), &["DEL", "new:other"]);
+    let differences = [
+        ("4", "new:new", "extra"),
+        ("4", "new:a", "value"),
+        ("4", "new:other", "missing"),
+    ];
+    let now = [&flags[..], &["--recheck", "0"]].concat();
+    expect(&left_url, &url, &now, &differences);
+    // A database in the right side's URL takes the one database of the left.
+    let flags = [&flags[..4], &flags[6..], &["--recheck", "0"]].concat();
+    expect(&left_url, &format!("{url}/4"), &flags, &differences);
+    send(&mut left.client_db(2), &["SET", "two", "v"]);
+    diff(&left_url, &format!("{url}/4"), &flags).expect_code(2);
+}
+
+#[test]
+fn selections_mean_the_same_on_both_sides() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    for server in [&left, &right] {
+        let mut client = server.client();
+        send(&mut client, &["SET", "user:1", "v"]);
+        send(&mut client, &["SADD", "user:2", "a"]);
+        send(&mut client, &["SET", "cart:1", "v"]);
+        send(&mut server.client_db(3), &["SET", "user:1", "v"]);
+    }
+    let mut client = right.client();
+    send(&mut client, &["SET", "user:1", "w"]);
+    send(&mut client, &["SADD", "user:3", "a"]);
+    send(&mut client, &["DEL", "cart:1"]);
+    send(&mut client, &["DEL", "user:2"]);
+    send(&mut client, &["SET", "user:2", "another type"]);
+    send(&mut right.client_db(3), &["DEL", "user:1"]);
+    let (left, right) = (left.url(), right.url());
+    let compare = |flags: &[&str], expected: &[(&str, &str, &str)]| {
+        expect(
+            &left,
+            &right,
+            &[flags, &["--recheck", "0"]].concat(),
+            expected,
+        );
+    };
+    let (one, two, three) = (
+        ("0", "user:1", "value"),
+        ("0", "user:2", "type"),
+        ("0", "user:3", "extra"),
+    );
+    let (cart, in_three) = (("0", "cart:1", "missing"), ("3", "user:1", "missing"));
+    compare(&[], &[one, two, three, cart, in_three]);
+    compare(&["--db", "0", "--match", "user:*"], &[one, two, three]);
+    compare(&["--db", "3"], &[in_three]);
+    compare(&["--exclude", "user:*"], &[cart]);
+    // A set on one side, and compared with whatever stands on the other.
+    compare(&["--db", "0", "--type", "set"], &[two, three]);
+    compare(&["--with-ttl"], &[]);
+}
+
+#[test]
+fn a_sample_takes_the_same_keys_on_both_sides() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    crate::support::many::fill_many(&mut left.client(), 20_000, 3);
+    let (left_url, url) = (left.url(), right.url());
+    run(&["copy", &left_url, &url], b"").success();
+    for (sample, range) in [
+        ("500", 500..=500),
+        ("5%", 700..=1_300),
+        ("1000000", 20_000..=20_000),
+    ] {
+        let output = expect(&left_url, &url, &["--sample", sample], &[]);
+        let said = summary(&output);
+        let compared = said["compared"].as_u64().unwrap();
+        assert!(range.contains(&compared), "{sample}: {said}");
+        assert_eq!(said["is_sample"], true);
+    }
+    run(&["diff", &left_url, &url, "--sample", "0"], b"").expect_code(2);
+    let output = run(&["diff", &left_url, &url, "--sample", "100"], b"").success();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("sample"));
+    // All of the right side is gone: every key of the sample is missing.
+    send(&mut right.client(), &["FLUSHALL"]);
+    let output = diff(&left_url, &url, &["--sample", "300", "--recheck", "0"]).expect_code(5);
+    assert_eq!(found(&output).len(), 300);
+}
+
+#[test]
+fn people_see_the_first_differences_and_programs_all() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    let mut random = Random::new(5);
+    for n in 0..50 {
+        send(&mut left.client(), &["SET", &format!("k:{n}"), "v"]);
+    }
+    let odd = [b"odd \x1b[31m\n\xff".to_vec(), random.bytes(12)].concat();
+    redis::cmd("SET")
+        .arg(&odd)
+        .arg("v")
+        .exec(&mut left.client())
+        .unwrap();
+    let (left, right) = (left.url(), right.url());
+    let text = |flags: &[&str]| {
+        let output = run(
+            &[&["diff", &left, &right, "--recheck", "0"], flags].concat(),
+            b"",
+        );
+        String::from_utf8(output.expect_code(5).stdout).expect("printable")
+    };
+    let first = text(&[]);
+    assert_eq!(
+        first
+            .lines()
+            .filter(|line| line.starts_with("missing"))
+            .count(),
+        20
+    );
+    assert!(first.contains("… and 31 more differences"), "{first}");
+    let last = first.lines().last().unwrap();
+    assert_eq!(last, "different: 51 of 51 differ: 51 missing");
+    let all = text(&["--all"]);
+    assert_eq!(
+        all.lines()
+            .filter(|line| line.starts_with("missing"))
+            .count(),
+        51
+    );
+    assert!(!all.contains('\u{1b}'), "{all}");
+    assert_eq!(text(&["--quiet"]), "");
+    let output = diff(&left, &right, &["--recheck", "0"]).expect_code(5);
+    let objects = objects(&output);
+    assert_eq!(objects.len(), 52);
+    assert!(objects.iter().all(|object| object["schema_version"] == 1));
+    assert_eq!(
+        objects
+            .iter()
+            .filter(|object| object["key_hex"].is_string())
+            .count(),
+        1
+    );
+    assert_eq!(summary(&output)["by_db"][0]["missing"], 51);
+}
+
+/// What was only on its way is read again, and found equal.
+#[test]
+fn what_changes_while_it_is_compared_is_read_again() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    for n in 0..100 {
+        send(&mut left.client(), &["SET", &format!("k:{n}"), "v"]);
+    }
+    let (left_url, url) = (left.url(), right.url());
+    run(&["copy", &left_url, &url], b"").success();
+    for key in ["k:1", "k:2"] {
+        send(&mut right.client(), &["SET", key, "behind"]);
+    }
+    send(&mut right.client(), &["DEL", "k:3"]);
+    send(&mut right.client(), &["SET", "k:200", "not yet deleted"]);
+    let mut client = right.client();
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(600));
+        for key in ["k:1", "k:3"] {
+            send(&mut client, &["SET", key, "v"]);
+        }
+        send(&mut client, &["DEL", "k:200"]);
+    });
+    let flags = ["--recheck", "2"];
+    let said = summary(&expect(&left_url, &url, &flags, &[("0", "k:2", "value")]));
+    late.join().unwrap();
+    assert_eq!(said["settled"], 3, "{said}");
+}
+
+/// Where values differ is looked up on demand, whatever the sides are.
+#[test]
+fn explain_says_where_values_differ() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    let mut client = left.client();
+    send(&mut client, &["HSET", "old:hash", "a", "1", "b", "2"]);
+    send(&mut client, &["RPUSH", "old:list", "x", "y"]);
+    send(&mut client, &["XADD", "old:stream", "1-1", "f", "v"]);
+    send(&mut client, &["SET", "old:gone", "v"]);
+    let (left_url, url) = (left.url(), right.url());
+    let rename = ["--strip-prefix", "old:", "--add-prefix", "new:"];
+    run(&[&["copy", &left_url, &url][..], &rename].concat(), b"").success();
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("a.rmz");
+    let archive = archive.to_str().unwrap();
+    run(&["export", &left_url, "-o", archive], b"").success();
+    let mut client = right.client();
+    send(&mut client, &["HSET", "new:hash", "a", "10"]);
+    send(&mut client, &["LSET", "new:list", "1", "z"]);
+    send(
+        &mut client,
+        &["XGROUP", "CREATE", "new:stream", "late", "0"],
+    );
+    send(&mut client, &["DEL", "new:gone"]);
+    for left in [left_url.as_str(), archive] {
+        let flags = [&rename[..], &["--explain", "--recheck", "0"]].concat();
+        let output = diff(left, &url, &flags).expect_code(5);
+        let objects = objects(&output);
+        let place = |key: &str| {
+            let object = objects.iter().find(|object| object["key"] == key).unwrap();
+            let text = |name: &str| object["where"][name].as_str().unwrap_or("-").to_owned();
+            [text("place"), text("left"), text("right")].join(" ")
+        };
+        assert_eq!(place("new:hash"), r#"field "a" "1" "10""#);
+        assert_eq!(place("new:list"), r#"element 1 "y" "z""#);
+        assert_eq!(place("new:stream"), r#"group "late" missing present"#);
+        assert_eq!(place("new:gone"), "- - -");
+        let arguments = [&["diff", left, &url][..], &flags].concat();
+        let text = String::from_utf8(run(&arguments, b"").stdout).unwrap();
+        assert!(text.contains(r#"field "a": "1" in A, "10" in B"#), "{text}");
+    }
+    run(&["diff", "-", &url, "--explain"], b"").expect_code(2);
+}

@@ -1,0 +1,10 @@
+//! Where Redis runs in earnest: behind sentinels, and at services that forbid a good part of the
+//! commands.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod doctor;
+mod profiles;
+mod rights;
+mod sentinel;
