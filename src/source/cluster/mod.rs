@@ -168,8 +168,8 @@ impl ClusterSource {
     /// The last round was read. Is it?
     fn after_last(&mut self, view: &View) -> Result<bool> {
         let open = self.open_slots();
-        let converging = self.parts.iter_mut().filter_map(Part::converging);
-        let done = converging.fold(true, |all, source| all && source.is_done());
+        let mut converging = self.parts.iter_mut().filter_map(Part::converging);
+        let done = converging.all(|source| source.is_done());
         let still = self
             .before_last
             .as_ref()

@@ -56,7 +56,7 @@ impl ClusterSource {
                 .get(*at)
                 .is_some_and(|held| held.number == part.number)
         };
-        part.is_live() && self.holders.values().any(|at| held(at))
+        part.is_live() && self.holders.values().any(held)
     }
 
     /// Parts that came late do not make the window shorter.
