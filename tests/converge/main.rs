@@ -7,5 +7,6 @@ mod support;
 mod events;
 mod exact;
 mod following;
+mod long;
 mod run;
 mod writer;
