@@ -253,7 +253,14 @@ impl Conn {
     /// The error that an error reply to `command` means.
     pub fn refusal(&self, command: &str, text: String) -> ServerError {
         let (address, command) = (self.address.clone(), command.to_owned());
-        if is_forbidden(&text) {
+        if text.starts_with("LOADING ") {
+            // What it held is gone, and what comes is not there yet: as good as a lost connection.
+            ServerError::Lost {
+                address,
+                doing: command,
+                reason: text,
+            }
+        } else if is_forbidden(&text) {
             ServerError::Refused {
                 address,
                 command,

@@ -6,6 +6,7 @@ mod support;
 
 mod events;
 mod exact;
+mod failover;
 mod following;
 mod long;
 mod run;

@@ -58,11 +58,18 @@ impl Output {
         assert_eq!(
             self.code(),
             Some(code),
-            "{}\nstderr:\n{}",
+            "{}\nstderr:\n{}\nthe end of stdout:\n{}",
             self.status,
-            self.stderr
+            self.stderr,
+            self.end_of_stdout()
         );
         self
+    }
+
+    /// With `--json` what went wrong stands there.
+    fn end_of_stdout(&self) -> String {
+        let end = self.stdout.len().saturating_sub(4_000);
+        String::from_utf8_lossy(&self.stdout[end..]).into_owned()
     }
 
     #[track_caller]

@@ -173,6 +173,9 @@ impl ServerSource {
     /// A group that was refused as a whole: every key by itself, so that one forbidden key does
     /// not cost its fifteen neighbours.
     fn reread_alone(&mut self, keys: Vec<Vec<u8>>, text: &str) -> Result<()> {
+        if text.starts_with("LOADING ") {
+            return Err(self.conn.refusal("reading keys", text.to_owned()).into());
+        }
         self.sent_keys -= keys.len();
         let alone = keys.len() == 1;
         for key in keys {

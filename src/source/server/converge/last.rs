@@ -230,7 +230,15 @@ impl LastRound {
                 _ => Outcome::Grown,
             });
         }
-        let shown = match read_instant(source, &plan)? {
+        let read = read_instant(source, &plan)?;
+        if read.is_err() {
+            source.tracker.barrier();
+            if source.tracker.waiting().1 {
+                // Refused while another dataset is loaded: that is the news, not the refusal.
+                return Ok(Outcome::Again);
+            }
+        }
+        let shown = match read {
             Ok(shown) => shown,
             Err(Refused::Looks) => {
                 source.looks_refused = true;
