@@ -3,12 +3,14 @@
 
 use std::io::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::record::show_key;
 use crate::source::Estimate;
+use crate::units::now_ms;
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,8 +73,12 @@ pub struct Progress {
     pub payload_bytes: AtomicU64,
     /// Bytes of archive read or written.
     pub archive_bytes: AtomicU64,
+    /// Whether everything was read once, and changes are followed.
+    pub following: AtomicBool,
     /// Changed keys that wait to be read again, while changes are followed.
     pub waiting_keys: AtomicU64,
+    /// When the first of them changed, this machine's clock, Unix ms; 0 if none waits.
+    pub waiting_since_ms: AtomicU64,
     /// Keys in the journal.
     pub failed: AtomicU64,
 }
@@ -165,9 +171,21 @@ impl Observer {
             .store(estimate.bytes.unwrap_or(0), Relaxed);
     }
 
-    /// Notes how many changed keys wait to be read again.
-    pub fn lag(&self, keys: u64) {
+    /// Changes are followed: notes how many changed keys wait to be read again, and for how long
+    /// the first of them has.
+    pub fn lag(&self, keys: u64, waited: Option<Duration>) {
+        let since_ms = waited.map_or(0, |waited| {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            now_ms().saturating_sub(waited_ms)
+        });
+        self.progress.waiting_since_ms.store(since_ms, Relaxed);
         self.progress.waiting_keys.store(keys, Relaxed);
+        self.progress.following.store(true, Relaxed);
+    }
+
+    /// Changes are followed no more.
+    pub fn followed(&self) {
+        self.progress.following.store(false, Relaxed);
     }
 
     /// Counts what went through the pipe.

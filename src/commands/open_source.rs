@@ -84,6 +84,15 @@ pub fn open(
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
+    let is_live = matches!(from, SourceEnd::Server(_)) && wishes.read.via == Via::Scan;
+    if wishes.read.follow && !is_live {
+        return Err(Usage(
+            "--follow needs a live server that is scanned; a snapshot (--via replica, an RDB \
+             file) has an end"
+                .to_owned(),
+        )
+        .into());
+    }
     match from {
         SourceEnd::Server(options) => {
             let conn = match conn {

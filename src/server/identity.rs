@@ -29,7 +29,11 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError
     })
 }
 
-fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
+/// The process behind a connection, where INFO tells.
+///
+/// # Errors
+/// The connection.
+pub fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
     let text = info(conn, Some("server"))?;
     Ok(text.and_then(|text| {
         text.lines()

@@ -8,8 +8,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::identity::run_id;
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
@@ -28,6 +29,8 @@ const LISTEN_EVERY: Duration = Duration::from_millis(20);
 pub struct Heard {
     /// Names of keys that changed, in whatever database.
     pub names: HashSet<Vec<u8>>,
+    /// When the first of them was heard.
+    pub since: Option<Instant>,
     /// A database was flushed, or everything was loaded anew: any key may have changed.
     pub flushed: bool,
     /// More names than can be kept: any key may have changed.
@@ -74,6 +77,7 @@ impl Shared {
 /// Listens to one server.
 pub struct Tracker {
     shared: Arc<Shared>,
+    run_id: Option<String>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,6 +93,7 @@ impl Tracker {
     ) -> Result<Result<Self, String>, ServerError> {
         let mut conn = Conn::open(options)?;
         conn.doing("listening for changes");
+        let run_id = run_id(&mut conn)?;
         if let Err(text) = conn.try_query(redis::cmd("HELLO").arg(3))? {
             return Ok(Err(text));
         }
@@ -110,8 +115,18 @@ impl Tracker {
         };
         Ok(Ok(Self {
             shared,
+            run_id,
             thread: Some(thread),
         }))
+    }
+
+    /// Whether it listens to the server of this run id, as far as both are known. One address may
+    /// lead to several servers.
+    pub fn listens_to(&self, run_id: Option<&str>) -> bool {
+        match (self.run_id.as_deref(), run_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
     }
 
     /// Waits until everything that was written before this call has been heard.
@@ -137,6 +152,12 @@ impl Tracker {
         let heard = std::mem::take(&mut state.heard);
         state.heard.lost = lost;
         heard
+    }
+
+    /// How many names wait to be taken, and when the first of them was heard.
+    pub fn lag(&self) -> (usize, Option<Instant>) {
+        let state = self.shared.lock();
+        (state.heard.names.len(), state.heard.since)
     }
 
     /// How many names wait to be taken, and whether a scan is needed.
@@ -262,6 +283,7 @@ fn push(
         let mut state = shared.lock();
         let name_bytes = name.len() + NAME_OVERHEAD_BYTES;
         if !state.heard.overflowed && state.heard.names.insert(name) {
+            state.heard.since.get_or_insert_with(Instant::now);
             state.name_bytes += name_bytes;
             if state.name_bytes > MAX_NAME_BYTES {
                 state.heard.overflowed = true;

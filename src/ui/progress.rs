@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Console, UiOptions, Verb};
 use crate::cli::ProgressStyle;
 use crate::observer::{Observer, Progress};
-use crate::units::{bytes_text, count_text, duration_text, per_second};
+use crate::units::{bytes_text, count_text, duration_text, now_ms, per_second, plural};
 
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1_000;
@@ -158,6 +158,42 @@ struct Sample {
     failed: u64,
     expected_records: u64,
     expected_bytes: u64,
+    lag: Option<Lag>,
+}
+
+/// How far behind the source is followed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Lag {
+    keys: u64,
+    /// Since the first of them changed.
+    ms: u64,
+}
+
+impl Lag {
+    fn take(progress: &Progress) -> Option<Self> {
+        if !progress.following.load(Relaxed) {
+            return None;
+        }
+        let since_ms = progress.waiting_since_ms.load(Relaxed);
+        Some(Self {
+            keys: progress.waiting_keys.load(Relaxed),
+            ms: match since_ms {
+                0 => 0,
+                since_ms => now_ms().saturating_sub(since_ms),
+            },
+        })
+    }
+
+    fn text(self) -> String {
+        match self.keys {
+            0 => ", following, up to date".to_owned(),
+            keys => format!(
+                ", following, {:.1}s behind ({} changed)",
+                self.ms as f64 / 1000.0,
+                plural(keys, "key")
+            ),
+        }
+    }
 }
 
 impl Sample {
@@ -170,12 +206,17 @@ impl Sample {
             failed: progress.failed.load(Relaxed),
             expected_records: progress.expected_records.load(Relaxed),
             expected_bytes: progress.expected_bytes.load(Relaxed),
+            lag: Lag::take(progress),
         }
     }
 
     /// How much is done, by bytes where the length of the input is known, else by keys; at most 1,
-    /// since expectations are estimates.
+    /// since expectations are estimates. `None` where there is no telling.
     fn fraction(&self) -> Option<f64> {
+        if self.lag.is_some() {
+            // Everything was read once; there is no end that one could be near.
+            return None;
+        }
         let (done, all) = if self.expected_bytes > 0 {
             (self.archive_bytes, self.expected_bytes)
         } else {
@@ -194,6 +235,7 @@ impl Sample {
         let rate = per_second(self.records, self.elapsed);
         let mut text = format!("{} keys, {}/s", count_text(self.records), count_text(rate));
         // What matters most comes first: a narrow terminal cuts the end off.
+        text += &self.lag.map(Lag::text).unwrap_or_default();
         if let Some(remaining) = self.remaining() {
             text += &format!(", ETA {}", duration_text(remaining));
         }
@@ -225,6 +267,9 @@ impl Sample {
             "expected_bytes": known(self.expected_bytes),
             "fraction": self.fraction(),
             "eta_ms": self.remaining().map(|left| left.as_millis() as u64),
+            "following": self.lag.is_some(),
+            "waiting_keys": self.lag.map(|lag| lag.keys),
+            "lag_ms": self.lag.map(|lag| lag.ms),
         })
     }
 }
@@ -232,6 +277,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observer::Recording;
 
     #[test]
     fn a_sample_says_rate_ratio_and_what_remains() {
@@ -249,5 +295,29 @@ mod tests {
         let none = Sample::take(&Progress::default(), Duration::ZERO);
         assert_eq!(none.text(), "0 keys, 0/s, 0 B");
         assert_eq!(none.fraction(), None);
+        assert_eq!(none.json(Verb::Copy)["lag_ms"], json!(null));
+    }
+
+    #[test]
+    fn who_follows_says_how_far_behind() {
+        let observer = Observer::new(Box::new(Recording::default()), None, None);
+        observer.progress.expected_records.store(1_000_000, Relaxed);
+        let sample = || Sample::take(&observer.progress, Duration::ZERO);
+        observer.lag(1, Some(Duration::from_secs(90)));
+        let json = sample().json(Verb::Copy);
+        assert_eq!(json["following"], true);
+        assert_eq!(json["waiting_keys"], 1);
+        assert!(json["lag_ms"].as_u64() >= Some(90_000), "{json}");
+        assert_eq!(json["fraction"], json!(null));
+        let lag = Lag {
+            keys: 1200,
+            ms: 340,
+        };
+        assert_eq!(lag.text(), ", following, 0.3s behind (1,200 keys changed)");
+        observer.lag(0, None);
+        assert_eq!(sample().text(), "0 keys, 0/s, following, up to date, 0 B");
+        assert_eq!(sample().json(Verb::Copy)["lag_ms"], 0);
+        observer.followed();
+        assert_eq!(sample().fraction(), Some(0.0));
     }
 }

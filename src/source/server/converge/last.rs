@@ -177,6 +177,9 @@ impl LastRound {
                 "there are more streams than can be kept in mind".to_owned(),
             ));
         }
+        if let Some(reason) = source.blind {
+            return Ok(Outcome::Impossible(reason.to_owned()));
+        }
         let pauses = source.options.consistency == Consistency::Pause;
         if self.attempts > 1 {
             self.pace(pauses);
