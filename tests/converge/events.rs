@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, reached, said, summary};
-use crate::support::proxy::{Direction, Proxy, Rules};
+use crate::run::{Scene, far_away, reached, said, summary};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
-use crate::writer::{Op, Plan, Writer, do_besides, preload, writes_within};
+use crate::writer::{MILD, Op, Plan, Writer, do_besides, preload, writes_within};
 
 /// So small that the scan takes long enough for something to happen in it.
 const SLOW: [&str; 2] = ["--scan-count", "2"];
@@ -16,50 +15,13 @@ fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// A network of some milliseconds, so that the scan takes a second or more.
-fn far_away(server: &TestServer) -> Proxy {
-    let slow = Direction {
-        delay: Duration::from_millis(4),
-        ..Direction::default()
-    };
-    Proxy::start(
-        server.addr(),
-        Rules {
-            to_server: slow,
-            ..Rules::default()
-        },
-    )
-}
-
-/// `export --json -o ARCHIVE` through it.
-fn export_from(scene: &Scene, proxy: &Proxy, arguments: &[&str]) -> Tool {
-    let url = proxy.url();
-    Tool::new(
-        &[
-            &["export", "--json", "--scan-count", "50", &url][..],
-            arguments,
-        ]
-        .concat(),
-    )
-    .arg("-o")
-    .arg(scene.archive())
-}
-
-/// Cold keys that change faster than the network answers leave no moment for a round without a
-/// pause.
-const MILD: Plan = Plan {
-    ops_per_second: 500,
-    hot_percent: 100,
-    unheard: false,
-};
-
 /// Exports under the writer, does these things in the middle, and compares.
 fn exact_in_spite_of(version: Version, arguments: &[&str], ops: &[Op], plan: Plan) -> Output {
     let scene = Scene::new(version);
     let writer = Writer::start(&scene.source, plan);
     after(200);
     let proxy = far_away(&scene.source);
-    let tool = export_from(&scene, &proxy, arguments).spawn();
+    let tool = scene.export_through(&proxy, arguments).spawn();
     let mut besides = Vec::new();
     for op in ops {
         after(120);
@@ -190,7 +152,9 @@ fn a_lost_tracking_connection_begins_anew() {
     let scene = Scene::new(version);
     let writer = Writer::start(&scene.source, Plan::default());
     let proxy = far_away(&scene.source);
-    let tool = export_from(&scene, &proxy, &["--consistency", "pause"]).spawn();
+    let tool = scene
+        .export_through(&proxy, &["--consistency", "pause"])
+        .spawn();
     after(400);
     assert!(kill_tracking(&scene.source));
     let output = tool.wait().success();
@@ -291,7 +255,7 @@ fn a_key_of_another_type_is_taken_back() {
     let scene = Scene::new(version);
     let proxy = far_away(&scene.source);
     let arguments = ["--consistency", "converge", "--type", "string"];
-    let tool = export_from(&scene, &proxy, &arguments).spawn();
+    let tool = scene.export_through(&proxy, &arguments).spawn();
     after(600);
     let mut client = scene.source.client();
     for i in (0..20_000).step_by(15) {
@@ -407,7 +371,7 @@ fn an_interrupt_leaves_nobody_waiting() {
         ["--consistency", "converge", "--max-pause", "1s"],
     ] {
         for ms in [300, 3000] {
-            let mut tool = export_from(&scene, &proxy, &arguments).spawn();
+            let mut tool = scene.export_through(&proxy, &arguments).spawn();
             after(ms);
             tool.signal("INT");
             let asked = Instant::now();

@@ -6,22 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, reached, said};
-use crate::support::proxy::{Direction, Proxy, Rules};
+use crate::run::{Scene, far_away, reached, said};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
-use crate::writer::{Log, Plan, Writer};
+use crate::writer::{Log, MILD, Writer};
 
 fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
-
-/// Only few keys, so that a round without a pause finds a moment on a slow machine too.
-const MILD: Plan = Plan {
-    ops_per_second: 500,
-    hot_percent: 100,
-    unheard: false,
-};
 
 fn info(server: &TestServer, name: &str) -> Option<String> {
     let text: String = redis::cmd("INFO")
@@ -83,21 +75,6 @@ fn joined(old: Log, until: u64, new: Log) -> Log {
     log
 }
 
-/// A network of some milliseconds.
-fn far_away(server: &TestServer) -> Proxy {
-    let slow = Direction {
-        delay: Duration::from_millis(4),
-        ..Direction::default()
-    };
-    Proxy::start(
-        server.addr(),
-        Rules {
-            to_server: slow,
-            ..Rules::default()
-        },
-    )
-}
-
 /// Fails over while the tool reads the old primary. `orderly`: nothing is written while the roles
 /// change; else what is written to the old primary meanwhile is lost, as it is in such a case.
 fn fail_over(scene: &Scene, replica: &TestServer, writer: Writer, orderly: bool) -> (Writer, Log) {
@@ -140,12 +117,8 @@ fn export(version: Version, how: &str, orderly: bool) {
     let replica = replica_of(&scene);
     let writer = Writer::start(&scene.source, MILD);
     let proxy = far_away(&scene.source);
-    let url = proxy.url();
-    let tool = Tool::new(&["export", "--json", "--scan-count", "50", &url])
-        .arg(format!("--consistency={how}"))
-        .arg("-o")
-        .arg(scene.archive())
-        .spawn();
+    let how_asked = format!("--consistency={how}");
+    let tool = scene.export_through(&proxy, &[&how_asked]).spawn();
     after(300);
     let (writer, old) = fail_over(&scene, &replica, writer, orderly);
     let output = tool.wait();

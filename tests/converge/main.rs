@@ -8,6 +8,8 @@ mod events;
 mod exact;
 mod failover;
 mod following;
+mod libraries;
+mod limits;
 mod long;
 mod run;
 mod writer;

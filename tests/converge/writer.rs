@@ -112,6 +112,14 @@ impl Default for Plan {
     }
 }
 
+/// Cold keys that change faster than the network answers leave no moment for a round without a
+/// pause.
+pub const MILD: Plan = Plan {
+    ops_per_second: 500,
+    hot_percent: 100,
+    unheard: false,
+};
+
 /// Two writers at work.
 pub struct Writer {
     stop: Arc<AtomicBool>,

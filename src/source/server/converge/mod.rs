@@ -594,6 +594,12 @@ impl ConvergingSource {
     fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
         let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
         self.tracker.barrier();
+        if self.functions_known {
+            // In an exact end they come with the last round.
+            let wish = self.inner.options.functions;
+            let conn = &mut self.inner.conn;
+            self.functions = super::probe::function_dump(conn, wish, &self.observer)?.1;
+        }
         // Not every change was heard of.
         let too_many_streams = |given: &Given| given.too_many_streams;
         let missed_some = self.lost_track
