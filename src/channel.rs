@@ -85,7 +85,8 @@ impl<T> Sender<T> {
         state.queue.push_back((item, bytes));
         self.0.changed.notify_all();
         if bytes > self.0.capacity_bytes {
-            while !state.receiver_gone && state.held_bytes > 0 {
+            // Others may queue behind it then.
+            while !state.receiver_gone && state.held_bytes > self.0.capacity_bytes {
                 state = self.0.wait(state);
             }
         }

@@ -1,16 +1,16 @@
 //! What the pipe tells of itself: counters for progress, events, and the journal of keys that
 //! could not be moved. Nothing here prints; `ui` does.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
 use crate::record::show_key;
 use crate::source::Estimate;
-use crate::units::now_ms;
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +73,51 @@ pub struct Progress {
     pub payload_bytes: AtomicU64,
     /// Bytes of archive read or written.
     pub archive_bytes: AtomicU64,
-    /// Whether everything was read once, and changes are followed.
-    pub following: AtomicBool,
-    /// Changed keys that wait to be read again, while changes are followed.
-    pub waiting_keys: AtomicU64,
-    /// When the first of them changed, this machine's clock, Unix ms; 0 if none waits.
-    pub waiting_since_ms: AtomicU64,
+    /// How far behind, where changes are followed.
+    pub following: Following,
     /// Keys in the journal.
     pub failed: AtomicU64,
+}
+
+/// How far behind each server is whose changes are followed.
+#[derive(Debug, Default)]
+pub struct Following(Mutex<HashMap<String, Lag>>);
+
+/// Changed keys that wait to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// How many.
+    pub keys: u64,
+    /// When the first of them changed; `None` if none waits.
+    pub since: Option<Instant>,
+}
+
+impl Following {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Lag>> {
+        self.0.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    /// Everything of this server was read once; this is how far behind its changes we are.
+    pub fn is_at(&self, server: &str, lag: Lag) {
+        let mut servers = self.lock();
+        match servers.get_mut(server) {
+            Some(known) => *known = lag,
+            None => drop(servers.insert(server.to_owned(), lag)),
+        }
+    }
+
+    /// Its changes are followed no more, or not at present.
+    pub fn ends(&self, server: &str) {
+        self.lock().remove(server);
+    }
+
+    /// All servers together; `None` where none is followed.
+    pub fn lag(&self) -> Option<Lag> {
+        self.lock().values().copied().reduce(|one, other| Lag {
+            keys: one.keys + other.keys,
+            since: [one.since, other.since].into_iter().flatten().min(),
+        })
+    }
 }
 
 /// Receives events. Implementations print, or remember for tests.
@@ -169,23 +206,6 @@ impl Observer {
         self.progress
             .expected_bytes
             .store(estimate.bytes.unwrap_or(0), Relaxed);
-    }
-
-    /// Changes are followed: notes how many changed keys wait to be read again, and for how long
-    /// the first of them has.
-    pub fn lag(&self, keys: u64, waited: Option<Duration>) {
-        let since_ms = waited.map_or(0, |waited| {
-            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-            now_ms().saturating_sub(waited_ms)
-        });
-        self.progress.waiting_since_ms.store(since_ms, Relaxed);
-        self.progress.waiting_keys.store(keys, Relaxed);
-        self.progress.following.store(true, Relaxed);
-    }
-
-    /// Changes are followed no more.
-    pub fn followed(&self) {
-        self.progress.following.store(false, Relaxed);
     }
 
     /// Counts what went through the pipe.

@@ -1,4 +1,5 @@
-//! The pipe: a source on a thread of its own, a bounded channel, a sink on the caller's.
+//! The pipe: a source on a thread of its own, a bounded channel, a sink on the caller's. The parts of
+//! a source have a thread each, and share the channel.
 //!
 //! The first real error wins: "the channel is closed" is never what the user sees. Whatever
 //! happens, every thread is joined and the sink is told, by `finish` or by `abort`.
@@ -119,7 +120,8 @@ pub fn run(
     let (sender, receiver) = channel(CHANNEL_BYTES);
     let (source, read, written) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            let read = pump(source.as_mut(), steps, sender, stop);
+            let read = pump_stages(source.as_mut(), steps, &sender, stop);
+            drop(sender);
             (source, read)
         });
         let written = drain(&receiver, sink.as_mut(), observer);
@@ -184,14 +186,77 @@ enum Pumped {
     SinkGone,
 }
 
-fn pump(
+/// One stage after the other, to the end of the last.
+fn pump_stages(
     source: &mut dyn Source,
     steps: &Steps,
-    sender: Sender<Batch>,
+    sender: &Sender<Batch>,
     stop: &Stop,
 ) -> Result<Pumped> {
     loop {
-        if stop.is_set() {
+        let mut parts = source.parts();
+        let pumped = match parts.as_mut_slice() {
+            [] => {
+                drop(parts);
+                pump(source, steps, sender, stop, &Stop::new())?
+            }
+            [part] => pump(*part, steps, sender, stop, &Stop::new())?,
+            _ => pump_parts(parts, steps, sender, stop)?,
+        };
+        if !matches!(pumped, Pumped::End) || !source.next_stage()? {
+            return Ok(pumped);
+        }
+    }
+}
+
+/// All parts at the same time. When one fails the others end too.
+fn pump_parts(
+    parts: Vec<&mut dyn Source>,
+    steps: &Steps,
+    sender: &Sender<Batch>,
+    stop: &Stop,
+) -> Result<Pumped> {
+    let failed = Stop::new();
+    let failed = &failed;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = parts
+            .into_iter()
+            .map(|part| {
+                scope.spawn(move || {
+                    let pumped = pump(part, steps, sender, stop, failed);
+                    if !matches!(pumped, Ok(Pumped::End)) {
+                        failed.set();
+                    }
+                    pumped
+                })
+            })
+            .collect();
+        let mut all = Ok(Pumped::End);
+        for thread in threads {
+            let pumped = thread
+                .join()
+                .unwrap_or_else(|_| Err(anyhow!("a reading thread panicked; this is a bug")));
+            // The first real error is the one to tell; those who were told to end have none.
+            all = match (all, pumped) {
+                (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+                (Ok(Pumped::End), Ok(pumped)) => Ok(pumped),
+                (Ok(ended), Ok(_)) => Ok(ended),
+            };
+        }
+        all
+    })
+}
+
+/// `failed` is set where another part failed.
+fn pump(
+    source: &mut dyn Source,
+    steps: &Steps,
+    sender: &Sender<Batch>,
+    stop: &Stop,
+    failed: &Stop,
+) -> Result<Pumped> {
+    loop {
+        if stop.is_set() || failed.is_set() {
             return Ok(Pumped::Interrupted);
         }
         let mut batch = Batch::new();

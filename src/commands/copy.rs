@@ -60,8 +60,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
-        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::new(
-            Conn::open(options)?,
+        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
+            options.as_ref().clone(),
+            stop.clone(),
             source.facts.family,
             same_server,
             Arc::clone(observer),

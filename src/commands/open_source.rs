@@ -10,15 +10,16 @@ use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, Sourc
 
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::select::Selection;
-use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
+use crate::server::reconnect::Retries;
+use crate::server::{Conn, ServerError};
 use crate::source::Source;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
@@ -120,7 +121,7 @@ fn scan(
         functions: wishes.functions,
         selection: wishes.selection,
     };
-    let source = ServerSource::open(conn, options, Arc::clone(observer))?;
+    let source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
     let asked = wishes.consistency;
     if asked == Consistency::Scan {
         if wishes.read.follow {
@@ -141,6 +142,7 @@ fn scan(
             total: wishes.read.total,
             stop: wishes.stop.clone(),
         }),
+        together: None,
     };
     match ConvergingSource::open(source, connect.clone(), converge)? {
         Ok(source) => Ok(scanned(source.scan(), asked, wishes.read.eviction)(
@@ -167,6 +169,31 @@ fn scan(
                 source,
             )))
         }
+    }
+}
+
+/// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
+fn open_enduring(
+    mut conn: Conn,
+    connect: &ConnectOptions,
+    options: &ServerSourceOptions,
+    stop: &Stop,
+    observer: &Arc<Observer>,
+) -> Result<ServerSource> {
+    let mut retries = Retries::new(connect);
+    loop {
+        let error = match ServerSource::open(conn, options.clone(), Arc::clone(observer)) {
+            Ok(mut source) => {
+                source.endure(connect.clone(), stop.clone());
+                return Ok(source);
+            }
+            Err(error) => error,
+        };
+        let lost = error.downcast::<ServerError>()?;
+        conn = match retries.connect(connect, lost, &|| stop.is_set()) {
+            Err(_) if stop.is_set() => return Err(Interrupted.into()),
+            connected => connected?,
+        };
     }
 }
 

@@ -1,4 +1,6 @@
-//! Where records come from. A source is a loop without threads: the pipe, or a test, calls it.
+//! Where records come from. A source is a loop without threads: the pipe, or a test, calls it. One
+//! that consists of several ([`Source::parts`]) is read by as many threads of the pipe, in stages:
+//! between two of them nothing is under way, and it may look at all of its parts.
 
 pub mod archive;
 pub mod rdb;
@@ -33,4 +35,20 @@ pub trait Source: Send {
 
     /// What to expect.
     fn estimate(&self) -> Estimate;
+
+    /// The sources that this one consists of at present (the shards of a cluster): they are read
+    /// instead of it, at the same time, each until its end, and then [`Self::next_stage`] is asked.
+    /// None, if it is read by itself.
+    fn parts(&mut self) -> Vec<&mut dyn Source> {
+        Vec::new()
+    }
+
+    /// Everything that this source, or each of its parts, had to give was given: `true` if there is
+    /// more after all. Whatever comes then is newer than all that came before.
+    ///
+    /// # Errors
+    /// Anything that makes the rest unreadable.
+    fn next_stage(&mut self) -> Result<bool> {
+        Ok(false)
+    }
 }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Console, UiOptions, Verb};
 use crate::cli::ProgressStyle;
-use crate::observer::{Observer, Progress};
-use crate::units::{bytes_text, count_text, duration_text, now_ms, per_second, plural};
+use crate::observer::{Lag, Observer, Progress};
+use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
 
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1_000;
@@ -161,39 +161,20 @@ struct Sample {
     lag: Option<Lag>,
 }
 
-/// How far behind the source is followed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Lag {
-    keys: u64,
-    /// Since the first of them changed.
-    ms: u64,
+fn lag_text(lag: Lag) -> String {
+    match lag.keys {
+        0 => ", following, up to date".to_owned(),
+        keys => format!(
+            ", following, {:.1}s behind ({} changed)",
+            behind(lag).as_secs_f64(),
+            plural(keys, "key")
+        ),
+    }
 }
 
-impl Lag {
-    fn take(progress: &Progress) -> Option<Self> {
-        if !progress.following.load(Relaxed) {
-            return None;
-        }
-        let since_ms = progress.waiting_since_ms.load(Relaxed);
-        Some(Self {
-            keys: progress.waiting_keys.load(Relaxed),
-            ms: match since_ms {
-                0 => 0,
-                since_ms => now_ms().saturating_sub(since_ms),
-            },
-        })
-    }
-
-    fn text(self) -> String {
-        match self.keys {
-            0 => ", following, up to date".to_owned(),
-            keys => format!(
-                ", following, {:.1}s behind ({} changed)",
-                self.ms as f64 / 1000.0,
-                plural(keys, "key")
-            ),
-        }
-    }
+/// Since the first key changed that was not read again yet.
+fn behind(lag: Lag) -> Duration {
+    lag.since.map_or(Duration::ZERO, |since| since.elapsed())
 }
 
 impl Sample {
@@ -206,7 +187,7 @@ impl Sample {
             failed: progress.failed.load(Relaxed),
             expected_records: progress.expected_records.load(Relaxed),
             expected_bytes: progress.expected_bytes.load(Relaxed),
-            lag: Lag::take(progress),
+            lag: progress.following.lag(),
         }
     }
 
@@ -235,7 +216,7 @@ impl Sample {
         let rate = per_second(self.records, self.elapsed);
         let mut text = format!("{} keys, {}/s", count_text(self.records), count_text(rate));
         // What matters most comes first: a narrow terminal cuts the end off.
-        text += &self.lag.map(Lag::text).unwrap_or_default();
+        text += &self.lag.map(lag_text).unwrap_or_default();
         if let Some(remaining) = self.remaining() {
             text += &format!(", ETA {}", duration_text(remaining));
         }
@@ -269,7 +250,7 @@ impl Sample {
             "eta_ms": self.remaining().map(|left| left.as_millis() as u64),
             "following": self.lag.is_some(),
             "waiting_keys": self.lag.map(|lag| lag.keys),
-            "lag_ms": self.lag.map(|lag| lag.ms),
+            "lag_ms": self.lag.map(|lag| behind(lag).as_millis() as u64),
         })
     }
 }
@@ -277,7 +258,6 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observer::Recording;
 
     #[test]
     fn a_sample_says_rate_ratio_and_what_remains() {
@@ -300,24 +280,32 @@ mod tests {
 
     #[test]
     fn who_follows_says_how_far_behind() {
-        let observer = Observer::new(Box::new(Recording::default()), None, None);
-        observer.progress.expected_records.store(1_000_000, Relaxed);
-        let sample = || Sample::take(&observer.progress, Duration::ZERO);
-        observer.lag(1, Some(Duration::from_secs(90)));
+        let progress = Progress::default();
+        progress.expected_records.store(1_000_000, Relaxed);
+        let sample = || Sample::take(&progress, Duration::ZERO);
+        let since = Instant::now().checked_sub(Duration::from_secs(90));
+        let behind = |keys| Lag { keys, since };
+        let (up_to_date, one) = (
+            Lag {
+                keys: 0,
+                since: None,
+            },
+            behind(1),
+        );
+        progress.following.is_at("one", up_to_date);
+        assert_eq!(sample().text(), "0 keys, 0/s, following, up to date, 0 B");
+        assert_eq!(sample().json(Verb::Copy)["lag_ms"], 0);
+        progress.following.is_at("other", one);
         let json = sample().json(Verb::Copy);
         assert_eq!(json["following"], true);
         assert_eq!(json["waiting_keys"], 1);
         assert!(json["lag_ms"].as_u64() >= Some(90_000), "{json}");
         assert_eq!(json["fraction"], json!(null));
-        let lag = Lag {
-            keys: 1200,
-            ms: 340,
-        };
-        assert_eq!(lag.text(), ", following, 0.3s behind (1,200 keys changed)");
-        observer.lag(0, None);
-        assert_eq!(sample().text(), "0 keys, 0/s, following, up to date, 0 B");
-        assert_eq!(sample().json(Verb::Copy)["lag_ms"], 0);
-        observer.followed();
+        let text = lag_text(behind(1200));
+        assert!(text.starts_with(", following, 9"), "{text}");
+        assert!(text.ends_with("s behind (1,200 keys changed)"), "{text}");
+        progress.following.ends("one");
+        progress.following.ends("other");
         assert_eq!(sample().fraction(), Some(0.0));
     }
 }

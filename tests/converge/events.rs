@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, far_away, reached, said, summary};
+use crate::run::{Scene, far_away, listener, reached, said, summary, wait_for_listener};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
@@ -22,6 +22,7 @@ fn exact_in_spite_of(version: Version, arguments: &[&str], ops: &[Op], plan: Pla
     after(200);
     let proxy = far_away(&scene.source);
     let tool = scene.export_through(&proxy, arguments).spawn();
+    wait_for_listener(&scene.source);
     let mut besides = Vec::new();
     for op in ops {
         after(120);
@@ -126,21 +127,12 @@ fn a_refused_xinfo_costs_no_exactness() {
 
 /// Ends the connection that listens; whether there was one.
 fn kill_tracking(server: &TestServer) -> bool {
-    let mut client = server.client();
-    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
-    let field = |line: &str, name: &str| {
-        let mut fields = line.split(' ');
-        fields.find_map(|field| Some(field.strip_prefix(name)?.to_owned()))
-    };
-    let mut lines = list.lines();
-    let Some(line) = lines.find(|line| field(line, "flags=").is_some_and(|f| f.contains('t')))
-    else {
+    let Some(id) = listener(server) else {
         return false;
     };
-    let id = field(line, "id=").expect("an id");
     redis::cmd("CLIENT")
         .arg(&["KILL", "ID", &id])
-        .exec(&mut client)
+        .exec(&mut server.client())
         .is_ok()
 }
 
@@ -155,7 +147,8 @@ fn a_lost_tracking_connection_begins_anew() {
     let tool = scene
         .export_through(&proxy, &["--consistency", "pause"])
         .spawn();
-    after(400);
+    wait_for_listener(&scene.source);
+    after(200);
     assert!(kill_tracking(&scene.source));
     let output = tool.wait().success();
     let log = writer.finish();
@@ -256,7 +249,8 @@ fn a_key_of_another_type_is_taken_back() {
     let proxy = far_away(&scene.source);
     let arguments = ["--consistency", "converge", "--type", "string"];
     let tool = scene.export_through(&proxy, &arguments).spawn();
-    after(600);
+    wait_for_listener(&scene.source);
+    after(400);
     let mut client = scene.source.client();
     for i in (0..20_000).step_by(15) {
         let name = format!("s:{i}");
@@ -346,7 +340,7 @@ fn a_last_round_that_would_hold_up_the_source_is_not_begun() {
             "--max-pause",
             "20ms",
             "--max-wait",
-            "5s",
+            "60s",
         ])
         .run();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -382,11 +376,9 @@ fn an_interrupt_leaves_nobody_waiting() {
             let code = output.code();
             let done = ms > 300 && (code == Some(0) || code == Some(4));
             assert!(done || code == Some(130), "{code:?} {}", output.stderr);
-            assert_eq!(
-                code == Some(0),
-                reached(&output) == "exact",
-                "{arguments:?}"
-            );
+            // Interrupted after it was reached, it may be either.
+            let is_exact = reached(&output) == "exact";
+            assert!(is_exact || code != Some(0), "{arguments:?}");
         }
     }
     drop(writer.finish());

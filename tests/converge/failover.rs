@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, far_away, reached, said};
+use crate::run::{Scene, far_away, reached, said, wait_for_listener};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
 use crate::writer::{Log, MILD, Writer};
@@ -119,7 +119,8 @@ fn export(version: Version, how: &str, orderly: bool) {
     let proxy = far_away(&scene.source);
     let how_asked = format!("--consistency={how}");
     let tool = scene.export_through(&proxy, &[&how_asked]).spawn();
-    after(300);
+    wait_for_listener(&scene.source);
+    after(200);
     let (writer, old) = fail_over(&scene, &replica, writer, orderly);
     let output = tool.wait();
     let new = writer.finish();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::run::{Scene, far_away, reached};
+use crate::run::{Scene, far_away, reached, wait_for_listener};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
 use crate::writer::{MILD, Writer};
@@ -90,7 +90,8 @@ fn an_archive_has_the_libraries_of_its_end() {
                 _ => &["--consistency=converge"],
             };
             let tool = scene.export_through(&proxy, asked).spawn();
-            after(400);
+            wait_for_listener(&scene.source);
+            after(200);
             (case.middle)(&scene.source);
             let output = tool.wait();
             let log = writer.finish();

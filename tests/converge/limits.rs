@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use redis::ConnectionLike as _;
 
-use crate::run::{Scene, far_away, reached, said, summary};
+use crate::run::{Scene, far_away, reached, said, summary, wait_for_listener};
 use crate::support::dataset::command;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
@@ -40,7 +40,8 @@ fn more_names_than_can_be_remembered_begin_anew() {
         let proxy = far_away(&scene.source);
         let asked = format!("--consistency={how}");
         let tool = scene.export_through(&proxy, &[&asked]).spawn();
-        after(400);
+        wait_for_listener(&scene.source);
+        after(200);
         // 30 MB of names, where 16 MiB are kept.
         burst(&scene.source, 1500, |packed, number| {
             let name = format!("{number}:{}", "long".repeat(5_000));
@@ -135,7 +136,8 @@ fn what_info_would_have_told_is_not_claimed() {
                 .arg("-o")
                 .arg(scene.archive())
                 .spawn();
-            after(400);
+            wait_for_listener(&scene.source);
+            after(200);
             let swap = [Op::new(0, &["SWAPDB", "1", "9"])];
             apply(&mut scene.source.client(), &swap);
             let output = tool.wait().expect_code(code);

@@ -1,7 +1,7 @@
 //! Running the tool under the writer, and comparing.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
@@ -124,6 +124,29 @@ pub fn far_away(server: &TestServer) -> Proxy {
             ..Rules::default()
         },
     )
+}
+
+/// The id of the connection that listens for changes, if there is one.
+pub fn listener(server: &TestServer) -> Option<String> {
+    let mut client = server.client();
+    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
+    let field = |line: &str, name: &str| {
+        let mut fields = line.split(' ');
+        fields.find_map(|field| Some(field.strip_prefix(name)?.to_owned()))
+    };
+    let mut lines = list.lines();
+    let line = lines.find(|line| field(line, "flags=").is_some_and(|f| f.contains('t')))?;
+    field(line, "id=")
+}
+
+/// Waits until the tool listens, which is when its scan begins.
+#[track_caller]
+pub fn wait_for_listener(server: &TestServer) {
+    let began = Instant::now();
+    while listener(server).is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody listens");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[track_caller]

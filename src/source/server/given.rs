@@ -7,6 +7,7 @@ use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
 use anyhow::{Context as _, Result};
 
+use super::SlotSet;
 use crate::memory::OwnWrites;
 use crate::payload::{self, Kind, Reader, StreamForm, StreamId, kind_of};
 use crate::record::Family;
@@ -53,6 +54,8 @@ pub(super) struct Given {
     pub unreadable: HashSet<Vec<u8>>,
     /// Changes are followed, perhaps for weeks: no name goes into the log twice.
     pub following: bool,
+    /// Of some names another keeps the log.
+    has_inherited: bool,
 }
 
 impl Given {
@@ -75,6 +78,7 @@ impl Given {
             too_many_streams: false,
             unreadable: HashSet::new(),
             following: false,
+            has_inherited: false,
         })
     }
 
@@ -82,7 +86,7 @@ impl Given {
     pub fn note(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) -> Result<()> {
         const WHAT: &str = "remember a key in a temporary file";
         let print = self.keys.fingerprint(db, key);
-        let is_logged = self.following && self.knows(db, key)?;
+        let is_logged = self.following && !self.has_inherited && self.knows(db, key)?;
         self.keys.insert(print).context(WHAT)?;
         if let Some(seen) = &mut self.seen {
             let print = seen.fingerprint(db, key);
@@ -190,69 +194,127 @@ impl Given {
         self.seen = Some(OwnWrites::default());
     }
 
-    /// The new scan is through: what was given before and not met again, to be looked at.
-    pub fn not_met_again(&mut self) -> Result<NotMetAgain> {
-        let log = self.log.as_mut().context("no log of names is kept")?;
-        log.flush().context("write a temporary file")?;
-        let mut file = log.get_ref().try_clone().context("read a temporary file")?;
-        let end = file.stream_position().context("read a temporary file")?;
+    /// The new scan is through: what was given before, as these logs tell, and not met again, to be
+    /// looked at; in these slots only.
+    pub fn not_met_of(
+        &mut self,
+        logs: Vec<GivenLog>,
+        slots: Option<SlotSet>,
+    ) -> Result<NotMetAgain> {
         Ok(NotMetAgain {
-            at: 0,
-            end,
+            logs,
+            slots,
             seen: self.seen.take().unwrap_or_default(),
         })
     }
 
-    fn log_file(&self) -> Result<&File> {
-        Ok(self
-            .log
-            .as_ref()
-            .context("no log of names is kept")?
-            .get_ref())
+    /// All names that were given so far.
+    pub fn log(&mut self) -> Result<GivenLog> {
+        let log = self.log.as_mut().context("no log of names is kept")?;
+        log.flush().context("write a temporary file")?;
+        let mut file = log.get_ref().try_clone().context("read a temporary file")?;
+        let end = file.stream_position().context("read a temporary file")?;
+        Ok(GivenLog { file, at: 0, end })
+    }
+
+    /// These were given by another: if they are gone, that has to be told.
+    pub fn inherit(&mut self, db: u32, names: &[Vec<u8>]) -> Result<()> {
+        self.has_inherited = true;
+        for name in names {
+            let print = self.keys.fingerprint(db, name);
+            self.keys
+                .insert(print)
+                .context("remember a key in a temporary file")?;
+        }
+        Ok(())
+    }
+
+    /// Streams of slots that are read elsewhere now are none of ours.
+    pub fn keep_streams_of(&mut self, slots: &SlotSet) {
+        let bytes = &mut self.stream_bytes;
+        self.streams.retain(|(_, name), _| {
+            let keep = slots.has_key(name);
+            if !keep {
+                *bytes -= name.len() + STREAM_OVERHEAD_BYTES;
+            }
+            keep
+        });
     }
 }
 
-/// Goes through the log of given names.
-pub(super) struct NotMetAgain {
+/// Names that were given, in a file.
+pub(in crate::source) struct GivenLog {
+    file: File,
     at: u64,
     end: u64,
+}
+
+impl GivenLog {
+    /// To be read once more.
+    pub fn again(&self) -> Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone().context("read a temporary file")?,
+            at: 0,
+            end: self.end,
+        })
+    }
+}
+
+/// Goes through logs of given names.
+pub(super) struct NotMetAgain {
+    logs: Vec<GivenLog>,
+    slots: Option<SlotSet>,
     seen: OwnWrites,
 }
 
 impl NotMetAgain {
     /// The next names by database, at most about `count`; none at the end.
-    pub fn next(&mut self, given: &Given, count: usize) -> Result<HashMap<u32, Vec<Vec<u8>>>> {
-        let reader = Positioned {
-            file: given.log_file()?,
-            at: self.at,
-        };
-        let mut reader = BufReader::new(reader);
+    pub fn next(&mut self, count: usize) -> Result<HashMap<u32, Vec<Vec<u8>>>> {
         let mut found: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
         let mut taken = 0;
-        while self.at < self.end && taken < count {
-            let mut head = [0u8; 8];
-            reader
-                .read_exact(&mut head)
-                .context("read a temporary file")?;
-            let db = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
-            let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
-            let mut key = vec![0; len];
-            reader
-                .read_exact(&mut key)
-                .context("read a temporary file")?;
-            self.at += 8 + len as u64;
-            let print = self.seen.fingerprint(db, &key);
-            if !self
-                .seen
-                .contains(print)
-                .context("look up a key in a temporary file")?
-            {
-                // Once is enough, however often it was given.
-                self.seen
-                    .insert(print)
-                    .context("remember a key in a temporary file")?;
-                found.entry(db).or_default().push(key);
-                taken += 1;
+        while taken < count
+            && let Some(log) = self.logs.last_mut()
+        {
+            let reader = Positioned {
+                file: &log.file,
+                at: log.at,
+            };
+            let mut reader = BufReader::new(reader);
+            while log.at < log.end && taken < count {
+                let mut head = [0u8; 8];
+                reader
+                    .read_exact(&mut head)
+                    .context("read a temporary file")?;
+                let db = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+                let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+                let mut key = vec![0; len];
+                reader
+                    .read_exact(&mut key)
+                    .context("read a temporary file")?;
+                log.at += 8 + len as u64;
+                if self
+                    .slots
+                    .as_ref()
+                    .is_some_and(|slots| !slots.has_key(&key))
+                {
+                    continue;
+                }
+                let print = self.seen.fingerprint(db, &key);
+                if !self
+                    .seen
+                    .contains(print)
+                    .context("look up a key in a temporary file")?
+                {
+                    // Once is enough, however often it was given.
+                    self.seen
+                        .insert(print)
+                        .context("remember a key in a temporary file")?;
+                    found.entry(db).or_default().push(key);
+                    taken += 1;
+                }
+            }
+            if log.at >= log.end {
+                self.logs.pop();
             }
         }
         Ok(found)

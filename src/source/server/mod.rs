@@ -5,11 +5,13 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
-mod converge;
-mod given;
+pub(in crate::source) mod converge;
+pub(in crate::source) mod given;
+mod in_cluster;
 mod probe;
 mod replies;
 mod requests;
+mod resume;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,10 +19,13 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
+pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
+use self::in_cluster::InCluster;
+pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::probe::Abilities;
 use self::replies::Awaited;
+use self::resume::Link;
 use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
@@ -57,7 +62,8 @@ pub struct ServerSourceOptions {
 /// What waits for its replies, in order.
 enum Sent {
     Select,
-    Scan,
+    /// A page of names, from this cursor on.
+    Scan(Vec<u8>),
     Group(Vec<Vec<u8>>),
 }
 
@@ -72,11 +78,19 @@ enum Job {
 /// Reads a live server.
 pub struct ServerSource {
     conn: Conn,
+    /// How to connect again, if that is wanted.
+    link: Option<Link>,
+    /// The connection was lost; what was read before is handed on first.
+    lost: Option<anyhow::Error>,
+    /// The server that was found when connecting again is another process.
+    process_changed: bool,
     facts: Facts,
     clock: ServerClock,
     options: ServerSourceOptions,
     observer: Arc<Observer>,
     abilities: Abilities,
+    /// Its place in a cluster, if it is in one.
+    cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
     /// Not yet begun.
     waiting: VecDeque<Job>,
@@ -124,12 +138,21 @@ impl ServerSource {
         let facts = Facts::ask(&mut conn)?;
         if facts.cluster {
             return Err(Usage(
-                "the source is a node of a cluster, and clusters are not supported yet; \
+                "the source is a node of a cluster, and is to be read as such (--cluster); \
                  nothing was read"
                     .to_owned(),
             )
             .into());
         }
+        Self::begin_with(conn, facts, options, observer)
+    }
+
+    fn begin_with(
+        mut conn: Conn,
+        facts: Facts,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
         // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
@@ -143,11 +166,15 @@ impl ServerSource {
         Ok(Self {
             from_ms: clock.now_ms(),
             conn,
+            link: None,
+            lost: None,
+            process_changed: false,
             facts,
             clock,
             options,
             observer,
             abilities,
+            cluster: None,
             databases,
             waiting,
             db: 0,
@@ -210,7 +237,7 @@ impl ServerSource {
                 && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
                 && let Some(cursor) = self.cursor.take()
             {
-                self.queue_scan(&cursor)?;
+                self.queue_scan(cursor)?;
             }
             let room = self.room();
             if room == 0 || self.keys.is_empty() {
@@ -218,9 +245,11 @@ impl ServerSource {
             }
             let count = self.keys.len().min(room).min(GROUP_KEYS);
             let group: Vec<Vec<u8>> = self.keys.drain(..count).collect();
-            self.queue_group(&group)?;
+            let queued = self.queue_group(&group);
+            // Whether it went out or not: what waits for an answer is asked again.
             self.sent_keys += group.len();
             self.sent.push_back(Sent::Group(group));
+            queued?;
         }
         self.conn.flush()?;
         Ok(())
@@ -253,10 +282,16 @@ impl ServerSource {
                 self.keys = names.into();
             }
         }
-        if self.selected != Some(db) {
-            self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
+        self.select()
+    }
+
+    /// Sees to it that what is queued next is asked of the present database.
+    fn select(&mut self) -> Result<()> {
+        if self.selected != Some(self.db) {
+            self.conn
+                .queue(&[b"SELECT", self.db.to_string().as_bytes()])?;
             self.sent.push_back(Sent::Select);
-            self.selected = Some(db);
+            self.selected = Some(self.db);
         }
         Ok(())
     }
@@ -272,6 +307,45 @@ impl ServerSource {
         let window =
             (WINDOW_BYTES / self.guess_bytes.max(1)).clamp(1, 2 * self.options.scan_count as usize);
         window.saturating_sub(self.sent_keys)
+    }
+
+    /// Fills the batch; on an error everything that was asked and not answered is still known.
+    fn read_on(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.context = self.context();
+        if let Some(payload) = self.functions.take() {
+            self.functions_given += 1;
+            batch.push(Record::Functions(payload));
+        }
+        while !batch.is_full() {
+            if !self.awaited.is_empty() {
+                self.read_payload(batch)?;
+                continue;
+            }
+            // Asking when half of the window is used up keeps the server busy and the writes large.
+            if self.sent_keys <= self.options.scan_count as usize {
+                self.send()?;
+            }
+            match self.sent.front() {
+                None if self.is_at_end() => break,
+                None => {
+                    // Reaching the end is claimed only where it is proved.
+                    return Err(anyhow!("the scan stopped before its end; this is a bug"));
+                }
+                Some(Sent::Select) => {
+                    let reply = self.conn.reply()?;
+                    self.sent.pop_front();
+                    if let Err(text) = reply {
+                        return Err(self.conn.refusal("SELECT", text).into());
+                    }
+                }
+                Some(Sent::Scan(_)) => self.read_scan()?,
+                Some(Sent::Group(keys)) => {
+                    let keys = keys.len();
+                    self.open_group(keys)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The payloads' own version is the one that counts.
@@ -293,35 +367,23 @@ impl ServerSource {
 
 impl Source for ServerSource {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
-        batch.context = self.context();
-        if let Some(payload) = self.functions.take() {
-            self.functions_given += 1;
-            batch.push(Record::Functions(payload));
-        }
-        while !batch.is_full() {
-            if let Some(awaited) = self.awaited.pop_front() {
-                self.sent_keys -= 1;
-                self.read_payload(awaited, batch)?;
-                continue;
+        loop {
+            let error = match self.lost.take() {
+                Some(error) => error,
+                None => match self.read_on(batch) {
+                    Ok(()) => break,
+                    Err(error) => error,
+                },
+            };
+            if !self.may_resume(&error) {
+                return Err(error);
             }
-            // Asking when half of the window is used up keeps the server busy and the writes large.
-            if self.sent_keys <= self.options.scan_count as usize {
-                self.send()?;
+            if !batch.is_empty() {
+                // Handed on first: what comes after may be of another server.
+                self.lost = Some(error);
+                break;
             }
-            match self.sent.pop_front() {
-                None if self.is_at_end() => break,
-                None => {
-                    // Reaching the end is claimed only where it is proved.
-                    return Err(anyhow!("the scan stopped before its end; this is a bug"));
-                }
-                Some(Sent::Select) => {
-                    if let Err(text) = self.conn.reply()? {
-                        return Err(self.conn.refusal("SELECT", text).into());
-                    }
-                }
-                Some(Sent::Scan) => self.read_scan()?,
-                Some(Sent::Group(keys)) => self.open_group(keys)?,
-            }
+            self.resume(error)?;
         }
         self.stamp(batch);
         Ok(!batch.is_empty())

@@ -20,6 +20,11 @@ pub struct Abilities {
 }
 
 impl Abilities {
+    /// Without MULTI value and expiry are no pair unless the expiry was the same before and after.
+    pub fn rechecks(&self) -> bool {
+        !self.multi
+    }
+
     pub fn asks_time(&self) -> bool {
         !self.pexpiretime && self.time
     }
@@ -93,14 +98,11 @@ pub fn abilities(
     options: &ServerSourceOptions,
     observer: &Observer,
 ) -> Result<Abilities> {
-    let multi = conn.try_query(&redis::cmd("MULTI"))?.is_ok()
+    // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
+    // costs more than asking for the expiry a second time.
+    let multi = !facts.cluster
+        && conn.try_query(&redis::cmd("MULTI"))?.is_ok()
         && conn.try_query(&redis::cmd("EXEC"))?.is_ok();
-    if !multi {
-        observer.warn(
-            "the source refuses MULTI: value and expiry of a key are read one after the other, \
-             and a key that changes in between may get the expiry of its older value",
-        );
-    }
     // A name nobody uses; -2 says that the command works, whatever the key.
     let absent = ABSENT_KEY;
     let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {

@@ -4,23 +4,23 @@ use anyhow::Result;
 
 use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
-use crate::server::ServerError;
+use crate::server::{Conn, ServerError};
 
 impl ServerSource {
-    pub(super) fn queue_scan(&mut self, cursor: &[u8]) -> Result<()> {
+    pub(super) fn queue_scan(&mut self, cursor: Vec<u8>) -> Result<()> {
         let count = self.options.scan_count.to_string();
         let push_down = self.options.selection.push_down();
-        let mut args: Vec<&[u8]> = vec![b"SCAN", cursor, b"COUNT", count.as_bytes()];
+        let mut args: Vec<&[u8]> = vec![b"SCAN", &cursor, b"COUNT", count.as_bytes()];
         if let Some(pattern) = push_down.match_ {
             args.extend([&b"MATCH"[..], pattern]);
         }
         if let Some(kind) = push_down.type_ {
             args.extend([&b"TYPE"[..], kind.as_bytes()]);
         }
-        self.conn.queue(&args)?;
+        let queued = self.conn.queue(&args);
         self.scan_in_flight = true;
-        self.sent.push_back(Sent::Scan);
-        Ok(())
+        self.sent.push_back(Sent::Scan(cursor));
+        Ok(queued?)
     }
 
     pub(super) fn queue_group(&mut self, keys: &[Vec<u8>]) -> Result<(), ServerError> {
@@ -37,8 +37,16 @@ impl ServerSource {
         } else {
             b"PTTL"
         };
+        // Where its slot is on its way to this node, each command for a key needs the word.
+        let asking = self.cluster.as_ref().is_some_and(|cluster| cluster.asking);
+        let queue = |conn: &mut Conn, args: &[&[u8]]| {
+            if asking {
+                conn.queue(&[b"ASKING"])?;
+            }
+            conn.queue(args)
+        };
         for key in keys {
-            conn.queue(&[expiry, key])?;
+            queue(conn, &[expiry, key])?;
         }
         // Before DUMP, which would reset it where NO-TOUCH is not known.
         if let Some(command) = abilities.eviction {
@@ -48,11 +56,17 @@ impl ServerSource {
                 b"IDLETIME"
             };
             for key in keys {
-                conn.queue(&[b"OBJECT", sub, key])?;
+                queue(conn, &[b"OBJECT", sub, key])?;
             }
         }
         for key in keys {
-            conn.queue(&[b"DUMP", key])?;
+            queue(conn, &[b"DUMP", key])?;
+            if abilities.rechecks() {
+                if abilities.asks_time() {
+                    conn.queue(&[b"TIME"])?;
+                }
+                queue(conn, &[expiry, key])?;
+            }
         }
         if abilities.multi {
             conn.queue(&[b"EXEC"])?;

@@ -17,7 +17,7 @@ use anyhow::Result;
 
 use super::ConvergingSource;
 use super::pause::Pause;
-use super::shot::{Plan, Refused, Shown, read_instant};
+use super::shot::{How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};
@@ -132,6 +132,12 @@ impl LastRound {
         names
     }
 
+    /// What was read could not be proved: it is read again. No name has left the batch.
+    pub fn forget_shot(&mut self) {
+        self.exact = false;
+        self.ready.clear();
+    }
+
     /// These join the batch. None leaves it: that may only happen right after it was read.
     fn remember(&mut self, names: HashSet<Vec<u8>>) {
         if !names.is_empty() {
@@ -167,20 +173,15 @@ impl LastRound {
     /// The connection.
     pub fn attempt(&mut self, source: &mut ConvergingSource) -> Result<Outcome> {
         self.attempts += 1;
-        if source
-            .inner
-            .given
-            .as_ref()
-            .is_some_and(|given| given.too_many_streams)
-        {
-            return Ok(Outcome::Impossible(
-                "there are more streams than can be kept in mind".to_owned(),
-            ));
+        if let Some(reason) = too_many_streams(source) {
+            return Ok(Outcome::Impossible(reason));
         }
         if let Some(reason) = source.blind {
             return Ok(Outcome::Impossible(reason.to_owned()));
         }
-        let pauses = source.options.consistency == Consistency::Pause;
+        // The shards of a cluster are paused together, by whoever knows all of them.
+        let pauses =
+            source.options.consistency == Consistency::Pause && source.options.together.is_none();
         if self.attempts > 1 {
             self.pace(pauses);
         }
@@ -218,9 +219,26 @@ impl LastRound {
         tried
     }
 
+    /// Tries once, while all shards of a cluster are paused. What it found is exact only if no
+    /// pause was over by then; else see [`Self::forget_shot`].
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn attempt_paused(
+        &mut self,
+        source: &mut ConvergingSource,
+        paused: &Pause,
+    ) -> Result<Outcome> {
+        self.attempts += 1;
+        if let Some(reason) = too_many_streams(source) {
+            return Ok(Outcome::Impossible(reason));
+        }
+        self.attempt_within(source, paused)
+    }
+
     fn attempt_within(&mut self, source: &mut ConvergingSource, paused: &Pause) -> Result<Outcome> {
         source.tracker.barrier();
-        let heard = source.tracker.take();
+        let heard = source.heard();
         if let Some(reason) = heard.means_rescan() {
             return Ok(Outcome::Rescan(reason.to_owned()));
         }
@@ -233,7 +251,22 @@ impl LastRound {
                 _ => Outcome::Grown,
             });
         }
-        let read = read_instant(source, &plan)?;
+        let how = match (&source.options.together, paused.is_held()) {
+            (None, _) => How::Multi,
+            // A script would wait for the end of the pause; and nothing changes meanwhile.
+            (Some(_), true) => How::Plain,
+            (Some(_), false) => match source.script {
+                Some(script) => How::Script(script),
+                None => {
+                    return Ok(Outcome::Impossible(
+                        "keys of several slots are read at one instant by EVAL only, which the \
+                         source refuses (--consistency pause needs no EVAL)"
+                            .to_owned(),
+                    ));
+                }
+            },
+        };
+        let read = read_instant(source, &plan, how)?;
         if read.is_err() {
             source.tracker.barrier();
             if source.tracker.waiting().1 {
@@ -254,7 +287,7 @@ impl LastRound {
             return Ok(Outcome::Again);
         }
         source.tracker.barrier();
-        let heard = source.tracker.take();
+        let heard = source.heard();
         if let Some(reason) = heard.means_rescan() {
             return Ok(Outcome::Rescan(reason.to_owned()));
         }
@@ -338,4 +371,11 @@ impl LastRound {
         }
         plan
     }
+}
+
+fn too_many_streams(source: &ConvergingSource) -> Option<String> {
+    let given = source.inner.given.as_ref();
+    given
+        .is_some_and(|given| given.too_many_streams)
+        .then(|| "there are more streams than can be kept in mind".to_owned())
 }

@@ -8,6 +8,7 @@
 
 mod last;
 mod pause;
+mod shard;
 mod shot;
 
 use std::collections::{HashMap, HashSet};
@@ -17,17 +18,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use self::last::{LastRound, Outcome, Pending};
-use super::given::{Given, NotMetAgain};
+pub(in crate::source) use self::pause::Pause;
+pub use self::shard::Together;
+pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
+use super::given::{Given, GivenLog, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{ConsistencyReached, SourceReport};
-use crate::observer::Observer;
+use crate::observer::{Lag, Observer};
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
-use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
+use crate::server::{Conn, ServerError};
 use crate::source::{Estimate, Source};
 
 /// Rounds before the last one.
@@ -68,6 +72,8 @@ pub struct ConvergeOptions {
     pub max_wait: Option<Duration>,
     /// Whether to go on sending changes after the scan, and until when.
     pub follow: Option<Follow>,
+    /// In a cluster: what its shards have in common.
+    pub together: Option<Arc<Together>>,
 }
 
 /// Until when changes are followed.
@@ -90,6 +96,8 @@ enum Phase {
         last_names: usize,
     },
     Follow,
+    /// In a cluster: the last round waits until every shard has come so far.
+    Hold,
     Last(LastRound),
     /// Not exact: what is known to have changed is being read a last time.
     Farewell,
@@ -133,6 +141,14 @@ pub struct ConvergingSource {
     follow_over: bool,
     /// Changes were missed for good.
     lost_track: bool,
+    /// In a cluster: what reads keys of several slots at one instant.
+    script: Option<&'static str>,
+    /// While following in a cluster: when the slots were last looked at.
+    looked: Instant,
+    /// In a cluster: what other nodes gave of slots that are read here now.
+    heritage: Vec<GivenLog>,
+    /// In a cluster: nothing more until the other shards have come so far.
+    resting: bool,
 }
 
 impl ConvergingSource {
@@ -146,21 +162,25 @@ impl ConvergingSource {
         connect: ConnectOptions,
         options: ConvergeOptions,
     ) -> Result<Result<Self, (ServerSource, String)>> {
-        if !inner.abilities.multi {
+        if !inner.abilities.multi && options.together.is_none() {
             return Ok(Err((inner, "MULTI is refused".to_owned())));
         }
-        let tracker = match start_tracker(&inner, &connect)? {
+        let tracker = match start_tracker(&mut inner, &connect)? {
             Ok(tracker) => tracker,
             Err(text) => return Ok(Err((inner, text))),
         };
         // A plain scan needs no log of names: it never begins anew.
-        let with_log = options.consistency != Consistency::Auto || options.follow.is_some();
+        let with_log = may_begin_anew(&options);
         inner.given = Some(Given::new(with_log)?);
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_known = inner.functions_known;
-        let swapdb_calls = shot::swapdb_calls(&mut inner.conn)?;
+        let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
         let blind = blindness(&mut inner, swapdb_calls)?;
+        let script = match options.together {
+            Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
+            None => None,
+        };
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
             inner,
@@ -186,6 +206,10 @@ impl ConvergingSource {
             began_anew: false,
             follow_over: false,
             lost_track: false,
+            script,
+            looked: Instant::now(),
+            heritage: Vec::new(),
+            resting: false,
         }))
     }
 
@@ -196,11 +220,12 @@ impl ConvergingSource {
 
     /// One step of the present phase; `true` if the batch has something or a heartbeat is due.
     fn step(&mut self, batch: &mut Batch) -> Result<bool> {
-        if !matches!(self.phase, Phase::Done | Phase::Last(_)) && self.restart_if_needed()? {
+        let at_rest = matches!(self.phase, Phase::Done | Phase::Last(_) | Phase::Hold);
+        if !at_rest && self.restart_if_needed()? {
             return Ok(false);
         }
         // Whatever was begun is read to its end first.
-        if !matches!(self.phase, Phase::Done | Phase::Last(_)) && self.inner.read(batch)? {
+        if !at_rest && self.inner.read(batch)? {
             return Ok(true);
         }
         match std::mem::replace(&mut self.phase, Phase::Done) {
@@ -208,6 +233,7 @@ impl ConvergingSource {
             Phase::CatchUp(log) => self.catch_up(log)?,
             Phase::Rounds { left, last_names } => self.round(left, last_names)?,
             Phase::Follow => return self.follow(),
+            Phase::Hold => self.hold(),
             Phase::Last(round) => self.last_round(round, batch)?,
             Phase::Farewell => self.farewell(batch)?,
             Phase::Done => {}
@@ -217,10 +243,13 @@ impl ConvergingSource {
 
     /// A flush, too many changes or a lost connection: everything given so far may be wrong.
     fn restart_if_needed(&mut self) -> Result<bool> {
+        if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
+            return self.restart("the source was restarted, or is another one");
+        }
         if !self.tracker.waiting().1 || self.missed.is_some() {
             return Ok(false);
         }
-        let heard = self.tracker.take();
+        let heard = self.heard();
         let reason = heard.means_rescan().unwrap_or("unknown").to_owned();
         let again = self.restart(&reason)?;
         if !again {
@@ -231,15 +260,14 @@ impl ConvergingSource {
 
     /// Begins the scan anew, within bounds; `false` if that is not to be done any more.
     fn restart(&mut self, reason: &str) -> Result<bool> {
-        let no_log = self.options.consistency == Consistency::Auto && self.options.follow.is_none();
-        if no_log || self.restarts >= MAX_RESTARTS {
+        if !may_begin_anew(&self.options) || self.restarts >= MAX_RESTARTS {
             self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
         }
         self.restarts += 1;
         self.began_anew = true;
-        self.observer.followed();
+        self.say_nothing_of_lag();
         self.observer
             .notice(&format!("the scan begins anew: {reason}"));
         self.inner.abandon();
@@ -250,7 +278,7 @@ impl ConvergingSource {
             self.put_back(&dropped);
         }
         self.inner.abandoned = false;
-        self.tracker = match start_tracker(&self.inner, &self.connect)? {
+        self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
             Ok(tracker) => tracker,
             Err(text) => {
                 self.lost_track = true;
@@ -258,17 +286,16 @@ impl ConvergingSource {
                 return Ok(false);
             }
         };
-        self.swapdb_calls = shot::swapdb_calls(&mut self.inner.conn)?;
-        let facts = Facts::ask(&mut self.inner.conn)?;
+        self.swapdb_calls = self.inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
+        // Heard of while the scan was at rest: it begins anew anyway.
+        self.inner.process_changed = false;
+        let (options, observer) = (self.inner.options.clone(), &self.observer);
+        let databases = |conn: &mut Conn| super::probe::databases(conn, &facts, &options, observer);
         // Those that held keys before stay: they may again.
-        for row in super::probe::databases(
-            &mut self.inner.conn,
-            &facts,
-            &self.inner.options,
-            &self.observer,
-        )? {
+        for row in self.inner.ask(databases)? {
             if !self.inner.databases.iter().any(|known| known.db == row.db) {
                 self.inner.databases.push(row);
             }
@@ -280,6 +307,7 @@ impl ConvergingSource {
             .iter()
             .map(|row| Job::Scan(row.db))
             .collect();
+        self.inner.read_all_owned();
         if let Some(given) = &mut self.inner.given {
             given.begin_again();
         }
@@ -309,7 +337,11 @@ impl ConvergingSource {
             .as_mut()
             .ok_or_else(|| anyhow!("nothing is remembered"))?;
         self.phase = if std::mem::take(&mut self.began_anew) {
-            Phase::CatchUp(given.not_met_again()?)
+            let logs = self.heritage.iter().map(GivenLog::again);
+            let mut logs = logs.collect::<Result<Vec<_>>>()?;
+            logs.push(given.log()?);
+            let slots = self.inner.cluster.as_ref();
+            Phase::CatchUp(given.not_met_of(logs, slots.map(|cluster| cluster.reading.clone()))?)
         } else {
             Phase::Rounds {
                 left: MAX_ROUNDS,
@@ -320,12 +352,14 @@ impl ConvergingSource {
     }
 
     fn catch_up(&mut self, mut log: NotMetAgain) -> Result<()> {
-        let given = self
-            .inner
-            .given
-            .as_ref()
-            .ok_or_else(|| anyhow!("nothing is remembered"))?;
-        let names = log.next(given, JOB_NAMES)?;
+        let names = log.next(JOB_NAMES)?;
+        if let Some(given) = &mut self.inner.given
+            && !self.heritage.is_empty()
+        {
+            for (db, names) in &names {
+                given.inherit(*db, names)?;
+            }
+        }
         if names.is_empty() {
             self.phase = Phase::Rounds {
                 left: MAX_ROUNDS,
@@ -364,7 +398,7 @@ impl ConvergingSource {
         if self.inner.facts.keyspace.is_none() || !self.inner.options.selection.dbs.is_empty() {
             return Ok(());
         }
-        let text = info(&mut self.inner.conn, Some("keyspace"))?;
+        let text = self.inner.ask(|conn| Ok(info(conn, Some("keyspace"))?))?;
         let now = text.map(|text| keyspace(&text));
         let new = self.unknown_databases(now.as_deref());
         self.add_databases(new);
@@ -373,7 +407,7 @@ impl ConvergingSource {
 
     /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
     fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
-        let heard = self.tracker.take();
+        let heard = self.heard();
         if self.missed.is_none()
             && let Some(reason) = heard.means_rescan()
             && self.restart(reason)?
@@ -407,6 +441,7 @@ impl ConvergingSource {
                         .notice("everything was read once; following changes");
                     Phase::Follow
                 }
+                _ if self.options.together.is_some() => Phase::Hold,
                 _ => Phase::Last(LastRound::new(self.postponed.drain().collect())),
             };
             return Ok(());
@@ -470,13 +505,18 @@ impl ConvergingSource {
             if rescan {
                 return Ok(false);
             }
+            if let Some(together) = self.options.together.clone()
+                && self.rests_while_following(&together, waiting > 0)?
+            {
+                return Ok(false);
+            }
             let idle = follow
                 .until_idle
-                .is_some_and(|idle| waiting == 0 && self.last_change.elapsed() >= idle);
+                .is_some_and(|idle| waiting == 0 && self.unchanged_for() >= idle);
             let over = follow.total.is_some_and(|total| began.elapsed() >= total);
-            if follow.stop.is_set() || idle || over {
-                self.follow_over = true;
-                self.observer.followed();
+            if follow.stop.is_set() || idle || over || self.others_are_over() {
+                self.end_following();
+                self.say_nothing_of_lag();
                 self.rounds_began = Some(Instant::now());
                 self.phase = Phase::Rounds {
                     left: MAX_ROUNDS,
@@ -505,8 +545,14 @@ impl ConvergingSource {
     }
 
     fn say_lag(&self, names: usize, since: Option<Instant>) {
-        self.observer
-            .lag(names as u64, since.map(|since| since.elapsed()));
+        let (server, keys) = (self.inner.conn.address(), names as u64);
+        let following = &self.observer.progress.following;
+        following.is_at(server, Lag { keys, since });
+    }
+
+    fn say_nothing_of_lag(&self) {
+        let following = &self.observer.progress.following;
+        following.ends(self.inner.conn.address());
     }
 
     /// The longest that the rounds may take.
@@ -540,13 +586,27 @@ impl ConvergingSource {
         if self.missed.is_some() {
             self.tracker.barrier();
             let mut names = round.take_names();
-            names.extend(self.tracker.take().names);
+            names.extend(self.heard().names);
             names.extend(self.inner.given.iter().flat_map(Given::with_groups));
             self.reread(names);
             self.phase = Phase::Farewell;
             return Ok(());
         }
-        match round.attempt(self)? {
+        let outcome = match round.attempt(self) {
+            Err(error) if self.inner.may_resume(&error) => {
+                self.inner.resume(error)?;
+                // As long as changes were listened to all the time, nothing else is lost.
+                round.forget_shot();
+                Outcome::Grown
+            }
+            outcome => outcome?,
+        };
+        self.after_attempt(round, outcome)
+    }
+
+    /// What follows from an attempt at the last round.
+    fn after_attempt(&mut self, round: LastRound, outcome: Outcome) -> Result<()> {
+        match outcome {
             Outcome::Exact { at_ms } => {
                 self.reached = Some(ConsistencyReached::Exact(vec![(0, at_ms)]));
                 self.phase = Phase::Last(round);
@@ -563,6 +623,7 @@ impl ConvergingSource {
                 self.add_databases(rows);
                 self.back_to_rounds(round);
             }
+            Outcome::Alone(reason) if self.is_elsewhere(&reason) => self.phase = Phase::Hold,
             Outcome::Alone(reason) => {
                 self.refusals += 1;
                 if self.refusals > MAX_REFUSALS {
@@ -636,12 +697,27 @@ impl ConvergingSource {
     }
 }
 
+/// Only then are the names of everything given kept in a file: a plain scan never begins anew. In a
+/// cluster any shard may have to, when another node takes its place.
+fn may_begin_anew(options: &ConvergeOptions) -> bool {
+    options.consistency != Consistency::Auto
+        || options.follow.is_some()
+        || options.together.is_some()
+}
+
 fn start_tracker(
-    inner: &ServerSource,
+    inner: &mut ServerSource,
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, String>> {
-    let selection = inner.options.selection.clone();
-    match Tracker::start(connect, move |name| selection.wants_key(name)) {
+    let started = inner.open_beside(|inner| {
+        let selection = inner.options.selection.clone();
+        let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
+        let wanted = move |name: &[u8]| {
+            selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
+        };
+        Tracker::start(connect, wanted)
+    });
+    match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
         Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(
@@ -680,6 +756,9 @@ impl Source for ConvergingSource {
         batch.context = self.inner.context();
         loop {
             if matches!(self.phase, Phase::Done) && batch.is_empty() {
+                return Ok(false);
+            }
+            if batch.is_empty() && std::mem::take(&mut self.resting) {
                 return Ok(false);
             }
             // Also with nothing between two attempts, so that a wish to stop is heard.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::server::{Conn, ServerError};
 
 /// CLIENT PAUSE … WRITE, for as short as can be. The server ends it by itself if we do not.
-pub(super) struct Pause {
+pub(in crate::source) struct Pause {
     began: Option<Instant>,
     limit: Duration,
 }
@@ -21,17 +21,30 @@ impl Pause {
     }
 
     pub fn begin(conn: &mut Conn, limit: Duration) -> Result<Result<Self, String>, ServerError> {
+        Self::ask(conn, limit)?.confirmed(conn)
+    }
+
+    /// Asks for it, and does not wait for the answer.
+    pub fn ask(conn: &mut Conn, limit: Duration) -> Result<Self, ServerError> {
         // Measured from before it is sent: the server cannot have begun earlier.
         let began = Instant::now();
-        let mut pause = redis::cmd("CLIENT");
-        pause
-            .arg("PAUSE")
-            .arg(limit.as_millis() as u64)
-            .arg("WRITE");
-        Ok(conn.try_query(&pause)?.map(|_| Self {
+        let limit_ms = limit.as_millis().to_string();
+        conn.queue(&[b"CLIENT", b"PAUSE", limit_ms.as_bytes(), b"WRITE"])?;
+        conn.flush()?;
+        Ok(Self {
             began: Some(began),
             limit,
-        }))
+        })
+    }
+
+    /// The answer: from now on nothing is written.
+    pub fn confirmed(self, conn: &mut Conn) -> Result<Result<Self, String>, ServerError> {
+        Ok(conn.reply()?.map(|_| self))
+    }
+
+    /// Whether it was begun at all.
+    pub fn is_held(&self) -> bool {
+        self.began.is_some()
     }
 
     /// Whether the server may have ended it already.

@@ -1,4 +1,5 @@
-//! One EXEC that reads everything of a plan at one instant.
+//! Reads everything of a plan at one instant: by one EXEC; in a cluster by one script, or while writes
+//! are paused.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -78,10 +79,54 @@ impl Plan {
     }
 }
 
+/// By what everything is read at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// MULTI/EXEC.
+    Multi,
+    /// One EVAL: in a cluster the keys of a MULTI must lie in one slot. This is its text.
+    Script(&'static str),
+    /// Command by command, because writes are paused.
+    Plain,
+}
+
+/// Carries out each command that stands in ARGV, preceded by the number of its words.
+pub(super) const SCRIPT: &str = "local out, at = {}, 1 \
+    while at <= #ARGV do \
+    local count = tonumber(ARGV[at]) \
+    out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) \
+    at = at + count + 1 end return out";
+
+/// The same, saying of itself what servers from 7.0 on want to know: keys of several slots that are
+/// not declared, and nothing is written.
+pub(super) const SCRIPT_WITH_FLAGS: &str = "#!lua flags=allow-cross-slot-keys,no-writes\n\
+    local out, at = {}, 1 \
+    while at <= #ARGV do \
+    local count = tonumber(ARGV[at]) \
+    out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) \
+    at = at + count + 1 end return out";
+
+/// The script that this server takes, if any.
+///
+/// # Errors
+/// The connection.
+pub(super) fn script_for(conn: &mut Conn) -> Result<Option<&'static str>, ServerError> {
+    for script in [SCRIPT_WITH_FLAGS, SCRIPT] {
+        if conn
+            .try_query(redis::cmd("EVAL").arg(script).arg(0))?
+            .is_ok()
+        {
+            return Ok(Some(script));
+        }
+    }
+    Ok(None)
+}
+
 /// Reads everything of the plan at one instant. The inner `Err` is why the server does not do that.
 pub(super) fn read_instant(
     source: &mut ConvergingSource,
     plan: &Plan,
+    how: How,
 ) -> Result<Result<Shot, Refused>> {
     let inner = &mut source.inner;
     let abilities = inner.abilities;
@@ -95,12 +140,21 @@ pub(super) fn read_instant(
     // By their number: MULTI's answer is number 0.
     let mut looks: HashSet<usize> = HashSet::new();
     let mut first_of_keys = usize::MAX;
+    let mut words: Vec<Vec<u8>> = Vec::new();
     let mut queue = |conn: &mut Conn, args: &[&[u8]]| -> Result<usize, ServerError> {
         commands += 1;
-        conn.queue(args)?;
+        match how {
+            How::Script(_) => {
+                words.push(args.len().to_string().into_bytes());
+                words.extend(args.iter().map(|word| word.to_vec()));
+            }
+            How::Multi | How::Plain => conn.queue(args)?,
+        }
         Ok(commands)
     };
-    conn.queue(&[b"MULTI"])?;
+    if how == How::Multi {
+        conn.queue(&[b"MULTI"])?;
+    }
     if abilities.time {
         queue(conn, &[b"TIME"])?;
     }
@@ -142,13 +196,23 @@ pub(super) fn read_instant(
             looks.insert(queue(conn, &[b"XINFO", b"STREAM", key])?);
         }
     }
-    conn.queue(&[b"EXEC"])?;
+    match how {
+        How::Multi => conn.queue(&[b"EXEC"])?,
+        How::Script(script) => {
+            let mut args: Vec<&[u8]> = vec![b"EVAL", script.as_bytes(), b"0"];
+            args.extend(words.iter().map(Vec::as_slice));
+            conn.queue(&args)?;
+        }
+        How::Plain => {}
+    }
     conn.flush()?;
-    if several {
+    // A script's SELECT ends with it.
+    if several && !matches!(how, How::Script(_)) {
         inner.selected = dbs.last().copied();
     }
     let mut refused = None;
-    for number in 0..=commands {
+    let queued = if how == How::Multi { commands + 1 } else { 0 };
+    for number in 0..queued {
         if let Err(text) = conn.reply()? {
             // A key's refusal says less than that of a command which is always asked.
             refused.get_or_insert(match number {
@@ -158,7 +222,11 @@ pub(super) fn read_instant(
             });
         }
     }
-    match conn.item()? {
+    let head = match how {
+        How::Plain => Item::Array(commands),
+        How::Multi | How::Script(_) => conn.item()?,
+    };
+    match head {
         Item::Array(_) => {}
         Item::Error(text) => {
             let text = String::from_utf8_lossy(&text).into_owned();

@@ -1,0 +1,337 @@
+//! A node of a cluster as a source: it is asked only for the slots that are read from it, and what
+//! it answers of others says where to look next.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+
+use super::given::{Given, GivenLog};
+use super::{Job, Sent, ServerSource, ServerSourceOptions};
+use crate::observer::Observer;
+use crate::server::Conn;
+use crate::server::cluster::Redirect;
+use crate::server::facts::{Facts, Keyspace, info, keyspace};
+use crate::server::slots::{SLOTS, slot_of};
+
+/// Names that answered ASK, kept by name; of more than so many only the slots are known.
+const MAX_ASKED: usize = 1_000_000;
+
+/// A set of slots, which another thread may look at while it changes.
+#[derive(Debug, Clone, Default)]
+pub struct SlotSet(Arc<Bits>);
+
+#[derive(Debug)]
+struct Bits([AtomicU64; SLOTS as usize / 64]);
+
+impl Default for Bits {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; SLOTS as usize / 64])
+    }
+}
+
+impl SlotSet {
+    /// Of these slots; it shares nothing with any other set.
+    pub fn of(slots: impl IntoIterator<Item = u16>) -> Self {
+        let set = Self::default();
+        for slot in slots {
+            set.insert(slot);
+        }
+        set
+    }
+
+    /// Every slot.
+    pub fn all() -> Self {
+        Self::of(0..SLOTS)
+    }
+
+    fn place(&self, slot: u16) -> (&AtomicU64, u64) {
+        let slot = slot % SLOTS;
+        (&self.0.0[usize::from(slot / 64)], 1 << (slot % 64))
+    }
+
+    /// Whether it has this slot.
+    pub fn contains(&self, slot: u16) -> bool {
+        let (word, bit) = self.place(slot);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Whether it has the slot of this key.
+    pub fn has_key(&self, key: &[u8]) -> bool {
+        self.contains(slot_of(key))
+    }
+
+    /// Adds a slot.
+    pub fn insert(&self, slot: u16) {
+        let (word, bit) = self.place(slot);
+        word.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// Takes a slot out.
+    pub fn remove(&self, slot: u16) {
+        let (word, bit) = self.place(slot);
+        word.fetch_and(!bit, Ordering::Relaxed);
+    }
+
+    /// Its slots, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
+        (0..SLOTS).filter(|&slot| self.contains(slot))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        let none = |word: &AtomicU64| word.load(Ordering::Relaxed) == 0;
+        self.0.0.iter().all(none)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// `0-5460,9000`, at most a few ranges of it.
+    pub fn show(&self) -> String {
+        const SHOWN: usize = 8;
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for slot in self.iter() {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == slot => *last = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        let more = if ranges.len() > SHOWN { ",…" } else { "" };
+        let shown: Vec<String> = ranges
+            .iter()
+            .take(SHOWN)
+            .map(|(first, last)| match first == last {
+                true => first.to_string(),
+                false => format!("{first}-{last}"),
+            })
+            .collect();
+        shown.join(",") + more
+    }
+}
+
+/// What a source knows of its place in a cluster.
+#[derive(Debug, Default)]
+pub(super) struct InCluster {
+    /// The slots that are read from this node.
+    pub owned: SlotSet,
+    /// Of those, the ones that the present scan is about.
+    pub reading: SlotSet,
+    /// Whether every command for a key is preceded by ASKING: the slots are on their way here.
+    pub asking: bool,
+    /// Slots of keys that the node did not answer for: they have to be read again, where they are.
+    disturbed: SlotSet,
+    /// Names that are to be asked for where their slot is on its way to.
+    asked: Vec<(u32, Vec<u8>)>,
+    /// Why a key was not answered for, the last time.
+    pub reason: Option<String>,
+}
+
+/// What could not be read of a node.
+#[derive(Debug, Default)]
+pub struct Disturbed {
+    /// The slots.
+    pub slots: SlotSet,
+    /// Keys of slots that are on their way (database, name).
+    pub asked: Vec<(u32, Vec<u8>)>,
+    /// In the node's words, the last time.
+    pub reason: Option<String>,
+}
+
+impl InCluster {
+    pub fn new(slots: &SlotSet, asking: bool) -> Self {
+        Self {
+            owned: SlotSet::of(slots.iter()),
+            reading: SlotSet::of(slots.iter()),
+            asking,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a node of a cluster is read.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// The slots that are read from it.
+    pub slots: SlotSet,
+    /// They are on their way to it, and not its own yet.
+    pub asking: bool,
+    /// It is a replica.
+    pub replica: bool,
+}
+
+impl ServerSource {
+    /// Prepares to read these slots of the cluster's node that `conn` leads to.
+    ///
+    /// # Errors
+    /// What the node refuses that is needed, and the connection's.
+    pub fn open_node(
+        mut conn: Conn,
+        place: &Place,
+        options: ServerSourceOptions,
+        observer: Arc<Observer>,
+    ) -> Result<Self> {
+        conn.doing("asking a node of the cluster what it is");
+        if place.replica {
+            conn.query::<()>(&redis::cmd("READONLY"))?;
+        }
+        let mut facts = Facts::ask(&mut conn)?;
+        // Demanded by the user, or told by another node.
+        facts.cluster = true;
+        let mut source = Self::begin_with(conn, facts, options, observer)?;
+        source.cluster = Some(InCluster::new(&place.slots, place.asking));
+        source.know_database_0();
+        source.waiting = source.jobs();
+        Ok(source)
+    }
+
+    /// Slots may come with keys to a node that had none.
+    fn know_database_0(&mut self) {
+        let known = self.databases.iter().any(|row| row.db == 0);
+        if !known && self.options.selection.wants_db(0) {
+            let row = Keyspace {
+                db: 0,
+                keys: 0,
+                expires: 0,
+            };
+            self.databases.insert(0, row);
+        }
+    }
+
+    fn jobs(&self) -> VecDeque<Job> {
+        let scan = |row: &Keyspace| Job::Scan(row.db);
+        self.databases.iter().map(scan).collect()
+    }
+
+    /// Remembers the names of what it gives, so that what goes away can be told.
+    pub(in crate::source) fn remember_given(&mut self) -> Result<()> {
+        self.given = Some(Given::new(true)?);
+        Ok(())
+    }
+
+    /// The names of all keys that were given, if they are remembered.
+    pub(in crate::source) fn given_log(&mut self) -> Result<Option<GivenLog>> {
+        self.given.as_mut().map(Given::log).transpose()
+    }
+
+    /// These names are read too: another node gave them, or would have.
+    pub(in crate::source) fn read_names(&mut self, names: Vec<(u32, Vec<u8>)>) -> Result<()> {
+        let mut by_db: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+        for (db, name) in names {
+            by_db.entry(db).or_default().push(name);
+        }
+        for (db, names) in by_db {
+            if let Some(given) = &mut self.given {
+                given.inherit(db, &names)?;
+            }
+            self.waiting.push_back(Job::Names(db, names));
+        }
+        Ok(())
+    }
+
+    /// From now on these slots are read here too, all of them anew.
+    pub(in crate::source) fn adopt(&mut self, slots: &SlotSet) -> Result<()> {
+        if self.facts.keyspace.is_some() && self.options.selection.dbs.is_empty() {
+            let text = info(&mut self.conn, Some("keyspace"))?.unwrap_or_default();
+            for row in keyspace(&text) {
+                if !self.databases.iter().any(|known| known.db == row.db) {
+                    self.databases.push(row);
+                }
+            }
+        }
+        if let Some(cluster) = &mut self.cluster {
+            for slot in slots.iter() {
+                cluster.owned.insert(slot);
+            }
+            cluster.reading = SlotSet::of(slots.iter());
+        }
+        self.waiting = self.jobs();
+        Ok(())
+    }
+
+    /// A scan that begins anew is about all of the slots.
+    pub(super) fn read_all_owned(&mut self) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.reading = SlotSet::of(cluster.owned.iter());
+        }
+    }
+
+    /// These slots are read elsewhere from now on.
+    pub(in crate::source) fn release(&mut self, slots: &SlotSet) {
+        if let Some(cluster) = &self.cluster {
+            for slot in slots.iter() {
+                cluster.owned.remove(slot);
+                cluster.reading.remove(slot);
+            }
+        }
+    }
+
+    /// The connection is gone: what was asked and not answered is read elsewhere.
+    pub(in crate::source) fn forget_flight(&mut self) {
+        let mut keys = self.awaited.drain(..).len() + self.keys.drain(..).len();
+        for sent in self.sent.drain(..) {
+            if let Sent::Group(group) = sent {
+                keys += group.len();
+            }
+        }
+        self.counts.of(self.db).superseded += keys as u64;
+        self.waiting.clear();
+    }
+
+    /// The slots that are read from it.
+    pub(in crate::source) fn owned(&self) -> SlotSet {
+        let cluster = self.cluster.as_ref();
+        cluster.map_or_else(SlotSet::default, |cluster| cluster.owned.clone())
+    }
+
+    /// The connection, on which nothing is in flight when all was read.
+    pub(in crate::source) fn conn(&mut self) -> &mut Conn {
+        &mut self.conn
+    }
+
+    /// A key that the node does not answer for: it is read again later, wherever it is then.
+    pub(super) fn stray(&mut self, key: Vec<u8>, redirect: &Redirect) {
+        let db = self.db;
+        self.counts.of(db).superseded += 1;
+        let Some(cluster) = &mut self.cluster else {
+            return;
+        };
+        cluster.disturbed.insert(slot_of(&key));
+        cluster.reason = Some(format!("{redirect:?}"));
+        if matches!(redirect, Redirect::Ask { .. }) && cluster.asked.len() < MAX_ASKED {
+            cluster.asked.push((db, key));
+        }
+    }
+
+    /// What could not be read since this was last asked.
+    pub fn take_disturbed(&mut self) -> Disturbed {
+        let Some(cluster) = &mut self.cluster else {
+            return Disturbed::default();
+        };
+        Disturbed {
+            slots: std::mem::take(&mut cluster.disturbed),
+            asked: std::mem::take(&mut cluster.asked),
+            reason: cluster.reason.take(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_come_and_go() {
+        let set = SlotSet::of([0, 1, 2, 64, 16_383]);
+        assert_eq!(set.show(), "0-2,64,16383");
+        assert_eq!((set.len(), set.is_empty()), (5, false));
+        set.remove(1);
+        assert!(!set.contains(1) && set.contains(2));
+        assert!(SlotSet::default().is_empty());
+        assert_eq!(SlotSet::all().show(), "0-16383");
+        assert!(SlotSet::of([12_182]).has_key(b"foo"));
+    }
+}
