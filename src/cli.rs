@@ -28,7 +28,7 @@ pub use doctor::DoctorArgs;
 pub use export::ExportArgs;
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
-pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
+pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::SourceEnd;
 
 /// The commit this was built from, or empty.

@@ -68,6 +68,7 @@ impl DeleteSource {
         observer: Arc<Observer>,
     ) -> Result<Self, ServerError> {
         let mut conn = Conn::open(&connect)?;
+        conn.heed(&connect, &stop.flag());
         let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         conn.doing("deleting copied keys at the source");
@@ -125,6 +126,7 @@ impl DeleteSource {
                 Err(_) if stop() => return Err(Interrupted.into()),
                 connected => connected?,
             };
+            self.conn.heed(&self.connect, &self.stop.flag());
             self.conn.doing("deleting copied keys at the source");
             self.db = None;
         }

@@ -13,7 +13,7 @@ pub const BATCH_TARGET_RECORDS: usize = 2_000;
 
 /// Records read together, with what they have in common. The unit in the channels: memory is
 /// channel depth × batch target + the largest value.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// What the records share.
     pub context: Context,
@@ -22,6 +22,14 @@ pub struct Batch {
     /// Where each record came from, before it was rewritten; empty unless somebody needs it.
     pub origins: Vec<Origin>,
     payload_bytes: usize,
+    most_records: usize,
+    most_bytes: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::limited(usize::MAX, usize::MAX)
+    }
 }
 
 /// A key as it stood at the source.
@@ -39,6 +47,40 @@ impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch that is full with so many records, or bytes of keys and values, if that is
+    /// less than usual.
+    pub fn limited(records: usize, bytes: usize) -> Self {
+        Self {
+            context: Context::default(),
+            records: Vec::new(),
+            origins: Vec::new(),
+            payload_bytes: 0,
+            most_records: records.min(BATCH_TARGET_RECORDS),
+            most_bytes: bytes.min(BATCH_TARGET_BYTES),
+        }
+    }
+
+    /// The same records in batches that are full at so much.
+    pub fn split(self, records: usize, bytes: usize) -> Vec<Batch> {
+        let mut parts = Vec::new();
+        let context = self.context;
+        let empty = || Batch {
+            context,
+            ..Batch::limited(records, bytes)
+        };
+        let mut part = empty();
+        for record in self.records {
+            part.push(record);
+            if part.is_full() {
+                parts.push(std::mem::replace(&mut part, empty()));
+            }
+        }
+        if !part.is_empty() {
+            parts.push(part);
+        }
+        parts
     }
 
     /// Adds a record.
@@ -82,7 +124,7 @@ impl Batch {
 
     /// Whether it is time to hand it on.
     pub fn is_full(&self) -> bool {
-        self.payload_bytes >= BATCH_TARGET_BYTES || self.records.len() >= BATCH_TARGET_RECORDS
+        self.payload_bytes >= self.most_bytes || self.records.len() >= self.most_records
     }
 
     /// Whether there is nothing in it.

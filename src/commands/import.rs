@@ -9,6 +9,7 @@ use crate::cli::ImportArgs;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
+use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::FunctionPolicy;
 use crate::server::Conn;
@@ -33,6 +34,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         observer.warn(&warning);
     }
     let mut input = ArchiveInput::open(file.as_deref())?;
+    input.heed(stop);
     let limits = Limits::default();
     if args.verify_first {
         verify_first(&mut input, limits, observer, stop)?;
@@ -59,7 +61,9 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
+    let mut conn = Conn::open(&to)?;
+    conn.heed(&to, &stop.flag());
+    let sink = ServerSink::open(conn, options, None, Arc::clone(observer))?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&expected)?;
@@ -71,12 +75,18 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         rewrite,
         keep_origins: may_collide,
     };
-    Ok(pipe::run(
+    let pace = args.pace.pace();
+    let _probe = match &pace {
+        Some(pace) => Probe::start("destination", &to, pace, observer)?,
+        None => None,
+    };
+    Ok(pipe::run_paced(
         Box::new(source),
         &steps,
         Box::new(sink),
         observer,
         stop,
+        pace.as_ref(),
     ))
 }
 

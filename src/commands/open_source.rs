@@ -13,6 +13,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
+use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions, Via};
 use crate::rdb::Form;
@@ -27,6 +28,9 @@ use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
 };
 use crate::units::now_ms;
+
+/// COUNT of SCAN, if none was asked for.
+const SCAN_COUNT: u32 = 1_000;
 
 /// What is wanted of a source, whatever it is.
 #[derive(Debug, Clone)]
@@ -116,12 +120,17 @@ fn scan(
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
     let options = ServerSourceOptions {
-        scan_count: wishes.read.scan_count,
+        scan_count: wishes.read.scan_count.unwrap_or(SCAN_COUNT),
         eviction: wishes.read.eviction,
         functions: wishes.functions,
         selection: wishes.selection,
     };
-    let source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
+    // While changes are followed Ctrl-C means that the last round is to come.
+    let stop = wishes.stop.of_pipe(wishes.read.follow);
+    let mut source = open_enduring(conn, connect, &options, &stop, observer)?;
+    if wishes.read.scan_count.is_none() {
+        source.adapt_scan_count()?;
+    }
     let asked = wishes.consistency;
     if asked == Consistency::Scan {
         if wishes.read.follow {
@@ -195,6 +204,23 @@ fn open_enduring(
             connected => connected?,
         };
     }
+}
+
+/// Asks the source all the time how long it takes to answer, where that is to be kept low.
+///
+/// # Errors
+/// The connection.
+pub fn probe_source(
+    from: &SourceEnd,
+    pace: Option<&Arc<Pace>>,
+    observer: &Observer,
+) -> Result<Option<Probe>> {
+    Ok(match (from, pace) {
+        (SourceEnd::Server(connect), Some(pace)) => {
+            Probe::start("source", connect, pace, observer)?
+        }
+        _ => None,
+    })
 }
 
 /// What a scanned server says of itself, waiting for the source that it becomes.

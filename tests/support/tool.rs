@@ -255,6 +255,11 @@ impl Running {
         self.child().stdout.take().expect("stdout was piped")
     }
 
+    /// Whether it has ended, waited for or not.
+    pub fn has_ended(&mut self) -> bool {
+        state_and_cpu(self.pid()).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
         // It may have ended by itself.

@@ -8,6 +8,7 @@
 pub(in crate::source) mod converge;
 pub(in crate::source) mod given;
 mod in_cluster;
+mod page;
 mod probe;
 mod replies;
 mod requests;
@@ -23,6 +24,7 @@ pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
+use self::page::Page;
 use self::probe::Abilities;
 use self::replies::Awaited;
 use self::resume::Link;
@@ -30,6 +32,7 @@ use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::policy::ReadFunctions;
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::Selection;
@@ -99,6 +102,9 @@ pub struct ServerSource {
     selected: Option<u32>,
     /// What was given, where that is to be followed up.
     given: Option<Given>,
+    page: Page,
+    /// What others may want of the server and of the network.
+    pace: Option<Arc<Pace>>,
     /// Where SCAN goes on; `None` when the database is scanned through or not begun.
     cursor: Option<Vec<u8>>,
     scan_in_flight: bool,
@@ -171,6 +177,7 @@ impl ServerSource {
             process_changed: false,
             facts,
             clock,
+            page: Page::fixed(options.scan_count),
             options,
             observer,
             abilities,
@@ -180,6 +187,7 @@ impl ServerSource {
             db: 0,
             selected,
             given: None,
+            pace: None,
             cursor: None,
             scan_in_flight: false,
             abandoned: false,
@@ -202,6 +210,16 @@ impl ServerSource {
     /// More than a scan was asked for, and is not to be had.
     pub fn miss_consistency(&mut self) {
         self.consistency_missed = true;
+    }
+
+    /// From now on COUNT of SCAN grows where the way to the server is what takes the time.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn adapt_scan_count(&mut self) -> Result<()> {
+        let round_trip = self.ask(page::round_trip)?;
+        self.page.adapt_to(round_trip);
+        Ok(())
     }
 
     /// What the server said of itself.
@@ -234,7 +252,7 @@ impl ServerSource {
                 self.begin(job)?;
             }
             if !self.scan_in_flight
-                && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
+                && self.keys.len() < self.page.names_ahead()
                 && let Some(cursor) = self.cursor.take()
             {
                 self.queue_scan(cursor)?;
@@ -243,7 +261,7 @@ impl ServerSource {
             if room == 0 || self.keys.is_empty() {
                 break;
             }
-            let count = self.keys.len().min(room).min(GROUP_KEYS);
+            let count = self.keys.len().min(room).min(self.group_keys());
             let group: Vec<Vec<u8>> = self.keys.drain(..count).collect();
             let queued = self.queue_group(&group);
             // Whether it went out or not: what waits for an answer is asked again.
@@ -304,9 +322,33 @@ impl ServerSource {
     /// How many more keys may be asked for. Refilled only when half of the window is used up, so
     /// that requests leave in large writes.
     fn room(&self) -> usize {
-        let window =
-            (WINDOW_BYTES / self.guess_bytes.max(1)).clamp(1, 2 * self.options.scan_count as usize);
-        window.saturating_sub(self.sent_keys)
+        self.window().saturating_sub(self.sent_keys)
+    }
+
+    /// How many keys may be asked for and not answered.
+    fn window(&self) -> usize {
+        let (most_keys, most_bytes) = match &self.pace {
+            Some(pace) => (pace.window_keys(), pace.window_bytes()),
+            None => (usize::MAX, usize::MAX),
+        };
+        let keys = WINDOW_BYTES.min(most_bytes) / self.guess_bytes.max(1);
+        keys.clamp(1, most_keys.min(2 * self.page.count() as usize).max(1))
+    }
+
+    /// How many keys may be in one MULTI.
+    fn group_keys(&self) -> usize {
+        match &self.pace {
+            Some(pace) => pace.window_keys().min(GROUP_KEYS),
+            None => GROUP_KEYS,
+        }
+    }
+
+    /// COUNT of the next SCAN.
+    fn scan_count(&self) -> u32 {
+        match &self.pace {
+            Some(pace) => self.page.count_within(pace.window_keys()),
+            None => self.page.count(),
+        }
     }
 
     /// Fills the batch; on an error everything that was asked and not answered is still known.
@@ -322,7 +364,7 @@ impl ServerSource {
                 continue;
             }
             // Asking when half of the window is used up keeps the server busy and the writes large.
-            if self.sent_keys <= self.options.scan_count as usize {
+            if self.sent_keys <= self.window() / 2 {
                 self.send()?;
             }
             match self.sent.front() {
@@ -387,6 +429,10 @@ impl Source for ServerSource {
         }
         self.stamp(batch);
         Ok(!batch.is_empty())
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.pace = Some(Arc::clone(pace));
     }
 
     fn report(&self) -> SourceReport {

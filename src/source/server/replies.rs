@@ -69,6 +69,7 @@ impl ServerSource {
         let counts = self.counts.of(self.db);
         counts.scanned += scanned;
         counts.filtered += scanned - (self.keys.len() - known) as u64;
+        self.page.came();
         self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
         if self.abandoned {
             self.drop_names();

@@ -8,7 +8,7 @@ use crate::server::{Conn, ServerError};
 
 impl ServerSource {
     pub(super) fn queue_scan(&mut self, cursor: Vec<u8>) -> Result<()> {
-        let count = self.options.scan_count.to_string();
+        let count = self.scan_count().to_string();
         let push_down = self.options.selection.push_down();
         let mut args: Vec<&[u8]> = vec![b"SCAN", &cursor, b"COUNT", count.as_bytes()];
         if let Some(pattern) = push_down.match_ {

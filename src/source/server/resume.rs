@@ -13,7 +13,7 @@ use crate::exit::Interrupted;
 use crate::pipe::Stop;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
-use crate::server::{Conn, ServerError};
+use crate::server::{Conn, ServerError, is_lost};
 
 /// How to connect again.
 pub(super) struct Link {
@@ -24,22 +24,21 @@ pub(super) struct Link {
     begun_anew: u32,
 }
 
-/// Whether connecting again may help.
-pub(super) fn is_lost(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<ServerError>()
-        .is_some_and(ServerError::is_passing)
-}
-
 impl ServerSource {
     /// From now on a lost connection is made again as `connect` says, until `stop`.
     pub fn endure(&mut self, connect: ConnectOptions, stop: Stop) {
+        self.conn.heed(&connect, &stop.flag());
         self.link = Some(Link {
             retries: Retries::new(&connect),
             connect,
             stop,
             begun_anew: 0,
         });
+    }
+
+    /// The user's wish to stop, where it is heard.
+    pub(super) fn stop(&self) -> Option<&Stop> {
+        self.link.as_ref().map(|link| &link.stop)
     }
 
     /// Something came: the next loss is a new one.
@@ -83,6 +82,7 @@ impl ServerSource {
                 Err(_) if stop() => return Err(Interrupted.into()),
                 Err(error) => return Err(error.into()),
             }
+            self.conn.heed(&link.connect, &link.stop.flag());
             match self.set_up_again() {
                 Ok(same_process) => break same_process,
                 Err(error) => lost = error.downcast::<ServerError>()?,

@@ -24,8 +24,10 @@ pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use super::given::{Given, GivenLog, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
+use crate::exit::Interrupted;
 use crate::ledger::{ConsistencyReached, SourceReport};
 use crate::observer::{Lag, Observer};
+use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
@@ -264,6 +266,9 @@ impl ConvergingSource {
             self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
+        }
+        if self.inner.stop().is_some_and(Stop::is_set) {
+            return Err(Interrupted.into());
         }
         self.restarts += 1;
         self.began_anew = true;
@@ -717,6 +722,14 @@ fn start_tracker(
         };
         Tracker::start(connect, wanted)
     });
+    let started = started.map(|started| {
+        started.map(|mut tracker| {
+            if let Some(stop) = inner.stop() {
+                tracker.heed(&stop.flag());
+            }
+            tracker
+        })
+    });
     match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
@@ -767,6 +780,10 @@ impl Source for ConvergingSource {
                 return Ok(true);
             }
         }
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.inner.keep_pace(pace);
     }
 
     fn report(&self) -> SourceReport {
