@@ -1,9 +1,11 @@
 //! What the pipe tells of itself: counters for progress, events, and the journal of keys that
 //! could not be moved. Nothing here prints; `ui` does.
 
+use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
@@ -74,10 +76,51 @@ pub struct Progress {
     pub payload_bytes: AtomicU64,
     /// Bytes of archive read or written.
     pub archive_bytes: AtomicU64,
-    /// Changed keys that wait to be read again, while changes are followed.
-    pub waiting_keys: AtomicU64,
+    /// How far behind, where changes are followed.
+    pub following: Following,
     /// Keys in the journal.
     pub failed: AtomicU64,
+}
+
+/// How far behind each server is whose changes are followed.
+#[derive(Debug, Default)]
+pub struct Following(Mutex<HashMap<String, Lag>>);
+
+/// Changed keys that wait to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lag {
+    /// How many.
+    pub keys: u64,
+    /// When the first of them changed; `None` if none waits.
+    pub since: Option<Instant>,
+}
+
+impl Following {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Lag>> {
+        self.0.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    /// Everything of this server was read once; this is how far behind its changes we are.
+    pub fn is_at(&self, server: &str, lag: Lag) {
+        let mut servers = self.lock();
+        match servers.get_mut(server) {
+            Some(known) => *known = lag,
+            None => drop(servers.insert(server.to_owned(), lag)),
+        }
+    }
+
+    /// Its changes are followed no more, or not at present.
+    pub fn ends(&self, server: &str) {
+        self.lock().remove(server);
+    }
+
+    /// All servers together; `None` where none is followed.
+    pub fn lag(&self) -> Option<Lag> {
+        self.lock().values().copied().reduce(|one, other| Lag {
+            keys: one.keys + other.keys,
+            since: [one.since, other.since].into_iter().flatten().min(),
+        })
+    }
 }
 
 /// Receives events. Implementations print, or remember for tests.
@@ -166,11 +209,6 @@ impl Observer {
         self.progress
             .expected_bytes
             .store(estimate.bytes.unwrap_or(0), Relaxed);
-    }
-
-    /// Notes how many changed keys wait to be read again.
-    pub fn lag(&self, keys: u64) {
-        self.progress.waiting_keys.store(keys, Relaxed);
     }
 
     /// Counts what went through the pipe.

@@ -220,6 +220,11 @@ fn pump_stages(
     }
     loop {
         let mut parts = source.parts();
+        if let Some(pace) = pace {
+            for part in &mut parts {
+                part.keep_pace(pace);
+            }
+        }
         let pumped = match parts.as_mut_slice() {
             [] => {
                 drop(parts);

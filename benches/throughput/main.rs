@@ -3,7 +3,8 @@
 //! ```text
 //! cargo bench --bench throughput -- [--keys N] [--runs N] [--server NAME] [--check]
 //!                                   [--ceilings]
-//!                                   [--only export|import|copy|reencode|memory|size|latency|polite]...
+//!                                   [--only export|import|copy|reencode|memory|size|latency|polite|
+//!                                          tracking]...
 //! ```
 //!
 //! For export, import and copy a client on bare sockets sends the same commands (those of a plain
@@ -20,6 +21,7 @@ mod support;
 mod far;
 mod polite;
 mod raw;
+mod tracking;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,8 +32,8 @@ use support::servers::{TestServer, Version};
 use support::tool::{Output, Tool};
 use support::{equality, many, tool};
 
-const PARTS: [&str; 8] = [
-    "export", "import", "copy", "reencode", "memory", "size", "latency", "polite",
+const PARTS: [&str; 9] = [
+    "export", "import", "copy", "reencode", "memory", "size", "latency", "polite", "tracking",
 ];
 
 struct Settings {
@@ -496,6 +498,9 @@ fn main() {
     }
     if wanted("latency") {
         far::far_away(&bench, &archive);
+    }
+    if wanted("tracking") {
+        tracking::cost(&bench);
     }
     if wanted("polite") {
         polite::latency_of_others(&bench, &archive);

@@ -57,9 +57,10 @@ pub struct ReadArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
     pub max_pause: Duration,
 
-    /// The longest that the rounds after the scan may take
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
-    pub max_wait: Duration,
+    /// The longest that the rounds after the scan may take [default: 60s; with auto as long as the
+    /// scan, 10s to 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub max_wait: Option<Duration>,
 
     /// Go on sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
     /// last exact round
@@ -88,7 +89,7 @@ impl Default for ReadArgs {
             eviction: false,
             consistency: Consistency::default(),
             max_pause: Duration::from_millis(500),
-            max_wait: Duration::from_secs(60),
+            max_wait: None,
             follow: false,
             until_idle: None,
             total: None,

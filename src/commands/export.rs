@@ -20,7 +20,7 @@ use crate::ui::Ui;
 use crate::units::now_ms;
 
 /// While following, a frame is closed at the latest after so long.
-const FLUSH_EVERY: Duration = Duration::from_millis(750);
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
@@ -32,6 +32,10 @@ use crate::units::now_ms;
 
 /// COUNT of SCAN, if none was asked for.
 const SCAN_COUNT: u32 = 1_000;
+
+/// How long a cluster may take to come to rest, and its nodes to answer again, where nothing else is
+/// asked for.
+const CLUSTER_MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What is wanted of a source, whatever it is.
 #[derive(Debug, Clone)]
@@ -92,6 +96,15 @@ pub fn open(
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
+    let is_live = matches!(from, SourceEnd::Server(_)) && wishes.read.via == Via::Scan;
+    if wishes.read.follow && !is_live {
+        return Err(Usage(
+            "--follow needs a live server that is scanned; a snapshot (--via replica, an RDB \
+             file) has an end"
+                .to_owned(),
+        )
+        .into());
+    }
     match from {
         SourceEnd::Server(options) => {
             let conn = match conn {
@@ -167,7 +180,7 @@ fn cluster(
         scan: scan_options(&wishes),
         consistency: asked,
         max_pause: wishes.read.max_pause,
-        max_wait: wishes.read.max_wait,
+        max_wait: wishes.read.max_wait.unwrap_or(CLUSTER_MAX_WAIT),
         follow: follow(&wishes)?,
         adapts_scan_count: wishes.read.scan_count.is_none(),
         read_from: wishes.read.read_from,

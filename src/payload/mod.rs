@@ -40,4 +40,4 @@ pub use types::{Encoding, Kind, kind_of};
 pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -395,7 +395,14 @@ impl Conn {
 /// The error that an error reply to `command` means, from the server at `address`.
 pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
     let (address, command) = (address.to_owned(), command.to_owned());
-    if is_forbidden(&reason) {
+    if reason.starts_with("LOADING ") {
+        // What it held is gone, and what comes is not there yet: as good as a lost connection.
+        ServerError::Lost {
+            address,
+            doing: command,
+            reason,
+        }
+    } else if is_forbidden(&reason) {
         ServerError::Refused {
             address,
             command,

@@ -42,7 +42,11 @@ fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError> {
     Ok(!id.is_empty() && nodes.lines().any(|line| line.starts_with(&id)))
 }
 
-fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
+/// The process behind a connection, where INFO tells.
+///
+/// # Errors
+/// The connection.
+pub fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
     let text = info(conn, Some("server"))?;
     Ok(text.and_then(|text| {
         text.lines()

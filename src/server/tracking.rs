@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::identity::run_id;
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
@@ -32,6 +33,8 @@ const HEED_EVERY: Duration = Duration::from_millis(250);
 pub struct Heard {
     /// Names of keys that changed, in whatever database.
     pub names: HashSet<Vec<u8>>,
+    /// When the first of them was heard.
+    pub since: Option<Instant>,
     /// A database was flushed, or everything was loaded anew: any key may have changed.
     pub flushed: bool,
     /// More names than can be kept: any key may have changed.
@@ -78,6 +81,7 @@ impl Shared {
 /// Listens to one server.
 pub struct Tracker {
     shared: Arc<Shared>,
+    run_id: Option<String>,
     /// Ends the waiting for a server that says nothing.
     ended: Arc<AtomicBool>,
     /// The user's wish to stop.
@@ -97,6 +101,7 @@ impl Tracker {
     ) -> Result<Result<Self, String>, ServerError> {
         let mut conn = Conn::open(options)?;
         conn.doing("listening for changes");
+        let run_id = run_id(&mut conn)?;
         if let Err(text) = conn.try_query(redis::cmd("HELLO").arg(3))? {
             return Ok(Err(text));
         }
@@ -120,10 +125,20 @@ impl Tracker {
         };
         Ok(Ok(Self {
             shared,
+            run_id,
             ended,
             stop: None,
             thread: Some(thread),
         }))
+    }
+
+    /// Whether it listens to the server of this run id, as far as both are known. One address may
+    /// lead to several servers.
+    pub fn listens_to(&self, run_id: Option<&str>) -> bool {
+        match (self.run_id.as_deref(), run_id) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
     }
 
     /// From now on a wish to stop ends the waiting of [`Self::barrier`]: it is as if the connection
@@ -160,6 +175,12 @@ impl Tracker {
         let heard = std::mem::take(&mut state.heard);
         state.heard.lost = lost;
         heard
+    }
+
+    /// How many names wait to be taken, and when the first of them was heard.
+    pub fn lag(&self) -> (usize, Option<Instant>) {
+        let state = self.shared.lock();
+        (state.heard.names.len(), state.heard.since)
     }
 
     /// How many names wait to be taken, and whether a scan is needed.
@@ -286,6 +307,7 @@ fn push(
         let mut state = shared.lock();
         let name_bytes = name.len() + NAME_OVERHEAD_BYTES;
         if !state.heard.overflowed && state.heard.names.insert(name) {
+            state.heard.since.get_or_insert_with(Instant::now);
             state.name_bytes += name_bytes;
             if state.name_bytes > MAX_NAME_BYTES {
                 state.heard.overflowed = true;

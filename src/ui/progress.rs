@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Console, UiOptions, Verb};
 use crate::cli::ProgressStyle;
-use crate::observer::{Observer, Progress};
-use crate::units::{bytes_text, count_text, duration_text, per_second};
+use crate::observer::{Lag, Observer, Progress};
+use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
 
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1_000;
@@ -158,6 +158,23 @@ struct Sample {
     failed: u64,
     expected_records: u64,
     expected_bytes: u64,
+    lag: Option<Lag>,
+}
+
+fn lag_text(lag: Lag) -> String {
+    match lag.keys {
+        0 => ", following, up to date".to_owned(),
+        keys => format!(
+            ", following, {:.1}s behind ({} changed)",
+            behind(lag).as_secs_f64(),
+            plural(keys, "key")
+        ),
+    }
+}
+
+/// Since the first key changed that was not read again yet.
+fn behind(lag: Lag) -> Duration {
+    lag.since.map_or(Duration::ZERO, |since| since.elapsed())
 }
 
 impl Sample {
@@ -170,12 +187,17 @@ impl Sample {
             failed: progress.failed.load(Relaxed),
             expected_records: progress.expected_records.load(Relaxed),
             expected_bytes: progress.expected_bytes.load(Relaxed),
+            lag: progress.following.lag(),
         }
     }
 
     /// How much is done, by bytes where the length of the input is known, else by keys; at most 1,
-    /// since expectations are estimates.
+    /// since expectations are estimates. `None` where there is no telling.
     fn fraction(&self) -> Option<f64> {
+        if self.lag.is_some() {
+            // Everything was read once; there is no end that one could be near.
+            return None;
+        }
         let (done, all) = if self.expected_bytes > 0 {
             (self.archive_bytes, self.expected_bytes)
         } else {
@@ -194,6 +216,7 @@ impl Sample {
         let rate = per_second(self.records, self.elapsed);
         let mut text = format!("{} keys, {}/s", count_text(self.records), count_text(rate));
         // What matters most comes first: a narrow terminal cuts the end off.
+        text += &self.lag.map(lag_text).unwrap_or_default();
         if let Some(remaining) = self.remaining() {
             text += &format!(", ETA {}", duration_text(remaining));
         }
@@ -225,6 +248,9 @@ impl Sample {
             "expected_bytes": known(self.expected_bytes),
             "fraction": self.fraction(),
             "eta_ms": self.remaining().map(|left| left.as_millis() as u64),
+            "following": self.lag.is_some(),
+            "waiting_keys": self.lag.map(|lag| lag.keys),
+            "lag_ms": self.lag.map(|lag| behind(lag).as_millis() as u64),
         })
     }
 }
@@ -249,5 +275,37 @@ mod tests {
         let none = Sample::take(&Progress::default(), Duration::ZERO);
         assert_eq!(none.text(), "0 keys, 0/s, 0 B");
         assert_eq!(none.fraction(), None);
+        assert_eq!(none.json(Verb::Copy)["lag_ms"], json!(null));
+    }
+
+    #[test]
+    fn who_follows_says_how_far_behind() {
+        let progress = Progress::default();
+        progress.expected_records.store(1_000_000, Relaxed);
+        let sample = || Sample::take(&progress, Duration::ZERO);
+        let since = Instant::now().checked_sub(Duration::from_secs(90));
+        let behind = |keys| Lag { keys, since };
+        let (up_to_date, one) = (
+            Lag {
+                keys: 0,
+                since: None,
+            },
+            behind(1),
+        );
+        progress.following.is_at("one", up_to_date);
+        assert_eq!(sample().text(), "0 keys, 0/s, following, up to date, 0 B");
+        assert_eq!(sample().json(Verb::Copy)["lag_ms"], 0);
+        progress.following.is_at("other", one);
+        let json = sample().json(Verb::Copy);
+        assert_eq!(json["following"], true);
+        assert_eq!(json["waiting_keys"], 1);
+        assert!(json["lag_ms"].as_u64() >= Some(90_000), "{json}");
+        assert_eq!(json["fraction"], json!(null));
+        let text = lag_text(behind(1200));
+        assert!(text.starts_with(", following, 9"), "{text}");
+        assert!(text.ends_with("s behind (1,200 keys changed)"), "{text}");
+        progress.following.ends("one");
+        progress.following.ends("other");
+        assert_eq!(sample().fraction(), Some(0.0));
     }
 }

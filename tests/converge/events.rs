@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, reached, said, summary};
-use crate::support::proxy::{Direction, Proxy, Rules};
+use crate::run::{Scene, far_away, listener, reached, said, summary, wait_for_listener};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
-use crate::writer::{Op, Plan, Writer, do_besides, preload, writes_within};
+use crate::writer::{MILD, Op, Plan, Writer, do_besides, preload, writes_within};
 
 /// So small that the scan takes long enough for something to happen in it.
 const SLOW: [&str; 2] = ["--scan-count", "2"];
@@ -16,50 +15,14 @@ fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// A network of some milliseconds, so that the scan takes a second or more.
-fn far_away(server: &TestServer) -> Proxy {
-    let slow = Direction {
-        delay: Duration::from_millis(4),
-        ..Direction::default()
-    };
-    Proxy::start(
-        server.addr(),
-        Rules {
-            to_server: slow,
-            ..Rules::default()
-        },
-    )
-}
-
-/// `export --json -o ARCHIVE` through it.
-fn export_from(scene: &Scene, proxy: &Proxy, arguments: &[&str]) -> Tool {
-    let url = proxy.url();
-    Tool::new(
-        &[
-            &["export", "--json", "--scan-count", "50", &url][..],
-            arguments,
-        ]
-        .concat(),
-    )
-    .arg("-o")
-    .arg(scene.archive())
-}
-
-/// Cold keys that change faster than the network answers leave no moment for a round without a
-/// pause.
-const MILD: Plan = Plan {
-    ops_per_second: 500,
-    hot_percent: 100,
-    unheard: false,
-};
-
 /// Exports under the writer, does these things in the middle, and compares.
 fn exact_in_spite_of(version: Version, arguments: &[&str], ops: &[Op], plan: Plan) -> Output {
     let scene = Scene::new(version);
     let writer = Writer::start(&scene.source, plan);
     after(200);
     let proxy = far_away(&scene.source);
-    let tool = export_from(&scene, &proxy, arguments).spawn();
+    let tool = scene.export_through(&proxy, arguments).spawn();
+    wait_for_listener(&scene.source);
     let mut besides = Vec::new();
     for op in ops {
         after(120);
@@ -164,21 +127,12 @@ fn a_refused_xinfo_costs_no_exactness() {
 
 /// Ends the connection that listens; whether there was one.
 fn kill_tracking(server: &TestServer) -> bool {
-    let mut client = server.client();
-    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
-    let field = |line: &str, name: &str| {
-        let mut fields = line.split(' ');
-        fields.find_map(|field| Some(field.strip_prefix(name)?.to_owned()))
-    };
-    let mut lines = list.lines();
-    let Some(line) = lines.find(|line| field(line, "flags=").is_some_and(|f| f.contains('t')))
-    else {
+    let Some(id) = listener(server) else {
         return false;
     };
-    let id = field(line, "id=").expect("an id");
     redis::cmd("CLIENT")
         .arg(&["KILL", "ID", &id])
-        .exec(&mut client)
+        .exec(&mut server.client())
         .is_ok()
 }
 
@@ -190,8 +144,11 @@ fn a_lost_tracking_connection_begins_anew() {
     let scene = Scene::new(version);
     let writer = Writer::start(&scene.source, Plan::default());
     let proxy = far_away(&scene.source);
-    let tool = export_from(&scene, &proxy, &["--consistency", "pause"]).spawn();
-    after(400);
+    let tool = scene
+        .export_through(&proxy, &["--consistency", "pause"])
+        .spawn();
+    wait_for_listener(&scene.source);
+    after(200);
     assert!(kill_tracking(&scene.source));
     let output = tool.wait().success();
     let log = writer.finish();
@@ -291,8 +248,9 @@ fn a_key_of_another_type_is_taken_back() {
     let scene = Scene::new(version);
     let proxy = far_away(&scene.source);
     let arguments = ["--consistency", "converge", "--type", "string"];
-    let tool = export_from(&scene, &proxy, &arguments).spawn();
-    after(600);
+    let tool = scene.export_through(&proxy, &arguments).spawn();
+    wait_for_listener(&scene.source);
+    after(400);
     let mut client = scene.source.client();
     for i in (0..20_000).step_by(15) {
         let name = format!("s:{i}");
@@ -382,7 +340,7 @@ fn a_last_round_that_would_hold_up_the_source_is_not_begun() {
             "--max-pause",
             "20ms",
             "--max-wait",
-            "5s",
+            "60s",
         ])
         .run();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -407,7 +365,7 @@ fn an_interrupt_leaves_nobody_waiting() {
         ["--consistency", "converge", "--max-pause", "1s"],
     ] {
         for ms in [300, 3000] {
-            let mut tool = export_from(&scene, &proxy, &arguments).spawn();
+            let mut tool = scene.export_through(&proxy, &arguments).spawn();
             after(ms);
             tool.signal("INT");
             let asked = Instant::now();
@@ -418,11 +376,9 @@ fn an_interrupt_leaves_nobody_waiting() {
             let code = output.code();
             let done = ms > 300 && (code == Some(0) || code == Some(4));
             assert!(done || code == Some(130), "{code:?} {}", output.stderr);
-            assert_eq!(
-                code == Some(0),
-                reached(&output) == "exact",
-                "{arguments:?}"
-            );
+            // Interrupted after it was reached, it may be either.
+            let is_exact = reached(&output) == "exact";
+            assert!(is_exact || code != Some(0), "{arguments:?}");
         }
     }
     drop(writer.finish());

@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use redis_migrate_format::{Limits, Reader, Record};
+use serde_json::Value as Json;
+
 use crate::run::{Scene, reached, said};
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::{Tool, pipe};
+use crate::support::tool::{Output, Tool, pipe};
 use crate::writer::{Plan, Writer};
 
 fn after(ms: u64) {
@@ -139,4 +142,134 @@ fn changes_arrive_while_following() {
     assert!(said(&output, "begins anew"), "{}", output.stderr);
     consumer.wait().success();
     scene.assert_same("followed");
+}
+
+/// The progress events of a run with `--json`.
+fn progress(output: &Output) -> Vec<Json> {
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let lines = stdout.lines().chain(output.stderr.lines());
+    lines
+        .filter(|line| line.contains("\"event\":\"progress\""))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[test]
+fn how_far_behind_it_is_is_said() {
+    let Some(version) = require(Version::Valkey81) else {
+        return;
+    };
+    let scene = Scene::new(version);
+    let (from, to) = (scene.source.url(), scene.destination.url());
+    let writer = Writer::start(&scene.source, Plan::default());
+    let tool = |form: &str| {
+        Tool::new(&["copy", "--follow", &from, &to])
+            .arg("--on-conflict=replace")
+            .arg(form)
+            .spawn()
+    };
+    let mut json = tool("--json");
+    let mut log = tool("--progress=log");
+    after(3500);
+    drop(writer.finish());
+    // Somebody who has nothing to read any more says so, too.
+    after(11_000);
+    json.signal("INT");
+    log.signal("INT");
+    let (json, log) = (json.wait().success(), log.wait().success());
+    let events = progress(&json);
+    let following = |event: &&Json| event["following"] == true;
+    let behind = |event: &&Json| event["waiting_keys"].as_u64() > Some(0);
+    let first = events.iter().find(following).expect("it follows");
+    assert!(
+        first["fraction"].is_null() && first["lag_ms"].is_u64(),
+        "{first}"
+    );
+    let busy = events.iter().filter(following).find(behind);
+    let busy = busy.unwrap_or_else(|| panic!("never behind: {events:?}"));
+    assert!(busy["lag_ms"].is_u64(), "{busy}");
+    let last = events.iter().rfind(following).expect("it follows");
+    assert_eq!(
+        (&last["waiting_keys"], &last["lag_ms"]),
+        (&0.into(), &0.into())
+    );
+    assert!(said(&log, "following, up to date"), "{}", log.stderr);
+}
+
+#[test]
+fn only_what_lives_can_be_followed() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let scene = Scene::new(version);
+    let url = scene.source.url();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/sample.rdb");
+    for arguments in [
+        &[&url, "--follow", "--via=replica"][..],
+        &[file, "--follow"],
+        &[&url, "--follow", "--consistency=scan"],
+        &[&url, "--follow", "--dry-run"],
+        &[&url, "--until-idle=1s"],
+        &[&url, "--for=1s"],
+    ] {
+        let output = Tool::new(&[&["export"], arguments].concat()).run();
+        assert_eq!(output.code(), Some(2), "{arguments:?} {}", output.stderr);
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+    let copy = [
+        "copy",
+        &url,
+        &scene.destination.url(),
+        "--follow",
+        "--via=replica",
+    ];
+    Tool::new(&copy).run().expect_code(2);
+}
+
+/// A pipe is read as it is written: what changes comes without anything behind it that would push
+/// it on.
+#[test]
+fn a_pipe_is_flushed_while_following() {
+    let Some(version) = require(Version::Redis60) else {
+        return;
+    };
+    let scene = Scene::new(version);
+    let url = scene.source.url();
+    let mut tool = Tool::new(&["export", "--json", "--follow", &url])
+        .stdout_piped()
+        .spawn();
+    let stdout = tool.stdout();
+    let (sender, names) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut reader = Reader::new(stdout, Limits::default()).expect("an archive");
+        while let Some(frame) = reader.next_frame().expect("whole frames") {
+            for record in frame.records {
+                if let Record::Key(record) = record
+                    && record.key.starts_with(b"flushed:")
+                {
+                    sender.send(record.key).expect("the test listens");
+                }
+            }
+        }
+    });
+    let mut client = scene.source.client();
+    let mut longest = Duration::ZERO;
+    for number in 0..5 {
+        let name = format!("flushed:{number}");
+        redis::cmd("SET")
+            .arg(&name)
+            .arg(1)
+            .exec(&mut client)
+            .unwrap();
+        let began = Instant::now();
+        let found = names.recv_timeout(Duration::from_secs(30));
+        assert_eq!(found.as_deref(), Ok(name.as_bytes()));
+        if number > 0 {
+            longest = longest.max(began.elapsed());
+        }
+    }
+    println!("a change was in the pipe after {longest:?} at the longest");
+    tool.signal("INT");
+    tool.wait().success();
+    reader.join().expect("the archive ends with a trailer");
 }

@@ -6,6 +6,10 @@ mod support;
 
 mod events;
 mod exact;
+mod failover;
 mod following;
+mod libraries;
+mod limits;
+mod long;
 mod run;
 mod writer;

@@ -1,10 +1,12 @@
 //! Running the tool under the writer, and comparing.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
 use crate::support::equality::{self, Options};
+use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::servers::{TestServer, Version};
 use crate::support::tool::{Output, Tool};
 use crate::writer::{self, Log};
@@ -35,6 +37,14 @@ impl Scene {
     pub fn export(&self, arguments: &[&str]) -> Tool {
         let url = self.source.url();
         let mut all = vec!["export", "--json", &url];
+        all.extend(arguments);
+        Tool::new(&all).arg("-o").arg(self.archive())
+    }
+
+    /// `export --json -o ARCHIVE` through a proxy, in small steps.
+    pub fn export_through(&self, proxy: &Proxy, arguments: &[&str]) -> Tool {
+        let url = proxy.url();
+        let mut all = vec!["export", "--json", "--scan-count", "50", &url];
         all.extend(arguments);
         Tool::new(&all).arg("-o").arg(self.archive())
     }
@@ -70,12 +80,23 @@ impl Scene {
     /// Replays the log up to what arrived, and compares by meaning.
     #[track_caller]
     pub fn assert_exact(&self, log: &Log, what: &str) {
+        self.assert_replayed(log, what, true);
+    }
+
+    /// As [`Self::assert_exact`], whatever became of function libraries.
+    #[track_caller]
+    pub fn assert_exact_keys(&self, log: &Log, what: &str) {
+        self.assert_replayed(log, what, false);
+    }
+
+    #[track_caller]
+    fn assert_replayed(&self, log: &Log, what: &str, functions: bool) {
         let sequence = self.sequence();
         assert!(sequence > 0, "{what}: no sequence number arrived");
         let reference = TestServer::start(self.source.version());
         writer::preload(&mut reference.client());
         log.replay(&mut reference.client(), sequence);
-        compare(&reference, &self.destination, what);
+        compare(&reference, &self.destination, what, functions);
         println!(
             "{what}: exact at operation {sequence} of {}, {:.0} operations/s",
             log.ops.len(),
@@ -86,14 +107,53 @@ impl Scene {
     /// Compares what stands on both servers now.
     #[track_caller]
     pub fn assert_same(&self, what: &str) {
-        compare(&self.source, &self.destination, what);
+        compare(&self.source, &self.destination, what, true);
+    }
+}
+
+/// A network of some milliseconds, so that the scan takes a second or more.
+pub fn far_away(server: &TestServer) -> Proxy {
+    let slow = Direction {
+        delay: Duration::from_millis(4),
+        ..Direction::default()
+    };
+    Proxy::start(
+        server.addr(),
+        Rules {
+            to_server: slow,
+            ..Rules::default()
+        },
+    )
+}
+
+/// The id of the connection that listens for changes, if there is one.
+pub fn listener(server: &TestServer) -> Option<String> {
+    let mut client = server.client();
+    let list: String = redis::cmd("CLIENT").arg("LIST").query(&mut client).unwrap();
+    let field = |line: &str, name: &str| {
+        let mut fields = line.split(' ');
+        fields.find_map(|field| Some(field.strip_prefix(name)?.to_owned()))
+    };
+    let mut lines = list.lines();
+    let line = lines.find(|line| field(line, "flags=").is_some_and(|f| f.contains('t')))?;
+    field(line, "id=")
+}
+
+/// Waits until the tool listens, which is when its scan begins.
+#[track_caller]
+pub fn wait_for_listener(server: &TestServer) {
+    let began = Instant::now();
+    while listener(server).is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody listens");
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[track_caller]
-fn compare(left: &TestServer, right: &TestServer, what: &str) {
+fn compare(left: &TestServer, right: &TestServer, what: &str, functions: bool) {
     let options = Options {
         ignore_delivery_times: true,
+        functions,
         limit: 20,
         ..Options::default()
     };

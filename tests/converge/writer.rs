@@ -112,6 +112,14 @@ impl Default for Plan {
     }
 }
 
+/// Cold keys that change faster than the network answers leave no moment for a round without a
+/// pause.
+pub const MILD: Plan = Plan {
+    ops_per_second: 500,
+    hot_percent: 100,
+    unheard: false,
+};
+
 /// Two writers at work.
 pub struct Writer {
     stop: Arc<AtomicBool>,
@@ -319,11 +327,15 @@ fn operation(random: &mut Random, plan: Plan, next_id: &AtomicU64) -> Op {
         }
         81..88 => {
             let id = format!("{}-1", next_id.fetch_add(1, Ordering::Relaxed));
-            Op::new(xdb, &["XADD", &x, &id, &field, &value])
+            // Bounded, so that a run of many minutes is as one of a few seconds.
+            Op::new(xdb, &["XADD", &x, "MAXLEN", "500", &id, &field, &value])
         }
         88..89 => {
             let group = format!("g{}", random.below(3));
-            Op::new(xdb, &["XGROUP", "CREATE", &x, &group, "0"])
+            match random.chance(5) {
+                true => Op::new(xdb, &["XGROUP", "DESTROY", &x, &group]),
+                false => Op::new(xdb, &["XGROUP", "CREATE", &x, &group, "0"]),
+            }
         }
         89..95 => {
             let group = format!("g{}", random.below(3));
@@ -346,7 +358,8 @@ fn operation(random: &mut Random, plan: Plan, next_id: &AtomicU64) -> Op {
         _ => {
             let group = format!("g{}", random.below(3));
             let newest = next_id.load(Ordering::Relaxed);
-            let id = format!("{}-1", random.between(1, newest));
+            let oldest = newest.saturating_sub(2_000).max(1);
+            let id = format!("{}-1", random.between(oldest, newest));
             Op::new(xdb, &["XACK", &x, &group, &id])
         }
     }

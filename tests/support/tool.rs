@@ -62,11 +62,18 @@ impl Output {
         assert_eq!(
             self.code(),
             Some(code),
-            "{}\nstderr:\n{}",
+            "{}\nstderr:\n{}\nthe end of stdout:\n{}",
             self.status,
-            self.stderr
+            self.stderr,
+            self.end_of_stdout()
         );
         self
+    }
+
+    /// With `--json` what went wrong stands there.
+    fn end_of_stdout(&self) -> String {
+        let end = self.stdout.len().saturating_sub(4_000);
+        String::from_utf8_lossy(&self.stdout[end..]).into_owned()
     }
 
     #[track_caller]
@@ -250,6 +257,11 @@ impl Running {
     /// Its stdout, after [`Tool::stdout_piped`], to be read or closed by the test.
     pub fn stdout(&mut self) -> std::process::ChildStdout {
         self.child().stdout.take().expect("stdout was piped")
+    }
+
+    /// Whether it has ended, waited for or not.
+    pub fn has_ended(&mut self) -> bool {
+        state_and_cpu(self.pid()).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
     }
 
     /// Ends it as `kill -9` does.

@@ -5,12 +5,12 @@ mod decoding;
 mod generate;
 mod handmade;
 mod meanings;
-mod mutation;
+pub(crate) mod mutation;
 mod pack;
 mod roundtrip;
 mod speed;
 mod streams;
-mod vectors;
+pub(crate) mod vectors;
 mod walking;
 
 use super::*;

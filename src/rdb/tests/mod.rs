@@ -1,5 +1,6 @@
 //! RDB made by hand: what no server at hand writes any more, and what none should.
 
 mod build;
+mod mutation;
 mod reading;
 mod writing;

@@ -244,7 +244,7 @@ impl ClusterSource {
         let converge = ConvergeOptions {
             consistency: asked,
             max_pause: self.options.max_pause,
-            max_wait: self.options.max_wait,
+            max_wait: Some(self.options.max_wait),
             follow: self.options.follow.clone(),
             together: Some(Arc::clone(&self.together)),
         };

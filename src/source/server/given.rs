@@ -52,6 +52,10 @@ pub(super) struct Given {
     pub too_many_streams: bool,
     /// Names that the server refused to give.
     pub unreadable: HashSet<Vec<u8>>,
+    /// Changes are followed, perhaps for weeks: no name goes into the log twice.
+    pub following: bool,
+    /// Of some names another keeps the log.
+    has_inherited: bool,
 }
 
 impl Given {
@@ -73,6 +77,8 @@ impl Given {
             large_name_bytes: 0,
             too_many_streams: false,
             unreadable: HashSet::new(),
+            following: false,
+            has_inherited: false,
         })
     }
 
@@ -80,12 +86,15 @@ impl Given {
     pub fn note(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) -> Result<()> {
         const WHAT: &str = "remember a key in a temporary file";
         let print = self.keys.fingerprint(db, key);
+        let is_logged = self.following && !self.has_inherited && self.knows(db, key)?;
         self.keys.insert(print).context(WHAT)?;
         if let Some(seen) = &mut self.seen {
             let print = seen.fingerprint(db, key);
             seen.insert(print).context(WHAT)?;
         }
-        if let Some(log) = &mut self.log {
+        if let Some(log) = &mut self.log
+            && !is_logged
+        {
             let len = u32::try_from(key.len()).context("a key of over 4 GiB")?;
             log.write_all(&db.to_le_bytes()).context(WHAT)?;
             log.write_all(&len.to_le_bytes()).context(WHAT)?;
@@ -140,6 +149,12 @@ impl Given {
         self.keys
             .contains(print)
             .context("look up a key in a temporary file")
+    }
+
+    /// The names of the streams that may have changed unheard.
+    pub fn with_groups(&self) -> impl Iterator<Item = Vec<u8>> {
+        let streams = self.streams.iter().filter(|(_, facts)| facts.has_groups);
+        streams.map(|((_, name), _)| name.clone())
     }
 
     fn note_stream(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) {
@@ -204,6 +219,7 @@ impl Given {
 
     /// These were given by another: if they are gone, that has to be told.
     pub fn inherit(&mut self, db: u32, names: &[Vec<u8>]) -> Result<()> {
+        self.has_inherited = true;
         for name in names {
             let print = self.keys.fingerprint(db, name);
             self.keys

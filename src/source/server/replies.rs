@@ -304,6 +304,9 @@ impl ServerSource {
     /// A group that was refused as a whole: every key by itself, so that one forbidden key does
     /// not cost its fifteen neighbours.
     fn reread_alone(&mut self, text: &str) -> Result<()> {
+        if text.starts_with("LOADING ") {
+            return Err(self.conn.refusal("reading keys", text.to_owned()).into());
+        }
         let Some(Sent::Group(keys)) = self.sent.pop_front() else {
             return Ok(());
         };

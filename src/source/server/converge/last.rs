@@ -176,6 +176,9 @@ impl LastRound {
         if let Some(reason) = too_many_streams(source) {
             return Ok(Outcome::Impossible(reason));
         }
+        if let Some(reason) = source.blind {
+            return Ok(Outcome::Impossible(reason.to_owned()));
+        }
         // The shards of a cluster are paused together, by whoever knows all of them.
         let pauses =
             source.options.consistency == Consistency::Pause && source.options.together.is_none();
@@ -263,7 +266,15 @@ impl LastRound {
                 }
             },
         };
-        let shown = match read_instant(source, &plan, how)? {
+        let read = read_instant(source, &plan, how)?;
+        if read.is_err() {
+            source.tracker.barrier();
+            if source.tracker.waiting().1 {
+                // Refused while another dataset is loaded: that is the news, not the refusal.
+                return Ok(Outcome::Again);
+            }
+        }
+        let shown = match read {
             Ok(shown) => shown,
             Err(Refused::Looks) => {
                 source.looks_refused = true;

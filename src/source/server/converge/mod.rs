@@ -27,7 +27,7 @@ use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::ledger::{ConsistencyReached, SourceReport};
-use crate::observer::Observer;
+use crate::observer::{Lag, Observer};
 use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
@@ -52,6 +52,12 @@ const MAX_REFUSALS: u32 = 3;
 /// Names of one job, so that memory stays bounded.
 const JOB_NAMES: usize = 10_000;
 
+/// The longest that the rounds after the scan may take, where nobody says.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// And where exactness is only welcome: as long as the scan, but at least so long.
+const MIN_WAIT: Duration = Duration::from_secs(10);
+
 /// While following, how often a source without news is heard of.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 
@@ -65,8 +71,8 @@ pub struct ConvergeOptions {
     pub consistency: Consistency,
     /// The longest that writes may be paused, and that the last round may take the server.
     pub max_pause: Duration,
-    /// The longest that the rounds after the scan may take.
-    pub max_wait: Duration,
+    /// The longest that the rounds after the scan may take; `None` for what is usual.
+    pub max_wait: Option<Duration>,
     /// Whether to go on sending changes after the scan, and until when.
     pub follow: Option<Follow>,
     /// In a cluster: what its shards have in common.
@@ -110,6 +116,7 @@ pub struct ConvergingSource {
     tracker: Tracker,
     phase: Phase,
     restarts: u32,
+    began: Instant,
     /// When the rounds began, for `max_wait`.
     rounds_began: Option<Instant>,
     follow_began: Option<Instant>,
@@ -122,6 +129,8 @@ pub struct ConvergingSource {
     /// Why it was not what was asked for.
     missed: Option<String>,
     swapdb_calls: Option<u64>,
+    /// Why changes of whole databases would go unnoticed.
+    blind: Option<&'static str>,
     functions: Option<Vec<u8>>,
     /// What function libraries are read by, where they can be.
     functions_by: Option<FunctionsBy>,
@@ -170,6 +179,7 @@ impl ConvergingSource {
         let functions = inner.functions.take();
         let functions_by = inner.functions_by;
         let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        let blind = blindness(&mut inner, swapdb_calls)?;
         let script = match options.together {
             Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
             None => None,
@@ -182,6 +192,7 @@ impl ConvergingSource {
             tracker,
             phase: Phase::Scan,
             restarts: 0,
+            began: Instant::now(),
             rounds_began: None,
             follow_began: None,
             last_change: Instant::now(),
@@ -191,6 +202,7 @@ impl ConvergingSource {
             missed: None,
             swapdb_calls,
             functions_by,
+            blind,
             functions,
             looks_refused: false,
             refusals: 0,
@@ -261,6 +273,7 @@ impl ConvergingSource {
         }
         self.restarts += 1;
         self.began_anew = true;
+        self.say_nothing_of_lag();
         self.observer
             .notice(&format!("the scan begins anew: {reason}"));
         self.inner.abandon();
@@ -427,6 +440,9 @@ impl ConvergingSource {
                     self.last_change = Instant::now();
                     // Bounded while there is an end to come to; following has its own.
                     self.restarts = 0;
+                    if let Some(given) = &mut self.inner.given {
+                        given.following = true;
+                    }
                     self.observer
                         .notice("everything was read once; following changes");
                     Phase::Follow
@@ -506,6 +522,7 @@ impl ConvergingSource {
             let over = follow.total.is_some_and(|total| began.elapsed() >= total);
             if follow.stop.is_set() || idle || over || self.others_are_over() {
                 self.end_following();
+                self.say_nothing_of_lag();
                 self.rounds_began = Some(Instant::now());
                 self.phase = Phase::Rounds {
                     left: MAX_ROUNDS,
@@ -516,18 +533,43 @@ impl ConvergingSource {
             if waiting > 0 && waited_since.elapsed() >= GATHER {
                 self.last_change = Instant::now();
                 self.look_for_databases()?;
+                let since = self.tracker.lag().1;
                 if let Some(names) = self.take()? {
-                    self.observer.lag(names.len() as u64);
+                    // Until they have been read.
+                    self.say_lag(names.len(), since);
                     self.reread(names);
                 }
                 return Ok(false);
             }
+            let (waiting, since) = self.tracker.lag();
+            self.say_lag(waiting, since);
             if waited_since.elapsed() >= HEARTBEAT {
-                self.observer.lag(0);
                 return Ok(true);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    fn say_lag(&self, names: usize, since: Option<Instant>) {
+        let (server, keys) = (self.inner.conn.address(), names as u64);
+        let following = &self.observer.progress.following;
+        following.is_at(server, Lag { keys, since });
+    }
+
+    fn say_nothing_of_lag(&self) {
+        let following = &self.observer.progress.following;
+        following.ends(self.inner.conn.address());
+    }
+
+    /// The longest that the rounds may take.
+    fn max_wait(&self, rounds_began: Instant) -> Duration {
+        let usual = || match self.options.consistency {
+            Consistency::Auto if self.options.follow.is_none() => {
+                (rounds_began - self.began).clamp(MIN_WAIT, MAX_WAIT)
+            }
+            _ => MAX_WAIT,
+        };
+        self.options.max_wait.unwrap_or_else(usual)
     }
 
     fn last_round(&mut self, mut round: LastRound, batch: &mut Batch) -> Result<()> {
@@ -540,16 +582,18 @@ impl ConvergingSource {
             Pending::Nothing => {}
         }
         let began = *self.rounds_began.get_or_insert_with(Instant::now);
-        if self.missed.is_none() && began.elapsed() > self.options.max_wait {
+        let max_wait = self.max_wait(began);
+        if self.missed.is_none() && began.elapsed() > max_wait {
             self.miss(format!(
                 "keys kept changing for {} (--max-wait)",
-                humantime::format_duration(self.options.max_wait)
+                humantime::format_duration(Duration::from_secs(max_wait.as_secs()))
             ));
         }
         if self.missed.is_some() {
             self.tracker.barrier();
             let mut names = round.take_names();
             names.extend(self.heard().names);
+            names.extend(self.inner.given.iter().flat_map(Given::with_groups));
             self.reread(names);
             self.phase = Phase::Farewell;
             return Ok(());
@@ -617,8 +661,19 @@ impl ConvergingSource {
     fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
         let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
         self.tracker.barrier();
+        if self.functions_by.is_some() {
+            // In an exact end they come with the last round.
+            let wish = self.inner.options.functions;
+            let conn = &mut self.inner.conn;
+            self.functions = super::probe::function_dump(conn, wish, &self.observer)?.1;
+        }
+        // Not every change was heard of.
+        let too_many_streams = |given: &Given| given.too_many_streams;
+        let missed_some = self.lost_track
+            || self.blind.is_some()
+            || self.inner.given.as_ref().is_some_and(too_many_streams);
         self.reached = Some(match self.tracker.waiting() {
-            _ if self.lost_track => ConsistencyReached::Scan { from_ms, to_ms },
+            _ if missed_some => ConsistencyReached::Scan { from_ms, to_ms },
             (_, true) => ConsistencyReached::Scan { from_ms, to_ms },
             (0, false) => ConsistencyReached::PerKey { from_ms, to_ms },
             (keys, false) => ConsistencyReached::Changing {
@@ -679,8 +734,35 @@ fn start_tracker(
     match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
+        Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(
+            "a second connection to the same address reached another server".to_owned(),
+        )),
         started => Ok(started?),
     }
+}
+
+/// What nobody would hear of: databases that are swapped, and keys in databases that had none. INFO
+/// tells of both; a server with a single database has neither.
+fn blindness(
+    inner: &mut ServerSource,
+    swapdb_calls: Option<u64>,
+) -> Result<Option<&'static str>, ServerError> {
+    let knows_databases = inner.facts.keyspace.is_some() || !inner.options.selection.dbs.is_empty();
+    if swapdb_calls.is_some() && knows_databases {
+        return Ok(None);
+    }
+    let has_another = match inner.conn.try_query(redis::cmd("SELECT").arg(1))? {
+        Ok(_) => {
+            inner.selected = Some(1);
+            true
+        }
+        // Not for us, but for others.
+        Err(text) => text.starts_with("NOPERM"),
+    };
+    Ok(has_another.then_some(
+        "the source does not answer INFO, so that databases which were swapped, or had no keys \
+         before, would go unnoticed",
+    ))
 }
 
 impl Source for ConvergingSource {
