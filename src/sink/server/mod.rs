@@ -47,6 +47,7 @@ use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
+use crate::server::reconnect::Retries;
 use crate::server::resp::Item;
 
 /// Bytes and records that may be in flight on a lane.
@@ -206,9 +207,16 @@ impl ServerSink {
         observer: Arc<Observer>,
         stop: &Stop,
     ) -> Result<Self> {
-        conn.doing("asking the destination what it is");
-        let facts = Facts::ask(&mut conn)?;
-        let clock = ServerClock::ask(&mut conn)?;
+        let mut retries = Retries::new(to);
+        let (facts, clock) = loop {
+            conn.doing("asking the destination what it is");
+            let facts = Facts::ask(&mut conn);
+            match facts.and_then(|facts| Ok((facts, ServerClock::ask(&mut conn)?))) {
+                Ok(both) => break both,
+                Err(lost) => conn = retries.connect(to, lost, &|| stop.is_set())?,
+            }
+            conn.heed(to, &stop.flag());
+        };
         let mut sink = Self {
             lanes: Vec::new(),
             routes: None,
@@ -235,8 +243,15 @@ impl ServerSink {
             sink.open_cluster(to, &mut conn)?;
         } else {
             let mut lane = Lane::new(to.clone(), None);
-            lane.meet_as(conn, facts, &mut sink.report.changes)?;
+            let met = lane.meet_as(conn, facts, &mut sink.report.changes);
             sink.lanes.push(lane);
+            match met {
+                Err(lost) if lost.is_passing() => {
+                    sink.lanes[0].why = Some(lost);
+                    sink.connect(0)?;
+                }
+                met => _ = met?,
+            }
         }
         sink.say_what_may_go_wrong();
         Ok(sink)
