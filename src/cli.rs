@@ -10,10 +10,12 @@ mod convert;
 mod copy;
 mod doctor;
 mod export;
+mod extract;
 mod import;
 mod look;
 pub mod parse;
 pub mod resolve;
+mod salvage;
 mod shared;
 mod source_end;
 
@@ -26,8 +28,10 @@ pub use convert::{ConvertArgs, ConvertTo};
 pub use copy::CopyArgs;
 pub use doctor::DoctorArgs;
 pub use export::ExportArgs;
+pub use extract::ExtractArgs;
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
+pub use salvage::SalvageArgs;
 pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::SourceEnd;
 
@@ -79,6 +83,10 @@ pub enum Verb {
     List(Box<ListArgs>),
     /// Show what an archive says of itself: header, frames, totals.
     Inspect(InspectArgs),
+    /// Print one value of an archive, or write it to a file.
+    Extract(ExtractArgs),
+    /// Rescue what is intact of a damaged archive into a new one.
+    Salvage(SalvageArgs),
     /// Show what a server is and allows, and what an archive would need there.
     Doctor(Box<DoctorArgs>),
 }

@@ -33,6 +33,7 @@ pub mod policy;
 pub mod rdb;
 pub mod record;
 pub mod rewrite;
+pub mod salvage;
 pub mod select;
 pub mod server;
 pub mod sink;

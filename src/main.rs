@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
-use redis_migrate::commands::{convert, copy, doctor, export, import, inspect, list, verify};
+use redis_migrate::commands::{
+    convert, copy, doctor, export, extract, import, inspect, list, salvage, verify,
+};
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(args, &stop),
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
+        Verb::Extract(args) => extract::run(args, &stop),
+        Verb::Salvage(args) => salvage::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),
     })
 }

@@ -275,6 +275,17 @@ impl ArchiveInput {
     }
 }
 
+impl Seek for ArchiveInput {
+    /// Offsets count from where the archive begins.
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(offset) => SeekFrom::Start(self.start.saturating_add(offset)),
+            other => other,
+        };
+        Ok(self.file.seek(to)?.saturating_sub(self.start))
+    }
+}
+
 impl Read for ArchiveInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.read(buffer)

@@ -25,9 +25,18 @@ pub struct ImportArgs {
     #[arg(value_name = "DEST")]
     pub destination: Option<Named>,
 
-    /// The archive; without it, or with `-`, standard input
+    /// The archive; without it, or with `-`, standard input. Several (the parts of one export, or
+    /// of a cluster) are read one after the other
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub files: Vec<OsString>,
+
+    /// Only this key, in quotes as `list` shows it, or as it is. Repeatable
+    #[arg(long, value_name = "KEY", help_heading = "Selection")]
+    pub only_key: Vec<OsString>,
+
+    /// Import what is intact of an archive that is cut off, and exit with 3
+    #[arg(long, conflicts_with = "verify_first")]
+    pub allow_incomplete: bool,
 
     /// Check the whole archive before the first key is written (needs a regular file)
     #[arg(long)]

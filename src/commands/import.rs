@@ -1,9 +1,13 @@
 //! `import`: an archive into a live server.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::{Limits, Reader};
+use redis_migrate_format::header::{ArchiveOrigin, Header};
+use redis_migrate_format::scan::Scan;
+use redis_migrate_format::seek::Table;
+use redis_migrate_format::{Class, Limits, Reader};
 
 use crate::cli::ImportArgs;
 use crate::exit::{Interrupted, Usage};
@@ -14,7 +18,7 @@ use crate::policy::FunctionPolicy;
 use crate::server::Conn;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
-use crate::source::archive::ArchiveSource;
+use crate::source::archive::{ArchiveRow, ArchiveSource};
 use crate::ui::Ui;
 
 /// Runs the verb; the exit code.
@@ -28,24 +32,11 @@ pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
 }
 
 fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
-    let (to, file) = args.ends()?;
+    let (to, files) = args.ends()?;
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }
-    let mut input = ArchiveInput::open(file.as_deref())?;
-    let limits = Limits::default();
-    if args.verify_first {
-        verify_first(&mut input, limits, observer, stop)?;
-    }
-    let input_bytes = input.len_bytes();
-    let source = ArchiveSource::open(
-        input,
-        limits,
-        args.selection(),
-        args.write.functions != FunctionPolicy::Skip,
-        input_bytes,
-        Arc::clone(observer),
-    )?;
+    let source = open_archives(args, &files, observer, stop)?;
     observer.expect(source.estimate());
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
@@ -61,9 +52,14 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let expected: Vec<u32> = source.header().expected.iter().map(|row| row.db).collect();
+    let mut expected: Vec<u32> = source
+        .archives()
+        .flat_map(|archive| archive.header().expected.iter().map(|row| row.db))
+        .collect();
+    expected.sort_unstable();
+    expected.dedup();
     rewrite.dbs.check(&expected)?;
-    if let Some(bytes) = input_bytes {
+    if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
     }
@@ -77,6 +73,95 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         Box::new(sink),
         observer,
         stop,
+    ))
+}
+
+/// Opens all of them before anything is written.
+fn open_archives(
+    args: &ImportArgs,
+    files: &[OsString],
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<ArchiveRow<ArchiveInput>> {
+    let stdin = [OsString::from("-")];
+    let files = if files.is_empty() { &stdin } else { files };
+    let limits = Limits::default();
+    let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
+    for file in files {
+        let mut input = ArchiveInput::open(Some(file))?;
+        let name = input.name().to_owned();
+        if args.verify_first {
+            verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;
+        } else if !args.allow_incomplete && input.is_regular_file() {
+            require_its_end(&mut input).with_context(|| name.clone())?;
+        }
+        let input_bytes = input.len_bytes();
+        let archive = ArchiveSource::open(
+            input,
+            limits,
+            args.selection()?,
+            args.write.functions != FunctionPolicy::Skip,
+            input_bytes,
+            Arc::clone(observer),
+        )
+        .with_context(|| name.clone())?;
+        if let Some(loss) = loss_of(archive.header()) {
+            observer.warn(&format!("{name} {loss}"));
+        }
+        let is_same =
+            |(_, other): &&(_, ArchiveSource<_>)| other.archive_id() == archive.archive_id();
+        if let Some((other, _)) = archives.iter().find(is_same) {
+            return Err(Usage(format!("{other} and {name} are the same archive")).into());
+        }
+        archives.push((name, archive));
+    }
+    let observer = Arc::clone(observer);
+    Ok(ArchiveRow::new(archives, args.allow_incomplete, observer))
+}
+
+/// What a salvaged archive lacks.
+fn loss_of(header: &Header) -> Option<String> {
+    let ArchiveOrigin::Salvaged { .. } = header.origin else {
+        return None;
+    };
+    let mut lost = header
+        .extra
+        .iter()
+        .filter_map(|(name, value)| match name.as_str() {
+            "salvaged_lost_records" => Some(format!("{value} records")),
+            "salvaged_lost_frames" => Some(format!("{value} frames")),
+            "salvaged_end" => Some("its end".to_owned()),
+            _ => None,
+        })
+        .peekable();
+    lost.peek()?;
+    let lost: Vec<String> = lost.collect();
+    Some(format!(
+        "was salvaged from a damaged archive: {} were lost",
+        lost.join(", ")
+    ))
+}
+
+/// An archive without its end is refused before anything is written. Of a pipe the end is seen
+/// only at the end.
+fn require_its_end(input: &mut ArchiveInput) -> Result<()> {
+    let Err(error) = Table::read(input) else {
+        return input.rewind();
+    };
+    // What is wrong at the end may follow from something before it.
+    input.rewind()?;
+    let mut precisely = || -> redis_migrate_format::Result<()> {
+        let mut scan = Scan::new(&mut *input)?;
+        while scan.next_frame()?.is_some() {}
+        Ok(())
+    };
+    let error = match error.class() {
+        Class::Incomplete | Class::Damaged => precisely().err().unwrap_or(error),
+        _ => error,
+    };
+    Err(anyhow::Error::new(error).context(
+        "nothing was written (--allow-incomplete imports what is intact, `salvage` rescues all \
+         that is)",
     ))
 }
 

@@ -4,10 +4,12 @@ pub mod convert;
 pub mod copy;
 pub mod doctor;
 pub mod export;
+pub mod extract;
 pub mod import;
 pub mod inspect;
 pub mod list;
 pub mod open_source;
+pub mod salvage;
 pub mod verify;
 
 use crate::exit;

@@ -1,18 +1,22 @@
-//! An archive as a source. A record is given only after its whole frame was checked.
+//! Archives as a source, one or several in a row. A record is given only after its whole frame was
+//! checked.
 
-use std::io::Read;
+use std::collections::{HashSet, VecDeque};
+use std::io::{Read, Seek};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{End, Header};
-use redis_migrate_format::{Limits, Reader};
+use redis_migrate_format::seek::Table;
+use redis_migrate_format::{Class, Error, Frame, Limits, Reader};
+use sha2::{Digest, Sha256};
 
 use super::{Estimate, Source};
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::payload;
-use crate::record::{Batch, Context, Record};
+use crate::record::{Batch, Context, Mark, Record};
 use crate::select::Selection;
 use crate::units::now_ms;
 
@@ -25,6 +29,8 @@ pub struct ArchiveSource<R: Read + Send> {
     observer: Arc<Observer>,
     counts: CountsByDb,
     functions_given: u64,
+    /// Records of frames before this one were given by an earlier run.
+    from_frame: u64,
     started_ms: u64,
 }
 
@@ -49,7 +55,29 @@ impl<R: Read + Send> ArchiveSource<R> {
             observer,
             counts: CountsByDb::default(),
             functions_given: 0,
+            from_frame: 0,
             started_ms: now_ms(),
+        })
+    }
+
+    /// Gives no records of the frames before `frame`, which are read and checked all the same.
+    pub fn skip_to(&mut self, frame: u64) {
+        self.from_frame = frame;
+    }
+
+    /// Goes on with frame `frame` of the archive that `table` is of, without reading those before.
+    ///
+    /// # Errors
+    /// Those of the format's reader.
+    pub fn seek_to(self, frame: u64, limits: Limits, table: &Table) -> Result<Self>
+    where
+        R: Seek,
+    {
+        let mut input = self.reader.into_inner();
+        input.rewind().context("go back to the archive's start")?;
+        Ok(Self {
+            reader: Reader::from_frame(input, limits, table, frame)?,
+            ..self
         })
     }
 
@@ -58,9 +86,32 @@ impl<R: Read + Send> ArchiveSource<R> {
         self.reader.header()
     }
 
+    /// The archive's id.
+    pub fn archive_id(&self) -> u64 {
+        self.reader.archive_id()
+    }
+
     /// What it says at its end, once that was reached and verified.
     pub fn end(&self) -> Option<&End> {
         self.reader.end()
+    }
+
+    /// Bytes of it that were read.
+    fn offset(&self) -> u64 {
+        self.reader.offset()
+    }
+
+    /// The next frame that has something to give.
+    fn next_frame(&mut self) -> redis_migrate_format::Result<Option<Frame>> {
+        loop {
+            let frame = self.reader.next_frame()?;
+            if frame
+                .as_ref()
+                .is_none_or(|frame| frame.seq >= self.from_frame)
+            {
+                return Ok(frame);
+            }
+        }
     }
 
     fn wants(&mut self, record: &Record, context: &Context) -> bool {
@@ -99,11 +150,9 @@ impl<R: Read + Send> ArchiveSource<R> {
 impl<R: Read + Send> Source for ArchiveSource<R> {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         loop {
-            let frame = self.reader.next_frame()?;
-            self.observer
-                .progress
-                .archive_bytes
-                .store(self.reader.offset(), Relaxed);
+            let frame = self.next_frame()?;
+            let offset = self.offset();
+            self.observer.progress.archive_bytes.store(offset, Relaxed);
             let Some(frame) = frame else { return Ok(false) };
             batch.context = frame.context;
             for record in frame.records {
@@ -112,6 +161,10 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
                 }
             }
             if !batch.is_empty() {
+                batch.mark = Some(Mark {
+                    archive: 0,
+                    frame: self.reader.frames_read(),
+                });
                 return Ok(true);
             }
         }
@@ -124,9 +177,8 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             functions: self.functions_given,
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
             reached: facts.map(|facts| facts.reached.clone()),
-            consistency_missed: false,
             started_ms: self.started_ms,
-            paused: None,
+            ..SourceReport::default()
         }
     }
 
@@ -136,5 +188,161 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             records: Some(records).filter(|&records| records > 0),
             bytes: self.input_bytes,
         }
+    }
+}
+
+/// Several archives, one after the other: the parts of one export, or of a cluster.
+pub struct ArchiveRow<R: Read + Send> {
+    /// Those still to be read, the current one first, each with its name.
+    rest: VecDeque<(String, ArchiveSource<R>)>,
+    /// How many were read.
+    read: u32,
+    /// Take what is intact of an incomplete or damaged archive.
+    allow_incomplete: bool,
+    /// Digests of the function payloads given: each part of a cluster has the same libraries.
+    functions: HashSet<[u8; 32]>,
+    /// Reports of those that were read.
+    reports: Vec<SourceReport>,
+    cut_short: Vec<String>,
+    observer: Arc<Observer>,
+    estimate: Estimate,
+    bytes_before: u64,
+}
+
+impl<R: Read + Send> ArchiveRow<R> {
+    /// A row of opened archives with their names.
+    pub fn new(
+        archives: Vec<(String, ArchiveSource<R>)>,
+        allow_incomplete: bool,
+        observer: Arc<Observer>,
+    ) -> Self {
+        let mut estimate = Estimate {
+            records: Some(0),
+            bytes: Some(0),
+        };
+        let sum = |left: Option<u64>, right: Option<u64>| Some(left? + right?);
+        for (_, archive) in &archives {
+            let one = archive.estimate();
+            estimate.records = sum(estimate.records, one.records);
+            estimate.bytes = sum(estimate.bytes, one.bytes);
+        }
+        Self {
+            rest: archives.into(),
+            read: 0,
+            allow_incomplete,
+            functions: HashSet::new(),
+            reports: Vec::new(),
+            cut_short: Vec::new(),
+            observer,
+            estimate,
+            bytes_before: 0,
+        }
+    }
+
+    /// Leaves out the archives before `archive`, which an earlier run has settled.
+    pub fn begin_with(&mut self, archive: u32) {
+        while self.read < archive && self.rest.pop_front().is_some() {
+            self.read += 1;
+        }
+    }
+
+    /// The archives still to be read.
+    pub fn archives(&self) -> impl Iterator<Item = &ArchiveSource<R>> {
+        self.rest.iter().map(|(_, archive)| archive)
+    }
+
+    /// Reads the current archive; what ends it early is only told where that was allowed.
+    fn read_one(&mut self, batch: &mut Batch) -> Result<bool> {
+        let Some((name, archive)) = self.rest.front_mut() else {
+            return Ok(false);
+        };
+        let error = match archive.read(batch) {
+            Ok(more) => return Ok(more),
+            Err(error) => error,
+        };
+        batch.clear();
+        let is_of_archive = error.downcast_ref::<Error>().is_some_and(|error| {
+            matches!(
+                error.class(),
+                Class::Incomplete | Class::Damaged | Class::TrailingData
+            )
+        });
+        if !(self.allow_incomplete && is_of_archive) {
+            return Err(error.context(name.clone()));
+        }
+        self.cut_short.push(format!(
+            "{name}: {error:#}; what is intact before that was imported, the rest was not"
+        ));
+        Ok(false)
+    }
+}
+
+impl<R: Read + Send> Source for ArchiveRow<R> {
+    fn read(&mut self, batch: &mut Batch) -> Result<bool> {
+        loop {
+            if self.rest.is_empty() {
+                return Ok(false);
+            }
+            if self.read_one(batch)? {
+                let functions = &mut self.functions;
+                batch.records.retain(|record| match record {
+                    Record::Functions(dump) => functions.insert(Sha256::digest(dump).into()),
+                    _ => true,
+                });
+                if let Some(mark) = &mut batch.mark {
+                    mark.archive = self.read;
+                }
+                if self.bytes_before > 0
+                    && let Some((_, archive)) = self.rest.front()
+                {
+                    let bytes = self.bytes_before + archive.offset();
+                    self.observer.progress.archive_bytes.store(bytes, Relaxed);
+                }
+                if batch.is_empty() {
+                    batch.clear();
+                    continue;
+                }
+                return Ok(true);
+            }
+            if let Some((_, archive)) = self.rest.pop_front() {
+                self.bytes_before += archive.offset();
+                self.reports.push(archive.report());
+                self.read += 1;
+            }
+        }
+    }
+
+    fn report(&self) -> SourceReport {
+        let current = self.rest.front().map(|(_, archive)| archive.report());
+        let mut counts = CountsByDb::default();
+        let mut whole = SourceReport {
+            cut_short: self.cut_short.clone(),
+            ..SourceReport::default()
+        };
+        for report in self.reports.iter().chain(&current) {
+            for row in &report.counts {
+                let sum = counts.of(row.db);
+                sum.scanned += row.scanned;
+                sum.written += row.written;
+                sum.filtered += row.filtered;
+            }
+            whole.functions += report.functions;
+            whole.duplicates_possible |= report.duplicates_possible;
+            whole.reached = report.reached.clone();
+            whole.started_ms = match whole.started_ms {
+                0 => report.started_ms,
+                started_ms => started_ms.min(report.started_ms),
+            };
+        }
+        // Several archives have no one moment.
+        if self.reports.len() + usize::from(current.is_some()) > 1 {
+            whole.reached = None;
+        }
+        whole.counts = counts.rows();
+        whole
+    }
+
+    fn estimate(&self) -> Estimate {
+        self.estimate
     }
 }
