@@ -32,6 +32,7 @@ pub mod pipe;
 pub mod policy;
 pub mod rdb;
 pub mod record;
+pub mod resume;
 pub mod rewrite;
 pub mod salvage;
 pub mod select;

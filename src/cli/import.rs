@@ -14,6 +14,7 @@ REDISCLI_AUTH.
 Examples:
   redis-migrate import redis://localhost:6379 < snap.rmz
   redis-migrate import redis://localhost:6379 snap.rmz --on-conflict skip --dry-run
+  redis-migrate import redis://localhost:6379 part-1.rmz part-2.rmz part-3.rmz --resume
   redis-migrate import redis://localhost:6379 snap.rmz --map-db 0:5 --ttl rebase";
 
 /// `import`.
@@ -41,6 +42,13 @@ pub struct ImportArgs {
     /// Check the whole archive before the first key is written (needs a regular file)
     #[arg(long)]
     pub verify_first: bool,
+
+    /// Remember how far the import has come, in STATE (default: a file among the user's states, made
+    /// of archive and destination), and go on from there if an earlier run was stopped. A run that
+    /// ends well removes it
+    #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "", conflicts_with = "dry_run")]
+    pub resume: Option<OsString>,
 
     /// How to write.
     #[command(flatten)]

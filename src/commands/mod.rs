@@ -8,6 +8,7 @@ pub mod extract;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod open_archives;
 pub mod open_source;
 pub mod salvage;
 pub mod verify;

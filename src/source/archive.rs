@@ -246,6 +246,30 @@ impl<R: Read + Send> ArchiveRow<R> {
         }
     }
 
+    /// Goes on with frame `frame` of the first archive: by seeking where `table` says where it is,
+    /// else by reading what is before it, too.
+    ///
+    /// # Errors
+    /// Those of the format's reader.
+    pub fn go_on_with(&mut self, frame: u64, limits: Limits, table: Option<&Table>) -> Result<()>
+    where
+        R: Seek,
+    {
+        let Some((name, mut archive)) = self.rest.pop_front() else {
+            return Ok(());
+        };
+        match table {
+            Some(table) => {
+                archive = archive
+                    .seek_to(frame, limits, table)
+                    .with_context(|| name.clone())?;
+            }
+            None => archive.skip_to(frame),
+        }
+        self.rest.push_front((name, archive));
+        Ok(())
+    }
+
     /// The archives still to be read.
     pub fn archives(&self) -> impl Iterator<Item = &ArchiveSource<R>> {
         self.rest.iter().map(|(_, archive)| archive)

@@ -86,6 +86,7 @@ impl ServerSink {
                 context,
                 print: 0,
                 bytes: 0,
+                batch: 0,
             });
         }
         Ok(())

@@ -6,11 +6,12 @@
 
 mod by_commands;
 pub mod commands;
-mod compare;
+pub mod compare;
 mod fate;
 mod flow;
 mod functions;
 mod refusal;
+mod settle;
 mod take;
 pub mod target;
 
@@ -90,6 +91,8 @@ struct Sent {
     context: Context,
     print: Fingerprint,
     bytes: usize,
+    /// Number of the batch it came with, from 1; 0 for what came with none.
+    batch: u64,
 }
 
 /// Writes a live server.
@@ -117,6 +120,8 @@ pub struct ServerSink {
     sent_bytes: usize,
     sent_prints: FingerprintSet,
     busy_since: Option<Instant>,
+    /// Batches so far.
+    batches: u64,
     report: SinkReport,
 }
 
@@ -180,6 +185,7 @@ impl ServerSink {
             sent_bytes: 0,
             sent_prints: FingerprintSet::default(),
             busy_since: None,
+            batches: 0,
             report: SinkReport::default(),
         })
     }
@@ -300,6 +306,7 @@ impl ServerSink {
 
 impl Sink for ServerSink {
     fn write(&mut self, batch: Batch) -> Result<()> {
+        self.batches += 1;
         let context = batch.context;
         let mut origins = batch.origins.into_iter();
         for record in batch.records {

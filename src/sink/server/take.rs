@@ -30,6 +30,7 @@ impl ServerSink {
             context,
             print,
             bytes: 0,
+            batch: self.batches,
         };
         if sent
             .record
@@ -169,6 +170,7 @@ impl ServerSink {
             context,
             print,
             bytes: 0,
+            batch: self.batches,
         })
     }
 }
