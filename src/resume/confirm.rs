@@ -20,21 +20,37 @@ const AT_ONCE: usize = 64;
 /// Bytes of values that are asked for at once.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
-/// One key and its records.
-type Candidate<'a> = ((u32, &'a [u8]), Vec<(&'a KeyRecord, Context)>);
+/// One key and its records; `None` for a tombstone.
+type Candidate<'a> = ((u32, &'a [u8]), Vec<Option<(&'a KeyRecord, Context)>>);
 
-/// The keys of these batches that stand as one of their records says, with their databases.
+/// A key that stands as one of its records says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    /// Its database.
+    pub db: u32,
+    /// Its name.
+    pub key: Vec<u8>,
+    /// It is the last of the records: nothing is left to be done.
+    pub is_last: bool,
+}
+
+/// The keys of these batches that stand as one of their records says.
 ///
 /// # Errors
 /// The connection's.
-pub fn ours<'a>(to: &ConnectOptions, batches: &'a [Batch]) -> Result<Vec<(u32, &'a [u8])>> {
-    let mut by_key: BTreeMap<(u32, &[u8]), Vec<(&KeyRecord, Context)>> = BTreeMap::new();
+pub fn ours(to: &ConnectOptions, batches: &[Batch]) -> Result<Vec<Ours>> {
+    let mut by_key: BTreeMap<(u32, &[u8]), Vec<Option<(&KeyRecord, Context)>>> = BTreeMap::new();
     for batch in batches {
         for record in &batch.records {
-            if let Record::Key(record) = record {
-                let records = by_key.entry((record.db, &record.key)).or_default();
-                records.push((record, batch.context));
-            }
+            let (name, record) = match record {
+                Record::Key(record) => {
+                    let name = (record.db, record.key.as_slice());
+                    (name, Some((record, batch.context)))
+                }
+                Record::Deleted { db, key } => ((*db, key.as_slice()), None),
+                _ => continue,
+            };
+            by_key.entry(name).or_default().push(record);
         }
     }
     let mut conn = Conn::open(to)?;
@@ -46,7 +62,7 @@ pub fn ours<'a>(to: &ConnectOptions, batches: &'a [Batch]) -> Result<Vec<(u32, &
         return Ok(ours);
     }
     let topology = Topology::ask(&mut conn)?;
-    let mut by_shard: HashMap<usize, Vec<Candidate<'a>>> = HashMap::new();
+    let mut by_shard: HashMap<usize, Vec<Candidate<'_>>> = HashMap::new();
     for candidate in by_key {
         let slot = slot_of(candidate.0.1);
         let shard = topology
@@ -62,11 +78,11 @@ pub fn ours<'a>(to: &ConnectOptions, batches: &'a [Batch]) -> Result<Vec<(u32, &
 }
 
 /// Asks one server for keys that are sorted by database.
-fn ask_one<'a>(
+fn ask_one(
     conn: &mut Conn,
     family: Family,
-    candidates: Vec<Candidate<'a>>,
-    ours: &mut Vec<(u32, &'a [u8])>,
+    candidates: Vec<Candidate<'_>>,
+    ours: &mut Vec<Ours>,
 ) -> Result<()> {
     let pexpiretime = conn
         .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
@@ -85,10 +101,9 @@ fn ask_one<'a>(
             .take(AT_ONCE)
             .take_while(|((key_db, _), records)| {
                 let is_first = bytes == 0;
-                bytes += 1 + records
-                    .iter()
-                    .map(|(record, _)| record.value.bytes().len())
-                    .sum::<usize>();
+                let values = records.iter().flatten();
+                let lens = values.map(|(record, _)| record.value.bytes().len());
+                bytes += 1 + lens.sum::<usize>();
                 *key_db == db && (is_first || bytes <= BYTES_AT_ONCE)
             })
             .count();
@@ -99,11 +114,17 @@ fn ask_one<'a>(
         conn.flush()?;
         for ((_, key), records) in now {
             let found = compare::read(conn, pexpiretime)?;
-            let is_ours = records
-                .iter()
-                .any(|(record, context)| found.differs_from(record, context, family).is_none());
-            if is_ours {
-                ours.push((db, key));
+            let stands = records.iter().rposition(|record| {
+                record.is_some_and(|(record, context)| {
+                    found.differs_from(record, &context, family).is_none()
+                })
+            });
+            if let Some(at) = stands {
+                ours.push(Ours {
+                    db,
+                    key: key.to_vec(),
+                    is_last: at + 1 == records.len(),
+                });
             }
         }
         rest = later;

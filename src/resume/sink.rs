@@ -1,15 +1,15 @@
 //! The sink of an import that can be resumed: it notes how far the server's sink has come.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use anyhow::{Context as _, Result};
 
-use super::confirm;
+use super::confirm::{self, Ours};
 use super::state::State;
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::policy::OnConflict;
-use crate::record::{Batch, Mark};
+use crate::record::{Batch, Mark, Record};
 use crate::sink::Sink;
 use crate::sink::server::ServerSink;
 
@@ -61,16 +61,39 @@ impl ResumingSink {
         if self.window.is_empty() {
             return Ok(());
         }
-        let window = std::mem::take(&mut self.window);
+        let mut window = std::mem::take(&mut self.window);
         // Under `replace` it does not matter whose it is.
         if self.on_conflict != OnConflict::Replace {
             let ours = confirm::ours(&self.to, &window)
                 .context("compare the destination with what was sent last")?;
-            for (db, key) in ours {
-                self.inner.remember_own(db, key)?;
+            let mut done = HashSet::new();
+            for Ours { db, key, is_last } in ours {
+                self.inner.remember_own(db, &key)?;
+                if is_last {
+                    done.insert((db, key));
+                }
+            }
+            for batch in &mut window {
+                self.leave_out(batch, &done);
             }
         }
         window.into_iter().try_for_each(|batch| self.pass(batch))
+    }
+
+    /// What stands as its last record says is not sent again.
+    fn leave_out(&mut self, batch: &mut Batch, done: &HashSet<(u32, Vec<u8>)>) {
+        let (mut keys, mut tombstones) = (0, 0);
+        batch.records.retain(|record| {
+            let (name, count) = match record {
+                Record::Key(record) => ((record.db, record.key.clone()), &mut keys),
+                Record::Deleted { db, key } => ((*db, key.clone()), &mut tombstones),
+                _ => return true,
+            };
+            let is_done = done.contains(&name);
+            *count += u64::from(is_done);
+            !is_done
+        });
+        self.inner.take_as_done(keys, tombstones);
     }
 
     fn pass(&mut self, batch: Batch) -> Result<()> {

@@ -249,6 +249,12 @@ impl Running {
         let _ = self.child().kill();
     }
 
+    /// Whether it has ended, by itself or not.
+    pub fn has_ended(&mut self) -> bool {
+        let pid = self.pid();
+        state_and_cpu(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))
+    }
+
     /// Sends it a signal by name, such as `INT`.
     pub fn signal(&mut self, name: &str) {
         let pid = self.pid().to_string();

@@ -6,4 +6,5 @@ mod support;
 mod archives;
 mod extract;
 mod incomplete;
+mod resume;
 mod salvage;

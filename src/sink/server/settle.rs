@@ -21,6 +21,13 @@ impl ServerSink {
         self.report.failed()
     }
 
+    /// Records that are carried out already.
+    pub fn take_as_done(&mut self, keys: u64, tombstones: u64) {
+        self.report.taken += keys + tombstones;
+        self.report.restored += keys;
+        self.report.deleted += tombstones;
+    }
+
     /// Takes over what an earlier run has written.
     pub fn set_own(&mut self, own: OwnWrites) {
         self.own = own;
