@@ -10,8 +10,10 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::error::{Error, Incompleteness, Position, Result};
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType};
 use crate::header::{End, Header};
+use crate::reader::Frame;
 use crate::salvage::IntactFrame;
 use crate::stream::{FrameStream, fill};
+use crate::totals::Totals;
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::version::PREAMBLE_LEN;
 use crate::wire;
@@ -30,6 +32,8 @@ pub struct Place {
     pub stored_len: u32,
     /// Bytes of body.
     pub raw_len: u32,
+    /// Records that become complete with it, where INDEX says so.
+    pub records: Option<u32>,
 }
 
 /// What the ends of an archive say of what is between them.
@@ -43,6 +47,8 @@ pub struct Table {
     pub archive_id: u64,
     /// The frames before INDEX and END, from HEADER on: a frame's number is its position.
     pub frames: Vec<Place>,
+    /// Where END begins: its digest is over the bytes before.
+    pub end_offset: u64,
 }
 
 impl Table {
@@ -76,6 +82,7 @@ impl Table {
             end,
             archive_id,
             frames,
+            end_offset: trailer.end_offset,
         })
     }
 }
@@ -86,6 +93,46 @@ impl Table {
         let before = usize::try_from(seq.checked_sub(1)?).ok()?;
         let place = self.frames.get(before)?;
         Some(place.offset + FRAME_HEADER_LEN as u64 + u64::from(place.stored_len))
+    }
+}
+
+/// Counts what frames hold, to compare it with END once all were read.
+#[derive(Debug, Default)]
+pub struct Recount(Totals);
+
+impl Recount {
+    /// Counts the records of a frame that stands at `place` (the last one of a FRAGMENT run).
+    pub fn count(&mut self, frame: &Frame, place: &Place) -> Result<()> {
+        let at = Position {
+            offset: place.offset,
+            frame: Some(place.seq),
+            field: "entries",
+            ..Position::default()
+        };
+        let found = frame.records.len();
+        if place.records.is_some_and(|told| told as usize != found) {
+            let what = format!("the frame has {found} records, which is not what INDEX says");
+            return Err(Error::damaged(at, what));
+        }
+        self.0.context(&frame.context);
+        for record in &frame.records {
+            let counted = self.0.count(record);
+            counted.map_err(|_| Error::damaged(at, "there are too many databases"))?;
+        }
+        Ok(())
+    }
+
+    /// Compares with what the table's END says.
+    pub fn check(&self, table: &Table) -> Result<()> {
+        self.0.check(&table.end).map_err(|(field, what)| {
+            let at = Position {
+                archive_id: Some(table.archive_id),
+                offset: table.end_offset,
+                frame: Some(table.end.frames),
+                field,
+            };
+            Error::damaged(at, what)
+        })
     }
 }
 
@@ -218,6 +265,7 @@ fn indexed<R: Read + Seek>(
             frame_type: FrameType(entry.frame_type),
             stored_len: entry.stored_len,
             raw_len: entry.raw_len,
+            records: Some(entry.records),
         });
         offset += FRAME_HEADER_LEN as u64 + u64::from(entry.stored_len);
     }
@@ -246,6 +294,7 @@ fn hop<R: Read + Seek>(
             frame_type: header.frame_type,
             stored_len: header.stored_len,
             raw_len: header.raw_len,
+            records: None,
         });
         offset += FRAME_HEADER_LEN as u64 + u64::from(header.stored_len);
     }

@@ -163,6 +163,7 @@ fn find_frames<R: Read + Seek>(
                 frame_type: header.frame_type,
                 stored_len: header.stored_len,
                 raw_len: header.raw_len,
+                records: None,
             }),
         }
     }

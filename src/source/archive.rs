@@ -12,6 +12,7 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Class, Error, Frame, Limits, Reader};
 use sha2::{Digest, Sha256};
 
+use super::ahead::Ahead;
 use super::{Estimate, Source};
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
@@ -23,6 +24,8 @@ use crate::units::now_ms;
 /// Reads an archive.
 pub struct ArchiveSource<R: Read + Send> {
     reader: Reader<R>,
+    /// Workers that read in its place.
+    ahead: Option<Ahead>,
     selection: Selection,
     functions: bool,
     input_bytes: Option<u64>,
@@ -49,6 +52,7 @@ impl<R: Read + Send> ArchiveSource<R> {
     ) -> Result<Self> {
         Ok(Self {
             reader: Reader::new(input, limits)?,
+            ahead: None,
             selection,
             functions,
             input_bytes,
@@ -81,6 +85,25 @@ impl<R: Read + Send> ArchiveSource<R> {
         })
     }
 
+    /// Has several workers read ahead from frame `from` on (0: the beginning); `open` gives each a
+    /// reader of the same bytes. Where `table` does not say enough for that, nothing changes.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn read_ahead<S: Read + Seek + Send + 'static>(
+        &mut self,
+        table: Table,
+        from: u64,
+        workers: usize,
+        limits: Limits,
+        open: impl FnMut() -> Result<S>,
+    ) -> Result<()> {
+        if Ahead::is_possible(&table) {
+            self.ahead = Some(Ahead::start(table, from.max(1), workers, limits, open)?);
+        }
+        Ok(())
+    }
+
     /// What the archive says at its start.
     pub fn header(&self) -> &Header {
         self.reader.header()
@@ -93,16 +116,33 @@ impl<R: Read + Send> ArchiveSource<R> {
 
     /// What it says at its end, once that was reached and verified.
     pub fn end(&self) -> Option<&End> {
-        self.reader.end()
+        match &self.ahead {
+            Some(ahead) => ahead.is_at_end().then(|| &ahead.table().end),
+            None => self.reader.end(),
+        }
     }
 
     /// Bytes of it that were read.
     fn offset(&self) -> u64 {
-        self.reader.offset()
+        match &self.ahead {
+            Some(ahead) => ahead.offset(),
+            None => self.reader.offset(),
+        }
+    }
+
+    /// The frame that comes next.
+    fn frames_read(&self) -> u64 {
+        match &self.ahead {
+            Some(ahead) => ahead.frames_read(),
+            None => self.reader.frames_read(),
+        }
     }
 
     /// The next frame that has something to give.
-    fn next_frame(&mut self) -> redis_migrate_format::Result<Option<Frame>> {
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        if let Some(ahead) = &mut self.ahead {
+            return ahead.next_frame();
+        }
         loop {
             let frame = self.reader.next_frame()?;
             if frame
@@ -163,7 +203,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             if !batch.is_empty() {
                 batch.mark = Some(Mark {
                     archive: 0,
-                    frame: self.reader.frames_read(),
+                    frame: self.frames_read(),
                 });
                 return Ok(true);
             }
@@ -171,7 +211,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
     }
 
     fn report(&self) -> SourceReport {
-        let facts = self.reader.end().map(|end| &end.facts);
+        let facts = self.end().map(|end| &end.facts);
         SourceReport {
             counts: self.counts.rows(),
             functions: self.functions_given,

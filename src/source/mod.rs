@@ -1,5 +1,6 @@
 //! Where records come from. A source is a loop without threads: the pipe, or a test, calls it.
 
+mod ahead;
 pub mod archive;
 pub mod rdb;
 pub mod replica;
