@@ -300,6 +300,24 @@ pub struct SharedFile {
     at: u64,
 }
 
+impl SharedFile {
+    /// One more of them, at the start.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn another(&self) -> Result<Self> {
+        let file = self
+            .file
+            .try_clone()
+            .context("open the archive once more")?;
+        Ok(Self {
+            file,
+            start: self.start,
+            at: 0,
+        })
+    }
+}
+
 impl Read for SharedFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.start + self.at)?;

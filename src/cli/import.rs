@@ -43,6 +43,12 @@ pub struct ImportArgs {
     #[arg(long)]
     pub verify_first: bool,
 
+    /// Read and unpack a file with N threads at once, by its INDEX. The destination is usually what
+    /// takes the time; more than 1 helps where it is a large cluster
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+
     /// Remember how far the import has come, in STATE (default: a file among the user's states, made
     /// of archive and destination), and go on from there if an earlier run was stopped. A run that
     /// ends well removes it

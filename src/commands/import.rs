@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::open_archives::{OpenedArchives, begin_of, open_archives, state_of};
+use super::open_archives::{OpenedArchives, begin_of, open_archives, read_ahead, state_of};
 use crate::cli::ImportArgs;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
+use crate::record::Mark;
 use crate::resume::ResumingSink;
 use crate::server::Conn;
 use crate::sink::Sink;
@@ -66,6 +67,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             )?)
         }
     };
+    let from = state
+        .as_ref()
+        .map_or(Mark::default(), |state| state.settled);
+    read_ahead(args, &mut source, tables, from)?;
     let base_now_ms = state
         .as_ref()
         .map_or(now_ms, |state| state.begin.base_now_ms);

@@ -16,12 +16,18 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::memory::random_hash_keys;
 use crate::observer::{Observer, hex};
-use crate::output::ArchiveInput;
+use crate::output::{ArchiveInput, SharedFile};
 use crate::pipe::Stop;
 use crate::policy::FunctionPolicy;
 use crate::record::Mark;
 use crate::resume::{self, Begin, Part, State};
 use crate::source::archive::{ArchiveRow, ArchiveSource};
+
+/// What leads to the frames of a file.
+pub struct Map {
+    table: Table,
+    file: SharedFile,
+}
 
 /// The archives of an import.
 pub struct OpenedArchives {
@@ -29,8 +35,8 @@ pub struct OpenedArchives {
     pub row: ArchiveRow<ArchiveInput>,
     /// Which they are.
     pub parts: Vec<Part>,
-    /// Where their frames are; `None` for a pipe.
-    pub tables: Vec<Option<Table>>,
+    /// Where their frames are, and another reader of the same bytes; `None` for a pipe.
+    pub tables: Vec<Option<Map>>,
     /// A key may have several records.
     pub may_repeat: bool,
 }
@@ -56,9 +62,11 @@ pub fn open_archives(
         if args.verify_first {
             verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;
         }
-        let mut table = None;
-        if input.is_regular_file() {
-            table = table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
+        let mut map = None;
+        if let Some(file) = input.another()? {
+            let table =
+                table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
+            map = table.map(|table| Map { table, file });
         }
         let input_bytes = input.len_bytes();
         let archive = ArchiveSource::open(
@@ -80,13 +88,14 @@ pub fn open_archives(
         }
         parts.push(Part {
             id: format!("{:016x}", archive.archive_id()),
-            sha256: table.as_ref().map(|table| hex(&table.end.sha256)),
+            sha256: map.as_ref().map(|map| hex(&map.table.end.sha256)),
         });
         archives.push((name, archive));
-        tables.push(table);
+        tables.push(map);
     }
-    let is_simple = |table: &Option<Table>| {
-        table.as_ref().is_some_and(|Table { end, .. }| {
+    let is_simple = |map: &Option<Map>| {
+        map.as_ref().is_some_and(|map| {
+            let end = &map.table.end;
             !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
         })
     };
@@ -184,7 +193,7 @@ pub fn state_of(
     begin: Begin,
     may_collide: bool,
     row: &mut ArchiveRow<ArchiveInput>,
-    tables: &[Option<Table>],
+    tables: &[Option<Map>],
     observer: &Observer,
 ) -> Result<State> {
     if may_collide {
@@ -202,8 +211,8 @@ pub fn state_of(
     let Mark { archive, frame } = state.settled;
     row.begin_with(archive);
     if frame > 0 {
-        let table = tables.get(archive as usize).and_then(Option::as_ref);
-        row.go_on_with(frame, Limits::default(), table)?;
+        let map = tables.get(archive as usize).and_then(Option::as_ref);
+        row.go_on_with(frame, Limits::default(), map.map(|map| &map.table))?;
     }
     let which = match tables.len() {
         0 | 1 => String::new(),
@@ -214,6 +223,31 @@ pub fn state_of(
         place.display()
     ));
     Ok(state)
+}
+
+/// Has several workers read where that was asked for, from `from` on.
+///
+/// # Errors
+/// The system's.
+pub fn read_ahead(
+    args: &ImportArgs,
+    row: &mut ArchiveRow<ArchiveInput>,
+    tables: Vec<Option<Map>>,
+    from: Mark,
+) -> Result<()> {
+    // What is damaged is best read one after the other.
+    if args.jobs == 1 || args.allow_incomplete {
+        return Ok(());
+    }
+    let rest = tables.into_iter().skip(from.archive as usize);
+    for (at, (archive, map)) in row.archives_mut().zip(rest).enumerate() {
+        if let Some(Map { table, file }) = map {
+            let frame = if at == 0 { from.frame } else { 0 };
+            let open = || file.another();
+            archive.read_ahead(table, frame, args.jobs.into(), Limits::default(), open)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.

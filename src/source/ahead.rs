@@ -63,7 +63,10 @@ impl Ahead {
             std::thread::spawn(move || {
                 let mut decoder = match Decoder::new(limits) {
                     Ok(decoder) => decoder,
-                    Err(error) => return drop(sender.send(Err(error.into()), 0)),
+                    Err(error) => {
+                        let _nobody_waits = sender.send(Err(error.into()), 0);
+                        return;
+                    }
                 };
                 for unit in units.iter().skip(worker).step_by(workers) {
                     let frame = decode(&mut input, &mut decoder, &table, *unit);

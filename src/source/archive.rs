@@ -315,6 +315,11 @@ impl<R: Read + Send> ArchiveRow<R> {
         self.rest.iter().map(|(_, archive)| archive)
     }
 
+    /// The same, to be changed before they are read.
+    pub fn archives_mut(&mut self) -> impl Iterator<Item = &mut ArchiveSource<R>> {
+        self.rest.iter_mut().map(|(_, archive)| archive)
+    }
+
     /// Reads the current archive; what ends it early is only told where that was allowed.
     fn read_one(&mut self, batch: &mut Batch) -> Result<bool> {
         let Some((name, archive)) = self.rest.front_mut() else {

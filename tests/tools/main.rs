@@ -6,5 +6,6 @@ mod support;
 mod archives;
 mod extract;
 mod incomplete;
+mod parallel;
 mod resume;
 mod salvage;
