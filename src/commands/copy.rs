@@ -81,11 +81,11 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let mut sink = ServerSink::open(sink_conn, options, accepted, Arc::clone(observer))?;
+    let observed = Arc::clone(observer);
+    let mut sink = ServerSink::open(&to, sink_conn, options, accepted, observed, stop)?;
     if source.facts.mode == Mode::Standalone
         && let [node] = source.facts.nodes.as_slice()
     {
@@ -94,6 +94,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;
+    let into: Result<Vec<u32>, Usage> = dbs.iter().map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if same_server {
         refuse_onto_itself(&rewrite, &source.databases)?;
     }

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::open_archives::{OpenedArchives, begin_of, open_archives, read_ahead, state_of};
 use crate::cli::ImportArgs;
+use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
@@ -47,11 +48,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
         method: args.write.method,
-        source_is_twin: false,
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let sink = ServerSink::open(Conn::open(&to)?, options, None, Arc::clone(observer))?;
+    let conn = Conn::open(&to)?;
+    let sink = ServerSink::open(&to, conn, options, None, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
     let state = match &args.resume {
         None => None,
@@ -82,6 +83,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     expected.sort_unstable();
     expected.dedup();
     rewrite.dbs.check(&expected)?;
+    let selection = args.selection()?;
+    let selected = expected.iter().filter(|db| selection.wants_db(**db));
+    let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
+    sink.check_databases(into?)?;
     if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Result, anyhow};
 
 use crate::endpoint::ConnectOptions;
+use crate::payload::meaning::Lenience;
 use crate::record::{Batch, Context, Family, KeyRecord, Record};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::facts::Facts;
 use crate::server::slots::slot_of;
 use crate::server::{ABSENT_KEY, Conn};
-use crate::sink::server::compare;
+use crate::sink::server::compare::{self, Question};
 
 /// Keys that are asked for at once.
 const AT_ONCE: usize = 64;
@@ -87,6 +88,15 @@ fn ask_one(
     let pexpiretime = conn
         .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
         .map_or_else(|text| text.starts_with("MOVED"), |_| true);
+    let question = Question {
+        pexpiretime,
+        asking: false,
+    };
+    // What was built by commands has times of its own.
+    let lenience = Lenience {
+        ignore_delivery_times: true,
+        ..Lenience::default()
+    };
     let mut db = 0;
     let mut rest = candidates.as_slice();
     while let Some(((next_db, _), _)) = rest.first() {
@@ -109,14 +119,16 @@ fn ask_one(
             .count();
         let (now, later) = rest.split_at(count);
         for ((_, key), _) in now {
-            compare::ask(conn, key, pexpiretime)?;
+            compare::ask(conn, key, question)?;
         }
         conn.flush()?;
         for ((_, key), records) in now {
-            let found = compare::read(conn, pexpiretime)?;
+            let found = compare::read(conn, question)?;
             let stands = records.iter().rposition(|record| {
                 record.is_some_and(|(record, context)| {
-                    found.differs_from(record, &context, family).is_none()
+                    found
+                        .differs_from(record, &context, family, lenience)
+                        .is_none()
                 })
             });
             if let Some(at) = stands {

@@ -252,20 +252,7 @@ impl Conn {
 
     /// The error that an error reply to `command` means.
     pub fn refusal(&self, command: &str, text: String) -> ServerError {
-        let (address, command) = (self.address.clone(), command.to_owned());
-        if is_forbidden(&text) {
-            ServerError::Refused {
-                address,
-                command,
-                reason: text,
-            }
-        } else {
-            ServerError::Reply {
-                address,
-                command,
-                reason: text,
-            }
-        }
+        refusal(&self.address, command, text)
     }
 
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
@@ -284,6 +271,24 @@ impl Conn {
 
     fn lost(&self, error: &io::Error) -> ServerError {
         broken(&self.address, self.doing, error)
+    }
+}
+
+/// The error that an error reply to `command` means, from the server at `address`.
+pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
+    let (address, command) = (address.to_owned(), command.to_owned());
+    if is_forbidden(&reason) {
+        ServerError::Refused {
+            address,
+            command,
+            reason,
+        }
+    } else {
+        ServerError::Reply {
+            address,
+            command,
+            reason,
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! Clusters that the tests form.
 
 use crate::support::cluster;
-use crate::support::servers::{Version, require};
+use crate::support::dataset::fill_every_type;
+use crate::support::equality::{self, Kind, Options};
+use crate::support::reading::Side;
+use crate::support::servers::{TestServer, Version, require};
 
 #[test]
 fn a_cluster_forms_and_its_replicas_follow() {
@@ -14,4 +17,47 @@ fn a_cluster_forms_and_its_replicas_follow() {
         assert!(text.contains("cluster_slots_ok:16384"), "{text}");
         assert!(text.contains("cluster_size:3"), "{text}");
     }
+}
+
+#[test]
+fn a_cluster_is_compared_as_one_side() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    fill_every_type(&mut server.client(), version);
+    let mut plain = server.client();
+    for db in Side::new(&mut plain).databases() {
+        if db != 0 {
+            let flush = redis::cmd("FLUSHDB");
+            flush.exec(&mut server.client_db(db)).expect("FLUSHDB");
+        }
+    }
+    let cluster = cluster::TestCluster::start(version, 3, 0);
+    let mut client = cluster.client();
+    client.fill_from(&mut plain);
+    let options = Options {
+        ttl_tolerance_ms: Some(5000),
+        ..Options::default()
+    };
+    equality::assert_same(Side::new(&mut plain), Side::cluster(&mut client), &options);
+    equality::assert_same(Side::cluster(&mut client), Side::new(&mut plain), &options);
+    let mut set = redis::cmd("SET");
+    set.arg("only:here").arg("v");
+    set.exec(client.of(b"only:here")).expect("SET");
+    let mut found = |swapped: bool| {
+        let (plain, cluster) = (Side::new(&mut plain), Side::cluster(&mut client));
+        let (left, right) = if swapped {
+            (cluster, plain)
+        } else {
+            (plain, cluster)
+        };
+        let found = equality::compare(left, right, &options);
+        found
+            .iter()
+            .map(|difference| difference.kind)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(found(false), [Kind::Extra]);
+    assert_eq!(found(true), [Kind::Missing]);
 }

@@ -1,8 +1,9 @@
 //! A cluster of real servers on loopback: primaries, and replicas of them.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use redis::Connection;
+use redis::{Connection, Value};
 
 use super::servers::{Builder, TestServer, Version};
 
@@ -55,6 +56,73 @@ impl TestCluster {
     /// The URL of its first node.
     pub fn url(&self) -> String {
         self.nodes[0].url()
+    }
+
+    /// Connections to all its primaries of now, by slot, once every slot has one that answers.
+    pub fn client(&self) -> ClusterClient {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(client) = self.try_client() {
+                return client;
+            }
+            assert!(Instant::now() < deadline, "the cluster does not get whole");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn try_client(&self) -> Option<ClusterClient> {
+        let mut ids: HashMap<String, Connection> = HashMap::new();
+        for node in &self.nodes {
+            let Ok(mut client) = node.connect() else {
+                continue;
+            };
+            // On the port of one that was killed there may be somebody else by now.
+            if let Ok(id) = redis::cmd("CLUSTER").arg("MYID").query(&mut client) {
+                ids.insert(id, client);
+            }
+        }
+        // A node that was cut off may not know yet; the one that knows the newest epoch does.
+        let mut asked: Vec<(u64, Vec<Row>)> = ids
+            .values_mut()
+            .filter_map(|client| {
+                let epoch = info(client)
+                    .lines()
+                    .find_map(|line| line.strip_prefix("cluster_current_epoch:")?.parse().ok())?;
+                let mut slots = redis::cmd("CLUSTER");
+                Some((epoch, slots.arg("SLOTS").query(client).ok()?))
+            })
+            .collect();
+        asked.sort_by_key(|(epoch, _)| std::cmp::Reverse(*epoch));
+        let (_, rows) = asked.into_iter().next()?;
+        let mut owners = vec![usize::MAX; usize::from(SLOTS)];
+        let mut nodes = Vec::new();
+        let mut numbers: HashMap<String, usize> = HashMap::new();
+        for row in rows {
+            let mut parts = row.into_iter();
+            let [Value::Int(first), Value::Int(last), Value::Array(primary)] =
+                [parts.next()?, parts.next()?, parts.next()?]
+            else {
+                return None;
+            };
+            let id: String = redis::from_redis_value(primary.into_iter().nth(2)?).ok()?;
+            let number = match numbers.get(&id) {
+                Some(number) => *number,
+                None => {
+                    let mut client = ids.remove(&id)?;
+                    if !is_primary(&mut client) {
+                        return None;
+                    }
+                    nodes.push(client);
+                    numbers.insert(id, nodes.len() - 1);
+                    nodes.len() - 1
+                }
+            };
+            for slot in first..=last {
+                *owners.get_mut(usize::try_from(slot).ok()?)? = number;
+            }
+        }
+        let whole = !owners.contains(&usize::MAX);
+        whole.then_some(ClusterClient { nodes, owners })
     }
 
     fn form(&self) {
@@ -122,6 +190,74 @@ impl TestCluster {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// A row of CLUSTER SLOTS.
+type Row = Vec<Value>;
+
+fn is_primary(client: &mut Connection) -> bool {
+    let text: redis::RedisResult<String> = redis::cmd("INFO").arg("replication").query(client);
+    text.is_ok_and(|text| text.contains("role:master"))
+}
+
+/// Connections to all primaries.
+pub struct ClusterClient {
+    pub nodes: Vec<Connection>,
+    /// The node of each slot, an index into `nodes`.
+    pub owners: Vec<usize>,
+}
+
+impl ClusterClient {
+    /// The primary that holds a key.
+    pub fn of(&mut self, key: &[u8]) -> &mut Connection {
+        &mut self.nodes[self.owners[usize::from(slot_of(key))]]
+    }
+
+    /// Copies database 0 and the functions of a server of the same version in here.
+    pub fn fill_from(&mut self, server: &mut Connection) {
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(server).expect("KEYS");
+        for key in keys {
+            let (payload, left_ms): (Vec<u8>, i64) = redis::pipe()
+                .cmd("DUMP")
+                .arg(&key)
+                .cmd("PTTL")
+                .arg(&key)
+                .query(server)
+                .expect("DUMP and PTTL");
+            let mut restore = redis::cmd("RESTORE");
+            restore.arg(&key).arg(left_ms.max(0)).arg(payload);
+            restore.exec(self.of(&key)).expect("RESTORE");
+        }
+        let dump: redis::RedisResult<Vec<u8>> = redis::cmd("FUNCTION").arg("DUMP").query(server);
+        let Ok(dump) = dump else { return };
+        for node in &mut self.nodes {
+            let mut restore = redis::cmd("FUNCTION");
+            restore
+                .arg("RESTORE")
+                .arg(&dump)
+                .exec(node)
+                .expect("FUNCTION RESTORE");
+        }
+    }
+}
+
+/// The slot of a key, as the servers' documentation has it.
+pub fn slot_of(key: &[u8]) -> u16 {
+    let mut hashed = key;
+    if let Some(open) = key.iter().position(|&byte| byte == b'{')
+        && let Some(len @ 1..) = key[open + 1..].iter().position(|&byte| byte == b'}')
+    {
+        hashed = &key[open + 1..][..len];
+    }
+    let mut crc: u16 = 0;
+    for &byte in hashed {
+        crc ^= u16::from(byte) << 8;
+        for _ in 0..8 {
+            let carry = crc & 0x8000 != 0;
+            crc = (crc << 1) ^ if carry { 0x1021 } else { 0 };
+        }
+    }
+    crc % SLOTS
 }
 
 /// CLUSTER INFO.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::{Connection, Value};
+use redis::Connection;
 
 use super::dataset::{escaped, now_ms};
 use super::reading::{FieldExpiries, Meaning, Side, State};
@@ -122,7 +122,13 @@ pub fn assert_equal(left: &mut Connection, right: &mut Connection) {
 
 #[track_caller]
 pub fn assert_equal_with(left: &mut Connection, right: &mut Connection, options: &Options) {
-    let differences = differences(left, right, options);
+    assert_same(Side::new(left), Side::new(right), options);
+}
+
+/// Panics with the differences between two sides, of which each may be a cluster.
+#[track_caller]
+pub fn assert_same(left: Side<'_>, right: Side<'_>, options: &Options) {
+    let differences = compare(left, right, options);
     let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
     assert!(
         lines.is_empty(),
@@ -139,8 +145,11 @@ pub fn differences(
     right: &mut Connection,
     options: &Options,
 ) -> Vec<Difference> {
-    let mut left = Side::new(left);
-    let mut right = Side::new(right);
+    compare(Side::new(left), Side::new(right), options)
+}
+
+/// Compares everything on two sides, of which each may be a cluster.
+pub fn compare(mut left: Side<'_>, mut right: Side<'_>, options: &Options) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut left_dbs = left.databases();
     if let Some(only) = &options.only_dbs {
@@ -262,22 +271,9 @@ fn find_extra(
                 left.select(source);
                 let asked: Vec<Vec<u8>> = unknown.iter().cloned().collect();
                 let names: Vec<Vec<Vec<u8>>> = asked.iter().map(|k| options.left_keys(k)).collect();
-                let commands: Vec<Vec<&[u8]>> = names
-                    .iter()
-                    .map(|names| match &names[..] {
-                        [] => vec![&b"PING"[..]],
-                        names => {
-                            let names = names.iter().map(Vec::as_slice);
-                            [&b"EXISTS"[..]].into_iter().chain(names).collect()
-                        }
-                    })
-                    .collect();
-                for (key, (reply, names)) in asked
-                    .iter()
-                    .zip(left.pipeline(&commands).iter().zip(&names))
-                {
+                for (key, there) in asked.iter().zip(left.exist(&names)) {
                     // A name that cannot come from the left is not asked for, and is extra.
-                    if !names.is_empty() && *reply != Value::Int(0) {
+                    if there {
                         unknown.remove(key);
                     }
                 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redis::{Connection, ConnectionLike as _, Value};
 
+use super::cluster::{ClusterClient, slot_of};
 use super::dataset::{command, escaped};
 
 /// The fields of a hash that expire, and when.
@@ -185,9 +186,11 @@ fn number(value: &Value) -> i64 {
     text.parse().expect("a number")
 }
 
-/// One of the two servers.
+/// One of the two sides: a server, or all the primaries of a cluster together.
 pub struct Side<'a> {
-    connection: &'a mut Connection,
+    nodes: Vec<&'a mut Connection>,
+    /// The node of each slot; empty where there is one server only.
+    owners: &'a [usize],
     /// Whether it has PEXPIRETIME.
     pub says_expiry: bool,
     /// Whether it has HPEXPIRETIME.
@@ -196,12 +199,25 @@ pub struct Side<'a> {
 
 impl<'a> Side<'a> {
     pub fn new(connection: &'a mut Connection) -> Self {
+        Self::of(vec![connection], &[])
+    }
+
+    pub fn cluster(client: &'a mut ClusterClient) -> Self {
+        Self::of(client.nodes.iter_mut().collect(), &client.owners)
+    }
+
+    fn of(nodes: Vec<&'a mut Connection>, owners: &'a [usize]) -> Self {
         let mut side = Self {
-            connection,
+            nodes,
+            owners,
             says_expiry: false,
             says_field_expiry: false,
         };
-        let knows = |reply: &Value| !matches!(reply, Value::ServerError(_));
+        // In a cluster every node knows the same commands, or says MOVED of those that it knows.
+        let knows = |reply: &Value| match reply {
+            Value::ServerError(error) => error.code() == "MOVED",
+            _ => true,
+        };
         let replies = side.try_pipeline(&[
             vec![b"PEXPIRETIME", b"redis-migrate:no such key"],
             vec![
@@ -217,18 +233,38 @@ impl<'a> Side<'a> {
         side
     }
 
+    /// Sends each command to the node of its key, those without a key to the first.
     fn try_pipeline(&mut self, commands: &[Vec<&[u8]>]) -> Vec<Value> {
-        let mut packed = Vec::new();
-        for parts in commands {
-            command(&mut packed, parts);
+        let mut packed = vec![Vec::new(); self.nodes.len()];
+        let mut asked = vec![Vec::new(); self.nodes.len()];
+        for (number, parts) in commands.iter().enumerate() {
+            let node = self.node_of(parts);
+            command(&mut packed[node], parts);
+            asked[node].push(number);
         }
-        if commands.is_empty() {
-            return Vec::new();
+        let mut replies = vec![Value::Nil; commands.len()];
+        for ((node, packed), asked) in self.nodes.iter_mut().zip(packed).zip(asked) {
+            if asked.is_empty() {
+                continue;
+            }
+            let answers = node.req_packed_commands(&packed, 0, asked.len());
+            for (number, answer) in asked.iter().zip(answers.expect("the server answers")) {
+                replies[*number] = answer;
+            }
         }
-        let replies = self
-            .connection
-            .req_packed_commands(&packed, 0, commands.len());
-        replies.expect("the server answers")
+        replies
+    }
+
+    fn node_of(&self, parts: &[&[u8]]) -> usize {
+        let key = match parts {
+            [b"XINFO", _, key, ..] => key,
+            [b"SCAN" | b"INFO" | b"FUNCTION" | b"SELECT", ..] | [_] | [] => return 0,
+            [_, key, ..] => key,
+        };
+        match self.owners {
+            [] => 0,
+            owners => owners[usize::from(slot_of(key))],
+        }
     }
 
     /// Sends commands that must all succeed.
@@ -247,11 +283,18 @@ impl<'a> Side<'a> {
     }
 
     pub fn select(&mut self, db: u32) {
+        if !self.owners.is_empty() {
+            assert_eq!(db, 0, "a cluster has one database");
+            return;
+        }
         self.one(&[b"SELECT", db.to_string().as_bytes()]);
     }
 
     /// The databases that hold keys.
     pub fn databases(&mut self) -> Vec<u32> {
+        if !self.owners.is_empty() {
+            return vec![0];
+        }
         let info = bytes(&self.one(&[b"INFO", b"keyspace"]));
         let info = String::from_utf8(info).expect("INFO is text");
         let names = info.lines().filter_map(|line| line.strip_prefix("db"));
@@ -260,12 +303,39 @@ impl<'a> Side<'a> {
             .collect()
     }
 
-    /// One step of SCAN; the cursor moves on.
+    /// One step of SCAN; the cursor moves on, and from node to node.
     pub fn scan(&mut self, cursor: &mut Vec<u8>) -> Vec<Vec<u8>> {
-        let reply = elements(self.one(&[b"SCAN", cursor, b"COUNT", b"1000"]));
-        let [next, keys] = reply.try_into().expect("a cursor and keys");
-        *cursor = bytes(&next);
-        elements(keys).iter().map(bytes).collect()
+        let text = String::from_utf8(cursor.clone()).expect("a cursor of ours");
+        let (node, at) = text.split_once(':').unwrap_or(("0", &text));
+        let mut node: usize = node.parse().expect("a cursor of ours");
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(at).arg("COUNT").arg(1000);
+        let (mut next, keys): (String, Vec<Vec<u8>>) =
+            scan.query(self.nodes[node]).expect("the server scans");
+        if next == "0" {
+            node = (node + 1) % self.nodes.len();
+        }
+        if node != 0 {
+            next = format!("{node}:{next}");
+        }
+        *cursor = next.into_bytes();
+        keys
+    }
+
+    /// Whether any of each row of keys is there.
+    pub fn exist(&mut self, rows: &[Vec<Vec<u8>>]) -> Vec<bool> {
+        let commands: Vec<Vec<&[u8]>> = rows
+            .iter()
+            .flatten()
+            .map(|key| vec![&b"EXISTS"[..], key])
+            .collect();
+        let mut replies = self.pipeline(&commands).into_iter();
+        rows.iter()
+            .map(|row| {
+                let found: Vec<Value> = replies.by_ref().take(row.len()).collect();
+                found.iter().any(|reply| *reply != Value::Int(0))
+            })
+            .collect()
     }
 
     /// The function libraries and their code; none on servers that have no functions.

@@ -357,7 +357,8 @@ impl TestServer {
         known.as_deref().or(required.as_deref())
     }
 
-    fn connect(&self) -> redis::RedisResult<redis::Connection> {
+    /// Another connection, if it answers.
+    pub fn connect(&self) -> redis::RedisResult<redis::Connection> {
         let mut client = redis::Client::open(self.url())?
             .get_connection_with_timeout(Duration::from_secs(10))?;
         if let Some(password) = self.known_password() {

@@ -11,6 +11,7 @@ use super::{Action, Sent, ServerSink};
 use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
+use crate::server::ServerError;
 
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
@@ -64,7 +65,10 @@ impl ServerSink {
                 )));
             }
         };
-        let has_field_ttl = self.learn_commands()?.features().field_ttl_max_ms.is_some();
+        let key = &sent.record.key;
+        let (at, features) = self.ask_lane(key, Self::learn_commands)?;
+        sent.at = at;
+        let has_field_ttl = features.field_ttl_max_ms.is_some();
         if checked.expiring_fields > 0 && !has_field_ttl && !self.options.allow_loss.hash_field_ttl
         {
             return Ok(Err((
@@ -81,80 +85,115 @@ impl ServerSink {
         Ok(Ok(()))
     }
 
-    fn learn_commands(&mut self) -> Result<&mut Commands> {
-        if self.commands.is_none() {
-            let limits = self.learn_limits()?;
-            self.drain()?;
-            let features = Features::ask(&mut self.conn, &self.facts)?;
-            self.commands = Some(Commands::new(features, limits));
+    /// Learns what the commands of a lane's node can do. Nothing may be in flight there.
+    pub(super) fn learn_commands(&mut self, at: usize) -> Result<Features, ServerError> {
+        let limits = self.learn_limits(at)?;
+        let lane = &mut self.lanes[at];
+        if lane.commands.is_none() {
+            let Some(conn) = &mut lane.conn else {
+                return lane.conn().map(|_| Features::default());
+            };
+            let features = Features::ask(conn, &lane.facts)?;
+            lane.commands = Some(Commands::new(features, limits));
         }
-        self.commands
-            .as_mut()
-            .ok_or_else(|| anyhow::anyhow!("the destination was just asked"))
+        let (_, commands) = lane.conn_and_commands()?;
+        Ok(*commands.features())
     }
 
     /// Queues a small value; `None` for one that has to be written alone, or is dealt with.
-    pub(super) fn queue_commands(&mut self, sent: &Sent, replace: bool) -> Result<Option<Ticket>> {
+    pub(super) fn queue_commands(
+        &mut self,
+        at: usize,
+        sent: &Sent,
+        replace: bool,
+    ) -> Result<Option<Ticket>, ServerError> {
         let now_ms = self.clock.now_ms();
-        self.learn_commands()?;
-        let Some(commands) = &mut self.commands else {
-            return Ok(None);
-        };
-        match commands.queue_small(&mut self.conn, &job(sent, replace, now_ms)) {
+        let (conn, commands) = self.lanes[at].conn_and_commands()?;
+        match commands.queue_small(conn, &job(sent, replace, now_ms)) {
             Ok(Queued::Sent(ticket)) => Ok(Some(ticket)),
             // Found out without a word to the server; found out again below, where it is counted.
             Ok(Queued::Done(..) | Queued::Large) => Ok(None),
-            Err(CommandError::Connection(error)) => Err(error.into()),
+            Err(CommandError::Connection(error)) => Err(error),
             Err(_) => Ok(None),
         }
     }
 
-    /// Writes one value with nothing else in flight, however large it is.
-    pub(super) fn write_alone(&mut self, sent: Sent, replace: bool) -> Result<()> {
-        self.drain()?;
-        let now_ms = self.clock.now_ms();
-        let Some(commands) = &mut self.commands else {
+    /// Writes one value with nothing else in flight on its lane, however large it is.
+    pub(super) fn write_alone(&mut self, mut sent: Sent) -> Result<()> {
+        let (at, db) = (sent.at, sent.record.db);
+        loop {
+            self.drain_lane(at)?;
+            // What had to be repeated may have been of another database.
+            if self.lanes[at].db == Some(db) {
+                break;
+            }
+            if let Err(lost) = self.select(at, db) {
+                self.put_again(sent);
+                return self.lost(at, lost);
+            }
+        }
+        let Action::Restore { replace, .. } = sent.action else {
             return Ok(());
         };
-        let written = commands.write(&mut self.conn, &job(&sent, replace, now_ms));
-        self.conn.doing("restoring keys");
-        self.written(sent, written)
+        let now_ms = self.clock.now_ms();
+        let (conn, commands) = match self.lanes[at].conn_and_commands() {
+            Ok(both) => both,
+            // Lost while it was drained.
+            Err(_) => {
+                self.put_again(sent);
+                return Ok(());
+            }
+        };
+        let written = commands.write(conn, &job(&sent, replace, now_ms));
+        conn.doing("restoring keys");
+        let Err(CommandError::Connection(lost)) = written else {
+            return self.written(at, sent, written);
+        };
+        if let Some(temp) = commands.take_unfinished() {
+            self.clean_up(temp);
+        }
+        self.suspect_element(at, &mut sent, &lost);
+        self.lose(sent);
+        self.lost(at, lost)
     }
 
-    /// Reads what became of the value that was sent first.
-    pub(super) fn read_written(&mut self) -> Result<()> {
-        let Some(mut sent) = self.take_sent() else {
+    /// Reads what became of the value that was sent first on a lane.
+    pub(super) fn read_written(&mut self, at: usize) -> Result<()> {
+        let Some(mut sent) = self.take_sent(at) else {
             return Ok(());
         };
-        let Some(ticket) = sent.by_commands.take().flatten() else {
+        let Some(ticket) = sent.by_commands.replace(None).flatten() else {
             return Ok(());
         };
+        let temp = ticket.temp().map(<[u8]>::to_vec);
         // A second turn of its commands must find its own database.
-        self.select(sent.record.db, sent.context)?;
-        let Some(commands) = &mut self.commands else {
-            return Ok(());
-        };
-        match commands.read_small(&mut self.conn, &sent.record.key, ticket) {
+        let answer = self.select(at, sent.record.db).map_err(CommandError::from);
+        let answer = answer.and_then(|()| {
+            let (conn, commands) = self.lanes[at].conn_and_commands()?;
+            commands.read_small(conn, &sent.record.key, ticket)
+        });
+        match answer {
             Ok(Answer::Again(ticket)) => {
                 sent.by_commands = Some(Some(ticket));
-                self.sent_bytes += sent.bytes;
-                self.sent_prints.insert(sent.print);
-                self.sent.push_back(sent);
+                self.prints.insert(sent.print);
+                self.lanes[at].push(sent);
                 Ok(())
             }
-            Ok(Answer::Written(written, losses)) => {
-                sent.by_commands = Some(None);
-                self.written(sent, Ok((written, losses)))
+            Ok(Answer::Written(written, losses)) => self.written(at, sent, Ok((written, losses))),
+            Err(CommandError::Connection(lost)) => {
+                if let Some(temp) = temp {
+                    self.clean_up(temp);
+                }
+                self.lose(sent);
+                self.lost(at, lost)
             }
-            Err(error) => {
-                sent.by_commands = Some(None);
-                self.written(sent, Err(error))
-            }
+            Err(error) => self.written(at, sent, Err(error)),
         }
     }
 
     fn written(
         &mut self,
+        at: usize,
         sent: Sent,
         written: Result<(Written, CommandLosses), CommandError>,
     ) -> Result<()> {
@@ -162,11 +201,13 @@ impl ServerSink {
             Ok((Written::Stored, losses)) => {
                 self.count_losses(losses);
                 let own = matches!(sent.action, Action::Restore { own: true, .. });
-                self.stored(sent, own)
+                self.stored(at, sent, own)
             }
-            Ok((Written::Standing, _)) => self.refused(sent, "BUSYKEY".to_owned()),
+            Ok((Written::Standing, _)) => self.refused(at, sent, "BUSYKEY".to_owned()),
             Ok((Written::Expired, _)) => {
-                self.report.expired += 1;
+                if sent.counted.is_none() {
+                    self.report.expired += 1;
+                }
                 Ok(())
             }
             Err(CommandError::Connection(error)) => Err(error.into()),
@@ -175,9 +216,9 @@ impl ServerSink {
             }
             Err(CommandError::Forbidden { command, text }) => {
                 self.report.refused += 1;
-                Err(self.conn.refusal(command, text).into())
+                Err(self.refusal(at, command, text).into())
             }
-            Err(CommandError::Answer { text, .. }) => self.refused(sent, text),
+            Err(CommandError::Answer { text, .. }) => self.refused(at, sent, text),
         }
     }
 

@@ -2,15 +2,27 @@
 
 use anyhow::Result;
 
+use crate::payload::meaning::Lenience;
 use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::resp::Item;
 use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError};
 
+/// How to ask.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// Whether PEXPIRETIME is there to be asked.
+    pub pexpiretime: bool,
+    /// Whether each command needs ASKING before it: the key's slot is on its way to this node.
+    pub asking: bool,
+}
+
 /// What stands at the destination.
 pub struct Found {
     payload: Option<Vec<u8>>,
     expiry: FoundExpiry,
+    /// The server's words, where it gave nothing.
+    pub refusal: Option<String>,
 }
 
 enum FoundExpiry {
@@ -23,21 +35,33 @@ enum FoundExpiry {
 ///
 /// # Errors
 /// The connection.
-pub fn ask(conn: &mut Conn, key: &[u8], pexpiretime: bool) -> Result<(), ServerError> {
-    if pexpiretime {
-        conn.queue(&[b"PEXPIRETIME", key])?;
-    } else {
+pub fn ask(conn: &mut Conn, key: &[u8], question: Question) -> Result<(), ServerError> {
+    if !question.pexpiretime {
         conn.queue(&[b"TIME"])?;
-        conn.queue(&[b"PTTL", key])?;
     }
-    conn.queue(&[b"DUMP", key])
+    let mut queue = |command: &[u8]| {
+        if question.asking {
+            conn.queue(&[b"ASKING"])?;
+        }
+        conn.queue(&[command, key])
+    };
+    queue(if question.pexpiretime {
+        b"PEXPIRETIME"
+    } else {
+        b"PTTL"
+    })?;
+    queue(b"DUMP")
 }
 
 /// Reads the answers.
 ///
 /// # Errors
 /// The connection.
-pub fn read(conn: &mut Conn, pexpiretime: bool) -> Result<Found, ServerError> {
+pub fn read(conn: &mut Conn, question: Question) -> Result<Found, ServerError> {
+    let Question {
+        pexpiretime,
+        asking,
+    } = question;
     let now_ms = if pexpiretime {
         Some(0)
     } else {
@@ -46,19 +70,45 @@ pub fn read(conn: &mut Conn, pexpiretime: bool) -> Result<Found, ServerError> {
             .and_then(|value| redis::from_redis_value::<(u64, u64)>(value).ok())
             .map(|(secs, micros)| secs * 1000 + micros / 1000)
     };
-    let expiry = match (conn.item()?, now_ms) {
-        (Item::Int(-1), _) => FoundExpiry::Never,
-        (Item::Int(at_ms @ 0..), Some(now_ms)) => FoundExpiry::At {
+    let mut refusal = None;
+    let mut item = |conn: &mut Conn| -> Result<Answer, ServerError> {
+        if asking {
+            conn.item()?;
+        }
+        Ok(match conn.item()? {
+            Item::Int(number) => Answer::Number(number),
+            Item::Bulk(payload) => Answer::Payload(payload),
+            Item::Error(text) => {
+                refusal.get_or_insert_with(|| String::from_utf8_lossy(&text).into_owned());
+                Answer::Nothing
+            }
+            _ => Answer::Nothing,
+        })
+    };
+    let (expiry, payload) = (item(conn)?, item(conn)?);
+    let expiry = match (expiry, now_ms) {
+        (Answer::Number(-1), _) => FoundExpiry::Never,
+        (Answer::Number(at_ms @ 0..), Some(now_ms)) => FoundExpiry::At {
             at_ms: now_ms + at_ms.unsigned_abs(),
             tolerance_ms: if pexpiretime { 0 } else { PTTL_TOLERANCE_MS },
         },
         _ => FoundExpiry::Unknown,
     };
-    let payload = match conn.item()? {
-        Item::Bulk(payload) => Some(payload),
+    let payload = match payload {
+        Answer::Payload(payload) => Some(payload),
         _ => None,
     };
-    Ok(Found { payload, expiry })
+    Ok(Found {
+        payload,
+        expiry,
+        refusal,
+    })
+}
+
+enum Answer {
+    Number(i64),
+    Payload(Vec<u8>),
+    Nothing,
 }
 
 impl Found {
@@ -68,11 +118,12 @@ impl Found {
         record: &KeyRecord,
         context: &Context,
         family: Family,
+        lenience: Lenience,
     ) -> Option<String> {
         let Some(payload) = &self.payload else {
             return Some("it cannot be read to compare".to_owned());
         };
-        if let Some(difference) = value_difference(record, context, payload, family) {
+        if let Some(difference) = value_difference(record, context, payload, family, lenience) {
             return Some(difference);
         }
         match (&self.expiry, record.expire_at_ms) {
@@ -102,6 +153,7 @@ fn value_difference(
     context: &Context,
     payload: &[u8],
     family: Family,
+    lenience: Lenience,
 ) -> Option<String> {
     if matches!(&record.value, Value::Verbatim(ours) if ours == payload) {
         return None;
@@ -109,7 +161,7 @@ fn value_difference(
     let (Some(ours), Ok((theirs, _))) = (body_of(&record.value), payload::split(payload)) else {
         return Some("with a value that cannot be compared".to_owned());
     };
-    match meaning::same(context.family, ours, family, theirs) {
+    match meaning::same_but(context.family, ours, family, theirs, lenience) {
         Ok(None) => None,
         Ok(Some(_)) => Some("with another value".to_owned()),
         Err(_) => Some("with a value that cannot be compared".to_owned()),

@@ -1,36 +1,68 @@
 //! What became of a record, once the server has answered.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+use super::again::BUSY_PATIENCE;
 use super::compare;
 use super::refusal::Refusal;
-use super::{Action, Sent, ServerSink};
+use super::{Action, Counted, Sent, ServerSink};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
+use crate::payload::meaning::Lenience;
 use crate::policy::{Method, OnConflict};
-use crate::record::{Origin, Value};
+use crate::record::{KeyRecord, Origin, Value};
+use crate::server::ServerError;
+use crate::server::cluster::Redirect;
 use crate::server::conn::is_forbidden;
-
-/// How long a destination that is loading or busy is waited for.
-const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 
 impl ServerSink {
     /// The destination accepted it; `own`: in place of what this run wrote.
-    pub(super) fn stored(&mut self, sent: Sent, own: bool) -> Result<()> {
-        if own {
-            self.report.replaced_own += 1;
-        } else {
-            self.report.restored += 1;
-        }
-        self.busy_since = None;
-        self.remember(sent)
+    pub(super) fn stored(&mut self, at: usize, sent: Sent, own: bool) -> Result<()> {
+        self.progressed(at);
+        let counted = match sent.counted {
+            Some(counted) => counted,
+            None if own => {
+                self.report.replaced_own += 1;
+                Counted::ReplacedOwn
+            }
+            None => {
+                self.report.restored += 1;
+                Counted::Restored
+            }
+        };
+        self.remember(at, sent, counted)
     }
 
-    fn remember(&mut self, sent: Sent) -> Result<()> {
+    /// The destination removed it, or had nothing to remove.
+    pub(super) fn deleted(&mut self, at: usize, sent: Sent, expired: bool) -> Result<()> {
+        self.progressed(at);
+        let counted = if expired {
+            Counted::Expired
+        } else {
+            Counted::Deleted
+        };
+        match sent.counted {
+            Some(_) => {}
+            None if expired => self.report.expired += 1,
+            None => self.report.deleted += 1,
+        }
+        self.keep(at, sent, counted);
+        self.ask_for_replicas(at)
+    }
+
+    /// Something was got done: patience begins anew.
+    fn progressed(&mut self, at: usize) {
+        self.busy_since = None;
+        let lane = &mut self.lanes[at];
+        lane.acknowledged = true;
+        lane.retries.succeeded();
+    }
+
+    fn remember(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Result<()> {
         // Under `replace` nobody will ever ask.
-        if self.options.on_conflict != OnConflict::Replace {
+        if self.options.on_conflict != OnConflict::Replace && sent.counted.is_none() {
             const WHAT: &str = "remember a key in a temporary file";
             self.own.insert(sent.print).context(WHAT)?;
             if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
@@ -38,16 +70,24 @@ impl ServerSink {
                 origins.insert(print).context(WHAT)?;
             }
         }
-        let mut record = sent.record;
-        if let (Some(accepted), Some(origin), Some(original)) =
-            (&mut self.accepted, sent.origin, sent.original)
+        if let (Some(accepted), Some(_), Some(original)) =
+            (&mut self.accepted, &sent.origin, sent.original.take())
+            && let Some(origin) = sent.origin.take()
         {
-            record.value = original;
+            let record = KeyRecord {
+                key: sent.record.key.clone(),
+                value: original,
+                ..sent.record
+            };
             accepted.accepted(origin, record)?;
-        } else if let (Some(target), Value::Compact(buffer)) = (&mut self.target, record.value) {
+        }
+        if let Some(sent) = self.keep(at, sent, counted)
+            && let (Some(target), Value::Compact(buffer)) =
+                (&mut self.lanes[at].target, sent.record.value)
+        {
             target.reuse(buffer);
         }
-        Ok(())
+        self.ask_for_replicas(at)
     }
 
     pub(super) fn looked(&mut self, sent: Sent, exists: bool) -> Result<()> {
@@ -71,14 +111,48 @@ impl ServerSink {
         Ok(())
     }
 
-    pub(super) fn compared(&mut self, sent: Sent, found: compare::Found) -> Result<()> {
-        let reason = match found.differs_from(&sent.record, &sent.context, self.facts.family) {
-            None => {
-                self.report.unchanged += 1;
-                return Ok(());
-            }
-            Some(reason) => reason,
+    pub(super) fn compared(
+        &mut self,
+        at: usize,
+        mut sent: Sent,
+        found: compare::Found,
+    ) -> Result<()> {
+        if self.routes.is_some()
+            && let Some(redirect) = found.refusal.as_deref().and_then(Redirect::parse)
+        {
+            return self.redirected(at, sent, redirect);
+        }
+        let lane = &self.lanes[at];
+        // What was built by commands has times of its own.
+        let lenience = Lenience {
+            ignore_delivery_times: sent.is_doubtful && sent.by_commands.is_some(),
+            ignore_field_ttls: sent.is_doubtful
+                && lane
+                    .commands
+                    .as_ref()
+                    .is_some_and(|commands| commands.features().field_ttl_max_ms.is_none()),
         };
+        let differs = found.differs_from(&sent.record, &sent.context, lane.facts.family, lenience);
+        let Some(reason) = differs else {
+            if sent.is_doubtful {
+                return self.stored(at, sent, false);
+            }
+            self.report.unchanged += 1;
+            return Ok(());
+        };
+        if sent.is_doubtful && self.own.contains(sent.print)? {
+            sent.action = Action::Restore {
+                replace: true,
+                own: true,
+            };
+            return self.queue(sent);
+        }
+        if self.options.on_conflict == OnConflict::Skip {
+            self.uncount(&sent);
+            self.report.skipped += 1;
+            return Ok(());
+        }
+        self.uncount(&sent);
         self.report.conflicts += 1;
         self.observer.key_failed(&KeyFailure {
             db: sent.record.db,
@@ -91,9 +165,32 @@ impl ServerSink {
         })
     }
 
-    pub(super) fn refused(&mut self, mut sent: Sent, text: String) -> Result<()> {
-        match Refusal::of(&text, &self.facts, &sent.context) {
-            Refusal::Standing if self.collides(&sent)? => {
+    /// It was counted as accepted, and is not any more.
+    fn uncount(&mut self, sent: &Sent) {
+        match sent.counted {
+            None => {}
+            Some(Counted::Restored) => self.report.restored -= 1,
+            Some(Counted::ReplacedOwn) => self.report.replaced_own -= 1,
+            Some(Counted::Deleted) => self.report.deleted -= 1,
+            Some(Counted::Expired) => self.report.expired -= 1,
+        }
+    }
+
+    pub(super) fn refused(&mut self, at: usize, mut sent: Sent, text: String) -> Result<()> {
+        if self.routes.is_some()
+            && let Some(redirect) = Redirect::parse(&text)
+        {
+            return self.redirected(at, sent, redirect);
+        }
+        if matches!(sent.action, Action::CleanUp) {
+            // It is named by `doctor`, and has done no harm.
+            return Ok(());
+        }
+        if text.starts_with("READONLY") && self.may_be_demoted(at) {
+            return self.demoted(at, sent, text);
+        }
+        match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
+            Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
                 self.report.conflicts += 1;
                 self.observer.key_failed(&KeyFailure {
                     db: sent.record.db,
@@ -105,6 +202,11 @@ impl ServerSink {
                         "choose --map-db and prefixes so that names stay different".to_owned(),
                     ),
                 })
+            }
+            // Nobody knows whose it is, but what it is can be seen.
+            Refusal::Standing if sent.is_doubtful => {
+                sent.action = Action::Compare;
+                self.queue(sent)
             }
             Refusal::Standing if self.own.contains(sent.print)? => {
                 sent.action = Action::Restore {
@@ -124,11 +226,12 @@ impl ServerSink {
             Refusal::Later => {
                 let since = *self.busy_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > BUSY_PATIENCE {
-                    return Err(self.conn.refusal("RESTORE", text).into());
+                    self.put_again(sent);
+                    return Err(self.refusal(at, "RESTORE", text).into());
                 }
-                std::thread::sleep(Duration::from_millis(250));
-                self.queue(sent)?;
-                Ok(self.conn.flush()?)
+                self.pause = true;
+                self.put_again(sent);
+                Ok(())
             }
             // Some services and users have everything but RESTORE.
             Refusal::Run { .. }
@@ -146,11 +249,35 @@ impl ServerSink {
                 self.take_by_commands(sent)
             }
             Refusal::Run { advice } => {
+                self.uncount(&sent);
                 self.report.refused += 1;
-                Err(anyhow::Error::new(self.conn.refusal("RESTORE", text)).context(advice))
+                Err(anyhow::Error::new(self.refusal(at, "RESTORE", text)).context(advice))
             }
             refusal @ Refusal::Key { .. } => self.refuse(sent, refusal),
         }
+    }
+
+    /// It was a primary when this run began, or it is said to be one.
+    fn may_be_demoted(&self, at: usize) -> bool {
+        self.routes.is_some() || self.lanes[at].acknowledged
+    }
+
+    /// A primary that became a replica: behind the same address, or elsewhere in the cluster, there
+    /// should be another one soon.
+    fn demoted(&mut self, at: usize, mut sent: Sent, text: String) -> Result<()> {
+        let lost = ServerError::Lost {
+            address: self.lanes[at].to.address.to_string(),
+            doing: "restoring keys".to_owned(),
+            reason: text.clone(),
+        };
+        // It was not written.
+        sent.ask_to = None;
+        self.put_again(sent);
+        let patient = self.wait_for(&text).context(
+            "the destination became a read-only replica during this run: name its primary",
+        );
+        self.lost(at, lost)?;
+        patient
     }
 
     /// Whether this run wrote another key of the source under the same name.
@@ -166,6 +293,7 @@ impl ServerSink {
         let Refusal::Key { reason, hint } = refusal else {
             return Ok(());
         };
+        self.uncount(&sent);
         self.report.refused += 1;
         self.observer.key_failed(&KeyFailure {
             db: sent.record.db,

@@ -2,14 +2,14 @@
 
 use anyhow::Result;
 
-use super::compare;
+use super::compare::{self, Question};
 use super::target::Ready;
-use super::{Action, Sent, ServerSink, WINDOW_BYTES, WINDOW_RECORDS};
+use super::{Action, Sent, ServerSink, WINDOW_RECORDS};
 use crate::memory::Fingerprint;
 use crate::payload::footer;
-use crate::record::{Context, Eviction, KeyRecord, Value};
-use crate::server::ServerError;
+use crate::record::Eviction;
 use crate::server::resp::{self, Item};
+use crate::server::{Conn, ServerError};
 
 /// From this size on a value is written to the socket from where it is.
 const LARGE_VALUE_BYTES: usize = 128 * 1024;
@@ -17,10 +17,17 @@ const LARGE_VALUE_BYTES: usize = 128 * 1024;
 /// Later moments mean trouble for the server (compare `checkInvalidExpireTime`, expire.c).
 const EXPIRE_MAX_MS: u64 = 1 << 62;
 
+/// What became of a record that was to be queued.
+enum Packed {
+    InFlight,
+    /// It has to be written with nothing else in flight.
+    Alone,
+}
+
 impl ServerSink {
-    /// Waits until an earlier record of the same key has taken effect.
+    /// Waits until an earlier record of the same key has taken effect, wherever it was sent.
     pub(super) fn settle_key(&mut self, print: Fingerprint) -> Result<()> {
-        if self.sent_prints.contains(&print) {
+        if self.prints.contains(&print) {
             self.drain()
         } else {
             Ok(())
@@ -28,171 +35,302 @@ impl ServerSink {
     }
 
     pub(super) fn send(&mut self, sent: Sent) -> Result<()> {
-        if !self.sent.is_empty()
-            && (self.sent_bytes + sent.bytes > WINDOW_BYTES || self.sent.len() >= WINDOW_RECORDS)
-        {
-            self.conn.flush()?;
-            let low_bytes = (WINDOW_BYTES / 2).saturating_sub(sent.bytes);
-            while !self.sent.is_empty()
-                && (self.sent_bytes > low_bytes || self.sent.len() > WINDOW_RECORDS / 2)
+        if !self.again.is_empty() {
+            self.drain()?;
+        }
+        let at = sent.at;
+        let window_bytes = self.window_bytes;
+        let is_full = |lane: &super::lane::Lane, more_bytes: usize| {
+            lane.sent_bytes + more_bytes > window_bytes || lane.sent.len() >= WINDOW_RECORDS
+        };
+        if !self.lanes[at].sent.is_empty() && is_full(&self.lanes[at], sent.bytes) {
+            // The others work while this one is waited for.
+            self.flush()?;
+            let low_bytes = (window_bytes / 2).saturating_sub(sent.bytes);
+            while !self.lanes[at].sent.is_empty()
+                && (self.lanes[at].sent_bytes > low_bytes
+                    || self.lanes[at].sent.len() > WINDOW_RECORDS / 2)
             {
-                self.read_one()?;
+                self.read_one(at)?;
             }
         }
         self.queue(sent)
     }
 
+    /// Queues it for the lane of its key, or puts it off.
     pub(super) fn queue(&mut self, mut sent: Sent) -> Result<()> {
-        self.select(sent.record.db, sent.context)?;
-        match &sent.action {
-            Action::Select => {}
-            Action::Restore { replace, .. } if sent.by_commands.is_some() => {
-                let replace = *replace;
-                match self.queue_commands(&sent, replace)? {
-                    Some(ticket) => sent.by_commands = Some(Some(ticket)),
-                    None => return self.write_alone(sent, replace),
+        let at = match self.ready(&sent.record.key, sent.ask_to) {
+            Ok(Some(at)) => at,
+            Ok(None) => {
+                self.put_again(sent);
+                return Ok(());
+            }
+            Err(error) => {
+                self.put_again(sent);
+                return Err(error);
+            }
+        };
+        if sent.at != at || (sent.by_commands.is_some() && self.lanes[at].commands.is_none()) {
+            match self.fit(at, &mut sent)? {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => return self.refuse(sent, refusal),
+                None => {
+                    self.put_again(sent);
+                    return Ok(());
                 }
             }
-            Action::Restore { replace, .. } => self.pack_restore(&sent, *replace)?,
-            Action::Compare => compare::ask(&mut self.conn, &sent.record.key, self.pexpiretime)?,
-            Action::Look => self.conn.queue(&[b"EXISTS", &sent.record.key])?,
-            Action::Delete { .. } => self.conn.queue(&[b"DEL", &sent.record.key])?,
         }
-        self.sent_bytes += sent.bytes;
-        self.sent_prints.insert(sent.print);
-        self.sent.push_back(sent);
-        Ok(())
+        match self.pack(at, &mut sent) {
+            Ok(Packed::InFlight) => {
+                self.prints.insert(sent.print);
+                self.lanes[at].push(sent);
+                Ok(())
+            }
+            Ok(Packed::Alone) => self.write_alone(sent),
+            Err(error) => {
+                self.prints.insert(sent.print);
+                self.lanes[at].push(sent);
+                self.read_last_words(at, error)
+            }
+        }
+    }
+
+    fn pack(&mut self, at: usize, sent: &mut Sent) -> Result<Packed, ServerError> {
+        self.select(at, sent.record.db)?;
+        let asking = sent.ask_to.is_some();
+        let lane = &mut self.lanes[at];
+        if asking && !matches!(sent.action, Action::Compare) {
+            lane.conn()?.queue(&[b"ASKING"])?;
+            lane.push_prelude("ASKING");
+        }
+        let pexpiretime = lane.pexpiretime;
+        match &sent.action {
+            Action::Prelude(_) | Action::Wait => {}
+            Action::Restore { replace, .. } if sent.by_commands.is_some() => {
+                let replace = *replace;
+                return self.pack_commands(at, sent, replace);
+            }
+            Action::Restore { replace, .. } => pack_restore(lane.conn()?, sent, *replace)?,
+            Action::Compare => {
+                let question = Question {
+                    pexpiretime,
+                    asking,
+                };
+                compare::ask(lane.conn()?, &sent.record.key, question)?;
+            }
+            Action::Look => lane.conn()?.queue(&[b"EXISTS", &sent.record.key])?,
+            Action::Delete { .. } => lane.conn()?.queue(&[b"DEL", &sent.record.key])?,
+            Action::CleanUp => lane.conn()?.queue(&[b"UNLINK", &sent.record.key])?,
+        }
+        Ok(Packed::InFlight)
+    }
+
+    fn pack_commands(
+        &mut self,
+        at: usize,
+        sent: &mut Sent,
+        replace: bool,
+    ) -> Result<Packed, ServerError> {
+        Ok(match self.queue_commands(at, sent, replace)? {
+            Some(ticket) => {
+                sent.by_commands = Some(Some(ticket));
+                Packed::InFlight
+            }
+            None => Packed::Alone,
+        })
     }
 
     /// Sees to it that what is queued next goes to this database.
-    pub(super) fn select(&mut self, db: u32, context: Context) -> Result<()> {
-        if self.db != Some(db) {
-            self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
-            self.db = Some(db);
-            let record = KeyRecord {
-                db,
-                key: Vec::new(),
-                value: Value::Compact(Vec::new()),
-                expire_at_ms: None,
-                eviction: None,
-            };
-            self.sent.push_back(Sent {
-                action: Action::Select,
-                record,
-                ready: Ready::AsIs,
-                by_commands: None,
-                original: None,
-                origin: None,
-                context,
-                print: 0,
-                bytes: 0,
-                batch: 0,
-            });
+    pub(super) fn select(&mut self, at: usize, db: u32) -> Result<(), ServerError> {
+        let lane = &mut self.lanes[at];
+        if lane.db != Some(db) {
+            lane.conn()?
+                .queue(&[b"SELECT", db.to_string().as_bytes()])?;
+            lane.db = Some(db);
+            lane.push_prelude("SELECT");
         }
         Ok(())
     }
 
-    pub(super) fn pack_restore(&mut self, sent: &Sent, replace: bool) -> Result<(), ServerError> {
-        let record = &sent.record;
-        let footer = match sent.ready {
-            Ready::AsIs => None,
-            Ready::Footer(version) => Some(footer(record.value.bytes(), version)),
-        };
-        let body = record.value.bytes();
-        let (eviction_word, eviction): (&[u8], u64) = match record.eviction {
-            None => (b"", 0),
-            Some(Eviction::IdleSecs(secs)) => (b"IDLETIME", secs),
-            Some(Eviction::Freq(freq)) => (b"FREQ", u64::from(freq)),
-        };
-        let args = 5 + usize::from(replace) + 2 * usize::from(record.eviction.is_some());
-        let out = self.conn.out();
-        resp::pack_head(out, args);
-        resp::pack_arg(out, b"RESTORE");
-        resp::pack_arg(out, &record.key);
-        let mut digits = Vec::with_capacity(20);
-        // Absolute and never 0 for a key with expiry: relative times drift and overflow.
-        resp::push_number(
-            &mut digits,
-            record
-                .expire_at_ms
-                .map_or(0, |at_ms| at_ms.clamp(1, EXPIRE_MAX_MS)),
-        );
-        resp::pack_arg(out, &digits);
-        resp::pack_len(out, body.len() + footer.map_or(0, |footer| footer.len()));
-        if body.len() >= LARGE_VALUE_BYTES {
-            self.conn.write_large(body)?;
-        } else {
-            out.extend_from_slice(body);
+    /// Writes what is queued, on every lane.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        for at in 0..self.lanes.len() {
+            if let Some(conn) = &mut self.lanes[at].conn
+                && let Err(error) = conn.flush()
+            {
+                self.read_last_words(at, error)?;
+            }
         }
-        let out = self.conn.out();
-        if let Some(footer) = footer {
-            out.extend_from_slice(&footer);
-        }
-        out.extend_from_slice(b"\r\n");
-        resp::pack_arg(out, b"ABSTTL");
-        if replace {
-            resp::pack_arg(out, b"REPLACE");
-        }
-        if record.eviction.is_some() {
-            digits.clear();
-            resp::push_number(&mut digits, eviction);
-            resp::pack_arg(out, eviction_word);
-            resp::pack_arg(out, &digits);
-        }
-        self.conn.flush_if_full()
+        Ok(())
     }
 
-    /// Reads every reply that is due.
+    /// Reads every reply that is due, and sends again what has to be, until nothing is open.
     pub(super) fn drain(&mut self) -> Result<()> {
-        while !self.sent.is_empty() {
-            self.read_one()?;
+        loop {
+            self.flush()?;
+            for at in 0..self.lanes.len() {
+                self.drain_lane(at)?;
+            }
+            if self.again.is_empty() {
+                return Ok(());
+            }
+            self.send_again()?;
+        }
+    }
+
+    /// Reads every reply that is due on a lane.
+    pub(super) fn drain_lane(&mut self, at: usize) -> Result<()> {
+        while !self.lanes[at].sent.is_empty() {
+            self.read_one(at)?;
         }
         Ok(())
     }
 
-    pub(super) fn read_one(&mut self) -> Result<()> {
-        let Some(sent) = self.sent.front() else {
-            return Ok(());
+    /// Reads the reply that is due first on a lane.
+    pub(super) fn read_one(&mut self, at: usize) -> Result<()> {
+        match self.read_reply(at) {
+            Ok(Read::Done) => Ok(()),
+            Ok(Read::Answer(answer)) => self.answered(at, answer),
+            Ok(Read::Found(found)) => match self.take_sent(at) {
+                Some(sent) => self.compared(at, sent, found),
+                None => Ok(()),
+            },
+            Ok(Read::Written) => self.read_written(at),
+            Err(error) => self.lost(at, error),
+        }
+    }
+
+    fn read_reply(&mut self, at: usize) -> Result<Read, ServerError> {
+        let lane = &mut self.lanes[at];
+        let Some(sent) = lane.sent.front() else {
+            return Ok(Read::Done);
         };
         if matches!(sent.action, Action::Compare) {
-            let found = compare::read(&mut self.conn, self.pexpiretime)?;
-            let Some(sent) = self.take_sent() else {
-                return Ok(());
+            let question = Question {
+                pexpiretime: lane.pexpiretime,
+                asking: sent.ask_to.is_some(),
             };
-            return self.compared(sent, found);
+            return Ok(Read::Found(compare::read(lane.conn()?, question)?));
         }
         if sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }) {
-            return self.read_written();
+            return Ok(Read::Written);
         }
-        let answer = match self.conn.item()? {
+        let conn = lane.conn()?;
+        Ok(Read::Answer(match conn.item()? {
             Item::Simple(_) => Ok(1),
             Item::Int(number) => Ok(number),
             Item::Error(text) => Err(String::from_utf8_lossy(&text).into_owned()),
-            _ => return Err(self.conn.confused("a reply of an unexpected kind").into()),
-        };
-        let Some(sent) = self.take_sent() else {
+            _ => return Err(conn.confused("a reply of an unexpected kind")),
+        }))
+    }
+
+    fn answered(&mut self, at: usize, answer: Result<i64, String>) -> Result<()> {
+        if let Err(text) = &answer
+            && text.starts_with("ERR Protocol error")
+        {
+            // These are the last words of a server that hangs up.
+            let reason = text.clone();
+            let lost = ServerError::Lost {
+                address: self.lanes[at].to.address.to_string(),
+                doing: "restoring keys".to_owned(),
+                reason,
+            };
+            return self.lost(at, lost);
+        }
+        let Some(sent) = self.take_sent(at) else {
             return Ok(());
         };
         match (answer, &sent.action) {
-            (Ok(_), Action::Select) => {}
-            (Err(text), Action::Select) => return Err(self.conn.refusal("SELECT", text).into()),
+            (Ok(_), Action::Prelude(_) | Action::CleanUp | Action::Compare) => Ok(()),
+            (Err(text), Action::Prelude(word)) => Err(self.refusal(at, word, text).into()),
+            (answer, Action::Wait) => {
+                self.waited(at, answer);
+                Ok(())
+            }
             (Ok(_), Action::Restore { own, .. }) => {
                 let own = *own;
-                return self.stored(sent, own);
+                self.stored(at, sent, own)
             }
-            (Ok(count), Action::Look) => return self.looked(sent, count > 0),
-            (Ok(_), Action::Delete { expired: true }) => self.report.expired += 1,
-            (Ok(_), Action::Delete { expired: false }) => self.report.deleted += 1,
-            (Err(text), _) => return self.refused(sent, text),
-            (Ok(_), Action::Compare) => {}
+            (Ok(count), Action::Look) => self.looked(sent, count > 0),
+            (Ok(_), Action::Delete { expired }) => {
+                let expired = *expired;
+                self.deleted(at, sent, expired)
+            }
+            (Err(text), _) => self.refused(at, sent, text),
         }
-        Ok(())
     }
 
-    pub(super) fn take_sent(&mut self) -> Option<Sent> {
-        let sent = self.sent.pop_front()?;
-        self.sent_bytes -= sent.bytes;
-        self.sent_prints.remove(&sent.print);
+    pub(super) fn refusal(&self, at: usize, command: &str, text: String) -> ServerError {
+        crate::server::conn::refusal(&self.lanes[at].to.address.to_string(), command, text)
+    }
+
+    pub(super) fn take_sent(&mut self, at: usize) -> Option<Sent> {
+        let lane = &mut self.lanes[at];
+        let sent = lane.sent.pop_front()?;
+        lane.sent_bytes -= sent.bytes;
+        self.prints.remove(&sent.print);
         Some(sent)
     }
+}
+
+/// What the reply that was due first is.
+enum Read {
+    /// There was none.
+    Done,
+    /// OK or a number, or the server's complaint.
+    Answer(Result<i64, String>),
+    /// What stands at the destination.
+    Found(compare::Found),
+    /// It is of a value that was written by commands, and is still to be read.
+    Written,
+}
+
+fn pack_restore(conn: &mut Conn, sent: &Sent, replace: bool) -> Result<(), ServerError> {
+    let record = &sent.record;
+    let footer = match sent.ready {
+        Ready::AsIs => None,
+        Ready::Footer(version) => Some(footer(record.value.bytes(), version)),
+    };
+    let body = record.value.bytes();
+    let (eviction_word, eviction): (&[u8], u64) = match record.eviction {
+        None => (b"", 0),
+        Some(Eviction::IdleSecs(secs)) => (b"IDLETIME", secs),
+        Some(Eviction::Freq(freq)) => (b"FREQ", u64::from(freq)),
+    };
+    let args = 5 + usize::from(replace) + 2 * usize::from(record.eviction.is_some());
+    let out = conn.out();
+    resp::pack_head(out, args);
+    resp::pack_arg(out, b"RESTORE");
+    resp::pack_arg(out, &record.key);
+    let mut digits = Vec::with_capacity(20);
+    // Absolute and never 0 for a key with expiry: relative times drift and overflow.
+    resp::push_number(
+        &mut digits,
+        record
+            .expire_at_ms
+            .map_or(0, |at_ms| at_ms.clamp(1, EXPIRE_MAX_MS)),
+    );
+    resp::pack_arg(out, &digits);
+    resp::pack_len(out, body.len() + footer.map_or(0, |footer| footer.len()));
+    if body.len() >= LARGE_VALUE_BYTES {
+        conn.write_large(body)?;
+    } else {
+        out.extend_from_slice(body);
+    }
+    let out = conn.out();
+    if let Some(footer) = footer {
+        out.extend_from_slice(&footer);
+    }
+    out.extend_from_slice(b"\r\n");
+    resp::pack_arg(out, b"ABSTTL");
+    if replace {
+        resp::pack_arg(out, b"REPLACE");
+    }
+    if record.eviction.is_some() {
+        digits.clear();
+        resp::push_number(&mut digits, eviction);
+        resp::pack_arg(out, eviction_word);
+        resp::pack_arg(out, &digits);
+    }
+    conn.flush_if_full()
 }

@@ -8,6 +8,7 @@ use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
 use crate::record::Family;
+use crate::server::ServerError;
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
@@ -23,6 +24,16 @@ struct Library {
     body: Vec<u8>,
     /// RDB version of the footer it came with.
     version: u16,
+}
+
+/// What became of a library at one node.
+enum Fate {
+    Restored,
+    /// Left out as asked, or there already.
+    Skipped,
+    /// Left out, since there are no functions.
+    Lost,
+    Refused(FailureKind, String, Option<String>),
 }
 
 impl ServerSink {
@@ -42,93 +53,192 @@ impl ServerSink {
         Ok(())
     }
 
+    /// In a cluster every primary has to have it.
     fn take_library(&mut self, library: &Library) -> Result<()> {
         if self.options.functions == FunctionPolicy::Skip {
             self.report.functions.skipped += 1;
             return Ok(());
         }
-        let replace = self.options.functions == FunctionPolicy::Replace
-            || self.options.on_conflict == OnConflict::Replace;
-        if self.options.dry_run {
-            return self.preview_library(library, replace);
+        // Until it is through with all of them under one and the same topology.
+        let mut is_doubtful = false;
+        let fates = loop {
+            let primaries = match &self.routes {
+                None => vec![0],
+                Some(routes) => routes.primaries(),
+            };
+            match self.take_library_to(&primaries, library, is_doubtful)? {
+                Some(fates) => break fates,
+                None => {
+                    is_doubtful = true;
+                    self.rest()?;
+                }
+            }
+        };
+        let mut refused = None;
+        let (mut restored, mut lost) = (false, false);
+        for (fate, at) in fates {
+            match fate {
+                Fate::Restored => restored = true,
+                Fate::Skipped => {}
+                Fate::Lost => lost = true,
+                Fate::Refused(kind, reason, hint) => {
+                    let address = self.routes.as_ref().map(|_| self.lanes[at].address());
+                    let place = address.map_or_else(String::new, |at| format!("{at}: "));
+                    refused.get_or_insert((kind, place + &reason, hint));
+                }
+            }
         }
+        match refused {
+            Some((kind, reason, hint)) => self.refuse_library(&library.name, kind, reason, hint),
+            None if restored => {
+                self.report.functions.restored += 1;
+                Ok(())
+            }
+            None => {
+                self.report.functions.skipped += 1;
+                self.report.changes.functions_lost += u64::from(lost);
+                Ok(())
+            }
+        }
+    }
+
+    /// `None`: a connection was lost, and all is to be done again.
+    fn take_library_to(
+        &mut self,
+        primaries: &[usize],
+        library: &Library,
+        is_doubtful: bool,
+    ) -> Result<Option<Vec<(Fate, usize)>>> {
+        let mut fates = Vec::new();
+        for &at in primaries {
+            if self.lanes[at].conn.is_none() && !self.connect(at)? {
+                return Ok(None);
+            }
+            self.drain_lane(at)?;
+            let fate = if self.options.dry_run {
+                self.preview_library(at, library)
+            } else {
+                self.restore_library(at, library, is_doubtful)
+            };
+            match fate {
+                Ok(fate) => fates.push((fate, at)),
+                Err(lost) => {
+                    self.lost(at, lost)?;
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(fates))
+    }
+
+    fn replaces_libraries(&self) -> bool {
+        self.options.functions == FunctionPolicy::Replace
+            || self.options.on_conflict == OnConflict::Replace
+    }
+
+    fn restore_library(
+        &mut self,
+        at: usize,
+        library: &Library,
+        is_doubtful: bool,
+    ) -> Result<Fate, ServerError> {
+        self.learn_target(at, b"")?;
         // Read completely above, so that it may be signed for another version.
-        let versions = &self.learn_target(b"")?.accepts().versions;
+        let versions = self.lanes[at]
+            .target
+            .as_ref()
+            .map(|target| &target.accepts().versions);
         let version = versions
-            .nearest(library.version, FIRST_VERSION)
+            .and_then(|versions| versions.nearest(library.version, FIRST_VERSION))
             .unwrap_or(library.version);
         let mut command = redis::cmd("FUNCTION");
         command
             .arg("RESTORE")
             .arg(payload::sign(&library.body, version))
-            .arg(if replace { "REPLACE" } else { "APPEND" });
-        let Err(text) = self.conn.try_query(&command)? else {
-            self.report.functions.restored += 1;
-            return Ok(());
+            .arg(if self.replaces_libraries() {
+                "REPLACE"
+            } else {
+                "APPEND"
+            });
+        let Err(text) = self.lanes[at].conn()?.try_query(&command)? else {
+            self.wait_for_replicas(at)?;
+            return Ok(Fate::Restored);
         };
         if text.contains("already exists") {
-            return self.standing_library(library, text);
+            return self.standing_library(at, library, text, is_doubtful);
         }
         let hint = if text.starts_with("ERR unknown command") {
             if self.options.allow_loss.functions {
-                self.report.functions.skipped += 1;
-                self.report.changes.functions_lost += 1;
-                return Ok(());
+                return Ok(Fate::Lost);
             }
             Some(format!(
                 "{} has no functions; --allow-loss functions leaves them out",
-                self.facts.title()
+                self.lanes[at].facts.title()
             ))
         } else if text.contains("version or checksum") {
             Some("the destination must be of the same version as the source or newer".to_owned())
         } else {
             None
         };
-        self.refuse_library(&library.name, FailureKind::Refused, text, hint)
+        Ok(Fate::Refused(FailureKind::Refused, text, hint))
     }
 
-    /// A library, or a function of it, is there already.
-    fn standing_library(&mut self, library: &Library, text: String) -> Result<()> {
-        if self.options.on_conflict == OnConflict::Skip
-            || self.standing_code(&library.name)?.as_ref() == Some(&library.code)
-        {
-            self.report.functions.skipped += 1;
-            return Ok(());
-        }
-        let hint = Some(
-            "--functions replace overwrites it, --functions skip leaves them all out".to_owned(),
-        );
-        self.refuse_library(&library.name, FailureKind::Conflict, text, hint)
-    }
-
-    fn preview_library(&mut self, library: &Library, replace: bool) -> Result<()> {
-        match self.standing_code(&library.name)? {
-            Some(_) if replace => self.report.functions.restored += 1,
-            Some(code) if self.options.on_conflict == OnConflict::Skip || code == library.code => {
-                self.report.functions.skipped += 1;
-            }
-            Some(_) => {
-                return self.refuse_library(
-                    &library.name,
-                    FailureKind::Conflict,
-                    "the library stands at the destination already".to_owned(),
-                    None,
-                );
-            }
-            None => self.report.functions.restored += 1,
+    /// A replica that takes over must have it too. Where there is none, or WAIT is refused, there is
+    /// nothing to be done about it.
+    fn wait_for_replicas(&mut self, at: usize) -> Result<(), ServerError> {
+        let lane = &mut self.lanes[at];
+        if lane.unconfirmed.max_bytes > 0 {
+            let wait = lane.conn()?.try_query(redis::cmd("WAIT").arg(1).arg(1000));
+            wait?.ok();
         }
         Ok(())
     }
 
+    /// A library, or a function of it, is there already.
+    fn standing_library(
+        &mut self,
+        at: usize,
+        library: &Library,
+        text: String,
+        is_doubtful: bool,
+    ) -> Result<Fate, ServerError> {
+        let is_equal = self.standing_code(at, &library.name)?.as_ref() == Some(&library.code);
+        if is_equal && is_doubtful {
+            return Ok(Fate::Restored);
+        }
+        if is_equal || self.options.on_conflict == OnConflict::Skip {
+            return Ok(Fate::Skipped);
+        }
+        let hint = Some(
+            "--functions replace overwrites it, --functions skip leaves them all out".to_owned(),
+        );
+        Ok(Fate::Refused(FailureKind::Conflict, text, hint))
+    }
+
+    fn preview_library(&mut self, at: usize, library: &Library) -> Result<Fate, ServerError> {
+        Ok(match self.standing_code(at, &library.name)? {
+            Some(_) if self.replaces_libraries() => Fate::Restored,
+            Some(code) if self.options.on_conflict == OnConflict::Skip || code == library.code => {
+                Fate::Skipped
+            }
+            Some(_) => Fate::Refused(
+                FailureKind::Conflict,
+                "the library stands at the destination already".to_owned(),
+                None,
+            ),
+            None => Fate::Restored,
+        })
+    }
+
     /// The code of the destination's library of that name.
-    fn standing_code(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+    fn standing_code(&mut self, at: usize, name: &str) -> Result<Option<Vec<u8>>, ServerError> {
         let mut command = redis::cmd("FUNCTION");
         command
             .arg("LIST")
             .arg("LIBRARYNAME")
             .arg(name)
             .arg("WITHCODE");
-        let Ok(value) = self.conn.try_query(&command)? else {
+        let Ok(value) = self.lanes[at].conn()?.try_query(&command)? else {
             return Ok(None);
         };
         let rows: Vec<std::collections::HashMap<String, redis::Value>> =

@@ -2,15 +2,26 @@
 //!
 //! What may be in flight is bounded in bytes. A key that is in flight is never sent again before
 //! its reply is there, so records of the same key take effect in their order, whatever has to be
-//! repeated.
+//! repeated, and wherever it goes then.
+//!
+//! A standalone destination has one [`lane::Lane`], a cluster one for each primary, and
+//! [`routes`] says which key goes where. All lanes are worked by one thread: it sends to all of
+//! them, and reads the replies of the one that has enough in flight, while the others work.
+//! What becomes of a connection that is lost is told in [`again`], of a primary that dies in
+//! [`confirm`].
 
+mod again;
 mod by_commands;
 pub mod commands;
 pub mod compare;
+mod confirm;
 mod fate;
 mod flow;
 mod functions;
+mod lane;
+mod limits;
 mod refusal;
+mod routes;
 mod settle;
 mod take;
 pub mod target;
@@ -21,20 +32,25 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use self::commands::{CommandLimits, Commands, Ticket};
-use self::target::{Ready, Target};
+use self::again::Losses;
+use self::commands::Ticket;
+use self::lane::Lane;
+use self::routes::Routes;
+use self::target::Ready;
 use super::{Accepted, Sink};
+use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
-use crate::ledger::{Changes, SinkReport, SourceReport};
+use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
+use crate::pipe::Stop;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
+use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::resp::Item;
-use crate::server::{ABSENT_KEY, Conn};
 
-/// Bytes and records that may be in flight.
+/// Bytes and records that may be in flight on a lane.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 const WINDOW_RECORDS: usize = 8_000;
 
@@ -53,8 +69,6 @@ pub struct ServerSinkOptions {
     pub sanitize: bool,
     /// By RESTORE or by native commands.
     pub method: Method,
-    /// Values come straight from a live server of this very version.
-    pub source_is_twin: bool,
     /// Different keys of the source may come under one name: it is noticed, if origins are kept.
     pub may_collide: bool,
     /// Change nothing, say what would happen.
@@ -62,20 +76,29 @@ pub struct ServerSinkOptions {
 }
 
 enum Action {
-    Select,
+    /// A word before the next command, whose answer concerns no key (SELECT, ASKING).
+    Prelude(&'static str),
     /// `own`: in place of what this run wrote earlier.
-    Restore {
-        replace: bool,
-        own: bool,
-    },
+    Restore { replace: bool, own: bool },
     /// Reads back a key that stood already.
     Compare,
     /// Dry run: is it there?
     Look,
     /// Removes a key because its record is past its time, or a tombstone.
-    Delete {
-        expired: bool,
-    },
+    Delete { expired: bool },
+    /// Removes a temporary key that a lost connection may have left.
+    CleanUp,
+    /// Asks whether a replica has what was acknowledged.
+    Wait,
+}
+
+/// As what a record was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Restored,
+    ReplacedOwn,
+    Deleted,
+    Expired,
 }
 
 struct Sent {
@@ -93,112 +116,166 @@ struct Sent {
     bytes: usize,
     /// Number of the batch it came with, from 1; 0 for what came with none.
     batch: u64,
+    /// The lane that it was made ready for.
+    at: usize,
+    /// The lane that it goes to this once, after ASKING.
+    ask_to: Option<usize>,
+    /// It may have been written already: nobody heard.
+    is_doubtful: bool,
+    /// It was acknowledged and counted, and is only checked again.
+    counted: Option<Counted>,
+    /// How often it was sent to another node.
+    turns: u8,
+    /// How often the connection was lost while it was written alone.
+    strikes: u8,
 }
 
-/// Writes a live server.
+impl Sent {
+    fn new(action: Action, record: KeyRecord, context: Context, print: Fingerprint) -> Self {
+        Self {
+            action,
+            record,
+            ready: Ready::AsIs,
+            by_commands: None,
+            origin: None,
+            original: None,
+            context,
+            print,
+            bytes: 0,
+            batch: 0,
+            at: 0,
+            ask_to: None,
+            is_doubtful: false,
+            counted: None,
+            turns: 0,
+            strikes: 0,
+        }
+    }
+
+    fn without_key(action: Action) -> Self {
+        let record = KeyRecord {
+            db: 0,
+            key: Vec::new(),
+            value: Value::Compact(Vec::new()),
+            expire_at_ms: None,
+            eviction: None,
+        };
+        Self::new(action, record, Context::default(), 0)
+    }
+}
+
+/// Writes a live server, or a cluster.
 pub struct ServerSink {
-    conn: Conn,
-    facts: Facts,
+    /// One for a standalone destination; for a cluster one for each node that was ever needed.
+    lanes: Vec<Lane>,
+    /// Of a cluster.
+    routes: Option<Routes>,
+    /// Databases that it is known to have, in a cluster.
+    databases: u32,
     clock: ServerClock,
     options: ServerSinkOptions,
     observer: Arc<Observer>,
+    stop: Stop,
     accepted: Option<Box<dyn Accepted>>,
-    /// Learnt when the first key comes.
-    target: Option<Target>,
-    /// Learnt when the first value is to be written by native commands.
-    commands: Option<Commands>,
-    /// What the destination takes in one piece, once it was asked.
-    limits: Option<CommandLimits>,
+    /// The values come straight from live servers of this family and version.
+    twin_of: Option<(Family, String)>,
     /// RESTORE is not to be used, or not to be had.
     all_by_commands: bool,
-    pexpiretime: bool,
     own: OwnWrites,
     /// Where what this run wrote came from, if different keys may come under one name.
     own_origins: Option<OwnWrites>,
-    db: Option<u32>,
-    sent: VecDeque<Sent>,
-    sent_bytes: usize,
-    sent_prints: FingerprintSet,
+    /// What is in flight on any lane, or to be sent again.
+    prints: FingerprintSet,
+    /// What is to be sent again.
+    again: VecDeque<Sent>,
+    /// But not at once.
+    pause: bool,
+    /// Since when nothing could be got done.
     busy_since: Option<Instant>,
     /// Batches so far.
     batches: u64,
+    window_bytes: usize,
+    losses: Losses,
     report: SinkReport,
 }
 
 impl ServerSink {
-    /// Prepares to write what `conn` leads to.
+    /// Prepares to write what `conn`, made by `to`, leads to.
     ///
     /// # Errors
-    /// [`Usage`] for what cannot be written (a cluster's node), and connection errors.
+    /// Connection errors, and a cluster that is not whole.
     pub fn open(
+        to: &ConnectOptions,
         mut conn: Conn,
         options: ServerSinkOptions,
         accepted: Option<Box<dyn Accepted>>,
         observer: Arc<Observer>,
+        stop: &Stop,
     ) -> Result<Self> {
         conn.doing("asking the destination what it is");
         let facts = Facts::ask(&mut conn)?;
-        if facts.cluster {
-            return Err(Usage(
-                "the destination is a node of a cluster, and clusters are not supported yet; \
-                 nothing was written"
-                    .to_owned(),
-            )
-            .into());
-        }
         let clock = ServerClock::ask(&mut conn)?;
-        let pexpiretime = conn
-            .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
-            .is_ok();
-        if let (Some(policy), Some(1..)) = (facts.policy.as_deref(), facts.maxmemory)
-            && policy != "noeviction"
-        {
-            observer.warn(&format!(
+        let mut sink = Self {
+            lanes: Vec::new(),
+            routes: None,
+            databases: u32::MAX,
+            clock,
+            options,
+            observer,
+            stop: stop.clone(),
+            accepted,
+            twin_of: None,
+            all_by_commands: options.method == Method::Commands,
+            own: OwnWrites::default(),
+            own_origins: options.may_collide.then(OwnWrites::default),
+            prints: FingerprintSet::default(),
+            again: VecDeque::new(),
+            pause: false,
+            busy_since: None,
+            batches: 0,
+            window_bytes: WINDOW_BYTES,
+            losses: Losses::default(),
+            report: SinkReport::default(),
+        };
+        if facts.cluster {
+            sink.databases = cluster_databases(&mut conn)?;
+            sink.open_cluster(to, &mut conn)?;
+        } else {
+            let mut lane = Lane::new(to.clone(), None);
+            lane.meet_as(conn, facts, &mut sink.report.changes)?;
+            sink.lanes.push(lane);
+        }
+        sink.say_what_may_go_wrong();
+        Ok(sink)
+    }
+
+    fn say_what_may_go_wrong(&self) {
+        let evicting = self.lanes.iter().find_map(|lane| {
+            let policy = lane.facts.policy.as_deref()?;
+            (lane.facts.maxmemory? > 0 && policy != "noeviction").then_some(policy)
+        });
+        if let Some(policy) = evicting {
+            self.observer.warn(&format!(
                 "the destination evicts keys when it is full (maxmemory-policy {policy}); \
                  evictions during this run will be counted"
             ));
         }
-        if options.may_collide && options.on_conflict == OnConflict::Replace {
-            observer.warn(
+        if self.options.may_collide && self.options.on_conflict == OnConflict::Replace {
+            self.observer.warn(
                 "with these databases or prefixes different keys may get the same name, and under \
                  --on-conflict replace the last one wins unseen",
             );
         }
-        conn.doing("restoring keys");
-        Ok(Self {
-            conn,
-            facts,
-            clock,
-            options,
-            observer,
-            accepted,
-            target: None,
-            commands: None,
-            limits: None,
-            all_by_commands: options.method == Method::Commands,
-            pexpiretime,
-            own: OwnWrites::default(),
-            own_origins: options.may_collide.then(OwnWrites::default),
-            // Where every connection begins; some services refuse even SELECT 0.
-            db: Some(0),
-            sent: VecDeque::new(),
-            sent_bytes: 0,
-            sent_prints: FingerprintSet::default(),
-            busy_since: None,
-            batches: 0,
-            report: SinkReport::default(),
-        })
     }
 
     /// The values will come straight from a live server of this family and version.
     pub fn expect_twin(&mut self, family: Family, version: &str) {
-        self.options.source_is_twin =
-            family == self.facts.family && !version.is_empty() && version == self.facts.version;
+        self.twin_of = (!version.is_empty()).then(|| (family, version.to_owned()));
     }
 
-    /// What the server said of itself.
+    /// What the server said of itself, or the first primary of a cluster.
     pub fn facts(&self) -> &Facts {
-        &self.facts
+        &self.lanes[0].facts
     }
 
     /// The server's clock.
@@ -206,16 +283,38 @@ impl ServerSink {
         self.clock
     }
 
+    /// Refuses what would go into a database that a cluster does not have, before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// [`Usage`].
+    pub fn check_databases(&self, dbs: impl IntoIterator<Item = u32>) -> Result<(), Usage> {
+        match dbs.into_iter().find(|db| *db >= self.databases) {
+            None => Ok(()),
+            Some(db) => Err(Usage(format!(
+                "the destination is a cluster, which has database 0 only, and keys of database \
+                 {db} would go there; --map-db {db}:0 (or *:0) puts them into database 0, --db \
+                 leaves databases out"
+            ))),
+        }
+    }
+
     /// Warns if `coming_bytes` of values are likely to exceed the destination's memory.
     pub fn check_memory(&self, coming_bytes: u64) {
-        let (Some(max @ 1..), Some(used)) = (self.facts.maxmemory, self.facts.used_memory) else {
-            return;
-        };
-        if used.saturating_add(coming_bytes) > max {
+        let (mut all_max, mut all_used) = (0_u64, 0_u64);
+        for lane in &self.lanes {
+            let (Some(max @ 1..), Some(used)) = (lane.facts.maxmemory, lane.facts.used_memory)
+            else {
+                return;
+            };
+            all_max = all_max.saturating_add(max);
+            all_used = all_used.saturating_add(used);
+        }
+        if all_used.saturating_add(coming_bytes) > all_max {
             self.observer.warn(&format!(
                 "the destination is likely to run full: maxmemory {}, used {}, coming at least {}",
-                crate::units::bytes_text(max),
-                crate::units::bytes_text(used),
+                crate::units::bytes_text(all_max),
+                crate::units::bytes_text(all_used),
                 crate::units::bytes_text(coming_bytes),
             ));
         }
@@ -223,51 +322,67 @@ impl ServerSink {
 
     /// Reads what is still due after a failure, only to count what was applied.
     fn count_rest(&mut self) {
-        let rest = |sink: &mut Self| -> Result<()> {
-            sink.conn.flush()?;
-            while let Some(sent) = sink.sent.front() {
-                if sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }) {
-                    sink.read_written()?;
-                    continue;
-                }
-                if matches!(sent.action, Action::Compare) {
-                    compare::read(&mut sink.conn, sink.pexpiretime)?;
-                    sink.take_sent();
-                    sink.report.conflicts += 1;
-                    continue;
-                }
-                let accepted = matches!(sink.conn.item()?, Item::Simple(_) | Item::Int(_));
-                match sink.take_sent().map(|sent| sent.action) {
-                    Some(Action::Restore { own: true, .. }) if accepted => {
-                        sink.report.replaced_own += 1
-                    }
-                    Some(Action::Restore { .. }) if accepted => sink.report.restored += 1,
-                    Some(Action::Restore { .. }) => sink.report.refused += 1,
-                    Some(Action::Delete { expired: true }) => sink.report.expired += 1,
-                    Some(Action::Delete { expired: false }) => sink.report.deleted += 1,
-                    _ => {}
-                }
-            }
-            Ok(())
-        };
-        if rest(self).is_err() {
-            self.report.unacknowledged = self
-                .sent
-                .iter()
-                .filter(|sent| !matches!(sent.action, Action::Select))
-                .count() as u64;
+        for at in 0..self.lanes.len() {
+            // What cannot be read stays in flight and is counted below.
+            let _lost = self.count_lane(at);
         }
+        let lanes = self.lanes.iter().flat_map(|lane| &lane.sent);
+        let open = lanes.chain(&self.again).filter(|sent| {
+            sent.counted.is_none()
+                && !matches!(
+                    sent.action,
+                    Action::Prelude(_) | Action::CleanUp | Action::Wait
+                )
+        });
+        self.report.unacknowledged = open.count() as u64;
+    }
+
+    fn count_lane(&mut self, at: usize) -> Result<()> {
+        if let Some(conn) = &mut self.lanes[at].conn {
+            conn.flush()?;
+        }
+        while let Some(sent) = self.lanes[at].sent.front() {
+            if self.lanes[at].conn.is_none() {
+                break;
+            }
+            if matches!(sent.action, Action::Compare)
+                || (sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }))
+            {
+                self.read_one(at)?;
+                continue;
+            }
+            let accepted = matches!(
+                self.lanes[at].conn()?.item()?,
+                Item::Simple(_) | Item::Int(_)
+            );
+            let Some(sent) = self.take_sent(at) else {
+                break;
+            };
+            match sent.action {
+                _ if sent.counted.is_some() => {}
+                Action::Restore { own: true, .. } if accepted => self.report.replaced_own += 1,
+                Action::Restore { .. } if accepted => self.report.restored += 1,
+                // Perhaps it is there, and perhaps it is ours.
+                Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
+                Action::Restore { .. } => self.report.refused += 1,
+                Action::Delete { expired: true } => self.report.expired += 1,
+                Action::Delete { expired: false } => self.report.deleted += 1,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Evictions since the start: accepted, and lost after all.
     fn count_evictions(&mut self) -> Result<()> {
-        let Some(before) = self.facts.evicted_keys else {
-            return Ok(());
-        };
-        let Some(after) = Facts::ask(&mut self.conn)?.evicted_keys else {
-            return Ok(());
-        };
-        self.report.evicted = after.saturating_sub(before);
+        for lane in &mut self.lanes {
+            match lane.evictions() {
+                Ok(count) => self.report.evicted += count.unwrap_or(0),
+                // All is acknowledged; only this is not known.
+                Err(error) if error.is_passing() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         if self.report.evicted > 0 {
             self.report.problems.push(format!(
                 "the destination evicted {} keys during this run, perhaps some of those just written; \
@@ -278,30 +393,32 @@ impl ServerSink {
         Ok(())
     }
 
-    fn closing_report(self) -> SinkReport {
-        let target = self.target.map(|target| target.changes).unwrap_or_default();
-        let own = self.report.changes;
-        let changes = Changes {
-            restamped: target.restamped,
-            reencoded: target.reencoded,
-            field_ttls_lost: target.field_ttls_lost + own.field_ttls_lost,
-            streams_filled_in: target.streams_filled_in + own.streams_filled_in,
-            by_commands: own.by_commands,
-            functions_lost: own.functions_lost,
-        };
-        SinkReport {
-            changes,
-            ..self.report
+    fn closing_report(mut self) -> SinkReport {
+        for lane in &mut self.lanes {
+            lane.forget_target(&mut self.report.changes);
         }
+        self.report
     }
 
     fn complete(&mut self) -> Result<()> {
         self.drain()?;
+        self.confirm_all()?;
         if let Some(mut accepted) = self.accepted.take() {
             (self.report.source_deleted, self.report.source_kept) = accepted.finish()?;
         }
-        self.count_evictions()
+        self.count_evictions()?;
+        self.tell_losses();
+        Ok(())
     }
+}
+
+/// Valkey has clusters of several databases from 9.0 on.
+fn cluster_databases(conn: &mut Conn) -> Result<u32> {
+    let answer = conn.try_query(redis::cmd("CONFIG").arg("GET").arg("cluster-databases"))?;
+    let pair = answer
+        .ok()
+        .and_then(|value| redis::from_redis_value::<Vec<String>>(value).ok());
+    Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()).unwrap_or(1))
 }
 
 impl Sink for ServerSink {
@@ -321,9 +438,10 @@ impl Sink for ServerSink {
                 _ => {}
             }
         }
-        self.conn.flush()?;
+        self.flush()?;
         // A value larger than the window is not kept in flight beside the next one.
-        if self.sent_bytes > WINDOW_BYTES {
+        let is_large = self.lanes.iter().any(|lane| lane.sent_bytes > WINDOW_BYTES);
+        if is_large || !self.again.is_empty() {
             self.drain()
         } else {
             Ok(())

@@ -32,7 +32,7 @@ impl Refusal {
         let code = text.split(' ').next().unwrap_or("");
         match code {
             "BUSYKEY" => Refusal::Standing,
-            "LOADING" | "BUSY" | "TRYAGAIN" | "CLUSTERDOWN" => Refusal::Later,
+            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" => Refusal::Later,
             "OOM" => Refusal::Run {
                 advice: "the destination is out of memory: raise maxmemory, then run again with \
                          --on-conflict skip or replace",

@@ -8,9 +8,9 @@ use crate::memory::{Fingerprint, OwnWrites};
 impl ServerSink {
     /// How many batches, from the first, have every record answered.
     pub fn settled_batches(&self) -> u64 {
-        let open = self
-            .sent
-            .iter()
+        let in_flight = self.lanes.iter().flat_map(|lane| &lane.sent);
+        let open = in_flight
+            .chain(&self.again)
             .map(|sent| sent.batch)
             .filter(|batch| *batch > 0);
         open.min().map_or(self.batches, |oldest| oldest - 1)

@@ -1,14 +1,14 @@
 //! What is to be done with a record: send it, and how, or not.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use super::commands::CommandLimits;
 use super::refusal::Refusal;
-use super::target::{Ready, Target};
+use super::target::{ProbeKeys, Ready, Target};
 use super::{Action, Sent, ServerSink};
 use crate::payload::FOOTER_LEN;
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value};
+use crate::server::ServerError;
 
 impl ServerSink {
     pub(super) fn take_key(
@@ -20,18 +20,16 @@ impl ServerSink {
         self.report.taken += 1;
         let print = self.own.fingerprint(record.db, &record.key);
         self.settle_key(print)?;
+        let at = self.lane_for(&record.key)?;
         let mut sent = Sent {
-            action: Action::Look,
-            record,
-            ready: Ready::AsIs,
-            by_commands: None,
             origin,
-            original: None,
-            context,
-            print,
-            bytes: 0,
+            at,
             batch: self.batches,
+            ..Sent::new(Action::Look, record, context, print)
         };
+        if sent.record.db >= self.databases {
+            return self.refuse_database(sent);
+        }
         if sent
             .record
             .expire_at_ms
@@ -57,11 +55,16 @@ impl ServerSink {
             return self.refuse(sent, Refusal::Key { reason, hint: None });
         }
         let replace = self.options.on_conflict == OnConflict::Replace;
-        if self.all_by_commands || self.is_too_large(sent.record.value.bytes().len())? {
+        let bytes = sent.record.value.bytes().len();
+        if self.all_by_commands || self.is_too_large(at, &sent.record.key, bytes)? {
             return self.take_by_commands(sent);
         }
-        let target = self.learn_target(&sent.record.key)?;
-        match target.prepare(&mut sent.record, &mut context) {
+        if self.lanes[at].target.is_none() {
+            (sent.at, ()) = self.ask_lane(&sent.record.key, |sink, at| {
+                sink.learn_target(at, &sent.record.key)
+            })?;
+        }
+        match self.prepare(&mut sent, &mut context) {
             Ok(ready) => sent.ready = ready,
             Err((reason, hint)) => return self.refuse(sent, Refusal::Key { reason, hint }),
         }
@@ -71,7 +74,7 @@ impl ServerSink {
             Ready::Footer(_) => sent.record.value.bytes().len() + FOOTER_LEN,
         };
         // Written anew it may have become larger.
-        if self.is_too_large(sent.bytes)? {
+        if self.is_too_large(sent.at, &sent.record.key, sent.bytes)? {
             return self.take_by_commands(sent);
         }
         if !self.options.dry_run {
@@ -83,70 +86,94 @@ impl ServerSink {
         self.send(sent)
     }
 
-    /// Tries the destination when the first key comes, whose name tells what the user may write.
-    pub(super) fn learn_target(&mut self, like: &[u8]) -> Result<&mut Target> {
-        if self.target.is_none() {
-            self.drain()?;
-            let learnt = Target::learn(
-                &mut self.conn,
-                &self.facts,
-                like,
-                self.options.allow_loss,
-                self.options.sanitize,
-                &self.observer,
-            )?;
-            self.conn.doing("restoring keys");
-            self.target = Some(learnt);
-            if let (Some(target), true) = (&mut self.target, self.options.source_is_twin) {
-                target.source_is_twin();
+    fn prepare(
+        &mut self,
+        sent: &mut Sent,
+        context: &mut Context,
+    ) -> Result<Ready, (String, Option<String>)> {
+        match &mut self.lanes[sent.at].target {
+            Some(target) => target.prepare(&mut sent.record, context),
+            None => Err(("its destination was lost".to_owned(), None)),
+        }
+    }
+
+    /// Makes a record ready for another lane than the one it was made ready for. `None`: not now.
+    /// The inner error is why it cannot be.
+    pub(super) fn fit(
+        &mut self,
+        at: usize,
+        sent: &mut Sent,
+    ) -> Result<Option<Result<(), Refusal>>> {
+        let former = std::mem::replace(&mut sent.at, at);
+        if !matches!(sent.action, Action::Restore { .. } | Action::Look) {
+            return Ok(Some(Ok(())));
+        }
+        if sent.by_commands.is_some() {
+            if self.lanes[at].commands.is_none() {
+                self.drain_lane(at)?;
+                if let Err(lost) = self.learn_commands(at) {
+                    self.lost(at, lost)?;
+                    return Ok(None);
+                }
             }
+            return Ok(Some(Ok(())));
         }
-        self.target
-            .as_mut()
-            .ok_or_else(|| anyhow!("the destination was just tried out"))
+        if former == at || self.lanes[at].is_like(&self.lanes[former]) {
+            return Ok(Some(Ok(())));
+        }
+        self.drain_lane(at)?;
+        if let Err(lost) = self.learn_target(at, &sent.record.key) {
+            self.lost(at, lost)?;
+            return Ok(None);
+        }
+        let mut context = sent.context;
+        Ok(Some(match self.prepare(sent, &mut context) {
+            Ok(ready) => {
+                (sent.ready, sent.context) = (ready, context);
+                Ok(())
+            }
+            Err((reason, hint)) => Err(Refusal::Key { reason, hint }),
+        }))
     }
 
-    /// Whether a payload is more than the destination takes in one piece.
-    fn is_too_large(&mut self, bytes: usize) -> Result<bool> {
-        // No server takes less than this unless it was told to, and few were.
-        const SURELY_SMALL_BYTES: usize = 256 * 1024;
-        if bytes <= SURELY_SMALL_BYTES {
-            return Ok(false);
-        }
-        Ok(bytes as u64 > self.learn_limits()?.max_argument_bytes())
-    }
-
-    /// Asks for the limits when the first large value comes; the servers' defaults where CONFIG
-    /// GET is refused.
-    pub(super) fn learn_limits(&mut self) -> Result<CommandLimits> {
-        if let Some(limits) = self.limits {
-            return Ok(limits);
-        }
-        self.drain()?;
-        let mut limits = CommandLimits::default();
-        let mut ask = |name: &str| -> Result<Option<u64>> {
-            let value = self
-                .conn
-                .try_query(redis::cmd("CONFIG").arg("GET").arg(name))?;
-            let pair = value
-                .ok()
-                .and_then(|value| redis::from_redis_value::<Vec<String>>(value).ok());
-            Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()))
+    fn refuse_database(&mut self, sent: Sent) -> Result<()> {
+        let refusal = Refusal::Key {
+            reason: "the destination is a cluster and has no such database".to_owned(),
+            hint: Some("--map-db puts it into database 0".to_owned()),
         };
-        if let Some(bytes) = ask("proto-max-bulk-len")? {
-            limits.max_bulk_bytes = bytes;
+        self.refuse(sent, refusal)
+    }
+
+    /// Tries a node when the first key comes for it, whose name tells what the user may write.
+    /// Nothing may be in flight there.
+    pub(super) fn learn_target(&mut self, at: usize, like: &[u8]) -> Result<(), ServerError> {
+        let slot = self.routes.as_ref().and_then(|routes| routes.slot_at(at));
+        let lane = &mut self.lanes[at];
+        if lane.target.is_some() {
+            return Ok(());
         }
-        if let Some(bytes) = ask("client-query-buffer-limit")? {
-            limits.max_query_bytes = bytes;
+        let Some(conn) = &mut lane.conn else {
+            return lane.conn().map(|_| ());
+        };
+        let (allow, sanitize) = (self.options.allow_loss, self.options.sanitize);
+        let keys = ProbeKeys::new(like, slot);
+        let learnt = Target::learn_by(conn, &lane.facts, &keys, allow, sanitize, &self.observer)?;
+        conn.doing("restoring keys");
+        let target = lane.target.insert(learnt);
+        if let Some((family, version)) = &self.twin_of
+            && *family == lane.facts.family
+            && *version == lane.facts.version
+        {
+            target.source_is_twin();
         }
-        self.limits = Some(limits);
-        Ok(limits)
+        Ok(())
     }
 
     pub(super) fn take_tombstone(&mut self, db: u32, key: Vec<u8>, context: Context) -> Result<()> {
         self.report.taken += 1;
         let print = self.own.fingerprint(db, &key);
         self.settle_key(print)?;
+        let at = self.lane_for(&key)?;
         let ours = self.options.on_conflict == OnConflict::Replace || self.own.contains(print)?;
         if self.options.dry_run || !ours {
             self.report.deleted += 1;
@@ -161,16 +188,9 @@ impl ServerSink {
         };
         let action = Action::Delete { expired: false };
         self.send(Sent {
-            action,
-            record,
-            ready: Ready::AsIs,
-            by_commands: None,
-            original: None,
-            origin: None,
-            context,
-            print,
-            bytes: 0,
+            at,
             batch: self.batches,
+            ..Sent::new(action, record, context, print)
         })
     }
 }

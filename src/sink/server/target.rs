@@ -16,6 +16,7 @@ use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::{Facts, Version};
 use crate::server::resp::Item;
+use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
 
 /// How a value goes out once it is ready.
@@ -71,14 +72,28 @@ impl Target {
         sanitize: bool,
         observer: &Observer,
     ) -> Result<Self, ServerError> {
+        let keys = ProbeKeys::new(like, None);
+        Self::learn_by(conn, facts, &keys, allow, sanitize, observer)
+    }
+
+    /// As [`Self::learn`], on these keys.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn learn_by(
+        conn: &mut Conn,
+        facts: &Facts,
+        keys: &ProbeKeys,
+        allow: AllowLoss,
+        sanitize: bool,
+        observer: &Observer,
+    ) -> Result<Self, ServerError> {
         conn.doing("trying what the destination accepts");
         let Version { major, minor, .. } = facts.parsed_version();
         let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
-        let plain = probe_key(b"");
-        let alike = probe_key(like);
-        let probed = match try_out(conn, facts, &plain)? {
+        let probed = match try_out(conn, facts, &keys.plain)? {
             Some(accepts) => Some(accepts),
-            None => try_out(conn, facts, &alike)?,
+            None => try_out(conn, facts, &keys.alike)?,
         };
         let was_probed = probed.is_some();
         let accepts = match (probed, table) {
@@ -301,15 +316,36 @@ fn refused(refusal: &Refusal) -> (String, Option<String>) {
     (refusal.to_string(), None)
 }
 
-/// A name that nobody uses, beginning like a key that the user may write.
-fn probe_key(like: &[u8]) -> Vec<u8> {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let random = RandomState::new().build_hasher().finish();
-    [
-        like,
-        format!("__redis-migrate:probe:{random:016x}").as_bytes(),
-    ]
-    .concat()
+/// Names that nobody uses, to try things on.
+#[derive(Debug)]
+pub struct ProbeKeys {
+    plain: Vec<u8>,
+    /// Begins like a key that the user may write.
+    alike: Vec<u8>,
+}
+
+impl ProbeKeys {
+    /// Where `like` is a key that the user may write; in a cluster, which takes a node's own slots
+    /// only, with a `slot` of the node.
+    pub fn new(like: &[u8], slot: Option<u16>) -> Self {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        let random = RandomState::new().build_hasher().finish();
+        let name = format!("__redis-migrate:probe:{random:016x}");
+        let of = |start: &[u8], slot: Option<u16>| {
+            let tag = slot.map_or_else(String::new, tag_for_slot);
+            [start, tag.as_bytes(), name.as_bytes()].concat()
+        };
+        // A key with a tag keeps its slot, whatever comes behind it.
+        let alike = of(like, None);
+        let alike = match slot {
+            Some(_) if slot_of(&alike) != slot_of(like) => of(like, Some(slot_of(like))),
+            _ => alike,
+        };
+        Self {
+            plain: of(b"", slot),
+            alike,
+        }
+    }
 }
 
 /// `None` where RESTORE cannot be tried.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::fill::{Expect, LARGE_ARGUMENT_BYTES, Out, Sent, Target};
 use super::swap::Swap;
 use super::{CommandError, CommandLosses, Commands, Job, Replace, Written};
+use crate::payload::Reader;
 use crate::server::resp::{self, Item};
 use crate::server::{Conn, ServerError};
 
@@ -34,6 +35,21 @@ impl Commands {
             return Ok((Written::Standing, CommandLosses::default()));
         }
         let temp = self.temp_key(job.key);
+        self.unfinished = Some(temp.clone());
+        let written = self.write_as(conn, job, reader, temp);
+        if !matches!(written, Err(CommandError::Connection(_))) {
+            self.unfinished = None;
+        }
+        written
+    }
+
+    fn write_as(
+        &self,
+        conn: &mut Conn,
+        job: &Job<'_>,
+        reader: Reader<'_>,
+        temp: Vec<u8>,
+    ) -> Result<(Written, CommandLosses), CommandError> {
         let target = Target {
             key: &temp,
             features: &self.features,

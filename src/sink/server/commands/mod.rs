@@ -213,6 +213,8 @@ pub struct Commands {
     /// What tells this run's temporary keys from all others'.
     run: u64,
     serial: u64,
+    /// What [`Commands::write`] was building when its connection was lost.
+    unfinished: Option<Vec<u8>>,
 }
 
 impl Commands {
@@ -228,7 +230,13 @@ impl Commands {
             limits,
             run: RandomState::new().hash_one(std::time::SystemTime::now()),
             serial: 0,
+            unfinished: None,
         }
+    }
+
+    /// The temporary key that [`Commands::write`] may have left when its connection was lost.
+    pub fn take_unfinished(&mut self) -> Option<Vec<u8>> {
+        self.unfinished.take()
     }
 
     /// A new temporary name in the slot of `key`.
@@ -257,6 +265,13 @@ impl Commands {
         }
         payload::read(job.family, job.value).map_err(damaged)
     }
+}
+
+/// Bytes of the longest argument that a value's commands would have; `None` for one that cannot be
+/// read.
+pub fn largest_argument(family: Family, value: &[u8]) -> Option<u64> {
+    let reader = payload::read(family, value).ok()?;
+    fill::largest_argument(reader).ok()
 }
 
 #[cfg(test)]

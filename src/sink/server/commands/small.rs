@@ -60,6 +60,14 @@ enum Due {
 }
 
 impl Ticket {
+    /// The temporary key that its commands may have made.
+    pub fn temp(&self) -> Option<&[u8]> {
+        match &self.due {
+            Due::Fill { temp, .. } | Due::Rename { temp, .. } => Some(temp),
+            Due::Set | Due::Swap(_) | Due::CleanUp(_) => None,
+        }
+    }
+
     /// How many replies it is for, at most. Each of them is short.
     pub fn replies(&self) -> usize {
         match &self.due {

@@ -1,0 +1,402 @@
+//! What is to be sent again: because a connection was lost before the answer came, because another
+//! node has the slot by now, or because the destination asked for patience.
+//!
+//! Between two connections nobody knows whether a write was carried out. Under `--on-conflict
+//! replace` it is simply done again. Else it is done again in the hope that it was not, and where
+//! the key then stands it is compared with what was sent: equal is ours.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::lane::Met;
+use super::{Action, Sent, ServerSink};
+use crate::exit::Interrupted;
+use crate::server::cluster::Redirect;
+use crate::server::slots::slot_of;
+use crate::server::{Conn, ServerError};
+use crate::units::plural;
+
+/// How long nothing at all may be got done.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same for a server that loads its dataset, or runs a script.
+pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// The wait before what was put off is sent again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often connections were lost, and what that cost.
+#[derive(Default)]
+pub(super) struct Losses {
+    times: u64,
+    records: u64,
+    /// A reconnection to somebody who does not say who it is.
+    unknown: bool,
+}
+
+impl ServerSink {
+    /// Puts a record off.
+    pub(super) fn put_again(&mut self, sent: Sent) {
+        self.prints.insert(sent.print);
+        self.again.push_back(sent);
+    }
+
+    /// A lane's connection is gone: what was in flight on it is to be sent again.
+    ///
+    /// # Errors
+    /// What is no loss of a connection.
+    pub(super) fn lost(&mut self, at: usize, error: ServerError) -> Result<()> {
+        if !error.is_passing() {
+            return Err(error.into());
+        }
+        self.suspect_size(at, &error);
+        let lane = &mut self.lanes[at];
+        if lane.conn.take().is_some() {
+            self.losses.times += 1;
+        }
+        if lane.why.is_none() {
+            lane.why = Some(error);
+        }
+        lane.unconfirmed.is_on_new_connection();
+        lane.sent_bytes = 0;
+        let sent = std::mem::take(&mut lane.sent);
+        for sent in sent {
+            self.lose(sent);
+        }
+        self.is_stale();
+        Ok(())
+    }
+
+    /// It was in flight.
+    pub(super) fn lose(&mut self, mut sent: Sent) {
+        match sent.action {
+            Action::Prelude(_) | Action::Wait => return,
+            Action::Restore { .. } => sent.is_doubtful = true,
+            _ => {}
+        }
+        if let Some(Some(ticket)) = sent.by_commands.as_mut().map(Option::take)
+            && let Some(temp) = ticket.temp()
+        {
+            self.clean_up(temp.to_vec());
+        }
+        sent.ask_to = None;
+        self.losses.records += 1;
+        self.put_again(sent);
+    }
+
+    /// A temporary key may be left.
+    pub(super) fn clean_up(&mut self, temp: Vec<u8>) {
+        let mut sent = Sent::without_key(Action::CleanUp);
+        sent.print = self.own.fingerprint(0, &temp);
+        sent.record.key = temp;
+        self.put_again(sent);
+    }
+
+    /// Reads all that a lane whose connection takes no more bytes has said before. A server that
+    /// is sent more than it takes says so and hangs up.
+    pub(super) fn read_last_words(&mut self, at: usize, error: ServerError) -> Result<()> {
+        if !error.is_passing() {
+            return Err(error.into());
+        }
+        while self.lanes[at].conn.is_some() && !self.lanes[at].sent.is_empty() {
+            self.read_one(at)?;
+        }
+        self.lost(at, error)
+    }
+
+    /// Sends what was put off.
+    pub(super) fn send_again(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.pause) {
+            self.rest()?;
+        } else {
+            self.refresh_routes()?;
+        }
+        // Not more than there is now: what comes back waits for the next round.
+        for _ in 0..self.again.len() {
+            let Some(sent) = self.again.pop_front() else {
+                break;
+            };
+            self.prints.remove(&sent.print);
+            if self.is_refused_size(&sent) {
+                self.take_by_commands(sent)?;
+            } else {
+                self.queue(sent)?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Waits a little, and finds out who serves what if that is in doubt.
+    pub(super) fn rest(&mut self) -> Result<()> {
+        self.pause = false;
+        if self.stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        std::thread::sleep(PAUSE);
+        self.refresh_routes()
+    }
+
+    /// Nothing can be done just now, and `why`.
+    ///
+    /// # Errors
+    /// When it has been so for too long.
+    pub(super) fn wait_for(&mut self, why: &str) -> Result<()> {
+        self.pause = true;
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        if self.stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        if since.elapsed() > PATIENCE {
+            anyhow::bail!(
+                "{why}, and nothing could be written for {} s",
+                PATIENCE.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// A node of a cluster answered that it is not the one, or not now.
+    pub(super) fn redirected(
+        &mut self,
+        at: usize,
+        mut sent: Sent,
+        redirect: Redirect,
+    ) -> Result<()> {
+        sent.ask_to = None;
+        match redirect {
+            Redirect::Moved { slot, mut to } => {
+                if to.host.is_empty()
+                    && let Some(announced) = &self.lanes[at].announced
+                {
+                    to.host.clone_from(&announced.host);
+                }
+                sent.turns = sent.turns.saturating_add(1);
+                if sent.turns > 2 {
+                    self.wait_for(&format!(
+                        "slot {slot} is sent from node to node (the last word was {to})"
+                    ))?;
+                }
+                if let Some(routes) = &mut self.routes {
+                    routes.is_wrong(Some(to));
+                }
+            }
+            // Of a value that is built under another name the two names would have to be there
+            // for RENAME, which is TRYAGAIN until the slot has arrived (cluster.c, getNodeByQuery).
+            Redirect::Ask { slot, .. } if sent.by_commands.is_some() => {
+                self.wait_for(&format!("slot {slot} is on its way to another node"))?;
+            }
+            Redirect::Ask { slot, mut to } => {
+                if to.host.is_empty()
+                    && let Some(announced) = &self.lanes[at].announced
+                {
+                    to.host.clone_from(&announced.host);
+                }
+                sent.turns = sent.turns.saturating_add(1);
+                if sent.turns > 2 {
+                    self.wait_for(&format!("slot {slot} is on its way to another node"))?;
+                }
+                sent.ask_to = self.lane_at(&to);
+            }
+            Redirect::TryAgain | Redirect::Down => {
+                let slot = slot_of(&sent.record.key);
+                self.is_stale();
+                self.wait_for(&format!("the cluster does not serve slot {slot}"))?;
+            }
+        }
+        self.put_again(sent);
+        Ok(())
+    }
+
+    /// The lane that a key goes to, connected; `None` where there is none just now.
+    pub(super) fn ready(&mut self, key: &[u8], ask_to: Option<usize>) -> Result<Option<usize>> {
+        let at = match (&self.routes, ask_to) {
+            (None, _) => 0,
+            (Some(_), Some(at)) => at,
+            (Some(routes), None) => {
+                let slot = slot_of(key);
+                match routes.lane_of(slot) {
+                    Some(at) => at,
+                    None => {
+                        self.is_stale();
+                        self.wait_for(&Self::unserved(slot))?;
+                        return Ok(None);
+                    }
+                }
+            }
+        };
+        if self.lanes[at].conn.is_none() && !self.connect(at)? {
+            return Ok(None);
+        }
+        Ok(Some(at))
+    }
+
+    /// As [`Self::ready`], waiting as long as there is hope.
+    pub(super) fn lane_for(&mut self, key: &[u8]) -> Result<usize> {
+        loop {
+            if let Some(at) = self.ready(key, None)? {
+                return Ok(at);
+            }
+            self.rest()?;
+        }
+    }
+
+    /// Asks something of the lane of `key`, with nothing in flight there, however often its
+    /// connection is lost over it.
+    pub(super) fn ask_lane<T>(
+        &mut self,
+        key: &[u8],
+        mut ask: impl FnMut(&mut Self, usize) -> Result<T, ServerError>,
+    ) -> Result<(usize, T)> {
+        loop {
+            let at = self.lane_for(key)?;
+            self.drain_lane(at)?;
+            match ask(self, at) {
+                Ok(answer) => return Ok((at, answer)),
+                Err(lost) => self.lost(at, lost)?,
+            }
+        }
+    }
+
+    /// Connects a lane. `false`: not yet, for in a cluster somebody else may have its slots.
+    pub(super) fn connect(&mut self, at: usize) -> Result<bool> {
+        loop {
+            let conn = if self.routes.is_some() {
+                match self.open_lane(at)? {
+                    Some(conn) => conn,
+                    None => return Ok(false),
+                }
+            } else {
+                self.reopen_lane(at)?
+            };
+            let address = self.lanes[at].address();
+            let met = match self.lanes[at].meet(conn, &mut self.report.changes) {
+                Ok(met) => met,
+                Err(error) if error.is_passing() => {
+                    self.lanes[at].why.get_or_insert(error);
+                    if self.routes.is_some() {
+                        self.is_stale();
+                        self.wait_for(&format!("{address} hangs up"))?;
+                        return Ok(false);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let why = self.lanes[at].why.take();
+            self.met(at, met, why);
+            return Ok(true);
+        }
+    }
+
+    /// One try, and why it failed is no error as long as there is patience.
+    fn open_lane(&mut self, at: usize) -> Result<Option<Conn>> {
+        let lane = &mut self.lanes[at];
+        if lane.to.retries == 0
+            && let Some(why) = lane.why.take()
+        {
+            return Err(why.into());
+        }
+        match Conn::open(&lane.to) {
+            Ok(conn) => Ok(Some(conn)),
+            Err(error) if error.is_passing() => {
+                let why = error.to_string();
+                self.is_stale();
+                self.wait_for(&why)?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn reopen_lane(&mut self, at: usize) -> Result<Conn> {
+        let lane = &mut self.lanes[at];
+        let lost = lane.why.take().unwrap_or_else(|| ServerError::Lost {
+            address: lane.to.address.to_string(),
+            doing: "restoring keys".to_owned(),
+            reason: "the server closed the connection".to_owned(),
+        });
+        let stop = self.stop.clone();
+        let again = match &lost {
+            ServerError::Lost {
+                address,
+                doing,
+                reason,
+            } => ServerError::Lost {
+                address: address.clone(),
+                doing: doing.clone(),
+                reason: reason.clone(),
+            },
+            _ => ServerError::Lost {
+                address: lane.to.address.to_string(),
+                doing: "restoring keys".to_owned(),
+                reason: lost.to_string(),
+            },
+        };
+        match lane.retries.connect(&lane.to, again, &|| stop.is_set()) {
+            Ok(conn) => {
+                lane.why = Some(lost);
+                Ok(conn)
+            }
+            Err(_) if self.stop.is_set() => Err(Interrupted.into()),
+            // The code for "cannot connect" is for a run that did not begin.
+            Err(ServerError::Connect { reason, .. }) => {
+                Err(anyhow::Error::new(lost).context(format!("connecting again failed: {reason}")))
+            }
+            Err(ServerError::Lost { .. }) => Err(lost.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Says what was lost and who is there now.
+    fn met(&mut self, at: usize, met: Met, why: Option<ServerError>) {
+        let address = self.lanes[at].address();
+        if let Some(why) = why
+            && self.losses.times == 1
+        {
+            let waiting = self
+                .again
+                .iter()
+                .filter(|sent| sent.counted.is_none())
+                .count() as u64;
+            self.observer.notice(&format!(
+                "{why}; connected again, {} sent again",
+                plural(waiting, "record")
+            ));
+        }
+        self.losses.unknown |= met == Met::Unknown;
+        if met == Met::Other {
+            let was_told = self.lanes[at].acknowledged;
+            self.check_again(at);
+            if was_told {
+                self.report.problems.push(format!(
+                    "{address} was started anew, or replaced, during this run: what it had \
+                     acknowledged before and not saved is gone; run the same again with \
+                     --on-conflict skip"
+                ));
+            }
+            self.lanes[at].acknowledged = false;
+        }
+    }
+
+    /// How often connections were lost, once at the end.
+    pub(super) fn tell_losses(&mut self) {
+        let Losses {
+            times,
+            records,
+            unknown,
+        } = self.losses;
+        if times > 1 {
+            self.observer.notice(&format!(
+                "connections to the destination were lost {times} times, and {} sent again",
+                plural(records, "record")
+            ));
+        }
+        if unknown && times > 0 {
+            self.observer.warn(
+                "the destination does not say whether it is still the same process (INFO \
+                 run_id): had it been started anew, what it had not saved would be missing",
+            );
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a primary acknowledged and then took with it when it died.
+//!
+//! Redis acknowledges a write before its replicas have it. So what was acknowledged is kept, within
+//! bounds, until WAIT says that a replica has it too; after a failover it is sent again to the new
+//! primary, where it counts as a doubtful write like any other: what stands there already and is
+//! equal is left alone. Only clusters need that: a standalone destination that was started anew is
+//! told of, and nothing more can be done.
+
+use std::collections::VecDeque;
+
+use anyhow::Result;
+
+use super::{Action, Counted, Sent, ServerSink};
+use crate::memory::FingerprintSet;
+use crate::server::ServerError;
+
+/// Acknowledged bytes and records after which a replica is asked for.
+const ASK_BYTES: usize = 1 << 20;
+const ASK_RECORDS: usize = 2_000;
+
+/// What all lanes together may keep.
+pub(super) const KEPT_BYTES: usize = 64 << 20;
+
+/// A record is more than its value.
+const RECORD_BYTES: usize = 512;
+
+/// How long a primary may hold up its lane to hear from its replicas, at most.
+const PATIENCE_MS: &[u8] = b"50";
+
+/// At the end there is nothing behind it that could be held up.
+const LAST_PATIENCE_MS: &[u8] = b"1000";
+
+/// What was acknowledged on a lane and not confirmed by a replica.
+#[derive(Default)]
+pub(super) struct Unconfirmed {
+    /// Whether there is a replica to wait for, and how much may be kept; 0 if not.
+    pub max_bytes: usize,
+    kept: VecDeque<Sent>,
+    bytes: usize,
+    /// Kept no more, for want of room or because WAIT is refused.
+    pub dropped: u64,
+    asked_bytes: usize,
+    asked_records: usize,
+    /// A write was acknowledged on this very connection, without which WAIT says nothing.
+    wrote: bool,
+    refused: bool,
+}
+
+impl Unconfirmed {
+    /// The connection is a new one.
+    pub fn is_on_new_connection(&mut self) {
+        self.wrote = false;
+    }
+
+    /// Whether it is time to ask for replicas.
+    fn is_due(&self) -> bool {
+        !self.refused && (self.asked_bytes >= ASK_BYTES || self.asked_records >= ASK_RECORDS)
+    }
+
+    fn keep(&mut self, sent: Sent) {
+        let bytes = kept_bytes(&sent);
+        self.wrote = true;
+        self.asked_bytes += bytes;
+        self.asked_records += 1;
+        if self.refused {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += bytes;
+        self.kept.push_back(sent);
+        while self.bytes > self.max_bytes
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.bytes -= kept_bytes(&oldest);
+            self.dropped += 1;
+        }
+    }
+
+    /// Gives up those whose keys do not stay, in their order.
+    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> Vec<Sent> {
+        if self.kept.iter().all(|sent| stays(&sent.record.key)) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.kept);
+        let (staying, going): (Vec<Sent>, Vec<Sent>) =
+            all.into_iter().partition(|sent| stays(&sent.record.key));
+        self.bytes = staying.iter().map(kept_bytes).sum();
+        self.kept = staying.into();
+        going
+    }
+
+    /// Keeps what was acknowledged elsewhere, before all that is kept here.
+    pub fn keep_as_older(&mut self, sent: Sent) {
+        self.bytes += kept_bytes(&sent);
+        self.kept.push_front(sent);
+    }
+
+    fn confirm(&mut self) {
+        self.kept.clear();
+        self.bytes = 0;
+        self.dropped = 0;
+    }
+
+    fn refuse(&mut self) {
+        self.refused = true;
+        self.dropped += self.kept.len() as u64;
+        self.kept.clear();
+        self.bytes = 0;
+    }
+
+    /// The newest record of each key, and how many are not at hand any more.
+    fn take(&mut self) -> (Vec<Sent>, u64) {
+        self.bytes = 0;
+        let mut seen = FingerprintSet::default();
+        let kept = std::mem::take(&mut self.kept);
+        let newest = kept.into_iter().rev();
+        let newest: Vec<Sent> = newest.filter(|sent| seen.insert(sent.print)).collect();
+        (newest, std::mem::take(&mut self.dropped))
+    }
+}
+
+fn kept_bytes(sent: &Sent) -> usize {
+    sent.record.value.bytes().len() + sent.record.key.len() + RECORD_BYTES
+}
+
+impl ServerSink {
+    /// Keeps what was acknowledged until a replica has it. `None`: it was kept.
+    pub(super) fn keep(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Option<Sent> {
+        let unconfirmed = &mut self.lanes[at].unconfirmed;
+        if unconfirmed.max_bytes == 0 {
+            return Some(sent);
+        }
+        sent.counted = Some(counted);
+        sent.is_doubtful = true;
+        sent.ask_to = None;
+        unconfirmed.keep(sent);
+        None
+    }
+
+    /// Asks for replicas if it is time to.
+    pub(super) fn ask_for_replicas(&mut self, at: usize) -> Result<()> {
+        if !self.lanes[at].unconfirmed.is_due() {
+            return Ok(());
+        }
+        match self.queue_wait(at, PATIENCE_MS) {
+            Ok(()) => Ok(()),
+            Err(lost) => self.lost(at, lost),
+        }
+    }
+
+    fn queue_wait(&mut self, at: usize, patience_ms: &[u8]) -> Result<(), ServerError> {
+        let lane = &mut self.lanes[at];
+        lane.unconfirmed.asked_bytes = 0;
+        lane.unconfirmed.asked_records = 0;
+        lane.conn()?.queue(&[b"WAIT", b"1", patience_ms])?;
+        lane.push(Sent::without_key(Action::Wait));
+        Ok(())
+    }
+
+    /// What WAIT said.
+    pub(super) fn waited(&mut self, at: usize, answer: Result<i64, String>) {
+        let unconfirmed = &mut self.lanes[at].unconfirmed;
+        match answer {
+            Ok(1..) if unconfirmed.wrote => unconfirmed.confirm(),
+            Ok(_) => {}
+            // "UNBLOCKED … instance state changed": it is a primary no more, and MOVED follows.
+            Err(text) if text.starts_with("UNBLOCKED") => {}
+            Err(_) => unconfirmed.refuse(),
+        }
+    }
+
+    /// Before the end: what is acknowledged shall survive the primary's death just now.
+    pub(super) fn confirm_all(&mut self) -> Result<()> {
+        const ROUNDS: usize = 5;
+        for _ in 0..ROUNDS {
+            for at in 0..self.lanes.len() {
+                let unconfirmed = &self.lanes[at].unconfirmed;
+                if unconfirmed.kept.is_empty() || unconfirmed.refused {
+                    continue;
+                }
+                if let Err(lost) = self.queue_wait(at, LAST_PATIENCE_MS) {
+                    self.lost(at, lost)?;
+                    // Nothing else asks for this lane any more.
+                    self.is_stale();
+                }
+            }
+            self.drain()?;
+            if self
+                .lanes
+                .iter()
+                .all(|lane| lane.unconfirmed.kept.is_empty())
+            {
+                return Ok(());
+            }
+            self.reconnect_kept()?;
+        }
+        let left: u64 = self
+            .lanes
+            .iter()
+            .map(|lane| lane.unconfirmed.kept.len() as u64)
+            .sum();
+        if left > 0 {
+            self.observer.notice(&format!(
+                "{} are at the primaries and not yet at a replica",
+                crate::units::plural(left, "key")
+            ));
+        }
+        Ok(())
+    }
+
+    /// A lane that was lost after all was acknowledged is asked for by no key any more; what it
+    /// kept is.
+    fn reconnect_kept(&mut self) -> Result<()> {
+        for at in 0..self.lanes.len() {
+            while self.lanes[at].conn.is_none() && !self.lanes[at].unconfirmed.kept.is_empty() {
+                if !self.connect(at)? {
+                    self.rest()?;
+                }
+            }
+        }
+        self.drain()
+    }
+
+    /// Another node has taken over from a lane's, or its process was started anew: what is not
+    /// known to have reached it is sent again.
+    pub(super) fn check_again(&mut self, at: usize) {
+        let (kept, dropped) = self.lanes[at].unconfirmed.take();
+        let address = self.lanes[at].address();
+        if dropped > 0 {
+            self.report.problems.push(format!(
+                "{address} is the primary no more, and no replica had confirmed the last {} that \
+                 it acknowledged: they may be missing; run the same again with --on-conflict skip",
+                crate::units::plural(dropped, "key")
+            ));
+        }
+        if !kept.is_empty() {
+            self.observer.notice(&format!(
+                "the primary {address} was replaced; {} that it acknowledged last are checked \
+                 at its successor",
+                crate::units::plural(kept.len() as u64, "key")
+            ));
+        }
+        for sent in kept {
+            // A later record of the same key is on its way.
+            if !self.prints.contains(&sent.print) {
+                self.put_again(sent);
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One connection of the sink and all that belongs to it. A standalone destination has one lane, a
+//! cluster one for each primary.
+
+use std::collections::VecDeque;
+
+use redis::Value as Reply;
+
+use super::commands::{CommandLimits, Commands};
+use super::confirm::Unconfirmed;
+use super::target::Target;
+use super::{Action, Sent};
+use crate::endpoint::{ConnectOptions, NodeAddress};
+use crate::ledger::Changes;
+use crate::server::facts::Facts;
+use crate::server::reconnect::Retries;
+use crate::server::{ABSENT_KEY, Conn, ServerError};
+
+/// One connection and what is in flight on it.
+pub(super) struct Lane {
+    /// How to get there.
+    pub to: ConnectOptions,
+    /// Where its node says it is, in a cluster.
+    pub announced: Option<NodeAddress>,
+    /// `None` before the first use, and after it was lost.
+    pub conn: Option<Conn>,
+    /// Why it was lost.
+    pub why: Option<ServerError>,
+    pub retries: Retries,
+    /// Who was there when it was last connected.
+    pub facts: Facts,
+    pub pexpiretime: bool,
+    /// CLIENT ID of the connection: what is left of a lost one can be ended by it.
+    client_id: Option<i64>,
+    pub db: Option<u32>,
+    pub sent: VecDeque<Sent>,
+    pub sent_bytes: usize,
+    /// Learnt when the first key comes.
+    pub target: Option<Target>,
+    /// Learnt when the first value is to be written by native commands.
+    pub commands: Option<Commands>,
+    /// What its node takes in one piece, once it was asked.
+    pub limits: Option<CommandLimits>,
+    /// Larger payloads are not sent by RESTORE.
+    pub restore_max_bytes: u64,
+    /// Whether the limits are the node's own words. If not, a connection that is lost at a large
+    /// value lowers them.
+    pub limits_known: bool,
+    /// Whether anything was acknowledged on it.
+    pub acknowledged: bool,
+    /// What was acknowledged and has perhaps not reached a replica.
+    pub unconfirmed: Unconfirmed,
+    /// `evicted_keys` at the first look.
+    evicted_before: Option<u64>,
+}
+
+/// Who answers on a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// Nobody was met before.
+    First,
+    /// The same process as before.
+    Same,
+    /// Another process, or the same one started anew.
+    Other,
+    /// It does not say.
+    Unknown,
+}
+
+impl Lane {
+    /// Not connected yet.
+    pub fn new(to: ConnectOptions, announced: Option<NodeAddress>) -> Self {
+        Self {
+            retries: Retries::new(&to),
+            to,
+            announced,
+            conn: None,
+            why: None,
+            facts: Facts::default(),
+            pexpiretime: false,
+            client_id: None,
+            // Where every connection begins; some services refuse even SELECT 0.
+            db: Some(0),
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            target: None,
+            commands: None,
+            limits: None,
+            restore_max_bytes: 0,
+            limits_known: false,
+            acknowledged: false,
+            unconfirmed: Unconfirmed::default(),
+            evicted_before: None,
+        }
+    }
+
+    /// Where it leads, for messages.
+    pub fn address(&self) -> String {
+        match &self.announced {
+            Some(announced) => announced.to_string(),
+            None => self.to.address.to_string(),
+        }
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] where there is none.
+    pub fn conn(&mut self) -> Result<&mut Conn, ServerError> {
+        match &mut self.conn {
+            Some(conn) => Ok(conn),
+            None => Err(no_connection(&self.to)),
+        }
+    }
+
+    /// The connection, with what it takes to write by commands.
+    ///
+    /// # Errors
+    /// As [`Self::conn`]; so too where nothing was learnt yet.
+    pub fn conn_and_commands(&mut self) -> Result<(&mut Conn, &mut Commands), ServerError> {
+        match (&mut self.conn, &mut self.commands) {
+            (Some(conn), Some(commands)) => Ok((conn, commands)),
+            _ => Err(no_connection(&self.to)),
+        }
+    }
+
+    /// Takes a new connection into use: asks who is there and forgets what was learnt of somebody
+    /// else.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn meet(&mut self, mut conn: Conn, changes: &mut Changes) -> Result<Met, ServerError> {
+        conn.doing("asking the destination what it is");
+        let facts = Facts::ask(&mut conn)?;
+        self.meet_as(conn, facts, changes)
+    }
+
+    /// As [`Self::meet`], with the answer that was given already.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn meet_as(
+        &mut self,
+        mut conn: Conn,
+        facts: Facts,
+        changes: &mut Changes,
+    ) -> Result<Met, ServerError> {
+        let met = match (&self.facts.run_id, &facts.run_id) {
+            _ if self.evicted_before.is_none() && self.facts.version.is_empty() => Met::First,
+            (Some(before), Some(now)) if before == now => Met::Same,
+            (Some(_), Some(_)) => Met::Other,
+            _ if self.facts.version != facts.version => Met::Other,
+            _ => Met::Unknown,
+        };
+        self.pexpiretime = conn
+            .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
+            .map_or_else(|text| text.starts_with("MOVED"), |_| true);
+        let id = conn.try_query(redis::cmd("CLIENT").arg("ID"))?;
+        let former = std::mem::replace(
+            &mut self.client_id,
+            match id {
+                Ok(Reply::Int(id)) => Some(id),
+                _ => None,
+            },
+        );
+        // What the server has received on the lost connection and not carried out must not be
+        // carried out behind what is sent now. Where that is refused, its socket buffer is short.
+        if let (Met::Same | Met::Unknown, Some(former)) = (met, former) {
+            let _refused =
+                conn.try_query(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(former))?;
+        }
+        if met == Met::Other {
+            self.forget_target(changes);
+            self.commands = None;
+            self.limits = None;
+        }
+        if met == Met::First || met == Met::Other {
+            self.evicted_before = facts.evicted_keys;
+        }
+        self.facts = facts;
+        self.db = Some(0);
+        conn.doing("restoring keys");
+        self.conn = Some(conn);
+        Ok(met)
+    }
+
+    /// What was changed for this target stays in the ledger.
+    pub fn forget_target(&mut self, changes: &mut Changes) {
+        if let Some(target) = self.target.take() {
+            changes.restamped += target.changes.restamped;
+            changes.reencoded += target.changes.reencoded;
+            changes.field_ttls_lost += target.changes.field_ttls_lost;
+            changes.streams_filled_in += target.changes.streams_filled_in;
+        }
+    }
+
+    /// Whether values that were made ready for one go to the other as they are.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.facts.family == other.facts.family && self.facts.version == other.facts.version
+    }
+
+    /// Puts something behind what is in flight.
+    pub fn push(&mut self, sent: Sent) {
+        self.sent_bytes += sent.bytes;
+        self.sent.push_back(sent);
+    }
+
+    /// A word before the next command, whose answer concerns no key.
+    pub fn push_prelude(&mut self, word: &'static str) {
+        self.push(Sent::without_key(Action::Prelude(word)));
+    }
+
+    /// Evictions since the first look; `None` where it does not say.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn evictions(&mut self) -> Result<Option<u64>, ServerError> {
+        let (Some(before), Some(conn)) = (self.evicted_before, &mut self.conn) else {
+            return Ok(None);
+        };
+        let after = Facts::ask(conn)?.evicted_keys;
+        Ok(after.map(|after| after.saturating_sub(before)))
+    }
+}
+
+fn no_connection(to: &ConnectOptions) -> ServerError {
+    ServerError::Lost {
+        address: to.address.to_string(),
+        doing: "restoring keys".to_owned(),
+        reason: "there is no connection".to_owned(),
+    }
+}

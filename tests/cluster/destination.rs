@@ -1,0 +1,363 @@
+//! A cluster as the destination.
+
+use crate::support::cluster::{ClusterClient, TestCluster, node_id, slot_of};
+use crate::support::dataset::fill_every_type;
+use crate::support::equality::{Options, assert_same};
+use crate::support::many::fill_many;
+use crate::support::proxy::Proxy;
+use crate::support::reading::Side;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::{Tool, run};
+
+/// Database 0 of a server with every type and many small keys, and its archive.
+pub fn given(version: Version, many: u64) -> (TestServer, Vec<u8>) {
+    let server = TestServer::start(version);
+    fill_every_type(&mut server.client(), version);
+    for db in Side::new(&mut server.client()).databases() {
+        if db != 0 {
+            let flush = redis::cmd("FLUSHDB");
+            flush.exec(&mut server.client_db(db)).expect("FLUSHDB");
+        }
+    }
+    fill_many(&mut server.client(), many, 5);
+    let export = run(&["export", &server.url(), "--consistency", "scan"], b"").success();
+    (server, export.stdout)
+}
+
+#[track_caller]
+pub fn assert_arrived(server: &TestServer, client: &mut ClusterClient) {
+    let options = Options {
+        ignore_zero_sign: true,
+        ignore_delivery_times: true,
+        ..Options::default()
+    };
+    let mut plain = server.client();
+    assert_same(Side::new(&mut plain), Side::cluster(client), &options);
+    for node in &mut client.nodes {
+        let left: Vec<Vec<u8>> = redis::cmd("KEYS")
+            .arg("__redis-migrate:*")
+            .query(node)
+            .expect("KEYS");
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+pub fn flush(client: &mut ClusterClient) {
+    for node in &mut client.nodes {
+        redis::cmd("FLUSHALL").exec(node).expect("FLUSHALL");
+        redis::cmd("FUNCTION")
+            .arg("FLUSH")
+            .exec(node)
+            .expect("FUNCTION FLUSH");
+    }
+}
+
+fn libraries(client: &mut ClusterClient) -> Vec<usize> {
+    let list = |node| -> Vec<redis::Value> {
+        redis::cmd("FUNCTION")
+            .arg("LIST")
+            .query(node)
+            .expect("FUNCTION LIST")
+    };
+    client
+        .nodes
+        .iter_mut()
+        .map(|node| list(node).len())
+        .collect()
+}
+
+#[test]
+fn everything_arrives_at_its_slot_and_functions_at_every_primary() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (server, archive) = given(version, 5_000);
+        let mut tagged = server.client();
+        for number in 0..50 {
+            let key = format!("{{user:{}}}:{number}", number % 5);
+            redis::cmd("SET")
+                .arg(key)
+                .arg("v")
+                .exec(&mut tagged)
+                .unwrap();
+        }
+        let cluster = TestCluster::start(version, 3, 1);
+        let mut client = cluster.client();
+
+        // A dry run says the same and writes nothing.
+        let dry = run(&["import", &cluster.url(), "--dry-run"], &archive).success();
+        assert!(dry.stderr.contains("would be restored"), "{}", dry.stderr);
+        for node in &mut client.nodes {
+            assert_eq!(redis::cmd("DBSIZE").query::<u64>(node).unwrap(), 0);
+        }
+
+        let copy = ["copy", &server.url(), &cluster.url()];
+        run(&copy, b"").success();
+        assert_arrived(&server, &mut client);
+        let found = libraries(&mut client);
+        assert!(found.len() == 3 && found.iter().all(|count| *count == found[0] && *count > 0));
+        // A second time nothing is to be done, and anything else is told.
+        run(&copy, b"").success().expect_stderr("unchanged");
+
+        // From a replica just as well, and by commands.
+        flush(&mut client);
+        let replica = cluster.replicas()[0].url();
+        run(&["import", &replica, "--method", "commands"], &archive).success();
+        for number in 0..50 {
+            let key = format!("{{user:{}}}:{number}", number % 5);
+            redis::cmd("DEL").arg(key).exec(&mut tagged).unwrap();
+        }
+        assert_arrived(&server, &mut client);
+    }
+}
+
+#[test]
+fn values_that_are_too_large_are_built_in_their_slot() {
+    let Some(version) = require(Version::Valkey91) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    let mut plain = server.client();
+    for number in 0..4 {
+        let mut list = redis::cmd("RPUSH");
+        list.arg(format!("list{{{number}"));
+        for row in 0..3_000 {
+            list.arg(format!("{row}:{}", "v".repeat(500 + row % 7)));
+        }
+        list.exec(&mut plain).unwrap();
+    }
+    let archive = run(&["export", &server.url()], b"").success().stdout;
+    let cluster = TestCluster::start_with(version, 3, 0, |_, builder| {
+        builder.option("--proto-max-bulk-len", "1mb")
+    });
+    run(&["import", &cluster.url()], &archive)
+        .success()
+        .expect_stderr("by commands 4");
+    assert_arrived(&server, &mut cluster.client());
+}
+
+#[test]
+fn other_databases_are_refused_before_anything_is_written_unless_they_are_mapped() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for (db, key) in [(0, "a"), (3, "b")] {
+        redis::cmd("SET")
+            .arg(key)
+            .arg("v")
+            .exec(&mut server.client_db(db))
+            .unwrap();
+    }
+    let archive = run(&["export", &server.url()], b"").success().stdout;
+    let cluster = TestCluster::start(version, 3, 0);
+    let mut client = cluster.client();
+    run(&["import", &cluster.url()], &archive)
+        .expect_code(2)
+        .expect_stderr("--map-db 3:0");
+    run(&["copy", &server.url(), &cluster.url()], b"").expect_code(2);
+    for node in &mut client.nodes {
+        assert_eq!(redis::cmd("DBSIZE").query::<u64>(node).unwrap(), 0);
+    }
+    run(&["import", &cluster.url(), "--db", "0"], &archive).success();
+    run(
+        &[
+            "import",
+            &cluster.url(),
+            "--map-db",
+            "3:0",
+            "--on-conflict",
+            "skip",
+        ],
+        &archive,
+    )
+    .success();
+    for key in ["a", "b"] {
+        let value: String = redis::cmd("GET")
+            .arg(key)
+            .query(client.of(key.as_bytes()))
+            .unwrap();
+        assert_eq!(value, "v");
+    }
+    // Another key of that name, told as it comes.
+    redis::cmd("SET")
+        .arg("b")
+        .arg("other")
+        .exec(&mut server.client())
+        .unwrap();
+    flush(&mut client);
+    run(
+        &["copy", &server.url(), &cluster.url(), "--map-db", "3:0"],
+        b"",
+    )
+    .expect_code(3)
+    .expect_stderr("another key of the source");
+}
+
+/// The addresses that the nodes announce lead nowhere; the proxies lead to them.
+#[test]
+fn announced_addresses_are_mapped() {
+    for version in [Version::Redis60, Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (server, archive) = given(version, 1_000);
+        let cluster = TestCluster::start(version, 3, 0);
+        let proxies: Vec<Proxy> = cluster
+            .nodes
+            .iter()
+            .map(|node| Proxy::plain(node.addr()))
+            .collect();
+        // From here on each is known by an address that nobody listens on.
+        let announced: Vec<String> = (1..=3)
+            .map(|number| format!("127.0.9.{number}:1"))
+            .collect();
+        let before = cluster.client();
+        drop(before);
+        for (node, announced) in cluster.nodes.iter().zip(&announced) {
+            let (ip, port) = announced.rsplit_once(':').unwrap();
+            let mut client = node.client();
+            for (name, value) in [("cluster-announce-ip", ip), ("cluster-announce-port", port)] {
+                redis::cmd("CONFIG")
+                    .arg("SET")
+                    .arg(name)
+                    .arg(value)
+                    .exec(&mut client)
+                    .ok();
+            }
+        }
+        let is_said = wait_for_announced(&cluster);
+        if !is_said {
+            // Before 7.0 that is no option for a running node.
+            assert!(!version.is_at_least_7());
+            continue;
+        }
+        let url = proxies[0].url();
+        run(&["import", &url, "--connect-timeout", "2s"], &archive)
+            .expect_code(12)
+            .expect_stderr("127.0.9.")
+            .expect_stderr("--node-map");
+        let mut import = Tool::new(&["import", &url]);
+        for (announced, proxy) in announced.iter().zip(&proxies) {
+            import = import
+                .arg("--node-map")
+                .arg(format!("{announced}=127.0.0.1:{}", proxy.port()));
+        }
+        import.stdin_bytes(archive).run().success();
+        for proxy in &proxies {
+            assert!(proxy.bytes_to_server() > 10_000);
+        }
+        assert_arrived(&server, &mut cluster.client());
+    }
+}
+
+fn wait_for_announced(cluster: &TestCluster) -> bool {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::time::Instant::now() < deadline {
+        let all = cluster.nodes.iter().all(|node| {
+            let text: String = redis::cmd("CLUSTER")
+                .arg("NODES")
+                .query(&mut node.client())
+                .unwrap();
+            text.matches("127.0.9.").count() == 3
+        });
+        if all {
+            return true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    false
+}
+
+/// Slots move from the first primary to the second, by hand and back, while keys are imported.
+#[test]
+fn slots_that_move_meanwhile_cost_nothing() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (server, archive) = given(version, 60_000);
+    let cluster = TestCluster::start(version, 3, 0);
+    for policy in ["fail", "replace"] {
+        let mut client = cluster.client();
+        flush(&mut client);
+        // Not too fast for the slots.
+        let running = Tool::new(&["import", &cluster.url(), "--on-conflict", policy])
+            .stdin_bytes(archive.clone())
+            .spawn();
+        let mut moved = 0;
+        let [from, to] = [0, 1].map(|number| &cluster.nodes[number]);
+        for slot in 0..60 {
+            let slot = slot * 40;
+            let owner = client.owners[slot];
+            let mut owner_id = node_id(&mut client.nodes[owner]);
+            let (source, target) = if owner_id == node_id(&mut from.client()) {
+                (from, to)
+            } else {
+                owner_id = node_id(&mut to.client());
+                assert_eq!(owner_id, node_id(&mut client.nodes[owner]));
+                (to, from)
+            };
+            move_slot(&cluster, source, target, slot as u16);
+            moved += 1;
+        }
+        let output = running.wait().success();
+        assert!(moved == 60, "{}", output.stderr);
+        assert_arrived(&server, &mut cluster.client());
+    }
+}
+
+/// What redis-cli --cluster reshard does, one key at a time.
+fn move_slot(cluster: &TestCluster, from: &TestServer, to: &TestServer, slot: u16) {
+    let (mut source, mut target) = (from.client(), to.client());
+    let (from_id, to_id) = (node_id(&mut source), node_id(&mut target));
+    let set = |client: &mut redis::Connection, state: &str, id: &str| {
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SETSLOT").arg(slot).arg(state).arg(id);
+        command.exec(client).expect("CLUSTER SETSLOT");
+    };
+    set(&mut target, "IMPORTING", &from_id);
+    set(&mut source, "MIGRATING", &to_id);
+    loop {
+        let keys: Vec<Vec<u8>> = redis::cmd("CLUSTER")
+            .arg("GETKEYSINSLOT")
+            .arg(slot)
+            .arg(10)
+            .query(&mut source)
+            .unwrap();
+        if keys.is_empty() {
+            break;
+        }
+        let mut migrate = redis::cmd("MIGRATE");
+        migrate
+            .arg("127.0.0.1")
+            .arg(to.port())
+            .arg("")
+            .arg(0)
+            .arg(5000)
+            .arg("KEYS")
+            .arg(keys);
+        let _: redis::Value = migrate.query(&mut source).expect("MIGRATE");
+    }
+    set(&mut target, "NODE", &to_id);
+    set(&mut source, "NODE", &to_id);
+    for node in &cluster.nodes {
+        set(&mut node.client(), "NODE", &to_id);
+    }
+}
+
+#[test]
+fn the_tests_count_slots_as_the_servers_do() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let node = TestServer::builder(version).cluster().start();
+    for key in ["", "foo", "{a}b", "a{}b", "x{y}z{w}"] {
+        let slot: u16 = redis::cmd("CLUSTER")
+            .arg("KEYSLOT")
+            .arg(key)
+            .query(&mut node.client())
+            .unwrap();
+        assert_eq!(slot, slot_of(key.as_bytes()), "{key}");
+    }
+}

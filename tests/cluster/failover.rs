@@ -1,0 +1,151 @@
+//! Primaries that go away while a cluster is written.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::destination::{assert_arrived, flush, given};
+use crate::support::cluster::{TestCluster, node_id};
+use crate::support::random::Random;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::{Output, Tool, run};
+
+const POLICIES: [&str; 3] = ["fail", "skip", "replace"];
+
+/// How often each fault is tried.
+fn fault_runs() -> u64 {
+    let runs = std::env::var("FAULT_RUNS").ok();
+    runs.and_then(|runs| runs.parse().ok()).unwrap_or(3)
+}
+
+/// Imports in two halves, with `fault` at some moment of it.
+fn import(
+    cluster: &TestCluster,
+    archive: &[u8],
+    seed: u64,
+    policy: &str,
+    fault: impl FnOnce(),
+) -> Output {
+    let mut random = Random::new(seed);
+    let mut running = Tool::new(&["import", &cluster.url(), "--on-conflict", policy])
+        .stdin_piped()
+        .spawn();
+    let mut stdin = running.stdin();
+    let archive = archive.to_vec();
+    let writer = std::thread::spawn(move || {
+        // Slowly, so that the fault falls into it.
+        for piece in archive.chunks(archive.len() / 50 + 1) {
+            if stdin.write_all(piece).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    std::thread::sleep(Duration::from_millis(200 + random.below(700)));
+    fault();
+    let output = running.wait();
+    writer.join().expect("the archive was written");
+    output
+}
+
+/// Gives the first primary back what it had.
+fn settle(cluster: &TestCluster) {
+    let mut client = cluster.client();
+    flush(&mut client);
+    for node in &mut client.nodes {
+        let _: i64 = redis::cmd("WAIT")
+            .arg(1)
+            .arg(5000)
+            .query(node)
+            .expect("WAIT");
+    }
+}
+
+#[test]
+fn a_failover_by_hand_costs_nothing() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (server, archive) = given(version, 40_000);
+        let cluster = TestCluster::start(version, 3, 1);
+        for round in 0..fault_runs() {
+            settle(&cluster);
+            let policy = POLICIES[round as usize % POLICIES.len()];
+            let output = import(&cluster, &archive, round, policy, || {
+                fail_over(&cluster, round)
+            });
+            output.success();
+            assert_arrived(&server, &mut cluster.client());
+        }
+    }
+}
+
+/// One of the replicas of now takes over from its primary.
+fn fail_over(cluster: &TestCluster, round: u64) {
+    let replicas: Vec<&TestServer> = cluster
+        .nodes
+        .iter()
+        .filter(|node| {
+            let text: String = redis::cmd("INFO")
+                .arg("replication")
+                .query(&mut node.client())
+                .expect("INFO");
+            text.contains("role:slave")
+        })
+        .collect();
+    let replica = replicas[round as usize % replicas.len()];
+    let mut failover = redis::cmd("CLUSTER");
+    failover.arg("FAILOVER");
+    failover
+        .exec(&mut replica.client())
+        .expect("CLUSTER FAILOVER");
+}
+
+#[test]
+fn a_primary_that_is_killed_costs_nothing() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (server, archive) = given(version, 40_000);
+        for round in 0..fault_runs().div_ceil(2) {
+            let mut cluster = TestCluster::start_with(version, 3, 1, |_, builder| {
+                builder.option("--cluster-node-timeout", "2000")
+            });
+            let victim = 1 + round as usize % 2;
+            assert!(!node_id(&mut cluster.nodes[victim].client()).is_empty());
+            let policy = POLICIES[round as usize % POLICIES.len()];
+            let mut dying =
+                std::mem::replace(&mut cluster.nodes[victim], TestServer::start(version));
+            let output = import(&cluster, &archive, round, policy, || dying.kill());
+            let output = output.success();
+            assert!(output.stderr.contains("restored"), "{}", output.stderr);
+            assert_arrived(&server, &mut cluster.client());
+        }
+    }
+}
+
+/// Where no replica can be asked for, a failover is told of, and what to do about it.
+#[test]
+fn where_wait_is_refused_a_failover_is_no_success() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (server, archive) = given(version, 40_000);
+    let mut cluster = TestCluster::start_with(version, 3, 1, |_, builder| {
+        builder
+            .option("--cluster-node-timeout", "2000")
+            .user("default on nopass ~* +@all -wait")
+    });
+    let mut dying = std::mem::replace(&mut cluster.nodes[1], TestServer::start(version));
+    import(&cluster, &archive, 1, "fail", || dying.kill())
+        .expect_code(3)
+        .expect_stderr("no replica had confirmed")
+        .expect_stderr("--on-conflict skip");
+    run(
+        &["import", &cluster.url(), "--on-conflict", "skip"],
+        &archive,
+    )
+    .success();
+    assert_arrived(&server, &mut cluster.client());
+}
