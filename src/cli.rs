@@ -32,7 +32,7 @@ pub use extract::ExtractArgs;
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
 pub use salvage::SalvageArgs;
-pub use shared::{ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
+pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::SourceEnd;
 
 /// The commit this was built from, or empty.

@@ -4,6 +4,9 @@
 //! In bounded groups: WATCH; expiry and DUMP; compare with what was accepted; MULTI; DEL; EXEC. A
 //! key that changed in between is kept. Consumer-group commands slip through WATCH (t_stream.c
 //! signals no key for XREADGROUP, XACK and their like), so streams with groups are kept too.
+//!
+//! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
+//! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,9 +14,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use redis::Value as Reply;
 
+use crate::endpoint::ConnectOptions;
+use crate::exit::Interrupted;
 use crate::observer::Observer;
 use crate::payload::{Kind, kind_of};
+use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
+use crate::server::reconnect::Retries;
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Accepted;
 use crate::units::plural;
@@ -30,6 +37,11 @@ struct Candidate {
 /// Deletes at the source.
 pub struct DeleteSource {
     conn: Conn,
+    connect: ConnectOptions,
+    retries: Retries,
+    stop: Stop,
+    /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
+    in_doubt: HashSet<usize>,
     family: Family,
     /// The destination is the same server: a key that did not move must not be deleted.
     same_server: bool,
@@ -44,21 +56,28 @@ pub struct DeleteSource {
 }
 
 impl DeleteSource {
-    /// Uses `conn`, a connection to the source of its own.
+    /// Opens a connection to the source of its own.
     ///
     /// # Errors
     /// The connection.
-    pub fn new(
-        mut conn: Conn,
+    pub fn open(
+        connect: ConnectOptions,
+        stop: Stop,
         family: Family,
         same_server: bool,
         observer: Arc<Observer>,
     ) -> Result<Self, ServerError> {
+        let mut conn = Conn::open(&connect)?;
+        conn.heed(&connect, &stop.flag());
         let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         conn.doing("deleting copied keys at the source");
         Ok(Self {
             conn,
+            retries: Retries::new(&connect),
+            connect,
+            stop,
+            in_doubt: HashSet::new(),
             family,
             same_server,
             pexpiretime,
@@ -72,25 +91,17 @@ impl DeleteSource {
         })
     }
 
-    fn flush(&mut self) -> Result<(), ServerError> {
+    fn flush(&mut self) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         self.group_bytes = 0;
-        let Some(first) = group.first() else {
-            return Ok(());
-        };
-        if self.db != Some(first.origin.db) {
-            self.conn
-                .query::<()>(redis::cmd("SELECT").arg(first.origin.db))?;
-            self.db = Some(first.origin.db);
-        }
-        if let Some(deleted) = self.transaction(&group)? {
+        if let Some(deleted) = self.settle(&group)? {
             self.deleted += deleted;
             self.kept += group.len() as u64 - deleted;
             return Ok(());
         }
         // Somebody wrote one of the keys meanwhile: each by itself, so that only that one is kept.
         for candidate in &group {
-            match self.transaction(std::slice::from_ref(candidate))? {
+            match self.settle(std::slice::from_ref(candidate))? {
                 Some(1) => self.deleted += 1,
                 _ => self.kept += 1,
             }
@@ -98,38 +109,78 @@ impl DeleteSource {
         Ok(())
     }
 
+    /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
+    /// does.
+    fn settle(&mut self, group: &[Candidate]) -> Result<Option<u64>> {
+        self.in_doubt.clear();
+        loop {
+            let lost = match self.transaction(group) {
+                Err(error) if error.is_passing() => error,
+                done => {
+                    self.retries.succeeded();
+                    return Ok(done?);
+                }
+            };
+            let stop = || self.stop.is_set();
+            self.conn = match self.retries.connect(&self.connect, lost, &stop) {
+                Err(_) if stop() => return Err(Interrupted.into()),
+                connected => connected?,
+            };
+            self.conn.heed(&self.connect, &self.stop.flag());
+            self.conn.doing("deleting copied keys at the source");
+            self.db = None;
+        }
+    }
+
     /// How many were deleted; `None` if a watched key was written in between.
     fn transaction(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
+        let Some(first) = group.first() else {
+            return Ok(Some(0));
+        };
+        if self.db != Some(first.origin.db) {
+            self.conn
+                .query::<()>(redis::cmd("SELECT").arg(first.origin.db))?;
+            self.db = Some(first.origin.db);
+        }
         let mut watch = redis::cmd("WATCH");
         for candidate in group {
             watch.arg(&candidate.origin.key);
         }
         self.conn.query::<()>(&watch)?;
+        let mut deleted_before = 0;
         let mut unchanged = HashSet::new();
         for (at, candidate) in group.iter().enumerate() {
-            if self.is_unchanged(candidate)? {
+            if self.in_doubt.contains(&at) && self.is_absent(candidate)? {
+                deleted_before += 1;
+            } else if self.is_unchanged(candidate)? {
                 unchanged.insert(at);
             }
         }
         if unchanged.is_empty() {
             self.conn.query::<()>(&redis::cmd("UNWATCH"))?;
-            return Ok(Some(0));
+            return Ok(Some(deleted_before));
         }
         let mut del = redis::cmd("DEL");
-        for at in unchanged {
-            del.arg(&group[at].origin.key);
+        for at in &unchanged {
+            del.arg(&group[*at].origin.key);
         }
         self.conn.query::<()>(&redis::cmd("MULTI"))?;
         self.conn
             .try_query(&del)?
             .map_err(|text| self.conn.refusal("DEL", text))?;
+        self.in_doubt.extend(unchanged);
         match self.conn.query::<Reply>(&redis::cmd("EXEC"))? {
             Reply::Array(replies) => Ok(Some(match replies.as_slice() {
-                [Reply::Int(count)] => u64::try_from(*count).unwrap_or(0),
-                _ => 0,
+                [Reply::Int(count)] => deleted_before + u64::try_from(*count).unwrap_or(0),
+                _ => deleted_before,
             })),
             _ => Ok(None),
         }
+    }
+
+    fn is_absent(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
+        let exists = redis::cmd("EXISTS").arg(&candidate.origin.key).to_owned();
+        Ok(matches!(self.conn.try_query(&exists)?, Ok(Reply::Int(0))))
     }
 
     fn is_unchanged(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {

@@ -40,7 +40,11 @@ pub struct Usage(pub String);
 /// The exit code that an error stands for: the first of its chain that has one.
 pub fn code_of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
-        if cause.is::<Interrupted>() {
+        // Who reads for somebody else can say it only by an I/O error.
+        let inner = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
+        if cause.is::<Interrupted>() || inner.is_some_and(|inner| inner.is::<Interrupted>()) {
             return INTERRUPTED;
         }
         if cause.is::<Usage>() {

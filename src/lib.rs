@@ -27,6 +27,7 @@ pub mod ledger;
 pub mod memory;
 pub mod observer;
 pub mod output;
+pub mod pace;
 pub mod payload;
 pub mod pipe;
 pub mod policy;

@@ -13,9 +13,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
+use crate::pipe::Stop;
 
 /// Receives an archive.
 #[derive(Debug)]
@@ -188,6 +191,7 @@ pub struct ArchiveInput {
     len: Option<u64>,
     /// Where the archive begins: standard input may have been read before.
     start: u64,
+    stop: Option<Stop>,
 }
 
 impl ArchiveInput {
@@ -246,7 +250,13 @@ impl ArchiveInput {
             name,
             len,
             start,
+            stop: None,
         })
+    }
+
+    /// From now on a wish to stop ends the waiting for somebody who writes into a pipe.
+    pub fn heed(&mut self, stop: &Stop) {
+        self.stop = Some(stop.clone()).filter(|_| !self.is_regular_file());
     }
 
     /// The input's name, for people.
@@ -352,7 +362,29 @@ impl Seek for ArchiveInput {
 
 impl Read for ArchiveInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(stop) = &self.stop {
+            wait_for_input(&self.file, stop)?;
+        }
         self.file.read(buffer)
+    }
+}
+
+/// Waits until something can be read, or the end was reached, or the user wishes to stop.
+fn wait_for_input(file: &File, stop: &Stop) -> io::Result<()> {
+    const LISTEN_EVERY: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 250_000_000,
+    };
+    loop {
+        let mut files = [PollFd::new(file, PollFlags::IN)];
+        match poll(&mut files, Some(&LISTEN_EVERY)) {
+            Ok(0) | Err(Errno::INTR) if stop.is_set() => {
+                return Err(io::Error::other(Interrupted));
+            }
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

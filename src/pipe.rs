@@ -13,8 +13,10 @@ use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::record::Batch;
 use crate::rewrite::Rewrite;
+use crate::server::is_lost;
 use crate::sink::Sink;
 use crate::source::Source;
 
@@ -109,21 +111,33 @@ pub struct Steps {
     pub keep_origins: bool,
 }
 
-/// Runs records from `source` through `steps` into `sink`.
+/// Runs records from `source` through `steps` into `sink`, as fast as these can.
 pub fn run(
+    source: Box<dyn Source>,
+    steps: &Steps,
+    sink: Box<dyn Sink>,
+    observer: &Observer,
+    stop: &Stop,
+) -> Outcome {
+    run_paced(source, steps, sink, observer, stop, None)
+}
+
+/// Runs records from `source` through `steps` into `sink`, no faster than `pace`.
+pub fn run_paced(
     mut source: Box<dyn Source>,
     steps: &Steps,
     mut sink: Box<dyn Sink>,
     observer: &Observer,
     stop: &Stop,
+    pace: Option<&Arc<Pace>>,
 ) -> Outcome {
     let (sender, receiver) = channel(CHANNEL_BYTES);
     let (source, read, written) = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            let read = pump(source.as_mut(), steps, sender, stop);
+            let read = pump(source.as_mut(), steps, sender, stop, pace);
             (source, read)
         });
-        let written = drain(&receiver, sink.as_mut(), observer);
+        let written = drain(&receiver, sink.as_mut(), observer, pace.is_some());
         drop(receiver);
         match reader.join() {
             Ok((source, read)) => (Some(source), read, written),
@@ -134,9 +148,16 @@ pub fn run(
             ),
         }
     });
+    if let Some(pace) = pace {
+        pace.tell(observer);
+    }
     let report = source.map(|source| source.report()).unwrap_or_default();
     // When the sink fails, the reader only sees its channel close: the sink's error is the real one.
     let ended = match (written, read) {
+        // A wish to stop ends what waits for a server as if the connection were lost.
+        (Err(error), _) | (Ok(()), Err(error)) if stop.is_set() && is_lost(&error) => {
+            Err(Interrupted.into())
+        }
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(Pumped::Interrupted)) => Err(Interrupted.into()),
         (Ok(()), Ok(Pumped::SinkGone)) => Err(anyhow!("the writing side went away; this is a bug")),
@@ -190,30 +211,60 @@ fn pump(
     steps: &Steps,
     sender: Sender<Batch>,
     stop: &Stop,
+    pace: Option<&Arc<Pace>>,
 ) -> Result<Pumped> {
+    if let Some(pace) = pace {
+        source.keep_pace(pace);
+    }
     loop {
         if stop.is_set() {
             return Ok(Pumped::Interrupted);
         }
-        let mut batch = Batch::new();
+        let (keys, bytes) = pace.map_or((usize::MAX, usize::MAX), |pace| {
+            (pace.window_keys(), pace.window_bytes())
+        });
+        let mut batch = Batch::limited(keys, bytes);
         if !source.read(&mut batch)? {
             return Ok(Pumped::End);
         }
-        if steps.keep_origins {
-            batch.remember_origins();
-        }
-        let context = batch.context;
-        for record in &mut batch.records {
-            steps.rewrite.apply(record, &context)?;
-        }
-        let bytes = batch.payload_bytes();
-        if !sender.send(batch, bytes) {
-            return Ok(Pumped::SinkGone);
+        // A heartbeat has nothing to wait for.
+        let Some(pace) = pace.filter(|_| !batch.is_empty()) else {
+            if !hand_on(batch, steps, &sender)? {
+                return Ok(Pumped::SinkGone);
+            }
+            continue;
+        };
+        for part in batch.split(keys, bytes) {
+            let (keys, bytes) = (part.records.len() as u64, part.payload_bytes() as u64);
+            if !pace.wait(keys, bytes, stop) {
+                return Ok(Pumped::Interrupted);
+            }
+            if !hand_on(part, steps, &sender)? {
+                return Ok(Pumped::SinkGone);
+            }
         }
     }
 }
 
-fn drain(receiver: &Receiver<Batch>, sink: &mut dyn Sink, observer: &Observer) -> Result<()> {
+/// Rewrites what is in the batch and queues it; `false` if nobody will ever receive it.
+fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bool> {
+    if steps.keep_origins {
+        batch.remember_origins();
+    }
+    let context = batch.context;
+    for record in &mut batch.records {
+        steps.rewrite.apply(record, &context)?;
+    }
+    let bytes = batch.payload_bytes();
+    Ok(sender.send(batch, bytes))
+}
+
+fn drain(
+    receiver: &Receiver<Batch>,
+    sink: &mut dyn Sink,
+    observer: &Observer,
+    paced: bool,
+) -> Result<()> {
     loop {
         let batch = match receiver.receive_within(IDLE) {
             Received::Item(batch) => batch,
@@ -228,6 +279,10 @@ fn drain(receiver: &Receiver<Batch>, sink: &mut dyn Sink, observer: &Observer) -
         };
         let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
         sink.write(batch)?;
+        if paced {
+            // What came is to be in flight now, and not together with what comes later.
+            sink.idle()?;
+        }
         observer.count(records, bytes);
     }
 }

@@ -13,7 +13,7 @@ pub const BATCH_TARGET_RECORDS: usize = 2_000;
 
 /// Records read together, with what they have in common. The unit in the channels: memory is
 /// channel depth × batch target + the largest value.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Batch {
     /// What the records share.
     pub context: Context,
@@ -23,7 +23,17 @@ pub struct Batch {
     pub origins: Vec<Origin>,
     /// How far a source that can go on later has come with this batch.
     pub mark: Option<Mark>,
+    /// More batches of the same mark come.
+    pub goes_on: bool,
     payload_bytes: usize,
+    most_records: usize,
+    most_bytes: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self::limited(usize::MAX, usize::MAX)
+    }
 }
 
 /// A place in what a source reads: everything before it was given.
@@ -52,6 +62,47 @@ impl Batch {
         Self::default()
     }
 
+    /// An empty batch that is full with so many records, or bytes of keys and values, if that is
+    /// less than usual.
+    pub fn limited(records: usize, bytes: usize) -> Self {
+        Self {
+            context: Context::default(),
+            records: Vec::new(),
+            origins: Vec::new(),
+            mark: None,
+            goes_on: false,
+            payload_bytes: 0,
+            most_records: records.min(BATCH_TARGET_RECORDS),
+            most_bytes: bytes.min(BATCH_TARGET_BYTES),
+        }
+    }
+
+    /// The same records in batches that are full at so much.
+    pub fn split(self, records: usize, bytes: usize) -> Vec<Batch> {
+        let mut parts = Vec::new();
+        let (context, mark) = (self.context, self.mark);
+        let empty = || Batch {
+            context,
+            mark,
+            goes_on: true,
+            ..Batch::limited(records, bytes)
+        };
+        let mut part = empty();
+        for record in self.records {
+            part.push(record);
+            if part.is_full() {
+                parts.push(std::mem::replace(&mut part, empty()));
+            }
+        }
+        if !part.is_empty() {
+            parts.push(part);
+        }
+        if let Some(last) = parts.last_mut() {
+            last.goes_on = self.goes_on;
+        }
+        parts
+    }
+
     /// Adds a record.
     pub fn push(&mut self, record: Record) {
         self.payload_bytes += record.payload_bytes();
@@ -63,6 +114,7 @@ impl Batch {
         self.records.clear();
         self.origins.clear();
         self.mark = None;
+        self.goes_on = false;
         self.payload_bytes = 0;
     }
 
@@ -94,7 +146,7 @@ impl Batch {
 
     /// Whether it is time to hand it on.
     pub fn is_full(&self) -> bool {
-        self.payload_bytes >= BATCH_TARGET_BYTES || self.records.len() >= BATCH_TARGET_RECORDS
+        self.payload_bytes >= self.most_bytes || self.records.len() >= self.most_records
     }
 
     /// Whether there is nothing in it.

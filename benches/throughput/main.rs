@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! cargo bench --bench throughput -- [--keys N] [--runs N] [--server NAME] [--check]
-//!                                   [--ceilings] [--only export|import|copy|reencode|memory|size]...
+//!                                   [--ceilings]
+//!                                   [--only export|import|copy|reencode|memory|size|latency|polite]...
 //! ```
 //!
 //! For export, import and copy a client on bare sockets sends the same commands (those of a plain
@@ -10,11 +11,14 @@
 //! the replies only to find their ends: that is the ceiling. Ceiling and tool take turns, so
 //! that both see the same machine; medians are printed. Nothing here asserts a time. The
 //! numbers of keys are asserted, and `--check` compares everything by meaning. `--ceilings`
-//! leaves the tool out.
+//! leaves the tool out. `latency` and `polite` compare the tool with itself: over a round trip of
+//! 50 ms beside loopback, and with `--latency-target` beside without.
 
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod far;
+mod polite;
 mod raw;
 
 use std::path::Path;
@@ -25,6 +29,10 @@ use support::random::Random;
 use support::servers::{TestServer, Version};
 use support::tool::{Output, Tool};
 use support::{equality, many, tool};
+
+const PARTS: [&str; 8] = [
+    "export", "import", "copy", "reencode", "memory", "size", "latency", "polite",
+];
 
 struct Settings {
     keys: u64,
@@ -62,9 +70,7 @@ impl Settings {
                 }
                 "--only" => {
                     let part = value()?;
-                    if !["export", "import", "copy", "reencode", "memory", "size"]
-                        .contains(&part.as_str())
-                    {
+                    if !PARTS.contains(&part.as_str()) {
                         return Err(format!("no part {part}"));
                     }
                     settings.only.push(part);
@@ -487,6 +493,12 @@ fn main() {
     }
     if wanted("size") {
         archive_size(&bench, &archive);
+    }
+    if wanted("latency") {
+        far::far_away(&bench, &archive);
+    }
+    if wanted("polite") {
+        polite::latency_of_others(&bench, &archive);
     }
     if wanted("memory") {
         memory_with_large_values(&bench, &archive);

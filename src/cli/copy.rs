@@ -3,8 +3,8 @@
 use clap::Args;
 
 use super::{
-    DestinationArgs, Named, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs, TimeoutArgs,
-    WriteArgs,
+    DestinationArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs,
+    TimeoutArgs, WriteArgs,
 };
 
 const PASSWORD_HELP_COPY: &str = "\
@@ -55,6 +55,9 @@ pub struct CopyArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// How gently.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, ReadArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs};
+use super::{ConnectArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs};
 
 /// How passwords are found; the text of a help section.
 const PASSWORD_HELP_SOURCE: &str = "\
@@ -58,6 +58,9 @@ pub struct ExportArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// How gently.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, Named, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs};
+use super::{
+    ConnectArgs, Named, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
+};
 
 const PASSWORD_HELP_DESTINATION: &str = "\
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
@@ -68,6 +70,9 @@ pub struct ImportArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// How gently.
+    #[command(flatten)]
+    pub pace: PaceArgs,
     /// How to run.
     #[command(flatten)]
     pub run: RunArgs,

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::pace::{Pace, PaceLimits};
 use crate::policy::{Consistency, FunctionPolicy, Loss, Method, OnConflict, TtlPolicy, Via};
 use crate::rewrite::parse_map_db;
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
@@ -14,10 +16,10 @@ use crate::units::{parse_duration, parse_duration_ms, parse_size};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Reading")]
 pub struct ReadArgs {
-    /// Keys the server looks at in one SCAN; smaller is gentler
-    #[arg(long, value_name = "N", default_value_t = 1_000,
-          value_parser = clap::value_parser!(u32).range(1..))]
-    pub scan_count: u32,
+    /// Keys the server looks at in one SCAN; smaller is gentler [default: 1000, and up to 10000
+    /// where the server is far away]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub scan_count: Option<u32>,
 
     /// How to read a live server
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
@@ -147,6 +149,35 @@ pub struct SelectArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration_ms,
           conflicts_with = "without_ttl")]
     pub max_ttl: Option<u64>,
+}
+
+/// How much of the servers and of the network a run may take.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Politeness")]
+pub struct PaceArgs {
+    /// At most so many keys a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub rate_limit: Option<u64>,
+
+    /// At most so many bytes of keys and values a second, before compression (10MiB)
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub bwlimit: Option<u64>,
+
+    /// Slow down as soon as a server takes longer than this to answer others (5ms)
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub latency_target: Option<Duration>,
+}
+
+impl PaceArgs {
+    /// The pace, where there is any limit.
+    pub fn pace(&self) -> Option<Arc<Pace>> {
+        let limits = PaceLimits {
+            keys: self.rate_limit,
+            bytes: self.bwlimit.map(|bytes| bytes.max(1)),
+            latency: self.latency_target,
+        };
+        limits.any().then(|| Arc::new(Pace::new(limits)))
+    }
 }
 
 /// How a run goes.

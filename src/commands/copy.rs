@@ -5,11 +5,12 @@ use std::sync::Arc;
 use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
-use super::open_source::{self, Wishes};
+use super::open_source::{self, Wishes, probe_source};
 use crate::cli::{CopyArgs, SourceEnd};
 use crate::delete_source::DeleteSource;
 use crate::exit::Usage;
 use crate::observer::Observer;
+use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::{Consistency, FunctionPolicy, ReadFunctions};
 use crate::rewrite::Rewrite;
@@ -40,6 +41,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         SourceEnd::RdbFile(_) => None,
     };
     let mut sink_conn = Conn::open(&to)?;
+    if !args.read.follow {
+        sink_conn.heed(&to, &stop.flag());
+    }
     let same_server = match &mut source_conn {
         Some(source_conn) => same_server(source_conn, &mut sink_conn)?,
         None => false,
@@ -60,8 +64,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
-        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::new(
-            Conn::open(options)?,
+        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
+            options.as_ref().clone(),
+            stop.clone(),
             source.facts.family,
             same_server,
             Arc::clone(observer),
@@ -106,12 +111,19 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         rewrite,
         keep_origins: delete_source || may_collide,
     };
-    Ok(pipe::run(
+    let pace = args.pace.pace();
+    let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
+    let _destination_probe = match &pace {
+        Some(pace) => Probe::start("destination", &to, pace, observer)?,
+        None => None,
+    };
+    Ok(pipe::run_paced(
         source.source,
         &steps,
         Box::new(sink),
         observer,
         &stop.of_pipe(args.read.follow),
+        pace.as_ref(),
     ))
 }
 

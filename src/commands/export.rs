@@ -8,8 +8,8 @@ use anyhow::Result;
 use redis_migrate_format::WriterOptions;
 use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
-use super::open_source::{self, OpenedSource, Wishes};
-use crate::cli::{ExportArgs, GIT};
+use super::open_source::{self, OpenedSource, Wishes, probe_source};
+use crate::cli::{ExportArgs, GIT, SourceEnd};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
@@ -54,6 +54,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     match output {
         Some(output) => write(
             args,
+            &from,
             source,
             output,
             Box::new(ArchiveOutput::commit),
@@ -63,6 +64,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         ),
         None => write(
             args,
+            &from,
             source,
             std::io::sink(),
             Box::new(|_| Ok(())),
@@ -75,6 +77,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
 
 fn write<W: Write + Send + 'static>(
     args: &ExportArgs,
+    from: &SourceEnd,
     source: OpenedSource,
     output: W,
     commit: Commit<W>,
@@ -99,12 +102,15 @@ fn write<W: Write + Send + 'static>(
         false => sink,
     };
     let steps = Steps::default();
-    Ok(pipe::run(
+    let pace = args.pace.pace();
+    let _probe = probe_source(from, pace.as_ref(), observer)?;
+    Ok(pipe::run_paced(
         source.source,
         &steps,
         Box::new(sink),
         observer,
         &stop.of_pipe(args.read.follow),
+        pace.as_ref(),
     ))
 }
 

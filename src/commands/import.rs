@@ -8,6 +8,7 @@ use super::open_archives::{OpenedArchives, begin_of, open_archives, read_ahead, 
 use crate::cli::ImportArgs;
 use crate::exit::Usage;
 use crate::observer::Observer;
+use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
 use crate::record::Mark;
@@ -51,7 +52,8 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         may_collide,
         dry_run: args.run.dry_run,
     };
-    let conn = Conn::open(&to)?;
+    let mut conn = Conn::open(&to)?;
+    conn.heed(&to, &stop.flag());
     let sink = ServerSink::open(&to, conn, options, None, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
     let state = match &args.resume {
@@ -95,6 +97,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         rewrite,
         keep_origins: may_collide,
     };
+    let pace = args.pace.pace();
+    let _probe = match &pace {
+        Some(pace) => Probe::start("destination", &to, pace, observer)?,
+        None => None,
+    };
     let sink: Box<dyn Sink> = match state {
         None => Box::new(sink),
         Some(state) => {
@@ -104,5 +111,12 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             Box::new(ResumingSink::new(sink, state, to, on_conflict, remember))
         }
     };
-    Ok(pipe::run(Box::new(source), &steps, sink, observer, stop))
+    Ok(pipe::run_paced(
+        Box::new(source),
+        &steps,
+        sink,
+        observer,
+        stop,
+        pace.as_ref(),
+    ))
 }

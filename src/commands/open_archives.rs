@@ -58,6 +58,7 @@ pub fn open_archives(
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
     for file in files {
         let mut input = ArchiveInput::open(Some(file))?;
+        input.heed(stop);
         let name = input.name().to_owned();
         if args.verify_first {
             verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;

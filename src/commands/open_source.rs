@@ -10,15 +10,17 @@ use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, Sourc
 
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
+use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::select::Selection;
-use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
+use crate::server::reconnect::Retries;
+use crate::server::{Conn, ServerError};
 use crate::source::Source;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
@@ -26,6 +28,9 @@ use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
 };
 use crate::units::now_ms;
+
+/// COUNT of SCAN, if none was asked for.
+const SCAN_COUNT: u32 = 1_000;
 
 /// What is wanted of a source, whatever it is.
 #[derive(Debug, Clone)]
@@ -106,12 +111,17 @@ fn scan(
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
     let options = ServerSourceOptions {
-        scan_count: wishes.read.scan_count,
+        scan_count: wishes.read.scan_count.unwrap_or(SCAN_COUNT),
         eviction: wishes.read.eviction,
         functions: wishes.functions,
         selection: wishes.selection,
     };
-    let source = ServerSource::open(conn, options, Arc::clone(observer))?;
+    // While changes are followed Ctrl-C means that the last round is to come.
+    let stop = wishes.stop.of_pipe(wishes.read.follow);
+    let mut source = open_enduring(conn, connect, &options, &stop, observer)?;
+    if wishes.read.scan_count.is_none() {
+        source.adapt_scan_count()?;
+    }
     let asked = wishes.consistency;
     if asked == Consistency::Scan {
         if wishes.read.follow {
@@ -159,6 +169,48 @@ fn scan(
             )))
         }
     }
+}
+
+/// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
+fn open_enduring(
+    mut conn: Conn,
+    connect: &ConnectOptions,
+    options: &ServerSourceOptions,
+    stop: &Stop,
+    observer: &Arc<Observer>,
+) -> Result<ServerSource> {
+    let mut retries = Retries::new(connect);
+    loop {
+        let error = match ServerSource::open(conn, options.clone(), Arc::clone(observer)) {
+            Ok(mut source) => {
+                source.endure(connect.clone(), stop.clone());
+                return Ok(source);
+            }
+            Err(error) => error,
+        };
+        let lost = error.downcast::<ServerError>()?;
+        conn = match retries.connect(connect, lost, &|| stop.is_set()) {
+            Err(_) if stop.is_set() => return Err(Interrupted.into()),
+            connected => connected?,
+        };
+    }
+}
+
+/// Asks the source all the time how long it takes to answer, where that is to be kept low.
+///
+/// # Errors
+/// The connection.
+pub fn probe_source(
+    from: &SourceEnd,
+    pace: Option<&Arc<Pace>>,
+    observer: &Observer,
+) -> Result<Option<Probe>> {
+    Ok(match (from, pace) {
+        (SourceEnd::Server(connect), Some(pace)) => {
+            Probe::start("source", connect, pace, observer)?
+        }
+        _ => None,
+    })
 }
 
 /// What a scanned server says of itself, waiting for the source that it becomes.

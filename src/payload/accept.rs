@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use redis_migrate_format::record::Family;
 
 use super::decode::{BackLengths, back_lengths};
-use super::encode::{FieldTtlForm, Forms};
+use super::encode::{FieldTtlForm, Forms, Packing};
 use super::object::StreamForm;
 use super::source::Slice;
 use super::types::{Encoding, Kind};
@@ -198,6 +198,30 @@ impl Accepts {
             stream: stream.unwrap_or(StreamForm::V1),
             field_ttl,
             back_lengths: self.back_lengths,
+            packing: self.packing(),
+            intsets: self.takes(Encoding::SetIntset),
+        }
+    }
+
+    /// What it keeps small collections in.
+    fn packing(&self) -> Packing {
+        let takes = |encodings: [Encoding; 3]| encodings.iter().all(|one| self.takes(*one));
+        if takes([
+            Encoding::HashListpack,
+            Encoding::ZSetListpack,
+            Encoding::ListQuicklist2,
+        ]) {
+            Packing::Listpack {
+                sets: self.takes(Encoding::SetListpack),
+            }
+        } else if takes([
+            Encoding::HashZiplist,
+            Encoding::ZSetZiplist,
+            Encoding::ListQuicklist,
+        ]) {
+            Packing::Ziplist
+        } else {
+            Packing::None
         }
     }
 
@@ -314,7 +338,10 @@ fn anew(accepts: &Accepts, encoding: Encoding, rdb_version: u16) -> Plan {
     if !accepts.takes(target) {
         return Plan::Refuse(Refusal::NoForm(encoding.kind()));
     }
-    match accepts.versions.nearest(rdb_version, target.since()) {
+    match accepts
+        .versions
+        .nearest(rdb_version, target.since().max(forms.since()))
+    {
         Some(version) => Plan::Reencode { forms, version },
         None => Plan::Refuse(Refusal::NoVersion),
     }

@@ -26,7 +26,9 @@ pub mod write;
 
 pub use compact::{compact, compact_within};
 pub use decode::{BackLengths, Checked, Elements, Fields, Members, Reader, check, decode, read};
-pub use encode::{FieldTtlForm, Forms, Losses, encode, recode};
+pub use encode::{
+    FieldTtlForm, Forms, Losses, Packing, encode, is_plain_string, recode, recode_checked,
+};
 pub use error::{ErrorKind, PayloadError};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
 pub use object::{

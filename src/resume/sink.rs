@@ -99,7 +99,9 @@ impl ResumingSink {
     fn pass(&mut self, batch: Batch) -> Result<()> {
         self.batches += 1;
         if let Some(mark) = batch.mark {
-            self.passed.push_back((self.batches, mark));
+            if !batch.goes_on {
+                self.passed.push_back((self.batches, mark));
+            }
             self.state.is_sending(mark)?;
         }
         self.inner.write(batch)?;

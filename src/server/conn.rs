@@ -1,6 +1,8 @@
 //! One authenticated connection: commands out, replies in, in order.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
@@ -25,6 +27,78 @@ pub struct Conn {
     address: String,
     /// What is under way, for messages.
     doing: &'static str,
+    patience: Option<Patience>,
+}
+
+/// How long to wait for the other side while hearing the user's wish to stop.
+struct Patience {
+    stop: Arc<AtomicBool>,
+    /// The socket's own timeout.
+    step: Duration,
+    limit: Duration,
+}
+
+/// How often a wish to stop is looked for while nothing moves.
+const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+/// Who wishes to stop still waits so long for an answer that is on its way.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Patience {
+    /// Nothing moved for another step.
+    fn wait_on(&self, waited: &mut Duration, error: io::Error) -> io::Result<()> {
+        *waited += self.step;
+        if *waited >= self.limit {
+            Err(error)
+        } else if *waited >= GRACE && self.stop.load(Ordering::Relaxed) {
+            Err(io::Error::other("interrupted"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// A stream whose own timeout is short, for as long as patience lasts.
+struct Patient<'a> {
+    stream: &'a mut Stream,
+    patience: Option<&'a Patience>,
+}
+
+impl Patient<'_> {
+    fn again<T>(&mut self, mut act: impl FnMut(&mut Stream) -> io::Result<T>) -> io::Result<T> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match (act(self.stream), self.patience) {
+                (Err(error), Some(patience)) if is_timeout(&error) => {
+                    patience.wait_on(&mut waited, error)?;
+                }
+                (done, _) => return done,
+            }
+        }
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.again(|stream| stream.read(out))
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.again(|stream| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.again(Write::flush)
+    }
 }
 
 impl Conn {
@@ -39,6 +113,7 @@ impl Conn {
             out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
             address: options.address.to_string(),
             doing: "connecting",
+            patience: None,
         };
         if let Some(password) = &options.password {
             let mut auth = redis::cmd("AUTH");
@@ -106,6 +181,20 @@ impl Conn {
         }
     }
 
+    /// From now on a wish to stop ends the waiting for the other side: it is as if the connection
+    /// were lost then.
+    pub fn heed(&mut self, options: &ConnectOptions, stop: &Arc<AtomicBool>) {
+        // Where the socket does not take it, waiting is as it was.
+        let step = LISTEN_EVERY.min(options.timeout);
+        if self.stream.set_timeout(step).is_ok() {
+            self.patience = Some(Patience {
+                stop: Arc::clone(stop),
+                step,
+                limit: options.timeout,
+            });
+        }
+    }
+
     /// Where this is connected to; holds no password.
     pub fn address(&self) -> &str {
         &self.address
@@ -150,10 +239,11 @@ impl Conn {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = self
-            .stream
-            .write_all(&self.out)
-            .and_then(|()| self.stream.flush());
+        let mut stream = Patient {
+            stream: &mut self.stream,
+            patience: self.patience.as_ref(),
+        };
+        let written = stream.write_all(&self.out).and_then(|()| stream.flush());
         self.out.clear();
         // A single huge command must not keep its room for ever.
         self.out.shrink_to(2 * OUT_BYTES);
@@ -166,9 +256,11 @@ impl Conn {
     /// [`ServerError::Lost`].
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
         self.flush()?;
-        self.stream
-            .write_all(bytes)
-            .map_err(|error| self.lost(&error))
+        let mut stream = Patient {
+            stream: &mut self.stream,
+            patience: self.patience.as_ref(),
+        };
+        stream.write_all(bytes).map_err(|error| self.lost(&error))
     }
 
     /// Waiting for the reply to a command that was never sent would be waiting for ever. While
@@ -193,10 +285,15 @@ impl Conn {
             replies,
             address,
             doing,
+            patience,
             ..
         } = self;
+        let mut stream = Patient {
+            stream,
+            patience: patience.as_ref(),
+        };
         replies
-            .next(stream)
+            .next(&mut stream)
             .map_err(|error| broken(address, doing, &error))
     }
 
@@ -211,10 +308,15 @@ impl Conn {
             replies,
             address,
             doing,
+            patience,
             ..
         } = self;
+        let mut stream = Patient {
+            stream,
+            patience: patience.as_ref(),
+        };
         let value = replies
-            .value(stream)
+            .value(&mut stream)
             .map_err(|error| broken(address, doing, &error))?;
         Ok(match resp::error_text(&value) {
             Some(text) => Err(text.to_owned()),

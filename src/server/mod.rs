@@ -88,6 +88,13 @@ impl ServerError {
     }
 }
 
+/// Whether an error is one that may be gone when one connects again.
+pub fn is_lost(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<ServerError>()
+        .is_some_and(ServerError::is_passing)
+}
+
 /// A name nobody uses, to try commands on.
 pub const ABSENT_KEY: &str = "__redis-migrate:absent";
 

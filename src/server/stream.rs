@@ -140,12 +140,14 @@ fn connect_tcp(host: &str, port: u16, options: &ConnectOptions) -> Result<TcpStr
     Err(last)
 }
 
-/// No delay, since we batch ourselves; keepalive, so that a peer that went away is noticed.
+/// No delay, since we batch ourselves; keepalive, so that a peer that went away is noticed within a
+/// minute, also while nothing is due, and so that no firewall in between forgets the connection.
 fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let keepalive = socket2::TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10));
+        .with_interval(Duration::from_secs(10))
+        .with_retries(3);
     socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 

@@ -6,6 +6,7 @@
 //! after the other, do.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,6 +23,9 @@ const NAME_OVERHEAD_BYTES: usize = 48;
 
 /// How often the thread listens when nobody waits for it.
 const LISTEN_EVERY: Duration = Duration::from_millis(20);
+
+/// How often a wish to stop is looked for while nothing is heard.
+const HEED_EVERY: Duration = Duration::from_millis(250);
 
 /// What was heard since it was last taken.
 #[derive(Debug, Default, Clone)]
@@ -74,6 +78,10 @@ impl Shared {
 /// Listens to one server.
 pub struct Tracker {
     shared: Arc<Shared>,
+    /// Ends the waiting for a server that says nothing.
+    ended: Arc<AtomicBool>,
+    /// The user's wish to stop.
+    stop: Option<Arc<AtomicBool>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -99,6 +107,8 @@ impl Tracker {
         }
         // Where it is known: a full server should not drop this connection first.
         let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
+        let ended = Arc::new(AtomicBool::new(false));
+        conn.heed(options, &ended);
         let shared = Arc::new(Shared::default());
         let thread = {
             let shared = Arc::clone(&shared);
@@ -110,8 +120,16 @@ impl Tracker {
         };
         Ok(Ok(Self {
             shared,
+            ended,
+            stop: None,
             thread: Some(thread),
         }))
+    }
+
+    /// From now on a wish to stop ends the waiting of [`Self::barrier`]: it is as if the connection
+    /// were lost then.
+    pub fn heed(&mut self, stop: &Arc<AtomicBool>) {
+        self.stop = Some(Arc::clone(stop));
     }
 
     /// Waits until everything that was written before this call has been heard.
@@ -124,8 +142,13 @@ impl Tracker {
             state = self
                 .shared
                 .changed
-                .wait(state)
-                .unwrap_or_else(|error| error.into_inner());
+                .wait_timeout(state, HEED_EVERY)
+                .unwrap_or_else(|error| error.into_inner())
+                .0;
+            let stops = self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed));
+            if stops {
+                self.ended.store(true, Relaxed);
+            }
         }
     }
 
@@ -152,6 +175,7 @@ impl Tracker {
 impl Drop for Tracker {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
+        self.ended.store(true, Relaxed);
         self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // It ends at its next turn; a panic of it has been told by `lost`.

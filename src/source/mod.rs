@@ -6,9 +6,12 @@ pub mod rdb;
 pub mod replica;
 pub mod server;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use crate::ledger::SourceReport;
+use crate::pace::Pace;
 use crate::record::Batch;
 
 /// What a source expects to give; for progress only.
@@ -28,6 +31,10 @@ pub trait Source: Send {
     /// # Errors
     /// Anything that makes the rest unreadable. What was given before stays given.
     fn read(&mut self, batch: &mut Batch) -> Result<bool>;
+
+    /// Asks for no more at once than `pace` says. For those who read what is already there, the
+    /// pipe's own waiting is enough.
+    fn keep_pace(&mut self, _pace: &Arc<Pace>) {}
 
     /// What was given so far, by database.
     fn report(&self) -> SourceReport;

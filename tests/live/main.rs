@@ -20,4 +20,5 @@ mod methods;
 mod refused;
 mod selection;
 mod ttl;
+mod vectors;
 mod versions;

@@ -4,16 +4,17 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::random::Random;
 
 /// What happens to the bytes of one direction. Limits count each connection's bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Direction {
-    /// Holds every piece back for so long.
+    /// Passes every piece on so much later than it came: latency, at full bandwidth.
     pub delay: Duration,
     /// Passes at most so many bytes on at a time, however many came; 0 is no limit.
     pub piece: usize,
@@ -217,18 +218,31 @@ fn may_cut(shared: &Shared, limit: Option<u64>) -> bool {
     taken.is_ok()
 }
 
+/// What is on its way: when it is to arrive, its bytes, and whether the connection is cut then.
+struct Piece {
+    due: Instant,
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+/// Pieces of one direction that may be on their way; at most 64 KiB each.
+const PIECES_ON_THE_WAY: usize = 1024;
+
 fn forward(
     mut from: TcpStream,
-    mut into: TcpStream,
+    into: TcpStream,
     rules: &Direction,
     to_server: bool,
     cuts: Option<u64>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) {
-    let counter = if to_server {
-        &shared.to_server
-    } else {
-        &shared.to_client
+    // The pieces are under way side by side: one thread takes them in, the other delivers.
+    let (sender, receiver) = sync_channel::<Piece>(PIECES_ON_THE_WAY);
+    let deliverer = {
+        let (Ok(source), shared) = (from.try_clone(), Arc::clone(shared)) else {
+            return;
+        };
+        std::thread::spawn(move || deliver(&receiver, &source, into, to_server, &shared))
     };
     let mut buffer = vec![0; 64 * 1024];
     let mut cut_after = rules.cut_after;
@@ -242,11 +256,7 @@ fn forward(
         let mut length = match from.read(&mut buffer[..limit]) {
             Ok(length @ 1..) => length,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Ok(0) | Err(_) => {
-                // The end of one direction is passed on; the other may still have to say something.
-                let _ = into.shutdown(Shutdown::Write);
-                return;
-            }
+            Ok(0) | Err(_) => break,
         };
         let mut cut = false;
         if let Some(at) = cut_after
@@ -263,15 +273,41 @@ fn forward(
             // What comes after is read and never passed on.
             length = length.min(usize::try_from(at.saturating_sub(passed)).unwrap_or(length));
         }
-        if !rules.delay.is_zero() {
-            std::thread::sleep(rules.delay);
-        }
         passed += length as u64;
-        counter.fetch_add(length as u64, SeqCst);
-        if into.write_all(&buffer[..length]).is_err() || cut {
+        let piece = Piece {
+            due: Instant::now() + rules.delay,
+            bytes: buffer[..length].to_vec(),
+            cut,
+        };
+        if sender.send(piece).is_err() || cut {
+            break;
+        }
+    }
+    drop(sender);
+    let _ = deliverer.join();
+}
+
+fn deliver(
+    receiver: &Receiver<Piece>,
+    from: &TcpStream,
+    mut into: TcpStream,
+    to_server: bool,
+    shared: &Shared,
+) {
+    let counter = if to_server {
+        &shared.to_server
+    } else {
+        &shared.to_client
+    };
+    for piece in receiver {
+        std::thread::sleep(piece.due.saturating_duration_since(Instant::now()));
+        counter.fetch_add(piece.bytes.len() as u64, SeqCst);
+        if into.write_all(&piece.bytes).is_err() || piece.cut {
             let _ = from.shutdown(Shutdown::Both);
             let _ = into.shutdown(Shutdown::Both);
             return;
         }
     }
+    // The end of one direction is passed on; the other may still have to say something.
+    let _ = into.shutdown(Shutdown::Write);
 }

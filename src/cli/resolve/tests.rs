@@ -224,7 +224,7 @@ fn flags_of_the_verbs_become_their_types() {
     else {
         panic!("export");
     };
-    assert_eq!((args.zstd_level(), args.read.scan_count), (3, 1_000));
+    assert_eq!((args.zstd_level(), args.read.scan_count), (3, None));
     let selection = args.select.selection(None);
     assert_eq!(selection.types, ["hash", "set"]);
     assert_eq!(selection.min_ttl_ms, Some(86_400_000));

@@ -25,6 +25,7 @@ mod zipmap;
 use redis_migrate_format::record::Family;
 
 pub use listpack::BackLengths;
+pub(super) use packed::Element;
 pub use rows::{Elements, Fields, Members};
 
 use self::cells::Cells;
@@ -161,8 +162,9 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
         }
         Reader::ZSet(members) => {
             let mut unique = Unique::new();
-            for member in members.clone() {
-                unique.see(&member?.member);
+            let mut rows = members.clone();
+            while let Some(row) = rows.next_stored() {
+                row?.0.see(|member| unique.see(member));
             }
             checked.count = unique.seen() as u64;
             differ(unique, "member", || {
@@ -173,9 +175,10 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
         }
         Reader::Hash(fields) => {
             let mut unique = Unique::new();
-            for field in fields.clone() {
+            let mut rows = fields.clone();
+            while let Some(field) = rows.next_stored() {
                 let field = field?;
-                unique.see(&field.name);
+                field.name.see(|name| unique.see(name));
                 if let Some(ms) = field.expire_at_ms {
                     checked.expiring_fields += 1;
                     checked.lowest_expiry_ms =

@@ -93,6 +93,15 @@ impl<'a> Elements<'a> {
     }
 }
 
+impl<'a> Elements<'a> {
+    /// All that are left, as they are stored.
+    pub(in crate::payload) fn stored(
+        mut self,
+    ) -> impl Iterator<Item = Result<Element<'a>, PayloadError>> {
+        std::iter::from_fn(move || self.next_stored())
+    }
+}
+
 impl<'a> Iterator for Elements<'a> {
     type Item = Result<Bytes<'a>, PayloadError>;
 
@@ -151,12 +160,23 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// Whether all of them stand in one string, lowest score first.
-    pub(in crate::payload) fn is_packed(&self) -> bool {
-        matches!(self.layout, MemberLayout::Cells(_))
+    /// All that are left, as they are stored.
+    pub(in crate::payload) fn stored(
+        mut self,
+    ) -> impl Iterator<Item = Result<(Element<'a>, f64), PayloadError>> {
+        std::iter::from_fn(move || self.next_stored())
     }
 
-    fn row(&mut self) -> Next<Member<'a>> {
+    /// The next member as it is stored, and its score.
+    pub(super) fn next_stored(&mut self) -> Option<Result<(Element<'a>, f64), PayloadError>> {
+        if self.progress.over {
+            return None;
+        }
+        let next = self.row();
+        self.progress.step(next)
+    }
+
+    fn row(&mut self) -> Next<(Element<'a>, f64)> {
         match &mut self.layout {
             MemberLayout::Cells(cells) => {
                 let Some(member) = cells.next()? else {
@@ -164,10 +184,7 @@ impl<'a> Members<'a> {
                 };
                 let score = cells.partner("zset")?.score();
                 let score = score.ok_or_else(|| cells.error(ErrorKind::Score))?;
-                Ok(Some(Member {
-                    member: member.into_bytes(),
-                    score,
-                }))
+                Ok(Some((member, score)))
             }
             MemberLayout::Binary { source, left } | MemberLayout::Text { source, left }
                 if *left == 0 =>
@@ -183,7 +200,7 @@ impl<'a> Members<'a> {
                 if score.is_nan() {
                     return Err(PayloadError::new(at, ErrorKind::Score));
                 }
-                Ok(Some(Member { member, score }))
+                Ok(Some((Element::Text(member), score)))
             }
             MemberLayout::Text { source, left } => {
                 *left -= 1;
@@ -196,7 +213,7 @@ impl<'a> Members<'a> {
                     len => parse_score(source.take(len.into())?),
                 };
                 let score = score.ok_or(PayloadError::new(at, ErrorKind::Score))?;
-                Ok(Some(Member { member, score }))
+                Ok(Some((Element::Text(member), score)))
             }
         }
     }
@@ -206,12 +223,21 @@ impl<'a> Iterator for Members<'a> {
     type Item = Result<Member<'a>, PayloadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.progress.over {
-            return None;
-        }
-        let next = self.row();
-        self.progress.step(next)
+        self.next_stored().map(|row| {
+            row.map(|(member, score)| Member {
+                member: member.into_bytes(),
+                score,
+            })
+        })
     }
+}
+
+/// A field as it is stored: an integer costs nothing until its text is wanted.
+#[derive(Debug)]
+pub(super) struct StoredField<'a> {
+    pub name: Element<'a>,
+    pub value: Element<'a>,
+    pub expire_at_ms: Option<u64>,
 }
 
 /// The fields of a hash.
@@ -242,6 +268,25 @@ enum FieldLayout<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// The fields and values that are left, in turn and as they are stored, without expiry.
+    pub(in crate::payload) fn stored(
+        mut self,
+    ) -> impl Iterator<Item = Result<Element<'a>, PayloadError>> {
+        let mut value = None;
+        std::iter::from_fn(move || {
+            if let Some(value) = value.take() {
+                return Some(Ok(value));
+            }
+            match self.next_stored()? {
+                Ok(row) => {
+                    value = Some(row.value);
+                    Some(Ok(row.name))
+                }
+                Err(error) => Some(Err(error)),
+            }
+        })
+    }
+
     fn new(layout: FieldLayout<'a>) -> Self {
         Self {
             layout,
@@ -270,15 +315,25 @@ impl<'a> Fields<'a> {
         Ok(Self::new(FieldLayout::TtlLast { source, left }))
     }
 
-    fn row(&mut self) -> Next<Field<'a>> {
+    /// The next field as it is stored.
+    #[inline]
+    pub(super) fn next_stored(&mut self) -> Option<Result<StoredField<'a>, PayloadError>> {
+        if self.progress.over {
+            return None;
+        }
+        let next = self.row();
+        self.progress.step(next)
+    }
+
+    fn row(&mut self) -> Next<StoredField<'a>> {
         match &mut self.layout {
             FieldLayout::Pairs(cells) => {
                 let Some(name) = cells.next()? else {
                     return Ok(None);
                 };
-                let value = cells.partner("hash")?.into_bytes();
-                Ok(Some(Field {
-                    name: name.into_bytes(),
+                let value = cells.partner("hash")?;
+                Ok(Some(StoredField {
+                    name,
                     value,
                     expire_at_ms: None,
                 }))
@@ -287,7 +342,7 @@ impl<'a> Fields<'a> {
                 let Some(name) = cells.next()? else {
                     return Ok(None);
                 };
-                let value = cells.partner("hash")?.into_bytes();
+                let value = cells.partner("hash")?;
                 let expire_at_ms = match cells.partner("hash")? {
                     Element::Int(0) => None,
                     Element::Int(ms @ 1..) => Some(ms as u64),
@@ -298,8 +353,8 @@ impl<'a> Fields<'a> {
                     return Err(cells.error(ErrorKind::FieldOrder));
                 }
                 *last = ttl;
-                Ok(Some(Field {
-                    name: name.into_bytes(),
+                Ok(Some(StoredField {
+                    name,
                     value,
                     expire_at_ms,
                 }))
@@ -321,9 +376,9 @@ impl<'a> Fields<'a> {
                     let ms = i64::try_from(ms).ok().and_then(|ms| u64::try_from(ms).ok());
                     Some(ms.ok_or(PayloadError::new(at, ErrorKind::FieldTtl))?)
                 };
-                let name = text(source)?;
-                let value = text(source)?;
-                Ok(Some(Field {
+                let name = Element::Text(text(source)?);
+                let value = Element::Text(text(source)?);
+                Ok(Some(StoredField {
                     name,
                     value,
                     expire_at_ms,
@@ -331,15 +386,15 @@ impl<'a> Fields<'a> {
             }
             FieldLayout::TtlLast { source, left } => {
                 *left -= 1;
-                let name = text(source)?;
-                let value = text(source)?;
+                let name = Element::Text(text(source)?);
+                let value = Element::Text(text(source)?);
                 let at = source.position();
                 let expire_at_ms = match i64::from_le_bytes(source.array()?) {
                     -1 => None,
                     ms @ 0.. => Some(ms as u64),
                     _ => return Err(PayloadError::new(at, ErrorKind::FieldTtl)),
                 };
-                Ok(Some(Field {
+                Ok(Some(StoredField {
                     name,
                     value,
                     expire_at_ms,
@@ -353,10 +408,12 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, PayloadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.progress.over {
-            return None;
-        }
-        let next = self.row();
-        self.progress.step(next)
+        self.next_stored().map(|row| {
+            row.map(|row| Field {
+                name: row.name.into_bytes(),
+                value: row.value.into_bytes(),
+                expire_at_ms: row.expire_at_ms,
+            })
+        })
     }
 }

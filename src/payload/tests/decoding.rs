@@ -46,6 +46,8 @@ fn every_vector_in_every_form() {
                     stream,
                     field_ttl,
                     back_lengths: BackLengths::Early,
+                    packing: Packing::None,
+                    intsets: false,
                 };
                 let mut recoded = Vec::new();
                 let losses =

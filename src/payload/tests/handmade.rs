@@ -52,6 +52,8 @@ pub fn fails(family: Family, value: &[u8], expected: ErrorKind) {
         stream: StreamForm::V3,
         field_ttl: FieldTtlForm::Redis,
         back_lengths: BackLengths::Early,
+        packing: Packing::None,
+        intsets: false,
     };
     let mut out = b"kept".to_vec();
     assert!(recode(family, value, forms, &mut out).is_err());

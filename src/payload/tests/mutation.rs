@@ -13,6 +13,8 @@ const FORMS: Forms = Forms {
     stream: StreamForm::V3,
     field_ttl: FieldTtlForm::Redis,
     back_lengths: BackLengths::Early,
+    packing: Packing::None,
+    intsets: false,
 };
 
 /// Reads a value in every way there is.

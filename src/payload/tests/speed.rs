@@ -43,6 +43,8 @@ fn nanoseconds_a_payload() {
         stream: StreamForm::V1,
         field_ttl: FieldTtlForm::Dropped,
         back_lengths: BackLengths::Early,
+        packing: Packing::None,
+        intsets: false,
     };
     for (name, family, payload) in samples {
         let (body, _) = split(&payload).expect("a good payload");

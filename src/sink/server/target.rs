@@ -38,7 +38,8 @@ pub struct Target {
     modules_are_safe: bool,
     modules: Modules,
     allow: AllowLoss,
-    sanitize: bool,
+    /// For `--sanitize`: what it accepts of the types that hold nothing packed.
+    universal: Option<Accepts>,
     /// See [`Self::source_is_twin`].
     twin: bool,
     scratch: Vec<u8>,
@@ -114,6 +115,7 @@ impl Target {
             }
         };
         Ok(Self {
+            universal: sanitize.then(|| without_packed(&accepts)),
             accepts,
             probed: was_probed,
             // rdb.c of 6.0 calls exit() for a module type that is not loaded.
@@ -121,7 +123,6 @@ impl Target {
                 || (facts.family == Family::Redis && (major, minor) >= (6, 2)),
             modules: loaded_modules(conn)?,
             allow,
-            sanitize,
             twin: false,
             scratch: Vec::new(),
             changes: Changes::default(),
@@ -143,7 +144,7 @@ impl Target {
         record: &mut KeyRecord,
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
-        if self.twin && !self.sanitize && is_known(&record.value, context.family) {
+        if self.twin && self.universal.is_none() && is_known(&record.value, context.family) {
             return Ok(Ready::AsIs);
         }
         let (verbatim, body_len, rdb_version) = match &record.value {
@@ -162,8 +163,10 @@ impl Target {
             Err(error) => return Err(damaged(&error)),
         };
         let mut plan = plan_value(&self.accepts, context.family, rdb_version, body);
-        if self.sanitize && !matches!(plan, Plan::Refuse(_) | Plan::Reencode { .. }) {
-            plan = self.universal(context.family, rdb_version, body);
+        if let Some(universal) = &self.universal
+            && !matches!(plan, Plan::Refuse(_) | Plan::Reencode { .. })
+        {
+            plan = self.anew(universal, context.family, rdb_version, body);
         }
         if self.accepts.fills_in(type_byte(body))
             && kind_of(context.family, type_byte(body)) == Kind::Stream
@@ -192,10 +195,22 @@ impl Target {
                         ),
                     ));
                 }
-                self.scratch.clear();
-                let losses = payload::recode(context.family, body, forms, &mut self.scratch)
-                    .map_err(|error| damaged(&error))?;
                 self.changes.reencoded += 1;
+                if payload::is_plain_string(body) {
+                    // Written anew it would be the same bytes.
+                    strip_footer(&mut record.value, body_len);
+                    return Ok(Ready::Footer(version));
+                }
+                self.scratch.clear();
+                self.scratch.reserve(body_len + 64);
+                let losses = payload::recode_checked(
+                    context.family,
+                    body,
+                    checked,
+                    forms,
+                    &mut self.scratch,
+                )
+                .map_err(|error| damaged(&error))?;
                 self.changes.field_ttls_lost += losses.field_ttls;
                 self.changes.streams_filled_in +=
                     u64::from(losses.stream_metadata || losses.active_times);
@@ -263,26 +278,32 @@ impl Target {
     }
 
     /// `--sanitize`: everything is written anew, whatever the destination would take.
-    fn universal(&self, family: Family, rdb_version: u16, body: &[u8]) -> Plan {
-        let mut only_universal = self.accepts.clone();
-        let packed = [9, 10, 11, 12, 13, 14, 16, 17, 18, 20, 25];
-        only_universal.types = self
-            .accepts
+    fn anew(&self, universal: &Accepts, family: Family, rdb_version: u16, body: &[u8]) -> Plan {
+        match plan(universal, family, rdb_version, type_byte(body)) {
+            Plan::Refuse(refusal) => Plan::Refuse(refusal),
+            Plan::Verbatim => Plan::Verbatim,
+            Plan::Keep | Plan::Restamp(_) | Plan::Reencode { .. } => {
+                let forms = self.accepts.forms();
+                let version = self.accepts.versions.nearest(rdb_version, forms.since());
+                Plan::Reencode {
+                    forms,
+                    version: version.unwrap_or(rdb_version),
+                }
+            }
+        }
+    }
+}
+
+/// The same destination, if it took nothing that is packed.
+fn without_packed(accepts: &Accepts) -> Accepts {
+    const PACKED: [u8; 11] = [9, 10, 11, 12, 13, 14, 16, 17, 18, 20, 25];
+    Accepts {
+        types: accepts
             .types
             .iter()
-            .filter(|byte| !packed.contains(byte))
-            .collect();
-        match plan(&only_universal, family, rdb_version, type_byte(body)) {
-            Plan::Keep | Plan::Restamp(_) => Plan::Reencode {
-                forms: self.accepts.forms(),
-                version: self
-                    .accepts
-                    .versions
-                    .nearest(rdb_version, 0)
-                    .unwrap_or(rdb_version),
-            },
-            other => other,
-        }
+            .filter(|byte| !PACKED.contains(byte))
+            .collect(),
+        ..accepts.clone()
     }
 }
 
@@ -492,7 +513,7 @@ mod tests {
             modules_are_safe: true,
             modules: Modules::Loaded(BTreeSet::new()),
             allow: AllowLoss::default(),
-            sanitize: false,
+            universal: None,
             twin: false,
             scratch: Vec::new(),
             changes: Changes::default(),
@@ -574,7 +595,7 @@ mod tests {
             seven.prepare(&mut record, &mut from()),
             Ok(Ready::Footer(10))
         );
-        assert_eq!(record.value.type_byte(), Some(4));
+        assert_eq!(record.value.type_byte(), Some(16));
         assert_eq!(seven.changes.field_ttls_lost, 1);
     }
 

@@ -7,9 +7,11 @@
 
 mod converge;
 mod given;
+mod page;
 mod probe;
 mod replies;
 mod requests;
+mod resume;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,12 +21,15 @@ use anyhow::{Result, anyhow};
 
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow};
 use self::given::Given;
+use self::page::Page;
 use self::probe::Abilities;
 use self::replies::Awaited;
+use self::resume::Link;
 use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::policy::ReadFunctions;
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::Selection;
@@ -57,7 +62,8 @@ pub struct ServerSourceOptions {
 /// What waits for its replies, in order.
 enum Sent {
     Select,
-    Scan,
+    /// A page of names, from this cursor on.
+    Scan(Vec<u8>),
     Group(Vec<Vec<u8>>),
 }
 
@@ -72,6 +78,12 @@ enum Job {
 /// Reads a live server.
 pub struct ServerSource {
     conn: Conn,
+    /// How to connect again, if that is wanted.
+    link: Option<Link>,
+    /// The connection was lost; what was read before is handed on first.
+    lost: Option<anyhow::Error>,
+    /// The server that was found when connecting again is another process.
+    process_changed: bool,
     facts: Facts,
     clock: ServerClock,
     options: ServerSourceOptions,
@@ -85,6 +97,9 @@ pub struct ServerSource {
     selected: Option<u32>,
     /// What was given, where that is to be followed up.
     given: Option<Given>,
+    page: Page,
+    /// What others may want of the server and of the network.
+    pace: Option<Arc<Pace>>,
     /// Where SCAN goes on; `None` when the database is scanned through or not begun.
     cursor: Option<Vec<u8>>,
     scan_in_flight: bool,
@@ -143,8 +158,12 @@ impl ServerSource {
         Ok(Self {
             from_ms: clock.now_ms(),
             conn,
+            link: None,
+            lost: None,
+            process_changed: false,
             facts,
             clock,
+            page: Page::fixed(options.scan_count),
             options,
             observer,
             abilities,
@@ -153,6 +172,7 @@ impl ServerSource {
             db: 0,
             selected,
             given: None,
+            pace: None,
             cursor: None,
             scan_in_flight: false,
             abandoned: false,
@@ -175,6 +195,16 @@ impl ServerSource {
     /// More than a scan was asked for, and is not to be had.
     pub fn miss_consistency(&mut self) {
         self.consistency_missed = true;
+    }
+
+    /// From now on COUNT of SCAN grows where the way to the server is what takes the time.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn adapt_scan_count(&mut self) -> Result<()> {
+        let round_trip = self.ask(page::round_trip)?;
+        self.page.adapt_to(round_trip);
+        Ok(())
     }
 
     /// What the server said of itself.
@@ -207,20 +237,22 @@ impl ServerSource {
                 self.begin(job)?;
             }
             if !self.scan_in_flight
-                && self.keys.len() < (self.options.scan_count as usize).div_ceil(2)
+                && self.keys.len() < self.page.names_ahead()
                 && let Some(cursor) = self.cursor.take()
             {
-                self.queue_scan(&cursor)?;
+                self.queue_scan(cursor)?;
             }
             let room = self.room();
             if room == 0 || self.keys.is_empty() {
                 break;
             }
-            let count = self.keys.len().min(room).min(GROUP_KEYS);
+            let count = self.keys.len().min(room).min(self.group_keys());
             let group: Vec<Vec<u8>> = self.keys.drain(..count).collect();
-            self.queue_group(&group)?;
+            let queued = self.queue_group(&group);
+            // Whether it went out or not: what waits for an answer is asked again.
             self.sent_keys += group.len();
             self.sent.push_back(Sent::Group(group));
+            queued?;
         }
         self.conn.flush()?;
         Ok(())
@@ -253,10 +285,16 @@ impl ServerSource {
                 self.keys = names.into();
             }
         }
-        if self.selected != Some(db) {
-            self.conn.queue(&[b"SELECT", db.to_string().as_bytes()])?;
+        self.select()
+    }
+
+    /// Sees to it that what is queued next is asked of the present database.
+    fn select(&mut self) -> Result<()> {
+        if self.selected != Some(self.db) {
+            self.conn
+                .queue(&[b"SELECT", self.db.to_string().as_bytes()])?;
             self.sent.push_back(Sent::Select);
-            self.selected = Some(db);
+            self.selected = Some(self.db);
         }
         Ok(())
     }
@@ -269,9 +307,72 @@ impl ServerSource {
     /// How many more keys may be asked for. Refilled only when half of the window is used up, so
     /// that requests leave in large writes.
     fn room(&self) -> usize {
-        let window =
-            (WINDOW_BYTES / self.guess_bytes.max(1)).clamp(1, 2 * self.options.scan_count as usize);
-        window.saturating_sub(self.sent_keys)
+        self.window().saturating_sub(self.sent_keys)
+    }
+
+    /// How many keys may be asked for and not answered.
+    fn window(&self) -> usize {
+        let (most_keys, most_bytes) = match &self.pace {
+            Some(pace) => (pace.window_keys(), pace.window_bytes()),
+            None => (usize::MAX, usize::MAX),
+        };
+        let keys = WINDOW_BYTES.min(most_bytes) / self.guess_bytes.max(1);
+        keys.clamp(1, most_keys.min(2 * self.page.count() as usize).max(1))
+    }
+
+    /// How many keys may be in one MULTI.
+    fn group_keys(&self) -> usize {
+        match &self.pace {
+            Some(pace) => pace.window_keys().min(GROUP_KEYS),
+            None => GROUP_KEYS,
+        }
+    }
+
+    /// COUNT of the next SCAN.
+    fn scan_count(&self) -> u32 {
+        match &self.pace {
+            Some(pace) => self.page.count_within(pace.window_keys()),
+            None => self.page.count(),
+        }
+    }
+
+    /// Fills the batch; on an error everything that was asked and not answered is still known.
+    fn read_on(&mut self, batch: &mut Batch) -> Result<()> {
+        batch.context = self.context();
+        if let Some(payload) = self.functions.take() {
+            self.functions_given += 1;
+            batch.push(Record::Functions(payload));
+        }
+        while !batch.is_full() {
+            if !self.awaited.is_empty() {
+                self.read_payload(batch)?;
+                continue;
+            }
+            // Asking when half of the window is used up keeps the server busy and the writes large.
+            if self.sent_keys <= self.window() / 2 {
+                self.send()?;
+            }
+            match self.sent.front() {
+                None if self.is_at_end() => break,
+                None => {
+                    // Reaching the end is claimed only where it is proved.
+                    return Err(anyhow!("the scan stopped before its end; this is a bug"));
+                }
+                Some(Sent::Select) => {
+                    let reply = self.conn.reply()?;
+                    self.sent.pop_front();
+                    if let Err(text) = reply {
+                        return Err(self.conn.refusal("SELECT", text).into());
+                    }
+                }
+                Some(Sent::Scan(_)) => self.read_scan()?,
+                Some(Sent::Group(keys)) => {
+                    let keys = keys.len();
+                    self.open_group(keys)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The payloads' own version is the one that counts.
@@ -293,38 +394,30 @@ impl ServerSource {
 
 impl Source for ServerSource {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
-        batch.context = self.context();
-        if let Some(payload) = self.functions.take() {
-            self.functions_given += 1;
-            batch.push(Record::Functions(payload));
-        }
-        while !batch.is_full() {
-            if let Some(awaited) = self.awaited.pop_front() {
-                self.sent_keys -= 1;
-                self.read_payload(awaited, batch)?;
-                continue;
+        loop {
+            let error = match self.lost.take() {
+                Some(error) => error,
+                None => match self.read_on(batch) {
+                    Ok(()) => break,
+                    Err(error) => error,
+                },
+            };
+            if !self.may_resume(&error) {
+                return Err(error);
             }
-            // Asking when half of the window is used up keeps the server busy and the writes large.
-            if self.sent_keys <= self.options.scan_count as usize {
-                self.send()?;
+            if !batch.is_empty() {
+                // Handed on first: what comes after may be of another server.
+                self.lost = Some(error);
+                break;
             }
-            match self.sent.pop_front() {
-                None if self.is_at_end() => break,
-                None => {
-                    // Reaching the end is claimed only where it is proved.
-                    return Err(anyhow!("the scan stopped before its end; this is a bug"));
-                }
-                Some(Sent::Select) => {
-                    if let Err(text) = self.conn.reply()? {
-                        return Err(self.conn.refusal("SELECT", text).into());
-                    }
-                }
-                Some(Sent::Scan) => self.read_scan()?,
-                Some(Sent::Group(keys)) => self.open_group(keys)?,
-            }
+            self.resume(error)?;
         }
         self.stamp(batch);
         Ok(!batch.is_empty())
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.pace = Some(Arc::clone(pace));
     }
 
     fn report(&self) -> SourceReport {

@@ -1,6 +1,8 @@
 //! What is answered: names, expiries, payloads; and what becomes of each key.
 
-use anyhow::Result;
+use std::collections::VecDeque;
+
+use anyhow::{Result, anyhow};
 
 use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
@@ -30,7 +32,32 @@ pub(super) enum Expiry {
 impl ServerSource {
     pub(super) fn read_scan(&mut self) -> Result<()> {
         self.conn.doing("scanning for keys");
+        let known = self.keys.len();
+        let (cursor, scanned) = match self.read_page() {
+            Ok(page) => page,
+            Err(error) => {
+                // Half a page is none: it is asked for again.
+                self.keys.truncate(known);
+                return Err(error);
+            }
+        };
+        self.sent.pop_front();
         self.scan_in_flight = false;
+        let counts = self.counts.of(self.db);
+        counts.scanned += scanned;
+        counts.filtered += scanned - (self.keys.len() - known) as u64;
+        self.page.came();
+        self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
+        if self.abandoned {
+            self.drop_names();
+        }
+        self.got_on();
+        Ok(())
+    }
+
+    /// Reads a page of names: where the next one begins, and how many names there were. Those that
+    /// are wanted join [`Self::keys`].
+    fn read_page(&mut self) -> Result<(Vec<u8>, u64)> {
         match self.conn.item()? {
             Item::Array(2) => {}
             Item::Error(text) => {
@@ -50,47 +77,35 @@ impl ServerSource {
         let Item::Array(count) = self.conn.item()? else {
             return Err(self.conn.confused("SCAN gave no keys").into());
         };
-        let counts = self.counts.of(self.db);
-        counts.scanned += count as u64;
         for _ in 0..count {
             let Item::Bulk(key) = self.conn.item()? else {
                 return Err(self.conn.confused("SCAN gave a key that is none").into());
             };
             if self.options.selection.wants_key(&key) {
                 self.keys.push_back(key);
-            } else {
-                counts.filtered += 1;
             }
         }
-        self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
-        if self.abandoned {
-            self.drop_names();
-        }
-        Ok(())
+        Ok((cursor, count as u64))
     }
 
-    /// Reads a group up to its first payload.
-    pub(super) fn open_group(&mut self, keys: Vec<Vec<u8>>) -> Result<()> {
+    /// Reads the group of so many keys that is next, up to its first payload.
+    pub(super) fn open_group(&mut self, keys: usize) -> Result<()> {
         self.conn.doing("reading keys");
-        if let Some(text) = self.read_group_head(keys.len())? {
-            return self.reread_alone(keys, &text);
+        if let Some(text) = self.read_group_head(keys)? {
+            return self.reread_alone(&text);
         }
         let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
             (true, _) => 0,
             (false, true) => self.read_time()?,
             (false, false) => self.clock.now_ms(),
         };
-        let mut group = Vec::with_capacity(keys.len());
-        for key in keys {
-            group.push(Awaited {
-                key,
-                expiry: self.read_expiry(now_ms)?,
-                eviction: None,
-            });
+        let mut facts = Vec::with_capacity(keys);
+        for _ in 0..keys {
+            facts.push((self.read_expiry(now_ms)?, None));
         }
         if let Some(command) = self.abilities.eviction {
-            for awaited in &mut group {
-                awaited.eviction = match self.conn.item()? {
+            for (_, eviction) in &mut facts {
+                *eviction = match self.conn.item()? {
                     Item::Int(number) => Some(match command {
                         EvictionCommand::IdleTime => {
                             Eviction::IdleSecs(u64::try_from(number).unwrap_or(0))
@@ -104,19 +119,36 @@ impl ServerSource {
                 };
             }
         }
-        self.awaited.extend(group);
+        let Some(Sent::Group(keys)) = self.sent.pop_front() else {
+            return Err(anyhow!(
+                "a group was answered that was not asked for; this is a bug"
+            ));
+        };
+        let group = keys.into_iter().zip(facts);
+        self.awaited
+            .extend(group.map(|(key, (expiry, eviction))| Awaited {
+                key,
+                expiry,
+                eviction,
+            }));
+        self.got_on();
         Ok(())
     }
 
     /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
     /// between two large values of the same group.
-    pub(super) fn read_payload(&mut self, awaited: Awaited, batch: &mut Batch) -> Result<()> {
-        let Awaited {
+    pub(super) fn read_payload(&mut self, batch: &mut Batch) -> Result<()> {
+        let reply = self.conn.item()?;
+        let Some(Awaited {
             key,
             expiry,
             eviction,
-        } = awaited;
-        let payload = match self.conn.item()? {
+        }) = self.awaited.pop_front()
+        else {
+            return Ok(());
+        };
+        self.sent_keys -= 1;
+        let payload = match reply {
             Item::Bulk(payload) => payload,
             Item::Nil => {
                 self.learn(0);
@@ -172,18 +204,26 @@ impl ServerSource {
 
     /// A group that was refused as a whole: every key by itself, so that one forbidden key does
     /// not cost its fifteen neighbours.
-    fn reread_alone(&mut self, keys: Vec<Vec<u8>>, text: &str) -> Result<()> {
-        self.sent_keys -= keys.len();
-        let alone = keys.len() == 1;
-        for key in keys {
-            if alone {
-                self.fail(key, text)?;
-            } else {
-                self.queue_group(std::slice::from_ref(&key))?;
-                self.sent.push_back(Sent::Group(vec![key]));
-                self.sent_keys += 1;
-            }
+    fn reread_alone(&mut self, text: &str) -> Result<()> {
+        let Some(Sent::Group(keys)) = self.sent.pop_front() else {
+            return Ok(());
+        };
+        let mut keys = VecDeque::from(keys);
+        if keys.len() == 1 {
+            self.sent_keys -= 1;
+            return match keys.pop_front() {
+                Some(key) => self.fail(key, text),
+                None => Ok(()),
+            };
         }
+        let mut queued = Ok(());
+        for key in keys {
+            if queued.is_ok() {
+                queued = self.queue_group(std::slice::from_ref(&key));
+            }
+            self.sent.push_back(Sent::Group(vec![key]));
+        }
+        queued?;
         self.conn.flush()?;
         Ok(())
     }

@@ -7,20 +7,20 @@ use super::{Sent, ServerSource};
 use crate::server::ServerError;
 
 impl ServerSource {
-    pub(super) fn queue_scan(&mut self, cursor: &[u8]) -> Result<()> {
-        let count = self.options.scan_count.to_string();
+    pub(super) fn queue_scan(&mut self, cursor: Vec<u8>) -> Result<()> {
+        let count = self.scan_count().to_string();
         let push_down = self.options.selection.push_down();
-        let mut args: Vec<&[u8]> = vec![b"SCAN", cursor, b"COUNT", count.as_bytes()];
+        let mut args: Vec<&[u8]> = vec![b"SCAN", &cursor, b"COUNT", count.as_bytes()];
         if let Some(pattern) = push_down.match_ {
             args.extend([&b"MATCH"[..], pattern]);
         }
         if let Some(kind) = push_down.type_ {
             args.extend([&b"TYPE"[..], kind.as_bytes()]);
         }
-        self.conn.queue(&args)?;
+        let queued = self.conn.queue(&args);
         self.scan_in_flight = true;
-        self.sent.push_back(Sent::Scan);
-        Ok(())
+        self.sent.push_back(Sent::Scan(cursor));
+        Ok(queued?)
     }
 
     pub(super) fn queue_group(&mut self, keys: &[Vec<u8>]) -> Result<(), ServerError> {

@@ -132,6 +132,12 @@ impl LastRound {
         names
     }
 
+    /// The connection broke before what was read could be proved: it is read again.
+    pub fn forget_shot(&mut self) {
+        self.exact = false;
+        self.ready.clear();
+    }
+
     /// These join the batch. None leaves it: that may only happen right after it was read.
     fn remember(&mut self, names: HashSet<Vec<u8>>) {
         if !names.is_empty() {

@@ -20,14 +20,16 @@ use self::last::{LastRound, Outcome, Pending};
 use super::given::{Given, NotMetAgain};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
+use crate::exit::Interrupted;
 use crate::ledger::{ConsistencyReached, SourceReport};
 use crate::observer::Observer;
+use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
-use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
+use crate::server::{Conn, ServerError};
 use crate::source::{Estimate, Source};
 
 /// Rounds before the last one.
@@ -140,7 +142,7 @@ impl ConvergingSource {
         if !inner.abilities.multi {
             return Ok(Err((inner, "MULTI is refused".to_owned())));
         }
-        let tracker = match start_tracker(&inner, &connect)? {
+        let tracker = match start_tracker(&mut inner, &connect)? {
             Ok(tracker) => tracker,
             Err(text) => return Ok(Err((inner, text))),
         };
@@ -150,7 +152,7 @@ impl ConvergingSource {
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_known = inner.functions_known;
-        let swapdb_calls = shot::swapdb_calls(&mut inner.conn)?;
+        let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
             inner,
@@ -205,6 +207,9 @@ impl ConvergingSource {
 
     /// A flush, too many changes or a lost connection: everything given so far may be wrong.
     fn restart_if_needed(&mut self) -> Result<bool> {
+        if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
+            return self.restart("the source was restarted, or is another one");
+        }
         if !self.tracker.waiting().1 || self.missed.is_some() {
             return Ok(false);
         }
@@ -225,6 +230,9 @@ impl ConvergingSource {
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
         }
+        if self.inner.stop().is_some_and(Stop::is_set) {
+            return Err(Interrupted.into());
+        }
         self.restarts += 1;
         self.began_anew = true;
         self.observer
@@ -237,7 +245,7 @@ impl ConvergingSource {
             self.put_back(&dropped);
         }
         self.inner.abandoned = false;
-        self.tracker = match start_tracker(&self.inner, &self.connect)? {
+        self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
             Ok(tracker) => tracker,
             Err(text) => {
                 self.lost_track = true;
@@ -245,17 +253,16 @@ impl ConvergingSource {
                 return Ok(false);
             }
         };
-        self.swapdb_calls = shot::swapdb_calls(&mut self.inner.conn)?;
-        let facts = Facts::ask(&mut self.inner.conn)?;
+        self.swapdb_calls = self.inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
+        // Heard of while the scan was at rest: it begins anew anyway.
+        self.inner.process_changed = false;
+        let (options, observer) = (self.inner.options.clone(), &self.observer);
+        let databases = |conn: &mut Conn| super::probe::databases(conn, &facts, &options, observer);
         // Those that held keys before stay: they may again.
-        for row in super::probe::databases(
-            &mut self.inner.conn,
-            &facts,
-            &self.inner.options,
-            &self.observer,
-        )? {
+        for row in self.inner.ask(databases)? {
             if !self.inner.databases.iter().any(|known| known.db == row.db) {
                 self.inner.databases.push(row);
             }
@@ -351,7 +358,7 @@ impl ConvergingSource {
         if self.inner.facts.keyspace.is_none() || !self.inner.options.selection.dbs.is_empty() {
             return Ok(());
         }
-        let text = info(&mut self.inner.conn, Some("keyspace"))?;
+        let text = self.inner.ask(|conn| Ok(info(conn, Some("keyspace"))?))?;
         let now = text.map(|text| keyspace(&text));
         let new = self.unknown_databases(now.as_deref());
         self.add_databases(new);
@@ -508,7 +515,16 @@ impl ConvergingSource {
             self.phase = Phase::Farewell;
             return Ok(());
         }
-        match round.attempt(self)? {
+        let outcome = match round.attempt(self) {
+            Err(error) if self.inner.may_resume(&error) => {
+                self.inner.resume(error)?;
+                // As long as changes were listened to all the time, nothing else is lost.
+                round.forget_shot();
+                Outcome::Grown
+            }
+            outcome => outcome?,
+        };
+        match outcome {
             Outcome::Exact { at_ms } => {
                 self.reached = Some(ConsistencyReached::Exact(vec![(0, at_ms)]));
                 self.phase = Phase::Last(round);
@@ -588,11 +604,22 @@ impl ConvergingSource {
 }
 
 fn start_tracker(
-    inner: &ServerSource,
+    inner: &mut ServerSource,
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, String>> {
-    let selection = inner.options.selection.clone();
-    match Tracker::start(connect, move |name| selection.wants_key(name)) {
+    let started = inner.open_beside(|inner| {
+        let selection = inner.options.selection.clone();
+        Tracker::start(connect, move |name| selection.wants_key(name))
+    });
+    let started = started.map(|started| {
+        started.map(|mut tracker| {
+            if let Some(stop) = inner.stop() {
+                tracker.heed(&stop.flag());
+            }
+            tracker
+        })
+    });
+    match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
         started => Ok(started?),
@@ -612,6 +639,10 @@ impl Source for ConvergingSource {
                 return Ok(true);
             }
         }
+    }
+
+    fn keep_pace(&mut self, pace: &Arc<Pace>) {
+        self.inner.keep_pace(pace);
     }
 
     fn report(&self) -> SourceReport {

@@ -1,15 +1,18 @@
-//! Writing a value in the forms that every server reads: strings in a row, and for streams the
-//! newest form both sides know. The server that takes them packs them as it likes.
+//! Writing a value anew: small collections packed as the destination keeps them, others as strings
+//! in a row, which every server reads, and streams in the newest form both sides know.
 
-use std::borrow::Borrow;
+mod pack;
+
+use std::borrow::{Borrow, Cow};
 use std::convert::Infallible;
 
 use redis_migrate_format::record::Family;
 
+pub use self::pack::Packing;
 use super::decode::listpack::rewritten;
-use super::decode::{BackLengths, Reader, check_reader, read};
+use super::decode::{BackLengths, Checked, Element, Reader, check_reader, read};
 use super::error::PayloadError;
-use super::object::{Field, Member, Object, Stream, StreamForm, StreamId};
+use super::object::{Bytes, Field, Object, Stream, StreamForm, StreamId};
 use super::types::Encoding;
 use super::write;
 
@@ -35,6 +38,23 @@ pub struct Forms {
     /// How the listpacks of a stream say lengths backwards: the one thing about them that servers
     /// do not agree on.
     pub back_lengths: BackLengths,
+    /// In what small collections are packed.
+    pub packing: Packing,
+    /// Whether small sets of integers are written as intsets.
+    pub intsets: bool,
+}
+
+impl Forms {
+    /// The lowest RDB version that has everything that may be written in these forms, streams and
+    /// expiring fields aside.
+    pub fn since(&self) -> u16 {
+        match self.packing {
+            Packing::Listpack { sets: true } => Encoding::SetListpack.since(),
+            Packing::Listpack { sets: false } => Encoding::HashListpack.since(),
+            Packing::Ziplist => Encoding::ListQuicklist.since(),
+            Packing::None => 0,
+        }
+    }
 }
 
 /// What a value lost when it was written.
@@ -70,32 +90,41 @@ const VALKEY_FIELD_TTL_MAX: u64 = 1 << 62;
 /// The object is one that was decoded. One made by hand must hold to the same rules (no NaN, nothing
 /// twice, nothing empty but streams), or a server may not survive it.
 pub fn encode(object: &Object<'_>, forms: Forms, out: &mut Vec<u8>) -> Losses {
+    fn stored<'a>(bytes: &'a Bytes<'_>) -> Result<Element<'a>, Infallible> {
+        Ok(Element::Text(Cow::Borrowed(bytes)))
+    }
     let result: Result<Losses, Infallible> = match object {
         Object::String(string) => {
             out.push(Encoding::String.type_byte());
             write::string(out, string);
             Ok(Losses::default())
         }
-        Object::List(rows) => elements(out, Encoding::List, rows.len() as u64, rows.iter().map(Ok)),
-        Object::Set(rows) => elements(out, Encoding::Set, rows.len() as u64, rows.iter().map(Ok)),
-        Object::ZSet(rows) => members(
-            out,
-            rows.len() as u64,
-            highest_first(rows).into_iter().map(Ok),
-        ),
+        Object::List(rows) => list(out, forms, rows.len() as u64, || rows.iter().map(stored)),
+        Object::Set(rows) => set(out, forms, rows.len() as u64, || rows.iter().map(stored)),
+        Object::ZSet(rows) => scored(out, forms, rows.len() as u64, || {
+            rows.iter()
+                .map(|row| Ok((Element::Text(Cow::Borrowed(&*row.member)), row.score)))
+        }),
         Object::Hash(rows) => {
             let ttls = rows.iter().filter_map(|field| field.expire_at_ms);
             let lowest = ttls
                 .clone()
                 .min()
                 .map(|lowest| (lowest, ttls.count() as u64));
-            fields(
-                out,
-                rows.len() as u64,
-                lowest,
-                forms.field_ttl,
-                rows.iter().map(Ok),
-            )
+            let cells = || {
+                rows.iter()
+                    .flat_map(|row| [stored(&row.name), stored(&row.value)])
+            };
+            match pairs(out, forms, rows.len() as u64, lowest, cells) {
+                Ok(Some(losses)) => Ok(losses),
+                _ => fields(
+                    out,
+                    rows.len() as u64,
+                    lowest,
+                    forms.field_ttl,
+                    rows.iter().map(Ok),
+                ),
+            }
         }
         Object::Stream(value) => Ok(stream(out, value, forms)),
     };
@@ -103,31 +132,48 @@ pub fn encode(object: &Object<'_>, forms: Forms, out: &mut Vec<u8>) -> Losses {
     losses
 }
 
-/// Appends `value`, a type byte and its body, to `out` in universal forms. It is checked completely
+/// Appends `value`, a type byte and its body, to `out` in these forms. It is checked completely
 /// before the first byte is written, and never held decoded as a whole.
+///
+/// # Errors
+/// What [`check`](super::check) finds.
 pub fn recode(
     family: Family,
     value: &[u8],
     forms: Forms,
     out: &mut Vec<u8>,
 ) -> Result<Losses, PayloadError> {
-    let reader = read(family, value)?;
-    let checked = check_reader(&reader)?;
+    let checked = check_reader(&read(family, value)?)?;
+    recode_checked(family, value, checked, forms, out)
+}
+
+/// As [`recode`], for a value that was just checked.
+///
+/// # Errors
+/// None, if it was.
+pub fn recode_checked(
+    family: Family,
+    value: &[u8],
+    checked: Checked,
+    forms: Forms,
+    out: &mut Vec<u8>,
+) -> Result<Losses, PayloadError> {
     let start = out.len();
-    let result = match reader {
+    let count = checked.count;
+    let result = match read(family, value)? {
         Reader::String(string) => Ok(encode(&Object::String(string), forms, out)),
-        Reader::List(rows) => elements(out, Encoding::List, checked.count, rows),
-        Reader::Set(rows) => elements(out, Encoding::Set, checked.count, rows),
-        // Those in one piece are small, and lowest first.
-        Reader::ZSet(rows) if rows.is_packed() => rows
-            .collect::<Result<Vec<_>, _>>()
-            .map(|rows| encode(&Object::ZSet(rows), forms, out)),
-        Reader::ZSet(rows) => members(out, checked.count, rows),
+        Reader::List(rows) => list(out, forms, count, || rows.clone().stored()),
+        Reader::Set(rows) => set(out, forms, count, || rows.clone().stored()),
+        Reader::ZSet(rows) => scored(out, forms, count, || rows.clone().stored()),
         Reader::Hash(rows) => {
             let lowest = checked
                 .lowest_expiry_ms
                 .map(|lowest| (lowest, checked.expiring_fields));
-            fields(out, checked.count, lowest, forms.field_ttl, rows)
+            match pairs(out, forms, count, lowest, || rows.clone().stored()) {
+                Ok(Some(losses)) => Ok(losses),
+                Ok(None) => fields(out, count, lowest, forms.field_ttl, rows),
+                Err(error) => Err(error),
+            }
         }
         Reader::Stream(value) => Ok(stream(out, &value, forms)),
     };
@@ -137,44 +183,135 @@ pub fn recode(
     result
 }
 
-fn elements<B: AsRef<[u8]>, E>(
+/// Whether a value that was checked is a string in the one form that is written here: plain, its
+/// length in the shortest way.
+pub fn is_plain_string(value: &[u8]) -> bool {
+    let Some((&type_byte, rest)) = value.split_first() else {
+        return false;
+    };
+    type_byte == Encoding::String.type_byte()
+        && match rest {
+            [0..0x40, ..] => true,
+            [0x40..0x80, ..] => rest.len() >= 2 + 0x40,
+            [0x80, ..] => rest.len() >= 5 + 0x4000,
+            _ => false,
+        }
+}
+
+fn list<'a, E, I>(
+    out: &mut Vec<u8>,
+    forms: Forms,
+    count: u64,
+    cells: impl Fn() -> I,
+) -> Result<Losses, E>
+where
+    I: Iterator<Item = Result<Element<'a>, E>>,
+{
+    let ziplist = forms.packing == Packing::Ziplist;
+    if forms.packing != Packing::None && pack::list(out, ziplist, cells())? {
+        return Ok(Losses::default());
+    }
+    elements(out, Encoding::List, count, cells())
+}
+
+fn set<'a, E, I>(
+    out: &mut Vec<u8>,
+    forms: Forms,
+    count: u64,
+    cells: impl Fn() -> I,
+) -> Result<Losses, E>
+where
+    I: Iterator<Item = Result<Element<'a>, E>>,
+{
+    let small = count <= pack::MAX_ROWS && forms.packing == Packing::Listpack { sets: true };
+    let is_packed = (forms.intsets && count <= pack::MAX_INTEGERS && pack::integers(out, cells())?)
+        || (small && pack::whole(out, Encoding::SetListpack, false, cells())?);
+    match is_packed {
+        true => Ok(Losses::default()),
+        false => elements(out, Encoding::Set, count, cells()),
+    }
+}
+
+/// Writes a small hash without expiry of fields packed; nothing if it is not to be.
+fn pairs<'a, E, I>(
+    out: &mut Vec<u8>,
+    forms: Forms,
+    count: u64,
+    expiring: Option<(u64, u64)>,
+    cells: impl Fn() -> I,
+) -> Result<Option<Losses>, E>
+where
+    I: Iterator<Item = Result<Element<'a>, E>>,
+{
+    let is_dropped = forms.field_ttl == FieldTtlForm::Dropped;
+    let (encoding, ziplist) = match forms.packing {
+        Packing::None => return Ok(None),
+        Packing::Ziplist => (Encoding::HashZiplist, true),
+        Packing::Listpack { .. } => (Encoding::HashListpack, false),
+    };
+    if count > pack::MAX_ROWS || (expiring.is_some() && !is_dropped) {
+        return Ok(None);
+    }
+    let losses = Losses {
+        field_ttls: expiring.map_or(0, |(_, fields)| fields),
+        ..Losses::default()
+    };
+    Ok(pack::whole(out, encoding, ziplist, cells())?.then_some(losses))
+}
+
+fn scored<'a, E, I>(
+    out: &mut Vec<u8>,
+    forms: Forms,
+    count: u64,
+    rows: impl Fn() -> I,
+) -> Result<Losses, E>
+where
+    I: Iterator<Item = Result<pack::Scored<'a>, E>>,
+{
+    let ziplist = forms.packing == Packing::Ziplist;
+    let small = forms.packing != Packing::None && count <= pack::MAX_ROWS;
+    if small && pack::scored(out, ziplist, rows())? {
+        return Ok(Losses::default());
+    }
+    if !small && count > SORTED_AT_MOST {
+        return members(out, count, rows());
+    }
+    let mut sorted = rows().collect::<Result<Vec<_>, E>>()?;
+    sorted.sort_by(pack::compare);
+    if small && pack::scored(out, ziplist, sorted.iter().cloned().map(Ok::<_, E>))? {
+        return Ok(Losses::default());
+    }
+    // As the servers write them: inserting at the end of a skiplist is what is cheap.
+    members(out, count, sorted.into_iter().rev().map(Ok))
+}
+
+fn elements<'a, E>(
     out: &mut Vec<u8>,
     encoding: Encoding,
     count: u64,
-    rows: impl Iterator<Item = Result<B, E>>,
+    rows: impl Iterator<Item = Result<Element<'a>, E>>,
 ) -> Result<Losses, E> {
     out.push(encoding.type_byte());
     write::length(out, count);
     for row in rows {
-        write::string(out, row?.as_ref());
+        row?.see(|bytes| write::string(out, bytes));
     }
     Ok(Losses::default())
 }
 
-/// Members as the servers write them: inserting at the end of a skiplist is what is cheap.
-fn highest_first<'m, 'a>(members: &'m [Member<'a>]) -> Vec<&'m Member<'a>> {
-    let mut sorted: Vec<_> = members.iter().collect();
-    // Scores are never NaN; minus zero and zero are one score.
-    sorted.sort_by(|a, b| {
-        b.score
-            .partial_cmp(&a.score)
-            .unwrap_or(std::cmp::Ordering::Equal)
-            .then_with(|| b.member.cmp(&a.member))
-    });
-    sorted
-}
+/// Sorted sets of more members are written in the order they come in, which is that of a server.
+const SORTED_AT_MOST: u64 = 10_000;
 
-fn members<'a, B: Borrow<Member<'a>>, E>(
+fn members<'a, E>(
     out: &mut Vec<u8>,
     count: u64,
-    rows: impl Iterator<Item = Result<B, E>>,
+    rows: impl Iterator<Item = Result<pack::Scored<'a>, E>>,
 ) -> Result<Losses, E> {
     out.push(Encoding::ZSet.type_byte());
     write::length(out, count);
     for row in rows {
-        let row = row?;
-        let Member { member, score } = row.borrow();
-        write::string(out, member);
+        let (member, score) = row?;
+        member.see(|bytes| write::string(out, bytes));
         out.extend_from_slice(&score.to_le_bytes());
     }
     Ok(Losses::default())

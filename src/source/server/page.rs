@@ -1,0 +1,111 @@
+//! COUNT of SCAN: how many keys a page of names has.
+//!
+//! There is one SCAN per round trip, since each needs the cursor of the one before. Near by, the
+//! values of a page take longer than that. Far away the round trip is all the time there is, and
+//! only larger pages help.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::server::Conn;
+
+/// The largest page that is asked for of our own accord.
+const LARGEST: u32 = 10_000;
+
+/// Pages are smaller than this only where somebody asks for it.
+const SMALLEST: u32 = 10;
+
+/// A shorter round trip is none to speak of.
+const NEAR: Duration = Duration::from_millis(1);
+
+/// How large pages are, and what is known about the time they take.
+pub(super) struct Page {
+    asked: u32,
+    count: u32,
+    /// Of an idle connection; `None` where COUNT is not to change.
+    round_trip: Option<Duration>,
+    last_came: Option<Instant>,
+}
+
+impl Page {
+    /// Always of this size.
+    pub fn fixed(count: u32) -> Self {
+        Self {
+            asked: count,
+            count,
+            round_trip: None,
+            last_came: None,
+        }
+    }
+
+    /// Grows from now on, where this round trip is most of the time between two pages.
+    pub fn adapt_to(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip).filter(|round_trip| *round_trip >= NEAR);
+    }
+
+    /// COUNT as it is.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// COUNT where so few keys may be under way.
+    pub fn count_within(&self, window_keys: usize) -> u32 {
+        let window = u32::try_from(window_keys).unwrap_or(u32::MAX);
+        self.count.min(window.max(SMALLEST))
+    }
+
+    /// With fewer names than this that wait, the next page is asked for. Two pages are all that is
+    /// ever kept.
+    pub fn names_ahead(&self) -> usize {
+        match self.count > self.asked {
+            // At once, as there is nothing else to wait for.
+            true => self.count as usize + 1,
+            false => (self.count as usize).div_ceil(2),
+        }
+    }
+
+    /// A page came.
+    pub fn came(&mut self) {
+        let Some(round_trip) = self.round_trip else {
+            return;
+        };
+        let now = Instant::now();
+        let cycle = self.last_came.replace(now).map(|last| now - last);
+        if cycle.is_some_and(|cycle| cycle < 2 * round_trip) {
+            self.count = self.count.saturating_mul(2).min(LARGEST.max(self.asked));
+        }
+    }
+}
+
+/// The shortest of a few round trips.
+pub(super) fn round_trip(conn: &mut Conn) -> Result<Duration> {
+    let mut shortest = Duration::MAX;
+    for _ in 0..3 {
+        let began = Instant::now();
+        // A refusal takes as long as an answer.
+        let _ = conn.try_query(&redis::cmd("PING"))?;
+        shortest = shortest.min(began.elapsed());
+    }
+    Ok(shortest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_grow_only_far_away() {
+        let mut near = Page::fixed(1_000);
+        near.adapt_to(Duration::from_micros(50));
+        let mut far = Page::fixed(1_000);
+        far.adapt_to(Duration::from_secs(3_600));
+        for _ in 0..10 {
+            near.came();
+            far.came();
+        }
+        assert_eq!((near.count(), far.count()), (1_000, 10_000));
+        assert_eq!(far.count_within(64), 64);
+        assert_eq!(far.count_within(1), 10);
+    }
+}
