@@ -8,6 +8,7 @@ use redis_migrate_format::WriterOptions;
 use redis_migrate_format::record::Record;
 
 use crate::archives::{Contents, archive, contents, deleted, string};
+use crate::support::cluster::TestCluster;
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
@@ -91,9 +92,14 @@ struct Killed {
     last: String,
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "each test varies another of them"
+)]
 /// Imports `file`, killing it `kills` times at random moments, and then lets it end.
 fn import_with_kills(
-    server: &TestServer,
+    url: &str,
+    clients: &mut [Connection],
     file: &Path,
     state: &Path,
     flags: &[&str],
@@ -101,13 +107,12 @@ fn import_with_kills(
     by_pipe: bool,
     random: &mut Random,
 ) -> Killed {
-    let mut client = server.client();
-    let before = restores(&mut client);
-    let records = Reads::of(file);
+    let mut restores = || clients.iter_mut().map(restores).sum::<u64>();
+    let before = restores();
+    let records = records_of(file);
     let mut done = 0;
     let resume = format!("--resume={}", state.display());
-    let url = server.url();
-    let mut arguments = vec!["import", &url, &resume];
+    let mut arguments = vec!["import", url, &resume];
     arguments.extend_from_slice(flags);
     let tool = || match by_pipe {
         true => Tool::new(&arguments).stdin_file(file).arg("-"),
@@ -115,12 +120,12 @@ fn import_with_kills(
     };
     let mut killed = 0;
     while killed < kills {
-        let start = restores(&mut client);
+        let start = restores();
         let left = records.saturating_sub(start - before).max(4_000);
         let until = start + random.below(2 * left / (kills - killed + 1));
         let mut running = tool().spawn();
         loop {
-            let calls = restores(&mut client);
+            let calls = restores();
             if calls >= until || running.has_ended() {
                 break;
             }
@@ -133,7 +138,7 @@ fn import_with_kills(
         running.kill();
         running.wait();
         killed += 1;
-        assert!(state.exists() || restores(&mut client) == before);
+        assert!(state.exists() || restores() == before);
     }
     assert_eq!(
         done, 0,
@@ -143,20 +148,16 @@ fn import_with_kills(
     assert!(!state.exists(), "a finished run removes its state");
     Killed {
         kills: killed,
-        restores: restores(&mut client) - before,
+        restores: restores() - before,
         last: last.stderr,
     }
 }
 
-struct Reads;
-
-impl Reads {
-    /// Records in an archive.
-    fn of(file: &Path) -> u64 {
-        let bytes = std::fs::read(file).expect("readable");
-        let pieces = crate::archives::pieces(&bytes);
-        pieces.iter().map(|piece| piece.records.len() as u64).sum()
-    }
+/// Records in an archive.
+fn records_of(file: &Path) -> u64 {
+    let bytes = std::fs::read(file).expect("readable");
+    let pieces = crate::archives::pieces(&bytes);
+    pieces.iter().map(|piece| piece.records.len() as u64).sum()
 }
 
 #[test]
@@ -181,7 +182,16 @@ fn killed_fifty_times_it_ends_as_if_it_was_never_killed() {
         restores(&mut server.client())
     };
     let server = TestServer::start(version);
-    let done = import_with_kills(&server, &file, &state, &[], 50, false, &mut random);
+    let done = import_with_kills(
+        &server.url(),
+        &mut [server.client()],
+        &file,
+        &state,
+        &[],
+        50,
+        false,
+        &mut random,
+    );
     assert!(read_all(&mut server.client()) == contents, "not the same");
     let again = done.restores.saturating_sub(baseline);
     println!(
@@ -223,7 +233,16 @@ fn under_skip_and_replace_and_from_a_pipe_too() {
             }
         }
         let flags = ["--on-conflict", policy];
-        import_with_kills(&server, &file, &state, &flags, 10, by_pipe, &mut random);
+        import_with_kills(
+            &server.url(),
+            &mut [server.client()],
+            &file,
+            &state,
+            &flags,
+            10,
+            by_pipe,
+            &mut random,
+        );
         let standing = read_all(&mut server.client());
         assert!(standing == contents, "{policy}");
     }
@@ -285,4 +304,57 @@ fn without_a_name_the_state_is_among_the_users_own() {
         .success();
     let states = std::fs::read_dir(home.join("redis-migrate")).expect("the directory");
     assert_eq!(states.count(), 0);
+}
+
+#[test]
+fn a_cluster_is_resumed_too_and_all_its_primaries_work_at_once() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (file, state) = (
+        directory.path().join("snap.rmz"),
+        directory.path().join("state"),
+    );
+    let records = many(100_000, 13);
+    std::fs::write(&file, archive(&records, small_frames())).expect("written");
+    let contents = due(&contents(&records));
+    let cluster = TestCluster::start(available()[0], 3, 0);
+    let mut clients = cluster.client().nodes;
+    let standing = |clients: &mut [Connection]| {
+        let mut all = BTreeMap::new();
+        clients
+            .iter_mut()
+            .for_each(|client| all.extend(read_all(client)));
+        all
+    };
+    let mut random = Random::new(52);
+    import_with_kills(
+        &cluster.url(),
+        &mut clients,
+        &file,
+        &state,
+        &["--jobs", "2"],
+        10,
+        false,
+        &mut random,
+    );
+    assert!(standing(&mut clients) == contents, "not the same");
+    // Once more without kills: all primaries have begun before any of them is done.
+    for client in &mut clients {
+        let () = cmd("FLUSHALL").query(client).expect("flushed");
+    }
+    let before: Vec<u64> = clients.iter_mut().map(restores).collect();
+    let mut running = Tool::new(&["import", &cluster.url(), "--jobs", "2"])
+        .arg(&file)
+        .spawn();
+    let mut samples: Vec<Vec<u64>> = Vec::new();
+    while !running.has_ended() {
+        samples.push(clients.iter_mut().map(restores).collect());
+    }
+    running.wait().success();
+    let after: Vec<u64> = clients.iter_mut().map(restores).collect();
+    let at_once = samples.iter().any(|sample| {
+        let mut nodes = sample.iter().zip(&before).zip(&after);
+        nodes.all(|((now, before), after)| before < now && now < after)
+    });
+    assert!(at_once, "{samples:?}");
+    assert!(standing(&mut clients) == contents, "not the same");
 }
