@@ -73,7 +73,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let from = state
         .as_ref()
         .map_or(Mark::default(), |state| state.settled);
-    read_ahead(args, &mut source, tables, from)?;
+    read_ahead(args, &mut source, tables, from);
     let base_now_ms = state
         .as_ref()
         .map_or(now_ms, |state| state.begin.base_now_ms);

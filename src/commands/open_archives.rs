@@ -26,7 +26,8 @@ use crate::source::archive::{ArchiveRow, ArchiveSource};
 /// What leads to the frames of a file.
 pub struct Map {
     table: Table,
-    file: SharedFile,
+    /// `None` where the file cannot be read at several places at once.
+    file: Option<SharedFile>,
 }
 
 /// The archives of an import.
@@ -64,7 +65,8 @@ pub fn open_archives(
             verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;
         }
         let mut map = None;
-        if let Some(file) = input.another()? {
+        if input.is_regular_file() {
+            let file = input.another()?;
             let table =
                 table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
             map = table.map(|table| Map { table, file });
@@ -227,28 +229,28 @@ pub fn state_of(
 }
 
 /// Has several workers read where that was asked for, from `from` on.
-///
-/// # Errors
-/// The system's.
 pub fn read_ahead(
     args: &ImportArgs,
     row: &mut ArchiveRow<ArchiveInput>,
     tables: Vec<Option<Map>>,
     from: Mark,
-) -> Result<()> {
+) {
     // What is damaged is best read one after the other.
     if args.jobs == 1 || args.allow_incomplete {
-        return Ok(());
+        return;
     }
     let rest = tables.into_iter().skip(from.archive as usize);
     for (at, (archive, map)) in row.archives_mut().zip(rest).enumerate() {
-        if let Some(Map { table, file }) = map {
+        if let Some(Map {
+            table,
+            file: Some(file),
+        }) = map
+        {
             let frame = if at == 0 { from.frame } else { 0 };
-            let open = || file.another();
-            archive.read_ahead(table, frame, args.jobs.into(), Limits::default(), open)?;
+            let open = move || file.another();
+            archive.read_ahead(table, frame, args.jobs.into(), Limits::default(), open);
         }
     }
-    Ok(())
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.

@@ -21,11 +21,15 @@ use crate::record::{Batch, Context, Mark, Record};
 use crate::select::Selection;
 use crate::units::now_ms;
 
+type StartAhead = Box<dyn FnOnce() -> Result<Ahead> + Send>;
+
 /// Reads an archive.
 pub struct ArchiveSource<R: Read + Send> {
     reader: Reader<R>,
     /// Workers that read in its place.
     ahead: Option<Ahead>,
+    /// How they are started, when the first frame is wanted: of several archives one is read.
+    start_ahead: Option<StartAhead>,
     selection: Selection,
     functions: bool,
     input_bytes: Option<u64>,
@@ -53,6 +57,7 @@ impl<R: Read + Send> ArchiveSource<R> {
         Ok(Self {
             reader: Reader::new(input, limits)?,
             ahead: None,
+            start_ahead: None,
             selection,
             functions,
             input_bytes,
@@ -87,21 +92,19 @@ impl<R: Read + Send> ArchiveSource<R> {
 
     /// Has several workers read ahead from frame `from` on (0: the beginning); `open` gives each a
     /// reader of the same bytes. Where `table` does not say enough for that, nothing changes.
-    ///
-    /// # Errors
-    /// Those of `open`.
     pub fn read_ahead<S: Read + Seek + Send + 'static>(
         &mut self,
         table: Table,
         from: u64,
         workers: usize,
         limits: Limits,
-        open: impl FnMut() -> Result<S>,
-    ) -> Result<()> {
+        open: impl FnMut() -> Result<S> + Send + 'static,
+    ) {
         if Ahead::is_possible(&table) {
-            self.ahead = Some(Ahead::start(table, from.max(1), workers, limits, open)?);
+            self.start_ahead = Some(Box::new(move || {
+                Ahead::start(table, from.max(1), workers, limits, open)
+            }));
         }
-        Ok(())
     }
 
     /// What the archive says at its start.
@@ -140,6 +143,9 @@ impl<R: Read + Send> ArchiveSource<R> {
 
     /// The next frame that has something to give.
     fn next_frame(&mut self) -> Result<Option<Frame>> {
+        if let Some(start) = self.start_ahead.take() {
+            self.ahead = Some(start()?);
+        }
         if let Some(ahead) = &mut self.ahead {
             return ahead.next_frame();
         }
