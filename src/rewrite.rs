@@ -139,7 +139,10 @@ impl Rewrite {
 
     /// Whether two different keys of the source may become one key of the destination.
     pub fn may_collide(&self) -> bool {
-        !self.strip_prefix.is_empty() || self.dbs.rest.is_some() || self.dbs.pairs.len() > 1
+        let is_moved = |(from, to): &(u32, u32)| from != to;
+        !self.strip_prefix.is_empty()
+            || self.dbs.rest.is_some()
+            || self.dbs.pairs.iter().any(is_moved)
     }
 
     /// Changes one record.

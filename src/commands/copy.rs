@@ -90,7 +90,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         dry_run: args.run.dry_run,
     };
     let observed = Arc::clone(observer);
-    let mut sink = ServerSink::open(&to, sink_conn, options, accepted, observed, stop)?;
+    // While changes are followed Ctrl-C ends the following, and what is under way is written.
+    let stop_writing = stop.of_pipe(args.read.follow);
+    let mut sink = ServerSink::open(&to, sink_conn, options, accepted, observed, &stop_writing)?;
     if source.facts.mode == Mode::Standalone
         && let [node] = source.facts.nodes.as_slice()
     {

@@ -62,6 +62,8 @@ pub struct Facts {
     pub cluster: bool,
     /// `role:slave`.
     pub replica: bool,
+    /// Replicas that are connected (`connected_slaves`).
+    pub replicas: Option<u64>,
     /// Databases with keys; `None` where INFO keyspace is refused.
     pub keyspace: Option<Vec<Keyspace>>,
     /// `maxmemory`, bytes; `None` where unknown, 0 for none.
@@ -130,6 +132,7 @@ impl Facts {
                 "redis_mode" | "server_mode" => self.cluster |= value == "cluster",
                 "cluster_enabled" => self.cluster |= value == "1",
                 "role" => self.replica = value == "slave",
+                "connected_slaves" => self.replicas = value.parse().ok(),
                 "maxmemory" => self.maxmemory = value.parse().ok(),
                 "maxmemory_policy" => self.policy = Some(value.to_owned()),
                 "used_memory" => self.used_memory = value.parse().ok(),

@@ -18,7 +18,7 @@ fn fault_runs() -> u64 {
 }
 
 /// Imports in two halves, with `fault` at some moment of it.
-fn import(
+pub fn import(
     cluster: &TestCluster,
     archive: &[u8],
     seed: u64,
@@ -40,7 +40,8 @@ fn import(
             std::thread::sleep(Duration::from_millis(20));
         }
     });
-    std::thread::sleep(Duration::from_millis(200 + random.below(700)));
+    // At the least so late that WAIT was asked for.
+    std::thread::sleep(Duration::from_millis(500 + random.below(400)));
     fault();
     let output = running.wait();
     writer.join().expect("the archive was written");

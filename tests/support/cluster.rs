@@ -165,6 +165,15 @@ impl TestCluster {
                 info(client).contains("cluster_state:ok")
             });
         }
+        let each = self.replicas().len() / self.primaries;
+        for node in &self.nodes {
+            self.wait(node, "to know who follows whom", |client| {
+                let mut slots = redis::cmd("CLUSTER");
+                let rows: Vec<Row> = slots.arg("SLOTS").query(client).unwrap_or_default();
+                // First and last slot, the primary, its replicas.
+                rows.len() == self.primaries && rows.iter().all(|row| row.len() == 3 + each)
+            });
+        }
         for replica in self.replicas() {
             self.wait(replica, "to be in step with its primary", |client| {
                 let text: String = redis::cmd("INFO")

@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Losses {
     times: u64,
     records: u64,
+    /// The first of them was told of.
+    told: bool,
     /// A reconnection to somebody who does not say who it is.
     unknown: bool,
 }
@@ -261,7 +263,7 @@ impl ServerSink {
     /// Connects a lane. `false`: not yet, for in a cluster somebody else may have its slots.
     pub(super) fn connect(&mut self, at: usize) -> Result<bool> {
         loop {
-            let conn = if self.routes.is_some() {
+            let mut conn = if self.routes.is_some() {
                 match self.open_lane(at)? {
                     Some(conn) => conn,
                     None => return Ok(false),
@@ -269,6 +271,7 @@ impl ServerSink {
             } else {
                 self.reopen_lane(at)?
             };
+            conn.heed(&self.lanes[at].to, &self.stop.flag());
             let address = self.lanes[at].address();
             let met = match self.lanes[at].meet(conn, &mut self.report.changes) {
                 Ok(met) => met,
@@ -352,8 +355,9 @@ impl ServerSink {
     fn met(&mut self, at: usize, met: Met, why: Option<ServerError>) {
         let address = self.lanes[at].address();
         if let Some(why) = why
-            && self.losses.times == 1
+            && !self.losses.told
         {
+            self.losses.told = true;
             let waiting = self
                 .again
                 .iter()
@@ -384,9 +388,10 @@ impl ServerSink {
         let Losses {
             times,
             records,
+            told,
             unknown,
         } = self.losses;
-        if times > 1 {
+        if times > 1 || (times == 1 && !told) {
             self.observer.notice(&format!(
                 "connections to the destination were lost {times} times, and {} sent again",
                 plural(records, "record")

@@ -13,6 +13,7 @@ use anyhow::Result;
 use super::{Action, Counted, Sent, ServerSink};
 use crate::memory::FingerprintSet;
 use crate::server::ServerError;
+use crate::server::conn::is_forbidden;
 
 /// Acknowledged bytes and records after which a replica is asked for.
 const ASK_BYTES: usize = 1 << 20;
@@ -163,9 +164,10 @@ impl ServerSink {
         match answer {
             Ok(1..) if unconfirmed.wrote => unconfirmed.confirm(),
             Ok(_) => {}
-            // "UNBLOCKED … instance state changed": it is a primary no more, and MOVED follows.
-            Err(text) if text.starts_with("UNBLOCKED") => {}
-            Err(_) => unconfirmed.refuse(),
+            Err(text) if is_forbidden(&text) => unconfirmed.refuse(),
+            // A primary no more, and MOVED follows: "UNBLOCKED … instance state changed", or "WAIT
+            // cannot be used with replica instances".
+            Err(_) => {}
         }
     }
 

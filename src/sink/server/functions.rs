@@ -121,6 +121,11 @@ impl ServerSink {
                 self.restore_library(at, library, is_doubtful)
             };
             match fate {
+                Ok(Fate::Refused(_, text, _)) if is_passing(&text) => {
+                    self.is_stale();
+                    self.wait_for(&text)?;
+                    return Ok(None);
+                }
                 Ok(fate) => fates.push((fate, at)),
                 Err(lost) => {
                     self.lost(at, lost)?;
@@ -267,6 +272,15 @@ impl ServerSink {
             hint,
         })
     }
+}
+
+/// Whether the node may say something else in a while, or another one.
+fn is_passing(text: &str) -> bool {
+    let code = text.split(' ').next().unwrap_or("");
+    matches!(
+        code,
+        "READONLY" | "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED"
+    )
 }
 
 /// Takes a FUNCTION DUMP apart (functions.c: for each library an opcode and the code).

@@ -47,6 +47,10 @@ pub(super) struct Lane {
     pub limits_known: bool,
     /// Whether anything was acknowledged on it.
     pub acknowledged: bool,
+    /// Whether the cluster, or the node itself, knows of a replica.
+    pub is_replicated: bool,
+    /// How much may be kept until a replica has it.
+    pub kept_max_bytes: usize,
     /// What was acknowledged and has perhaps not reached a replica.
     pub unconfirmed: Unconfirmed,
     /// `evicted_keys` at the first look.
@@ -88,6 +92,8 @@ impl Lane {
             restore_max_bytes: 0,
             limits_known: false,
             acknowledged: false,
+            is_replicated: false,
+            kept_max_bytes: 0,
             unconfirmed: Unconfirmed::default(),
             evicted_before: None,
         }
@@ -176,11 +182,22 @@ impl Lane {
         if met == Met::First || met == Met::Other {
             self.evicted_before = facts.evicted_keys;
         }
+        self.is_replicated |= facts.replicas.is_some_and(|count| count > 0);
+        self.set_kept();
         self.facts = facts;
         self.db = Some(0);
         conn.doing("restoring keys");
         self.conn = Some(conn);
         Ok(met)
+    }
+
+    /// Without a replica there is nothing to wait for.
+    pub fn set_kept(&mut self) {
+        self.unconfirmed.max_bytes = if self.is_replicated {
+            self.kept_max_bytes
+        } else {
+            0
+        };
     }
 
     /// What was changed for this target stays in the ledger.

@@ -123,7 +123,9 @@ impl ServerSink {
         self.routes = Some(routes);
         self.spread();
         for at in 0..self.lanes.len() {
-            let conn = Conn::open(&self.lanes[at].to).map_err(|error| self.unreached(at, error))?;
+            let mut conn =
+                Conn::open(&self.lanes[at].to).map_err(|error| self.unreached(at, error))?;
+            conn.heed(&self.lanes[at].to, &self.stop.flag());
             self.lanes[at].meet(conn, &mut self.report.changes)?;
         }
         Ok(())
@@ -164,10 +166,10 @@ impl ServerSink {
                 self.lanes.push(Lane::new(to, Some(announced.clone())));
                 self.lanes.len() - 1
             });
-            self.lanes[at].unconfirmed.max_bytes = match shard.replicas.len() {
-                0 => 0,
-                _ => (KEPT_BYTES / shards).clamp(256 << 10, 8 << 20),
-            };
+            let lane = &mut self.lanes[at];
+            lane.kept_max_bytes = (KEPT_BYTES / shards).clamp(256 << 10, 8 << 20);
+            lane.is_replicated |= !shard.replicas.is_empty();
+            lane.set_kept();
             routes.lane_of_shard.push(at);
         }
     }
