@@ -68,7 +68,12 @@ fn read_all(client: &mut Connection) -> BTreeMap<Vec<u8>, Vec<u8>> {
             .query(client)
             .expect("SCAN");
         if !keys.is_empty() {
-            let values: Vec<Vec<u8>> = cmd("MGET").arg(&keys).query(client).expect("MGET");
+            // Not MGET: a cluster's node takes that for keys of one slot only.
+            let mut pipe = redis::pipe();
+            for key in &keys {
+                pipe.cmd("GET").arg(key);
+            }
+            let values: Vec<Vec<u8>> = pipe.query(client).expect("GET");
             all.extend(keys.into_iter().zip(values));
         }
         cursor = next;
