@@ -21,8 +21,11 @@ const AT_ONCE: usize = 64;
 /// Bytes of values that are asked for at once.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
-/// One key and its records; `None` for a tombstone.
-type Candidate<'a> = ((u32, &'a [u8]), Vec<Option<(&'a KeyRecord, Context)>>);
+/// The records of a key; `None` for a tombstone.
+type Records<'a> = Vec<Option<(&'a KeyRecord, Context)>>;
+
+/// One key and its records.
+type Candidate<'a> = ((u32, &'a [u8]), Records<'a>);
 
 /// A key that stands as one of its records says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +43,7 @@ pub struct Ours {
 /// # Errors
 /// The connection's.
 pub fn ours(to: &ConnectOptions, batches: &[Batch]) -> Result<Vec<Ours>> {
-    let mut by_key: BTreeMap<(u32, &[u8]), Vec<Option<(&KeyRecord, Context)>>> = BTreeMap::new();
+    let mut by_key: BTreeMap<(u32, &[u8]), Records<'_>> = BTreeMap::new();
     for batch in batches {
         for record in &batch.records {
             let (name, record) = match record {
