@@ -12,12 +12,14 @@ mod diff;
 mod doctor;
 mod encryption;
 mod export;
+mod extract;
 mod handling;
 mod import;
 mod look;
 pub mod parse;
 mod report;
 pub mod resolve;
+mod salvage;
 mod shared;
 mod source_end;
 
@@ -34,10 +36,12 @@ pub use diff::{AgainstArgs, CompareArgs, DiffArgs};
 pub use doctor::DoctorArgs;
 pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
+pub use extract::ExtractArgs;
 pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs};
 pub use report::PageArgs;
+pub use salvage::SalvageArgs;
 pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
 pub use source_end::{SideEnd, SourceEnd};
 
@@ -93,6 +97,10 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// Show what is inside an archive: a page with pictures and tables, or JSON.
     Report(PageArgs),
+    /// Print one value of an archive, or write it to a file.
+    Extract(ExtractArgs),
+    /// Rescue what is intact of a damaged archive into a new one.
+    Salvage(SalvageArgs),
     /// Show what a server is and allows, and what an archive would need there.
     Doctor(Box<DoctorArgs>),
     /// Print what a shell needs to complete this tool's command lines.

@@ -39,6 +39,8 @@ pub struct SourceReport {
     pub consistency_missed: bool,
     /// Start of the reading, this machine's clock, Unix ms.
     pub started_ms: u64,
+    /// Archives that were read only as far as they are intact, and why, one line each.
+    pub cut_short: Vec<String>,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use redis_migrate::cli::{Verb, alias, parse, resolve};
 use redis_migrate::commands::{
-    completions, convert, copy, diff, doctor, export, import, inspect, list, report, verify,
+    completions, convert, copy, diff, doctor, export, extract, import, inspect, list, report,
+    salvage, verify,
 };
 use redis_migrate::pipe::Stop;
 use redis_migrate::{exit, ui};
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(args, &stop),
         Verb::Inspect(args) => inspect::run(args, &stop),
         Verb::Report(args) => report::run(args, &stop),
+        Verb::Extract(args) => extract::run(args, &stop),
+        Verb::Salvage(args) => salvage::run(args, &stop),
         Verb::Doctor(args) => doctor::run(args, &stop),
         Verb::Completions(args) => completions::run(args),
         Verb::ManPages(args) => completions::run_man_pages(args),

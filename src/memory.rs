@@ -14,6 +14,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
+use siphasher::sip128::{Hasher128, SipHasher13};
+
 /// A key as it is remembered. Never 0, which no merge would give.
 pub type Fingerprint = u128;
 
@@ -60,7 +62,9 @@ const MAX_RUNS: usize = 8;
 
 /// The memory of own writes.
 pub struct OwnWrites {
-    hashers: [RandomState; 2],
+    hasher: SipHasher13,
+    /// What was added and not taken by [`OwnWrites::take_unsaved`]; `None` if nobody will.
+    unsaved: Option<Vec<Fingerprint>>,
     recent: Vec<Fingerprint>,
     max_recent: usize,
     /// Positions in `recent`, plus 1, by fingerprint; 0 for none. Empty until somebody asks.
@@ -77,16 +81,24 @@ struct Run {
     index: Vec<Fingerprint>,
 }
 
+/// Keys of fingerprints that nobody can guess.
+pub fn random_hash_keys() -> (u64, u64) {
+    // Each takes its own from the operating system's.
+    let random = || RandomState::new().build_hasher().finish();
+    (random(), random())
+}
+
 impl Default for OwnWrites {
     fn default() -> Self {
-        Self::with_entries(RECENT_ENTRIES)
+        Self::with_entries(RECENT_ENTRIES, random_hash_keys())
     }
 }
 
 impl OwnWrites {
-    fn with_entries(max_recent: usize) -> Self {
+    fn with_entries(max_recent: usize, hash_keys: (u64, u64)) -> Self {
         Self {
-            hashers: [RandomState::new(), RandomState::new()],
+            hasher: SipHasher13::new_with_keys(hash_keys.0, hash_keys.1),
+            unsaved: None,
             recent: Vec::new(),
             max_recent,
             index: Vec::new(),
@@ -95,15 +107,30 @@ impl OwnWrites {
         }
     }
 
+    /// With keys of the fingerprints that are given, for fingerprints that were saved.
+    pub fn with_hash_keys(hash_keys: (u64, u64)) -> Self {
+        Self::with_entries(RECENT_ENTRIES, hash_keys)
+    }
+
+    /// From now on, keeps what is added for [`Self::take_unsaved`].
+    pub fn keep_unsaved(&mut self) {
+        self.unsaved = Some(Vec::new());
+    }
+
+    /// What was added since the last time.
+    pub fn take_unsaved(&mut self) -> Vec<Fingerprint> {
+        self.unsaved
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
     /// The fingerprint of a key.
     pub fn fingerprint(&self, db: u32, key: &[u8]) -> Fingerprint {
-        let half = |state: &RandomState| {
-            let mut hasher = state.build_hasher();
-            hasher.write_u32(db);
-            hasher.write(key);
-            u128::from(hasher.finish())
-        };
-        (half(&self.hashers[0]) << 64 | half(&self.hashers[1])).max(1)
+        let mut hasher = self.hasher;
+        hasher.write_u32(db);
+        hasher.write(key);
+        hasher.finish128().as_u128().max(1)
     }
 
     /// Remembers a key.
@@ -113,6 +140,9 @@ impl OwnWrites {
     pub fn insert(&mut self, print: Fingerprint) -> io::Result<()> {
         if self.recent.len() >= self.max_recent {
             self.spill()?;
+        }
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.push(print);
         }
         self.recent.push(print);
         Ok(())
@@ -290,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_known_however_often_it_spills() {
-        let mut own = OwnWrites::with_entries(1 << 8);
+        let mut own = OwnWrites::with_entries(1 << 8, (1, 2));
         let key = |n: u32| n.to_be_bytes();
         for n in 0..20_000 {
             let print = own.fingerprint(3, &key(n));

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Cursor, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -323,6 +324,23 @@ impl ArchiveInput {
         self.len
     }
 
+    /// The same bytes, to be read elsewhere at the same time. `None` for a pipe, and for what is
+    /// encrypted.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn another(&self) -> Result<Option<SharedFile>> {
+        let (Bytes::Plain(stored), true) = (&self.bytes, self.is_regular_file()) else {
+            return Ok(None);
+        };
+        let file = stored.file.try_clone();
+        Ok(Some(SharedFile {
+            file: file.with_context(|| format!("open {}", self.name))?,
+            start: stored.start,
+            at: 0,
+        }))
+    }
+
     /// Back to the start.
     ///
     /// # Errors
@@ -331,6 +349,53 @@ impl ArchiveInput {
         self.seek(SeekFrom::Start(0))
             .with_context(|| format!("go back to the start of {}", self.name))?;
         Ok(())
+    }
+}
+
+/// A file that several read at once, each at a place of its own.
+#[derive(Debug)]
+pub struct SharedFile {
+    file: File,
+    start: u64,
+    at: u64,
+}
+
+impl SharedFile {
+    /// One more of them, at the start.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn another(&self) -> Result<Self> {
+        let file = self
+            .file
+            .try_clone()
+            .context("open the archive once more")?;
+        Ok(Self {
+            file,
+            start: self.start,
+            at: 0,
+        })
+    }
+}
+
+impl Read for SharedFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.start + self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for SharedFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let end = || Ok::<_, io::Error>(self.file.metadata()?.len().saturating_sub(self.start));
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => end()?.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
     }
 }
 

@@ -92,6 +92,7 @@ impl Outcome {
         if self.source.total().failed > 0
             || self.sink.failed() > 0
             || !self.sink.problems.is_empty()
+            || !self.source.cut_short.is_empty()
         {
             codes.push(exit::SOME_KEYS);
         }

@@ -21,6 +21,10 @@ pub struct Batch {
     pub records: Vec<Record>,
     /// Where each record came from, before it was rewritten; empty unless somebody needs it.
     pub origins: Vec<Origin>,
+    /// How far a source that can go on later has come with this batch.
+    pub mark: Option<Mark>,
+    /// More batches of the same mark come.
+    pub goes_on: bool,
     payload_bytes: usize,
     most_records: usize,
     most_bytes: usize,
@@ -30,6 +34,15 @@ impl Default for Batch {
     fn default() -> Self {
         Self::limited(usize::MAX, usize::MAX)
     }
+}
+
+/// A place in what a source reads: everything before it was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Mark {
+    /// Which of several archives, from 0.
+    pub archive: u32,
+    /// Its frame that comes next; 0 for the archive's beginning.
+    pub frame: u64,
 }
 
 /// A key as it stood at the source.
@@ -56,6 +69,8 @@ impl Batch {
             context: Context::default(),
             records: Vec::new(),
             origins: Vec::new(),
+            mark: None,
+            goes_on: false,
             payload_bytes: 0,
             most_records: records.min(BATCH_TARGET_RECORDS),
             most_bytes: bytes.min(BATCH_TARGET_BYTES),
@@ -65,9 +80,11 @@ impl Batch {
     /// The same records in batches that are full at so much.
     pub fn split(self, records: usize, bytes: usize) -> Vec<Batch> {
         let mut parts = Vec::new();
-        let context = self.context;
+        let (context, mark) = (self.context, self.mark);
         let empty = || Batch {
             context,
+            mark,
+            goes_on: true,
             ..Batch::limited(records, bytes)
         };
         let mut part = empty();
@@ -79,6 +96,9 @@ impl Batch {
         }
         if !part.is_empty() {
             parts.push(part);
+        }
+        if let Some(last) = parts.last_mut() {
+            last.goes_on = self.goes_on;
         }
         parts
     }
@@ -93,6 +113,8 @@ impl Batch {
     pub fn clear(&mut self) {
         self.records.clear();
         self.origins.clear();
+        self.mark = None;
+        self.goes_on = false;
         self.payload_bytes = 0;
     }
 
@@ -145,9 +167,67 @@ pub fn show_key(key: &[u8]) -> String {
     text
 }
 
+/// A key as people write it: in quotes with escapes, as [`show_key`] shows it, or as it is.
+///
+/// # Errors
+/// One line about what cannot be read between the quotes.
+pub fn read_key(text: &[u8]) -> Result<Vec<u8>, String> {
+    let quoted = text
+        .strip_prefix(b"\"")
+        .and_then(|rest| rest.strip_suffix(b"\""));
+    let Some(quoted) = quoted else {
+        return Ok(text.to_vec());
+    };
+    let wrong = |what: &str| {
+        format!(
+            "the key {} cannot be read: {what}",
+            String::from_utf8_lossy(text).escape_debug()
+        )
+    };
+    let mut key = Vec::with_capacity(quoted.len());
+    let mut bytes = quoted.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte != b'\\' {
+            key.push(byte);
+            continue;
+        }
+        key.push(match bytes.next() {
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'x') => {
+                let digit = |byte: Option<&u8>| {
+                    byte.and_then(|&byte| char::from(byte).to_digit(16))
+                        .ok_or_else(|| wrong("\\x takes two hexadecimal digits"))
+                };
+                // Both are below 16.
+                (digit(bytes.next())? * 16 + digit(bytes.next())?) as u8
+            }
+            Some(&other @ (b'"' | b'\'' | b'\\')) => other,
+            _ => {
+                return Err(wrong(
+                    "a backslash takes n, r, t, x, a quote or a backslash",
+                ));
+            }
+        });
+    }
+    Ok(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_read_as_it_is_shown() {
+        let every: Vec<u8> = (0..=u8::MAX).collect();
+        for key in [&every[..120], &every[120..240], &every[200..], b"", b"\""] {
+            assert_eq!(read_key(show_key(key).as_bytes()).unwrap(), key);
+        }
+        assert_eq!(read_key(b"plain\\n").unwrap(), b"plain\\n");
+        assert_eq!(read_key(b"\"open").unwrap(), b"\"open");
+        assert!(read_key(br#""\x4""#).is_err() && read_key(br#""\q""#).is_err());
+    }
 
     #[test]
     fn keys_are_shown_without_control_characters() {

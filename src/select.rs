@@ -24,6 +24,8 @@ pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "str
 pub struct Selection {
     /// Databases.
     pub dbs: Vec<u32>,
+    /// Only these keys.
+    pub only_keys: Vec<Vec<u8>>,
     /// A key must match one of these.
     pub matches: Vec<Glob>,
     /// A key must match none of these.
@@ -101,6 +103,7 @@ impl Selection {
     /// Whether a key of this name takes part. Never the tool's own temporary keys.
     pub fn wants_key(&self, key: &[u8]) -> bool {
         !key.starts_with(TEMP_KEY_PREFIX)
+            && (self.only_keys.is_empty() || self.only_keys.iter().any(|only| only == key))
             && (self.matches.is_empty() || self.matches.iter().any(|glob| glob.matches(key)))
             && !self.excludes.iter().any(|glob| glob.matches(key))
             && self.names.passes(key)
@@ -195,6 +198,7 @@ impl Selection {
     /// Whether nothing is restricted (temporary keys of the tool aside).
     pub fn is_everything(&self) -> bool {
         self.dbs.is_empty()
+            && self.only_keys.is_empty()
             && (self.matches.is_empty() || self.matches.iter().any(Glob::is_everything))
             && self.excludes.is_empty()
             && self.names == NameFilter::default()
@@ -206,6 +210,9 @@ impl Selection {
         let patterns = |globs: &[Glob]| globs.iter().map(|glob| glob.pattern().to_vec()).collect();
         let millis = |ms: u64| duration_text(std::time::Duration::from_millis(ms));
         let mut other = Vec::new();
+        for key in &self.only_keys {
+            other.push(format!("only key {}", crate::record::show_key(key)));
+        }
         if let Some(min) = self.min_size_bytes {
             other.push(format!("values of at least {}", bytes_text(min)));
         }

@@ -171,7 +171,12 @@ impl Ui {
         let elapsed = self.started.elapsed();
         let mut code = outcome.exit_code();
         self.console.failures_not_shown();
-        for problem in &outcome.sink.problems {
+        for problem in outcome
+            .source
+            .cut_short
+            .iter()
+            .chain(&outcome.sink.problems)
+        {
             self.console.warning(problem);
         }
         if let Err(error) = self.observer.close_journal() {
@@ -205,6 +210,11 @@ pub fn print_error(error: &anyhow::Error) -> u8 {
     let code = exit::code_of(error);
     Console::plain(std::io::stderr().is_terminal()).error(error, code);
     code
+}
+
+/// Prints a line in a verb that has no ledger.
+pub fn print_line(text: &str) {
+    Console::plain(std::io::stderr().is_terminal()).line(text);
 }
 
 /// Prints a warning in a verb that prints its own result.

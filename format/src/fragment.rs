@@ -64,6 +64,11 @@ impl Joiner {
     }
 }
 
+/// Which part of its run a body is.
+pub(crate) fn part_of(body: &[u8]) -> Result<u32, String> {
+    split(body).map(|(head, _)| head.part)
+}
+
 /// Head and bytes of a FRAGMENT body: `length of the head · head · bytes`.
 fn split(body: &[u8]) -> Result<(FragmentHead, &[u8]), String> {
     // A head is shorter than 251 bytes, now and later, so that its length is one byte.

@@ -3,7 +3,8 @@
 //! [`Writer`] turns records into an archive, [`Reader`] turns an archive into records, and neither
 //! ever takes a part for the whole: an archive is complete only when [`Writer::finish`] returned,
 //! and read completely only when [`Reader::next_frame`] returned `None`. [`scan`] walks the frames
-//! without decompressing them; [`salvage`] finds the intact ones of a damaged archive.
+//! without decompressing them; [`salvage`] finds the intact ones of a damaged archive, and [`seek`]
+//! those of a complete one in any order.
 //!
 //! ```
 //! use redis_migrate_format::header::ConsistencyReached;
@@ -52,6 +53,7 @@ mod reader;
 pub mod record;
 pub mod salvage;
 pub mod scan;
+pub mod seek;
 mod stream;
 mod totals;
 pub mod trailer;

@@ -1,6 +1,6 @@
 //! Reading an archive, front to back, from any byte stream.
 
-use std::io::Read;
+use std::io::{Read, Seek};
 
 use crate::body::{self, Body};
 use crate::error::{Error, Incompleteness, Position, Result};
@@ -11,6 +11,7 @@ use crate::index::IndexDigest;
 use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_DATABASES, MAX_NOTES_KEPT};
 use crate::record::{Context, Record};
+use crate::seek::Table;
 use crate::stream::{FrameStream, StreamFrame};
 use crate::totals::Totals;
 use crate::version::Preamble;
@@ -58,6 +59,8 @@ pub struct Reader<R: Read> {
     notes: Vec<String>,
     notes_seen: u64,
     end: Option<End>,
+    /// Every frame is read, so that what END and INDEX say of all of them can be compared.
+    whole: bool,
     state: State,
 }
 
@@ -96,8 +99,35 @@ impl<R: Read> Reader<R> {
             notes: Vec::new(),
             notes_seen: 0,
             end: None,
+            whole: true,
             state: State::Reading,
         })
+    }
+
+    /// Reads from frame `seq` on, which must not be in the middle of a FRAGMENT run. `table` is that
+    /// of this archive. Each frame is checked as always; the counts and the digest of END are about
+    /// all frames and are not.
+    pub fn from_frame(inner: R, limits: Limits, table: &Table, seq: u64) -> Result<Self>
+    where
+        R: Seek,
+    {
+        let mut reader = Self::new(inner, limits)?;
+        let at = Position {
+            archive_id: Some(reader.archive_id()),
+            frame: Some(seq),
+            field: "frame",
+            ..Position::default()
+        };
+        let Some(offset) = table.offset_of(seq).filter(|_| seq > 0) else {
+            return Err(Error::damaged(at, "there is no such frame to go on with"));
+        };
+        if table.archive_id != reader.archive_id() {
+            return Err(Error::damaged(at, "this is not the archive it was"));
+        }
+        reader.stream.jump(offset, seq)?;
+        reader.frames_read = seq;
+        reader.whole = false;
+        Ok(reader)
     }
 
     /// The next DATA frame or joined FRAGMENT run, completely checked. `None` only after END, the
@@ -241,15 +271,17 @@ impl<R: Read> Reader<R> {
 
     fn end_of_archive(&mut self, frame: StreamFrame) -> Result<()> {
         let end = self.stream.check_end(&frame, &self.raw)?;
-        self.totals
-            .check(&end)
-            .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
+        if self.whole {
+            self.totals
+                .check(&end)
+                .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
+        }
         self.end = Some(end);
         self.stream.close()
     }
 
     fn aborted(&self, frame: StreamFrame) -> Error {
-        aborted(&frame, &self.raw, Some(self.totals.records))
+        aborted(&frame, &self.raw, self.whole.then_some(self.totals.records))
     }
 
     fn note(&mut self, frame: StreamFrame) -> Result<()> {
@@ -265,7 +297,7 @@ impl<R: Read> Reader<R> {
     fn check_index(&mut self, frame: StreamFrame) -> Result<()> {
         let entries = wire::decode_index(&self.raw)
             .map_err(|what| Error::damaged(frame.at("INDEX"), what))?;
-        if !IndexDigest::of(&entries).is(&self.index) {
+        if self.whole && !IndexDigest::of(&entries).is(&self.index) {
             return Err(Error::damaged(
                 frame.at("INDEX"),
                 "INDEX is not the table of the frames before it",

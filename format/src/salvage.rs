@@ -19,7 +19,7 @@ use crate::reader::Frame;
 use crate::stream::fill;
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::version::{PREAMBLE_LEN, Preamble};
-use crate::wire;
+use crate::wire::{self, IndexEntry};
 use crate::zstandard::Unpacker;
 
 /// Bytes read at a time.
@@ -46,7 +46,7 @@ pub struct IntactFrame {
 }
 
 impl IntactFrame {
-    fn at(&self, field: &'static str) -> Position {
+    pub(crate) fn at(&self, field: &'static str) -> Position {
         Position {
             archive_id: Some(self.header.archive_id),
             offset: self.offset,
@@ -69,6 +69,10 @@ pub struct Scanner<R: Read> {
     lost_from: Option<u64>,
     /// A frame that was found behind lost bytes, which are told first.
     held: Option<IntactFrame>,
+    /// Frames of every archive are taken.
+    any: bool,
+    saw_preamble: bool,
+    trailer_end: Option<u64>,
 }
 
 impl<R: Read> Scanner<R> {
@@ -83,7 +87,29 @@ impl<R: Read> Scanner<R> {
             at_end: false,
             lost_from: None,
             held: None,
+            any: false,
+            saw_preamble: false,
+            trailer_end: None,
         }
+    }
+
+    /// Takes frames of every archive, to find out whose they are: where the archive's beginning is
+    /// damaged, the first intact frame may be one of another archive that somebody stored in it.
+    pub fn of_any_archive(inner: R) -> Self {
+        Scanner {
+            any: true,
+            ..Scanner::new(inner, None)
+        }
+    }
+
+    /// Whether an intact preamble stands at the very start.
+    pub fn saw_preamble(&self) -> bool {
+        self.saw_preamble
+    }
+
+    /// Where the archive's intact trailer ends, once it was passed.
+    pub fn trailer_end(&self) -> Option<u64> {
+        self.trailer_end
     }
 
     /// The id that frames must have, once it is known.
@@ -155,7 +181,9 @@ impl<R: Read> Scanner<R> {
             offset: self.offset(),
             payload: payload.to_vec(),
         };
-        self.archive_id = Some(header.archive_id);
+        if !self.any {
+            self.archive_id = Some(header.archive_id);
+        }
         self.pos += len;
         Ok(Some(frame))
     }
@@ -168,6 +196,7 @@ impl<R: Read> Scanner<R> {
             && Preamble::decode(bytes).is_ok()
         {
             self.pos += PREAMBLE_LEN;
+            self.saw_preamble = true;
             return Ok(true);
         }
         if self.have(TRAILER_LEN)?
@@ -176,6 +205,7 @@ impl<R: Read> Scanner<R> {
             && Some(trailer.archive_id) == self.archive_id
         {
             self.pos += TRAILER_LEN;
+            self.trailer_end = Some(self.offset());
             return Ok(true);
         }
         Ok(false)
@@ -235,6 +265,10 @@ pub enum Content {
     Part,
     /// END; its totals are those of the whole archive, not of what is left of it.
     End(Box<End>),
+    /// INDEX: the frames that stood before it.
+    Index(Vec<IndexEntry>),
+    /// NOTE.
+    Note(String),
     /// Anything else.
     Other,
 }
@@ -271,8 +305,8 @@ impl Decoder {
         })
     }
 
-    /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
-    pub fn decode(&mut self, frame: &IntactFrame) -> Result<Content> {
+    /// The body of a frame, unpacked.
+    pub fn body(&mut self, frame: &IntactFrame) -> Result<&[u8]> {
         let header = &frame.header;
         match header.codec {
             Codec::Stored => {
@@ -284,6 +318,20 @@ impl Decoder {
                 .unpack(&frame.payload, header.raw_len as usize, &mut self.raw)
                 .map_err(|what| Error::damaged(frame.at("zstd payload"), what))?,
         }
+        Ok(&self.raw)
+    }
+
+    /// Which part of its run a FRAGMENT frame is, from 0.
+    pub fn part(&mut self, frame: &IntactFrame) -> Result<u32> {
+        self.body(frame)?;
+        crate::fragment::part_of(&self.raw)
+            .map_err(|what| Error::damaged(frame.at("fragment head"), what))
+    }
+
+    /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
+    pub fn decode(&mut self, frame: &IntactFrame) -> Result<Content> {
+        let header = &frame.header;
+        self.body(frame)?;
         if header.frame_type != FrameType::FRAGMENT {
             self.run = None;
         }
@@ -307,6 +355,12 @@ impl Decoder {
                 }))
             }
             FrameType::FRAGMENT => self.fragment(frame),
+            FrameType::INDEX => wire::decode_index(&self.raw)
+                .map(Content::Index)
+                .map_err(|what| Error::damaged(frame.at("INDEX"), what)),
+            FrameType::NOTE => wire::decode_note(&self.raw)
+                .map(Content::Note)
+                .map_err(|what| Error::damaged(frame.at("NOTE"), what)),
             _ => Ok(Content::Other),
         }
     }

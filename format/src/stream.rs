@@ -3,7 +3,7 @@
 //! [`Reader`](crate::Reader) and [`scan`](crate::scan) are built on this, so the order of checks
 //! and the rules of which frame may follow which exist once.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
@@ -39,8 +39,8 @@ impl StreamFrame {
 pub(crate) struct FrameStream<R> {
     inner: R,
     offset: u64,
-    /// Over every byte before the current frame's end, END excepted.
-    hasher: Sha256,
+    /// Over every byte before the current frame's end, END excepted; `None` after a jump.
+    hasher: Option<Sha256>,
     preamble: Preamble,
     archive_id: Option<u64>,
     next_seq: u64,
@@ -76,7 +76,7 @@ impl<R: Read> FrameStream<R> {
         Ok(FrameStream {
             inner,
             offset: PREAMBLE_LEN as u64,
-            hasher,
+            hasher: Some(hasher),
             preamble,
             archive_id: None,
             next_seq: 0,
@@ -121,8 +121,10 @@ impl<R: Read> FrameStream<R> {
         match header.frame_type {
             FrameType::END => self.end_offset = offset,
             other => {
-                self.hasher.update(bytes);
-                self.hasher.update(&payload[..]);
+                if let Some(hasher) = &mut self.hasher {
+                    hasher.update(bytes);
+                    hasher.update(&payload[..]);
+                }
                 if other == FrameType::INDEX {
                     self.index_offset = offset;
                 }
@@ -176,6 +178,21 @@ impl<R: Read> FrameStream<R> {
         Ok(())
     }
 
+    /// Goes on with frame `seq`, whose header is at `offset`. The digest over the whole archive can
+    /// then no longer be checked.
+    pub(crate) fn jump(&mut self, offset: u64, seq: u64) -> Result<()>
+    where
+        R: Seek,
+    {
+        self.inner
+            .seek(SeekFrom::Start(offset))
+            .map_err(|source| Error::Read { offset, source })?;
+        self.offset = offset;
+        self.next_seq = seq;
+        self.hasher = None;
+        Ok(())
+    }
+
     /// Decodes END and checks what it says of the bytes before it.
     pub(crate) fn check_end(&self, frame: &StreamFrame, body: &[u8]) -> Result<End> {
         let end = wire::decode_end(body).map_err(|what| Error::damaged(frame.at("END"), what))?;
@@ -186,8 +203,8 @@ impl<R: Read> FrameStream<R> {
             );
             return Err(Error::damaged(frame.at("frames"), what));
         }
-        let digest: [u8; 32] = self.hasher.clone().finalize().into();
-        if end.sha256 != digest {
+        let digest = self.hasher.clone().map(|hasher| hasher.finalize().into());
+        if digest.is_some_and(|digest: [u8; 32]| end.sha256 != digest) {
             let what = "the bytes before END do not have the SHA-256 that END says";
             return Err(Error::damaged(frame.at("sha256"), what));
         }

@@ -17,6 +17,7 @@ REDISCLI_AUTH.
 Examples:
   redis-migrate import redis://localhost:6379 < snap.rmz
   redis-migrate import redis://localhost:6379 snap.rmz --on-conflict skip --dry-run
+  redis-migrate import redis://localhost:6379 part-1.rmz part-2.rmz part-3.rmz --resume
   redis-migrate import redis://localhost:6379 snap.rmz --map-db 0:5 --ttl rebase";
 
 /// `import`.
@@ -28,9 +29,18 @@ pub struct ImportArgs {
     #[arg(value_name = "DEST")]
     pub destination: Option<Named>,
 
-    /// The archive; without it, or with `-`, standard input
+    /// The archive; without it, or with `-`, standard input. Several (the parts of one export, or
+    /// of a cluster) are read one after the other
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub files: Vec<OsString>,
+
+    /// Only this key, in quotes as `list` shows it, or as it is. Repeatable
+    #[arg(long, value_name = "KEY", help_heading = "Selection")]
+    pub only_key: Vec<OsString>,
+
+    /// Import what is intact of an archive that is cut off, and exit with 3
+    #[arg(long, conflicts_with = "verify_first")]
+    pub allow_incomplete: bool,
 
     /// Check the whole archive before the first key is written (needs a regular file)
     #[arg(long)]
@@ -39,6 +49,19 @@ pub struct ImportArgs {
     /// At the end, read back what was written and compare it by meaning; exit 5 if it differs
     #[arg(long, conflicts_with = "dry_run")]
     pub verify: bool,
+
+    /// Read and unpack a file with N threads at once, by its INDEX. The destination is usually what
+    /// takes the time; more than 1 helps where it is a large cluster
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+
+    /// Remember how far the import has come, in STATE (default: a file among the user's states, made
+    /// of archive and destination), and go on from there if an earlier run was stopped. A run that
+    /// ends well removes it
+    #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "", conflicts_with = "dry_run")]
+    pub resume: Option<OsString>,
 
     /// How to write.
     #[command(flatten)]

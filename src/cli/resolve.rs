@@ -317,23 +317,23 @@ impl ExportArgs {
 }
 
 impl ImportArgs {
-    /// The destination, and the archive's name (`None`: standard input).
+    /// The destination, and the archives' names (none: standard input).
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(ConnectOptions, Option<OsString>)> {
+    pub fn ends(&self) -> Result<(ConnectOptions, Vec<OsString>)> {
         self.ends_in(&process_env)
     }
 
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<OsString>)> {
+    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<OsString>)> {
         let mut url = self.destination.as_ref().map(|named| named.0.as_os_str());
-        let mut file = self.file.clone();
+        let mut files = self.files.clone();
         // `import FILE`, the destination being in the environment.
         let has_default = env(&Side::Destination.variable("URL")).is_some();
-        if let (Some(only), None, true) = (url, &file, has_default)
-            && !looks_like_url(only)
+        if let (Some(first), true) = (url, has_default)
+            && !looks_like_url(first)
         {
-            file = Some(only.to_owned());
+            files.insert(0, first.to_owned());
             url = None;
         }
         let destination = Server {
@@ -344,12 +344,19 @@ impl ImportArgs {
             alone: true,
         }
         .resolve(env)?;
-        Ok((destination, file))
+        Ok((destination, files))
     }
 
     /// Which records of the archive.
-    pub fn selection(&self) -> Selection {
-        self.select.selection(None)
+    ///
+    /// # Errors
+    /// [`Usage`] for a quoted key that cannot be read.
+    pub fn selection(&self) -> Result<Selection> {
+        let keys = self.only_key.iter().map(|key| given_key(key));
+        Ok(Selection {
+            only_keys: keys.collect::<Result<_>>()?,
+            ..self.select.selection(None)
+        })
     }
 }
 
@@ -405,6 +412,14 @@ impl CopyArgs {
     }
 }
 
+/// A key as it was given: in quotes as `list` shows it, or as it is.
+///
+/// # Errors
+/// [`Usage`] for quotes around what `list` would not show like that.
+pub fn given_key(text: &OsStr) -> Result<Vec<u8>> {
+    crate::record::read_key(text.as_bytes()).map_err(|reason| Usage(reason).into())
+}
+
 fn looks_like_url(text: &OsStr) -> bool {
     text.to_str().is_none_or(|text| text.contains("://"))
 }
@@ -430,6 +445,7 @@ impl SelectArgs {
         };
         Selection {
             dbs,
+            only_keys: Vec::new(),
             matches: globs(&self.matches),
             excludes: globs(&self.excludes),
             types: self.types.iter().map(core_name).collect(),

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use redis_migrate_format::{Limits, Reader};
+use anyhow::Result;
 
+use super::open_archives::{OpenedArchives, begin_of, open_archives, read_ahead, state_of};
 use super::prove::Proof;
 use crate::cli::ImportArgs;
-use crate::exit::{Interrupted, Usage};
+use crate::exit::Usage;
 use crate::observer::Observer;
-use crate::output::ArchiveInput;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::policy::FunctionPolicy;
+use crate::policy::OnConflict;
+use crate::record::{Family, Mark};
+use crate::resume::ResumingSink;
 use crate::server::Conn;
+use crate::sink::Sink;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
-use crate::source::archive::ArchiveSource;
 use crate::ui::Ui;
 
 /// Runs the verb; the exit code.
@@ -30,25 +31,16 @@ pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
 }
 
 fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
-    let (to, file) = args.ends()?;
+    let (to, files) = args.ends()?;
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }
-    let keys = args.encryption.keys()?;
-    let mut input = ArchiveInput::open_with(file.as_deref(), &keys, Some(stop))?;
-    let limits = Limits::default();
-    if args.verify_first {
-        verify_first(&mut input, limits, observer, stop)?;
-    }
-    let input_bytes = input.len_bytes();
-    let source = ArchiveSource::open(
-        input,
-        limits,
-        args.selection(),
-        args.write.functions != FunctionPolicy::Skip,
-        input_bytes,
-        Arc::clone(observer),
-    )?;
+    let OpenedArchives {
+        row: mut source,
+        parts,
+        tables,
+        may_repeat,
+    } = open_archives(args, &files, observer, stop)?;
     observer.expect(source.estimate());
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
@@ -63,21 +55,50 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let mut conn = Conn::open(&to)?;
     conn.heed(&to, &stop.flag());
-    let proof = Proof::new(args.verify, source.header().source.family);
+    let family = source
+        .archives()
+        .next()
+        .map_or(Family::Other, |archive| archive.header().source.family);
+    let proof = Proof::new(args.verify, family);
     let accepted = proof.listening(None);
     let sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
-    let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
-    let chosen = args.selection().dbs;
-    let expected = source.header().expected.iter().map(|row| row.db);
-    let expected: Vec<u32> = expected
+    let now_ms = sink.clock().now_ms();
+    let state = match &args.resume {
+        None => None,
+        Some(place) => {
+            let begin = begin_of(args, parts, &to, now_ms)?;
+            Some(state_of(
+                place,
+                begin,
+                may_collide,
+                &mut source,
+                &tables,
+                observer,
+            )?)
+        }
+    };
+    let from = state
+        .as_ref()
+        .map_or(Mark::default(), |state| state.settled);
+    read_ahead(args, &mut source, tables, from);
+    let base_now_ms = state
+        .as_ref()
+        .map_or(now_ms, |state| state.begin.base_now_ms);
+    let rewrite = args.write.rewrite(&to, base_now_ms)?;
+    let chosen = args.selection()?.dbs;
+    let mut expected: Vec<u32> = source
+        .archives()
+        .flat_map(|archive| archive.header().expected.iter().map(|row| row.db))
         .filter(|db| chosen.is_empty() || chosen.contains(db))
         .collect();
+    expected.sort_unstable();
+    expected.dedup();
     rewrite.dbs.check(&expected)?;
-    let selection = args.selection();
+    let selection = args.selection()?;
     let selected = expected.iter().filter(|db| selection.wants_db(**db));
     let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
     sink.check_databases(into?)?;
-    if let Some(bytes) = input_bytes {
+    if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
     }
@@ -90,42 +111,28 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         Some(pace) => Probe::start("destination", &to, pace, observer)?,
         None => None,
     };
+    let sink: Box<dyn Sink> = match state {
+        None => Box::new(sink),
+        Some(state) => {
+            let sink = Box::new(sink);
+            let on_conflict = options.on_conflict;
+            let remember = may_repeat && on_conflict != OnConflict::Replace;
+            Box::new(ResumingSink::new(
+                sink,
+                state,
+                to.clone(),
+                on_conflict,
+                remember,
+            ))
+        }
+    };
     let outcome = pipe::run_paced(
         Box::new(source),
         &steps,
-        Box::new(sink),
+        sink,
         observer,
         stop,
         pace.as_ref(),
     );
     Ok(proof.complete(&to, outcome, observer, stop))
-}
-
-/// Reads the whole archive before the first key is written, then goes back to its start.
-fn verify_first(
-    input: &mut ArchiveInput,
-    limits: Limits,
-    observer: &Observer,
-    stop: &Stop,
-) -> Result<()> {
-    if !input.is_regular_file() {
-        return Err(Usage(
-            "--verify-first reads the archive twice and needs a regular file; a pipe can be \
-             saved first and checked with `redis-migrate verify`"
-                .to_owned(),
-        )
-        .into());
-    }
-    let mut reader = Reader::new(&mut *input, limits)?;
-    while reader.next_frame()?.is_some() {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-    }
-    drop(reader);
-    input
-        .rewind()
-        .context("go back to the start of the archive")?;
-    observer.notice("the archive is complete and intact; importing");
-    Ok(())
 }

@@ -43,7 +43,7 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
         ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
     let mut watched = Watched::new(input);
-    if args.frames && !(args.quiet && !args.json) {
+    if args.frames && (args.json || !args.quiet) {
         watched = watched.each_frame(frame_printer(args.json));
     }
     let found = read(&mut watched, stop)?;

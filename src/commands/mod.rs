@@ -6,13 +6,16 @@ pub mod copy;
 pub mod diff;
 pub mod doctor;
 pub mod export;
+pub mod extract;
 pub mod import;
 pub mod inspect;
 pub mod list;
+pub mod open_archives;
 pub mod open_side;
 pub mod open_source;
 pub mod prove;
 pub mod report;
+pub mod salvage;
 pub mod verify;
 
 use crate::exit;

@@ -140,7 +140,11 @@ fn text(bytes: &[u8]) -> Json {
     }
 }
 
-fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
+/// The line of a key.
+///
+/// # Errors
+/// What is damaged in its value.
+pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
     let mut line = Map::new();
     line.insert("db".to_owned(), record.db.into());
     line.insert("key".to_owned(), text(&record.key));

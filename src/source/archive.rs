@@ -1,30 +1,43 @@
-//! An archive as a source. A record is given only after its whole frame was checked.
+//! Archives as a source, one or several in a row. A record is given only after its whole frame was
+//! checked.
 
-use std::io::Read;
+use std::collections::{HashSet, VecDeque};
+use std::io::{Read, Seek};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{End, Header};
-use redis_migrate_format::{Limits, Reader};
+use redis_migrate_format::seek::Table;
+use redis_migrate_format::{Class, Error, Frame, Limits, Reader};
+use sha2::{Digest, Sha256};
 
+use super::ahead::Ahead;
 use super::{Estimate, Source};
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::payload;
-use crate::record::{Batch, Context, Record};
+use crate::record::{Batch, Context, Mark, Record};
 use crate::select::Selection;
 use crate::units::now_ms;
+
+type StartAhead = Box<dyn FnOnce() -> Result<Ahead> + Send>;
 
 /// Reads an archive.
 pub struct ArchiveSource<R: Read + Send> {
     reader: Reader<R>,
+    /// Workers that read in its place.
+    ahead: Option<Ahead>,
+    /// How they are started, when the first frame is wanted: of several archives one is read.
+    start_ahead: Option<StartAhead>,
     selection: Selection,
     functions: bool,
     input_bytes: Option<u64>,
     observer: Arc<Observer>,
     counts: CountsByDb,
     functions_given: u64,
+    /// Records of frames before this one were given by an earlier run.
+    from_frame: u64,
     started_ms: u64,
 }
 
@@ -43,14 +56,55 @@ impl<R: Read + Send> ArchiveSource<R> {
     ) -> Result<Self> {
         Ok(Self {
             reader: Reader::new(input, limits)?,
+            ahead: None,
+            start_ahead: None,
             selection,
             functions,
             input_bytes,
             observer,
             counts: CountsByDb::default(),
             functions_given: 0,
+            from_frame: 0,
             started_ms: now_ms(),
         })
+    }
+
+    /// Gives no records of the frames before `frame`, which are read and checked all the same.
+    pub fn skip_to(&mut self, frame: u64) {
+        self.from_frame = frame;
+    }
+
+    /// Goes on with frame `frame` of the archive that `table` is of, without reading those before.
+    ///
+    /// # Errors
+    /// Those of the format's reader.
+    pub fn seek_to(self, frame: u64, limits: Limits, table: &Table) -> Result<Self>
+    where
+        R: Seek,
+    {
+        let mut input = self.reader.into_inner();
+        input.rewind().context("go back to the archive's start")?;
+        Ok(Self {
+            reader: Reader::from_frame(input, limits, table, frame)?,
+            ..self
+        })
+    }
+
+    /// Has several workers read ahead from frame `from` on (0: the beginning); `open` gives each a
+    /// reader of the same bytes. Where `table` does not say enough for that, nothing changes.
+    pub fn read_ahead<S: Read + Seek + Send + 'static>(
+        &mut self,
+        table: Table,
+        from: u64,
+        workers: usize,
+        limits: Limits,
+        open: impl FnMut() -> Result<S> + Send + 'static,
+    ) {
+        if Ahead::is_possible(&table) {
+            self.start_ahead = Some(Box::new(move || {
+                Ahead::start(table, from.max(1), workers, limits, open)
+            }));
+        }
     }
 
     /// What the archive says at its start.
@@ -58,9 +112,52 @@ impl<R: Read + Send> ArchiveSource<R> {
         self.reader.header()
     }
 
+    /// The archive's id.
+    pub fn archive_id(&self) -> u64 {
+        self.reader.archive_id()
+    }
+
     /// What it says at its end, once that was reached and verified.
     pub fn end(&self) -> Option<&End> {
-        self.reader.end()
+        match &self.ahead {
+            Some(ahead) => ahead.is_at_end().then(|| &ahead.table().end),
+            None => self.reader.end(),
+        }
+    }
+
+    /// Bytes of it that were read.
+    fn offset(&self) -> u64 {
+        match &self.ahead {
+            Some(ahead) => ahead.offset(),
+            None => self.reader.offset(),
+        }
+    }
+
+    /// The frame that comes next.
+    fn frames_read(&self) -> u64 {
+        match &self.ahead {
+            Some(ahead) => ahead.frames_read(),
+            None => self.reader.frames_read(),
+        }
+    }
+
+    /// The next frame that has something to give.
+    fn next_frame(&mut self) -> Result<Option<Frame>> {
+        if let Some(start) = self.start_ahead.take() {
+            self.ahead = Some(start()?);
+        }
+        if let Some(ahead) = &mut self.ahead {
+            return ahead.next_frame();
+        }
+        loop {
+            let frame = self.reader.next_frame()?;
+            if frame
+                .as_ref()
+                .is_none_or(|frame| frame.seq >= self.from_frame)
+            {
+                return Ok(frame);
+            }
+        }
     }
 
     fn wants(&mut self, record: &Record, context: &Context) -> bool {
@@ -99,11 +196,9 @@ impl<R: Read + Send> ArchiveSource<R> {
 impl<R: Read + Send> Source for ArchiveSource<R> {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         loop {
-            let frame = self.reader.next_frame()?;
-            self.observer
-                .progress
-                .archive_bytes
-                .store(self.reader.offset(), Relaxed);
+            let frame = self.next_frame()?;
+            let offset = self.offset();
+            self.observer.progress.archive_bytes.store(offset, Relaxed);
             let Some(frame) = frame else { return Ok(false) };
             batch.context = frame.context;
             for record in frame.records {
@@ -112,21 +207,24 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
                 }
             }
             if !batch.is_empty() {
+                batch.mark = Some(Mark {
+                    archive: 0,
+                    frame: self.frames_read(),
+                });
                 return Ok(true);
             }
         }
     }
 
     fn report(&self) -> SourceReport {
-        let facts = self.reader.end().map(|end| &end.facts);
+        let facts = self.end().map(|end| &end.facts);
         SourceReport {
             counts: self.counts.rows(),
             functions: self.functions_given,
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
             reached: facts.map(|facts| facts.reached.clone()),
-            consistency_missed: false,
             started_ms: self.started_ms,
-            paused: None,
+            ..SourceReport::default()
         }
     }
 
@@ -136,5 +234,190 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             records: Some(records).filter(|&records| records > 0),
             bytes: self.input_bytes,
         }
+    }
+}
+
+/// Several archives, one after the other: the parts of one export, or of a cluster.
+pub struct ArchiveRow<R: Read + Send> {
+    /// Those still to be read, the current one first, each with its name.
+    rest: VecDeque<(String, ArchiveSource<R>)>,
+    /// How many were read.
+    read: u32,
+    /// Take what is intact of an incomplete or damaged archive.
+    allow_incomplete: bool,
+    /// Digests of the function payloads given: each part of a cluster has the same libraries.
+    functions: HashSet<[u8; 32]>,
+    /// Reports of those that were read.
+    reports: Vec<SourceReport>,
+    cut_short: Vec<String>,
+    observer: Arc<Observer>,
+    estimate: Estimate,
+    bytes_before: u64,
+}
+
+impl<R: Read + Send> ArchiveRow<R> {
+    /// A row of opened archives with their names.
+    pub fn new(
+        archives: Vec<(String, ArchiveSource<R>)>,
+        allow_incomplete: bool,
+        observer: Arc<Observer>,
+    ) -> Self {
+        let mut estimate = Estimate {
+            records: Some(0),
+            bytes: Some(0),
+        };
+        let sum = |left: Option<u64>, right: Option<u64>| Some(left? + right?);
+        for (_, archive) in &archives {
+            let one = archive.estimate();
+            estimate.records = sum(estimate.records, one.records);
+            estimate.bytes = sum(estimate.bytes, one.bytes);
+        }
+        Self {
+            rest: archives.into(),
+            read: 0,
+            allow_incomplete,
+            functions: HashSet::new(),
+            reports: Vec::new(),
+            cut_short: Vec::new(),
+            observer,
+            estimate,
+            bytes_before: 0,
+        }
+    }
+
+    /// Leaves out the archives before `archive`, which an earlier run has settled.
+    pub fn begin_with(&mut self, archive: u32) {
+        while self.read < archive && self.rest.pop_front().is_some() {
+            self.read += 1;
+        }
+    }
+
+    /// Goes on with frame `frame` of the first archive: by seeking where `table` says where it is,
+    /// else by reading what is before it, too.
+    ///
+    /// # Errors
+    /// Those of the format's reader.
+    pub fn go_on_with(&mut self, frame: u64, limits: Limits, table: Option<&Table>) -> Result<()>
+    where
+        R: Seek,
+    {
+        let Some((name, mut archive)) = self.rest.pop_front() else {
+            return Ok(());
+        };
+        match table {
+            Some(table) => {
+                archive = archive
+                    .seek_to(frame, limits, table)
+                    .with_context(|| name.clone())?;
+            }
+            None => archive.skip_to(frame),
+        }
+        self.rest.push_front((name, archive));
+        Ok(())
+    }
+
+    /// The archives still to be read.
+    pub fn archives(&self) -> impl Iterator<Item = &ArchiveSource<R>> {
+        self.rest.iter().map(|(_, archive)| archive)
+    }
+
+    /// The same, to be changed before they are read.
+    pub fn archives_mut(&mut self) -> impl Iterator<Item = &mut ArchiveSource<R>> {
+        self.rest.iter_mut().map(|(_, archive)| archive)
+    }
+
+    /// Reads the current archive; what ends it early is only told where that was allowed.
+    fn read_one(&mut self, batch: &mut Batch) -> Result<bool> {
+        let Some((name, archive)) = self.rest.front_mut() else {
+            return Ok(false);
+        };
+        let error = match archive.read(batch) {
+            Ok(more) => return Ok(more),
+            Err(error) => error,
+        };
+        batch.clear();
+        let is_of_archive = error.downcast_ref::<Error>().is_some_and(|error| {
+            matches!(
+                error.class(),
+                Class::Incomplete | Class::Damaged | Class::TrailingData
+            )
+        });
+        if !(self.allow_incomplete && is_of_archive) {
+            return Err(error.context(name.clone()));
+        }
+        self.cut_short.push(format!(
+            "{name}: {error:#}; what is intact before that was imported, the rest was not"
+        ));
+        Ok(false)
+    }
+}
+
+impl<R: Read + Send> Source for ArchiveRow<R> {
+    fn read(&mut self, batch: &mut Batch) -> Result<bool> {
+        loop {
+            if self.rest.is_empty() {
+                return Ok(false);
+            }
+            if self.read_one(batch)? {
+                let functions = &mut self.functions;
+                batch.records.retain(|record| match record {
+                    Record::Functions(dump) => functions.insert(Sha256::digest(dump).into()),
+                    _ => true,
+                });
+                if let Some(mark) = &mut batch.mark {
+                    mark.archive = self.read;
+                }
+                if self.bytes_before > 0
+                    && let Some((_, archive)) = self.rest.front()
+                {
+                    let bytes = self.bytes_before + archive.offset();
+                    self.observer.progress.archive_bytes.store(bytes, Relaxed);
+                }
+                if batch.is_empty() {
+                    batch.clear();
+                    continue;
+                }
+                return Ok(true);
+            }
+            if let Some((_, archive)) = self.rest.pop_front() {
+                self.bytes_before += archive.offset();
+                self.reports.push(archive.report());
+                self.read += 1;
+            }
+        }
+    }
+
+    fn report(&self) -> SourceReport {
+        let current = self.rest.front().map(|(_, archive)| archive.report());
+        let mut counts = CountsByDb::default();
+        let mut whole = SourceReport {
+            cut_short: self.cut_short.clone(),
+            ..SourceReport::default()
+        };
+        for report in self.reports.iter().chain(&current) {
+            for row in &report.counts {
+                let sum = counts.of(row.db);
+                sum.scanned += row.scanned;
+                sum.written += row.written;
+                sum.filtered += row.filtered;
+            }
+            whole.functions += report.functions;
+            whole.duplicates_possible |= report.duplicates_possible;
+            whole.reached = report.reached.clone();
+            whole.started_ms = match whole.started_ms {
+                0 => report.started_ms,
+                started_ms => started_ms.min(report.started_ms),
+            };
+        }
+        // Several archives have no one moment.
+        if self.reports.len() + usize::from(current.is_some()) > 1 {
+            whole.reached = None;
+        }
+        whole.counts = counts.rows();
+        whole
+    }
+
+    fn estimate(&self) -> Estimate {
+        self.estimate
     }
 }

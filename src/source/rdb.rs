@@ -234,6 +234,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             reached: Some(ConsistencyReached::Exact(vec![(0, self.taken_ms())])),
             consistency_missed: false,
             started_ms: self.started_ms,
+            cut_short: Vec::new(),
             paused: None,
         }
     }

@@ -25,7 +25,7 @@ fn export(line: &str, vars: &[(&str, &str)]) -> Result<ConnectOptions> {
     }
 }
 
-fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Option<OsString>)> {
+fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<OsString>)> {
     match parse(&format!("import {line}")) {
         Verb::Import(args) => args.ends_in(&env(vars)),
         other => panic!("{other:?}"),
@@ -130,15 +130,15 @@ fn urls_default_to_the_environment() {
         "redis://s:6379"
     );
     assert!(is_usage(export("", &[])).contains("SOURCE_REDIS_URL"));
-    let (to, file) = import("snap.rmz", &[destination]).expect("resolves");
+    let (to, files) = import("snap.rmz", &[destination]).expect("resolves");
     assert_eq!(
-        (host(&to).as_str(), file.as_deref()),
-        ("redis://d:6379", Some(OsStr::new("snap.rmz")))
+        (host(&to).as_str(), files),
+        ("redis://d:6379", vec![OsString::from("snap.rmz")])
     );
-    let (to, file) = import("redis://x -", &[destination]).expect("resolves");
+    let (to, files) = import("redis://x -", &[destination]).expect("resolves");
     assert_eq!(
-        (host(&to).as_str(), file.as_deref()),
-        ("redis://x:6379", Some(OsStr::new("-")))
+        (host(&to).as_str(), files),
+        ("redis://x:6379", vec![OsString::from("-")])
     );
     assert!(import("snap.rmz", &[]).is_err());
     let (from, to) = copy("", &[source, destination]).expect("resolves");

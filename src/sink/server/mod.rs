@@ -13,7 +13,7 @@
 mod again;
 mod by_commands;
 pub mod commands;
-mod compare;
+pub mod compare;
 mod confirm;
 mod fate;
 mod flow;
@@ -22,6 +22,7 @@ mod lane;
 mod limits;
 mod refusal;
 mod routes;
+mod settle;
 mod take;
 pub mod target;
 
@@ -114,6 +115,8 @@ struct Sent {
     context: Context,
     print: Fingerprint,
     bytes: usize,
+    /// Number of the batch it came with, from 1; 0 for what came with none.
+    batch: u64,
     /// The lane that it was made ready for.
     at: usize,
     /// The lane that it goes to this once, after ASKING.
@@ -140,6 +143,7 @@ impl Sent {
             context,
             print,
             bytes: 0,
+            batch: 0,
             at: 0,
             ask_to: None,
             is_doubtful: false,
@@ -189,6 +193,8 @@ pub struct ServerSink {
     pause: bool,
     /// Since when nothing could be got done.
     busy_since: Option<Instant>,
+    /// Batches so far.
+    batches: u64,
     window_bytes: usize,
     losses: Losses,
     report: SinkReport,
@@ -234,6 +240,7 @@ impl ServerSink {
             again: VecDeque::new(),
             pause: false,
             busy_since: None,
+            batches: 0,
             window_bytes: WINDOW_BYTES,
             losses: Losses::default(),
             report: SinkReport::default(),
@@ -431,6 +438,7 @@ fn cluster_databases(conn: &mut Conn) -> Result<u32> {
 
 impl Sink for ServerSink {
     fn write(&mut self, batch: Batch) -> Result<()> {
+        self.batches += 1;
         let context = batch.context;
         let mut origins = batch.origins.into_iter();
         for record in batch.records {

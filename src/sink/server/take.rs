@@ -24,6 +24,7 @@ impl ServerSink {
         let mut sent = Sent {
             origin,
             at,
+            batch: self.batches,
             ..Sent::new(Action::Look, record, context, print)
         };
         if sent.record.db >= self.databases {
@@ -188,6 +189,7 @@ impl ServerSink {
         let action = Action::Delete { expired: false };
         self.send(Sent {
             at,
+            batch: self.batches,
             ..Sent::new(action, record, context, print)
         })
     }

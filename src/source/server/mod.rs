@@ -465,6 +465,7 @@ impl Source for ServerSource {
             }),
             consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
+            cut_short: Vec::new(),
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }

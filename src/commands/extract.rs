@@ -1,0 +1,221 @@
+//! `extract`: one value of an archive.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, IsTerminal, Read, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use memchr::memmem;
+use redis_migrate_format::frame::FrameType;
+use redis_migrate_format::salvage::{Content, Decoder};
+use redis_migrate_format::seek::{Place, Table, read_frame};
+use redis_migrate_format::{End, Limits, Reader};
+
+use super::quiet_when_nobody_reads;
+use crate::cli::ExtractArgs;
+use crate::cli::resolve::given_key;
+use crate::exit::{self, Interrupted, Usage};
+use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::payload::{self, Object};
+use crate::pipe::Stop;
+use crate::record::{Context, KeyRecord, Record, Value, show_key};
+use crate::sink::jsonl;
+use crate::ui;
+
+/// What `extract` looks for.
+struct Wanted {
+    db: Option<u32>,
+    key: Vec<u8>,
+}
+
+/// The last record of a key.
+enum Last {
+    Value(Box<KeyRecord>, Context),
+    Deleted,
+}
+
+/// Runs the verb; the exit code.
+pub fn run(args: &ExtractArgs, stop: &Stop) -> u8 {
+    quiet_when_nobody_reads(extract(args, stop))
+}
+
+fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
+    let wanted = Wanted {
+        db: args.db,
+        key: given_key(&args.key)?,
+    };
+    let input = ArchiveInput::open(args.file.as_deref())?;
+    let name = input.name().to_owned();
+    let found = if input.is_regular_file() {
+        search_backwards(BufReader::with_capacity(256 * 1024, input), &wanted, stop)
+    } else {
+        search_forwards(input, &wanted, stop)
+    };
+    let (db, last) = found.with_context(|| name.clone())?;
+    let shown = show_key(&wanted.key);
+    match last {
+        Some(Last::Value(record, context)) => {
+            let bytes = presented(args, &record, &context)
+                .map_err(|reason| anyhow!("the value of {shown} is damaged: {reason}"))?;
+            give(args, &bytes)?;
+            Ok(exit::OK)
+        }
+        Some(Last::Deleted) => Err(anyhow!(
+            "{name}: key {shown} in database {db} was deleted while the export followed writes"
+        )),
+        None => Err(anyhow!("{name}: no key {shown} in database {db}")),
+    }
+}
+
+/// Which database is meant when none was named.
+fn meant(wanted: &Wanted, end: &End) -> u32 {
+    wanted.db.unwrap_or(match end.per_db.as_slice() {
+        [only] => only.db,
+        _ => 0,
+    })
+}
+
+/// From the last frame to the first: the first record that is found is the last one of its key.
+fn search_backwards<R: Read + Seek>(
+    mut input: R,
+    wanted: &Wanted,
+    stop: &Stop,
+) -> Result<(u32, Option<Last>)> {
+    let table = Table::read(&mut input)?;
+    let db = meant(wanted, &table.end);
+    let mut decoder = Decoder::new(Limits::default())?;
+    // Parts of a large value, the last one first.
+    let mut run: Vec<&Place> = Vec::new();
+    for place in table.frames.iter().rev() {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        if !matches!(place.frame_type, FrameType::DATA | FrameType::FRAGMENT) {
+            continue;
+        }
+        let frame = read_frame(&mut input, place, table.archive_id)?;
+        if place.frame_type == FrameType::FRAGMENT {
+            run.push(place);
+            if decoder.part(&frame)? > 0 {
+                continue;
+            }
+        }
+        let body = decoder.body(&frame)?;
+        // A key longer than a part of a value may be cut.
+        let is_cut = place.frame_type == FrameType::FRAGMENT && body.len() < wanted.key.len() + 512;
+        if !is_cut && memmem::find(body, &wanted.key).is_none() {
+            run.clear();
+            continue;
+        }
+        let mut content = None;
+        if place.frame_type == FrameType::DATA {
+            content = Some(decoder.decode(&frame)?);
+        }
+        for part in run.drain(..).rev() {
+            content = Some(decoder.decode(&read_frame(&mut input, part, table.archive_id)?)?);
+        }
+        if let Some(Content::Records(frame)) = content {
+            for record in frame.records {
+                if let Some((found, last)) = of_key(record, &frame.context, &wanted.key)
+                    && found == db
+                {
+                    return Ok((db, Some(last)));
+                }
+            }
+        }
+    }
+    Ok((db, None))
+}
+
+/// A stream is read to its end: only that proves which record is the last.
+fn search_forwards(input: impl Read, wanted: &Wanted, stop: &Stop) -> Result<(u32, Option<Last>)> {
+    let mut reader = Reader::new(input, Limits::default())?;
+    let mut found: BTreeMap<u32, Last> = BTreeMap::new();
+    while let Some(frame) = reader.next_frame()? {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        for record in frame.records {
+            if let Some((db, last)) = of_key(record, &frame.context, &wanted.key)
+                && wanted.db.is_none_or(|wanted| wanted == db)
+            {
+                found.insert(db, last);
+            }
+        }
+    }
+    let end = reader.end().context("the archive has no end")?;
+    let db = meant(wanted, end);
+    Ok((db, found.remove(&db)))
+}
+
+fn of_key(record: Record, context: &Context, key: &[u8]) -> Option<(u32, Last)> {
+    match record {
+        Record::Key(record) if record.key == key => {
+            Some((record.db, Last::Value(Box::new(record), *context)))
+        }
+        Record::Deleted { db, key: gone } if gone == key => Some((db, Last::Deleted)),
+        _ => None,
+    }
+}
+
+/// The value in the form asked for.
+fn presented(args: &ExtractArgs, record: &KeyRecord, context: &Context) -> Result<Vec<u8>, String> {
+    if args.payload {
+        return Ok(match &record.value {
+            Value::Verbatim(dump) => dump.clone(),
+            Value::Compact(body) => payload::sign(body, context.rdb_version),
+        });
+    }
+    let line = |json: &serde_json::Value| format!("{json}\n").into_bytes();
+    if args.json {
+        return Ok(line(&jsonl::key(record, context)?));
+    }
+    let body = match &record.value {
+        Value::Compact(body) => body.as_slice(),
+        Value::Verbatim(dump) => payload::split(dump).map_err(|error| error.to_string())?.0,
+    };
+    if let Ok(Object::String(string)) = payload::decode(context.family, body) {
+        return Ok(string.to_vec());
+    }
+    let object = jsonl::key(record, context)?;
+    match object.get("value") {
+        Some(value) => Ok(line(value)),
+        // A module's value: nobody but the module can read it.
+        None => Ok(line(&object)),
+    }
+}
+
+/// Writes it where it is wanted. A terminal gets a value only if it is text.
+fn give(args: &ExtractArgs, bytes: &[u8]) -> Result<()> {
+    if let Some(file) = args
+        .output
+        .as_deref()
+        .filter(|name| *name != Path::new("-"))
+    {
+        let mut output = ArchiveOutput::open(Some(file))?;
+        output
+            .write_all(bytes)
+            .with_context(|| format!("write {}", output.name()))?;
+        return output.commit();
+    }
+    let mut out = io::stdout().lock();
+    if args.output.is_none() && out.is_terminal() {
+        let is_text = std::str::from_utf8(bytes)
+            .is_ok_and(|text| text.lines().all(|line| ui::clean(line) == line));
+        if !is_text {
+            return Err(Usage(
+                "the value is binary and standard output is a terminal; redirect it, write it to a \
+                 file with -o, or see it with --json (-o - writes to the terminal all the same)"
+                    .to_owned(),
+            )
+            .into());
+        }
+        out.write_all(bytes)?;
+        if !bytes.ends_with(b"\n") {
+            out.write_all(b"\n")?;
+        }
+        return Ok(out.flush()?);
+    }
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}

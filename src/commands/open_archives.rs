@@ -1,0 +1,283 @@
+//! Opening what `import` reads: one archive or several, from their beginning or from where an earlier
+//! run stopped.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::header::{ArchiveOrigin, Header};
+use redis_migrate_format::scan::Scan;
+use redis_migrate_format::seek::Table;
+use redis_migrate_format::{Class, Limits, Reader};
+use sha2::{Digest, Sha256};
+
+use crate::cli::ImportArgs;
+use crate::endpoint::ConnectOptions;
+use crate::exit::{Interrupted, Usage};
+use crate::memory::random_hash_keys;
+use crate::observer::{Observer, hex};
+use crate::output::{ArchiveInput, SharedFile};
+use crate::pipe::Stop;
+use crate::policy::FunctionPolicy;
+use crate::record::Mark;
+use crate::resume::{self, Begin, Part, State};
+use crate::source::archive::{ArchiveRow, ArchiveSource};
+
+/// What leads to the frames of a file.
+pub struct Map {
+    table: Table,
+    /// `None` where the file cannot be read at several places at once.
+    file: Option<SharedFile>,
+}
+
+/// The archives of an import.
+pub struct OpenedArchives {
+    /// They themselves.
+    pub row: ArchiveRow<ArchiveInput>,
+    /// Which they are.
+    pub parts: Vec<Part>,
+    /// Where their frames are, and another reader of the same bytes; `None` for a pipe.
+    pub tables: Vec<Option<Map>>,
+    /// A key may have several records.
+    pub may_repeat: bool,
+}
+
+/// Opens all of them before anything is written.
+///
+/// # Errors
+/// [`Usage`], and what is wrong with one of them.
+pub fn open_archives(
+    args: &ImportArgs,
+    files: &[OsString],
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<OpenedArchives> {
+    let stdin = [OsString::from("-")];
+    let files = if files.is_empty() { &stdin } else { files };
+    let limits = Limits::default();
+    let keys = args.encryption.keys()?;
+    let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
+    let (mut parts, mut tables) = (Vec::new(), Vec::new());
+    for file in files {
+        let mut input = ArchiveInput::open_with(Some(file), &keys, Some(stop))?;
+        let name = input.name().to_owned();
+        if args.verify_first {
+            verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;
+        }
+        let mut map = None;
+        if input.is_regular_file() {
+            let file = input.another()?;
+            let table =
+                table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
+            map = table.map(|table| Map { table, file });
+        }
+        let input_bytes = input.len_bytes();
+        let archive = ArchiveSource::open(
+            input,
+            limits,
+            args.selection()?,
+            args.write.functions != FunctionPolicy::Skip,
+            input_bytes,
+            Arc::clone(observer),
+        )
+        .with_context(|| name.clone())?;
+        if let Some(loss) = loss_of(archive.header()) {
+            observer.warn(&format!("{name} {loss}"));
+        }
+        let is_same =
+            |(_, other): &&(_, ArchiveSource<_>)| other.archive_id() == archive.archive_id();
+        if let Some((other, _)) = archives.iter().find(is_same) {
+            return Err(Usage(format!("{other} and {name} are the same archive")).into());
+        }
+        parts.push(Part {
+            id: format!("{:016x}", archive.archive_id()),
+            sha256: map.as_ref().map(|map| hex(&map.table.end.sha256)),
+        });
+        archives.push((name, archive));
+        tables.push(map);
+    }
+    let is_simple = |map: &Option<Map>| {
+        map.as_ref().is_some_and(|map| {
+            let end = &map.table.end;
+            !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
+        })
+    };
+    let may_repeat = archives.len() > 1 || !tables.iter().all(is_simple);
+    let observer = Arc::clone(observer);
+    Ok(OpenedArchives {
+        row: ArchiveRow::new(archives, args.allow_incomplete, observer),
+        parts,
+        tables,
+        may_repeat,
+    })
+}
+
+/// What a salvaged archive lacks.
+fn loss_of(header: &Header) -> Option<String> {
+    let ArchiveOrigin::Salvaged { .. } = header.origin else {
+        return None;
+    };
+    let mut lost = header
+        .extra
+        .iter()
+        .filter_map(|(name, value)| match name.as_str() {
+            "salvaged_lost_records" => Some(format!("{value} records")),
+            "salvaged_lost_frames" => Some(format!("{value} frames")),
+            "salvaged_end" => Some("its end".to_owned()),
+            _ => None,
+        })
+        .peekable();
+    lost.peek()?;
+    let lost: Vec<String> = lost.collect();
+    Some(format!(
+        "was salvaged from a damaged archive: {} were lost",
+        lost.join(", ")
+    ))
+}
+
+/// What the end of an archive says. One without its end is refused before anything is written,
+/// unless that is allowed. Of a pipe the end is seen only at the end.
+fn table_of(input: &mut ArchiveInput, allow_incomplete: bool) -> Result<Option<Table>> {
+    let table = Table::read(input);
+    input.rewind()?;
+    let error = match table {
+        Ok(table) => return Ok(Some(table)),
+        Err(_) if allow_incomplete => return Ok(None),
+        Err(error) => error,
+    };
+    // What is wrong at the end may follow from something before it.
+    let mut precisely = || -> redis_migrate_format::Result<()> {
+        let mut scan = Scan::new(&mut *input)?;
+        while scan.next_frame()?.is_some() {}
+        Ok(())
+    };
+    let error = match error.class() {
+        Class::Incomplete | Class::Damaged => precisely().err().unwrap_or(error),
+        _ => error,
+    };
+    Err(anyhow::Error::new(error).context(
+        "nothing was written (--allow-incomplete imports what is intact before that, `salvage` \
+         rescues all that is)",
+    ))
+}
+
+/// Which import this is.
+///
+/// # Errors
+/// [`Usage`] for arguments that make no sense.
+pub fn begin_of(
+    args: &ImportArgs,
+    parts: Vec<Part>,
+    to: &ConnectOptions,
+    now_ms: u64,
+) -> Result<Begin> {
+    let deciding = format!(
+        "{:?} {:?} {}",
+        args.write,
+        args.selection()?,
+        args.allow_incomplete
+    );
+    Ok(Begin {
+        parts,
+        destination: format!("{} {:?}", to.address, to.db),
+        arguments: hex(&Sha256::digest(deciding.as_bytes())),
+        base_now_ms: now_ms,
+        hash_keys: random_hash_keys(),
+    })
+}
+
+/// The state of this import: a new one, or that of the run to go on with, and then the archives
+/// go on where it stopped.
+///
+/// # Errors
+/// [`Usage`] for what cannot be resumed; the state's, the archives'.
+pub fn state_of(
+    place: &OsStr,
+    begin: Begin,
+    may_collide: bool,
+    row: &mut ArchiveRow<ArchiveInput>,
+    tables: &[Option<Map>],
+    observer: &Observer,
+) -> Result<State> {
+    if may_collide {
+        return Err(Usage(
+            "--resume does not go with databases or prefixes that may give different keys the same \
+             name: which of them was written is not remembered"
+                .to_owned(),
+        )
+        .into());
+    }
+    let place = resume::place(place, &begin)?;
+    let Some(state) = resume::load(&place, &begin)? else {
+        return State::create(&place, begin);
+    };
+    let Mark { archive, frame } = state.settled;
+    row.begin_with(archive);
+    if frame > 0 {
+        let map = tables.get(archive as usize).and_then(Option::as_ref);
+        row.go_on_with(frame, Limits::default(), map.map(|map| &map.table))?;
+    }
+    let which = match tables.len() {
+        0 | 1 => String::new(),
+        count => format!(" of archive {} of {count}", archive + 1),
+    };
+    observer.notice(&format!(
+        "going on with frame {frame}{which}: everything before it was imported earlier ({})",
+        place.display()
+    ));
+    Ok(state)
+}
+
+/// Has several workers read where that was asked for, from `from` on.
+pub fn read_ahead(
+    args: &ImportArgs,
+    row: &mut ArchiveRow<ArchiveInput>,
+    tables: Vec<Option<Map>>,
+    from: Mark,
+) {
+    // What is damaged is best read one after the other.
+    if args.jobs == 1 || args.allow_incomplete {
+        return;
+    }
+    let rest = tables.into_iter().skip(from.archive as usize);
+    for (at, (archive, map)) in row.archives_mut().zip(rest).enumerate() {
+        if let Some(Map {
+            table,
+            file: Some(file),
+        }) = map
+        {
+            let frame = if at == 0 { from.frame } else { 0 };
+            let open = move || file.another();
+            archive.read_ahead(table, frame, args.jobs.into(), Limits::default(), open);
+        }
+    }
+}
+
+/// Reads the whole archive before the first key is written, then goes back to its start.
+fn verify_first(
+    input: &mut ArchiveInput,
+    limits: Limits,
+    observer: &Observer,
+    stop: &Stop,
+) -> Result<()> {
+    if !input.is_regular_file() {
+        return Err(Usage(
+            "--verify-first reads the archive twice and needs a regular file; a pipe can be \
+             saved first and checked with `redis-migrate verify`"
+                .to_owned(),
+        )
+        .into());
+    }
+    let mut reader = Reader::new(&mut *input, limits)?;
+    while reader.next_frame()?.is_some() {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+    }
+    drop(reader);
+    input
+        .rewind()
+        .context("go back to the start of the archive")?;
+    observer.notice("the archive is complete and intact; importing");
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! `salvage`: what is intact of a damaged archive into a new one.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+
+use anyhow::{Context as _, Result};
+use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, Position};
+use serde_json::{Value, json};
+
+use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
+use crate::exit;
+use crate::observer::hex;
+use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::pipe::Stop;
+use crate::salvage::{LostRecords, Rescued, Survey, rescue, survey};
+use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::units::{bytes_text, count_text, plural};
+
+/// Lost ranges that the report names.
+const RANGES_SHOWN: usize = 10;
+
+/// Runs the verb; the exit code.
+pub fn run(args: &SalvageArgs, stop: &Stop) -> u8 {
+    let report = ReportArgs {
+        quiet: args.quiet,
+        progress: args.progress,
+        ..ReportArgs::default()
+    };
+    let ui = match Ui::start("salvage", &report, &RunArgs::default()) {
+        Ok(ui) => ui,
+        Err(code) => return code,
+    };
+    let salvaged = salvage(args, &ui, stop);
+    ui.close();
+    match salvaged {
+        Ok(done) => tell(args, &done),
+        Err(error) => ui::print_error(&error),
+    }
+}
+
+struct Done {
+    survey: Survey,
+    rescued: Rescued,
+    bytes: u64,
+    sha256: String,
+    archive_id: u64,
+}
+
+fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
+    let input = ArchiveInput::open(args.file.as_deref())?;
+    if input.is_regular_file() {
+        rescue_from(input, args, ui, stop)
+    } else {
+        rescue_from(saved(input)?, args, ui, stop)
+    }
+}
+
+/// A pipe is read once, an archive twice.
+fn saved(mut input: ArchiveInput) -> Result<File> {
+    let mut file = tempfile::tempfile().context("create a temporary file")?;
+    std::io::copy(&mut input, &mut file).context("save standard input to a temporary file")?;
+    Ok(file)
+}
+
+fn rescue_from(input: impl Read + Seek, args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
+    const NOTHING: &str = "not one record is intact; there is nothing to rescue";
+    let limits = Limits::default();
+    let mut input = BufReader::with_capacity(256 * 1024, input);
+    let Some(survey) = survey(&mut input, limits, stop)? else {
+        let mut first = Vec::new();
+        input.rewind().context(NOTHING)?;
+        (&mut input).take(512).read_to_end(&mut first)?;
+        let error = Error::NotAnArchive(LookAlike::of(&first));
+        return Err(anyhow::Error::new(error).context(NOTHING));
+    };
+    if survey.frames.is_empty() && !survey.is_whole {
+        let at = Position {
+            archive_id: Some(survey.archive_id),
+            field: "records",
+            ..Position::default()
+        };
+        let how = Incompleteness::Truncated;
+        return Err(anyhow::Error::new(Error::Incomplete { at, how }).context(NOTHING));
+    }
+    let out = ArchiveOutput::open(args.output.as_deref())?;
+    let (rescued, finished) = rescue(&mut input, &survey, limits, out, &ui.observer(), stop)?;
+    let Finished {
+        inner,
+        archive_id,
+        bytes,
+        sha256,
+        ..
+    } = finished;
+    inner.commit()?;
+    Ok(Done {
+        survey,
+        rescued,
+        bytes,
+        sha256: hex(&sha256),
+        archive_id,
+    })
+}
+
+fn tell(args: &SalvageArgs, done: &Done) -> u8 {
+    let code = match done.survey.is_whole {
+        true => exit::OK,
+        false => exit::SOME_KEYS,
+    };
+    if args.json {
+        ui::print_line(&json_of(done, code).to_string());
+        return code;
+    }
+    if !done.survey.is_whole {
+        ui::print_warning(&loss(&done.survey));
+        for (from, len) in done.survey.lost.iter().take(RANGES_SHOWN) {
+            ui::print_warning(&format!(
+                "lost: bytes {from} to {} ({})",
+                from + len,
+                bytes_text(*len)
+            ));
+        }
+        if let Some(more @ 1..) = done.survey.lost.len().checked_sub(RANGES_SHOWN) {
+            ui::print_warning(&format!("… and {}", plural(more as u64, "more range")));
+        }
+        if done.survey.lost_records != LostRecords::Exactly(0) {
+            ui::print_warning(
+                "a key may stand with an older value, or stand though it was deleted, where its \
+                 later record was lost",
+            );
+        }
+    }
+    if !args.quiet {
+        ui::print_line(&summary(done));
+    }
+    code
+}
+
+/// What was lost, in one line.
+fn loss(survey: &Survey) -> String {
+    let mut parts = Vec::new();
+    if survey.header.is_none() {
+        parts.push("its header".to_owned());
+    }
+    if survey.lost_frames > 0 {
+        parts.push(plural(survey.lost_frames, "frame"));
+    }
+    match survey.lost_records {
+        LostRecords::Exactly(0) => {}
+        LostRecords::Exactly(records) => parts.push(plural(records, "record")),
+        LostRecords::AtLeastAbout(records) => {
+            parts.push(format!("at least about {} records", count_text(records)))
+        }
+    }
+    if survey.end.is_none() {
+        parts.push("its end, so that nobody knows what else".to_owned());
+    }
+    if parts.is_empty() {
+        parts.push("no record, but it is not complete".to_owned());
+    }
+    format!(
+        "of archive {:016x} was lost: {}",
+        survey.archive_id,
+        parts.join(", ")
+    )
+}
+
+fn summary(done: &Done) -> String {
+    let (survey, rescued) = (&done.survey, &done.rescued);
+    let mut text = format!("salvaged {}", plural(rescued.keys, "key"));
+    if rescued.tombstones > 0 {
+        text += &format!(", {}", plural(rescued.tombstones, "tombstone"));
+    }
+    if rescued.functions > 0 {
+        text += &format!(", {}", plural(rescued.functions, "function payload"));
+    }
+    if survey.is_whole {
+        text += "; nothing was lost";
+        let foreign: u64 = survey.lost.iter().map(|(_, len)| len).sum();
+        if foreign > 0 {
+            text += &format!(
+                ", {} that belong to no frame were left out",
+                bytes_text(foreign)
+            );
+        }
+    }
+    if survey.repeated + survey.displaced > 0 {
+        text += &format!(
+            "; {} stood twice and {} out of order",
+            plural(survey.repeated, "frame"),
+            count_text(survey.displaced)
+        );
+    }
+    text += &format!("; {}, sha256 {}", bytes_text(done.bytes), done.sha256);
+    text
+}
+
+fn json_of(done: &Done, code: u8) -> Value {
+    let survey = &done.survey;
+    let (lost_records, is_exact) = match survey.lost_records {
+        LostRecords::Exactly(records) => (records, true),
+        LostRecords::AtLeastAbout(records) => (records, false),
+    };
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "event": "summary",
+        "verb": "salvage",
+        "exit_code": code,
+        "whole": survey.is_whole,
+        "from_archive_id": format!("{:016x}", survey.archive_id),
+        "header": survey.header.is_some(),
+        "end": survey.end.is_some(),
+        "keys": done.rescued.keys,
+        "tombstones": done.rescued.tombstones,
+        "functions": done.rescued.functions,
+        "lost_frames": survey.lost_frames,
+        "lost_records": lost_records,
+        "lost_records_exact": is_exact,
+        "lost_ranges": survey.lost,
+        "repeated_frames": survey.repeated,
+        "displaced_frames": survey.displaced,
+        "archive_id": format!("{:016x}", done.archive_id),
+        "bytes": done.bytes,
+        "sha256": done.sha256,
+    })
+}

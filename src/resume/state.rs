@@ -1,0 +1,387 @@
+//! The state file: a row of records, each with its checksum, to which is only added. What a kill
+//! left half written at its end is cut off.
+//!
+//! ```text
+//! magic · *( length of body: u32 · kind: u8 · body · CRC-64 of kind and body )
+//! ```
+//! Numbers are little-endian. The file is the importing machine's own and never travels.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::exit::Usage;
+use crate::memory::{Fingerprint, OwnWrites};
+use crate::payload::crc64::crc64;
+use crate::record::Mark;
+
+const MAGIC: &[u8; 8] = b"RMSTATE1";
+
+/// JSON of [`Begin`].
+const BEGIN: u8 = 1;
+/// A mark: what is before it may have been sent.
+const SENDING: u8 = 2;
+/// A mark and the number of failed keys so far: what is before it was answered.
+const SETTLED: u8 = 3;
+/// Fingerprints of keys that were written.
+const OWN: u8 = 4;
+
+/// Bodies are at most so long: anything longer is not ours.
+const MAX_BODY: usize = 1 << 20;
+
+/// How often the disk is told to keep it. A kill loses nothing in between, a power cut may.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// One archive of an import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its id, hex.
+    pub id: String,
+    /// The digest in its END, hex; unknown of a pipe.
+    pub sha256: Option<String>,
+}
+
+/// Which import it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// The archives, in their order.
+    pub parts: Vec<Part>,
+    /// Where to: host, port and database, nothing secret.
+    pub destination: String,
+    /// Digest of every argument that decides what is written, hex.
+    pub arguments: String,
+    /// The moment from which `--ttl rebase` counts, destination's clock, Unix ms.
+    pub base_now_ms: u64,
+    /// Of the fingerprints.
+    pub hash_keys: (u64, u64),
+}
+
+impl Begin {
+    /// For a file name.
+    pub fn destination_digest(&self) -> [u8; 32] {
+        Sha256::digest(self.destination.as_bytes()).into()
+    }
+
+    /// In what it is another import than `now`.
+    pub fn differs_from(&self, now: &Begin) -> Option<&'static str> {
+        let same_part = |(one, other): (&Part, &Part)| {
+            one.id == other.id
+                && (one.sha256.is_none() || other.sha256.is_none() || one.sha256 == other.sha256)
+        };
+        if self.parts.len() != now.parts.len() || !self.parts.iter().zip(&now.parts).all(same_part)
+        {
+            return Some("its archives are others");
+        }
+        if self.destination != now.destination {
+            return Some("its destination is another");
+        }
+        (self.arguments != now.arguments)
+            .then_some("its arguments (selection, conflicts, names, expiry, …) were others")
+    }
+}
+
+/// How far an import has come, and its file.
+pub struct State {
+    file: File,
+    place: PathBuf,
+    synced: Instant,
+    /// Which import.
+    pub begin: Begin,
+    /// Everything before this was answered.
+    pub settled: Mark,
+    /// Nothing from here on was sent.
+    pub sending: Mark,
+    /// Keys that failed, as counted when `settled` was written.
+    pub failed: u64,
+    /// Keys that were written, where that matters.
+    pub own: OwnWrites,
+    buffer: Vec<u8>,
+}
+
+impl State {
+    /// Begins a new state: the file appears complete, readable by its owner only.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn create(place: &Path, begin: Begin) -> Result<Self> {
+        let directory = match place.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::NamedTempFile::new_in(directory)
+            .with_context(|| format!("create {}", place.display()))?;
+        let mut bytes = MAGIC.to_vec();
+        put(&mut bytes, BEGIN, &serde_json::to_vec(&begin)?);
+        let write = |file: &mut tempfile::NamedTempFile| -> io::Result<()> {
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()
+        };
+        write(&mut file).with_context(|| format!("write {}", place.display()))?;
+        let file = file
+            .persist(place)
+            .map_err(|error| error.error)
+            .with_context(|| format!("create {}", place.display()))?;
+        let own = OwnWrites::with_hash_keys(begin.hash_keys);
+        Ok(Self::new(file, place, begin, own))
+    }
+
+    fn new(file: File, place: &Path, begin: Begin, own: OwnWrites) -> Self {
+        Self {
+            file,
+            place: place.to_owned(),
+            synced: Instant::now(),
+            begin,
+            settled: Mark::default(),
+            sending: Mark::default(),
+            failed: 0,
+            own,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Reads a state; `None` if there is none, or none that was begun completely.
+    ///
+    /// # Errors
+    /// [`Usage`] for a file of another kind; the system's errors.
+    pub fn load(place: &Path) -> Result<Option<Self>> {
+        let file = match OpenOptions::new().read(true).write(true).open(place) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let mut reader = BufReader::new(&file);
+        let mut magic = [0; MAGIC.len()];
+        let is_ours = reader.read_exact(&mut magic).is_ok() && &magic == MAGIC;
+        if !is_ours {
+            let text = format!("{} is not the state of an import", place.display());
+            return Err(Usage(text).into());
+        }
+        let mut good = MAGIC.len() as u64;
+        let mut state: Option<Self> = None;
+        let mut body = Vec::new();
+        while let Some((kind, len)) = take(&mut reader, &mut body)? {
+            match (&mut state, kind) {
+                (None, BEGIN) => {
+                    let begin: Begin = serde_json::from_slice(&body)?;
+                    let own = OwnWrites::with_hash_keys(begin.hash_keys);
+                    state = Some(Self::new(file.try_clone()?, place, begin, own));
+                }
+                (Some(state), _) => state.apply(kind, &body)?,
+                (None, _) => break,
+            }
+            good += len;
+        }
+        let Some(mut state) = state else {
+            return Ok(None);
+        };
+        state.file.set_len(good)?;
+        state.file.seek(SeekFrom::Start(good))?;
+        Ok(Some(state))
+    }
+
+    fn apply(&mut self, kind: u8, body: &[u8]) -> Result<()> {
+        match (kind, mark_of(body)) {
+            (SENDING, Some((mark, _))) => self.sending = self.sending.max(mark),
+            (SETTLED, Some((mark, rest))) => {
+                self.settled = self.settled.max(mark);
+                self.failed = rest
+                    .first_chunk()
+                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            }
+            (OWN, _) => {
+                let (prints, _) = body.as_chunks::<{ size_of::<Fingerprint>() }>();
+                for print in prints {
+                    self.own.insert(Fingerprint::from_le_bytes(*print))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Records before `mark` are about to be sent.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_sending(&mut self, mark: Mark) -> Result<()> {
+        self.sending = mark;
+        self.buffer.clear();
+        put(&mut self.buffer, SENDING, &mark_bytes(mark));
+        self.write()
+    }
+
+    /// Records before `mark` are answered; `own` are keys that were written since the last time.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_settled(&mut self, mark: Mark, failed: u64, own: &[Fingerprint]) -> Result<()> {
+        self.settled = mark;
+        self.buffer.clear();
+        for some in own.chunks(MAX_BODY / size_of::<Fingerprint>()) {
+            let body: Vec<u8> = some.iter().flat_map(|print| print.to_le_bytes()).collect();
+            put(&mut self.buffer, OWN, &body);
+        }
+        let mut body = mark_bytes(mark).to_vec();
+        body.extend_from_slice(&failed.to_le_bytes());
+        put(&mut self.buffer, SETTLED, &body);
+        self.write()?;
+        if self.synced.elapsed() >= SYNC_EVERY {
+            self.synced = Instant::now();
+            let synced = self.file.sync_data();
+            synced.with_context(|| format!("sync {}", self.place.display()))?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let written = self.file.write_all(&self.buffer);
+        written.with_context(|| format!("write {}", self.place.display()))
+    }
+
+    /// The import is finished: there is nothing to go on with.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove(self) -> Result<()> {
+        std::fs::remove_file(&self.place)
+            .with_context(|| format!("remove {}", self.place.display()))
+    }
+}
+
+fn mark_bytes(mark: Mark) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&mark.archive.to_le_bytes());
+    bytes[4..].copy_from_slice(&mark.frame.to_le_bytes());
+    bytes
+}
+
+fn mark_of(body: &[u8]) -> Option<(Mark, &[u8])> {
+    let (archive, rest) = body.split_first_chunk()?;
+    let (frame, rest) = rest.split_first_chunk()?;
+    let mark = Mark {
+        archive: u32::from_le_bytes(*archive),
+        frame: u64::from_le_bytes(*frame),
+    };
+    Some((mark, rest))
+}
+
+fn put(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
+    out.extend_from_slice(&(body.len() as u32).to_le_bytes());
+    let from = out.len();
+    out.push(kind);
+    out.extend_from_slice(body);
+    let crc = crc64(&out[from..]);
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// The next record: its kind and its length in the file; `None` at the end of what is whole.
+fn take(reader: &mut impl Read, body: &mut Vec<u8>) -> io::Result<Option<(u8, u64)>> {
+    let mut len = [0; 4];
+    if !fill(reader, &mut len)? {
+        return Ok(None);
+    }
+    let len = u32::from_le_bytes(len) as usize;
+    if len > MAX_BODY {
+        return Ok(None);
+    }
+    body.resize(1 + len + 8, 0);
+    if !fill(reader, body)? {
+        return Ok(None);
+    }
+    let (record, crc) = body.split_at(1 + len);
+    if crc64(record).to_le_bytes() != crc {
+        return Ok(None);
+    }
+    let kind = body[0];
+    body.truncate(1 + len);
+    body.remove(0);
+    Ok(Some((kind, 4 + 1 + len as u64 + 8)))
+}
+
+fn fill(reader: &mut impl Read, bytes: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(bytes) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn begin() -> Begin {
+        Begin {
+            parts: vec![Part {
+                id: "00ff".to_owned(),
+                sha256: None,
+            }],
+            destination: "redis://h:1".to_owned(),
+            arguments: String::new(),
+            base_now_ms: 7,
+            hash_keys: (1, 2),
+        }
+    }
+
+    fn mark(archive: u32, frame: u64) -> Mark {
+        Mark { archive, frame }
+    }
+
+    #[test]
+    fn what_was_written_is_read_wherever_it_was_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("state");
+        assert!(State::load(&place).unwrap().is_none());
+        let mut state = State::create(&place, begin()).unwrap();
+        let begun = place.metadata().unwrap().len();
+        assert_eq!(
+            place.metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        let prints: Vec<Fingerprint> = (1..200_000).collect();
+        state.is_sending(mark(0, 5)).unwrap();
+        state.is_settled(mark(0, 3), 1, &prints).unwrap();
+        let before_last = place.metadata().unwrap().len();
+        state.is_sending(mark(1, 2)).unwrap();
+        drop(state);
+        let mut state = State::load(&place).unwrap().unwrap();
+        assert_eq!((state.settled, state.sending), (mark(0, 3), mark(1, 2)));
+        assert_eq!((state.failed, &state.begin), (1, &begin()));
+        assert!(state.own.contains(199_999).unwrap() && !state.own.contains(200_000).unwrap());
+        // Added to, after a cut in the middle of the last record.
+        drop(state);
+        let file = OpenOptions::new().write(true).open(&place).unwrap();
+        file.set_len(before_last + 9).unwrap();
+        let mut state = State::load(&place).unwrap().unwrap();
+        assert_eq!(state.sending, mark(0, 5));
+        state.is_settled(mark(0, 5), 2, &[]).unwrap();
+        drop(state);
+        let state = State::load(&place).unwrap().unwrap();
+        assert_eq!((state.settled, state.failed), (mark(0, 5), 2));
+        state.remove().unwrap();
+        assert!(!place.exists());
+        // Not even begun.
+        State::create(&place, begin()).unwrap();
+        file_cut(&place, begun - 1);
+        assert!(State::load(&place).unwrap().is_none());
+        std::fs::write(&place, "something else").unwrap();
+        assert!(State::load(&place).is_err());
+    }
+
+    fn file_cut(place: &Path, len: u64) {
+        let file = OpenOptions::new().write(true).open(place).unwrap();
+        file.set_len(len).unwrap();
+    }
+}

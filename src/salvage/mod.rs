@@ -1,0 +1,212 @@
+//! What is intact of a damaged archive, written into a new one that is complete and says what was
+//! lost.
+//!
+//! The input is read twice: HEADER comes first in the new archive, and says what is missing.
+
+mod survey;
+
+use std::io::{Read, Seek, Write};
+
+use anyhow::{Context as _, Result, bail};
+use redis_migrate_format::header::{
+    ArchiveOrigin, ConsistencyReached, EndFacts, Header, SourceCounts, Tool,
+};
+use redis_migrate_format::salvage::{Content, Decoder};
+use redis_migrate_format::seek::read_frame;
+use redis_migrate_format::{Finished, Limits, Record, Writer, WriterOptions};
+
+pub use self::survey::{LostRecords, Survey, survey};
+use crate::cli::GIT;
+use crate::exit::Interrupted;
+use crate::ledger::CountsByDb;
+use crate::observer::Observer;
+use crate::pipe::Stop;
+use crate::units::now_ms;
+
+/// First byte and number of bytes.
+pub type Range = (u64, u64);
+
+/// What was written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Rescued {
+    /// Key records.
+    pub keys: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+    /// Function libraries.
+    pub functions: u64,
+}
+
+/// Writes what `survey` found to `out`.
+///
+/// # Errors
+/// Those of input and output, and [`Interrupted`].
+pub fn rescue<R: Read + Seek, W: Write>(
+    input: &mut R,
+    survey: &Survey,
+    limits: Limits,
+    out: W,
+    observer: &Observer,
+    stop: &Stop,
+) -> Result<(Rescued, Finished<W>)> {
+    let level = survey.header.as_ref().map_or(3, |header| header.level);
+    let options = WriterOptions {
+        level,
+        ..WriterOptions::default()
+    };
+    let header = new_header(survey, input, limits)?;
+    let mut writer = Writer::new(out, &header, options).context("write the new archive")?;
+    let mut decoder = Decoder::new(limits)?;
+    let mut rescued = Rescued::default();
+    let mut counts = CountsByDb::default();
+    let mut window: Option<(u64, u64)> = None;
+    for place in &survey.frames {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        match decoder.decode(&read_frame(input, place, survey.archive_id)?)? {
+            Content::Records(frame) => {
+                let at_ms = frame.context.source_time_ms;
+                let (from_ms, to_ms) = window.unwrap_or((at_ms, at_ms));
+                window = Some((from_ms.min(at_ms), to_ms.max(at_ms)));
+                writer
+                    .set_context(frame.context)
+                    .context("write the new archive")?;
+                for record in &frame.records {
+                    rescued.count(record, &mut counts);
+                    writer.write(record).context("write the new archive")?;
+                }
+                observer.count(frame.records.len() as u64, frame.raw_len);
+            }
+            Content::Note(text) => writer.note(&text).context("write the new archive")?,
+            Content::Part => {}
+            _ => bail!("the archive changed while it was read"),
+        }
+    }
+    let facts = new_facts(survey, counts.rows(), window);
+    let finished = writer.finish(facts).context("complete the new archive")?;
+    Ok((rescued, finished))
+}
+
+impl Rescued {
+    fn count(&mut self, record: &Record, counts: &mut CountsByDb) {
+        let db = match record {
+            Record::Key(key) => {
+                self.keys += 1;
+                key.db
+            }
+            Record::Deleted { db, .. } => {
+                self.tombstones += 1;
+                *db
+            }
+            _ => {
+                self.functions += 1;
+                return;
+            }
+        };
+        let row = counts.of(db);
+        row.scanned += 1;
+        row.written += 1;
+    }
+}
+
+fn new_header<R: Read + Seek>(survey: &Survey, input: &mut R, limits: Limits) -> Result<Header> {
+    let mut header = match &survey.header {
+        Some(header) => header.clone(),
+        None => header_from_records(survey, input, limits)?,
+    };
+    let tool = &header.tool;
+    let mut extra = vec![(
+        "salvaged_from".to_owned(),
+        format!(
+            "{:016x}, written by {} {}",
+            survey.archive_id, tool.name, tool.version
+        )
+        .trim_end()
+        .to_owned(),
+    )];
+    let mut say = |name: &str, value: String| extra.push((name.to_owned(), value));
+    if survey.header.is_none() {
+        say("salvaged_header", "lost".to_owned());
+    }
+    if survey.end.is_none() {
+        say("salvaged_end", "lost".to_owned());
+    }
+    if survey.lost_frames > 0 {
+        say("salvaged_lost_frames", survey.lost_frames.to_string());
+    }
+    match survey.lost_records {
+        LostRecords::Exactly(0) => {}
+        LostRecords::Exactly(records) => say("salvaged_lost_records", records.to_string()),
+        LostRecords::AtLeastAbout(records) => {
+            say("salvaged_lost_records", format!("at least about {records}"));
+        }
+    }
+    header.extra.extend(extra);
+    header.tool = Tool {
+        name: env!("CARGO_PKG_NAME").to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        git: GIT.to_owned(),
+    };
+    header.created_ms = now_ms();
+    header.origin = ArchiveOrigin::Salvaged {
+        lost: survey.lost.clone(),
+    };
+    Ok(header)
+}
+
+/// Where HEADER is lost, the records themselves say whose they are.
+fn header_from_records<R: Read + Seek>(
+    survey: &Survey,
+    input: &mut R,
+    limits: Limits,
+) -> Result<Header> {
+    let mut header = Header {
+        level: 3,
+        ..Header::default()
+    };
+    let mut decoder = Decoder::new(limits)?;
+    for place in &survey.frames {
+        let content = decoder.decode(&read_frame(input, place, survey.archive_id)?)?;
+        if let Content::Records(frame) = content {
+            header.source_time_ms = frame.context.source_time_ms;
+            header.source.family = frame.context.family;
+            break;
+        }
+    }
+    Ok(header)
+}
+
+/// A lost record may have been a later one of a key, or its tombstone: what is left is then no
+/// more than a plain scan, whatever the archive once was.
+fn new_facts(survey: &Survey, counts: Vec<SourceCounts>, window: Option<(u64, u64)>) -> EndFacts {
+    if survey.is_whole
+        && let Some(end) = &survey.end
+    {
+        return end.facts.clone();
+    }
+    let (mut from_ms, mut to_ms) = window.unwrap_or_default();
+    if let Some(header) = &survey.header {
+        from_ms = from_ms.min(header.source_time_ms);
+    }
+    let end = survey.end.as_ref().map(|end| &end.facts);
+    to_ms = match end.map(|facts| &facts.reached) {
+        Some(
+            ConsistencyReached::Scan { to_ms: end_ms, .. }
+            | ConsistencyReached::PerKey { to_ms: end_ms, .. }
+            | ConsistencyReached::Changing { to_ms: end_ms, .. },
+        ) => to_ms.max(*end_ms),
+        Some(ConsistencyReached::Exact(moments)) => moments
+            .iter()
+            .map(|(_, at_ms)| *at_ms)
+            .fold(to_ms, u64::max),
+        None => to_ms,
+    };
+    EndFacts {
+        reached: ConsistencyReached::Scan { from_ms, to_ms },
+        counts,
+        duplicates_possible: end.is_none_or(|facts| facts.duplicates_possible),
+        started_ms: end.map_or(0, |facts| facts.started_ms),
+        finished_ms: end.map_or(0, |facts| facts.finished_ms),
+    }
+}

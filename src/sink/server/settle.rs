@@ -1,0 +1,51 @@
+//! How far this sink has come, for whoever wants to go on there later.
+
+use anyhow::{Context as _, Result};
+
+use super::ServerSink;
+use crate::memory::{Fingerprint, OwnWrites};
+
+impl ServerSink {
+    /// How many batches, from the first, have every record answered.
+    pub fn settled_batches(&self) -> u64 {
+        let in_flight = self.lanes.iter().flat_map(|lane| &lane.sent);
+        let open = in_flight
+            .chain(&self.again)
+            .map(|sent| sent.batch)
+            .filter(|batch| *batch > 0);
+        open.min().map_or(self.batches, |oldest| oldest - 1)
+    }
+
+    /// Keys that failed so far.
+    pub fn failed(&self) -> u64 {
+        self.report.failed()
+    }
+
+    /// Records that are carried out already.
+    pub fn take_as_done(&mut self, keys: u64, tombstones: u64) {
+        self.report.taken += keys + tombstones;
+        self.report.restored += keys;
+        self.report.deleted += tombstones;
+    }
+
+    /// Takes over what an earlier run has written.
+    pub fn set_own(&mut self, own: OwnWrites) {
+        self.own = own;
+    }
+
+    /// This key was written by this import.
+    ///
+    /// # Errors
+    /// The temporary file's.
+    pub fn remember_own(&mut self, db: u32, key: &[u8]) -> Result<()> {
+        let print = self.own.fingerprint(db, key);
+        self.own
+            .insert(print)
+            .context("remember a key in a temporary file")
+    }
+
+    /// Fingerprints of keys written since the last time.
+    pub fn take_unsaved(&mut self) -> Vec<Fingerprint> {
+        self.own.take_unsaved()
+    }
+}

@@ -1,0 +1,11 @@
+//! Archives as people handle them: rescued, looked into, joined, imported in pieces.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archives;
+mod extract;
+mod incomplete;
+mod parallel;
+mod resume;
+mod salvage;

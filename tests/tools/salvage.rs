@@ -1,0 +1,319 @@
+//! What `salvage` rescues, whatever was done to the archive.
+
+use std::path::Path;
+
+use redis_migrate_format::frame::{FRAME_HEADER_LEN, SYNC};
+use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached};
+use redis_migrate_format::record::Record;
+use redis_migrate_format::{Limits, Reader};
+
+use crate::archives::{Piece, archive, contents, options, pieces, records, string};
+use crate::support::random::Random;
+use crate::support::tool::Tool;
+
+/// What was done, and which bytes of the whole archive it spoiled.
+struct Damage {
+    what: String,
+    bytes: Vec<u8>,
+    spoiled: Vec<(u64, u64)>,
+}
+
+/// A flip, a cut, a hole or garbage between; sometimes several of them, from the back to the front,
+/// so that offsets stay those of the whole archive.
+fn damage(whole: &[u8], random: &mut Random) -> Damage {
+    let mut damage = Damage {
+        what: String::new(),
+        bytes: whole.to_vec(),
+        spoiled: Vec::new(),
+    };
+    let count = if random.chance(70) {
+        1
+    } else {
+        random.between(2, 5)
+    };
+    let mut places: Vec<usize> = (0..count)
+        .map(|_| random.below(whole.len() as u64) as usize)
+        .collect();
+    places.sort_unstable();
+    let mut limit = whole.len();
+    for at in places.into_iter().rev().filter(|at| *at > 0) {
+        if at >= limit {
+            continue;
+        }
+        let len = (random.between(1, 3_000) as usize).min(limit - at);
+        let what = match random.below(5) {
+            0 | 1 => {
+                damage.bytes[at] ^= 1 << random.below(8);
+                damage.spoiled.push((at as u64, at as u64 + 1));
+                "bit"
+            }
+            2 => {
+                damage.bytes.truncate(at);
+                damage.spoiled.push((at as u64, whole.len() as u64));
+                "cut"
+            }
+            3 => {
+                damage.bytes.drain(at..at + len);
+                damage.spoiled.push((at as u64, (at + len) as u64));
+                "hole"
+            }
+            _ => {
+                let mut garbage = random.bytes(len);
+                // Now and then something that begins like a frame.
+                if len > 100 && random.chance(50) {
+                    garbage[50..54].copy_from_slice(&SYNC);
+                    let from = at.min(whole.len() - FRAME_HEADER_LEN);
+                    garbage[54..90].copy_from_slice(&whole[from..][..36]);
+                }
+                damage.bytes.splice(at..at, garbage);
+                // It spoils what it was put into, between the byte before and the byte after.
+                damage.spoiled.push((at as u64 - 1, at as u64 + 1));
+                "garbage"
+            }
+        };
+        damage.what += &format!("{what} at {at}; ");
+        limit = at;
+    }
+    damage
+}
+
+fn is_intact(piece: &Piece, spoiled: &[(u64, u64)], exactly_between: bool) -> bool {
+    // Garbage exactly between two frames spoils neither.
+    spoiled.iter().all(|&(from, to)| {
+        let between =
+            exactly_between && to - from == 2 && (from + 1 == piece.from || from + 1 == piece.to);
+        between || to <= piece.from || from >= piece.to
+    })
+}
+
+struct Rescued {
+    records: Vec<Record>,
+    code: i32,
+    origin: ArchiveOrigin,
+    reached: ConsistencyReached,
+    stderr: String,
+}
+
+/// Runs `salvage`; what it wrote is read strictly. `None` if there was nothing to rescue.
+fn salvage(directory: &Path, damaged: &[u8], by_pipe: bool) -> Option<Rescued> {
+    let (broken, good) = (directory.join("broken.rmz"), directory.join("good.rmz"));
+    std::fs::write(&broken, damaged).expect("written");
+    let _ = std::fs::remove_file(&good);
+    let output = if by_pipe {
+        let output = Tool::new(&["salvage"]).stdin_bytes(damaged).run();
+        std::fs::write(&good, &output.stdout).expect("written");
+        output
+    } else {
+        Tool::new(&["salvage"])
+            .arg(&broken)
+            .arg("-o")
+            .arg(&good)
+            .run()
+    };
+    let code = output.code().expect("an exit code");
+    if code == 10 {
+        assert!(by_pipe || !good.exists());
+        return None;
+    }
+    assert!(code == 0 || code == 3, "{code}: {}", output.stderr);
+    let bytes = std::fs::read(&good).expect("a file");
+    let mut reader = Reader::new(&bytes[..], Limits::default()).expect("begins");
+    let mut records = Vec::new();
+    while let Some(frame) = reader.next_frame().expect("complete and intact") {
+        records.extend(frame.records);
+    }
+    Some(Rescued {
+        records,
+        code,
+        origin: reader.header().origin.clone(),
+        reached: reader.end().expect("complete").facts.reached.clone(),
+        stderr: output.stderr,
+    })
+}
+
+#[test]
+fn after_a_thousand_damages_every_intact_record_is_there_and_no_other() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let mut random = Random::new(2026);
+    let sources = [
+        archive(&records(400, 1), options(3)),
+        archive(&records(300, 2), options(0)),
+        // An archive that holds an archive: its frames must never be taken for those around it.
+        {
+            let inner = archive(&records(60, 3), options(0));
+            let mut outer = records(100, 4);
+            outer.insert(50, string(0, b"an archive", &inner));
+            outer.insert(1, string(5, b"another", &inner));
+            archive(&outer, options(0))
+        },
+    ];
+    let (mut nothing, mut lossy) = (0, 0);
+    for round in 0..1_000 {
+        let whole = &sources[round % sources.len()];
+        let damage = damage(whole, &mut random);
+        let pieces = pieces(whole);
+        let intact: Vec<&Piece> = pieces
+            .iter()
+            .filter(|piece| is_intact(piece, &damage.spoiled, false))
+            .collect();
+        let what = format!("round {round}: {}", damage.what);
+        let Some(rescued) = salvage(directory.path(), &damage.bytes, round % 10 == 0) else {
+            assert!(intact.is_empty(), "{what}");
+            nothing += 1;
+            continue;
+        };
+        // Between the intact pieces at least, and those that a garbage between them did not touch
+        // at most: in order, with nothing else.
+        let due: Vec<&Record> = intact.iter().flat_map(|piece| &piece.records).collect();
+        let allowed: Vec<&Record> = pieces
+            .iter()
+            .filter(|piece| is_intact(piece, &damage.spoiled, true))
+            .flat_map(|piece| &piece.records)
+            .collect();
+        let got: Vec<&Record> = rescued.records.iter().collect();
+        assert!(
+            is_subsequence(&due, &got),
+            "{what}: an intact record is missing"
+        );
+        assert!(
+            is_subsequence(&got, &allowed),
+            "{what}: a record that was not there"
+        );
+        let all: Vec<&Record> = pieces.iter().flat_map(|piece| &piece.records).collect();
+        if got.len() < all.len() {
+            lossy += 1;
+            assert_eq!(rescued.code, 3, "{what}");
+            assert!(
+                rescued.stderr.contains("was lost"),
+                "{what}: {}",
+                rescued.stderr
+            );
+            assert!(
+                matches!(rescued.reached, ConsistencyReached::Scan { .. }),
+                "{what}: {:?}",
+                rescued.reached
+            );
+        } else {
+            assert_eq!(contents(got), contents(all), "{what}");
+        }
+        assert!(
+            matches!(rescued.origin, ArchiveOrigin::Salvaged { .. }),
+            "{what}"
+        );
+    }
+    assert!(nothing < 100 && lossy > 500, "{nothing} {lossy}");
+}
+
+/// Whether `part` stands in `whole` in the same order. Records are grouped by type within a frame,
+/// and frames are joined, so order is compared by key: the last record of each must be the same.
+fn is_subsequence(part: &[&Record], whole: &[&Record]) -> bool {
+    let name = |record: &Record| match record {
+        Record::Key(key) => (key.db, key.key.clone()),
+        Record::Deleted { db, key } => (*db, key.clone()),
+        _ => unreachable!("no functions here"),
+    };
+    let by_key = |records: &[&Record]| {
+        let mut by_key = std::collections::BTreeMap::<_, Vec<Record>>::new();
+        for record in records {
+            by_key
+                .entry(name(record))
+                .or_default()
+                .push((*record).clone());
+        }
+        by_key
+    };
+    let (part, whole) = (by_key(part), by_key(whole));
+    part.iter().all(|(key, records)| {
+        let mut there = whole.get(key).into_iter().flatten();
+        records
+            .iter()
+            .all(|record| there.any(|other| other == record))
+    })
+}
+
+#[test]
+fn a_whole_archive_loses_nothing() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let whole = archive(&records(200, 7), options(3));
+    for by_pipe in [false, true] {
+        let rescued = salvage(directory.path(), &whole, by_pipe).expect("rescued");
+        assert_eq!(rescued.code, 0);
+        assert!(
+            rescued.stderr.contains("nothing was lost"),
+            "{}",
+            rescued.stderr
+        );
+        assert!(matches!(rescued.reached, ConsistencyReached::Exact(_)));
+    }
+    // What was put behind it or between its frames is none of it.
+    let mut padded = whole.clone();
+    padded.extend_from_slice(&[0; 100]);
+    let rescued = salvage(directory.path(), &padded, false).expect("rescued");
+    assert_eq!(rescued.code, 0, "{}", rescued.stderr);
+}
+
+#[test]
+fn frames_that_were_swapped_or_doubled_are_put_in_order() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let key = |text: &[u8]| string(0, b"k", text);
+    let whole = archive(&[key(b"old"), key(b"new"), key(b"newest")], options(0));
+    let pieces = pieces(&whole);
+    let cut = |piece: &Piece| whole[piece.from as usize..piece.to as usize].to_vec();
+    let mut swapped = whole[..pieces[0].from as usize].to_vec();
+    for piece in [2, 0, 1, 0] {
+        swapped.extend(cut(&pieces[piece]));
+    }
+    swapped.extend_from_slice(&whole[pieces[2].to as usize..]);
+    let rescued = salvage(directory.path(), &swapped, false).expect("rescued");
+    assert_eq!(rescued.records, [key(b"old"), key(b"new"), key(b"newest")]);
+    assert_eq!(rescued.code, 0);
+    assert!(
+        rescued.stderr.contains("1 frame stood twice"),
+        "{}",
+        rescued.stderr
+    );
+}
+
+#[test]
+fn what_was_lost_is_told_in_json_and_in_the_archive() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let whole = archive(&records(200, 9), options(3));
+    let pieces = pieces(&whole);
+    let small = |piece: &&Piece| piece.records.len() > 1;
+    let spoiled = pieces
+        .iter()
+        .skip(3)
+        .find(small)
+        .expect("a frame of several records");
+    let mut damaged = whole.clone();
+    damaged[spoiled.from as usize + 60] ^= 1;
+    let (broken, good) = (
+        directory.path().join("b.rmz"),
+        directory.path().join("g.rmz"),
+    );
+    std::fs::write(&broken, &damaged).expect("written");
+    let output = Tool::new(&["salvage", "--json"])
+        .arg(&broken)
+        .arg("-o")
+        .arg(&good)
+        .run()
+        .expect_code(3);
+    let json: serde_json::Value = serde_json::from_str(output.stderr.trim()).expect("JSON");
+    assert_eq!(json["lost_frames"], 1);
+    assert_eq!(json["lost_records"], spoiled.records.len());
+    assert_eq!(json["lost_records_exact"], true);
+    assert_eq!(json["lost_ranges"][0][0], spoiled.from);
+    let inspected = Tool::new(&["inspect"]).arg(&good).run().success();
+    let text = String::from_utf8(inspected.stdout).expect("text");
+    assert!(text.contains("salvaged from a damaged archive"), "{text}");
+    assert!(text.contains("salvaged_lost_frames = 1"), "{text}");
+}
+
+#[test]
+fn where_nothing_is_intact_nothing_is_written() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let whole = archive(&records(20, 1), options(3));
+    for damaged in [&b""[..], b"no archive", &whole[..10], &whole[..60]] {
+        assert!(salvage(directory.path(), damaged, false).is_none());
+    }
+}
