@@ -20,11 +20,13 @@ mod flow;
 mod functions;
 mod lane;
 mod limits;
+mod modules;
 mod refusal;
 mod routes;
 mod settle;
 mod take;
 pub mod target;
+mod try_out;
 mod window;
 
 use std::collections::VecDeque;
