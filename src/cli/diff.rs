@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs};
+use super::{
+    AgeReadArgs, ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs,
+};
 use crate::compare::names::SampleSize;
 use crate::rewrite::parse_map_db;
 use crate::units::parse_duration_ms;
@@ -67,6 +69,9 @@ pub struct DiffArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// What opens encrypted archives, on either side.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 
     /// Print nothing but errors; the exit code tells
     #[arg(short, long)]
