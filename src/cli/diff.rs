@@ -30,7 +30,8 @@ Passwords: --a-askpass, --a-password-file and the same with --b-; else SOURCE_RE
 and DESTINATION_REDIS_PASSWORD for B, or the files that the same names with _FILE name; else the URLs;
 if only one side is a server, REDISCLI_AUTH.
 
-Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged, 12, 13 a server.
+Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged,
+11 no key opens it, 12, 13 a server.
 
 Examples:
   redis-migrate diff snap.rmz redis://localhost:6379

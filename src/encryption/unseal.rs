@@ -15,6 +15,9 @@ const BINARY: &[u8] = b"age-encryption.org/";
 /// How an armored one begins; blank before it is not looked for.
 const ARMORED: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
+/// Plain bytes in a chunk: <https://age-encryption.org/v1>.
+const CHUNK_BYTES: u64 = 64 * 1024;
+
 /// So many bytes tell whether a file is encrypted.
 pub const SNIFF_BYTES: usize = ARMORED.len();
 
@@ -186,20 +189,21 @@ impl<R: Read + Seek> Seek for Unsealed<R> {
             Form::Binary(reader) => reader.seek(to),
             Form::Armored(reader) => reader.seek(to),
         };
-        let at =
-            match (to, self.end) {
-                // To ask the crate's reader for the end would fail, and so would a step to the start of
-                // a chunk, for which it looks there.
-                (_, Some(end)) => match within(to, here, end)? {
-                    wanted if wanted < end => seek(SeekFrom::Start(wanted + 1))
-                        .and_then(|_| seek(SeekFrom::Start(wanted))),
-                    _ => Ok(end),
-                },
-                (SeekFrom::Start(0), _) => seek(SeekFrom::Start(0)),
-                (SeekFrom::Current(0), _) => return Ok(here),
-                _ => seek(SeekFrom::End(0))
-                    .and_then(|end| seek(SeekFrom::Start(within(to, here, end)?))),
-            };
+        let at = match (to, self.end) {
+            (_, Some(end)) => match within(to, here, end)? {
+                at if at == end => Ok(end),
+                // For a step to the start of a chunk the crate's reader looks for the end, and fails.
+                at if at % CHUNK_BYTES == 0 => {
+                    seek(SeekFrom::Start(at + 1)).and_then(|_| seek(SeekFrom::Start(at)))
+                }
+                at => seek(SeekFrom::Start(at)),
+            },
+            (SeekFrom::Start(0), None) => seek(SeekFrom::Start(0)),
+            (SeekFrom::Current(0), None) => return Ok(here),
+            (_, None) => {
+                seek(SeekFrom::End(0)).and_then(|end| seek(SeekFrom::Start(within(to, here, end)?)))
+            }
+        };
         self.at = at.map_err(told)?;
         Ok(self.at)
     }
