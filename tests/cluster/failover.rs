@@ -12,7 +12,7 @@ use crate::support::tool::{Output, Tool, run};
 const POLICIES: [&str; 3] = ["fail", "skip", "replace"];
 
 /// How often each fault is tried.
-fn fault_runs() -> u64 {
+pub fn fault_runs() -> u64 {
     let runs = std::env::var("FAULT_RUNS").ok();
     runs.and_then(|runs| runs.parse().ok()).unwrap_or(3)
 }

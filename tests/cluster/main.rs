@@ -5,7 +5,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod between;
 mod destination;
 mod failover;
+mod resharding;
 mod source;
 mod writer;
