@@ -176,6 +176,12 @@ impl Redirect {
     }
 }
 
+/// Whether a command was refused for what it is. A node looks last at whose slot a key is in: an
+/// answer that says where to go says that the command is known and allowed.
+pub fn is_refusal(text: &str) -> bool {
+    Redirect::parse(text).is_none()
+}
+
 /// The host in `scheme://host:port`.
 fn own_host(address: &str) -> String {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);

@@ -5,10 +5,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod between;
 mod destination;
 mod failover;
 mod moves;
 mod place;
+mod resharding;
 mod source;
 mod writer;
 

@@ -43,6 +43,10 @@ fn every_type_travels_out_of_a_cluster() {
         let place = Place::new();
         let file = place.file("all.rmz");
         for how in ["scan", "auto", "converge", "pause"] {
+            // CLIENT PAUSE … WRITE came with 6.2; without it a pause is exit 4.
+            if how == "pause" && version == Version::Redis60 {
+                continue;
+            }
             let more = ["--consistency", how];
             let out = export(&cluster.nodes[4].url(), &file, &more).success();
             let wanted = if how == "scan" {
@@ -144,6 +148,10 @@ fn each_shard_is_exact_and_a_pause_makes_one_instant_of_them() {
         let mut files = Vec::new();
         for round in 0..3 {
             for how in ["auto", "converge", "pause"] {
+                // CLIENT PAUSE … WRITE came with 6.2; without it a pause is exit 4.
+                if how == "pause" && version == Version::Redis60 {
+                    continue;
+                }
                 let file = place.file(&format!("{how}{round}.rmz"));
                 let out = export(&cluster.url(), &file, &["--consistency", how]).success();
                 assert!(

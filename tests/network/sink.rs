@@ -273,19 +273,19 @@ fn a_peer_that_stalls_is_left_and_tried_again() {
         return;
     };
     let destination = TestServer::start(version);
-    for round in 0..2 {
+    for round in 0..fault_runs().max(2) {
         flush(&destination);
         let stall = Direction {
-            stall_after: Some(20_000),
+            stall_after: Some(20_000 + round / 2 * 3_000),
             ..Direction::default()
         };
         let rules = Rules {
-            to_server: if round == 0 {
+            to_server: if round % 2 == 0 {
                 stall.clone()
             } else {
                 Direction::default()
             },
-            to_client: if round == 1 {
+            to_client: if round % 2 == 1 {
                 stall
             } else {
                 Direction::default()

@@ -246,9 +246,10 @@ fn a_stalled_source_is_noticed_and_left() {
         return;
     };
     let mut proxy = Proxy::plain(scene.source.addr());
-    for to_client in [true, false] {
+    for round in 0..rounds().max(2) {
+        let to_client = round % 2 == 0;
         let stall = Direction {
-            stall_after: Some(if to_client { 200_000 } else { 30_000 }),
+            stall_after: Some(if to_client { 200_000 } else { 30_000 } + round / 2 * 500),
             ..Direction::default()
         };
         let rules = match to_client {

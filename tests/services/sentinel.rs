@@ -1,5 +1,6 @@
 //! A primary that is found by its sentinels, before, during and after a failover.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::support::dataset::fill_every_type;
@@ -257,4 +258,69 @@ fn a_failover_under_way_is_followed() {
             assert_equal(&mut watched.primary().client(), &mut other.client());
         }
     }
+}
+
+/// The primary that is written dies: everything is at the next one, or the run says that it may not
+/// be, and a second run completes it.
+#[test]
+fn a_destination_that_fails_over_gets_everything_or_is_no_success() {
+    let rounds = std::env::var("FAULT_RUNS").ok();
+    let rounds: u64 = rounds.and_then(|runs| runs.parse().ok()).unwrap_or(2);
+    let (mut whole, mut honest) = (0, 0);
+    for round in 0..rounds {
+        let Some(version) = require(VERSIONS[round as usize % VERSIONS.len()]) else {
+            continue;
+        };
+        let other = TestServer::start(version);
+        fill_every_type(&mut other.client(), version);
+        fill_many(&mut other.client(), 30_000, 7);
+        let archive = run(&["export", &other.url(), "--consistency", "scan"], b"");
+        let archive = archive.success().stdout;
+        let mut watched = Watched::start(version);
+        let first = watched.primary().port();
+        let mut running = Tool::new(&["import", &watched.url(), "--connect-timeout", "60s"])
+            .stdin_piped()
+            .spawn();
+        let mut stdin = running.stdin();
+        let copy = archive.clone();
+        let writer = std::thread::spawn(move || {
+            // Slowly, so that the failover falls into it.
+            for piece in copy.chunks(copy.len() / 50 + 1) {
+                if stdin.write_all(piece).is_err() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(400 + 60 * (round % 15)));
+        watched.primary().kill();
+        watched.wait_for_another(first);
+        let output = running.wait();
+        writer.join().expect("the archive was written");
+        let options = Options {
+            ignore_zero_sign: true,
+            ignore_delivery_times: true,
+            ..Options::default()
+        };
+        let compare = |watched: &mut Watched| {
+            let mut primary = watched.primary().client();
+            differences(&mut other.client(), &mut primary, &options)
+        };
+        if output.code() == Some(0) {
+            whole += 1;
+        } else {
+            honest += 1;
+            let output = output.expect_code(3);
+            assert!(
+                output.stderr.contains("--on-conflict skip"),
+                "{}",
+                output.stderr
+            );
+            let again = ["import", &watched.url(), "--on-conflict", "skip"];
+            run(&again, &archive).success();
+        }
+        let found = compare(&mut watched);
+        assert!(found.is_empty(), "{version}, round {round}: {found:?}");
+    }
+    eprintln!("{whole} whole, {honest} told");
 }

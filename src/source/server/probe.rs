@@ -9,6 +9,7 @@ use crate::observer::Observer;
 use crate::payload;
 use crate::policy::ReadFunctions;
 use crate::rdb::functions_payload;
+use crate::server::cluster::is_refusal;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::units::plural;
@@ -172,6 +173,7 @@ pub fn abilities(
     let absent = ABSENT_KEY;
     let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {
         Ok(_) => true,
+        Err(text) if !is_refusal(&text) => true,
         // No right to that very name says nothing about the command.
         Err(text) => {
             text.starts_with("NOPERM") && text.contains("key") && !text.contains("command")
@@ -196,7 +198,7 @@ pub fn abilities(
             };
             match conn.try_query(redis::cmd("OBJECT").arg(sub).arg(absent))? {
                 Ok(_) => Some(command),
-                Err(text) if text.contains("no such key") => Some(command),
+                Err(text) if text.contains("no such key") || !is_refusal(&text) => Some(command),
                 Err(text) => {
                     observer.warn(&format!(
                         "the source refuses OBJECT {sub} ({text}); idle times and frequencies are not exported"

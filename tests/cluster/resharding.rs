@@ -1,0 +1,131 @@
+//! Slots that the servers' own tool moves while keys are written into them.
+
+use super::between::{calls, errors, id_at};
+use super::destination::flush;
+use super::failover::{fault_runs, import};
+use crate::support::cluster::{TestCluster, slot_of};
+use crate::support::equality::{Options, assert_same};
+use crate::support::random::Random;
+use crate::support::reading::Side;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::run;
+
+/// That many slots, the first ones, hold all keys and are moved.
+const MOVED: u16 = 60;
+
+/// Keys in each of them.
+const KEYS: u64 = 500;
+
+/// A server whose keys lie in the first slots.
+fn crowded(version: Version) -> TestServer {
+    let server = TestServer::start(version);
+    let mut tags = vec![None; usize::from(MOVED)];
+    let mut number = 0u64;
+    while tags.contains(&None) {
+        let tag = number.to_string();
+        if let Some(place) = tags.get_mut(usize::from(slot_of(tag.as_bytes()))) {
+            place.get_or_insert(tag);
+        }
+        number += 1;
+    }
+    let mut client = server.client();
+    // Nothing that would shrink to one block of an archive, and go in one piece.
+    let mut random = Random::new(9);
+    for key in 0..KEYS {
+        let mut pipe = redis::pipe();
+        for tag in tags.iter().flatten() {
+            let name = format!("{{{tag}}}:{key}");
+            if key % 5 == 0 {
+                pipe.cmd("RPUSH")
+                    .arg(name)
+                    .arg(random.bytes(300))
+                    .arg("second")
+                    .ignore();
+            } else {
+                pipe.cmd("SET").arg(name).arg(random.bytes(300)).ignore();
+            }
+        }
+        pipe.exec(&mut client).expect("the keys are written");
+    }
+    server
+}
+
+fn wait_until_agreed(cluster: &TestCluster) {
+    let address = cluster.nodes[0].addr().to_string();
+    for _ in 0..300 {
+        let checked = cluster.nodes[0].cli(&["--cluster", "check", &address]);
+        if checked.status.success() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("the nodes do not agree");
+}
+
+/// Moves the first slots from one node to another.
+fn reshard(cluster: &TestCluster, from: usize, to: usize) {
+    let address = cluster.nodes[0].addr().to_string();
+    let (from, to, count) = (id_at(cluster, from), id_at(cluster, to), MOVED.to_string());
+    let output = cluster.nodes[0].cli(&[
+        "--cluster",
+        "reshard",
+        &address,
+        "--cluster-from",
+        &from,
+        "--cluster-to",
+        &to,
+        "--cluster-slots",
+        &count,
+        "--cluster-yes",
+        "--cluster-pipeline",
+        "5",
+    ]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let end = text.get(text.len().saturating_sub(1000)..).unwrap_or(&text);
+    assert!(
+        output.status.success(),
+        "{end}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_reshard_by_the_servers_tool_costs_nothing() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let server = crowded(version);
+        let archive = run(&["export", &server.url()], b"").success().stdout;
+        let cluster = TestCluster::start(version, 3, 0);
+        let (mut moved, mut asked, mut asking) = (0, 0, 0);
+        for round in 0..fault_runs() {
+            flush(&mut cluster.client());
+            wait_until_agreed(&cluster);
+            for node in &cluster.nodes {
+                let reset = redis::cmd("CONFIG")
+                    .arg("RESETSTAT")
+                    .exec(&mut node.client());
+                reset.expect("CONFIG RESETSTAT");
+            }
+            let (from, to) = if round % 2 == 0 { (0, 1) } else { (1, 0) };
+            let policy = ["fail", "skip", "replace"][round as usize % 3];
+            let output = import(&cluster, &archive, round, policy, || {
+                reshard(&cluster, from, to);
+            });
+            output.success();
+            for node in &cluster.nodes {
+                let mut client = node.client();
+                moved += errors(&mut client, "MOVED");
+                asked += errors(&mut client, "ASK");
+                asking += calls(&mut client, "asking");
+            }
+            let (mut plain, mut client) = (server.client(), cluster.client());
+            let (plain, client) = (Side::new(&mut plain), Side::cluster(&mut client));
+            assert_same(plain, client, &Options::default());
+        }
+        eprintln!("{version}: {moved} MOVED, {asked} ASK, {asking} ASKING");
+        assert!(moved > 0, "{version}: no slot was elsewhere");
+        assert!(asked > 0 && asking > 0, "{version}: no slot was on its way");
+    }
+}
