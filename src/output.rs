@@ -235,6 +235,10 @@ impl ArchiveInput {
     /// [`EncryptionError`](crate::encryption::EncryptionError); the system's errors.
     pub fn open_with(name: Option<&OsStr>, keys: &Keys, stop: Option<&Stop>) -> Result<Self> {
         let (file, name) = Self::open_file(name)?;
+        Self::of_file(file, name, keys, stop)
+    }
+
+    fn of_file(file: File, name: String, keys: &Keys, stop: Option<&Stop>) -> Result<Self> {
         let metadata = file.metadata().with_context(|| format!("open {name}"))?;
         if metadata.is_dir() {
             return Err(Usage(format!("{name} is a directory")).into());
@@ -255,6 +259,61 @@ impl ArchiveInput {
             len,
             seen,
         })
+    }
+
+    /// The same, of an archive that may be damaged: an encrypted one ends where the first byte is
+    /// that cannot be decrypted, and why is told with the plain bytes before it. A pipe is saved to
+    /// a temporary file as it comes, encrypted or not, because what is to be rescued is read more
+    /// than once.
+    ///
+    /// # Errors
+    /// As [`ArchiveInput::open_with`].
+    pub fn open_damaged(
+        name: Option<&OsStr>,
+        keys: &Keys,
+    ) -> Result<(Self, Option<(u64, io::Error)>)> {
+        let (mut file, name) = Self::open_file(name)?;
+        if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let mut saved = tempfile::tempfile().context("create a temporary file")?;
+            io::copy(&mut file, &mut saved)
+                .with_context(|| format!("save {name} to a temporary file"))?;
+            saved.rewind().context("read the temporary file")?;
+            file = saved;
+        }
+        let shared = |file: &File| file.try_clone().with_context(|| format!("open {name}"));
+        let start = file.stream_position().unwrap_or(0);
+        let mut input = Self::of_file(shared(&file)?, name.clone(), keys, None)?;
+        let Bytes::Encrypted(unsealed) = &mut input.bytes else {
+            return Ok((input, None));
+        };
+        let Some((end, damage)) = unsealed
+            .find_damage()
+            .with_context(|| format!("read {name}"))?
+        else {
+            input.rewind()?;
+            return Ok((input, None));
+        };
+        // The crate's reader is of no use after an error.
+        file.seek(SeekFrom::Start(start))
+            .with_context(|| format!("go back to the start of {name}"))?;
+        let mut input = Self::of_file(file, name, keys, None)?;
+        if let Bytes::Encrypted(unsealed) = &mut input.bytes {
+            unsealed.end_at(end);
+        }
+        Ok((input, Some((end, damage))))
+    }
+
+    /// Whether what is named so can be read once only. What cannot be opened is not.
+    pub fn is_pipe(name: Option<&OsStr>) -> bool {
+        let metadata = match name.filter(|name| *name != "-") {
+            // Opened and closed again, a pipe would be broken for who writes to it.
+            Some(name) => std::fs::metadata(name),
+            None => match io::stdin().as_fd().try_clone_to_owned() {
+                Ok(own) => File::from(own).metadata(),
+                Err(error) => Err(error),
+            },
+        };
+        metadata.is_ok_and(|metadata| !metadata.is_file())
     }
 
     fn open_file(name: Option<&OsStr>) -> Result<(File, String)> {
@@ -304,6 +363,15 @@ impl ArchiveInput {
     /// Whether it can be read twice.
     pub fn is_regular_file(&self) -> bool {
         self.len.is_some()
+    }
+
+    /// Whether a jump in it costs little: neither a pipe, nor armor.
+    pub fn is_sought_quickly(&self) -> bool {
+        let is_armored = match &self.bytes {
+            Bytes::Plain(_) => false,
+            Bytes::Encrypted(unsealed) => unsealed.is_armored(),
+        };
+        self.is_regular_file() && !is_armored
     }
 
     /// Whether it is encrypted.

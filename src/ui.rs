@@ -14,8 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use self::console::clean;
 use self::console::{Console, ConsoleReport};
+pub use self::console::{clean, is_unsafe};
 use self::progress::Ticker;
 pub use self::summary::consistency_json;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs};
+use super::{
+    AgeReadArgs, ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs,
+};
 use crate::compare::names::SampleSize;
 use crate::rewrite::parse_map_db;
 use crate::units::parse_duration_ms;
@@ -28,7 +30,8 @@ Passwords: --a-askpass, --a-password-file and the same with --b-; else SOURCE_RE
 and DESTINATION_REDIS_PASSWORD for B, or the files that the same names with _FILE name; else the URLs;
 if only one side is a server, REDISCLI_AUTH.
 
-Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged, 12, 13 a server.
+Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged,
+11 no key opens it, 12, 13 a server.
 
 Examples:
   redis-migrate diff snap.rmz redis://localhost:6379
@@ -67,6 +70,9 @@ pub struct DiffArgs {
     /// How long to wait.
     #[command(flatten)]
     pub timeouts: TimeoutArgs,
+    /// What opens encrypted archives, on either side.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 
     /// Print nothing but errors; the exit code tells
     #[arg(short, long)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::AgeReadArgs;
+
 /// `extract`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -43,4 +45,8 @@ pub struct ExtractArgs {
     /// One JSON object with type, expiry and value, as a line of `convert --to jsonl`
     #[arg(long)]
     pub json: bool,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
 }

@@ -3,9 +3,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::Args;
 
-use super::ProgressStyle;
+use super::{AgeReadArgs, ProgressStyle};
+use crate::encryption::Recipients;
 
 /// `salvage`.
 #[derive(Debug, Args)]
@@ -15,11 +17,15 @@ frames only if all of them are there. Nothing is guessed. What was lost is told 
 archive (`inspect` shows it). Where records were lost, a key may stand with an older value, or stand
 though it was deleted: the later record of it is what was lost.
 
+Of an encrypted archive what comes before the first place that cannot be decrypted is looked at. What is
+rescued is encrypted anew for --age-recipient, or, if that is what you want, written --plain.
+
 Exit code: 0 if nothing was lost, 3 if something was, 10 if there is nothing to rescue.
 
 Examples:
   redis-migrate salvage broken.rmz -o rescued.rmz
-  redis-migrate salvage < broken.rmz | redis-migrate list")]
+  redis-migrate salvage < broken.rmz | redis-migrate list
+  redis-migrate salvage broken.rmz.age --age-identity key.txt --age-recipient age1… -o rescued.rmz.age")]
 pub struct SalvageArgs {
     /// The damaged archive; without it, or with `-`, standard input, which is first saved to a
     /// temporary file
@@ -41,4 +47,31 @@ pub struct SalvageArgs {
     /// How to show progress, on standard error
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
+
+    /// What opens it.
+    #[command(flatten)]
+    pub encryption: AgeReadArgs,
+
+    /// Encrypt what was rescued for the owner of this public key (age1…). Repeatable
+    #[arg(long, value_name = "KEY", help_heading = "Encryption (age)")]
+    pub age_recipient: Vec<String>,
+
+    /// Encrypt what was rescued for the public keys in FILE, one a line. Repeatable
+    #[arg(long, value_name = "FILE", help_heading = "Encryption (age)")]
+    pub age_recipients_file: Vec<PathBuf>,
+
+    /// Write what was rescued of an encrypted archive without encryption
+    #[arg(long, conflicts_with_all = ["age_recipient", "age_recipients_file"],
+          help_heading = "Encryption (age)")]
+    pub plain: bool,
+}
+
+impl SalvageArgs {
+    /// Whom to encrypt for; nobody for an archive that anybody can read.
+    ///
+    /// # Errors
+    /// [`Usage`](crate::exit::Usage).
+    pub fn recipients(&self) -> Result<Recipients> {
+        Recipients::load(&self.age_recipient, &self.age_recipients_file, None, false)
+    }
 }

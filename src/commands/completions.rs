@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use clap::{Command, CommandFactory};
+use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
@@ -19,13 +20,25 @@ pub fn run(args: &CompletionsArgs) -> u8 {
     let mut script = Vec::new();
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    clap_complete::generate(args.shell, &mut command, &name, &mut script);
+    if args.shell == Shell::Bash {
+        script = with_one_spelling(&name, &script);
+    }
     let written = io::stdout().write_all(&script);
     quiet_when_nobody_reads(
         written
             .context("write to standard output")
             .map(|()| exit::OK),
     )
+}
+
+/// clap_complete 4.6.11 spells a name with a hyphen in two ways, so that nothing behind a verb is
+/// completed (<https://github.com/clap-rs/clap/issues/6421>). Where that is mended nothing changes here.
+fn with_one_spelling(name: &str, script: &[u8]) -> Vec<u8> {
+    let (wrong, right) = (name.replace('-', "__subcmd__"), name.replace('-', "__"));
+    String::from_utf8_lossy(script)
+        .replace(&wrong, &right)
+        .into_bytes()
 }
 
 /// Runs `man-pages`: one page for the tool and one for each verb; the exit code.

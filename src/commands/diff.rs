@@ -16,6 +16,7 @@ use crate::compare::names::Sample;
 use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::{Judge, Prints, Reading, report};
+use crate::encryption::Keys;
 use crate::exit::{self, Interrupted, Usage};
 use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
@@ -36,6 +37,10 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
         Ok(sides) => sides,
         Err(error) => return ui::print_error(&error),
     };
+    let keys = match args.encryption.keys() {
+        Ok(keys) => keys,
+        Err(error) => return ui::print_error(&error),
+    };
     let report = ReportArgs {
         quiet: args.quiet,
         progress: args.progress,
@@ -45,6 +50,7 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
         verb: "diff",
         left: &left,
         right: &right,
+        keys: &keys,
         compare: &args.compare,
         selection: args.select.selection(left.db()),
         json: args.json,
@@ -61,6 +67,8 @@ pub struct Question<'a> {
     pub left: &'a SideEnd,
     /// The right side.
     pub right: &'a SideEnd,
+    /// What opens encrypted archives.
+    pub keys: &'a Keys,
     /// What counts.
     pub compare: &'a CompareArgs,
     /// Which keys, as they are called on the left side.
@@ -345,6 +353,7 @@ impl Readers<'_> {
             self.end(which),
             self.selection(which, condition),
             !self.question.compare.no_functions,
+            self.question.keys,
             &self.observer,
             self.stop,
         )

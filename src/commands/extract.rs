@@ -44,9 +44,10 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
         db: args.db,
         key: given_key(&args.key)?,
     };
-    let input = ArchiveInput::open(args.file.as_deref())?;
+    let input =
+        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
-    let found = if input.is_regular_file() {
+    let found = if input.is_sought_quickly() {
         search_backwards(BufReader::with_capacity(256 * 1024, input), &wanted, stop)
     } else {
         search_forwards(input, &wanted, stop)

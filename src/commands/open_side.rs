@@ -10,6 +10,7 @@ use redis_migrate_format::Limits;
 
 use super::open_source::{self, Wishes};
 use crate::cli::{ReadArgs, SideEnd, SourceEnd};
+use crate::encryption::Keys;
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
 use crate::pipe::Stop;
@@ -34,19 +35,20 @@ pub struct OpenedSide {
     pub what: &'static str,
 }
 
-/// Opens a side.
+/// Opens a side; an encrypted archive with `keys`.
 ///
 /// # Errors
-/// What is wrong at the beginning of a file; those of connecting and of asking a server.
+/// What is wrong at the beginning of a file, also a wrong key; those of connecting and of asking a server.
 pub fn open(
     end: &SideEnd,
     selection: Selection,
     functions: bool,
+    keys: &Keys,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        SideEnd::File(name) => file(name, selection, functions, observer),
+        SideEnd::File(name) => file(name, selection, functions, keys, observer, stop),
         SideEnd::Server(options) => {
             let wishes = Wishes {
                 read: &ReadArgs::default(),
@@ -78,9 +80,11 @@ fn file(
     name: &OsStr,
     selection: Selection,
     functions: bool,
+    keys: &Keys,
     observer: &Arc<Observer>,
+    stop: &Stop,
 ) -> Result<OpenedSide> {
-    let mut input = ArchiveInput::open(Some(name))?;
+    let mut input = ArchiveInput::open_with(Some(name), keys, Some(stop))?;
     let (shown, input_bytes) = (input.name().to_owned(), input.len_bytes());
     let mut head = Vec::new();
     input

@@ -17,6 +17,7 @@ use crate::compare::rounds::Comparison;
 use crate::compare::row::{Row, What};
 use crate::compare::store::{PARTITIONS, Store};
 use crate::compare::written::{self, Memory, Remember};
+use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Differences;
 use crate::ledger::Verified;
@@ -112,7 +113,7 @@ fn prove(
             ..Selection::default()
         }
         .and_names(wants);
-        let opened = open_side::open(&end, selection, libraries, observer, stop)?;
+        let opened = open_side::open(&end, selection, libraries, Keys::NONE, observer, stop)?;
         let (collect, collected) =
             Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
         let steps = Steps::default();

@@ -1,6 +1,5 @@
 //! `salvage`: what is intact of a damaged archive into a new one.
 
-use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 
 use anyhow::{Context as _, Result};
@@ -8,7 +7,8 @@ use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, P
 use serde_json::{Value, json};
 
 use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
-use crate::exit;
+use crate::encryption::{Sealing, StoredAs};
+use crate::exit::{self, Usage};
 use crate::observer::hex;
 use crate::output::{ArchiveInput, ArchiveOutput};
 use crate::pipe::Stop;
@@ -41,28 +41,31 @@ pub fn run(args: &SalvageArgs, stop: &Stop) -> u8 {
 struct Done {
     survey: Survey,
     rescued: Rescued,
-    bytes: u64,
-    sha256: String,
+    stored: StoredAs,
+    /// Of an encrypted archive that is damaged, the plain bytes before that.
+    readable_bytes: Option<u64>,
     archive_id: u64,
 }
 
 fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
-    let input = ArchiveInput::open(args.file.as_deref())?;
-    if input.is_regular_file() {
-        rescue_from(input, args, ui, stop)
-    } else {
-        rescue_from(saved(input)?, args, ui, stop)
+    let recipients = args.recipients()?;
+    let (input, damage) =
+        ArchiveInput::open_damaged(args.file.as_deref(), &args.encryption.keys()?)?;
+    if input.is_encrypted() && recipients.is_empty() && !args.plain {
+        return Err(Usage(format!(
+            "{} is encrypted, and what is rescued of it would not be: say for whom with \
+             --age-recipient or --age-recipients-file, or that it may be --plain",
+            input.name()
+        ))
+        .into());
     }
-}
-
-/// A pipe is read once, an archive twice.
-fn saved(mut input: ArchiveInput) -> Result<File> {
-    let mut file = tempfile::tempfile().context("create a temporary file")?;
-    std::io::copy(&mut input, &mut file).context("save standard input to a temporary file")?;
-    Ok(file)
-}
-
-fn rescue_from(input: impl Read + Seek, args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
+    if let Some((bytes, damage)) = &damage {
+        ui.observer().warn(&format!(
+            "{}: {damage}; of the archive in it {bytes} bytes can be read, and nothing behind them",
+            input.name()
+        ));
+    }
+    let readable_bytes = damage.map(|(bytes, _)| bytes);
     const NOTHING: &str = "not one record is intact; there is nothing to rescue";
     let limits = Limits::default();
     let mut input = BufReader::with_capacity(256 * 1024, input);
@@ -82,7 +85,7 @@ fn rescue_from(input: impl Read + Seek, args: &SalvageArgs, ui: &Ui, stop: &Stop
         let how = Incompleteness::Truncated;
         return Err(anyhow::Error::new(Error::Incomplete { at, how }).context(NOTHING));
     }
-    let out = ArchiveOutput::open(args.output.as_deref())?;
+    let out = Sealing::new(ArchiveOutput::open(args.output.as_deref())?, &recipients)?;
     let (rescued, finished) = rescue(&mut input, &survey, limits, out, &ui.observer(), stop)?;
     let Finished {
         inner,
@@ -91,12 +94,17 @@ fn rescue_from(input: impl Read + Seek, args: &SalvageArgs, ui: &Ui, stop: &Stop
         sha256,
         ..
     } = finished;
-    inner.commit()?;
+    let (output, stored) = inner.finish()?;
+    output.commit()?;
+    let plain = || StoredAs {
+        bytes,
+        sha256: hex(&sha256),
+    };
     Ok(Done {
         survey,
         rescued,
-        bytes,
-        sha256: hex(&sha256),
+        stored: stored.unwrap_or_else(plain),
+        readable_bytes,
         archive_id,
     })
 }
@@ -190,7 +198,11 @@ fn summary(done: &Done) -> String {
             count_text(survey.displaced)
         );
     }
-    text += &format!("; {}, sha256 {}", bytes_text(done.bytes), done.sha256);
+    text += &format!(
+        "; {}, sha256 {}",
+        bytes_text(done.stored.bytes),
+        done.stored.sha256
+    );
     text
 }
 
@@ -207,6 +219,7 @@ fn json_of(done: &Done, code: u8) -> Value {
         "exit_code": code,
         "whole": survey.is_whole,
         "from_archive_id": format!("{:016x}", survey.archive_id),
+        "readable_bytes": done.readable_bytes,
         "header": survey.header.is_some(),
         "end": survey.end.is_some(),
         "keys": done.rescued.keys,
@@ -219,7 +232,7 @@ fn json_of(done: &Done, code: u8) -> Value {
         "repeated_frames": survey.repeated,
         "displaced_frames": survey.displaced,
         "archive_id": format!("{:016x}", done.archive_id),
-        "bytes": done.bytes,
-        "sha256": done.sha256,
+        "bytes": done.stored.bytes,
+        "sha256": done.stored.sha256,
     })
 }

@@ -15,6 +15,7 @@ use crate::describe::watch::Watched;
 use crate::describe::{
     end_lines, error_json, header_json, header_lines, inconsistencies, lines_text,
 };
+use crate::encryption::Keys;
 use crate::exit::{self, Interrupted};
 use crate::observer::Observer;
 use crate::output::ArchiveInput;
@@ -50,20 +51,24 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
         Ok(sides) => sides,
         Err(error) => return ui::print_error(&error),
     };
+    let keys = match args.encryption.keys() {
+        Ok(keys) => keys,
+        Err(error) => return ui::print_error(&error),
+    };
     if let Some((file, server)) = &other_side
-        && !ArchiveInput::open(args.file.as_deref()).is_ok_and(|input| input.is_regular_file())
+        && ArchiveInput::is_pipe(args.file.as_deref())
     {
-        return against(args, file, server, &report, stop);
+        return against(args, file, server, &keys, &report, stop);
     }
     let ui = match Ui::start("verify", &report, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
-    let verified = verify(args, &ui.observer(), stop);
+    let verified = verify(args, &keys, &ui.observer(), stop);
     ui.close();
     match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
         Ok(exit::OK) => match &other_side {
-            Some((file, server)) => against(args, file, server, &report, stop),
+            Some((file, server)) => against(args, file, server, &keys, &report, stop),
             None => exit::OK,
         },
         Ok(code) => code,
@@ -84,6 +89,7 @@ fn against(
     args: &VerifyArgs,
     file: &SideEnd,
     server: &SideEnd,
+    keys: &Keys,
     report: &ReportArgs,
     stop: &Stop,
 ) -> u8 {
@@ -91,6 +97,7 @@ fn against(
         verb: "verify",
         left: file,
         right: server,
+        keys,
         compare: &args.against.compare,
         selection: args.against.select.selection(None),
         json: args.json,
@@ -99,9 +106,13 @@ fn against(
     question.ask(report, stop)
 }
 
-fn verify(args: &VerifyArgs, observer: &Observer, stop: &Stop) -> Result<(String, Findings)> {
-    let input =
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
+fn verify(
+    args: &VerifyArgs,
+    keys: &Keys,
+    observer: &Observer,
+    stop: &Stop,
+) -> Result<(String, Findings)> {
+    let input = ArchiveInput::open_with(args.file.as_deref(), keys, Some(stop))?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);

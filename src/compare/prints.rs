@@ -1,9 +1,11 @@
 //! Keyed hashes of 128 bits. They are added up where order means nothing, which is safe only
 //! because nobody knows the key: it is made anew for every run.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::memory::random_hash_keys;
 
 /// A keyed hash, or a sum of them.
 pub type Print = u128;
@@ -55,9 +57,7 @@ pub struct Prints {
 impl Default for Prints {
     /// A new key, from the system's randomness.
     fn default() -> Self {
-        let word = |state: RandomState| state.build_hasher().finish();
-        let two = || (word(RandomState::new()), word(RandomState::new()));
-        let ((k0, k1), (high, low)) = (two(), two());
+        let ((k0, k1), (high, low)) = (random_hash_keys(), random_hash_keys());
         Self {
             fresh: SipHasher13::new_with_keys(k0, k1),
             // Odd, so that no two databases fall together.

@@ -15,6 +15,9 @@ const BINARY: &[u8] = b"age-encryption.org/";
 /// How an armored one begins; blank before it is not looked for.
 const ARMORED: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
+/// Plain bytes in a chunk: <https://age-encryption.org/v1>.
+const CHUNK_BYTES: u64 = 64 * 1024;
+
 /// So many bytes tell whether a file is encrypted.
 pub const SNIFF_BYTES: usize = ARMORED.len();
 
@@ -45,6 +48,8 @@ pub struct Unsealed<R> {
     form: Form<R>,
     /// Where the next byte comes from; the crate's reader does not say.
     at: u64,
+    /// Where it ends, if it is damaged behind.
+    end: Option<u64>,
 }
 
 enum Form<R> {
@@ -61,7 +66,11 @@ pub fn unseal<R: Read>(input: R, form: Sealed, keys: &Keys, name: &str) -> Resul
         Sealed::Binary => Form::Binary(Box::new(open(input, keys, name)?)),
         Sealed::Armored => Form::Armored(Box::new(open(ArmoredReader::new(input), keys, name)?)),
     };
-    Ok(Unsealed { form, at: 0 })
+    Ok(Unsealed {
+        form,
+        at: 0,
+        end: None,
+    })
 }
 
 fn open<R: Read>(input: R, keys: &Keys, name: &str) -> Result<StreamReader<R>> {
@@ -127,8 +136,39 @@ fn told(error: io::Error) -> io::Error {
     }
 }
 
+impl<R: Read> Unsealed<R> {
+    /// Reads on to what cannot be decrypted: the plain bytes before it, and what is wrong. After
+    /// that it can no longer be read. `None` if all is well.
+    ///
+    /// # Errors
+    /// The input's.
+    pub fn find_damage(&mut self) -> io::Result<Option<(u64, io::Error)>> {
+        match io::copy(self, &mut io::sink()) {
+            Ok(_) => Ok(None),
+            Err(error) if EncryptionError::of(&error).is_some() => Ok(Some((self.at, error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes so many plain bytes, from the start, for all there is.
+    pub fn end_at(&mut self, end: u64) {
+        self.end = Some(end);
+    }
+
+    /// Whether it is text.
+    pub fn is_armored(&self) -> bool {
+        matches!(self.form, Form::Armored(_))
+    }
+}
+
 impl<R: Read> Read for Unsealed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.at));
+        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let buffer = &mut buffer[..most];
+        if buffer.is_empty() {
+            return Ok(0);
+        }
         let read = match &mut self.form {
             Form::Binary(reader) => reader.read(buffer),
             Form::Armored(reader) => reader.read(buffer),
@@ -149,22 +189,34 @@ impl<R: Read + Seek> Seek for Unsealed<R> {
             Form::Binary(reader) => reader.seek(to),
             Form::Armored(reader) => reader.seek(to),
         };
-        let at = match to {
-            SeekFrom::Start(0) => seek(SeekFrom::Start(0)),
-            SeekFrom::Current(0) => return Ok(here),
-            _ => seek(SeekFrom::End(0)).and_then(|end| {
-                let wanted = match to {
-                    SeekFrom::Start(at) => Some(at),
-                    SeekFrom::End(by) => end.checked_add_signed(by),
-                    SeekFrom::Current(by) => here.checked_add_signed(by),
-                };
-                let wanted = wanted.ok_or_else(|| {
-                    io::Error::new(io::ErrorKind::InvalidInput, "before the start")
-                })?;
-                seek(SeekFrom::Start(wanted.min(end)))
-            }),
+        let at = match (to, self.end) {
+            (_, Some(end)) => match within(to, here, end)? {
+                at if at == end => Ok(end),
+                // For a step to the start of a chunk the crate's reader looks for the end, and fails.
+                at if at % CHUNK_BYTES == 0 => {
+                    seek(SeekFrom::Start(at + 1)).and_then(|_| seek(SeekFrom::Start(at)))
+                }
+                at => seek(SeekFrom::Start(at)),
+            },
+            (SeekFrom::Start(0), None) => seek(SeekFrom::Start(0)),
+            (SeekFrom::Current(0), None) => return Ok(here),
+            (_, None) => {
+                seek(SeekFrom::End(0)).and_then(|end| seek(SeekFrom::Start(within(to, here, end)?)))
+            }
         };
         self.at = at.map_err(told)?;
         Ok(self.at)
     }
+}
+
+/// Where that is, and at most the end.
+fn within(to: SeekFrom, here: u64, end: u64) -> io::Result<u64> {
+    let wanted = match to {
+        SeekFrom::Start(at) => Some(at),
+        SeekFrom::End(by) => end.checked_add_signed(by),
+        SeekFrom::Current(by) => here.checked_add_signed(by),
+    };
+    let wanted =
+        wanted.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "before the start"))?;
+    Ok(wanted.min(end))
 }

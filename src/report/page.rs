@@ -8,7 +8,7 @@ use super::data::{About, GROUPS, json};
 use super::treemap::squarified;
 use super::{Bucket, Group, LargeKey, Report, Weight};
 use crate::describe::{end_lines, header_lines};
-use crate::ui::clean;
+use crate::ui::{clean, is_unsafe};
 use crate::units::{bytes_text, count_text, time_text};
 use redis_migrate_format::header::ConsistencyReached;
 
@@ -36,8 +36,7 @@ pub fn page(report: &Report, about: &About) -> String {
     body += &section("databases", "Databases", &databases(report, &total));
     body += &section("largest", "Largest keys", &largest(report));
     body += &section("facts", "The archive", &facts(about));
-    // In a data block nothing is escaped but what could end it.
-    let data = json(report, about).to_string().replace('<', "\\u003c");
+    let data = in_a_data_block(&json(report, about).to_string());
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
@@ -57,6 +56,20 @@ const FOOTER: &str = "<footer><p>Sizes are bytes of names and values as stored, 
     may be off by a third, more for other versions and for values of modules. A key that was read \
     more than once by the export is counted each time. The numbers are in this page as JSON too \
     (<code>#data</code>), and in <code>redis-migrate report --json</code>.</p></footer>\n";
+
+/// JSON for a data block, where nothing is escaped but what could end it, and what would turn the
+/// direction of writing for those who look at the page's text.
+fn in_a_data_block(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if c == '<' || is_unsafe(c) {
+            safe += &format!("\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
 
 /// Text for an element or an attribute: control characters made visible, markup taken away.
 pub fn escaped(text: &str) -> String {

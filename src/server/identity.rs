@@ -55,7 +55,7 @@ pub fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
 }
 
 /// From the randomness that the standard library seeds its hash maps with.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
 }

@@ -59,7 +59,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Control characters, and those that turn the direction of writing.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

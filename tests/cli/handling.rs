@@ -29,7 +29,14 @@ fn completions_are_scripts_that_their_shells_take() {
         let script = Tool::new(&["completions", shell]).run().success();
         assert_eq!(script.stderr, "");
         let text = String::from_utf8(script.stdout).expect("text");
-        for word in ["export", "--on-conflict", "converge", "--age-identity"] {
+        for word in [
+            "export",
+            "extract",
+            "salvage",
+            "--on-conflict",
+            "converge",
+            "--age-identity",
+        ] {
             assert!(
                 text.contains(word.trim_start_matches("--")),
                 "{shell}: {word}"
@@ -58,6 +65,11 @@ fn bash_completes_verbs_and_flags() {
     fs::write(&file, script.stdout).expect("written");
     for (words, wanted) in [
         ("redis-migrate ex", "export"),
+        ("redis-migrate ex", "extract"),
+        ("redis-migrate sal", "salvage"),
+        ("redis-migrate di", "diff"),
+        ("redis-migrate salvage --pl", "--plain"),
+        ("redis-migrate extract --age-id", "--age-identity"),
         ("redis-migrate import --on-c", "--on-conflict"),
         ("redis-migrate import --on-conflict ", "replace"),
     ] {
@@ -101,8 +113,16 @@ fn there_is_a_man_page_for_each_verb_with_its_examples() {
         "",
         "-export",
         "-import",
+        "-copy",
+        "-convert",
         "-verify",
+        "-diff",
+        "-list",
+        "-inspect",
         "-report",
+        "-extract",
+        "-salvage",
+        "-doctor",
         "-completions",
     ] {
         assert!(

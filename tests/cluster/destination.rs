@@ -1,6 +1,7 @@
 //! A cluster as the destination.
 
 use super::failover::import;
+use super::moves::move_slot;
 use crate::support::cluster::{ClusterClient, TestCluster, node_id, slot_of};
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, assert_same};
@@ -243,17 +244,16 @@ fn slots_that_move_meanwhile_cost_nothing() {
     for policy in ["fail", "replace"] {
         let mut client = cluster.client();
         flush(&mut client);
-        let [from, to] = [0, 1].map(|number| &cluster.nodes[number]);
-        let first_id = node_id(&mut from.client());
+        let first_id = node_id(&mut cluster.nodes[0].client());
         let output = import(&cluster, &archive, 1, policy, || {
             for slot in (0..60).map(|number| number * 40) {
                 let owner = &mut client.nodes[client.owners[slot]];
-                let (source, target) = if node_id(owner) == first_id {
-                    (from, to)
+                let (from, to) = if node_id(owner) == first_id {
+                    (0, 1)
                 } else {
-                    (to, from)
+                    (1, 0)
                 };
-                move_slot(&cluster, source, target, slot as u16);
+                move_slot(&cluster, slot as u16, from, to, || {});
             }
         });
         let moved = output.success();
@@ -265,45 +265,6 @@ fn slots_that_move_meanwhile_cost_nothing() {
         };
         let (mut plain, mut client) = (server.client(), cluster.client());
         assert_same(Side::new(&mut plain), Side::cluster(&mut client), &options);
-    }
-}
-
-/// What redis-cli --cluster reshard does, one key at a time.
-fn move_slot(cluster: &TestCluster, from: &TestServer, to: &TestServer, slot: u16) {
-    let (mut source, mut target) = (from.client(), to.client());
-    let (from_id, to_id) = (node_id(&mut source), node_id(&mut target));
-    let set = |client: &mut redis::Connection, state: &str, id: &str| {
-        let mut command = redis::cmd("CLUSTER");
-        command.arg("SETSLOT").arg(slot).arg(state).arg(id);
-        command.exec(client).expect("CLUSTER SETSLOT");
-    };
-    set(&mut target, "IMPORTING", &from_id);
-    set(&mut source, "MIGRATING", &to_id);
-    loop {
-        let keys: Vec<Vec<u8>> = redis::cmd("CLUSTER")
-            .arg("GETKEYSINSLOT")
-            .arg(slot)
-            .arg(10)
-            .query(&mut source)
-            .unwrap();
-        if keys.is_empty() {
-            break;
-        }
-        let mut migrate = redis::cmd("MIGRATE");
-        migrate
-            .arg("127.0.0.1")
-            .arg(to.port())
-            .arg("")
-            .arg(0)
-            .arg(5000)
-            .arg("KEYS")
-            .arg(keys);
-        let _: redis::Value = migrate.query(&mut source).expect("MIGRATE");
-    }
-    set(&mut target, "NODE", &to_id);
-    set(&mut source, "NODE", &to_id);
-    for node in &cluster.nodes {
-        set(&mut node.client(), "NODE", &to_id);
     }
 }
 

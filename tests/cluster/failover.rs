@@ -4,18 +4,13 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::destination::{assert_arrived, flush, given};
+use super::fault_runs;
 use crate::support::cluster::{TestCluster, node_id};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, run};
 
 const POLICIES: [&str; 3] = ["fail", "skip", "replace"];
-
-/// How often each fault is tried.
-fn fault_runs() -> u64 {
-    let runs = std::env::var("FAULT_RUNS").ok();
-    runs.and_then(|runs| runs.parse().ok()).unwrap_or(3)
-}
 
 /// Imports in two halves, with `fault` at some moment of it.
 pub fn import(

@@ -7,5 +7,13 @@ mod support;
 
 mod destination;
 mod failover;
+mod moves;
+mod place;
 mod source;
 mod writer;
+
+/// How often each fault is tried.
+fn fault_runs() -> u64 {
+    let runs = std::env::var("FAULT_RUNS").ok();
+    runs.map_or(3, |runs| runs.parse().expect("FAULT_RUNS is a number"))
+}

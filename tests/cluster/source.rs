@@ -1,28 +1,19 @@
 //! A cluster as a source.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::Connection;
-
+use super::fault_runs;
+use super::moves::{holder, move_slot};
+use super::place::{Place, assert_same, dbsize, export, fill, imported, with_every_type};
 use super::writer::{GROUPS, PATTERN, Writer, assert_exact, marker, take};
-use crate::support::cluster::{TestCluster, node_id};
-use crate::support::dataset::fill_every_type;
-use crate::support::equality::{self, Options};
+use crate::support::cluster::{TestCluster, node_id, slot_of};
 use crate::support::proxy::Proxy;
 use crate::support::random::Random;
-use crate::support::reading::Side;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
 
 /// Slots of a cluster.
 const SLOTS: u64 = 16_384;
-
-/// How often a fault is tried.
-fn fault_runs() -> u64 {
-    let runs = std::env::var("FAULT_RUNS").ok();
-    runs.map_or(3, |runs| runs.parse().expect("FAULT_RUNS is a number"))
-}
 
 fn versions() -> Vec<Version> {
     let names = std::env::var("CLUSTER_VERSIONS").unwrap_or_default();
@@ -41,104 +32,6 @@ fn versions() -> Vec<Version> {
             .collect(),
     };
     chosen.into_iter().filter_map(require).collect()
-}
-
-/// Small keys in every slot.
-fn fill(cluster: &TestCluster, count: u64) {
-    let mut client = cluster.client();
-    let mut pipes: Vec<redis::Pipeline> = client.nodes.iter().map(|_| redis::pipe()).collect();
-    for i in 0..count {
-        let key = format!("key:{i}");
-        let at = client.owners[usize::from(slot_of(key.as_bytes()))];
-        let value = format!("value {i}");
-        if i.is_multiple_of(7) {
-            pipes[at]
-                .cmd("RPUSH")
-                .arg(key)
-                .arg(value)
-                .arg("second")
-                .ignore();
-        } else {
-            pipes[at].cmd("SET").arg(key).arg(value).ignore();
-        }
-    }
-    for (pipe, node) in pipes.iter().zip(&mut client.nodes) {
-        pipe.exec(node).expect("the keys are written");
-    }
-}
-
-/// The slot of a key, found by asking nobody.
-fn slot_of(key: &[u8]) -> u16 {
-    let open = key.iter().position(|&byte| byte == b'{');
-    let hashed = match open.map(|open| &key[open + 1..]) {
-        Some(rest) => match rest.iter().position(|&byte| byte == b'}') {
-            Some(close) if close > 0 => &rest[..close],
-            _ => key,
-        },
-        None => key,
-    };
-    let mut crc = 0u16;
-    for &byte in hashed {
-        crc ^= u16::from(byte) << 8;
-        for _ in 0..8 {
-            crc = match crc & 0x8000 {
-                0 => crc << 1,
-                _ => (crc << 1) ^ 0x1021,
-            };
-        }
-    }
-    crc % 16_384
-}
-
-struct Place {
-    directory: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self {
-            directory: tempfile::tempdir().expect("a directory"),
-        }
-    }
-
-    fn file(&self, name: &str) -> String {
-        let path: PathBuf = self.directory.path().join(name);
-        path.to_str().expect("a plain name").to_owned()
-    }
-}
-
-fn export(url: &str, file: &str, more: &[&str]) -> Output {
-    Tool::new(&["export", url, "-o", file, "--json"])
-        .args(more)
-        .run()
-}
-
-/// Imports archives into a new server, one after the other.
-fn imported(version: Version, files: &[String]) -> TestServer {
-    let server = TestServer::start(version);
-    for file in files {
-        Tool::new(&["import", &server.url(), file, "--replace"])
-            .run()
-            .success();
-    }
-    server
-}
-
-#[track_caller]
-fn assert_same(cluster: &TestCluster, server: &mut Connection, version: Version) {
-    let options = Options {
-        ttl_tolerance_ms: (!version.is_at_least_7()).then_some(5000),
-        ..Options::default()
-    };
-    let mut client = cluster.client();
-    equality::assert_same(Side::cluster(&mut client), Side::new(server), &options);
-}
-
-/// Every type in database 0 of a cluster.
-fn with_every_type(cluster: &TestCluster, version: Version) {
-    let server = TestServer::start(version);
-    fill_every_type(&mut server.client(), version);
-    cluster.client().fill_from(&mut server.client());
 }
 
 #[test]
@@ -396,10 +289,6 @@ fn shards_and_nodes_can_be_read_one_by_one() {
     assert_same(&cluster, &mut server.client(), version);
 }
 
-fn dbsize(connection: &mut Connection) -> u64 {
-    redis::cmd("DBSIZE").query(connection).expect("DBSIZE")
-}
-
 /// The keys that an export wrote, as its summary has it.
 fn written(out: &Output) -> u64 {
     let line = out.stderr.lines().last().expect("a summary");
@@ -461,53 +350,6 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("waited for a minute: {what}");
-}
-
-/// Moves a slot with all its keys, as redis-cli does. `between` is called in the middle.
-fn move_slot(cluster: &TestCluster, slot: u16, from: usize, to: usize, between: impl FnOnce()) {
-    let (source, target) = (&cluster.nodes[from], &cluster.nodes[to]);
-    let (mut at_source, mut at_target) = (source.client(), target.client());
-    let (source_id, target_id) = (node_id(&mut at_source), node_id(&mut at_target));
-    let set = |client: &mut Connection, state: &str, id: &str| {
-        let mut command = redis::cmd("CLUSTER");
-        command.arg("SETSLOT").arg(slot).arg(state).arg(id);
-        command.exec(client).expect("CLUSTER SETSLOT");
-    };
-    set(&mut at_target, "IMPORTING", &source_id);
-    set(&mut at_source, "MIGRATING", &target_id);
-    let mut between = Some(between);
-    loop {
-        let keys: Vec<Vec<u8>> = redis::cmd("CLUSTER")
-            .arg("GETKEYSINSLOT")
-            .arg(slot)
-            .arg(2)
-            .query(&mut at_source)
-            .expect("CLUSTER GETKEYSINSLOT");
-        if keys.is_empty() {
-            break;
-        }
-        let mut migrate = redis::cmd("MIGRATE");
-        migrate
-            .arg("127.0.0.1")
-            .arg(target.port())
-            .arg("")
-            .arg(0)
-            .arg(5000);
-        migrate.arg("KEYS").arg(&keys);
-        migrate.exec(&mut at_source).expect("MIGRATE");
-        if let Some(between) = between.take() {
-            between();
-        }
-    }
-    set(&mut at_target, "NODE", &target_id);
-    set(&mut at_source, "NODE", &target_id);
-    for node in cluster.primaries() {
-        let mut client = node.client();
-        let id = node_id(&mut client);
-        if id != source_id && id != target_id {
-            set(&mut client, "NODE", &target_id);
-        }
-    }
 }
 
 /// Exports while `fault` strikes, and compares with what the cluster holds afterwards and with what
@@ -584,28 +426,6 @@ fn slots_that_move_lose_nothing() {
             );
         }
     }
-}
-
-/// The primary that holds a slot, as it says itself.
-fn holder(cluster: &TestCluster, slot: u16) -> usize {
-    let holds = |node: &TestServer| -> bool {
-        let client = &mut node.client();
-        let found: redis::RedisResult<i64> = redis::cmd("EXISTS")
-            .arg(format!("{{{}}}", tag_for(slot)))
-            .query(client);
-        found.is_ok()
-    };
-    let nodes = cluster.primaries();
-    nodes
-        .iter()
-        .position(holds)
-        .expect("somebody holds the slot")
-}
-
-fn tag_for(slot: u16) -> u64 {
-    (0..)
-        .find(|number: &u64| slot_of(number.to_string().as_bytes()) == slot)
-        .expect("a tag")
 }
 
 /// A slot that stays on its way: part of its keys are here, part of them there.

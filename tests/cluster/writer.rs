@@ -5,6 +5,7 @@
 //! before was answered (and, if asked for, has reached a replica). So at any instant there is a
 //! number N such that everything up to N has happened, and nothing after it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -61,16 +62,18 @@ impl Router {
     }
 
     fn connection(&mut self, address: SocketAddr) -> Option<&mut Connection> {
-        if !self.connections.contains_key(&address) {
-            let client = redis::Client::open(format!("redis://{address}")).expect("a URL");
-            let connection = client
-                .get_connection_with_timeout(Duration::from_secs(1))
-                .ok()?;
-            let limit = Some(Duration::from_secs(5));
-            connection.set_read_timeout(limit).expect("a time limit");
-            self.connections.insert(address, connection);
+        match self.connections.entry(address) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => {
+                let client = redis::Client::open(format!("redis://{address}")).expect("a URL");
+                let connection = client
+                    .get_connection_with_timeout(Duration::from_secs(1))
+                    .ok()?;
+                let limit = Some(Duration::from_secs(5));
+                connection.set_read_timeout(limit).expect("a time limit");
+                Some(new.insert(connection))
+            }
         }
-        self.connections.get_mut(&address)
     }
 
     /// Carries out a transaction on keys of one group.

@@ -7,7 +7,7 @@ use crate::support::tool::Tool;
 use crate::{Case, archives, seal_armored, text};
 
 /// Where the header of an age file with one recipient ends, and its payload begins.
-fn header_len(sealed: &[u8]) -> usize {
+pub fn header_len(sealed: &[u8]) -> usize {
     let mac = sealed
         .windows(5)
         .position(|window| window == b"\n--- ")

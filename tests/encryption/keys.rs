@@ -8,13 +8,21 @@ use age::x25519::Identity;
 use crate::support::tool::Tool;
 use crate::{Case, seal, seal_with_passphrase, text, write_identity};
 
-const READERS: [&[&str]; 6] = [
+const READERS: [&[&str]; 11] = [
     &["verify"],
     &["verify", "--quick"],
     &["list"],
     &["inspect"],
     &["convert", "--to", "jsonl"],
     &["report", "--json"],
+    &["extract", "--key", "plain"],
+    &["salvage", "--plain"],
+    &[
+        "diff",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/sample.rdb"),
+    ],
+    &["verify", "--against", "redis://127.0.0.1:1"],
+    &["verify", "--quick", "--against", "redis://127.0.0.1:1"],
 ];
 
 #[test]

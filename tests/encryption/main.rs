@@ -12,6 +12,7 @@ mod interop;
 mod keys;
 mod readers;
 mod servers;
+mod tools;
 
 use std::fs;
 use std::io::Write as _;

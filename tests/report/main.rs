@@ -32,7 +32,7 @@ const EVIL: [&str; 6] = [
 fn sample() -> Vec<u8> {
     let mut records = Vec::new();
     for n in 0..3_000_u64 {
-        let value = "v".repeat((n % 60) as usize);
+        let value = "v".repeat((n % 40) as usize);
         let life_ms = (n % 3 == 0).then(|| SOURCE_TIME_MS + n * n * 1_000);
         for (db, name) in [
             (0, format!("shop:user:{n}:profile")),
@@ -47,11 +47,11 @@ fn sample() -> Vec<u8> {
         }
     }
     for name in EVIL {
-        // Long, so that it is among the largest.
+        // With a long value and an expiry, so that it is among the largest.
         records.push(string(1, name.as_bytes(), &[b'x'; 63], Some(1)));
     }
-    records.push(string(1, b"\xff\xfe\x00", &[b'x'; 63], None));
-    records.push(string(1, b"", &[b'x'; 63], None));
+    records.push(string(1, b"\xff\xfe\x00", &[b'x'; 63], Some(1)));
+    records.push(string(1, b"", &[b'x'; 63], Some(1)));
     archive(
         &records,
         Some("evil </title><script>document.title='owned'</script> label"),

@@ -1,6 +1,5 @@
 //! `docs/runbooks.md`, run as it is written: the blocks of each section one after the other, in one
-//! shell, with real servers in the variables. `ssh` and `age-keygen` are stood in for where they
-//! must be: there is no other machine here.
+//! shell, with real servers in the variables. `ssh` is stood in for: there is no other machine here.
 
 #[path = "../support/mod.rs"]
 mod support;

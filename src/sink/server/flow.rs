@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::compare::{self, Question};
 use super::target::Ready;
-use super::{Action, Sent, ServerSink, WINDOW_RECORDS};
+use super::{Action, Sent, ServerSink};
 use crate::memory::Fingerprint;
 use crate::payload::footer;
 use crate::record::Eviction;
@@ -39,17 +39,17 @@ impl ServerSink {
             self.drain()?;
         }
         let at = sent.at;
-        let window_bytes = self.window_bytes;
+        let window = self.window;
         let is_full = |lane: &super::lane::Lane, more_bytes: usize| {
-            lane.sent_bytes + more_bytes > window_bytes || lane.sent.len() >= WINDOW_RECORDS
+            lane.sent_bytes + more_bytes > window.bytes || lane.sent.len() >= window.records
         };
         if !self.lanes[at].sent.is_empty() && is_full(&self.lanes[at], sent.bytes) {
             // The others work while this one is waited for.
             self.flush()?;
-            let low_bytes = (window_bytes / 2).saturating_sub(sent.bytes);
+            let low_bytes = (window.bytes / 2).saturating_sub(sent.bytes);
             while !self.lanes[at].sent.is_empty()
                 && (self.lanes[at].sent_bytes > low_bytes
-                    || self.lanes[at].sent.len() > WINDOW_RECORDS / 2)
+                    || self.lanes[at].sent.len() > window.records / 2)
             {
                 self.read_one(at)?;
             }

@@ -20,11 +20,14 @@ mod flow;
 mod functions;
 mod lane;
 mod limits;
+mod modules;
 mod refusal;
 mod routes;
 mod settle;
 mod take;
 pub mod target;
+mod try_out;
+mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,6 +40,7 @@ use self::commands::Ticket;
 use self::lane::Lane;
 use self::routes::Routes;
 use self::target::Ready;
+use self::window::Window;
 use super::{Accepted, Sink};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
@@ -50,10 +54,6 @@ use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
 use crate::server::resp::Item;
-
-/// Bytes and records that may be in flight on a lane.
-const WINDOW_BYTES: usize = 4 * 1024 * 1024;
-const WINDOW_RECORDS: usize = 8_000;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -195,7 +195,10 @@ pub struct ServerSink {
     busy_since: Option<Instant>,
     /// Batches so far.
     batches: u64,
-    window_bytes: usize,
+    /// What may be in flight on a lane.
+    window: Window,
+    /// The same before several lanes shared it.
+    whole_window: Window,
     losses: Losses,
     report: SinkReport,
 }
@@ -214,11 +217,14 @@ impl ServerSink {
         stop: &Stop,
     ) -> Result<Self> {
         let mut retries = Retries::new(to);
-        let (facts, clock) = loop {
+        let (facts, clock, window) = loop {
             conn.doing("asking the destination what it is");
             let facts = Facts::ask(&mut conn);
+            let asked = Instant::now();
             match facts.and_then(|facts| Ok((facts, ServerClock::ask(&mut conn)?))) {
-                Ok(both) => break both,
+                Ok((facts, clock)) => {
+                    break (facts, clock, Window::for_round_trip(asked.elapsed()));
+                }
                 Err(lost) => conn = retries.connect(to, lost, &|| stop.is_set())?,
             }
             conn.heed(to, &stop.flag());
@@ -241,7 +247,8 @@ impl ServerSink {
             pause: false,
             busy_since: None,
             batches: 0,
-            window_bytes: WINDOW_BYTES,
+            window,
+            whole_window: window,
             losses: Losses::default(),
             report: SinkReport::default(),
         };
@@ -455,7 +462,10 @@ impl Sink for ServerSink {
         }
         self.flush()?;
         // A value larger than the window is not kept in flight beside the next one.
-        let is_large = self.lanes.iter().any(|lane| lane.sent_bytes > WINDOW_BYTES);
+        let is_large = self
+            .lanes
+            .iter()
+            .any(|lane| lane.sent_bytes > self.window.bytes);
         if is_large || !self.again.is_empty() {
             self.drain()
         } else {

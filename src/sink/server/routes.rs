@@ -18,9 +18,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The least time between two questions.
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
-/// What all lanes together may have in flight.
-const ALL_WINDOWS_BYTES: usize = 32 << 20;
-
 /// The way to the lanes of a cluster.
 pub(super) struct Routes {
     /// How the user named the cluster.
@@ -154,7 +151,7 @@ impl ServerSink {
         routes.note_nodes();
         routes.lane_of_shard.clear();
         let shards = routes.topology.shards.len().max(1);
-        self.window_bytes = (ALL_WINDOWS_BYTES / shards).clamp(256 << 10, super::WINDOW_BYTES);
+        self.window = self.whole_window.shared(shards);
         for shard in &routes.topology.shards {
             let announced = &shard.primary.announced;
             let known = self

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use super::refusal::Refusal;
-use super::target::{ProbeKeys, Ready, Target};
+use super::target::{Ready, Target};
+use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
 use crate::payload::FOOTER_LEN;
 use crate::policy::OnConflict;

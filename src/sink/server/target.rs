@@ -6,17 +6,15 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::Result;
-
+use super::modules::Modules;
+use super::try_out::{ProbeKeys, try_out};
 use crate::ledger::Changes;
 use crate::observer::Observer;
-use crate::payload::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
-use crate::payload::{self, BackLengths, Encoding, Kind, PayloadError, kind_of, probe};
+use crate::payload::accept::{Accepts, Plan, Refusal, plan, plan_value};
+use crate::payload::{self, BackLengths, Encoding, Kind, PayloadError, kind_of};
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::{Facts, Version};
-use crate::server::resp::Item;
-use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
 
 /// How a value goes out once it is ready.
@@ -45,15 +43,6 @@ pub struct Target {
     scratch: Vec<u8>,
     /// What was changed so far.
     pub changes: Changes,
-}
-
-/// What is known of loaded modules.
-#[derive(Debug, PartialEq, Eq)]
-enum Modules {
-    /// MODULE LIST is refused.
-    Unknown,
-    /// It named these.
-    Loaded(BTreeSet<String>),
 }
 
 /// Scratch room that is kept between values; a larger one is given back.
@@ -121,7 +110,7 @@ impl Target {
             // rdb.c of 6.0 calls exit() for a module type that is not loaded.
             modules_are_safe: facts.family == Family::Valkey
                 || (facts.family == Family::Redis && (major, minor) >= (6, 2)),
-            modules: loaded_modules(conn)?,
+            modules: Modules::ask(conn)?,
             allow,
             twin: false,
             scratch: Vec::new(),
@@ -268,11 +257,7 @@ impl Target {
             return;
         };
         let name = payload::module_name(id);
-        let may_be_loaded = match &self.modules {
-            Modules::Unknown => true,
-            Modules::Loaded(loaded) => loaded.iter().any(|module| may_define(module, &name)),
-        };
-        if self.modules_are_safe && may_be_loaded {
+        if self.modules_are_safe && self.modules.may_define(&name) {
             self.accepts.modules.insert(name);
         }
     }
@@ -337,126 +322,6 @@ fn refused(refusal: &Refusal) -> (String, Option<String>) {
     (refusal.to_string(), None)
 }
 
-/// Names that nobody uses, to try things on.
-#[derive(Debug)]
-pub struct ProbeKeys {
-    plain: Vec<u8>,
-    /// Begins like a key that the user may write.
-    alike: Vec<u8>,
-}
-
-impl ProbeKeys {
-    /// Where `like` is a key that the user may write; in a cluster, which takes a node's own slots
-    /// only, with a `slot` of the node.
-    pub fn new(like: &[u8], slot: Option<u16>) -> Self {
-        use std::hash::{BuildHasher, Hasher, RandomState};
-        let random = RandomState::new().build_hasher().finish();
-        let name = format!("__redis-migrate:probe:{random:016x}");
-        let of = |start: &[u8], slot: Option<u16>| {
-            let tag = slot.map_or_else(String::new, tag_for_slot);
-            [start, tag.as_bytes(), name.as_bytes()].concat()
-        };
-        // A key with a tag keeps its slot, whatever comes behind it.
-        let alike = of(like, None);
-        let alike = match slot {
-            Some(_) if slot_of(&alike) != slot_of(like) => of(like, Some(slot_of(like))),
-            _ => alike,
-        };
-        Self {
-            plain: of(b"", slot),
-            alike,
-        }
-    }
-}
-
-/// `None` where RESTORE cannot be tried.
-fn try_out(conn: &mut Conn, facts: &Facts, key: &[u8]) -> Result<Option<Accepts>, ServerError> {
-    let family = facts.family;
-    let versions: Vec<u16> = probe::versions().collect();
-    let payloads: Vec<Vec<u8>> = versions
-        .iter()
-        .map(|&version| probe::version_probe(version))
-        .collect();
-    let Some(answers) = restore_all(conn, key, &payloads)? else {
-        return Ok(None);
-    };
-    let accepted = versions
-        .into_iter()
-        .zip(answers)
-        .filter_map(|(version, ok)| ok.then_some(version));
-    let versions: Versions = accepted.collect();
-    let Some(version) = versions.highest() else {
-        return Ok(None);
-    };
-    let mut types = Types::default();
-    let mut known_family = family;
-    let families = match family {
-        Family::Other => &[Family::Redis, Family::Valkey][..],
-        _ => std::slice::from_ref(&family),
-    };
-    for &family in families {
-        let probes = probe::type_probes(family, version);
-        let payloads: Vec<Vec<u8>> = probes.iter().map(|(_, payload)| payload.clone()).collect();
-        let Some(answers) = restore_all(conn, key, &payloads)? else {
-            return Ok(None);
-        };
-        for ((type_byte, _), ok) in probes.into_iter().zip(answers) {
-            if ok {
-                types.insert(type_byte);
-                if type_byte >= 22 && known_family == Family::Other {
-                    known_family = family;
-                }
-            }
-        }
-    }
-    // A server that checks deeply takes one of the two only; one that does not gets what it writes.
-    let Version { major, minor, .. } = facts.parsed_version();
-    let by_version = Accepts::of_server(known_family, u32::from(major), u32::from(minor))
-        .map_or(BackLengths::Early, |table| table.back_lengths);
-    let both = [BackLengths::Early, BackLengths::Exact];
-    let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
-    let back_lengths = match restore_all(conn, key, &payloads)?.as_deref() {
-        Some([true, false]) => BackLengths::Early,
-        Some([false, true]) => BackLengths::Exact,
-        _ => by_version,
-    };
-    Ok(Some(Accepts {
-        family: known_family,
-        versions,
-        types,
-        modules: BTreeSet::new(),
-        back_lengths,
-    }))
-}
-
-/// Which of `payloads` are accepted; `None` if that is not what the answers are about.
-fn restore_all(
-    conn: &mut Conn,
-    key: &[u8],
-    payloads: &[Vec<u8>],
-) -> Result<Option<Vec<bool>>, ServerError> {
-    for payload in payloads {
-        // 1 ms after the epoch: checked completely, and gone before it was there.
-        conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])?;
-    }
-    conn.flush()?;
-    let mut answers = Vec::with_capacity(payloads.len());
-    let mut usable = true;
-    for _ in payloads {
-        match conn.item()? {
-            Item::Simple(_) => answers.push(true),
-            Item::Error(text) => {
-                let text = String::from_utf8_lossy(&text);
-                usable &= text.contains("DUMP payload version or checksum")
-                    || text.contains("Bad data format");
-                answers.push(false);
-            }
-            _ => usable = false,
-        }
-    }
-    Ok(usable.then_some(answers))
-}
-
 /// For a server of which nothing is known: what it gets is what there is.
 fn everything(family: Family) -> Accepts {
     Accepts {
@@ -468,43 +333,10 @@ fn everything(family: Family) -> Accepts {
     }
 }
 
-fn loaded_modules(conn: &mut Conn) -> Result<Modules, ServerError> {
-    let Ok(value) = conn.try_query(redis::cmd("MODULE").arg("LIST"))? else {
-        return Ok(Modules::Unknown);
-    };
-    let rows: Vec<std::collections::HashMap<String, redis::Value>> =
-        redis::from_redis_value(value).unwrap_or_default();
-    let name = |mut row: std::collections::HashMap<String, redis::Value>| {
-        redis::from_redis_value::<String>(row.remove("name")?).ok()
-    };
-    Ok(Modules::Loaded(rows.into_iter().filter_map(name).collect()))
-}
-
-/// Whether a module of this name may define that data type. Of well-known modules the types are
-/// known (the names given to RedisModule_CreateDataType); of others anything is possible.
-fn may_define(module: &str, type_name: &str) -> bool {
-    let types: &[&str] = match module.to_ascii_lowercase().as_str() {
-        "vectorset" => &["vectorset"],
-        "rejson" => &["ReJSON-RL"],
-        "bf" => &[
-            "MBbloom--",
-            "MBbloomCF",
-            "CMSk-TYPE",
-            "TopK-TYPE",
-            "TDIS-TYPE",
-        ],
-        "timeseries" => &["TSDB-TYPE"],
-        "graph" => &["graphdata", "graphmeta"],
-        "search" | "searchlight" => &["ft_index0", "ft_invidx", "numericdx", "trietype0"],
-        "json" => &["ReJSON-RL"],
-        _ => return true,
-    };
-    types.contains(&type_name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::server::modules::may_define;
 
     fn target(family: Family, major: u32, minor: u32) -> Target {
         Target {

@@ -6,10 +6,13 @@
 //! MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
 //! with this round is what the source held at that EXEC. See [`last`] for why.
 
+mod follow;
 mod last;
 mod pause;
+mod restart;
 mod shard;
 mod shot;
+mod verdict;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,24 +20,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use self::last::{LastRound, Outcome, Pending};
+pub use self::follow::Follow;
+use self::last::LastRound;
 pub(in crate::source) use self::pause::Pause;
+use self::restart::{may_begin_anew, start_tracker};
 pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
+use self::verdict::blindness;
 use super::given::{Given, GivenLog, NotMetAgain};
 use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Interrupted;
 use crate::ledger::{ConsistencyReached, SourceReport};
-use crate::observer::{Lag, Observer};
+use crate::observer::Observer;
 use crate::pace::Pace;
-use crate::pipe::Stop;
 use crate::policy::Consistency;
-use crate::record::{Batch, Record};
-use crate::server::facts::{Facts, Keyspace, info, keyspace};
+use crate::record::Batch;
+use crate::server::facts::{Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
-use crate::server::{Conn, ServerError};
 use crate::source::{Estimate, Source};
 
 /// Rounds before the last one.
@@ -43,26 +46,8 @@ const MAX_ROUNDS: u32 = 6;
 /// With so few names left, the last round may come.
 const FEW_NAMES: usize = 50;
 
-/// Scans that may be begun anew before giving up.
-const MAX_RESTARTS: u32 = 3;
-
-/// How often a batch may hold something that is refused.
-const MAX_REFUSALS: u32 = 3;
-
 /// Names of one job, so that memory stays bounded.
 const JOB_NAMES: usize = 10_000;
-
-/// The longest that the rounds after the scan may take, where nobody says.
-const MAX_WAIT: Duration = Duration::from_secs(60);
-
-/// And where exactness is only welcome: as long as the scan, but at least so long.
-const MIN_WAIT: Duration = Duration::from_secs(10);
-
-/// While following, how often a source without news is heard of.
-const HEARTBEAT: Duration = Duration::from_millis(250);
-
-/// While following, how long changes may gather before they are read.
-const GATHER: Duration = Duration::from_millis(100);
 
 /// How exact, and for how long.
 #[derive(Debug, Clone)]
@@ -77,17 +62,6 @@ pub struct ConvergeOptions {
     pub follow: Option<Follow>,
     /// In a cluster: what its shards have in common.
     pub together: Option<Arc<Together>>,
-}
-
-/// Until when changes are followed.
-#[derive(Debug, Clone, Default)]
-pub struct Follow {
-    /// Until nothing changed for so long.
-    pub until_idle: Option<Duration>,
-    /// For so long.
-    pub total: Option<Duration>,
-    /// Or until this is set.
-    pub stop: Stop,
 }
 
 enum Phase {
@@ -242,98 +216,6 @@ impl ConvergingSource {
             Phase::Done => {}
         }
         Ok(!batch.is_empty())
-    }
-
-    /// A flush, too many changes or a lost connection: everything given so far may be wrong.
-    fn restart_if_needed(&mut self) -> Result<bool> {
-        if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
-            return self.restart("the source was restarted, or is another one");
-        }
-        if !self.tracker.waiting().1 || self.missed.is_some() {
-            return Ok(false);
-        }
-        let heard = self.heard();
-        let reason = heard.means_rescan().unwrap_or("unknown").to_owned();
-        let again = self.restart(&reason)?;
-        if !again {
-            self.reread(heard.names);
-        }
-        Ok(again)
-    }
-
-    /// Begins the scan anew, within bounds; `false` if that is not to be done any more.
-    fn restart(&mut self, reason: &str) -> Result<bool> {
-        if !may_begin_anew(&self.options) || self.restarts >= MAX_RESTARTS {
-            self.lost_track = true;
-            self.miss(format!("changes can no longer be followed: {reason}"));
-            return Ok(false);
-        }
-        if self.inner.stop().is_some_and(Stop::is_set) {
-            return Err(Interrupted.into());
-        }
-        self.restarts += 1;
-        self.began_anew = true;
-        self.say_nothing_of_lag();
-        self.observer
-            .notice(&format!("the scan begins anew: {reason}"));
-        self.inner.abandon();
-        while !self.inner.sent.is_empty() || !self.inner.awaited.is_empty() {
-            // What is still in flight was asked before; the new scan reads it again.
-            let mut dropped = Batch::new();
-            self.inner.read(&mut dropped)?;
-            self.put_back(&dropped);
-        }
-        self.inner.abandoned = false;
-        self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
-            Ok(tracker) => tracker,
-            Err(text) => {
-                self.lost_track = true;
-                self.miss(format!("the source refuses CLIENT TRACKING now: {text}"));
-                return Ok(false);
-            }
-        };
-        self.swapdb_calls = self.inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
-        let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
-        self.inner.facts.run_id = facts.run_id.clone();
-        self.inner.facts.replica = facts.replica;
-        // Heard of while the scan was at rest: it begins anew anyway.
-        self.inner.process_changed = false;
-        let (options, observer) = (self.inner.options.clone(), &self.observer);
-        let databases = |conn: &mut Conn| super::probe::databases(conn, &facts, &options, observer);
-        // Those that held keys before stay: they may again.
-        for row in self.inner.ask(databases)?.rows {
-            if !self.inner.databases.iter().any(|known| known.db == row.db) {
-                self.inner.databases.push(row);
-            }
-        }
-        self.inner.selected = None;
-        self.inner.waiting = self
-            .inner
-            .databases
-            .iter()
-            .map(|row| Job::Scan(row.db))
-            .collect();
-        self.inner.read_all_owned();
-        if let Some(given) = &mut self.inner.given {
-            given.begin_again();
-        }
-        self.postponed.clear();
-        self.phase = Phase::Scan;
-        Ok(true)
-    }
-
-    /// Records that were read but are not given: they did not happen.
-    fn put_back(&mut self, batch: &Batch) {
-        for record in &batch.records {
-            let db = match record {
-                Record::Key(key) => key.db,
-                Record::Deleted { db, .. } => *db,
-                _ => continue,
-            };
-            let counts = self.inner.counts.of(db);
-            counts.written -= 1;
-            counts.superseded += 1;
-        }
     }
 
     fn after_scan(&mut self) -> Result<()> {
@@ -496,273 +378,6 @@ impl ConvergingSource {
             }
         }
     }
-
-    /// While following: reads what changed, or waits for it. `true` also where nothing changed for
-    /// a while, so that whoever is behind can flush.
-    fn follow(&mut self) -> Result<bool> {
-        let Some(follow) = self.options.follow.clone() else {
-            return Ok(false);
-        };
-        let began = self.follow_began.unwrap_or_else(Instant::now);
-        let waited_since = Instant::now();
-        self.phase = Phase::Follow;
-        loop {
-            let (waiting, rescan) = self.tracker.waiting();
-            if rescan {
-                return Ok(false);
-            }
-            if let Some(together) = self.options.together.clone()
-                && self.rests_while_following(&together, waiting > 0)?
-            {
-                return Ok(false);
-            }
-            let idle = follow
-                .until_idle
-                .is_some_and(|idle| waiting == 0 && self.unchanged_for() >= idle);
-            let over = follow.total.is_some_and(|total| began.elapsed() >= total);
-            if follow.stop.is_set() || idle || over || self.others_are_over() {
-                self.end_following();
-                self.say_nothing_of_lag();
-                self.rounds_began = Some(Instant::now());
-                self.phase = Phase::Rounds {
-                    left: MAX_ROUNDS,
-                    last_names: usize::MAX,
-                };
-                return Ok(false);
-            }
-            if waiting > 0 && waited_since.elapsed() >= GATHER {
-                self.last_change = Instant::now();
-                self.look_for_databases()?;
-                let since = self.tracker.lag().1;
-                if let Some(names) = self.take()? {
-                    // Until they have been read.
-                    self.say_lag(names.len(), since);
-                    self.reread(names);
-                }
-                return Ok(false);
-            }
-            let (waiting, since) = self.tracker.lag();
-            self.say_lag(waiting, since);
-            if waited_since.elapsed() >= HEARTBEAT {
-                return Ok(true);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn say_lag(&self, names: usize, since: Option<Instant>) {
-        let (server, keys) = (self.inner.conn.address(), names as u64);
-        let following = &self.observer.progress.following;
-        following.is_at(server, Lag { keys, since });
-    }
-
-    fn say_nothing_of_lag(&self) {
-        let following = &self.observer.progress.following;
-        following.ends(self.inner.conn.address());
-    }
-
-    /// The longest that the rounds may take.
-    fn max_wait(&self, rounds_began: Instant) -> Duration {
-        let usual = || match self.options.consistency {
-            Consistency::Auto if self.options.follow.is_none() => {
-                (rounds_began - self.began).clamp(MIN_WAIT, MAX_WAIT)
-            }
-            _ => MAX_WAIT,
-        };
-        self.options.max_wait.unwrap_or_else(usual)
-    }
-
-    fn last_round(&mut self, mut round: LastRound, batch: &mut Batch) -> Result<()> {
-        match round.pending(self, batch)? {
-            Pending::More => {
-                self.phase = Phase::Last(round);
-                return Ok(());
-            }
-            Pending::Exact => return self.end(batch),
-            Pending::Nothing => {}
-        }
-        let began = *self.rounds_began.get_or_insert_with(Instant::now);
-        let max_wait = self.max_wait(began);
-        if self.missed.is_none() && began.elapsed() > max_wait {
-            self.miss(format!(
-                "keys kept changing for {} (--max-wait)",
-                humantime::format_duration(Duration::from_secs(max_wait.as_secs()))
-            ));
-        }
-        if self.missed.is_some() {
-            self.tracker.barrier();
-            let mut names = round.take_names();
-            names.extend(self.heard().names);
-            names.extend(self.inner.given.iter().flat_map(Given::with_groups));
-            self.reread(names);
-            self.phase = Phase::Farewell;
-            return Ok(());
-        }
-        let outcome = match round.attempt(self) {
-            Err(error) if self.inner.may_resume(&error) => {
-                self.inner.resume(error)?;
-                // As long as changes were listened to all the time, nothing else is lost.
-                round.forget_shot();
-                Outcome::Grown
-            }
-            outcome => outcome?,
-        };
-        self.after_attempt(round, outcome)
-    }
-
-    /// What follows from an attempt at the last round.
-    fn after_attempt(&mut self, round: LastRound, outcome: Outcome) -> Result<()> {
-        match outcome {
-            Outcome::Exact { at_ms } => {
-                self.reached = Some(ConsistencyReached::Exact(vec![(0, at_ms)]));
-                self.phase = Phase::Last(round);
-            }
-            Outcome::Again => self.phase = Phase::Last(round),
-            Outcome::Rescan(reason) => {
-                self.restart(&reason)?;
-                if self.missed.is_some() {
-                    self.phase = Phase::Last(round);
-                }
-            }
-            Outcome::Grown => self.back_to_rounds(round),
-            Outcome::Databases(rows) => {
-                self.add_databases(rows);
-                self.back_to_rounds(round);
-            }
-            Outcome::Alone(reason) if self.is_elsewhere(&reason) => self.phase = Phase::Hold,
-            Outcome::Alone(reason) => {
-                self.refusals += 1;
-                if self.refusals > MAX_REFUSALS {
-                    self.miss(format!("the last round is refused: {reason}"));
-                    self.phase = Phase::Last(round);
-                } else {
-                    self.back_to_rounds(round);
-                }
-            }
-            Outcome::Impossible(reason) => {
-                self.miss(reason);
-                self.phase = Phase::Last(round);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the last round would have read is read outside of it first.
-    fn back_to_rounds(&mut self, mut round: LastRound) {
-        let names = round.take_names();
-        self.reread(names);
-        self.phase = Phase::Rounds {
-            left: 1,
-            last_names: usize::MAX,
-        };
-    }
-
-    /// Not exact, and read once more: says what is known.
-    fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
-        let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
-        self.tracker.barrier();
-        if self.functions_by.is_some() {
-            // In an exact end they come with the last round.
-            let wish = self.inner.options.functions;
-            let conn = &mut self.inner.conn;
-            self.functions = super::probe::function_dump(conn, wish, &self.observer)?.1;
-        }
-        // Not every change was heard of.
-        let too_many_streams = |given: &Given| given.too_many_streams;
-        let missed_some = self.lost_track
-            || self.blind.is_some()
-            || self.inner.given.as_ref().is_some_and(too_many_streams);
-        self.reached = Some(match self.tracker.waiting() {
-            _ if missed_some => ConsistencyReached::Scan { from_ms, to_ms },
-            (_, true) => ConsistencyReached::Scan { from_ms, to_ms },
-            (0, false) => ConsistencyReached::PerKey { from_ms, to_ms },
-            (keys, false) => ConsistencyReached::Changing {
-                from_ms,
-                to_ms,
-                keys: keys as u64,
-            },
-        });
-        self.end(batch)
-    }
-
-    /// The functions, as they are now.
-    fn end(&mut self, batch: &mut Batch) -> Result<()> {
-        if let Some(payload) = self.functions.take() {
-            self.inner.functions_given += 1;
-            batch.push(Record::Functions(payload));
-        }
-        self.phase = Phase::Done;
-        Ok(())
-    }
-
-    fn miss(&mut self, reason: String) {
-        if self.missed.is_none() {
-            self.observer.warn(&format!("not exact: {reason}"));
-            self.missed = Some(reason);
-        }
-    }
-}
-
-/// Only then are the names of everything given kept in a file: a plain scan never begins anew. In a
-/// cluster any shard may have to, when another node takes its place.
-fn may_begin_anew(options: &ConvergeOptions) -> bool {
-    options.consistency != Consistency::Auto
-        || options.follow.is_some()
-        || options.together.is_some()
-}
-
-fn start_tracker(
-    inner: &mut ServerSource,
-    connect: &ConnectOptions,
-) -> Result<Result<Tracker, String>> {
-    let started = inner.open_beside(|inner| {
-        let selection = inner.options.selection.clone();
-        let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
-        let wanted = move |name: &[u8]| {
-            selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
-        };
-        Tracker::start(connect, wanted)
-    });
-    let started = started.map(|started| {
-        started.map(|mut tracker| {
-            if let Some(stop) = inner.stop() {
-                tracker.heed(&stop.flag());
-            }
-            tracker
-        })
-    });
-    match started {
-        // Lost before it began is lost all the same, and says nothing of the other connection.
-        Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
-        Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(
-            "a second connection to the same address reached another server".to_owned(),
-        )),
-        started => Ok(started?),
-    }
-}
-
-/// What nobody would hear of: databases that are swapped, and keys in databases that had none. INFO
-/// tells of both; a server with a single database has neither.
-fn blindness(
-    inner: &mut ServerSource,
-    swapdb_calls: Option<u64>,
-) -> Result<Option<&'static str>, ServerError> {
-    let knows_databases = inner.facts.keyspace.is_some() || !inner.options.selection.dbs.is_empty();
-    if swapdb_calls.is_some() && knows_databases {
-        return Ok(None);
-    }
-    let has_another = match inner.conn.try_query(redis::cmd("SELECT").arg(1))? {
-        Ok(_) => {
-            inner.selected = Some(1);
-            true
-        }
-        // Not for us, but for others.
-        Err(text) => text.starts_with("NOPERM"),
-    };
-    Ok(has_another.then_some(
-        "the source does not answer INFO, so that databases which were swapped, or had no keys \
-         before, would go unnoticed",
-    ))
 }
 
 impl Source for ConvergingSource {

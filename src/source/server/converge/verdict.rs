@@ -1,0 +1,190 @@
+//! The end: attempts at the last round until one is exact, or until it is said why none is.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::last::{LastRound, Outcome, Pending};
+use super::{ConvergingSource, Phase};
+use crate::ledger::ConsistencyReached;
+use crate::policy::Consistency;
+use crate::record::{Batch, Record};
+use crate::server::ServerError;
+use crate::source::server::given::Given;
+use crate::source::server::{ServerSource, probe};
+
+/// How often a batch may hold something that is refused.
+const MAX_REFUSALS: u32 = 3;
+
+/// The longest that the rounds after the scan may take, where nobody says.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// And where exactness is only welcome: as long as the scan, but at least so long.
+const MIN_WAIT: Duration = Duration::from_secs(10);
+
+impl ConvergingSource {
+    /// The longest that the rounds may take.
+    fn max_wait(&self, rounds_began: Instant) -> Duration {
+        let usual = || match self.options.consistency {
+            Consistency::Auto if self.options.follow.is_none() => {
+                (rounds_began - self.began).clamp(MIN_WAIT, MAX_WAIT)
+            }
+            _ => MAX_WAIT,
+        };
+        self.options.max_wait.unwrap_or_else(usual)
+    }
+
+    pub(super) fn last_round(&mut self, mut round: LastRound, batch: &mut Batch) -> Result<()> {
+        match round.pending(self, batch)? {
+            Pending::More => {
+                self.phase = Phase::Last(round);
+                return Ok(());
+            }
+            Pending::Exact => return self.end(batch),
+            Pending::Nothing => {}
+        }
+        let began = *self.rounds_began.get_or_insert_with(Instant::now);
+        let max_wait = self.max_wait(began);
+        if self.missed.is_none() && began.elapsed() > max_wait {
+            self.miss(format!(
+                "keys kept changing for {} (--max-wait)",
+                humantime::format_duration(Duration::from_secs(max_wait.as_secs()))
+            ));
+        }
+        if self.missed.is_some() {
+            self.tracker.barrier();
+            let mut names = round.take_names();
+            names.extend(self.heard().names);
+            names.extend(self.inner.given.iter().flat_map(Given::with_groups));
+            self.reread(names);
+            self.phase = Phase::Farewell;
+            return Ok(());
+        }
+        let outcome = match round.attempt(self) {
+            Err(error) if self.inner.may_resume(&error) => {
+                self.inner.resume(error)?;
+                // As long as changes were listened to all the time, nothing else is lost.
+                round.forget_shot();
+                Outcome::Grown
+            }
+            outcome => outcome?,
+        };
+        self.after_attempt(round, outcome)
+    }
+
+    /// What follows from an attempt at the last round.
+    pub(super) fn after_attempt(&mut self, round: LastRound, outcome: Outcome) -> Result<()> {
+        match outcome {
+            Outcome::Exact { at_ms } => {
+                self.reached = Some(ConsistencyReached::Exact(vec![(0, at_ms)]));
+                self.phase = Phase::Last(round);
+            }
+            Outcome::Again => self.phase = Phase::Last(round),
+            Outcome::Rescan(reason) => {
+                self.restart(&reason)?;
+                if self.missed.is_some() {
+                    self.phase = Phase::Last(round);
+                }
+            }
+            Outcome::Grown => self.back_to_rounds(round),
+            Outcome::Databases(rows) => {
+                self.add_databases(rows);
+                self.back_to_rounds(round);
+            }
+            Outcome::Alone(reason) if self.is_elsewhere(&reason) => self.phase = Phase::Hold,
+            Outcome::Alone(reason) => {
+                self.refusals += 1;
+                if self.refusals > MAX_REFUSALS {
+                    self.miss(format!("the last round is refused: {reason}"));
+                    self.phase = Phase::Last(round);
+                } else {
+                    self.back_to_rounds(round);
+                }
+            }
+            Outcome::Impossible(reason) => {
+                self.miss(reason);
+                self.phase = Phase::Last(round);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the last round would have read is read outside of it first.
+    fn back_to_rounds(&mut self, mut round: LastRound) {
+        let names = round.take_names();
+        self.reread(names);
+        self.phase = Phase::Rounds {
+            left: 1,
+            last_names: usize::MAX,
+        };
+    }
+
+    /// Not exact, and read once more: says what is known.
+    pub(super) fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
+        let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
+        self.tracker.barrier();
+        if self.functions_by.is_some() {
+            // In an exact end they come with the last round.
+            let wish = self.inner.options.functions;
+            let conn = &mut self.inner.conn;
+            self.functions = probe::function_dump(conn, wish, &self.observer)?.1;
+        }
+        // Not every change was heard of.
+        let too_many_streams = |given: &Given| given.too_many_streams;
+        let missed_some = self.lost_track
+            || self.blind.is_some()
+            || self.inner.given.as_ref().is_some_and(too_many_streams);
+        self.reached = Some(match self.tracker.waiting() {
+            _ if missed_some => ConsistencyReached::Scan { from_ms, to_ms },
+            (_, true) => ConsistencyReached::Scan { from_ms, to_ms },
+            (0, false) => ConsistencyReached::PerKey { from_ms, to_ms },
+            (keys, false) => ConsistencyReached::Changing {
+                from_ms,
+                to_ms,
+                keys: keys as u64,
+            },
+        });
+        self.end(batch)
+    }
+
+    /// The functions, as they are now.
+    fn end(&mut self, batch: &mut Batch) -> Result<()> {
+        if let Some(payload) = self.functions.take() {
+            self.inner.functions_given += 1;
+            batch.push(Record::Functions(payload));
+        }
+        self.phase = Phase::Done;
+        Ok(())
+    }
+
+    pub(super) fn miss(&mut self, reason: String) {
+        if self.missed.is_none() {
+            self.observer.warn(&format!("not exact: {reason}"));
+            self.missed = Some(reason);
+        }
+    }
+}
+
+/// What nobody would hear of: databases that are swapped, and keys in databases that had none. INFO
+/// tells of both; a server with a single database has neither.
+pub(super) fn blindness(
+    inner: &mut ServerSource,
+    swapdb_calls: Option<u64>,
+) -> Result<Option<&'static str>, ServerError> {
+    let knows_databases = inner.facts.keyspace.is_some() || !inner.options.selection.dbs.is_empty();
+    if swapdb_calls.is_some() && knows_databases {
+        return Ok(None);
+    }
+    let has_another = match inner.conn.try_query(redis::cmd("SELECT").arg(1))? {
+        Ok(_) => {
+            inner.selected = Some(1);
+            true
+        }
+        // Not for us, but for others.
+        Err(text) => text.starts_with("NOPERM"),
+    };
+    Ok(has_another.then_some(
+        "the source does not answer INFO, so that databases which were swapped, or had no keys \
+         before, would go unnoticed",
+    ))
+}
