@@ -3,6 +3,8 @@
 //! The record itself is the archive's (crate `redis-migrate-format`): one vocabulary for the file
 //! and for the pipe.
 
+use serde::{Deserialize, Serialize};
+
 pub use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Record, Value};
 
 /// Bytes of keys and values at which a source hands a batch on.
@@ -23,6 +25,8 @@ pub struct Batch {
     pub origins: Vec<Origin>,
     /// How far a source that can go on later has come with this batch.
     pub mark: Option<Mark>,
+    /// Everything that came so far, this batch included, is all that SCAN gave so far.
+    pub checkpoint: Option<Box<Checkpoint>>,
     /// More batches of the same mark come.
     pub goes_on: bool,
     payload_bytes: usize,
@@ -43,6 +47,29 @@ pub struct Mark {
     pub archive: u32,
     /// Its frame that comes next; 0 for the archive's beginning.
     pub frame: u64,
+}
+
+/// A place in the scan of a server from which a later run can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The process that gave the cursor, which means nothing to any other.
+    pub run_id: String,
+    /// Whether it was a replica.
+    pub replica: bool,
+    /// The database that is being scanned.
+    pub db: u32,
+    /// Where SCAN goes on in it; `None` when it is scanned through.
+    pub cursor: Option<String>,
+    /// Databases that were not begun.
+    pub waiting: Vec<u32>,
+    /// By database: scanned, reread, written, superseded, filtered, vanished, failed.
+    pub counts: Vec<(u32, [u64; 7])>,
+    /// Function payloads given.
+    pub functions: u64,
+    /// Start of the scan, the server's clock, Unix ms.
+    pub from_ms: u64,
+    /// The same by this machine's clock.
+    pub started_ms: u64,
 }
 
 /// A key as it stood at the source.
@@ -70,6 +97,7 @@ impl Batch {
             records: Vec::new(),
             origins: Vec::new(),
             mark: None,
+            checkpoint: None,
             goes_on: false,
             payload_bytes: 0,
             most_records: records.min(BATCH_TARGET_RECORDS),
@@ -99,6 +127,7 @@ impl Batch {
         }
         if let Some(last) = parts.last_mut() {
             last.goes_on = self.goes_on;
+            last.checkpoint = self.checkpoint;
         }
         parts
     }
@@ -114,6 +143,7 @@ impl Batch {
         self.records.clear();
         self.origins.clear();
         self.mark = None;
+        self.checkpoint = None;
         self.goes_on = false;
         self.payload_bytes = 0;
     }

@@ -20,6 +20,8 @@ impl IndexEntry {
 pub(crate) struct IndexDigest {
     frames: u64,
     crc: crc32fast::Hasher,
+    /// The entries themselves, for a writer that goes on.
+    pub(crate) table: Option<Vec<IndexEntry>>,
 }
 
 impl IndexDigest {
@@ -29,6 +31,9 @@ impl IndexDigest {
         self.crc.update(&entry.stored_len.to_le_bytes());
         self.crc.update(&entry.raw_len.to_le_bytes());
         self.crc.update(&entry.records.to_le_bytes());
+        if let Some(table) = &mut self.table {
+            table.push(*entry);
+        }
     }
 
     pub(crate) fn of(entries: &[IndexEntry]) -> Self {

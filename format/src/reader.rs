@@ -2,10 +2,12 @@
 
 use std::io::{Read, Seek};
 
+use sha2::Sha256;
+
 use crate::body::{self, Body};
 use crate::error::{Error, Incompleteness, Position, Result};
 use crate::fragment::Joiner;
-use crate::frame::{Codec, FrameType};
+use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
 use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
@@ -14,7 +16,7 @@ use crate::record::{Context, Record};
 use crate::seek::Table;
 use crate::stream::{FrameStream, StreamFrame};
 use crate::totals::Totals;
-use crate::version::Preamble;
+use crate::version::{PREAMBLE_LEN, Preamble};
 use crate::wire::{self, IndexEntry};
 use crate::zstandard::Unpacker;
 
@@ -62,6 +64,17 @@ pub struct Reader<R: Read> {
     /// Every frame is read, so that what END and INDEX say of all of them can be compared.
     whole: bool,
     state: State,
+}
+
+/// What was read of an archive that is to be gone on with.
+pub(crate) struct Written {
+    pub(crate) archive_id: u64,
+    pub(crate) frames: u64,
+    pub(crate) bytes: u64,
+    pub(crate) raw_bytes: u64,
+    pub(crate) hasher: Sha256,
+    pub(crate) totals: Totals,
+    pub(crate) index: Vec<IndexEntry>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +141,30 @@ impl<R: Read> Reader<R> {
         reader.frames_read = seq;
         reader.whole = false;
         Ok(reader)
+    }
+
+    /// From HEADER on, keeps the table that a writer needs to go on behind what was read.
+    pub(crate) fn keep_table(&mut self) {
+        let len = (self.offset() - (PREAMBLE_LEN + FRAME_HEADER_LEN) as u64) as u32;
+        self.index.table = Some(vec![IndexEntry {
+            frame_type: FrameType::HEADER.0,
+            stored_len: len,
+            raw_len: len,
+            records: 0,
+        }]);
+    }
+
+    /// What a writer has to know of the frames that were read, all of them from HEADER on.
+    pub(crate) fn into_written(self) -> Written {
+        Written {
+            archive_id: self.archive_id(),
+            frames: self.frames_read,
+            bytes: self.offset(),
+            raw_bytes: self.raw_bytes,
+            hasher: self.stream.hasher().unwrap_or_default(),
+            totals: self.totals,
+            index: self.index.table.unwrap_or_default(),
+        }
     }
 
     /// The next DATA frame or joined FRAGMENT run, completely checked. `None` only after END, the

@@ -97,6 +97,11 @@ impl<R: Read> FrameStream<R> {
         self.offset
     }
 
+    /// Over every byte so far; `None` after a jump.
+    pub(crate) fn hasher(&self) -> Option<Sha256> {
+        self.hasher.clone()
+    }
+
     pub(crate) fn into_inner(self) -> R {
         self.inner
     }

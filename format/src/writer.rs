@@ -1,7 +1,7 @@
 //! Writing an archive, front to back, to any byte stream.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::Write;
+use std::io::{Read, Write};
 
 use sha2::{Digest, Sha256};
 
@@ -11,10 +11,11 @@ use crate::frame::{Codec, FrameHeader, FrameType};
 use crate::header::{End, EndFacts, Header};
 use crate::keyset::KeySet;
 use crate::limits::{
-    DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
+    DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
     MAX_JOINED_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MIN_FRAGMENT_LEN,
 };
 use crate::pending::Pending;
+use crate::reader::Reader;
 use crate::record::{Context, KeyRecord, Record};
 use crate::totals::Totals;
 use crate::trailer::Trailer;
@@ -93,6 +94,25 @@ impl<W: Write> Writer<W> {
     /// Writes preamble and HEADER. The header's `level` and `frame_target_bytes` are replaced by
     /// those of the options.
     pub fn new(inner: W, header: &Header, options: WriterOptions) -> Result<Self> {
+        let mut writer = Self::unbegun(inner, options)?;
+        let header = Header {
+            level: writer.options.level,
+            frame_target_bytes: writer.options.frame_target_bytes,
+            ..header.clone()
+        };
+        let body = wire::encode_header(&header);
+        if body.len() > MAX_HEADER_LEN as usize {
+            return Err(Error::Unwritable(format!(
+                "a HEADER of {} bytes, allowed are {MAX_HEADER_LEN}",
+                body.len()
+            )));
+        }
+        writer.put(&Preamble::CURRENT.encode())?;
+        writer.put_frame(FrameType::HEADER, &body, 0)?;
+        Ok(writer)
+    }
+
+    fn unbegun(inner: W, options: WriterOptions) -> Result<Self> {
         let fragment_bytes = options.fragment_bytes.clamp(MIN_FRAGMENT_LEN, MAX_RAW_LEN);
         let options = WriterOptions {
             fragment_bytes,
@@ -104,7 +124,7 @@ impl<W: Write> Writer<W> {
         } else {
             Some(Packer::new(options.level)?)
         };
-        let mut writer = Writer {
+        Ok(Writer {
             inner,
             archive_id: options.archive_id.unwrap_or_else(random_id),
             options,
@@ -120,21 +140,43 @@ impl<W: Write> Writer<W> {
             totals: Totals::default(),
             index: Vec::new(),
             failed: false,
-        };
-        let header = Header {
-            level: writer.options.level,
-            frame_target_bytes: writer.options.frame_target_bytes,
-            ..header.clone()
-        };
-        let body = wire::encode_header(&header);
-        if body.len() > MAX_HEADER_LEN as usize {
-            return Err(Error::Unwritable(format!(
-                "a HEADER of {} bytes, allowed are {MAX_HEADER_LEN}",
-                body.len()
-            )));
+        })
+    }
+
+    /// Goes on behind the first `len` bytes of an archive that was begun and not ended: `written`
+    /// gives them, and `inner` stands behind them. Everything is checked as by a [`Reader`], and the
+    /// options' level and frame size are those of its HEADER. `len` must be the end of a frame, and
+    /// of no part of a value but the last.
+    pub fn go_on(
+        inner: W,
+        written: impl Read,
+        len: u64,
+        limits: Limits,
+        options: WriterOptions,
+    ) -> Result<Self> {
+        let mut reader = Reader::new(written.take(len), limits)?;
+        reader.keep_table();
+        while reader.offset() < len {
+            if reader.next_frame()?.is_none() {
+                return Err(Error::Unwritable("the archive is complete already".into()));
+            }
         }
-        writer.put(&Preamble::CURRENT.encode())?;
-        writer.put_frame(FrameType::HEADER, &body, 0)?;
+        let (level, frame_target_bytes) =
+            (reader.header().level, reader.header().frame_target_bytes);
+        let options = WriterOptions {
+            level,
+            frame_target_bytes,
+            ..options
+        };
+        let mut writer = Self::unbegun(inner, options)?;
+        let written = reader.into_written();
+        writer.archive_id = written.archive_id;
+        writer.seq = written.frames;
+        writer.bytes = written.bytes;
+        writer.raw_bytes = written.raw_bytes;
+        writer.hasher = written.hasher;
+        writer.totals = written.totals;
+        writer.index = written.index;
         Ok(writer)
     }
 

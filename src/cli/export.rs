@@ -18,6 +18,7 @@ Examples:
   redis-migrate export redis://localhost:6379 > snap.rmz
   redis-migrate export rediss://user@db.example.com:6380/0 --askpass -o snap.rmz
   redis-migrate export redis://localhost --match 'user:*' --type hash -o users.rmz
+  redis-migrate export redis://localhost --consistency scan --resume -o snap.rmz
   redis-migrate export redis://localhost --age-recipient age1… -o snap.rmz.age";
 
 /// `export`.
@@ -32,6 +33,12 @@ pub struct ExportArgs {
     /// Write to FILE: it appears, complete, only at the end. `-` is standard output, even a terminal
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Keep what was written in FILE.part, and go on there if an earlier run was stopped. SCAN goes
+    /// on where it stood with --consistency scan, while the source was not restarted; else it starts
+    /// over
+    #[arg(long, requires = "output", conflicts_with = "dry_run")]
+    pub resume: bool,
 
     /// zstd level, 1 to 19 (default: 3; 1 for --via replica and RDB files, which come faster than
     /// level 3 compresses)

@@ -8,8 +8,9 @@ use anyhow::Result;
 use redis_migrate_format::WriterOptions;
 use redis_migrate_format::header::{ConsistencyAsked, Header, SourceFacts, Tool};
 
+use super::export_resume;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
-use crate::cli::{ExportArgs, GIT};
+use crate::cli::{ExportArgs, GIT, SourceEnd};
 use crate::encryption::{Sealing, StoredAs};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
@@ -37,6 +38,10 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     if let Some(warning) = from.warnings() {
         observer.warn(&warning);
     }
+    if args.resume {
+        let wishes = wishes(args, &from, stop);
+        return export_resume::export(args, &from, wishes, observer, stop);
+    }
     // Before anything is read: a terminal is refused, an unwritable place is found out.
     let output = match args.run.dry_run {
         true => None,
@@ -46,14 +51,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             Some(Sealing::new(output, &recipients)?)
         }
     };
-    let wishes = Wishes {
-        read: &args.read,
-        selection: args.selection(&from),
-        functions: args.read_functions(),
-        verbatim: args.verbatim,
-        consistency: args.read.consistency,
-        stop,
-    };
+    let wishes = wishes(args, &from, stop);
     let source = open_source::open(&from, None, wishes, observer)?;
     observer.expect(source.source.estimate());
     let header = header(args, &source, &args.selection(&from));
@@ -77,6 +75,17 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         &stop.of_pipe(args.read.follow),
         pace.as_ref(),
     ))
+}
+
+fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<'a> {
+    Wishes {
+        read: &args.read,
+        selection: args.selection(from),
+        functions: args.read_functions(),
+        verbatim: args.verbatim,
+        consistency: args.read.consistency,
+        stop,
+    }
 }
 
 /// Ends the encryption, where there is any, and puts the file in its place.
@@ -111,7 +120,7 @@ fn sink<W: Write + Send + 'static>(
     }))
 }
 
-fn header(
+pub(super) fn header(
     args: &ExportArgs,
     source: &OpenedSource,
     selection: &crate::select::Selection,

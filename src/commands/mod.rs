@@ -6,6 +6,7 @@ pub mod copy;
 pub mod diff;
 pub mod doctor;
 pub mod export;
+mod export_resume;
 pub mod extract;
 pub mod import;
 pub mod inspect;

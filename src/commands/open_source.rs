@@ -17,6 +17,7 @@ use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
+use crate::record::Checkpoint;
 use crate::select::Selection;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::reconnect::Retries;
@@ -285,6 +286,47 @@ fn scan(
             )))
         }
     }
+}
+
+/// Opens one server to be scanned so that a later run can go on, at `at` if its cursor means
+/// something there; else beside the source why not.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(
+    from: &SourceEnd,
+    wishes: Wishes<'_>,
+    at: Option<&Checkpoint>,
+    observer: &Arc<Observer>,
+) -> Result<(OpenedSource, Option<&'static str>)> {
+    let SourceEnd::Server(connect) = from else {
+        return Err(Usage("--resume reads a live server".to_owned()).into());
+    };
+    let (conn, is_cluster) = is_cluster(Conn::open(connect)?, connect, &wishes)?;
+    if is_cluster || wishes.read.cluster {
+        return Err(Usage(
+            "--resume goes on with one server, and the source is a cluster".to_owned(),
+        )
+        .into());
+    }
+    if let Some(flag) = cluster_flag(wishes.read) {
+        return Err(Usage(format!(
+            "{flag} is about a cluster, and the source is none (--cluster, if it is)"
+        ))
+        .into());
+    }
+    let options = scan_options(&wishes);
+    let mut source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
+    if wishes.read.scan_count.is_none() {
+        source.adapt_scan_count()?;
+    }
+    source.keep_checkpoints();
+    let why_not = match at {
+        Some(at) => source.go_on_from(at)?,
+        None => None,
+    };
+    let opened = scanned(&source, wishes.consistency, wishes.read.eviction);
+    Ok((opened(Box::new(source)), why_not))
 }
 
 /// Opens a server to be scanned; also when the connection breaks while it is asked what it is.

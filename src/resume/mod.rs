@@ -8,6 +8,7 @@
 //! compared with what was sent: equal is ours.
 
 mod confirm;
+mod export;
 mod sink;
 mod state;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Taken};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State};
 use crate::exit::Usage;

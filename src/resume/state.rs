@@ -275,7 +275,7 @@ fn mark_of(body: &[u8]) -> Option<(Mark, &[u8])> {
     Some((mark, rest))
 }
 
-fn put(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     let from = out.len();
     out.push(kind);
@@ -285,7 +285,7 @@ fn put(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
 }
 
 /// The next record: its kind and its length in the file; `None` at the end of what is whole.
-fn take(reader: &mut impl Read, body: &mut Vec<u8>) -> io::Result<Option<(u8, u64)>> {
+pub(super) fn take(reader: &mut impl Read, body: &mut Vec<u8>) -> io::Result<Option<(u8, u64)>> {
     let mut len = [0; 4];
     if !fill(reader, &mut len)? {
         return Ok(None);

@@ -16,7 +16,8 @@ use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload;
-use crate::record::{Batch, Context, Record, Value};
+use crate::record::{Batch, Checkpoint, Context, Record, Value};
+use crate::resume::{ExportJournal, Noted, Taken};
 use crate::units::now_ms;
 
 /// Scratch room that is kept between values; a larger one is given back.
@@ -37,6 +38,8 @@ pub struct ArchiveSink<W: Write + Send> {
     damaged: BTreeMap<u32, u64>,
     /// While changes are followed: how long a frame may stay open, and when the last was closed.
     flush: Option<(Duration, Instant)>,
+    /// Where a later run can go on.
+    journal: Option<ExportJournal>,
     report: SinkReport,
 }
 
@@ -56,7 +59,17 @@ impl<W: Write + Send> ArchiveSink<W> {
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let writer = Writer::new(out, header, options).context("write the archive")?;
-        Ok(Self {
+        Ok(Self::on(writer, verbatim, commit, observer))
+    }
+
+    /// The same on an archive that was begun already.
+    pub fn on(
+        writer: Writer<W>,
+        verbatim: bool,
+        commit: Commit<W, Option<StoredAs>>,
+        observer: Arc<Observer>,
+    ) -> Self {
+        Self {
             writer: Some(writer),
             commit,
             verbatim,
@@ -64,8 +77,47 @@ impl<W: Write + Send> ArchiveSink<W> {
             observer,
             damaged: BTreeMap::new(),
             flush: None,
+            journal: None,
             report: SinkReport::default(),
-        })
+        }
+    }
+
+    /// Notes in `journal` how far it has come; `taken` is what an earlier run had written.
+    #[must_use]
+    pub fn noting(mut self, journal: ExportJournal, taken: Option<Taken>) -> Self {
+        self.journal = Some(journal);
+        if let Some(taken) = taken {
+            self.report.taken = taken.taken;
+            self.report.archived = taken.archived;
+            self.report.refused = taken.refused;
+            self.report.functions.taken = taken.functions;
+            self.report.functions.restored = taken.functions;
+            self.damaged = taken.damaged.into_iter().collect();
+        }
+        self
+    }
+
+    /// Everything that came so far goes to the file, and then the journal says so.
+    fn note(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let writer = self.writer()?;
+        writer.flush_frame().context("write the archive")?;
+        let (bytes, archive_id) = (writer.bytes_written(), writer.archive_id());
+        let noted = Noted {
+            bytes,
+            archive_id,
+            checkpoint,
+            taken: Taken {
+                taken: self.report.taken,
+                archived: self.report.archived,
+                refused: self.report.refused,
+                functions: self.report.functions.taken,
+                damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
+            },
+        };
+        match &mut self.journal {
+            Some(journal) => journal.note(&noted),
+            None => Ok(()),
+        }
     }
 
     /// Closes and flushes a frame at the latest after so long, for a reader that follows.
@@ -167,7 +219,8 @@ fn compacted(dump: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<bool, 
 }
 
 impl<W: Write + Send> Sink for ArchiveSink<W> {
-    fn write(&mut self, batch: Batch) -> Result<()> {
+    fn write(&mut self, mut batch: Batch) -> Result<()> {
+        let checkpoint = batch.checkpoint.take();
         let context = batch.context;
         self.writer()?
             .set_context(context)
@@ -180,6 +233,9 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         {
             *last = Instant::now();
             self.writer()?.flush_frame().context("write the archive")?;
+        }
+        if let Some(checkpoint) = checkpoint {
+            self.note(*checkpoint)?;
         }
         let bytes = self.writer()?.bytes_written();
         self.observer.progress.archive_bytes.store(bytes, Relaxed);

@@ -4,6 +4,7 @@
 mod support;
 
 mod archives;
+mod export_resume;
 mod extract;
 mod incomplete;
 mod parallel;

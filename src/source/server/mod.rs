@@ -5,6 +5,7 @@
 //! off. The window is counted in bytes, guessed from what replies taught, so that a run of large
 //! values never piles up in the server's output buffer.
 
+mod checkpoint;
 pub(in crate::source) mod converge;
 pub(in crate::source) mod given;
 mod in_cluster;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
+use self::checkpoint::Checkpoints;
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::given::Given;
 use self::in_cluster::InCluster;
@@ -131,6 +133,8 @@ pub struct ServerSource {
     /// The longest that writes were paused.
     paused: Duration,
     consistency_missed: bool,
+    /// Places to go on from are made, where somebody keeps them.
+    checkpoints: Option<Checkpoints>,
 }
 
 impl ServerSource {
@@ -222,6 +226,7 @@ impl ServerSource {
             started_ms: now_ms(),
             paused: Duration::ZERO,
             consistency_missed: false,
+            checkpoints: None,
         })
     }
 
@@ -257,8 +262,9 @@ impl ServerSource {
 
     /// Keeps requests in flight: the next page of names before the values of this one.
     fn send(&mut self) -> Result<()> {
+        let drains = self.drains();
         loop {
-            if self.cursor.is_none() && self.keys.is_empty() && !self.scan_in_flight {
+            if self.cursor.is_none() && self.keys.is_empty() && !self.scan_in_flight && !drains {
                 // Groups of the last database may still be in flight: replies come in order, so
                 // only the number of the database must not change before they are read.
                 if self.sent_keys > 0 {
@@ -270,6 +276,7 @@ impl ServerSource {
                 self.begin(job)?;
             }
             if !self.scan_in_flight
+                && !drains
                 && self.keys.len() < self.page.names_ahead()
                 && let Some(cursor) = self.cursor.take()
             {
@@ -376,10 +383,15 @@ impl ServerSource {
             self.functions_given += 1;
             batch.push(Record::Functions(payload));
         }
+        self.begin_checkpoint();
         while !batch.is_full() {
             if !self.awaited.is_empty() {
                 self.read_payload(batch)?;
                 continue;
+            }
+            if self.is_drained() {
+                batch.checkpoint = self.take_checkpoint().map(Box::new);
+                break;
             }
             // Asking when half of the window is used up keeps the server busy and the writes large.
             if self.sent_keys <= self.window() / 2 {
@@ -446,7 +458,7 @@ impl Source for ServerSource {
             self.resume(error)?;
         }
         self.stamp(batch);
-        Ok(!batch.is_empty())
+        Ok(!batch.is_empty() || batch.checkpoint.is_some())
     }
 
     fn keep_pace(&mut self, pace: &Arc<Pace>) {

@@ -1,0 +1,166 @@
+//! `export --resume`: into a partial file with a journal, from which a later run goes on.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use anyhow::Result;
+use redis_migrate_format::{Limits, Writer, WriterOptions};
+
+use super::export::header;
+use super::open_source::{self, Wishes, probe_source};
+use crate::cli::{ExportArgs, SourceEnd};
+use crate::exit::Usage;
+use crate::observer::Observer;
+use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::policy::{Consistency, Via};
+use crate::resume::{Earlier, ExportBegin, Noted, Partial};
+use crate::sink::archive::ArchiveSink;
+
+pub(super) fn export(
+    args: &ExportArgs,
+    from: &SourceEnd,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<Outcome> {
+    let output = match args.output.as_deref() {
+        Some(name) if name.as_os_str() != "-" => name,
+        _ => return Err(refused("a file to write to (-o FILE)")),
+    };
+    if !matches!(from, SourceEnd::Server(_)) || args.read.via != Via::Scan || args.read.follow {
+        return Err(refused(
+            "a live server that is scanned once, no RDB file, --via replica or --follow",
+        ));
+    }
+    if !args.encryption.recipients()?.is_empty() {
+        return Err(refused(
+            "an archive in the clear: an encrypted one cannot be written on",
+        ));
+    }
+    let begin = begin(args, &wishes);
+    let mut partial = Partial::open(output)?;
+    let mut useless = None;
+    let mut ready: Option<(Box<Noted>, Writer<File>)> = None;
+    match partial.earlier(&begin)? {
+        Earlier::None => {}
+        Earlier::Useless(why) => useless = Some(why),
+        Earlier::Noted(noted) => match read_again(args, &partial, &noted)? {
+            Ok(writer) => ready = Some((noted, writer)),
+            Err(why) => useless = Some(why),
+        },
+    }
+    let source = if args.read.consistency == Consistency::Scan {
+        let at = ready.as_ref().map(|(noted, _)| &noted.checkpoint);
+        let (source, why) = open_source::open_at(from, wishes.clone(), at, observer)?;
+        if let Some(why) = why {
+            ready = None;
+            useless = Some(why.to_owned());
+        }
+        source
+    } else {
+        let text = "only with --consistency scan a stopped export goes on where it stood";
+        match useless.is_some() || ready.is_some() {
+            true => useless = Some(text.to_owned()),
+            false => observer.notice(&format!("{text}; otherwise it starts over")),
+        }
+        ready = None;
+        open_source::open(from, None, wishes.clone(), observer)?
+    };
+    observer.expect(source.source.estimate());
+    let shown = partial.path().display().to_string();
+    if let Some(why) = useless {
+        observer.notice(&format!(
+            "{shown} cannot be gone on with: {why}; the export starts over"
+        ));
+    }
+    let (noted, journal, writer) = match ready {
+        Some((noted, writer)) => {
+            let journal = partial.go_on(&noted)?;
+            observer.notice(&format!(
+                "{shown} is intact and the source is the same process: going on after {}",
+                crate::units::plural(noted.taken.archived, "key")
+            ));
+            (Some(noted), journal, writer)
+        }
+        None => {
+            let journal = partial.begin(&begin)?;
+            let header = header(args, &source, &wishes.selection);
+            let writer = Writer::new(partial.writer()?, &header, options(args))?;
+            (None, journal, writer)
+        }
+    };
+    let commit = Box::new(move |_: File| partial.commit().map(|()| None));
+    let sink = ArchiveSink::on(writer, args.verbatim, commit, Arc::clone(observer))
+        .noting(journal, noted.map(|noted| noted.taken));
+    let pace = args.pace.pace();
+    let _probe = probe_source(from, pace.as_ref(), observer)?;
+    let outcome = pipe::run_paced(
+        source.source,
+        &Steps::default(),
+        Box::new(sink),
+        observer,
+        stop,
+        pace.as_ref(),
+    );
+    if outcome.error.is_some() {
+        observer.notice(&format!(
+            "{shown} is kept for the same command to go on with"
+        ));
+    }
+    Ok(outcome)
+}
+
+fn refused(what: &str) -> anyhow::Error {
+    Usage(format!("--resume needs {what}")).into()
+}
+
+fn options(args: &ExportArgs) -> WriterOptions {
+    WriterOptions {
+        level: args.zstd_level(false),
+        ..WriterOptions::default()
+    }
+}
+
+/// Everything that decides what stands in the archive.
+fn begin(args: &ExportArgs, wishes: &Wishes<'_>) -> ExportBegin {
+    ExportBegin {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        selection: format!("{:?}", wishes.selection),
+        reading: format!(
+            "{:?} {:?} {:?}",
+            args.read.consistency, wishes.functions, args.read.eviction
+        ),
+        writing: format!(
+            "{} {} {:?}",
+            args.zstd_level(false),
+            args.verbatim,
+            args.label
+        ),
+    }
+}
+
+/// Reads the partial file up to the place and checks all of it; else why it cannot be used.
+fn read_again(
+    args: &ExportArgs,
+    partial: &Partial,
+    noted: &Noted,
+) -> Result<Result<Writer<File>, String>> {
+    let written = partial.reader()?;
+    let writer = Writer::go_on(
+        partial.writer()?,
+        written,
+        noted.bytes,
+        Limits::default(),
+        options(args),
+    );
+    Ok(match writer {
+        Ok(writer) if writer.archive_id() != noted.archive_id => {
+            Err("it is not the archive that its journal is about".to_owned())
+        }
+        Ok(writer) if writer.records_written() != noted.taken.archived + noted.taken.functions => {
+            Err("it does not hold the records that its journal counts".to_owned())
+        }
+        Ok(writer) => Ok(writer),
+        Err(error) => Err(error.to_string()),
+    })
+}

@@ -1,0 +1,333 @@
+//! Going on with an export that was stopped: its partial file, and the journal beside it.
+//!
+//! The journal is written as the state of an import is: records with checksums, to which is only
+//! added. Each says how long the partial file was when it held all that SCAN had given up to a
+//! cursor. What stands behind the last such place is cut off by the run that goes on.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::state::{put, take};
+use crate::exit::Usage;
+use crate::record::Checkpoint;
+
+const MAGIC: &[u8; 8] = b"RMEXPRT1";
+
+/// JSON of [`ExportBegin`].
+const BEGIN: u8 = 1;
+/// JSON of [`Noted`].
+const NOTED: u8 = 2;
+
+/// Which export it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportBegin {
+    /// Of the tool.
+    pub version: String,
+    /// Which keys.
+    pub selection: String,
+    /// What is asked of the server.
+    pub reading: String,
+    /// How the archive is written.
+    pub writing: String,
+}
+
+impl ExportBegin {
+    fn differs_from(&self, now: &Self) -> Option<&'static str> {
+        let pairs = [
+            (&self.version, &now.version, "another version wrote it"),
+            (&self.selection, &now.selection, "its selection was another"),
+            (&self.reading, &now.reading, "it was read in another way"),
+            (&self.writing, &now.writing, "its level or form was another"),
+        ];
+        let other = pairs.into_iter().find(|(then, now, _)| then != now);
+        other.map(|(_, _, what)| what)
+    }
+}
+
+/// What the archive's writer had taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Taken {
+    /// Records taken.
+    pub taken: u64,
+    /// Of those in the archive.
+    pub archived: u64,
+    /// Of those not fit for it.
+    pub refused: u64,
+    /// Function payloads.
+    pub functions: u64,
+    /// Those not fit for it by database.
+    pub damaged: Vec<(u32, u64)>,
+}
+
+/// A place to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noted {
+    /// Length of the partial file there.
+    pub bytes: u64,
+    /// Its archive id.
+    pub archive_id: u64,
+    /// Where the scan was.
+    pub checkpoint: Checkpoint,
+    /// What was written.
+    pub taken: Taken,
+}
+
+/// What is known of an earlier run.
+#[derive(Debug)]
+pub enum Earlier {
+    /// There was none.
+    None,
+    /// It came as far as this.
+    Noted(Box<Noted>),
+    /// It cannot be gone on with, and why.
+    Useless(String),
+}
+
+/// The journal.
+#[derive(Debug)]
+pub struct ExportJournal {
+    file: File,
+    place: PathBuf,
+    buffer: Vec<u8>,
+}
+
+impl ExportJournal {
+    /// Everything up to here is in the partial file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn note(&mut self, noted: &Noted) -> Result<()> {
+        self.buffer.clear();
+        put(&mut self.buffer, NOTED, &serde_json::to_vec(noted)?);
+        let written = self.file.write_all(&self.buffer);
+        written.with_context(|| format!("write {}", self.place.display()))
+    }
+}
+
+/// The partial file, which nobody else writes to meanwhile.
+#[derive(Debug)]
+pub struct Partial {
+    file: File,
+    part: PathBuf,
+    journal: PathBuf,
+    place: PathBuf,
+    /// How much of the journal is whole.
+    journal_bytes: u64,
+}
+
+impl Partial {
+    /// Opens or creates what stands beside `name` until the export is complete.
+    ///
+    /// # Errors
+    /// [`Usage`] for a name that cannot be meant, a file that is not ours, or another run at work;
+    /// the system's errors.
+    pub fn open(name: &Path) -> Result<Self> {
+        let place = name.canonicalize().unwrap_or_else(|_| name.to_owned());
+        if place.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Usage(format!(
+                "--resume needs a regular file, and {} is none",
+                name.display()
+            ))
+            .into());
+        }
+        let with = |ending: &str| {
+            let mut name = place.clone().into_os_string();
+            name.push(ending);
+            PathBuf::from(name)
+        };
+        let (part, journal) = (with(".part"), with(".part.state"));
+        for path in [&part, &journal] {
+            if let Ok(metadata) = path.symlink_metadata()
+                && !metadata.is_file()
+            {
+                return Err(Usage(format!("{} is no regular file", path.display())).into());
+            }
+        }
+        let begun = part.metadata().map_or(0, |metadata| metadata.len());
+        if begun > 0 && !journal.exists() {
+            return Err(Usage(format!(
+                "{} was not left by export --resume; move it away",
+                part.display()
+            ))
+            .into());
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&part)
+            .with_context(|| format!("create {}", part.display()))?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            return Err(Usage(format!("another export is writing {}", part.display())).into());
+        }
+        file.set_permissions(Permissions::from_mode(0o600))
+            .with_context(|| format!("protect {}", part.display()))?;
+        Ok(Self {
+            file,
+            part,
+            journal,
+            place,
+            journal_bytes: 0,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
+    /// How far an earlier run came with this very export.
+    ///
+    /// # Errors
+    /// [`Usage`] for a journal that is none; the system's errors.
+    pub fn earlier(&mut self, now: &ExportBegin) -> Result<Earlier> {
+        let shown = self.journal.display().to_string();
+        let file = match File::open(&self.journal) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Earlier::None),
+            Err(error) => return Err(error).with_context(|| format!("open {shown}")),
+        };
+        let mut reader = BufReader::new(file);
+        let mut magic = [0; MAGIC.len()];
+        if reader.read_exact(&mut magic).is_err() || &magic != MAGIC {
+            return Err(Usage(format!(
+                "{shown} was not left by export --resume; move it away"
+            ))
+            .into());
+        }
+        let (mut begin, mut noted) = (None::<ExportBegin>, None::<Noted>);
+        let mut good = MAGIC.len() as u64;
+        let mut body = Vec::new();
+        while let Some((kind, len)) =
+            take(&mut reader, &mut body).with_context(|| format!("read {shown}"))?
+        {
+            match kind {
+                BEGIN => begin = serde_json::from_slice(&body).ok(),
+                NOTED => noted = serde_json::from_slice(&body).ok(),
+                _ => {}
+            }
+            good += len;
+        }
+        self.journal_bytes = good;
+        let Some(begin) = begin else {
+            return Ok(Earlier::Useless("its journal is damaged".to_owned()));
+        };
+        if let Some(difference) = begin.differs_from(now) {
+            return Ok(Earlier::Useless(difference.to_owned()));
+        }
+        Ok(match noted {
+            Some(noted) => Earlier::Noted(Box::new(noted)),
+            None => Earlier::Useless("it was stopped before there was a place to go on".to_owned()),
+        })
+    }
+
+    /// The file from its beginning, to be checked.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn reader(&self) -> Result<BufReader<File>> {
+        let file = File::open(&self.part);
+        Ok(BufReader::with_capacity(
+            1 << 20,
+            file.with_context(|| format!("open {}", self.part.display()))?,
+        ))
+    }
+
+    /// The file to write to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn writer(&self) -> Result<File> {
+        let file = self.file.try_clone();
+        file.with_context(|| format!("open {}", self.part.display()))
+    }
+
+    /// Cuts off what stands behind `noted`, and goes on there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn go_on(&self, noted: &Noted) -> Result<ExportJournal> {
+        self.cut(noted.bytes)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .open(&self.journal)
+            .with_context(|| format!("open {}", self.journal.display()))?;
+        file.set_len(self.journal_bytes)
+            .and_then(|()| file.seek(SeekFrom::End(0)))
+            .with_context(|| format!("write {}", self.journal.display()))?;
+        Ok(self.journal_of(file))
+    }
+
+    /// Empties the file and begins a new journal, which is there before anything else is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(&self, begin: &ExportBegin) -> Result<ExportJournal> {
+        let shown = self.journal.display();
+        let directory = directory_of(&self.journal);
+        let mut bytes = MAGIC.to_vec();
+        put(&mut bytes, BEGIN, &serde_json::to_vec(begin)?);
+        let mut file = tempfile::NamedTempFile::new_in(directory)
+            .with_context(|| format!("create {shown}"))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.as_file().sync_all())
+            .with_context(|| format!("write {shown}"))?;
+        let file = file
+            .persist(&self.journal)
+            .map_err(|error| error.error)
+            .with_context(|| format!("create {shown}"))?;
+        self.cut(0)?;
+        Ok(self.journal_of(file))
+    }
+
+    fn journal_of(&self, file: File) -> ExportJournal {
+        ExportJournal {
+            file,
+            place: self.journal.clone(),
+            buffer: Vec::new(),
+        }
+    }
+
+    fn cut(&self, bytes: u64) -> Result<()> {
+        self.file
+            .set_len(bytes)
+            .and_then(|()| (&self.file).seek(SeekFrom::Start(bytes)))
+            .map(drop)
+            .with_context(|| format!("write {}", self.part.display()))
+    }
+
+    /// The archive is complete: it takes its place, and there is nothing to go on with.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn commit(&self) -> Result<()> {
+        let shown = self.place.display();
+        self.file
+            .sync_all()
+            .with_context(|| format!("sync {}", self.part.display()))?;
+        std::fs::rename(&self.part, &self.place)
+            .with_context(|| format!("rename the finished archive to {shown}"))?;
+        File::open(directory_of(&self.place))
+            .and_then(|directory| directory.sync_all())
+            .with_context(|| format!("sync the directory of {shown}"))?;
+        std::fs::remove_file(&self.journal)
+            .map_err(|error| anyhow!(error))
+            .with_context(|| format!("remove {}", self.journal.display()))
+    }
+}
+
+fn directory_of(place: &Path) -> &Path {
+    match place.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,228 @@
+//! An export that is killed again and again, and goes on until it is done.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redis::{Connection, cmd};
+
+use crate::support::dataset::fill_every_type;
+use crate::support::equality::assert_equal;
+use crate::support::many::fill_many;
+use crate::support::random::Random;
+use crate::support::servers::{TestServer, available};
+use crate::support::tool::{Output, Tool};
+
+/// Keys of database 0.
+const KEYS: u64 = 150_000;
+
+/// COUNT of SCAN.
+const PAGE: &str = "200";
+
+/// Slow enough to be killed in between.
+const PACE: &str = "15000";
+
+struct Export {
+    url: String,
+    file: PathBuf,
+    part: PathBuf,
+    journal: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl Export {
+    fn of(server: &TestServer) -> Self {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let at = |name: &str| directory.path().join(name);
+        Self {
+            url: server.url(),
+            file: at("snap.rmz"),
+            part: at("snap.rmz.part"),
+            journal: at("snap.rmz.part.state"),
+            _directory: directory,
+        }
+    }
+
+    fn tool(&self) -> Tool {
+        Tool::new(&["export", &self.url, "--consistency", "scan", "--resume"])
+            .args(&["--scan-count", PAGE, "--rate-limit", PACE, "-o"])
+            .arg(&self.file)
+    }
+
+    fn noted(&self) -> u64 {
+        self.journal.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Kills a run when it has noted a few places more, or at some moment before.
+    fn kill(&self, tool: Tool, places: u64, random: &mut Random) {
+        let before = self.noted();
+        let mut running = tool.spawn();
+        // A place takes more than 200 bytes.
+        while self.noted() < before + 200 * places && !running.has_ended() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(random.below(200)));
+        assert!(!running.has_ended(), "{}", running.wait().stderr);
+        running.kill();
+        running.wait();
+        assert!(self.part.exists() && !self.file.exists());
+    }
+
+    /// Keys that SCAN had given at the last place that is noted.
+    fn scanned(&self) -> u64 {
+        let bytes = std::fs::read(&self.journal).expect("a journal");
+        let text = String::from_utf8_lossy(&bytes);
+        let (_, last) = text.rsplit_once("\"counts\":[").expect("a place");
+        let (counts, _) = last.split_once("]]]").expect("counts");
+        let rows = counts.split("]],");
+        let row = |row: &str| -> u64 {
+            let (_, numbers) = row.rsplit_once('[').expect("numbers");
+            let (scanned, _) = numbers.split_once(',').expect("several");
+            scanned.parse().expect("a number")
+        };
+        rows.map(row).sum()
+    }
+
+    /// It is done, and says what the server holds.
+    fn is_whole(&self, server: &TestServer) {
+        assert!(self.file.exists() && !self.part.exists() && !self.journal.exists());
+        Tool::new(&["verify"]).arg(&self.file).run().success();
+        let empty = TestServer::start(server.version());
+        Tool::new(&["import", &empty.url()])
+            .arg(&self.file)
+            .run()
+            .success();
+        assert_equal(&mut server.client(), &mut empty.client());
+        std::fs::remove_file(&self.file).expect("removed");
+    }
+}
+
+/// A server with small keys in one database, and some of every type in another.
+fn filled(keys: u64) -> TestServer {
+    let server = TestServer::start(available()[0]);
+    fill_many(&mut server.client(), keys, 5);
+    fill_every_type(&mut server.client_db(3), server.version());
+    server
+}
+
+fn scans(client: &mut Connection) -> u64 {
+    let info: String = cmd("INFO").arg("commandstats").query(client).expect("INFO");
+    info.lines()
+        .find_map(|line| line.strip_prefix("cmdstat_scan:calls="))
+        .and_then(|rest| rest.split(',').next())
+        .map_or(0, |calls| calls.parse().expect("a number"))
+}
+
+#[track_caller]
+fn starts_over(output: Output, why: &str) {
+    let output = output.success();
+    output.expect_stderr(why).expect_stderr("starts over");
+}
+
+fn kills() -> u64 {
+    let wanted = std::env::var("FAULT_RUNS").ok();
+    wanted.map_or(10, |runs| runs.parse().expect("FAULT_RUNS is a number"))
+}
+
+#[test]
+fn killed_ten_times_it_goes_on_where_scan_stood() {
+    let server = filled(KEYS);
+    let client = &mut server.client();
+    let export = Export::of(&server);
+    let complete = Export::of(&server);
+    complete.tool().run().success();
+    let all = scans(client);
+    let mut random = Random::new(97);
+    let mut left = kills();
+    while left > 0 {
+        // Several files, so that none is done before it was killed often enough.
+        let some = left.min(5);
+        for _ in 0..some {
+            let places = random.below(3);
+            export.kill(export.tool(), places, &mut random);
+        }
+        left -= some;
+        // At least once more, so that there is a place in any case.
+        export.kill(export.tool(), 2, &mut random);
+        let given = export.scanned();
+        let before = scans(client);
+        let done = export.tool().run().success();
+        done.expect_stderr("going on after");
+        let used = scans(client) - before;
+        let total = KEYS + 1_000;
+        let due = all * total.saturating_sub(given) / total;
+        assert!(given > 0 && used < all, "{used} of {all}, {given} given");
+        assert!(
+            used <= due + all / 20 + 5,
+            "{used} calls where {due} of {all} were due"
+        );
+        export.is_whole(&server);
+    }
+}
+
+#[test]
+fn another_process_or_a_damaged_part_starts_over() {
+    let mut server = filled(50_000);
+    let export = Export::of(&server);
+    let mut random = Random::new(3);
+    let quickly = |export: &Export| {
+        Tool::new(&["export", &export.url, "--consistency", "scan", "--resume"])
+            .arg("-o")
+            .arg(&export.file)
+    };
+    let stopped = |random: &mut Random| export.kill(export.tool(), 2, random);
+
+    stopped(&mut random);
+    damage(&export.part);
+    starts_over(quickly(&export).run(), "damaged");
+    export.is_whole(&server);
+
+    stopped(&mut random);
+    let file = std::fs::File::options().write(true).open(&export.part);
+    file.expect("open").set_len(1_000).expect("cut");
+    starts_over(quickly(&export).run(), "cannot be gone on with");
+    export.is_whole(&server);
+
+    stopped(&mut random);
+    starts_over(quickly(&export).arg("--verbatim").run(), "level or form");
+    export.is_whole(&server);
+
+    stopped(&mut random);
+    let auto = Tool::new(&["export", &export.url, "--resume", "-o"]).arg(&export.file);
+    starts_over(auto.run(), "only with --consistency scan");
+    export.is_whole(&server);
+
+    stopped(&mut random);
+    let _: () = cmd("SAVE").query(&mut server.client()).expect("saved");
+    server.restart();
+    starts_over(quickly(&export).run(), "restarted");
+    export.is_whole(&server);
+}
+
+/// Flips a bit of the first quarter, which is surely before the last place that is noted.
+fn damage(file: &Path) {
+    let mut bytes = std::fs::read(file).expect("readable");
+    let at = bytes.len() / 4;
+    bytes[at] ^= 4;
+    std::fs::write(file, bytes).expect("written");
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_is_refused() {
+    let server = TestServer::start(available()[0]);
+    let export = Export::of(&server);
+    let run = |arguments: &[&str]| {
+        Tool::new(&["export", &export.url, "--resume"])
+            .args(arguments)
+            .run()
+            .expect_code(2)
+    };
+    let file = export.file.display().to_string();
+    run(&[]);
+    run(&["-o", "-"]).expect_stderr("a file to write to");
+    run(&["-o", &file, "--follow"]).expect_stderr("--follow");
+    run(&["-o", &file, "--via", "replica"]).expect_stderr("--via replica");
+    run(&["-o", &file, "--dry-run"]);
+    std::fs::write(&export.part, "mine").expect("written");
+    run(&["-o", &file]).expect_stderr("was not left by export --resume");
+    assert_eq!(std::fs::read(&export.part).expect("there"), b"mine");
+}
