@@ -2,7 +2,8 @@
 
 use super::between::{calls, errors, id_at};
 use super::destination::flush;
-use super::failover::{fault_runs, import};
+use super::failover::import;
+use super::fault_runs;
 use crate::support::cluster::{TestCluster, slot_of};
 use crate::support::equality::{Options, assert_same};
 use crate::support::random::Random;
