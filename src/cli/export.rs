@@ -40,10 +40,10 @@ pub struct ExportArgs {
     #[arg(long, requires = "output", conflicts_with = "dry_run")]
     pub resume: bool,
 
-    /// zstd level, 1 to 19 (default: 3; 1 for --via replica and RDB files, which come faster than
-    /// level 3 compresses)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=19))]
-    pub level: Option<i32>,
+    /// zstd level, 1 to 19
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(i32).range(1..=19))]
+    pub level: i32,
 
     /// Store without compression
     #[arg(long, conflicts_with = "level")]

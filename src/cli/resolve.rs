@@ -310,14 +310,9 @@ impl ExportArgs {
         }
     }
 
-    /// zstd level; 0 for stored frames. A snapshot comes faster than level 3 compresses, and level
-    /// 1 takes some 4 % more room.
-    pub fn zstd_level(&self, is_snapshot: bool) -> i32 {
-        let usual = if is_snapshot { 1 } else { 3 };
-        match self.no_compress {
-            true => 0,
-            false => self.level.unwrap_or(usual),
-        }
+    /// zstd level; 0 for stored frames.
+    pub fn zstd_level(&self) -> i32 {
+        if self.no_compress { 0 } else { self.level }
     }
 }
 

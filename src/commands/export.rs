@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use redis_migrate_format::WriterOptions;
-use redis_migrate_format::header::{ConsistencyAsked, Header, SourceFacts, Tool};
+use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
@@ -103,7 +103,7 @@ fn sink<W: Write + Send + 'static>(
     observer: &Arc<Observer>,
 ) -> Result<Box<dyn Sink>> {
     let options = WriterOptions {
-        level: header.level,
+        level: args.zstd_level(),
         ..WriterOptions::default()
     };
     let sink = ArchiveSink::create(
@@ -146,7 +146,7 @@ pub(super) fn header(
         },
         functions: !args.no_functions,
         eviction: source.eviction,
-        level: args.zstd_level(source.consistency == ConsistencyAsked::Snapshot),
+        level: args.zstd_level(),
         frame_target_bytes: WriterOptions::default().frame_target_bytes,
         ..Header::default()
     }

@@ -116,7 +116,7 @@ fn refused(what: &str) -> anyhow::Error {
 
 fn options(args: &ExportArgs) -> WriterOptions {
     WriterOptions {
-        level: args.zstd_level(false),
+        level: args.zstd_level(),
         ..WriterOptions::default()
     }
 }
@@ -130,12 +130,7 @@ fn begin(args: &ExportArgs, wishes: &Wishes<'_>) -> ExportBegin {
             "{:?} {:?} {:?}",
             args.read.consistency, wishes.functions, args.read.eviction
         ),
-        writing: format!(
-            "{} {} {:?}",
-            args.zstd_level(false),
-            args.verbatim,
-            args.label
-        ),
+        writing: format!("{} {} {:?}", args.zstd_level(), args.verbatim, args.label),
     }
 }
 

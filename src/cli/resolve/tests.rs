@@ -218,13 +218,13 @@ fn flags_of_the_verbs_become_their_types() {
     else {
         panic!("export");
     };
-    assert_eq!(args.zstd_level(false), 0);
+    assert_eq!(args.zstd_level(), 0);
     assert_eq!(args.read_functions(), ReadFunctions::No);
     let Verb::Export(args) = parse("export redis://h --type HASH,set --min-ttl 1d --min-size 1k")
     else {
         panic!("export");
     };
-    assert_eq!((args.zstd_level(false), args.zstd_level(true)), (3, 1));
+    assert_eq!((args.zstd_level(), args.read.scan_count), (3, None));
     let selection = args.select.selection(None);
     assert_eq!(selection.types, ["hash", "set"]);
     assert_eq!(selection.min_ttl_ms, Some(86_400_000));
