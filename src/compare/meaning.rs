@@ -1,6 +1,6 @@
 //! What a value means, as a few hashes: equal for equal values in whatever encoding, by whatever
 //! version, in whatever order sets and hashes come. The rules are those of
-//! [`payload::meaning`](crate::payload::meaning), with two exceptions: when a consumer was last
+//! [`crate::payload::meaning`], with two exceptions: when a consumer was last
 //! seen or active is left out, because asking changes it, and so are fields past their time.
 
 use super::prints::{Print, Prints, Role};

@@ -2,7 +2,7 @@
 //! found by themselves, when keys expire, how large values are, and the largest keys.
 //!
 //! Memory does not grow with the archive: histograms are fixed, the tree of prefixes is bounded
-//! ([`prefixes`]), and of keys only the largest are kept.
+//! (`prefixes`), and of keys only the largest are kept.
 
 mod data;
 mod memory;

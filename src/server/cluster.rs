@@ -2,7 +2,7 @@
 //!
 //! CLUSTER SLOTS is what every server from 3.0 on answers (cluster.c, `clusterCommand`; from 7.0 on
 //! each node carries its hostname in a fourth part). The addresses are those that the nodes know of
-//! themselves; behind tunnels and NAT they lead nowhere, and a [`NodeMap`] says where to go instead.
+//! themselves; behind tunnels and NAT they lead nowhere, and a [`NodeMap`](crate::endpoint::NodeMap) says where to go instead.
 
 use std::ops::RangeInclusive;
 

@@ -4,11 +4,11 @@
 //! its reply is there, so records of the same key take effect in their order, whatever has to be
 //! repeated, and wherever it goes then.
 //!
-//! A standalone destination has one [`lane::Lane`], a cluster one for each primary, and
-//! [`routes`] says which key goes where. All lanes are worked by one thread: it sends to all of
+//! A standalone destination has one `Lane`, a cluster one for each primary, and
+//! `routes` says which key goes where. All lanes are worked by one thread: it sends to all of
 //! them, and reads the replies of the one that has enough in flight, while the others work.
-//! What becomes of a connection that is lost is told in [`again`], of a primary that dies in
-//! [`confirm`].
+//! What becomes of a connection that is lost is told in `again`, of a primary that dies in
+//! `confirm`.
 
 mod again;
 mod by_commands;
