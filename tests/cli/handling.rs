@@ -207,6 +207,8 @@ fn on_a_terminal(arguments: &str, variables: &[(&str, &str)]) -> Option<String> 
     let mut command = Command::new("script");
     command.args(["-q", "-e", "-c", &line, "/dev/null"]);
     command.env("TERM", "xterm").env_remove("NO_COLOR");
+    // With it every terminal is taken for one that knows colours.
+    command.env_remove("CI");
     command.envs(variables.iter().copied());
     command.stdin(std::process::Stdio::null());
     let output = command.output().expect("script runs");
