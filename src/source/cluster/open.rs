@@ -68,6 +68,7 @@ impl ClusterSource {
             left_out,
             common: false,
             pause_missed: false,
+            moved_meanwhile: false,
             started_ms: now_ms(),
             from_ms: now_ms(),
             wanted,

@@ -151,6 +151,15 @@ impl ClusterSource {
         if let Some(reason) = self.stalls(&moved, &unanswered, disturbed)? {
             return Ok(Err(reason));
         }
+        if !moved.is_empty() && !self.moved_meanwhile {
+            self.moved_meanwhile = true;
+            if self.options.consistency != Consistency::Scan {
+                self.observer.warn(
+                    "not exact: slots changed their node during the run; what they hold is read \
+                     again",
+                );
+            }
+        }
         let mut targets = BTreeMap::new();
         for id in moves.keys() {
             let target = match self.part_of(id) {

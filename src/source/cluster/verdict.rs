@@ -47,6 +47,14 @@ impl ClusterSource {
         {
             moments.truncate(1);
         }
+        if self.moved_meanwhile {
+            let current = |reached| self.since_start(not_exact(reached));
+            report.reached = report.reached.map(current);
+            report.consistency_missed |= matches!(
+                self.options.consistency,
+                Consistency::Converge | Consistency::Pause
+            );
+        }
         report
     }
 
@@ -82,6 +90,21 @@ impl ClusterSource {
             },
             exact @ ConsistencyReached::Exact(_) => exact,
         }
+    }
+}
+
+/// What is written to a slot on its way may be heard of by neither of its two nodes: every key is
+/// current, but of one instant nobody can speak.
+fn not_exact(reached: ConsistencyReached) -> ConsistencyReached {
+    match reached {
+        ConsistencyReached::Exact(moments) => {
+            let times = || moments.iter().map(|(_, at)| *at);
+            ConsistencyReached::PerKey {
+                from_ms: times().min().unwrap_or(0),
+                to_ms: times().max().unwrap_or(0),
+            }
+        }
+        other => other,
     }
 }
 
