@@ -18,10 +18,25 @@ impl CountsByDb {
         })
     }
 
+    /// Adds what another part of the run counted in one database.
+    pub fn add(&mut self, row: &SourceCounts) {
+        add(self.of(row.db), row);
+    }
+
     /// The rows, by database.
     pub fn rows(&self) -> Vec<SourceCounts> {
         self.0.values().copied().collect()
     }
+}
+
+fn add(sum: &mut SourceCounts, row: &SourceCounts) {
+    sum.scanned += row.scanned;
+    sum.reread += row.reread;
+    sum.written += row.written;
+    sum.superseded += row.superseded;
+    sum.filtered += row.filtered;
+    sum.vanished += row.vanished;
+    sum.failed += row.failed;
 }
 
 /// What a source gave.
@@ -50,13 +65,7 @@ impl SourceReport {
     pub fn total(&self) -> SourceCounts {
         let mut total = SourceCounts::default();
         for row in &self.counts {
-            total.scanned += row.scanned;
-            total.reread += row.reread;
-            total.written += row.written;
-            total.superseded += row.superseded;
-            total.filtered += row.filtered;
-            total.vanished += row.vanished;
-            total.failed += row.failed;
+            add(&mut total, row);
         }
         total
     }

@@ -85,18 +85,16 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .as_ref()
         .map_or(now_ms, |state| state.begin.base_now_ms);
     let rewrite = args.write.rewrite(&to, base_now_ms)?;
-    let chosen = args.selection()?.dbs;
+    let selection = args.selection()?;
     let mut expected: Vec<u32> = source
         .archives()
         .flat_map(|archive| archive.header().expected.iter().map(|row| row.db))
-        .filter(|db| chosen.is_empty() || chosen.contains(db))
+        .filter(|db| selection.wants_db(*db))
         .collect();
     expected.sort_unstable();
     expected.dedup();
     rewrite.dbs.check(&expected)?;
-    let selection = args.selection()?;
-    let selected = expected.iter().filter(|db| selection.wants_db(**db));
-    let into: Result<Vec<u32>, Usage> = selected.map(|db| rewrite.dbs.map(*db)).collect();
+    let into: Result<Vec<u32>, Usage> = expected.iter().map(|db| rewrite.dbs.map(*db)).collect();
     sink.check_databases(into?)?;
     if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.

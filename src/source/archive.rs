@@ -396,10 +396,7 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
         };
         for report in self.reports.iter().chain(&current) {
             for row in &report.counts {
-                let sum = counts.of(row.db);
-                sum.scanned += row.scanned;
-                sum.written += row.written;
-                sum.filtered += row.filtered;
+                counts.add(row);
             }
             whole.functions += report.functions;
             whole.duplicates_possible |= report.duplicates_possible;

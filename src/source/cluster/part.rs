@@ -48,11 +48,8 @@ pub(super) struct Part {
 /// Whether an error means that the node is not to be had, now.
 pub(super) fn is_lost(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<ServerError>() {
-        Some(ServerError::Reply { reason, .. }) => {
-            reason.starts_with("LOADING") || reason.starts_with("MASTERDOWN")
-        }
-        Some(error) => error.is_passing(),
-        None => false,
+        Some(ServerError::Reply { reason, .. }) => reason.starts_with("MASTERDOWN"),
+        _ => crate::server::is_lost(error),
     }
 }
 

@@ -16,14 +16,7 @@ impl ClusterSource {
         for part in &self.parts {
             let of_part = part.report();
             for row in &of_part.counts {
-                let sum = counts.of(row.db);
-                sum.scanned += row.scanned;
-                sum.reread += row.reread;
-                sum.written += row.written;
-                sum.superseded += row.superseded;
-                sum.filtered += row.filtered;
-                sum.vanished += row.vanished;
-                sum.failed += row.failed;
+                counts.add(row);
             }
             report.paused = report.paused.max(of_part.paused);
             // Whose slots are read elsewhere now has no say any more.
@@ -40,20 +33,19 @@ impl ClusterSource {
             }
         }
         report.counts = counts.rows();
+        if self.moved_meanwhile {
+            report.reached = report.reached.map(not_exact);
+            report.consistency_missed |= matches!(
+                self.options.consistency,
+                Consistency::Converge | Consistency::Pause
+            );
+        }
         report.reached = report.reached.map(|reached| self.since_start(reached));
         // One moment means one instant of the whole; several, that each shard has its own, also if
         // two of them happen to lie in the same millisecond.
         if let (true, Some(ConsistencyReached::Exact(moments))) = (self.common, &mut report.reached)
         {
             moments.truncate(1);
-        }
-        if self.moved_meanwhile {
-            let current = |reached| self.since_start(not_exact(reached));
-            report.reached = report.reached.map(current);
-            report.consistency_missed |= matches!(
-                self.options.consistency,
-                Consistency::Converge | Consistency::Pause
-            );
         }
         report
     }
@@ -97,14 +89,28 @@ impl ClusterSource {
 /// current, but of one instant nobody can speak.
 fn not_exact(reached: ConsistencyReached) -> ConsistencyReached {
     match reached {
-        ConsistencyReached::Exact(moments) => {
-            let times = || moments.iter().map(|(_, at)| *at);
-            ConsistencyReached::PerKey {
-                from_ms: times().min().unwrap_or(0),
-                to_ms: times().max().unwrap_or(0),
-            }
+        exact @ ConsistencyReached::Exact(_) => {
+            let (from_ms, to_ms) = window(&exact);
+            ConsistencyReached::PerKey { from_ms, to_ms }
         }
         other => other,
+    }
+}
+
+/// From when to when: for what is exact, from the first instant to the last.
+fn window(reached: &ConsistencyReached) -> (u64, u64) {
+    use ConsistencyReached::{Changing, Exact, PerKey, Scan};
+    match reached {
+        Scan { from_ms, to_ms } | PerKey { from_ms, to_ms } | Changing { from_ms, to_ms, .. } => {
+            (*from_ms, *to_ms)
+        }
+        Exact(moments) => {
+            let times = || moments.iter().map(|(_, at)| *at);
+            (
+                times().min().unwrap_or(u64::MAX),
+                times().max().unwrap_or(0),
+            )
+        }
     }
 }
 
@@ -121,18 +127,6 @@ fn of_node(reached: ConsistencyReached, node: u32) -> ConsistencyReached {
 /// Exact are all, each at its instant.
 fn worse(one: ConsistencyReached, other: ConsistencyReached) -> ConsistencyReached {
     use ConsistencyReached::{Changing, Exact, PerKey, Scan};
-    let window = |reached: &ConsistencyReached| match reached {
-        Scan { from_ms, to_ms } | PerKey { from_ms, to_ms } | Changing { from_ms, to_ms, .. } => {
-            (*from_ms, *to_ms)
-        }
-        Exact(moments) => {
-            let times = || moments.iter().map(|(_, at)| *at);
-            (
-                times().min().unwrap_or(u64::MAX),
-                times().max().unwrap_or(0),
-            )
-        }
-    };
     let ((from_a, to_a), (from_b, to_b)) = (window(&one), window(&other));
     let (from_ms, to_ms) = (from_a.min(from_b), to_a.max(to_b));
     match (one, other) {
