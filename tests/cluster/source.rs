@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fault_runs;
 use super::moves::{holder, move_slot};
 use super::place::{Place, assert_same, dbsize, export, fill, imported, with_every_type};
-use super::writer::{GROUPS, PATTERN, Writer, assert_exact, marker, take};
+use super::writer::{GROUPS, PATTERN, Writer, assert_exact, assert_kept, marker, take};
 use crate::support::cluster::{TestCluster, node_id, slot_of};
 use crate::support::proxy::Proxy;
 use crate::support::random::Random;
@@ -382,6 +382,7 @@ fn under_fault(
     fault(&mut random);
     let out = running.wait();
     let log = writer.finish();
+    assert_kept(cluster, &log);
     let code = out.code();
     assert!(
         code == Some(0) || code == Some(4),

@@ -225,6 +225,39 @@ fn write(mut router: Router, wait: bool, stop: &AtomicBool) -> Vec<Op> {
     log
 }
 
+/// Panics unless the cluster itself holds what the writer did: what servers lose is not the fault of
+/// who reads.
+#[track_caller]
+pub fn assert_kept(cluster: &TestCluster, log: &[Op]) {
+    let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for node in &mut cluster.client().nodes {
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(PATTERN).query(node).expect("KEYS");
+        for key in keys {
+            // What lies about in slots of others counts for nothing.
+            if let Ok(Some(value)) = redis::cmd("GET").arg(&key).query(node) {
+                held.insert(key, value);
+            }
+        }
+    }
+    let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    for op in log {
+        expected.insert(marker(op.group), op.number.to_string().into_bytes());
+        match &op.value {
+            Some(value) => expected.insert(op.key.clone(), value.clone()),
+            None => expected.remove(&op.key),
+        };
+    }
+    for key in held.keys().chain(expected.keys()) {
+        let text = |value: Option<&Vec<u8>>| value.map(|value| value.escape_ascii().to_string());
+        assert_eq!(
+            text(held.get(key)),
+            text(expected.get(key)),
+            "the cluster itself did not keep {}",
+            key.escape_ascii()
+        );
+    }
+}
+
 /// What a server holds of the writer's keys, by group: the marker's number, and the other keys.
 type Held = BTreeMap<u64, (u64, BTreeMap<Vec<u8>, Vec<u8>>)>;
 

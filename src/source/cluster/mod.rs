@@ -118,8 +118,8 @@ pub struct ClusterSource {
     common: bool,
     /// The pause of all shards that was asked for was not to be had.
     pause_missed: bool,
-    /// Slots changed their node during the run.
-    moved_meanwhile: bool,
+    /// Slots on their way, of which keys were not answered for: to be read again if they stay.
+    unanswered: SlotSet,
     started_ms: u64,
     from_ms: u64,
 }

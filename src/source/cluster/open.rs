@@ -68,7 +68,7 @@ impl ClusterSource {
             left_out,
             common: false,
             pause_missed: false,
-            moved_meanwhile: false,
+            unanswered: SlotSet::default(),
             started_ms: now_ms(),
             from_ms: now_ms(),
             wanted,

@@ -35,6 +35,7 @@ impl ClusterSource {
             let pauses = match hold_all(&mut sources) {
                 Held::All(pauses) => pauses,
                 Held::Refused(text) => {
+                    put_back(sources, rounds);
                     self.observer.warn(&format!(
                         "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at an \
                          instant of its own"
@@ -42,7 +43,10 @@ impl ClusterSource {
                     self.pause_missed = true;
                     return Ok(false);
                 }
-                Held::Failed(failed, error) => return self.lose(at[failed], error),
+                Held::Failed(failed, error) => {
+                    put_back(sources, rounds);
+                    return self.lose(at[failed], error);
+                }
             };
             let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
             let in_time = !pauses.iter().any(Pause::is_over);
@@ -56,6 +60,7 @@ impl ClusterSource {
                 }
             }
             if let Some((number, error)) = failed {
+                put_back(sources, rounds);
                 return self.lose(at[number], error);
             }
             let attempts = done;
@@ -101,6 +106,12 @@ impl ClusterSource {
             source.more_rounds();
         }
         Ok(true)
+    }
+}
+
+fn put_back(sources: Vec<&mut ConvergingSource>, rounds: Vec<TogetherRound>) {
+    for (source, round) in sources.into_iter().zip(rounds) {
+        source.put_back_last(round);
     }
 }
 

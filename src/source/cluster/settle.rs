@@ -16,6 +16,7 @@ use super::*;
 use crate::exit::Interrupted;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
+use crate::server::slots::slot_of;
 use crate::source::server::given::GivenLog;
 
 /// How long a cluster may take to have somebody serve every slot again, and to agree on whom. An
@@ -28,7 +29,10 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 impl ClusterSource {
     /// Looks at the cluster and hands out what has to be read anew: `true` if there is something.
     pub(super) fn settle(&mut self) -> Result<bool> {
-        let mut disturbed = Disturbed::default();
+        let mut disturbed = Disturbed {
+            slots: std::mem::take(&mut self.unanswered),
+            ..Disturbed::default()
+        };
         for part in &mut self.parts {
             let of_part = part.take_disturbed();
             for slot in of_part.slots.iter() {
@@ -130,6 +134,7 @@ impl ClusterSource {
     fn hand_out(&mut self, view: View, disturbed: &Disturbed) -> Result<Result<bool, String>> {
         let mut moves: BTreeMap<String, SlotSet> = BTreeMap::new();
         let (moved, unanswered) = (SlotSet::default(), SlotSet::default());
+        let on_their_way = SlotSet::default();
         let unsteady = self.unsteady(&view);
         for slot in self.wanted.iter() {
             let Some(owner) = view.owner(slot) else {
@@ -137,8 +142,13 @@ impl ClusterSource {
             };
             let holder = self.holders.get(&slot).and_then(|&at| self.parts.get(at));
             let is_held = holder.is_some_and(|part| part.is_live() && part.primary == owner);
-            // Of a slot on its way the keys that are missing are asked for where it goes.
-            let again = disturbed.slots.contains(slot) && !view.open.contains_key(&slot);
+            // Of a slot on its way the keys that are missing are asked for where it goes. If it stays
+            // where it is, they are asked for here again.
+            let is_disturbed = disturbed.slots.contains(slot);
+            let again = is_disturbed && !view.open.contains_key(&slot);
+            if is_disturbed && is_held && !again {
+                on_their_way.insert(slot);
+            }
             if !is_held || unsteady.contains(slot) {
                 moved.insert(slot);
             } else if again {
@@ -150,15 +160,6 @@ impl ClusterSource {
         }
         if let Some(reason) = self.stalls(&moved, &unanswered, disturbed)? {
             return Ok(Err(reason));
-        }
-        if !moved.is_empty() && !self.moved_meanwhile {
-            self.moved_meanwhile = true;
-            if self.options.consistency != Consistency::Scan {
-                self.observer.warn(
-                    "not exact: slots changed their node during the run; what they hold is read \
-                     again",
-                );
-            }
         }
         let mut targets = BTreeMap::new();
         for id in moves.keys() {
@@ -201,6 +202,9 @@ impl ClusterSource {
                 return Ok(Err(format!("{error:#}")));
             }
         }
+        self.unanswered = on_their_way;
+        self.asked
+            .retain(|(_, name)| view.open.contains_key(&slot_of(name)));
         self.together.settled(view.topology.clone());
         self.view = view;
         Ok(Ok(!moves.is_empty()))

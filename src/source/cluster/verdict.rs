@@ -33,13 +33,6 @@ impl ClusterSource {
             }
         }
         report.counts = counts.rows();
-        if self.moved_meanwhile {
-            report.reached = report.reached.map(not_exact);
-            report.consistency_missed |= matches!(
-                self.options.consistency,
-                Consistency::Converge | Consistency::Pause
-            );
-        }
         report.reached = report.reached.map(|reached| self.since_start(reached));
         // One moment means one instant of the whole; several, that each shard has its own, also if
         // two of them happen to lie in the same millisecond.
@@ -82,18 +75,6 @@ impl ClusterSource {
             },
             exact @ ConsistencyReached::Exact(_) => exact,
         }
-    }
-}
-
-/// What is written to a slot on its way may be heard of by neither of its two nodes: every key is
-/// current, but of one instant nobody can speak.
-fn not_exact(reached: ConsistencyReached) -> ConsistencyReached {
-    match reached {
-        exact @ ConsistencyReached::Exact(_) => {
-            let (from_ms, to_ms) = window(&exact);
-            ConsistencyReached::PerKey { from_ms, to_ms }
-        }
-        other => other,
     }
 }
 

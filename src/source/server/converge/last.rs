@@ -71,8 +71,10 @@ pub struct LastRound {
     always: HashSet<Vec<u8>>,
     /// Streams that changed unheard: (database, name).
     streams: HashSet<(u32, Vec<u8>)>,
-    /// To be given.
-    ready: VecDeque<Shown>,
+    /// What left the batch, as it was then: to be given.
+    left: VecDeque<Shown>,
+    /// The whole batch, if it was found exact: to be given after that.
+    shot: VecDeque<Shown>,
     attempts: u32,
     /// How long the last attempt kept the source busy.
     took: Duration,
@@ -86,7 +88,8 @@ impl LastRound {
             history: VecDeque::new(),
             always,
             streams: HashSet::new(),
-            ready: VecDeque::new(),
+            left: VecDeque::new(),
+            shot: VecDeque::new(),
             attempts: 0,
             took: Duration::ZERO,
             exact: false,
@@ -98,7 +101,7 @@ impl LastRound {
     /// # Errors
     /// The journal's.
     pub fn pending(&mut self, source: &mut ConvergingSource, batch: &mut Batch) -> Result<Pending> {
-        while let Some(shown) = self.ready.pop_front() {
+        while let Some(shown) = self.left.pop_front().or_else(|| self.shot.pop_front()) {
             source.inner.db = shown.db;
             source.inner.counts.of(shown.db).reread += 1;
             match shown.payload {
@@ -124,18 +127,20 @@ impl LastRound {
         })
     }
 
-    /// The names of the next batch, given away.
-    pub fn take_names(&mut self) -> HashSet<Vec<u8>> {
-        let mut names: HashSet<Vec<u8>> = self.history.drain(..).flatten().collect();
-        names.extend(self.always.drain());
-        names.extend(self.streams.drain().map(|(_, name)| name));
+    /// Ends it: the names of all that it did not give. They were taken from the tracker, which will
+    /// not tell them again.
+    pub fn into_names(self) -> HashSet<Vec<u8>> {
+        let mut names: HashSet<Vec<u8>> = self.history.into_iter().flatten().collect();
+        names.extend(self.always);
+        names.extend(self.streams.into_iter().map(|(_, name)| name));
+        names.extend(self.left.into_iter().map(|shown| shown.key));
         names
     }
 
     /// What was read could not be proved: it is read again. No name has left the batch.
     pub fn forget_shot(&mut self) {
         self.exact = false;
-        self.ready.clear();
+        self.shot.clear();
     }
 
     /// These join the batch. None leaves it: that may only happen right after it was read.
@@ -208,8 +213,7 @@ impl LastRound {
             let facts = Facts::ask(&mut source.inner.conn)?;
             let known = &source.inner.facts;
             if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
-                self.exact = false;
-                self.ready.clear();
+                self.forget_shot();
                 return Ok(Outcome::Rescan("the server changed its role".to_owned()));
             }
         }
@@ -308,7 +312,7 @@ impl LastRound {
             if source.inner.options.functions != ReadFunctions::No {
                 source.functions = shown.functions;
             }
-            self.ready = shown.keys.into();
+            self.shot = shown.keys.into();
             self.exact = true;
             return Ok(Outcome::Exact { at_ms: shown.at_ms });
         }
@@ -328,8 +332,9 @@ impl LastRound {
             let stream = (shown.db, shown.key.clone());
             !stays.contains(&shown.key) && !streams.contains(&stream) && !reads_always(&stream)
         });
-        let leaving: VecDeque<Shown> = leaving.collect();
-        self.ready = leaving;
+        let leaving: Vec<Shown> = leaving.collect();
+        // Between attempts under one pause after the other nothing is given.
+        self.left.extend(leaving);
         Ok(Outcome::Again)
     }
 

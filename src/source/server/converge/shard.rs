@@ -176,6 +176,7 @@ impl ConvergingSource {
         self.began_anew = true;
         self.reached = None;
         self.rounds_began = None;
+        self.postpone_last();
         self.phase = Phase::Scan;
         Ok(())
     }
@@ -210,6 +211,7 @@ impl ConvergingSource {
     /// More rounds, before the last one, which was not the last if there was one.
     pub(in crate::source) fn more_rounds(&mut self) {
         self.reached = None;
+        self.postpone_last();
         self.phase = Phase::Rounds {
             left: MAX_ROUNDS,
             last_names: usize::MAX,
@@ -243,7 +245,16 @@ impl ConvergingSource {
         }
     }
 
-    /// Takes the last round out, for attempts that are made together with others.
+    /// Ends a last round that was begun: what it was to give waits for the next one.
+    pub(super) fn postpone_last(&mut self) {
+        match std::mem::replace(&mut self.phase, Phase::Hold) {
+            Phase::Last(round) => self.postponed.extend(round.into_names()),
+            other => self.phase = other,
+        }
+    }
+
+    /// Takes the last round out, for attempts that are made together with others. It has to come
+    /// back, see [`Self::put_back_last`] and [`Self::settle_last`].
     pub(in crate::source) fn take_last(&mut self) -> TogetherRound {
         let round = match std::mem::replace(&mut self.phase, Phase::Hold) {
             Phase::Last(round) => round,
@@ -253,6 +264,13 @@ impl ConvergingSource {
             }
         };
         TogetherRound(round)
+    }
+
+    /// Whatever attempt was made of it, it does not count.
+    pub(in crate::source) fn put_back_last(&mut self, round: TogetherRound) {
+        let TogetherRound(mut round) = round;
+        round.forget_shot();
+        self.phase = Phase::Last(round);
     }
 
     /// Asks the node to hold up writes; the answer is yet to be read.

@@ -53,7 +53,7 @@ impl ConvergingSource {
         }
         if self.missed.is_some() {
             self.tracker.barrier();
-            let mut names = round.take_names();
+            let mut names = round.into_names();
             names.extend(self.heard().names);
             names.extend(self.inner.given.iter().flat_map(Given::with_groups));
             self.reread(names);
@@ -91,7 +91,10 @@ impl ConvergingSource {
                 self.add_databases(rows);
                 self.back_to_rounds(round);
             }
-            Outcome::Alone(reason) if self.is_elsewhere(&reason) => self.phase = Phase::Hold,
+            Outcome::Alone(reason) if self.is_elsewhere(&reason) => {
+                self.phase = Phase::Last(round);
+                self.postpone_last();
+            }
             Outcome::Alone(reason) => {
                 self.refusals += 1;
                 if self.refusals > MAX_REFUSALS {
@@ -110,8 +113,8 @@ impl ConvergingSource {
     }
 
     /// What the last round would have read is read outside of it first.
-    fn back_to_rounds(&mut self, mut round: LastRound) {
-        let names = round.take_names();
+    fn back_to_rounds(&mut self, round: LastRound) {
+        let names = round.into_names();
         self.reread(names);
         self.phase = Phase::Rounds {
             left: 1,
