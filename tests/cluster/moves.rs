@@ -1,5 +1,7 @@
 //! Slots on their way from node to node.
 
+use std::time::Duration;
+
 use redis::Connection;
 
 use crate::support::cluster::{TestCluster, node_id, slot_of};
@@ -50,6 +52,44 @@ pub fn move_slot(cluster: &TestCluster, slot: u16, from: usize, to: usize, betwe
             set(&mut client, "NODE", &target_id);
         }
     }
+    wait_for_agreement(cluster, slot, to);
+}
+
+/// An older message of another node may undo what was set. Then the new owner has to raise its
+/// number, which a SETSLOT leaves alone if it was the highest that this node knew.
+fn wait_for_agreement(cluster: &TestCluster, slot: u16, owner: usize) {
+    let port = cluster.nodes[owner].port();
+    let agree = || {
+        let mut nodes = cluster.primaries().iter();
+        nodes.all(|node| port_of(&mut node.client(), slot) == Some(port))
+    };
+    let mut calls = 0;
+    while !agree() {
+        calls += 1;
+        assert!(calls < 2000, "the nodes do not agree on slot {slot}");
+        if calls % 100 == 0 {
+            redis::cmd("CLUSTER")
+                .arg("BUMPEPOCH")
+                .exec(&mut cluster.nodes[owner].client())
+                .expect("CLUSTER BUMPEPOCH");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The port of the primary that serves a slot, in the words of one node.
+fn port_of(client: &mut Connection, slot: u16) -> Option<u16> {
+    type Row = (u16, u16, (String, u16, String));
+    let rows: Vec<Vec<redis::Value>> = redis::cmd("CLUSTER").arg("SLOTS").query(client).ok()?;
+    rows.into_iter().find_map(|mut row| {
+        row.truncate(3);
+        if let Some(redis::Value::Array(node)) = row.last_mut() {
+            node.truncate(3);
+        }
+        let (first, last, (_, port, _)): Row =
+            redis::from_redis_value(redis::Value::Array(row)).ok()?;
+        (first..=last).contains(&slot).then_some(port)
+    })
 }
 
 /// The primary that holds a slot, as it says itself.
