@@ -221,7 +221,8 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "keeps an export from disturbing the LRU order",
         only_cluster: false,
-        how: Try::Sent(&["CLIENT", "NO-TOUCH", "ON"]),
+        // Not ON: see source::server::probe.
+        how: Try::Sent(&["CLIENT", "NO-TOUCH", "OFF"]),
         fine: &[],
     },
     Probe {

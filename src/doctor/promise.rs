@@ -152,13 +152,19 @@ fn export(found: &Findings, list: &mut List) {
         false => "the expiry of a key is read before its value and after it, until both are equal",
     };
     list.say(Verdict::Yes, "pairs", pairs);
-    list.either(
-        rights.can("CLIENT NO-TOUCH"),
-        "traces",
-        "reading does not disturb the LRU order (CLIENT NO-TOUCH)",
-        "no CLIENT NO-TOUCH: reading resets the idle time of every key, which matters only to a \
-         server that evicts",
-    );
+    if facts.cluster {
+        let text = "reading resets the idle time of every key, which matters only to a server that \
+            evicts: with CLIENT NO-TOUCH, nodes of some versions die when a slot is on its way";
+        list.say(Verdict::Less, "traces", text);
+    } else {
+        list.either(
+            rights.can("CLIENT NO-TOUCH"),
+            "traces",
+            "reading does not disturb the LRU order (CLIENT NO-TOUCH)",
+            "no CLIENT NO-TOUCH: reading resets the idle time of every key, which matters only to a \
+             server that evicts",
+        );
+    }
     match (rights.of("FUNCTION DUMP"), rights.of("FUNCTION LIST")) {
         (Access::Allowed, _) | (_, Access::Allowed) => {
             list.say(Verdict::Yes, "functions", "function libraries are read");

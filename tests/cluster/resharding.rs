@@ -4,6 +4,8 @@ use super::between::{calls, errors, id_at};
 use super::destination::flush;
 use super::failover::import;
 use super::fault_runs;
+use super::place::fill;
+use super::source::under_fault;
 use crate::support::cluster::{TestCluster, slot_of};
 use crate::support::equality::{Options, assert_same};
 use crate::support::random::Random;
@@ -128,5 +130,26 @@ fn a_reshard_by_the_servers_tool_costs_nothing() {
         eprintln!("{version}: {moved} MOVED, {asked} ASK, {asking} ASKING");
         assert!(moved > 0, "{version}: no slot was elsewhere");
         assert!(asked > 0 && asking > 0, "{version}: no slot was on its way");
+    }
+}
+
+/// The same while the cluster is read, and written to.
+#[test]
+fn a_reshard_by_the_servers_tool_loses_nothing() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let cluster = TestCluster::start(version, 3, 0);
+        fill(&cluster, 20_000);
+        for round in 0..fault_runs() {
+            wait_until_agreed(&cluster);
+            let how = ["auto", "converge", "pause", "scan"][round as usize % 4];
+            let from = round as usize % 3;
+            let more = ["--consistency", how];
+            under_fault(&cluster, version, round, false, &more, |_| {
+                reshard(&cluster, from, (from + 1) % 3);
+            });
+        }
     }
 }

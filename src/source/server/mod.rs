@@ -167,8 +167,7 @@ impl ServerSource {
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
-        // Keeps our DUMPs from refreshing the LRU clock of every key; servers before 7.2 have it not.
-        let _ = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
+        probe::leave_no_trace(&mut conn, &facts)?;
         let probe::Databases {
             rows: databases,
             unread,

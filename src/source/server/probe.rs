@@ -156,6 +156,21 @@ fn try_databases(conn: &mut Conn, named: &[u32], observer: &Observer) -> Result<
     Ok(found)
 }
 
+/// Keeps our DUMPs from refreshing the LRU clock of every key, where that is known (7.2) and safe.
+///
+/// Not in a cluster, nor where nobody knows what the server is: a client without touch that names a
+/// key of a slot on its way kills nodes of Redis 8.0 and Valkey 8.1, because `lookupKey` (db.c) asks
+/// which command is executed while `getNodeByQuery` (cluster.c) only looks for the key, and none is.
+///
+/// # Errors
+/// The connection's.
+pub fn leave_no_trace(conn: &mut Conn, facts: &Facts) -> Result<(), ServerError> {
+    if !facts.cluster && !facts.version.is_empty() {
+        let _refused = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
+    }
+    Ok(())
+}
+
 /// Tries once what some servers refuse.
 pub fn abilities(
     conn: &mut Conn,

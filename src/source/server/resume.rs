@@ -173,9 +173,7 @@ impl ServerSource {
     fn set_up_again(&mut self) -> Result<bool> {
         self.conn.doing("asking the source what it is");
         let facts = Facts::ask(&mut self.conn)?;
-        let _ = self
-            .conn
-            .try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
+        probe::leave_no_trace(&mut self.conn, &facts)?;
         self.selected = facts.keyspace.is_some().then_some(0);
         let same_process = facts.run_id.is_some()
             && (&facts.run_id, facts.replica) == (&self.facts.run_id, self.facts.replica);
