@@ -27,6 +27,7 @@ pub mod encryption;
 pub mod endpoint;
 pub mod exit;
 pub mod glob;
+pub mod input;
 pub mod ledger;
 pub mod memory;
 pub mod observer;

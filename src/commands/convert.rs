@@ -11,8 +11,9 @@ use redis_migrate_format::record::Family;
 
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::exit::{Interrupted, Usage};
+use crate::input::ArchiveInput;
 use crate::observer::Observer;
-use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::ReadFunctions;
 use crate::rdb::{Form, RdbTarget};

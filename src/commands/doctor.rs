@@ -13,7 +13,7 @@ use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
 use crate::exit;
-use crate::output::ArchiveInput;
+use crate::input::ArchiveInput;
 use crate::pipe::Stop;
 use crate::record::Record;
 use crate::server::Conn;

@@ -14,7 +14,7 @@ use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
 use crate::describe::{end_json, end_lines, error_json, header_json, header_lines, lines_text};
 use crate::exit::{self, Interrupted};
-use crate::output::ArchiveInput;
+use crate::input::ArchiveInput;
 use crate::pipe::Stop;
 use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};

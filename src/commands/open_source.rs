@@ -11,8 +11,8 @@ use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, Sourc
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
+use crate::input::ArchiveInput;
 use crate::observer::Observer;
-use crate::output::ArchiveInput;
 use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};

@@ -7,10 +7,11 @@ use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, P
 use serde_json::{Value, json};
 
 use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
-use crate::encryption::{Sealing, StoredAs};
+use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
+use crate::input::ArchiveInput;
 use crate::observer::hex;
-use crate::output::{ArchiveInput, ArchiveOutput};
+use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
 use crate::salvage::{LostRecords, Rescued, Survey, rescue, survey};
 use crate::ui::{self, SCHEMA_VERSION, Ui};
@@ -42,7 +43,7 @@ struct Done {
     survey: Survey,
     rescued: Rescued,
     stored: StoredAs,
-    /// Of an encrypted archive that is damaged, the plain bytes before that.
+    /// Of an encrypted archive that is damaged, the plain bytes that can be read.
     readable_bytes: Option<u64>,
     archive_id: u64,
 }
@@ -50,7 +51,7 @@ struct Done {
 fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
     let recipients = args.recipients()?;
     let (input, damage) =
-        ArchiveInput::open_damaged(args.file.as_deref(), &args.encryption.keys()?)?;
+        ArchiveInput::open_damaged(args.file.as_deref(), &args.encryption.keys()?, stop)?;
     if input.is_encrypted() && recipients.is_empty() && !args.plain {
         return Err(Usage(format!(
             "{} is encrypted, and what is rescued of it would not be: say for whom with \
@@ -59,13 +60,11 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         ))
         .into());
     }
-    if let Some((bytes, damage)) = &damage {
-        ui.observer().warn(&format!(
-            "{}: {damage}; of the archive in it {bytes} bytes can be read, and nothing behind them",
-            input.name()
-        ));
+    if let Some(damage) = &damage {
+        ui.observer()
+            .warn(&format!("{}: {}", input.name(), unreadable(damage)));
     }
-    let readable_bytes = damage.map(|(bytes, _)| bytes);
+    let readable_bytes = damage.map(|damage| damage.readable_bytes);
     const NOTHING: &str = "not one record is intact; there is nothing to rescue";
     let limits = Limits::default();
     let mut input = BufReader::with_capacity(256 * 1024, input);
@@ -141,6 +140,27 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
         ui::print_line(&summary(done));
     }
     code
+}
+
+/// What of an encrypted file cannot be decrypted, in one line.
+fn unreadable(damage: &Damage) -> String {
+    let Damage {
+        readable_bytes,
+        holes,
+        end,
+        has_end,
+        what,
+    } = damage;
+    let mut text = format!("{what}; of the archive in it {readable_bytes} bytes can be read");
+    if !holes.is_empty() {
+        let missing = bytes_text(end - readable_bytes);
+        let places = plural(holes.len() as u64, "place");
+        text += &format!(", {missing} between them, in {places}, cannot");
+    }
+    if !has_end {
+        text += ", and nothing behind them";
+    }
+    text
 }
 
 /// What was lost, in one line.

@@ -17,8 +17,8 @@ use crate::describe::{
 };
 use crate::encryption::Keys;
 use crate::exit::{self, Interrupted};
+use crate::input::ArchiveInput;
 use crate::observer::Observer;
-use crate::output::ArchiveInput;
 use crate::pipe::Stop;
 use crate::ui::{self, SCHEMA_VERSION, Ui};
 use crate::units::{bytes_text, plural};

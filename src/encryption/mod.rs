@@ -12,12 +12,14 @@
 
 mod error;
 mod keys;
+mod mend;
 mod recipients;
 mod seal;
 mod unseal;
 
 pub use self::error::EncryptionError;
 pub use self::keys::Keys;
+pub use self::mend::Damage;
 pub use self::recipients::Recipients;
 pub use self::seal::{Sealing, StoredAs};
 pub use self::unseal::{SNIFF_BYTES, Sealed, Unsealed, unseal};

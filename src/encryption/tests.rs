@@ -73,7 +73,7 @@ fn what_was_dropped_can_be_read_as_far_as_it_came() {
     drop(sealing);
     let keys = Keys::of_identity(identity);
     let mut text = String::new();
-    unseal(out.as_slice(), Sealed::Binary, &keys, "it")
+    unseal(Cursor::new(out), Sealed::Binary, &keys, "it")
         .expect("opens")
         .read_to_string(&mut text)
         .expect("reads");

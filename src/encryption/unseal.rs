@@ -1,6 +1,7 @@
 //! Reading: an age file, binary or armored, comes in, plain bytes go out.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use age::armor::ArmoredReader;
@@ -16,7 +17,7 @@ const BINARY: &[u8] = b"age-encryption.org/";
 const ARMORED: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 
 /// Plain bytes in a chunk: <https://age-encryption.org/v1>.
-const CHUNK_BYTES: u64 = 64 * 1024;
+pub(super) const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// So many bytes tell whether a file is encrypted.
 pub const SNIFF_BYTES: usize = ARMORED.len();
@@ -45,14 +46,16 @@ impl Sealed {
 
 /// The plain bytes of an encrypted file. What comes out is authenticated.
 pub struct Unsealed<R> {
-    form: Form<R>,
+    pub(super) form: Form<R>,
     /// Where the next byte comes from; the crate's reader does not say.
-    at: u64,
-    /// Where it ends, if it is damaged behind.
-    end: Option<u64>,
+    pub(super) at: u64,
+    /// Of a damaged file, what cannot be read: whole chunks, ascending.
+    pub(super) holes: Vec<Range<u64>>,
+    /// Where it ends, if it is damaged.
+    pub(super) end: Option<u64>,
 }
 
-enum Form<R> {
+pub(super) enum Form<R> {
     Binary(Box<StreamReader<R>>),
     Armored(Box<StreamReader<ArmoredReader<BufReader<R>>>>),
 }
@@ -69,6 +72,7 @@ pub fn unseal<R: Read>(input: R, form: Sealed, keys: &Keys, name: &str) -> Resul
     Ok(Unsealed {
         form,
         at: 0,
+        holes: Vec::new(),
         end: None,
     })
 }
@@ -137,38 +141,58 @@ fn told(error: io::Error) -> io::Error {
 }
 
 impl<R: Read> Unsealed<R> {
-    /// Reads on to what cannot be decrypted: the plain bytes before it, and what is wrong. After
-    /// that it can no longer be read. `None` if all is well.
-    ///
-    /// # Errors
-    /// The input's.
-    pub fn find_damage(&mut self) -> io::Result<Option<(u64, io::Error)>> {
-        match io::copy(self, &mut io::sink()) {
-            Ok(_) => Ok(None),
-            Err(error) if EncryptionError::of(&error).is_some() => Ok(Some((self.at, error))),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Takes so many plain bytes, from the start, for all there is.
-    pub fn end_at(&mut self, end: u64) {
-        self.end = Some(end);
-    }
-
     /// Whether it is text.
     pub fn is_armored(&self) -> bool {
         matches!(self.form, Form::Armored(_))
     }
 }
 
-impl<R: Read> Read for Unsealed<R> {
+impl<R: Read + Seek> Unsealed<R> {
+    /// To a place of the crate's reader.
+    pub(super) fn seek_form(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match &mut self.form {
+            Form::Binary(reader) => reader.seek(to),
+            Form::Armored(reader) => reader.seek(to),
+        };
+        at.map_err(told)
+    }
+
+    /// The hole that the next byte lies in, or else the next one.
+    fn next_hole(&self) -> Option<Range<u64>> {
+        let next = self.holes.partition_point(|hole| hole.end <= self.at);
+        self.holes.get(next).cloned()
+    }
+
+    fn read_zeros(&mut self, buffer: &mut [u8], hole: &Range<u64>) -> io::Result<usize> {
+        let len = at_most(buffer.len(), hole.end - self.at);
+        buffer[..len].fill(0);
+        let at = self.at + len as u64;
+        if at == hole.end && self.end != Some(at) {
+            self.to_chunk(at / CHUNK_BYTES)?;
+        }
+        self.at = at;
+        Ok(len)
+    }
+}
+
+fn at_most(len: usize, bytes: u64) -> usize {
+    usize::try_from(bytes).map_or(len, |bytes| bytes.min(len))
+}
+
+impl<R: Read + Seek> Read for Unsealed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.at));
-        let most = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
-        let buffer = &mut buffer[..most];
-        if buffer.is_empty() {
+        let end = self.end.unwrap_or(u64::MAX);
+        let mut most = at_most(buffer.len(), end.saturating_sub(self.at));
+        if most == 0 {
             return Ok(0);
         }
+        if let Some(hole) = self.next_hole() {
+            if hole.contains(&self.at) {
+                return self.read_zeros(&mut buffer[..most], &hole);
+            }
+            most = at_most(most, hole.start - self.at);
+        }
+        let buffer = &mut buffer[..most];
         let read = match &mut self.form {
             Form::Binary(reader) => reader.read(buffer),
             Form::Armored(reader) => reader.read(buffer),
@@ -185,26 +209,26 @@ impl<R: Read + Seek> Seek for Unsealed<R> {
     /// step goes through all that is before it.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let here = self.at;
-        let mut seek = |to| match &mut self.form {
-            Form::Binary(reader) => reader.seek(to),
-            Form::Armored(reader) => reader.seek(to),
-        };
-        let at = match (to, self.end) {
-            (_, Some(end)) => match within(to, here, end)? {
-                at if at == end => Ok(end),
-                // For a step to the start of a chunk the crate's reader looks for the end, and fails.
-                at if at % CHUNK_BYTES == 0 => {
-                    seek(SeekFrom::Start(at + 1)).and_then(|_| seek(SeekFrom::Start(at)))
+        self.at = match (to, self.end) {
+            (_, Some(end)) => {
+                self.at = within(to, here, end)?;
+                let in_hole = self.next_hole().is_some_and(|hole| hole.contains(&self.at));
+                // At the end, and in a hole, the crate's reader is not asked.
+                if self.at != end && !in_hole {
+                    match self.at {
+                        at if at % CHUNK_BYTES == 0 => self.to_chunk(at / CHUNK_BYTES)?,
+                        at => self.at = self.seek_form(SeekFrom::Start(at))?,
+                    }
                 }
-                at => seek(SeekFrom::Start(at)),
-            },
-            (SeekFrom::Start(0), None) => seek(SeekFrom::Start(0)),
-            (SeekFrom::Current(0), None) => return Ok(here),
+                self.at
+            }
+            (SeekFrom::Start(0), None) => self.seek_form(SeekFrom::Start(0))?,
+            (SeekFrom::Current(0), None) => here,
             (_, None) => {
-                seek(SeekFrom::End(0)).and_then(|end| seek(SeekFrom::Start(within(to, here, end)?)))
+                let end = self.seek_form(SeekFrom::End(0))?;
+                self.seek_form(SeekFrom::Start(within(to, here, end)?))?
             }
         };
-        self.at = at.map_err(told)?;
         Ok(self.at)
     }
 }
