@@ -369,10 +369,15 @@ impl ServerSink {
             ));
         }
         self.losses.unknown |= met == Met::Unknown;
-        if met == Met::Other {
-            let was_told = self.lanes[at].acknowledged;
+        if matches!(met, Met::Other | Met::Successor) {
+            // What a replica confirmed is at the one that took over, and the rest is sent again.
+            let lane = &self.lanes[at];
+            let may_miss = match met {
+                Met::Successor => lane.unkept,
+                _ => lane.acknowledged,
+            };
             self.check_again(at);
-            if was_told {
+            if may_miss {
                 self.report.problems.push(format!(
                     "{address} was started anew, or replaced, during this run: what it had \
                      acknowledged before and not saved is gone; run the same again with \
@@ -380,6 +385,7 @@ impl ServerSink {
                 ));
             }
             self.lanes[at].acknowledged = false;
+            self.lanes[at].unkept = false;
         }
     }
 

@@ -3,8 +3,8 @@
 //! Redis acknowledges a write before its replicas have it. So what was acknowledged is kept, within
 //! bounds, until WAIT says that a replica has it too; after a failover it is sent again to the new
 //! primary, where it counts as a doubtful write like any other: what stands there already and is
-//! equal is left alone. Only clusters need that: a standalone destination that was started anew is
-//! told of, and nothing more can be done.
+//! equal is left alone. That is for clusters, and for primaries that sentinels watch: of a destination
+//! that was started anew it is told, and nothing more can be done.
 
 use std::collections::VecDeque;
 
@@ -21,6 +21,9 @@ const ASK_RECORDS: usize = 2_000;
 
 /// What all lanes together may keep.
 pub(super) const KEPT_BYTES: usize = 64 << 20;
+
+/// What one lane may keep.
+pub(super) const MAX_KEPT_BYTES: usize = 8 << 20;
 
 /// A record is more than its value.
 const RECORD_BYTES: usize = 512;
@@ -127,8 +130,10 @@ fn kept_bytes(sent: &Sent) -> usize {
 impl ServerSink {
     /// Keeps what was acknowledged until a replica has it. `None`: it was kept.
     pub(super) fn keep(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Option<Sent> {
-        let unconfirmed = &mut self.lanes[at].unconfirmed;
+        let lane = &mut self.lanes[at];
+        let unconfirmed = &mut lane.unconfirmed;
         if unconfirmed.max_bytes == 0 {
+            lane.unkept = true;
             return Some(sent);
         }
         sent.counted = Some(counted);

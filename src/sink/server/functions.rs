@@ -205,10 +205,12 @@ impl ServerSink {
     /// nothing to be done about it.
     fn wait_for_replicas(&mut self, at: usize) -> Result<(), ServerError> {
         let lane = &mut self.lanes[at];
+        let mut has_it = false;
         if lane.unconfirmed.max_bytes > 0 {
             let wait = lane.conn()?.try_query(redis::cmd("WAIT").arg(1).arg(1000));
-            wait?.ok();
+            has_it = matches!(wait?, Ok(redis::Value::Int(1..)));
         }
+        lane.unkept |= !has_it;
         Ok(())
     }
 

@@ -6,10 +6,10 @@ use std::collections::VecDeque;
 use redis::Value as Reply;
 
 use super::commands::{CommandLimits, Commands};
-use super::confirm::Unconfirmed;
+use super::confirm::{MAX_KEPT_BYTES, Unconfirmed};
 use super::target::Target;
 use super::{Action, Sent};
-use crate::endpoint::{ConnectOptions, NodeAddress};
+use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
 use crate::ledger::Changes;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
@@ -47,6 +47,10 @@ pub(super) struct Lane {
     pub limits_known: bool,
     /// Whether anything was acknowledged on it.
     pub acknowledged: bool,
+    /// Whether some of that is neither kept nor known to be at a replica.
+    pub unkept: bool,
+    /// The server that answered last: sentinels may name another one by now.
+    reached: String,
     /// Whether the cluster, or the node itself, knows of a replica.
     pub is_replicated: bool,
     /// How much may be kept until a replica has it.
@@ -66,6 +70,8 @@ pub(super) enum Met {
     Same,
     /// Another process, or the same one started anew.
     Other,
+    /// The replica that its sentinels put in its place.
+    Successor,
     /// It does not say.
     Unknown,
 }
@@ -92,6 +98,8 @@ impl Lane {
             restore_max_bytes: 0,
             limits_known: false,
             acknowledged: false,
+            unkept: false,
+            reached: String::new(),
             is_replicated: false,
             kept_max_bytes: 0,
             unconfirmed: Unconfirmed::default(),
@@ -153,6 +161,9 @@ impl Lane {
         let met = match (&self.facts.run_id, &facts.run_id) {
             _ if self.evicted_before.is_none() && self.facts.version.is_empty() => Met::First,
             (Some(before), Some(now)) if before == now => Met::Same,
+            (Some(_), Some(_)) if self.is_watched() && self.reached != conn.address() => {
+                Met::Successor
+            }
             (Some(_), Some(_)) => Met::Other,
             _ if self.facts.version != facts.version => Met::Other,
             _ => Met::Unknown,
@@ -174,21 +185,31 @@ impl Lane {
             let _refused =
                 conn.try_query(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(former))?;
         }
-        if met == Met::Other {
+        let is_another = matches!(met, Met::Other | Met::Successor);
+        if is_another {
             self.forget_target(changes);
             self.commands = None;
             self.limits = None;
         }
-        if met == Met::First || met == Met::Other {
+        if is_another || met == Met::First {
             self.evicted_before = facts.evicted_keys;
         }
+        conn.address().clone_into(&mut self.reached);
         self.is_replicated |= facts.replicas.is_some_and(|count| count > 0);
+        if self.is_watched() {
+            self.kept_max_bytes = MAX_KEPT_BYTES;
+        }
         self.set_kept();
         self.facts = facts;
         self.db = Some(0);
         conn.doing("restoring keys");
         self.conn = Some(conn);
         Ok(met)
+    }
+
+    /// Whether sentinels put a replica in the place of a primary that dies.
+    fn is_watched(&self) -> bool {
+        matches!(self.to.address, Transport::Sentinel(_))
     }
 
     /// Without a replica there is nothing to wait for.

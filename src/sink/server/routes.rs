@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use super::ServerSink;
-use super::confirm::KEPT_BYTES;
+use super::confirm::{KEPT_BYTES, MAX_KEPT_BYTES};
 use super::lane::Lane;
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{ClusterNode, Topology, options_at, options_for};
@@ -164,7 +164,7 @@ impl ServerSink {
                 self.lanes.len() - 1
             });
             let lane = &mut self.lanes[at];
-            lane.kept_max_bytes = (KEPT_BYTES / shards).clamp(256 << 10, 8 << 20);
+            lane.kept_max_bytes = (KEPT_BYTES / shards).clamp(256 << 10, MAX_KEPT_BYTES);
             lane.is_replicated |= !shard.replicas.is_empty();
             lane.set_kept();
             routes.lane_of_shard.push(at);
