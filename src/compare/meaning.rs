@@ -5,7 +5,7 @@
 
 use super::prints::{Print, Prints, Role};
 use crate::payload::{
-    self, Field, Group, Kind, PayloadError, Reader, Stream, StreamForm, kind_of, read,
+    self, Field, Group, Kind, PayloadError, Reader, Stream, StreamForm, VectorSet, kind_of, read,
 };
 use crate::record::{Family, Value};
 
@@ -106,7 +106,12 @@ impl Reading {
     pub fn value(&self, family: Family, value: &Value) -> (Kind, Meaning) {
         let body = body_of(value);
         let kind = kind_of(family, body.first().copied().unwrap_or(u8::MAX));
-        let meaning = self.meaning(family, body).unwrap_or_else(|error| Meaning {
+        let meaning = match kind {
+            Kind::Module => payload::vector_set(body).map(|set| self.vector_set(&set)),
+            _ => None,
+        };
+        let meaning = meaning.map_or_else(|| self.meaning(family, body), Ok);
+        let meaning = meaning.unwrap_or_else(|error| Meaning {
             depth: if error.is_opaque() || kind == Kind::Module {
                 Depth::Opaque
             } else {
@@ -169,6 +174,24 @@ impl Reading {
             Reader::Stream(stream) => self.stream(&stream, &mut all)?,
         }
         Ok(all)
+    }
+
+    fn vector_set(&self, set: &VectorSet<'_>) -> Meaning {
+        let begun = self.prints.begin(Role::VectorSet);
+        let mut begun = begun.number(set.dimension).number(set.config);
+        if let Some((dimension, matrix)) = &set.matrix {
+            begun = begun.number(*dimension).bytes(matrix);
+        }
+        let prints = set.vectors.iter().map(|vector| {
+            let begun = self.prints.begin(Role::Vector).bytes(&vector.name);
+            let begun = begun.bytes(&vector.attributes).bytes(&vector.bytes);
+            begun.number(vector.scale).end()
+        });
+        Meaning {
+            count: set.vectors.len() as u64,
+            body: prints.fold(begun.end(), Print::wrapping_add),
+            ..Meaning::default()
+        }
     }
 
     fn field(&self, field: &Field<'_>, all: &mut Meaning) {

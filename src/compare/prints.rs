@@ -45,6 +45,10 @@ pub enum Role {
     ConsumerPending,
     /// A value that only its server can read.
     Opaque,
+    /// What all vectors of a set have in common.
+    VectorSet,
+    /// A vector.
+    Vector,
 }
 
 /// The key of one run.

@@ -8,7 +8,7 @@ use std::fmt::{self, Write};
 
 use redis_migrate_format::record::Family;
 
-use super::decode::decode;
+use super::decode::{Vector, VectorSet, decode, vector_set};
 use super::error::PayloadError;
 use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm};
 
@@ -65,7 +65,7 @@ pub fn same(
 
 /// As [`same`], leaving some things out.
 ///
-/// Values of modules and unknown types are only equal byte for byte; where such a value differs
+/// Values of modules, other than vector sets, and of unknown types are only equal byte for byte; where such a value differs
 /// from one of another type byte or length, that is said, and else the error is
 /// [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
 pub fn same_but(
@@ -77,6 +77,9 @@ pub fn same_but(
 ) -> Result<Option<Difference>, PayloadError> {
     if left == right && (left_family == right_family || left.first().is_some_and(|&t| t < 22)) {
         return Ok(None);
+    }
+    if let (Some(left), Some(right)) = (vector_set(left), vector_set(right)) {
+        return Ok(vector_sets(&left, &right));
     }
     match (decode(left_family, left), decode(right_family, right)) {
         (Ok(left), Ok(right)) => Ok(difference_but(&left, &right, lenience)),
@@ -245,6 +248,34 @@ fn fields(left: &Field<'_>, right: &Field<'_>, lenience: Lenience) -> Option<Dif
             show(right.expire_at_ms),
         ))
     })
+}
+
+fn vector_sets(left: &VectorSet<'_>, right: &VectorSet<'_>) -> Option<Difference> {
+    let matrix = |set: &VectorSet<'_>| set.matrix.as_ref().map_or(0, |(dimension, _)| *dimension);
+    number("dimension", left.dimension, right.dimension)
+        .or_else(|| number("reduced from", matrix(left), matrix(right)))
+        .or_else(|| number("quantization and links", left.config, right.config))
+        .or_else(|| {
+            let differs = left.matrix != right.matrix;
+            differs.then(|| Difference::new("matrix", "one", "another"))
+        })
+        .or_else(|| {
+            by_name(
+                &left.vectors,
+                &right.vectors,
+                "element",
+                |vector| &vector.name,
+                vectors,
+            )
+        })
+}
+
+fn vectors(left: &Vector<'_>, right: &Vector<'_>) -> Option<Difference> {
+    if left.attributes != right.attributes {
+        let (left, right) = (show(&left.attributes), show(&right.attributes));
+        return Some(Difference::new("attributes", left, right));
+    }
+    strings(&left.bytes, &right.bytes).or_else(|| number("scale", left.scale, right.scale))
 }
 
 fn streams(left: &Stream<'_>, right: &Stream<'_>, lenience: Lenience) -> Option<Difference> {

@@ -25,7 +25,10 @@ pub mod walk;
 pub mod write;
 
 pub use compact::{compact, compact_within};
-pub use decode::{BackLengths, Checked, Elements, Fields, Members, Reader, check, decode, read};
+pub use decode::{
+    BackLengths, Checked, Elements, Fields, Members, Reader, Vector, VectorSet, check, decode,
+    read, vector_set,
+};
 pub use encode::{
     FieldTtlForm, Forms, Losses, Packing, encode, is_plain_string, recode, recode_checked,
 };

@@ -19,6 +19,7 @@ mod rows;
 mod stream;
 mod text;
 mod unique;
+mod vectors;
 mod ziplist;
 mod zipmap;
 
@@ -27,6 +28,7 @@ use redis_migrate_format::record::Family;
 pub use listpack::BackLengths;
 pub(super) use packed::Element;
 pub use rows::{Elements, Fields, Members};
+pub use vectors::{Vector, VectorSet, vector_set};
 
 use self::cells::Cells;
 use self::intset::Intset;
