@@ -151,8 +151,10 @@ impl Pace {
     /// A server answered somebody within `took`, and should within `target`.
     fn answered(&self, took: Duration, target: Duration) {
         let mut window = self.lock_window();
-        if took > target {
-            window.keys = (window.keys / 2.0).max(SMALLEST_WINDOW);
+        if took > target * 3 / 4 {
+            // Near the target some answers are above it already, of those that are not seen.
+            let part = if took > target { 0.5 } else { 0.75 };
+            window.keys = (window.keys * part).max(SMALLEST_WINDOW);
             window.smallest = window.smallest.min(window.keys);
             window.quick = 0;
             window.slowed += 1;
@@ -281,6 +283,8 @@ mod tests {
             pace.answered(Duration::from_millis(3), target);
         }
         assert_eq!(pace.window_keys(), 64, "neither quick nor slow");
+        pace.answered(Duration::from_micros(3_500), target);
+        assert_eq!(pace.window_keys(), 48, "nearly slow");
         for _ in 0..50 {
             pace.answered(Duration::from_millis(5), target);
         }

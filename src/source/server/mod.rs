@@ -49,6 +49,10 @@ const GROUP_KEYS: usize = 16;
 /// Bytes of replies that may be on their way.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 
+/// The same where a round trip is most of the time: what is under way is not in memory, but in the
+/// server's buffers and on the line.
+const FAR_WINDOW_BYTES: usize = 16 * 1024 * 1024;
+
 /// What a reply is taken to be before any was seen.
 const FIRST_GUESS_BYTES: usize = 64 * 1024;
 
@@ -280,6 +284,10 @@ impl ServerSource {
                 && let Some(cursor) = self.cursor.take()
             {
                 self.queue_scan(cursor)?;
+                if self.page.is_far() {
+                    // Everything waits for its answer; the keys' commands may take their time.
+                    self.conn.flush()?;
+                }
             }
             let room = self.room();
             if room == 0 || self.keys.is_empty() {
@@ -355,8 +363,12 @@ impl ServerSource {
             Some(pace) => (pace.window_keys(), pace.window_bytes()),
             None => (usize::MAX, usize::MAX),
         };
-        let keys = WINDOW_BYTES.min(most_bytes) / self.guess_bytes.max(1);
-        keys.clamp(1, most_keys.min(2 * self.page.count() as usize).max(1))
+        let window_bytes = match self.page.is_far() {
+            true => FAR_WINDOW_BYTES,
+            false => WINDOW_BYTES,
+        };
+        let keys = window_bytes.min(most_bytes) / self.guess_bytes.max(1);
+        keys.clamp(1, most_keys.min(self.page.window_keys()).max(1))
     }
 
     /// How many keys may be in one MULTI.
