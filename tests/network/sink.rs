@@ -1,6 +1,6 @@
 //! A destination whose connections break: everything arrives, once, and the ledger says so.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use crate::support::dataset::fill_every_type;
@@ -42,26 +42,32 @@ impl Given {
     }
 
     /// Many small keys and some of every type.
-    fn mixed() -> Option<&'static Self> {
-        static GIVEN: OnceLock<Option<Given>> = OnceLock::new();
-        let given = GIVEN.get_or_init(|| {
-            let server = TestServer::start(require(Version::Redis70)?);
+    fn mixed() -> Option<Arc<Self>> {
+        static GIVEN: Mutex<Weak<Given>> = Mutex::new(Weak::new());
+        Self::shared(&GIVEN, |server| {
             fill_every_type(&mut server.client(), Version::Redis70);
             fill_many(&mut server.client(), 20_000, 7);
-            Some(Self::of(server))
-        });
-        given.as_ref()
+        })
     }
 
     /// Collections of some MiB each.
-    fn large() -> Option<&'static Self> {
-        static GIVEN: OnceLock<Option<Given>> = OnceLock::new();
-        let given = GIVEN.get_or_init(|| {
-            let server = TestServer::start(require(Version::Redis70)?);
-            fill_large(&server);
-            Some(Self::of(server))
-        });
-        given.as_ref()
+    fn large() -> Option<Arc<Self>> {
+        static GIVEN: Mutex<Weak<Given>> = Mutex::new(Weak::new());
+        Self::shared(&GIVEN, fill_large)
+    }
+
+    /// One for all tests that run at the same time. Its server is stopped when the last of them
+    /// ends, which one in a static would not be.
+    fn shared(given: &Mutex<Weak<Self>>, fill: impl FnOnce(&TestServer)) -> Option<Arc<Self>> {
+        let version = require(Version::Redis70)?;
+        let mut given = given.lock().unwrap_or_else(|error| error.into_inner());
+        Some(given.upgrade().unwrap_or_else(|| {
+            let server = TestServer::start(version);
+            fill(&server);
+            let made = Arc::new(Self::of(server));
+            *given = Arc::downgrade(&made);
+            made
+        }))
     }
 
     #[track_caller]
@@ -186,7 +192,7 @@ fn connections_cut_anywhere_cost_nothing() {
         let Some(version) = require(version) else {
             continue;
         };
-        cut(given, &TestServer::start(version), &[]);
+        cut(&given, &TestServer::start(version), &[]);
     }
 }
 
@@ -197,7 +203,7 @@ fn connections_cut_while_values_are_built_by_commands_cost_nothing() {
         return;
     };
     cut(
-        given,
+        &given,
         &TestServer::start(version),
         &["--method", "commands"],
     );
@@ -211,7 +217,7 @@ fn connections_cut_in_the_middle_of_large_values_cost_nothing() {
     };
     let small = ("--proto-max-bulk-len", "1mb");
     let server = TestServer::builder(version).option(small.0, small.1);
-    cut(given, &server.start(), &[]);
+    cut(&given, &server.start(), &[]);
 }
 
 /// What stood there before is told from what this run wrote, also behind a cut.
