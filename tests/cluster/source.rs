@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fault_runs;
 use super::moves::{holder, move_slot};
 use super::place::{Place, assert_same, dbsize, export, fill, imported, with_every_type};
-use super::writer::{GROUPS, PATTERN, Writer, assert_exact, assert_kept, marker, take};
+use super::writer::{GROUPS, Writer, assert_exact, assert_kept, delete_written, marker, take};
 use crate::support::cluster::{TestCluster, node_id, slot_of};
 use crate::support::proxy::Proxy;
 use crate::support::random::Random;
@@ -392,13 +392,7 @@ pub fn under_fault(
     } else {
         eprintln!("not exact: {}", out.stderr);
     }
-    let mut client = cluster.client();
-    for node in &mut client.nodes {
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(PATTERN).query(node).expect("KEYS");
-        for key in keys {
-            redis::cmd("DEL").arg(key).exec(node).expect("DEL");
-        }
-    }
+    delete_written(cluster);
     assert_same(cluster, &mut server.client(), version);
 }
 

@@ -226,19 +226,9 @@ fn write(mut router: Router, wait: bool, stop: &AtomicBool) -> Vec<Op> {
 }
 
 /// Panics unless the cluster itself holds what the writer did: what servers lose is not the fault of
-/// who reads.
+/// who reads. A failover may still be under way.
 #[track_caller]
 pub fn assert_kept(cluster: &TestCluster, log: &[Op]) {
-    let mut held: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-    for node in &mut cluster.client().nodes {
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(PATTERN).query(node).expect("KEYS");
-        for key in keys {
-            // What lies about in slots of others counts for nothing.
-            if let Ok(Some(value)) = redis::cmd("GET").arg(&key).query(node) {
-                held.insert(key, value);
-            }
-        }
-    }
     let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for op in log {
         expected.insert(marker(op.group), op.number.to_string().into_bytes());
@@ -247,15 +237,66 @@ pub fn assert_kept(cluster: &TestCluster, log: &[Op]) {
             None => expected.remove(&op.key),
         };
     }
-    for key in held.keys().chain(expected.keys()) {
-        let text = |value: Option<&Vec<u8>>| value.map(|value| value.escape_ascii().to_string());
-        assert_eq!(
-            text(held.get(key)),
-            text(expected.get(key)),
-            "the cluster itself did not keep {}",
-            key.escape_ascii()
-        );
+    let began = Instant::now();
+    loop {
+        let held = held_by(cluster);
+        if held.as_ref() == Ok(&expected) {
+            return;
+        }
+        if began.elapsed() < PATIENCE / 3 {
+            std::thread::sleep(Duration::from_millis(200));
+            continue;
+        }
+        let held = held.expect("the cluster answers");
+        for key in held.keys().chain(expected.keys()) {
+            let text =
+                |value: Option<&Vec<u8>>| value.map(|value| value.escape_ascii().to_string());
+            assert_eq!(
+                text(held.get(key)),
+                text(expected.get(key)),
+                "the cluster itself did not keep {}",
+                key.escape_ascii()
+            );
+        }
     }
+}
+
+fn held_by(cluster: &TestCluster) -> redis::RedisResult<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let mut held = BTreeMap::new();
+    for node in &mut cluster.client().nodes {
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(PATTERN).query(node)?;
+        for key in keys {
+            let value: redis::RedisResult<Option<Vec<u8>>> =
+                redis::cmd("GET").arg(&key).query(node);
+            match value {
+                Ok(Some(value)) => drop(held.insert(key, value)),
+                Ok(None) => {}
+                // What lies about in slots of others counts for nothing.
+                Err(error) if error.kind() == redis::ServerErrorKind::Moved.into() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Deletes everything that writers wrote.
+pub fn delete_written(cluster: &TestCluster) {
+    let began = Instant::now();
+    while let Err(error) = try_to_delete(cluster) {
+        assert!(began.elapsed() < PATIENCE / 3, "{error}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn try_to_delete(cluster: &TestCluster) -> redis::RedisResult<()> {
+    for node in &mut cluster.client().nodes {
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(PATTERN).query(node)?;
+        for key in keys {
+            redis::cmd("DEL").arg(key).exec(node)?;
+        }
+    }
+    Ok(())
 }
 
 /// What a server holds of the writer's keys, by group: the marker's number, and the other keys.
