@@ -93,10 +93,9 @@ impl ArchiveInput {
         })
     }
 
-    /// The same, of an archive that may be damaged: an encrypted one ends where the first byte is
-    /// that cannot be decrypted, and why is told with the plain bytes before it. A pipe is saved to
-    /// a temporary file as it comes, encrypted or not, because what is to be rescued is read more
-    /// than once.
+    /// The same, of an archive that may be damaged: of an encrypted one zeros stand for what cannot
+    /// be decrypted, and what that is is told. A pipe is saved to a temporary file as it comes,
+    /// encrypted or not, because what is to be rescued is read more than once.
     ///
     /// # Errors
     /// As [`ArchiveInput::open_with`].
@@ -129,6 +128,8 @@ impl ArchiveInput {
             Bytes::Plain(_) => Err(anyhow::anyhow!("{name} was changed while it was read")),
         };
         let damage = unsealed.mend(again, stop)?;
+        // It counted what the first reader read.
+        input.seen = input.seen.filter(|_| damage.is_none());
         Ok((input, damage))
     }
 

@@ -3,8 +3,8 @@
 //!
 //! The limits are kept by the pipe, which hands records on in small batches when they are due. What
 //! may be asked of a source at once is kept as small, so that neither side sees bursts. A probe on
-//! a connection of its own measures how long a server takes to answer; the window shrinks by half
-//! when that is too long and grows by and by when it is well below.
+//! a connection of its own measures how long a server takes to answer; the window shrinks
+//! when that is too long, or nearly, and grows by and by when it is well below.
 
 mod probe;
 

@@ -72,7 +72,8 @@ fn describe(row: &Row) -> String {
     let counted = |noun: &str| plural(count, noun);
     let amount = match (row.what, row.meaning.depth) {
         (What::Key(_), Depth::Opaque | Depth::Damaged) => counted("byte"),
-        (What::Key(Kind::List), _) => counted("element"),
+        // Of modules only vector sets are read.
+        (What::Key(Kind::List | Kind::Module), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),
         (What::Key(Kind::Hash), _) => counted("field"),
         (What::Key(Kind::Stream), _) => match count {

@@ -11,6 +11,10 @@ use super::unseal::{CHUNK_BYTES, Form, Unsealed};
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
 
+/// So many damaged chunks in a row are no damage to chunks any more: bytes are missing or came in
+/// between, and everything behind them has shifted. To try each costs a new look at the header.
+const MAX_IN_A_ROW: u32 = 1_000;
+
 /// What cannot be read of an encrypted file.
 #[derive(Debug)]
 pub struct Damage {
@@ -57,7 +61,11 @@ impl<R: Read + Seek> Unsealed<R> {
         let mut end = chunk * CHUNK_BYTES;
         let mut has_end = false;
         let mut is_over = is_cut(&what) || matches!(self.form, Form::Armored(_));
+        let mut in_a_row = 0;
         while !is_over {
+            if stop.is_set() {
+                return Err(Interrupted.into());
+            }
             let at = chunk * CHUNK_BYTES;
             match holes.last_mut() {
                 Some(last) if last.end == at => last.end += CHUNK_BYTES,
@@ -74,9 +82,10 @@ impl<R: Read + Seek> Unsealed<R> {
                     (end, has_end, is_over) = (self.at, true, true);
                 }
                 ReadOn::To(failed, error) => {
+                    in_a_row = if failed == chunk { in_a_row + 1 } else { 0 };
                     chunk = failed;
                     end = chunk * CHUNK_BYTES;
-                    is_over = is_cut(&error);
+                    is_over = is_cut(&error) || in_a_row >= MAX_IN_A_ROW;
                 }
             }
         }

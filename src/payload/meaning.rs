@@ -65,9 +65,9 @@ pub fn same(
 
 /// As [`same`], leaving some things out.
 ///
-/// Values of modules, other than vector sets, and of unknown types are only equal byte for byte; where such a value differs
-/// from one of another type byte or length, that is said, and else the error is
-/// [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
+/// Values of modules, other than vector sets, and of unknown types are only equal byte for byte;
+/// where such a value differs from one of another type byte or length, that is said, and else the
+/// error is [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
 pub fn same_but(
     left_family: Family,
     left: &[u8],

@@ -1,7 +1,7 @@
 //! What a server says of itself. Every fact is optional: managed services refuse INFO, TIME or
 //! SELECT, and then the tool goes on with less.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::Value;
 
@@ -224,6 +224,8 @@ pub struct ServerClock {
     asked: Instant,
     /// Whether TIME was answered; else this is our own clock.
     pub is_servers: bool,
+    /// How long the answer took, or the refusal.
+    pub round_trip: Duration,
 }
 
 impl ServerClock {
@@ -234,8 +236,9 @@ impl ServerClock {
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let before = Instant::now();
         let answer = conn.try_query(&redis::cmd("TIME"))?;
+        let round_trip = before.elapsed();
         // Half the round trip is the best guess at when the server looked at its clock.
-        let asked = before + before.elapsed() / 2;
+        let asked = before + round_trip / 2;
         if let Ok(value) = answer
             && let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value)
         {
@@ -243,12 +246,14 @@ impl ServerClock {
                 at_ms: secs * 1000 + micros / 1000,
                 asked,
                 is_servers: true,
+                round_trip,
             });
         }
         Ok(Self {
             at_ms: now_ms(),
             asked: Instant::now(),
             is_servers: false,
+            round_trip,
         })
     }
 

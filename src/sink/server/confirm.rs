@@ -204,7 +204,9 @@ impl ServerSink {
         let left: u64 = self
             .lanes
             .iter()
-            .map(|lane| lane.unconfirmed.kept.len() as u64)
+            .map(|lane| &lane.unconfirmed)
+            .filter(|unconfirmed| !unconfirmed.refused)
+            .map(|unconfirmed| unconfirmed.kept.len() as u64 + unconfirmed.dropped)
             .sum();
         if left > 0 {
             self.observer.notice(&format!(

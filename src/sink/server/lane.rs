@@ -158,12 +158,12 @@ impl Lane {
         facts: Facts,
         changes: &mut Changes,
     ) -> Result<Met, ServerError> {
+        let moved = self.is_watched() && !self.reached.is_empty() && self.reached != conn.address();
         let met = match (&self.facts.run_id, &facts.run_id) {
-            _ if self.evicted_before.is_none() && self.facts.version.is_empty() => Met::First,
             (Some(before), Some(now)) if before == now => Met::Same,
-            (Some(_), Some(_)) if self.is_watched() && self.reached != conn.address() => {
-                Met::Successor
-            }
+            // Also where nobody says who he is: the sentinels name another one.
+            _ if moved => Met::Successor,
+            _ if self.evicted_before.is_none() && self.facts.version.is_empty() => Met::First,
             (Some(_), Some(_)) => Met::Other,
             _ if self.facts.version != facts.version => Met::Other,
             _ => Met::Unknown,

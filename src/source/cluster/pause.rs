@@ -51,27 +51,23 @@ impl ClusterSource {
             let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
             let in_time = !pauses.iter().any(Pause::is_over);
             release_all(&mut sources, pauses);
-            let mut done = Vec::new();
-            let mut failed = None;
-            for (number, attempt) in attempts.into_iter().enumerate() {
-                match attempt {
-                    Ok(attempt) => done.push(attempt),
-                    Err(error) => failed = Some((number, error)),
-                }
-            }
-            if let Some((number, error)) = failed {
-                put_back(sources, rounds);
-                return self.lose(at[number], error);
-            }
-            let attempts = done;
-            let exact = attempts.iter().all(|attempt| attempt.exact_at().is_some());
+            let exact_at = |attempt: &Result<Attempted>| attempt.as_ref().ok()?.exact_at();
+            let exact = attempts.iter().all(|attempt| exact_at(attempt).is_some());
             // One clock is as good as another for a moment that all have in common.
-            let moment = attempts.first().and_then(Attempted::exact_at);
+            let moment = attempts.first().and_then(exact_at);
             let common = moment.filter(|_| exact && in_time);
             let mut failed = None;
             let rounds = sources.iter_mut().zip(rounds).zip(attempts);
             for (number, ((source, round), attempt)) in rounds.enumerate() {
-                if let Err(error) = source.settle_last(round, attempt, common) {
+                // What an attempt found out is not told again: it counts also if another failed.
+                let settled = match attempt {
+                    Ok(attempt) => source.settle_last(round, attempt, common),
+                    Err(error) => {
+                        source.put_back_last(round);
+                        Err(error)
+                    }
+                };
+                if let Err(error) = settled {
                     failed = Some((number, error));
                 }
             }
@@ -79,7 +75,14 @@ impl ClusterSource {
                 return self.lose(at[number], error);
             }
             self.common = common.is_some();
-            if common.is_some() || sources.iter().any(|source| !source.is_at_last()) {
+            if common.is_some() {
+                return Ok(true);
+            }
+            if sources.iter().any(|source| !source.is_at_last()) {
+                // The others wait for the next pause; alone they would try without one.
+                for source in sources.into_iter().filter(|source| source.is_at_last()) {
+                    source.more_rounds();
+                }
                 return Ok(true);
             }
             if since.elapsed() > self.options.max_wait {

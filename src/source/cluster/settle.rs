@@ -144,9 +144,12 @@ impl ClusterSource {
             let is_held = holder.is_some_and(|part| part.is_live() && part.primary == owner);
             // Of a slot on its way the keys that are missing are asked for where it goes. If it stays
             // where it is, they are asked for here again.
+            let is_open = view.open.contains_key(&slot);
             let is_disturbed = disturbed.slots.contains(slot);
-            let again = is_disturbed && !view.open.contains_key(&slot);
-            if is_disturbed && is_held && !again {
+            let again = is_disturbed && !is_open;
+            // A plain scan does not hear of keys that come back.
+            let is_deaf = holder.is_some_and(|part| matches!(part.reader, Reader::Scan(_)));
+            if is_open && is_held && (is_disturbed || is_deaf) {
                 on_their_way.insert(slot);
             }
             if !is_held || unsteady.contains(slot) {
@@ -317,7 +320,9 @@ impl ClusterSource {
             if let Some(reason) = part.lost.take() {
                 return Err(anyhow!("{reason}; run again"));
             }
-            part.take_disturbed();
+            for slot in part.take_disturbed().slots.iter() {
+                self.unanswered.insert(slot);
+            }
             if part.is_live() {
                 part.retire()?;
             }

@@ -243,7 +243,8 @@ impl ServerSource {
     /// # Errors
     /// The connection.
     pub fn adapt_scan_count(&mut self) -> Result<()> {
-        let round_trip = self.ask(page::round_trip)?;
+        let seen = self.clock.round_trip;
+        let round_trip = self.ask(|conn| page::round_trip(conn, seen))?;
         self.page.adapt_to(round_trip);
         Ok(())
     }

@@ -181,9 +181,16 @@ pub fn abilities(
 ) -> Result<Abilities> {
     // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
     // costs more than asking for the expiry a second time.
-    let multi = !facts.cluster
-        && conn.try_query(&redis::cmd("MULTI"))?.is_ok()
-        && conn.try_query(&redis::cmd("EXEC"))?.is_ok();
+    let multi = !facts.cluster && {
+        conn.queue(&[b"MULTI"])?;
+        conn.queue(&[b"EXEC"])?;
+        let (multi, exec) = (conn.reply()?, conn.reply()?);
+        if multi.is_ok() && exec.is_err() {
+            // Else everything from now on would be queued.
+            let _ = conn.try_query(&redis::cmd("DISCARD"))?;
+        }
+        multi.is_ok() && exec.is_ok()
+    };
     // A name nobody uses; -2 says that the command works, whatever the key.
     let absent = ABSENT_KEY;
     let pexpiretime = match conn.try_query(redis::cmd("PEXPIRETIME").arg(absent))? {

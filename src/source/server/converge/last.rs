@@ -28,6 +28,9 @@ const HISTORY: usize = 8;
 /// Writes go on for at least so long between two pauses.
 const MIN_REST_BETWEEN_PAUSES: Duration = Duration::from_millis(20);
 
+/// Bytes that have left the batch and are not given yet; what is more is read once more.
+const MAX_LEFT_BYTES: usize = 16 * 1024 * 1024;
+
 /// Attempts that take less are not held against the source.
 const NOTICEABLE: Duration = Duration::from_millis(5);
 
@@ -335,6 +338,14 @@ impl LastRound {
         let leaving: Vec<Shown> = leaving.collect();
         // Between attempts under one pause after the other nothing is given.
         self.left.extend(leaving);
+        let bytes = |shown: &Shown| shown.payload.as_ref().map_or(0, Vec::len) + shown.key.len();
+        let mut left_bytes: usize = self.left.iter().map(bytes).sum();
+        while left_bytes > MAX_LEFT_BYTES
+            && let Some(oldest) = self.left.pop_front()
+        {
+            left_bytes -= bytes(&oldest);
+            self.always.insert(oldest.key);
+        }
         Ok(Outcome::Again)
     }
 

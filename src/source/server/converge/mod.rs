@@ -355,8 +355,9 @@ impl ConvergingSource {
             if unreadable.is_some_and(|names| names.contains(&name)) {
                 continue;
             }
-            // Who follows has to see them now.
-            let may_wait = self.options.follow.is_none() || self.follow_over;
+            // Who follows has to see them now; and once exactness is missed there is no last round.
+            let follows = self.options.follow.is_some() && !self.follow_over;
+            let may_wait = self.missed.is_none() && !follows;
             if may_wait && self.inner.guess_bytes >= LARGE_BYTES {
                 let reads = self.rereads.entry(name.clone()).or_default();
                 *reads = reads.saturating_add(1);

@@ -211,6 +211,10 @@ impl ConvergingSource {
     /// More rounds, before the last one, which was not the last if there was one.
     pub(in crate::source) fn more_rounds(&mut self) {
         self.reached = None;
+        // A scan that began anew has to come to its end first.
+        if matches!(self.phase, Phase::Scan | Phase::CatchUp(_)) {
+            return;
+        }
         self.postpone_last();
         self.phase = Phase::Rounds {
             left: MAX_ROUNDS,
