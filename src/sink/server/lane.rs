@@ -168,10 +168,11 @@ impl Lane {
             _ if self.facts.version != facts.version => Met::Other,
             _ => Met::Unknown,
         };
-        self.pexpiretime = conn
-            .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
-            .map_or_else(|text| text.starts_with("MOVED"), |_| true);
-        let id = conn.try_query(redis::cmd("CLIENT").arg("ID"))?;
+        // In one round trip.
+        conn.queue(&[b"PEXPIRETIME", ABSENT_KEY.as_bytes()])?;
+        conn.queue(&[b"CLIENT", b"ID"])?;
+        let (pexpiretime, id) = (conn.reply()?, conn.reply()?);
+        self.pexpiretime = pexpiretime.map_or_else(|text| text.starts_with("MOVED"), |_| true);
         let former = std::mem::replace(
             &mut self.client_id,
             match id {
