@@ -73,7 +73,7 @@ impl<R: Read + Seek> Unsealed<R> {
             }
             *self = again()?;
             chunk += 1;
-            let begun = match self.to_chunk(chunk) {
+            let begun = match self.go_to_chunk(chunk) {
                 Ok(()) => self.read_on(stop)?,
                 Err(error) => ReadOn::To(chunk, own(error)?),
             };
@@ -136,7 +136,7 @@ fn is_cut(error: &io::Error) -> bool {
 impl<R: Read + Seek> Unsealed<R> {
     /// To the first byte of a chunk. The crate's reader looks for the file's end on such a step,
     /// which may be what is damaged; so it goes one byte further and back.
-    pub(super) fn to_chunk(&mut self, chunk: u64) -> io::Result<()> {
+    pub(super) fn go_to_chunk(&mut self, chunk: u64) -> io::Result<()> {
         let at = chunk * CHUNK_BYTES;
         self.seek_form(SeekFrom::Start(at + 1))?;
         self.at = self.seek_form(SeekFrom::Start(at))?;

@@ -168,7 +168,7 @@ impl<R: Read + Seek> Unsealed<R> {
         buffer[..len].fill(0);
         let at = self.at + len as u64;
         if at == hole.end && self.end != Some(at) {
-            self.to_chunk(at / CHUNK_BYTES)?;
+            self.go_to_chunk(at / CHUNK_BYTES)?;
         }
         self.at = at;
         Ok(len)
@@ -216,7 +216,7 @@ impl<R: Read + Seek> Seek for Unsealed<R> {
                 // At the end, and in a hole, the crate's reader is not asked.
                 if self.at != end && !in_hole {
                     match self.at {
-                        at if at % CHUNK_BYTES == 0 => self.to_chunk(at / CHUNK_BYTES)?,
+                        at if at % CHUNK_BYTES == 0 => self.go_to_chunk(at / CHUNK_BYTES)?,
                         at => self.at = self.seek_form(SeekFrom::Start(at))?,
                     }
                 }
