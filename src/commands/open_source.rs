@@ -112,10 +112,11 @@ pub fn open(
                 Some(conn) => conn,
                 None => Conn::open(options)?,
             };
-            let (conn, is_cluster) = match wishes.read.cluster {
-                true => (conn, true),
-                false => is_cluster(conn, options, &wishes)?,
+            let (conn, facts) = match wishes.read.cluster {
+                true => (conn, None),
+                false => ask_facts(conn, options, &wishes)?,
             };
+            let is_cluster = facts.as_ref().is_none_or(|facts| facts.cluster);
             if let (false, Some(flag)) = (is_cluster, cluster_flag(wishes.read)) {
                 return Err(Usage(format!(
                     "{flag} is about a cluster, and the source is none (--cluster, if it is)"
@@ -123,7 +124,7 @@ pub fn open(
                 .into());
             }
             match (is_cluster, wishes.read.via) {
-                (false, Via::Scan) => scan(conn, options, wishes, observer),
+                (false, Via::Scan) => scan(conn, facts, options, wishes, observer),
                 (false, Via::Replica) => replica(conn, wishes, observer),
                 (true, Via::Scan) => cluster(conn, options, wishes, observer),
                 (true, Via::Replica) => Err(Usage(
@@ -149,17 +150,17 @@ fn cluster_flag(read: &ReadArgs) -> Option<&'static str> {
     (read.read_from == ReadFrom::Replica).then_some("--read-from replica")
 }
 
-/// Whether the source is a node of a cluster; also when the connection breaks while it is asked.
-fn is_cluster(
+/// What the source says of itself; also when the connection breaks while it is asked.
+fn ask_facts(
     mut conn: Conn,
     connect: &ConnectOptions,
     wishes: &Wishes<'_>,
-) -> Result<(Conn, bool)> {
+) -> Result<(Conn, Option<Facts>)> {
     let mut retries = Retries::new(connect);
     loop {
         conn.doing("asking the source what it is");
         let lost = match Facts::ask(&mut conn) {
-            Ok(facts) => return Ok((conn, facts.cluster)),
+            Ok(facts) => return Ok((conn, Some(facts))),
             Err(error) => error,
         };
         conn = match retries.connect(connect, lost, &|| wishes.stop.is_set()) {
@@ -235,6 +236,7 @@ fn asked_of(asked: Consistency) -> ConsistencyAsked {
 
 fn scan(
     conn: Conn,
+    facts: Option<Facts>,
     connect: &ConnectOptions,
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
@@ -243,7 +245,7 @@ fn scan(
     let follow = follow(&wishes)?;
     // While changes are followed Ctrl-C means that the last round is to come.
     let stop = wishes.stop.of_pipe(wishes.read.follow);
-    let mut source = open_enduring(conn, connect, &options, &stop, observer)?;
+    let mut source = open_enduring(conn, facts, connect, &options, &stop, observer)?;
     if wishes.read.scan_count.is_none() {
         source.adapt_scan_count()?;
     }
@@ -302,8 +304,8 @@ pub fn open_at(
     let SourceEnd::Server(connect) = from else {
         return Err(Usage("--resume reads a live server".to_owned()).into());
     };
-    let (conn, is_cluster) = is_cluster(Conn::open(connect)?, connect, &wishes)?;
-    if is_cluster || wishes.read.cluster {
+    let (conn, facts) = ask_facts(Conn::open(connect)?, connect, &wishes)?;
+    if wishes.read.cluster || facts.as_ref().is_some_and(|facts| facts.cluster) {
         return Err(Usage(
             "--resume goes on with one server, and the source is a cluster".to_owned(),
         )
@@ -316,7 +318,7 @@ pub fn open_at(
         .into());
     }
     let options = scan_options(&wishes);
-    let mut source = open_enduring(conn, connect, &options, wishes.stop, observer)?;
+    let mut source = open_enduring(conn, facts, connect, &options, wishes.stop, observer)?;
     if wishes.read.scan_count.is_none() {
         source.adapt_scan_count()?;
     }
@@ -332,6 +334,7 @@ pub fn open_at(
 /// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
 fn open_enduring(
     mut conn: Conn,
+    mut facts: Option<Facts>,
     connect: &ConnectOptions,
     options: &ServerSourceOptions,
     stop: &Stop,
@@ -339,7 +342,8 @@ fn open_enduring(
 ) -> Result<ServerSource> {
     let mut retries = Retries::new(connect);
     loop {
-        let error = match ServerSource::open(conn, options.clone(), Arc::clone(observer)) {
+        let opened = ServerSource::open(conn, facts.take(), options.clone(), Arc::clone(observer));
+        let error = match opened {
             Ok(mut source) => {
                 source.endure(connect.clone(), stop.clone());
                 return Ok(source);

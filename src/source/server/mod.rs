@@ -142,17 +142,21 @@ pub struct ServerSource {
 }
 
 impl ServerSource {
-    /// Prepares to read what `conn` leads to.
+    /// Prepares to read what `conn` leads to; `facts` is what it said of itself, if it was asked.
     ///
     /// # Errors
     /// [`Usage`] for what cannot be exported (a cluster's node), and connection errors.
     pub fn open(
         mut conn: Conn,
+        facts: Option<Facts>,
         options: ServerSourceOptions,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         conn.doing("asking the source what it is");
-        let facts = Facts::ask(&mut conn)?;
+        let facts = match facts {
+            Some(facts) => facts,
+            None => Facts::ask(&mut conn)?,
+        };
         if facts.cluster {
             return Err(Usage(
                 "the source is a node of a cluster, and is to be read as such (--cluster); \
