@@ -97,27 +97,33 @@ fn fail_over(cluster: &TestCluster, round: u64) {
         .expect("CLUSTER FAILOVER");
 }
 
+/// Both versions at once, because most of it is waiting for nodes to notice.
 #[test]
 fn a_primary_that_is_killed_costs_nothing() {
-    for version in [Version::Redis70, Version::Valkey91] {
-        let Some(version) = require(version) else {
-            continue;
-        };
-        let (server, archive) = given(version, 40_000);
-        for round in 0..fault_runs().div_ceil(2) {
-            let mut cluster = TestCluster::start_with(version, 3, 1, |_, builder| {
-                builder.option("--cluster-node-timeout", "2000")
-            });
-            let victim = 1 + round as usize % 2;
-            assert!(!node_id(&mut cluster.nodes[victim].client()).is_empty());
-            let policy = POLICIES[round as usize % POLICIES.len()];
-            let mut dying =
-                std::mem::replace(&mut cluster.nodes[victim], TestServer::start(version));
-            let output = import(&cluster, &archive, round, policy, || dying.kill());
-            let output = output.success();
-            assert!(output.stderr.contains("restored"), "{}", output.stderr);
-            assert_arrived(&server, &mut cluster.client());
+    std::thread::scope(|scope| {
+        for version in [Version::Redis70, Version::Valkey91] {
+            scope.spawn(move || primaries_that_are_killed(version));
         }
+    });
+}
+
+fn primaries_that_are_killed(version: Version) {
+    let Some(version) = require(version) else {
+        return;
+    };
+    let (server, archive) = given(version, 40_000);
+    for round in 0..fault_runs().div_ceil(2) {
+        let mut cluster = TestCluster::start_with(version, 3, 1, |_, builder| {
+            builder.option("--cluster-node-timeout", "2000")
+        });
+        let victim = 1 + round as usize % 2;
+        assert!(!node_id(&mut cluster.nodes[victim].client()).is_empty());
+        let policy = POLICIES[round as usize % POLICIES.len()];
+        let mut dying = std::mem::replace(&mut cluster.nodes[victim], TestServer::start(version));
+        let output = import(&cluster, &archive, round, policy, || dying.kill());
+        let output = output.success();
+        assert!(output.stderr.contains("restored"), "{}", output.stderr);
+        assert_arrived(&server, &mut cluster.client());
     }
 }
 

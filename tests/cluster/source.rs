@@ -499,31 +499,32 @@ fn a_failover_loses_nothing() {
     }
 }
 
+/// All versions at once, because most of it is waiting for nodes to notice.
 #[test]
 fn a_primary_that_dies_loses_nothing() {
-    for version in versions() {
-        for run in 0..fault_runs() {
-            let mut cluster = TestCluster::start(version, 3, 1);
-            fill(&cluster, 20_000);
-            let how = ["converge", "pause", "auto"][usize::try_from(run).unwrap_or(0) % 3];
-            // Which one is killed must not be borrowed by what compares.
-            let pid = cluster.nodes[1 + usize::try_from(run).unwrap_or(0) % 2].pid();
-            under_fault(
-                &cluster,
-                version,
-                run,
-                true,
-                &["--consistency", how],
-                |_| {
-                    let killed = std::process::Command::new("kill")
-                        .args(["-9", &pid.to_string()])
-                        .status();
-                    assert!(killed.expect("kill runs").success());
-                },
-            );
-            for node in &mut cluster.nodes {
-                node.is_running();
-            }
+    std::thread::scope(|scope| {
+        for version in versions() {
+            scope.spawn(move || primaries_that_die(version));
+        }
+    });
+}
+
+fn primaries_that_die(version: Version) {
+    for run in 0..fault_runs() {
+        let mut cluster = TestCluster::start(version, 3, 1);
+        fill(&cluster, 20_000);
+        let how = ["converge", "pause", "auto"][usize::try_from(run).unwrap_or(0) % 3];
+        // Which one is killed must not be borrowed by what compares.
+        let pid = cluster.nodes[1 + usize::try_from(run).unwrap_or(0) % 2].pid();
+        let more = ["--consistency", how];
+        under_fault(&cluster, version, run, true, &more, |_| {
+            let killed = std::process::Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status();
+            assert!(killed.expect("kill runs").success());
+        });
+        for node in &mut cluster.nodes {
+            node.is_running();
         }
     }
 }
