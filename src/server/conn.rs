@@ -19,6 +19,10 @@ const OUT_BYTES: usize = 256 * 1024;
 const LOADING_PATIENCE: Duration = Duration::from_secs(60);
 const LOADING_STEP: Duration = Duration::from_millis(250);
 
+/// How long a server that asks for patience before SELECT is waited for, and how often it is asked.
+const SELECT_PATIENCE: Duration = Duration::from_secs(120);
+const SELECT_STEP: Duration = Duration::from_millis(100);
+
 /// One authenticated connection.
 pub struct Conn {
     stream: Stream,
@@ -28,6 +32,9 @@ pub struct Conn {
     /// What is under way, for messages.
     doing: &'static str,
     patience: Option<Patience>,
+    /// The database that this connection is proved to be in: the server said OK to its SELECT, or
+    /// it is new. `None` after commands that left it in doubt.
+    db: Option<u32>,
 }
 
 /// How long to wait for the other side while hearing the user's wish to stop.
@@ -129,6 +136,8 @@ impl Conn {
             address,
             doing: "connecting",
             patience: None,
+            // Where every connection begins (server createClient); some services refuse SELECT 0.
+            db: Some(0),
         };
         if let Some(password) = &options.password {
             let mut auth = redis::cmd("AUTH");
@@ -368,6 +377,56 @@ impl Conn {
         })
     }
 
+    /// The database that this connection is proved to be in, if it is.
+    pub fn database(&self) -> Option<u32> {
+        self.db
+    }
+
+    /// Commands that were queued may have selected another database: it is in doubt until the next
+    /// [`Self::select`].
+    pub fn forget_database(&mut self) {
+        self.db = None;
+    }
+
+    /// Selects a database, and proves it: a round trip, unless this connection is proved to be
+    /// there. Nothing may be in flight. A server that asks for patience is waited for. The inner
+    /// error is why the database is not to be had, in the server's words; the connection is then
+    /// where it was.
+    ///
+    /// Every command for a database other than the one of [`Self::database`] goes out after this
+    /// said `Ok(Ok(()))`, and never in one pipeline with a SELECT: a SELECT that is refused there
+    /// would send what follows into another database.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn select(&mut self, db: u32) -> Result<Result<(), String>, ServerError> {
+        if self.db == Some(db) {
+            return Ok(Ok(()));
+        }
+        let deadline = Instant::now() + SELECT_PATIENCE;
+        loop {
+            let text = match self.try_query(redis::cmd("SELECT").arg(db))? {
+                Ok(Value::Okay) => {
+                    self.db = Some(db);
+                    return Ok(Ok(()));
+                }
+                Ok(other) => return Err(self.confused(format!("SELECT {db}: {other:?}"))),
+                Err(text) => text,
+            };
+            let is_over = Instant::now() >= deadline || self.is_stopped();
+            if !asks_for_patience(&text) || is_over {
+                return Ok(Err(text));
+            }
+            std::thread::sleep(SELECT_STEP);
+        }
+    }
+
+    /// Whether the user wishes to stop.
+    fn is_stopped(&self) -> bool {
+        let patience = self.patience.as_ref();
+        patience.is_some_and(|patience| patience.stop.load(Ordering::Relaxed))
+    }
+
     /// The error that an error reply to `command` means.
     pub fn refusal(&self, command: &str, text: String) -> ServerError {
         refusal(&self.address, command, text)
@@ -415,6 +474,15 @@ pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
             reason,
         }
     }
+}
+
+/// Whether an error reply asks for patience: nothing was done, and the same may work in a while.
+pub fn asks_for_patience(text: &str) -> bool {
+    let code = text.split(' ').next().unwrap_or("");
+    matches!(
+        code,
+        "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN"
+    )
 }
 
 /// Whether an error reply says that the command is not to be had, whatever its arguments.

@@ -1,7 +1,7 @@
 //! What an error reply to RESTORE means for the key and for the run.
 
 use crate::record::{Context, Family};
-use crate::server::conn::is_forbidden;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 
 /// What to make of an error reply.
@@ -32,7 +32,7 @@ impl Refusal {
         let code = text.split(' ').next().unwrap_or("");
         match code {
             "BUSYKEY" => Refusal::Standing,
-            "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" => Refusal::Later,
+            _ if asks_for_patience(text) => Refusal::Later,
             "OOM" => Refusal::Run {
                 advice: "the destination is out of memory: raise maxmemory, then run again with \
                          --on-conflict skip or replace",
