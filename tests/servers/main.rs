@@ -71,6 +71,7 @@ fn the_data_set_has_every_encoding_that_a_version_writes() {
             Version::Redis60 | Version::Redis62 => &[0, 2, 4, 5, 11, 12, 13, 14, 15],
             Version::Redis70 => &[0, 2, 4, 5, 11, 16, 17, 18, 19],
             Version::Redis80 => &[0, 2, 4, 5, 11, 16, 17, 18, 20, 21, 24, 25],
+            Version::Stack74 => unreachable!("it is not in the matrix"),
             Version::Valkey81 => &[0, 2, 4, 5, 11, 16, 17, 18, 20, 21],
             Version::Valkey91 => &[0, 2, 4, 5, 11, 16, 17, 18, 20, 21, 22],
         };

@@ -20,6 +20,8 @@ pub enum Version {
     Valkey81,
     /// The newest Valkey 9 that is offered.
     Valkey91,
+    /// Redis Stack, for tests of modules only (see [`Builder::module`]). For amd64 only.
+    Stack74,
 }
 
 impl Version {
@@ -50,6 +52,7 @@ impl Version {
             Self::Redis80 => "redis-8.0",
             Self::Valkey81 => "valkey-8.1",
             Self::Valkey91 => "valkey-9.1",
+            Self::Stack74 => "stack-7.4",
         }
     }
 
@@ -84,7 +87,7 @@ impl Version {
 
     /// Whether hash fields can have an expiry of their own.
     pub fn has_field_ttl(self) -> bool {
-        matches!(self, Self::Redis80 | Self::Valkey91)
+        matches!(self, Self::Redis80 | Self::Valkey91 | Self::Stack74)
     }
 
     /// Whether it has function libraries, PEXPIRETIME and the stream metadata of 7.0.
@@ -98,7 +101,7 @@ impl Version {
             Self::Redis60 | Self::Redis62 => 9,
             Self::Redis70 => 10,
             Self::Valkey81 => 11,
-            Self::Redis80 => 12,
+            Self::Redis80 | Self::Stack74 => 12,
             Self::Valkey91 => 80,
         }
     }
@@ -132,7 +135,9 @@ pub fn require(version: Version) -> Option<Version> {
         version,
         version.directory().display()
     );
-    assert!(!is_ci() || version == Version::Redis62, "{hint}");
+    let optional = version == Version::Redis62
+        || (version == Version::Stack74 && !cfg!(target_arch = "x86_64"));
+    assert!(!is_ci() || optional, "{hint}");
     let thread = std::thread::current();
     skipped(&format!("{}: {hint}", thread.name().unwrap_or("a test")));
     None
@@ -170,6 +175,13 @@ impl Builder {
         self.arguments
             .extend(arguments.into_iter().map(str::to_owned));
         self
+    }
+
+    /// Loads one of the modules that came with [`Version::Stack74`], such as `redisbloom`.
+    pub fn module(self, name: &str) -> Self {
+        let file = self.version.directory().join(format!("modules/{name}.so"));
+        let file = file.to_str().expect("a path in UTF-8").to_owned();
+        self.option("--loadmodule", &file)
     }
 
     /// Demands a password of the default user. [`TestServer::client`] knows it.
