@@ -16,6 +16,7 @@
 pub mod cluster;
 pub mod dataset;
 pub mod equality;
+pub mod hostile_archives;
 pub mod many;
 pub mod proxy;
 pub mod random;
