@@ -108,12 +108,16 @@ pub struct SinkReport {
     pub skipped: u64,
     /// Past their time on the destination's clock.
     pub expired: u64,
-    /// Tombstones carried out, or with nothing to do.
+    /// Tombstones that removed a key.
     pub deleted: u64,
+    /// Tombstones of keys that did not stand.
+    pub already_gone: u64,
     /// Stood at the destination already and were left alone (`--on-conflict fail`).
     pub conflicts: u64,
     /// Refused by the destination or by the tool.
     pub refused: u64,
+    /// Distinct keys that stood at the destination with something else and were left as they stood.
+    pub left_standing: u64,
     /// Function payloads taken, and of those accepted, skipped, refused.
     pub functions: FunctionCounts,
     /// Source keys deleted after acceptance, and kept because they had changed (`--delete-source`).
@@ -205,6 +209,7 @@ impl SinkReport {
             + self.skipped
             + self.expired
             + self.deleted
+            + self.already_gone
             + self.conflicts
             + self.refused;
         if went == self.taken {

@@ -13,12 +13,13 @@ use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::policy::{Consistency, FunctionPolicy, ReadFunctions};
+use crate::policy::{Consistency, FunctionPolicy, ReadFunctions, Via};
 use crate::rewrite::Rewrite;
 use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::identity::same_server;
 use crate::sink::Accepted;
+use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::ui::Ui;
 
@@ -99,6 +100,12 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         sanitize: args.write.sanitize,
         method: args.write.method,
         may_collide,
+        repeats: match (&from, args.read.consistency) {
+            (SourceEnd::RdbFile(_), _) => Repeats::No,
+            (_, Consistency::Scan) if !args.read.follow => Repeats::No,
+            _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
+            _ => Repeats::Live,
+        },
         dry_run: args.run.dry_run,
     };
     let observed = Arc::clone(observer);

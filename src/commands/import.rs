@@ -14,8 +14,10 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
 use crate::record::{Family, Mark};
 use crate::resume::ResumingSink;
+use crate::rewrite::TtlIntent;
 use crate::server::Conn;
 use crate::sink::Sink;
+use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
 use crate::ui::Ui;
@@ -51,6 +53,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         sanitize: args.write.sanitize,
         method: args.write.method,
         may_collide,
+        repeats: match may_repeat {
+            true => Repeats::Archive,
+            false => Repeats::No,
+        },
         dry_run: args.run.dry_run,
     };
     let mut conn = Conn::open(&to)?;
@@ -61,7 +67,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .map_or(Family::Other, |archive| archive.header().source.family);
     let proof = Proof::new(args.verify, family);
     let accepted = proof.listening(None);
-    let sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
+    let mut sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
     let state = match &args.resume {
         None => None,
@@ -85,6 +91,9 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .as_ref()
         .map_or(now_ms, |state| state.begin.base_now_ms);
     let rewrite = args.write.rewrite(&to, base_now_ms)?;
+    if let TtlIntent::Rebase { base_now_ms } = rewrite.ttl {
+        sink.expect_rebased(base_now_ms);
+    }
     let selection = args.selection()?;
     let mut expected: Vec<u32> = source
         .archives()

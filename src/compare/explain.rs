@@ -96,6 +96,7 @@ pub fn places(left: &Values, right: &Values) -> Places {
         let (right_family, right) = right.get(print)?;
         let differ = |ignore_delivery_times| {
             let lenience = Lenience {
+                earlier_by_ms: 0,
                 ignore_delivery_times,
                 ignore_field_ttls: false,
             };

@@ -1,7 +1,7 @@
 //! What a run wrote, as rows: what the destination is held against at its end.
 //!
-//! A key counts once the destination has accepted it, so keys that were refused, skipped, left
-//! alone or past their time are not expected, and nothing has to be said about them.
+//! A key counts once the destination has accepted it, or was seen to hold it already, so keys that
+//! were refused, skipped, left alone or past their time are not expected, and nothing has to be said about them.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -65,21 +65,33 @@ impl Remember {
             then,
         }
     }
-}
 
-impl Accepted for Remember {
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+    /// The destination holds this from now on.
+    fn expect(&self, record: &KeyRecord) -> Result<()> {
         let mut written = lock(&self.memory);
         if !written.dbs.contains(&record.db) {
             written.dbs.push(record.db);
         }
         let (kind, meaning) = written.reading.value(written.family, &record.value);
         let what = What::Key(kind);
-        let row = row_of_key(&written.reading.prints, &record, what, meaning, true);
-        written.store.add(&row)?;
-        drop(written);
+        let row = row_of_key(&written.reading.prints, record, what, meaning, true);
+        written.store.add(&row)
+    }
+}
+
+impl Accepted for Remember {
+    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+        self.expect(&record)?;
         match &mut self.then {
             Some(then) => then.accepted(origin, record),
+            None => Ok(()),
+        }
+    }
+
+    fn stands(&mut self, record: KeyRecord) -> Result<()> {
+        self.expect(&record)?;
+        match &mut self.then {
+            Some(then) => then.stands(record),
             None => Ok(()),
         }
     }

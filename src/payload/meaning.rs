@@ -50,6 +50,21 @@ pub struct Lenience {
     pub ignore_delivery_times: bool,
     /// Expiry of hash fields, for destinations that have none.
     pub ignore_field_ttls: bool,
+    /// Expiries on the right side may be earlier by so much: an earlier run of the same import counted
+    /// them from an earlier moment (`--ttl rebase`).
+    pub earlier_by_ms: u64,
+}
+
+impl Lenience {
+    /// Whether an expiry counts as the same.
+    pub fn same_expiry(&self, left_ms: Option<u64>, right_ms: Option<u64>) -> bool {
+        match (left_ms, right_ms) {
+            (Some(left), Some(right)) => left
+                .checked_sub(right)
+                .is_some_and(|earlier| earlier <= self.earlier_by_ms),
+            (left, right) => left == right,
+        }
+    }
 }
 
 /// Compares two values, each with the family of the server that wrote it. Equal bytes of one family
@@ -238,7 +253,8 @@ fn scores(left: &Member<'_>, right: &Member<'_>) -> Option<Difference> {
 
 fn fields(left: &Field<'_>, right: &Field<'_>, lenience: Lenience) -> Option<Difference> {
     strings(&left.value, &right.value).or_else(|| {
-        if lenience.ignore_field_ttls || left.expire_at_ms == right.expire_at_ms {
+        if lenience.ignore_field_ttls || lenience.same_expiry(left.expire_at_ms, right.expire_at_ms)
+        {
             return None;
         }
         let show = |ms: Option<u64>| ms.map_or("none".to_owned(), |ms| ms.to_string());

@@ -45,6 +45,15 @@ pub trait Accepted: Send {
     /// The connection to the source.
     fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
 
+    /// A key stood there already exactly as `record` says, and was left as it is.
+    ///
+    /// # Errors
+    /// As for [`Self::accepted`].
+    fn stands(&mut self, record: KeyRecord) -> Result<()> {
+        let _ = record;
+        Ok(())
+    }
+
     /// A key was deleted there, for a tombstone or because its record is past its time.
     ///
     /// # Errors

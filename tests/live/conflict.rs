@@ -88,9 +88,9 @@ fn a_thousand_keys_twice_are_a_thousand_keys_once() {
 fn a_tombstone_spares_what_this_run_did_not_write() {
     let Some(server) = server() else { return };
     let input = archive(&[vec![tombstone("k")]]);
-    for (policy, stays) in [("fail", true), ("skip", true), ("replace", false)] {
+    for (policy, stays, code) in [("fail", true, 3), ("skip", true, 0), ("replace", false, 0)] {
         set(&server, "k", "standing");
-        run(&["import", &server.url(), "--on-conflict", policy], &input).success();
+        run(&["import", &server.url(), "--on-conflict", policy], &input).expect_code(code);
         assert_eq!(get(&server, "k").is_some(), stays, "{policy}");
     }
 }

@@ -18,6 +18,7 @@ mod large;
 mod matrix;
 mod methods;
 mod refused;
+mod rerun;
 mod selection;
 mod ttl;
 mod vectors;

@@ -74,7 +74,7 @@ impl ServerSink {
     pub(super) fn lose(&mut self, mut sent: Sent) {
         match sent.action {
             Action::Prelude(_) | Action::Wait => return,
-            Action::Restore { .. } => sent.is_doubtful = true,
+            Action::Restore { .. } | Action::Delete { .. } => sent.is_doubtful = true,
             _ => {}
         }
         if let Some(Some(ticket)) = sent.by_commands.as_mut().map(Option::take)

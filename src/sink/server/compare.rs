@@ -134,7 +134,11 @@ impl Found {
                     tolerance_ms,
                 },
                 Some(ours),
-            ) if at_ms.abs_diff(ours) <= *tolerance_ms => None,
+            ) if at_ms.abs_diff(ours) <= *tolerance_ms
+                || lenience.same_expiry(Some(ours), Some(*at_ms)) =>
+            {
+                None
+            }
             (FoundExpiry::Unknown, _) => Some("its expiry cannot be read to compare".to_owned()),
             _ => Some("with the same value and another expiry".to_owned()),
         }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::again::BUSY_PATIENCE;
 use super::compare;
+use super::held::Repeats;
 use super::refusal::Refusal;
 use super::{Action, Counted, Sent, ServerSink};
 use crate::memory::{Fingerprint, OwnWrites};
@@ -36,20 +37,17 @@ impl ServerSink {
     }
 
     /// The destination removed it, or had nothing to remove.
-    pub(super) fn deleted(&mut self, at: usize, sent: Sent, expired: bool) -> Result<()> {
+    pub(super) fn deleted(&mut self, at: usize, sent: Sent, was_there: bool) -> Result<()> {
         self.progressed(at);
-        let counted = if expired {
-            Counted::Expired
-        } else {
-            Counted::Deleted
-        };
+        let counted = self.counted_as(&sent, was_there)?;
         if let (Some(accepted), None) = (&mut self.accepted, &sent.counted) {
             accepted.deleted(sent.record.db, &sent.record.key)?;
         }
-        match sent.counted {
-            Some(_) => {}
-            None if expired => self.report.expired += 1,
-            None => self.report.deleted += 1,
+        match (sent.counted, counted) {
+            (Some(_), _) => {}
+            (None, Counted::Expired) => self.report.expired += 1,
+            (None, Counted::AlreadyGone) => self.report.already_gone += 1,
+            (None, _) => self.report.deleted += 1,
         }
         self.keep(at, sent, counted);
         self.ask_for_replicas(at)
@@ -64,14 +62,8 @@ impl ServerSink {
     }
 
     fn remember(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Result<()> {
-        // Under `replace` nobody will ever ask.
-        if self.options.on_conflict != OnConflict::Replace && sent.counted.is_none() {
-            const WHAT: &str = "remember a key in a temporary file";
-            self.own.insert(sent.print).context(WHAT)?;
-            if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
-                let print = origin_print(origins, sent.print, origin);
-                origins.insert(print).context(WHAT)?;
-            }
+        if sent.counted.is_none() {
+            self.own_it(&sent)?;
         }
         if let (Some(accepted), Some(_), Some(original)) =
             (&mut self.accepted, &sent.origin, sent.original.take())
@@ -93,11 +85,32 @@ impl ServerSink {
         self.ask_for_replicas(at)
     }
 
+    /// From now on the key counts as this run's own.
+    pub(super) fn own_it(&mut self, sent: &Sent) -> Result<()> {
+        const WHAT: &str = "remember a key in a temporary file";
+        // Under `replace` nobody will ever ask.
+        if self.options.on_conflict == OnConflict::Replace {
+            return Ok(());
+        }
+        self.own.insert(sent.print).context(WHAT)?;
+        if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
+            let print = origin_print(origins, sent.print, origin);
+            origins.insert(print).context(WHAT)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a key that stands is read back: to name in what it differs, or because it may come
+    /// again, and then it matters whether it stands as this record says.
+    fn compares_standing(&self) -> bool {
+        self.options.on_conflict == OnConflict::Fail || self.options.repeats != Repeats::No
+    }
+
     pub(super) fn looked(&mut self, sent: Sent, exists: bool) -> Result<()> {
         let own = self.own.contains(sent.print)?;
         match self.options.on_conflict {
             _ if own => self.report.replaced_own += 1,
-            OnConflict::Fail if exists => {
+            OnConflict::Fail | OnConflict::Skip if exists && self.compares_standing() => {
                 return self.send(Sent {
                     action: Action::Compare,
                     ..sent
@@ -128,8 +141,9 @@ impl ServerSink {
         let lane = &self.lanes[at];
         // What was built by commands has times of its own.
         let lenience = Lenience {
-            ignore_delivery_times: sent.is_doubtful && sent.by_commands.is_some(),
-            ignore_field_ttls: sent.is_doubtful
+            ignore_delivery_times: sent.by_commands.is_some(),
+            earlier_by_ms: self.rebased_by(&sent.context),
+            ignore_field_ttls: sent.by_commands.is_some()
                 && lane
                     .commands
                     .as_ref()
@@ -140,8 +154,7 @@ impl ServerSink {
             if sent.is_doubtful {
                 return self.stored(at, sent, false);
             }
-            self.report.unchanged += 1;
-            return Ok(());
+            return self.stands_as_sent(sent);
         };
         if sent.is_doubtful && self.own.contains(sent.print)? {
             sent.action = Action::Restore {
@@ -150,31 +163,17 @@ impl ServerSink {
             };
             return self.queue(sent);
         }
-        if self.options.on_conflict == OnConflict::Skip {
-            self.uncount(&sent);
-            self.report.skipped += 1;
-            return Ok(());
-        }
-        self.uncount(&sent);
-        self.report.conflicts += 1;
-        self.observer.key_failed(&KeyFailure {
-            db: sent.record.db,
-            key: sent.record.key,
-            kind: FailureKind::Conflict,
-            reason: format!("stands at the destination already ({reason}) and was left alone"),
-            hint: Some(
-                "--on-conflict replace overwrites it, --on-conflict skip keeps it".to_owned(),
-            ),
-        })
+        self.left_alone(sent, reason)
     }
 
     /// It was counted as accepted, and is not any more.
-    fn uncount(&mut self, sent: &Sent) {
+    pub(super) fn uncount(&mut self, sent: &Sent) {
         match sent.counted {
             None => {}
             Some(Counted::Restored) => self.report.restored -= 1,
             Some(Counted::ReplacedOwn) => self.report.replaced_own -= 1,
             Some(Counted::Deleted) => self.report.deleted -= 1,
+            Some(Counted::AlreadyGone) => self.report.already_gone -= 1,
             Some(Counted::Expired) => self.report.expired -= 1,
         }
     }
@@ -191,6 +190,9 @@ impl ServerSink {
         }
         if text.starts_with("READONLY") && self.may_be_demoted(at) {
             return self.demoted(at, sent, text);
+        }
+        if matches!(sent.action, Action::Ask) && is_forbidden(&text) {
+            return self.left_alone(sent, format!("it cannot be seen whether it stands: {text}"));
         }
         match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
@@ -218,7 +220,7 @@ impl ServerSink {
                 };
                 self.queue(sent)
             }
-            Refusal::Standing if self.options.on_conflict == OnConflict::Skip => {
+            Refusal::Standing if !self.compares_standing() => {
                 self.report.skipped += 1;
                 Ok(())
             }

@@ -118,7 +118,7 @@ impl ServerSink {
                 };
                 compare::ask(lane.conn()?, &sent.record.key, question)?;
             }
-            Action::Look => lane.conn()?.queue(&[b"EXISTS", &sent.record.key])?,
+            Action::Look | Action::Ask => lane.conn()?.queue(&[b"EXISTS", &sent.record.key])?,
             Action::Delete { .. } => lane.conn()?.queue(&[b"DEL", &sent.record.key])?,
             Action::CleanUp => lane.conn()?.queue(&[b"UNLINK", &sent.record.key])?,
         }
@@ -252,10 +252,8 @@ impl ServerSink {
                 self.stored(at, sent, own)
             }
             (Ok(count), Action::Look) => self.looked(sent, count > 0),
-            (Ok(_), Action::Delete { expired }) => {
-                let expired = *expired;
-                self.deleted(at, sent, expired)
-            }
+            (Ok(count), Action::Ask) => self.asked(sent, count > 0),
+            (Ok(count), Action::Delete { .. }) => self.deleted(at, sent, count > 0),
             (Err(text), _) => self.refused(at, sent, text),
         }
     }

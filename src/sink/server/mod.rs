@@ -18,6 +18,7 @@ mod confirm;
 mod fate;
 mod flow;
 mod functions;
+pub mod held;
 mod lane;
 mod limits;
 mod modules;
@@ -37,6 +38,7 @@ use anyhow::Result;
 
 use self::again::Losses;
 use self::commands::Ticket;
+use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
 use self::target::Ready;
@@ -72,6 +74,8 @@ pub struct ServerSinkOptions {
     pub method: Method,
     /// Different keys of the source may come under one name: it is noticed, if origins are kept.
     pub may_collide: bool,
+    /// A key may come with several records.
+    pub repeats: Repeats,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
@@ -85,6 +89,8 @@ enum Action {
     Compare,
     /// Dry run: is it there?
     Look,
+    /// A tombstone of a key that this run did not write: does it stand?
+    Ask,
     /// Removes a key because its record is past its time, or a tombstone.
     Delete { expired: bool },
     /// Removes a temporary key that a lost connection may have left.
@@ -99,6 +105,7 @@ enum Counted {
     Restored,
     ReplacedOwn,
     Deleted,
+    AlreadyGone,
     Expired,
 }
 
@@ -171,6 +178,8 @@ pub struct ServerSink {
     lanes: Vec<Lane>,
     /// Of a cluster.
     routes: Option<Routes>,
+    /// From when `--ttl rebase` counts, Unix ms.
+    rebased_from_ms: Option<u64>,
     /// Databases that it is known to have, in a cluster.
     databases: u32,
     clock: ServerClock,
@@ -185,6 +194,8 @@ pub struct ServerSink {
     own: OwnWrites,
     /// Where what this run wrote came from, if different keys may come under one name.
     own_origins: Option<OwnWrites>,
+    /// Conflicts that are not judged before the end.
+    held: Held,
     /// What is in flight on any lane, or to be sent again.
     prints: FingerprintSet,
     /// What is to be sent again.
@@ -232,6 +243,7 @@ impl ServerSink {
         let mut sink = Self {
             lanes: Vec::new(),
             routes: None,
+            rebased_from_ms: None,
             databases: u32::MAX,
             clock,
             options,
@@ -242,6 +254,7 @@ impl ServerSink {
             all_by_commands: options.method == Method::Commands,
             own: OwnWrites::default(),
             own_origins: options.may_collide.then(OwnWrites::default),
+            held: Held::default(),
             prints: FingerprintSet::default(),
             again: VecDeque::new(),
             pause: false,
@@ -373,10 +386,11 @@ impl ServerSink {
                 self.read_one(at)?;
                 continue;
             }
-            let accepted = matches!(
-                self.lanes[at].conn()?.item()?,
-                Item::Simple(_) | Item::Int(_)
-            );
+            let (accepted, count) = match self.lanes[at].conn()?.item()? {
+                Item::Int(count) => (true, Some(count)),
+                Item::Simple(_) => (true, None),
+                _ => (false, None),
+            };
             let Some(sent) = self.take_sent(at) else {
                 break;
             };
@@ -388,7 +402,13 @@ impl ServerSink {
                 Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
                 Action::Restore { .. } => self.report.refused += 1,
                 Action::Delete { expired: true } => self.report.expired += 1,
-                Action::Delete { expired: false } => self.report.deleted += 1,
+                Action::Delete { .. } if count == Some(1) => self.report.deleted += 1,
+                Action::Ask | Action::Delete { .. } if count == Some(0) => {
+                    self.report.already_gone += 1;
+                }
+                Action::Ask | Action::Delete { .. } => {
+                    self.left_alone(sent, "was deleted at the source".to_owned())?;
+                }
                 _ => {}
             }
         }
@@ -419,11 +439,15 @@ impl ServerSink {
         for lane in &mut self.lanes {
             lane.forget_target(&mut self.report.changes);
         }
+        if self.options.repeats == Repeats::No {
+            self.report.left_standing = self.report.skipped + self.report.conflicts;
+        }
         self.report
     }
 
     fn complete(&mut self) -> Result<()> {
         self.drain()?;
+        self.judge_held()?;
         self.confirm_all()?;
         if let Some(mut accepted) = self.accepted.take() {
             (self.report.source_deleted, self.report.source_kept) = accepted.finish()?;
@@ -482,12 +506,15 @@ impl Sink for ServerSink {
         let done = self.complete();
         if done.is_err() {
             self.count_rest();
+            // Why the run failed is told already.
+            let _ = self.judge_held();
         }
         (self.closing_report(), done)
     }
 
     fn abort(mut self: Box<Self>, _: &str) -> SinkReport {
         self.count_rest();
+        let _ = self.judge_held();
         if let Some(mut accepted) = self.accepted.take()
             && let Ok((deleted, kept)) = accepted.finish()
         {

@@ -175,11 +175,12 @@ impl ServerSink {
         let print = self.own.fingerprint(db, &key);
         self.settle_key(print)?;
         let at = self.lane_for(&key)?;
-        let ours = self.options.on_conflict == OnConflict::Replace || self.own.contains(print)?;
-        if self.options.dry_run || !ours {
+        let own = self.own.contains(print)?;
+        if self.options.dry_run && own {
             self.report.deleted += 1;
             return Ok(());
         }
+        let may_delete = own || self.options.on_conflict == OnConflict::Replace;
         let record = KeyRecord {
             db,
             key,
@@ -187,7 +188,10 @@ impl ServerSink {
             expire_at_ms: None,
             eviction: None,
         };
-        let action = Action::Delete { expired: false };
+        let action = match may_delete && !self.options.dry_run {
+            true => Action::Delete { expired: false },
+            false => Action::Ask,
+        };
         self.send(Sent {
             at,
             batch: self.batches,

@@ -1,0 +1,327 @@
+//! Conflicts that are not judged before the end.
+//!
+//! An archive may hold several records of a key. When an interrupted import is run again, the key
+//! may stand as a later record left it, so an earlier record differs from what stands, and that is
+//! no conflict: it is this import's own work. So a key that stands and equals *any* record of the
+//! archive counts as own from that record on, and a record that differs is held until the end. What
+//! is own by then is withdrawn; the rest is named (`fail`) or counted (`skip`).
+//!
+//! What is held lies in a temporary file, so memory does not grow with the number of conflicts.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+
+use anyhow::{Context as _, Result};
+
+use super::{Action, Counted, Sent, ServerSink};
+use crate::memory::{Fingerprint, OwnWrites};
+use crate::observer::{FailureKind, KeyFailure};
+use crate::policy::OnConflict;
+use crate::units::plural;
+
+/// Whether a key may come with several records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Repeats {
+    /// Each key comes once: what stands and differs is a conflict at once.
+    #[default]
+    No,
+    /// Keys come as a live source changes: what stands and differs is told at once, and what stands
+    /// and is equal is followed from there on.
+    Live,
+    /// Keys come from archives: what stands and differs is held until the end.
+    Archive,
+}
+
+/// A conflict that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldConflict {
+    /// Of the key.
+    pub print: Fingerprint,
+    /// Its database.
+    pub db: u32,
+    /// Its name; empty where nobody will be told it.
+    pub key: Vec<u8>,
+    /// In what it differs; empty with the name.
+    pub reason: String,
+    /// It was held by an earlier run, which counted the record.
+    pub earlier: bool,
+}
+
+/// Longer reasons are not written by this tool.
+const MAX_REASON: usize = 1 << 16;
+
+impl HeldConflict {
+    /// Appends it as bytes: fingerprint, database, whether it is an earlier run's, then name and
+    /// reason, each with its length (little-endian).
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.print.to_le_bytes());
+        out.extend_from_slice(&self.db.to_le_bytes());
+        out.push(u8::from(self.earlier));
+        let reason = &self.reason.as_bytes()[..self.reason.len().min(MAX_REASON)];
+        for bytes in [&self.key[..], reason] {
+            out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Reads the next one; `None` at the end.
+    ///
+    /// # Errors
+    /// The reader's, and an end in the middle.
+    pub fn take(reader: &mut impl Read) -> io::Result<Option<Self>> {
+        let mut print = [0; 16];
+        match reader.read_exact(&mut print) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        let (mut db, mut earlier) = ([0; 4], [0]);
+        reader.read_exact(&mut db)?;
+        reader.read_exact(&mut earlier)?;
+        let mut text = || -> io::Result<Vec<u8>> {
+            let mut len = [0; 4];
+            reader.read_exact(&mut len)?;
+            let len = u64::from(u32::from_le_bytes(len));
+            let mut bytes = Vec::new();
+            let read = reader.by_ref().take(len).read_to_end(&mut bytes)?;
+            match read as u64 == len {
+                true => Ok(bytes),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        };
+        let (key, reason) = (text()?, text()?);
+        Ok(Some(Self {
+            print: Fingerprint::from_le_bytes(print),
+            db: u32::from_le_bytes(db),
+            key,
+            reason: String::from_utf8_lossy(&reason).into_owned(),
+            earlier: earlier != [0],
+        }))
+    }
+}
+
+/// What is held so far.
+#[derive(Default)]
+pub(super) struct Held {
+    file: Option<BufWriter<File>>,
+    /// Since the last [`ServerSink::take_unsaved_held`]; `None` if nobody asks.
+    unsaved: Option<Vec<HeldConflict>>,
+    buffer: Vec<u8>,
+}
+
+impl Held {
+    fn push(&mut self, conflict: &HeldConflict) -> Result<()> {
+        const WHAT: &str = "remember a conflict in a temporary file";
+        let file = match &mut self.file {
+            Some(file) => file,
+            // Unlinked from the start: it goes away with us, however we end.
+            None => self
+                .file
+                .insert(BufWriter::new(tempfile::tempfile().context(WHAT)?)),
+        };
+        self.buffer.clear();
+        conflict.put(&mut self.buffer);
+        file.write_all(&self.buffer).context(WHAT)
+    }
+
+    fn into_reader(self) -> io::Result<Option<BufReader<File>>> {
+        let Some(file) = self.file else {
+            return Ok(None);
+        };
+        let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.rewind()?;
+        Ok(Some(BufReader::new(file)))
+    }
+}
+
+impl ServerSink {
+    /// Expiries are counted from this moment (Unix ms), so those of an earlier run of the same
+    /// import are earlier.
+    pub fn expect_rebased(&mut self, from_ms: u64) {
+        self.rebased_from_ms = Some(from_ms);
+    }
+
+    /// By how much an earlier run's expiries may be earlier: it began after the values were read.
+    pub(super) fn rebased_by(&self, context: &crate::record::Context) -> u64 {
+        self.rebased_from_ms
+            .map_or(0, |from_ms| from_ms.saturating_sub(context.source_time_ms))
+    }
+
+    /// The key stands as this record says: nothing is to be done, and what comes for it later
+    /// applies.
+    pub(super) fn stands_as_sent(&mut self, sent: Sent) -> Result<()> {
+        self.uncount(&sent);
+        self.report.unchanged += 1;
+        self.own_it(&sent)?;
+        if let (Some(accepted), Some(original)) = (&mut self.accepted, sent.original) {
+            let value = original;
+            accepted.stands(crate::record::KeyRecord {
+                value,
+                ..sent.record
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The key stands with something else and is left alone.
+    pub(super) fn left_alone(&mut self, sent: Sent, reason: String) -> Result<()> {
+        self.uncount(&sent);
+        let named = self.options.on_conflict == OnConflict::Fail;
+        if named && self.options.repeats != Repeats::Archive {
+            self.report.conflicts += 1;
+            self.report.left_standing += 1;
+            return self
+                .observer
+                .key_failed(&conflict(sent.record.db, sent.record.key, &reason));
+        }
+        if self.options.repeats == Repeats::No {
+            self.report.skipped += 1;
+            return Ok(());
+        }
+        let held = HeldConflict {
+            print: sent.print,
+            db: sent.record.db,
+            key: if named { sent.record.key } else { Vec::new() },
+            reason: if named { reason } else { String::new() },
+            earlier: false,
+        };
+        self.held.push(&held)?;
+        if let Some(unsaved) = &mut self.held.unsaved {
+            unsaved.push(held);
+        }
+        Ok(())
+    }
+
+    /// A tombstone for a key that this run does not know as its own: does it stand?
+    pub(super) fn asked(&mut self, sent: Sent, stands: bool) -> Result<()> {
+        if !stands {
+            self.report.already_gone += 1;
+            return Ok(());
+        }
+        // Only in a dry run: else it would have been deleted.
+        if self.options.on_conflict == OnConflict::Replace {
+            self.report.deleted += 1;
+            return Ok(());
+        }
+        let reason = "was deleted at the source, and its value is not one that came from there";
+        self.left_alone(sent, reason.to_owned())
+    }
+
+    /// DEL was answered: as what it counts.
+    pub(super) fn counted_as(&mut self, sent: &Sent, was_there: bool) -> Result<Counted> {
+        Ok(match sent.action {
+            Action::Delete { expired: true } => Counted::Expired,
+            _ if was_there => Counted::Deleted,
+            // The answer to an earlier DEL was lost with its connection.
+            _ if sent.is_doubtful && self.own.contains(sent.print)? => Counted::Deleted,
+            _ => Counted::AlreadyGone,
+        })
+    }
+
+    /// Judges what is held: all records came.
+    ///
+    /// # Errors
+    /// The temporary file's, and the journal's; everything is counted all the same.
+    pub(super) fn judge_held(&mut self) -> Result<()> {
+        const WHAT: &str = "read conflicts from a temporary file";
+        let held = std::mem::take(&mut self.held);
+        let Some(mut reader) = held.into_reader().context(WHAT)? else {
+            return Ok(());
+        };
+        let (mut seen, mut told, mut earlier) = (OwnWrites::default(), Ok(()), 0_u64);
+        while let Some(one) = HeldConflict::take(&mut reader).context(WHAT)? {
+            let counts = u64::from(!one.earlier);
+            if self.own.contains(one.print).context(WHAT)? {
+                self.report.unchanged += counts;
+                continue;
+            }
+            let is_first = !seen.contains(one.print).context(WHAT)?;
+            if is_first {
+                seen.insert(one.print).context(WHAT)?;
+                self.report.left_standing += 1;
+            }
+            if self.options.on_conflict != OnConflict::Fail {
+                self.report.skipped += counts;
+                continue;
+            }
+            self.report.conflicts += counts;
+            earlier += u64::from(is_first && one.earlier);
+            if is_first && told.is_ok() {
+                let failure = conflict(one.db, one.key, &one.reason);
+                told = self.observer.key_failed(&failure);
+            }
+        }
+        if earlier > 0 {
+            self.report.problems.push(format!(
+                "{} of the conflicts were met by the run that was resumed",
+                plural(earlier, "key")
+            ));
+        }
+        told
+    }
+
+    /// From now on, keeps what is held for [`Self::take_unsaved_held`].
+    pub fn keep_unsaved_held(&mut self) {
+        self.held.unsaved = Some(Vec::new());
+    }
+
+    /// What was held since the last time.
+    pub fn take_unsaved_held(&mut self) -> Vec<HeldConflict> {
+        let unsaved = self.held.unsaved.as_mut();
+        unsaved.map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Takes over what an earlier run held.
+    ///
+    /// # Errors
+    /// The temporary file's.
+    pub fn hold_earlier(&mut self, conflict: HeldConflict) -> Result<()> {
+        self.held.push(&HeldConflict {
+            earlier: true,
+            ..conflict
+        })
+    }
+}
+
+fn conflict(db: u32, key: Vec<u8>, reason: &str) -> KeyFailure {
+    KeyFailure {
+        db,
+        key,
+        kind: FailureKind::Conflict,
+        reason: format!("stands at the destination already ({reason}) and was left alone"),
+        hint: Some("--on-conflict replace overwrites it, --on-conflict skip keeps it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_is_read_as_it_was_put_and_a_cut_is_an_error() {
+        let held = [
+            HeldConflict {
+                print: 7,
+                db: 3,
+                key: b"k\xff".to_vec(),
+                reason: "with another value".to_owned(),
+                earlier: false,
+            },
+            HeldConflict {
+                print: u128::MAX,
+                db: u32::MAX,
+                key: Vec::new(),
+                reason: String::new(),
+                earlier: true,
+            },
+        ];
+        let mut bytes = Vec::new();
+        held.iter().for_each(|one| one.put(&mut bytes));
+        let mut reader = &bytes[..];
+        for one in &held {
+            assert_eq!(HeldConflict::take(&mut reader).unwrap().as_ref(), Some(one));
+        }
+        assert_eq!(HeldConflict::take(&mut reader).unwrap(), None);
+        let mut cut = &bytes[..30];
+        assert!(HeldConflict::take(&mut cut).is_err());
+    }
+}
