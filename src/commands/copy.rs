@@ -120,8 +120,14 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
     let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;
-    let into: Result<Vec<u32>, Usage> = dbs.iter().map(|db| rewrite.dbs.map(*db)).collect();
-    sink.check_databases(into?)?;
+    let rows = source.databases.iter();
+    let into: Result<Vec<(u32, Option<u64>)>, Usage> = rows
+        .map(|row| Ok((rewrite.dbs.map(row.db)?, Some(row.keys))))
+        .collect();
+    let into = into?;
+    sink.check_databases(into.iter().map(|(db, _)| *db))?;
+    // Where nothing is known to come yet, what the URL names is where it will go.
+    sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if same_server {
         refuse_onto_itself(&rewrite, &source.databases)?;
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::open_archives::{OpenedArchives, begin_of, open_archives, read_ahead, state_of};
+use super::open_archives::{
+    OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
+};
 use super::prove::Proof;
 use crate::cli::ImportArgs;
 use crate::exit::Usage;
@@ -83,6 +85,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             )?)
         }
     };
+    let mut expected = expected_of(&source, &tables);
     let from = state
         .as_ref()
         .map_or(Mark::default(), |state| state.settled);
@@ -95,16 +98,17 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         sink.expect_rebased(base_now_ms);
     }
     let selection = args.selection()?;
-    let mut expected: Vec<u32> = source
-        .archives()
-        .flat_map(|archive| archive.header().expected.iter().map(|row| row.db))
-        .filter(|db| selection.wants_db(*db))
+    expected.retain(|db, _| selection.wants_db(*db));
+    let dbs: Vec<u32> = expected.keys().copied().collect();
+    rewrite.dbs.check(&dbs)?;
+    let into: Result<Vec<(u32, Option<u64>)>, Usage> = expected
+        .into_iter()
+        .map(|(db, keys)| Ok((rewrite.dbs.map(db)?, keys)))
         .collect();
-    expected.sort_unstable();
-    expected.dedup();
-    rewrite.dbs.check(&expected)?;
-    let into: Result<Vec<u32>, Usage> = expected.iter().map(|db| rewrite.dbs.map(*db)).collect();
-    sink.check_databases(into?)?;
+    let into = into?;
+    sink.check_databases(into.iter().map(|(db, _)| *db))?;
+    // Where nothing is known to come yet, what the URL names is where it will go.
+    sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);

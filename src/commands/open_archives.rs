@@ -1,6 +1,7 @@
 //! Opening what `import` reads: one archive or several, from their beginning or from where an earlier
 //! run stopped.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
@@ -226,6 +227,31 @@ pub fn state_of(
         place.display()
     ));
     Ok(state)
+}
+
+/// The databases that the archives hold, and how many keys: what their ends say. Of a pipe only what
+/// its beginning expects is known.
+pub fn expected_of(
+    row: &ArchiveRow<ArchiveInput>,
+    tables: &[Option<Map>],
+) -> BTreeMap<u32, Option<u64>> {
+    let mut expected: BTreeMap<u32, Option<u64>> = BTreeMap::new();
+    for (archive, map) in row.archives().zip(tables) {
+        match map {
+            Some(map) => {
+                for db in &map.table.end.per_db {
+                    let keys = expected.entry(db.db).or_insert(Some(0));
+                    *keys = keys.map(|keys| keys.saturating_add(db.records));
+                }
+            }
+            None => {
+                for db in &archive.header().expected {
+                    expected.insert(db.db, None);
+                }
+            }
+        }
+    }
+    expected
 }
 
 /// Has several workers read where that was asked for, from `from` on.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::gate::Gate;
 use super::lane::Met;
 use super::{Action, Sent, ServerSink};
 use crate::exit::Interrupted;
@@ -70,6 +71,24 @@ impl ServerSink {
         Ok(())
     }
 
+    /// As [`Self::lost`], also after an answer that is not understood: which answer the next one
+    /// belongs to is not known then, and only a new connection is sure to be in step.
+    pub(super) fn lose_connection(&mut self, at: usize, error: ServerError) -> Result<()> {
+        let error = match error {
+            ServerError::Protocol {
+                address,
+                doing,
+                reason,
+            } => ServerError::Lost {
+                address,
+                doing,
+                reason: format!("it answered what is not understood: {reason}"),
+            },
+            error => error,
+        };
+        self.lost(at, error)
+    }
+
     /// It was in flight.
     pub(super) fn lose(&mut self, mut sent: Sent) {
         match sent.action {
@@ -80,17 +99,18 @@ impl ServerSink {
         if let Some(Some(ticket)) = sent.by_commands.as_mut().map(Option::take)
             && let Some(temp) = ticket.temp()
         {
-            self.clean_up(temp.to_vec());
+            self.clean_up(sent.record.db, temp.to_vec());
         }
         sent.ask_to = None;
         self.losses.records += 1;
         self.put_again(sent);
     }
 
-    /// A temporary key may be left.
-    pub(super) fn clean_up(&mut self, temp: Vec<u8>) {
+    /// A temporary key may be left in this database.
+    pub(super) fn clean_up(&mut self, db: u32, temp: Vec<u8>) {
         let mut sent = Sent::without_key(Action::CleanUp);
-        sent.print = self.own.fingerprint(0, &temp);
+        sent.print = self.own.fingerprint(db, &temp);
+        sent.record.db = db;
         sent.record.key = temp;
         self.put_again(sent);
     }
@@ -255,6 +275,28 @@ impl ServerSink {
             self.drain_lane(at)?;
             match ask(self, at) {
                 Ok(answer) => return Ok((at, answer)),
+                Err(lost) => self.lost(at, lost)?,
+            }
+        }
+    }
+
+    /// As [`Self::ask_lane`], asked in this database. The inner error is why it is not to be had.
+    pub(super) fn ask_in_database<T>(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        mut ask: impl FnMut(&mut Self, usize) -> Result<T, ServerError>,
+    ) -> Result<Result<(usize, T), String>> {
+        loop {
+            let at = self.lane_for(key)?;
+            self.drain_lane(at)?;
+            match self.enter(at, db)? {
+                Gate::Open if self.lanes[at].sent.is_empty() => {}
+                Gate::Open | Gate::Later => continue,
+                Gate::Refused(why) => return Ok(Err(why)),
+            }
+            match ask(self, at) {
+                Ok(answer) => return Ok(Ok((at, answer))),
                 Err(lost) => self.lost(at, lost)?,
             }
         }

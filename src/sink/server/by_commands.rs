@@ -5,6 +5,7 @@ use anyhow::Result;
 use super::commands::{
     Answer, CommandError, CommandLosses, Commands, Features, Job, Queued, Replace, Ticket, Written,
 };
+use super::gate::{Gate, no_database};
 use super::refusal::Refusal;
 use super::target::Ready;
 use super::{Action, Sent, ServerSink};
@@ -66,7 +67,11 @@ impl ServerSink {
             }
         };
         let key = &sent.record.key;
-        let (at, features) = self.ask_lane(key, Self::learn_commands)?;
+        let learnt = self.ask_in_database(sent.record.db, key, Self::learn_commands)?;
+        let (at, features) = match learnt {
+            Ok(learnt) => learnt,
+            Err(why) => return Ok(Err((no_database(sent.record.db, &why), None))),
+        };
         sent.at = at;
         let has_field_ttl = features.field_ttl_max_ms.is_some();
         if checked.expiring_fields > 0 && !has_field_ttl && !self.options.allow_loss.hash_field_ttl
@@ -121,16 +126,15 @@ impl ServerSink {
     /// Writes one value with nothing else in flight on its lane, however large it is.
     pub(super) fn write_alone(&mut self, mut sent: Sent) -> Result<()> {
         let (at, db) = (sent.at, sent.record.db);
-        loop {
-            self.drain_lane(at)?;
-            // What had to be repeated may have been of another database.
-            if self.lanes[at].db == Some(db) {
-                break;
-            }
-            if let Err(lost) = self.select(at, db) {
+        self.drain_lane(at)?;
+        // What had to be repeated may have been of another database.
+        match self.enter(at, db)? {
+            Gate::Open if self.lanes[at].sent.is_empty() => {}
+            Gate::Open | Gate::Later => {
                 self.put_again(sent);
-                return self.lost(at, lost);
+                return Ok(());
             }
+            Gate::Refused(why) => return self.refuse_database(sent, &why),
         }
         let Action::Restore { replace, .. } = sent.action else {
             return Ok(());
@@ -150,11 +154,10 @@ impl ServerSink {
             return self.written(at, sent, written);
         };
         if let Some(temp) = commands.take_unfinished() {
-            self.clean_up(temp);
+            self.clean_up(db, temp);
         }
         self.suspect_element(at, &mut sent, &lost);
-        self.lose(sent);
-        self.lost(at, lost)
+        self.lose_written(at, sent, lost)
     }
 
     /// Reads what became of the value that was sent first on a lane.
@@ -166,12 +169,12 @@ impl ServerSink {
             return Ok(());
         };
         let temp = ticket.temp().map(<[u8]>::to_vec);
-        // A second turn of its commands must find its own database.
-        let answer = self.select(at, sent.record.db).map_err(CommandError::from);
-        let answer = answer.and_then(|()| {
-            let (conn, commands) = self.lanes[at].conn_and_commands()?;
-            commands.read_small(conn, &sent.record.key, ticket)
-        });
+        // A second turn of its commands finds its own database: none other is selected before all
+        // answers are read.
+        let lane = self.lanes[at].conn_and_commands();
+        let answer = lane
+            .map_err(CommandError::from)
+            .and_then(|(conn, commands)| commands.read_small(conn, &sent.record.key, ticket));
         match answer {
             Ok(Answer::Again(ticket)) => {
                 sent.by_commands = Some(Some(ticket));
@@ -182,19 +185,28 @@ impl ServerSink {
             Ok(Answer::Written(written, losses)) => self.written(at, sent, Ok((written, losses))),
             Err(CommandError::Connection(lost)) => {
                 if let Some(temp) = temp {
-                    self.clean_up(temp);
+                    self.clean_up(sent.record.db, temp);
                 }
-                self.lose(sent);
-                self.lost(at, lost)
+                self.lose_written(at, sent, lost)
             }
             Err(error) => self.written(at, sent, Err(error)),
         }
     }
 
+    /// The connection was lost, or is not understood, while this was written.
+    fn lose_written(&mut self, at: usize, mut sent: Sent, lost: ServerError) -> Result<()> {
+        if matches!(lost, ServerError::Protocol { .. }) && sent.is_odd_again() {
+            self.refuse_misunderstood(sent, &lost)?;
+        } else {
+            self.lose(sent);
+        }
+        self.lose_connection(at, lost)
+    }
+
     fn written(
         &mut self,
         at: usize,
-        sent: Sent,
+        mut sent: Sent,
         written: Result<(Written, CommandLosses), CommandError>,
     ) -> Result<()> {
         match written {
@@ -218,7 +230,11 @@ impl ServerSink {
                 self.report.refused += 1;
                 Err(self.refusal(at, command, text).into())
             }
-            Err(CommandError::Answer { text, .. }) => self.refused(at, sent, text),
+            Err(CommandError::Answer { text, .. }) => {
+                // Of several commands some may have been carried out.
+                sent.is_doubtful = true;
+                self.refused(at, sent, text)
+            }
         }
     }
 

@@ -25,6 +25,17 @@ pub struct Found {
     pub refusal: Option<String>,
 }
 
+/// What there is to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A value.
+    There,
+    /// Nothing: it expired, or somebody removed it.
+    Gone,
+    /// The server does not give it.
+    Withheld,
+}
+
 enum FoundExpiry {
     Never,
     At { at_ms: u64, tolerance_ms: u64 },
@@ -71,21 +82,23 @@ pub fn read(conn: &mut Conn, question: Question) -> Result<Found, ServerError> {
             .map(|(secs, micros)| secs * 1000 + micros / 1000)
     };
     let mut refusal = None;
-    let mut item = |conn: &mut Conn| -> Result<Answer, ServerError> {
-        if asking {
-            conn.item()?;
+    let mut item = |conn: &mut Conn, is_value: bool| -> Result<Answer, ServerError> {
+        if asking && !matches!(conn.item()?, Item::Simple(b"OK") | Item::Error(_)) {
+            return Err(conn.confused("no answer to ASKING"));
         }
-        Ok(match conn.item()? {
-            Item::Int(number) => Answer::Number(number),
-            Item::Bulk(payload) => Answer::Payload(payload),
-            Item::Error(text) => {
+        Ok(match (conn.item()?, is_value) {
+            (Item::Int(number @ -2..), false) => Answer::Number(number),
+            (Item::Bulk(payload), true) => Answer::Payload(payload),
+            (Item::Nil, true) => Answer::Nothing,
+            (Item::Error(text), _) => {
                 refusal.get_or_insert_with(|| String::from_utf8_lossy(&text).into_owned());
                 Answer::Nothing
             }
-            _ => Answer::Nothing,
+            (_, true) => return Err(conn.confused("no answer to DUMP")),
+            (_, false) => return Err(conn.confused("no answer to PTTL or PEXPIRETIME")),
         })
     };
-    let (expiry, payload) = (item(conn)?, item(conn)?);
+    let (expiry, payload) = (item(conn, false)?, item(conn, true)?);
     let expiry = match (expiry, now_ms) {
         (Answer::Number(-1), _) => FoundExpiry::Never,
         (Answer::Number(at_ms @ 0..), Some(now_ms)) => FoundExpiry::At {
@@ -112,6 +125,15 @@ enum Answer {
 }
 
 impl Found {
+    /// What there is to compare with.
+    pub fn standing(&self) -> Standing {
+        match (&self.payload, &self.refusal) {
+            (Some(_), _) => Standing::There,
+            (None, None) => Standing::Gone,
+            (None, Some(_)) => Standing::Withheld,
+        }
+    }
+
     /// Says how what was found differs from `record`, `None` if it is the same.
     pub fn differs_from(
         &self,
@@ -121,7 +143,10 @@ impl Found {
         lenience: Lenience,
     ) -> Option<String> {
         let Some(payload) = &self.payload else {
-            return Some("it cannot be read to compare".to_owned());
+            return Some(match &self.refusal {
+                Some(text) => format!("it cannot be read to compare: {text}"),
+                None => "it is gone".to_owned(),
+            });
         };
         if let Some(difference) = value_difference(record, context, payload, family, lenience) {
             return Some(difference);

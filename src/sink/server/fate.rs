@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use super::again::BUSY_PATIENCE;
-use super::compare;
+use super::compare::{self, Standing};
 use super::held::Repeats;
-use super::refusal::Refusal;
-use super::{Action, Counted, Sent, ServerSink};
+use super::refusal::{Refusal, is_about_database};
+use super::{Action, Counted, Sent, ServerSink, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::meaning::Lenience;
@@ -16,7 +16,7 @@ use crate::policy::{Method, OnConflict};
 use crate::record::{KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
-use crate::server::conn::is_forbidden;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 
 impl ServerSink {
     /// The destination accepted it; `own`: in place of what this run wrote.
@@ -138,6 +138,17 @@ impl ServerSink {
         {
             return self.redirected(at, sent, redirect);
         }
+        match (&found.refusal, found.standing()) {
+            (Some(text), _) if asks_for_patience(text) => {
+                return self.later(at, sent, "DUMP", text.clone());
+            }
+            (Some(text), _) if is_about_database(text) => {
+                self.close_database(sent.record.db, text.clone());
+                return self.refuse_database(sent, text);
+            }
+            (_, Standing::Gone) => return self.gone(sent),
+            _ => {}
+        }
         let lane = &self.lanes[at];
         // What was built by commands has times of its own.
         let lenience = Lenience {
@@ -164,6 +175,45 @@ impl ServerSink {
             return self.queue(sent);
         }
         self.left_alone(sent, reason)
+    }
+
+    /// It stood there a moment ago, and does not any more: it expired, or somebody removed it.
+    fn gone(&mut self, mut sent: Sent) -> Result<()> {
+        const MAX_TURNS: u8 = 8;
+        let now_ms = self.clock.now_ms();
+        if sent
+            .record
+            .expire_at_ms
+            .is_some_and(|at_ms| at_ms <= now_ms)
+        {
+            self.uncount(&sent);
+            self.report.expired += 1;
+            return Ok(());
+        }
+        sent.turns = sent.turns.saturating_add(1);
+        if sent.turns > MAX_TURNS {
+            let reason = "it comes and goes at the destination: somebody else writes it".to_owned();
+            return self.refuse(sent, Refusal::Key { reason, hint: None });
+        }
+        sent.action = match self.options.dry_run {
+            true => Action::Look,
+            false => Action::Restore {
+                replace: false,
+                own: false,
+            },
+        };
+        self.queue(sent)
+    }
+
+    /// The destination asks for patience: the same again, in a while.
+    fn later(&mut self, at: usize, sent: Sent, command: &str, text: String) -> Result<()> {
+        let since = *self.busy_since.get_or_insert_with(Instant::now);
+        self.put_again(sent);
+        if since.elapsed() > BUSY_PATIENCE {
+            return Err(self.refusal(at, command, text).into());
+        }
+        self.pause = true;
+        Ok(())
     }
 
     /// It was counted as accepted, and is not any more.
@@ -193,6 +243,17 @@ impl ServerSink {
         }
         if matches!(sent.action, Action::Ask) && is_forbidden(&text) {
             return self.left_alone(sent, format!("it cannot be seen whether it stands: {text}"));
+        }
+        let command = answer::command_of(sent.action);
+        if text.starts_with("NOAUTH") && !sent.is_odd_again() {
+            // The connection is not what it was; a new one authenticates.
+            let lost = ServerError::Lost {
+                address: self.lanes[at].to.address.to_string(),
+                doing: "restoring keys".to_owned(),
+                reason: text,
+            };
+            self.put_again(sent);
+            return self.lost(at, lost);
         }
         match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
@@ -228,15 +289,23 @@ impl ServerSink {
                 sent.action = Action::Compare;
                 self.queue(sent)
             }
-            Refusal::Later => {
-                let since = *self.busy_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > BUSY_PATIENCE {
-                    self.put_again(sent);
-                    return Err(self.refusal(at, "RESTORE", text).into());
-                }
-                self.pause = true;
-                self.put_again(sent);
-                Ok(())
+            Refusal::Later => self.later(at, sent, command, text),
+            Refusal::Database => {
+                self.close_database(sent.record.db, text.clone());
+                self.refuse_database(sent, &text)
+            }
+            // Without DEL the others arrive all the same.
+            Refusal::Run { .. }
+                if is_forbidden(&text) && matches!(sent.action, Action::Delete { .. }) =>
+            {
+                let reason =
+                    format!("it is to be removed, and the destination refuses DEL: {text}");
+                self.refuse(sent, Refusal::Key { reason, hint: None })
+            }
+            // Nothing can be foretold where nobody may look.
+            Refusal::Run { .. } if is_forbidden(&text) && matches!(sent.action, Action::Look) => {
+                self.report.refused += 1;
+                Err(self.refusal(at, command, text).into())
             }
             // Some services and users have everything but RESTORE.
             Refusal::Run { .. }
@@ -256,7 +325,7 @@ impl ServerSink {
             Refusal::Run { advice } => {
                 self.uncount(&sent);
                 self.report.refused += 1;
-                Err(anyhow::Error::new(self.refusal(at, "RESTORE", text)).context(advice))
+                Err(anyhow::Error::new(self.refusal(at, command, text)).context(advice))
             }
             refusal @ Refusal::Key { .. } => self.refuse(sent, refusal),
         }

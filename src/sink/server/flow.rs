@@ -3,12 +3,15 @@
 use anyhow::Result;
 
 use super::compare::{self, Question};
+use super::gate::Gate;
+use super::refusal::Refusal;
 use super::target::Ready;
-use super::{Action, Sent, ServerSink};
+use super::{Action, Sent, ServerSink, answer};
 use crate::memory::Fingerprint;
 use crate::payload::footer;
 use crate::record::Eviction;
-use crate::server::resp::{self, Item};
+use crate::server::conn::is_forbidden;
+use crate::server::resp;
 use crate::server::{Conn, ServerError};
 
 /// From this size on a value is written to the socket from where it is.
@@ -22,6 +25,8 @@ enum Packed {
     InFlight,
     /// It has to be written with nothing else in flight.
     Alone,
+    /// Its connection went to another database meanwhile.
+    Later,
 }
 
 impl ServerSink {
@@ -70,6 +75,18 @@ impl ServerSink {
                 return Err(error);
             }
         };
+        match self.enter(at, sent.record.db) {
+            Ok(Gate::Open) => {}
+            Ok(Gate::Later) => {
+                self.put_again(sent);
+                return Ok(());
+            }
+            Ok(Gate::Refused(why)) => return self.refuse_database(sent, &why),
+            Err(error) => {
+                self.put_again(sent);
+                return Err(error);
+            }
+        }
         if sent.at != at || (sent.by_commands.is_some() && self.lanes[at].commands.is_none()) {
             match self.fit(at, &mut sent)? {
                 Some(Ok(())) => {}
@@ -87,6 +104,10 @@ impl ServerSink {
                 Ok(())
             }
             Ok(Packed::Alone) => self.write_alone(sent),
+            Ok(Packed::Later) => {
+                self.put_again(sent);
+                Ok(())
+            }
             Err(error) => {
                 self.prints.insert(sent.print);
                 self.lanes[at].push(sent);
@@ -96,9 +117,12 @@ impl ServerSink {
     }
 
     fn pack(&mut self, at: usize, sent: &mut Sent) -> Result<Packed, ServerError> {
-        self.select(at, sent.record.db)?;
         let asking = sent.ask_to.is_some();
         let lane = &mut self.lanes[at];
+        // Here the bytes go out.
+        if lane.conn()?.database() != Some(sent.record.db) {
+            return Ok(Packed::Later);
+        }
         if asking && !matches!(sent.action, Action::Compare) {
             lane.conn()?.queue(&[b"ASKING"])?;
             lane.push_prelude("ASKING");
@@ -138,18 +162,6 @@ impl ServerSink {
             }
             None => Packed::Alone,
         })
-    }
-
-    /// Sees to it that what is queued next goes to this database.
-    pub(super) fn select(&mut self, at: usize, db: u32) -> Result<(), ServerError> {
-        let lane = &mut self.lanes[at];
-        if lane.db != Some(db) {
-            lane.conn()?
-                .queue(&[b"SELECT", db.to_string().as_bytes()])?;
-            lane.db = Some(db);
-            lane.push_prelude("SELECT");
-        }
-        Ok(())
     }
 
     /// Writes what is queued, on every lane.
@@ -196,6 +208,7 @@ impl ServerSink {
                 None => Ok(()),
             },
             Ok(Read::Written) => self.read_written(at),
+            Err(error @ ServerError::Protocol { .. }) => self.misunderstood(at, error),
             Err(error) => self.lost(at, error),
         }
     }
@@ -205,23 +218,47 @@ impl ServerSink {
         let Some(sent) = lane.sent.front() else {
             return Ok(Read::Done);
         };
-        if matches!(sent.action, Action::Compare) {
+        let action = sent.action;
+        if matches!(action, Action::Compare) {
             let question = Question {
                 pexpiretime: lane.pexpiretime,
                 asking: sent.ask_to.is_some(),
             };
             return Ok(Read::Found(compare::read(lane.conn()?, question)?));
         }
-        if sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }) {
+        if sent.by_commands.is_some() && matches!(action, Action::Restore { .. }) {
             return Ok(Read::Written);
         }
         let conn = lane.conn()?;
-        Ok(Read::Answer(match conn.item()? {
-            Item::Simple(_) => Ok(1),
-            Item::Int(number) => Ok(number),
-            Item::Error(text) => Err(String::from_utf8_lossy(&text).into_owned()),
-            _ => return Err(conn.confused("a reply of an unexpected kind")),
-        }))
+        match answer::read(action, conn.item()?) {
+            Ok(answer) => Ok(Read::Answer(answer)),
+            Err(odd) => Err(conn.confused(odd)),
+        }
+    }
+
+    /// The answer that is due first is none that there can be: a new connection tells what became
+    /// of the key. Where that happens again and again the key is refused.
+    fn misunderstood(&mut self, at: usize, error: ServerError) -> Result<()> {
+        if let Some(first) = self.lanes[at].sent.front_mut() {
+            if first.is_odd_again()
+                && let Some(sent) = self.take_sent(at)
+            {
+                self.refuse_misunderstood(sent, &error)?;
+            }
+        }
+        self.lose_connection(at, error)
+    }
+
+    /// What the destination says about this key cannot be understood.
+    pub(super) fn refuse_misunderstood(&mut self, sent: Sent, error: &ServerError) -> Result<()> {
+        if sent.record.key.is_empty() && sent.batch == 0 {
+            return Ok(());
+        }
+        let refusal = Refusal::Key {
+            reason: format!("{error}: what became of it is not known"),
+            hint: Some("look at the key at the destination, and run again".to_owned()),
+        };
+        self.refuse(sent, refusal)
     }
 
     fn answered(&mut self, at: usize, answer: Result<i64, String>) -> Result<()> {
@@ -240,17 +277,18 @@ impl ServerSink {
         let Some(sent) = self.take_sent(at) else {
             return Ok(());
         };
-        match (answer, &sent.action) {
+        match (answer, sent.action) {
             (Ok(_), Action::Prelude(_) | Action::CleanUp | Action::Compare) => Ok(()),
-            (Err(text), Action::Prelude(word)) => Err(self.refusal(at, word, text).into()),
+            (Err(text), Action::Prelude(word)) if is_forbidden(&text) => {
+                Err(self.refusal(at, word, text).into())
+            }
+            // The answer to the command behind it says what that means.
+            (Err(_), Action::Prelude(_)) => Ok(()),
             (answer, Action::Wait) => {
                 self.waited(at, answer);
                 Ok(())
             }
-            (Ok(_), Action::Restore { own, .. }) => {
-                let own = *own;
-                self.stored(at, sent, own)
-            }
+            (Ok(_), Action::Restore { own, .. }) => self.stored(at, sent, own),
             (Ok(count), Action::Look) => self.looked(sent, count > 0),
             (Ok(count), Action::Ask) => self.asked(sent, count > 0),
             (Ok(count), Action::Delete { .. }) => self.deleted(at, sent, count > 0),

@@ -31,7 +31,6 @@ pub(super) struct Lane {
     pub pexpiretime: bool,
     /// CLIENT ID of the connection: what is left of a lost one can be ended by it.
     client_id: Option<i64>,
-    pub db: Option<u32>,
     pub sent: VecDeque<Sent>,
     pub sent_bytes: usize,
     /// Learnt when the first key comes.
@@ -88,8 +87,6 @@ impl Lane {
             facts: Facts::default(),
             pexpiretime: false,
             client_id: None,
-            // Where every connection begins; some services refuse even SELECT 0.
-            db: Some(0),
             sent: VecDeque::new(),
             sent_bytes: 0,
             target: None,
@@ -202,7 +199,6 @@ impl Lane {
         }
         self.set_kept();
         self.facts = facts;
-        self.db = Some(0);
         conn.doing("restoring keys");
         self.conn = Some(conn);
         Ok(met)

@@ -11,6 +11,7 @@
 //! `confirm`.
 
 mod again;
+mod answer;
 mod by_commands;
 pub mod commands;
 pub mod compare;
@@ -18,6 +19,7 @@ mod confirm;
 mod fate;
 mod flow;
 mod functions;
+mod gate;
 pub mod held;
 mod lane;
 mod limits;
@@ -38,6 +40,7 @@ use anyhow::Result;
 
 use self::again::Losses;
 use self::commands::Ticket;
+use self::gate::Databases;
 use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
@@ -55,7 +58,6 @@ use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
-use crate::server::resp::Item;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,8 +82,9 @@ pub struct ServerSinkOptions {
     pub dry_run: bool,
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Action {
-    /// A word before the next command, whose answer concerns no key (SELECT, ASKING).
+    /// A word before the next command, whose answer concerns no key (ASKING).
     Prelude(&'static str),
     /// `own`: in place of what this run wrote earlier.
     Restore { replace: bool, own: bool },
@@ -136,6 +139,8 @@ struct Sent {
     turns: u8,
     /// How often the connection was lost while it was written alone.
     strikes: u8,
+    /// How often its answer was not one that there can be.
+    odd_answers: u8,
 }
 
 impl Sent {
@@ -157,7 +162,15 @@ impl Sent {
             counted: None,
             turns: 0,
             strikes: 0,
+            odd_answers: 0,
         }
+    }
+
+    /// It was answered with something that is no answer; whether that was once too often.
+    fn is_odd_again(&mut self) -> bool {
+        const MAX_ODD_ANSWERS: u8 = 3;
+        self.odd_answers = self.odd_answers.saturating_add(1);
+        self.odd_answers >= MAX_ODD_ANSWERS
     }
 
     fn without_key(action: Action) -> Self {
@@ -180,8 +193,12 @@ pub struct ServerSink {
     routes: Option<Routes>,
     /// From when `--ttl rebase` counts, Unix ms.
     rebased_from_ms: Option<u64>,
-    /// Databases that it is known to have, in a cluster.
-    databases: u32,
+    /// How many databases a cluster has.
+    cluster_databases: u32,
+    /// Which databases are not to be had.
+    databases: Databases,
+    /// A lane is being drained to go to another database.
+    is_entering: bool,
     clock: ServerClock,
     options: ServerSinkOptions,
     observer: Arc<Observer>,
@@ -244,7 +261,9 @@ impl ServerSink {
             lanes: Vec::new(),
             routes: None,
             rebased_from_ms: None,
-            databases: u32::MAX,
+            cluster_databases: u32::MAX,
+            databases: Databases::default(),
+            is_entering: false,
             clock,
             options,
             observer,
@@ -266,7 +285,7 @@ impl ServerSink {
             report: SinkReport::default(),
         };
         if facts.cluster {
-            sink.databases = cluster_databases(&mut conn)?;
+            sink.cluster_databases = cluster_databases(&mut conn)?;
             sink.open_cluster(to, &mut conn)?;
         } else {
             let mut lane = Lane::new(to.clone(), None);
@@ -324,7 +343,7 @@ impl ServerSink {
     /// # Errors
     /// [`Usage`].
     pub fn check_databases(&self, dbs: impl IntoIterator<Item = u32>) -> Result<(), Usage> {
-        match dbs.into_iter().find(|db| *db >= self.databases) {
+        match dbs.into_iter().find(|db| *db >= self.cluster_databases) {
             None => Ok(()),
             Some(db) => Err(Usage(format!(
                 "the destination is a cluster, which has database 0 only, and keys of database \
@@ -386,11 +405,12 @@ impl ServerSink {
                 self.read_one(at)?;
                 continue;
             }
-            let (accepted, count) = match self.lanes[at].conn()?.item()? {
-                Item::Int(count) => (true, Some(count)),
-                Item::Simple(_) => (true, None),
-                _ => (false, None),
-            };
+            let action = sent.action;
+            let answer = answer::read(action, self.lanes[at].conn()?.item()?);
+            // Which answer belongs to what is not known any more.
+            let Ok(answer) = answer else { break };
+            let accepted = answer.is_ok();
+            let count = answer.ok();
             let Some(sent) = self.take_sent(at) else {
                 break;
             };
@@ -401,6 +421,7 @@ impl ServerSink {
                 // Perhaps it is there, and perhaps it is ours.
                 Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
                 Action::Restore { .. } => self.report.refused += 1,
+                Action::Delete { .. } if !accepted => self.report.refused += 1,
                 Action::Delete { expired: true } => self.report.expired += 1,
                 Action::Delete { .. } if count == Some(1) => self.report.deleted += 1,
                 Action::Ask | Action::Delete { .. } if count == Some(0) => {
@@ -468,8 +489,9 @@ fn cluster_databases(conn: &mut Conn) -> Result<u32> {
 }
 
 impl Sink for ServerSink {
-    fn write(&mut self, batch: Batch) -> Result<()> {
+    fn write(&mut self, mut batch: Batch) -> Result<()> {
         self.batches += 1;
+        self.by_database(&mut batch);
         let context = batch.context;
         let mut origins = batch.origins.into_iter();
         for record in batch.records {

@@ -18,6 +18,8 @@ pub enum Refusal {
         /// What to do about it.
         hint: Option<String>,
     },
+    /// No key of this database is to be had there.
+    Database,
     /// No key is to be had there.
     Run {
         /// What to do about it.
@@ -32,6 +34,8 @@ impl Refusal {
         let code = text.split(' ').next().unwrap_or("");
         match code {
             "BUSYKEY" => Refusal::Standing,
+            // Too few replicas just now; they may come back.
+            "NOREPLICAS" => Refusal::Later,
             _ if asks_for_patience(text) => Refusal::Later,
             "OOM" => Refusal::Run {
                 advice: "the destination is out of memory: raise maxmemory, then run again with \
@@ -43,6 +47,7 @@ impl Refusal {
             "MISCONF" => Refusal::Run {
                 advice: "the destination cannot save to its disk and refuses writes: see its log",
             },
+            "NOPERM" if is_about_database(text) => Refusal::Database,
             "NOPERM" if text.contains("key") && !text.contains("command") => Refusal::Key {
                 reason: text.to_owned(),
                 hint: Some(
@@ -71,6 +76,12 @@ impl Refusal {
             },
         }
     }
+}
+
+/// Whether an error reply says that this user may not use the database that is selected (Valkey
+/// 9.1, acl.c).
+pub fn is_about_database(text: &str) -> bool {
+    text.starts_with("NOPERM") && text.contains("access database")
 }
 
 fn version_hint(facts: &Facts, context: &Context) -> String {

@@ -28,8 +28,8 @@ impl ServerSink {
             batch: self.batches,
             ..Sent::new(Action::Look, record, context, print)
         };
-        if sent.record.db >= self.databases {
-            return self.refuse_database(sent);
+        if let Some(why) = self.closed_database(sent.record.db) {
+            return self.refuse_database(sent, &why);
         }
         if sent
             .record
@@ -61,9 +61,12 @@ impl ServerSink {
             return self.take_by_commands(sent);
         }
         if self.lanes[at].target.is_none() {
-            (sent.at, ()) = self.ask_lane(&sent.record.key, |sink, at| {
-                sink.learn_target(at, &sent.record.key)
-            })?;
+            let (db, key) = (sent.record.db, &sent.record.key);
+            let learnt = self.ask_in_database(db, key, |sink, at| sink.learn_target(at, key))?;
+            match learnt {
+                Ok((at, ())) => sent.at = at,
+                Err(why) => return self.refuse_database(sent, &why),
+            }
         }
         match self.prepare(&mut sent, &mut context) {
             Ok(ready) => sent.ready = ready,
@@ -137,14 +140,6 @@ impl ServerSink {
         }))
     }
 
-    fn refuse_database(&mut self, sent: Sent) -> Result<()> {
-        let refusal = Refusal::Key {
-            reason: "the destination is a cluster and has no such database".to_owned(),
-            hint: Some("--map-db puts it into database 0".to_owned()),
-        };
-        self.refuse(sent, refusal)
-    }
-
     /// Tries a node when the first key comes for it, whose name tells what the user may write.
     /// Nothing may be in flight there.
     pub(super) fn learn_target(&mut self, at: usize, like: &[u8]) -> Result<(), ServerError> {
@@ -192,10 +187,14 @@ impl ServerSink {
             true => Action::Delete { expired: false },
             false => Action::Ask,
         };
-        self.send(Sent {
+        let sent = Sent {
             at,
             batch: self.batches,
             ..Sent::new(action, record, context, print)
-        })
+        };
+        match self.closed_database(db) {
+            Some(why) => self.refuse_database(sent, &why),
+            None => self.send(sent),
+        }
     }
 }

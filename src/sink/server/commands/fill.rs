@@ -47,8 +47,13 @@ impl Sent {
                     )))
                 };
             }
-            (_, Item::Array(count) | Item::Map(count) | Item::Push(count)) => count,
-            (Expect::Done, _) => return Ok(()),
+            (Expect::Claimed(_) | Expect::Expiring, Item::Array(count)) => count,
+            (Expect::Done, Item::Array(count) | Item::Map(count))
+                if self.command == "XREADGROUP" =>
+            {
+                count
+            }
+            (Expect::Done, item) if fits(self.command, &item) => return Ok(()),
             _ => return Err(confused(conn)),
         };
         match self.expect {
@@ -77,7 +82,22 @@ impl Sent {
     }
 }
 
-fn confused(conn: &Conn) -> CommandError {
+/// Whether this is what a command answers that did what it was told. An error is an answer too.
+pub(super) fn fits(command: &str, item: &Item<'_>) -> bool {
+    match (command, item) {
+        (_, Item::Error(_)) => true,
+        ("SET" | "RENAME" | "XSETID" | "XGROUP", Item::Simple(word)) => *word == b"OK",
+        ("XGROUP" | "RPUSH" | "SADD" | "ZADD" | "HSET" | "APPEND", Item::Int(_)) => true,
+        ("STRLEN" | "LLEN" | "SCARD" | "ZCARD" | "HLEN" | "XLEN", Item::Int(_)) => true,
+        ("XDEL" | "XTRIM", Item::Int(_)) => true,
+        ("RENAMENX" | "UNLINK" | "PEXPIREAT", Item::Int(count)) => matches!(count, 0 | 1),
+        ("XADD", Item::Bulk(_)) => true,
+        ("XREADGROUP", Item::Nil) => true,
+        _ => false,
+    }
+}
+
+pub(super) fn confused(conn: &Conn) -> CommandError {
     conn.confused("a reply of an unexpected kind").into()
 }
 

@@ -92,7 +92,11 @@ impl Commands {
 fn stands(conn: &mut Conn, key: &[u8]) -> Result<bool, ServerError> {
     conn.queue(&[b"EXISTS", key])?;
     conn.flush()?;
-    Ok(matches!(conn.item()?, Item::Int(1..)))
+    match conn.item()? {
+        Item::Int(count @ (0 | 1)) => Ok(count == 1),
+        Item::Error(_) => Ok(false),
+        _ => Err(conn.confused("no answer to EXISTS")),
+    }
 }
 
 /// Commands on their way to the server, and what is expected of the replies.
@@ -189,8 +193,10 @@ impl<'c> Flow<'c> {
         for command in [&b"UNLINK"[..], b"DEL"] {
             self.conn.queue(&[command, temp])?;
             self.conn.flush()?;
-            if matches!(self.conn.item()?, Item::Int(_)) {
-                break;
+            match self.conn.item()? {
+                Item::Int(_) => break,
+                Item::Error(_) => {}
+                _ => return Err(self.conn.confused("no answer to UNLINK")),
             }
         }
         Ok(())

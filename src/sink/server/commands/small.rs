@@ -43,8 +43,8 @@ pub struct Ticket {
 
 #[derive(Debug)]
 enum Due {
-    /// One SET.
-    Set,
+    /// One SET; with NX it may be answered with nil.
+    Set(Replace),
     /// One transaction, data and all.
     Swap(Swap),
     /// The commands that build a value, to be renamed after.
@@ -64,14 +64,14 @@ impl Ticket {
     pub fn temp(&self) -> Option<&[u8]> {
         match &self.due {
             Due::Fill { temp, .. } | Due::Rename { temp, .. } => Some(temp),
-            Due::Set | Due::Swap(_) | Due::CleanUp(_) => None,
+            Due::Set(_) | Due::Swap(_) | Due::CleanUp(_) => None,
         }
     }
 
     /// How many replies it is for, at most. Each of them is short.
     pub fn replies(&self) -> usize {
         match &self.due {
-            Due::Set | Due::CleanUp(_) => 1,
+            Due::Set(_) | Due::CleanUp(_) => 1,
             Due::Swap(_) | Due::Rename { .. } => 7,
             Due::Fill { sent, .. } => sent.len(),
         }
@@ -166,7 +166,7 @@ impl Commands {
         }
         conn.flush_if_full()?;
         Ok(Queued::Sent(Ticket {
-            due: Due::Set,
+            due: Due::Set(job.replace),
             losses: CommandLosses::default(),
         }))
     }
@@ -188,9 +188,9 @@ impl Commands {
             conn.flush()?;
         }
         let written = match due {
-            Due::Set => match conn.item()? {
-                Item::Simple(_) => Written::Stored,
-                Item::Nil => Written::Standing,
+            Due::Set(replace) => match conn.item()? {
+                Item::Simple(b"OK") => Written::Stored,
+                Item::Nil if replace == Replace::IfAbsent => Written::Standing,
                 Item::Error(text) => return Err(CommandError::answer("SET", &text)),
                 _ => return Err(conn.confused("no answer to SET").into()),
             },
@@ -218,10 +218,10 @@ impl Commands {
                 Ok(written) => written,
                 Err(error) => return clean_up(conn, &temp, error),
             },
-            Due::CleanUp(error) => {
-                conn.item()?;
-                return Err(error);
-            }
+            Due::CleanUp(error) => match conn.item()? {
+                Item::Int(_) | Item::Error(_) => return Err(error),
+                _ => return Err(conn.confused("no answer to UNLINK").into()),
+            },
         };
         Ok(Answer::Written(written, losses))
     }

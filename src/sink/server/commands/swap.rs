@@ -1,5 +1,6 @@
 //! The transaction that gives a finished value its expiry and its name.
 
+use super::fill::{confused, fits};
 use super::{CommandError, Replace, Written};
 use crate::rewrite::EXPIRE_MAX_MS;
 use crate::server::Conn;
@@ -54,15 +55,20 @@ impl Swap {
     /// Reads all the replies.
     pub fn read(&self, conn: &mut Conn) -> Result<Written, CommandError> {
         let mut failed = None;
-        let mut queued = |conn: &mut Conn, name| -> Result<(), CommandError> {
-            if let Item::Error(text) = conn.item()? {
-                failed.get_or_insert_with(|| CommandError::answer(name, &text));
+        let mut expect = |conn: &mut Conn, name, word: &[u8]| -> Result<(), CommandError> {
+            match conn.item()? {
+                Item::Simple(said) if said == word => Ok(()),
+                Item::Error(text) => {
+                    failed.get_or_insert_with(|| CommandError::answer(name, &text));
+                    Ok(())
+                }
+                // It was carried out, or was not: not in a transaction, in any case.
+                _ => Err(confused(conn)),
             }
-            Ok(())
         };
-        queued(conn, "MULTI")?;
+        expect(conn, "MULTI", b"OK")?;
         for name in self.commands() {
-            queued(conn, name)?;
+            expect(conn, name, b"QUEUED")?;
         }
         match conn.item()? {
             // EXECABORT says no more than that a command before was refused.
@@ -74,13 +80,17 @@ impl Swap {
         }
         let mut written = Err(CommandError::refused("it was not renamed"));
         for name in self.commands() {
-            let answer = match conn.item()? {
+            let item = conn.item()?;
+            if !fits(name, &item) {
+                return Err(confused(conn));
+            }
+            let answer = match item {
                 Item::Error(text) => Err(text),
                 Item::Int(number) => Ok(Some(number)),
                 _ => Ok(None),
             };
             match (name, answer) {
-                ("RENAME" | "RENAMENX", Ok(Some(0))) => written = Ok(Written::Standing),
+                ("RENAMENX", Ok(Some(0))) => written = Ok(Written::Standing),
                 ("RENAME" | "RENAMENX", Ok(_)) => written = Ok(Written::Stored),
                 ("RENAME" | "RENAMENX", Err(text))
                     if text.starts_with(b"ERR no such key")
