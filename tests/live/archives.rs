@@ -1,5 +1,7 @@
 //! Archives made by hand, record by record, for what no export would produce at will.
 
+use std::collections::BTreeMap;
+
 use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header, SourceCounts};
 use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
 use redis_migrate_format::{Writer, WriterOptions};
@@ -18,16 +20,19 @@ pub fn archive(frames: &[Vec<Record>]) -> Vec<u8> {
 /// The same, for records of several servers.
 pub fn archive_of(frames: &[(Context, Vec<Record>)]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).unwrap();
-    let mut written = 0;
+    let mut written: BTreeMap<u32, u64> = BTreeMap::new();
     for (context, frame) in frames {
         writer.set_context(*context).unwrap();
         for record in frame {
             writer.write(record).unwrap();
-            written += u64::from(!matches!(record, Record::Functions(_)));
+            if let Record::Key(KeyRecord { db, .. }) | Record::Deleted { db, .. } = record {
+                *written.entry(*db).or_default() += 1;
+            }
         }
         writer.flush_frame().unwrap();
     }
-    let row = SourceCounts {
+    let row = |(&db, &written): (&u32, &u64)| SourceCounts {
+        db,
         scanned: written,
         written,
         ..SourceCounts::default()
@@ -38,7 +43,7 @@ pub fn archive_of(frames: &[(Context, Vec<Record>)]) -> Vec<u8> {
                 from_ms: 1,
                 to_ms: 2,
             },
-            counts: if written == 0 { Vec::new() } else { vec![row] },
+            counts: written.iter().map(row).collect(),
             duplicates_possible: true,
             started_ms: 1,
             finished_ms: 2,

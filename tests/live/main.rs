@@ -7,11 +7,13 @@
 mod support;
 
 mod archives;
+mod between;
 mod commands;
 mod conflict;
 mod connecting;
 mod copying;
 mod corruption;
+mod databases;
 mod doctor;
 mod functions;
 mod large;

@@ -37,6 +37,7 @@ use crate::select::TEMP_KEY_PREFIX;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
 use crate::server::slots::{slot_of, tag_for_slot};
+use crate::sink::server::refusal::is_about_database;
 
 /// How much may be sent at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,7 +184,7 @@ impl CommandError {
         // "No permissions to access a key", "… one of the keys used as arguments".
         let of_key =
             text.starts_with("NOPERM") && text.contains("key") && !text.contains("command");
-        if is_forbidden(&text) && !of_key {
+        if is_forbidden(&text) && !of_key && !is_about_database(&text) {
             Self::Forbidden { command, text }
         } else {
             Self::Answer { command, text }
