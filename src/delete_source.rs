@@ -49,7 +49,6 @@ pub struct DeleteSource {
     observer: Arc<Observer>,
     group: Vec<Candidate>,
     group_bytes: usize,
-    db: Option<u32>,
     deleted: u64,
     kept: u64,
     streams_kept: u64,
@@ -84,7 +83,6 @@ impl DeleteSource {
             observer,
             group: Vec::new(),
             group_bytes: 0,
-            db: None,
             deleted: 0,
             kept: 0,
             streams_kept: 0,
@@ -128,7 +126,6 @@ impl DeleteSource {
             };
             self.conn.heed(&self.connect, &self.stop.flag());
             self.conn.doing("deleting copied keys at the source");
-            self.db = None;
         }
     }
 
@@ -137,16 +134,16 @@ impl DeleteSource {
         let Some(first) = group.first() else {
             return Ok(Some(0));
         };
-        if self.db != Some(first.origin.db) {
-            self.conn
-                .query::<()>(redis::cmd("SELECT").arg(first.origin.db))?;
-            self.db = Some(first.origin.db);
+        // Nothing is deleted before this very connection is proved to be in the keys' database.
+        if let Err(text) = self.conn.select(first.origin.db)? {
+            self.conn.forget_database();
+            return Err(self.conn.refusal("SELECT", text));
         }
         let mut watch = redis::cmd("WATCH");
         for candidate in group {
             watch.arg(&candidate.origin.key);
         }
-        self.conn.query::<()>(&watch)?;
+        self.expect(&watch, &Reply::Okay)?;
         let mut deleted_before = 0;
         let mut unchanged = HashSet::new();
         for (at, candidate) in group.iter().enumerate() {
@@ -157,24 +154,36 @@ impl DeleteSource {
             }
         }
         if unchanged.is_empty() {
-            self.conn.query::<()>(&redis::cmd("UNWATCH"))?;
+            self.expect(&redis::cmd("UNWATCH"), &Reply::Okay)?;
             return Ok(Some(deleted_before));
         }
         let mut del = redis::cmd("DEL");
         for at in &unchanged {
             del.arg(&group[*at].origin.key);
         }
-        self.conn.query::<()>(&redis::cmd("MULTI"))?;
-        self.conn
-            .try_query(&del)?
-            .map_err(|text| self.conn.refusal("DEL", text))?;
+        self.expect(&redis::cmd("MULTI"), &Reply::Okay)?;
         self.in_doubt.extend(unchanged);
+        self.expect(&del, &Reply::SimpleString("QUEUED".to_owned()))?;
         match self.conn.query::<Reply>(&redis::cmd("EXEC"))? {
             Reply::Array(replies) => Ok(Some(match replies.as_slice() {
                 [Reply::Int(count)] => deleted_before + u64::try_from(*count).unwrap_or(0),
                 _ => deleted_before,
             })),
             _ => Ok(None),
+        }
+    }
+
+    /// Sends a command that has one good answer. Whatever else is said, what follows must not go
+    /// out: without WATCH and MULTI a key would be deleted that has changed.
+    fn expect(&mut self, command: &redis::Cmd, answer: &Reply) -> Result<(), ServerError> {
+        let name = match command.args_iter().next() {
+            Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+            _ => String::new(),
+        };
+        match self.conn.try_query(command)? {
+            Ok(said) if said == *answer => Ok(()),
+            Ok(other) => Err(self.conn.confused(format!("{name}: {other:?}"))),
+            Err(text) => Err(self.conn.refusal(&name, text)),
         }
     }
 

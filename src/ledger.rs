@@ -165,6 +165,8 @@ pub struct Changes {
     pub streams_filled_in: u64,
     /// Values written by native commands.
     pub by_commands: u64,
+    /// Keys whose idle time or frequency did not go with them: native commands cannot set it.
+    pub eviction_lost: u64,
     /// Function libraries left out (`--allow-loss functions`).
     pub functions_lost: u64,
 }

@@ -100,13 +100,14 @@ fn ask_one(
         ignore_delivery_times: true,
         ..Lenience::default()
     };
-    let mut db = 0;
     let mut rest = candidates.as_slice();
-    while let Some(((next_db, _), _)) = rest.first() {
-        if *next_db != db {
-            db = *next_db;
-            let select = conn.try_query(redis::cmd("SELECT").arg(db))?;
-            select.map_err(|text| conn.refusal("SELECT", text))?;
+    while let Some(((db, _), _)) = rest.first() {
+        let db = *db;
+        if conn.select(db)?.is_err() {
+            conn.forget_database();
+            // Nothing of this database was written, and nothing of it will be: the sink says so.
+            rest = &rest[rest.partition_point(|((key_db, _), _)| *key_db <= db)..];
+            continue;
         }
         let mut bytes = 0;
         let count = rest

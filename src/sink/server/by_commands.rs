@@ -211,7 +211,10 @@ impl ServerSink {
     ) -> Result<()> {
         match written {
             Ok((Written::Stored, losses)) => {
-                self.count_losses(losses);
+                if sent.counted.is_none() {
+                    self.count_losses(losses);
+                    self.count_eviction_lost(&sent);
+                }
                 let own = matches!(sent.action, Action::Restore { own: true, .. });
                 self.stored(at, sent, own)
             }
@@ -235,6 +238,20 @@ impl ServerSink {
                 sent.is_doubtful = true;
                 self.refused(at, sent, text)
             }
+        }
+    }
+
+    /// No command sets an idle time or a frequency.
+    fn count_eviction_lost(&mut self, sent: &Sent) {
+        if sent.record.eviction.is_none() {
+            return;
+        }
+        let lost = &mut self.report.changes.eviction_lost;
+        *lost += 1;
+        if *lost == 1 {
+            self.observer.warn(
+                "native commands cannot set idle times and frequencies: the keys that they write                  count as just used (the summary says how many)",
+            );
         }
     }
 
