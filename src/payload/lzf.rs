@@ -27,6 +27,12 @@ pub enum LzfError {
     /// The output is shorter than it is said to be.
     #[error("expands to less than it claims")]
     Short,
+    /// No damage: there is not enough memory for the output.
+    #[error("its {plain} bytes do not fit into memory")]
+    Memory {
+        /// Length it is said to expand to.
+        plain: u64,
+    },
 }
 
 /// Checks lengths before anything is allocated for them: three bytes make at most 264, and nothing
@@ -38,59 +44,101 @@ pub fn plausible(compressed: u64, plain: u64) -> Result<(), LzfError> {
     Ok(())
 }
 
+/// Output that is made room for before there is any: more is only believed as it comes.
+const FIRST_BYTES: usize = 64 * 1024;
+
 /// Expands `input` to exactly `plain` bytes at the end of `out`. After an error `out` is as it was.
+///
+/// Memory follows what the input really expands to, not what it claims: at most twice as much.
 pub fn decompress(input: &[u8], plain: usize, out: &mut Vec<u8>) -> Result<(), LzfError> {
     plausible(input.len() as u64, plain as u64)?;
     let start = out.len();
-    out.resize(start + plain, 0);
-    let result = fill(input, &mut out[start..]);
+    let mut room = Room {
+        start,
+        plain,
+        at: 0,
+        out,
+    };
+    let result = room.fill(input);
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn fill(mut input: &[u8], out: &mut [u8]) -> Result<(), LzfError> {
-    let mut at = 0;
-    while let Some((&control, rest)) = input.split_first() {
-        let control = usize::from(control);
-        if control < 32 {
-            let len = control + 1;
-            let (literal, rest) = rest.split_at_checked(len).ok_or(LzfError::Input)?;
-            out.get_mut(at..at + len)
-                .ok_or(LzfError::Long)?
-                .copy_from_slice(literal);
-            at += len;
-            input = rest;
-            continue;
-        }
-        let mut rest = rest.iter();
-        let mut next = || {
-            rest.next()
-                .map(|&byte| usize::from(byte))
-                .ok_or(LzfError::Input)
-        };
-        let len = match control >> 5 {
-            7 => next()? + 9,
-            short => short + 2,
-        };
-        let distance = ((control & 31) << 8 | next()?) + 1;
-        input = rest.as_slice();
-        let from = at.checked_sub(distance).ok_or(LzfError::Distance)?;
-        if len > out.len() - at {
+/// The output while it grows: `plain` bytes are claimed, `at` of them stand behind `start`.
+struct Room<'o> {
+    start: usize,
+    plain: usize,
+    at: usize,
+    out: &'o mut Vec<u8>,
+}
+
+impl Room<'_> {
+    /// Makes room for `len` more bytes, and gives all bytes of the output that there is room for.
+    #[inline]
+    fn more(&mut self, len: usize) -> Result<&mut [u8], LzfError> {
+        if len > self.plain - self.at {
             return Err(LzfError::Long);
         }
-        if distance >= len {
-            out.copy_within(from..from + len, at);
-        } else {
-            repeat(&mut out[from..at + len], distance);
+        if self.start + self.at + len > self.out.len() {
+            self.grow(self.at + len)?;
         }
-        at += len;
+        Ok(&mut self.out[self.start..])
     }
-    if at == out.len() {
+
+    #[cold]
+    fn grow(&mut self, least: usize) -> Result<(), LzfError> {
+        let wanted = FIRST_BYTES
+            .max(self.at.saturating_mul(2))
+            .max(least)
+            .min(self.plain);
+        let more = self.start + wanted - self.out.len();
+        self.out.try_reserve(more).map_err(|_| LzfError::Memory {
+            plain: self.plain as u64,
+        })?;
+        self.out.resize(self.start + wanted, 0);
         Ok(())
-    } else {
-        Err(LzfError::Short)
+    }
+
+    fn fill(&mut self, mut input: &[u8]) -> Result<(), LzfError> {
+        while let Some((&control, rest)) = input.split_first() {
+            let control = usize::from(control);
+            let at = self.at;
+            if control < 32 {
+                let len = control + 1;
+                let (literal, rest) = rest.split_at_checked(len).ok_or(LzfError::Input)?;
+                self.more(len)?[at..at + len].copy_from_slice(literal);
+                self.at += len;
+                input = rest;
+                continue;
+            }
+            let mut rest = rest.iter();
+            let mut next = || {
+                rest.next()
+                    .map(|&byte| usize::from(byte))
+                    .ok_or(LzfError::Input)
+            };
+            let len = match control >> 5 {
+                7 => next()? + 9,
+                short => short + 2,
+            };
+            let distance = ((control & 31) << 8 | next()?) + 1;
+            input = rest.as_slice();
+            let from = at.checked_sub(distance).ok_or(LzfError::Distance)?;
+            let out = self.more(len)?;
+            if distance >= len {
+                out.copy_within(from..from + len, at);
+            } else {
+                repeat(&mut out[from..at + len], distance);
+            }
+            self.at += len;
+        }
+        if self.at == self.plain {
+            Ok(())
+        } else {
+            Err(LzfError::Short)
+        }
     }
 }
 
@@ -145,6 +193,37 @@ mod tests {
         assert_eq!(expand(b"\x02abc", 2), Err(LzfError::Long));
         assert_eq!(expand(b"\x00x\x20\x00", 3), Err(LzfError::Long));
         assert_eq!(expand(b"\x02abc", 4), Err(LzfError::Short));
+    }
+
+    /// A claim that could be true, and is not: the first copy is from before the beginning.
+    #[test]
+    fn a_claim_is_not_allocated_before_it_is_seen() {
+        let input = vec![0xff; 1 << 20];
+        let mut out = Vec::new();
+        let result = decompress(&input, 88 << 20, &mut out);
+        assert_eq!(result, Err(LzfError::Distance));
+        assert_eq!(out.capacity(), 0);
+        // The output ends long before the claim.
+        let mut input = b"\x00x".to_vec();
+        input.resize(1 << 20, 31);
+        let result = decompress(&input, 88 << 20, &mut out);
+        assert_eq!(result, Err(LzfError::Input));
+        assert!(
+            out.is_empty() && out.capacity() < 4 << 20,
+            "{}",
+            out.capacity()
+        );
+    }
+
+    #[test]
+    fn long_outputs_grow() {
+        let mut input = b"\x00x".to_vec();
+        for _ in 0..1000 {
+            input.extend_from_slice(b"\xe0\xff\x00");
+        }
+        assert_eq!(expand(&input, 264_001).unwrap(), vec![b'x'; 264_001]);
+        assert_eq!(expand(&input, 264_000), Err(LzfError::Long));
+        assert_eq!(expand(&input, 264_002), Err(LzfError::Short));
     }
 
     #[test]
