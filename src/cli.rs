@@ -39,10 +39,12 @@ pub use export::ExportArgs;
 pub use extract::ExtractArgs;
 pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
-pub use look::{InspectArgs, ListArgs, VerifyArgs};
+pub use look::{InspectArgs, ListArgs, VerifyArgs, VerifyLevel};
 pub use report::PageArgs;
 pub use salvage::SalvageArgs;
-pub use shared::{PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs};
+pub use shared::{
+    LimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs,
+};
 pub use source_end::{SideEnd, SourceEnd};
 
 /// The commit this was built from, or empty.

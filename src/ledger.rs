@@ -54,7 +54,8 @@ pub struct SourceReport {
     pub consistency_missed: bool,
     /// Start of the reading, this machine's clock, Unix ms.
     pub started_ms: u64,
-    /// Archives that were read only as far as they are intact, and why, one line each.
+    /// Archives that were read only as far as they are intact, and function libraries that were not
+    /// read, and why, one line each.
     pub cut_short: Vec<String>,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
@@ -118,6 +119,8 @@ pub struct SinkReport {
     pub refused: u64,
     /// Distinct keys that stood at the destination with something else and were left as they stood.
     pub left_standing: u64,
+    /// Of those that were written to an archive, the ones that no destination should be given.
+    pub damaged: u64,
     /// Function payloads taken, and of those accepted, skipped, refused.
     pub functions: FunctionCounts,
     /// Source keys deleted after acceptance, and kept because they had changed (`--delete-source`).
@@ -160,6 +163,10 @@ pub struct Changes {
     pub reencoded: u64,
     /// Hash fields that lost their expiry (`--allow-loss hash-field-ttl`).
     pub field_ttls_lost: u64,
+    /// Hash fields whose expiry is later than the destination takes, and became its latest.
+    pub field_ttls_clamped: u64,
+    /// Streams whose own counter is not the number of their entries.
+    pub streams_miscounted: u64,
     /// Streams of which the destination fills in by default what it knows and the source did not,
     /// or the other way round.
     pub streams_filled_in: u64,
@@ -195,6 +202,8 @@ pub struct Verified {
     pub expired: u64,
     /// Not as they were written.
     pub different: u64,
+    /// Cannot be compared; none of the compared ones.
+    pub incomparable: u64,
 }
 
 impl SinkReport {

@@ -23,6 +23,11 @@ pub enum FailureKind {
     Refused,
     /// The destination accepted it, and does not hold what was written (`--verify`).
     Different,
+    /// The destination accepted it, and nobody can tell whether it holds what was written
+    /// (`--verify`).
+    Incomparable,
+    /// It was archived as it is, and no destination should be given it.
+    Damaged,
 }
 
 impl FailureKind {
@@ -33,6 +38,8 @@ impl FailureKind {
             FailureKind::Conflict => "conflict",
             FailureKind::Refused => "refused",
             FailureKind::Different => "different",
+            FailureKind::Incomparable => "incomparable",
+            FailureKind::Damaged => "damaged",
         }
     }
 }

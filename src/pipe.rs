@@ -91,6 +91,7 @@ impl Outcome {
         }
         if self.source.total().failed > 0
             || self.sink.failed() > 0
+            || self.sink.damaged > 0
             || !self.sink.problems.is_empty()
             || !self.source.cut_short.is_empty()
         {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{AgeReadArgs, ReportArgs, RunArgs, SelectArgs};
+use super::{AgeReadArgs, LimitArgs, ReportArgs, RunArgs, SelectArgs};
 use crate::policy::Loss;
 
 /// `convert`.
@@ -53,6 +53,9 @@ pub struct ConvertArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

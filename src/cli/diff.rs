@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    AgeReadArgs, ConnectArgs, LeftArgs, Named, ProgressStyle, RightArgs, SelectArgs, TimeoutArgs,
+    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, Named, ProgressStyle, RightArgs, SelectArgs,
+    TimeoutArgs,
 };
 use crate::compare::names::SampleSize;
 use crate::rewrite::parse_map_db;
@@ -16,7 +17,8 @@ What is compared is the meaning: encodings, versions and the order of sets, hash
 not matter, -0 is 0. Streams are compared with their groups, consumers and pending entries; when a
 consumer was last seen or active is left out. What only one of two servers keeps of a stream (7.0 and
 later know more of it) is left out too, and such streams are counted. Values of modules are equal if
-their bytes are. A key or field that expired between the two readings is no difference, and is counted.
+their bytes are; where a server gives other bytes each time it is asked (TopK, graphs), they cannot be
+compared, and are named and counted apart. A key or field that expired between the two readings is no difference, and is counted.
 
 Live servers are scanned, and nothing stops them: what changes while it is compared may look
 different. Keys that differ are read again from live servers (--recheck), and only what still differs
@@ -30,7 +32,7 @@ Passwords: --a-askpass, --a-password-file and the same with --b-; else SOURCE_RE
 and DESTINATION_REDIS_PASSWORD for B, or the files that the same names with _FILE name; else the URLs;
 if only one side is a server, REDISCLI_AUTH.
 
-Exit codes: 0 equal, 3 some keys could not be read, 5 different, 10 a file is damaged,
+Exit codes: 0 equal, 3 some keys could not be read or compared, 5 different, 10 a file is damaged,
 11 no key opens it, 12, 13 a server.
 
 Examples:
@@ -61,6 +63,9 @@ pub struct DiffArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// How to connect to the left side.
     #[command(flatten)]
     pub left_connect: LeftArgs,

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    AgeWriteArgs, ConnectArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs,
-    TimeoutArgs,
+    AgeWriteArgs, ConnectArgs, LimitArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs,
+    SelectArgs, TimeoutArgs,
 };
 
 /// How passwords are found; the text of a help section.
@@ -53,6 +53,11 @@ pub struct ExportArgs {
     #[arg(long)]
     pub verbatim: bool,
 
+    /// Do not look whether values are sound. Otherwise a damaged value is archived as it is, named,
+    /// and the exit code is 3
+    #[arg(long)]
+    pub no_check: bool,
+
     /// Text for the archive's header
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
@@ -63,6 +68,9 @@ pub struct ExportArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// For whom.
     #[command(flatten)]
     pub encryption: AgeWriteArgs,

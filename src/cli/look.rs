@@ -2,16 +2,18 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::{AgainstArgs, AgeReadArgs, ProgressStyle, SelectArgs};
+use super::{AgainstArgs, AgeReadArgs, LimitArgs, ProgressStyle, SelectArgs};
 
 /// `verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Without --quick every frame is decompressed and every record walked. --quick checks the frames'
-checksums, the digest over the whole archive and the trailer. With --against, an intact archive is then
-compared with a server, by meaning (see `redis-migrate diff --help`); exit 5 if they differ.
+Every frame is decompressed, and every value is decoded as `import` would decode it: a value that no
+destination takes is named, and the exit code is 3. --level records leaves the values alone; --level
+frames (--quick) checks the frames' checksums, the digest over the whole archive and the trailer. With
+--against, an intact archive is then compared with a server, by meaning (see `redis-migrate diff
+--help`); exit 5 if they differ.
 
 Examples:
   redis-migrate verify snap.rmz
@@ -22,8 +24,12 @@ pub struct VerifyArgs {
     #[arg(value_name = "FILE")]
     pub file: Option<OsString>,
 
-    /// Check without decompressing
-    #[arg(long)]
+    /// How much to check
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
+    pub level: VerifyLevel,
+
+    /// The same as --level frames: check without decompressing
+    #[arg(long, conflicts_with = "level")]
     pub quick: bool,
 
     /// Print the result as one JSON object on standard output
@@ -38,12 +44,37 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
 
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What to compare it with.
     #[command(flatten)]
     pub against: AgainstArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,
+}
+
+/// How much `verify` checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum VerifyLevel {
+    /// Checksums, digest and trailer, without decompressing.
+    Frames,
+    /// That, and every record.
+    Records,
+    /// That, and every value is decoded.
+    #[default]
+    Values,
+}
+
+impl VerifyArgs {
+    /// How much to check.
+    pub fn level(&self) -> VerifyLevel {
+        match self.quick {
+            true => VerifyLevel::Frames,
+            false => self.level,
+        }
+    }
 }
 
 /// `list`.

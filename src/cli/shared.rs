@@ -152,8 +152,29 @@ pub struct WriteArgs {
     pub method: Method,
 
     /// Write every value anew in plain forms, for archives from strangers
-    #[arg(long)]
+    #[arg(long, conflicts_with = "no_check")]
     pub sanitize: bool,
+
+    /// Send values without looking whether they are sound. A damaged one may end the destination
+    /// when it is written, or later when it is read
+    #[arg(long)]
+    pub no_check: bool,
+}
+
+/// How large values may be that are read.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Leave out values larger than this (64MiB), as stored. Each is named, and the exit code is 3
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_value: Option<u64>,
+}
+
+impl LimitArgs {
+    /// The limit in bytes; without one, as much as there is.
+    pub fn max_value_bytes(&self) -> u64 {
+        self.max_value.unwrap_or(u64::MAX)
+    }
 }
 
 /// Which keys take part.

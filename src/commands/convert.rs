@@ -1,7 +1,7 @@
 //! `convert`: an archive or an RDB file into an RDB file, or into JSON Lines.
 
 use std::io::{BufWriter, Cursor, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -65,14 +65,14 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let commit: Commit<Output> = Box::new(Output::commit);
             let allow = args.allow_loss.iter().copied().collect();
             let observer = Arc::clone(observer);
-            Box::new(RdbSink::create(
-                out, target, superseded, taken_ms, allow, commit, observer,
-            )?)
+            let sink = RdbSink::create(out, target, superseded, taken_ms, allow, commit, observer)?;
+            Box::new(sink.within(args.limits.max_value_bytes()))
         }
         ConvertTo::Jsonl => {
             let out = Output::open(args, to)?;
             let commit: Commit<Output> = Box::new(Output::commit);
-            Box::new(JsonlSink::new(out, commit, Arc::clone(observer)))
+            let sink = JsonlSink::new(out, commit, Arc::clone(observer));
+            Box::new(sink.within(args.limits.max_value_bytes()))
         }
     };
     Ok(pipe::run(source, &Steps::default(), sink, observer, stop))
@@ -121,6 +121,8 @@ fn open_rdb(
         form: Form::Compact,
         alone: true,
         otherwise_ms: now_ms(),
+        max_value_bytes: args.limits.max_value_bytes(),
+        path: Some(PathBuf::from(&args.input)),
     };
     let source = RdbSource::open(input, options, Arc::clone(observer))
         .with_context(|| Path::new(&args.input).display().to_string())?;

@@ -61,6 +61,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         // What is deleted is first compared with what the server gives then.
         verbatim: delete_source,
         consistency: consistency(args, same_server)?,
+        max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
         stop,
     };
     if let (true, Some(source_conn)) = (delete_source, &mut source_conn)
@@ -98,6 +99,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        no_check: args.write.no_check,
         method: args.write.method,
         may_collide,
         repeats: match (&from, args.read.consistency) {

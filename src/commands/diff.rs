@@ -53,6 +53,7 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
         keys: &keys,
         compare: &args.compare,
         selection: args.select.selection(left.db()),
+        max_value_bytes: args.limits.max_value_bytes(),
         json: args.json,
         quiet: args.quiet,
     };
@@ -73,6 +74,8 @@ pub struct Question<'a> {
     pub compare: &'a CompareArgs,
     /// Which keys, as they are called on the left side.
     pub selection: Selection,
+    /// Values of more bytes are not looked at.
+    pub max_value_bytes: u64,
     /// JSON Lines instead of text.
     pub json: bool,
     /// Nothing but errors.
@@ -180,7 +183,7 @@ impl Question<'_> {
             answer.places = readers.explain(&comparison)?;
         }
         let code = exit::strongest(&[
-            if answer.unread > 0 {
+            if answer.unread + answer.totals.all.incomparable > 0 {
                 exit::SOME_KEYS
             } else {
                 exit::OK
@@ -212,7 +215,7 @@ impl Question<'_> {
             }
         }
         let mut seen = 0;
-        if answer.totals.all.different() > 0 {
+        if answer.totals.all.different() + answer.totals.all.incomparable > 0 {
             comparison.differences(|difference| {
                 seen += 1;
                 if self.json {
@@ -238,11 +241,15 @@ impl Question<'_> {
     }
 
     fn verdict(&self, answer: &Answer) -> String {
-        let word = match answer.totals.all.different() {
+        let all = &answer.totals.all;
+        let word = match all.different() {
+            0 if all.incomparable > 0 => "not all could be compared",
+            0 if all.compared == 0 && answer.unread > 0 => "nothing could be compared",
+            0 if all.compared == 0 => "nothing to compare on either side",
             0 => "equal",
             _ => "different",
         };
-        let mut text = format!("{word}: {}", report::counts_text(&answer.totals.all));
+        let mut text = format!("{word}: {}", report::counts_text(all));
         if answer.settled > 0 {
             text += &format!(
                 "; {} differed at first and not when read again",
@@ -354,6 +361,7 @@ impl Readers<'_> {
             self.selection(which, condition),
             !self.question.compare.no_functions,
             self.question.keys,
+            self.question.max_value_bytes,
             &self.observer,
             self.stop,
         )
@@ -364,6 +372,7 @@ impl Readers<'_> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
         let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
+        let collect = collect.within(self.question.max_value_bytes);
         let report = self.run(which, opened, Box::new(collect))?;
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
         let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;

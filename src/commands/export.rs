@@ -16,7 +16,7 @@ use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::sink::Sink;
-use crate::sink::archive::{ArchiveSink, Commit};
+use crate::sink::archive::{ArchiveSink, Commit, Form};
 use crate::ui::Ui;
 use crate::units::now_ms;
 
@@ -84,6 +84,7 @@ fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<
         functions: args.read_functions(),
         verbatim: args.verbatim,
         consistency: args.read.consistency,
+        max_value_bytes: args.limits.max_value_bytes(),
         stop,
     }
 }
@@ -110,7 +111,7 @@ fn sink<W: Write + Send + 'static>(
         output,
         header,
         options,
-        args.verbatim,
+        form(args),
         commit,
         Arc::clone(observer),
     )?;
@@ -118,6 +119,15 @@ fn sink<W: Write + Send + 'static>(
         true => sink.flushing_every(FLUSH_EVERY),
         false => sink,
     }))
+}
+
+/// What values become in the archive.
+pub(super) fn form(args: &ExportArgs) -> Form {
+    Form {
+        verbatim: args.verbatim,
+        no_check: args.no_check,
+        max_value_bytes: args.limits.max_value_bytes(),
+    }
 }
 
 pub(super) fn header(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use redis_migrate_format::{Limits, Writer, WriterOptions};
 
-use super::export::header;
+use super::export::{form, header};
 use super::open_source::{self, Wishes, probe_source};
 use crate::cli::{ExportArgs, SourceEnd};
 use crate::exit::Usage;
@@ -90,7 +90,7 @@ pub(super) fn export(
         }
     };
     let commit = Box::new(move |_: File| partial.commit().map(|()| None));
-    let sink = ArchiveSink::on(writer, args.verbatim, commit, Arc::clone(observer))
+    let sink = ArchiveSink::on(writer, form(args), commit, Arc::clone(observer))
         .noting(journal, noted.map(|noted| noted.taken));
     let pace = args.pace.pace();
     let _probe = probe_source(from, pace.as_ref(), observer)?;

@@ -53,6 +53,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         max_value_bytes: args.write.max_value,
         allow_loss: args.write.allow_loss.iter().copied().collect(),
         sanitize: args.write.sanitize,
+        no_check: args.write.no_check,
         method: args.write.method,
         may_collide,
         repeats: match may_repeat {

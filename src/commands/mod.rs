@@ -18,6 +18,7 @@ pub mod prove;
 pub mod report;
 pub mod salvage;
 pub mod verify;
+mod verify_values;
 
 use crate::exit;
 use crate::ui;

@@ -44,11 +44,15 @@ pub fn open(
     selection: Selection,
     functions: bool,
     keys: &Keys,
+    max_value_bytes: u64,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        SideEnd::File(name) => file(name, selection, functions, keys, observer, stop),
+        SideEnd::File(name) => {
+            let max = max_value_bytes;
+            file(name, selection, functions, keys, max, observer, stop)
+        }
         SideEnd::Server(options) => {
             let wishes = Wishes {
                 read: &ReadArgs::default(),
@@ -56,6 +60,7 @@ pub fn open(
                 functions: wish(functions),
                 verbatim: false,
                 consistency: Consistency::Scan,
+                max_value_bytes,
                 stop,
             };
             let from = SourceEnd::Server(options.clone());
@@ -81,6 +86,7 @@ fn file(
     selection: Selection,
     functions: bool,
     keys: &Keys,
+    max_value_bytes: u64,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
@@ -101,6 +107,8 @@ fn file(
             form: Form::Compact,
             alone: true,
             otherwise_ms: open_source::modified_ms(name).unwrap_or_else(now_ms),
+            max_value_bytes,
+            path: Some(name.into()),
         };
         let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
         return Ok(OpenedSide {

@@ -2,6 +2,7 @@
 //! file.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -51,6 +52,8 @@ pub struct Wishes<'a> {
     pub verbatim: bool,
     /// How exact, while the source is written to.
     pub consistency: Consistency,
+    /// Values of more bytes are left out and named (`--max-value`).
+    pub max_value_bytes: u64,
     /// What ends `--follow`.
     pub stop: &'a Stop,
 }
@@ -398,7 +401,7 @@ fn scanned(
 }
 
 fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
-    let options = rdb_options(&wishes, false, now_ms());
+    let options = rdb_options(&wishes, None, now_ms());
     let source = ReplicaSource::open(conn, options, Arc::clone(observer))?;
     Ok(OpenedSource {
         facts: server_facts(source.facts(), source.rdb_version()),
@@ -433,7 +436,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     let shown = input.name().to_owned();
     // Old files do not say when they were made; the file system may.
     let otherwise_ms = modified_ms(name).unwrap_or_else(now_ms);
-    let options = rdb_options(&wishes, true, otherwise_ms);
+    let options = rdb_options(&wishes, Some(name), otherwise_ms);
     let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
     let facts = source.facts();
     Ok(OpenedSource {
@@ -464,7 +467,8 @@ pub fn modified_ms(name: &OsStr) -> Option<u64> {
     u64::try_from(since.as_millis()).ok()
 }
 
-fn rdb_options(wishes: &Wishes<'_>, alone: bool, otherwise_ms: u64) -> RdbSourceOptions {
+/// `file`: where it is one, and nothing else may follow.
+fn rdb_options(wishes: &Wishes<'_>, file: Option<&OsStr>, otherwise_ms: u64) -> RdbSourceOptions {
     RdbSourceOptions {
         selection: wishes.selection.clone(),
         functions: wishes.functions,
@@ -473,7 +477,9 @@ fn rdb_options(wishes: &Wishes<'_>, alone: bool, otherwise_ms: u64) -> RdbSource
         } else {
             Form::Compact
         },
-        alone,
+        alone: file.is_some(),
         otherwise_ms,
+        max_value_bytes: wishes.max_value_bytes,
+        path: file.map(PathBuf::from),
     }
 }

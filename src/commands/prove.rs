@@ -76,6 +76,13 @@ impl Proof {
             Err(error) => outcome.error = Some(error.context("verifying the destination")),
             Ok(verified) => {
                 outcome.sink.verified = Some(verified);
+                if verified.incomparable > 0 {
+                    outcome.sink.problems.push(format!(
+                        "{} not verified: only a server with the module can read them, and their \
+                         bytes differ each time it is asked",
+                        plural(verified.incomparable, "key")
+                    ));
+                }
                 if verified.different > 0 {
                     outcome.error = Some(Differences(verified.different).into());
                 }
@@ -113,7 +120,15 @@ fn prove(
             ..Selection::default()
         }
         .and_names(wants);
-        let opened = open_side::open(&end, selection, libraries, Keys::NONE, observer, stop)?;
+        let opened = open_side::open(
+            &end,
+            selection,
+            libraries,
+            Keys::NONE,
+            u64::MAX,
+            observer,
+            stop,
+        )?;
         let (collect, collected) =
             Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
         let steps = Steps::default();
@@ -144,7 +159,7 @@ fn prove(
         Ok((None, Some(again)))
     })?;
     let counts = totals.all;
-    if counts.different() > 0 {
+    if counts.different() + counts.incomparable > 0 {
         comparison.differences(|difference| {
             let Some(row) = difference.either() else {
                 return Ok(());
@@ -155,11 +170,17 @@ fn prove(
                     What::Library => [b"function library ", &row.key[..]].concat(),
                     _ => row.key.clone(),
                 },
-                kind: FailureKind::Different,
-                reason: format!(
-                    "{} (A: as it was written, B: the destination)",
-                    report::explain(&difference)
-                ),
+                kind: match difference.is_incomparable() {
+                    true => FailureKind::Incomparable,
+                    false => FailureKind::Different,
+                },
+                reason: match difference.is_incomparable() {
+                    true => report::explain(&difference),
+                    false => format!(
+                        "{} (A: as it was written, B: the destination)",
+                        report::explain(&difference)
+                    ),
+                },
                 hint: None,
             })
         })?;
@@ -169,6 +190,7 @@ fn prove(
         equal: counts.equal,
         expired: counts.expired,
         different: counts.different(),
+        incomparable: counts.incomparable,
     })
 }
 

@@ -9,7 +9,8 @@ use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::json;
 
 use super::diff::Question;
-use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs};
+use super::verify_values::Values;
+use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -30,6 +31,7 @@ struct Findings {
     header: Option<(Header, u64)>,
     end: Option<End>,
     tally: Tally,
+    values: Values,
     frames: u64,
     bytes: u64,
     sha256: String,
@@ -100,6 +102,7 @@ fn against(
         keys,
         compare: &args.against.compare,
         selection: args.against.select.selection(None),
+        max_value_bytes: args.limits.max_value_bytes(),
         json: args.json,
         quiet: args.quiet,
     };
@@ -118,13 +121,16 @@ fn verify(
     observer.progress.expected_bytes.store(expected, Relaxed);
     let mut found = Findings {
         encrypted: input.is_encrypted(),
+        values: Values {
+            max_bytes: args.limits.max_value_bytes(),
+            ..Values::default()
+        },
         ..Findings::default()
     };
     let mut watched = Watched::new(input);
-    let walked = if args.quick {
-        walk_frames(&mut watched, &mut found, observer, stop)
-    } else {
-        read_all(&mut watched, &mut found, observer, stop)
+    let walked = match args.level() {
+        VerifyLevel::Frames => walk_frames(&mut watched, &mut found, observer, stop),
+        level => read_all(&mut watched, &mut found, level, observer, stop),
     };
     // Of an encrypted file, those of the file: what the export printed.
     (found.bytes, found.sha256) = watched
@@ -137,7 +143,9 @@ fn verify(
     if let Some(end) = &found.end {
         found.problems = inconsistencies(end);
     }
-    if found.tally.bad_payloads > 0 {
+    found.problems.extend(found.values.problems());
+    // Where values were looked at, each of these was named.
+    if found.tally.bad_payloads > 0 && args.level() != VerifyLevel::Values {
         found.problems.push(format!(
             "{} fail the server's own check and would be refused everywhere",
             plural(found.tally.bad_payloads, "payload")
@@ -149,6 +157,7 @@ fn verify(
 fn read_all(
     input: impl Read,
     found: &mut Findings,
+    level: VerifyLevel,
     observer: &Observer,
     stop: &Stop,
 ) -> Result<()> {
@@ -160,6 +169,9 @@ fn read_all(
         }
         for record in &frame.records {
             found.tally.add(record, &frame.context);
+            if level == VerifyLevel::Values {
+                found.values.look_at(record, &frame.context, observer)?;
+            }
         }
         observer.count(frame.records.len() as u64, frame.raw_len);
         observer
@@ -219,9 +231,17 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
     })
 }
 
+fn level_name(level: VerifyLevel) -> &'static str {
+    match level {
+        VerifyLevel::Frames => "frames",
+        VerifyLevel::Records => "records",
+        VerifyLevel::Values => "values",
+    }
+}
+
 /// What was intact before the error.
 fn before(args: &VerifyArgs, tally: &Tally, frames: u64) -> String {
-    match (args.quick, frames) {
+    match (args.level() == VerifyLevel::Frames, frames) {
         (_, 0) => String::new(),
         (true, _) => format!(" ({} intact before that)", plural(frames, "frame")),
         (false, _) => format!(
@@ -238,7 +258,9 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "event": "verify",
         "exit_code": code,
         "complete": found.error.is_none(),
-        "quick": args.quick,
+        "quick": args.level() == VerifyLevel::Frames,
+        "level": level_name(args.level()),
+        "values": (args.level() == VerifyLevel::Values).then(|| found.values.json()),
         "bytes": found.bytes,
         "encrypted": found.encrypted,
         "frames": found.frames,
@@ -246,10 +268,10 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "archive_id": found.header.as_ref().map(|(_, id)| format!("{id:016x}")),
         "header": found.header.as_ref().map(|(header, _)| header_json(header)),
         "end": found.end.as_ref().map(crate::describe::end_json),
-        "keys": (!args.quick).then(|| found.tally.total().keys),
-        "by_db_and_type": (!args.quick).then(|| found.tally.json()),
-        "tombstones": (!args.quick).then_some(found.tally.tombstones),
-        "functions": (!args.quick).then_some(found.tally.functions),
+        "keys": (args.level() != VerifyLevel::Frames).then(|| found.tally.total().keys),
+        "by_db_and_type": (args.level() != VerifyLevel::Frames).then(|| found.tally.json()),
+        "tombstones": (args.level() != VerifyLevel::Frames).then_some(found.tally.tombstones),
+        "functions": (args.level() != VerifyLevel::Frames).then_some(found.tally.functions),
         "problems": found.problems,
         "error": found.error.as_ref().map(error_json),
     })
@@ -264,7 +286,7 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
         lines.extend(end_lines(header, end));
     }
     let mut text = lines_text(&lines);
-    if !args.quick {
+    if args.level() != VerifyLevel::Frames {
         text += &format!("\n{}", found.tally.table());
     }
     if found.tally.functions > 0 {
@@ -274,10 +296,22 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
         text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
     }
     if let (Some(end), None) = (&found.end, &found.error) {
-        let checked = if args.quick {
-            "its frames, digest and trailer are intact (quick: nothing was decompressed)"
-        } else {
-            "complete and intact"
+        let checked = match args.level() {
+            VerifyLevel::Frames => {
+                "its frames, digest and trailer are intact (frames checked: nothing was \
+                 decompressed)"
+                    .to_owned()
+            }
+            VerifyLevel::Records => {
+                "complete and intact (records checked: values were not decoded)".to_owned()
+            }
+            VerifyLevel::Values if found.values.damaged > 0 => {
+                format!(
+                    "complete, but not every value is sound ({})",
+                    found.values.text()
+                )
+            }
+            VerifyLevel::Values => format!("complete and intact ({})", found.values.text()),
         };
         text += &format!(
             "\n{name}: {checked}: {} in {}, {}, sha256 {}\n",

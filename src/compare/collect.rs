@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-use super::meaning::{Meaning, Reading};
+use super::meaning::{Depth, Meaning, Reading};
 use super::prints::Prints;
 use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;
 use crate::ledger::{SinkReport, SourceReport};
+use crate::payload::{Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Record};
 use crate::select::Selection;
@@ -34,6 +35,7 @@ pub struct Collect {
     scope: Option<Scope>,
     side: Side,
     into: Collected,
+    max_value_bytes: u64,
     taken: u64,
 }
 
@@ -57,9 +59,34 @@ impl Collect {
                 moment_ms: opened_ms,
             },
             into: Arc::clone(&into),
+            max_value_bytes: u64::MAX,
             taken: 0,
         };
         (collect, into)
+    }
+
+    /// Does not look at values of more bytes.
+    #[must_use]
+    pub fn within(self, max_value_bytes: u64) -> Self {
+        Self {
+            max_value_bytes,
+            ..self
+        }
+    }
+
+    /// What a value is and means; of one that is too large only the former.
+    fn read(&self, context: &Context, record: &KeyRecord) -> (Kind, Meaning) {
+        let bytes = record.value.bytes().len() as u64;
+        if bytes <= self.max_value_bytes {
+            return self.reading.value(context.family, &record.value);
+        }
+        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
+        let meaning = Meaning {
+            depth: Depth::TooLarge,
+            count: bytes,
+            ..Meaning::default()
+        };
+        (kind_of(context.family, type_byte), meaning)
     }
 
     fn is_selected(&self, record: &KeyRecord, kind: &str, context: &Context) -> bool {
@@ -81,7 +108,7 @@ impl Collect {
     fn take(&mut self, record: Record, context: &Context) -> Result<()> {
         let row = match record {
             Record::Key(record) if self.is_within(record.db, &record.key) => {
-                let (kind, meaning) = self.reading.value(context.family, &record.value);
+                let (kind, meaning) = self.read(context, &record);
                 let selected = self.is_selected(&record, kind.name(), context);
                 row_of_key(
                     &self.reading.prints,

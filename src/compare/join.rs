@@ -6,6 +6,7 @@ use std::hash::BuildHasherDefault;
 use anyhow::Result;
 
 use super::judge::{Aspect, Judge, Verdict};
+use super::meaning::Depth;
 use super::prints::{Print, Prints};
 use super::row::{Row, What};
 use super::store::{PARTITIONS, Store, partition_of};
@@ -30,6 +31,8 @@ pub struct Join<'a> {
     pub asked: &'a FingerprintSet,
     /// Keys that were found equal before, when they were asked for again.
     pub settled: &'a FingerprintSet,
+    /// Keys for which one side gave other bytes when it was asked again.
+    pub unsteady: &'a FingerprintSet,
     /// What counts as a difference.
     pub judge: Judge,
     /// Whether keys only on the right are passed over.
@@ -38,9 +41,9 @@ pub struct Join<'a> {
     pub sample: Option<(&'a Prints, Print)>,
 }
 
-/// A key that differs.
+/// A key that differs, or cannot be compared.
 pub struct Difference {
-    /// In what, the weightiest first; never empty.
+    /// In what, the weightiest first, or why not; never empty.
     pub aspects: Vec<Aspect>,
     /// What stands on the left.
     pub left: Option<Row>,
@@ -52,6 +55,14 @@ impl Difference {
     /// Either of the rows, for what they share.
     pub fn either(&self) -> Option<&Row> {
         self.left.as_ref().or(self.right.as_ref())
+    }
+
+    /// Whether nobody can tell whether it differs.
+    pub fn is_incomparable(&self) -> bool {
+        matches!(
+            self.aspects.as_slice(),
+            [Aspect::Unsteady | Aspect::TooLarge]
+        )
     }
 
     /// The class that it is counted under.
@@ -73,6 +84,8 @@ pub struct Counts {
     pub partly: u64,
     /// Expired between the readings.
     pub expired: u64,
+    /// Cannot be compared; none of the compared ones.
+    pub incomparable: u64,
     /// By class.
     pub missing: u64,
     /// See there.
@@ -102,6 +115,10 @@ impl Counts {
                 self.partly += u64::from(*partly);
             }
             Verdict::Expired => self.expired += 1,
+            Verdict::Incomparable(_) => {
+                self.compared -= 1;
+                self.incomparable += 1;
+            }
             Verdict::Different(aspects) => {
                 *match aspects.first() {
                     Some(Aspect::Missing) => &mut self.missing,
@@ -137,6 +154,38 @@ struct Loaded {
 }
 
 impl SideRows {
+    /// Adds those of the `asked` keys to `into` whose values only their server can read and that came
+    /// with other bytes when they were asked for again.
+    ///
+    /// # Errors
+    /// The temporary files.
+    pub fn find_unsteady(&self, asked: &FingerprintSet, into: &mut FingerprintSet) -> Result<()> {
+        let Some(again) = &self.again else {
+            return Ok(());
+        };
+        let opaque = |store: &Store, partition: usize| -> Result<HashMap<Print, Print>> {
+            let bytes = store.partition(partition)?;
+            let (mut rest, mut bodies) = (&bytes[..], HashMap::new());
+            while let Some(row) = Row::read(&mut rest) {
+                if asked.contains(&row.print) {
+                    match row.meaning.depth {
+                        Depth::Opaque => bodies.insert(row.print, row.meaning.body),
+                        _ => bodies.remove(&row.print),
+                    };
+                }
+            }
+            Ok(bodies)
+        };
+        for partition in 0..PARTITIONS {
+            let (first, again) = (opaque(&self.first, partition)?, opaque(again, partition)?);
+            into.extend(first.into_iter().filter_map(|(print, body)| {
+                let other = again.get(&print)?;
+                (*other != body).then_some(print)
+            }));
+        }
+        Ok(())
+    }
+
     fn load(&self, partition: usize, asked: &FingerprintSet) -> Result<Loaded> {
         let first = self.first.partition(partition)?;
         let mut index = Index::default();
@@ -189,7 +238,7 @@ impl Loaded {
 }
 
 impl Join<'_> {
-    /// Judges every key; `each` is told of every difference.
+    /// Judges every key; `each` is told of every difference, and of what cannot be compared.
     ///
     /// # Errors
     /// The temporary files, and those of `each`.
@@ -228,8 +277,10 @@ impl Join<'_> {
         {
             return Ok(());
         }
-        let mut verdict = self.judge.judge(left.as_ref(), right.as_ref());
-        if matches!(verdict, Verdict::Different(_)) && self.settled.contains(&either.print) {
+        let is_unsteady = self.unsteady.contains(&either.print);
+        let mut verdict = self.judge.judge(left.as_ref(), right.as_ref(), is_unsteady);
+        let is_open = matches!(verdict, Verdict::Different(_) | Verdict::Incomparable(_));
+        if is_open && self.settled.contains(&either.print) {
             verdict = Verdict::Equal { partly: false };
         }
         if verdict == Verdict::Nothing {
@@ -241,16 +292,16 @@ impl Join<'_> {
         } else {
             totals.by_db.entry(either.db).or_default().add(&verdict);
         }
-        match verdict {
-            Verdict::Different(aspects) => {
-                let there = |row: &Row| row.what != What::Gone;
-                each(Difference {
-                    aspects,
-                    left: left.filter(there),
-                    right: right.filter(there),
-                })
-            }
-            _ => Ok(()),
-        }
+        let aspects = match verdict {
+            Verdict::Different(aspects) => aspects,
+            Verdict::Incomparable(aspect) => vec![aspect],
+            _ => return Ok(()),
+        };
+        let there = |row: &Row| row.what != What::Gone;
+        each(Difference {
+            aspects,
+            left: left.filter(there),
+            right: right.filter(there),
+        })
     }
 }

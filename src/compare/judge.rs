@@ -42,6 +42,10 @@ pub enum Aspect {
     FieldTtl,
     /// The expiry.
     Ttl,
+    /// Only its server can read the value, and gives other bytes each time it is asked.
+    Unsteady,
+    /// The value is larger than was allowed, and was not looked at.
+    TooLarge,
 }
 
 impl Aspect {
@@ -54,6 +58,7 @@ impl Aspect {
             Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
+            Aspect::Unsteady | Aspect::TooLarge => "incomparable",
         }
     }
 
@@ -68,6 +73,8 @@ impl Aspect {
             Aspect::Unreadable => "unreadable",
             Aspect::Groups => "groups",
             Aspect::StreamMetadata => "stream-metadata",
+            Aspect::Unsteady => "unsteady",
+            Aspect::TooLarge => "too-large",
             other => other.class(),
         }
     }
@@ -84,6 +91,10 @@ impl Aspect {
             Aspect::StreamMetadata => "other stream metadata",
             Aspect::FieldTtl => "other field expiry",
             Aspect::Ttl => "another expiry",
+            Aspect::Unsteady => {
+                "only a server with the module can read it, and its bytes differ each time it is asked"
+            }
+            Aspect::TooLarge => "larger than --max-value allows, and not looked at",
         }
     }
 }
@@ -102,17 +113,32 @@ pub enum Verdict {
     Expired,
     /// Different in these aspects, the weightiest first.
     Different(Vec<Aspect>),
+    /// Nobody can tell, and why.
+    Incomparable(Aspect),
 }
 
 impl Judge {
-    /// Judges a key.
-    pub fn judge(&self, left: Option<&Row>, right: Option<&Row>) -> Verdict {
+    /// Judges a key. `is_unsteady`: one side gave other bytes for it when it was asked again.
+    pub fn judge(&self, left: Option<&Row>, right: Option<&Row>, is_unsteady: bool) -> Verdict {
+        match self.judge_steady(left, right) {
+            Verdict::Different(aspects) if is_unsteady && aspects == [Aspect::Unreadable] => {
+                Verdict::Incomparable(Aspect::Unsteady)
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn judge_steady(&self, left: Option<&Row>, right: Option<&Row>) -> Verdict {
+        let is_too_large = |row: &Row| row.meaning.depth == Depth::TooLarge;
         let there = |row: &&Row| row.what != What::Gone;
         match (left.filter(there), right.filter(there)) {
             (None, None) => Verdict::Nothing,
             (Some(left), None) => self.alone(left, self.moments_ms.1, Aspect::Missing),
             (None, Some(right)) => self.alone(right, self.moments_ms.0, Aspect::Extra),
             (Some(left), Some(right)) if !left.selected && !right.selected => Verdict::Nothing,
+            (Some(left), Some(right)) if is_too_large(left) || is_too_large(right) => {
+                Verdict::Incomparable(Aspect::TooLarge)
+            }
             (Some(left), Some(right)) => self.both(left, right),
         }
     }
@@ -131,6 +157,9 @@ impl Judge {
         };
         if is_past || is_gone {
             Verdict::Expired
+        } else if row.meaning.depth == Depth::TooLarge {
+            // The other side may have left it out for the same reason.
+            Verdict::Incomparable(Aspect::TooLarge)
         } else {
             Verdict::Different(vec![aspect])
         }

@@ -55,6 +55,8 @@ pub enum Depth {
     Opaque,
     /// Nothing, because it is damaged. The hash is that of its bytes.
     Damaged,
+    /// Nothing, because it is larger than was allowed. There is no hash.
+    TooLarge,
 }
 
 /// A field that expires soon: what to take off again once it is gone.

@@ -53,6 +53,7 @@ pub fn explain(difference: &Difference) -> String {
         .map(|aspect| aspect.words())
         .collect();
     match difference.aspects.as_slice() {
+        [Aspect::Unsteady | Aspect::TooLarge] => differing.join(", "),
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
         aspects if aspects.contains(&Aspect::Ttl) => {
@@ -71,7 +72,7 @@ fn describe(row: &Row) -> String {
     let count = row.meaning.count;
     let counted = |noun: &str| plural(count, noun);
     let amount = match (row.what, row.meaning.depth) {
-        (What::Key(_), Depth::Opaque | Depth::Damaged) => counted("byte"),
+        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge) => counted("byte"),
         // Of modules only vector sets are read.
         (What::Key(Kind::List | Kind::Module), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),
@@ -108,9 +109,13 @@ pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> 
         .iter()
         .map(|aspect| aspect.name())
         .collect();
+    let event = match difference.is_incomparable() {
+        true => "incomparable",
+        false => "difference",
+    };
     let mut object = json!({
         "schema_version": schema_version,
-        "event": "difference",
+        "event": event,
         "class": difference.class(),
         "differs": names,
         "left": side(&difference.left),
@@ -145,6 +150,7 @@ pub fn counts_object(counts: &Counts) -> Value {
         "equal": counts.equal,
         "partly": counts.partly,
         "expired": counts.expired,
+        "incomparable": counts.incomparable,
         "different": counts.different(),
         "missing": counts.missing,
         "extra": counts.extra,
@@ -178,6 +184,9 @@ pub fn counts_text(counts: &Counts) -> String {
             classes.join(", ")
         ),
     };
+    if counts.incomparable > 0 {
+        text += &format!("; {} cannot be compared", count_text(counts.incomparable));
+    }
     if counts.expired > 0 {
         text += &format!("; {} expired meanwhile", count_text(counts.expired));
     }

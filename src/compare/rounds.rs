@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::collect::Side;
 use super::join::{Difference, Join, SideRows, Totals};
-use super::judge::Judge;
+use super::judge::{Aspect, Judge};
 use super::names::Sample;
 use super::prints::Prints;
 use crate::exit::Interrupted;
@@ -42,6 +42,8 @@ pub struct Comparison<'a> {
     asked: FingerprintSet,
     /// Keys that differed and then did not.
     settled: FingerprintSet,
+    /// Keys for which one side gave other bytes when it was asked again.
+    unsteady: FingerprintSet,
 }
 
 impl<'a> Comparison<'a> {
@@ -63,10 +65,11 @@ impl<'a> Comparison<'a> {
             sample: None,
             asked: empty(),
             settled: empty(),
+            unsteady: empty(),
         }
     }
 
-    /// Tells `each` of every difference.
+    /// Tells `each` of every difference, and of what cannot be compared.
     ///
     /// # Errors
     /// The temporary files, and those of `each`.
@@ -76,6 +79,7 @@ impl<'a> Comparison<'a> {
             right: &self.right,
             asked: &self.asked,
             settled: &self.settled,
+            unsteady: &self.unsteady,
             judge: self.judge,
             ignore_extra: self.ignore_extra,
             sample: self.sample.map(|sample| (self.prints, sample.highest())),
@@ -84,7 +88,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// Compares, and up to `rounds` times has the keys that differ read again: `again` gets the
-    /// hashes of their names.
+    /// hashes of their names. Values that only their server can read are looked at once more in any
+    /// case, because some differ from themselves.
     ///
     /// # Errors
     /// The temporary files, those of `again`, and [`Interrupted`].
@@ -94,13 +99,15 @@ impl<'a> Comparison<'a> {
         stop: &Stop,
         mut again: impl FnMut(Arc<FingerprintSet>) -> Result<Again>,
     ) -> Result<Totals> {
-        let (mut totals, mut differing, mut names) = self.differing()?;
-        for _ in 0..rounds {
-            if differing.is_empty() || totals.all.different() > MAX_AGAIN as u64 {
+        let mut open = self.open(rounds == 0)?;
+        for _ in 0..rounds.max(1) {
+            if open.keys.is_empty() || open.totals.all.different() > MAX_AGAIN as u64 {
                 break;
             }
-            wait(stop)?;
-            let (left, right) = again(Arc::new(names))?;
+            if rounds > 0 {
+                wait(stop)?;
+            }
+            let (left, right) = again(Arc::new(open.names))?;
             let (left_ms, right_ms) = &mut self.judge.moments_ms;
             for (side, rows, moment_ms) in [
                 (left, &mut self.left, left_ms),
@@ -108,15 +115,16 @@ impl<'a> Comparison<'a> {
             ] {
                 if let Some(side) = side {
                     rows.again = Some(side.store);
+                    rows.find_unsteady(&open.keys, &mut self.unsteady)?;
                     *moment_ms = side.moment_ms.max(*moment_ms);
                 }
             }
-            self.asked = differing;
-            (totals, differing, names) = self.differing()?;
-            let right_now = self.asked.difference(&differing);
+            self.asked = open.keys;
+            open = self.open(rounds == 0)?;
+            let right_now = self.asked.difference(&open.keys);
             self.settled.extend(right_now.copied().collect::<Vec<_>>());
         }
-        Ok(totals)
+        Ok(open.totals)
     }
 
     /// How many keys differed at first and not any more.
@@ -124,11 +132,18 @@ impl<'a> Comparison<'a> {
         self.settled.len() as u64
     }
 
-    /// Compares; what differs, and the names of it.
-    fn differing(&self) -> Result<(Totals, FingerprintSet, FingerprintSet)> {
+    /// Compares. What is not known to be equal, and the names of it; only what nobody but its server
+    /// can read, if so asked.
+    fn open(&self, unreadable_only: bool) -> Result<Open> {
         let (mut keys, mut names) = (empty(), empty());
         let totals = self.differences(|difference| {
+            let is_asked = !unreadable_only
+                || matches!(
+                    difference.aspects.as_slice(),
+                    [Aspect::Unreadable | Aspect::Unsteady]
+                );
             if let Some(row) = difference.either()
+                && is_asked
                 && keys.len() <= MAX_AGAIN
             {
                 keys.insert(row.print);
@@ -136,8 +151,19 @@ impl<'a> Comparison<'a> {
             }
             Ok(())
         })?;
-        Ok((totals, keys, names))
+        Ok(Open {
+            totals,
+            keys,
+            names,
+        })
     }
+}
+
+/// What was found, and what may look otherwise when it is read again.
+struct Open {
+    totals: Totals,
+    keys: FingerprintSet,
+    names: FingerprintSet,
 }
 
 fn empty() -> FingerprintSet {
@@ -153,4 +179,119 @@ fn wait(stop: &Stop) -> Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::Store;
+    use crate::compare::judge::Aspect;
+    use crate::compare::meaning::{Depth, Meaning};
+    use crate::compare::row::{Row, What};
+    use crate::payload::Kind;
+
+    /// A side with values that only their server can read: names, and what stands for their bytes.
+    fn side(prints: &Prints, values: &[(&str, u128)]) -> Side {
+        let mut store = Store::new();
+        for (name, body) in values {
+            let row = Row {
+                print: prints.key(0, prints.name(name.as_bytes())),
+                what: What::Key(Kind::Module),
+                selected: true,
+                db: 0,
+                key: name.as_bytes().to_vec(),
+                expire_at_ms: None,
+                meaning: Meaning {
+                    depth: Depth::Opaque,
+                    count: 10,
+                    body: *body,
+                    ..Meaning::default()
+                },
+            };
+            store.add(&row).unwrap();
+        }
+        Side {
+            store,
+            moment_ms: 0,
+        }
+    }
+
+    fn judge() -> Judge {
+        Judge {
+            ttl_tolerance_ms: 0,
+            ignore_ttl: false,
+            ignore_field_ttl: false,
+            moments_ms: (0, 0),
+        }
+    }
+
+    fn found(comparison: &Comparison<'_>) -> Vec<(String, Vec<Aspect>)> {
+        let mut found = Vec::new();
+        comparison
+            .differences(|difference| {
+                let name = difference.either().unwrap().key.escape_ascii().to_string();
+                found.push((name, difference.aspects));
+                Ok(())
+            })
+            .unwrap();
+        found.sort();
+        found
+    }
+
+    /// `topk` gives other bytes each time, `bloom` really differs, `json` is the same.
+    #[test]
+    fn what_differs_from_itself_cannot_be_compared() {
+        let prints = Prints::default();
+        for rounds in [0, 1] {
+            let left = side(&prints, &[("topk", 1), ("bloom", 3), ("json", 5)]);
+            let right = side(&prints, &[("topk", 2), ("bloom", 4), ("json", 5)]);
+            let mut comparison = Comparison::new(left, right, judge(), &prints);
+            let totals = comparison
+                .settle(rounds, &Stop::new(), |names| {
+                    assert_eq!(names.len(), 2);
+                    // The left side is a file.
+                    Ok((None, Some(side(&prints, &[("topk", 7), ("bloom", 4)]))))
+                })
+                .unwrap();
+            assert_eq!((totals.all.incomparable, totals.all.value), (1, 1));
+            assert_eq!((totals.all.compared, totals.all.equal), (2, 1));
+            assert_eq!(totals.all.different(), 1);
+            assert_eq!(
+                found(&comparison),
+                [
+                    ("bloom".to_owned(), vec![Aspect::Unreadable]),
+                    ("topk".to_owned(), vec![Aspect::Unsteady]),
+                ]
+            );
+            assert_eq!(comparison.settled(), 0);
+        }
+    }
+
+    /// It was only being written: the second look finds the same on both sides.
+    #[test]
+    fn what_is_the_same_at_the_second_look_is_equal() {
+        let prints = Prints::default();
+        let (left, right) = (side(&prints, &[("k", 1)]), side(&prints, &[("k", 2)]));
+        let mut comparison = Comparison::new(left, right, judge(), &prints);
+        let totals = comparison
+            .settle(1, &Stop::new(), |_| {
+                let again = || side(&prints, &[("k", 3)]);
+                Ok((Some(again()), Some(again())))
+            })
+            .unwrap();
+        assert_eq!((totals.all.equal, totals.all.incomparable), (1, 0));
+        assert_eq!(comparison.settled(), 1);
+    }
+
+    /// Two files: nobody can be asked again.
+    #[test]
+    fn without_a_server_the_bytes_decide() {
+        let prints = Prints::default();
+        let (left, right) = (side(&prints, &[("k", 1)]), side(&prints, &[("k", 2)]));
+        let mut comparison = Comparison::new(left, right, judge(), &prints);
+        let totals = comparison
+            .settle(0, &Stop::new(), |_| Ok((None, None)))
+            .unwrap();
+        assert_eq!((totals.all.value, totals.all.incomparable), (1, 0));
+    }
 }

@@ -66,11 +66,12 @@ const HAS_MORE: u8 = 0x20;
 const HAS_LATE: u8 = 0x40;
 const HAS_SOON: u8 = 0x80;
 
-const DEPTHS: [Depth; 4] = [
+const DEPTHS: [Depth; 5] = [
     Depth::Whole,
     Depth::EarlyStream,
     Depth::Opaque,
     Depth::Damaged,
+    Depth::TooLarge,
 ];
 
 impl Row {

@@ -10,8 +10,8 @@ use std::ops::RangeInclusive;
 
 use redis_migrate_format::record::Family;
 
-use super::decode::{BackLengths, back_lengths};
-use super::encode::{FieldTtlForm, Forms, Packing};
+use super::decode::{BackLengths, Checked, back_lengths};
+use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
 use super::object::StreamForm;
 use super::source::Slice;
 use super::types::{Encoding, Kind};
@@ -397,4 +397,35 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
         }
         _ => plan,
     }
+}
+
+/// As [`plan_value`], for a value that was checked: what is sound and no server takes as it stands
+/// is written anew as well.
+pub fn plan_checked(
+    accepts: &Accepts,
+    family: Family,
+    rdb_version: u16,
+    value: &[u8],
+    checked: &Checked,
+) -> Plan {
+    let plan = plan_value(accepts, family, rdb_version, value);
+    let encoding = value
+        .first()
+        .and_then(|&type_byte| Encoding::of(family, type_byte));
+    match (&plan, encoding) {
+        (Plan::Keep | Plan::Restamp(_), Some(encoding)) if refused_as_is(encoding, checked) => {
+            anew(accepts, encoding, rdb_version)
+        }
+        _ => plan,
+    }
+}
+
+/// Whether servers refuse a sound value in the form it has (rdb.c, rdbLoadObject).
+pub fn refused_as_is(encoding: Encoding, checked: &Checked) -> bool {
+    let too_late = has_field_ttls(encoding)
+        && encoding != Encoding::ValkeyHashTtl
+        && checked.highest_expiry_ms > Some(REDIS_FIELD_TTL_MAX);
+    // A stream that says it holds entries and has no node.
+    let hollow = checked.count == 0 && checked.miscounted.is_some();
+    checked.has_empty_node || hollow || too_late
 }

@@ -5,8 +5,9 @@
 //! [`Family`](redis_migrate_format::record::Family) of the server that wrote it.
 //!
 //! On the way of every key: [`split`] checks the footer and takes it off, [`compact`] checks the
-//! value down to its strings and expands the compressed ones, [`footer`] puts a footer back.
-//! Everything else is for values that go to another kind of server, or are compared.
+//! value down to its strings and expands the compressed ones, [`examine`] decodes it to its last
+//! byte, [`footer`] puts a footer back. Everything else is for values that go to another kind of
+//! server, or are compared.
 
 pub mod accept;
 mod compact;
@@ -15,6 +16,7 @@ mod decode;
 mod encode;
 mod error;
 mod footer;
+mod gate;
 pub mod lzf;
 pub mod meaning;
 mod object;
@@ -34,6 +36,7 @@ pub use encode::{
 };
 pub use error::{ErrorKind, PayloadError};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
+pub use gate::{Examined, examine};
 pub use object::{
     Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Member, Object, Pending, Stream,
     StreamForm, StreamId, StreamNode,

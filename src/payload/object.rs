@@ -123,6 +123,9 @@ pub struct Stream<'a> {
     pub nodes: Vec<StreamNode<'a>>,
     /// Number of entries.
     pub length: u64,
+    /// Number of entries by the server's own counter, which XLEN tells. In values that some servers
+    /// wrote it is not [`Stream::length`].
+    pub counter: u64,
     /// Highest id ever given out, or set.
     pub last_id: StreamId,
     /// Id of the first entry. From `V2` on.

@@ -20,7 +20,13 @@ pub struct RdbError {
 impl RdbError {
     /// Whether the bytes themselves are at fault; otherwise they could not be had.
     pub fn is_damage(&self) -> bool {
-        !matches!(self.kind, RdbErrorKind::Io(_))
+        !matches!(
+            self.kind,
+            RdbErrorKind::Io(_)
+                | RdbErrorKind::Value(payload::ErrorKind::Lzf(
+                    payload::lzf::LzfError::Memory { .. }
+                ))
+        )
     }
 }
 

@@ -1,6 +1,8 @@
 //! Function libraries: in an RDB file and in the payload of FUNCTION DUMP they are the same bytes
 //! (functions.c, functionDumpCommand).
 
+use std::collections::BTreeSet;
+
 use super::input::Input;
 use super::opcode;
 use crate::payload::{self, Slice, Source as _, walk, write};
@@ -36,6 +38,32 @@ pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         codes.push(rest.string().map_err(damaged)?);
     }
     Ok(codes)
+}
+
+/// Checked libraries without those whose name came before, and the names of these, as people are
+/// shown them. A server refuses a file in which a name comes twice.
+pub fn each_library_once(libraries: &[u8]) -> (Vec<u8>, Vec<String>) {
+    let (mut once, mut twice) = (Vec::new(), Vec::new());
+    let mut names = BTreeSet::new();
+    let mut slice = Slice::new(libraries);
+    while !slice.rest().is_empty() {
+        let start = slice.at();
+        let walked = slice.byte().and_then(|_| walk::string(&mut slice));
+        let whole = &libraries[start..slice.at()];
+        let code = Input::new(whole.get(1..).unwrap_or_default()).string();
+        let (Ok(()), Ok(code)) = (walked, code) else {
+            // It was checked, so this does not happen; nothing is left out.
+            once.extend_from_slice(&libraries[start..]);
+            break;
+        };
+        let name = library_name(&code);
+        if names.insert(name.clone()) {
+            once.extend_from_slice(whole);
+        } else {
+            twice.push(crate::record::show_key(name.as_bytes()));
+        }
+    }
+    (once, twice)
 }
 
 /// The RDB version that libraries came up with in their present form (Redis 7.0).
@@ -85,5 +113,16 @@ mod tests {
             assert!(function_codes(&payload::sign(bad, 10)).is_err());
         }
         assert!(function_codes(b"\xf5\x03abc").is_err());
+    }
+
+    #[test]
+    fn a_library_that_comes_twice_is_left_out_the_second_time() {
+        let a = b"\xf5\x10#!lua name=a\nabc";
+        let b = b"\xf5\x10#!lua name=b\nabc";
+        let other_a = b"\xf5\x10#!lua name=a\nxyz";
+        let all = [&a[..], b, other_a].concat();
+        let (once, twice) = each_library_once(&all);
+        assert_eq!(once, [&a[..], b].concat());
+        assert_eq!(twice, ["\"a\""]);
     }
 }

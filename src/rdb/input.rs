@@ -185,49 +185,60 @@ impl<R: Read> Input<R> {
 
     /// A string, whatever its encoding, as its plain bytes (rdb.c, rdbGenericLoadStringObject).
     pub fn string(&mut self) -> Result<Vec<u8>, Fault> {
+        Ok(self.string_within(u64::MAX)?.unwrap_or_default())
+    }
+
+    /// As [`Self::string`]; `None` for one of more than `limit` bytes, which is passed over.
+    pub fn string_within(&mut self, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
         let at = self.position();
         let damaged = |kind: ErrorKind| Fault::from(PayloadError::new(at, kind));
-        let mut out = Vec::new();
         let first = self.byte()?;
-        match first {
+        let len = match first {
             0xc0 => {
                 let [byte] = self.array()?;
-                out.extend_from_slice(i8::from_le_bytes([byte]).to_string().as_bytes());
+                return Ok(Some(i8::from_le_bytes([byte]).to_string().into_bytes()));
             }
             0xc1 => {
                 let number = i16::from_le_bytes(self.array()?);
-                out.extend_from_slice(number.to_string().as_bytes());
+                return Ok(Some(number.to_string().into_bytes()));
             }
             0xc2 => {
                 let number = i32::from_le_bytes(self.array()?);
-                out.extend_from_slice(number.to_string().as_bytes());
+                return Ok(Some(number.to_string().into_bytes()));
             }
-            0xc3 => {
-                let (compressed, plain) = (self.length()?, self.length()?);
-                lzf::plausible(compressed, plain).map_err(|error| damaged(error.into()))?;
-                let plain = usize::try_from(plain).unwrap_or(usize::MAX);
-                self.look(compressed, |packed| {
-                    lzf::decompress(packed, plain, &mut out)
-                })?
-                .map_err(|error| damaged(error.into()))?;
-            }
-            0..0x40 => self.take(first.into(), &mut out)?,
-            0x40..0x80 => {
-                let low = self.byte()?;
-                self.take(u64::from(first & 0x3f) << 8 | u64::from(low), &mut out)?;
-            }
-            0x80 => {
-                let len = u32::from_be_bytes(self.array()?);
-                self.take(len.into(), &mut out)?;
-            }
-            0x81 => {
-                let len = u64::from_be_bytes(self.array()?);
-                self.take(len, &mut out)?;
-            }
+            0xc3 => return self.compressed_within(limit, at),
+            0..0x40 => first.into(),
+            0x40..0x80 => u64::from(first & 0x3f) << 8 | u64::from(self.byte()?),
+            0x80 => u32::from_be_bytes(self.array()?).into(),
+            0x81 => u64::from_be_bytes(self.array()?),
             0x82..0xc0 => return Err(damaged(ErrorKind::BadLength(first))),
             other => return Err(damaged(ErrorKind::BadEncoding(other & 0x3f))),
+        };
+        if len > limit {
+            self.skip(len)?;
+            return Ok(None);
         }
-        Ok(out)
+        let mut out = Vec::new();
+        self.take(len, &mut out)?;
+        Ok(Some(out))
+    }
+
+    /// A compressed string, its first byte taken, which stood at `at`.
+    fn compressed_within(&mut self, limit: u64, at: u64) -> Result<Option<Vec<u8>>, Fault> {
+        let damaged = |kind: ErrorKind| Fault::from(PayloadError::new(at, kind));
+        let (compressed, plain) = (self.length()?, self.length()?);
+        lzf::plausible(compressed, plain).map_err(|error| damaged(error.into()))?;
+        if plain > limit {
+            self.skip(compressed)?;
+            return Ok(None);
+        }
+        let plain = usize::try_from(plain).unwrap_or(usize::MAX);
+        let mut out = Vec::new();
+        self.look(compressed, |packed| {
+            lzf::decompress(packed, plain, &mut out)
+        })?
+        .map_err(|error| damaged(error.into()))?;
+        Ok(Some(out))
     }
 }
 
@@ -244,6 +255,7 @@ pub(super) struct Take<'i, 'o, R> {
     input: &'i mut Input<R>,
     record: Record<'o>,
     limit: u64,
+    is_over: bool,
 }
 
 impl<'i, 'o, R: Read> Take<'i, 'o, R> {
@@ -253,15 +265,17 @@ impl<'i, 'o, R: Read> Take<'i, 'o, R> {
             input,
             record: Record::Nothing,
             limit: u64::MAX,
+            is_over: false,
         }
     }
 
-    /// Appends what it takes to `out`, which may hold `limit` bytes at most.
+    /// Appends what it takes to `out`, as long as that holds `limit` bytes at most.
     pub fn verbatim(input: &'i mut Input<R>, out: &'o mut Vec<u8>, limit: u64) -> Self {
         Self {
             input,
             record: Record::Verbatim(out),
             limit,
+            is_over: false,
         }
     }
 
@@ -271,19 +285,24 @@ impl<'i, 'o, R: Read> Take<'i, 'o, R> {
             input,
             record: Record::Compact(out),
             limit,
+            is_over: false,
         }
     }
 
+    /// Whether more came than `out` may hold: then nothing was kept.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Makes sure that `out` may hold so much more; otherwise nothing is kept from now on.
     #[inline]
-    fn room(&self, len: u64) -> Result<(), Fault> {
-        match &self.record {
-            Record::Nothing => Ok(()),
-            Record::Verbatim(out) | Record::Compact(out) => {
-                if (out.len() as u64).saturating_add(len) > self.limit {
-                    return Err(self.error(ErrorKind::TooLarge(self.limit)));
-                }
-                Ok(())
-            }
+    fn room(&mut self, len: u64) {
+        if let Record::Verbatim(out) | Record::Compact(out) = &mut self.record
+            && (out.len() as u64).saturating_add(len) > self.limit
+        {
+            **out = Vec::new();
+            self.record = Record::Nothing;
+            self.is_over = true;
         }
     }
 }
@@ -298,7 +317,7 @@ impl<R: Read> Source for Take<'_, '_, R> {
     #[inline]
     fn byte(&mut self) -> Result<u8, Fault> {
         let byte = self.input.byte()?;
-        self.room(1)?;
+        self.room(1);
         if let Record::Verbatim(out) | Record::Compact(out) = &mut self.record {
             out.push(byte);
         }
@@ -308,7 +327,7 @@ impl<R: Read> Source for Take<'_, '_, R> {
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let array = self.input.array()?;
-        self.room(N as u64)?;
+        self.room(N as u64);
         if let Record::Verbatim(out) | Record::Compact(out) = &mut self.record {
             out.extend_from_slice(&array);
         }
@@ -317,7 +336,7 @@ impl<R: Read> Source for Take<'_, '_, R> {
 
     #[inline]
     fn pass(&mut self, len: u64) -> Result<(), Fault> {
-        self.room(len)?;
+        self.room(len);
         match &mut self.record {
             Record::Nothing => self.input.skip(len),
             Record::Verbatim(out) | Record::Compact(out) => self.input.take(len, out),
@@ -325,12 +344,11 @@ impl<R: Read> Source for Take<'_, '_, R> {
     }
 
     fn pass_compressed(&mut self, header: usize, compressed: u64, plain: u64) -> Result<(), Fault> {
-        if !matches!(self.record, Record::Compact(_)) {
-            return self.pass(compressed);
+        if matches!(self.record, Record::Compact(_)) {
+            self.room(plain);
         }
-        self.room(plain)?;
         let Record::Compact(out) = &mut self.record else {
-            return Ok(());
+            return self.pass(compressed);
         };
         let at = self.input.position();
         // The header stands in `out` already; it is another one now.

@@ -23,10 +23,11 @@ mod writer;
 
 pub use error::{RdbError, RdbErrorKind};
 pub use functions::{
-    FUNCTIONS_VERSION, function_codes, function_libraries, functions_payload, library_name,
+    FUNCTIONS_VERSION, each_library_once, function_codes, function_libraries, functions_payload,
+    library_name,
 };
 pub use magic::Magic;
-pub use reader::{Checksum, Event, Facts, Form, RdbReader};
+pub use reader::{Checksum, Event, Facts, Form, RdbReader, Tail};
 pub use target::RdbTarget;
 pub use writer::RdbWriter;
 

@@ -18,7 +18,8 @@ pub const FREQUENCY: u8 = 0xf9;
 pub const IDLE: u8 = 0xf8;
 /// Data of a module that belongs to no key (version 9).
 pub const MODULE_AUX: u8 = 0xf7;
-/// A function library as release candidates of 7.0 wrote it. No server loads it any more.
+/// A function library as release candidates of 7.0 wrote it: name, engine, a length that says whether
+/// a description follows, that, and the source. Redis 7.0 and later load it.
 pub const FUNCTION_PRE_GA: u8 = 0xf6;
 /// A string: the source of a function library (version 10).
 pub const FUNCTION: u8 = 0xf5;

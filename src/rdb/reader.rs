@@ -12,7 +12,7 @@ use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic};
 use super::opcode;
-use crate::payload::{self, walk};
+use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -45,6 +45,9 @@ pub struct Facts {
     pub created_ms: Option<u64>,
     /// `used-mem`, bytes.
     pub used_memory: Option<u64>,
+    /// `aof-base`: it is the base of an append-only file, whose later parts hold what was written
+    /// since.
+    pub is_aof_base: bool,
     /// Modules that left data of their own, which belongs to no key and is passed over.
     pub module_aux: Vec<String>,
 }
@@ -90,7 +93,29 @@ pub enum Event {
         /// Database.
         db: u32,
     },
+    /// A key whose value, or name, is larger than [`RdbReader::within`] allows; it was passed over.
+    TooLarge {
+        /// Database.
+        db: u32,
+        /// Its name; `None` if that is what is too large.
+        key: Option<Vec<u8>>,
+    },
+    /// A function library that is larger than [`RdbReader::within`] allows; it was passed over.
+    FunctionTooLarge,
 }
+
+/// What stands behind the end of a file and means nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// The 40 characters by which a server that sends a snapshot without its length marks the end.
+    /// `redis-cli --rdb -` writes them out.
+    EndMark,
+    /// A line end.
+    LineEnd,
+}
+
+/// Characters of a replication end mark (replication.h, CONFIG_RUN_ID_SIZE).
+const END_MARK_LEN: usize = 40;
 
 /// Reads an RDB file or stream.
 pub struct RdbReader<R> {
@@ -141,6 +166,7 @@ impl<R: Read> RdbReader<R> {
                         server_version: String::new(),
                         created_ms: None,
                         used_memory: None,
+                        is_aof_base: false,
                         module_aux: Vec::new(),
                     },
                     form,
@@ -159,7 +185,8 @@ impl<R: Read> RdbReader<R> {
         Err(first(Fault { offset: 0, kind }))
     }
 
-    /// Refuses values that are larger.
+    /// Values that take more bytes are passed over ([`Event::TooLarge`]), and names, fields and
+    /// libraries, too: no more than that is ever held in memory of any of them.
     #[must_use]
     pub fn within(self, max_value_bytes: u64) -> Self {
         Self {
@@ -236,6 +263,40 @@ impl<R: Read> RdbReader<R> {
         }
     }
 
+    /// Nothing may follow the end of a file but what every server passes over, which is told.
+    ///
+    /// # Errors
+    /// [`RdbErrorKind::Trailing`], and those of the reader.
+    pub fn expect_end_of_file(&mut self) -> Result<Option<Tail>, RdbError> {
+        let at = self.input.fault(RdbErrorKind::Trailing);
+        match self.tail() {
+            Ok(Some(tail)) => Ok(tail),
+            Ok(None) => Err(self.error(at)),
+            Err(fault) => Err(self.error(fault)),
+        }
+    }
+
+    /// `None`: something that does not belong there.
+    fn tail(&mut self) -> Result<Option<Option<Tail>>, Fault> {
+        let mut tail = Vec::new();
+        while !self.input.is_at_end()? {
+            if tail.len() == END_MARK_LEN {
+                return Ok(None);
+            }
+            tail.push(self.input.byte()?);
+        }
+        let is_mark = tail.len() == END_MARK_LEN
+            && tail
+                .iter()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        Ok(match tail.as_slice() {
+            [] => Some(None),
+            b"\n" | b"\r\n" => Some(Some(Tail::LineEnd)),
+            _ if is_mark => Some(Some(Tail::EndMark)),
+            _ => None,
+        })
+    }
+
     /// Takes bytes that follow the end.
     ///
     /// # Errors
@@ -293,10 +354,7 @@ impl<R: Read> RdbReader<R> {
                 opcode::AUX => return self.aux().map(Some),
                 opcode::MODULE_AUX => return self.module_aux().map(Some),
                 opcode::FUNCTION => return self.function().map(Some),
-                opcode::FUNCTION_PRE_GA => {
-                    let kind = RdbErrorKind::ReleaseCandidate("a function");
-                    return Err(Fault { offset, kind });
-                }
+                opcode::FUNCTION_PRE_GA => return self.old_function().map(Some),
                 MODULE_PRE_GA => {
                     let kind = RdbErrorKind::ReleaseCandidate("a module's value");
                     return Err(Fault { offset, kind });
@@ -328,7 +386,11 @@ impl<R: Read> RdbReader<R> {
     ) -> Result<Event, Fault> {
         let family = self.facts.family;
         let (expire_at_ms, eviction) = (self.expire_at_ms.take(), self.eviction.take());
-        let key = self.input.string()?;
+        let Some(key) = self.input.string_within(self.max_value_bytes)? else {
+            walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
+            let db = self.db;
+            return Ok(Event::TooLarge { db, key: None });
+        };
         if !wants(self.db, &key, type_byte) {
             walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
             self.was_good(&key);
@@ -342,6 +404,11 @@ impl<R: Read> RdbReader<R> {
             false => Take::compact(&mut self.input, &mut self.scratch, self.max_value_bytes),
         };
         walk::walk_body(&mut take, family, type_byte)?;
+        if take.is_over() {
+            self.was_good(&key);
+            let (db, key) = (self.db, Some(key));
+            return Ok(Event::TooLarge { db, key });
+        }
         if verbatim {
             let footer = payload::footer(&self.scratch, self.facts.magic.version);
             self.scratch.extend_from_slice(&footer);
@@ -374,7 +441,9 @@ impl<R: Read> RdbReader<R> {
     }
 
     fn aux(&mut self) -> Result<Event, Fault> {
-        let (name, value) = (self.input.string()?, self.input.string()?);
+        let mut string = || self.input.string_within(self.max_value_bytes);
+        // What is too long is none of the fields that matter.
+        let (name, value) = (string()?.unwrap_or_default(), string()?.unwrap_or_default());
         let text = || String::from_utf8_lossy(&value).into_owned();
         let number = || std::str::from_utf8(&value).ok()?.parse::<u64>().ok();
         match name.as_slice() {
@@ -385,6 +454,7 @@ impl<R: Read> RdbReader<R> {
             }
             b"ctime" => self.facts.created_ms = number().and_then(|secs| secs.checked_mul(1000)),
             b"used-mem" => self.facts.used_memory = number(),
+            b"aof-base" => self.facts.is_aof_base = value == b"1",
             _ => {}
         }
         Ok(Event::Aux { name, value })
@@ -394,6 +464,27 @@ impl<R: Read> RdbReader<R> {
         let mut library = vec![opcode::FUNCTION];
         let mut take = Take::verbatim(&mut self.input, &mut library, self.max_value_bytes);
         walk::string(&mut take)?;
+        if take.is_over() {
+            return Ok(Event::FunctionTooLarge);
+        }
+        Ok(Event::Function(library))
+    }
+
+    /// A library in the form of a release candidate, in today's form: as Redis 7.0 itself makes it when
+    /// it loads such a file, whose description is dropped (rdb.c, rdbFunctionLoad).
+    fn old_function(&mut self) -> Result<Event, Fault> {
+        let mut string = || self.input.string_within(self.max_value_bytes);
+        let (name, engine) = (string()?, string()?);
+        if self.input.length()? != 0 {
+            walk::string(&mut Take::nothing(&mut self.input))?;
+        }
+        let code = self.input.string_within(self.max_value_bytes)?;
+        let (Some(name), Some(engine), Some(code)) = (name, engine, code) else {
+            return Ok(Event::FunctionTooLarge);
+        };
+        let code = [b"#!", &engine[..], b" name=", &name, b"\n", &code].concat();
+        let mut library = vec![opcode::FUNCTION];
+        write::string(&mut library, &code);
         Ok(Event::Function(library))
     }
 

@@ -15,6 +15,8 @@ pub struct RdbTarget {
     pub accepts: Accepts,
     /// Its version, for the file's own field.
     pub server_version: String,
+    /// Whether it has vector sets (Redis from 8.0 on).
+    pub has_vector_sets: bool,
 }
 
 impl RdbTarget {
@@ -39,6 +41,7 @@ impl RdbTarget {
             magic: Magic::of(rdb_version),
             accepts,
             server_version: format!("{major}.{minor}.{patch}"),
+            has_vector_sets: family == Family::Redis && major >= 8,
         })
     }
 
@@ -67,6 +70,14 @@ impl RdbTarget {
             80 => "valkey-9.0",
             _ => return None,
         })
+    }
+
+    /// The name of its family, for people.
+    pub fn family_name(&self) -> &'static str {
+        match self.accepts.family {
+            Family::Valkey => "Valkey",
+            _ => "Redis",
+        }
     }
 
     /// The name of its field for the server's version (rdb.c, rdbSaveInfoAuxFields).

@@ -60,6 +60,9 @@ pub struct Taken {
     pub archived: u64,
     /// Of those not fit for it.
     pub refused: u64,
+    /// Of those in the archive, the ones that no destination should be given.
+    #[serde(default)]
+    pub unsound: u64,
     /// Function payloads.
     pub functions: u64,
     /// Those not fit for it by database.

@@ -11,12 +11,12 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
 use redis_migrate_format::{Writer, WriterOptions};
 
-use super::Sink;
+use super::{Miscounted, Sink};
 use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
-use crate::payload;
-use crate::record::{Batch, Checkpoint, Context, Record, Value};
+use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
+use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value};
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::units::now_ms;
 
@@ -26,12 +26,33 @@ const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;
 /// How an output is completed: flushed, synced, renamed.
 pub type Commit<W, T = ()> = Box<dyn FnOnce(W) -> Result<T> + Send>;
 
+/// What values become on their way into an archive.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Payloads are kept as the server sent them.
+    pub verbatim: bool,
+    /// Nobody looks whether values are sound.
+    pub no_check: bool,
+    /// Values of more bytes, as stored, are left out and named.
+    pub max_value_bytes: u64,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self {
+            verbatim: false,
+            no_check: false,
+            max_value_bytes: u64::MAX,
+        }
+    }
+}
+
 /// Writes an archive.
 pub struct ArchiveSink<W: Write + Send> {
     // `None` only after a failed write, when nothing more can be said to it.
     writer: Option<Writer<W>>,
     commit: Commit<W, Option<StoredAs>>,
-    verbatim: bool,
+    form: Form,
     scratch: Vec<u8>,
     observer: Arc<Observer>,
     /// Keys whose payload did not survive its check, by database.
@@ -44,9 +65,8 @@ pub struct ArchiveSink<W: Write + Send> {
 }
 
 impl<W: Write + Send> ArchiveSink<W> {
-    /// Begins an archive on `out`. `verbatim` keeps payloads as the server sent them; `commit`
-    /// completes the output once the trailer is written, and says what stands in the file if that is
-    /// not what was written.
+    /// Begins an archive on `out`. `commit` completes the output once the trailer is written, and
+    /// says what stands in the file if that is not what was written.
     ///
     /// # Errors
     /// The output's.
@@ -54,25 +74,25 @@ impl<W: Write + Send> ArchiveSink<W> {
         out: W,
         header: &Header,
         options: WriterOptions,
-        verbatim: bool,
+        form: Form,
         commit: Commit<W, Option<StoredAs>>,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let writer = Writer::new(out, header, options).context("write the archive")?;
-        Ok(Self::on(writer, verbatim, commit, observer))
+        Ok(Self::on(writer, form, commit, observer))
     }
 
     /// The same on an archive that was begun already.
     pub fn on(
         writer: Writer<W>,
-        verbatim: bool,
+        form: Form,
         commit: Commit<W, Option<StoredAs>>,
         observer: Arc<Observer>,
     ) -> Self {
         Self {
             writer: Some(writer),
             commit,
-            verbatim,
+            form,
             scratch: Vec::new(),
             observer,
             damaged: BTreeMap::new(),
@@ -90,6 +110,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             self.report.taken = taken.taken;
             self.report.archived = taken.archived;
             self.report.refused = taken.refused;
+            self.report.damaged = taken.unsound;
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
             self.damaged = taken.damaged.into_iter().collect();
@@ -110,6 +131,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 taken: self.report.taken,
                 archived: self.report.archived,
                 refused: self.report.refused,
+                unsound: self.report.damaged,
                 functions: self.report.functions.taken,
                 damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
             },
@@ -135,30 +157,18 @@ impl<W: Write + Send> ArchiveSink<W> {
             }
             Record::Key(key) => {
                 self.report.taken += 1;
-                if let Value::Verbatim(dump) = &mut key.value
-                    && !self.verbatim
-                {
-                    match compacted(dump, context, &mut self.scratch) {
-                        Ok(true) => {
-                            std::mem::swap(dump, &mut self.scratch);
-                            let body = std::mem::take(dump);
-                            key.value = Value::Compact(body);
-                        }
-                        Ok(false) => {}
-                        Err(reason) => {
-                            self.report.refused += 1;
-                            *self.damaged.entry(key.db).or_default() += 1;
-                            return self.observer.key_failed(&KeyFailure {
-                                db: key.db,
-                                key: std::mem::take(&mut key.key),
-                                kind: FailureKind::Unread,
-                                reason: format!("its DUMP payload is damaged: {reason}"),
-                                hint: None,
-                            });
-                        }
-                    }
-                    if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
-                        self.scratch = Vec::new();
+                match self.make_ready(key, context) {
+                    Ok(look) => self.note_look(look, key)?,
+                    Err(reason) => {
+                        self.report.refused += 1;
+                        *self.damaged.entry(key.db).or_default() += 1;
+                        return self.observer.key_failed(&KeyFailure {
+                            db: key.db,
+                            key: std::mem::take(&mut key.key),
+                            kind: FailureKind::Unread,
+                            reason,
+                            hint: None,
+                        });
                     }
                 }
                 self.report.archived += 1;
@@ -178,6 +188,80 @@ impl<W: Write + Send> ArchiveSink<W> {
             self.scratch = body;
         }
         Ok(())
+    }
+
+    /// Brings a value into its form, and looks at it. `Err`: why it is left out.
+    fn make_ready(&mut self, key: &mut KeyRecord, context: &Context) -> Result<Look, String> {
+        let Form {
+            verbatim,
+            no_check,
+            max_value_bytes,
+        } = self.form;
+        let too_large = || {
+            format!("its value has more than the {max_value_bytes} bytes that --max-value allows")
+        };
+        let look = |body: &[u8]| match no_check {
+            true => Look::Fine,
+            false => Look::at(context.family, body),
+        };
+        let footer_len = match &key.value {
+            Value::Verbatim(_) if !verbatim => FOOTER_LEN,
+            _ => 0,
+        };
+        let stored_len = key.value.bytes().len().saturating_sub(footer_len);
+        let dump = match &mut key.value {
+            _ if stored_len as u64 > max_value_bytes => return Err(too_large()),
+            Value::Compact(body) => return Ok(look(body)),
+            Value::Verbatim(dump) => dump,
+        };
+        let (body, rdb_version) = match payload::split(dump) {
+            Ok(split) => split,
+            Err(error) if verbatim && !no_check => return Ok(Look::Damaged(error.to_string())),
+            Err(_) if verbatim => return Ok(Look::Fine),
+            Err(error) => return Err(format!("its DUMP payload is damaged: {error}")),
+        };
+        if verbatim || rdb_version != context.rdb_version {
+            return Ok(look(body));
+        }
+        self.scratch.clear();
+        let found = match compact_within(body, context.family, max_value_bytes, &mut self.scratch) {
+            Ok(()) => look(&self.scratch),
+            Err(error) if matches!(error.kind, ErrorKind::TooLarge(_)) => return Err(too_large()),
+            // What cannot be walked to its end travels as it is: module values, types of the future.
+            Err(_) => return Ok(look(body)),
+        };
+        // What is damaged stays exactly as it came.
+        if !matches!(found, Look::Damaged(_)) {
+            std::mem::swap(dump, &mut self.scratch);
+            let body = std::mem::take(dump);
+            key.value = Value::Compact(body);
+        }
+        if self.scratch.capacity() > KEPT_SCRATCH_BYTES {
+            self.scratch = Vec::new();
+        }
+        Ok(found)
+    }
+
+    /// Counts and names a value that goes into the archive and is not quite what it should be.
+    fn note_look(&mut self, look: Look, key: &KeyRecord) -> Result<()> {
+        match look {
+            Look::Fine => Ok(()),
+            Look::Miscounted(miscounted) => {
+                let changes = &mut self.report.changes;
+                miscounted.note(&self.observer, changes, key.db, &key.key);
+                Ok(())
+            }
+            Look::Damaged(reason) => {
+                self.report.damaged += 1;
+                self.observer.key_failed(&KeyFailure {
+                    db: key.db,
+                    key: key.key.clone(),
+                    kind: FailureKind::Damaged,
+                    reason: format!("its value is damaged and is archived as it is: {reason}"),
+                    hint: Some("no destination takes it; the server it comes from may not survive reading it".to_owned()),
+                })
+            }
+        }
     }
 
     fn writer(&mut self) -> Result<&mut Writer<W>> {
@@ -207,15 +291,31 @@ impl<W: Write + Send> ArchiveSink<W> {
     }
 }
 
-/// Checks a payload and puts its compact form into `out`; `false` if it must stay as it is.
-fn compacted(dump: &[u8], context: &Context, out: &mut Vec<u8>) -> Result<bool, String> {
-    let (body, rdb_version) = payload::split(dump).map_err(|error| error.to_string())?;
-    if rdb_version != context.rdb_version {
-        return Ok(false);
+/// What was seen of a value on its way into the archive.
+enum Look {
+    /// Nothing is wrong with it, or nobody looked.
+    Fine,
+    /// A stream whose counter is off.
+    Miscounted(Miscounted),
+    /// No destination should be given it, and why.
+    Damaged(String),
+}
+
+impl Look {
+    fn at(family: Family, body: &[u8]) -> Self {
+        match payload::examine(family, body) {
+            Examined::Opaque => Self::Fine,
+            Examined::Damaged(error) => Self::Damaged(error.to_string()),
+            Examined::Sound(checked) => match checked.miscounted {
+                None => Self::Fine,
+                Some(said) => Self::Miscounted(Miscounted {
+                    said,
+                    held: checked.count,
+                    corrected: false,
+                }),
+            },
+        }
     }
-    out.clear();
-    // What cannot be walked to its end travels as it is: module values, types of the future.
-    Ok(payload::compact(body, context.family, out).is_ok())
 }
 
 impl<W: Write + Send> Sink for ArchiveSink<W> {

@@ -24,8 +24,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value as Json, json};
 
-use super::Sink;
 use super::archive::Commit;
+use super::{Sink, too_large};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
@@ -37,6 +37,7 @@ pub struct JsonlSink<W: Write + Send> {
     out: Option<W>,
     commit: Commit<W>,
     observer: Arc<Observer>,
+    max_value_bytes: u64,
     report: SinkReport,
 }
 
@@ -47,7 +48,17 @@ impl<W: Write + Send> JsonlSink<W> {
             out: Some(out),
             commit,
             observer,
+            max_value_bytes: u64::MAX,
             report: SinkReport::default(),
+        }
+    }
+
+    /// Refuses values of more bytes, each by name.
+    #[must_use]
+    pub fn within(self, max_value_bytes: u64) -> Self {
+        Self {
+            max_value_bytes,
+            ..self
         }
     }
 
@@ -71,7 +82,12 @@ impl<W: Write + Send> JsonlSink<W> {
             }
             Record::Key(record) => {
                 self.report.taken += 1;
-                match key(&record, context) {
+                let line = match record.value.bytes().len() as u64 {
+                    bytes if bytes > self.max_value_bytes => Err(too_large(bytes)),
+                    _ => key(&record, context)
+                        .map_err(|reason| format!("its value is damaged: {reason}")),
+                };
+                match line {
                     Ok(line) => {
                         self.report.archived += 1;
                         line
@@ -82,7 +98,7 @@ impl<W: Write + Send> JsonlSink<W> {
                             db: record.db,
                             key: record.key,
                             kind: FailureKind::Refused,
-                            reason: format!("its value is damaged: {reason}"),
+                            reason,
                             hint: None,
                         });
                     }

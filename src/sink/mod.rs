@@ -2,11 +2,13 @@
 
 pub mod archive;
 pub mod jsonl;
+mod miscounted;
 pub mod rdb;
 pub mod server;
 
 use anyhow::Result;
 
+pub use self::miscounted::Miscounted;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::record::{Batch, KeyRecord, Origin};
 
@@ -77,4 +79,9 @@ pub trait Accepted: Send {
     /// # Errors
     /// The connection to the source.
     fn finish(&mut self) -> Result<(u64, u64)>;
+}
+
+/// Why a value of so many bytes is left out.
+fn too_large(bytes: u64) -> String {
+    format!("its value of {bytes} bytes is larger than --max-value allows")
 }

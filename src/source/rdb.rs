@@ -5,6 +5,7 @@
 //! end mark and checksum; until then everything given is provisional, as with any source.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -12,11 +13,11 @@ use anyhow::Result;
 
 use super::{Estimate, Source};
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
-use crate::observer::Observer;
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload;
 use crate::policy::ReadFunctions;
-use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader};
-use crate::record::{Batch, Context, Family, KeyRecord, Record, Value};
+use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail};
+use crate::record::{Batch, Context, Family, KeyRecord, Record, Value, show_key};
 use crate::select::Selection;
 use crate::units::now_ms;
 
@@ -33,6 +34,10 @@ pub struct RdbSourceOptions {
     pub alone: bool,
     /// The moment of the snapshot in Unix ms, for files that do not say it (before version 7).
     pub otherwise_ms: u64,
+    /// Values, and names, of more bytes are left out and named.
+    pub max_value_bytes: u64,
+    /// The file, where it is one: other parts of an append-only file stand beside it.
+    pub path: Option<PathBuf>,
 }
 
 /// Reads an RDB file or stream.
@@ -45,6 +50,8 @@ pub struct RdbSource<R: Read + Send> {
     /// Function libraries read and not given yet, as they stand in a FUNCTION DUMP.
     libraries: Vec<u8>,
     at_end: bool,
+    /// Function libraries that were not read, and why, one line each.
+    left_out: Vec<String>,
     counts: CountsByDb,
     functions_given: u64,
     started_ms: u64,
@@ -60,7 +67,7 @@ impl<R: Read + Send> RdbSource<R> {
         options: RdbSourceOptions,
         observer: Arc<Observer>,
     ) -> Result<Self, RdbError> {
-        let reader = RdbReader::new(input, options.form)?;
+        let reader = RdbReader::new(input, options.form)?.within(options.max_value_bytes);
         let mut source = Self {
             reader,
             options,
@@ -68,11 +75,15 @@ impl<R: Read + Send> RdbSource<R> {
             pending: None,
             libraries: Vec::new(),
             at_end: false,
+            left_out: Vec::new(),
             counts: CountsByDb::default(),
             functions_given: 0,
             started_ms: now_ms(),
         };
         source.pending = source.event()?;
+        if source.facts().is_aof_base {
+            source.say_that_more_was_written();
+        }
         Ok(source)
     }
 
@@ -117,6 +128,14 @@ impl<R: Read + Send> RdbSource<R> {
                         self.libraries.extend_from_slice(&library);
                     }
                 }
+                Some(Event::FunctionTooLarge) => {
+                    if self.options.functions != ReadFunctions::No {
+                        self.left_out.push(
+                            "a function library was left out: it is larger than --max-value allows"
+                                .to_owned(),
+                        );
+                    }
+                }
                 Some(Event::Sizes { keys, .. }) if selection.wants_db(self.reader.db()) => {
                     // By and by, as databases turn up.
                     self.observer
@@ -130,7 +149,8 @@ impl<R: Read + Send> RdbSource<R> {
                     | Event::Sizes { .. }
                     | Event::ModuleAux(_),
                 ) => {}
-                event @ (Some(Event::Key(_) | Event::Unwanted { .. }) | None) => return Ok(event),
+                event @ (Some(Event::Key(_) | Event::Unwanted { .. } | Event::TooLarge { .. })
+                | None) => return Ok(event),
             }
         }
     }
@@ -164,6 +184,51 @@ impl<R: Read + Send> RdbSource<R> {
         }
     }
 
+    /// A key that was passed over because it would not fit.
+    fn too_large(&mut self, db: u32, key: Option<Vec<u8>>) -> Result<()> {
+        let counts = self.counts.of(db);
+        counts.scanned += 1;
+        counts.failed += 1;
+        let what = match key {
+            Some(_) => "value",
+            None => "name",
+        };
+        let max = self.options.max_value_bytes;
+        self.observer.key_failed(&KeyFailure {
+            db,
+            key: key.unwrap_or_default(),
+            kind: FailureKind::Unread,
+            reason: format!("its {what} has more than the {max} bytes that --max-value allows"),
+            hint: None,
+        })
+    }
+
+    fn say_what_follows(&self, tail: Tail) {
+        let what = match tail {
+            Tail::EndMark => {
+                "the 40 bytes by which a server marks the end of a snapshot (redis-cli --rdb - \
+                 writes them out)"
+            }
+            Tail::LineEnd => "a line end",
+        };
+        self.observer.notice(&format!(
+            "behind the RDB data stands {what}; it is passed over, as every server does"
+        ));
+    }
+
+    /// Of an append-only file in parts the base is only where it begins.
+    fn say_that_more_was_written(&self) {
+        let parts = self.options.path.as_deref().map_or(Vec::new(), later_parts);
+        let where_it_is = match parts.as_slice() {
+            [] => "its .incr.aof files".to_owned(),
+            names => names.join(", "),
+        };
+        self.observer.warn(&format!(
+            "this is the base of an append-only file: what was written since it was begun stands in \
+             {where_it_is} and is not read; start a server on the whole appendonlydir and read that"
+        ));
+    }
+
     fn say_what_was_not_read(&self) {
         if self.reader.checksum() != Some(Checksum::Verified) {
             self.observer.notice(
@@ -180,6 +245,34 @@ impl<R: Read + Send> RdbSource<R> {
             ));
         }
     }
+}
+
+/// Parts of an append-only file that follow the base `path` (aof.c: `NAME.1.base.rdb` is followed by
+/// `NAME.1.incr.aof` and so on, in one directory), as people are shown them.
+fn later_parts(path: &Path) -> Vec<String> {
+    const MOST_NAMED: usize = 4;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(prefix) = name
+        .strip_suffix(".base.rdb")
+        .and_then(|name| name.rsplit_once('.'))
+        .map(|(prefix, _)| format!("{prefix}."))
+    else {
+        return Vec::new();
+    };
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut names: Vec<String> = std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with(&prefix) && name.ends_with(".incr.aof"))
+        .map(|name| show_key(name.as_bytes()))
+        .collect();
+    names.sort();
+    names.truncate(MOST_NAMED);
+    names
 }
 
 /// The size that the selection goes by: that of the value as archives store it, so that it means
@@ -212,10 +305,13 @@ impl<R: Read + Send> Source for RdbSource<R> {
                     counts.scanned += 1;
                     counts.filtered += 1;
                 }
+                Some(Event::TooLarge { db, key }) => self.too_large(db, key)?,
                 Some(_) => {}
                 None => {
-                    if self.options.alone {
-                        self.reader.expect_end()?;
+                    if self.options.alone
+                        && let Some(tail) = self.reader.expect_end_of_file()?
+                    {
+                        self.say_what_follows(tail);
                     }
                     self.at_end = true;
                     self.say_what_was_not_read();
@@ -231,10 +327,17 @@ impl<R: Read + Send> Source for RdbSource<R> {
             counts: self.counts.rows(),
             functions: self.functions_given,
             duplicates_possible: false,
-            reached: Some(ConsistencyReached::Exact(vec![(0, self.taken_ms())])),
+            reached: Some(match self.facts().is_aof_base {
+                false => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
+                // Newer data stands beside it.
+                true => ConsistencyReached::Scan {
+                    from_ms: self.taken_ms(),
+                    to_ms: self.taken_ms(),
+                },
+            }),
             consistency_missed: false,
             started_ms: self.started_ms,
-            cut_short: Vec::new(),
+            cut_short: self.left_out.clone(),
             paused: None,
         }
     }

@@ -136,6 +136,12 @@ pub(super) fn final_line(
     );
     line += &functions_text(options.verb, sink);
     line += &changes_text(sink);
+    if sink.damaged > 0 {
+        line += &format!(
+            ", {} damaged and archived as they are",
+            count_text(sink.damaged)
+        );
+    }
     if sink.source_deleted + sink.source_kept > 0 {
         line += &format!(
             ", source keys deleted {}, kept {}",
@@ -157,6 +163,9 @@ pub(super) fn final_line(
         );
         if verified.expired > 0 {
             line += &format!(" and {} expired since", count_text(verified.expired));
+        }
+        if verified.incomparable > 0 {
+            line += &format!(", {} cannot be compared", count_text(verified.incomparable));
         }
     }
     line += &consistency_text(options.verb, outcome);
@@ -219,6 +228,10 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
                 _ => ", exact".to_owned(),
             }
         }
+        // The base of an append-only file: of one instant, and not of the file's last.
+        Some(ConsistencyReached::Scan { from_ms, to_ms }) if from_ms == to_ms => {
+            format!(", without what was written after {}", time_text(*from_ms))
+        }
         Some(ConsistencyReached::Scan { from_ms, to_ms }) => {
             format!(", not of one instant (a scan {})", window(*from_ms, *to_ms))
         }
@@ -257,6 +270,14 @@ fn changes_text(sink: &SinkReport) -> String {
         ("without idle time or frequency", changes.eviction_lost),
         ("streams with defaults filled in", changes.streams_filled_in),
         ("field expiries lost", changes.field_ttls_lost),
+        (
+            "field expiries moved to the latest possible",
+            changes.field_ttls_clamped,
+        ),
+        (
+            "streams that miscount their entries",
+            changes.streams_miscounted,
+        ),
         ("function libraries lost", changes.functions_lost),
     ];
     let named = all.iter().filter(|(_, count)| *count > 0);
@@ -326,6 +347,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "conflicts": sink.conflicts,
             "refused": sink.refused,
             "left_standing": sink.left_standing,
+            "damaged": sink.damaged,
             "unacknowledged": sink.unacknowledged,
             "evicted": sink.evicted,
             "source_deleted": sink.source_deleted,
@@ -337,6 +359,8 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
                 "eviction_lost": sink.changes.eviction_lost,
                 "streams_filled_in": sink.changes.streams_filled_in,
                 "field_ttls_lost": sink.changes.field_ttls_lost,
+                "field_ttls_clamped": sink.changes.field_ttls_clamped,
+                "streams_miscounted": sink.changes.streams_miscounted,
                 "functions_lost": sink.changes.functions_lost,
             },
             "functions": {
@@ -351,6 +375,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "equal": verified.equal,
             "expired": verified.expired,
             "different": verified.different,
+            "incomparable": verified.incomparable,
         })),
         "problems": sink.problems,
         "archive": archive,

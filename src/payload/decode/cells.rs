@@ -18,6 +18,8 @@ pub struct Cells<'a> {
     left: u64,
     /// The packed list that is being read.
     packed: Option<Packed<'a>>,
+    /// A plain node that holds an empty string was passed.
+    has_empty_node: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,7 @@ impl<'a> Cells<'a> {
             layout,
             left,
             packed: None,
+            has_empty_node: false,
         })
     }
 
@@ -69,7 +72,14 @@ impl<'a> Cells<'a> {
             layout: Layout::Whole,
             left: 0,
             packed: Some(packed),
+            has_empty_node: false,
         }
+    }
+
+    /// Whether one of the nodes read so far is nothing but an empty string. Servers take such a node
+    /// for an empty list and refuse the value.
+    pub fn has_empty_node(&self) -> bool {
+        self.has_empty_node
     }
 
     /// An error of `kind` where the cells were read to.
@@ -116,7 +126,11 @@ impl<'a> Cells<'a> {
             Packed::Ziplist(Ziplist::new(blob(&mut self.source)?)?)
         } else {
             match length(&mut self.source)? {
-                PLAIN => return Ok(Some(Element::Text(text(&mut self.source)?))),
+                PLAIN => {
+                    let text = text(&mut self.source)?;
+                    self.has_empty_node |= text.is_empty();
+                    return Ok(Some(Element::Text(text)));
+                }
                 PACKED => Packed::Listpack(Listpack::new(blob(&mut self.source)?)?),
                 other => return Err(at.error(ErrorKind::Container(other))),
             }

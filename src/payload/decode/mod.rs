@@ -135,6 +135,12 @@ pub struct Checked {
     pub expiring_fields: u64,
     /// The lowest expiry of a field, Unix milliseconds.
     pub lowest_expiry_ms: Option<u64>,
+    /// The highest expiry of a field, Unix milliseconds.
+    pub highest_expiry_ms: Option<u64>,
+    /// What a stream says that it holds, where that is not what it does hold.
+    pub miscounted: Option<u64>,
+    /// A list with a plain node that is one empty string: readable, and no server takes it so.
+    pub has_empty_node: bool,
 }
 
 /// Checks a value completely.
@@ -150,9 +156,18 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
     let mut checked = Checked::default();
     match reader {
         Reader::String(_) => checked.count = 1,
-        Reader::Stream(stream) => checked.count = stream.length,
-        Reader::List(elements) => checked.count = count(elements.clone())?,
-        Reader::Set(elements) if elements.in_order() => checked.count = count(elements.clone())?,
+        Reader::Stream(stream) => {
+            checked.count = stream.length;
+            checked.miscounted = (stream.counter != stream.length).then_some(stream.counter);
+        }
+        Reader::List(elements) => {
+            let mut elements = elements.clone();
+            checked.count = count(&mut elements)?;
+            checked.has_empty_node = elements.has_empty_node();
+        }
+        Reader::Set(elements) if elements.in_order() => {
+            checked.count = count(&mut elements.clone())?;
+        }
         Reader::Set(elements) => {
             let mut unique = Unique::new();
             let mut members = elements.clone();
@@ -185,6 +200,7 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
                     checked.expiring_fields += 1;
                     checked.lowest_expiry_ms =
                         Some(checked.lowest_expiry_ms.map_or(ms, |lowest| lowest.min(ms)));
+                    checked.highest_expiry_ms = checked.highest_expiry_ms.max(Some(ms));
                 }
             }
             checked.count = unique.seen() as u64;
@@ -196,7 +212,7 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
     Ok(checked)
 }
 
-fn count(mut elements: Elements<'_>) -> Result<u64, PayloadError> {
+fn count(elements: &mut Elements<'_>) -> Result<u64, PayloadError> {
     let mut count = 0;
     while let Some(element) = elements.next_stored() {
         element?;

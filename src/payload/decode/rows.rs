@@ -79,6 +79,11 @@ impl<'a> Elements<'a> {
     pub(super) fn in_order(&self) -> bool {
         self.sorted
     }
+
+    /// See [`Cells::has_empty_node`].
+    pub(super) fn has_empty_node(&self) -> bool {
+        self.cells.has_empty_node()
+    }
 }
 
 impl<'a> Elements<'a> {

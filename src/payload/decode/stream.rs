@@ -21,11 +21,9 @@ pub fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>>
     let (nodes, entries) = nodes(source)?;
     let at = source.position();
     let bad = |what| Err(PayloadError::new(at, ErrorKind::Stream(what)));
-    let length = length(source)?;
+    // The servers' own counter. In real files it is off now and then; no server minds.
+    let counter = length(source)?;
     let last_id = id(source)?;
-    if length != entries.count {
-        return bad("length is not the number of entries");
-    }
     // Deleted entries may be beyond it: XSETID only looks at those that live.
     if entries.last.is_some_and(|last| last > last_id) {
         return bad("last id is before the last entry");
@@ -33,7 +31,8 @@ pub fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>>
     let mut stream = Stream {
         form,
         nodes,
-        length,
+        length: entries.count,
+        counter,
         last_id,
         first_id: StreamId::default(),
         max_deleted_id: StreamId::default(),

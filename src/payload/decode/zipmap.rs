@@ -68,6 +68,10 @@ impl<'a> Zipmap<'a> {
             END => return None,
             LONG => {
                 let len = u32::from_le_bytes(self.blob.array(self.at + 1)?);
+                // No server writes a short length like this, and none reads it.
+                if len < LONG.into() {
+                    return None;
+                }
                 (usize::try_from(len).ok()?, self.at + 5)
             }
             _ => (byte.into(), self.at + 1),

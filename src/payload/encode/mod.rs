@@ -81,7 +81,7 @@ impl Losses {
 }
 
 /// Redis refuses hash fields that expire later (ebuckets.h, EB_EXPIRE_TIME_MAX).
-const REDIS_FIELD_TTL_MAX: u64 = (1 << 48) - 1;
+pub(super) const REDIS_FIELD_TTL_MAX: u64 = (1 << 48) - 1;
 /// Far enough from overflow in any server.
 const VALKEY_FIELD_TTL_MAX: u64 = 1 << 62;
 

@@ -262,6 +262,7 @@ fn listpacks_go_where_they_are_read_as_they_were_written() {
         form: StreamForm::V1,
         nodes: pack::nodes(&entries, 1),
         length: 1,
+        counter: 1,
         last_id: StreamId { ms: 1, seq: 1 },
         first_id: StreamId::default(),
         max_deleted_id: StreamId::default(),

@@ -135,6 +135,7 @@ fn stream() -> impl Strategy<Value = Object<'static>> {
                 form,
                 nodes: pack::nodes(&entries, per_node),
                 length: entries.len() as u64,
+                counter: entries.len() as u64,
                 last_id: entries.last().map_or(last, |entry| entry.id.max(last)),
                 first_id: if more { first } else { StreamId::default() },
                 max_deleted_id: if more { deleted } else { StreamId::default() },

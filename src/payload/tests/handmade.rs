@@ -497,9 +497,13 @@ fn zipmaps_and_intsets() {
             "ends before its string does",
         ),
         ("09 03 01 0161", "no end"),
+        // A length of one, said in five bytes: of the field, and of the value.
+        ("09 0b 01 fe01000000 66 01 00 76 ff", "bad entry"),
+        ("09 0b 01 0166 fe01000000 00 76 ff", "bad entry"),
     ] {
         fails(Redis, &body(text), ErrorKind::Zipmap(what));
     }
+    reads(Redis, "09 07 01 0166 01 00 76 ff", &["f=v"]);
     for (text, what) in [
         ("0b 07 02000000 010000", "no header"),
         ("0b 0a 03000000 01000000 0100", "no such width"),

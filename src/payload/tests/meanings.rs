@@ -140,6 +140,7 @@ fn stream(form: StreamForm) -> Stream<'static> {
         form,
         nodes: pack::nodes(&entries, 1),
         length: 2,
+        counter: 2,
         last_id: id(2),
         first_id: id(u64::from(more)),
         max_deleted_id: StreamId::default(),

@@ -43,7 +43,18 @@ fn stream_nodes() {
         assert_eq!(strings(decode(Redis, &sound).expect("sound")), ["1-0"]);
     }
     let bad = |value: &[u8], what| fails(Redis, value, ErrorKind::Stream(what));
-    bad(&with(&same, 2, 1), "length is not the number of entries");
+    // A counter that is off does no harm, and is told.
+    let miscounted = with(&same, 2, 1);
+    assert_eq!(
+        strings(decode(Redis, &miscounted).expect("readable")),
+        ["1-0"]
+    );
+    let checked = check(Redis, &miscounted).expect("readable");
+    assert_eq!((checked.count, checked.miscounted), (1, Some(2)));
+    assert_eq!(
+        check(Redis, &with(&same, 1, 1)).expect("sound").miscounted,
+        None
+    );
     bad(&with(&same, 1, 0), "last id is before the last entry");
     bad(&with(&[], 0, 1), "fewer entries than the master says");
     let twice = [

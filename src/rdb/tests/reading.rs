@@ -4,7 +4,7 @@ use redis_migrate_format::record::{Eviction, Family, KeyRecord, Value};
 
 use super::build::{Rdb, everything};
 use crate::payload;
-use crate::rdb::{Checksum, Event, Form, RdbError, RdbErrorKind, RdbReader};
+use crate::rdb::{Checksum, Event, Form, RdbError, RdbErrorKind, RdbReader, Tail};
 
 fn read_all(bytes: impl Read, form: Form) -> Result<(Vec<Event>, Checksum), RdbError> {
     let mut reader = RdbReader::new(bytes, form)?;
@@ -251,10 +251,6 @@ fn what_is_not_known_is_refused_by_name() {
         (file().bytes(b"\xf3"), "byte 243 is neither"),
         (file().bytes(b"\xf2"), "byte 242 is neither"),
         (
-            file().bytes(b"\xf6\x00"),
-            "a function as only a release candidate",
-        ),
-        (
             file().bytes(b"\x06\x01k"),
             "a module's value as only a release candidate",
         ),
@@ -303,20 +299,135 @@ fn lengths_that_lie_cost_nothing() {
             assert!(read_all(bytes.as_slice(), form).is_err());
         }
     }
+}
+
+#[test]
+fn what_is_too_large_is_named_and_the_rest_goes_on() {
     let bytes = everything();
+    let (all, _) = read_all(bytes.as_slice(), Form::Compact).unwrap();
     let mut reader = RdbReader::new(bytes.as_slice(), Form::Compact)
         .unwrap()
         .within(99);
-    let error = loop {
-        match reader.next_event() {
-            Ok(event) => assert!(event.is_some()),
-            Err(error) => break error,
+    let (mut given, mut too_large) = (Vec::new(), Vec::new());
+    while let Some(event) = reader.next_event().unwrap() {
+        match event {
+            Event::Key(record) => given.push(record),
+            Event::TooLarge { db, key } => too_large.push((db, key)),
+            _ => {}
         }
-    };
+    }
+    // One hundred bytes, compressed.
+    assert_eq!(too_large, [(0, Some(b"packed".to_vec()))]);
+    let mut expected: Vec<KeyRecord> = keys(&all).into_iter().cloned().collect();
+    expected.retain(|record| record.key != b"packed");
+    assert_eq!(given, expected);
+    assert_eq!(reader.checksum(), Some(Checksum::Verified));
+
+    // A name that is too large, plain and compressed, and a library.
+    let long = Rdb::new(b"REDIS0009")
+        .bytes(b"\xf5\x40\x64")
+        .bytes(&[b'x'; 100])
+        .bytes(b"\xfe\x00\x00\x40\x64")
+        .bytes(&[b'x'; 100])
+        .bytes(b"\x01v\x00\xc3\x09\x40\x64\x01aa\xe0\x57\x00\x01aa\x01v")
+        .key(0, "k", b"\x01v")
+        .end();
+    let mut reader = RdbReader::new(long.as_slice(), Form::Compact)
+        .unwrap()
+        .within(99);
+    let mut events = Vec::new();
+    while let Some(event) = reader.next_event().unwrap() {
+        events.push(event);
+    }
+    let unnamed = Event::TooLarge { db: 0, key: None };
+    assert_eq!(events[0], Event::FunctionTooLarge);
+    assert_eq!(events[2..4], [unnamed.clone(), unnamed]);
+    assert!(matches!(&events[4], Event::Key(record) if record.key == b"k"));
+}
+
+/// The bytes of a public report: a claim that could be true, for 24 MiB of nothing.
+#[test]
+fn a_compressed_claim_is_not_allocated() {
+    let n: u32 = 24 << 20;
+    let mut bytes = b"REDIS0011\xfe\x00\x00\x01k\xc3\x80".to_vec();
+    bytes.extend_from_slice(&n.to_be_bytes());
+    bytes.push(0x81);
+    bytes.extend_from_slice(&(u64::from(n) * 88).to_be_bytes());
+    bytes.resize(bytes.len() + n as usize, 0xff);
+    bytes.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
+    let error = read_all(bytes.as_slice(), Form::Compact).unwrap_err();
+    assert!(error.is_damage(), "{error}");
     assert!(
-        error.to_string().contains("expands beyond 99 bytes"),
+        error.to_string().contains("copies from before its start"),
         "{error}"
     );
+}
+
+#[test]
+fn what_may_follow_the_end_of_a_file() {
+    let file = Rdb::new(b"REDIS0011")
+        .bytes(b"\xfe\x00\x00\x01k\x01v")
+        .end();
+    let tail = |more: &[u8]| {
+        let bytes = [&file[..], more].concat();
+        let mut reader = RdbReader::new(bytes.as_slice(), Form::Compact).unwrap();
+        while reader.next_event().unwrap().is_some() {}
+        reader.expect_end_of_file()
+    };
+    let mark = b"0123456789abcdef0123456789abcdef01234567";
+    assert_eq!(tail(b"").unwrap(), None);
+    assert_eq!(tail(b"\n").unwrap(), Some(Tail::LineEnd));
+    assert_eq!(tail(b"\r\n").unwrap(), Some(Tail::LineEnd));
+    assert_eq!(tail(mark).unwrap(), Some(Tail::EndMark));
+    for bad in [
+        &mark[..39],
+        &[&mark[..], b"0"].concat(),
+        &[&mark[..39], b"g"].concat(),
+        &[&mark[..39], b"A"].concat(),
+        &[&mark[..], b"\n"].concat(),
+        b"\n\n",
+        b"*2\r\n",
+        b"\0",
+    ] {
+        let error = tail(bad).unwrap_err();
+        assert!(matches!(error.kind, RdbErrorKind::Trailing), "{error}");
+        assert_eq!(error.offset, file.len() as u64);
+    }
+}
+
+/// Opcode 246: with and without a description.
+#[test]
+fn a_library_of_a_release_candidate_is_read_as_redis_7_does() {
+    for described in [&b"\x00"[..], b"\x01\x04text"] {
+        let bytes = Rdb::new(b"REDIS0010")
+            .bytes(b"\xf6\x05mylib\x03LUA")
+            .bytes(described)
+            .text("redis.call('PING')")
+            .bytes(b"\xfe\x00\x00\x01k\x01v")
+            .end();
+        let (events, _) = read_all(bytes.as_slice(), Form::Compact).unwrap();
+        let expected = b"\xf5\x23#!LUA name=mylib\nredis.call('PING')";
+        assert_eq!(events[0], Event::Function(expected.to_vec()));
+        assert_eq!(keys(&events).len(), 1);
+    }
+}
+
+#[test]
+fn a_file_without_a_checksum_is_cut_nowhere_unseen() {
+    let mut bytes = Rdb::new(b"REDIS0011")
+        .aux("redis-ver", "7.2.4")
+        .bytes(b"\xfe\x00\x00\x01k\x01v\xff")
+        .0;
+    bytes.extend_from_slice(&[0; 8]);
+    let (_, checksum) = read_all(bytes.as_slice(), Form::Compact).unwrap();
+    assert_eq!(checksum, Checksum::Disabled);
+    for len in 0..bytes.len() {
+        let error = read_all(&bytes[..len], Form::Compact).unwrap_err();
+        assert!(
+            matches!(error.kind, RdbErrorKind::Truncated),
+            "{len}: {error}"
+        );
+    }
 }
 
 #[test]

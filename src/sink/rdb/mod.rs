@@ -13,15 +13,19 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 
 use self::latest::Superseded;
-use super::Sink;
 use super::archive::Commit;
+use super::{Miscounted, Sink, too_large};
 use crate::ledger::{SinkReport, SourceReport};
+use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
-use crate::payload::accept::{Plan, plan_value};
-use crate::payload::{self, FieldTtlForm};
+use crate::payload::accept::{Plan, plan_checked};
+use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
-use crate::rdb::{RdbTarget, RdbWriter, function_libraries};
+use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
+
+/// The module type that Redis 8 has built in.
+const VECTOR_SET: &str = "vectorset";
 
 /// RDB version that brought function libraries.
 const FUNCTIONS_SINCE: u16 = 10;
@@ -34,11 +38,14 @@ pub struct RdbSink<W: Write + Send> {
     target: RdbTarget,
     superseded: Superseded,
     allow: AllowLoss,
+    max_value_bytes: u64,
     observer: Arc<Observer>,
     /// Key records and tombstones, and function payloads, that came so far.
     ordinal: u64,
     functions: u64,
     modules: BTreeSet<String>,
+    /// Keys that came, where the input was not read before.
+    seen: OwnWrites,
     scratch: Vec<u8>,
     report: SinkReport,
 }
@@ -73,13 +80,24 @@ impl<W: Write + Send> RdbSink<W> {
             target,
             superseded,
             allow,
+            max_value_bytes: u64::MAX,
             observer,
             ordinal: 0,
             functions: 0,
             modules: BTreeSet::new(),
+            seen: OwnWrites::default(),
             scratch: Vec::new(),
             report: SinkReport::default(),
         })
+    }
+
+    /// Refuses values of more bytes, each by name.
+    #[must_use]
+    pub fn within(self, max_value_bytes: u64) -> Self {
+        Self {
+            max_value_bytes,
+            ..self
+        }
     }
 
     fn put(&mut self, record: Record, context: &Context) -> Result<()> {
@@ -92,7 +110,18 @@ impl<W: Write + Send> RdbSink<W> {
         match record {
             // Its successor is counted as the one that was written.
             _ if is_superseded => self.report.replaced_own += 1,
-            Record::Key(record) => return self.put_key(record, context),
+            Record::Key(record) => {
+                let bytes = record.value.bytes().len() as u64;
+                if bytes > self.max_value_bytes {
+                    return self.refuse(record, (too_large(bytes), None));
+                }
+                if self.comes_twice(&record)? {
+                    let reason = "the input holds this key twice, and a server refuses a file that \
+                                  does; the first one was written";
+                    return self.refuse(record, (reason.to_owned(), None));
+                }
+                return self.put_key(record, context);
+            }
             // The records that it deletes were superseded.
             _ => self.report.deleted += 1,
         }
@@ -110,22 +139,14 @@ impl<W: Write + Send> RdbSink<W> {
             &record,
             context,
             &mut self.modules,
+            &self.observer,
             &mut self.report,
             &mut self.scratch,
         );
         let value = match prepared {
             Ok(Prepared::AsIs(len)) => &record.value.bytes()[..len],
             Ok(Prepared::Anew) => &self.scratch,
-            Err((reason, hint)) => {
-                self.report.refused += 1;
-                return self.observer.key_failed(&KeyFailure {
-                    db: record.db,
-                    key: record.key,
-                    kind: FailureKind::Refused,
-                    reason,
-                    hint,
-                });
-            }
+            Err(refusal) => return self.refuse(record, refusal),
         };
         writer
             .key(
@@ -138,6 +159,31 @@ impl<W: Write + Send> RdbSink<W> {
             .context("write the RDB file")?;
         self.report.archived += 1;
         Ok(())
+    }
+
+    fn refuse(&mut self, record: KeyRecord, (reason, hint): Refusal) -> Result<()> {
+        self.report.refused += 1;
+        self.observer.key_failed(&KeyFailure {
+            db: record.db,
+            key: record.key,
+            kind: FailureKind::Refused,
+            reason,
+            hint,
+        })
+    }
+
+    /// Whether a key came before; asked only where nobody has read the whole input yet.
+    fn comes_twice(&mut self, record: &KeyRecord) -> Result<bool> {
+        const WHAT: &str = "remember a key in a temporary file";
+        if self.superseded.records.is_some() {
+            return Ok(false);
+        }
+        let print = self.seen.fingerprint(record.db, &record.key);
+        if self.seen.contains(print).context(WHAT)? {
+            return Ok(true);
+        }
+        self.seen.insert(print).context(WHAT)?;
+        Ok(false)
     }
 
     fn put_functions(&mut self, payload: &[u8]) -> Result<()> {
@@ -176,8 +222,15 @@ impl<W: Write + Send> RdbSink<W> {
             .writer
             .as_mut()
             .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
-        writer.functions(libraries).context("write the RDB file")?;
+        let (once, twice) = each_library_once(libraries);
+        writer.functions(&once).context("write the RDB file")?;
         self.report.functions.restored += 1;
+        for name in twice {
+            self.report.problems.push(format!(
+                "the input holds the function library {name} twice, and a server refuses a file \
+                 that does; the first one was written"
+            ));
+        }
         Ok(())
     }
 
@@ -222,6 +275,7 @@ fn prepare(
     record: &KeyRecord,
     context: &Context,
     modules: &mut BTreeSet<String>,
+    observer: &Observer,
     report: &mut SinkReport,
     scratch: &mut Vec<u8>,
 ) -> Result<Prepared, Refusal> {
@@ -231,9 +285,9 @@ fn prepare(
         Value::Verbatim(dump) => payload::split(dump)
             .map_err(|error| refused(format!("its DUMP payload is damaged: {error}")))?,
     };
-    let expiring_fields = match payload::check(context.family, body) {
-        Ok(checked) => checked.expiring_fields,
-        Err(error) if error.is_opaque() => {
+    let checked = match payload::examine(context.family, body) {
+        Examined::Sound(checked) => checked,
+        Examined::Opaque => {
             if let Some(module) = payload::module_name_of(context.family, body) {
                 if context.family != target.accepts.family {
                     return Err(refused(format!(
@@ -241,14 +295,31 @@ fn prepare(
                          it comes from may read"
                     )));
                 }
+                if module == VECTOR_SET && !target.has_vector_sets {
+                    return Err(refused(format!(
+                        "it is a vector set, and {} {} has none: it would refuse the whole file",
+                        target.family_name(),
+                        target.server_version
+                    )));
+                }
                 modules.insert(module);
                 return Ok(Prepared::AsIs(body.len()));
             }
-            0
+            Checked::default()
         }
-        Err(error) => return Err(refused(format!("its value is damaged: {error}"))),
+        Examined::Damaged(error) => return Err(refused(format!("its value is damaged: {error}"))),
     };
-    match plan_value(&target.accepts, context.family, rdb_version, body) {
+    let expiring_fields = checked.expiring_fields;
+    let plan = plan_checked(&target.accepts, context.family, rdb_version, body, &checked);
+    if let Some(said) = checked.miscounted {
+        let miscounted = Miscounted {
+            said,
+            held: checked.count,
+            corrected: matches!(plan, Plan::Reencode { .. }),
+        };
+        miscounted.note(observer, &mut report.changes, record.db, &record.key);
+    }
+    match plan {
         Plan::Keep | Plan::Restamp(_) | Plan::Verbatim => Ok(Prepared::AsIs(body.len())),
         Plan::Reencode { forms, .. } => {
             let dropped = forms.field_ttl == FieldTtlForm::Dropped;
@@ -267,6 +338,7 @@ fn prepare(
                 .map_err(|error| refused(format!("its value is damaged: {error}")))?;
             report.changes.reencoded += 1;
             report.changes.field_ttls_lost += losses.field_ttls;
+            report.changes.field_ttls_clamped += losses.field_ttls_clamped;
             report.changes.streams_filled_in +=
                 u64::from(losses.stream_metadata || losses.active_times);
             Ok(Prepared::Anew)

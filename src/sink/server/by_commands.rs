@@ -13,6 +13,7 @@ use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
 use crate::server::ServerError;
+use crate::sink::Miscounted;
 
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
@@ -66,6 +67,15 @@ impl ServerSink {
                 )));
             }
         };
+        if let Some(said) = checked.miscounted {
+            let miscounted = Miscounted {
+                said,
+                held: checked.count,
+                corrected: true,
+            };
+            let (db, key) = (sent.record.db, &sent.record.key);
+            miscounted.note(&self.observer, &mut self.report.changes, db, key);
+        }
         let key = &sent.record.key;
         let learnt = self.ask_in_database(sent.record.db, key, Self::learn_commands)?;
         let (at, features) = match learnt {
@@ -259,6 +269,7 @@ impl ServerSink {
         let changes = &mut self.report.changes;
         changes.by_commands += 1;
         changes.field_ttls_lost += losses.field_ttls;
+        changes.field_ttls_clamped += losses.field_ttls_clamped;
         changes.streams_filled_in += u64::from(losses.stream_metadata || losses.consumer_times > 0);
         if losses.pending > 0 {
             self.report.problems.push(format!(

@@ -224,6 +224,7 @@ impl Lane {
             changes.restamped += target.changes.restamped;
             changes.reencoded += target.changes.reencoded;
             changes.field_ttls_lost += target.changes.field_ttls_lost;
+            changes.field_ttls_clamped += target.changes.field_ttls_clamped;
             changes.streams_filled_in += target.changes.streams_filled_in;
         }
     }

@@ -72,6 +72,8 @@ pub struct ServerSinkOptions {
     pub allow_loss: AllowLoss,
     /// Write every value anew in universal forms.
     pub sanitize: bool,
+    /// Send values that can stay as they are without looking at them.
+    pub no_check: bool,
     /// By RESTORE or by native commands.
     pub method: Method,
     /// Different keys of the source may come under one name: it is noticed, if origins are kept.

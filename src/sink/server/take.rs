@@ -72,6 +72,7 @@ impl ServerSink {
             Ok(ready) => sent.ready = ready,
             Err((reason, hint)) => return self.refuse(sent, Refusal::Key { reason, hint }),
         }
+        self.note_miscounted(&sent);
         sent.context = context;
         sent.bytes = match sent.ready {
             Ready::AsIs => sent.record.value.bytes().len(),
@@ -99,6 +100,16 @@ impl ServerSink {
             Some(target) => target.prepare(&mut sent.record, context),
             None => Err(("its destination was lost".to_owned(), None)),
         }
+    }
+
+    /// Says which streams do not hold as many entries as they say.
+    fn note_miscounted(&mut self, sent: &Sent) {
+        let target = self.lanes[sent.at].target.as_mut();
+        let Some(miscounted) = target.and_then(Target::take_miscounted) else {
+            return;
+        };
+        let (db, key) = (sent.record.db, &sent.record.key);
+        miscounted.note(&self.observer, &mut self.report.changes, db, key);
     }
 
     /// Makes a record ready for another lane than the one it was made ready for. `None`: not now.
@@ -156,6 +167,9 @@ impl ServerSink {
         let learnt = Target::learn_by(conn, &lane.facts, &keys, allow, sanitize, &self.observer)?;
         conn.doing("restoring keys");
         let target = lane.target.insert(learnt);
+        if self.options.no_check {
+            target.pass_unchecked();
+        }
         if let Some((family, version)) = &self.twin_of
             && *family == lane.facts.family
             && *version == lane.facts.version

@@ -10,12 +10,17 @@ use super::modules::Modules;
 use super::try_out::{ProbeKeys, try_out};
 use crate::ledger::Changes;
 use crate::observer::Observer;
-use crate::payload::accept::{Accepts, Plan, Refusal, plan, plan_value};
-use crate::payload::{self, BackLengths, Encoding, Kind, PayloadError, kind_of};
+use crate::payload::accept::{
+    Accepts, Plan, Refusal, plan, plan_checked, plan_value, refused_as_is,
+};
+use crate::payload::{
+    self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, kind_of,
+};
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::{Facts, Version};
 use crate::server::{Conn, ServerError};
+use crate::sink::Miscounted;
 
 /// How a value goes out once it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +45,10 @@ pub struct Target {
     universal: Option<Accepts>,
     /// See [`Self::source_is_twin`].
     twin: bool,
+    /// See [`Self::pass_unchecked`].
+    unchecked: bool,
+    /// The value that was made ready last is a stream that miscounts its entries.
+    miscounted: Option<Miscounted>,
     scratch: Vec<u8>,
     /// What was changed so far.
     pub changes: Changes,
@@ -113,6 +122,8 @@ impl Target {
             modules: Modules::ask(conn)?,
             allow,
             twin: false,
+            unchecked: false,
+            miscounted: None,
             scratch: Vec::new(),
             changes: Changes::default(),
         })
@@ -133,8 +144,13 @@ impl Target {
         record: &mut KeyRecord,
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
+        self.miscounted = None;
         if self.twin && self.universal.is_none() && is_known(&record.value, context.family) {
-            return Ok(Ready::AsIs);
+            match self.as_from_twin(record.value.bytes(), context.family) {
+                Ok(true) => return Ok(Ready::AsIs),
+                Ok(false) => {}
+                Err(error) => return Err(damaged(&error)),
+            }
         }
         let (verbatim, body_len, rdb_version) = match &record.value {
             Value::Compact(body) => (false, body.len(), context.rdb_version),
@@ -144,14 +160,14 @@ impl Target {
             },
         };
         let body = &record.value.bytes()[..body_len];
-        let checked = match payload::check(context.family, body) {
-            Ok(checked) => checked,
-            Err(error) if error.is_opaque() => {
-                return self.prepare_opaque(record, context, rdb_version);
-            }
-            Err(error) => return Err(damaged(&error)),
+        let checked = match payload::examine(context.family, body) {
+            Examined::Sound(checked) => checked,
+            Examined::Opaque => return self.prepare_opaque(record, context, rdb_version),
+            // What has to be written anew is refused below.
+            Examined::Damaged(_) if self.unchecked && !body.is_empty() => Checked::default(),
+            Examined::Damaged(error) => return Err(damaged(&error)),
         };
-        let mut plan = plan_value(&self.accepts, context.family, rdb_version, body);
+        let mut plan = plan_checked(&self.accepts, context.family, rdb_version, body, &checked);
         if let Some(universal) = &self.universal
             && !matches!(plan, Plan::Refuse(_) | Plan::Reencode { .. })
         {
@@ -162,6 +178,11 @@ impl Target {
         {
             self.changes.streams_filled_in += 1;
         }
+        self.miscounted = checked.miscounted.map(|said| Miscounted {
+            said,
+            held: checked.count,
+            corrected: matches!(plan, Plan::Reencode { .. }),
+        });
         match plan {
             Plan::Keep if verbatim => Ok(Ready::AsIs),
             Plan::Keep => Ok(Ready::Footer(rdb_version)),
@@ -192,15 +213,14 @@ impl Target {
                 }
                 self.scratch.clear();
                 self.scratch.reserve(body_len + 64);
-                let losses = payload::recode_checked(
-                    context.family,
-                    body,
-                    checked,
-                    forms,
-                    &mut self.scratch,
-                )
-                .map_err(|error| damaged(&error))?;
+                let (family, scratch) = (context.family, &mut self.scratch);
+                let recoded = match self.unchecked {
+                    true => payload::recode(family, body, forms, scratch),
+                    false => payload::recode_checked(family, body, checked, forms, scratch),
+                };
+                let losses = recoded.map_err(|error| damaged(&error))?;
                 self.changes.field_ttls_lost += losses.field_ttls;
+                self.changes.field_ttls_clamped += losses.field_ttls_clamped;
                 self.changes.streams_filled_in +=
                     u64::from(losses.stream_metadata || losses.active_times);
                 record.value = Value::Compact(std::mem::take(&mut self.scratch));
@@ -212,11 +232,43 @@ impl Target {
         }
     }
 
-    /// The values come straight from a live server of the very same version: its payloads go as
-    /// they are, with the footer that it signed and that the destination checks. Nothing is signed
-    /// anew, so nothing has to be decoded.
+    /// The values come straight from a live server of the very same version: its sound payloads go
+    /// as they are, with the footer that it signed and that the destination checks.
     pub fn source_is_twin(&mut self) {
         self.twin = true;
+    }
+
+    /// Damaged values go, too, as long as nothing has to be read of them (`--no-check`).
+    pub fn pass_unchecked(&mut self) {
+        self.unchecked = true;
+    }
+
+    /// The value that was made ready last, if it is a stream that miscounts its entries.
+    pub fn take_miscounted(&mut self) -> Option<Miscounted> {
+        self.miscounted.take()
+    }
+
+    /// Whether a payload of the same version can go as it is, without another look at its footer.
+    fn as_from_twin(&mut self, dump: &[u8], family: Family) -> Result<bool, PayloadError> {
+        if self.unchecked {
+            return Ok(true);
+        }
+        let Some((body, _)) = dump.split_last_chunk::<FOOTER_LEN>() else {
+            return Ok(false);
+        };
+        match payload::examine(family, body) {
+            Examined::Sound(checked) => {
+                self.miscounted = checked.miscounted.map(|said| Miscounted {
+                    said,
+                    held: checked.count,
+                    corrected: false,
+                });
+                let encoding = Encoding::of(family, type_byte(body));
+                Ok(encoding.is_some_and(|encoding| !refused_as_is(encoding, &checked)))
+            }
+            Examined::Opaque => Ok(false),
+            Examined::Damaged(error) => Err(error),
+        }
     }
 
     /// A buffer that was sent comes back, to serve the next value that is written anew.
@@ -347,6 +399,8 @@ mod tests {
             allow: AllowLoss::default(),
             universal: None,
             twin: false,
+            unchecked: false,
+            miscounted: None,
             scratch: Vec::new(),
             changes: Changes::default(),
         }

@@ -165,7 +165,7 @@ impl Given {
             Ok(Reader::Stream(stream)) => StreamFacts {
                 has_groups: !stream.groups.is_empty(),
                 bytes: dump.len(),
-                length: stream.length,
+                length: stream.counter,
                 last_id: stream.last_id,
                 added: (stream.form != StreamForm::V1)
                     .then_some((stream.entries_added, stream.max_deleted_id)),
