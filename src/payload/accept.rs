@@ -413,19 +413,23 @@ pub fn plan_checked(
         .first()
         .and_then(|&type_byte| Encoding::of(family, type_byte));
     match (&plan, encoding) {
-        (Plan::Keep | Plan::Restamp(_), Some(encoding)) if refused_as_is(encoding, checked) => {
+        (Plan::Keep | Plan::Restamp(_), Some(encoding))
+            if refused_as_is(accepts, encoding, checked) =>
+        {
             anew(accepts, encoding, rdb_version)
         }
         _ => plan,
     }
 }
 
-/// Whether servers refuse a sound value in the form it has (rdb.c, rdbLoadObject).
-pub fn refused_as_is(encoding: Encoding, checked: &Checked) -> bool {
+/// Whether this destination refuses a sound value in the form it has (rdb.c, rdbLoadObject).
+pub fn refused_as_is(accepts: &Accepts, encoding: Encoding, checked: &Checked) -> bool {
     let too_late = has_field_ttls(encoding)
         && encoding != Encoding::ValkeyHashTtl
         && checked.highest_expiry_ms > Some(REDIS_FIELD_TTL_MAX);
-    // A stream that says it holds entries and has no node.
-    let hollow = checked.count == 0 && checked.miscounted.is_some();
-    checked.has_empty_node || hollow || too_late
+    // Every server refuses a stream that counts entries and has none; Valkey, from 9.1 on, each that
+    // counts wrong.
+    let miscounts =
+        checked.miscounted.is_some() && (checked.count == 0 || accepts.family != Family::Redis);
+    checked.has_empty_node || miscounts || too_late
 }

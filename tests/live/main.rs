@@ -22,6 +22,7 @@ mod methods;
 mod refused;
 mod rerun;
 mod selection;
+mod soundness;
 mod ttl;
 mod vectors;
 mod versions;

@@ -263,8 +263,8 @@ impl Target {
                     held: checked.count,
                     corrected: false,
                 });
-                let encoding = Encoding::of(family, type_byte(body));
-                Ok(encoding.is_some_and(|encoding| !refused_as_is(encoding, &checked)))
+                let is_refused = |encoding| refused_as_is(&self.accepts, encoding, &checked);
+                Ok(!Encoding::of(family, type_byte(body)).is_none_or(is_refused))
             }
             Examined::Opaque => Ok(false),
             Examined::Damaged(error) => Err(error),
