@@ -13,6 +13,7 @@
     reason = "every test crate compiles this module for itself and uses only part of it"
 )]
 
+pub mod answers;
 pub mod cluster;
 pub mod dataset;
 pub mod equality;
@@ -21,6 +22,8 @@ pub mod many;
 pub mod proxy;
 pub mod random;
 pub mod reading;
+pub mod resp_proxy;
 pub mod sentinel;
 pub mod servers;
 pub mod tool;
+pub mod wire;

@@ -1,0 +1,270 @@
+//! Runs cases, several at a time, and tells what was found.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::case::{Case, Seen};
+use super::judge::{Facts, Judge, Violation};
+use super::scenario::{Faults, Ran, Scenario, Verb};
+use super::world::{Pair, Snapshot, World};
+use crate::support::tool::Tool;
+
+/// What runs without faults send.
+pub type CleanRuns = BTreeMap<(Pair, &'static str), Seen>;
+
+/// What came of one case.
+pub struct Verdict {
+    pub violations: Vec<Violation>,
+    pub fired: bool,
+    pub ran: Ran,
+}
+
+/// One run and all that is looked at.
+pub fn look(world: &mut World, scenario: &'static Scenario, case: Option<&Case>) -> Verdict {
+    for name in ["state", "made.rmz"] {
+        // Of an earlier run.
+        let _ = std::fs::remove_file(world.file(name));
+    }
+    let mut before = world.prepare(scenario.crowd);
+    let faults = case.map_or_else(Faults::default, Case::faults);
+    let limit = case.map_or(Duration::from_secs(60), Case::limit);
+    let ran = scenario.run(world, faults, limit);
+    let mut violations = Vec::new();
+    let after = match scenario.verb {
+        Verb::Export => {
+            before = Snapshot::default();
+            read_archive(world, scenario, &ran, &mut violations)
+        }
+        _ => world.destination_now(),
+    };
+    let source = world.source_now();
+    let facts = Facts {
+        scenario,
+        case,
+        ran: &ran,
+        given: &world.given,
+        source: &source,
+        before: &before,
+        after: &after,
+    };
+    violations.extend(Judge::default().judge(&facts));
+    if scenario.writes() && ran.code() != Some(0) && violations.is_empty() && case.is_some() {
+        again(world, scenario, &before, &mut violations);
+    }
+    world.mend_source();
+    Verdict {
+        violations,
+        fired: ran.fired > 0,
+        ran,
+    }
+}
+
+/// What stands in the archive that an export left, if it left one.
+fn read_archive(
+    world: &mut World,
+    scenario: &Scenario,
+    ran: &Ran,
+    violations: &mut Vec<Violation>,
+) -> Snapshot {
+    let mut add = |kind: &'static str, detail: String| {
+        violations.push(Violation { kind, detail });
+    };
+    let file = world.file("made.rmz");
+    let is_due = matches!(ran.code(), Some(0 | 3 | 4));
+    if file.exists() != is_due {
+        let code = ran.code();
+        add(
+            "leaves an archive, or none, against its exit code",
+            format!("{code:?}"),
+        );
+    }
+    let names = std::fs::read_dir(world.path()).expect("a directory");
+    let names: Vec<String> = names
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| !["given.rmz", "made.rmz", "state"].contains(&name.as_str()))
+        .collect();
+    if !names.is_empty() && scenario.verb == Verb::Export {
+        add("leaves a temporary file", names.join(", "));
+    }
+    if !file.exists() {
+        return Snapshot::default();
+    }
+    world.empty_destination();
+    let import = ["import", &world.destination.url()];
+    let output = Tool::new(&import).arg(&file).run();
+    if output.code() != Some(0) {
+        add("makes an archive that cannot be imported", output.stderr);
+    }
+    world.destination_now()
+}
+
+/// The same once more without faults ends as if there had never been any.
+fn again(
+    world: &mut World,
+    scenario: &'static Scenario,
+    before: &Snapshot,
+    violations: &mut Vec<Violation>,
+) {
+    let ran = scenario.run(world, Faults::default(), Duration::from_secs(60));
+    let after = world.destination_now();
+    let odd: Vec<String> = after
+        .odd_places(before)
+        .into_iter()
+        .filter(|place| {
+            // It belongs to the run before, and `doctor` names it.
+            if super::judge::is_temporary(place) {
+                return false;
+            }
+            let is_there = world.given.keys.get(*place);
+            let replaces = scenario.policy == super::scenario::Policy::Replace;
+            match (is_there, before.keys.get(*place)) {
+                (Some(wanted), was) if replaces || was.is_none() => {
+                    !super::world::alike(after.keys.get(*place), Some(wanted))
+                }
+                _ => true,
+            }
+        })
+        .chain(
+            world
+                .given
+                .keys
+                .keys()
+                .filter(|place| !after.keys.contains_key(*place)),
+        )
+        .map(|(db, key)| format!("db {db} {}", key.escape_ascii()))
+        .collect();
+    let mut add = |kind: &'static str, detail: String| {
+        violations.push(Violation { kind, detail });
+    };
+    if !odd.is_empty() {
+        add("a second run does not mend it", odd.join(", "));
+    } else if ran.code() != Some(scenario.code()) {
+        let words: String = ran.complaints().chars().take(300).collect();
+        add(
+            "a second run ends otherwise",
+            format!("{}: {words}", ran.output.status),
+        );
+    }
+}
+
+/// Runs every scenario once without faults: what it sends, and how it ends. It has to be right.
+pub fn clean_runs(worlds: &mut [World], scenarios: &[&'static Scenario]) -> CleanRuns {
+    let mut all = CleanRuns::new();
+    for world in worlds {
+        for &scenario in scenarios {
+            let verdict = look(world, scenario, None);
+            let name = scenario.name;
+            assert!(
+                verdict.violations.is_empty() && verdict.ran.code() == Some(scenario.code()),
+                "{}/{name} without faults: {}, {:?}\n{}",
+                world.pair.name(),
+                verdict.ran.output.status,
+                verdict.violations,
+                verdict.ran.output.stderr
+            );
+            all.insert((world.pair, name), verdict.ran.seen);
+        }
+    }
+    all
+}
+
+/// What was found over all cases.
+#[derive(Default)]
+pub struct Findings {
+    pub runs: usize,
+    pub not_fired: usize,
+    pub by_code: BTreeMap<Option<i32>, usize>,
+    /// Kind, verb, command and answer; how often; and the first case with what was seen.
+    pub groups: BTreeMap<(&'static str, Verb, String, &'static str), (usize, String)>,
+    pub seconds: f64,
+}
+
+/// Runs all of them; `log` gets a line for each violation as it is found.
+pub fn run_all(cases: Vec<Case>, workers: Vec<Vec<World>>, log: Option<std::fs::File>) -> Findings {
+    let began = Instant::now();
+    let cases = Arc::new(cases);
+    let next = Arc::new(AtomicUsize::new(0));
+    let shared = Arc::new(Mutex::new((Findings::default(), log)));
+    let threads: Vec<_> = workers
+        .into_iter()
+        .map(|mut worlds| {
+            let cases = Arc::clone(&cases);
+            let (next, shared) = (Arc::clone(&next), Arc::clone(&shared));
+            std::thread::spawn(move || {
+                while let Some(case) = cases.get(next.fetch_add(1, SeqCst)) {
+                    let world = worlds.iter_mut().find(|world| world.pair == case.pair);
+                    let world = world.expect("each pair");
+                    let verdict = look(world, case.scenario, Some(case));
+                    let mut shared = shared.lock().unwrap_or_else(|e| e.into_inner());
+                    let (findings, log) = &mut *shared;
+                    findings.note(case, &verdict, log.as_mut());
+                }
+            })
+        })
+        .collect();
+    let failed = threads
+        .into_iter()
+        .filter_map(|thread| thread.join().err())
+        .count();
+    assert_eq!(failed, 0, "a worker failed");
+    let mut shared = shared.lock().unwrap_or_else(|e| e.into_inner());
+    let mut findings = std::mem::take(&mut shared.0);
+    findings.seconds = began.elapsed().as_secs_f64();
+    findings
+}
+
+impl Findings {
+    fn note(&mut self, case: &Case, verdict: &Verdict, log: Option<&mut std::fs::File>) {
+        use std::io::Write as _;
+        self.runs += 1;
+        self.not_fired += usize::from(!verdict.fired);
+        *self.by_code.entry(verdict.ran.code()).or_default() += 1;
+        let mut lines = String::new();
+        for violation in &verdict.violations {
+            let (verb, command, answer) = case.group();
+            let key = (violation.kind, verb, command, answer);
+            let detail: String = violation.detail.chars().take(300).collect();
+            let code = verdict.ran.code().unwrap_or(-1);
+            let line = format!("{case}  exit {code}: {detail}");
+            lines += &format!("{}\t{line}\n", violation.kind);
+            self.groups.entry(key).or_insert((0, line)).0 += 1;
+        }
+        if let Some(log) = log {
+            // Losing a line of the log is all that can go wrong.
+            let _ = log.write_all(lines.as_bytes());
+        }
+    }
+
+    pub fn violations(&self) -> usize {
+        self.groups.values().map(|(count, _)| count).sum()
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{} runs in {:.0} s, {} in which the fault did not come up; exit codes: {:?}\n",
+            self.runs, self.seconds, self.not_fired, self.by_code
+        );
+        text += &format!(
+            "{} violations in {} groups\n",
+            self.violations(),
+            self.groups.len()
+        );
+        let mut kind_before = "";
+        for ((kind, verb, command, answer), (count, first)) in &self.groups {
+            if *kind != kind_before {
+                text += &format!("\n{kind}\n");
+                kind_before = kind;
+            }
+            text += &format!("  {verb:?} {command} {answer}: {count}\n    {first}\n");
+        }
+        text
+    }
+}
