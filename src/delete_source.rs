@@ -3,7 +3,9 @@
 //!
 //! In bounded groups: WATCH; expiry and DUMP; compare with what was accepted; MULTI; DEL; EXEC. A
 //! key that changed in between is kept. Consumer-group commands slip through WATCH (t_stream.c
-//! signals no key for XREADGROUP, XACK and their like), so streams with groups are kept too.
+//! signals no key for XREADGROUP, XACK and their like), so streams with groups are kept too. So do
+//! some commands of modules (CMS.INCRBY): their values are deleted by a script that compares DUMP
+//! once more in the same instant, and kept where scripts are refused.
 //!
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
 //! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
@@ -12,7 +14,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
-use redis::Value as Reply;
+use redis::{Cmd, Value as Reply};
 
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
@@ -29,9 +31,27 @@ use crate::units::plural;
 const GROUP_KEYS: usize = 16;
 const GROUP_BYTES: usize = 1024 * 1024;
 
+/// Deletes a key if DUMP still gives this payload. Before 7.0 a script may not write after DUMP
+/// unless it says that what it does is replicated, not what it is.
+const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
+    if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
+    return 0";
+
 struct Candidate {
     origin: Origin,
     payload: Vec<u8>,
+}
+
+impl Candidate {
+    fn kind(&self, family: Family) -> Kind {
+        let type_byte = self.payload.first();
+        type_byte.map_or(Kind::Unknown, |&byte| kind_of(family, byte))
+    }
+
+    /// Whether WATCH may miss changes of it.
+    fn is_unwatched(&self, family: Family) -> bool {
+        matches!(self.kind(family), Kind::Module | Kind::Unknown)
+    }
 }
 
 /// Deletes at the source.
@@ -52,6 +72,9 @@ pub struct DeleteSource {
     deleted: u64,
     kept: u64,
     streams_kept: u64,
+    /// Whether scripts are taken, once that was asked.
+    scripts: Option<bool>,
+    modules_kept: u64,
 }
 
 impl DeleteSource {
@@ -86,6 +109,8 @@ impl DeleteSource {
             deleted: 0,
             kept: 0,
             streams_kept: 0,
+            scripts: None,
+            modules_kept: 0,
         })
     }
 
@@ -143,7 +168,7 @@ impl DeleteSource {
         for candidate in group {
             watch.arg(&candidate.origin.key);
         }
-        self.expect(&watch, &Reply::Okay)?;
+        self.expect("WATCH", &watch, &Reply::Okay)?;
         let mut deleted_before = 0;
         let mut unchanged = HashSet::new();
         for (at, candidate) in group.iter().enumerate() {
@@ -154,37 +179,63 @@ impl DeleteSource {
             }
         }
         if unchanged.is_empty() {
-            self.expect(&redis::cmd("UNWATCH"), &Reply::Okay)?;
+            self.expect("UNWATCH", &redis::cmd("UNWATCH"), &Reply::Okay)?;
             return Ok(Some(deleted_before));
         }
-        let mut del = redis::cmd("DEL");
-        for at in &unchanged {
-            del.arg(&group[*at].origin.key);
+        self.expect("MULTI", &redis::cmd("MULTI"), &Reply::Okay)?;
+        let queued = Reply::SimpleString("QUEUED".to_owned());
+        let (compared, watched): (Vec<&Candidate>, Vec<&Candidate>) = unchanged
+            .iter()
+            .map(|at| &group[*at])
+            .partition(|candidate| candidate.is_unwatched(self.family));
+        if !watched.is_empty() {
+            let mut del = redis::cmd("DEL");
+            for candidate in watched {
+                del.arg(&candidate.origin.key);
+            }
+            // Carried out at once, it would not heed what WATCH saw.
+            self.expect("DEL", &del, &queued)?;
         }
-        self.expect(&redis::cmd("MULTI"), &Reply::Okay)?;
+        for candidate in compared {
+            let mut delete = redis::cmd("EVAL");
+            delete.arg(DELETE_IF_SAME).arg(1);
+            delete.arg(&candidate.origin.key).arg(&candidate.payload);
+            self.expect("EVAL", &delete, &queued)?;
+        }
         self.in_doubt.extend(unchanged);
-        self.expect(&del, &Reply::SimpleString("QUEUED".to_owned()))?;
         match self.conn.query::<Reply>(&redis::cmd("EXEC"))? {
-            Reply::Array(replies) => Ok(Some(match replies.as_slice() {
-                [Reply::Int(count)] => deleted_before + u64::try_from(*count).unwrap_or(0),
-                _ => deleted_before,
-            })),
+            Reply::Array(replies) => {
+                // An error, too, is a key that is still there.
+                let deleted = replies.iter().map(|reply| match reply {
+                    Reply::Int(count) => u64::try_from(*count).unwrap_or(0),
+                    _ => 0,
+                });
+                Ok(Some(deleted_before + deleted.sum::<u64>()))
+            }
             _ => Ok(None),
         }
     }
 
-    /// Sends a command that has one good answer. Whatever else is said, what follows must not go
-    /// out: without WATCH and MULTI a key would be deleted that has changed.
-    fn expect(&mut self, command: &redis::Cmd, answer: &Reply) -> Result<(), ServerError> {
-        let name = match command.args_iter().next() {
-            Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
-            _ => String::new(),
-        };
+    /// Sends a command that has one good answer.
+    fn expect(&mut self, name: &str, command: &Cmd, answer: &Reply) -> Result<(), ServerError> {
         match self.conn.try_query(command)? {
-            Ok(said) if said == *answer => Ok(()),
-            Ok(other) => Err(self.conn.confused(format!("{name}: {other:?}"))),
-            Err(text) => Err(self.conn.refusal(&name, text)),
+            Ok(reply) if reply == *answer => Ok(()),
+            Ok(reply) => Err(self.conn.confused(format!("{name}: {reply:?}"))),
+            Err(text) => Err(self.conn.refusal(name, text)),
         }
+    }
+
+    /// Whether the source carries out a script that compares and deletes, as this user.
+    fn takes_scripts(&mut self) -> Result<bool, ServerError> {
+        if let Some(known) = self.scripts {
+            return Ok(known);
+        }
+        let mut probe = redis::cmd("EVAL");
+        probe.arg(DELETE_IF_SAME).arg(1).arg(ABSENT_KEY).arg("");
+        // Nothing was deleted, and that is what it has to say.
+        let known = matches!(self.conn.try_query(&probe)?, Ok(Reply::Int(0)));
+        self.scripts = Some(known);
+        Ok(known)
     }
 
     fn is_absent(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
@@ -194,10 +245,11 @@ impl DeleteSource {
 
     fn is_unchanged(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
         let key = &candidate.origin.key;
-        let is_stream = candidate
-            .payload
-            .first()
-            .is_some_and(|&type_byte| kind_of(self.family, type_byte) == Kind::Stream);
+        if candidate.is_unwatched(self.family) && !self.takes_scripts()? {
+            self.modules_kept += 1;
+            return Ok(false);
+        }
+        let is_stream = candidate.kind(self.family) == Kind::Stream;
         if is_stream && self.may_have_groups(key)? {
             self.streams_kept += 1;
             return Ok(false);
@@ -286,6 +338,13 @@ impl Accepted for DeleteSource {
                 "kept at the source: {} with consumer groups, because what consumers do cannot be \
                  watched",
                 plural(self.streams_kept, "stream")
+            ));
+        }
+        if self.modules_kept > 0 {
+            self.observer.notice(&format!(
+                "kept at the source: {}, because not every change of them can be watched, and the \
+                 source refuses EVAL, which would compare them at the moment of the deletion",
+                plural(self.modules_kept, "module value")
             ));
         }
         Ok((self.deleted, self.kept))

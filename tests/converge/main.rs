@@ -11,5 +11,6 @@ mod following;
 mod libraries;
 mod limits;
 mod long;
+mod modules;
 mod run;
 mod writer;

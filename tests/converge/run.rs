@@ -58,6 +58,14 @@ impl Scene {
             .success();
     }
 
+    /// The same into a destination without keys.
+    pub fn import_anew(&self) {
+        let flushed: redis::RedisResult<()> =
+            redis::cmd("FLUSHALL").query(&mut self.destination.client());
+        flushed.expect("FLUSHALL");
+        self.import();
+    }
+
     /// What `inspect` says of the consistency that was reached.
     pub fn inspected(&self) -> String {
         let output = Tool::new(&["inspect", "--json"])

@@ -1,5 +1,5 @@
 //! What was given so far, where changes are followed: which keys, so that one that goes away gets a
-//! tombstone; and which streams, because what consumer groups do is told to nobody.
+//! tombstone; and which values may change without anybody being told (see [`super::unheard`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -8,27 +8,23 @@ use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use anyhow::{Context as _, Result};
 
 use super::SlotSet;
+use super::unheard::{Module, Unheard, unheard};
 use crate::memory::OwnWrites;
-use crate::payload::{self, Kind, Reader, StreamForm, StreamId, kind_of};
 use crate::record::Family;
 
-/// Bytes of stream names that are kept in mind; beyond, exactness cannot be promised.
-const MAX_STREAM_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of names of values that may change unheard; with more of them exactness cannot be promised.
+const MAX_UNHEARD_BYTES: usize = 8 * 1024 * 1024;
 
-/// What a stream costs beside its name.
-const STREAM_OVERHEAD_BYTES: usize = 128;
+/// What such a value, or a large one, costs beside its name.
+const OVERHEAD_BYTES: usize = 128;
 
-/// What XINFO STREAM must say of a stream for it to be still what was given.
+/// A value that may change without anybody being told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StreamFacts {
-    /// Groups change unheard: such a stream has to be read again in the last round.
-    pub has_groups: bool,
+pub(super) struct Watched {
+    /// How it is kept current.
+    pub how: Unheard,
     /// Of the payload.
     pub bytes: usize,
-    pub length: u64,
-    pub last_id: StreamId,
-    /// Entries added and highest deleted id, from Redis 7.0 on.
-    pub added: Option<(u64, StreamId)>,
 }
 
 /// Values below this are not remembered by size.
@@ -43,13 +39,17 @@ pub(super) struct Given {
     log: Option<BufWriter<File>>,
     /// Keys met since the scan began anew, while it does.
     seen: Option<OwnWrites>,
-    pub streams: HashMap<(u32, Vec<u8>), StreamFacts>,
-    stream_bytes: usize,
+    /// Values that may change unheard, by database and name.
+    pub unheard: HashMap<(u32, Vec<u8>), Watched>,
+    unheard_bytes: usize,
+    /// Types of modules of which there are too many to be in [`Self::unheard`]. Their changes are
+    /// announced, which the counts of their commands have to confirm.
+    pub unlisted: Vec<&'static Module>,
     /// Large values, by database and name; what the last round would read is guessed from it.
     large: HashMap<u32, HashMap<Vec<u8>, usize>>,
     large_name_bytes: usize,
-    /// More streams than can be kept in mind.
-    pub too_many_streams: bool,
+    /// More values that may change unheard than can be kept in mind.
+    pub too_many_unheard: bool,
     /// Names that the server refused to give.
     pub unreadable: HashSet<Vec<u8>>,
     /// Changes are followed, perhaps for weeks: no name goes into the log twice.
@@ -71,11 +71,12 @@ impl Given {
             keys: OwnWrites::default(),
             log,
             seen: None,
-            streams: HashMap::new(),
-            stream_bytes: 0,
+            unheard: HashMap::new(),
+            unheard_bytes: 0,
+            unlisted: Vec::new(),
             large: HashMap::new(),
             large_name_bytes: 0,
-            too_many_streams: false,
+            too_many_unheard: false,
             unreadable: HashSet::new(),
             following: false,
             has_inherited: false,
@@ -101,28 +102,65 @@ impl Given {
             log.write_all(key).context(WHAT)?;
         }
         self.note_size(db, key, dump.len());
-        let is_stream = dump
-            .first()
-            .is_some_and(|&byte| kind_of(family, byte) == Kind::Stream);
-        if is_stream {
-            self.note_stream(family, db, key, dump);
-        } else if !self.streams.is_empty() {
-            self.forget_stream(db, key);
-        }
+        self.note_unheard(family, db, key, dump);
         Ok(())
+    }
+
+    /// A value that may change unheard, given or left out for its size, has to be looked at again.
+    pub fn note_unheard(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) {
+        let how = unheard(family, dump).filter(|how| !self.is_unlisted(how));
+        let Some(how) = how else {
+            self.forget_unheard(db, key);
+            return;
+        };
+        let watched = Watched {
+            how,
+            bytes: dump.len(),
+        };
+        if self.unheard.insert((db, key.to_vec()), watched).is_none() {
+            self.unheard_bytes += key.len() + OVERHEAD_BYTES;
+            if self.unheard_bytes > MAX_UNHEARD_BYTES {
+                self.unlist();
+            }
+        }
+    }
+
+    fn is_unlisted(&self, how: &Unheard) -> bool {
+        matches!(how, Unheard::Counts(module) if self.unlisted.contains(module))
+    }
+
+    /// There are too many: what can be known by counts of commands goes first.
+    fn unlist(&mut self) {
+        let unlisted = &mut self.unlisted;
+        let bytes = &mut self.unheard_bytes;
+        self.unheard.retain(|(_, name), watched| {
+            let Unheard::Counts(module) = watched.how else {
+                return true;
+            };
+            if !unlisted.contains(&module) {
+                unlisted.push(module);
+            }
+            *bytes -= name.len() + OVERHEAD_BYTES;
+            false
+        });
+        if self.unheard_bytes > MAX_UNHEARD_BYTES {
+            self.too_many_unheard = true;
+            self.unheard = HashMap::new();
+            self.unheard_bytes = 0;
+        }
     }
 
     fn note_size(&mut self, db: u32, key: &[u8], bytes: usize) {
         let row = self.large.entry(db).or_default();
         if bytes < LARGE_BYTES {
             if row.remove(key).is_some() {
-                self.large_name_bytes -= key.len() + STREAM_OVERHEAD_BYTES;
+                self.large_name_bytes -= key.len() + OVERHEAD_BYTES;
             }
         } else if let Some(known) = row.get_mut(key) {
             *known = bytes;
         } else if self.large_name_bytes < MAX_LARGE_NAME_BYTES {
             row.insert(key.to_vec(), bytes);
-            self.large_name_bytes += key.len() + STREAM_OVERHEAD_BYTES;
+            self.large_name_bytes += key.len() + OVERHEAD_BYTES;
         }
     }
 
@@ -136,10 +174,10 @@ impl Given {
         }
     }
 
-    /// A key is there no more.
-    pub fn forget_stream(&mut self, db: u32, key: &[u8]) {
-        if self.streams.remove(&(db, key.to_vec())).is_some() {
-            self.stream_bytes -= key.len() + STREAM_OVERHEAD_BYTES;
+    /// A key is there no more, or is something else now.
+    pub fn forget_unheard(&mut self, db: u32, key: &[u8]) {
+        if !self.unheard.is_empty() && self.unheard.remove(&(db, key.to_vec())).is_some() {
+            self.unheard_bytes -= key.len() + OVERHEAD_BYTES;
         }
     }
 
@@ -151,42 +189,21 @@ impl Given {
             .context("look up a key in a temporary file")
     }
 
-    /// The names of the streams that may have changed unheard.
-    pub fn with_groups(&self) -> impl Iterator<Item = Vec<u8>> {
-        let streams = self.streams.iter().filter(|(_, facts)| facts.has_groups);
-        streams.map(|((_, name), _)| name.clone())
+    /// The names of all values that may have changed unheard, as far as they are kept in mind.
+    pub fn to_read_again(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.unheard.keys().map(|(_, name)| name.clone())
     }
 
-    fn note_stream(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) {
-        let body = payload::split(dump)
-            .map(|(body, _)| body)
-            .unwrap_or_default();
-        let facts = match payload::read(family, body) {
-            Ok(Reader::Stream(stream)) => StreamFacts {
-                has_groups: !stream.groups.is_empty(),
-                bytes: dump.len(),
-                length: stream.counter,
-                last_id: stream.last_id,
-                added: (stream.form != StreamForm::V1)
-                    .then_some((stream.entries_added, stream.max_deleted_id)),
-            },
-            // Not to be read here: to be on the safe side, as if it had groups.
-            _ => StreamFacts {
-                has_groups: true,
-                bytes: dump.len(),
-                length: 0,
-                last_id: StreamId::default(),
-                added: None,
-            },
-        };
-        if self.streams.insert((db, key.to_vec()), facts).is_none() {
-            self.stream_bytes += key.len() + STREAM_OVERHEAD_BYTES;
-            if self.stream_bytes > MAX_STREAM_BYTES {
-                self.too_many_streams = true;
-                self.streams = HashMap::new();
-                self.stream_bytes = 0;
-            }
-        }
+    /// Whether there are values of this type, kept in mind or not.
+    pub fn has_values_of(&self, module: &'static Module) -> bool {
+        let mut watched = self.unheard.values();
+        self.unlisted.contains(&module)
+            || watched.any(|watched| watched.how == Unheard::Counts(module))
+    }
+
+    /// Whether some values that may have changed unheard are not kept in mind.
+    pub fn forgot_unheard(&self) -> bool {
+        self.too_many_unheard || !self.unlisted.is_empty()
     }
 
     /// The scan begins anew.
@@ -229,13 +246,13 @@ impl Given {
         Ok(())
     }
 
-    /// Streams of slots that are read elsewhere now are none of ours.
-    pub fn keep_streams_of(&mut self, slots: &SlotSet) {
-        let bytes = &mut self.stream_bytes;
-        self.streams.retain(|(_, name), _| {
+    /// Values of slots that are read elsewhere now are none of ours.
+    pub fn keep_unheard_of(&mut self, slots: &SlotSet) {
+        let bytes = &mut self.unheard_bytes;
+        self.unheard.retain(|(_, name), _| {
             let keep = slots.has_key(name);
             if !keep {
-                *bytes -= name.len() + STREAM_OVERHEAD_BYTES;
+                *bytes -= name.len() + OVERHEAD_BYTES;
             }
             keep
         });

@@ -14,6 +14,7 @@ mod probe;
 mod replies;
 mod requests;
 mod resume;
+mod unheard;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -392,12 +392,7 @@ impl ServerSource {
             .selection
             .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
         {
-            // It may have been given when it was something else.
-            if self.was_given(&key)? {
-                return self.gone(key, batch);
-            }
-            self.counts.of(self.db).filtered += 1;
-            return Ok(());
+            return self.leave_out(key, &payload, batch);
         }
         self.counts.of(self.db).written += 1;
         if let Some(given) = &mut self.given {
@@ -413,6 +408,22 @@ impl ServerSource {
         Ok(())
     }
 
+    /// The selection says so.
+    fn leave_out(&mut self, key: Vec<u8>, payload: &[u8], batch: &mut Batch) -> Result<()> {
+        // Its size may become another one unheard.
+        let watched = self.options.selection.needs_size().then(|| key.clone());
+        // It may have been given when it was something else.
+        if self.was_given(&key)? {
+            self.gone(key, batch)?;
+        } else {
+            self.counts.of(self.db).filtered += 1;
+        }
+        if let (Some(given), Some(key)) = (&mut self.given, watched) {
+            given.note_unheard(self.facts.family, self.db, &key, payload);
+        }
+        Ok(())
+    }
+
     fn was_given(&mut self, key: &[u8]) -> Result<bool> {
         let db = self.db;
         self.given
@@ -422,12 +433,12 @@ impl ServerSource {
 
     /// A key that is not there: vanished since its name was read, or gone after it was given.
     pub(super) fn gone(&mut self, key: Vec<u8>, batch: &mut Batch) -> Result<()> {
+        if let Some(given) = &mut self.given {
+            given.forget_unheard(self.db, &key);
+        }
         if !self.was_given(&key)? {
             self.counts.of(self.db).vanished += 1;
             return Ok(());
-        }
-        if let Some(given) = &mut self.given {
-            given.forget_stream(self.db, &key);
         }
         self.counts.of(self.db).written += 1;
         batch.push(Record::Deleted { db: self.db, key });

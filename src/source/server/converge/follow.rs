@@ -61,6 +61,9 @@ impl ConvergingSource {
             }
             if waiting > 0 && waited_since.elapsed() >= GATHER {
                 self.last_change = Instant::now();
+                if self.look_for_swaps()? {
+                    return Ok(false);
+                }
                 self.look_for_databases()?;
                 let since = self.tracker.lag().1;
                 if let Some(names) = self.take()? {

@@ -7,8 +7,10 @@
 //! outside of it had changed at the instant of the EXEC: what was given before, and the batch, are
 //! the source at that instant. Else the names heard join the batch, and it is tried again.
 //!
-//! What is never heard is looked at: streams with groups are in every batch, other streams are
-//! compared by XINFO in the same EXEC, SWAPDB is counted by the server.
+//! What is never heard is looked at: streams with groups and values of modules are in every batch,
+//! other streams are compared by XINFO in the same EXEC, SWAPDB is counted by the server. Types of
+//! modules whose writing commands are announced need not be read again as long as the server's
+//! counts show that no other command of their module was called.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ use super::shot::{How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};
+use crate::source::server::unheard::{self, Module, Unheard};
 
 /// A name stays in the batch for so many attempts after it was last heard: hot keys come again.
 const HISTORY: usize = 8;
@@ -181,7 +184,7 @@ impl LastRound {
     /// The connection.
     pub fn attempt(&mut self, source: &mut ConvergingSource) -> Result<Outcome> {
         self.attempts += 1;
-        if let Some(reason) = too_many_streams(source) {
+        if let Some(reason) = too_many_unheard(source) {
             return Ok(Outcome::Impossible(reason));
         }
         if let Some(reason) = source.blind {
@@ -237,7 +240,7 @@ impl LastRound {
         paused: &Pause,
     ) -> Result<Outcome> {
         self.attempts += 1;
-        if let Some(reason) = too_many_streams(source) {
+        if let Some(reason) = too_many_unheard(source) {
             return Ok(Outcome::Impossible(reason));
         }
         self.attempt_within(source, paused)
@@ -251,7 +254,10 @@ impl LastRound {
         }
         self.remember(heard.names);
         let plan = self.plan(source);
-        if let Some(reason) = plan.too_much(source.options.max_pause) {
+        if let Some(mut reason) = plan.too_much(source.options.max_pause) {
+            if let Some(doubt) = &plan.doubt {
+                reason = format!("{reason}, values of modules among them, because {doubt}");
+            }
             // Only where nothing but the last changes are in it is there nothing to be done.
             return Ok(match self.attempts {
                 1 => Outcome::Impossible(reason),
@@ -298,10 +304,10 @@ impl LastRound {
         if let Some(reason) = heard.means_rescan() {
             return Ok(Outcome::Rescan(reason.to_owned()));
         }
-        if shown.swapdb_calls != source.swapdb_calls {
-            source.swapdb_calls = shown.swapdb_calls;
-            return Ok(Outcome::Rescan("databases were swapped".to_owned()));
+        if let Some(reason) = source.counted(shown.counts) {
+            return Ok(Outcome::Rescan(reason.to_owned()));
         }
+        let doubted = plan.counted.iter().find_map(|module| doubt(source, module));
         let new = source.unknown_databases(shown.databases.as_deref());
         if !new.is_empty() {
             self.remember(heard.names);
@@ -311,7 +317,7 @@ impl LastRound {
             let names = self.batch_names();
             heard.names.iter().all(|name| names.contains(name))
         };
-        if within && shown.changed_streams.is_empty() {
+        if within && shown.changed_streams.is_empty() && doubted.is_none() {
             if source.inner.options.functions != ReadFunctions::No {
                 source.functions = shown.functions;
             }
@@ -321,21 +327,28 @@ impl LastRound {
         }
         self.streams.extend(shown.changed_streams);
         self.remember(heard.names);
+        let before: HashSet<Vec<u8>> = self.batch_names().into_iter().cloned().collect();
         self.forget_old();
         // What leaves the batch was current at this EXEC, and nothing was heard of it since.
         let stays = self.batch_names();
         let streams = &self.streams;
         let given = source.inner.given.as_ref();
-        let reads_always = |stream: &(u32, Vec<u8>)| {
-            given
-                .and_then(|given| given.streams.get(stream))
-                .is_some_and(|facts| facts.has_groups || source.looks_refused)
+        let leaves = |shown: &Shown| {
+            let key = (shown.db, shown.key.clone());
+            if stays.contains(&key.1) || streams.contains(&key) {
+                return false;
+            }
+            match given.and_then(|given| given.unheard.get(&key)) {
+                Some(watched) => match watched.how {
+                    Unheard::Looks(_) => !source.looks_refused,
+                    Unheard::Reads => false,
+                    // It is not in every batch. What was heard of it has to be given.
+                    Unheard::Counts(_) => before.contains(&key.1),
+                },
+                None => true,
+            }
         };
-        let leaving = shown.keys.into_iter().filter(|shown| {
-            let stream = (shown.db, shown.key.clone());
-            !stays.contains(&shown.key) && !streams.contains(&stream) && !reads_always(&stream)
-        });
-        let leaving: Vec<Shown> = leaving.collect();
+        let leaving: Vec<Shown> = shown.keys.into_iter().filter(leaves).collect();
         // Between attempts under one pause after the other nothing is given.
         self.left.extend(leaving);
         let bytes = |shown: &Shown| shown.payload.as_ref().map_or(0, Vec::len) + shown.key.len();
@@ -368,30 +381,66 @@ impl LastRound {
                 .map(|name| given.bytes_of(row.db, name, source.inner.guess_bytes))
                 .sum::<usize>();
         }
-        for ((db, name), facts) in &given.streams {
-            if names.contains(name) {
+        for module in unheard::modules().filter(|module| given.has_values_of(module)) {
+            match doubt(source, module) {
+                None => plan.counted.push(module),
+                Some(doubt) => plan.doubt = Some(doubt),
+            }
+        }
+        for ((db, name), watched) in &given.unheard {
+            if names.contains(name) || given.unreadable.contains(name) {
                 continue;
             }
-            if facts.has_groups
-                || source.looks_refused
-                || self.streams.contains(&(*db, name.clone()))
-            {
-                plan.bytes += facts.bytes;
-                plan.dump.entry(*db).or_default().push(name.clone());
-            } else {
-                plan.look
-                    .entry(*db)
-                    .or_default()
-                    .push((name.clone(), facts.clone()));
+            match &watched.how {
+                Unheard::Looks(facts)
+                    if !source.looks_refused && !self.streams.contains(&(*db, name.clone())) =>
+                {
+                    let look = (name.clone(), facts.clone());
+                    plan.look.entry(*db).or_default().push(look);
+                }
+                Unheard::Counts(module) if plan.counted.contains(module) => {}
+                Unheard::Looks(_) | Unheard::Reads | Unheard::Counts(_) => {
+                    plan.bytes += watched.bytes;
+                    plan.dump.entry(*db).or_default().push(name.clone());
+                }
             }
         }
         plan
     }
 }
 
-fn too_many_streams(source: &ConvergingSource) -> Option<String> {
-    let given = source.inner.given.as_ref();
-    given
-        .is_some_and(|given| given.too_many_streams)
-        .then(|| "there are more streams than can be kept in mind".to_owned())
+/// Why values of this type may have changed unheard since changes are listened to.
+fn doubt(source: &ConvergingSource, module: &Module) -> Option<String> {
+    let (Some(before), Some(now)) = (&source.counts_at_start, &source.counts) else {
+        return Some(format!(
+            "the source does not tell by which commands values of a module ({}) were changed (INFO \
+             commandstats)",
+            module.type_name()
+        ));
+    };
+    let command = now.silent_since(before, module)?;
+    Some(format!(
+        "{} was called, and whether the source announces what it changes ({}) is not known",
+        command.to_uppercase(),
+        module.type_name(),
+    ))
+}
+
+/// Why there are values that may have changed unheard and cannot be read again.
+fn too_many_unheard(source: &ConvergingSource) -> Option<String> {
+    let given = source.inner.given.as_ref()?;
+    let many = "than can be kept in mind";
+    if given.too_many_unheard {
+        return Some(format!(
+            "there are more streams and values of modules, whose changes may be announced to \
+             nobody, {many}"
+        ));
+    }
+    let doubt = given
+        .unlisted
+        .iter()
+        .find_map(|module| doubt(source, module))?;
+    Some(format!(
+        "there are more values of modules {many}, and {doubt}"
+    ))
 }

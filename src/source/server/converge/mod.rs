@@ -2,10 +2,11 @@
 //! round is provably equal to the source at one instant.
 //!
 //! CLIENT TRACKING tells the names. Rounds of re-reading shrink what is left; the last round reads
-//! all of it, together with what nobody is told of (streams with consumer groups), in one
-//! MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
+//! all of it, together with what nobody is told of (streams with consumer groups, values of
+//! modules), in one MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
 //! with this round is what the source held at that EXEC. See [`last`] for why.
 
+mod counts;
 mod follow;
 mod last;
 mod pause;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use self::counts::CommandCounts;
 pub use self::follow::Follow;
 use self::last::LastRound;
 pub(in crate::source) use self::pause::Pause;
@@ -102,7 +104,10 @@ pub struct ConvergingSource {
     reached: Option<ConsistencyReached>,
     /// Why it was not what was asked for.
     missed: Option<String>,
-    swapdb_calls: Option<u64>,
+    /// How often each command had been called when changes began to be listened to, and when that
+    /// was last looked at; `None` where the server does not say.
+    counts_at_start: Option<CommandCounts>,
+    counts: Option<CommandCounts>,
     /// Why changes of whole databases would go unnoticed.
     blind: Option<&'static str>,
     functions: Option<Vec<u8>>,
@@ -152,8 +157,8 @@ impl ConvergingSource {
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_by = inner.functions_by;
-        let swapdb_calls = inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
-        let blind = blindness(&mut inner, swapdb_calls)?;
+        let counts = inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
+        let blind = blindness(&mut inner, counts.is_some())?;
         let script = match options.together {
             Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
             None => None,
@@ -174,7 +179,8 @@ impl ConvergingSource {
             rereads: HashMap::new(),
             reached: None,
             missed: None,
-            swapdb_calls,
+            counts_at_start: counts.clone(),
+            counts,
             functions_by,
             blind,
             functions,
@@ -293,6 +299,30 @@ impl ConvergingSource {
         Ok(())
     }
 
+    /// Looks whether databases were swapped, or whether that can no longer be told: `true` if only a
+    /// new scan helps, which has been begun then, if it may be.
+    fn look_for_swaps(&mut self) -> Result<bool> {
+        if self.missed.is_some() || self.counts.is_none() {
+            return Ok(false);
+        }
+        let now = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
+        match self.counted(now) {
+            Some(reason) => self.restart(reason),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes a look at the counts of commands; why only a new scan can help, if that is so.
+    fn counted(&mut self, now: Option<CommandCounts>) -> Option<&'static str> {
+        let before = self.counts.as_ref()?;
+        let Some(now) = now else {
+            return Some("the source no longer tells whether databases are swapped");
+        };
+        let reason = now.since(before).means_rescan();
+        self.counts = Some(now);
+        reason
+    }
+
     /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
     fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
         let heard = self.heard();
@@ -332,6 +362,9 @@ impl ConvergingSource {
                 _ if self.options.together.is_some() => Phase::Hold,
                 _ => Phase::Last(LastRound::new(self.postponed.drain().collect())),
             };
+            return Ok(());
+        }
+        if self.look_for_swaps()? {
             return Ok(());
         }
         self.look_for_databases()?;

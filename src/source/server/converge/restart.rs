@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 
-use super::{ConvergeOptions, ConvergingSource, Phase, shot};
+use super::counts::CommandCounts;
+use super::verdict::blindness;
+use super::{ConvergeOptions, ConvergingSource, Phase};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
@@ -66,10 +68,14 @@ impl ConvergingSource {
                 return Ok(false);
             }
         };
-        self.swapdb_calls = self.inner.ask(|conn| Ok(shot::swapdb_calls(conn)?))?;
+        self.counts = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
+        self.counts_at_start = self.counts.clone();
         let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
+        // Another server may tell less.
+        self.inner.facts.keyspace = facts.keyspace.clone();
+        self.blind = blindness(&mut self.inner, self.counts.is_some())?;
         // Heard of while the scan was at rest: it begins anew anyway.
         self.inner.process_changed = false;
         let (options, observer) = (self.inner.options.clone(), &self.observer);

@@ -8,12 +8,13 @@ use anyhow::Result;
 use redis::Value as Reply;
 
 use super::ConvergingSource;
+use super::counts::CommandCounts;
 use crate::record::Eviction;
-use crate::server::facts::{Keyspace, info, keyspace};
+use crate::server::facts::{Keyspace, keyspace};
 use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
-use crate::source::server::given::StreamFacts;
 use crate::source::server::probe::EvictionCommand;
+use crate::source::server::unheard::{Module, StreamFacts};
 
 /// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
 const DUMP_BYTES_PER_MS: usize = 200_000;
@@ -36,7 +37,8 @@ pub(super) struct Shot {
     pub at_ms: u64,
     pub keys: Vec<Shown>,
     pub functions: Option<Vec<u8>>,
-    pub swapdb_calls: Option<u64>,
+    /// How often each command was called by then.
+    pub counts: Option<CommandCounts>,
     /// The databases that hold keys; `None` where they were not asked for.
     pub databases: Option<Vec<Keyspace>>,
     /// Streams that are no longer what was given, though nothing was heard.
@@ -59,6 +61,10 @@ pub(super) struct Plan {
     pub dump: HashMap<u32, Vec<Vec<u8>>>,
     pub look: HashMap<u32, Vec<(Vec<u8>, StreamFacts)>>,
     pub bytes: usize,
+    /// Types of modules whose values are not read again: the counts of commands vouch for them.
+    pub counted: Vec<&'static Module>,
+    /// Why they do not vouch for others.
+    pub doubt: Option<String>,
 }
 
 impl Plan {
@@ -161,8 +167,8 @@ pub(super) fn read_instant(
     if let Some(by) = source.functions_by {
         queue(conn, by.command())?;
     }
-    let asks_stats = source.swapdb_calls.is_some();
-    if asks_stats {
+    let asks_counts = source.counts.is_some();
+    if asks_counts {
         queue(conn, &[b"INFO", b"commandstats"])?;
     }
     // Where INFO tells which databases hold keys, and all of them are wanted.
@@ -205,9 +211,10 @@ pub(super) fn read_instant(
         How::Plain => {}
     }
     conn.flush()?;
-    // A script's SELECT ends with it.
+    // A script's SELECT ends with it; others may be refused.
     if several && !matches!(how, How::Script(_)) {
-        inner.selected = dbs.last().copied();
+        conn.forget_database();
+        inner.selected = None;
     }
     let mut refused = None;
     let queued = if how == How::Multi { commands + 1 } else { 0 };
@@ -252,8 +259,8 @@ pub(super) fn read_instant(
         Some(by) => by.payload(next()?),
         None => None,
     };
-    let swapdb_calls = match asks_stats.then(&mut next).transpose()? {
-        Some(Reply::BulkString(text)) => Some(count_swapdb(&String::from_utf8_lossy(&text))),
+    let counts = match asks_counts.then(&mut next).transpose()? {
+        Some(Reply::BulkString(text)) => CommandCounts::parse(&String::from_utf8_lossy(&text)),
         _ => None,
     };
     let databases = match asks_databases.then(&mut next).transpose()? {
@@ -266,7 +273,11 @@ pub(super) fn read_instant(
     let mut changed_streams = Vec::new();
     for db in &dbs {
         if several {
-            next()?;
+            match next()? {
+                Reply::Okay => {}
+                // What follows was read from another database.
+                other => spoilt = Some(Refused::Everything(format!("SELECT answered {other:?}"))),
+            }
         }
         for key in plan.dump.get(db).into_iter().flatten() {
             let expiry = next()?;
@@ -279,7 +290,7 @@ pub(super) fn read_instant(
                 Reply::Nil => None,
                 // Not to be taken for a key that went away.
                 other => {
-                    spoilt = Some(format!("DUMP answered {other:?}"));
+                    spoilt.get_or_insert(Refused::Keys(format!("DUMP answered {other:?}")));
                     None
                 }
             };
@@ -290,7 +301,8 @@ pub(super) fn read_instant(
                 }
                 Reply::Int(_) => None,
                 other => {
-                    spoilt = Some(format!("an expiry was answered {other:?}"));
+                    let text = format!("an expiry was answered {other:?}");
+                    spoilt.get_or_insert(Refused::Keys(text));
                     None
                 }
             };
@@ -308,14 +320,14 @@ pub(super) fn read_instant(
             }
         }
     }
-    if let Some(text) = spoilt {
-        return Ok(Err(Refused::Keys(text)));
+    if let Some(refused) = spoilt {
+        return Ok(Err(refused));
     }
     Ok(Ok(Shot {
         at_ms,
         keys,
         functions,
-        swapdb_calls,
+        counts,
         databases,
         changed_streams,
     }))
@@ -362,22 +374,4 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
         && number(b"groups") == Some(0)
         && number(b"length") == Some(facts.length)
         && id(b"last-generated-id") == Some(text(&facts.last_id))
-}
-
-/// How often SWAPDB was called; `None` where the server does not say.
-pub fn swapdb_calls(conn: &mut Conn) -> Result<Option<u64>, ServerError> {
-    let text = info(conn, Some("commandstats"))?;
-    // Some services leave sections out.
-    let told = text.filter(|text| text.contains("cmdstat_"));
-    Ok(told.map(|text| count_swapdb(&text)))
-}
-
-fn count_swapdb(stats: &str) -> u64 {
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix("cmdstat_swapdb:calls="));
-    let digits = line.and_then(|line| line.split(',').next());
-    digits
-        .and_then(|digits| digits.trim().parse().ok())
-        .unwrap_or(0)
 }

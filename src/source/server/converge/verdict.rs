@@ -55,7 +55,7 @@ impl ConvergingSource {
             self.tracker.barrier();
             let mut names = round.into_names();
             names.extend(self.heard().names);
-            names.extend(self.inner.given.iter().flat_map(Given::with_groups));
+            names.extend(self.inner.given.iter().flat_map(Given::to_read_again));
             self.reread(names);
             self.phase = Phase::Farewell;
             return Ok(());
@@ -133,10 +133,10 @@ impl ConvergingSource {
             self.functions = probe::function_dump(conn, wish, &self.observer)?.1;
         }
         // Not every change was heard of.
-        let too_many_streams = |given: &Given| given.too_many_streams;
+        let forgot_some = Given::forgot_unheard;
         let missed_some = self.lost_track
             || self.blind.is_some()
-            || self.inner.given.as_ref().is_some_and(too_many_streams);
+            || self.inner.given.as_ref().is_some_and(forgot_some);
         self.reached = Some(match self.tracker.waiting() {
             _ if missed_some => ConsistencyReached::Scan { from_ms, to_ms },
             (_, true) => ConsistencyReached::Scan { from_ms, to_ms },
@@ -172,19 +172,21 @@ impl ConvergingSource {
 /// tells of both; a server with a single database has neither.
 pub(super) fn blindness(
     inner: &mut ServerSource,
-    swapdb_calls: Option<u64>,
+    tells_counts: bool,
 ) -> Result<Option<&'static str>, ServerError> {
     let knows_databases = inner.facts.keyspace.is_some() || !inner.options.selection.dbs.is_empty();
-    if swapdb_calls.is_some() && knows_databases {
+    if tells_counts && knows_databases {
         return Ok(None);
     }
-    let has_another = match inner.conn.try_query(redis::cmd("SELECT").arg(1))? {
-        Ok(_) => {
+    let has_another = match inner.conn.select(1)? {
+        Ok(()) => {
             inner.selected = Some(1);
             true
         }
-        // Not for us, but for others.
-        Err(text) => text.starts_with("NOPERM"),
+        // What is refused to us may be there for others: only these words prove that it is not.
+        Err(text) => !["out of range", "invalid DB index", "cluster mode"]
+            .iter()
+            .any(|words| text.contains(words)),
     };
     Ok(has_another.then_some(
         "the source does not answer INFO, so that databases which were swapped, or had no keys \

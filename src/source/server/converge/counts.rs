@@ -1,0 +1,141 @@
+//! How often each command was called, as INFO commandstats tells: for what nobody is told of.
+//!
+//! SWAPDB changes every key of two databases and names none. Its count tells of it, as long as
+//! nobody sets the counts back (CONFIG RESETSTAT): then some of them are lower than they were.
+
+use std::collections::BTreeMap;
+
+use crate::server::facts::info;
+use crate::server::{Conn, ServerError};
+use crate::source::server::unheard::Module;
+
+/// Calls by command, names in lower case. Subcommands are named as `config|get`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct CommandCounts(BTreeMap<String, u64>);
+
+/// What two looks at the counts, one after the other, tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Nothing.
+    Quiet,
+    /// SWAPDB was called.
+    Swapped,
+    /// Counts were set back: whatever was called before cannot be told.
+    Reset,
+}
+
+impl Since {
+    /// Why only a new scan can help, if that is so.
+    pub fn means_rescan(self) -> Option<&'static str> {
+        match self {
+            Self::Quiet => None,
+            Self::Swapped => Some("databases were swapped"),
+            Self::Reset => Some(
+                "the statistics of the source were reset (CONFIG RESETSTAT), and with them the \
+                 count of databases that were swapped",
+            ),
+        }
+    }
+}
+
+impl CommandCounts {
+    /// Asks the server; `None` where it does not say.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn ask(conn: &mut Conn) -> Result<Option<Self>, ServerError> {
+        let text = info(conn, Some("commandstats"))?;
+        // Some services leave sections out.
+        Ok(text.and_then(|text| Self::parse(&text)))
+    }
+
+    /// Reads the section; `None` where there is no count at all.
+    pub fn parse(text: &str) -> Option<Self> {
+        let line = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let digits = rest.split(',').next()?.trim();
+            Some((name.to_lowercase(), digits.parse().ok()?))
+        };
+        let counts: BTreeMap<String, u64> = text.lines().filter_map(line).collect();
+        (!counts.is_empty()).then_some(Self(counts))
+    }
+
+    fn of(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
+    /// What happened between `before` and this.
+    ///
+    /// After a reset every count starts from nothing. Each of them is compared, those of our own
+    /// commands too: HELLO and CLIENT TRACKING, which we do not send again.
+    pub fn since(&self, before: &Self) -> Since {
+        // From 7.0 on the reset itself is counted, right after it has set everything to 0.
+        const RESET: &str = "config|resetstat";
+        let fell = before.0.iter().any(|(name, count)| self.of(name) < *count);
+        if fell || self.of(RESET) != before.of(RESET) {
+            Since::Reset
+        } else if self.of("swapdb") != before.of("swapdb") {
+            Since::Swapped
+        } else {
+            Since::Quiet
+        }
+    }
+
+    /// A command that was called since `before`, and may change values of this type unheard.
+    pub fn silent_since<'a>(&'a self, before: &Self, module: &Module) -> Option<&'a str> {
+        let called = |(name, count): &(&String, &u64)| **count != before.of(name);
+        let mut names = self.0.iter().filter(called).map(|(name, _)| name.as_str());
+        names.find(|name| module.may_be_silent(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::server::unheard::{Unheard, unheard};
+
+    fn counts(rows: &[(&str, u64)]) -> CommandCounts {
+        let line = |(name, count): &(&str, u64)| {
+            format!("cmdstat_{name}:calls={count},usec=9,usec_per_call=1.00,rejected_calls=0\r\n")
+        };
+        let text: String = rows.iter().map(line).collect();
+        CommandCounts::parse(&format!("# Commandstats\r\n{text}")).expect("counts")
+    }
+
+    #[test]
+    fn a_reset_does_not_hide_a_swap() {
+        let before = counts(&[("swapdb", 1), ("hello", 1), ("get", 7)]);
+        let quiet = counts(&[("swapdb", 1), ("hello", 1), ("get", 900), ("set", 1)]);
+        assert_eq!(quiet.since(&before), Since::Quiet);
+        let swapped = counts(&[("swapdb", 2), ("hello", 1), ("get", 7)]);
+        assert_eq!(swapped.since(&before), Since::Swapped);
+        // Reset, swapped once, and others were busy: only HELLO tells.
+        let hidden = counts(&[("swapdb", 1), ("get", 8), ("config", 1)]);
+        assert_eq!(hidden.since(&before), Since::Reset);
+        // And here only the reset itself.
+        let hidden = counts(&[
+            ("swapdb", 1),
+            ("hello", 1),
+            ("get", 8),
+            ("config|resetstat", 1),
+        ]);
+        assert_eq!(hidden.since(&before), Since::Reset);
+        assert_eq!(CommandCounts::parse("# Commandstats\r\n"), None);
+    }
+
+    #[test]
+    fn commands_of_modules_that_nobody_has_seen_announced() {
+        let json = [7, 0x81, 0x45, 0xe2, 0x52, 0x38, 0xdf, 0x91, 0x2c, 0x03];
+        let found = unheard(crate::record::Family::Redis, &json);
+        let name = crate::payload::module_name(u64::from_be_bytes(json[2..].try_into().unwrap()));
+        let Some(Unheard::Counts(module)) = found else {
+            panic!("{name}: {found:?}");
+        };
+        let before = counts(&[("json.set", 1), ("get", 1)]);
+        let heard = counts(&[("json.set", 5), ("json.get", 1), ("get", 4)]);
+        assert_eq!(heard.silent_since(&before, module), None);
+        let silent = counts(&[("json.set", 5), ("json.new", 1)]);
+        assert_eq!(silent.silent_since(&before, module), Some("json.new"));
+        assert_eq!(silent.silent_since(&silent, module), None);
+    }
+}
