@@ -225,7 +225,7 @@ fn stream(family: Family, dump: &[u8]) -> Unheard {
         .unwrap_or_default();
     match payload::read(family, body) {
         Ok(Reader::Stream(stream)) if stream.groups.is_empty() => Unheard::Looks(StreamFacts {
-            length: stream.length,
+            length: stream.counter,
             last_id: stream.last_id,
             added: (stream.form != StreamForm::V1)
                 .then_some((stream.entries_added, stream.max_deleted_id)),
