@@ -50,7 +50,8 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         let name = input.name().to_owned();
         let mut reader = Reader::new(input, Limits::default()).context(name.clone())?;
         let largest = found.limits.largest_payload_bytes();
-        let needs = Needs::of(&mut reader, &mut found.target, largest, stop)?;
+        let mut needs = Needs::of(&mut reader, &mut found.target, largest, stop)?;
+        needs.try_databases(&to, &found.facts);
         found.archive = Some((name, needs));
     }
     let code = code_of(&found);
@@ -108,7 +109,13 @@ fn code_of(found: &Findings) -> u8 {
     if !is_possible(&promises(Job::Import, found)) {
         codes.push(exit::REFUSED);
     }
-    if needs.total().refused > 0 || (needs.too_large > 0 && !found.rights.can(NATIVE)) {
+    if needs.usage.is_some() {
+        codes.push(exit::USAGE);
+    }
+    if needs.total().refused > 0
+        || !needs.closed.is_empty()
+        || (needs.too_large > 0 && !found.rights.can(NATIVE))
+    {
         codes.push(exit::SOME_KEYS);
     }
     exit::strongest(&codes)

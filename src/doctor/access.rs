@@ -2,8 +2,9 @@
 //! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
 //! What cannot be tried without doing it (PSYNC) is asked about.
 
-use super::probes::{PROBES, Probe, Try};
+use super::probes::{NATIVE, PROBES, Probe, Try};
 use crate::server::{Conn, ServerError};
+use crate::sink::server::refusal::is_about_database;
 
 /// What a try of a command showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,8 @@ impl Access {
             Self::Allowed
         } else if text.starts_with("NOPERM") {
             // "…permissions to access a key" (7.0), "…one of the keys used as arguments" (6.0).
-            if text.contains("key") && !text.contains("command") {
+            // Users of Valkey 9.1 have databases of their own; every connection begins in 0.
+            if is_about_database(&text) || text.contains("key") && !text.contains("command") {
                 Self::SomeKeys
             } else {
                 Self::Refused(text)
@@ -152,6 +154,18 @@ fn send(conn: &mut Conn, args: &[&str], fine: &[&str]) -> Result<Access, ServerE
         Ok(_) => Access::Allowed,
         Err(text) => Access::of_error(text, fine),
     })
+}
+
+/// Whether values can be written by native commands. `conn` must not be used afterwards.
+///
+/// # Errors
+/// The connection.
+pub fn native(conn: &mut Conn) -> Result<Access, ServerError> {
+    let probe = PROBES.iter().find(|probe| probe.name == NATIVE);
+    match probe.map(|probe| (&probe.how, probe.fine)) {
+        Some((Try::Queued(commands), fine)) => queue(conn, commands, fine),
+        _ => Ok(Access::Unknown),
+    }
 }
 
 /// Queued commands are checked for existence, rights, memory and role. They are never executed: the

@@ -8,12 +8,16 @@ use anyhow::Result;
 use redis_migrate_format::Reader;
 
 use crate::describe::tally::type_name;
+use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::payload::accept::{Plan, plan_value};
 use crate::payload::{self, FieldTtlForm, kind_of};
 use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
+use crate::rewrite::DbMap;
+use crate::server::facts::Facts;
+use crate::sink::server::gate::closed_databases;
 use crate::sink::server::target::Target;
 
 /// What becomes of the values of one type.
@@ -60,6 +64,11 @@ pub struct Needs {
     pub bytes: u64,
     /// Databases that hold keys.
     pub databases: BTreeMap<u32, u64>,
+    /// Databases of the destination that are not to be had: how many keys would go there, and why
+    /// not.
+    pub closed: BTreeMap<u32, (u64, String)>,
+    /// Why an import would not begin.
+    pub usage: Option<String>,
     /// Payloads of function libraries.
     pub functions: u64,
     /// Why the archive could not be read to its end.
@@ -166,6 +175,29 @@ impl Needs {
             ..Reason::default()
         });
         row.keys += 1;
+    }
+
+    /// Tries the databases that an import would write.
+    pub fn try_databases(&mut self, to: &ConnectOptions, facts: &Facts) {
+        let dbs: Vec<u32> = self.databases.keys().copied().collect();
+        let map = to.db.map_or_else(DbMap::default, DbMap::only_into);
+        self.usage = map.check(&dbs).err().map(|usage| usage.to_string());
+        let into: Vec<u32> = match to.db {
+            Some(db) => vec![db],
+            None => dbs,
+        };
+        for (db, why) in closed_databases(to, &into) {
+            let keys = match to.db {
+                Some(_) => self.databases.values().sum(),
+                None => self.databases.get(&db).copied().unwrap_or(0),
+            };
+            if facts.cluster {
+                self.usage.get_or_insert_with(|| {
+                    format!("the destination is a cluster and has no database {db}")
+                });
+            }
+            self.closed.insert(db, (keys, why));
+        }
     }
 
     /// All types together.

@@ -6,6 +6,8 @@ use super::acl::Job;
 use super::layout::Layout;
 use super::probes::NATIVE;
 use crate::payload::FieldTtlForm;
+use crate::policy::Method;
+use crate::sink::server::refusal::Outlook;
 use crate::units::{bytes_text, count_text, plural};
 
 /// How good a piece of news is.
@@ -258,45 +260,33 @@ fn import(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
     cluster(found, list, "written");
     // In a cluster keys go to the primaries, whichever node is asked for them.
-    if facts.replica && !facts.cluster {
-        list.say(
+    match (facts.replica && !facts.cluster, rights.of("RESTORE")) {
+        (false, _) => {}
+        (true, Access::Allowed | Access::SomeKeys) => list.say(
+            Verdict::Less,
+            "role",
+            "this is a replica that takes writes; what is written here is lost when it syncs with \
+             its primary",
+        ),
+        (true, _) => list.say(
             Verdict::No,
             "role",
             "this is a replica; write to its primary",
-        );
-    }
-    match rights.of("RESTORE") {
-        Access::Allowed => {}
-        Access::SomeKeys => list.say(
-            Verdict::Less,
-            "keys",
-            "this user may not write every key; those outside of its pattern are refused and \
-             reported (--prefix tries with names that begin as yours)",
-        ),
-        Access::Blocked(_) if facts.replica => {}
-        Access::Blocked(text) => list.say(
-            Verdict::No,
-            "commands",
-            format!("RESTORE does not work at present: {text}"),
-        ),
-        _ if rights.can(NATIVE) => list.say(
-            Verdict::Less,
-            "commands",
-            "RESTORE is refused: native commands write everything but modules' values, and slower",
-        ),
-        _ => list.say(
-            Verdict::No,
-            "commands",
-            "needs RESTORE, or native commands, and can use neither",
         ),
     }
-    if !rights.can("SELECT") && !facts.cluster {
-        list.say(
-            Verdict::Less,
-            "databases",
-            "SELECT is refused: only database 0 can be written",
-        );
+    // The same judgement as that of an import and of its dry run.
+    let outlook = rights
+        .of("RESTORE")
+        .reason()
+        .map(|text| (Outlook::of(text, Method::Auto), text));
+    if let Some((Outlook::Nothing(advice), text)) = outlook
+        && matches!(rights.of("RESTORE"), Access::Refused(_))
+    {
+        list.say(Verdict::No, "commands", format!("{advice} ({text})"));
+    } else {
+        commands(found, list);
     }
+    databases(found, list);
     let accepts = found.target.accepts();
     if found.target.probed {
         let text = format!(
@@ -355,6 +345,63 @@ fn import(found: &Findings, list: &mut List) {
         "a key that stands there already with the same value and expiry counts as unchanged",
         "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
     );
+}
+
+/// By which commands keys would be written.
+fn commands(found: &Findings, list: &mut List) {
+    let (facts, rights) = (&found.facts, &found.rights);
+    match rights.of("RESTORE") {
+        Access::Allowed => {}
+        Access::SomeKeys => list.say(
+            Verdict::Less,
+            "keys",
+            "this user may not write every key; those outside of its pattern are refused and \
+             reported (--prefix tries with names that begin as yours)",
+        ),
+        Access::Blocked(_) if facts.replica => {}
+        Access::Blocked(text) => list.say(
+            Verdict::No,
+            "commands",
+            format!("RESTORE does not work at present: {text}"),
+        ),
+        _ if rights.can(NATIVE) => list.say(
+            Verdict::Less,
+            "commands",
+            "RESTORE is refused: native commands write everything but modules' values, and slower",
+        ),
+        _ => list.say(
+            Verdict::No,
+            "commands",
+            "needs RESTORE, or native commands, and can use neither",
+        ),
+    }
+}
+
+/// Which databases can be written.
+fn databases(found: &Findings, list: &mut List) {
+    if found.facts.cluster {
+        return;
+    }
+    if !found.rights.can("SELECT") {
+        list.say(
+            Verdict::Less,
+            "databases",
+            "SELECT is refused: only database 0 can be written",
+        );
+    }
+    if let Some((_, needs)) = &found.archive {
+        for (db, (keys, why)) in &needs.closed {
+            list.say(
+                Verdict::Less,
+                "databases",
+                format!(
+                    "database {db} is not to be had ({why}): {} that would go there will be \
+                     refused; --map-db puts them into another one",
+                    plural(*keys, "key")
+                ),
+            );
+        }
+    }
 }
 
 fn size(found: &Findings, list: &mut List, limit: String) {

@@ -340,14 +340,15 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if let (Some(limit), Some((&last, _))) =
-        (found.limits.databases, needs.databases.last_key_value())
-        && u64::from(last) >= limit
-    {
+    for (db, (keys, why)) in &needs.closed {
         lines.push(format!(
-            "database {last} does not exist here ({}); see --map-db",
-            plural(limit, "database")
+            "refused: {} that would go to database {db}, which is not to be had ({}); see --map-db",
+            plural(*keys, "key"),
+            clean(why)
         ));
+    }
+    if let Some(usage) = &needs.usage {
+        lines.push(clean(usage).to_string());
     }
     if let Some(error) = &needs.error {
         lines.push(format!("as far as it could be read: {error}"));
@@ -503,6 +504,7 @@ fn needs_json(name: &str, needs: &Needs) -> Json {
         "largest_bytes": needs.largest_bytes,
         "bytes": needs.bytes,
         "databases": needs.databases.keys().collect::<Vec<_>>(),
+        "closed_databases": needs.closed.keys().collect::<Vec<_>>(),
         "functions": needs.functions,
         "error": needs.error.as_ref().map(error_json),
     })

@@ -72,6 +72,13 @@ fn of_io(error: &io::Error) -> Option<String> {
     Some(text.to_owned())
 }
 
+/// Whether a refusal is one that other rights would change.
+fn is_about_rights(reason: &str) -> bool {
+    !["READONLY", "OOM", "MISCONF", "ERR syntax error"]
+        .iter()
+        .any(|code| reason.starts_with(code))
+}
+
 fn of_server(error: &ServerError) -> Option<&'static str> {
     match error {
         ServerError::Connect { .. } => Some(
@@ -87,6 +94,7 @@ fn of_server(error: &ServerError) -> Option<&'static str> {
             "managed services allow no replicas; leave --via replica out, and keys are read with \
              SCAN and DUMP; or let the user run PSYNC and REPLCONF (ACL SETUSER … +psync +replconf)",
         ),
+        ServerError::Refused { reason, .. } if !is_about_rights(reason) => None,
         ServerError::Refused { .. } => {
             Some("let the user run this command (ACL SETUSER … +command), or use another user")
         }

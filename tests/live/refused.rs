@@ -87,10 +87,12 @@ fn a_destination_that_is_full_says_so() {
         .arg("1")
         .exec(&mut server.client())
         .unwrap();
-    run(&["import", &server.url()], &small())
-        .expect_code(1)
-        .expect_stderr("OOM")
-        .expect_stderr("maxmemory");
+    for dry in [&[][..], &["--dry-run"]] {
+        run(&[&["import", &server.url()], dry].concat(), &small())
+            .expect_code(13)
+            .expect_stderr("OOM")
+            .expect_stderr("maxmemory");
+    }
 }
 
 #[test]
@@ -145,9 +147,14 @@ fn a_replica_is_read_but_not_written() {
         );
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    run(&["import", &replica.url()], &small())
-        .expect_code(1)
-        .expect_stderr("READONLY");
+    let archive = replica.path().join("small.rmz");
+    std::fs::write(&archive, small()).unwrap();
+    let archive = archive.to_str().unwrap();
+    for verb in [&["import"][..], &["import", "--dry-run"], &["doctor"]] {
+        let output = run(&[verb, &[&replica.url(), archive]].concat(), b"").expect_code(13);
+        let said = output.stderr.clone() + &String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("replica"), "{verb:?}: {said}");
+    }
     let export = run(&["export", &replica.url()], b"").success();
     assert!(export.stderr.contains('1'));
 }

@@ -19,7 +19,7 @@ use crate::server::{Conn, ServerError};
 use crate::units::plural;
 
 /// How long nothing at all may be got done.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The same for a server that loads its dataset, or runs a script.
 pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(120);
@@ -164,15 +164,20 @@ impl ServerSink {
     /// # Errors
     /// When it has been so for too long.
     pub(super) fn wait_for(&mut self, why: &str) -> Result<()> {
+        self.wait_at_most(why, PATIENCE)
+    }
+
+    /// As [`Self::wait_for`], for so long.
+    pub(super) fn wait_at_most(&mut self, why: &str, patience: Duration) -> Result<()> {
         self.pause = true;
         let since = *self.busy_since.get_or_insert_with(Instant::now);
         if self.stop.is_set() {
             return Err(Interrupted.into());
         }
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > patience {
             anyhow::bail!(
                 "{why}, and nothing could be written for {} s",
-                PATIENCE.as_secs()
+                patience.as_secs()
             );
         }
         Ok(())

@@ -9,10 +9,11 @@ use super::gate::{Gate, no_database};
 use super::refusal::Refusal;
 use super::target::Ready;
 use super::{Action, Sent, ServerSink};
+use crate::doctor::access;
 use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
-use crate::server::ServerError;
+use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
 
 impl ServerSink {
@@ -83,6 +84,9 @@ impl ServerSink {
             Err(why) => return Ok(Err((no_database(sent.record.db, &why), None))),
         };
         sent.at = at;
+        if self.options.dry_run && !std::mem::replace(&mut self.tried_native, true) {
+            self.try_native(at, sent.record.db)?;
+        }
         let has_field_ttl = features.field_ttl_max_ms.is_some();
         if checked.expiring_fields > 0 && !has_field_ttl && !self.options.allow_loss.hash_field_ttl
         {
@@ -98,6 +102,28 @@ impl ServerSink {
             )));
         }
         Ok(Ok(()))
+    }
+
+    /// A dry run sends no native command, so whether they may be used is tried as `doctor` does.
+    fn try_native(&self, at: usize, db: u32) -> Result<()> {
+        let to = &self.lanes[at].to;
+        let mut conn = Conn::open(to)?;
+        if conn.select(db)?.is_err() {
+            return Ok(());
+        }
+        let access = access::native(&mut conn)?;
+        if access.is_usable() || access == access::Access::Unknown {
+            return Ok(());
+        }
+        Err(ServerError::Refused {
+            address: to.address.to_string(),
+            command: "a native command".to_owned(),
+            reason: access
+                .reason()
+                .unwrap_or("the server does not have it")
+                .to_owned(),
+        }
+        .into())
     }
 
     /// Learns what the commands of a lane's node can do. Nothing may be in flight there.

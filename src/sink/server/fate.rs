@@ -1,10 +1,10 @@
 //! What became of a record, once the server has answered.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::again::BUSY_PATIENCE;
+use super::again::{BUSY_PATIENCE, PATIENCE};
 use super::compare::{self, Standing};
 use super::held::Repeats;
 use super::refusal::{Refusal, is_about_database};
@@ -17,6 +17,9 @@ use crate::record::{KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
+
+/// How long a primary that became a replica is waited for where nobody names another one.
+const DEMOTED_PATIENCE: Duration = Duration::from_secs(10);
 
 impl ServerSink {
     /// The destination accepted it; `own`: in place of what this run wrote.
@@ -313,13 +316,7 @@ impl ServerSink {
                     && self.options.method == Method::Auto
                     && sent.by_commands.is_none() =>
             {
-                if !self.all_by_commands {
-                    self.all_by_commands = true;
-                    self.observer.notice(&format!(
-                        "the destination refuses RESTORE ({text}); writing by native commands, \
-                         which is slower"
-                    ));
-                }
+                self.write_by_commands(&text);
                 self.take_by_commands(sent)
             }
             Refusal::Run { advice } => {
@@ -347,9 +344,22 @@ impl ServerSink {
         // It was not written.
         sent.ask_to = None;
         self.put_again(sent);
-        let patient = self.wait_for(&text).context(
-            "the destination became a read-only replica during this run: name its primary",
+        let may_move = self.routes.is_some() || self.lanes[at].is_watched();
+        let patience = if may_move { PATIENCE } else { DEMOTED_PATIENCE };
+        if !may_move && !std::mem::replace(&mut self.told_demoted, true) {
+            self.observer.warn(&format!(
+                "{} became a read-only replica during this run ({text}); waiting {} s for a primary \
+                 to answer there",
+                self.lanes[at].address(),
+                patience.as_secs()
+            ));
+        }
+        let patient = self.wait_at_most(&text, patience).context(
+            "the destination became a read-only replica during this run: name its primary, and run \
+             the same again there",
         );
+        // It answers; how often is bounded by the patience.
+        self.lanes[at].retries.succeeded();
         self.lost(at, lost)?;
         patient
     }

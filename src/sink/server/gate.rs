@@ -274,6 +274,20 @@ impl super::lane::Lane {
     }
 }
 
+/// Which of `dbs` are not to be had by somebody who connects by `to`, and why. Nothing is written.
+pub fn closed_databases(to: &ConnectOptions, dbs: &[u32]) -> BTreeMap<u32, String> {
+    let others: Vec<u32> = dbs.iter().copied().filter(|db| *db > 0).collect();
+    let mut closed = try_select(to, &others);
+    if dbs.contains(&0)
+        && let Ok(mut conn) = Conn::open(to)
+        && let Ok(Err(text)) = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY))
+        && is_about_database(&text)
+    {
+        closed.insert(0, text);
+    }
+    closed
+}
+
 /// Which of `dbs` are not to be had, and why. On connections of its own, which write nothing. What
 /// cannot be tried is not in it.
 fn try_select(to: &ConnectOptions, dbs: &[u32]) -> BTreeMap<u32, String> {

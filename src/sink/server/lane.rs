@@ -205,7 +205,7 @@ impl Lane {
     }
 
     /// Whether sentinels put a replica in the place of a primary that dies.
-    fn is_watched(&self) -> bool {
+    pub fn is_watched(&self) -> bool {
         matches!(self.to.address, Transport::Sentinel(_))
     }
 

@@ -19,12 +19,12 @@ mod confirm;
 mod fate;
 mod flow;
 mod functions;
-mod gate;
+pub mod gate;
 pub mod held;
 mod lane;
 mod limits;
 mod modules;
-mod refusal;
+pub mod refusal;
 mod routes;
 mod settle;
 mod take;
@@ -201,6 +201,10 @@ pub struct ServerSink {
     databases: Databases,
     /// A lane is being drained to go to another database.
     is_entering: bool,
+    /// That the destination became a replica was told.
+    told_demoted: bool,
+    /// A dry run tried whether native commands may be used.
+    tried_native: bool,
     clock: ServerClock,
     options: ServerSinkOptions,
     observer: Arc<Observer>,
@@ -266,6 +270,8 @@ impl ServerSink {
             cluster_databases: u32::MAX,
             databases: Databases::default(),
             is_entering: false,
+            told_demoted: false,
+            tried_native: false,
             clock,
             options,
             observer,

@@ -1,5 +1,6 @@
 //! What an error reply to RESTORE means for the key and for the run.
 
+use crate::policy::Method;
 use crate::record::{Context, Family};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
@@ -54,6 +55,11 @@ impl Refusal {
                     "the user may not write this key: widen its ACL key patterns".to_owned(),
                 ),
             },
+            // An argument of RESTORE that the server does not know: ABSTTL.
+            _ if text.starts_with("ERR syntax error") => Refusal::Run {
+                advice: "the destination's RESTORE does not know ABSTTL, which came with Redis 5.0: \
+                         the server is too old",
+            },
             _ if is_forbidden(text) => Refusal::Run {
                 advice: "the user or the service does not allow RESTORE, without which nothing can \
                          be imported",
@@ -74,6 +80,29 @@ impl Refusal {
                 reason: text.to_owned(),
                 hint: None,
             },
+        }
+    }
+}
+
+/// What a destination that refuses every RESTORE with these words means for a run: `import`,
+/// `copy`, their `--dry-run` and `doctor` all go by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outlook {
+    /// Some keys may be restored all the same.
+    Open,
+    /// Native commands take the place of RESTORE.
+    ByCommands,
+    /// Nothing can be written, and what to do about it.
+    Nothing(&'static str),
+}
+
+impl Outlook {
+    /// By the server's words.
+    pub fn of(text: &str, method: Method) -> Self {
+        match Refusal::of(text, &Facts::default(), &Context::default()) {
+            Refusal::Run { .. } if is_forbidden(text) && method == Method::Auto => Self::ByCommands,
+            Refusal::Run { advice } => Self::Nothing(advice),
+            _ => Self::Open,
         }
     }
 }

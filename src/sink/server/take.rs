@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::refusal::Refusal;
+use super::again::BUSY_PATIENCE;
+use super::refusal::{Outlook, Refusal};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
@@ -67,6 +68,10 @@ impl ServerSink {
                 Ok((at, ())) => sent.at = at,
                 Err(why) => return self.refuse_database(sent, &why),
             }
+            self.look_out(sent.at)?;
+            if self.all_by_commands {
+                return self.take_by_commands(sent);
+            }
         }
         match self.prepare(&mut sent, &mut context) {
             Ok(ready) => sent.ready = ready,
@@ -89,6 +94,43 @@ impl ServerSink {
             };
         }
         self.send(sent)
+    }
+
+    /// Whether the destination takes anything, before the first key goes there. A run that will not
+    /// get anything done ends here, and so does a dry run.
+    fn look_out(&mut self, at: usize) -> Result<()> {
+        let target = self.lanes[at].target.as_ref();
+        let Some(text) = target.and_then(|target| target.obstacle.clone()) else {
+            return Ok(());
+        };
+        match Outlook::of(&text, self.options.method) {
+            Outlook::Open => Ok(()),
+            Outlook::ByCommands => {
+                self.write_by_commands(&text);
+                Ok(())
+            }
+            // What was a primary may be one again, and what is full may have room.
+            Outlook::Nothing(_) if self.lanes[at].acknowledged || self.routes.is_some() => Ok(()),
+            Outlook::Nothing(advice) => {
+                self.report.refused += 1;
+                let error = ServerError::Refused {
+                    address: self.lanes[at].to.address.to_string(),
+                    command: "RESTORE".to_owned(),
+                    reason: text,
+                };
+                Err(anyhow::Error::new(error).context(advice))
+            }
+        }
+    }
+
+    /// RESTORE is not to be had.
+    pub(super) fn write_by_commands(&mut self, text: &str) {
+        if !std::mem::replace(&mut self.all_by_commands, true) {
+            self.observer.notice(&format!(
+                "the destination refuses RESTORE ({text}); writing by native commands, which is \
+                 slower"
+            ));
+        }
     }
 
     fn prepare(
@@ -163,7 +205,8 @@ impl ServerSink {
             return lane.conn().map(|_| ());
         };
         let (allow, sanitize) = (self.options.allow_loss, self.options.sanitize);
-        let keys = ProbeKeys::new(like, slot);
+        let mut keys = ProbeKeys::new(like, slot);
+        keys.patience = BUSY_PATIENCE;
         let learnt = Target::learn_by(conn, &lane.facts, &keys, allow, sanitize, &self.observer)?;
         conn.doing("restoring keys");
         let target = lane.target.insert(learnt);

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::modules::Modules;
-use super::try_out::{ProbeKeys, try_out};
+use super::try_out::{ProbeKeys, Tried, try_out};
 use crate::ledger::Changes;
 use crate::observer::Observer;
 use crate::payload::accept::{
@@ -37,6 +37,9 @@ pub struct Target {
     accepts: Accepts,
     /// Whether that was tried out, or only looked up by version.
     pub probed: bool,
+    /// The destination's words, where it refuses every RESTORE, also on names that begin like those
+    /// of the keys to come.
+    pub obstacle: Option<String>,
     /// Whether a module value that is not known is answered with an error instead of an exit.
     modules_are_safe: bool,
     modules: Modules,
@@ -90,9 +93,14 @@ impl Target {
         conn.doing("trying what the destination accepts");
         let Version { major, minor, .. } = facts.parsed_version();
         let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
-        let probed = match try_out(conn, facts, &keys.plain)? {
-            Some(accepts) => Some(accepts),
-            None => try_out(conn, facts, &keys.alike)?,
+        let tried = match try_out(conn, facts, &keys.plain, keys.patience)? {
+            Tried::Accepts(accepts) => Tried::Accepts(accepts),
+            _ => try_out(conn, facts, &keys.alike, keys.patience)?,
+        };
+        let (probed, obstacle) = match tried {
+            Tried::Accepts(accepts) => (Some(accepts), None),
+            Tried::Refused(text) => (None, Some(text)),
+            Tried::Unclear => (None, None),
         };
         let was_probed = probed.is_some();
         let accepts = match (probed, table) {
@@ -116,6 +124,7 @@ impl Target {
             universal: sanitize.then(|| without_packed(&accepts)),
             accepts,
             probed: was_probed,
+            obstacle,
             // rdb.c of 6.0 calls exit() for a module type that is not loaded.
             modules_are_safe: facts.family == Family::Valkey
                 || (facts.family == Family::Redis && (major, minor) >= (6, 2)),
@@ -394,6 +403,7 @@ mod tests {
         Target {
             accepts: Accepts::of_server(family, major, minor).expect("a known version"),
             probed: false,
+            obstacle: None,
             modules_are_safe: true,
             modules: Modules::Loaded(BTreeSet::new()),
             allow: AllowLoss::default(),

@@ -2,16 +2,21 @@
 //! that end before they begin.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
 use crate::payload::probe;
 use crate::record::Family;
+use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Version};
 use crate::server::identity::random;
 use crate::server::resp::Item;
 use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
+
+/// How often a server that asks for patience is asked again.
+const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
 /// Names that nobody uses, to try things on.
 #[derive(Debug)]
@@ -19,6 +24,8 @@ pub struct ProbeKeys {
     pub(super) plain: Vec<u8>,
     /// Begins like a key that the user may write.
     pub(super) alike: Vec<u8>,
+    /// How long a server that is busy or loading is waited for; not at all by default.
+    pub(super) patience: Duration,
 }
 
 impl ProbeKeys {
@@ -39,24 +46,46 @@ impl ProbeKeys {
         Self {
             plain: of(b"", slot),
             alike,
+            patience: Duration::ZERO,
         }
     }
 }
 
-/// `None` where RESTORE cannot be tried.
+/// What a try showed.
+pub(super) enum Tried {
+    /// What is accepted.
+    Accepts(Accepts),
+    /// Every RESTORE was refused with these words, whatever it carried.
+    Refused(String),
+    /// The answers are about something else.
+    Unclear,
+}
+
+/// What the answers to several RESTOREs showed.
+enum Answers {
+    /// Which were accepted.
+    Each(Vec<bool>),
+    Refused(String),
+    Unclear,
+}
+
+/// Tries RESTORE; a server that is busy or loading is waited for, at most for `patience`.
 pub(super) fn try_out(
     conn: &mut Conn,
     facts: &Facts,
     key: &[u8],
-) -> Result<Option<Accepts>, ServerError> {
+    patience: Duration,
+) -> Result<Tried, ServerError> {
     let family = facts.family;
     let versions: Vec<u16> = probe::versions().collect();
     let payloads: Vec<Vec<u8>> = versions
         .iter()
         .map(|&version| probe::version_probe(version))
         .collect();
-    let Some(answers) = restore_all(conn, key, &payloads)? else {
-        return Ok(None);
+    let answers = match restore_patiently(conn, key, &payloads, patience)? {
+        Answers::Each(answers) => answers,
+        Answers::Refused(text) => return Ok(Tried::Refused(text)),
+        Answers::Unclear => return Ok(Tried::Unclear),
     };
     let accepted = versions
         .into_iter()
@@ -64,7 +93,7 @@ pub(super) fn try_out(
         .filter_map(|(version, ok)| ok.then_some(version));
     let versions: Versions = accepted.collect();
     let Some(version) = versions.highest() else {
-        return Ok(None);
+        return Ok(Tried::Unclear);
     };
     let mut types = Types::default();
     let mut known_family = family;
@@ -75,8 +104,8 @@ pub(super) fn try_out(
     for &family in families {
         let probes = probe::type_probes(family, version);
         let payloads: Vec<Vec<u8>> = probes.iter().map(|(_, payload)| payload.clone()).collect();
-        let Some(answers) = restore_all(conn, key, &payloads)? else {
-            return Ok(None);
+        let Answers::Each(answers) = restore_patiently(conn, key, &payloads, patience)? else {
+            return Ok(Tried::Unclear);
         };
         for ((type_byte, _), ok) in probes.into_iter().zip(answers) {
             if ok {
@@ -93,12 +122,12 @@ pub(super) fn try_out(
         .map_or(BackLengths::Early, |table| table.back_lengths);
     let both = [BackLengths::Early, BackLengths::Exact];
     let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
-    let back_lengths = match restore_all(conn, key, &payloads)?.as_deref() {
-        Some([true, false]) => BackLengths::Early,
-        Some([false, true]) => BackLengths::Exact,
+    let back_lengths = match restore_patiently(conn, key, &payloads, patience)? {
+        Answers::Each(both) if both == [true, false] => BackLengths::Early,
+        Answers::Each(both) if both == [false, true] => BackLengths::Exact,
         _ => by_version,
     };
-    Ok(Some(Accepts {
+    Ok(Tried::Accepts(Accepts {
         family: known_family,
         versions,
         types,
@@ -107,30 +136,57 @@ pub(super) fn try_out(
     }))
 }
 
-/// Which of `payloads` are accepted; `None` if that is not what the answers are about.
-fn restore_all(
+fn restore_patiently(
     conn: &mut Conn,
     key: &[u8],
     payloads: &[Vec<u8>],
-) -> Result<Option<Vec<bool>>, ServerError> {
+    patience: Duration,
+) -> Result<Answers, ServerError> {
+    let until = Instant::now() + patience;
+    // Whether a cluster or a primary is there is for others to wait for.
+    let is_busy = |text: &str| text.starts_with("BUSY ") || text.starts_with("LOADING ");
+    loop {
+        match restore_all(conn, key, payloads)? {
+            Answers::Refused(text) if is_busy(&text) && Instant::now() < until => {
+                std::thread::sleep(PATIENCE_STEP);
+            }
+            answers => return Ok(answers),
+        }
+    }
+}
+
+/// Which of `payloads` are accepted, in one round trip.
+fn restore_all(conn: &mut Conn, key: &[u8], payloads: &[Vec<u8>]) -> Result<Answers, ServerError> {
     for payload in payloads {
         // 1 ms after the epoch: checked completely, and gone before it was there.
         conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])?;
     }
     conn.flush()?;
     let mut answers = Vec::with_capacity(payloads.len());
-    let mut usable = true;
+    let mut refused: Option<String> = None;
+    let (mut refusals, mut usable) = (0, true);
     for _ in payloads {
         match conn.item()? {
-            Item::Simple(_) => answers.push(true),
+            Item::Simple(b"OK") => answers.push(true),
             Item::Error(text) => {
                 let text = String::from_utf8_lossy(&text);
-                usable &= text.contains("DUMP payload version or checksum")
+                let is_about_payload = text.contains("DUMP payload version or checksum")
                     || text.contains("Bad data format");
+                if !is_about_payload {
+                    refusals += 1;
+                    refused.get_or_insert_with(|| text.into_owned());
+                }
                 answers.push(false);
             }
-            _ => usable = false,
+            Item::Simple(_) | Item::Int(_) | Item::Nil | Item::Bulk(_) => usable = false,
+            _ => return Err(conn.confused("no answer to RESTORE")),
         }
     }
-    Ok(usable.then_some(answers))
+    Ok(match refused {
+        Some(text) if refusals == payloads.len() || asks_for_patience(&text) => {
+            Answers::Refused(text)
+        }
+        None if usable => Answers::Each(answers),
+        _ => Answers::Unclear,
+    })
 }
