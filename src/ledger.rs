@@ -131,6 +131,8 @@ pub struct SinkReport {
     pub evicted: u64,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
     pub unacknowledged: u64,
+    /// What an earlier run of the same import has done, where this one went on with it.
+    pub earlier: Option<EarlierRun>,
     /// What `--verify` found at the end, where it was asked for.
     pub verified: Option<Verified>,
     /// The archive that was written.
@@ -176,6 +178,17 @@ pub struct Changes {
     pub eviction_lost: u64,
     /// Function libraries left out (`--allow-loss functions`).
     pub functions_lost: u64,
+}
+
+/// What an earlier run of the same import settled, none of which this run read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EarlierRun {
+    /// Key and tombstone records that were answered.
+    pub records: u64,
+    /// Keys that failed among them.
+    pub failed: u64,
+    /// What was seen at the destination that makes it true, for people.
+    pub seen: String,
 }
 
 /// An archive that stands complete.

@@ -43,6 +43,11 @@ pub(super) fn export(
     let mut ready: Option<(Box<Noted>, Writer<File>)> = None;
     match partial.earlier(&begin)? {
         Earlier::None => {}
+        Earlier::Finished => observer.notice(&format!(
+            "{} was completed by an earlier run, which was killed before it removed its journal; \
+             this run exports anew",
+            output.display()
+        )),
         Earlier::Useless(why) => useless = Some(why),
         Earlier::Noted(noted) => match read_again(args, &partial, &noted)? {
             Ok(writer) => ready = Some((noted, writer)),

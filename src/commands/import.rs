@@ -56,7 +56,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         no_check: args.write.no_check,
         method: args.write.method,
         may_collide,
-        repeats: match may_repeat {
+        // Going on, what stands may be what an earlier run wrote: that is no skipping.
+        repeats: match may_repeat
+            || (args.resume.is_some() && args.write.on_conflict() == OnConflict::Skip)
+        {
             true => Repeats::Archive,
             false => Repeats::No,
         },
@@ -72,18 +75,20 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let accepted = proof.listening(None);
     let mut sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
-    let state = match &args.resume {
-        None => None,
+    let (state, seen) = match &args.resume {
+        None => (None, None),
         Some(place) => {
             let begin = begin_of(args, parts, &to, now_ms)?;
-            Some(state_of(
-                place,
-                begin,
+            let (state, seen) = state_of(
+                args,
+                (place, begin),
+                &to,
                 may_collide,
                 &mut source,
                 &tables,
                 observer,
-            )?)
+            )?;
+            (Some(state), seen)
         }
     };
     let mut expected = expected_of(&source, &tables);
@@ -135,7 +140,8 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
                 to.clone(),
                 on_conflict,
                 remember,
-            ))
+                seen,
+            )?)
         }
     };
     let outcome = pipe::run_paced(

@@ -21,7 +21,8 @@ use crate::observer::{Observer, hex};
 use crate::pipe::Stop;
 use crate::policy::FunctionPolicy;
 use crate::record::Mark;
-use crate::resume::{self, Begin, Part, State};
+use crate::resume::destination::{self, Standing};
+use crate::resume::{self, Begin, Part, State, VERSION};
 use crate::source::archive::{ArchiveRow, ArchiveSource};
 
 /// What leads to the frames of a file.
@@ -179,6 +180,7 @@ pub fn begin_of(
         args.allow_incomplete
     );
     Ok(Begin {
+        version: VERSION,
         parts,
         destination: format!("{} {:?}", to.address, to.db),
         arguments: hex(&Sha256::digest(deciding.as_bytes())),
@@ -188,18 +190,19 @@ pub fn begin_of(
 }
 
 /// The state of this import: a new one, or that of the run to go on with, and then the archives
-/// go on where it stopped.
+/// go on where it stopped, if what it has settled was seen to stand. Beside it, what was seen.
 ///
 /// # Errors
-/// [`Usage`] for what cannot be resumed; the state's, the archives'.
+/// [`Usage`] for what cannot be resumed; the state's, the archives', the destination's.
 pub fn state_of(
-    place: &OsStr,
-    begin: Begin,
+    args: &ImportArgs,
+    (place, begin): (&OsStr, Begin),
+    to: &ConnectOptions,
     may_collide: bool,
     row: &mut ArchiveRow<ArchiveInput>,
     tables: &[Option<Map>],
     observer: &Observer,
-) -> Result<State> {
+) -> Result<(State, Option<String>)> {
     if may_collide {
         return Err(Usage(
             "--resume does not go with databases or prefixes that may give different keys the same \
@@ -210,7 +213,31 @@ pub fn state_of(
     }
     let place = resume::place(place, &begin)?;
     let Some(state) = resume::load(&place, &begin)? else {
-        return State::create(&place, begin);
+        return Ok((State::create(&place, begin)?, None));
+    };
+    if state.settled == Mark::default() && state.sending == Mark::default() {
+        return Ok((state, None));
+    }
+    let standing = match args.verify {
+        true => Standing::Doubtful("--verify proves all that the archive holds".to_owned()),
+        false => destination::look(to, &state)
+            .context("look whether the destination holds what was imported earlier")?,
+    };
+    let seen = match standing {
+        Standing::Stands(seen) => seen,
+        Standing::Doubtful(why) => {
+            observer.notice(&format!(
+                "an earlier run came to frame {}, and everything is looked at again from the \
+                 beginning: {why}",
+                state.settled.frame
+            ));
+            // Expiries are counted from the same moment.
+            let begin = Begin {
+                version: VERSION,
+                ..state.begin.clone()
+            };
+            return Ok((State::create(&place, begin)?, None));
+        }
     };
     let Mark { archive, frame } = state.settled;
     row.begin_with(archive);
@@ -223,10 +250,11 @@ pub fn state_of(
         count => format!(" of archive {} of {count}", archive + 1),
     };
     observer.notice(&format!(
-        "going on with frame {frame}{which}: everything before it was imported earlier ({})",
+        "going on with frame {frame}{which}: everything before it was imported earlier ({}), and \
+         {seen}",
         place.display()
     ));
-    Ok(state)
+    Ok((state, Some(seen)))
 }
 
 /// The databases that the archives hold, and how many keys: what their ends say. Of a pipe only what

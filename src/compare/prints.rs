@@ -71,6 +71,15 @@ impl Default for Prints {
 }
 
 impl Prints {
+    /// With a given key, for hashes that were saved.
+    pub fn with_keys((k0, k1): (u64, u64)) -> Self {
+        Self {
+            fresh: SipHasher13::new_with_keys(k0, k1),
+            // Odd, as above.
+            db_salt: u128::from(k0) << 64 | u128::from(k1) | 1,
+        }
+    }
+
     /// Begins a hash.
     pub fn begin(&self, role: Role) -> Printing {
         let mut hasher = self.fresh;

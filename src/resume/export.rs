@@ -4,9 +4,9 @@
 //! added. Each says how long the partial file was when it held all that SCAN had given up to a
 //! cursor. What stands behind the last such place is cut off by the run that goes on.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -24,6 +24,8 @@ const MAGIC: &[u8; 8] = b"RMEXPRT1";
 const BEGIN: u8 = 1;
 /// JSON of [`Noted`].
 const NOTED: u8 = 2;
+/// JSON of [`Finished`]: the partial file is complete, and is about to take its place.
+const FINISHED: u8 = 3;
 
 /// Which export it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +84,24 @@ pub struct Noted {
     pub taken: Taken,
 }
 
+/// The complete archive: a renamed file is the same file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Finished {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+}
+
+impl Finished {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+        }
+    }
+}
+
 /// What is known of an earlier run.
 #[derive(Debug)]
 pub enum Earlier {
@@ -89,6 +109,8 @@ pub enum Earlier {
     None,
     /// It came as far as this.
     Noted(Box<Noted>),
+    /// It completed the archive, and was ended before it had removed its journal.
+    Finished,
     /// It cannot be gone on with, and why.
     Useless(String),
 }
@@ -208,6 +230,7 @@ impl Partial {
             .into());
         }
         let (mut begin, mut noted) = (None::<ExportBegin>, None::<Noted>);
+        let mut finished = None::<Finished>;
         let mut good = MAGIC.len() as u64;
         let mut body = Vec::new();
         while let Some((kind, len)) =
@@ -216,11 +239,26 @@ impl Partial {
             match kind {
                 BEGIN => begin = serde_json::from_slice(&body).ok(),
                 NOTED => noted = serde_json::from_slice(&body).ok(),
+                FINISHED => finished = serde_json::from_slice(&body).ok(),
                 _ => {}
             }
             good += len;
         }
         self.journal_bytes = good;
+        let written = self.file.metadata();
+        let written = written.with_context(|| format!("look at {}", self.part.display()))?;
+        // It was renamed, and what stands under its name now is new.
+        if let Some(finished) = finished
+            && Finished::of(&written) != finished
+        {
+            let stands = self.place.metadata().ok();
+            return Ok(
+                match stands.is_some_and(|it| Finished::of(&it) == finished) {
+                    true => Earlier::Finished,
+                    false => Earlier::Useless("it was finished, and moved away since".to_owned()),
+                },
+            );
+        }
         let Some(begin) = begin else {
             return Ok(Earlier::Useless("its journal is damaged".to_owned()));
         };
@@ -228,6 +266,9 @@ impl Partial {
             return Ok(Earlier::Useless(difference.to_owned()));
         }
         Ok(match noted {
+            Some(noted) if written.len() < noted.bytes => {
+                Earlier::Useless("it is not the file that its journal is about".to_owned())
+            }
             Some(noted) => Earlier::Noted(Box::new(noted)),
             None => Earlier::Useless("it was stopped before there was a place to go on".to_owned()),
         })
@@ -313,18 +354,32 @@ impl Partial {
     /// # Errors
     /// The system's.
     pub fn commit(&self) -> Result<()> {
+        self.take_place()?;
+        std::fs::remove_file(&self.journal)
+            .map_err(|error| anyhow!(error))
+            .with_context(|| format!("remove {}", self.journal.display()))
+    }
+
+    /// Renames the archive, and the journal says so beforehand: it may be left behind.
+    fn take_place(&self) -> Result<()> {
         let shown = self.place.display();
         self.file
             .sync_all()
             .with_context(|| format!("sync {}", self.part.display()))?;
+        let note = || -> Result<()> {
+            let finished = Finished::of(&self.file.metadata()?);
+            let mut bytes = Vec::new();
+            put(&mut bytes, FINISHED, &serde_json::to_vec(&finished)?);
+            let mut journal = OpenOptions::new().append(true).open(&self.journal)?;
+            journal.write_all(&bytes)?;
+            Ok(journal.sync_all()?)
+        };
+        note().with_context(|| format!("write {}", self.journal.display()))?;
         std::fs::rename(&self.part, &self.place)
             .with_context(|| format!("rename the finished archive to {shown}"))?;
         File::open(directory_of(&self.place))
             .and_then(|directory| directory.sync_all())
-            .with_context(|| format!("sync the directory of {shown}"))?;
-        std::fs::remove_file(&self.journal)
-            .map_err(|error| anyhow!(error))
-            .with_context(|| format!("remove {}", self.journal.display()))
+            .with_context(|| format!("sync the directory of {shown}"))
     }
 }
 
@@ -332,5 +387,98 @@ fn directory_of(place: &Path) -> &Path {
     match place.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin() -> ExportBegin {
+        ExportBegin {
+            version: "1".to_owned(),
+            selection: String::new(),
+            reading: String::new(),
+            writing: String::new(),
+        }
+    }
+
+    fn noted(bytes: u64) -> Noted {
+        Noted {
+            bytes,
+            archive_id: 1,
+            checkpoint: Checkpoint::default(),
+            taken: Taken::default(),
+        }
+    }
+
+    /// Writes a whole archive, and is killed once it has its place.
+    fn killed_at_the_end(name: &Path) {
+        let partial = Partial::open(name).unwrap();
+        let mut journal = partial.begin(&begin()).unwrap();
+        partial.writer().unwrap().write_all(b"archive").unwrap();
+        journal.note(&noted(4)).unwrap();
+        partial.take_place().unwrap();
+    }
+
+    #[test]
+    fn a_finished_archive_is_known_by_the_journal_that_was_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("x.rmz");
+        let files = || std::fs::read_dir(directory.path()).unwrap().count();
+        killed_at_the_end(&name);
+        assert_eq!(
+            (std::fs::read(&name).unwrap(), files()),
+            (b"archive".to_vec(), 2)
+        );
+        let mut partial = Partial::open(&name).unwrap();
+        let earlier = partial.earlier(&begin()).unwrap();
+        assert!(matches!(earlier, Earlier::Finished), "{earlier:?}");
+        // The next export leaves nothing behind.
+        partial.begin(&begin()).unwrap();
+        partial.writer().unwrap().write_all(b"newer").unwrap();
+        partial.commit().unwrap();
+        assert_eq!(
+            (std::fs::read(&name).unwrap(), files()),
+            (b"newer".to_vec(), 1)
+        );
+        // Moved away, and another file of the same name.
+        killed_at_the_end(&name);
+        std::fs::remove_file(&name).unwrap();
+        std::fs::write(&name, "another").unwrap();
+        let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
+        assert!(
+            matches!(&earlier, Earlier::Useless(why) if why.contains("moved")),
+            "{earlier:?}"
+        );
+    }
+
+    #[test]
+    fn a_journal_whose_partial_file_is_gone_is_not_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("x.rmz");
+        let partial = Partial::open(&name).unwrap();
+        let mut journal = partial.begin(&begin()).unwrap();
+        journal.note(&noted(4)).unwrap();
+        std::fs::remove_file(partial.path()).unwrap();
+        drop(partial);
+        let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
+        assert!(matches!(earlier, Earlier::Useless(_)), "{earlier:?}");
+        // Finished, and killed before it got its name.
+        let partial = Partial::open(&name).unwrap();
+        let mut journal = partial.begin(&begin()).unwrap();
+        partial.writer().unwrap().write_all(b"archive").unwrap();
+        journal.note(&noted(4)).unwrap();
+        let finished = Finished::of(&partial.file.metadata().unwrap());
+        let mut bytes = Vec::new();
+        put(
+            &mut bytes,
+            FINISHED,
+            &serde_json::to_vec(&finished).unwrap(),
+        );
+        journal.file.write_all(&bytes).unwrap();
+        drop(partial);
+        let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
+        assert!(matches!(earlier, Earlier::Noted(_)), "{earlier:?}");
     }
 }

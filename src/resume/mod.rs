@@ -6,11 +6,17 @@
 //! Under `--on-conflict fail` and `skip` a key that stands already is left alone, so there the keys
 //! that the import wrote itself are part of the state, and what stands of the open window is
 //! compared with what was sent: equal is ours.
+//!
+//! All that holds only as long as the destination remembers. So the state also says which process
+//! it was, and some keys that it acknowledged; where these do not stand, or somebody else answers,
+//! the import looks at everything again from the beginning ([`destination`]).
 
 mod confirm;
+pub mod destination;
 mod export;
 mod sink;
 mod state;
+mod witness;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,7 +25,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Taken};
 pub use self::sink::ResumingSink;
-pub use self::state::{Begin, Part, State};
+pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::Usage;
 use crate::observer::hex;
 

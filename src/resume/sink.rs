@@ -1,13 +1,15 @@
 //! The sink of an import that can be resumed: it notes how far the server's sink has come.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use anyhow::{Context as _, Result};
 
 use super::confirm::{self, Ours};
-use super::state::State;
+use super::state::{News, State};
+use super::witness::{Witness, reading};
+use crate::compare::meaning::Reading;
 use crate::endpoint::ConnectOptions;
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{EarlierRun, SinkReport, SourceReport};
 use crate::policy::OnConflict;
 use crate::record::{Batch, Mark, Record};
 use crate::sink::Sink;
@@ -23,27 +25,58 @@ pub struct ResumingSink {
     open_until: Mark,
     /// Batches of that open window, until all are there.
     window: Vec<Batch>,
-    /// Batches passed on, by their number in the sink, that were not settled yet.
-    passed: VecDeque<(u64, Mark)>,
+    /// Batches passed on that were not settled yet.
+    passed: VecDeque<Passed>,
     batches: u64,
+    /// Key and tombstone records that were passed on, those of earlier runs included.
+    records: u64,
     failed_before: u64,
+    /// What is left of an earlier run.
+    earlier: Option<EarlierRun>,
+    reading: Reading,
 }
 
+/// A batch that was passed on.
+struct Passed {
+    /// Its number in the sink.
+    number: u64,
+    mark: Mark,
+    /// Records up to its end.
+    records: u64,
+}
+
+/// Longer names are not kept whole for a later run.
+const MAX_HELD_KEY_BYTES: usize = 64 << 10;
+
 impl ResumingSink {
-    /// Around `inner`; `state` is a new one, or that of the run to go on with.
+    /// Around `inner`; `state` is a new one, or that of the run to go on with, of which `seen` says
+    /// why it is believed.
+    ///
+    /// # Errors
+    /// The state's.
     pub fn new(
         mut inner: Box<ServerSink>,
         mut state: State,
         to: ConnectOptions,
         on_conflict: OnConflict,
         remember: bool,
-    ) -> Self {
+        seen: Option<String>,
+    ) -> Result<Self> {
         let mut own = std::mem::take(&mut state.own);
         if remember {
             own.keep_unsaved();
+            inner.keep_unsaved_held();
+            state.each_held(|conflict| inner.hold_earlier(conflict))?;
         }
         inner.set_own(own);
-        Self {
+        inner.keep_witnesses(state.witnesses.prints());
+        let (state_records, reading) = (state.records, reading(state.begin.hash_keys));
+        let earlier = seen.map(|seen| EarlierRun {
+            records: state.records,
+            failed: state.failed,
+            seen,
+        });
+        Ok(Self {
             inner,
             open_until: state.sending,
             failed_before: state.failed,
@@ -53,7 +86,10 @@ impl ResumingSink {
             window: Vec::new(),
             passed: VecDeque::new(),
             batches: 0,
-        }
+            records: state_records,
+            earlier,
+            reading,
+        })
     }
 
     /// The open window is complete: what stands of it and is ours is known to be, then it is sent.
@@ -74,7 +110,10 @@ impl ResumingSink {
                 }
             }
             for batch in &mut window {
+                let records = records_of(batch);
                 self.leave_out(batch, &done);
+                // They are passed all the same.
+                self.records += records - records_of(batch);
             }
         }
         window.into_iter().try_for_each(|batch| self.pass(batch))
@@ -98,10 +137,16 @@ impl ResumingSink {
 
     fn pass(&mut self, batch: Batch) -> Result<()> {
         self.batches += 1;
+        self.records += records_of(&batch);
         if let Some(mark) = batch.mark {
             if !batch.goes_on {
-                self.passed.push_back((self.batches, mark));
+                self.passed.push_back(Passed {
+                    number: self.batches,
+                    mark,
+                    records: self.records,
+                });
             }
+            self.note_processes()?;
             self.state.is_sending(mark)?;
         }
         self.inner.write(batch)?;
@@ -110,18 +155,45 @@ impl ResumingSink {
 
     /// Notes what is answered.
     fn settle(&mut self) -> Result<()> {
+        self.note_processes()?;
         let settled = self.inner.settled_batches();
-        let mut mark = None;
-        while let Some((number, passed)) = self.passed.front()
-            && *number <= settled
-        {
-            mark = Some(*passed);
-            self.passed.pop_front();
+        let mut last = None;
+        while let Some(passed) = self.passed.pop_front_if(|passed| passed.number <= settled) {
+            last = Some(passed);
         }
-        if let Some(mark) = mark {
-            let failed = self.failed_before + self.inner.failed();
-            let own = self.inner.take_unsaved();
-            self.state.is_settled(mark, failed, &own)?;
+        let Some(Passed { mark, records, .. }) = last else {
+            return Ok(());
+        };
+        let acknowledged = self.inner.take_acknowledged().into_iter();
+        let mut held = self.inner.take_unsaved_held();
+        held.iter_mut()
+            .for_each(|conflict| conflict.key.truncate(MAX_HELD_KEY_BYTES));
+        let news = News {
+            failed: self.failed_before + self.inner.failed(),
+            records,
+            own: self.inner.take_unsaved(),
+            witnesses: acknowledged
+                .map(|one| Witness::of(one, &self.reading))
+                .collect(),
+            held,
+        };
+        self.state.is_settled(mark, &news)
+    }
+
+    /// Notes who is spoken to, before anything is settled there, and who has lost its memory.
+    fn note_processes(&mut self) -> Result<()> {
+        let is_known = |one: &Option<&str>| {
+            let known = self.state.processes.iter().flatten();
+            known.into_iter().any(|known| known.as_deref() == *one)
+        };
+        if !self.inner.processes().all(|one| is_known(&one)) {
+            let mut all: BTreeSet<Option<String>> =
+                self.state.processes.clone().unwrap_or_default();
+            all.extend(self.inner.processes().map(|one| one.map(str::to_owned)));
+            self.state.speaks_to(all)?;
+        }
+        if self.inner.has_lost_memory() && !self.state.is_forgotten {
+            self.state.is_gone()?;
         }
         Ok(())
     }
@@ -150,6 +222,7 @@ impl Sink for ResumingSink {
         if done.is_err() {
             return (report, done);
         }
+        report.earlier = self.earlier.take();
         if self.failed_before > 0 {
             report.problems.push(format!(
                 "up to {} failed before this import was resumed",
@@ -159,7 +232,17 @@ impl Sink for ResumingSink {
         (report, self.state.remove())
     }
 
-    fn abort(self: Box<Self>, reason: &str) -> SinkReport {
-        self.inner.abort(reason)
+    fn abort(mut self: Box<Self>, reason: &str) -> SinkReport {
+        let earlier = self.earlier.take();
+        SinkReport {
+            earlier,
+            ..self.inner.abort(reason)
+        }
     }
+}
+
+/// Key and tombstone records.
+fn records_of(batch: &Batch) -> u64 {
+    let counts = |record: &&Record| matches!(record, Record::Key(_) | Record::Deleted { .. });
+    batch.records.iter().filter(counts).count() as u64
 }

@@ -6,19 +6,25 @@
 //! ```
 //! Numbers are little-endian. The file is the importing machine's own and never travels.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::witness::{Noted, Witness};
 use crate::exit::Usage;
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::payload::crc64::crc64;
 use crate::record::Mark;
+use crate::sink::server::held::HeldConflict;
 
 const MAGIC: &[u8; 8] = b"RMSTATE1";
 
@@ -30,6 +36,17 @@ const SENDING: u8 = 2;
 const SETTLED: u8 = 3;
 /// Fingerprints of keys that were written.
 const OWN: u8 = 4;
+/// JSON of the processes (`run_id`, null for one that does not say) that the import spoke to so far.
+const PROCESSES: u8 = 5;
+/// [`Witness`]es, one after the other.
+const WITNESSES: u8 = 6;
+/// [`HeldConflict`]s, one after the other.
+const HELD: u8 = 7;
+/// A process that had acknowledged something was started anew, or replaced.
+const FORGOTTEN: u8 = 8;
+
+/// Of what a state holds. A newer one is refused, an older one is read.
+pub const VERSION: u32 = 2;
 
 /// Bodies are at most so long: anything longer is not ours.
 const MAX_BODY: usize = 1 << 20;
@@ -49,6 +66,9 @@ pub struct Part {
 /// Which import it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
+    /// Of the state; 0 for those that say nothing of their destination's process.
+    #[serde(default)]
+    pub version: u32,
     /// The archives, in their order.
     pub parts: Vec<Part>,
     /// Where to: host, port and database, nothing secret.
@@ -69,6 +89,9 @@ impl Begin {
 
     /// In what it is another import than `now`.
     pub fn differs_from(&self, now: &Begin) -> Option<&'static str> {
+        if self.version > VERSION {
+            return Some("a newer version of redis-migrate began it");
+        }
         let same_part = |(one, other): (&Part, &Part)| {
             one.id == other.id
                 && (one.sha256.is_none() || other.sha256.is_none() || one.sha256 == other.sha256)
@@ -85,6 +108,21 @@ impl Begin {
     }
 }
 
+/// What is new since the last time something was settled.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Keys that failed so far, held ones aside.
+    pub failed: u64,
+    /// Key and tombstone records before the mark.
+    pub records: u64,
+    /// Keys that were written.
+    pub own: Vec<Fingerprint>,
+    /// Keys that were acknowledged.
+    pub witnesses: Vec<Witness>,
+    /// Conflicts that are judged at the end.
+    pub held: Vec<HeldConflict>,
+}
+
 /// How far an import has come, and its file.
 pub struct State {
     file: File,
@@ -98,8 +136,18 @@ pub struct State {
     pub sending: Mark,
     /// Keys that failed, as counted when `settled` was written.
     pub failed: u64,
+    /// Key and tombstone records before `settled`.
+    pub records: u64,
     /// Keys that were written, where that matters.
     pub own: OwnWrites,
+    /// The processes that it spoke to; `None` for a state of an older version.
+    pub processes: Option<BTreeSet<Option<String>>>,
+    /// Keys that were acknowledged.
+    pub witnesses: Noted,
+    /// One of the processes lost its memory while the import ran.
+    pub is_forgotten: bool,
+    /// Where in the file conflicts are that were held: offset and length.
+    held: Vec<(u64, u64)>,
     buffer: Vec<u8>,
 }
 
@@ -122,6 +170,7 @@ impl State {
             file.as_file().sync_all()
         };
         write(&mut file).with_context(|| format!("write {}", place.display()))?;
+        lock(file.as_file(), place)?;
         let file = file
             .persist(place)
             .map_err(|error| error.error)
@@ -139,7 +188,12 @@ impl State {
             settled: Mark::default(),
             sending: Mark::default(),
             failed: 0,
+            records: 0,
             own,
+            processes: None,
+            witnesses: Noted::default(),
+            is_forgotten: false,
+            held: Vec::new(),
             buffer: Vec::new(),
         }
     }
@@ -149,11 +203,13 @@ impl State {
     /// # Errors
     /// [`Usage`] for a file of another kind; the system's errors.
     pub fn load(place: &Path) -> Result<Option<Self>> {
+        refuse_special(place)?;
         let file = match OpenOptions::new().read(true).write(true).open(place) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        lock(&file, place)?;
         let mut reader = BufReader::new(&file);
         let mut magic = [0; MAGIC.len()];
         let is_ours = reader.read_exact(&mut magic).is_ok() && &magic == MAGIC;
@@ -170,6 +226,10 @@ impl State {
                     let begin: Begin = serde_json::from_slice(&body)?;
                     let own = OwnWrites::with_hash_keys(begin.hash_keys);
                     state = Some(Self::new(file.try_clone()?, place, begin, own));
+                }
+                (Some(state), HELD) => {
+                    // Behind length and kind, before the checksum.
+                    state.held.push((good + 5, body.len() as u64));
                 }
                 (Some(state), _) => state.apply(kind, &body)?,
                 (None, _) => break,
@@ -189,9 +249,9 @@ impl State {
             (SENDING, Some((mark, _))) => self.sending = self.sending.max(mark),
             (SETTLED, Some((mark, rest))) => {
                 self.settled = self.settled.max(mark);
-                self.failed = rest
-                    .first_chunk()
-                    .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                let mut numbers = rest.as_chunks::<8>().0.iter();
+                let mut number = || numbers.next().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+                (self.failed, self.records) = (number(), number());
             }
             (OWN, _) => {
                 let (prints, _) = body.as_chunks::<{ size_of::<Fingerprint>() }>();
@@ -199,9 +259,57 @@ impl State {
                     self.own.insert(Fingerprint::from_le_bytes(*print))?;
                 }
             }
+            (PROCESSES, _) => self.processes = Some(serde_json::from_slice(body)?),
+            (WITNESSES, _) => {
+                let mut rest = body;
+                let each = std::iter::from_fn(|| Witness::take(&mut rest));
+                each.for_each(|witness| self.witnesses.add(witness));
+            }
+            (FORGOTTEN, _) => self.is_forgotten = true,
             _ => {}
         }
         Ok(())
+    }
+
+    /// Conflicts that were held so far, one after the other.
+    ///
+    /// # Errors
+    /// The system's, and those of `each`.
+    pub fn each_held(&self, mut each: impl FnMut(HeldConflict) -> Result<()>) -> Result<()> {
+        for (offset, len) in &self.held {
+            let mut body = vec![0; usize::try_from(*len)?];
+            self.file
+                .read_exact_at(&mut body, *offset)
+                .with_context(|| format!("read {}", self.place.display()))?;
+            let mut rest = &body[..];
+            while let Some(conflict) = HeldConflict::take(&mut rest)? {
+                each(conflict)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The import speaks to these processes, too.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn speaks_to(&mut self, processes: BTreeSet<Option<String>>) -> Result<()> {
+        let body = serde_json::to_vec(&processes)?;
+        self.processes = Some(processes);
+        self.buffer.clear();
+        put(&mut self.buffer, PROCESSES, &body);
+        self.write()
+    }
+
+    /// A process that had acknowledged something lost its memory: what is settled may be gone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn is_gone(&mut self) -> Result<()> {
+        self.is_forgotten = true;
+        self.buffer.clear();
+        put(&mut self.buffer, FORGOTTEN, &[]);
+        self.write()
     }
 
     /// Where it is.
@@ -220,19 +328,22 @@ impl State {
         self.write()
     }
 
-    /// Records before `mark` are answered; `own` are keys that were written since the last time.
+    /// Records before `mark` are answered.
     ///
     /// # Errors
     /// The system's.
-    pub fn is_settled(&mut self, mark: Mark, failed: u64, own: &[Fingerprint]) -> Result<()> {
+    pub fn is_settled(&mut self, mark: Mark, news: &News) -> Result<()> {
         self.settled = mark;
         self.buffer.clear();
-        for some in own.chunks(MAX_BODY / size_of::<Fingerprint>()) {
+        put_all(&mut self.buffer, HELD, &news.held, HeldConflict::put);
+        put_all(&mut self.buffer, WITNESSES, &news.witnesses, Witness::put);
+        for some in news.own.chunks(MAX_BODY / size_of::<Fingerprint>()) {
             let body: Vec<u8> = some.iter().flat_map(|print| print.to_le_bytes()).collect();
             put(&mut self.buffer, OWN, &body);
         }
         let mut body = mark_bytes(mark).to_vec();
-        body.extend_from_slice(&failed.to_le_bytes());
+        body.extend_from_slice(&news.failed.to_le_bytes());
+        body.extend_from_slice(&news.records.to_le_bytes());
         put(&mut self.buffer, SETTLED, &body);
         self.write()?;
         if self.synced.elapsed() >= SYNC_EVERY {
@@ -255,6 +366,48 @@ impl State {
     pub fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.place)
             .with_context(|| format!("remove {}", self.place.display()))
+    }
+}
+
+/// Whatever would make a reader wait, or is no place for a state.
+fn refuse_special(place: &Path) -> Result<()> {
+    match place.metadata() {
+        Ok(metadata) if !metadata.is_file() => Err(Usage(format!(
+            "--resume needs a regular file for its state, and {} is none",
+            place.display()
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// Two imports would undo each other's work.
+fn lock(file: &File, place: &Path) -> Result<()> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Err(Usage(format!(
+            "another import is at work with the state in {}",
+            place.display()
+        ))
+        .into()),
+        // Where the file system knows no locks.
+        _ => Ok(()),
+    }
+}
+
+/// Puts rows of one kind, a bounded number of bytes at a time.
+fn put_all<T>(out: &mut Vec<u8>, kind: u8, rows: &[T], put_row: impl Fn(&T, &mut Vec<u8>)) {
+    let (mut body, mut row) = (Vec::new(), Vec::new());
+    for one in rows {
+        row.clear();
+        put_row(one, &mut row);
+        if !body.is_empty() && body.len() + row.len() > MAX_BODY {
+            put(out, kind, &body);
+            body.clear();
+        }
+        body.extend_from_slice(&row);
+    }
+    if !body.is_empty() {
+        put(out, kind, &body);
     }
 }
 
@@ -324,6 +477,7 @@ mod tests {
 
     fn begin() -> Begin {
         Begin {
+            version: VERSION,
             parts: vec![Part {
                 id: "00ff".to_owned(),
                 sha256: None,
@@ -352,13 +506,20 @@ mod tests {
         );
         let prints: Vec<Fingerprint> = (1..200_000).collect();
         state.is_sending(mark(0, 5)).unwrap();
-        state.is_settled(mark(0, 3), 1, &prints).unwrap();
+        let news = News {
+            failed: 1,
+            records: 77,
+            own: prints,
+            ..News::default()
+        };
+        state.is_settled(mark(0, 3), &news).unwrap();
         let before_last = place.metadata().unwrap().len();
         state.is_sending(mark(1, 2)).unwrap();
         drop(state);
         let mut state = State::load(&place).unwrap().unwrap();
         assert_eq!((state.settled, state.sending), (mark(0, 3), mark(1, 2)));
-        assert_eq!((state.failed, &state.begin), (1, &begin()));
+        assert_eq!((state.failed, state.records), (1, 77));
+        assert_eq!(&state.begin, &begin());
         assert!(state.own.contains(199_999).unwrap() && !state.own.contains(200_000).unwrap());
         // Added to, after a cut in the middle of the last record.
         drop(state);
@@ -366,10 +527,15 @@ mod tests {
         file.set_len(before_last + 9).unwrap();
         let mut state = State::load(&place).unwrap().unwrap();
         assert_eq!(state.sending, mark(0, 5));
-        state.is_settled(mark(0, 5), 2, &[]).unwrap();
+        let news = News {
+            failed: 2,
+            ..News::default()
+        };
+        state.is_settled(mark(0, 5), &news).unwrap();
         drop(state);
         let state = State::load(&place).unwrap().unwrap();
         assert_eq!((state.settled, state.failed), (mark(0, 5), 2));
+        assert!(State::load(&place).is_err(), "in use");
         state.remove().unwrap();
         assert!(!place.exists());
         // Not even begun.
@@ -378,6 +544,77 @@ mod tests {
         assert!(State::load(&place).unwrap().is_none());
         std::fs::write(&place, "something else").unwrap();
         assert!(State::load(&place).is_err());
+    }
+
+    #[test]
+    fn what_is_known_of_the_destination_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("state");
+        let mut state = State::create(&place, begin()).unwrap();
+        assert!(state.processes.is_none() && !state.is_forgotten);
+        let processes: BTreeSet<_> = [Some("abc".to_owned()), None].into();
+        state.speaks_to(processes.clone()).unwrap();
+        let held = |n: u32| HeldConflict {
+            print: u128::from(n),
+            db: n,
+            key: vec![b'k'; 1_000],
+            reason: "with another value".to_owned(),
+            earlier: false,
+        };
+        let witness = Witness {
+            print: 7,
+            db: 2,
+            key: b"w".to_vec(),
+            expire_at_ms: None,
+            meaning: Some(9),
+        };
+        // More than one record of the file.
+        for from in [0, 3_000] {
+            let news = News {
+                held: (from..from + 3_000).map(held).collect(),
+                witnesses: vec![witness.clone()],
+                ..News::default()
+            };
+            state.is_settled(mark(0, 3), &news).unwrap();
+        }
+        drop(state);
+        let mut state = State::load(&place).unwrap().unwrap();
+        assert_eq!(state.processes, Some(processes));
+        assert_eq!(state.witnesses.chosen(), [&witness]);
+        let mut next = 0;
+        let mut each = |conflict| {
+            assert_eq!(conflict, held(next));
+            next += 1;
+            Ok(())
+        };
+        state.each_held(&mut each).unwrap();
+        assert_eq!(next, 6_000);
+        state.is_gone().unwrap();
+        drop(state);
+        assert!(State::load(&place).unwrap().unwrap().is_forgotten);
+    }
+
+    #[test]
+    fn a_state_of_before_is_read_and_one_of_later_refused() {
+        let text = serde_json::to_value(begin()).unwrap();
+        let mut old = text.clone();
+        old.as_object_mut().unwrap().remove("version");
+        let old: Begin = serde_json::from_value(old).unwrap();
+        assert_eq!((old.version, old.differs_from(&begin())), (0, None));
+        let later = Begin {
+            version: VERSION + 1,
+            ..begin()
+        };
+        assert!(later.differs_from(&begin()).unwrap().contains("newer"));
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_a_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = State::load(directory.path()).map(drop).unwrap_err();
+        assert!(error.to_string().contains("regular file"), "{error}");
+        let error = State::load(Path::new("/dev/null")).map(drop).unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
     }
 
     fn file_cut(place: &Path, len: u64) {

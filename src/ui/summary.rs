@@ -134,6 +134,16 @@ pub(super) fn final_line(
         achieved(options, outcome),
         equation(options.verb, outcome)
     );
+    if let Some(earlier) = &sink.earlier {
+        line += &format!(
+            ", {} of an earlier run stand: {}",
+            plural(
+                earlier.records - earlier.failed.min(earlier.records),
+                "record"
+            ),
+            earlier.seen
+        );
+    }
     line += &functions_text(options.verb, sink);
     line += &changes_text(sink);
     if sink.damaged > 0 {
@@ -370,6 +380,11 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
                 "refused": sink.functions.refused,
             },
         },
+        "earlier": sink.earlier.as_ref().map(|earlier| json!({
+            "records": earlier.records,
+            "failed": earlier.failed,
+            "seen": earlier.seen,
+        })),
         "verified": sink.verified.map(|verified| json!({
             "compared": verified.compared,
             "equal": verified.equal,

@@ -117,9 +117,9 @@ fn killed_after(bytes: u64, server: &TestServer, policy: &str, input: &[u8]) -> 
         .stdin_bytes(input.to_vec())
         .spawn();
     let (mut seen, mut since) = (0, Instant::now());
-    while !running.has_ended() && since.elapsed() < Duration::from_millis(60) {
-        let now = proxy.bytes_to_server() + proxy.bytes_to_client();
-        if now != seen || now == 0 {
+    while !running.has_ended() && (seen < bytes || since.elapsed() < Duration::from_millis(60)) {
+        let now = proxy.bytes_to_server();
+        if now != seen {
             (seen, since) = (now, Instant::now());
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use redis::{Connection, cmd};
 use redis_migrate_format::WriterOptions;
@@ -9,6 +10,7 @@ use redis_migrate_format::record::Record;
 
 use crate::archives::{Contents, archive, contents, deleted, string};
 use crate::support::cluster::TestCluster;
+use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
@@ -362,4 +364,357 @@ fn a_cluster_is_resumed_too_and_all_its_primaries_work_at_once() {
     });
     assert!(at_once, "{samples:?}");
     assert!(standing(&mut clients) == contents, "not the same");
+}
+
+/// Keys of the imports that are interrupted once, each with a value of 8 kB.
+const KEYS: u64 = 1_200;
+
+/// 1,200 keys, each in its own frame; with `again`, every fourth comes a second time at the end,
+/// and every tenth is deleted there.
+fn large(again: bool) -> Vec<Record> {
+    let mut random = Random::new(7);
+    let mut value = |n: u64, which: &str| {
+        let mut text = format!("{which} {n} ").into_bytes();
+        text.extend(random.bytes(8_000));
+        string((n % 3) as u32, format!("key:{n}").as_bytes(), &text)
+    };
+    let mut records: Vec<Record> = (0..KEYS).map(|n| value(n, "first")).collect();
+    if again {
+        records.extend((0..KEYS).step_by(4).map(|n| value(n, "second")));
+        let gone = (0..KEYS).step_by(10);
+        records.extend(gone.map(|n| deleted((n % 3) as u32, format!("key:{n}").as_bytes())));
+    }
+    records
+}
+
+/// An import through a proxy, whose server may be changed between two runs.
+struct Interrupted {
+    server: TestServer,
+    proxy: Proxy,
+    directory: tempfile::TempDir,
+    /// User and password, with `@`.
+    login: String,
+}
+
+impl Interrupted {
+    fn new(server: TestServer, login: &str, records: &[Record]) -> Self {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let options = WriterOptions {
+            frame_target_bytes: 1,
+            ..WriterOptions::default()
+        };
+        let bytes = archive(records, options);
+        std::fs::write(directory.path().join("snap.rmz"), bytes).expect("written");
+        let proxy = Proxy::plain(server.addr());
+        Self {
+            server,
+            proxy,
+            directory,
+            login: login.to_owned(),
+        }
+    }
+
+    fn tool(&self, flags: &[&str]) -> Tool {
+        let resume = format!("--resume={}", self.directory.path().join("state").display());
+        let url = format!("redis://{}127.0.0.1:{}", self.login, self.proxy.port());
+        Tool::new(&["import", &url, &resume, "--json"])
+            .args(flags)
+            .arg(self.directory.path().join("snap.rmz"))
+    }
+
+    /// Runs it until so many bytes went to the server, and kills it there.
+    fn interrupt(&self, bytes: u64, flags: &[&str]) {
+        self.proxy.set_rules(Rules {
+            to_server: Direction {
+                stall_after: Some(bytes),
+                ..Direction::default()
+            },
+            ..Rules::default()
+        });
+        let mut running = self.tool(flags).spawn();
+        let before = self.proxy.bytes_to_server();
+        let (mut seen, mut since) = (0, Instant::now());
+        while seen < bytes || since.elapsed() < Duration::from_millis(200) {
+            assert!(!running.has_ended(), "{}", running.wait().stderr);
+            let now = self.proxy.bytes_to_server() - before;
+            if now != seen {
+                (seen, since) = (now, Instant::now());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        running.kill();
+        running.wait();
+        self.proxy.cut_all();
+        self.proxy.set_rules(Rules::default());
+        assert!(self.directory.path().join("state").exists());
+    }
+
+    /// Runs it to its end; its words, and the last object.
+    fn finish(&self, flags: &[&str]) -> (String, serde_json::Value) {
+        let output = self.tool(flags).run().success();
+        assert!(!self.directory.path().join("state").exists());
+        let all = [
+            output.stderr,
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+        ]
+        .concat();
+        let objects = all
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let summary = objects
+            .filter(|object: &serde_json::Value| object["event"] == "summary")
+            .last();
+        (all.clone(), summary.expect("a summary"))
+    }
+
+    /// Everything stands that the records say, and nothing else.
+    fn expect(&self, records: &[Record]) {
+        let contents = contents(records);
+        for db in 0..3 {
+            let due: BTreeMap<Vec<u8>, Vec<u8>> = contents
+                .iter()
+                .filter(|((of, _), _)| *of == db)
+                .filter_map(|((_, key), value)| Some((key.clone(), value.as_ref()?[6..].to_vec())))
+                .collect();
+            let standing = read_all(&mut self.server.client_db(db));
+            assert_eq!(standing.len(), due.len(), "database {db}");
+            assert!(standing == due, "database {db}");
+        }
+    }
+}
+
+/// Interrupts an import, does something to its server, and lets it end: what stands is what the
+/// records say. Its words and its last object.
+fn after(
+    what: impl Fn(&mut Interrupted),
+    flags: &[&str],
+    again: bool,
+) -> (String, serde_json::Value) {
+    let records = large(again);
+    let mut import = Interrupted::new(TestServer::start(available()[0]), "", &records);
+    import.interrupt(8_000_000, flags);
+    what(&mut import);
+    let (text, summary) = import.finish(flags);
+    import.expect(&records);
+    (text, summary)
+}
+
+#[test]
+fn a_destination_that_stands_is_gone_on_with_at_once() {
+    for flags in [
+        &[][..],
+        &["--on-conflict", "skip"],
+        &["--on-conflict", "replace"],
+    ] {
+        let (text, summary) = after(|_| (), flags, true);
+        assert!(text.contains("going on with frame"), "{text}");
+        assert!(text.contains("same process"), "{text}");
+        let earlier = summary["earlier"]["records"].as_u64().expect("a count");
+        let now = summary["sink"]["taken"].as_u64().expect("a count");
+        assert!(earlier > 100, "{summary}");
+        assert_eq!(earlier + now, large(true).len() as u64, "{summary}");
+        let seen = summary["earlier"]["seen"].as_str().expect("words");
+        assert!(seen.contains("keys looked at stand"), "{seen}");
+    }
+}
+
+#[test]
+fn a_destination_that_came_back_empty_is_filled_from_the_beginning() {
+    for flags in [
+        &[][..],
+        &["--on-conflict", "skip"],
+        &["--on-conflict", "replace"],
+        &["--verify"],
+    ] {
+        for again in [false, true] {
+            let (text, summary) = after(|import| import.server.restart(), flags, again);
+            assert!(text.contains("looked at again"), "{text}");
+            assert!(summary["earlier"].is_null(), "{summary}");
+            assert_eq!(summary["sink"]["restored"], KEYS, "{summary}");
+        }
+    }
+}
+
+#[test]
+fn a_destination_that_was_flushed_is_noticed_by_the_keys_that_lack() {
+    let (text, _) = after(
+        |import| {
+            cmd("FLUSHALL")
+                .exec(&mut import.server.client())
+                .expect("flushed")
+        },
+        &[],
+        true,
+    );
+    assert!(text.contains("does not stand any more"), "{text}");
+    // One database of three.
+    let (text, summary) = after(
+        |import| {
+            cmd("FLUSHDB")
+                .exec(&mut import.server.client_db(1))
+                .expect("flushed")
+        },
+        &[],
+        true,
+    );
+    assert!(text.contains("of database 1"), "{text}");
+    assert!(
+        summary["sink"]["unchanged"].as_u64() > Some(100),
+        "{summary}"
+    );
+}
+
+/// Its memory is one of the middle of the first run: neither nothing nor all.
+#[test]
+fn a_destination_that_loaded_an_older_snapshot_is_looked_at_again() {
+    let records = large(true);
+    for (login, user, flags) in [
+        ("", "", &[][..]),
+        ("", "", &["--on-conflict", "skip"]),
+        ("few:pw@", "few on >pw ~* +@all -info", &[]),
+        (
+            "few:pw@",
+            "few on >pw ~* +@all -info",
+            &["--on-conflict", "skip"],
+        ),
+    ] {
+        let mut builder = TestServer::builder(available()[0]);
+        if !user.is_empty() {
+            builder = builder.user("default on nopass ~* +@all").user(user);
+        }
+        let mut import = Interrupted::new(builder.start(), login, &records);
+        import.interrupt(6_000_000, flags);
+        cmd("SAVE")
+            .exec(&mut import.server.client())
+            .expect("saved");
+        import.interrupt(5_500_000, flags);
+        import.server.restart();
+        let (text, summary) = import.finish(flags);
+        assert!(text.contains("looked at again"), "{text}");
+        import.expect(&records);
+        assert!(
+            summary["sink"]["unchanged"].as_u64() > Some(100),
+            "{summary}"
+        );
+        assert_eq!(summary["sink"]["left_standing"], 0, "{summary}");
+    }
+}
+
+/// Where nobody says who he is, the keys do.
+#[test]
+fn without_info_the_keys_tell_whether_it_is_the_same_memory() {
+    let records = large(true);
+    for is_flushed in [false, true] {
+        let server = TestServer::builder(available()[0])
+            .user("default on nopass ~* +@all")
+            .user("few on >pw ~* +@all -info")
+            .start();
+        let import = Interrupted::new(server, "few:pw@", &records);
+        import.interrupt(8_000_000, &[]);
+        if is_flushed {
+            cmd("FLUSHALL")
+                .exec(&mut import.server.client())
+                .expect("flushed");
+        }
+        let (text, summary) = import.finish(&[]);
+        import.expect(&records);
+        assert_eq!(summary["earlier"].is_null(), is_flushed, "{text}");
+        assert_eq!(
+            text.contains("does not say which process"),
+            !is_flushed,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn verify_after_a_resume_proves_all_that_the_archive_holds() {
+    for (flags, policy) in [("fail", "fail"), ("skip", "skip"), ("replace", "replace")]
+        .map(|(policy, name)| (["--verify", "--on-conflict", policy], name))
+    {
+        let (_, summary) = after(|_| (), &flags, true);
+        let verified = &summary["verified"];
+        assert_eq!(verified["compared"], verified["equal"], "{policy}");
+        // Every key, and those that were deleted are known to be gone.
+        let standing = KEYS - KEYS / 10;
+        assert!(
+            verified["compared"].as_u64() >= Some(standing),
+            "{policy} {verified}"
+        );
+    }
+    // A key that was lost between the runs is written again, one that was changed is named.
+    let records = large(false);
+    let import = Interrupted::new(TestServer::start(available()[0]), "", &records);
+    import.interrupt(8_000_000, &["--verify"]);
+    let mut client = import.server.client();
+    cmd("DEL").arg("key:3").exec(&mut client).expect("deleted");
+    let () = cmd("SET")
+        .arg("key:6")
+        .arg("other")
+        .query(&mut client)
+        .expect("set");
+    let output = import.tool(&["--verify"]).run().expect_code(3);
+    assert!(
+        [
+            output.stderr,
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        ]
+        .concat()
+        .contains("key:6")
+    );
+    let stands: bool = cmd("EXISTS")
+        .arg("key:3")
+        .query(&mut client)
+        .expect("EXISTS");
+    assert!(stands);
+}
+
+/// Conflicts that the killed run had held are named by the run that goes on.
+#[test]
+fn conflicts_of_the_killed_run_are_named_by_the_next() {
+    let records = large(true);
+    let import = Interrupted::new(TestServer::start(available()[0]), "", &records);
+    for n in [1_u64, 2, 3] {
+        let mut client = import.server.client_db((n % 3) as u32);
+        let () = cmd("SET")
+            .arg(format!("key:{n}"))
+            .arg("stranger")
+            .query(&mut client)
+            .expect("set");
+    }
+    import.interrupt(8_000_000, &[]);
+    let output = import.tool(&[]).run().expect_code(3);
+    let all = [
+        output.stderr,
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+    ]
+    .concat();
+    assert!(all.contains("going on with frame"), "{all}");
+    for n in [1, 2, 3] {
+        assert!(all.contains(&format!("\"key:{n}\"")), "{all}");
+    }
+}
+
+#[test]
+fn a_state_is_a_regular_file_or_none() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("snap.rmz");
+    std::fs::write(&file, archive(&many(100, 1), small_frames())).expect("written");
+    let server = TestServer::start(available()[0]);
+    let fifo = directory.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.expect("mkfifo runs").success());
+    for place in [&*fifo, directory.path(), Path::new("/dev/null")] {
+        Tool::new(&[
+            "import",
+            &server.url(),
+            &format!("--resume={}", place.display()),
+        ])
+        .arg(&file)
+        .run()
+        .expect_code(2)
+        .expect_stderr("regular file");
+    }
+    let keys: u64 = cmd("DBSIZE").query(&mut server.client()).expect("DBSIZE");
+    assert_eq!(keys, 0);
 }

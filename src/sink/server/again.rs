@@ -425,10 +425,11 @@ impl ServerSink {
             };
             self.check_again(at);
             if may_miss {
+                self.memory_lost = true;
                 self.report.problems.push(format!(
                     "{address} was started anew, or replaced, during this run: what it had \
-                     acknowledged before and not saved is gone; run the same again with \
-                     --on-conflict skip"
+                     acknowledged before and not saved is gone; run the same command again: what \
+                     stands as it should is left, and what is missing is written"
                 ));
             }
             self.lanes[at].acknowledged = false;

@@ -236,9 +236,11 @@ impl ServerSink {
         let (kept, dropped) = self.lanes[at].unconfirmed.take();
         let address = self.lanes[at].address();
         if dropped > 0 {
+            self.memory_lost = true;
             self.report.problems.push(format!(
                 "{address} is the primary no more, and no replica had confirmed the last {} that \
-                 it acknowledged: they may be missing; run the same again with --on-conflict skip",
+                 it acknowledged: they may be missing; run the same command again, which writes \
+                 what is missing",
                 crate::units::plural(dropped, "key")
             ));
         }

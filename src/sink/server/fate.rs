@@ -43,6 +43,7 @@ impl ServerSink {
     pub(super) fn deleted(&mut self, at: usize, sent: Sent, was_there: bool) -> Result<()> {
         self.progressed(at);
         let counted = self.counted_as(&sent, was_there)?;
+        self.witness_removed(&sent);
         if let (Some(accepted), None) = (&mut self.accepted, &sent.counted) {
             accepted.deleted(sent.record.db, &sent.record.key)?;
         }
@@ -68,6 +69,7 @@ impl ServerSink {
         if sent.counted.is_none() {
             self.own_it(&sent)?;
         }
+        self.witness(at, &sent);
         if let (Some(accepted), Some(_), Some(original)) =
             (&mut self.accepted, &sent.origin, sent.original.take())
             && let Some(origin) = sent.origin.take()
@@ -168,7 +170,7 @@ impl ServerSink {
             if sent.is_doubtful {
                 return self.stored(at, sent, false);
             }
-            return self.stands_as_sent(sent);
+            return self.stands_as_sent(at, sent);
         };
         if sent.is_doubtful && self.own.contains(sent.print)? {
             sent.action = Action::Restore {

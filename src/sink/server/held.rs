@@ -148,8 +148,9 @@ impl ServerSink {
 
     /// The key stands as this record says: nothing is to be done, and what comes for it later
     /// applies.
-    pub(super) fn stands_as_sent(&mut self, sent: Sent) -> Result<()> {
+    pub(super) fn stands_as_sent(&mut self, at: usize, sent: Sent) -> Result<()> {
         self.uncount(&sent);
+        self.witness(at, &sent);
         self.report.unchanged += 1;
         self.own_it(&sent)?;
         if let (Some(accepted), Some(original)) = (&mut self.accepted, sent.original) {

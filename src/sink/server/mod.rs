@@ -31,6 +31,7 @@ mod take;
 pub mod target;
 mod try_out;
 mod window;
+pub mod witness;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use self::lane::Lane;
 use self::routes::Routes;
 use self::target::Ready;
 use self::window::Window;
+use self::witness::Witnesses;
 use super::{Accepted, Sink};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
@@ -219,6 +221,10 @@ pub struct ServerSink {
     own_origins: Option<OwnWrites>,
     /// Conflicts that are not judged before the end.
     held: Held,
+    /// Keys by which a later run sees that what was acknowledged stands, where it may come.
+    witnesses: Option<Witnesses>,
+    /// A process that had acknowledged something was started anew, or replaced.
+    memory_lost: bool,
     /// What is in flight on any lane, or to be sent again.
     prints: FingerprintSet,
     /// What is to be sent again.
@@ -282,6 +288,8 @@ impl ServerSink {
             own: OwnWrites::default(),
             own_origins: options.may_collide.then(OwnWrites::default),
             held: Held::default(),
+            witnesses: None,
+            memory_lost: false,
             prints: FingerprintSet::default(),
             again: VecDeque::new(),
             pause: false,

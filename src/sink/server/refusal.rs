@@ -39,8 +39,8 @@ impl Refusal {
             "NOREPLICAS" => Refusal::Later,
             _ if asks_for_patience(text) => Refusal::Later,
             "OOM" => Refusal::Run {
-                advice: "the destination is out of memory: raise maxmemory, then run again with \
-                         --on-conflict skip or replace",
+                advice: "the destination is out of memory: raise maxmemory, then run the same command \
+                         again, which writes what is missing",
             },
             "READONLY" => Refusal::Run {
                 advice: "the destination is a read-only replica: name its primary",

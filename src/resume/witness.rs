@@ -1,0 +1,181 @@
+//! Keys that were acknowledged, as the state keeps them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::compare::meaning::Reading;
+use crate::compare::prints::{Print, Prints};
+use crate::memory::{Fingerprint, FingerprintSet};
+use crate::record::{Family, Value};
+use crate::sink::server::witness::Acknowledged;
+
+/// Keys that are looked at, spread over all that were noted.
+const LOOKED_AT: usize = 512;
+
+/// Of these, so many of the last.
+const LAST: usize = 64;
+
+/// A key as it was acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Witness {
+    /// Of the key.
+    pub print: Fingerprint,
+    /// Its database.
+    pub db: u32,
+    /// Its name.
+    pub key: Vec<u8>,
+    /// When it expires, Unix ms.
+    pub expire_at_ms: Option<u64>,
+    /// What its value means; `None`: not to be looked at any more.
+    pub meaning: Option<Print>,
+}
+
+/// How values are read to be compared with what was noted under these keys.
+pub fn reading(hash_keys: (u64, u64)) -> Reading {
+    Reading {
+        prints: Prints::with_keys(hash_keys),
+        from_ms: 0,
+    }
+}
+
+/// What a value means, for comparison with another of the same keys.
+pub fn meaning_of(reading: &Reading, family: Family, value: &Value) -> Print {
+    let (_, meaning) = reading.value(family, value);
+    meaning.body.wrapping_add(Print::from(meaning.count))
+}
+
+impl Witness {
+    /// Of what a sink has acknowledged.
+    pub fn of(acknowledged: Acknowledged, reading: &Reading) -> Self {
+        let family = acknowledged.family;
+        let value = acknowledged.value.as_ref();
+        Self {
+            print: acknowledged.print,
+            db: acknowledged.db,
+            key: acknowledged.key,
+            expire_at_ms: acknowledged.expire_at_ms,
+            meaning: value.map(|value| meaning_of(reading, family, value)),
+        }
+    }
+
+    /// Appends it as bytes: fingerprint, database, expiry (0 for none), what is known of its value
+    /// and what that means, then the name with its length (little-endian).
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.print.to_le_bytes());
+        out.extend_from_slice(&self.db.to_le_bytes());
+        out.extend_from_slice(&self.expire_at_ms.unwrap_or(0).to_le_bytes());
+        out.push(u8::from(self.meaning.is_some()));
+        out.extend_from_slice(&self.meaning.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&(self.key.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.key);
+    }
+
+    /// Reads the next one off `bytes`; `None` at their end.
+    pub fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (print, rest) = bytes.split_first_chunk()?;
+        let (db, rest) = rest.split_first_chunk()?;
+        let (expiry, rest) = rest.split_first_chunk()?;
+        let (is_known, rest) = rest.split_first()?;
+        let (meaning, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        *bytes = rest;
+        Some(Self {
+            print: Fingerprint::from_le_bytes(*print),
+            db: u32::from_le_bytes(*db),
+            key: key.to_vec(),
+            expire_at_ms: Some(u64::from_le_bytes(*expiry)).filter(|at_ms| *at_ms > 0),
+            meaning: (*is_known != 0).then(|| Print::from_le_bytes(*meaning)),
+        })
+    }
+}
+
+/// All that were noted, in their order, each as it was noted last.
+#[derive(Debug, Default)]
+pub struct Noted(HashMap<Fingerprint, (usize, Witness)>);
+
+impl Noted {
+    /// Adds one, or replaces what was noted of the same key.
+    pub fn add(&mut self, witness: Witness) {
+        let at = self.0.len();
+        let order = self.0.get(&witness.print).map_or(at, |(at, _)| *at);
+        self.0.insert(witness.print, (order, witness));
+    }
+
+    /// Their fingerprints.
+    pub fn prints(&self) -> FingerprintSet {
+        self.0.keys().copied().collect()
+    }
+
+    /// The last ones and some of all the others, of each database one at least; by database.
+    pub fn chosen(&self) -> Vec<&Witness> {
+        let mut all: Vec<&(usize, Witness)> = self.0.values().collect();
+        all.retain(|(_, witness)| witness.meaning.is_some());
+        all.sort_unstable_by_key(|(at, _)| *at);
+        let all: Vec<&Witness> = all.into_iter().map(|(_, witness)| witness).collect();
+        let (earlier, last) = all.split_at(all.len().saturating_sub(LAST));
+        let step = earlier.len().div_ceil(LOOKED_AT - LAST).max(1);
+        let mut chosen: Vec<&Witness> = last.to_vec();
+        chosen.extend(earlier.iter().step_by(step));
+        let mut dbs: BTreeMap<u32, &Witness> = earlier.iter().map(|one| (one.db, *one)).collect();
+        for one in &chosen {
+            dbs.remove(&one.db);
+        }
+        chosen.extend(dbs.into_values());
+        chosen.sort_by_key(|one| one.db);
+        chosen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn witness(n: u32) -> Witness {
+        Witness {
+            print: u128::from(n) + 1,
+            db: u32::from(n >= 5_000),
+            key: n.to_string().into_bytes(),
+            expire_at_ms: (n % 2 == 0).then_some(7),
+            meaning: Some(u128::from(n)),
+        }
+    }
+
+    #[test]
+    fn witnesses_are_read_as_they_were_put() {
+        let gone = Witness {
+            meaning: None,
+            ..witness(3)
+        };
+        let all = [witness(1), witness(2), gone];
+        let mut bytes = Vec::new();
+        all.iter().for_each(|one| one.put(&mut bytes));
+        let mut rest = &bytes[..];
+        let read: Vec<Witness> = std::iter::from_fn(|| Witness::take(&mut rest)).collect();
+        assert_eq!(read, all);
+        let mut cut = &bytes[..20];
+        assert_eq!(Witness::take(&mut cut), None);
+    }
+
+    #[test]
+    fn the_last_ones_are_chosen_and_every_database_and_nothing_that_is_gone() {
+        let mut noted = Noted::default();
+        (0..20_000).for_each(|n| noted.add(witness(n)));
+        noted.add(Witness {
+            meaning: None,
+            ..witness(19_999)
+        });
+        noted.add(Witness {
+            db: 9,
+            ..witness(7)
+        });
+        let chosen = noted.chosen();
+        assert!(chosen.len() <= LOOKED_AT + 3, "{}", chosen.len());
+        assert!((19_936..19_999).all(|n| chosen.contains(&&witness(n))));
+        assert!(!chosen.iter().any(|one| one.key == b"19999"));
+        assert!(
+            [0, 1, 9]
+                .iter()
+                .all(|db| chosen.iter().any(|one| one.db == *db))
+        );
+    }
+}
