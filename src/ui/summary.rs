@@ -178,7 +178,10 @@ pub(super) fn final_line(
             line += &format!(", {} cannot be compared", count_text(verified.incomparable));
         }
     }
-    line += &consistency_text(options.verb, outcome);
+    line += &match options.verb == Verb::Copy && sink.left_standing > 0 {
+        true => left_standing_text(outcome),
+        false => consistency_text(options.verb, outcome),
+    };
     let came = outcome.source.total().scanned;
     line += &format!(", {}", duration_text(elapsed));
     // Of less than a second, a rate says nothing.
@@ -208,6 +211,22 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
         _ => "not reached",
     };
     format!(", functions {fate}")
+}
+
+/// Keys that were left as they stood are not as they are at the source, however exactly that was
+/// read.
+fn left_standing_text(outcome: &Outcome) -> String {
+    let keys = plural(outcome.sink.left_standing, "key");
+    match &outcome.source.reached {
+        Some(ConsistencyReached::Exact(_)) => format!(
+            ", not exact at the destination: {keys} stood there with something else and were left \
+             as they stood"
+        ),
+        _ => format!(
+            "{}, {keys} left as they stood at the destination",
+            consistency_text(Verb::Copy, outcome)
+        ),
+    }
 }
 
 /// How exact it is, where a live server was read.

@@ -323,3 +323,128 @@ fn rebased_expiries_of_an_earlier_run_are_known_again() {
         assert_eq!(value, "two", "{policy}");
     }
 }
+
+/// A source whose keys an earlier copy has brought over; then some changed at the source.
+fn copied_and_changed() -> Option<(TestServer, TestServer)> {
+    let version = require(Version::Redis70)?;
+    let (from, to) = (TestServer::start(version), TestServer::start(version));
+    fill(&from, 0..200, "first");
+    run(&["copy", &from.url(), &to.url()], b"").success();
+    fill(&from, 0..20, "changed since");
+    Some((from, to))
+}
+
+fn fill(server: &TestServer, keys: std::ops::Range<usize>, value: &str) {
+    let mut pipe = redis::pipe();
+    for n in keys {
+        pipe.cmd("SET").arg(format!("k{n}")).arg(value).ignore();
+    }
+    pipe.exec(&mut server.client()).unwrap();
+}
+
+fn get(server: &TestServer, key: &str) -> Option<String> {
+    redis::cmd("GET")
+        .arg(key)
+        .query(&mut server.client())
+        .unwrap()
+}
+
+/// What stands with older values is not the source as of an instant.
+#[test]
+fn a_copy_over_an_earlier_one_is_not_called_exact() {
+    let Some((from, to)) = copied_and_changed() else {
+        return;
+    };
+    for how in ["auto", "pause"] {
+        let output = run(
+            &[
+                "copy",
+                &from.url(),
+                &to.url(),
+                "--on-conflict",
+                "skip",
+                "--consistency",
+                how,
+            ],
+            b"",
+        )
+        .success()
+        .expect_stderr("not exact at the destination: 20 keys");
+        assert!(!output.stderr.contains("exact as of"), "{}", output.stderr);
+    }
+    run(&["copy", &from.url(), &to.url()], b"")
+        .expect_code(3)
+        .expect_stderr("not exact at the destination: 20 keys");
+    // Where nothing is left as it stood it is.
+    run(
+        &["copy", &from.url(), &to.url(), "--on-conflict", "replace"],
+        b"",
+    )
+    .success()
+    .expect_stderr("exact as of");
+    run(
+        &["copy", &from.url(), &to.url(), "--on-conflict", "skip"],
+        b"",
+    )
+    .success()
+    .expect_stderr("exact as of");
+}
+
+/// What an earlier copy brought over and is equal is followed from there on; what is not stays, is
+/// counted or named, and so are those of it that are deleted at the source.
+#[test]
+fn following_over_an_earlier_copy_applies_changes_to_what_is_equal() {
+    for (policy, code) in [("skip", 0), ("fail", 3)] {
+        let Some((from, to)) = copied_and_changed() else {
+            return;
+        };
+        let journal = tempfile::NamedTempFile::new().expect("a file");
+        let running = Tool::new(&["copy", &from.url(), &to.url(), "--on-conflict", policy])
+            .args(&["--follow", "--until-idle", "2s", "--errors-to"])
+            .arg(journal.path())
+            .spawn();
+        let until = |key: &str, value: Option<&str>| {
+            let began = Instant::now();
+            while get(&to, key).as_deref() != value {
+                assert!(began.elapsed() < Duration::from_secs(15), "{key} {policy}");
+                std::thread::sleep(Duration::from_millis(20));
+                if value == Some("begun") {
+                    fill(&from, 500..501, "begun");
+                }
+            }
+        };
+        until("k500", Some("begun"));
+        fill(&from, 100..120, "changed later");
+        let mut pipe = redis::pipe();
+        for n in (0..5).chain(120..140) {
+            pipe.cmd("DEL").arg(format!("k{n}")).ignore();
+        }
+        pipe.exec(&mut from.client()).unwrap();
+        until("k119", Some("changed later"));
+        until("k139", None);
+        let output = running.wait().expect_code(code);
+        let stderr = &output.stderr;
+        assert!(!stderr.contains("exact as of"), "{policy}: {stderr}");
+        for n in 0..200 {
+            let due = match n {
+                100..120 => Some("changed later"),
+                120..140 => None,
+                _ => Some("first"),
+            };
+            assert_eq!(get(&to, &format!("k{n}")).as_deref(), due, "k{n} {policy}");
+        }
+        let named = std::fs::read_to_string(journal.path()).expect("a journal");
+        match policy {
+            "skip" => assert!(stderr.contains("20 keys stood there"), "{stderr}"),
+            _ => {
+                for n in 0..5 {
+                    let of_key = named
+                        .lines()
+                        .filter(|line| line.contains(&format!("\"k{n}\"")));
+                    let deleted = of_key.filter(|line| line.contains("deleted at the source"));
+                    assert_eq!(deleted.count(), 1, "k{n}: {named}");
+                }
+            }
+        }
+    }
+}
