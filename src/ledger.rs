@@ -169,6 +169,8 @@ pub struct Changes {
     pub field_ttls_clamped: u64,
     /// Streams whose own counter is not the number of their entries.
     pub streams_miscounted: u64,
+    /// Hash fields that were past their time and were left out.
+    pub fields_expired: u64,
     /// Streams of which the destination fills in by default what it knows and the source did not,
     /// or the other way round.
     pub streams_filled_in: u64,

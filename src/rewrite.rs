@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use crate::exit::Usage;
-use crate::record::{Context, Record};
+use crate::payload::{self, FieldFate};
+use crate::record::{Context, KeyRecord, Record, Value};
 
 /// Latest expiry that is ever sent, Unix ms: far enough for everybody, and no sum a server makes
 /// of it overflows.
@@ -17,7 +18,7 @@ pub enum TtlIntent {
     /// The absolute moment stays.
     #[default]
     Keep,
-    /// Keys live for ever.
+    /// Keys, and fields of hashes, live for ever. What was past its time when it was read stays so.
     Drop,
     /// The life that remained when the key was read counts from `base_now_ms`.
     Rebase {
@@ -158,6 +159,7 @@ impl Rewrite {
                 record.expire_at_ms = record
                     .expire_at_ms
                     .and_then(|at_ms| self.expiry(at_ms, context));
+                self.refield(record, context);
             }
             Record::Deleted { db, key } => {
                 *db = self.dbs.map(*db)?;
@@ -193,10 +195,29 @@ impl Rewrite {
         }
     }
 
+    /// Fields of hashes expire as keys do. What cannot be read is named where it is to be written.
+    fn refield(&self, record: &mut KeyRecord, context: &Context) {
+        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
+        if self.ttl == TtlIntent::Keep || !payload::has_field_expiry(context.family, type_byte) {
+            return;
+        }
+        let body = match &record.value {
+            Value::Compact(body) => body,
+            Value::Verbatim(dump) => match payload::split(dump) {
+                Ok((body, _)) => body,
+                Err(_) => return,
+            },
+        };
+        let fate = |at_ms| FieldFate::Expires(self.expiry(at_ms, context));
+        if let Ok(Some(done)) = payload::refield(context.family, body, fate) {
+            record.value = Value::Compact(done.value);
+        }
+    }
+
     fn expiry(&self, at_ms: u64, context: &Context) -> Option<u64> {
         match self.ttl {
             TtlIntent::Keep => Some(at_ms.min(EXPIRE_MAX_MS)),
-            TtlIntent::Drop => None,
+            TtlIntent::Drop => (at_ms <= context.source_time_ms).then_some(at_ms),
             TtlIntent::Rebase { base_now_ms } => {
                 let moved = if at_ms > context.source_time_ms {
                     base_now_ms.saturating_add(at_ms - context.source_time_ms)
@@ -307,6 +328,7 @@ mod tests {
             base_now_ms: 5_000_000,
         };
         assert_eq!(expiry(TtlIntent::Drop, Some(1_000_500)), None);
+        assert_eq!(expiry(TtlIntent::Drop, Some(999_000)), Some(999_000));
         assert_eq!(expiry(rebase, Some(1_000_500)), Some(5_000_500));
         assert_eq!(expiry(rebase, None), None);
         assert_eq!(expiry(rebase, Some(999_000)), Some(4_999_000));

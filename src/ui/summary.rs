@@ -307,6 +307,7 @@ fn changes_text(sink: &SinkReport) -> String {
             "streams that miscount their entries",
             changes.streams_miscounted,
         ),
+        ("hash fields expired", changes.fields_expired),
         ("function libraries lost", changes.functions_lost),
     ];
     let named = all.iter().filter(|(_, count)| *count > 0);
@@ -390,6 +391,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
                 "field_ttls_lost": sink.changes.field_ttls_lost,
                 "field_ttls_clamped": sink.changes.field_ttls_clamped,
                 "streams_miscounted": sink.changes.streams_miscounted,
+                "fields_expired": sink.changes.fields_expired,
                 "functions_lost": sink.changes.functions_lost,
             },
             "functions": {

@@ -130,3 +130,128 @@ fn a_far_future_does_not_overflow() {
         assert!(pttl(&server, "k") > 1 << 50, "{version}");
     }
 }
+
+/// Sets fields of a hash, each with its expiry.
+fn hash(server: &TestServer, key: &str, fields: &[(&str, Option<u64>)]) {
+    let mut client = server.client();
+    for (field, expire_at_ms) in fields {
+        redis::cmd("HSET")
+            .arg(key)
+            .arg(field)
+            .arg("v")
+            .exec(&mut client)
+            .unwrap();
+        if let Some(at_ms) = expire_at_ms {
+            let set: Vec<i64> = redis::cmd("HPEXPIREAT")
+                .arg(key)
+                .arg(at_ms)
+                .arg("FIELDS")
+                .arg(1)
+                .arg(field)
+                .query(&mut client)
+                .unwrap();
+            assert_eq!(set, [1]);
+        }
+    }
+}
+
+/// When a field expires: -1 for never, -2 for no such field.
+fn field_expiry(server: &TestServer, key: &str, field: &str) -> i64 {
+    let answer: Option<Vec<i64>> = redis::cmd("HPEXPIRETIME")
+        .arg(key)
+        .arg("FIELDS")
+        .arg(1)
+        .arg(field)
+        .query(&mut server.client())
+        .unwrap();
+    answer.map_or(-2, |answer| answer[0])
+}
+
+/// Whatever becomes of a key's expiry becomes of its fields', too.
+#[test]
+fn fields_of_hashes_expire_as_keys_do() {
+    for version in Version::MATRIX {
+        let Some(version) = require(version).filter(|version| version.has_field_ttl()) else {
+            continue;
+        };
+        let (from, to) = (TestServer::start(version), TestServer::start(version));
+        let (soon, far) = (now_ms() + 3_000, now_ms() + 86_400_000);
+        hash(
+            &from,
+            "small",
+            &[("far", Some(far)), ("ever", None), ("soon", Some(soon))],
+        );
+        hash(&from, "only", &[("soon", Some(soon))]);
+        let many: Vec<String> = (0..700).map(|n| format!("f{n}")).collect();
+        let many: Vec<_> = many.iter().map(|name| (name.as_str(), Some(far))).collect();
+        hash(&from, "large", &many);
+        redis::cmd("SET")
+            .arg("key")
+            .arg("v")
+            .arg("PXAT")
+            .arg(far)
+            .exec(&mut from.client())
+            .unwrap();
+        let archive = run(&["export", &from.url()], b"").success().stdout;
+        // Straight from the server, and with its own payloads.
+        let verbatim = run(&["export", &from.url(), "--verbatim"], b"")
+            .success()
+            .stdout;
+        while now_ms() <= soon {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let flush = || redis::cmd("FLUSHALL").exec(&mut to.client()).unwrap();
+        for input in [&archive, &verbatim] {
+            flush();
+            run(&["import", &to.url(), "--ttl", "drop", "--verify"], input).success();
+            for (key, field) in [
+                ("small", "far"),
+                ("small", "ever"),
+                ("small", "soon"),
+                ("only", "soon"),
+                ("large", "f699"),
+            ] {
+                assert_eq!(field_expiry(&to, key, field), -1, "{version} {key} {field}");
+            }
+            flush();
+            run(&["import", &to.url(), "--ttl", "rebase", "--verify"], input).success();
+            let expiry: i64 = redis::cmd("PEXPIRETIME")
+                .arg("key")
+                .query(&mut to.client())
+                .unwrap();
+            assert!(
+                expiry > far as i64 + 1_000,
+                "{version}: moved by the time on the shelf"
+            );
+            for (key, field) in [("small", "far"), ("large", "f0"), ("large", "f699")] {
+                assert_eq!(
+                    field_expiry(&to, key, field),
+                    expiry,
+                    "{version} {key} {field}"
+                );
+            }
+            let moved = expiry - far as i64;
+            assert_eq!(
+                field_expiry(&to, "only", "soon"),
+                soon as i64 + moved,
+                "{version}"
+            );
+            // Again, and what stands is known again though it is counted from now.
+            run(&["import", &to.url(), "--ttl", "rebase"], input).success();
+            // Kept, they are past their time, and said to be.
+            flush();
+            run(&["import", &to.url(), "--verify"], input)
+                .success()
+                .expect_stderr("hash fields expired 2")
+                .expect_stderr("expired 1");
+            assert_eq!(field_expiry(&to, "small", "far"), far as i64, "{version}");
+            assert_eq!(field_expiry(&to, "small", "soon"), -2, "{version}");
+            assert!(!exists(&to, "only"), "{version}");
+            run(&["import", &to.url()], input).success();
+        }
+        flush();
+        let copy = ["copy", &from.url(), &to.url(), "--ttl", "drop"];
+        run(&copy, b"").success();
+        assert_eq!(field_expiry(&to, "small", "far"), -1, "{version}");
+    }
+}

@@ -24,6 +24,7 @@ pub mod held;
 mod lane;
 mod limits;
 mod modules;
+mod past;
 pub mod refusal;
 mod routes;
 mod settle;

@@ -15,11 +15,12 @@ use crate::server::ServerError;
 impl ServerSink {
     pub(super) fn take_key(
         &mut self,
-        record: KeyRecord,
+        mut record: KeyRecord,
         origin: Option<Origin>,
         mut context: Context,
     ) -> Result<()> {
         self.report.taken += 1;
+        self.strip_past_fields(&mut record, &context);
         let print = self.own.fingerprint(record.db, &record.key);
         self.settle_key(print)?;
         let at = self.lane_for(&record.key)?;
