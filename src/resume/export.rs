@@ -445,7 +445,7 @@ mod tests {
         // Moved away, and another file of the same name.
         killed_at_the_end(&name);
         std::fs::remove_file(&name).unwrap();
-        std::fs::write(&name, "another").unwrap();
+        std::fs::write(&name, "another file").unwrap();
         let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
         assert!(
             matches!(&earlier, Earlier::Useless(why) if why.contains("moved")),
