@@ -14,7 +14,7 @@ use crate::support::tool::run;
 use crate::{filled, saved};
 
 /// A server that has loaded this file at its start.
-fn loaded(version: Version, file: &Path) -> TestServer {
+pub fn loaded(version: Version, file: &Path) -> TestServer {
     let mut server = TestServer::start(version);
     server.kill();
     std::fs::copy(file, server.path().join("dump.rdb")).unwrap();
@@ -23,7 +23,7 @@ fn loaded(version: Version, file: &Path) -> TestServer {
 }
 
 /// The server's own opinion of a file.
-fn check_rdb(version: Version, file: &Path) {
+pub fn check_rdb(version: Version, file: &Path) {
     let output = Command::new(version.program("check-rdb"))
         .arg(file)
         .output()
