@@ -11,4 +11,5 @@ mod found;
 mod pairs;
 mod plants;
 mod scopes;
+mod unsteady;
 mod verifying;
