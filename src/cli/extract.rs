@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::AgeReadArgs;
+use super::{AgeReadArgs, LimitArgs};
 
 /// `extract`.
 #[derive(Debug, Args)]
@@ -14,7 +14,7 @@ A string is written as its bytes; every other type as JSON, like the value in `c
 From a regular file only as many frames are read as it takes: the last record of a key counts, so
 the search begins at the end. An archive does not know in which frame a key is.
 
-Exit code: 0 if the key was found, 1 if it is not there.
+Exit code: 0 if the key was found, 1 if it is not there, 3 if --max-value refuses it.
 
 Examples:
   redis-migrate extract snap.rmz --key user:17
@@ -46,6 +46,9 @@ pub struct ExtractArgs {
     #[arg(long)]
     pub json: bool,
 
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

@@ -139,7 +139,7 @@ pub struct WriteArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub functions: FunctionPolicy,
 
-    /// Refuse values larger than this; each is reported
+    /// Refuse values larger than this (64MiB), as stored. Each is named, and the exit code is 3
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_value: Option<u64>,
 

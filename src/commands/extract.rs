@@ -56,6 +56,16 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     let (db, last) = found.with_context(|| name.clone())?;
     let shown = show_key(&wanted.key);
     match last {
+        Some(Last::Value(record, _))
+            if record.value.bytes().len() as u64 > args.limits.max_value_bytes() =>
+        {
+            let bytes = record.value.bytes().len();
+            ui::print_warning(&format!(
+                "{name}: the value of {shown} has {bytes} bytes, more than --max-value allows, and \
+                 is not given"
+            ));
+            Ok(exit::SOME_KEYS)
+        }
         Some(Last::Value(record, context)) => {
             let bytes = presented(args, &record, &context)
                 .map_err(|reason| anyhow!("the value of {shown} is damaged: {reason}"))?;
