@@ -95,6 +95,9 @@ impl SourceReport {
 pub struct SinkReport {
     /// Key and tombstone records taken.
     pub taken: u64,
+    /// Keys that stand at the end as this run wrote them, each counted once however many records of
+    /// it came, and not if it was deleted again; `None` where that is not known.
+    pub keys: Option<u64>,
     /// Written to an archive.
     pub archived: u64,
     /// Read and checked, and left at that (verify, dry run).
@@ -246,6 +249,11 @@ impl SinkReport {
                 self.taken
             ))
         }
+    }
+
+    /// Records of keys that were written, whatever became of them later.
+    pub fn written(&self) -> u64 {
+        self.archived + self.restored + self.replaced_own
     }
 
     /// Keys that did not arrive though they should have.

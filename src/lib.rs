@@ -46,5 +46,6 @@ pub mod select;
 pub mod server;
 pub mod sink;
 pub mod source;
+pub mod standing;
 pub mod ui;
 pub mod units;

@@ -121,18 +121,19 @@ impl ResumingSink {
 
     /// What stands as its last record says is not sent again.
     fn leave_out(&mut self, batch: &mut Batch, done: &HashSet<(u32, Vec<u8>)>) {
-        let (mut keys, mut tombstones) = (0, 0);
+        let inner = &mut self.inner;
         batch.records.retain(|record| {
-            let (name, count) = match record {
-                Record::Key(record) => ((record.db, record.key.clone()), &mut keys),
-                Record::Deleted { db, key } => ((*db, key.clone()), &mut tombstones),
+            let (name, stands) = match record {
+                Record::Key(record) => ((record.db, record.key.clone()), true),
+                Record::Deleted { db, key } => ((*db, key.clone()), false),
                 _ => return true,
             };
             let is_done = done.contains(&name);
-            *count += u64::from(is_done);
+            if is_done {
+                inner.take_as_done(name.0, &name.1, stands);
+            }
             !is_done
         });
-        self.inner.take_as_done(keys, tombstones);
     }
 
     fn pass(&mut self, batch: Batch) -> Result<()> {

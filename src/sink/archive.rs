@@ -18,6 +18,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
 use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value};
 use crate::resume::{ExportJournal, Noted, Taken};
+use crate::standing::Standing;
 use crate::units::now_ms;
 
 /// Scratch room that is kept between values; a larger one is given back.
@@ -62,6 +63,8 @@ pub struct ArchiveSink<W: Write + Send> {
     /// Where a later run can go on.
     journal: Option<ExportJournal>,
     report: SinkReport,
+    /// Which keys stand in it; `None` where an earlier run wrote some of them.
+    standing: Option<Standing>,
 }
 
 impl<W: Write + Send> ArchiveSink<W> {
@@ -99,6 +102,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             flush: None,
             journal: None,
             report: SinkReport::default(),
+            standing: Some(Standing::default()),
         }
     }
 
@@ -107,6 +111,7 @@ impl<W: Write + Send> ArchiveSink<W> {
     pub fn noting(mut self, journal: ExportJournal, taken: Option<Taken>) -> Self {
         self.journal = Some(journal);
         if let Some(taken) = taken {
+            self.standing = None;
             self.report.taken = taken.taken;
             self.report.archived = taken.archived;
             self.report.refused = taken.refused;
@@ -172,10 +177,14 @@ impl<W: Write + Send> ArchiveSink<W> {
                     }
                 }
                 self.report.archived += 1;
+                self.note_key(key.db, &key.key, true);
             }
-            _ => {
+            other => {
                 self.report.taken += 1;
                 self.report.archived += 1;
+                if let Record::Deleted { db, key } = other {
+                    self.note_key(*db, key, false);
+                }
             }
         }
         self.writer()?.write(&record).context("write the archive")?;
@@ -264,6 +273,12 @@ impl<W: Write + Send> ArchiveSink<W> {
         }
     }
 
+    fn note_key(&mut self, db: u32, key: &[u8], stands: bool) {
+        if let Some(standing) = &mut self.standing {
+            standing.note(db, key, stands);
+        }
+    }
+
     fn writer(&mut self) -> Result<&mut Writer<W>> {
         self.writer
             .as_mut()
@@ -345,6 +360,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
     fn finish(mut self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
         let facts = self.end_facts(source);
         let mut report = self.report;
+        report.keys = self.standing.and_then(Standing::count);
         let Some(writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };

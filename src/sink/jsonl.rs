@@ -31,6 +31,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
+use crate::standing::Standing;
 
 /// Writes JSON Lines.
 pub struct JsonlSink<W: Write + Send> {
@@ -39,6 +40,7 @@ pub struct JsonlSink<W: Write + Send> {
     observer: Arc<Observer>,
     max_value_bytes: u64,
     report: SinkReport,
+    standing: Standing,
 }
 
 impl<W: Write + Send> JsonlSink<W> {
@@ -50,6 +52,7 @@ impl<W: Write + Send> JsonlSink<W> {
             observer,
             max_value_bytes: u64::MAX,
             report: SinkReport::default(),
+            standing: Standing::default(),
         }
     }
 
@@ -90,6 +93,7 @@ impl<W: Write + Send> JsonlSink<W> {
                 match line {
                     Ok(line) => {
                         self.report.archived += 1;
+                        self.standing.note(record.db, &record.key, true);
                         line
                     }
                     Err(reason) => {
@@ -107,6 +111,7 @@ impl<W: Write + Send> JsonlSink<W> {
             Record::Deleted { db, key } => {
                 self.report.taken += 1;
                 self.report.archived += 1;
+                self.standing.note(db, &key, false);
                 json!({ "db": db, "key": text(&key), "deleted": true })
             }
             _ => {
@@ -140,6 +145,7 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
             Some(out) => (self.commit)(out).context("complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };
+        self.report.keys = self.standing.count();
         (self.report, done)
     }
 

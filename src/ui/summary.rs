@@ -106,17 +106,25 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
             "no complete archive was written".to_owned()
         }
         Verb::Export | Verb::Convert if options.dry_run => {
-            format!(
-                "{} would be written",
-                plural(sink.archived + sink.checked, "key")
-            )
+            keys_text(sink, "would be written", "in")
         }
-        Verb::Export | Verb::Convert => format!("{} written", plural(sink.archived, "key")),
+        Verb::Export | Verb::Convert => keys_text(sink, "written", "in"),
         Verb::Verify => format!("{} checked{early}", plural(sink.checked, "record")),
         Verb::Import | Verb::Copy if options.dry_run => {
-            format!("{} would be restored", plural(sink.restored, "key"))
+            keys_text(sink, "would be restored", "from")
         }
-        Verb::Import | Verb::Copy => format!("{} restored{early}", plural(sink.restored, "key")),
+        Verb::Import | Verb::Copy => format!("{}{early}", keys_text(sink, "restored", "from")),
+    }
+}
+
+/// Distinct keys, and beside them how many records they came in, where that is another number.
+/// Where keys were not told apart, only records are claimed.
+fn keys_text(sink: &SinkReport, done: &str, by: &str) -> String {
+    let records = plural(sink.written(), "record");
+    match sink.keys {
+        None => format!("{records} {done}"),
+        Some(keys) if keys == sink.written() => format!("{} {done}", plural(keys, "key")),
+        Some(keys) => format!("{} {done} {by} {records}", plural(keys, "key")),
     }
 }
 
@@ -364,6 +372,8 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "per_db": per_db,
         },
         "sink": {
+            "keys": sink.keys,
+            "records": sink.written(),
             "taken": sink.taken,
             "archived": sink.archived,
             "checked": sink.checked,

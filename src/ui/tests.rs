@@ -33,6 +33,7 @@ fn the_last_line_of_an_export_is_its_ledger() {
         sink: SinkReport {
             taken: 1_000_000,
             archived: 1_000_000,
+            keys: Some(1_000_000),
             archive: Some(ArchiveWritten {
                 archive_id: 1,
                 bytes: 64_172_851,
@@ -54,6 +55,56 @@ fn the_last_line_of_an_export_is_its_ledger() {
 }
 
 #[test]
+fn the_headline_counts_each_key_once() {
+    let said = |verb, keys, sink: SinkReport| {
+        let outcome = Outcome {
+            source: SourceReport::default(),
+            sink: SinkReport { keys, ..sink },
+            error: None,
+        };
+        let text = line(verb, &outcome);
+        let object = summary::json(&options(verb), &outcome, 0, Duration::ZERO);
+        let numbers = (
+            object["sink"]["keys"].clone(),
+            object["sink"]["records"].clone(),
+        );
+        (text.split(" (").next().unwrap().to_owned(), numbers)
+    };
+    let archived = || SinkReport {
+        archived: 51_573,
+        ..SinkReport::default()
+    };
+    assert_eq!(
+        said(Verb::Export, Some(39_951), archived()),
+        (
+            "export complete: 39,951 keys written in 51,573 records".to_owned(),
+            (39_951.into(), 51_573.into())
+        )
+    );
+    // A run that was resumed does not know.
+    assert_eq!(
+        said(Verb::Export, None, archived()),
+        (
+            "export complete: 51,573 records written".to_owned(),
+            (serde_json::Value::Null, 51_573.into())
+        )
+    );
+    let restored = SinkReport {
+        restored: 60_000,
+        replaced_own: 6_905,
+        deleted: 10,
+        ..SinkReport::default()
+    };
+    assert_eq!(
+        said(Verb::Copy, Some(50_000), restored),
+        (
+            "copy complete: 50,000 keys restored from 66,905 records".to_owned(),
+            (50_000.into(), 66_905.into())
+        )
+    );
+}
+
+#[test]
 fn an_interrupted_run_accounts_for_what_was_under_way() {
     let outcome = Outcome {
         source: counts(SourceCounts {
@@ -65,6 +116,7 @@ fn an_interrupted_run_accounts_for_what_was_under_way() {
         sink: SinkReport {
             taken: 60,
             restored: 50,
+            keys: Some(50),
             unacknowledged: 7,
             ..SinkReport::default()
         },
@@ -89,6 +141,7 @@ fn failed_keys_are_not_called_complete() {
         sink: SinkReport {
             taken: 2,
             restored: 1,
+            keys: Some(1),
             conflicts: 1,
             ..SinkReport::default()
         },

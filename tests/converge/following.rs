@@ -1,11 +1,12 @@
 //! `--follow`: changes go on being sent until there are none, or until somebody says so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis_migrate_format::{Limits, Reader, Record};
 use serde_json::Value as Json;
 
-use crate::run::{Scene, reached, said};
+use crate::run::{Scene, reached, said, summary};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, pipe};
 use crate::writer::{Plan, Writer};
@@ -272,4 +273,86 @@ fn a_pipe_is_flushed_while_following() {
     tool.signal("INT");
     tool.wait().success();
     reader.join().expect("the archive ends with a trailer");
+}
+
+/// Writes some keys again and again, and makes others that go away again.
+fn restless(server: &TestServer, stop: &AtomicBool) {
+    let mut client = server.client();
+    let mut turn = 0u64;
+    while !stop.load(Ordering::Relaxed) {
+        let mut all = redis::pipe();
+        all.cmd("SET").arg(format!("hot:{}", turn % 20)).arg(turn);
+        all.cmd("SET").arg(format!("short:{turn}")).arg("1");
+        // Some of them were read by then, and some come back.
+        all.cmd("DEL")
+            .arg(format!("short:{}", turn.saturating_sub(150)));
+        all.cmd("SET")
+            .arg(format!("short:{}", turn.saturating_sub(400) / 2))
+            .arg("2");
+        all.exec(&mut client).expect("the server answers");
+        turn += 1;
+        after(2);
+    }
+}
+
+fn size(server: &TestServer) -> u64 {
+    let size = redis::cmd("DBSIZE").query(&mut server.client());
+    size.expect("DBSIZE")
+}
+
+/// The keys and the records of the summary.
+fn keys_and_records(output: &Output) -> (u64, u64) {
+    let sink = &summary(output)["sink"];
+    let number = |name: &str| sink[name].as_u64().expect(name);
+    (number("keys"), number("records"))
+}
+
+#[test]
+fn the_headline_counts_each_key_once() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    for policy in ["fail", "replace", "skip"] {
+        let scene = Scene {
+            source: TestServer::start(version),
+            destination: TestServer::start(version),
+            directory: tempfile::tempdir().expect("a directory"),
+        };
+        let mut pipe = redis::pipe();
+        for at in 0..3000 {
+            pipe.cmd("SET").arg(format!("s:{at}")).arg("v");
+        }
+        pipe.exec(&mut scene.source.client()).expect("SET");
+        let stop = AtomicBool::new(false);
+        let (from, to) = (scene.source.url(), scene.destination.url());
+        let (copied, exported) = std::thread::scope(|scope| {
+            scope.spawn(|| restless(&scene.source, &stop));
+            let copied = Tool::new(&["copy", "--json", "--follow", "--for", "2s"])
+                .args(&["--on-conflict", policy, &from, &to])
+                .run();
+            let exported = scene
+                .export(&["--follow", "--for", "2s", "--consistency", "converge"])
+                .run();
+            stop.store(true, Ordering::Relaxed);
+            (copied.success(), exported.success())
+        });
+        let (keys, records) = keys_and_records(&copied);
+        assert_eq!(keys, size(&scene.destination), "copy {policy}");
+        assert!(records > keys + 20, "{records} records of {keys} keys");
+        let (keys, records) = keys_and_records(&exported);
+        assert!(records > keys + 20, "{records} records of {keys} keys");
+        redis::cmd("FLUSHALL")
+            .exec(&mut scene.destination.client())
+            .expect("FLUSHALL");
+        for (at, more) in [["--dry-run"].as_slice(), &[]].into_iter().enumerate() {
+            let imported = Tool::new(&["import", "--json", "--on-conflict", policy, &to])
+                .args(more)
+                .stdin_file(&scene.archive())
+                .run()
+                .success();
+            assert_eq!(keys_and_records(&imported).0, keys, "import {policy}");
+            let there = if at == 0 { 0 } else { keys };
+            assert_eq!(size(&scene.destination), there, "import {policy}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
 use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
+use crate::standing::Standing;
 
 /// The module type that Redis 8 has built in.
 const VECTOR_SET: &str = "vectorset";
@@ -48,6 +49,7 @@ pub struct RdbSink<W: Write + Send> {
     seen: OwnWrites,
     scratch: Vec<u8>,
     report: SinkReport,
+    standing: Standing,
 }
 
 /// Why a key is not written: what happened, and what to do about it.
@@ -88,6 +90,7 @@ impl<W: Write + Send> RdbSink<W> {
             seen: OwnWrites::default(),
             scratch: Vec::new(),
             report: SinkReport::default(),
+            standing: Standing::default(),
         })
     }
 
@@ -158,6 +161,7 @@ impl<W: Write + Send> RdbSink<W> {
             )
             .context("write the RDB file")?;
         self.report.archived += 1;
+        self.standing.note(record.db, &record.key, true);
         Ok(())
     }
 
@@ -236,6 +240,7 @@ impl<W: Write + Send> RdbSink<W> {
 
     fn complete(mut self) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
+        self.report.keys = std::mem::take(&mut self.standing).count();
         let (expected, came) = (self.superseded.records, self.ordinal);
         let done = move || {
             if let Some(expected) = expected

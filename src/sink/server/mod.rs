@@ -61,6 +61,7 @@ use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
+use crate::standing::Standing;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -242,6 +243,8 @@ pub struct ServerSink {
     whole_window: Window,
     losses: Losses,
     report: SinkReport,
+    /// Which keys stand there because of this run.
+    standing: Standing,
 }
 
 impl ServerSink {
@@ -300,6 +303,7 @@ impl ServerSink {
             whole_window: window,
             losses: Losses::default(),
             report: SinkReport::default(),
+            standing: Standing::default(),
         };
         if facts.cluster {
             sink.cluster_databases = cluster_databases(&mut conn)?;
@@ -432,6 +436,11 @@ impl ServerSink {
                 break;
             };
             match sent.action {
+                Action::Restore { .. } if accepted => self.standing.note_print(sent.print, true),
+                Action::Delete { .. } if accepted => self.standing.note_print(sent.print, false),
+                _ => {}
+            }
+            match sent.action {
                 _ if sent.counted.is_some() => {}
                 Action::Restore { own: true, .. } if accepted => self.report.replaced_own += 1,
                 Action::Restore { .. } if accepted => self.report.restored += 1,
@@ -480,6 +489,7 @@ impl ServerSink {
         if self.options.repeats == Repeats::No {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
         }
+        self.report.keys = self.standing.count();
         self.report
     }
 

@@ -21,11 +21,15 @@ impl ServerSink {
         self.report.failed()
     }
 
-    /// Records that are carried out already.
-    pub fn take_as_done(&mut self, keys: u64, tombstones: u64) {
-        self.report.taken += keys + tombstones;
-        self.report.restored += keys;
-        self.report.deleted += tombstones;
+    /// A record that is carried out already: the key stands, or was deleted.
+    pub fn take_as_done(&mut self, db: u32, key: &[u8], stands: bool) {
+        self.report.taken += 1;
+        match stands {
+            true => self.report.restored += 1,
+            false => self.report.deleted += 1,
+        }
+        let print = self.own.fingerprint(db, key);
+        self.standing.note_print(print, stands);
     }
 
     /// Takes over what an earlier run has written.

@@ -41,6 +41,9 @@ impl ServerSink {
             let remove = !self.options.dry_run
                 && (self.options.on_conflict == OnConflict::Replace || self.own.contains(print)?);
             if !remove {
+                if self.options.dry_run {
+                    self.standing.note_print(print, false);
+                }
                 self.report.expired += 1;
                 return Ok(());
             }
@@ -230,6 +233,7 @@ impl ServerSink {
         let at = self.lane_for(&key)?;
         let own = self.own.contains(print)?;
         if self.options.dry_run && own {
+            self.standing.note_print(print, false);
             self.report.deleted += 1;
             return Ok(());
         }
