@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod announced;
 mod events;
 mod exact;
 mod failover;
