@@ -202,7 +202,7 @@ mod tests {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
                 let (db, key) = ((state >> 60) as u32 % 2, (state >> 40) % 400);
-                let stands = (state >> 20) % 3 > 0;
+                let stands = !(state >> 20).is_multiple_of(3);
                 standing.note(db, &key.to_le_bytes(), stands);
                 expected.insert((db, key), stands);
             }

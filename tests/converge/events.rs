@@ -79,32 +79,35 @@ fn swapped_databases_begin_anew() {
 /// What stands guard is the count of SWAPDB, and a reset brings it back to where it was.
 #[test]
 fn a_reset_of_the_statistics_does_not_hide_a_swap() {
-    for version in [Version::Redis60, Version::Redis80, Version::Valkey91] {
+    for (version, how, reaches) in [
+        (Version::Redis60, "converge", "exact"),
+        (Version::Valkey91, "pause", "exact"),
+        // A plain scan does not begin anew.
+        (Version::Redis80, "auto", "scan"),
+    ] {
         let Some(version) = require(version) else {
             continue;
         };
-        for (how, reaches) in [("converge", "exact"), ("pause", "exact"), ("auto", "scan")] {
-            let scene = Scene::new(version);
-            let swap = [Op::new(0, &["SWAPDB", "1", "5"])];
-            apply(&mut scene.source.client(), &swap);
-            let proxy = far_away(&scene.source);
-            let tool = scene
-                .export_through(&proxy, &["--consistency", how])
-                .spawn();
-            wait_for_listener(&scene.source);
-            after(200);
-            let reset = [Op::new(0, &["CONFIG", "RESETSTAT"])];
-            apply(&mut scene.source.client(), &reset);
-            apply(&mut scene.source.client(), &swap);
-            let output = tool.wait().success();
-            let what = format!("{version} {how}");
-            assert!(said(&output, "RESETSTAT"), "{what}: {}", output.stderr);
-            assert_eq!(reached(&output), reaches, "{what}");
-            assert_eq!(scene.inspected(), reaches, "{what}");
-            if reaches == "exact" {
-                scene.import();
-                scene.assert_same(&what);
-            }
+        let scene = Scene::new(version);
+        let swap = [Op::new(0, &["SWAPDB", "1", "5"])];
+        apply(&mut scene.source.client(), &swap);
+        let proxy = far_away(&scene.source);
+        let tool = scene
+            .export_through(&proxy, &["--consistency", how])
+            .spawn();
+        wait_for_listener(&scene.source);
+        after(200);
+        let reset = [Op::new(0, &["CONFIG", "RESETSTAT"])];
+        apply(&mut scene.source.client(), &reset);
+        apply(&mut scene.source.client(), &swap);
+        let output = tool.wait().success();
+        let what = format!("{version} {how}");
+        assert!(said(&output, "RESETSTAT"), "{what}: {}", output.stderr);
+        assert_eq!(reached(&output), reaches, "{what}");
+        assert_eq!(scene.inspected(), reaches, "{what}");
+        if reaches == "exact" {
+            scene.import();
+            scene.assert_same(&what);
         }
     }
 }

@@ -414,7 +414,7 @@ fn doubt(source: &ConvergingSource, module: &Module) -> Option<String> {
     let (Some(before), Some(now)) = (&source.counts_at_start, &source.counts) else {
         return Some(format!(
             "the source does not tell by which commands values of a module ({}) were changed (INFO \
-             commandstats)",
+             commandstats is refused, or was reset)",
             module.type_name()
         ));
     };

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use self::counts::CommandCounts;
+use self::counts::{CommandCounts, Since};
 pub use self::follow::Follow;
 use self::last::LastRound;
 pub(in crate::source) use self::pause::Pause;
@@ -318,9 +318,14 @@ impl ConvergingSource {
         let Some(now) = now else {
             return Some("the source no longer tells whether databases are swapped");
         };
-        let reason = now.since(before).means_rescan();
+        let since = now.since(before);
         self.counts = Some(now);
-        reason
+        if since == Since::Reset && self.inner.cluster.is_some() {
+            // There is no SWAPDB in clusters. Only values of modules have to be read again now.
+            self.counts_at_start = None;
+            return None;
+        }
+        since.means_rescan()
     }
 
     /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
