@@ -7,6 +7,7 @@
 
 mod nodes;
 mod sentinel;
+mod shunned;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,6 +19,7 @@ use url::{Host, Url};
 
 pub use self::nodes::{NodeAddress, NodeMap, parse_node_map};
 pub use self::sentinel::{DEFAULT_SENTINEL_PORT, SentinelLogin, Sentinels};
+pub use self::shunned::Shunned;
 use crate::exit::Usage;
 
 /// Port where a URL names none.
@@ -199,6 +201,8 @@ pub struct ConnectOptions {
     /// Where the nodes of a cluster, or the servers that sentinels name, are reached, if not where
     /// they say.
     pub node_map: NodeMap,
+    /// What was learnt about commands that end the connection.
+    pub shunned: Shunned,
 }
 
 impl ConnectOptions {
@@ -230,6 +234,7 @@ impl ConnectOptions {
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
             retries: Self::DEFAULT_RETRIES,
             node_map: NodeMap::default(),
+            shunned: Shunned::default(),
         }
     }
 }

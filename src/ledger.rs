@@ -57,6 +57,12 @@ pub struct SourceReport {
     /// Archives that were read only as far as they are intact, and function libraries that were not
     /// read, and why, one line each.
     pub cut_short: Vec<String>,
+    /// What a server did not give beyond single keys, one line each: databases that cannot be gone
+    /// to, function libraries that are not to be believed, what a restart cost. The run is then not
+    /// complete (exit 3).
+    pub not_had: Vec<String>,
+    /// What the database that the URL names leaves out, in a line. That is no failure.
+    pub left_out: Option<String>,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
 }

@@ -94,6 +94,7 @@ impl Outcome {
             || self.sink.damaged > 0
             || !self.sink.problems.is_empty()
             || !self.source.cut_short.is_empty()
+            || !self.source.not_had.is_empty()
         {
             codes.push(exit::SOME_KEYS);
         }

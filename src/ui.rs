@@ -175,6 +175,7 @@ impl Ui {
             .source
             .cut_short
             .iter()
+            .chain(&outcome.source.not_had)
             .chain(&outcome.sink.problems)
         {
             self.console.warning(problem);

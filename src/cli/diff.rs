@@ -110,6 +110,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub recheck: u32,
 
+    /// Read a replica even if its link to its primary is down or it was never filled
+    #[arg(long)]
+    pub allow_stale: bool,
+
     /// Compare so many keys only (10000), or a part of them (1%), chosen at random anew each time
     #[arg(long, value_name = "N|P%")]
     pub sample: Option<SampleSize>,

@@ -49,6 +49,11 @@ pub struct ReadArgs {
     #[arg(long)]
     pub eviction: bool,
 
+    /// Read a replica even if its link to its primary is down or it was never filled; the result is
+    /// then never exact
+    #[arg(long)]
+    pub allow_stale: bool,
+
     /// How exact the result is while the source is written to
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub consistency: Consistency,
@@ -87,6 +92,7 @@ impl Default for ReadArgs {
             shard: None,
             node: Vec::new(),
             eviction: false,
+            allow_stale: false,
             consistency: Consistency::default(),
             max_pause: Duration::from_millis(500),
             max_wait: None,

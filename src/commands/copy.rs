@@ -46,6 +46,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     if !args.read.follow {
         sink_conn.heed(&to, &stop.flag());
     }
+    if let Some(warning) = sink_conn.warning() {
+        observer.warn(&warning);
+    }
     let same_server = match &mut source_conn {
         Some(source_conn) => same_server(source_conn, &mut sink_conn)?,
         None => false,

@@ -88,6 +88,8 @@ struct Readers<'a> {
     rewrite: Rewrite,
     scope: Option<Scope>,
     prints: Prints,
+    /// Databases of the right side that one of the sides cannot be read in.
+    without: Vec<u32>,
     observer: Arc<Observer>,
     stop: &'a Stop,
 }
@@ -137,11 +139,12 @@ impl Question<'_> {
             .into());
         }
         let rewrite = self.compare.rewrite(self.right)?;
-        let readers = Readers {
+        let mut readers = Readers {
             question: self,
             scope: (!rewrite.is_identity()).then(|| Scope::new(&rewrite, &self.selection)),
             rewrite,
             prints: Prints::default(),
+            without: Vec::new(),
             observer: Arc::clone(observer),
             stop,
         };
@@ -150,6 +153,10 @@ impl Question<'_> {
             readers.open(Which::Left, sample_filter(&readers, &sample))?,
             readers.open(Which::Right, sample_filter(&readers, &sample))?,
         );
+        readers.without = right.not_had.clone();
+        for db in &left.not_had {
+            readers.without.push(readers.rewrite.dbs.map(*db)?);
+        }
         answer.what = (left.what, right.what);
         let expected = [&left, &right].map(|side| side.source.estimate());
         let sum = expected
@@ -183,7 +190,7 @@ impl Question<'_> {
             answer.places = readers.explain(&comparison)?;
         }
         let code = exit::strongest(&[
-            if answer.unread + answer.totals.all.incomparable > 0 {
+            if answer.unread.is_any() || answer.totals.all.incomparable > 0 {
                 exit::SOME_KEYS
             } else {
                 exit::OK
@@ -244,8 +251,9 @@ impl Question<'_> {
         let all = &answer.totals.all;
         let word = match all.different() {
             0 if all.incomparable > 0 => "not all could be compared",
-            0 if all.compared == 0 && answer.unread > 0 => "nothing could be compared",
+            0 if all.compared == 0 && answer.unread.is_any() => "nothing could be compared",
             0 if all.compared == 0 => "nothing to compare on either side",
+            0 if answer.unread.is_any() => "no difference found, but not everything was compared",
             0 => "equal",
             _ => "different",
         };
@@ -259,8 +267,11 @@ impl Question<'_> {
         if self.compare.sample.is_some() {
             text += "; of a sample only";
         }
-        if answer.unread > 0 {
-            text += &format!("; {} could not be read", plural(answer.unread, "key"));
+        if answer.unread.keys > 0 {
+            text += &format!("; {} could not be read", plural(answer.unread.keys, "key"));
+        }
+        for line in &answer.unread.lines {
+            text += &format!("\nnot compared: {}", ui::clean(line));
         }
         text
     }
@@ -289,7 +300,8 @@ impl Question<'_> {
             ("by_db", json!(by_db)),
             ("libraries", report::counts_object(&totals.libraries)),
             ("settled", json!(answer.settled)),
-            ("unread", json!(answer.unread)),
+            ("unread", json!(answer.unread.keys)),
+            ("not_had", json!(answer.unread.lines)),
             ("is_sample", json!(self.compare.sample.is_some())),
         ] {
             object[name] = value;
@@ -304,13 +316,43 @@ struct Answer {
     totals: Totals,
     /// Keys that differed at first, and not any more.
     settled: u64,
-    /// Keys that a server refused to give.
-    unread: u64,
+    /// What a server refused to give.
+    unread: Unread,
     /// Where values differ, as far as it was asked for.
     places: Places,
     /// What the sides are.
     what: (&'static str, &'static str),
     error: Option<String>,
+}
+
+/// What could not be compared, because it could not be read.
+#[derive(Default)]
+struct Unread {
+    keys: u64,
+    /// What is more than single keys, a line each.
+    lines: Vec<String>,
+}
+
+impl Unread {
+    fn of(name: &str, report: &SourceReport) -> Self {
+        let lines = report.not_had.iter();
+        Self {
+            keys: report.total().failed,
+            lines: lines.map(|line| format!("{line} ({name})")).collect(),
+        }
+    }
+
+    fn is_any(&self) -> bool {
+        self.keys > 0 || !self.lines.is_empty()
+    }
+
+    fn learn(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if !self.lines.contains(&line) {
+                self.lines.push(line);
+            }
+        }
+    }
 }
 
 /// A condition on names as they are called on the right side.
@@ -362,21 +404,23 @@ impl Readers<'_> {
             !self.question.compare.no_functions,
             self.question.keys,
             self.question.max_value_bytes,
+            self.question.compare.allow_stale,
             &self.observer,
             self.stop,
         )
     }
 
-    /// Reads a side to its end, and says how many keys could not be read.
-    fn read(&self, which: Which, opened: OpenedSide, reading: &Reading) -> Result<(Side, u64)> {
+    /// Reads a side to its end, and says what could not be read.
+    fn read(&self, which: Which, opened: OpenedSide, reading: &Reading) -> Result<(Side, Unread)> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
         let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
         let collect = collect.within(self.question.max_value_bytes);
+        let collect = collect.without(&self.without);
         let report = self.run(which, opened, Box::new(collect))?;
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
         let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
-        Ok((side, report.total().failed))
+        Ok((side, Unread::of(&self.end(which).name(), &report)))
     }
 
     fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
@@ -438,7 +482,7 @@ impl Readers<'_> {
         left: OpenedSide,
         right: OpenedSide,
         reading: &Reading,
-        unread: &mut u64,
+        unread: &mut Unread,
     ) -> Result<(Side, Side)> {
         let (left, right) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| self.read(Which::Left, left, reading));
@@ -450,7 +494,10 @@ impl Readers<'_> {
         });
         match (left, right) {
             (Ok((left, left_unread)), Ok((right, right_unread))) => {
-                *unread += left_unread + right_unread;
+                for of_side in [left_unread, right_unread] {
+                    unread.keys += of_side.keys;
+                    unread.learn(of_side.lines);
+                }
                 Ok((left, right))
             }
             (Err(left), Err(right)) if left.chain().any(|cause| cause.is::<Interrupted>()) => {
@@ -465,9 +512,9 @@ impl Readers<'_> {
         &self,
         names: &Arc<FingerprintSet>,
         reading: &Reading,
-        unread: &mut u64,
+        unread: &mut Unread,
     ) -> Result<(Option<Side>, Option<Side>)> {
-        let one = |which: Which| -> Result<Option<(Side, u64)>> {
+        let one = |which: Which| -> Result<Option<(Side, Unread)>> {
             if !matches!(self.end(which), SideEnd::Server(_)) {
                 return Ok(None);
             }
@@ -475,10 +522,14 @@ impl Readers<'_> {
             self.read(which, opened, reading).map(Some)
         };
         let (left, right) = (one(Which::Left)?, one(Which::Right)?);
-        let failed = [&left, &right].into_iter().flatten().map(|(_, n)| n).max();
-        // The same keys as the first time, most likely.
-        *unread = (*unread).max(failed.copied().unwrap_or(0));
-        Ok((left.map(|(side, _)| side), right.map(|(side, _)| side)))
+        let mut keep = |read: Option<(Side, Unread)>| {
+            let (side, of_side) = read?;
+            // The same keys as the first time, most likely.
+            unread.keys = unread.keys.max(of_side.keys);
+            unread.learn(of_side.lines);
+            Some(side)
+        };
+        Ok((keep(left), keep(right)))
     }
 }
 

@@ -67,6 +67,9 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let mut conn = Conn::open(&to)?;
     conn.heed(&to, &stop.flag());
+    if let Some(warning) = conn.warning() {
+        observer.warn(&warning);
+    }
     let family = source
         .archives()
         .next()

@@ -33,9 +33,12 @@ pub struct OpenedSide {
     pub time_ms: u64,
     /// What it is, in words.
     pub what: &'static str,
+    /// Databases that are wanted and cannot be read.
+    pub not_had: Vec<u32>,
 }
 
-/// Opens a side; an encrypted archive with `keys`.
+/// Opens a side; an encrypted archive with `keys`, a replica that is not in step with its primary if
+/// `allow_stale`.
 ///
 /// # Errors
 /// What is wrong at the beginning of a file, also a wrong key; those of connecting and of asking a server.
@@ -45,6 +48,7 @@ pub fn open(
     functions: bool,
     keys: &Keys,
     max_value_bytes: u64,
+    allow_stale: bool,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
@@ -55,7 +59,10 @@ pub fn open(
         }
         SideEnd::Server(options) => {
             let wishes = Wishes {
-                read: &ReadArgs::default(),
+                read: &ReadArgs {
+                    allow_stale,
+                    ..ReadArgs::default()
+                },
                 selection,
                 functions: wish(functions),
                 verbatim: false,
@@ -69,6 +76,7 @@ pub fn open(
                 source: opened.source,
                 time_ms: opened.time_ms,
                 what: "server",
+                not_had: opened.not_had,
             })
         }
     }
@@ -115,6 +123,7 @@ fn file(
             time_ms: source.taken_ms(),
             source: Box::new(source),
             what: "RDB file",
+            not_had: Vec::new(),
         });
     }
     let source = ArchiveSource::open(
@@ -130,5 +139,6 @@ fn file(
         time_ms: source.header().source_time_ms,
         source: Box::new(source),
         what: "archive",
+        not_had: Vec::new(),
     })
 }

@@ -74,8 +74,10 @@ pub struct OpenedSource {
     pub used_memory: Option<u64>,
     /// Whether idle times or frequencies come along.
     pub eviction: bool,
-    /// Which part of a cluster only, in a line.
+    /// Which part of a cluster, or of the databases, only, in a line.
     pub left_out: Option<String>,
+    /// Databases that are wanted and cannot be read.
+    pub not_had: Vec<u32>,
 }
 
 impl OpenedSource {
@@ -100,6 +102,20 @@ pub fn open(
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
+    let stop = wishes.stop;
+    // Whatever was waited for in vain: the user did not want to wait any more.
+    open_as_asked(from, conn, wishes, observer).map_err(|error| match stop.is_set() {
+        true => Interrupted.into(),
+        false => error,
+    })
+}
+
+fn open_as_asked(
+    from: &SourceEnd,
+    conn: Option<Conn>,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
     let is_live = matches!(from, SourceEnd::Server(_)) && wishes.read.via == Via::Scan;
     if wishes.read.follow && !is_live {
         return Err(Usage(
@@ -111,10 +127,14 @@ pub fn open(
     }
     match from {
         SourceEnd::Server(options) => {
-            let conn = match conn {
+            let mut conn = match conn {
                 Some(conn) => conn,
                 None => Conn::open(options)?,
             };
+            if let Some(warning) = conn.warning() {
+                observer.warn(&warning);
+            }
+            conn.heed(options, &wishes.stop.of_pipe(wishes.read.follow).flag());
             let (conn, facts) = match wishes.read.cluster {
                 true => (conn, None),
                 false => ask_facts(conn, options, &wishes)?,
@@ -126,8 +146,12 @@ pub fn open(
                 ))
                 .into());
             }
+            let is_stale = match &facts {
+                Some(facts) if !is_cluster => is_stale(facts, &wishes, observer)?,
+                _ => false,
+            };
             match (is_cluster, wishes.read.via) {
-                (false, Via::Scan) => scan(conn, facts, options, wishes, observer),
+                (false, Via::Scan) => scan(conn, facts, options, wishes, is_stale, observer),
                 (false, Via::Replica) => replica(conn, wishes, observer),
                 (true, Via::Scan) => cluster(conn, options, wishes, observer),
                 (true, Via::Replica) => Err(Usage(
@@ -140,6 +164,40 @@ pub fn open(
         }
         SourceEnd::RdbFile(name) => rdb_file(name, wishes, observer),
     }
+}
+
+/// Whether the source is a replica that may lack what its primary has, which has to be allowed.
+///
+/// # Errors
+/// [`Usage`] where it is not allowed, or does not go together with what else was asked.
+fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
+    if !facts.knows_role {
+        observer.notice(
+            "the source tells neither INFO nor ROLE: whether it is a replica that lags behind its \
+             primary is not known",
+        );
+    }
+    let Some(reason) = &facts.out_of_step else {
+        return Ok(false);
+    };
+    if !wishes.read.allow_stale {
+        return Err(Usage(format!(
+            "the source is a replica, and {reason}: it may lack what its primary has; read the \
+             primary, or read it all the same with --allow-stale"
+        ))
+        .into());
+    }
+    if wishes.read.follow {
+        return Err(Usage(format!(
+            "--follow needs a source that hears of changes: it is a replica, and {reason}"
+        ))
+        .into());
+    }
+    observer.warn(&format!(
+        "the source is a replica, and {reason}: what is read may lack what its primary has \
+         (--allow-stale)"
+    ));
+    Ok(true)
 }
 
 /// The flag that was given and means something in a cluster only.
@@ -182,7 +240,7 @@ fn cluster(
     let asked = wishes.consistency;
     let options = ClusterOptions {
         connect: connect.clone(),
-        scan: scan_options(&wishes),
+        scan: scan_options(&wishes, connect),
         consistency: asked,
         max_pause: wishes.read.max_pause,
         max_wait: wishes.read.max_wait.unwrap_or(CLUSTER_MAX_WAIT),
@@ -202,12 +260,15 @@ fn cluster(
         used_memory: source.used_memory(),
         eviction: wishes.read.eviction,
         left_out: source.left_out().map(str::to_owned),
+        not_had: Vec::new(),
         source: Box::new(source),
     })
 }
 
-fn scan_options(wishes: &Wishes<'_>) -> ServerSourceOptions {
+fn scan_options(wishes: &Wishes<'_>, connect: &ConnectOptions) -> ServerSourceOptions {
     ServerSourceOptions {
+        db_of_url: connect.db.filter(|db| wishes.selection.dbs == [*db]),
+        max_value_bytes: (wishes.max_value_bytes < u64::MAX).then_some(wishes.max_value_bytes),
         scan_count: wishes.read.scan_count.unwrap_or(SCAN_COUNT),
         eviction: wishes.read.eviction,
         functions: wishes.functions,
@@ -242,9 +303,10 @@ fn scan(
     facts: Option<Facts>,
     connect: &ConnectOptions,
     wishes: Wishes<'_>,
+    is_stale: bool,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
-    let options = scan_options(&wishes);
+    let options = scan_options(&wishes, connect);
     let follow = follow(&wishes)?;
     // While changes are followed Ctrl-C means that the last round is to come.
     let stop = wishes.stop.of_pipe(wishes.read.follow);
@@ -253,7 +315,11 @@ fn scan(
         source.adapt_scan_count()?;
     }
     let asked = wishes.consistency;
-    if asked == Consistency::Scan {
+    if is_stale && matches!(asked, Consistency::Converge | Consistency::Pause) {
+        observer.warn("a replica that is not in step with its primary is scanned, never exact");
+        source.miss_consistency();
+    }
+    if asked == Consistency::Scan || is_stale {
         return Ok(scanned(&source, asked, wishes.read.eviction)(Box::new(
             source,
         )));
@@ -307,7 +373,12 @@ pub fn open_at(
     let SourceEnd::Server(connect) = from else {
         return Err(Usage("--resume reads a live server".to_owned()).into());
     };
-    let (conn, facts) = ask_facts(Conn::open(connect)?, connect, &wishes)?;
+    let mut conn = Conn::open(connect)?;
+    if let Some(warning) = conn.warning() {
+        observer.warn(&warning);
+    }
+    conn.heed(connect, &wishes.stop.flag());
+    let (conn, facts) = ask_facts(conn, connect, &wishes)?;
     if wishes.read.cluster || facts.as_ref().is_some_and(|facts| facts.cluster) {
         return Err(Usage(
             "--resume goes on with one server, and the source is a cluster".to_owned(),
@@ -320,8 +391,20 @@ pub fn open_at(
         ))
         .into());
     }
-    let options = scan_options(&wishes);
+    let is_stale = match &facts {
+        Some(facts) => is_stale(facts, &wishes, observer)?,
+        None => false,
+    };
+    let options = scan_options(&wishes, connect);
     let mut source = open_enduring(conn, facts, connect, &options, wishes.stop, observer)?;
+    if is_stale
+        && matches!(
+            wishes.consistency,
+            Consistency::Converge | Consistency::Pause
+        )
+    {
+        source.miss_consistency();
+    }
     if wishes.read.scan_count.is_none() {
         source.adapt_scan_count()?;
     }
@@ -388,6 +471,8 @@ fn scanned(
     let time_ms = source.clock().now_ms();
     let databases = source.databases().to_vec();
     let used_memory = source.facts().used_memory;
+    let not_had = source.databases_not_had();
+    let left_out = left_out(&not_had);
     move |source| OpenedSource {
         source,
         facts,
@@ -396,8 +481,15 @@ fn scanned(
         databases,
         used_memory,
         eviction,
-        left_out: None,
+        left_out,
+        not_had,
     }
+}
+
+/// What an archive's header says of databases that could not be read.
+fn left_out(not_had: &[u32]) -> Option<String> {
+    let list: Vec<String> = not_had.iter().map(u32::to_string).collect();
+    (!list.is_empty()).then(|| format!("without database {}, which is refused", list.join(", ")))
 }
 
 fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
@@ -411,6 +503,7 @@ fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<O
         used_memory: source.facts().used_memory,
         eviction: true,
         left_out: None,
+        not_had: Vec::new(),
         source: Box::new(source),
     })
 }
@@ -456,6 +549,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
         used_memory: facts.used_memory,
         eviction: true,
         left_out: None,
+        not_had: Vec::new(),
         source: Box::new(source),
     })
 }

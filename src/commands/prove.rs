@@ -126,6 +126,7 @@ fn prove(
             libraries,
             Keys::NONE,
             u64::MAX,
+            true,
             observer,
             stop,
         )?;
@@ -135,6 +136,9 @@ fn prove(
         let outcome = pipe::run(opened.source, &steps, Box::new(collect), observer, stop);
         if let Some(error) = outcome.error {
             return Err(error);
+        }
+        if let Some(text) = outcome.source.not_had.first() {
+            return Err(anyhow!("{text}"));
         }
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
         side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))

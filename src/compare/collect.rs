@@ -33,6 +33,7 @@ pub struct Collect {
     reading: Reading,
     selection: Selection,
     scope: Option<Scope>,
+    without: Vec<u32>,
     side: Side,
     into: Collected,
     max_value_bytes: u64,
@@ -54,6 +55,7 @@ impl Collect {
             reading,
             selection,
             scope,
+            without: Vec::new(),
             side: Side {
                 store: Store::new(),
                 moment_ms: opened_ms,
@@ -89,6 +91,13 @@ impl Collect {
         (kind_of(context.family, type_byte), meaning)
     }
 
+    /// Leaves these databases out: the other side could not be read there.
+    #[must_use]
+    pub fn without(mut self, dbs: &[u32]) -> Self {
+        self.without = dbs.to_vec();
+        self
+    }
+
     fn is_selected(&self, record: &KeyRecord, kind: &str, context: &Context) -> bool {
         !self.selection.needs_value()
             || self.selection.wants_value(
@@ -100,9 +109,8 @@ impl Collect {
     }
 
     fn is_within(&self, db: u32, key: &[u8]) -> bool {
-        self.scope
-            .as_ref()
-            .is_none_or(|scope| scope.contains(db, key))
+        let is_in_scope = |scope: &Scope| scope.contains(db, key);
+        !self.without.contains(&db) && self.scope.as_ref().is_none_or(is_in_scope)
     }
 
     fn take(&mut self, record: Record, context: &Context) -> Result<()> {

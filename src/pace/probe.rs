@@ -108,6 +108,6 @@ fn ask(conn: Conn, connect: &ConnectOptions, ended: &AtomicBool, pace: &Pace, ta
 /// A refusal takes as long as an answer.
 fn question(conn: &mut Conn) -> Result<Duration, ServerError> {
     let began = Instant::now();
-    let _ = conn.try_query(&redis::cmd("PING"))?;
+    let _ = conn.try_query(&conn.greeting())?;
     Ok(began.elapsed())
 }

@@ -49,7 +49,9 @@ impl Topology {
     /// # Errors
     /// Where CLUSTER SLOTS is refused or not understood, and the connection.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let value: Value = conn.query(redis::cmd("CLUSTER").arg("SLOTS"))?;
+        let value = conn
+            .ask(redis::cmd("CLUSTER").arg("SLOTS"))?
+            .map_err(|text| conn.refusal("CLUSTER SLOTS", text))?;
         Self::read(&value, conn.address())
             .ok_or_else(|| conn.confused("CLUSTER SLOTS without ranges, nodes or ports"))
     }

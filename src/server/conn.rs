@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::resp::{self, Item, Replies};
+use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
-use super::{ServerError, sentinel};
-use crate::endpoint::{ConnectOptions, Transport};
+use super::{ABSENT_KEY, ServerError, sentinel};
+use crate::endpoint::{ConnectOptions, Shunned, Transport};
 
 /// Bytes of commands that are collected before they are written without being asked.
 const OUT_BYTES: usize = 256 * 1024;
@@ -19,9 +19,20 @@ const OUT_BYTES: usize = 256 * 1024;
 const LOADING_PATIENCE: Duration = Duration::from_secs(60);
 const LOADING_STEP: Duration = Duration::from_millis(250);
 
-/// How long a server that asks for patience before SELECT is waited for, and how often it is asked.
-const SELECT_PATIENCE: Duration = Duration::from_secs(120);
-const SELECT_STEP: Duration = Duration::from_millis(100);
+/// How long a server that asks for patience (BUSY, TRYAGAIN …) is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often it is asked meanwhile.
+pub const PATIENCE_STEP: Duration = Duration::from_millis(100);
+
+/// How the reason begins why a command is not to be had that ends the connection.
+const ENDS_CONNECTION: &str = "the connection is closed when it is sent: ";
+
+/// Connections that PING may cost before something else is asked to begin with.
+const GREETINGS: u32 = 2;
+
+/// What a connection begins with.
+const PING: &str = "PING";
 
 /// One authenticated connection.
 pub struct Conn {
@@ -35,6 +46,18 @@ pub struct Conn {
     /// The database that this connection is proved to be in: the server said OK to its SELECT, or
     /// it is new. `None` after commands that left it in doubt.
     db: Option<u32>,
+    /// How it was made, where it can be made again.
+    origin: Option<ConnectOptions>,
+    /// Commands that end the connection.
+    shunned: Shunned,
+    /// Commands that gave the connection its state; a new one has to hear them again.
+    session: Vec<Cmd>,
+    /// Commands were queued: only their owner knows what a new connection would have to be told.
+    settled: bool,
+    /// The other side ended the connection.
+    closed: bool,
+    /// A password was given and the server has none, in its words.
+    ignored_password: Option<String>,
 }
 
 /// How long to wait for the other side while hearing the user's wish to stop.
@@ -115,9 +138,21 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Connect`] and [`ServerError::Auth`].
     pub fn open(options: &ConnectOptions) -> Result<Self, ServerError> {
-        match &options.address {
-            Transport::Sentinel(sentinels) => sentinel::open(sentinels, options),
-            address => Self::open_as(options, address.to_string()),
+        loop {
+            let strikes = options.shunned.strikes(PING);
+            let opened = match &options.address {
+                Transport::Sentinel(sentinels) => sentinel::open(sentinels, options),
+                address => Self::open_as(options, address.to_string()),
+            };
+            let ended_by_ping = options.shunned.strikes(PING) > strikes;
+            match opened {
+                Ok(mut conn) => {
+                    conn.origin = Some(options.clone());
+                    return Ok(conn);
+                }
+                Err(_) if ended_by_ping && strikes < GREETINGS => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -138,36 +173,59 @@ impl Conn {
             patience: None,
             // Where every connection begins (server createClient); some services refuse SELECT 0.
             db: Some(0),
+            origin: None,
+            shunned: options.shunned.clone(),
+            session: Vec::new(),
+            settled: false,
+            closed: false,
+            ignored_password: None,
         };
-        if let Some(password) = &options.password {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(user) = &options.username {
-                auth.arg(user);
-            }
-            auth.arg(password.expose());
-            let refused = |reason: String, address: &str| ServerError::Auth {
-                address: address.to_owned(),
-                reason,
-            };
-            if let Err(text) = conn.try_query(&auth)? {
-                return Err(refused(text, &conn.address));
-            }
-        } else if options.username.is_some() {
-            return Err(ServerError::Auth {
-                address: conn.address,
-                reason: "a user name was given, but no password".to_owned(),
-            });
-        }
+        conn.authenticate(options)?;
         conn.greet()?;
         Ok(conn)
+    }
+
+    fn authenticate(&mut self, options: &ConnectOptions) -> Result<(), ServerError> {
+        let refused = |reason: String, address: &str| ServerError::Auth {
+            address: address.to_owned(),
+            reason,
+        };
+        let Some(password) = &options.password else {
+            return match options.username {
+                None => Ok(()),
+                Some(_) => Err(refused(
+                    "a user name was given, but no password".to_owned(),
+                    &self.address,
+                )),
+            };
+        };
+        let mut auth = redis::cmd("AUTH");
+        if let Some(user) = &options.username {
+            auth.arg(user);
+        }
+        auth.arg(password.expose());
+        match self.try_patiently(&auth, CONTROL_LIMIT)? {
+            Ok(Value::Okay) => Ok(()),
+            Ok(other) => Err(refused(
+                format!("AUTH was answered with {other:?}"),
+                &self.address,
+            )),
+            // As redis-cli does: the server lets anybody in.
+            Err(text) if options.username.is_none() && has_no_password(&text) => {
+                self.ignored_password = Some(text);
+                Ok(())
+            }
+            Err(text) => Err(refused(text, &self.address)),
+        }
     }
 
     /// Makes sure that somebody answers, that we are let in, and that the dataset is loaded.
     fn greet(&mut self) -> Result<(), ServerError> {
         let deadline = Instant::now() + LOADING_PATIENCE;
+        let pings = !self.shunned.has(PING);
+        let question = self.greeting();
         loop {
-            match self.try_query(&redis::cmd("PING")) {
-                Ok(Ok(_)) => return Ok(()),
+            match self.try_query(&question) {
                 Ok(Err(text)) if text.starts_with("LOADING") && Instant::now() < deadline => {
                     std::thread::sleep(LOADING_STEP);
                 }
@@ -177,13 +235,19 @@ impl Conn {
                         reason: text,
                     });
                 }
-                // Least rights: PING is nothing that is needed.
-                Ok(Err(text)) if text.starts_with("NOPERM") => return Ok(()),
-                Ok(Err(text)) => {
+                Ok(Err(text)) if text.starts_with("LOADING") || turns_away(&text) => {
                     return Err(ServerError::Connect {
                         address: self.address.clone(),
                         reason: text,
                     });
+                }
+                // Any other error proves as well that somebody answers: PING may be forbidden or
+                // renamed, and a server that cannot save (MISCONF) can be read.
+                Ok(_) => {
+                    if pings {
+                        self.shunned.acquit(PING);
+                    }
+                    return Ok(());
                 }
                 Err(
                     ServerError::Lost {
@@ -193,6 +257,12 @@ impl Conn {
                         address, reason, ..
                     },
                 ) => {
+                    match pings {
+                        true if self.closed => self.shunned.ended_by(PING),
+                        // It was not PING's fault.
+                        false => self.shunned.acquit(PING),
+                        true => {}
+                    }
                     let reason = match reason.contains("client certificate") {
                         true => reason,
                         false => format!(
@@ -204,6 +274,24 @@ impl Conn {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A question that costs nothing and that everybody may ask: PING, or where that ends the
+    /// connection the expiry of a key that nobody has.
+    pub fn greeting(&self) -> Cmd {
+        match self.shunned.has(PING) {
+            false => redis::cmd(PING),
+            true => redis::cmd("PTTL").arg(ABSENT_KEY).to_owned(),
+        }
+    }
+
+    /// What has to be said of how this connection was made, if anything.
+    pub fn warning(&self) -> Option<String> {
+        let text = self.ignored_password.as_ref()?;
+        Some(format!(
+            "{} needs no password, and one was given; going on without it ({text})",
+            self.address
+        ))
     }
 
     /// From now on a wish to stop ends the waiting for the other side: it is as if the connection
@@ -235,12 +323,14 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn queue(&mut self, args: &[&[u8]]) -> Result<(), ServerError> {
+        self.settled = true;
         resp::pack(&mut self.out, args);
         self.flush_if_full()
     }
 
     /// The queue of bytes to be written, for commands that are packed piece by piece.
     pub fn out(&mut self) -> &mut Vec<u8> {
+        self.settled = true;
         &mut self.out
     }
 
@@ -280,12 +370,14 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
+        self.settled = true;
         self.flush()?;
         let mut stream = Patient {
             stream: &mut self.stream,
             patience: self.patience.as_ref(),
         };
-        stream.write_all(bytes).map_err(|error| self.lost(&error))
+        let written = stream.write_all(bytes);
+        written.map_err(|error| self.lost(&error))
     }
 
     /// Waiting for the reply to a command that was never sent would be waiting for ever. While
@@ -303,49 +395,55 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn item(&mut self) -> Result<Item<'_>, ServerError> {
-        self.flush_before_waiting()?;
-        // Split borrows: the error needs the address while the item borrows the buffer.
-        let Self {
-            stream,
-            replies,
-            address,
-            doing,
-            patience,
-            ..
-        } = self;
-        let mut stream = Patient {
-            stream,
-            patience: patience.as_ref(),
-        };
-        replies
-            .next(&mut stream)
-            .map_err(|error| broken(address, doing, &error))
+        self.read(|replies, stream| replies.next(stream))
     }
 
-    /// The next reply as a whole; an error reply is `Err` inside.
+    /// The same; a bulk string of more than `max` bytes is skipped ([`Item::TooLong`]).
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn item_or_skip(&mut self, max: usize) -> Result<Item<'_>, ServerError> {
+        self.read(|replies, stream| replies.next_or_skip(stream, max))
+    }
+
+    /// The next reply as a whole, of at most [`VALUE_LIMIT`] bytes; an error reply is `Err` inside.
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn reply(&mut self) -> Result<Result<Value, String>, ServerError> {
+        self.reply_within(VALUE_LIMIT)
+    }
+
+    fn reply_within(&mut self, max: usize) -> Result<Result<Value, String>, ServerError> {
+        let value = self.read(|replies, stream| replies.value(stream, max))?;
+        Ok(match resp::error_text(&value) {
+            Some(text) => Err(text.to_owned()),
+            None => Ok(value),
+        })
+    }
+
+    fn read<'a, T>(
+        &'a mut self,
+        read: impl FnOnce(&'a mut Replies, &mut Patient<'_>) -> io::Result<T>,
+    ) -> Result<T, ServerError> {
         self.flush_before_waiting()?;
+        // Split borrows: the error needs the address while what was read borrows the buffer.
         let Self {
             stream,
             replies,
             address,
             doing,
             patience,
+            closed,
             ..
         } = self;
         let mut stream = Patient {
             stream,
             patience: patience.as_ref(),
         };
-        let value = replies
-            .value(&mut stream)
-            .map_err(|error| broken(address, doing, &error))?;
-        Ok(match resp::error_text(&value) {
-            Some(text) => Err(text.to_owned()),
-            None => Ok(value),
+        read(replies, &mut stream).map_err(|error| {
+            *closed |= is_closed(&error);
+            broken(address, doing, &error)
         })
     }
 
@@ -355,9 +453,170 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn try_query(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+        self.try_within(command, VALUE_LIMIT)
+    }
+
+    fn try_within(
+        &mut self,
+        command: &Cmd,
+        max: usize,
+    ) -> Result<Result<Value, String>, ServerError> {
         command.write_packed_command(&mut self.out);
         self.flush()?;
-        self.reply()
+        self.reply_within(max)
+    }
+
+    /// The same, again while the server asks for patience.
+    fn try_patiently(
+        &mut self,
+        command: &Cmd,
+        max: usize,
+    ) -> Result<Result<Value, String>, ServerError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_within(command, max)? {
+                Err(text) if asks_for_patience(&text) && self.may_wait(deadline) => {
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn may_wait(&self, deadline: Instant) -> bool {
+        Instant::now() < deadline && !self.is_stopped()
+    }
+
+    /// Asks something that can be done without: every answer is one. A server that asks for
+    /// patience is waited for. Where the command ends the connection, as it does at some proxies
+    /// that do not know it, the connection is made anew if nothing was queued on it yet, and from
+    /// the second time on the command counts as refused and is not sent any more. Nothing may be in
+    /// flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn ask(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+        self.ask_within(command, CONTROL_LIMIT)
+    }
+
+    /// [`Self::ask`], for a reply of at most `max` bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_within(
+        &mut self,
+        command: &Cmd,
+        max: usize,
+    ) -> Result<Result<Value, String>, ServerError> {
+        let name = name_of(command);
+        loop {
+            if self.shunned.has(&name) {
+                return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
+            }
+            match self.try_patiently(command, max) {
+                Err(lost) if self.closed => {
+                    self.shunned.ended_by(&name);
+                    self.renew_if_new(lost)?;
+                }
+                answer => {
+                    if answer.is_ok() {
+                        self.shunned.acquit(&name);
+                    }
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Asks several things, as [`Self::ask`] does, in one round trip; again as long as an error
+    /// `asks_for_patience`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_all(
+        &mut self,
+        commands: &[Cmd],
+        asks_for_patience: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Result<Value, String>>, ServerError> {
+        const TOGETHER: &str = "several commands at once";
+        let deadline = Instant::now() + PATIENCE;
+        while !self.shunned.has(TOGETHER) {
+            for command in commands {
+                command.write_packed_command(&mut self.out);
+            }
+            let answers = self.flush().and_then(|()| {
+                let reply = |_: &Cmd| self.reply_within(CONTROL_LIMIT);
+                commands.iter().map(reply).collect::<Result<Vec<_>, _>>()
+            });
+            match answers {
+                Ok(answers) => {
+                    self.shunned.acquit(TOGETHER);
+                    let busy = |answer: &Result<Value, String>| {
+                        answer.as_ref().is_err_and(|text| asks_for_patience(text))
+                    };
+                    if !answers.iter().any(busy) || !self.may_wait(deadline) {
+                        return Ok(answers);
+                    }
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                Err(lost) if self.closed => {
+                    self.shunned.ended_by(TOGETHER);
+                    self.renew_if_new(lost)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        commands.iter().map(|command| self.ask(command)).collect()
+    }
+
+    fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
+        if self.settled || self.origin.is_none() {
+            return Err(lost);
+        }
+        // How it began says more than that nobody is there any more.
+        self.renew().map_err(|_| lost)
+    }
+
+    /// Makes the connection anew: in database 0, with the state that [`Self::keep`] was told of.
+    /// Nothing may be in flight.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and of a connection that was not made by it.
+    pub fn renew(&mut self) -> Result<(), ServerError> {
+        let Some(options) = self.origin.clone() else {
+            return Err(self.confused("a connection that cannot be made anew"));
+        };
+        let fresh = Self::open(&options)?;
+        let old = std::mem::replace(self, fresh);
+        self.doing = old.doing;
+        if let Some(patience) = old.patience
+            && self.stream.set_timeout(patience.step).is_ok()
+        {
+            self.patience = Some(patience);
+        }
+        self.session = old.session;
+        self.settled = old.settled;
+        for command in self.session.clone() {
+            // Refused or not, as it was the first time.
+            self.try_within(&command, CONTROL_LIMIT)?.ok();
+        }
+        Ok(())
+    }
+
+    /// A command that gave the connection its state, to be sent again by [`Self::renew`].
+    pub fn keep(&mut self, command: &Cmd) {
+        self.session.push(command.clone());
+    }
+
+    /// From now on the connection is not made anew by [`Self::ask`]: it has a state that only its
+    /// owner knows.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Whether the other side ended the connection.
+    pub fn was_closed(&self) -> bool {
+        self.closed
     }
 
     /// Sends one command and converts its reply. Nothing may be in flight.
@@ -403,21 +662,17 @@ impl Conn {
         if self.db == Some(db) {
             return Ok(Ok(()));
         }
-        let deadline = Instant::now() + SELECT_PATIENCE;
-        loop {
-            let text = match self.try_query(redis::cmd("SELECT").arg(db))? {
-                Ok(Value::Okay) => {
-                    self.db = Some(db);
-                    return Ok(Ok(()));
-                }
-                Ok(other) => return Err(self.confused(format!("SELECT {db}: {other:?}"))),
-                Err(text) => text,
-            };
-            let is_over = Instant::now() >= deadline || self.is_stopped();
-            if !asks_for_patience(&text) || is_over {
-                return Ok(Err(text));
+        match self.ask(redis::cmd("SELECT").arg(db))? {
+            Ok(Value::Okay) => {
+                self.db = Some(db);
+                Ok(Ok(()))
             }
-            std::thread::sleep(SELECT_STEP);
+            Ok(other) => {
+                // Whatever was meant by it.
+                self.db = None;
+                Err(self.confused(format!("SELECT {db} was answered with {other:?}")))
+            }
+            Err(text) => Ok(Err(text)),
         }
     }
 
@@ -446,7 +701,8 @@ impl Conn {
         }
     }
 
-    fn lost(&self, error: &io::Error) -> ServerError {
+    fn lost(&mut self, error: &io::Error) -> ServerError {
+        self.closed |= is_closed(error);
         broken(&self.address, self.doing, error)
     }
 }
@@ -492,6 +748,33 @@ pub fn is_forbidden(text: &str) -> bool {
         || text.starts_with("ERR unknown subcommand")
         || text.starts_with("ERR Unknown subcommand")
         || text.contains("is not allowed")
+        || ends_connection(text)
+}
+
+/// Whether the reason is that the command ends the connection.
+pub fn ends_connection(text: &str) -> bool {
+    text.starts_with(ENDS_CONNECTION)
+}
+
+/// Whether AUTH was refused because the server lets anybody in (6.0 and later, and before).
+fn has_no_password(text: &str) -> bool {
+    text.contains("without any password configured") || text.contains("no password is set")
+}
+
+/// Whether a server says so and then ends the connection.
+fn turns_away(text: &str) -> bool {
+    text.starts_with("DENIED") || text.starts_with("ERR max number of clients")
+}
+
+/// Whether it was the other side that ended the connection.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
 fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
@@ -511,9 +794,18 @@ fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
     }
 }
 
+/// The command's name, with its subcommand where it has one.
 fn name_of(command: &Cmd) -> String {
-    match command.args_iter().next() {
-        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
-        _ => "a command".to_owned(),
+    const CONTAINERS: [&str; 5] = ["CLIENT", "CLUSTER", "FUNCTION", "OBJECT", "SENTINEL"];
+    let mut words = command.args_iter().map_while(|word| match word {
+        redis::Arg::Simple(word) => Some(String::from_utf8_lossy(word).into_owned()),
+        _ => None,
+    });
+    let Some(name) = words.next() else {
+        return "a command".to_owned();
+    };
+    match words.next() {
+        Some(sub) if CONTAINERS.contains(&name.as_str()) => format!("{name} {sub}"),
+        _ => name,
     }
 }

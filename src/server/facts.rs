@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
+use super::conn::PATIENCE_STEP;
 use super::{Conn, ServerError};
 use crate::record::Family;
 use crate::units::now_ms;
@@ -60,8 +61,12 @@ pub struct Facts {
     pub run_id: Option<String>,
     /// Whether the server is a node of a cluster.
     pub cluster: bool,
-    /// `role:slave`.
+    /// `role:slave`, by INFO or ROLE.
     pub replica: bool,
+    /// Whether INFO or ROLE told the role at all.
+    pub knows_role: bool,
+    /// Of a replica: what keeps it from having what its primary has, in words.
+    pub out_of_step: Option<String>,
     /// Replicas that are connected (`connected_slaves`).
     pub replicas: Option<u64>,
     /// Databases with keys; `None` where INFO keyspace is refused.
@@ -92,11 +97,36 @@ impl Facts {
             facts.read(&text);
         }
         if facts.version.is_empty()
-            && let Ok(value) = conn.try_query(redis::cmd("HELLO").arg(2))?
+            && let Ok(value) = conn.ask(redis::cmd("HELLO").arg(2))?
         {
             facts.read_hello(value);
         }
+        if !facts.knows_role
+            && let Ok(value) = conn.ask(&redis::cmd("ROLE"))?
+        {
+            facts.read_role(&value);
+        }
         Ok(facts)
+    }
+
+    /// ROLE: of a replica its name, host, port, the state of its link and its offset
+    /// (replication.c, roleCommand).
+    fn read_role(&mut self, value: &Value) {
+        let Value::Array(parts) = value else { return };
+        let text = |at: usize| -> Option<String> {
+            redis::from_redis_value_ref::<String>(parts.get(at)?).ok()
+        };
+        match text(0).as_deref() {
+            Some("master") => self.knows_role = true,
+            Some("slave") => {
+                self.knows_role = true;
+                self.replica = true;
+                let state = text(3).unwrap_or_default();
+                self.out_of_step = (state != "connected")
+                    .then(|| format!("its link to its primary is down (ROLE says \"{state}\")"));
+            }
+            _ => {}
+        }
     }
 
     /// HELLO tells the least, but from 6.2 on no ACL refuses it (acl.c exempts what may come before
@@ -118,26 +148,33 @@ impl Facts {
     fn read(&mut self, text: &str) {
         let mut redis_version = None;
         let mut valkey_version = None;
-        let mut keyspace = Vec::new();
-        let mut has_keyspace = false;
+        // Without the heading the section was withheld, which is not the same as "no keys".
+        self.keyspace = keyspace(text);
+        let mut link = Link::default();
         for line in text.lines() {
-            has_keyspace |= line.starts_with("# Keyspace");
             let Some((name, value)) = line.split_once(':') else {
                 continue;
             };
+            let value = value.trim_end();
             match name {
                 "redis_version" => redis_version = Some(value.to_owned()),
                 "valkey_version" => valkey_version = Some(value.to_owned()),
                 "run_id" => self.run_id = Some(value.to_owned()),
                 "redis_mode" | "server_mode" => self.cluster |= value == "cluster",
                 "cluster_enabled" => self.cluster |= value == "1",
-                "role" => self.replica = value == "slave",
+                "role" => {
+                    self.knows_role = true;
+                    self.replica = value == "slave";
+                }
+                "master_link_status" => link.is_up = Some(value == "up"),
+                "master_sync_in_progress" => link.syncs = value != "0",
+                "master_last_io_seconds_ago" => link.silent_secs = value.parse().ok(),
                 "connected_slaves" => self.replicas = value.parse().ok(),
                 "maxmemory" => self.maxmemory = value.parse().ok(),
                 "maxmemory_policy" => self.policy = Some(value.to_owned()),
                 "used_memory" => self.used_memory = value.parse().ok(),
                 "evicted_keys" => self.evicted_keys = value.parse().ok(),
-                _ => keyspace.extend(keyspace_line(name, value)),
+                _ => {}
             }
         }
         self.family = match (&valkey_version, &redis_version) {
@@ -146,8 +183,7 @@ impl Facts {
             (None, None) => Family::Other,
         };
         self.version = valkey_version.or(redis_version).unwrap_or_default();
-        // Without the heading the section was withheld, which is not the same as "no keys".
-        self.keyspace = has_keyspace.then_some(keyspace);
+        self.out_of_step = link.fault().filter(|_| self.replica);
     }
 
     /// The version, for comparisons.
@@ -180,11 +216,54 @@ impl Facts {
     }
 }
 
-/// The databases of an INFO keyspace.
-pub fn keyspace(text: &str) -> Vec<Keyspace> {
-    let rows = text.lines().filter_map(|line| line.split_once(':'));
-    rows.filter_map(|(name, value)| keyspace_line(name, value))
-        .collect()
+/// What INFO replication says of a replica's link to its primary.
+#[derive(Debug, Default)]
+struct Link {
+    is_up: Option<bool>,
+    syncs: bool,
+    silent_secs: Option<u64>,
+}
+
+impl Link {
+    /// Why the replica may lack what its primary has. A link in order is heard of at least every
+    /// ten seconds (`repl-ping-replica-period`).
+    fn fault(&self) -> Option<String> {
+        const SILENT_SECS: u64 = 30;
+        if self.syncs {
+            return Some("its primary is still sending it the whole dataset".to_owned());
+        }
+        if self.is_up == Some(false) {
+            return Some("its link to its primary is down".to_owned());
+        }
+        let silent = self.silent_secs.filter(|secs| *secs >= SILENT_SECS)?;
+        Some(format!(
+            "it has heard nothing of its primary for {silent} s"
+        ))
+    }
+}
+
+/// The databases of an INFO keyspace; `None` where it has no such section, or one that is not
+/// understood: then what it does not tell is not known.
+pub fn keyspace(text: &str) -> Option<Vec<Keyspace>> {
+    let mut rows = None;
+    for line in text.lines() {
+        if line.starts_with('#') {
+            if line.starts_with("# Keyspace") {
+                rows.get_or_insert_with(Vec::new);
+            }
+            continue;
+        }
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        // Other sections have names that begin so, too.
+        if let (Some(number), Some(rows)) = (name.strip_prefix("db"), &mut rows)
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            rows.push(keyspace_line(name, value)?);
+        }
+    }
+    rows
 }
 
 fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
@@ -201,6 +280,9 @@ fn keyspace_line(name: &str, value: &str) -> Option<Keyspace> {
     })
 }
 
+/// Bytes that INFO may take: some hundred times what it takes anywhere.
+const INFO_LIMIT: usize = 4 * 1024 * 1024;
+
 /// The text of INFO, `None` where it is refused.
 ///
 /// # Errors
@@ -210,7 +292,7 @@ pub fn info(conn: &mut Conn, section: Option<&str>) -> Result<Option<String>, Se
     if let Some(section) = section {
         command.arg(section);
     }
-    Ok(match conn.try_query(&command)? {
+    Ok(match conn.ask_within(&command, INFO_LIMIT)? {
         Ok(Value::BulkString(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         Ok(Value::SimpleString(text)) => Some(text),
         _ => None,
@@ -234,8 +316,13 @@ impl ServerClock {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let before = Instant::now();
-        let answer = conn.try_query(&redis::cmd("TIME"))?;
+        let mut before = Instant::now();
+        let mut answer = conn.ask(&redis::cmd("TIME"))?;
+        if before.elapsed() >= PATIENCE_STEP {
+            // Far away, or the server asked for patience first, which would be taken for the way.
+            before = Instant::now();
+            answer = conn.ask(&redis::cmd("TIME"))?;
+        }
         let round_trip = before.elapsed();
         // Half the round trip is the best guess at when the server looked at its clock.
         let asked = before + round_trip / 2;
@@ -306,5 +393,66 @@ mod tests {
         assert_eq!(facts.keyspace, None);
         facts.read("redis_version:6.0.16\r\n# Keyspace\r\n");
         assert_eq!(facts.keyspace, Some(Vec::new()));
+        // Nor is one of which a line is not understood a shorter one.
+        for line in [
+            "db0:keys=x,expires=0",
+            "db0:",
+            "db3:expires=1",
+            "db99999999999:keys=1",
+        ] {
+            facts.read(&format!("# Keyspace\r\ndb1:keys=1,expires=0\r\n{line}\r\n"));
+            assert_eq!(facts.keyspace, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_replica_that_lags_is_told_from_one_that_does_not() {
+        let out_of_step = |text: &str| {
+            let mut facts = Facts::default();
+            facts.read(text);
+            assert!(facts.knows_role);
+            facts.out_of_step
+        };
+        let up = "role:slave\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:";
+        assert_eq!(
+            out_of_step("role:master\r\nmaster_link_status:down\r\n"),
+            None
+        );
+        assert_eq!(
+            out_of_step(&format!("{up}9\r\nmaster_sync_in_progress:0\r\n")),
+            None
+        );
+        for stale in [
+            "role:slave\r\nmaster_link_status:down\r\nmaster_last_io_seconds_ago:-1\r\n",
+            &format!("{up}-1\r\nmaster_sync_in_progress:1\r\n"),
+            &format!("{up}3600\r\n"),
+        ] {
+            assert!(out_of_step(stale).is_some(), "{stale}");
+        }
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let role = |state: &str| {
+            let parts = vec![
+                bulk("slave"),
+                bulk("h"),
+                Value::Int(1),
+                bulk(state),
+                Value::Int(7),
+            ];
+            let mut facts = Facts::default();
+            facts.read_role(&Value::Array(parts));
+            (facts.knows_role, facts.replica, facts.out_of_step.is_some())
+        };
+        assert_eq!(role("connected"), (true, true, false));
+        assert_eq!(role("connect"), (true, true, true));
+        for other in [
+            Value::Nil,
+            Value::Array(Vec::new()),
+            bulk("slave"),
+            Value::Okay,
+        ] {
+            let mut facts = Facts::default();
+            facts.read_role(&other);
+            assert!(!facts.knows_role);
+        }
     }
 }

@@ -14,14 +14,13 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError
     }
     let name = format!("redis-migrate-{:016x}", random());
     if one
-        .try_query(redis::cmd("CLIENT").arg("SETNAME").arg(&name))?
+        .ask(redis::cmd("CLIENT").arg("SETNAME").arg(&name))?
         .is_err()
     {
         return Ok(one.address() == other.address());
     }
-    let clients = other.try_query(redis::cmd("CLIENT").arg("LIST"))?;
-    one.try_query(redis::cmd("CLIENT").arg("SETNAME").arg(""))?
-        .ok();
+    let clients = other.ask(redis::cmd("CLIENT").arg("LIST"))?;
+    one.ask(redis::cmd("CLIENT").arg("SETNAME").arg(""))?.ok();
     Ok(match clients {
         Ok(redis::Value::BulkString(list)) => String::from_utf8_lossy(&list).contains(&name),
         Ok(redis::Value::SimpleString(list)) => list.contains(&name),
@@ -31,10 +30,10 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError
 
 /// Nodes of one cluster are one place: what is written to one of them may be read of another.
 fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<bool, ServerError> {
-    let Ok(id) = one.try_query(redis::cmd("CLUSTER").arg("MYID"))? else {
+    let Ok(id) = one.ask(redis::cmd("CLUSTER").arg("MYID"))? else {
         return Ok(false);
     };
-    let Ok(nodes) = other.try_query(redis::cmd("CLUSTER").arg("NODES"))? else {
+    let Ok(nodes) = other.ask(redis::cmd("CLUSTER").arg("NODES"))? else {
         return Ok(false);
     };
     let text = |value| redis::from_redis_value::<String>(value).unwrap_or_default();

@@ -34,6 +34,11 @@ impl Retries {
         self.left = self.allowed;
     }
 
+    /// The next try is done in another way, and does not count.
+    pub fn once_more(&mut self) {
+        self.left = (self.left + 1).min(self.allowed);
+    }
+
     /// Connects again. `lost` is why; it is returned where no more may be tried. Errors of
     /// authentication and what a server refuses are final at once.
     ///

@@ -15,8 +15,9 @@
 //! the first hash with expiring fields.
 
 use std::io::{self, Read, Write};
+use std::time::Instant;
 
-use super::conn::is_forbidden;
+use super::conn::{PATIENCE, PATIENCE_STEP, asks_for_patience, is_forbidden};
 use super::facts::Facts;
 use super::stream::{Stream, plain};
 use super::{Conn, ServerError};
@@ -102,23 +103,21 @@ pub fn request_snapshot(mut conn: Conn, facts: &Facts) -> Result<Transfer, Serve
     // What is refused here is done without: then the snapshot comes with a length.
     let mut capabilities = redis::cmd("REPLCONF");
     capabilities.arg(&["capa", "eof", "capa", "psync2"]);
-    let _ = conn.try_query(&capabilities)?;
+    let _ = conn.ask(&capabilities)?;
     if facts.family == Family::Valkey {
         let mut version = redis::cmd("REPLCONF");
         version.arg("version").arg(&facts.version);
-        let _ = conn.try_query(&version)?;
+        let _ = conn.ask(&version)?;
     }
     // From 7.0 on this spares the server collecting the writes that follow the snapshot.
-    let _ = conn.try_query(redis::cmd("REPLCONF").arg("rdb-only").arg(1))?;
+    let _ = conn.ask(redis::cmd("REPLCONF").arg("rdb-only").arg(1))?;
 
     let mut talk = Talk::new(conn);
-    talk.send("PSYNC", b"PSYNC ? -1\r\n")?;
-    match talk.line("PSYNC")? {
+    match talk.patiently("PSYNC", b"PSYNC ? -1\r\n")? {
         Ok(line) if line.starts_with(b"+FULLRESYNC") => {}
         Ok(line) => return Err(talk.confused(&line)),
         Err(text) if is_forbidden(&text) => {
-            talk.send("SYNC", b"SYNC\r\n")?;
-            return match talk.line("SYNC")? {
+            return match talk.patiently("SYNC", b"SYNC\r\n")? {
                 Ok(line) => talk.transfer(&line),
                 Err(also) if is_forbidden(&also) => Err(talk.refused("PSYNC", text)),
                 Err(other) => Err(talk.reply("SYNC", other)),
@@ -157,6 +156,25 @@ impl Talk {
             .write_all(bytes)
             .and_then(|()| self.stream.flush())
             .map_err(|error| self.lost(command, &error))
+    }
+
+    /// Sends a command, again while the server asks for patience; its line is as of
+    /// [`Self::line`].
+    fn patiently(
+        &mut self,
+        command: &str,
+        bytes: &[u8],
+    ) -> Result<Result<Vec<u8>, String>, ServerError> {
+        let began = Instant::now();
+        loop {
+            self.send(command, bytes)?;
+            match self.line(command)? {
+                Err(text) if asks_for_patience(&text) && began.elapsed() < PATIENCE => {
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                answer => return Ok(answer),
+            }
+        }
     }
 
     /// The next line that is not empty, without its end; an error reply is `Err` inside.

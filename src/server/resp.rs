@@ -11,6 +11,19 @@ const MAX_DEPTH: u32 = 32;
 /// Bytes of the read buffer. Large bulks bypass it.
 const BUFFER_BYTES: usize = 256 * 1024;
 
+/// Bytes that the reply to a question about the server may take (INFO, TIME, CLUSTER SLOTS …).
+pub const CONTROL_LIMIT: usize = 16 * 1024 * 1024;
+
+/// Bytes that any other reply may take, where nobody says more: what servers take for one value
+/// (`proto-max-bulk-len`).
+pub const VALUE_LIMIT: usize = 512 * 1024 * 1024;
+
+/// A bulk that is longer than this is not even skipped: no server sends it.
+const ABSURD_BYTES: u64 = 1 << 36;
+
+/// What an item of a reply costs in memory beside its bytes.
+const ITEM_OVERHEAD: usize = 64;
+
 /// One element of a reply.
 #[derive(Debug, PartialEq)]
 pub enum Item<'a> {
@@ -30,6 +43,8 @@ pub enum Item<'a> {
     Map(usize),
     /// An out-of-band push of so many items, which follow.
     Push(usize),
+    /// A bulk string of so many bytes, more than was allowed. They were read and thrown away.
+    TooLong(u64),
 }
 
 /// Reads replies from a stream. I/O errors pass through; what is not RESP is
@@ -62,11 +77,28 @@ impl Replies {
         self.buffer[self.start..self.end].to_vec()
     }
 
-    /// The next item.
+    /// The next item. A bulk of more than [`VALUE_LIMIT`] bytes is an error.
     ///
     /// # Errors
     /// See the type.
     pub fn next(&mut self, stream: &mut impl Read) -> io::Result<Item<'_>> {
+        self.next_within(stream, VALUE_LIMIT, Longer::IsAnError)
+    }
+
+    /// The next item; a bulk string of more than `max` bytes is skipped ([`Item::TooLong`]).
+    ///
+    /// # Errors
+    /// See the type.
+    pub fn next_or_skip(&mut self, stream: &mut impl Read, max: usize) -> io::Result<Item<'_>> {
+        self.next_within(stream, max, Longer::IsSkipped)
+    }
+
+    fn next_within(
+        &mut self,
+        stream: &mut impl Read,
+        max: usize,
+        longer: Longer,
+    ) -> io::Result<Item<'_>> {
         let (from, to) = self.line(stream)?;
         let Some((&kind, _)) = self.buffer[from..to].split_first() else {
             return Err(invalid("an empty line"));
@@ -77,11 +109,15 @@ impl Replies {
             b'-' => Item::Error(self.buffer[rest].to_vec()),
             b':' => Item::Int(self.number(rest)?),
             b'$' | b'=' => match self.length(rest)? {
-                Some(len) => Item::Bulk(self.bulk(stream, len)?),
+                Some(len) if len > max && longer == Longer::IsSkipped => {
+                    self.skip(stream, len as u64)?;
+                    Item::TooLong(len as u64)
+                }
+                Some(len) => Item::Bulk(self.bulk(stream, len, max)?),
                 None => Item::Nil,
             },
             b'!' => match self.length(rest)? {
-                Some(len) => Item::Error(self.bulk(stream, len)?),
+                Some(len) => Item::Error(self.bulk(stream, len, max)?),
                 None => Item::Nil,
             },
             b'*' | b'~' => self.length(rest)?.map_or(Item::Nil, Item::Array),
@@ -105,19 +141,34 @@ impl Replies {
         })
     }
 
-    /// The next reply as one value, for replies that are not keys and values.
+    /// The next reply as one value, of at most `max` bytes, for replies that are not keys and values.
     ///
     /// # Errors
     /// See the type.
-    pub fn value(&mut self, stream: &mut impl Read) -> io::Result<redis::Value> {
-        self.value_at(stream, 0)
+    pub fn value(&mut self, stream: &mut impl Read, max: usize) -> io::Result<redis::Value> {
+        self.value_at(stream, 0, &mut { max }, max)
     }
 
-    fn value_at(&mut self, stream: &mut impl Read, depth: u32) -> io::Result<redis::Value> {
+    fn value_at(
+        &mut self,
+        stream: &mut impl Read,
+        depth: u32,
+        left: &mut usize,
+        max: usize,
+    ) -> io::Result<redis::Value> {
         if depth > MAX_DEPTH {
             return Err(invalid("a reply nested too deeply"));
         }
-        let (count, is_map) = match self.next(stream)? {
+        let item = self.next_within(stream, *left, Longer::IsAnError)?;
+        let bytes = match &item {
+            Item::Bulk(bytes) | Item::Error(bytes) => bytes.len(),
+            Item::Simple(text) => text.len(),
+            _ => 0,
+        };
+        *left = left
+            .checked_sub(bytes.saturating_add(if depth > 0 { ITEM_OVERHEAD } else { 0 }))
+            .ok_or_else(|| too_long(max))?;
+        let (count, is_map) = match item {
             Item::Simple(b"OK") => return Ok(redis::Value::Okay),
             Item::Simple(text) => {
                 return Ok(redis::Value::SimpleString(
@@ -134,12 +185,16 @@ impl Replies {
             Item::Int(number) => return Ok(redis::Value::Int(number)),
             Item::Bulk(bytes) => return Ok(redis::Value::BulkString(bytes)),
             Item::Nil => return Ok(redis::Value::Nil),
+            Item::TooLong(_) => return Err(too_long(max)),
             Item::Array(count) | Item::Push(count) => (count, false),
             Item::Map(count) => (count, true),
         };
+        if count > *left / ITEM_OVERHEAD {
+            return Err(too_long(max));
+        }
         let mut items = Vec::with_capacity(count.min(1024));
         for _ in 0..count {
-            items.push(self.value_at(stream, depth + 1)?);
+            items.push(self.value_at(stream, depth + 1, left, max)?);
         }
         if !is_map {
             return Ok(redis::Value::Array(items));
@@ -213,7 +268,10 @@ impl Replies {
         }
     }
 
-    fn bulk(&mut self, stream: &mut impl Read, len: usize) -> io::Result<Vec<u8>> {
+    fn bulk(&mut self, stream: &mut impl Read, len: usize, max: usize) -> io::Result<Vec<u8>> {
+        if len > max {
+            return Err(too_long(max));
+        }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(|_| {
             io::Error::new(
@@ -239,6 +297,11 @@ impl Replies {
                 self.start += more;
             }
         }
+        self.bulk_end(stream)?;
+        Ok(bytes)
+    }
+
+    fn bulk_end(&mut self, stream: &mut impl Read) -> io::Result<()> {
         while self.end - self.start < 2 {
             self.fill(stream)?;
         }
@@ -246,8 +309,39 @@ impl Replies {
             return Err(invalid("a bulk without its end"));
         }
         self.start += 2;
-        Ok(bytes)
+        Ok(())
     }
+
+    /// Reads a bulk of `len` bytes and throws it away.
+    fn skip(&mut self, stream: &mut impl Read, len: u64) -> io::Result<()> {
+        if len > ABSURD_BYTES {
+            return Err(invalid(&format!("a value of {len} bytes")));
+        }
+        let mut left = len;
+        loop {
+            let here = left.min((self.end - self.start) as u64);
+            self.start += usize::try_from(here).unwrap_or(0);
+            left -= here;
+            if left == 0 {
+                return self.bulk_end(stream);
+            }
+            self.fill(stream)?;
+        }
+    }
+}
+
+/// What becomes of a bulk that is longer than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Longer {
+    IsAnError,
+    IsSkipped,
+}
+
+fn too_long(max: usize) -> io::Error {
+    invalid(&format!(
+        "a reply of more than {} is not taken here",
+        crate::units::bytes_text(max as u64)
+    ))
 }
 
 /// Marks an error reply inside a [`redis::Value`]; see [`Replies::value`].
@@ -397,14 +491,52 @@ mod tests {
             );
         }
         let deep = b"*1\r\n".repeat(100);
-        assert!(Replies::default().value(&mut &deep[..]).is_err());
+        assert!(
+            Replies::default()
+                .value(&mut &deep[..], CONTROL_LIMIT)
+                .is_err()
+        );
+    }
+
+    /// Whatever is claimed, and however much comes: no more than the limit is kept.
+    #[test]
+    fn replies_are_bounded() {
+        let limit = 64 * 1024;
+        let bulk = [&b"$70000\r\n"[..], &[b'x'; 70_000], b"\r\n+next\r\n"].concat();
+        let short = [&b"*2\r\n$60000\r\n"[..], &[b'x'; 60_000], b"\r\n:1\r\n"].concat();
+        let long = [&b"*2\r\n$60000\r\n"[..], &[b'x'; 60_000], b"\r\n$6000\r\n"].concat();
+        let many = b"*1000000000\r\n:1\r\n";
+        let endless = [&b"*1000\r\n"[..], &b"*1000\r\n:1\r\n".repeat(100)].concat();
+        let value = |wire: &[u8]| Replies::default().value(&mut &wire[..], limit);
+        assert!(value(&short).is_ok());
+        for wire in [&bulk[..], &long, many, &endless] {
+            let error = value(wire).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+            assert!(error.to_string().contains("64.0 KiB"), "{error}");
+        }
+        let mut stream = &bulk[..];
+        let mut replies = Replies::default();
+        let item = replies.next_or_skip(&mut stream, limit).unwrap();
+        assert_eq!(item, Item::TooLong(70_000));
+        assert_eq!(replies.next(&mut stream).unwrap(), Item::Simple(b"next"));
+        let absurd = b"$4611686018427387904\r\n";
+        assert!(
+            Replies::default()
+                .next_or_skip(&mut &absurd[..], limit)
+                .is_err()
+        );
+        assert!(
+            Replies::default()
+                .next(&mut &b"$536870913\r\n"[..])
+                .is_err()
+        );
     }
 
     #[test]
     fn errors_inside_values_are_told_from_texts() {
         let mut replies = Replies::default();
         let value = replies
-            .value(&mut &b"*2\r\n-NOPERM x\r\n+fine\r\n"[..])
+            .value(&mut &b"*2\r\n-NOPERM x\r\n+fine\r\n"[..], CONTROL_LIMIT)
             .unwrap();
         let redis::Value::Array(items) = value else {
             panic!()

@@ -11,7 +11,7 @@ use redis::Value;
 use super::facts::info;
 use super::{Conn, ServerError};
 use crate::endpoint::{
-    ConnectOptions, NodeAddress, NodeMap, SentinelLogin, Sentinels, TlsOptions, Transport,
+    ConnectOptions, NodeAddress, NodeMap, SentinelLogin, Sentinels, Shunned, TlsOptions, Transport,
 };
 
 /// How long to wait before the sentinels are asked again.
@@ -109,6 +109,7 @@ fn ask(
         timeout: patience,
         connect_timeout: patience,
         node_map: NodeMap::default(),
+        shunned: Shunned::default(),
         ..options_at(options, sentinel, sentinels.tls)
     };
     let name = format!("the sentinel {}", there.address);
@@ -191,7 +192,7 @@ fn is_replica(conn: &mut Conn) -> Result<bool, ServerError> {
     {
         return Ok(role.trim() == "slave");
     }
-    let Ok(Value::Array(parts)) = conn.try_query(&redis::cmd("ROLE"))? else {
+    let Ok(Value::Array(parts)) = conn.ask(&redis::cmd("ROLE"))? else {
         return Ok(false);
     };
     let role = parts

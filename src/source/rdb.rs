@@ -338,6 +338,8 @@ impl<R: Read + Send> Source for RdbSource<R> {
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),
+            not_had: Vec::new(),
+            left_out: None,
             paused: None,
         }
     }

@@ -7,6 +7,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::observer::TooManyErrors;
 use crate::rdb::RdbError;
 use crate::server::ServerError;
+use crate::server::conn::ends_connection;
 
 /// Advice for the first cause that we have some for.
 pub fn of(error: &anyhow::Error) -> Option<String> {
@@ -36,7 +37,7 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
             return Some(text.to_owned());
         }
         if let Some(server) = cause.downcast_ref::<ServerError>() {
-            return of_server(server).map(str::to_owned);
+            return of_server(server);
         }
         cause.downcast_ref::<io::Error>().and_then(of_io)
     })
@@ -79,8 +80,8 @@ fn is_about_rights(reason: &str) -> bool {
         .any(|code| reason.starts_with(code))
 }
 
-fn of_server(error: &ServerError) -> Option<&'static str> {
-    match error {
+fn of_server(error: &ServerError) -> Option<String> {
+    let text = match error {
         ServerError::Connect { .. } => Some(
             "check host, port and that the server runs and can be reached from here; a server \
              that speaks TLS needs rediss://",
@@ -95,13 +96,37 @@ fn of_server(error: &ServerError) -> Option<&'static str> {
              SCAN and DUMP; or let the user run PSYNC and REPLCONF (ACL SETUSER … +psync +replconf)",
         ),
         ServerError::Refused { reason, .. } if !is_about_rights(reason) => None,
-        ServerError::Refused { .. } => {
-            Some("let the user run this command (ACL SETUSER … +command), or use another user")
+        ServerError::Refused {
+            command, reason, ..
+        } => {
+            if ends_connection(reason) {
+                return Some(format!(
+                    "something between here and the server (a proxy?) does not know {command}, \
+                     which cannot be done without: connect to the server itself"
+                ));
+            }
+            if reason.contains("access database") {
+                return Some(
+                    "let the user go to this database (ACL SETUSER … db=N, Valkey 9.1 and later), or \
+                     use another user"
+                        .to_owned(),
+                );
+            }
+            let rule = command.to_ascii_lowercase().replace(' ', "|");
+            return Some(format!(
+                "let the user run this command (ACL SETUSER … +{rule}), or use another user"
+            ));
         }
+        ServerError::Lost { doing, .. } if doing == "reading keys" => Some(
+            "the network or the server broke the connection; its log may say why (a value of more \
+             than client-output-buffer-limit normal allows?); if it took long to answer, raise \
+             --timeout; then run it again",
+        ),
         ServerError::Lost { .. } => Some(
             "the network or the server broke the connection; if it took long to answer, raise \
              --timeout; then run it again",
         ),
         _ => None,
-    }
+    };
+    text.map(str::to_owned)
 }

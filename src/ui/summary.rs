@@ -190,6 +190,9 @@ pub(super) fn final_line(
         true => left_standing_text(outcome),
         false => consistency_text(options.verb, outcome),
     };
+    if let Some(left_out) = &outcome.source.left_out {
+        line += &format!(", {left_out}");
+    }
     let came = outcome.source.total().scanned;
     line += &format!(", {}", duration_text(elapsed));
     // Of less than a second, a rate says nothing.
@@ -368,6 +371,8 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "duplicates_possible": outcome.source.duplicates_possible,
             "consistency": outcome.source.reached.as_ref().map(consistency_json),
             "consistency_missed": outcome.source.consistency_missed,
+            "not_had": outcome.source.not_had,
+            "left_out": outcome.source.left_out,
             "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },

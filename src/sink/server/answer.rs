@@ -53,6 +53,7 @@ fn show(item: &Item<'_>) -> Cow<'static, str> {
         }
         Item::Int(number) => format!(":{number}").into(),
         Item::Bulk(bytes) => format!("a string of {} bytes", bytes.len()).into(),
+        Item::TooLong(bytes) => format!("a string of {bytes} bytes").into(),
         Item::Nil => "nil".into(),
         Item::Array(_) | Item::Map(_) | Item::Push(_) => "an array".into(),
         Item::Error(_) => "an error".into(),

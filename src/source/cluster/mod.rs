@@ -112,6 +112,8 @@ pub struct ClusterSource {
     stalled_since: Option<Instant>,
     functions: Option<Vec<u8>>,
     functions_given: u64,
+    /// Why function libraries, if there are any, are not believed.
+    libraries_unread: Option<String>,
     /// What was left out, for the archive's header.
     left_out: Option<String>,
     /// All shards were read at one instant.

@@ -12,7 +12,7 @@ use crate::record::Context;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, Shard, options_for};
 use crate::server::facts::{Keyspace, info};
-use crate::source::server::{ConvergingSource, Place, ServerSource, function_dump};
+use crate::source::server::{ConvergingSource, Libraries, Place, ServerSource, function_dump};
 use crate::units::now_ms;
 
 /// After a connection was lost it is tried so often to connect again; then somebody else is looked
@@ -65,6 +65,7 @@ impl ClusterSource {
             stalled_since: None,
             functions: None,
             functions_given: 0,
+            libraries_unread: None,
             left_out,
             common: false,
             pause_missed: false,
@@ -286,7 +287,7 @@ impl ClusterSource {
                 continue;
             };
             // Refused by one, it is refused by all.
-            let (by, dump) = match function_dump(conn, wish, &self.observer) {
+            let libraries = match function_dump(conn, wish, &self.observer) {
                 // Others have the same.
                 Err(error) if is_lost(&error) => {
                     lost = Some(error);
@@ -294,9 +295,19 @@ impl ClusterSource {
                 }
                 answered => answered?,
             };
+            let Libraries {
+                by,
+                payload,
+                unread,
+            } = libraries;
+            if let Some(reason) = unread {
+                self.libraries_unread = Some(format!(
+                    "function libraries were not read ({reason}); --no-functions leaves them out"
+                ));
+            }
             match &first {
-                None => first = Some(dump),
-                Some(known) => differ |= *known != dump,
+                None => first = Some(payload),
+                Some(known) => differ |= *known != payload,
             }
             if by.is_none() {
                 break;

@@ -19,6 +19,7 @@ impl ClusterSource {
                 counts.add(row);
             }
             report.paused = report.paused.max(of_part.paused);
+            report.not_had.extend(of_part.not_had);
             // Whose slots are read elsewhere now has no say any more.
             if !self.counts(part) {
                 continue;
@@ -32,6 +33,9 @@ impl ClusterSource {
                 });
             }
         }
+        report.not_had.extend(self.libraries_unread.clone());
+        report.not_had.sort();
+        report.not_had.dedup();
         report.counts = counts.rows();
         report.reached = report.reached.map(|reached| self.since_start(reached));
         // One moment means one instant of the whole; several, that each shard has its own, also if

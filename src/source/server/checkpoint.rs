@@ -63,9 +63,6 @@ impl ServerSource {
         }
         self.from_ms = at.from_ms;
         self.started_ms = at.started_ms;
-        if self.cursor.is_some() {
-            self.select()?;
-        }
         Ok(None)
     }
 

@@ -176,7 +176,9 @@ impl ServerSource {
     ) -> Result<Self> {
         conn.doing("asking a node of the cluster what it is");
         if place.replica {
-            conn.query::<()>(&redis::cmd("READONLY"))?;
+            let readonly = redis::cmd("READONLY");
+            conn.query::<()>(&readonly)?;
+            conn.keep(&readonly);
         }
         let mut facts = Facts::ask(&mut conn)?;
         // Demanded by the user, or told by another node.
@@ -236,11 +238,7 @@ impl ServerSource {
     pub(in crate::source) fn adopt(&mut self, slots: &SlotSet) -> Result<()> {
         if self.facts.keyspace.is_some() && self.options.selection.dbs.is_empty() {
             let text = info(&mut self.conn, Some("keyspace"))?.unwrap_or_default();
-            for row in keyspace(&text) {
-                if !self.databases.iter().any(|known| known.db == row.db) {
-                    self.databases.push(row);
-                }
-            }
+            self.learn_databases(&keyspace(&text).unwrap_or_default());
         }
         if let Some(cluster) = &mut self.cluster {
             for slot in slots.iter() {

@@ -7,13 +7,16 @@
 
 mod checkpoint;
 pub(in crate::source) mod converge;
+mod databases;
 pub(in crate::source) mod given;
 mod in_cluster;
 mod page;
+mod patience;
 mod probe;
 mod replies;
 mod requests;
 mod resume;
+mod squeeze;
 mod unheard;
 
 use std::collections::VecDeque;
@@ -28,10 +31,12 @@ use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
 use self::page::Page;
-pub(in crate::source) use self::probe::function_dump;
-use self::probe::{Abilities, FunctionsBy};
+use self::patience::Patience;
+use self::probe::{Abilities, Asking, FunctionsBy, NotHad};
+pub(in crate::source) use self::probe::{Libraries, function_dump};
 use self::replies::Awaited;
 use self::resume::Link;
+use self::squeeze::Squeeze;
 use super::{Estimate, Source};
 use crate::exit::Usage;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
@@ -42,6 +47,8 @@ use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::Selection;
 use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
+#[cfg(doc)]
+use crate::server::resp::VALUE_LIMIT;
 use crate::units::now_ms;
 
 /// Keys in one MULTI.
@@ -68,14 +75,27 @@ pub struct ServerSourceOptions {
     pub functions: ReadFunctions,
     /// What to read.
     pub selection: Selection,
+    /// Of the databases that were named: the URL named it, and no flag.
+    pub db_of_url: Option<u32>,
+    /// The largest payload that is taken; [`VALUE_LIMIT`] where nobody says.
+    pub max_value_bytes: Option<u64>,
 }
 
 /// What waits for its replies, in order.
 enum Sent {
-    Select,
     /// A page of names, from this cursor on.
     Scan(Vec<u8>),
     Group(Vec<Vec<u8>>),
+}
+
+impl Sent {
+    /// The keys, if it is a group.
+    fn group(&self) -> Option<&[Vec<u8>]> {
+        match self {
+            Self::Group(keys) => Some(keys),
+            Self::Scan(_) => None,
+        }
+    }
 }
 
 /// What is to be read, one after the other.
@@ -103,13 +123,17 @@ pub struct ServerSource {
     /// Its place in a cluster, if it is in one.
     cluster: Option<InCluster>,
     databases: Vec<Keyspace>,
-    /// Whether SELECT is refused: every connection is in database 0 and stays there.
-    only_zero: bool,
+    /// Those that are wanted and were not to be had when it was opened.
+    not_had: Vec<NotHad>,
+    /// What was not read beyond single keys, a line each.
+    unread: Vec<String>,
+    /// Something was lost on the way: what was read is not all there was at any one instant.
+    incomplete: Option<String>,
+    /// What the URL's database leaves out, in a line.
+    left_out: Option<String>,
     /// Not yet begun.
     waiting: VecDeque<Job>,
     db: u32,
-    /// The database that the connection is in, where that is known.
-    selected: Option<u32>,
     /// What was given, where that is to be followed up.
     given: Option<Given>,
     page: Page,
@@ -127,6 +151,10 @@ pub struct ServerSource {
     /// Keys asked for and not yet read.
     sent_keys: usize,
     guess_bytes: usize,
+    /// How much may be asked for at once where the server ends connections of which it is too much.
+    squeeze: Squeeze,
+    /// The server asks for patience.
+    patience: Patience,
     scratch: Vec<u8>,
     functions: Option<Vec<u8>>,
     /// What function libraries are read by, where they can be.
@@ -172,50 +200,40 @@ impl ServerSource {
     fn begin_with(
         mut conn: Conn,
         facts: Facts,
-        mut options: ServerSourceOptions,
+        options: ServerSourceOptions,
         observer: Arc<Observer>,
     ) -> Result<Self> {
         let clock = ServerClock::ask(&mut conn)?;
+        let asking = Asking {
+            facts: &facts,
+            clock: &clock,
+            options: &options,
+            observer: &observer,
+        };
+        let found = probe::databases(&mut conn, &asking)?;
+        let abilities = found
+            .abilities
+            .unwrap_or_else(|| Abilities::of(&facts, &clock));
+        let libraries = probe::function_dump(&mut conn, options.functions, &observer)?;
         probe::leave_no_trace(&mut conn, &facts)?;
-        let probe::Databases {
-            rows: databases,
-            unread,
-            only_zero,
-        } = probe::databases(&mut conn, &facts, &options, &observer)?;
-        if only_zero {
-            options.selection.dbs = vec![0];
-        }
-        // Known of and not read: in the ledger, and exit code 3.
-        let mut counts = CountsByDb::default();
-        for row in unread {
-            let counts = counts.of(row.db);
-            counts.scanned = row.keys;
-            counts.failed = row.keys;
-        }
-        let abilities = probe::abilities(&mut conn, &facts, &clock, &options, &observer)?;
-        let (functions_by, functions) =
-            probe::function_dump(&mut conn, options.functions, &observer)?;
-        let waiting = databases.iter().map(|row| Job::Scan(row.db)).collect();
-        // Where every connection begins.
-        let selected = facts.keyspace.is_some().then_some(0);
-        Ok(Self {
+        let waiting = found.rows.iter().map(|row| Job::Scan(row.db)).collect();
+        let mut source = Self {
             from_ms: clock.now_ms(),
             conn,
             link: None,
             lost: None,
             process_changed: false,
-            facts,
             clock,
             page: Page::fixed(options.scan_count),
-            options,
-            observer,
             abilities,
             cluster: None,
-            databases,
-            only_zero,
+            left_out: databases::left_out(&facts, &options),
+            databases: found.rows,
+            not_had: Vec::new(),
+            unread: Vec::new(),
+            incomplete: None,
             waiting,
             db: 0,
-            selected,
             given: None,
             pace: None,
             cursor: None,
@@ -226,16 +244,26 @@ impl ServerSource {
             awaited: VecDeque::new(),
             sent_keys: 0,
             guess_bytes: FIRST_GUESS_BYTES,
+            squeeze: Squeeze::default(),
+            patience: Patience::default(),
             scratch: Vec::new(),
-            functions,
-            functions_by,
-            counts,
+            functions: libraries.payload,
+            functions_by: libraries.by,
+            counts: CountsByDb::default(),
             functions_given: 0,
             started_ms: now_ms(),
             paused: Duration::ZERO,
             consistency_missed: false,
             checkpoints: None,
-        })
+            facts,
+            options,
+            observer,
+        };
+        source.count_not_had(found.not_had);
+        if let Some(reason) = libraries.unread {
+            source.libraries_unread(&reason);
+        }
+        Ok(source)
     }
 
     /// More than a scan was asked for, and is not to be had.
@@ -271,6 +299,9 @@ impl ServerSource {
 
     /// Keeps requests in flight: the next page of names before the values of this one.
     fn send(&mut self) -> Result<()> {
+        if !self.may_send()? {
+            return Ok(());
+        }
         let drains = self.drains();
         loop {
             if self.cursor.is_none() && self.keys.is_empty() && !self.scan_in_flight && !drains {
@@ -338,18 +369,7 @@ impl ServerSource {
                 self.keys = names.into();
             }
         }
-        self.select()
-    }
-
-    /// Sees to it that what is queued next is asked of the present database.
-    fn select(&mut self) -> Result<()> {
-        if self.selected != Some(self.db) && !self.only_zero {
-            self.conn
-                .queue(&[b"SELECT", self.db.to_string().as_bytes()])?;
-            self.sent.push_back(Sent::Select);
-            self.selected = Some(self.db);
-        }
-        Ok(())
+        self.enter()
     }
 
     /// Whether every database was scanned until its cursor came back as 0, and every key asked for.
@@ -374,7 +394,8 @@ impl ServerSource {
             false => WINDOW_BYTES,
         };
         let keys = window_bytes.min(most_bytes) / self.guess_bytes.max(1);
-        keys.clamp(1, most_keys.min(self.page.window_keys()).max(1))
+        let most_keys = most_keys.min(self.page.window_keys());
+        keys.clamp(1, self.squeeze.most_keys(most_keys).max(1))
     }
 
     /// How many keys may be in one MULTI.
@@ -419,13 +440,6 @@ impl ServerSource {
                 None => {
                     // Reaching the end is claimed only where it is proved.
                     return Err(anyhow!("the scan stopped before its end; this is a bug"));
-                }
-                Some(Sent::Select) => {
-                    let reply = self.conn.reply()?;
-                    self.sent.pop_front();
-                    if let Err(text) = reply {
-                        return Err(self.conn.refusal("SELECT", text).into());
-                    }
                 }
                 Some(Sent::Scan(_)) => self.read_scan()?,
                 Some(Sent::Group(keys)) => {
@@ -495,6 +509,8 @@ impl Source for ServerSource {
             consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
             cut_short: Vec::new(),
+            not_had: self.unread.clone(),
+            left_out: self.left_out.clone(),
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }

@@ -85,6 +85,13 @@ impl Page {
         }
     }
 
+    /// Asks for fewer names from now on; whether that is possible.
+    pub fn shrink(&mut self) -> bool {
+        self.round_trip = None;
+        let count = (self.count / 2).max(SMALLEST);
+        std::mem::replace(&mut self.count, count) > count
+    }
+
     /// A page came.
     pub fn came(&mut self) {
         let Some(round_trip) = self.round_trip else {
@@ -106,7 +113,7 @@ pub(super) fn round_trip(conn: &mut Conn, seen: Duration) -> Result<Duration> {
     }
     let began = Instant::now();
     // A refusal takes as long as an answer.
-    let _ = conn.try_query(&redis::cmd("PING"))?;
+    let _ = conn.try_query(&conn.greeting())?;
     Ok(seen.min(began.elapsed()))
 }
 

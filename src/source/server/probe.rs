@@ -6,13 +6,16 @@ use anyhow::Result;
 
 use super::ServerSourceOptions;
 use crate::observer::Observer;
-use crate::payload;
 use crate::policy::ReadFunctions;
-use crate::rdb::functions_payload;
+use crate::rdb::{function_codes, functions_payload};
 use crate::server::cluster::is_refusal;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::units::plural;
+
+/// Bytes that all function libraries together may take.
+const FUNCTIONS_LIMIT: usize = 64 * 1024 * 1024;
 
 /// What this server lets us do.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +28,16 @@ pub struct Abilities {
 }
 
 impl Abilities {
+    /// As the server's version has it, where nothing can be tried.
+    pub fn of(facts: &Facts, clock: &ServerClock) -> Self {
+        Self {
+            multi: false,
+            pexpiretime: facts.parsed_version().major >= 7,
+            time: clock.is_servers,
+            eviction: None,
+        }
+    }
+
     /// Without MULTI value and expiry are no pair unless the expiry was the same before and after.
     pub fn rechecks(&self) -> bool {
         !self.multi
@@ -41,66 +54,117 @@ pub enum EvictionCommand {
     Freq,
 }
 
+/// A database that holds keys, or may, and cannot be gone to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotHad {
+    /// Its number.
+    pub db: u32,
+    /// Its keys, where the server tells.
+    pub keys: Option<u64>,
+    /// The server's words.
+    pub reason: String,
+}
+
+impl NotHad {
+    /// `3 (20 keys)`.
+    fn show(&self) -> String {
+        match self.keys {
+            Some(keys) => format!("{} ({})", self.db, plural(keys, "key")),
+            None => format!("{} (it is not known whether it has keys)", self.db),
+        }
+    }
+}
+
 /// The databases of a source.
 #[derive(Debug, Default)]
 pub struct Databases {
-    /// Those to read.
+    /// Those to read: each was gone to.
     pub rows: Vec<Keyspace>,
-    /// Those that hold keys, are wanted, and cannot be gone to.
-    pub unread: Vec<Keyspace>,
-    /// Whether SELECT is refused, so that database 0, where every connection begins, is all there
-    /// is to read.
-    pub only_zero: bool,
+    /// Those that are wanted, and are not to be had.
+    pub not_had: Vec<NotHad>,
+    /// What the server lets us do, tried in the first of those to read.
+    pub abilities: Option<Abilities>,
 }
 
-/// The databases to read: from INFO keyspace, or by SELECT and DBSIZE where that is refused.
-pub fn databases(
-    conn: &mut Conn,
-    facts: &Facts,
-    options: &ServerSourceOptions,
-    observer: &Observer,
-) -> Result<Databases> {
-    let named = &options.selection.dbs;
-    let Some(keyspace) = &facts.keyspace else {
-        return try_databases(conn, named, observer);
-    };
-    let known = |db: u32| keyspace.iter().copied().find(|row| row.db == db);
-    // A database that was named is scanned even if INFO, a moment ago, did not list it.
-    let mut rows = match named.as_slice() {
-        [] => keyspace.clone(),
-        dbs => dbs
-            .iter()
-            .map(|&db| known(db).unwrap_or(empty(db)))
-            .collect(),
-    };
-    let mut unread = Vec::new();
-    let other = rows.iter().map(|row| row.db).find(|&db| db != 0);
-    if let Some(db) = other
-        && let Err(text) = select(conn, db)?
-    {
-        // Who names a database cannot do without it.
-        if !named.is_empty() {
-            return Err(conn.refusal("SELECT", text).into());
+/// What a server is asked at its opening, and who is told.
+pub struct Asking<'a> {
+    pub facts: &'a Facts,
+    pub clock: &'a ServerClock,
+    pub options: &'a ServerSourceOptions,
+    pub observer: &'a Observer,
+}
+
+/// The databases to read, from INFO keyspace, or by SELECT and DBSIZE where that is refused: every
+/// one is gone to, before anything is read. `conn` is in database 0, as every new connection.
+///
+/// # Errors
+/// Where none of them is to be had, or what cannot be done without, and the connection's.
+pub fn databases(conn: &mut Conn, asking: &Asking<'_>) -> Result<Databases> {
+    let named = &asking.options.selection.dbs;
+    let mut found = match &asking.facts.keyspace {
+        None => try_databases(conn, named, asking)?,
+        Some(keyspace) => {
+            let known = |db: u32| keyspace.iter().copied().find(|row| row.db == db);
+            // A database that was named is scanned even if INFO, a moment ago, did not list it.
+            let rows = match named.as_slice() {
+                [] => keyspace.clone(),
+                dbs => dbs
+                    .iter()
+                    .map(|&db| known(db).unwrap_or(empty(db)))
+                    .collect(),
+            };
+            go_to_all(conn, rows, asking)?
         }
-        unread = rows.extract_if(.., |row| row.db != 0).collect();
-        let list: Vec<String> = unread
-            .iter()
-            .map(|row| format!("{} ({})", row.db, plural(row.keys, "key")))
-            .collect();
-        observer.warn(&format!(
-            "the source refuses SELECT ({text}): only database 0 is read; not read, and counted \
-             as failed: database {}. --db 0 says that this is all that is wanted",
-            list.join(", ")
-        ));
-    } else if other.is_some() {
-        // Back to where every connection begins.
-        let _ = select(conn, 0)?;
+    };
+    if let (true, Some(first)) = (found.rows.is_empty(), found.not_had.first()) {
+        return Err(conn.refusal("SELECT", first.reason.clone()).into());
     }
-    Ok(Databases {
-        only_zero: !unread.is_empty(),
-        rows,
-        unread,
-    })
+    tell(&found.not_had, named.is_empty(), asking.observer);
+    if found.abilities.is_none() {
+        // Nothing to read yet: what may come later is read from database 0, as far as is known.
+        found.abilities = abilities(conn, asking)?.ok();
+    }
+    Ok(found)
+}
+
+/// Goes to each, and to the first of them to find out what can be done there.
+fn go_to_all(conn: &mut Conn, mut rows: Vec<Keyspace>, asking: &Asking<'_>) -> Result<Databases> {
+    let mut found = Databases::default();
+    // Database 0 comes first: a new connection is in it, and there may be no way back.
+    rows.sort_by_key(|row| row.db);
+    rows.dedup_by_key(|row| row.db);
+    for row in rows {
+        let mut tried = conn.select(row.db)?;
+        if tried.is_ok() && found.abilities.is_none() {
+            tried = abilities(conn, asking)?.map(|abilities| found.abilities = Some(abilities));
+        }
+        match tried {
+            Ok(()) => found.rows.push(row),
+            Err(reason) => found.not_had.push(NotHad {
+                db: row.db,
+                keys: Some(row.keys),
+                reason,
+            }),
+        }
+    }
+    Ok(found)
+}
+
+/// Says which databases are not read.
+fn tell(not_had: &[NotHad], all_wanted: bool, observer: &Observer) {
+    let Some(first) = not_had.first() else {
+        return;
+    };
+    let list: Vec<String> = not_had.iter().map(NotHad::show).collect();
+    let advice = match all_wanted {
+        true => "; --db says what is wanted, if this is all of it",
+        false => "",
+    };
+    observer.warn(&format!(
+        "the source refuses SELECT ({}): not read, and counted as failed: database {}{advice}",
+        first.reason,
+        list.join(", ")
+    ));
 }
 
 fn empty(db: u32) -> Keyspace {
@@ -111,13 +175,27 @@ fn empty(db: u32) -> Keyspace {
     }
 }
 
-fn select(conn: &mut Conn, db: u32) -> Result<Result<redis::Value, String>, ServerError> {
-    conn.try_query(redis::cmd("SELECT").arg(db))
+/// Whether a refusal is about the command, and not about the key or the database.
+fn is_about_command(text: &str) -> bool {
+    match text.starts_with("NOPERM") {
+        true => text.contains("command"),
+        false => is_forbidden(text),
+    }
+}
+
+/// Whether the server says that there is no such database.
+fn is_no_database(text: &str) -> bool {
+    text.contains("out of range")
+        || text.contains("invalid DB index")
+        || text.contains("not allowed in cluster mode")
 }
 
 /// Without INFO: goes to one database after the other until there is no more.
-fn try_databases(conn: &mut Conn, named: &[u32], observer: &Observer) -> Result<Databases> {
-    observer.notice(
+fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<Databases> {
+    /// So many that are forbidden in a row are the last that are tried: as many as a server has
+    /// where nobody says otherwise.
+    const FORBIDDEN: usize = 16;
+    asking.observer.notice(
         "the source does not tell its databases (INFO); they are found by trying one after the \
          other",
     );
@@ -126,27 +204,37 @@ fn try_databases(conn: &mut Conn, named: &[u32], observer: &Observer) -> Result<
         dbs => dbs.to_vec(),
     };
     let mut found = Databases::default();
+    let mut forbidden = 0;
     for db in candidates {
-        match select(conn, db)? {
-            Ok(_) => {}
-            // Services with a single database may forbid SELECT; then database 0 is all there is.
-            Err(_) if db == 0 => found.only_zero = true,
-            Err(text) if !named.is_empty() => return Err(conn.refusal("SELECT", text).into()),
-            Err(text) => {
-                if found.only_zero {
-                    observer.warn(&format!(
-                        "the source refuses SELECT ({text}): only database 0 is read, and whether \
-                         there are keys in others is not known"
-                    ));
-                }
+        let mut tried = conn.select(db)?;
+        if tried.is_ok() && found.abilities.is_none() {
+            tried = abilities(conn, asking)?.map(|abilities| found.abilities = Some(abilities));
+        }
+        if let Err(reason) = tried {
+            if named.is_empty() && is_no_database(&reason) {
                 break;
             }
+            if named.is_empty() && is_about_command(&reason) {
+                asking.observer.warn(&format!(
+                    "the source refuses SELECT ({reason}): only database 0 is read, and whether \
+                     there are keys in others is not known"
+                ));
+                break;
+            }
+            found.not_had.push(NotHad {
+                db,
+                keys: None,
+                reason,
+            });
+            forbidden += 1;
+            if named.is_empty() && forbidden >= FORBIDDEN {
+                break;
+            }
+            continue;
         }
-        let keys = match conn.try_query(&redis::cmd("DBSIZE"))? {
-            Ok(redis::Value::Int(keys)) => Some(u64::try_from(keys).unwrap_or(0)),
-            _ => None,
-        };
-        if keys != Some(0) {
+        forbidden = 0;
+        let keys = count_keys(conn)?;
+        if keys != Some(0) || !named.is_empty() {
             found.rows.push(Keyspace {
                 keys: keys.unwrap_or(0),
                 ..empty(db)
@@ -154,6 +242,17 @@ fn try_databases(conn: &mut Conn, named: &[u32], observer: &Observer) -> Result<
         }
     }
     Ok(found)
+}
+
+/// The keys of the present database, where DBSIZE tells.
+///
+/// # Errors
+/// The connection's.
+pub fn count_keys(conn: &mut Conn) -> Result<Option<u64>, ServerError> {
+    Ok(match conn.ask(&redis::cmd("DBSIZE"))? {
+        Ok(redis::Value::Int(keys)) => u64::try_from(keys).ok(),
+        _ => None,
+    })
 }
 
 /// Keeps our DUMPs from refreshing the LRU clock of every key, where that is known (7.2) and safe.
@@ -166,45 +265,76 @@ fn try_databases(conn: &mut Conn, named: &[u32], observer: &Observer) -> Result<
 /// The connection's.
 pub fn leave_no_trace(conn: &mut Conn, facts: &Facts) -> Result<(), ServerError> {
     if !facts.cluster && !facts.version.is_empty() {
-        let _refused = conn.try_query(redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON"))?;
+        let no_touch = redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON").to_owned();
+        if conn.ask(&no_touch)?.is_ok() {
+            conn.keep(&no_touch);
+        }
     }
     Ok(())
 }
 
-/// Tries once what some servers refuse.
-pub fn abilities(
-    conn: &mut Conn,
-    facts: &Facts,
-    clock: &ServerClock,
-    options: &ServerSourceOptions,
-    observer: &Observer,
-) -> Result<Abilities> {
+/// Tries once what some servers refuse, in the present database; all in one go, because far away
+/// each round trip counts. The inner error is that this database is forbidden.
+///
+/// # Errors
+/// What cannot be done without: DUMP, and PEXPIRETIME or PTTL; and the connection's.
+pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilities, String>> {
+    let Asking {
+        facts,
+        clock,
+        options,
+        observer,
+    } = *asking;
+    // The name is one that nobody uses: -2 says that the command works, whatever the key.
+    let on_absent = |name: &str| redis::cmd(name).arg(ABSENT_KEY).to_owned();
+    let mut commands = vec![
+        on_absent("PEXPIRETIME"),
+        on_absent("PTTL"),
+        on_absent("DUMP"),
+    ];
     // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
     // costs more than asking for the expiry a second time.
-    let asks_multi = !facts.cluster;
-    // All in one go, because far away each round trip counts. The name is one that nobody uses: -2
-    // says that the command works, whatever the key.
-    let absent = ABSENT_KEY;
-    conn.queue(&[b"PEXPIRETIME", absent.as_bytes()])?;
-    if asks_multi {
-        conn.queue(&[b"MULTI"])?;
-        conn.queue(&[b"EXEC"])?;
+    if !facts.cluster {
+        commands.extend([redis::cmd("MULTI"), redis::cmd("EXEC")]);
     }
-    let pexpiretime = match conn.reply()? {
-        Ok(_) => true,
-        Err(text) if !is_refusal(&text) => true,
-        // No right to that very name says nothing about the command.
-        Err(text) => {
-            text.starts_with("NOPERM") && text.contains("key") && !text.contains("command")
-        }
+    let answers = conn.ask_all(&commands, |text| {
+        // In a cluster nobody may serve the slot of that name, for as long as it likes.
+        asks_for_patience(text) && !(facts.cluster && text.starts_with("CLUSTERDOWN"))
+    })?;
+    let [pexpiretime, pttl, dump, transaction @ ..] = answers.as_slice() else {
+        return Ok(Err("its questions were not answered".to_owned()));
     };
-    let multi = asks_multi && {
-        let (multi, exec) = (conn.reply()?, conn.reply()?);
-        if multi.is_ok() && exec.is_err() {
-            // Else everything from now on would be queued.
-            let _ = conn.try_query(&redis::cmd("DISCARD"))?;
-        }
-        multi.is_ok() && exec.is_ok()
+    if let Err(text) = dump
+        && is_about_database(text)
+    {
+        return Ok(Err(text.clone()));
+    }
+    // Before the first key: else each of them would be tried in vain.
+    if let Err(text) = dump
+        && is_about_command(text)
+    {
+        return Err(conn.refusal("DUMP", text.clone()).into());
+    }
+    let works = |answer: &Result<redis::Value, String>| match answer {
+        Ok(value) => matches!(value, redis::Value::Int(_)),
+        Err(text) => !is_about_command(text),
+    };
+    if let (false, Err(text)) = (works(pexpiretime), pttl)
+        && is_about_command(text)
+    {
+        return Err(conn.refusal("PTTL", text.clone()).into());
+    }
+    if let [multi, exec] = transaction
+        && multi.is_ok()
+        && exec.is_err()
+    {
+        // Else everything from now on would be queued.
+        let _ = conn.ask(&redis::cmd("DISCARD"))?;
+    }
+    let pexpiretime = works(pexpiretime);
+    let multi = match transaction {
+        [Ok(redis::Value::Okay), Ok(redis::Value::Array(done))] => done.is_empty(),
+        _ => false,
     };
     if !pexpiretime && !clock.is_servers {
         observer.warn(
@@ -212,35 +342,51 @@ pub fn abilities(
              machine's clock, and are as right as that clock is",
         );
     }
-    let eviction = options.eviction.then(|| match facts.policy.as_deref() {
-        Some(policy) if policy.contains("lfu") => EvictionCommand::Freq,
-        _ => EvictionCommand::IdleTime,
-    });
-    let eviction = match eviction {
-        Some(command) => {
-            let sub = if command == EvictionCommand::Freq {
-                "FREQ"
-            } else {
-                "IDLETIME"
-            };
-            match conn.try_query(redis::cmd("OBJECT").arg(sub).arg(absent))? {
-                Ok(_) => Some(command),
-                Err(text) if text.contains("no such key") || !is_refusal(&text) => Some(command),
-                Err(text) => {
-                    observer.warn(&format!(
-                        "the source refuses OBJECT {sub} ({text}); idle times and frequencies are not exported"
-                    ));
-                    None
-                }
-            }
-        }
-        None => None,
+    let eviction = match options.eviction {
+        true => eviction(conn, facts, observer)?,
+        false => None,
     };
-    Ok(Abilities {
+    Ok(Ok(Abilities {
         multi,
         pexpiretime,
         time: clock.is_servers,
         eviction,
+    }))
+}
+
+/// Whether a refusal is about the database: Valkey from 9.1 on has users who may go to some only,
+/// and every connection begins in database 0.
+fn is_about_database(text: &str) -> bool {
+    text.starts_with("NOPERM") && text.contains("database") && !text.contains("command")
+}
+
+/// By what idle times or frequencies are asked for, where that is allowed.
+fn eviction(
+    conn: &mut Conn,
+    facts: &Facts,
+    observer: &Observer,
+) -> Result<Option<EvictionCommand>, ServerError> {
+    let (command, sub) = match facts.policy.as_deref() {
+        Some(policy) if policy.contains("lfu") => (EvictionCommand::Freq, "FREQ"),
+        _ => (EvictionCommand::IdleTime, "IDLETIME"),
+    };
+    let mut object = redis::cmd("OBJECT");
+    object.arg(sub).arg(ABSENT_KEY);
+    // In a cluster nobody may serve that slot.
+    let answer = match facts.cluster {
+        true => conn.try_query(&object)?,
+        false => conn.ask(&object)?,
+    };
+    Ok(match answer {
+        Ok(_) => Some(command),
+        Err(text) if text.contains("no such key") || !is_refusal(&text) => Some(command),
+        Err(text) => {
+            observer.warn(&format!(
+                "the source refuses OBJECT {sub} ({text}); idle times and frequencies are not \
+                 exported"
+            ));
+            None
+        }
     })
 }
 
@@ -262,49 +408,96 @@ impl FunctionsBy {
         }
     }
 
-    /// The payload that its reply is, or amounts to; `None` where there are no libraries.
-    pub fn payload(self, reply: redis::Value) -> Option<Vec<u8>> {
-        /// A payload of nothing but its footer.
-        const EMPTY_BYTES: usize = payload::FOOTER_LEN;
+    /// The payload that its reply is, or amounts to; `None` where there are no libraries. The error
+    /// says what is wrong with the reply: then nobody knows whether there are any.
+    pub fn payload(self, reply: redis::Value) -> Result<Option<Vec<u8>>, String> {
         let payload = match (self, reply) {
             (Self::Dump, redis::Value::BulkString(payload)) => payload,
-            (Self::Dump, _) => return None,
-            (Self::List, reply) => functions_payload(&library_codes(reply)),
+            (Self::Dump, other) => {
+                return Err(format!(
+                    "FUNCTION DUMP was answered with {}",
+                    kind_of_reply(&other)
+                ));
+            }
+            (Self::List, reply) => functions_payload(&library_codes(&reply)?),
         };
-        (payload.len() > EMPTY_BYTES).then_some(payload)
+        let codes = function_codes(&payload)
+            .map_err(|reason| format!("what FUNCTION DUMP answered is damaged: {reason}"))?;
+        Ok(Some(payload).filter(|_| !codes.is_empty()))
+    }
+}
+
+fn kind_of_reply(reply: &redis::Value) -> String {
+    match reply {
+        redis::Value::Nil => "nil".to_owned(),
+        redis::Value::Int(number) => format!("the number {number}"),
+        redis::Value::SimpleString(text) => format!("\"{}\"", text.escape_debug()),
+        redis::Value::Okay => "OK".to_owned(),
+        _ => "something that is no payload".to_owned(),
     }
 }
 
 /// The code of each library in a reply of FUNCTION LIST WITHCODE.
-fn library_codes(reply: redis::Value) -> Vec<Vec<u8>> {
-    let rows: Vec<HashMap<String, redis::Value>> =
-        redis::from_redis_value(reply).unwrap_or_default();
+fn library_codes(reply: &redis::Value) -> Result<Vec<Vec<u8>>, String> {
+    let rows: Vec<HashMap<String, redis::Value>> = redis::from_redis_value_ref(reply)
+        .map_err(|_| format!("FUNCTION LIST was answered with {}", kind_of_reply(reply)))?;
     let code = |mut row: HashMap<String, redis::Value>| match row.remove("library_code") {
-        Some(redis::Value::BulkString(code)) => Some(code),
-        _ => None,
+        Some(redis::Value::BulkString(code)) => Ok(code),
+        _ => Err("FUNCTION LIST gave a library without its code".to_owned()),
     };
-    rows.into_iter().filter_map(code).collect()
+    rows.into_iter().map(code).collect()
+}
+
+/// What became of the libraries.
+#[derive(Debug, Default)]
+pub(in crate::source) struct Libraries {
+    /// How they are read here, if at all.
+    pub by: Option<FunctionsBy>,
+    /// The payload, if there are any.
+    pub payload: Option<Vec<u8>>,
+    /// The server has libraries, or may have, and its answer is not to be believed.
+    pub unread: Option<String>,
 }
 
 /// How libraries are read here, if at all, and the payload if there are any.
+///
+/// # Errors
+/// Where they are required and not to be had, and the connection's.
 pub(in crate::source) fn function_dump(
     conn: &mut Conn,
     wish: ReadFunctions,
     observer: &Observer,
-) -> Result<(Option<FunctionsBy>, Option<Vec<u8>>)> {
+) -> Result<Libraries> {
     if wish == ReadFunctions::No {
-        return Ok((None, None));
+        return Ok(Libraries::default());
     }
     let mut refused = None;
+    let mut wrong = None;
     for by in [FunctionsBy::Dump, FunctionsBy::List] {
         let mut command = redis::Cmd::new();
         command.arg(by.command());
-        match conn.try_query(&command)? {
-            Ok(reply) => return Ok((Some(by), by.payload(reply))),
-            Err(text) => {
-                refused.get_or_insert(text);
-            }
+        match conn.ask_within(&command, FUNCTIONS_LIMIT)? {
+            Ok(reply) => match by.payload(reply) {
+                Ok(payload) => {
+                    return Ok(Libraries {
+                        by: Some(by),
+                        payload,
+                        unread: None,
+                    });
+                }
+                Err(text) => wrong = wrong.or(Some(text)),
+            },
+            Err(text) => refused = refused.or(Some(text)),
         }
+    }
+    if let Some(text) = wrong {
+        if wish == ReadFunctions::Required {
+            return Err(conn.confused(text).into());
+        }
+        return Ok(Libraries {
+            unread: Some(text),
+            ..Libraries::default()
+        });
     }
     let text = refused.unwrap_or_default();
     if wish == ReadFunctions::Required {
@@ -317,5 +510,5 @@ pub(in crate::source) fn function_dump(
              not read"
         ));
     }
-    Ok((None, None))
+    Ok(Libraries::default())
 }

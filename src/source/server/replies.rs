@@ -11,10 +11,25 @@ use crate::payload;
 use crate::record::{Batch, Eviction, KeyRecord, Record, Value};
 use crate::server::PTTL_TOLERANCE_MS;
 use crate::server::cluster::Redirect;
-use crate::server::resp::Item;
+use crate::server::conn::asks_for_patience;
+use crate::server::resp::{Item, VALUE_LIMIT};
+use crate::units::bytes_text;
 
 /// A reply from which on the window falls at once instead of by and by.
 const LARGE_REPLY_BYTES: usize = 64 * 1024;
+
+/// Bytes that the names of one page may take in memory.
+const PAGE_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a name costs beside its bytes.
+const NAME_OVERHEAD_BYTES: usize = 64;
+
+fn page_too_long() -> String {
+    format!(
+        "a page of SCAN with more than {} of names (a smaller --scan-count makes pages smaller)",
+        bytes_text(PAGE_BYTES as u64)
+    )
+}
 
 /// A key whose payload comes next.
 pub(super) struct Awaited {
@@ -28,6 +43,8 @@ pub(super) enum Expiry {
     None,
     Gone,
     Refused,
+    /// Refused for now.
+    Later(String),
     At(u64),
     /// Another node has to be asked.
     Elsewhere(Redirect),
@@ -48,6 +65,8 @@ impl Expiry {
 /// What DUMP answered.
 enum Dumped {
     Payload(Vec<u8>),
+    /// So many bytes, more than is taken.
+    TooLong(u64),
     Nothing,
     Refused(String),
 }
@@ -57,15 +76,31 @@ impl ServerSource {
         self.conn.doing("scanning for keys");
         let known = self.keys.len();
         let (cursor, scanned) = match self.read_page() {
-            Ok(page) => page,
+            Ok(Ok(page)) => page,
+            Ok(Err(text)) => {
+                // The same page again, in a while.
+                if let Some(Sent::Scan(cursor)) = self.sent.pop_front() {
+                    self.cursor = Some(cursor).filter(|_| !self.abandoned);
+                }
+                self.scan_in_flight = false;
+                self.ask_later(&text);
+                return Ok(());
+            }
             Err(error) => {
                 // Half a page is none: it is asked for again.
                 self.keys.truncate(known);
                 return Err(error);
             }
         };
-        self.sent.pop_front();
+        let asked = self.sent.pop_front();
         self.scan_in_flight = false;
+        if cursor != b"0" && matches!(&asked, Some(Sent::Scan(asked)) if *asked == cursor) {
+            // It would be asked for ever.
+            return Err(self
+                .conn
+                .confused("SCAN gave back the cursor that it was asked with")
+                .into());
+        }
         let counts = self.counts.of(self.db);
         counts.scanned += scanned;
         counts.filtered += scanned - (self.keys.len() - known) as u64;
@@ -79,12 +114,15 @@ impl ServerSource {
     }
 
     /// Reads a page of names: where the next one begins, and how many names there were. Those that
-    /// are wanted join [`Self::keys`].
-    fn read_page(&mut self) -> Result<(Vec<u8>, u64)> {
+    /// are wanted join [`Self::keys`]. The inner error asks for patience.
+    fn read_page(&mut self) -> Result<Result<(Vec<u8>, u64), String>> {
         match self.conn.item()? {
             Item::Array(2) => {}
             Item::Error(text) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
+                if self.asks_for_patience(&text) {
+                    return Ok(Err(text));
+                }
                 return Err(self.conn.refusal("SCAN", text).into());
             }
             _ => {
@@ -103,24 +141,34 @@ impl ServerSource {
         // Names of slots that are read elsewhere are none of ours, and in no count.
         let cluster = self.cluster.as_ref();
         let mut foreign = 0;
+        let mut left = PAGE_BYTES;
         for _ in 0..count {
-            let Item::Bulk(key) = self.conn.item()? else {
-                return Err(self.conn.confused("SCAN gave a key that is none").into());
+            let key = match self.conn.item_or_skip(left)? {
+                Item::Bulk(key) => Some(key),
+                Item::TooLong(_) => None,
+                _ => return Err(self.conn.confused("SCAN gave a key that is none").into()),
             };
+            let bytes = key
+                .as_ref()
+                .map_or(usize::MAX, |key| key.len() + NAME_OVERHEAD_BYTES);
+            let (Some(key), Some(less)) = (key, left.checked_sub(bytes)) else {
+                return Err(self.conn.confused(page_too_long()).into());
+            };
+            left = less;
             if cluster.is_some_and(|cluster| !cluster.reading.has_key(&key)) {
                 foreign += 1;
             } else if self.options.selection.wants_key(&key) {
                 self.keys.push_back(key);
             }
         }
-        Ok((cursor, count as u64 - foreign))
+        Ok(Ok((cursor, count as u64 - foreign)))
     }
 
     /// Reads the group of so many keys that is next, up to its first payload.
     pub(super) fn open_group(&mut self, keys: usize) -> Result<()> {
         self.conn.doing("reading keys");
         if let Some(text) = self.read_group_head(keys)? {
-            return self.reread_alone(&text);
+            return self.refused_as_a_whole(&text);
         }
         let now_ms = match (self.abilities.pexpiretime, self.abilities.time) {
             (true, _) => 0,
@@ -163,7 +211,6 @@ impl ServerSource {
                 expiry,
                 eviction,
             }));
-        self.got_on();
         Ok(())
     }
 
@@ -173,8 +220,9 @@ impl ServerSource {
         if self.is_asking() {
             self.conn.item()?;
         }
-        let dumped = match self.conn.item()? {
+        let dumped = match self.conn.item_or_skip(self.max_value())? {
             Item::Bulk(payload) => Dumped::Payload(payload),
+            Item::TooLong(bytes) => Dumped::TooLong(bytes),
             Item::Nil => Dumped::Nothing,
             Item::Error(text) => Dumped::Refused(String::from_utf8_lossy(&text).into_owned()),
             _ => {
@@ -197,7 +245,18 @@ impl ServerSource {
         else {
             return Ok(());
         };
+        if let Some(text) = self.is_refused_for_now(&expiry, &dumped, after.as_ref()) {
+            if text.starts_with("LOADING ") {
+                self.sent_keys -= 1;
+                self.keys.push_front(key);
+                return Err(self.conn.refusal("reading keys", text).into());
+            }
+            self.ask_keys_later(vec![key], &text);
+            return Ok(());
+        }
         self.sent_keys -= 1;
+        self.squeeze.came();
+        self.got_on();
         if let Some(after) = after {
             if matches!(after, Expiry::Elsewhere(_)) {
                 expiry = after;
@@ -206,6 +265,9 @@ impl ServerSource {
             {
                 // It changed in between: value and expiry are no pair.
                 return self.ask_again(key);
+            } else if let (Expiry::At(at_ms), Expiry::At(after_ms)) = (&mut expiry, &after) {
+                // TIME is asked before what remains: of two, the later is nearer to the truth.
+                *at_ms = (*at_ms).max(*after_ms);
             }
         }
         let elsewhere = match (&expiry, &dumped) {
@@ -224,11 +286,14 @@ impl ServerSource {
                 return self.gone(key, batch);
             }
             Dumped::Refused(text) => return self.fail(key, &text),
+            Dumped::TooLong(bytes) => return self.fail_as_too_long(key, bytes),
         };
         self.learn(payload.len());
         match expiry {
             Expiry::Gone => self.gone(key, batch),
-            Expiry::Refused | Expiry::Elsewhere(_) => self.fail(key, "its expiry cannot be read"),
+            Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => {
+                self.fail(key, "its expiry cannot be read")
+            }
             Expiry::None => self.give(key, payload, None, eviction, batch),
             Expiry::At(at_ms) => self.give(key, payload, Some(at_ms), eviction, batch),
         }
@@ -276,8 +341,16 @@ impl ServerSource {
             return Ok(None);
         }
         let commands = self.group_commands(keys);
+        if let Item::Error(text) = self.conn.item()? {
+            // Then nothing was queued: every command was answered at once, and EXEC refused.
+            let text = String::from_utf8_lossy(&text).into_owned();
+            for _ in 0..=commands {
+                self.conn.reply()?.ok();
+            }
+            return Ok(Some(text));
+        }
         let mut refused = None;
-        for _ in 0..=commands {
+        for _ in 0..commands {
             match self.conn.item()? {
                 Item::Simple(_) => {}
                 Item::Error(text) => {
@@ -301,15 +374,19 @@ impl ServerSource {
         }
     }
 
-    /// A group that was refused as a whole: every key by itself, so that one forbidden key does
-    /// not cost its fifteen neighbours.
-    fn reread_alone(&mut self, text: &str) -> Result<()> {
+    /// A group that was refused as a whole: in a while where the server asks for patience, else
+    /// every key by itself, so that one forbidden key does not cost its fifteen neighbours.
+    fn refused_as_a_whole(&mut self, text: &str) -> Result<()> {
         if text.starts_with("LOADING ") {
             return Err(self.conn.refusal("reading keys", text.to_owned()).into());
         }
         let Some(Sent::Group(keys)) = self.sent.pop_front() else {
             return Ok(());
         };
+        if self.asks_for_patience(text) {
+            self.ask_keys_later(keys, text);
+            return Ok(());
+        }
         let mut keys = VecDeque::from(keys);
         if keys.len() == 1 {
             self.sent_keys -= 1;
@@ -361,10 +438,15 @@ impl ServerSource {
                 Ok(number) => Expiry::At(now_ms.saturating_add(number)),
                 Err(_) => Expiry::Refused,
             },
-            Item::Error(text) => match Redirect::parse(&String::from_utf8_lossy(&text)) {
-                Some(redirect) => Expiry::Elsewhere(redirect),
-                None => Expiry::Refused,
-            },
+            Item::Error(text) => {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                // Elsewhere is nowhere, unless a cluster is read.
+                match Redirect::parse(&text).filter(|_| self.cluster.is_some()) {
+                    Some(redirect) => Expiry::Elsewhere(redirect),
+                    None if asks_for_patience(&text) => Expiry::Later(text),
+                    None => Expiry::Refused,
+                }
+            }
             _ => return Err(self.conn.confused("an expiry that is no number").into()),
         })
     }
@@ -455,11 +537,56 @@ impl ServerSource {
         compacted.map_or(dump.len(), |()| self.scratch.len()) as u64
     }
 
-    fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
+    /// The largest payload that is taken.
+    fn max_value(&self) -> usize {
+        let max = self.options.max_value_bytes;
+        max.map_or(VALUE_LIMIT, |max| {
+            let payload = max.saturating_add(payload::FOOTER_LEN as u64);
+            usize::try_from(payload).unwrap_or(usize::MAX)
+        })
+    }
+
+    fn fail_as_too_long(&mut self, key: Vec<u8>, bytes: u64) -> Result<()> {
+        self.learn(usize::try_from(bytes).unwrap_or(usize::MAX));
+        self.count_failure(&key);
+        self.observer.key_failed(&KeyFailure {
+            db: self.db,
+            key,
+            kind: FailureKind::Unread,
+            reason: format!(
+                "its value takes {}, and no more than {} is taken",
+                bytes_text(bytes),
+                bytes_text(self.max_value() as u64)
+            ),
+            hint: Some("--max-value SIZE sets what is taken".to_owned()),
+        })
+    }
+
+    pub(super) fn count_failure(&mut self, key: &[u8]) {
         self.counts.of(self.db).failed += 1;
         if let Some(given) = &mut self.given {
-            given.unreadable.insert(key.clone());
+            given.unreadable.insert(key.to_vec());
         }
+    }
+
+    /// The server's words, if it asks for patience before it answers for a key.
+    fn is_refused_for_now(
+        &self,
+        expiry: &Expiry,
+        dumped: &Dumped,
+        after: Option<&Expiry>,
+    ) -> Option<String> {
+        let text = match (expiry, dumped, after) {
+            (Expiry::Later(text), _, _) | (_, _, Some(Expiry::Later(text))) => text,
+            (_, Dumped::Refused(text), _) => text,
+            _ => return None,
+        };
+        let is_for_now = self.asks_for_patience(text) || text.starts_with("LOADING ");
+        is_for_now.then(|| text.clone())
+    }
+
+    pub(super) fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
+        self.count_failure(&key);
         let hint = reason
             .starts_with("NOPERM")
             .then(|| "the user needs DUMP, PTTL, PEXPIRETIME and TIME on this key".to_owned());

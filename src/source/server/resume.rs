@@ -7,7 +7,9 @@
 
 use anyhow::Result;
 
-use super::{Sent, ServerSource, probe};
+use super::probe::{self, Asking};
+use super::squeeze::Changed;
+use super::{Sent, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
@@ -41,11 +43,14 @@ impl ServerSource {
         self.link.as_ref().map(|link| &link.stop)
     }
 
-    /// Something came: the next loss is a new one.
+    /// Something came as a whole, a page of names or all there is of a key: the next loss is a new
+    /// one. Half an answer is nothing, or a connection that breaks in the middle of the same answer
+    /// each time would be made again for ever.
     pub(super) fn got_on(&mut self) {
         if let Some(link) = &mut self.link {
             link.retries.succeeded();
         }
+        self.is_patient_no_more();
     }
 
     /// Whether connecting again is wanted and may help.
@@ -74,6 +79,11 @@ impl ServerSource {
             Err(other) => return Err(other),
         };
         let reason = lost.to_string();
+        match self.squeeze()? {
+            Changed::Nothing => {}
+            Changed::Less => link.retries.once_more(),
+            Changed::GivenUp => link.retries.succeeded(),
+        }
         self.take_back();
         let same_process = loop {
             let stop = || link.stop.is_set();
@@ -108,9 +118,7 @@ impl ServerSource {
         }
         self.observer
             .notice(&format!("{reason}; {what} (database {})", self.db));
-        if self.cursor.is_some() || !self.keys.is_empty() {
-            self.select()?;
-        }
+        // The database is entered before anything is asked (`may_send`).
         Ok(())
     }
 
@@ -154,7 +162,6 @@ impl ServerSource {
         let mut keys: Vec<Vec<u8>> = self.awaited.drain(..).map(|awaited| awaited.key).collect();
         for sent in self.sent.drain(..) {
             match sent {
-                Sent::Select => {}
                 Sent::Scan(cursor) => self.cursor = Some(cursor),
                 Sent::Group(group) => keys.extend(group),
             }
@@ -173,23 +180,27 @@ impl ServerSource {
     fn set_up_again(&mut self) -> Result<bool> {
         self.conn.doing("asking the source what it is");
         let facts = Facts::ask(&mut self.conn)?;
-        probe::leave_no_trace(&mut self.conn, &facts)?;
-        self.selected = facts.keyspace.is_some().then_some(0);
         let same_process = facts.run_id.is_some()
             && (&facts.run_id, facts.replica) == (&self.facts.run_id, self.facts.replica);
-        if same_process {
-            return Ok(true);
+        if !same_process {
+            self.clock = ServerClock::ask(&mut self.conn)?;
+            self.look_for_loss(&facts)?;
+            let asking = Asking {
+                facts: &facts,
+                clock: &self.clock,
+                options: &self.options,
+                observer: &self.observer,
+            };
+            // Where the present database is forbidden, they are as they were.
+            if self.conn.select(self.db)?.is_ok()
+                && let Ok(abilities) = probe::abilities(&mut self.conn, &asking)?
+            {
+                self.abilities = abilities;
+            }
+            self.facts = facts;
         }
-        self.clock = ServerClock::ask(&mut self.conn)?;
-        self.abilities = probe::abilities(
-            &mut self.conn,
-            &facts,
-            &self.clock,
-            &self.options,
-            &self.observer,
-        )?;
-        self.facts = facts;
-        Ok(false)
+        probe::leave_no_trace(&mut self.conn, &self.facts)?;
+        Ok(same_process)
     }
 
     /// Whether the present database was in the middle of its scan, and begins from its start. Names

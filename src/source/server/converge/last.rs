@@ -190,6 +190,10 @@ impl LastRound {
         if let Some(reason) = source.blind {
             return Ok(Outcome::Impossible(reason.to_owned()));
         }
+        if let Some(reason) = source.inner.incomplete.take() {
+            source.lost_track = true;
+            return Ok(Outcome::Impossible(reason));
+        }
         // The shards of a cluster are paused together, by whoever knows all of them.
         let pauses =
             source.options.consistency == Consistency::Pause && source.options.together.is_none();
@@ -221,6 +225,12 @@ impl LastRound {
             if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
                 self.forget_shot();
                 return Ok(Outcome::Rescan("the server changed its role".to_owned()));
+            }
+            if let Some(reason) = facts.out_of_step {
+                self.forget_shot();
+                return Ok(Outcome::Impossible(format!(
+                    "the source is a replica, and {reason}"
+                )));
             }
         }
         if let Some(lasted) = lasted {
@@ -319,7 +329,10 @@ impl LastRound {
         };
         if within && shown.changed_streams.is_empty() && doubted.is_none() {
             if source.inner.options.functions != ReadFunctions::No {
-                source.functions = shown.functions;
+                match shown.functions {
+                    Ok(functions) => source.functions = functions,
+                    Err(reason) => source.inner.libraries_unread(&reason),
+                }
             }
             self.shot = shown.keys.into();
             self.exact = true;

@@ -270,8 +270,7 @@ impl ConvergingSource {
 
     /// Databases that hold keys now and are not read yet.
     fn unknown_databases(&self, now: Option<&[Keyspace]>) -> Vec<Keyspace> {
-        let known = &self.inner.databases;
-        let unknown = |row: &&Keyspace| !known.iter().any(|known| known.db == row.db);
+        let unknown = |row: &&Keyspace| !self.inner.knows_database(row.db);
         now.unwrap_or_default()
             .iter()
             .filter(unknown)
@@ -293,7 +292,7 @@ impl ConvergingSource {
             return Ok(());
         }
         let text = self.inner.ask(|conn| Ok(info(conn, Some("keyspace"))?))?;
-        let now = text.map(|text| keyspace(&text));
+        let now = text.and_then(|text| keyspace(&text));
         let new = self.unknown_databases(now.as_deref());
         self.add_databases(new);
         Ok(())

@@ -10,11 +10,11 @@ use crate::exit::Interrupted;
 use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
+use crate::server::ServerError;
 use crate::server::facts::Facts;
 use crate::server::tracking::Tracker;
-use crate::server::{Conn, ServerError};
 use crate::source::Source;
-use crate::source::server::{Job, ServerSource, probe};
+use crate::source::server::{Job, ServerSource};
 
 /// Scans that may be begun anew before giving up.
 const MAX_RESTARTS: u32 = 3;
@@ -22,6 +22,10 @@ const MAX_RESTARTS: u32 = 3;
 impl ConvergingSource {
     /// A flush, too many changes or a lost connection: everything given so far may be wrong.
     pub(super) fn restart_if_needed(&mut self) -> Result<bool> {
+        if let Some(reason) = self.inner.incomplete.take() {
+            self.lost_track = true;
+            self.miss(reason);
+        }
         if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
             return self.restart("the source was restarted, or is another one");
         }
@@ -78,15 +82,9 @@ impl ConvergingSource {
         self.blind = blindness(&mut self.inner, self.counts.is_some())?;
         // Heard of while the scan was at rest: it begins anew anyway.
         self.inner.process_changed = false;
-        let (options, observer) = (self.inner.options.clone(), &self.observer);
-        let databases = |conn: &mut Conn| probe::databases(conn, &facts, &options, observer);
         // Those that held keys before stay: they may again.
-        for row in self.inner.ask(databases)?.rows {
-            if !self.inner.databases.iter().any(|known| known.db == row.db) {
-                self.inner.databases.push(row);
-            }
-        }
-        self.inner.selected = None;
+        self.inner
+            .learn_databases(facts.keyspace.as_deref().unwrap_or_default());
         self.inner.waiting = self
             .inner
             .databases

@@ -36,7 +36,8 @@ pub(super) struct Shown {
 pub(super) struct Shot {
     pub at_ms: u64,
     pub keys: Vec<Shown>,
-    pub functions: Option<Vec<u8>>,
+    /// The inner error: what is wrong with the answer.
+    pub functions: Result<Option<Vec<u8>>, String>,
     /// How often each command was called by then.
     pub counts: Option<CommandCounts>,
     /// The databases that hold keys; `None` where they were not asked for.
@@ -141,7 +142,7 @@ pub(super) fn read_instant(
     let mut dbs: Vec<u32> = plan.dump.keys().chain(plan.look.keys()).copied().collect();
     dbs.sort_unstable();
     dbs.dedup();
-    let several = dbs.len() > 1 || dbs.first().is_some_and(|db| inner.selected != Some(*db));
+    let several = dbs.len() > 1 || dbs.first().is_some_and(|db| conn.database() != Some(*db));
     let mut commands = 0usize;
     // By their number: MULTI's answer is number 0.
     let mut looks: HashSet<usize> = HashSet::new();
@@ -164,6 +165,7 @@ pub(super) fn read_instant(
     if abilities.time {
         queue(conn, &[b"TIME"])?;
     }
+    let asks_time = abilities.asks_time();
     if let Some(by) = source.functions_by {
         queue(conn, by.command())?;
     }
@@ -185,8 +187,14 @@ pub(super) fn read_instant(
         if several {
             queue(conn, &[b"SELECT", db.to_string().as_bytes()])?;
         }
+        // Right beside the expiries, before any value: dumping a large one takes its time.
+        if asks_time {
+            queue(conn, &[b"TIME"])?;
+        }
         for key in plan.dump.get(db).into_iter().flatten() {
             first_of_keys = first_of_keys.min(queue(conn, &[expiry, key])?);
+        }
+        for key in plan.dump.get(db).into_iter().flatten() {
             if let Some(command) = abilities.eviction {
                 let sub: &[u8] = if command == EvictionCommand::Freq {
                     b"FREQ"
@@ -211,10 +219,9 @@ pub(super) fn read_instant(
         How::Plain => {}
     }
     conn.flush()?;
-    // A script's SELECT ends with it; others may be refused.
+    // A script's SELECT ends with it; any other is not proved by anybody reading its answer here.
     if several && !matches!(how, How::Script(_)) {
         conn.forget_database();
-        inner.selected = None;
     }
     let mut refused = None;
     let queued = if how == How::Multi { commands + 1 } else { 0 };
@@ -257,18 +264,19 @@ pub(super) fn read_instant(
     };
     let functions = match source.functions_by {
         Some(by) => by.payload(next()?),
-        None => None,
+        None => Ok(None),
     };
     let counts = match asks_counts.then(&mut next).transpose()? {
         Some(Reply::BulkString(text)) => CommandCounts::parse(&String::from_utf8_lossy(&text)),
         _ => None,
     };
     let databases = match asks_databases.then(&mut next).transpose()? {
-        Some(Reply::BulkString(text)) => Some(keyspace(&String::from_utf8_lossy(&text))),
+        Some(Reply::BulkString(text)) => keyspace(&String::from_utf8_lossy(&text)),
         _ => None,
     };
     // Every reply is read, also after one that spoils all.
-    let mut spoilt = None;
+    let mut spoilt = (asks_databases && databases.is_none())
+        .then(|| Refused::Everything("INFO keyspace did not tell the databases".to_owned()));
     let mut keys = Vec::new();
     let mut changed_streams = Vec::new();
     for db in &dbs {
@@ -279,8 +287,32 @@ pub(super) fn read_instant(
                 other => spoilt = Some(Refused::Everything(format!("SELECT answered {other:?}"))),
             }
         }
-        for key in plan.dump.get(db).into_iter().flatten() {
-            let expiry = next()?;
+        let base_ms = match asks_time {
+            true => match redis::from_redis_value::<(u64, u64)>(next()?) {
+                Ok((secs, micros)) => secs * 1000 + micros / 1000,
+                Err(_) => {
+                    let text = "TIME gave no time".to_owned();
+                    spoilt.get_or_insert(Refused::Keys(text));
+                    0
+                }
+            },
+            false if abilities.pexpiretime => 0,
+            false => at_ms,
+        };
+        let keys_here = plan.dump.get(db).into_iter().flatten();
+        let mut expiries = Vec::new();
+        for _ in keys_here.clone() {
+            expiries.push(match next()? {
+                Reply::Int(ms @ 0..) => Some(base_ms + ms.unsigned_abs()),
+                Reply::Int(_) => None,
+                other => {
+                    let text = format!("an expiry was answered {other:?}");
+                    spoilt.get_or_insert(Refused::Keys(text));
+                    None
+                }
+            });
+        }
+        for (key, expire_at_ms) in keys_here.zip(expiries) {
             let eviction = match abilities.eviction {
                 Some(command) => eviction_of(command, &next()?),
                 None => None,
@@ -291,18 +323,6 @@ pub(super) fn read_instant(
                 // Not to be taken for a key that went away.
                 other => {
                     spoilt.get_or_insert(Refused::Keys(format!("DUMP answered {other:?}")));
-                    None
-                }
-            };
-            let expire_at_ms = match expiry {
-                Reply::Int(ms @ 0..) => {
-                    let base_ms = if abilities.pexpiretime { 0 } else { at_ms };
-                    Some(base_ms + ms.unsigned_abs())
-                }
-                Reply::Int(_) => None,
-                other => {
-                    let text = format!("an expiry was answered {other:?}");
-                    spoilt.get_or_insert(Refused::Keys(text));
                     None
                 }
             };

@@ -130,7 +130,11 @@ impl ConvergingSource {
             // In an exact end they come with the last round.
             let wish = self.inner.options.functions;
             let conn = &mut self.inner.conn;
-            self.functions = probe::function_dump(conn, wish, &self.observer)?.1;
+            let libraries = probe::function_dump(conn, wish, &self.observer)?;
+            self.functions = libraries.payload;
+            if let Some(reason) = libraries.unread {
+                self.inner.libraries_unread(&reason);
+            }
         }
         // Not every change was heard of.
         let forgot_some = Given::forgot_unheard;
@@ -179,10 +183,7 @@ pub(super) fn blindness(
         return Ok(None);
     }
     let has_another = match inner.conn.select(1)? {
-        Ok(()) => {
-            inner.selected = Some(1);
-            true
-        }
+        Ok(()) => true,
         // What is refused to us may be there for others: only these words prove that it is not.
         Err(text) => !["out of range", "invalid DB index", "cluster mode"]
             .iter()

@@ -1,0 +1,67 @@
+//! Commands that end the connection where they are sent: what some proxies do with a command that
+//! they do not know (twemproxy), instead of an error.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// The connection must end so many times in a row at one command to say something about it: once
+/// may be chance.
+const PROOF: u32 = 2;
+
+/// Which commands end the connection, as far as is known; all connections of one run that are made
+/// from the same options share it.
+#[derive(Debug, Clone, Default)]
+pub struct Shunned(Arc<Mutex<HashMap<String, u32>>>);
+
+/// It is what was learnt about a server, and no part of how to reach it.
+impl PartialEq for Shunned {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Shunned {}
+
+impl Shunned {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.0.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    /// The connection ended while the answer to this command was due.
+    pub fn ended_by(&self, command: &str) {
+        *self.lock().entry(command.to_owned()).or_default() += 1;
+    }
+
+    /// It was answered, or was not the one to blame.
+    pub fn acquit(&self, command: &str) {
+        self.lock().remove(command);
+    }
+
+    /// Whether it is not to be sent any more.
+    pub fn has(&self, command: &str) -> bool {
+        self.strikes(command) >= PROOF
+    }
+
+    /// How often in a row the connection ended at it.
+    pub fn strikes(&self, command: &str) -> u32 {
+        self.lock().get(command).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_is_chance_and_twice_in_a_row_is_not() {
+        let shunned = Shunned::default();
+        let other = shunned.clone();
+        shunned.ended_by("INFO");
+        assert!(!other.has("INFO"));
+        shunned.acquit("INFO");
+        shunned.ended_by("INFO");
+        assert!(!other.has("INFO"));
+        shunned.ended_by("INFO");
+        assert!(other.has("INFO") && !other.has("TIME"));
+    }
+}
