@@ -13,15 +13,19 @@ mod doctor;
 mod encryption;
 mod export;
 mod extract;
+mod files;
+pub mod habits;
 mod handling;
 mod import;
 mod look;
+pub mod outline;
 pub mod parse;
 mod report;
 pub mod resolve;
 mod salvage;
 mod shared;
 mod source_end;
+mod type_name;
 
 use std::ffi::OsString;
 
@@ -37,6 +41,7 @@ pub use doctor::DoctorArgs;
 pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
 pub use extract::ExtractArgs;
+pub use files::Files;
 pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs, VerifyLevel};

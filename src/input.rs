@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::encryption::{Damage, Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
 use crate::exit::{Interrupted, Usage};
 use crate::observer::hex;
+use crate::output::is_closed;
 use crate::pipe::Stop;
 
 /// Gives an archive: its plain bytes, also where the file is encrypted.
@@ -150,6 +151,15 @@ impl ArchiveInput {
         Ok(match name.filter(|name| *name != "-") {
             None => {
                 let stdin = io::stdin();
+                if is_closed(&stdin) {
+                    return Err(Usage(
+                        "an archive is to be read from standard input, and that is closed (or is \
+                         /dev/null, opened for writing too); redirect it (< snap.rmz) or name the \
+                         file"
+                            .to_owned(),
+                    )
+                    .into());
+                }
                 if stdin.is_terminal() {
                     return Err(Usage(
                         "an archive is read from standard input, and that is a terminal; redirect \

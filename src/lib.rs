@@ -25,6 +25,7 @@ pub mod describe;
 pub mod doctor;
 pub mod encryption;
 pub mod endpoint;
+pub mod escape;
 pub mod exit;
 pub mod glob;
 pub mod input;

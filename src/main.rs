@@ -1,50 +1,82 @@
 //! redis-migrate: see the library's documentation for the map of the code.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use redis_migrate::cli::{Verb, alias, parse, resolve};
+use redis_migrate::cli::outline::Outline;
+use redis_migrate::cli::parse::{self, Ended};
+use redis_migrate::cli::{Verb, alias, resolve};
 use redis_migrate::commands::{
     completions, convert, copy, diff, doctor, export, extract, import, inspect, list, report,
     salvage, verify,
 };
+use redis_migrate::output::Writing;
 use redis_migrate::pipe::Stop;
-use redis_migrate::{exit, ui};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use redis_migrate::ui::{self, session};
+use redis_migrate::{exit, output};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 fn main() -> ExitCode {
     let expanded = alias::expand(std::env::args_os().collect(), &resolve::process_env);
-    let mut verb = match parse::parse(expanded.args) {
-        Ok(cli) => cli.verb,
-        Err(code) => return ExitCode::from(code),
+    let outline = Outline::of(&expanded.args);
+    let stdout_is_data = outline.stdout_is_data;
+    session::begin(outline);
+    let code = match parse::parse(&expanded.args) {
+        // There is no outcome to tell of.
+        Err(Ended::Told) => return ExitCode::SUCCESS,
+        Err(Ended::Usage { text, coloured }) => session::usage(&text, coloured.as_ref()),
+        Ok(cli) => {
+            let mut verb = cli.verb;
+            if let Verb::Copy(args) = &mut verb {
+                args.report.announcements = expanded.announcements;
+            }
+            match prepare(&verb, stdout_is_data) {
+                Ok(stop) => run(&verb, &stop),
+                Err(error) => ui::print_error(&error),
+            }
+        }
     };
-    if let Verb::Copy(args) = &mut verb {
-        args.report.announcements = expanded.announcements;
-    }
-    let stop = Stop::new();
-    if let Err(error) = watch_signals(&stop) {
-        return ExitCode::from(ui::print_error(&error));
-    }
-    ExitCode::from(match &verb {
-        Verb::Export(args) => export::run(args, &stop),
-        Verb::Import(args) => import::run(args, &stop),
-        Verb::Copy(args) => copy::run(args, &stop),
-        Verb::Convert(args) => convert::run(args, &stop),
-        Verb::Verify(args) => verify::run(args, &stop),
-        Verb::Diff(args) => diff::run(args, &stop),
-        Verb::List(args) => list::run(args, &stop),
-        Verb::Inspect(args) => inspect::run(args, &stop),
-        Verb::Report(args) => report::run(args, &stop),
-        Verb::Extract(args) => extract::run(args, &stop),
-        Verb::Salvage(args) => salvage::run(args, &stop),
-        Verb::Doctor(args) => doctor::run(args, &stop),
-        Verb::Completions(args) => completions::run(args),
-        Verb::ManPages(args) => completions::run_man_pages(args),
-    })
+    ExitCode::from(session::conclude(code))
 }
 
-/// The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once.
+/// What comes before every verb: nothing is opened, written or connected to yet.
+fn prepare(verb: &Verb, stdout_is_data: bool) -> anyhow::Result<Stop> {
+    let files = verb.files();
+    if output::overwritten(&Writing::Stdout, &files.reads).is_some() {
+        session::spare_stdout();
+    }
+    output::keep_apart(&files.reads, &files.writes)?;
+    if stdout_is_data {
+        output::refuse_closed_stdout()?;
+    }
+    let stop = Stop::new();
+    watch_signals(&stop)?;
+    Ok(stop)
+}
+
+fn run(verb: &Verb, stop: &Stop) -> u8 {
+    match verb {
+        Verb::Export(args) => export::run(args, stop),
+        Verb::Import(args) => import::run(args, stop),
+        Verb::Copy(args) => copy::run(args, stop),
+        Verb::Convert(args) => convert::run(args, stop),
+        Verb::Verify(args) => verify::run(args, stop),
+        Verb::Diff(args) => diff::run(args, stop),
+        Verb::List(args) => list::run(args, stop),
+        Verb::Inspect(args) => inspect::run(args, stop),
+        Verb::Report(args) => report::run(args, stop),
+        Verb::Extract(args) => extract::run(args, stop),
+        Verb::Salvage(args) => salvage::run(args, stop),
+        Verb::Doctor(args) => doctor::run(args, stop),
+        Verb::Completions(args) => completions::run(args),
+        Verb::ManPages(args) => completions::run_man_pages(args),
+    }
+}
+
+/// The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once. A file
+/// that grows beyond `ulimit -f` must not end it: with a handler, the write fails with EFBIG instead.
 fn watch_signals(stop: &Stop) -> anyhow::Result<()> {
     for signal in [SIGINT, SIGTERM] {
         // In this order: at the first signal the flag is not yet set, and nothing is shut down.
@@ -52,5 +84,6 @@ fn watch_signals(stop: &Stop) -> anyhow::Result<()> {
             .and_then(|_| flag::register(signal, stop.flag()))
             .context("watch for signals")?;
     }
+    flag::register(SIGXFSZ, Arc::default()).context("watch for signals")?;
     Ok(())
 }

@@ -200,6 +200,7 @@ impl Observer {
                 "reason": failure.reason,
                 "hint": failure.hint,
             });
+            let line = crate::escape::json_text(&line);
             writeln!(out, "{line}").context("write to the --errors-to file")?;
         }
         match self.max_errors {

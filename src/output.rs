@@ -4,6 +4,11 @@
 //! readable by its owner only, synced, and then renamed. Dropped before
 //! [`ArchiveOutput::commit`], it leaves nothing. Standard output cannot be taken back; there the
 //! archive's trailer says that it is complete.
+//!
+//! A name that is a symbolic link means the file that it points to, whether that file exists or
+//! not: the link stays a link.
+
+mod apart;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek, Write};
@@ -11,8 +16,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
 use tempfile::NamedTempFile;
 
+pub use self::apart::{Holds, Reading, Writing, keep_apart, overwritten};
 use crate::exit::Usage;
 
 /// Receives an archive.
@@ -46,6 +53,7 @@ impl ArchiveOutput {
 
     fn stdout(forced: bool) -> Result<Self> {
         let stdout = io::stdout();
+        refuse_closed_stdout()?;
         if !forced && stdout.is_terminal() {
             return Err(Usage(
                 "an archive is binary and standard output is a terminal; redirect it \
@@ -82,8 +90,7 @@ impl ArchiveOutput {
 
     fn file(name: &Path) -> Result<Self> {
         let shown = format!("{}", name.display());
-        // Through a symbolic link: the file it points to is replaced, not the link.
-        let place = name.canonicalize().unwrap_or_else(|_| name.to_owned());
+        let place = place_of(name).with_context(|| format!("create {shown}"))?;
         match place.metadata() {
             Ok(metadata) if metadata.is_dir() => {
                 return Err(Usage(format!("{shown} is a directory")).into());
@@ -100,11 +107,20 @@ impl ArchiveOutput {
             }
             _ => {}
         }
+        let directory = directory_of(&place);
+        if !directory.is_dir() {
+            let directory = directory.display();
+            return Err(Usage(format!(
+                "cannot create {shown}: there is no directory {directory}"
+            ))
+            .into());
+        }
         let file = tempfile::Builder::new()
             .prefix(".redis-migrate-")
             .suffix(".part")
-            .tempfile_in(directory_of(&place))
-            .with_context(|| format!("create {shown}"))?;
+            .tempfile_in(directory)
+            .map_err(without_path)
+            .with_context(|| format!("create {shown} (a temporary file beside it)"))?;
         Ok(Self {
             out: Out::Temporary { file, place },
             name: shown,
@@ -153,6 +169,64 @@ impl ArchiveOutput {
         }
         Ok(())
     }
+}
+
+/// Whether a standard stream was closed when the program was started. Rust opens /dev/null in the
+/// place of such a stream before `main`, for reading and writing; shells open it for one of them.
+/// So a program that gives us /dev/null opened for both is mistaken for one that gives us nothing.
+pub fn is_closed(stream: impl AsFd) -> bool {
+    let (Ok(stat), Ok(flags)) = (fstat(&stream), fcntl_getfl(&stream)) else {
+        return true;
+    };
+    let device = (major(stat.st_rdev), minor(stat.st_rdev));
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && device == (1, 3)
+        && flags.contains(OFlags::RDWR)
+}
+
+/// Refuses a standard output that nobody gets, where data is to go there.
+///
+/// # Errors
+/// [`Usage`].
+pub fn refuse_closed_stdout() -> Result<(), Usage> {
+    if is_closed(io::stdout()) {
+        return Err(Usage(
+            "standard output is closed (or is /dev/null, opened for reading too), and what is \
+             written there would be lost; redirect it to a file, or name one with -o (-o /dev/null \
+             throws it away)"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The error alone: the name of a temporary file would only mislead.
+fn without_path(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error.kind().into(),
+    }
+}
+
+/// The file that `name` means: where a symbolic link points, followed to its end, also when nothing
+/// is there yet.
+///
+/// # Errors
+/// The system's; a circle of links.
+pub fn place_of(name: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut place = name.to_owned();
+    for _ in 0..MOST_LINKS {
+        match place.symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                let target = std::fs::read_link(&place)?;
+                place = directory_of(&place).join(target);
+            }
+            _ => return Ok(place),
+        }
+    }
+    Err(io::Error::other("too many symbolic links in a row"))
 }
 
 fn directory_of(place: &Path) -> &Path {

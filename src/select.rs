@@ -5,12 +5,15 @@
 //! database, [`Selection::push_down`] for the server, [`Selection::wants_key`] for a name,
 //! [`Selection::wants_value`] for what it read, the last only if [`Selection::needs_value`].
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use redis_migrate_format::header::SelectionFacts;
 
 use crate::glob::Glob;
+use crate::payload::{self, Kind};
+use crate::record::Family;
 use crate::units::{bytes_text, duration_text};
 
 /// Prefix of the tool's own temporary keys. They are never exported, copied or imported.
@@ -18,6 +21,37 @@ pub const TEMP_KEY_PREFIX: &[u8] = b"__redis-migrate:tmp:";
 
 /// Type names that TYPE and SCAN TYPE know on every server.
 pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
+
+/// Every type of a module, vector sets among them.
+pub const MODULE_TYPE: &str = "module";
+
+/// The type of vector sets: in a payload they are a module's.
+pub const VECTOR_SET_TYPE: &str = "vectorset";
+
+/// The name of a value's type: one of [`CORE_TYPES`], or `module:NAME` with the name that TYPE
+/// answers. `value` begins with the type byte.
+pub fn type_of(family: Family, value: &[u8]) -> Cow<'static, str> {
+    let type_byte = value.first().copied().unwrap_or(u8::MAX);
+    match payload::kind_of(family, type_byte) {
+        Kind::Module => match module_name(value) {
+            Some(name) => format!("{MODULE_TYPE}:{name}").into(),
+            None => MODULE_TYPE.into(),
+        },
+        kind => kind.name().into(),
+    }
+}
+
+/// The name of the type of a module's value, type byte first: behind it stands the type's id as a
+/// 64-bit RDB length. The rest of the value is not looked at.
+pub fn module_name(value: &[u8]) -> Option<String> {
+    match value {
+        [_, 0x81, id @ ..] => {
+            let id = u64::from_be_bytes(*id.first_chunk::<8>()?);
+            Some(payload::module_name(id))
+        }
+        _ => None,
+    }
+}
 
 /// What takes part. Empty lists and `None` restrict nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +64,7 @@ pub struct Selection {
     pub matches: Vec<Glob>,
     /// A key must match none of these.
     pub excludes: Vec<Glob>,
-    /// Type names as TYPE gives them.
+    /// Types: of [`CORE_TYPES`], [`MODULE_TYPE`], [`VECTOR_SET_TYPE`], or `module:NAME`.
     pub types: Vec<String>,
     /// Smallest value: bytes of the value in compact form.
     pub min_size_bytes: Option<u64>,
@@ -171,13 +205,29 @@ impl Selection {
                 .is_none_or(|max| remaining_ms.is_some_and(|left| left <= max))
     }
 
-    /// Whether a type takes part; its name is compared as SCAN TYPE does, without case.
+    /// Whether a type takes part, as [`type_of`] names it. Case does not matter.
     pub fn wants_type(&self, type_name: &str) -> bool {
+        let module = type_name
+            .strip_prefix(MODULE_TYPE)
+            .map(|rest| rest.trim_start_matches(':'));
         self.types.is_empty()
-            || self
-                .types
-                .iter()
-                .any(|wanted| wanted.eq_ignore_ascii_case(type_name))
+            || self.types.iter().any(|wanted| {
+                wanted.eq_ignore_ascii_case(type_name)
+                    || module.is_some_and(|name| {
+                        wanted.eq_ignore_ascii_case(MODULE_TYPE)
+                            || (wanted == VECTOR_SET_TYPE && name == VECTOR_SET_TYPE)
+                    })
+            })
+    }
+
+    /// Whether a type of this kind may take part. For modules only the value tells.
+    pub fn may_want_kind(&self, kind: Kind) -> bool {
+        let is_of_module =
+            |wanted: &String| wanted == VECTOR_SET_TYPE || wanted.starts_with(MODULE_TYPE);
+        match kind {
+            Kind::Module => self.types.is_empty() || self.types.iter().any(is_of_module),
+            kind => self.wants_type(kind.name()),
+        }
     }
 
     /// What the server can do of it.
@@ -302,10 +352,44 @@ mod tests {
         assert_eq!(several.push_down(), PushDown::default());
         let unsure = Selection {
             matches: vec![Glob::new(b"[a-\xff]")],
-            types: vec!["ReJSON-RL".to_owned()],
+            types: vec!["module:ReJSON-RL".to_owned()],
             ..Selection::default()
         };
         assert_eq!(unsure.push_down(), PushDown::default());
+    }
+
+    #[test]
+    fn types_of_modules_are_chosen_by_name_or_all_together() {
+        let wants = |wanted: &str, name: &str| {
+            let types = vec![wanted.to_owned()];
+            let selection = Selection {
+                types,
+                ..Selection::default()
+            };
+            let kind = match name.starts_with("module") {
+                true => Kind::Module,
+                false => Kind::Hash,
+            };
+            let wants = selection.wants_type(name);
+            assert!(!wants || selection.may_want_kind(kind), "{wanted} {name}");
+            wants
+        };
+        assert!(wants("module", "module:ReJSON-RL"));
+        assert!(wants("module", "module"));
+        assert!(wants("module:ReJSON-RL", "module:ReJSON-RL"));
+        assert!(!wants("module:ReJSON-RL", "module:TSDB-TYPE"));
+        assert!(!wants("module:ReJSON-RL", "hash"));
+        assert!(wants("vectorset", "module:vectorset"));
+        assert!(wants("module", "module:vectorset"));
+        assert!(!wants("vectorset", "module:ReJSON-RL"));
+        assert!(!wants("hash", "module"));
+        // A module's value of the second version: the id, then what the module wrote.
+        let id = u64::from_be_bytes([0x80, 0, 0, 0, 0, 0, 0, 0]);
+        let mut value = vec![7, 0x81];
+        value.extend(id.to_be_bytes());
+        assert!(type_of(Family::Redis, &value).starts_with("module:"));
+        assert_eq!(type_of(Family::Redis, &[0, 1, b'x']), "string");
+        assert_eq!(type_of(Family::Redis, &[]), "unknown");
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What a person, or a program that listens, is told on standard error: messages, progress, and
 //! at the end of every run the reconciled ledger. Nothing else in the tool prints there.
 //!
-//! Events of export, import and copy go to standard error also as JSON, because standard output
-//! may carry an archive; `verify`, `list` and `inspect` print their result on standard output.
+//! Messages go to standard error, as JSON too. Results and the JSON summary go to standard output
+//! where that carries no data; see [`session`].
 
 pub mod advice;
 mod console;
 mod progress;
+pub mod session;
 mod summary;
+mod verb;
 
 use std::io::{IsTerminal, LineWriter};
 use std::path::PathBuf;
@@ -15,10 +17,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::console::{Console, ConsoleReport};
-pub use self::console::{clean, is_unsafe};
 use self::progress::Ticker;
 pub use self::summary::consistency_json;
+pub use self::verb::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
+pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
@@ -28,45 +31,6 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// How failed keys are printed before they are only counted.
 const FAILURES_SHOWN: u64 = 20;
-
-/// What runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Server to archive.
-    Export,
-    /// Archive to server.
-    Import,
-    /// Server to server.
-    Copy,
-    /// Archive or RDB file to another file.
-    Convert,
-    /// Archive to nothing.
-    Verify,
-}
-
-impl Verb {
-    /// The verb that pipes records and has this name; `verify` is the one that changes nothing.
-    fn of(name: &'static str) -> Self {
-        match name {
-            "export" => Verb::Export,
-            "import" => Verb::Import,
-            "copy" => Verb::Copy,
-            "convert" => Verb::Convert,
-            _ => Verb::Verify,
-        }
-    }
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Verb::Export => "export",
-            Verb::Import => "import",
-            Verb::Copy => "copy",
-            Verb::Convert => "convert",
-            Verb::Verify => "verify",
-        }
-    }
-}
 
 /// What to print, and how.
 #[derive(Debug, Clone)]
@@ -95,7 +59,9 @@ impl UiOptions {
     fn new(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Self {
         Self {
             verb,
-            json: report.json || report.progress == ProgressStyle::Json,
+            json: report.json
+                || report.progress == ProgressStyle::Json
+                || session::messages_are_json(),
             progress: report.progress,
             quiet: report.quiet,
             verbose: report.verbose,
@@ -121,8 +87,8 @@ impl Ui {
     ///
     /// # Errors
     /// The exit code, if the journal cannot be opened; the error is printed.
-    pub fn start(verb: &'static str, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
-        let options = UiOptions::new(Verb::of(verb), report, run);
+    pub fn start(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
+        let options = UiOptions::new(verb, report, run);
         let is_terminal = std::io::stderr().is_terminal();
         let console = Arc::new(Console::new(&options, is_terminal));
         let journal = match options.errors_to.as_deref().map(resolve::create_journal) {
@@ -184,15 +150,15 @@ impl Ui {
             code = exit::strongest(&[code, exit::FAILED]);
             self.console.error(&error, exit::FAILED);
         }
-        if let Some(error) = &outcome.error {
-            self.console.error(error, code);
+        match &outcome.error {
+            Some(error) => self.console.error(error, code),
+            None => warn_if_nothing_matched(&self.console, outcome),
         }
         // Nothing flowed: the error says it all, and a ledger of zeros would only hide it.
         let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
         let is_silent = self.options.quiet && code == exit::OK;
         if self.options.json {
-            let line = summary::json(&self.options, outcome, code, elapsed);
-            self.console.json(line);
+            session::summary(summary::json(&self.options, outcome, code, elapsed));
         } else if !is_early && !is_silent {
             self.console
                 .line(&summary::final_line(&self.options, outcome, code, elapsed));
@@ -209,18 +175,42 @@ impl Ui {
 /// Prints an error that came before any ui, or in a verb without one; returns the exit code.
 pub fn print_error(error: &anyhow::Error) -> u8 {
     let code = exit::code_of(error);
-    Console::plain(std::io::stderr().is_terminal()).error(error, code);
+    Console::of_session().error(error, code);
     code
 }
 
 /// Prints a line in a verb that has no ledger.
 pub fn print_line(text: &str) {
-    Console::plain(std::io::stderr().is_terminal()).line(text);
+    Console::of_session().notice(text);
+}
+
+/// Warns if keys were selected and none came.
+fn warn_if_nothing_matched(console: &Console, outcome: &Outcome) {
+    let total = outcome.source.total();
+    if total.written + total.superseded == 0
+        && let Some(text) = nothing_matched()
+    {
+        console.warning(&text);
+    }
+}
+
+/// The same in a verb that prints its own result: `matched` keys were found.
+pub fn check_matched(matched: u64) {
+    if matched == 0
+        && let Some(text) = nothing_matched()
+    {
+        print_warning(&text);
+    }
+}
+
+fn nothing_matched() -> Option<String> {
+    let flags = session::selection()?;
+    Some(format!("no key matched the selection ({flags})"))
 }
 
 /// Prints a warning in a verb that prints its own result.
 pub fn print_warning(text: &str) {
-    Console::plain(std::io::stderr().is_terminal()).warning(text);
+    Console::of_session().warning(text);
 }
 
 #[cfg(test)]

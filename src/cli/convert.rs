@@ -29,6 +29,10 @@ pub struct ConvertArgs {
     #[arg(value_name = "OUT")]
     pub output: Option<PathBuf>,
 
+    /// Replace OUT even if it is an archive
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// What to write (default: by the name of OUT)
     #[arg(long, value_name = "WHAT", value_enum)]
     pub to: Option<ConvertTo>,

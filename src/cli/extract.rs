@@ -38,6 +38,10 @@ pub struct ExtractArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Replace FILE even if it is an archive
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// The DUMP payload, for RESTORE
     #[arg(long, conflicts_with = "json")]
     pub payload: bool,

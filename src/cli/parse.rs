@@ -6,30 +6,50 @@ use std::ffi::OsString;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use super::Cli;
-use crate::exit;
+use super::{Cli, habits};
+use crate::escape::clean_lines;
+
+/// Why there is nothing to run.
+#[derive(Debug)]
+pub enum Ended {
+    /// Help or the version was asked for, and is printed.
+    Told,
+    /// A usage error: what to print, safe to show. Colours are in `coloured` only, which is there
+    /// where no argument comes into question for hiding anything.
+    Usage {
+        /// As clap words it, several lines.
+        text: String,
+        /// The error as clap prints it.
+        coloured: Option<clap::Error>,
+    },
+}
 
 /// Parses the arguments, program name first.
 ///
 /// # Errors
-/// The exit code, when the program ends here: after help, version or a usage error, which are
-/// printed.
-pub fn parse(args: Vec<OsString>) -> Result<Cli, u8> {
-    Cli::try_parse_from(&args).map_err(|error| {
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                // To standard output; a reader that went away has seen enough.
-                let _ = error.print();
-                return exit::OK;
-            }
-            _ if args.iter().any(|arg| may_be_secret(&arg.to_string_lossy())) => {
-                eprint!("{}", without_urls(&error.to_string(), &args));
-            }
-            _ => {
-                let _ = error.print();
-            }
+/// [`Ended`], when the program ends here.
+pub fn parse(args: &[OsString]) -> Result<Cli, Ended> {
+    if let Some(advice) = habits::advice(args) {
+        return Err(Ended::Usage {
+            text: format!("error: {advice}\n"),
+            coloured: None,
+        });
+    }
+    Cli::try_parse_from(args).map_err(|error| {
+        if matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+        ) {
+            // To standard output; a reader that went away has seen enough.
+            let _ = error.print();
+            return Ended::Told;
         }
-        exit::USAGE
+        let shown = error.to_string();
+        let text = clean_lines(&without_urls(&shown, args)).into_owned();
+        Ended::Usage {
+            coloured: (text == shown).then_some(error),
+            text,
+        }
     })
 }
 

@@ -30,6 +30,10 @@ pub struct PageArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
+    /// Replace FILE even if it is an archive
+    #[arg(long)]
+    pub overwrite: bool,
+
     /// Print the same as one JSON object on standard output; the page only with -o
     #[arg(long)]
     pub json: bool,

@@ -30,7 +30,7 @@ use crate::exit::Usage;
 use crate::glob::Glob;
 use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
 use crate::rewrite::{DbMap, Rewrite, TtlIntent};
-use crate::select::{CORE_TYPES, Selection};
+use crate::select::Selection;
 
 /// Looks up an environment variable. Unset and empty are the same.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -437,18 +437,12 @@ impl SelectArgs {
             ([], Some(db)) => vec![db],
             (dbs, _) => dbs.to_vec(),
         };
-        let core_name = |name: &String| {
-            CORE_TYPES
-                .into_iter()
-                .find(|core| core.eq_ignore_ascii_case(name))
-                .map_or_else(|| name.clone(), str::to_owned)
-        };
         Selection {
             dbs,
             only_keys: Vec::new(),
             matches: globs(&self.matches),
             excludes: globs(&self.excludes),
-            types: self.types.iter().map(core_name).collect(),
+            types: self.types.clone(),
             min_size_bytes: self.min_size,
             max_size_bytes: self.max_size,
             with_ttl: self.with_ttl,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::type_name::parse_type;
 use crate::pace::{Pace, PaceLimits};
 use crate::policy::{
     Consistency, FunctionPolicy, Loss, Method, OnConflict, ReadFrom, TtlPolicy, Via,
@@ -199,8 +200,9 @@ pub struct SelectArgs {
     #[arg(long = "exclude", value_name = "GLOB")]
     pub excludes: Vec<OsString>,
 
-    /// Only these types: string, list, set, zset, hash, stream, module. Repeatable, or a,b
-    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    /// Only these types: string, list, set, zset, hash, stream, vectorset, module (any of a module),
+    /// or one, as TYPE answers it: module:ReJSON-RL. Repeatable, or a,b
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     pub types: Vec<String>,
 
     /// Only values of at least SIZE (64k, 10MiB), counted as `list` shows them

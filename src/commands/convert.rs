@@ -28,12 +28,12 @@ use crate::sink::rdb::latest::{Latest, Superseded};
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
-use crate::ui::Ui;
+use crate::ui::{Ui, Verb};
 use crate::units::now_ms;
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start("convert", &args.report, &args.run) {
+    let ui = match Ui::start(Verb::Convert, &args.report, &args.run) {
         Ok(ui) => ui,
         Err(code) => return code,
     };

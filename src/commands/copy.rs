@@ -21,11 +21,11 @@ use crate::server::identity::same_server;
 use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
-use crate::ui::Ui;
+use crate::ui::{Ui, Verb};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &CopyArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start("copy", &args.report, &args.run) {
+    let ui = match Ui::start(Verb::Copy, &args.report, &args.run) {
         Ok(ui) => ui,
         Err(code) => return code,
     };

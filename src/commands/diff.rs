@@ -17,6 +17,7 @@ use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::{Judge, Prints, Reading, report};
 use crate::encryption::Keys;
+use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted, Usage};
 use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
@@ -25,7 +26,7 @@ use crate::pipe::{self, Steps, Stop};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::sink::Sink;
-use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::plural;
 
 /// Differences that are printed for people before the rest is only counted.
@@ -47,7 +48,7 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
         ..ReportArgs::default()
     };
     let question = Question {
-        verb: "diff",
+        verb: Verb::Diff,
         left: &left,
         right: &right,
         keys: &keys,
@@ -63,7 +64,7 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
 /// What is to be compared, and how the answer is printed.
 pub struct Question<'a> {
     /// The verb that asks.
-    pub verb: &'static str,
+    pub verb: Verb,
     /// The left side.
     pub left: &'a SideEnd,
     /// The right side.
@@ -103,7 +104,7 @@ enum Which {
 impl Question<'_> {
     /// Compares, prints, and gives the exit code.
     pub fn ask(&self, report: &ReportArgs, stop: &Stop) -> u8 {
-        let ui = match Ui::start("diff", report, &RunArgs::default()) {
+        let ui = match Ui::start(self.verb, report, &RunArgs::default()) {
             Ok(ui) => ui,
             Err(code) => return code,
         };
@@ -114,11 +115,8 @@ impl Question<'_> {
             Ok(code) => code,
             Err(error) => {
                 let code = ui::print_error(&error);
-                if self.json {
-                    answer.error = Some(format!("{error:#}"));
-                    // The error was told; whether anybody reads on does not matter any more.
-                    let _ = writeln!(io::stdout(), "{}", self.summary(&answer, code));
-                }
+                answer.error = Some(format!("{error:#}"));
+                ui::session::summary(self.summary(&answer, code));
                 code
             }
         }
@@ -189,6 +187,7 @@ impl Question<'_> {
         if self.compare.explain && answer.totals.all.different() > 0 {
             answer.places = readers.explain(&comparison)?;
         }
+        ui::check_matched(answer.totals.all.compared);
         let code = exit::strongest(&[
             if answer.unread.is_any() || answer.totals.all.incomparable > 0 {
                 exit::SOME_KEYS
@@ -209,6 +208,7 @@ impl Question<'_> {
 
     fn print(&self, comparison: &Comparison<'_>, answer: &Answer, code: u8) -> Result<()> {
         const WHAT: &str = "write to standard output";
+        ui::session::summary(self.summary(answer, code));
         if self.quiet && !self.json {
             return Ok(());
         }
@@ -227,16 +227,15 @@ impl Question<'_> {
                 seen += 1;
                 if self.json {
                     let object = report::object(&difference, &answer.places, SCHEMA_VERSION);
-                    writeln!(out, "{object}").context(WHAT)?;
+                    writeln!(out, "{}", json_text(&object)).context(WHAT)?;
                 } else if self.compare.all || seen <= SHOWN {
-                    writeln!(out, "{}", report::text(&difference, &answer.places)).context(WHAT)?;
+                    let text = report::text(&difference, &answer.places);
+                    writeln!(out, "{}", clean_lines(&text)).context(WHAT)?;
                 }
                 Ok(())
             })?;
         }
-        if self.json {
-            writeln!(out, "{}", self.summary(answer, code)).context(WHAT)?;
-        } else {
+        if !self.json {
             if !self.compare.all && seen > SHOWN {
                 let rest = plural(seen - SHOWN, "more difference");
                 writeln!(out, "… and {rest}; --all prints them, and so does --json")
@@ -292,7 +291,7 @@ impl Question<'_> {
         for (name, value) in [
             ("schema_version", json!(SCHEMA_VERSION)),
             ("event", json!("summary")),
-            ("verb", json!(self.verb)),
+            ("verb", json!(self.verb.name())),
             ("exit_code", json!(code)),
             ("error", json!(answer.error)),
             ("left_side", side(self.left, answer.what.0)),

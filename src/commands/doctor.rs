@@ -12,6 +12,7 @@ use crate::doctor::needs::Needs;
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
+use crate::escape::clean_lines;
 use crate::exit;
 use crate::input::ArchiveInput;
 use crate::pipe::Stop;
@@ -55,14 +56,11 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         found.archive = Some((name, needs));
     }
     let code = code_of(&found);
-    let text = if args.json {
-        format!("{}\n", report::json(&found, code))
-    } else if args.quiet {
-        String::new()
-    } else {
-        report::text(&found)
-    };
-    io::stdout().write_all(text.as_bytes())?;
+    ui::session::summary(report::json(&found, code));
+    if !args.json && !args.quiet {
+        let text = report::text(&found);
+        io::stdout().write_all(clean_lines(&text).as_bytes())?;
+    }
     match found.archive {
         Some((
             name,

@@ -17,7 +17,7 @@ use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Commit, Form};
-use crate::ui::Ui;
+use crate::ui::{Ui, Verb};
 use crate::units::now_ms;
 
 /// While following, a frame is closed at the latest after so long.
@@ -25,7 +25,7 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start("export", &args.report, &args.run) {
+    let ui = match Ui::start(Verb::Export, &args.report, &args.run) {
         Ok(ui) => ui,
         Err(code) => return code,
     };

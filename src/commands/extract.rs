@@ -14,6 +14,7 @@ use redis_migrate_format::{End, Limits, Reader};
 use super::quiet_when_nobody_reads;
 use crate::cli::ExtractArgs;
 use crate::cli::resolve::given_key;
+use crate::escape::json_text;
 use crate::exit::{self, Interrupted, Usage};
 use crate::input::ArchiveInput;
 use crate::output::ArchiveOutput;
@@ -178,7 +179,7 @@ fn presented(args: &ExtractArgs, record: &KeyRecord, context: &Context) -> Resul
             Value::Compact(body) => payload::sign(body, context.rdb_version),
         });
     }
-    let line = |json: &serde_json::Value| format!("{json}\n").into_bytes();
+    let line = |json: &serde_json::Value| format!("{}\n", json_text(json)).into_bytes();
     if args.json {
         return Ok(line(&jsonl::key(record, context)?));
     }

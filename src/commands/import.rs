@@ -22,11 +22,11 @@ use crate::sink::Sink;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
-use crate::ui::Ui;
+use crate::ui::{Ui, Verb};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start("import", &args.report, &args.run) {
+    let ui = match Ui::start(Verb::Import, &args.report, &args.run) {
         Ok(ui) => ui,
         Err(code) => return code,
     };

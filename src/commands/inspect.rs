@@ -13,10 +13,11 @@ use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
 use crate::describe::{end_json, end_lines, error_json, header_json, header_lines, lines_text};
+use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
 use crate::pipe::Stop;
-use crate::ui::{SCHEMA_VERSION, clean};
+use crate::ui::{self, SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
 
 /// Runs the verb; the exit code.
@@ -47,14 +48,11 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
         watched = watched.each_frame(frame_printer(args.json));
     }
     let found = read(&mut watched, stop)?;
-    let text = if args.json {
-        format!("{}\n", json(&found, &watched))
-    } else if args.quiet {
-        String::new()
-    } else {
-        text(&found, &watched)
-    };
-    io::stdout().write_all(text.as_bytes())?;
+    ui::session::summary(json(&found, &watched));
+    if !args.json && !args.quiet {
+        let text = text(&found, &watched);
+        io::stdout().write_all(clean_lines(&text).as_bytes())?;
+    }
     match found.error {
         Some(error) => Err(anyhow::Error::new(error).context(name)),
         None => Ok(exit::OK),
@@ -199,7 +197,7 @@ fn frame_printer(as_json: bool) -> impl FnMut(&Seen) {
                 "raw_bytes": header.raw_len,
                 "crc32": format!("{:08x}", header.payload_crc),
             });
-            writeln!(out, "{object}")
+            writeln!(out, "{}", json_text(&object))
         } else {
             let head = "      seq        offset  frame     codec       stored         raw  crc32\n";
             let head = if std::mem::take(&mut is_first) {

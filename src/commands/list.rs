@@ -9,14 +9,15 @@ use serde_json::json;
 use super::quiet_when_nobody_reads;
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
+use crate::escape::json_text;
 use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
 use crate::observer::hex;
 use crate::payload;
 use crate::pipe::Stop;
 use crate::record::{Context, Eviction, KeyRecord, Record};
-use crate::select::Selection;
-use crate::ui::SCHEMA_VERSION;
+use crate::select::{Selection, module_name, type_of};
+use crate::ui::{self, SCHEMA_VERSION};
 use crate::units::{bytes_text, duration_text, time_text};
 
 /// Runs the verb; the exit code.
@@ -51,18 +52,16 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
             Err(error) => break Err(anyhow::Error::new(error)),
         }
     };
-    if args.json {
-        let summary = json!({
-            "schema_version": SCHEMA_VERSION,
-            "event": "summary",
-            "complete": walked.is_ok(),
-            "listed": listed,
-            "records": reader.records_read(),
-        });
-        writeln!(out, "{summary}")?;
-    }
+    ui::session::summary(json!({
+        "complete": walked.is_ok(),
+        "listed": listed,
+        "records": reader.records_read(),
+    }));
     // What was listed before the damage is intact, and comes out before the error is told.
     out.flush()?;
+    if walked.is_ok() && !is_silent {
+        ui::check_matched(listed);
+    }
     walked.map(|()| exit::OK)
 }
 
@@ -96,7 +95,7 @@ fn list_frame(
                         "db": db,
                     });
                     put_key(&mut object, key);
-                    writeln!(out, "{object}")?;
+                    writeln!(out, "{}", json_text(&object))?;
                 } else {
                     row(out, *db, "deleted", None, None, key)?;
                 }
@@ -107,7 +106,7 @@ fn list_frame(
                     "event": "functions",
                     "value_bytes": payload.len(),
                 });
-                writeln!(out, "{object}")?;
+                writeln!(out, "{}", json_text(&object))?;
             }
             _ => {}
         }
@@ -121,7 +120,7 @@ fn wants(selection: &Selection, key: &KeyRecord, context: &Context) -> bool {
         && selection.wants_key(&key.key)
         && (!selection.needs_value()
             || selection.wants_value(
-                type_name(key, context),
+                &type_of(context.family, key.value.bytes()),
                 key.value.bytes().len() as u64,
                 key.expire_at_ms,
                 context.source_time_ms,
@@ -174,7 +173,8 @@ fn key_json(key: &KeyRecord, context: &Context, out: &mut impl Write) -> io::Res
         "source_time_ms": context.source_time_ms,
     });
     put_key(&mut object, &key.key);
-    if let Some(name) = module_name(key, context) {
+    let is_module = type_name(key, context) == payload::Kind::Module.name();
+    if let Some(name) = module_name(key.value.bytes()).filter(|_| is_module) {
         object["module"] = json!(name);
     }
     match key.eviction {
@@ -182,25 +182,12 @@ fn key_json(key: &KeyRecord, context: &Context, out: &mut impl Write) -> io::Res
         Some(Eviction::Freq(freq)) => object["freq"] = json!(freq),
         None => {}
     }
-    writeln!(out, "{object}")
+    writeln!(out, "{}", json_text(&object))
 }
 
 fn put_key(object: &mut serde_json::Value, key: &[u8]) {
     match std::str::from_utf8(key) {
         Ok(text) => object["key"] = json!(text),
         Err(_) => object["key_hex"] = json!(hex(key)),
-    }
-}
-
-/// The name of a module's type: its id follows the type byte, as a 64-bit RDB length.
-fn module_name(key: &KeyRecord, context: &Context) -> Option<String> {
-    if type_name(key, context) != payload::Kind::Module.name() {
-        return None;
-    }
-    match key.value.bytes() {
-        [_, 0x81, id @ ..] => Some(payload::module_name(u64::from_be_bytes(
-            *id.first_chunk::<8>()?,
-        ))),
-        _ => None,
     }
 }

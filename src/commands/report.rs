@@ -16,7 +16,7 @@ use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
 use crate::report::{About, Report, json, page};
-use crate::ui::{self, Ui};
+use crate::ui::{self, Ui, Verb};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &PageArgs, stop: &Stop) -> u8 {
@@ -25,7 +25,7 @@ pub fn run(args: &PageArgs, stop: &Stop) -> u8 {
         progress: args.progress,
         ..ReportArgs::default()
     };
-    let ui = match Ui::start("report", &options, &RunArgs::default()) {
+    let ui = match Ui::start(Verb::Report, &options, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
@@ -90,9 +90,7 @@ fn tell(args: &PageArgs, report: &Report, about: &About) -> Result<u8> {
             .with_context(|| format!("write {}", output.name()))?;
         output.commit()?;
     }
-    if args.json {
-        writeln!(io::stdout(), "{}", json(report, about)).context("write to standard output")?;
-    }
+    ui::session::summary(json(report, about));
     for problem in &about.problems {
         ui::print_warning(problem);
     }

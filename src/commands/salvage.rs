@@ -14,7 +14,7 @@ use crate::observer::hex;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
 use crate::salvage::{LostRecords, Rescued, Survey, rescue, survey};
-use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, count_text, plural};
 
 /// Lost ranges that the report names.
@@ -27,7 +27,7 @@ pub fn run(args: &SalvageArgs, stop: &Stop) -> u8 {
         progress: args.progress,
         ..ReportArgs::default()
     };
-    let ui = match Ui::start("salvage", &report, &RunArgs::default()) {
+    let ui = match Ui::start(Verb::Salvage, &report, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
@@ -113,8 +113,8 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
         true => exit::OK,
         false => exit::SOME_KEYS,
     };
+    ui::session::summary(json_of(done, code));
     if args.json {
-        ui::print_line(&json_of(done, code).to_string());
         return code;
     }
     if !done.survey.is_whole {

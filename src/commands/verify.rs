@@ -17,11 +17,12 @@ use crate::describe::{
     end_lines, error_json, header_json, header_lines, inconsistencies, lines_text,
 };
 use crate::encryption::Keys;
+use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
 use crate::pipe::Stop;
-use crate::ui::{self, SCHEMA_VERSION, Ui};
+use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, plural};
 
 /// What was found.
@@ -62,7 +63,7 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     {
         return against(args, file, server, &keys, &report, stop);
     }
-    let ui = match Ui::start("verify", &report, &RunArgs::default()) {
+    let ui = match Ui::start(Verb::Verify, &report, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
@@ -96,7 +97,7 @@ fn against(
     stop: &Stop,
 ) -> u8 {
     let question = Question {
-        verb: "verify",
+        verb: Verb::Verify,
         left: file,
         right: server,
         keys,
@@ -214,10 +215,15 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
         (None, [_, ..]) => exit::SOME_KEYS,
         (None, []) => exit::OK,
     };
-    if args.json {
-        print(&format!("{}\n", json(args, &found, code)))?;
-    } else if !args.quiet {
-        print(&text(args, name, &found))?;
+    let object = json(args, &found, code);
+    if args.json && args.against.against.is_some() {
+        // The summary will be that of the comparison.
+        print(&format!("{}\n", json_text(&object)))?;
+    } else {
+        ui::session::summary(object);
+    }
+    if !args.json && !args.quiet {
+        print(&clean_lines(&text(args, name, &found)))?;
     }
     for problem in &found.problems {
         ui::print_warning(problem);

@@ -13,7 +13,7 @@ use crate::ledger::{SinkReport, SourceReport};
 use crate::payload::{Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Record};
-use crate::select::Selection;
+use crate::select::{Selection, type_of};
 use crate::sink::Sink;
 
 /// One side, once it was read.
@@ -98,10 +98,10 @@ impl Collect {
         self
     }
 
-    fn is_selected(&self, record: &KeyRecord, kind: &str, context: &Context) -> bool {
+    fn is_selected(&self, record: &KeyRecord, context: &Context) -> bool {
         !self.selection.needs_value()
             || self.selection.wants_value(
-                kind,
+                &type_of(context.family, record.value.bytes()),
                 record.value.bytes().len() as u64,
                 record.expire_at_ms,
                 context.source_time_ms,
@@ -117,7 +117,7 @@ impl Collect {
         let row = match record {
             Record::Key(record) if self.is_within(record.db, &record.key) => {
                 let (kind, meaning) = self.read(context, &record);
-                let selected = self.is_selected(&record, kind.name(), context);
+                let selected = self.is_selected(&record, context);
                 row_of_key(
                     &self.reading.prints,
                     &record,

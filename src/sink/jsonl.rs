@@ -26,6 +26,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::archive::Commit;
 use super::{Sink, too_large};
+use crate::escape::write_json;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
@@ -124,8 +125,7 @@ impl<W: Write + Send> JsonlSink<W> {
             .out
             .as_mut()
             .ok_or_else(|| anyhow!("the output is closed already"))?;
-        serde_json::to_writer(&mut *out, &line)
-            .map_err(std::io::Error::from)
+        write_json(&mut *out, &line)
             .and_then(|()| out.write_all(b"\n"))
             .context("write JSON Lines")
     }

@@ -16,9 +16,8 @@ use super::ahead::Ahead;
 use super::{Estimate, Source};
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
-use crate::payload;
 use crate::record::{Batch, Context, Mark, Record};
-use crate::select::Selection;
+use crate::select::{Selection, type_of};
 use crate::units::now_ms;
 
 type StartAhead = Box<dyn FnOnce() -> Result<Ahead> + Send>;
@@ -175,12 +174,14 @@ impl<R: Read + Send> ArchiveSource<R> {
             && wanted
             && self.selection.needs_value()
         {
-            let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-            let kind = payload::kind_of(context.family, type_byte).name();
+            let kind = type_of(context.family, record.value.bytes());
             let size = record.value.bytes().len() as u64;
-            wanted =
-                self.selection
-                    .wants_value(kind, size, record.expire_at_ms, context.source_time_ms);
+            wanted = self.selection.wants_value(
+                &kind,
+                size,
+                record.expire_at_ms,
+                context.source_time_ms,
+            );
         }
         let counts = self.counts.of(db);
         counts.scanned += 1;

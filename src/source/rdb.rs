@@ -18,7 +18,7 @@ use crate::payload;
 use crate::policy::ReadFunctions;
 use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail};
 use crate::record::{Batch, Context, Family, KeyRecord, Record, Value, show_key};
-use crate::select::Selection;
+use crate::select::{Selection, type_of};
 use crate::units::now_ms;
 
 /// What is wanted of an RDB file.
@@ -119,8 +119,7 @@ impl<R: Read + Send> RdbSource<R> {
             let wants = |db, key: &[u8], type_byte| {
                 selection.wants_db(db)
                     && selection.wants_key(key)
-                    && (selection.types.is_empty()
-                        || selection.wants_type(payload::kind_of(family, type_byte).name()))
+                    && selection.may_want_kind(payload::kind_of(family, type_byte))
             };
             match self.reader.next_wanted(wants)? {
                 Some(Event::Function(library)) => {
@@ -159,10 +158,9 @@ impl<R: Read + Send> RdbSource<R> {
         let selection = &self.options.selection;
         let counts = self.counts.of(record.db);
         counts.scanned += 1;
-        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
         let wanted = !selection.needs_value()
             || selection.wants_value(
-                payload::kind_of(batch.context.family, type_byte).name(),
+                &type_of(batch.context.family, record.value.bytes()),
                 stored_bytes(&record.value, batch.context.family),
                 record.expire_at_ms,
                 batch.context.source_time_ms,

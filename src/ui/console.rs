@@ -1,14 +1,14 @@
 //! Lines on standard error, as text or as JSON.
 
-use std::borrow::Cow;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice};
+use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice, session};
+use crate::escape::{clean, json_text};
 use crate::observer::{Event, KeyFailure, Report, hex};
 use crate::record::show_key;
 use crate::units::plural;
@@ -41,29 +41,6 @@ impl Report for ConsoleReport {
     }
 }
 
-/// Text from outside (a server's words, a header's label) without control characters, which could
-/// steer a terminal.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut cleaned = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_unsafe(c) {
-            cleaned.extend(c.escape_default());
-        } else {
-            cleaned.push(c);
-        }
-    }
-    Cow::Owned(cleaned)
-}
-
-/// Control characters, and those that turn the direction of writing.
-pub fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// The chain of causes in one line. Some causes are quoted by what they caused; they are not said
 /// twice.
 pub(super) fn error_text(error: &anyhow::Error) -> String {
@@ -89,8 +66,15 @@ impl Console {
         }
     }
 
-    /// Without options: text, everything.
-    pub fn plain(is_terminal: bool) -> Self {
+    /// Of a verb that has no run: everything, as JSON if the session says so.
+    pub fn of_session() -> Self {
+        Self {
+            json: session::messages_are_json(),
+            ..Self::plain(std::io::stderr().is_terminal())
+        }
+    }
+
+    fn plain(is_terminal: bool) -> Self {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let no_colour = is_set("NO_COLOR") || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
         Self {
@@ -107,8 +91,14 @@ impl Console {
         let _ = self.bar.set(bar.clone());
     }
 
-    /// One line. A standard error that cannot be written to is nothing to fail for.
+    /// One line.
     pub fn line(&self, text: &str) {
+        self.write(&clean(text));
+    }
+
+    /// One line that is clean already. A standard error that cannot be written to is nothing to fail
+    /// for.
+    fn write(&self, text: &str) {
         let line = format!("{text}\n");
         let write = || {
             let _ = std::io::stderr().write_all(line.as_bytes());
@@ -122,24 +112,24 @@ impl Console {
     /// One JSON object; `schema_version` is added.
     pub fn json(&self, mut object: Value) {
         object["schema_version"] = json!(SCHEMA_VERSION);
-        self.line(&object.to_string());
+        self.write(&json_text(&object));
     }
 
     fn labelled(&self, colour: &str, label: &str, text: &str) {
         let text = clean(text);
         if self.colour {
-            self.line(&format!("{colour}{label}{PLAIN} {text}"));
+            self.write(&format!("{colour}{label}{PLAIN} {text}"));
         } else {
-            self.line(&format!("{label} {text}"));
+            self.write(&format!("{label} {text}"));
         }
     }
 
-    fn notice(&self, text: &str) {
+    pub fn notice(&self, text: &str) {
         if self.quiet {
         } else if self.json {
             self.json(json!({ "event": "notice", "text": text }));
         } else {
-            self.line(&clean(text));
+            self.line(text);
         }
     }
 
@@ -197,6 +187,7 @@ impl Console {
     /// What happened, and what to do.
     pub fn error(&self, error: &anyhow::Error, code: u8) {
         let advice = advice::of(error);
+        session::failed(&error_text(error));
         if self.json {
             let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
             return self.json(json!({
@@ -209,7 +200,7 @@ impl Console {
         }
         self.labelled(RED, "error:", &error_text(error));
         if let Some(advice) = advice {
-            self.line(&format!("  help: {}", clean(&advice)));
+            self.line(&format!("  help: {advice}"));
         }
     }
 }

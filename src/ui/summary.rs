@@ -44,9 +44,7 @@ fn equation(verb: Verb, outcome: &Outcome) -> String {
     let source = outcome.source.total();
     let mut left = match verb {
         Verb::Export | Verb::Copy => format!("scanned {}", count_text(source.scanned)),
-        Verb::Import | Verb::Convert | Verb::Verify => {
-            format!("read {}", count_text(source.scanned))
-        }
+        _ => format!("read {}", count_text(source.scanned)),
     };
     if source.reread > 0 {
         left += &format!(" + read again {}", count_text(source.reread));
@@ -109,7 +107,9 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
             keys_text(sink, "would be written", "in")
         }
         Verb::Export | Verb::Convert => keys_text(sink, "written", "in"),
-        Verb::Verify => format!("{} checked{early}", plural(sink.checked, "record")),
+        Verb::Verify | Verb::Diff | Verb::Report | Verb::Salvage => {
+            format!("{} checked{early}", plural(sink.checked, "record"))
+        }
         Verb::Import | Verb::Copy if options.dry_run => {
             keys_text(sink, "would be restored", "from")
         }

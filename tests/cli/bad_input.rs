@@ -104,8 +104,12 @@ fn every_bad_input_has_its_own_sentence() {
                 let has = stderr.to_lowercase().contains(&word.to_lowercase());
                 assert!(has, "{name}, {arguments:?}: no {word:?} in {stderr}");
             }
-            assert_eq!(stderr.matches("error:").count(), 1, "{name}: {stderr}");
-            assert!(stderr.contains("help:"), "{name}: {stderr}");
+            let (error, help) = match arguments.contains(&"--json") {
+                true => ("\"event\":\"error\"", "\"advice\":\""),
+                false => ("error:", "help:"),
+            };
+            assert_eq!(stderr.matches(error).count(), 1, "{name}: {stderr}");
+            assert!(stderr.contains(help), "{name}: {stderr}");
             if arguments == ["inspect"] {
                 let sentence = stderr.lines().next().unwrap_or_default().to_owned();
                 let other = sentences.insert(sentence, name);

@@ -9,8 +9,13 @@ mod support;
 
 mod archives;
 mod bad_input;
+mod destroying;
+mod escapes;
 mod globs;
 mod handling;
+mod limits;
+mod outcome;
 mod secrets;
+mod selecting;
 mod streams;
 mod usage;

@@ -259,19 +259,20 @@ fn an_archive_is_not_appended_to_a_file() {
 
 #[test]
 fn events_are_json_to_the_last_line() {
-    for arguments in [
-        &["export", "redis://127.0.0.1:1", "--json"][..],
-        &[
-            "export",
-            "redis://127.0.0.1:1",
-            "--progress",
-            "json",
-            "--dry-run",
-        ],
-        &["redis://127.0.0.1:1", "redis://127.0.0.1:1", "--json"],
+    let nowhere = "redis://127.0.0.1:1";
+    for (arguments, is_on_stdout) in [
+        (&["export", nowhere, "--json"][..], false),
+        (
+            &["export", nowhere, "--progress", "json", "--dry-run"],
+            false,
+        ),
+        (&["export", nowhere, "--json", "--dry-run"], true),
+        (&[nowhere, nowhere, "--json"], true),
     ] {
         let output = Tool::new(arguments).run().expect_code(12);
-        let lines = json_lines(output.stderr.as_bytes());
+        let mut lines = json_lines(output.stderr.as_bytes());
+        lines.extend(json_lines(&output.stdout));
+        assert_eq!(!output.stdout.is_empty(), is_on_stdout, "{arguments:?}");
         assert!(lines.iter().all(|line| line["schema_version"] == 1));
         let last = lines.last().expect("a line");
         assert_eq!(last["event"], "summary");
@@ -279,7 +280,65 @@ fn events_are_json_to_the_last_line() {
         let error = &lines[lines.len() - 2];
         assert_eq!(error["event"], "error");
         assert!(error["advice"].is_string());
-        assert!(output.stdout.is_empty());
+        assert_eq!(last["error"], error["text"]);
+    }
+}
+
+/// Runs a line of the shell, with the tool as `$0`.
+fn shell(line: &str, directory: &std::path::Path) -> std::process::Output {
+    Command::new("sh")
+        .arg("-c")
+        .arg(line)
+        .arg(path())
+        .current_dir(directory)
+        .output()
+        .expect("a shell")
+}
+
+#[test]
+fn a_closed_stream_is_noticed_where_it_matters() {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("a.rmz"), small()).expect("written");
+    for (line, code, word) in [
+        (
+            "\"$0\" export redis://127.0.0.1:1 >&-",
+            2,
+            "standard output is closed",
+        ),
+        (
+            "\"$0\" export redis://127.0.0.1:1 -o - >&-",
+            2,
+            "standard output is closed",
+        ),
+        ("\"$0\" salvage a.rmz >&-", 2, "standard output is closed"),
+        ("\"$0\" report a.rmz >&-", 2, "standard output is closed"),
+        (
+            "\"$0\" convert a.rmz --to jsonl >&-",
+            2,
+            "standard output is closed",
+        ),
+        (
+            "\"$0\" extract a.rmz --key plain >&-",
+            2,
+            "standard output is closed",
+        ),
+        ("\"$0\" verify <&-", 2, "standard input"),
+        ("\"$0\" list - <&-", 2, "standard input"),
+        ("\"$0\" import redis://127.0.0.1:1 <&-", 2, "standard input"),
+        ("\"$0\" convert - out.rdb <&-", 2, "standard input"),
+        // Nobody is told, but nothing else changes.
+        ("\"$0\" verify a.rmz 2>&-", 0, ""),
+        ("\"$0\" verify none.rmz 2>&-", 2, ""),
+        ("\"$0\" --frobnicate 2>&-", 2, ""),
+        ("\"$0\" --frobnicate 2>/dev/full", 2, ""),
+        ("\"$0\" verify none.rmz --json 2>/dev/full", 2, ""),
+        ("\"$0\" convert a.rmz --to jsonl >/dev/null", 0, ""),
+        ("\"$0\" salvage a.rmz -q -o out.rmz >&-", 0, ""),
+    ] {
+        let output = shell(line, directory.path());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line}: {stderr}");
+        assert!(stderr.contains(word), "{line}: {stderr}");
     }
 }
 

@@ -102,6 +102,41 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
 }
 
 #[test]
+fn the_flags_of_redis_cli_are_explained_and_the_file_stays_empty() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (arguments, word) in [
+        (
+            &["export", "-h", "127.0.0.1", "-p", "6379"][..],
+            "redis://HOST:PORT",
+        ),
+        (&["export", "-h127.0.0.1"], "redis://HOST:PORT"),
+        (&["copy", "-h", "localhost", "redis://b"], "-h is help"),
+        (&["export", "redis://h", "-a", "hunter2"], "--askpass"),
+        (&["import", "redis://h", "-n", "3"], "redis://HOST:PORT/N"),
+        (&["export", "-u", "redis://u:hunter2@h"], "stands alone"),
+        (
+            &["doctor", "-p", "6379", "-h"],
+            "the port belongs to the URL",
+        ),
+    ] {
+        let file = directory.path().join("snap.rmz");
+        let output = Tool::new(arguments).stdout_file(&file).run().expect_code(2);
+        let stderr = &output.stderr;
+        assert!(stderr.contains(word), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("hunter2"), "{arguments:?}: {stderr}");
+        assert_eq!(std::fs::read(&file).expect("there"), b"", "{arguments:?}");
+    }
+    for arguments in [
+        &["export", "-h"][..],
+        &["export", "redis://h", "-h"],
+        &["-h", "export"],
+    ] {
+        let output = Tool::new(arguments).run().success();
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Usage:"));
+    }
+}
+
+#[test]
 fn verify_first_needs_a_file_that_can_be_read_twice() {
     let arguments = ["import", "redis://127.0.0.1:1", "--verify-first"];
     run(&arguments, &crate::archives::small())

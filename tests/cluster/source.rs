@@ -295,8 +295,7 @@ fn shards_and_nodes_can_be_read_one_by_one() {
 
 /// The keys that an export wrote, as its summary has it.
 fn written(out: &Output) -> u64 {
-    let line = out.stderr.lines().last().expect("a summary");
-    let summary: serde_json::Value = serde_json::from_str(line).expect("JSON");
+    let summary = out.summary();
     summary["source"]["given"].as_u64().expect("a number")
 }
 

@@ -21,8 +21,7 @@ fn a_cluster_is_a_side_like_any_other() {
     let (left, right) = (source.url(), cluster.url());
     let archive = run(&["export", &left], b"").success().stdout;
     let output = run(&["import", &right, "--verify", "--json"], &archive).success();
-    let last: serde_json::Value =
-        serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON");
+    let last: serde_json::Value = output.summary();
     assert_eq!(last["verified"]["equal"], 2_001, "{last}");
     for (left, right) in [(&left, &right), (&right, &left)] {
         assert_eq!(summary(&expect(left, right, &[], &[]))["equal"], 2_001);

@@ -12,7 +12,7 @@ use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, run};
 
 fn top(output: &Output) -> Value {
-    serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON")
+    output.summary()
 }
 
 #[test]

@@ -11,8 +11,7 @@ use crate::support::tool::{Output, Tool};
 use crate::text;
 
 fn summary(output: &Output) -> serde_json::Value {
-    let line = output.stderr.lines().last().expect("a summary");
-    serde_json::from_str(line).expect("JSON")
+    output.summary()
 }
 
 #[test]

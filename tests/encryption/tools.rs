@@ -123,8 +123,7 @@ fn what_is_rescued_is_encrypted_again_or_plain_only_if_that_was_said() {
     let recipient = other.to_public().to_string();
     let said = salvage().args(&["--age-recipient", &recipient, "--json"]);
     let said = said.run().success();
-    let summary = said.stderr.lines().last().expect("a summary");
-    let summary: serde_json::Value = serde_json::from_str(summary).expect("JSON");
+    let summary = said.summary();
     assert_eq!(summary["sha256"], crate::readers::sha256(&out));
     assert_eq!(summary["bytes"], fs::metadata(&out).expect("there").len());
     let out = text(&out);

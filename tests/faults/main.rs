@@ -198,8 +198,7 @@ fn an_archive_cut_anywhere_is_exit_10_and_says_how_many_keys_were_applied() {
             .unwrap();
         let output =
             run(&["import", &destination.url(), "--json"], &archive[..cut]).expect_code(10);
-        let summary: serde_json::Value =
-            serde_json::from_str(output.stderr.lines().last().unwrap()).unwrap();
+        let summary: serde_json::Value = output.summary();
         let applied = summary["sink"]["restored"].as_u64().unwrap_or(0);
         assert_eq!(applied, keys(&destination), "cut at {cut}: {summary}");
     }

@@ -75,8 +75,7 @@ fn a_thousand_keys_twice_are_a_thousand_keys_once() {
     for n in 0..1000 {
         assert_eq!(get(&server, &format!("k{n}")).as_deref(), Some("new"));
     }
-    let summary: serde_json::Value =
-        serde_json::from_str(output.stderr.lines().last().unwrap()).unwrap();
+    let summary: serde_json::Value = output.summary();
     let text = summary.to_string();
     assert!(
         text.contains("\"restored\":1000") && text.contains("\"replaced_own\":1000"),

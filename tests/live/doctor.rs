@@ -258,8 +258,7 @@ fn what_an_archive_needs_is_foretold_as_it_comes() {
             assert_eq!(size, 0, "nothing was written");
             let import = run(&["import", &destination.url(), path, "--json"], b"");
             let import = import.expect_code(code);
-            let summary: Value =
-                serde_json::from_str(import.stderr.lines().last().unwrap()).unwrap();
+            let summary: Value = import.summary();
             let sum = |name: &str| -> u64 {
                 let types = foretold["archive"]["by_type"].as_object().unwrap();
                 types

@@ -56,8 +56,7 @@ fn copy(version: Version) {
     assert_equal(&mut source.client(), &mut destination.client());
     // Again: everything is there already, and equal, which is no conflict.
     let again = run(&["copy", &source.url(), &destination.url(), "--json"], b"").success();
-    let summary: serde_json::Value =
-        serde_json::from_str(again.stderr.lines().last().unwrap()).unwrap();
+    let summary: serde_json::Value = again.summary();
     assert_eq!(summary["event"], "summary");
     assert_equal(&mut source.client(), &mut destination.client());
 }

@@ -7,7 +7,7 @@ use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, run};
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON")
+    output.summary()
 }
 
 /// Equal but for what no command can set: when consumers were last seen.

@@ -15,7 +15,7 @@ struct Cell {
 }
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON")
+    output.summary()
 }
 
 fn loses_field_ttls(from: Version, to: Version) -> bool {

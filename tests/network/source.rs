@@ -86,7 +86,7 @@ impl Scene {
 }
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON")
+    output.summary()
 }
 
 fn cut_within(range: std::ops::Range<u64>, seed: u64) -> Rules {

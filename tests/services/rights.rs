@@ -54,8 +54,7 @@ fn without_select_database_zero_moves_and_the_others_are_named() {
         let export = run(&["export", &url, "--json"], b"").expect_code(3);
         run(&["verify"], &export.stdout).success();
         compare(&source, &import(&export, version), true);
-        let summary: serde_json::Value =
-            serde_json::from_str(export.stderr.lines().last().unwrap()).unwrap();
+        let summary: serde_json::Value = export.summary();
         assert_eq!(summary["source"]["failed"], other, "{version}");
         let shown = run(&["export", &url], b"")
             .expect_code(3)

@@ -76,6 +76,22 @@ impl Output {
         String::from_utf8_lossy(&self.stdout[end..]).into_owned()
     }
 
+    /// The one summary that `--json` ends with: on stdout, or on stderr where stdout carries data.
+    #[track_caller]
+    pub fn summary(&self) -> serde_json::Value {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        let found: Vec<serde_json::Value> = stdout
+            .lines()
+            .chain(self.stderr.lines())
+            .filter(|line| line.contains("\"event\":\"summary\""))
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        match <[serde_json::Value; 1]>::try_from(found) {
+            Ok([summary]) => summary,
+            Err(found) => panic!("{} summaries\n{stdout}\n{}", found.len(), self.stderr),
+        }
+    }
+
     #[track_caller]
     pub fn success(self) -> Self {
         self.expect_code(0)

@@ -92,8 +92,7 @@ fn several_archives_are_one_import() {
     }
     let output = tool.run().success();
     assert_eq!(size(&server), 100);
-    let last = output.stderr.lines().last().expect("a summary");
-    let summary: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    let summary = output.summary();
     assert_eq!(summary["sink"]["restored"], 100, "{summary}");
     assert_eq!(summary["sink"]["replaced_own"], 10, "{summary}");
     // One that is not whole keeps all of them out.

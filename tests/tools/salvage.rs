@@ -298,7 +298,7 @@ fn what_was_lost_is_told_in_json_and_in_the_archive() {
         .arg(&good)
         .run()
         .expect_code(3);
-    let json: serde_json::Value = serde_json::from_str(output.stderr.trim()).expect("JSON");
+    let json: serde_json::Value = output.summary();
     assert_eq!(json["lost_frames"], 1);
     assert_eq!(json["lost_records"], spoiled.records.len());
     assert_eq!(json["lost_records_exact"], true);

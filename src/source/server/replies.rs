@@ -9,6 +9,7 @@ use super::{Sent, ServerSource};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload;
 use crate::record::{Batch, Eviction, KeyRecord, Record, Value};
+use crate::select::type_of;
 use crate::server::PTTL_TOLERANCE_MS;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
@@ -460,11 +461,7 @@ impl ServerSource {
         eviction: Option<Eviction>,
         batch: &mut Batch,
     ) -> Result<()> {
-        let kind = payload::kind_of(
-            self.facts.family,
-            payload.first().copied().unwrap_or(u8::MAX),
-        )
-        .name();
+        let kind = type_of(self.facts.family, &payload);
         let size = match self.options.selection.needs_size() {
             true => self.stored_bytes(&payload),
             false => 0,
@@ -472,7 +469,7 @@ impl ServerSource {
         if !self
             .options
             .selection
-            .wants_value(kind, size, expire_at_ms, self.clock.now_ms())
+            .wants_value(&kind, size, expire_at_ms, self.clock.now_ms())
         {
             return self.leave_out(key, &payload, batch);
         }

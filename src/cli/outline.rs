@@ -1,0 +1,200 @@
+//! What must be known of a command line even if it cannot be parsed: which verb it is, whether it
+//! asks for JSON, and whether standard output is to carry data. Usage errors are told by it too.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{ArgAction, Command, CommandFactory};
+
+use super::Cli;
+
+/// A command line in outline.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The verb; `None` if there is none that is known.
+    pub verb: Option<String>,
+    /// Whether there is `--json`.
+    pub json: bool,
+    /// Whether there is `--progress json`.
+    pub json_progress: bool,
+    /// Whether standard output is to carry an archive, or other data that is no report.
+    pub stdout_is_data: bool,
+    /// What stands where it is no flag nor the value of one, without program name and verb.
+    positionals: Vec<OsString>,
+    /// Names of flags, with their values where they have some.
+    flags: Vec<(String, Option<OsString>)>,
+}
+
+/// Verbs that write data to standard output unless they are told a file.
+const DATA_VERBS: [&str; 4] = ["export", "convert", "salvage", "extract"];
+
+impl Outline {
+    /// The outline of these arguments, program name first.
+    pub fn of(args: &[OsString]) -> Self {
+        let root = Cli::command();
+        let mut outline = Self::default();
+        let mut command = &root;
+        let mut rest = args.iter().skip(1);
+        while let Some(arg) = rest.next() {
+            let text = arg.to_string_lossy();
+            if text == "--" {
+                outline.positionals.extend(rest.by_ref().cloned());
+            } else if let Some(long) = text.strip_prefix("--") {
+                let (name, mut value) = match long.split_once('=') {
+                    Some((name, value)) => (name, Some(OsString::from(value))),
+                    None => (long, None),
+                };
+                if value.is_none() && takes_value(command, |arg| arg.get_long() == Some(name)) {
+                    value = rest.next().cloned();
+                }
+                outline.flags.push((name.to_owned(), value));
+            } else if text.len() > 1 && text.starts_with('-') {
+                outline.short(command, &text, &mut rest);
+            } else if outline.verb.is_none()
+                && let Some(verb) = root.get_subcommands().find(|verb| verb.get_name() == text)
+            {
+                command = verb;
+                outline.verb = Some(text.into_owned());
+            } else {
+                outline.positionals.push(arg.clone());
+            }
+        }
+        outline.conclude();
+        outline
+    }
+
+    /// `-qo FILE`: flags without values, the last perhaps with one.
+    fn short<'a>(
+        &mut self,
+        command: &Command,
+        text: &str,
+        rest: &mut impl Iterator<Item = &'a OsString>,
+    ) {
+        for (at, c) in text.char_indices().skip(1) {
+            if takes_value(command, |arg| arg.get_short() == Some(c)) {
+                let glued = text[at + c.len_utf8()..].trim_start_matches('=');
+                let value = match glued {
+                    "" => rest.next().cloned(),
+                    glued => Some(glued.into()),
+                };
+                return self.flags.push((c.to_string(), value));
+            }
+            self.flags.push((c.to_string(), None));
+        }
+    }
+
+    /// The flags that restrict the run to some keys, as they were written; `None` without any.
+    pub fn selection(&self) -> Option<String> {
+        const NAMES: [&str; 11] = [
+            "db",
+            "match",
+            "exclude",
+            "type",
+            "only-key",
+            "min-size",
+            "max-size",
+            "with-ttl",
+            "without-ttl",
+            "min-ttl",
+            "max-ttl",
+        ];
+        let given = self
+            .flags
+            .iter()
+            .filter(|(name, _)| NAMES.contains(&name.as_str()));
+        let words: Vec<String> = given
+            .map(|(name, value)| match value {
+                Some(value) => format!("--{name} {}", value.to_string_lossy()),
+                None => format!("--{name}"),
+            })
+            .collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
+    fn conclude(&mut self) {
+        self.json = self.has("json");
+        self.json_progress = self.value("progress").is_some_and(|style| style == "json");
+        let output = match self.verb.as_deref() {
+            Some("convert") => self.positionals.get(1).map(OsString::as_os_str),
+            _ => self.value("output").or_else(|| self.value("o")),
+        };
+        let is_file = output.is_some_and(|name| name != "-");
+        let writes_data = match self.verb.as_deref() {
+            Some("report") => !self.json && !self.has("quiet") && !self.has("q"),
+            Some(verb) => DATA_VERBS.contains(&verb),
+            None => false,
+        };
+        self.stdout_is_data = writes_data && !is_file && !self.has("dry-run");
+    }
+
+    /// Whether a flag is there, by its name without dashes.
+    fn has(&self, name: &str) -> bool {
+        self.flags.iter().any(|(known, _)| known == name)
+    }
+
+    fn value(&self, name: &str) -> Option<&OsStr> {
+        let mut given = self.flags.iter().filter(|(known, _)| known == name);
+        given.next_back()?.1.as_deref()
+    }
+}
+
+fn takes_value(command: &Command, is_meant: impl Fn(&clap::Arg) -> bool) -> bool {
+    let mut arguments = command.get_arguments();
+    arguments.any(|arg| {
+        let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+        takes && !arg.is_require_equals_set() && is_meant(arg)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outline(line: &str) -> Outline {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Outline::of(&args)
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_parsed_has_an_outline() {
+        let outline = outline("redis-migrate import --frobnicate redis://h --json --progress=json");
+        assert_eq!(outline.verb.as_deref(), Some("import"));
+        assert!(outline.json && outline.json_progress && !outline.stdout_is_data);
+        assert_eq!(super::Outline::of(&[]).verb, None);
+        // The value of a flag, and what comes behind --, are no flags.
+        assert!(!self::outline("redis-migrate list --match --json").json);
+        assert!(!self::outline("redis-migrate list -- --json").json);
+        assert_eq!(self::outline("redis-migrate frob --json").verb, None);
+    }
+
+    #[test]
+    fn the_selection_is_told_as_it_was_written() {
+        let line = "redis-migrate list --match=featuer:* x --with-ttl -q";
+        let selection = outline(line).selection();
+        assert_eq!(selection.as_deref(), Some("--match featuer:* --with-ttl"));
+        assert_eq!(outline("redis-migrate list x").selection(), None);
+    }
+
+    #[test]
+    fn standard_output_carries_data_where_no_file_is_named() {
+        for (line, is_data) in [
+            ("redis-migrate export redis://h", true),
+            ("redis-migrate export redis://h -o -", true),
+            ("redis-migrate export redis://h -o x", false),
+            ("redis-migrate export redis://h -qox", false),
+            ("redis-migrate export redis://h --output=x", false),
+            ("redis-migrate export redis://h --dry-run", false),
+            ("redis-migrate convert in.rmz --to jsonl", true),
+            ("redis-migrate convert in.rmz --to jsonl out", false),
+            ("redis-migrate convert in.rmz -", true),
+            ("redis-migrate salvage x", true),
+            ("redis-migrate extract x --key k -o f", false),
+            ("redis-migrate report x", true),
+            ("redis-migrate report x --json", false),
+            ("redis-migrate report x -q", false),
+            ("redis-migrate verify x", false),
+            ("redis-migrate import redis://h x", false),
+        ] {
+            assert_eq!(outline(line).stdout_is_data, is_data, "{line}");
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a run reads and what it writes are not the same file.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use redis_migrate_format::version::MAGIC;
+
+use super::{directory_of, place_of};
+use crate::encryption::{SNIFF_BYTES, Sealed};
+use crate::exit::Usage;
+
+/// What a run reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    /// An archive or an RDB file.
+    Input(PathBuf),
+    /// Standard input.
+    Stdin,
+    /// A file with a password, a key or a certificate.
+    Secret(PathBuf),
+}
+
+/// What a run writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Writing {
+    /// A file, and what it is for, as messages call it.
+    File {
+        /// Such as "the output".
+        what: &'static str,
+        /// Its name.
+        name: PathBuf,
+        /// What will be in it.
+        holds: Holds,
+    },
+    /// Standard output.
+    Stdout,
+}
+
+/// What is written to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holds {
+    /// An archive, which may replace an older one.
+    Archive,
+    /// Anything else, which must not replace an archive.
+    Other,
+    /// Anything else, and the user said that it may replace an archive.
+    OtherOverArchive,
+}
+
+impl Holds {
+    /// What is no archive; with `overwrite` it may replace one.
+    pub fn other(overwrite: bool) -> Self {
+        if overwrite {
+            Self::OtherOverArchive
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Which file it is, whatever it is called. Devices, pipes and terminals are none: writing to them
+/// destroys nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Identity {
+    /// An existing file: device and inode.
+    File(u64, u64),
+    /// A file that is to be made: its directory's identity and its name.
+    New(u64, u64, OsString),
+}
+
+impl Identity {
+    fn of_open(file: impl AsFd) -> Option<Self> {
+        let file = File::from(file.as_fd().try_clone_to_owned().ok()?);
+        Self::of_metadata(&file.metadata().ok()?)
+    }
+
+    fn of_metadata(metadata: &Metadata) -> Option<Self> {
+        metadata
+            .is_file()
+            .then(|| Self::File(metadata.dev(), metadata.ino()))
+    }
+
+    fn of_name(name: &Path) -> Option<Self> {
+        let place = place_of(name).ok()?;
+        if let Ok(metadata) = place.metadata() {
+            return Self::of_metadata(&metadata);
+        }
+        let directory = directory_of(&place).metadata().ok()?;
+        let name = place.file_name()?.to_owned();
+        Some(Self::New(directory.dev(), directory.ino(), name))
+    }
+}
+
+impl Reading {
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Reading::Input(name) | Reading::Secret(name) => Identity::of_name(name),
+            Reading::Stdin => Identity::of_open(io::stdin()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Reading::Input(name) => format!("{}, which is to be read", name.display()),
+            Reading::Stdin => "what standard input is read from".to_owned(),
+            Reading::Secret(name) => {
+                format!("{}, which holds a secret or a certificate", name.display())
+            }
+        }
+    }
+}
+
+impl Writing {
+    fn identity(&self) -> Option<Identity> {
+        match self {
+            Writing::File { name, .. } => Identity::of_name(name),
+            Writing::Stdout => Identity::of_open(io::stdout()),
+        }
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Writing::File { what, name, .. } => format!("{what} ({})", name.display()),
+            Writing::Stdout => "standard output".to_owned(),
+        }
+    }
+}
+
+/// What of `reads` would be written over.
+pub fn overwritten<'a>(write: &Writing, reads: &'a [Reading]) -> Option<&'a Reading> {
+    let identity = write.identity()?;
+    reads
+        .iter()
+        .find(|read| read.identity().as_ref() == Some(&identity))
+}
+
+/// Refuses a run that would write over what it reads, over the other file that it writes, or, with
+/// anything but an archive, over an archive. Files are compared by device and inode, so that hard and
+/// symbolic links and redirections are seen through. To be called before any file is opened.
+///
+/// # Errors
+/// [`Usage`], with the names.
+pub fn keep_apart(reads: &[Reading], writes: &[Writing]) -> Result<(), Usage> {
+    for (at, write) in writes.iter().enumerate() {
+        let Some(identity) = write.identity() else {
+            continue;
+        };
+        let is_same = |other: &Option<Identity>| other.as_ref() == Some(&identity);
+        if let Some(read) = overwritten(write, reads) {
+            let (output, input) = (write.shown(), read.shown());
+            return Err(Usage(format!(
+                "{output} is the same file as {input}; name another file to write to"
+            )));
+        }
+        if let Some(other) = writes[..at].iter().find(|other| is_same(&other.identity())) {
+            let (one, other) = (other.shown(), write.shown());
+            return Err(Usage(format!("{one} and {other} are the same file")));
+        }
+        if let Writing::File { what, name, holds } = write
+            && *holds == Holds::Other
+            && is_archive(name)
+        {
+            let advice = match *what {
+                "the output" => "name another file, or say --overwrite",
+                _ => "name another file",
+            };
+            return Err(Usage(format!(
+                "{} is an archive, and {what} is none; {advice}",
+                name.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file begins like an archive, encrypted or not.
+fn is_archive(name: &Path) -> bool {
+    let mut head = Vec::new();
+    let most = SNIFF_BYTES.max(MAGIC.len()) as u64;
+    let read = File::open(name).and_then(|file| file.take(most).read_to_end(&mut head));
+    read.is_ok() && (head.starts_with(&MAGIC) || Sealed::of(&head).is_some())
+}

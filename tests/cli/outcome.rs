@@ -1,0 +1,245 @@
+//! With `--json` every outcome of every verb ends with one summary, and stderr is JSON; progress
+//! names the verb that runs.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::archives::{large, small};
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::{Output, Tool};
+
+/// Verbs whose standard output carries data here, so that the summary is on standard error.
+fn carries_data(arguments: &[&str]) -> bool {
+    let has = |flag: &str| arguments.contains(&flag);
+    match arguments[0] {
+        "export" | "salvage" | "extract" => !has("-o"),
+        "convert" => !has("out.rdb"),
+        _ => false,
+    }
+}
+
+/// One summary, in its place, of this verb and code; everything on stderr is JSON.
+#[track_caller]
+fn check(arguments: &[&str], output: &Output) -> Value {
+    let summary = output.summary();
+    assert_eq!(
+        summary["exit_code"].as_i64(),
+        output.code().map(i64::from),
+        "{arguments:?}"
+    );
+    assert_eq!(summary["schema_version"], 1);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let (there, other) = match carries_data(arguments) {
+        true => (output.stderr.as_str(), &*stdout),
+        false => (&*stdout, output.stderr.as_str()),
+    };
+    let last = there.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("\"event\":\"summary\""),
+        "{arguments:?}: {last}"
+    );
+    assert!(
+        !other.contains("\"event\":\"summary\""),
+        "{arguments:?}: {other}"
+    );
+    for line in output.stderr.lines() {
+        let object: Value = serde_json::from_str(line)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {line}"));
+        assert!(object["event"].is_string(), "{line}");
+    }
+    // Complete, finished with losses, or different: nothing failed.
+    if !matches!(output.code(), Some(0 | 3 | 5)) {
+        assert!(!summary["error"].is_null(), "{arguments:?}: {summary}");
+    }
+    summary
+}
+
+/// The least that each verb needs to be parsed; with a file that is not there and a server that is not
+/// there. `None` for verbs without `--json`.
+fn least(verb: &str) -> Option<&'static [&'static str]> {
+    Some(match verb {
+        "export" => &["export", "redis://127.0.0.1:1"],
+        "import" => &["import", "redis://127.0.0.1:1", "none.rmz"],
+        "copy" => &["copy", "redis://127.0.0.1:1", "redis://127.0.0.1:1"],
+        "convert" => &["convert", "none.rmz", "out.rdb"],
+        "verify" => &["verify", "none.rmz"],
+        "diff" => &["diff", "none.rmz", "redis://127.0.0.1:1"],
+        "list" => &["list", "none.rmz"],
+        "inspect" => &["inspect", "none.rmz"],
+        "report" => &["report", "none.rmz"],
+        "extract" => &["extract", "none.rmz", "--key", "k"],
+        "salvage" => &["salvage", "none.rmz"],
+        "doctor" => &["doctor", "redis://127.0.0.1:1"],
+        "completions" | "man-pages" => return None,
+        other => panic!("what does {other} need at least?"),
+    })
+}
+
+fn verbs() -> Vec<&'static [&'static str]> {
+    use clap::CommandFactory;
+
+    let command = redis_migrate::cli::Cli::command();
+    let names = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned());
+    names.filter_map(|verb| least(&verb)).collect()
+}
+
+#[test]
+fn every_failing_call_of_every_verb_ends_with_one_summary() {
+    for least in verbs() {
+        let ways: [&[&str]; 5] = [
+            &["--json"],
+            &["--json", "--frobnicate"],
+            &["--frobnicate", "--json"],
+            &["--json", "more", "and", "more"],
+            &["-p", "6379", "--json"],
+        ];
+        for way in ways {
+            let arguments = [least, way].concat();
+            let output = Tool::new(&arguments).run();
+            assert_ne!(output.code(), Some(0), "{arguments:?}");
+            let summary = check(&arguments, &output);
+            assert_eq!(summary["verb"], arguments[0], "{arguments:?}");
+            assert_ne!(summary["complete"], true, "{arguments:?}");
+            let error = output.stderr.matches("\"event\":\"error\"").count();
+            assert_eq!(error, 1, "{arguments:?}: {}", output.stderr);
+        }
+    }
+    let output = Tool::new(&["frobnicate", "--json"]).run().expect_code(2);
+    assert_eq!(check(&["frobnicate"], &output)["verb"], Value::Null);
+    let output = Tool::new(&["--json"]).run().expect_code(2);
+    assert_eq!(check(&["none"], &output)["verb"], Value::Null);
+}
+
+#[test]
+fn damaged_archives_and_good_ones_end_with_one_summary() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, bytes: &[u8]| {
+        let place = directory.path().join(name);
+        std::fs::write(&place, bytes).expect("written");
+        place.to_str().expect("text").to_owned()
+    };
+    let bytes = large(20_000);
+    let good = write("good.rmz", &small());
+    let cut = write("cut.rmz", &bytes[..bytes.len() - 1_000]);
+    let text = write("text.rmz", b"no archive, only text");
+    let page = directory.path().join("page.html");
+    let page = page.to_str().expect("text");
+    for verb in ["verify", "list", "inspect", "report", "salvage"] {
+        for (file, codes) in [(&good, &[0][..]), (&cut, &[10, 3]), (&text, &[10])] {
+            let arguments = [verb, file, "--json"];
+            let output = Tool::new(&arguments).run();
+            let code = output.code().expect("it ended");
+            assert!(
+                codes.contains(&code),
+                "{arguments:?}: {code}: {}",
+                output.stderr
+            );
+            check(&arguments, &output);
+        }
+    }
+    for arguments in [
+        &["verify", &good, "--quick", "--json"][..],
+        &["inspect", &good, "--frames", "--json"],
+        &["report", &good, "--json", "-o", page],
+        &["extract", &good, "--key", "plain", "--json"],
+        &["extract", &good, "--key", "plain", "--json", "-o", page],
+        &["extract", &good, "--key", "none", "--json"],
+        &["diff", &good, &good, "--json"],
+        &["diff", &good, &cut, "--json"],
+        &["convert", &good, "--to", "jsonl", "--json"],
+    ] {
+        check(arguments, &Tool::new(arguments).run());
+    }
+    // Help is no outcome.
+    let help = Tool::new(&["verify", "--json", "--help"]).run().success();
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("summary"));
+    // A summary that cannot be written is no success.
+    Tool::new(&["verify", &good, "--json"])
+        .stdout_file("/dev/full".as_ref())
+        .run()
+        .expect_code(1)
+        .expect_stderr("No space left");
+}
+
+#[test]
+fn runs_with_servers_end_with_one_summary() {
+    let Some(version) = require(Version::Valkey81) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    let url = server.url();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("snap.rmz");
+    let file = file.to_str().expect("text");
+    redis::cmd("SET")
+        .arg("k")
+        .arg("v")
+        .exec(&mut server.client())
+        .expect("OK");
+    for arguments in [
+        &["export", &url, "--json"][..],
+        &["export", &url, "--json", "-o", file],
+        &["import", &url, file, "--json", "--verify"],
+        &["import", &url, file, "--json", "--dry-run"],
+        &["verify", file, "--against", &url, "--json"],
+        &["diff", file, &url, "--json"],
+        &["doctor", &url, "--json"],
+        &["doctor", &url, file, "--json"],
+    ] {
+        let output = Tool::new(arguments).run().success();
+        let summary = check(arguments, &output);
+        assert_eq!(summary["verb"], arguments[0]);
+        assert!(summary["error"].is_null(), "{summary}");
+    }
+}
+
+#[test]
+fn progress_names_the_verb_that_runs() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("text")
+            .to_owned()
+    };
+    let (other, out) = (place("other.rmz"), place("out"));
+    std::fs::write(&other, small()).expect("written");
+    for arguments in [
+        &["verify"][..],
+        &["diff", "-", &other],
+        &["report", "-o", &out],
+        &["salvage", "-o", &out],
+        &["convert", "-", &out, "--to", "jsonl"],
+    ] {
+        let mut running = Tool::new(arguments)
+            .args(&["--progress", "json"])
+            .stdin_piped()
+            .spawn();
+        let mut stdin = running.stdin();
+        let bytes = small();
+        let (begin, rest) = bytes.split_at(40);
+        stdin.write_all(begin).expect("written");
+        // Progress is told once a second.
+        std::thread::sleep(Duration::from_millis(2_500));
+        stdin.write_all(rest).expect("written");
+        drop(stdin);
+        let output = running.wait();
+        let progress: Vec<Value> = output
+            .stderr
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .filter(|line: &Value| line["event"] == "progress")
+            .collect();
+        assert!(!progress.is_empty(), "{arguments:?}: {}", output.stderr);
+        for line in progress {
+            assert_eq!(line["verb"], arguments[0], "{arguments:?}");
+        }
+        assert_eq!(output.summary()["verb"], arguments[0]);
+    }
+}
