@@ -30,6 +30,7 @@ pub mod exit;
 pub mod glob;
 pub mod input;
 pub mod ledger;
+pub mod limits;
 pub mod memory;
 pub mod observer;
 pub mod output;

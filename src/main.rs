@@ -14,11 +14,12 @@ use redis_migrate::commands::{
 use redis_migrate::output::Writing;
 use redis_migrate::pipe::Stop;
 use redis_migrate::ui::{self, session};
-use redis_migrate::{exit, output};
+use redis_migrate::{exit, limits, output};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 fn main() -> ExitCode {
+    limits::fit_into_address_space();
     let expanded = alias::expand(std::env::args_os().collect(), &resolve::process_env);
     let outline = Outline::of(&expanded.args);
     let stdout_is_data = outline.stdout_is_data;

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -136,16 +137,18 @@ pub fn run_paced(
 ) -> Outcome {
     let (sender, receiver) = channel(CHANNEL_BYTES);
     let (source, read, written) = std::thread::scope(|scope| {
-        let reader = scope.spawn(move || {
+        let reader = Builder::new().spawn_scoped(scope, move || {
             let read = pump_stages(source.as_mut(), steps, &sender, stop, pace);
             drop(sender);
             (source, read)
         });
+        // Without a reader the channel is closed, and this ends at once.
         let written = drain(&receiver, sink.as_mut(), observer, pace.is_some());
         drop(receiver);
-        match reader.join() {
-            Ok((source, read)) => (Some(source), read, written),
-            Err(_) => (
+        match reader.map(ScopedJoinHandle::join) {
+            Err(error) => (None, Err(no_thread(error)), written),
+            Ok(Ok((source, read))) => (Some(source), read, written),
+            Ok(Err(_)) => (
                 None,
                 Err(anyhow!("the reading thread panicked; this is a bug")),
                 written,
@@ -188,6 +191,14 @@ pub fn run_paced(
             }
         }
     }
+}
+
+/// What to say where no thread can be started.
+pub fn no_thread(error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(
+        "cannot start a thread: there is too little memory, or a limit is in the way (ulimit -v, \
+         ulimit -u)",
+    )
 }
 
 /// Every record that the source gave was taken by the sink, and the sink says what became of it.
@@ -256,7 +267,7 @@ fn pump_parts(
         let threads: Vec<_> = parts
             .into_iter()
             .map(|part| {
-                scope.spawn(move || {
+                Builder::new().spawn_scoped(scope, move || {
                     let pumped = pump(part, steps, sender, stop, failed, pace);
                     if !matches!(pumped, Ok(Pumped::End)) {
                         failed.set();
@@ -267,9 +278,15 @@ fn pump_parts(
             .collect();
         let mut all = Ok(Pumped::End);
         for thread in threads {
-            let pumped = thread
-                .join()
-                .unwrap_or_else(|_| Err(anyhow!("a reading thread panicked; this is a bug")));
+            let pumped = match thread {
+                Ok(thread) => thread
+                    .join()
+                    .unwrap_or_else(|_| Err(anyhow!("a reading thread panicked; this is a bug"))),
+                Err(error) => {
+                    failed.set();
+                    Err(no_thread(error))
+                }
+            };
             // The first real error is the one to tell; those who were told to end have none.
             all = match (all, pumped) {
                 (Err(error), _) | (Ok(_), Err(error)) => Err(error),

@@ -484,7 +484,12 @@ impl Readers<'_> {
         unread: &mut Unread,
     ) -> Result<(Side, Side)> {
         let (left, right) = std::thread::scope(|scope| {
-            let reader = scope.spawn(|| self.read(Which::Left, left, reading));
+            let reader = std::thread::Builder::new()
+                .spawn_scoped(scope, || self.read(Which::Left, left, reading));
+            let reader = match reader {
+                Ok(reader) => reader,
+                Err(error) => return (Err(pipe::no_thread(error)), Err(Interrupted.into())),
+            };
             let right = self.read(Which::Right, right, reading);
             let left = reader
                 .join()

@@ -215,6 +215,13 @@ fn handshake(
     let mut tls = StreamOwned::new(client, socket);
     while tls.conn.is_handshaking() {
         tls.conn.complete_io(&mut tls.sock).map_err(|error| {
+            if is_too_old(&error) {
+                return format!(
+                    "TLS: the server speaks only versions older than TLS 1.2, and 1.2 is the minimum \
+                     here (let it allow more, such as tls-protocols \"TLSv1.2 TLSv1.3\"; {})",
+                    plain(&error)
+                );
+            }
             let advice = if error.to_string().contains("certificate") {
                 " (--cacert names the authority to trust, --insecure trusts anybody)"
             } else {
@@ -224,6 +231,22 @@ fn handshake(
         })?;
     }
     Ok(tls)
+}
+
+/// Whether a handshake failed because there is no common version: the server's alert, or what it
+/// answered.
+fn is_too_old(error: &io::Error) -> bool {
+    use rustls::{AlertDescription, Error, PeerIncompatible};
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(alert)) => *alert == AlertDescription::ProtocolVersion,
+        Some(Error::PeerIncompatible(why)) => matches!(
+            why,
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        ),
+        _ => false,
+    }
 }
 
 fn tls_config(options: &TlsOptions) -> Result<ClientConfig, String> {

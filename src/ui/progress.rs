@@ -44,17 +44,18 @@ impl Ticker {
             _ => Some(Style::Log),
         };
         let verb = options.verb;
-        let thread = style.map(|style| {
+        let thread = style.and_then(|style| {
             let (sender, receiver) = sync_channel(1);
             let mut shown = Shown::new(style, verb, console);
-            let thread = std::thread::spawn(move || {
+            let thread = std::thread::Builder::new().spawn(move || {
                 let every = shown.every();
                 while receiver.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                     shown.tick(&observer.progress);
                 }
                 shown.end();
             });
-            (sender, thread)
+            // A run goes on without its progress.
+            thread.ok().map(|thread| (sender, thread))
         });
         Self { thread }
     }

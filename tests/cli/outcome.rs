@@ -156,7 +156,7 @@ fn damaged_archives_and_good_ones_end_with_one_summary() {
     }
     // Help is no outcome.
     let help = Tool::new(&["verify", "--json", "--help"]).run().success();
-    assert!(!String::from_utf8_lossy(&help.stdout).contains("summary"));
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("\"summary\""));
     // A summary that cannot be written is no success.
     Tool::new(&["verify", &good, "--json"])
         .stdout_file("/dev/full".as_ref())
@@ -208,14 +208,19 @@ fn progress_names_the_verb_that_runs() {
             .expect("text")
             .to_owned()
     };
-    let (other, out) = (place("other.rmz"), place("out"));
+    let (other, page, rescued, lines) = (
+        place("other.rmz"),
+        place("page"),
+        place("rescued"),
+        place("lines"),
+    );
     std::fs::write(&other, small()).expect("written");
     for arguments in [
         &["verify"][..],
         &["diff", "-", &other],
-        &["report", "-o", &out],
-        &["salvage", "-o", &out],
-        &["convert", "-", &out, "--to", "jsonl"],
+        &["report", "-o", &page],
+        &["salvage", "-o", &rescued],
+        &["convert", "-", &lines, "--to", "jsonl"],
     ] {
         let mut running = Tool::new(arguments)
             .args(&["--progress", "json"])
