@@ -16,19 +16,29 @@ use support::many::fill_many;
 use support::servers::{TestServer, Version, require, skipped};
 use support::tool;
 
-/// The commands of a section, in order.
-fn script(section: &str) -> String {
-    let text = include_str!("../../docs/runbooks.md");
-    let heading = format!("\n## {section}\n");
-    let (_, rest) = text.split_once(&heading).expect("a section of that name");
-    let body = rest.split("\n## ").next().expect("its text");
-    let blocks: Vec<&str> = body
-        .split("\n```sh\n")
-        .skip(1)
+const TEXT: &str = include_str!("../../docs/runbooks.md");
+
+/// The blocks of commands in a text.
+fn blocks(text: &str) -> Vec<&str> {
+    let blocks = text.split("\n```sh\n").skip(1);
+    blocks
         .map(|block| block.split("\n```").next().expect("its end"))
-        .collect();
-    assert!(!blocks.is_empty(), "{section} has no commands");
-    blocks.join("\n")
+        .collect()
+}
+
+/// The blocks of a section.
+fn section(name: &str) -> Vec<&'static str> {
+    let heading = format!("\n## {name}\n");
+    let (_, rest) = TEXT.split_once(&heading).expect("a section of that name");
+    let blocks = blocks(rest.split("\n## ").next().expect("its text"));
+    assert!(!blocks.is_empty(), "{name} has no commands");
+    blocks
+}
+
+/// What is to be done before any section.
+fn preamble() -> String {
+    let (begin, _) = TEXT.split_once("\n## ").expect("a section");
+    blocks(begin).join("\n")
 }
 
 /// Programs in front of all others: the tool as it was built, the client of a version, and a
@@ -49,6 +59,8 @@ struct Run<'a> {
     version: Version,
     old: String,
     new: String,
+    /// Of the old and of the new server; empty for none.
+    passwords: (&'a str, &'a str),
     /// Commands before those of the section.
     before: &'a str,
 }
@@ -60,7 +72,8 @@ impl Run<'_> {
         let bin = tempfile::tempdir().expect("a directory");
         programs(bin.path(), self.version);
         let mut commands = String::from("set -euo pipefail\n");
-        let _ = writeln!(commands, "{}\n{}", self.before, script(self.section));
+        let _ = writeln!(commands, "{}\n{}", preamble(), self.before);
+        let _ = writeln!(commands, "{}", section(self.section).join("\n"));
         let path = format!(
             "{}:{}",
             bin.path().display(),
@@ -73,6 +86,8 @@ impl Run<'_> {
             .env("PATH", path)
             .env("OLD", &self.old)
             .env("NEW", &self.new)
+            .env("OLD_PASSWORD", self.passwords.0)
+            .env("NEW_PASSWORD", self.passwords.1)
             .env_remove("SOURCE_REDIS_PASSWORD")
             .env_remove("DESTINATION_REDIS_PASSWORD")
             .env_remove("REDISCLI_AUTH")
@@ -102,9 +117,10 @@ fn off_elasticache_across_two_vpns() {
         return;
     };
     let old = TestServer::builder(from)
-        .user("default on nopass ~* &* +@all -migrate -config -sync -psync -save -bgsave -debug -replicaof -slaveof -shutdown")
+        .known_password("old-secret")
+        .user("default on >old-secret ~* &* +@all -migrate -config -sync -psync -save -bgsave -debug -replicaof -slaveof -shutdown")
         .start();
-    let new = TestServer::start(to);
+    let new = TestServer::builder(to).password("new-secret").start();
     // Filled by somebody who may do more.
     fill_many(&mut old.client(), 5_000, 3);
     let said = Run {
@@ -112,6 +128,7 @@ fn off_elasticache_across_two_vpns() {
         version: from,
         old: old.url(),
         new: new.url(),
+        passwords: ("old-secret", "new-secret"),
         before: "",
     }
     .run();
@@ -119,18 +136,86 @@ fn off_elasticache_across_two_vpns() {
     assert_equal_with(&mut old.client(), &mut new.client(), &lenient());
 }
 
-#[test]
-fn nightly_backups_and_a_drill() {
-    let Some(version) = require(Version::Redis70) else {
-        return;
-    };
+fn has_age(test: &str) -> bool {
     let has_age = Command::new("age-keygen")
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success());
     if !has_age {
         assert!(!support::servers::is_ci(), "age-keygen is not installed");
-        skipped("nightly_backups_and_a_drill: age-keygen is not installed");
+        skipped(&format!("{test}: age-keygen is not installed"));
+    }
+    has_age
+}
+
+#[test]
+fn a_night_that_fails_keeps_the_old_backups() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    if !has_age("a_night_that_fails_keeps_the_old_backups") {
+        return;
+    }
+    let old = TestServer::start(version);
+    fill_many(&mut old.client(), 500, 3);
+    let all = section("Nightly backups, and a drill");
+    let night = all.iter().find(|block| block.contains("-delete"));
+    let night = night.expect("the nightly lines");
+    let work = tempfile::tempdir().expect("a directory");
+    let bin = tempfile::tempdir().expect("a directory");
+    programs(bin.path(), version);
+    let path = format!(
+        "{}:{}",
+        bin.path().display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    // As somebody pastes them into a script of their own: without `set -e`.
+    let run = |commands: &str, url: &str| {
+        let output = Command::new("bash")
+            .args(["-c", commands])
+            .current_dir(work.path())
+            .env("PATH", &path)
+            .env("OLD", url)
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash runs");
+        output.status.code()
+    };
+    assert_eq!(run(all[0], ""), Some(0));
+    let kept = work.path().join("backups/2026-01-01.rmz.age");
+    let is_kept = || kept.exists();
+    let made = format!(
+        "mkdir -p backups; touch -d '40 days ago' {}",
+        kept.display()
+    );
+    assert_eq!(run(&made, ""), Some(0));
+    // The server is not there; then its archive cannot be read through, for want of the key.
+    assert_eq!(run(night, "redis://127.0.0.1:1"), Some(12));
+    assert!(is_kept(), "no new backup, and the old one is gone");
+    assert_eq!(
+        run(
+            "age-keygen -o other.txt && mv backup-identity.txt kept.txt",
+            ""
+        ),
+        Some(0)
+    );
+    assert_eq!(run("cp other.txt backup-identity.txt", ""), Some(0));
+    assert_eq!(run(night, &old.url()), Some(11));
+    assert!(
+        is_kept(),
+        "the new backup is not proved, and the old one is gone"
+    );
+    assert_eq!(run("mv kept.txt backup-identity.txt", ""), Some(0));
+    assert_eq!(run(night, &old.url()), Some(0));
+    assert!(!is_kept(), "after a good night the old one goes");
+}
+
+#[test]
+fn nightly_backups_and_a_drill() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    if !has_age("nightly_backups_and_a_drill") {
         return;
     }
     let (old, new) = (TestServer::start(version), TestServer::start(version));
@@ -140,6 +225,7 @@ fn nightly_backups_and_a_drill() {
         version,
         old: old.url(),
         new: new.url(),
+        passwords: ("", ""),
         before: "",
     }
     .run();
@@ -159,6 +245,7 @@ fn from_redis_8_to_valkey() {
             version: from,
             old: old.url(),
             new: new.url(),
+            passwords: ("", ""),
             before: "",
         }
         .run();
@@ -182,6 +269,7 @@ fn switching_over_with_seconds_of_downtime() {
         version: from,
         old: old.url(),
         new: new.url(),
+        passwords: ("", ""),
         before: "",
     }
     .run();
@@ -204,6 +292,7 @@ fn cluster_to_cluster() {
         version: from,
         old: old.url(),
         new: new.url(),
+        passwords: ("", ""),
         before: &before,
     }
     .run();
@@ -223,13 +312,17 @@ fn a_damaged_archive() {
     let (Some(from), Some(to)) = (require(Version::Redis70), require(Version::Valkey81)) else {
         return;
     };
-    let (old, new) = (TestServer::start(from), TestServer::start(to));
+    let (old, new) = (
+        TestServer::builder(from).password("old-secret").start(),
+        TestServer::builder(to).password("new-secret").start(),
+    );
     fill_many(&mut old.client(), 60_000, 5);
     let said = Run {
         section: "A damaged archive",
         version: from,
         old: old.url(),
         new: new.url(),
+        passwords: ("old-secret", "new-secret"),
         // One byte in the middle, which is in the middle of a frame.
         before: "redis-migrate export \"$OLD\" -o broken.rmz
 size=$(stat -c %s broken.rmz)
