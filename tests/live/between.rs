@@ -38,6 +38,9 @@ impl Between {
                 let (rule, seen) = (Arc::clone(&rule), Arc::clone(&all));
                 std::thread::spawn(move || {
                     let server = TcpStream::connect(server).expect("the server");
+                    for socket in [&client, &server] {
+                        let _ = socket.set_nodelay(true);
+                    }
                     // An end is an end, whoever makes it.
                     let _ = talk(&client, &server, &rule, &seen);
                     let _ = client.shutdown(std::net::Shutdown::Both);
