@@ -232,6 +232,7 @@ impl Findings {
             let (verb, command, answer) = case.group();
             let key = (violation.kind, verb, command, answer);
             let detail: String = violation.detail.chars().take(300).collect();
+            let detail = detail.replace('\n', " / ");
             let code = verdict.ran.code().unwrap_or(-1);
             let line = format!("{case}  exit {code}: {detail}");
             lines += &format!("{}\t{line}\n", violation.kind);
