@@ -23,10 +23,7 @@ pub struct Verdict {
 
 /// One run and all that is looked at.
 pub fn look(world: &mut World, scenario: &'static Scenario, case: Option<&Case>) -> Verdict {
-    for name in ["state", "made.rmz"] {
-        // Of an earlier run.
-        let _ = std::fs::remove_file(world.file(name));
-    }
+    world.tidy();
     let mut before = world.prepare(scenario.crowd);
     let faults = case.map_or_else(Faults::default, Case::faults);
     let limit = case.map_or(Duration::from_secs(60), Case::limit);
@@ -35,7 +32,7 @@ pub fn look(world: &mut World, scenario: &'static Scenario, case: Option<&Case>)
     let after = match scenario.verb {
         Verb::Export => {
             before = Snapshot::default();
-            read_archive(world, scenario, &ran, &mut violations)
+            read_archive(world, &ran, &mut violations)
         }
         _ => world.destination_now(),
     };
@@ -62,12 +59,7 @@ pub fn look(world: &mut World, scenario: &'static Scenario, case: Option<&Case>)
 }
 
 /// What stands in the archive that an export left, if it left one.
-fn read_archive(
-    world: &mut World,
-    scenario: &Scenario,
-    ran: &Ran,
-    violations: &mut Vec<Violation>,
-) -> Snapshot {
+fn read_archive(world: &mut World, ran: &Ran, violations: &mut Vec<Violation>) -> Snapshot {
     let mut add = |kind: &'static str, detail: String| {
         violations.push(Violation { kind, detail });
     };
@@ -80,18 +72,10 @@ fn read_archive(
             format!("{code:?}"),
         );
     }
-    let names = std::fs::read_dir(world.path()).expect("a directory");
-    let names: Vec<String> = names
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .filter(|name| !["given.rmz", "made.rmz", "state"].contains(&name.as_str()))
-        .collect();
-    if !names.is_empty() && scenario.verb == Verb::Export {
+    let mut names = world.files();
+    names.retain(|name| name != "made.rmz");
+    // Who is killed cannot tidy up.
+    if !names.is_empty() && !ran.timed_out {
         add("leaves a temporary file", names.join(", "));
     }
     if !file.exists() {

@@ -97,6 +97,10 @@ impl Judge {
     /// How it ended: by itself, in time, with one of its codes and a word.
     fn ending(&mut self, facts: &Facts<'_>) {
         let ran = facts.ran;
+        if ran.output.peak_memory_kib > MEMORY_KIB {
+            let peak = ran.output.peak_memory_kib;
+            self.add("takes too much memory", format!("{peak} KiB"));
+        }
         if ran.timed_out {
             return self.add("takes too long", format!("{:?}", ran.output.elapsed));
         }
@@ -111,10 +115,6 @@ impl Judge {
             0 | 1 | 3 | 4 | 5 | 12 | 13 => {}
             10 => self.add("calls a good archive damaged", last_line(stderr)),
             _ => self.add("ends with a code that makes no sense", format!("{code}")),
-        }
-        if ran.output.peak_memory_kib > MEMORY_KIB {
-            let peak = ran.output.peak_memory_kib;
-            self.add("takes too much memory", format!("{peak} KiB"));
         }
         let is_doctor = matches!(facts.scenario.verb, Verb::Doctor | Verb::DoctorSource);
         let said = match is_doctor {
@@ -371,14 +371,11 @@ impl Judge {
             .filter(|(p, w)| there(after, p, w) && !there(before, p, w))
             .count() as u64;
         let restored = ran.number("/sink/restored");
-        // Under `replace` what is equal already is written once more.
+        // Under `replace` what is equal already is written once more; and where a reply was lost, what
+        // is found equal may be this run's work or not.
         let most = match facts.scenario.policy {
-            Policy::Replace => arrived + equal_before,
-            // What is found equal after a loss may be this run's work or not: nobody heard.
-            _ if facts.case.is_some_and(|case| loses_the_connection(case)) => {
-                arrived + equal_before
-            }
-            _ => arrived,
+            Policy::Fail | Policy::Skip if facts.case.is_none() => arrived,
+            _ => arrived + equal_before,
         };
         // It counts records, and a key that is read again comes once more.
         let most = most + ran.number("/source/reread");
@@ -472,7 +469,7 @@ fn is_plausible(facts: &Facts<'_>, missing: u64) -> bool {
     let says_gone = case.answer == Answer::Nil && case.command.ends_with("DUMP");
     let counted = match facts.scenario.verb {
         Verb::Diff | Verb::Against => true,
-        _ => facts.ran.number("/source/vanished") >= missing,
+        _ => facts.ran.number("/source/vanished") + facts.ran.number("/sink/deleted") >= missing,
     };
     says_gone && !case.command.starts_with("FUNCTION") && counted
 }

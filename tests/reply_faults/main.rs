@@ -15,11 +15,12 @@ mod support;
 mod case;
 mod data;
 mod drive;
+mod hostile;
 mod judge;
 mod scenario;
 mod world;
 
-use self::case::{Case, cases};
+use self::case::Case;
 use self::drive::{clean_runs, look, run_all};
 use self::scenario::{SCENARIOS, Scenario};
 use self::world::{Pair, World};
@@ -28,6 +29,9 @@ use support::servers::require;
 
 /// Cases of the short form.
 const SAMPLE: usize = 900;
+
+/// The same of hostile servers.
+const HOSTILE_SAMPLE: usize = 150;
 
 /// Cases at most in which the tool waits for a minute or two, in the whole matrix.
 const SLOW_CASES: usize = 40;
@@ -40,10 +44,6 @@ fn pairs() -> Vec<Pair> {
     let all = Pair::ALL.into_iter();
     all.filter(|pair| require(pair.source).is_some() && require(pair.destination).is_some())
         .collect()
-}
-
-fn scenarios() -> Vec<&'static Scenario> {
-    SCENARIOS.iter().collect()
 }
 
 fn shuffle<T>(all: &mut [T], random: &mut Random) {
@@ -60,57 +60,99 @@ fn is_wanted(name: &str, parts: &str) -> bool {
     })
 }
 
+/// How much is to be run, and how.
+struct Wish {
+    count: usize,
+    seed: u64,
+    workers: usize,
+    /// See [`is_wanted`].
+    only: String,
+}
+
+impl Wish {
+    fn new(sample: usize) -> Self {
+        let number = |name: &str, text: String| -> u64 {
+            text.parse()
+                .unwrap_or_else(|_| panic!("{name}: a number, not {text:?}"))
+        };
+        let of = |name: &str| variable(name).map(|text| number(name, text));
+        Self {
+            count: match variable("REPLY_FAULTS") {
+                None => sample,
+                Some(all) if all == "all" => usize::MAX,
+                Some(text) => number("REPLY_FAULTS", text) as usize,
+            },
+            seed: of("REPLY_FAULTS_SEED").unwrap_or_else(support::dataset::now_ms),
+            workers: of("REPLY_FAULTS_WORKERS").unwrap_or(2) as usize,
+            only: variable("REPLY_FAULTS_ONLY").unwrap_or_default(),
+        }
+    }
+
+    /// Runs so many of the cases, and fails with what was found.
+    fn run(&self, what: &str, pairs: &[Pair], scenarios: &[&'static Scenario], make: MakeCases) {
+        let start = || {
+            pairs
+                .iter()
+                .map(|pair| World::start(*pair))
+                .collect::<Vec<_>>()
+        };
+        let mut workers: Vec<Vec<World>> = (0..self.workers).map(|_| start()).collect();
+        let Some(first) = workers.first_mut().filter(|worlds| !worlds.is_empty()) else {
+            return;
+        };
+        let clean = clean_runs(first, scenarios);
+        let mut all: Vec<Case> = Vec::new();
+        for ((pair, name), seen) in &clean {
+            let scenario = Scenario::by_name(name).expect("a scenario");
+            all.extend(make(*pair, scenario, seen));
+        }
+        all.retain(|case| is_wanted(&case.to_string(), &self.only));
+        shuffle(&mut all, &mut Random::new(self.seed));
+        let whole = all.len();
+        let (mut slow, mut all): (Vec<Case>, Vec<Case>) = all.into_iter().partition(Case::is_slow);
+        slow.truncate(if self.count == usize::MAX {
+            SLOW_CASES
+        } else {
+            0
+        });
+        all.truncate(self.count);
+        // The slow ones first, so that they run beside the others.
+        slow.append(&mut all);
+        let (seed, count) = (self.seed, slow.len());
+        eprintln!("{what}: seed {seed}, {count} of {whole} cases");
+        let log = variable("REPLY_FAULTS_LOG").map(|path| {
+            let mut options = std::fs::OpenOptions::new();
+            options.create(true).append(true).open(path).expect("a log")
+        });
+        let findings = run_all(slow, workers, log);
+        let text = findings.text();
+        eprintln!("{what}: {text}");
+        assert!(
+            findings.violations() == 0,
+            "{what}: seed {seed}; one case runs with REPLY_FAULTS_CASE=… cargo test --test \
+             reply_faults one_case -- --nocapture\n{text}"
+        );
+    }
+}
+
+/// Makes the cases of a scenario, of which a run without faults sent so much.
+type MakeCases = fn(Pair, &'static Scenario, &case::Seen) -> Vec<Case>;
+
 /// The matrix: a sample of it, or with `REPLY_FAULTS=all` (or a number) more of it.
 #[test]
 fn every_reply_may_be_another() {
-    let pairs = pairs();
-    if pairs.is_empty() {
-        return;
-    }
-    let count = match variable("REPLY_FAULTS").as_deref() {
-        None => SAMPLE,
-        Some("all") => usize::MAX,
-        Some(number) => number.parse().expect("REPLY_FAULTS: all, or a number"),
-    };
-    let seed = variable("REPLY_FAULTS_SEED").map_or_else(support::dataset::now_ms, |seed| {
-        seed.parse().expect("REPLY_FAULTS_SEED: a number")
-    });
-    let workers: usize =
-        variable("REPLY_FAULTS_WORKERS").map_or(2, |n| n.parse().expect("a number"));
-    let start = || {
-        pairs
-            .iter()
-            .map(|pair| World::start(*pair))
-            .collect::<Vec<_>>()
-    };
-    let mut workers: Vec<Vec<World>> = (0..workers).map(|_| start()).collect();
-    let only = variable("REPLY_FAULTS_ONLY").unwrap_or_default();
-    let clean = clean_runs(&mut workers[0], &scenarios());
-    let mut random = Random::new(seed);
-    let mut all: Vec<Case> = Vec::new();
-    for ((pair, name), seen) in &clean {
-        let scenario = Scenario::by_name(name).expect("a scenario");
-        all.extend(cases(*pair, scenario, seen));
-    }
-    all.retain(|case| is_wanted(&case.to_string(), &only));
-    shuffle(&mut all, &mut random);
-    let whole = all.len();
-    let (mut slow, mut all): (Vec<Case>, Vec<Case>) = all.into_iter().partition(Case::is_slow);
-    slow.truncate(if count == usize::MAX { SLOW_CASES } else { 0 });
-    all.truncate(count);
-    // The slow ones first, so that they run beside the others.
-    slow.append(&mut all);
-    eprintln!("reply faults: seed {seed}, {} of {whole} cases", slow.len());
-    let log = variable("REPLY_FAULTS_LOG").map(|path| std::fs::File::create(path).expect("a log"));
-    let findings = run_all(slow, workers, log);
-    let text = findings.text();
-    eprintln!("{text}");
-    assert_eq!(
-        findings.violations(),
-        0,
-        "seed {seed}; one case runs with REPLY_FAULTS_CASE=… cargo test --test reply_faults \
-         one_case -- --nocapture\n{text}"
-    );
+    let all: Vec<&Scenario> = SCENARIOS.iter().collect();
+    Wish::new(SAMPLE).run("reply faults", &pairs(), &all, case::cases);
+}
+
+/// Answers without end, and claims of what does not come.
+#[test]
+fn no_server_takes_memory_or_time_without_bound() {
+    let all: Vec<&Scenario> = hostile::SCENARIOS
+        .map(|name| Scenario::by_name(name).expect("a scenario"))
+        .to_vec();
+    let pairs: Vec<Pair> = pairs().into_iter().take(1).collect();
+    Wish::new(HOSTILE_SAMPLE).run("hostile servers", &pairs, &all, hostile::cases);
 }
 
 /// The case that `REPLY_FAULTS_CASE` names, with all that the tool said.

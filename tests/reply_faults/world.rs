@@ -2,7 +2,7 @@
 //! servers' own commands, and never by the tool.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use redis::Connection;
 
@@ -13,6 +13,9 @@ use crate::support::tool::Tool;
 
 /// How far apart expiries may be that were read as time left and not as a moment.
 const EXPIRY_TOLERANCE_MS: u64 = 500;
+
+/// The file name of the archive that is imported.
+const ARCHIVE: &str = "given.rmz";
 
 /// What a server holds, over all databases.
 #[derive(Default)]
@@ -146,7 +149,7 @@ impl World {
         let given = Snapshot::take(&mut to_source);
         let payloads = payloads(&mut to_source, &given);
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let archive = directory.path().join("given.rmz");
+        let archive = directory.path().join(ARCHIVE);
         let export = ["export", &source.url(), "--consistency", "scan", "-o"];
         Tool::new(&export).arg(&archive).run().success();
         Self {
@@ -168,8 +171,19 @@ impl World {
         self.directory.path().join(name)
     }
 
-    pub fn path(&self) -> &Path {
-        self.directory.path()
+    /// The files that runs have left.
+    pub fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path()).expect("a directory");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        names.filter(|name| name != ARCHIVE).collect()
+    }
+
+    /// Removes what an earlier run has left.
+    pub fn tidy(&self) {
+        for name in self.files() {
+            std::fs::remove_file(self.file(&name)).expect("a file that can be removed");
+        }
     }
 
     /// Makes the destination what it is to be before a run, and looks at it.

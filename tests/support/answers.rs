@@ -33,6 +33,30 @@ pub enum Answer {
     CloseWithin,
     /// It ends right behind it.
     CloseAfter,
+    /// A line that never ends.
+    EndlessLine,
+    /// A bulk of a terabyte, which comes as fast as it is read.
+    EndlessBulk,
+    /// An array of billions of numbers.
+    EndlessArray,
+    /// Arrays in arrays in arrays.
+    DeepArray,
+    /// A bulk of nearly 2^63 bytes, of which none come.
+    HugeClaim,
+    /// An array of nearly 2^63 elements, of which none come.
+    HugeArray,
+    /// The server's own answer, a byte at a time, and each before the tool's patience ends.
+    Trickle,
+    /// SCAN: always the same page with the same cursor.
+    SameCursor,
+    /// SCAN: a page of billions of names.
+    EndlessPage,
+    /// PSYNC: a snapshot with a string that claims nearly 2^62 bytes.
+    HugeString,
+    /// PSYNC: a snapshot with a compressed string that claims to be large, and is not.
+    HugeLzf,
+    /// PSYNC: a snapshot that is announced and then never ends.
+    EndlessSnapshot,
 }
 
 impl Answer {
@@ -62,6 +86,22 @@ impl Answer {
         Self::CloseAfter,
     ];
 
+    /// What only a hostile server says; see [`super::hostile_answers`].
+    pub const HOSTILE: [Self; 12] = [
+        Self::EndlessLine,
+        Self::EndlessBulk,
+        Self::EndlessArray,
+        Self::DeepArray,
+        Self::HugeClaim,
+        Self::HugeArray,
+        Self::Trickle,
+        Self::SameCursor,
+        Self::EndlessPage,
+        Self::HugeString,
+        Self::HugeLzf,
+        Self::EndlessSnapshot,
+    ];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -87,11 +127,24 @@ impl Answer {
             Self::CloseBefore => "close-before",
             Self::CloseWithin => "close-within",
             Self::CloseAfter => "close-after",
+            Self::EndlessLine => "endless-line",
+            Self::EndlessBulk => "endless-bulk",
+            Self::EndlessArray => "endless-array",
+            Self::DeepArray => "deep-array",
+            Self::HugeClaim => "huge-claim",
+            Self::HugeArray => "huge-array",
+            Self::Trickle => "trickle",
+            Self::SameCursor => "same-cursor",
+            Self::EndlessPage => "endless-page",
+            Self::HugeString => "huge-string",
+            Self::HugeLzf => "huge-lzf",
+            Self::EndlessSnapshot => "endless-snapshot",
         }
     }
 
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|answer| answer.name() == name)
+        let all = Self::ALL.into_iter().chain(Self::HOSTILE);
+        all.into_iter().find(|answer| answer.name() == name)
     }
 
     pub fn is_error(self) -> bool {
@@ -106,8 +159,14 @@ impl Answer {
         )
     }
 
+    /// Whether nothing comes after it on its connection.
     pub fn closes(self) -> bool {
-        self >= Self::CloseBefore
+        self >= Self::CloseBefore && !matches!(self, Self::Trickle | Self::SameCursor)
+    }
+
+    /// Whether it is too long, or too slow, to be made in one piece.
+    pub fn is_poured(self) -> bool {
+        self >= Self::EndlessLine && self != Self::SameCursor
     }
 
     /// What goes to the client where the server said `real` to the command `name`.
@@ -125,6 +184,7 @@ impl Answer {
             Self::Queued => b"+QUEUED\r\n".to_vec(),
             Self::Late | Self::CloseAfter => real.to_vec(),
             Self::CloseBefore => Vec::new(),
+            Self::SameCursor => b"*2\r\n$1\r\n7\r\n*1\r\n$3\r\nint\r\n".to_vec(),
             Self::CloseWithin => real[..real.len() / 2].to_vec(),
             error => format!("-{}\r\n", error.text(name)).into_bytes(),
         }

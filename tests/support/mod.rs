@@ -17,6 +17,7 @@ pub mod answers;
 pub mod cluster;
 pub mod dataset;
 pub mod equality;
+pub mod hostile_answers;
 pub mod hostile_archives;
 pub mod many;
 pub mod proxy;

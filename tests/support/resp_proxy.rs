@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::answers::Answer;
-use super::wire;
+use super::{hostile_answers, wire};
 
 /// Which commands get another answer, and which.
 #[derive(Clone, Debug)]
@@ -350,6 +350,13 @@ impl Downward {
             while !raw && let Some(end) = wire::value_end(&input, at) {
                 let reply = &input[at..end];
                 at = end;
+                if let Some(answer) = self.hostile_answer(reply) {
+                    // It ends when the client has had enough.
+                    if hostile_answers::pour(answer, reply, &mut client) {
+                        continue;
+                    }
+                    break 'all;
+                }
                 let (bytes, goes_on) = self.reply(reply, &mut raw);
                 if client.write_all(&bytes).is_err() || !goes_on {
                     break 'all;
@@ -365,6 +372,18 @@ impl Downward {
         }
         let _ = client.shutdown(Shutdown::Both);
         let _ = server.shutdown(Shutdown::Both);
+    }
+
+    /// The answer that does not fit into memory, if the next one is such.
+    fn hostile_answer(&mut self, reply: &[u8]) -> Option<Answer> {
+        let is_push = reply.first() == Some(&b'>');
+        let mut due = lock(&self.link.due);
+        let hostile = match due.front() {
+            Some((_, Fate::Change(answer, _))) if !is_push && answer.is_poured() => *answer,
+            _ => return None,
+        };
+        due.pop_front();
+        Some(hostile)
     }
 
     /// What the client gets, and whether the connection lives on.

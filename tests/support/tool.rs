@@ -31,9 +31,13 @@ const FOREIGN: [&str; 20] = [
     "COLUMNS",
 ];
 
-/// The program that Cargo built for this test.
+/// The program that Cargo built for this test, or the one that `REDIS_MIGRATE_TOOL` names.
 pub fn path() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_redis-migrate"))
+    static PATH: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    PATH.get_or_init(|| {
+        let named = std::env::var_os("REDIS_MIGRATE_TOOL").filter(|name| !name.is_empty());
+        named.map_or_else(|| env!("CARGO_BIN_EXE_redis-migrate").into(), PathBuf::from)
+    })
 }
 
 /// What a finished run left.
