@@ -128,14 +128,13 @@ fn again(
     let mut add = |kind: &'static str, detail: String| {
         violations.push(Violation { kind, detail });
     };
+    let said: String = ran.complaints().chars().take(300).collect();
+    let said = format!("{}: {said}", ran.output.status);
     if !odd.is_empty() {
-        add("a second run does not mend it", odd.join(", "));
+        let odd = odd.join(", ");
+        add("a second run does not mend it", format!("{odd}; {said}"));
     } else if ran.code() != Some(scenario.code()) {
-        let words: String = ran.complaints().chars().take(300).collect();
-        add(
-            "a second run ends otherwise",
-            format!("{}: {words}", ran.output.status),
-        );
+        add("a second run ends otherwise", said);
     }
 }
 

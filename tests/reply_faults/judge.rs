@@ -19,7 +19,7 @@ pub struct Violation {
 }
 
 /// The most memory that a run on this data may take.
-const MEMORY_KIB: u64 = 64 * 1024;
+pub const MEMORY_KIB: u64 = 64 * 1024;
 
 /// How names begin that the tool uses for itself.
 const TEMPORARY: &[u8] = b"__redis-migrate";

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod case;
 mod data;
 mod drive;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::data::{Crowd, Place};
 use super::world::World;
-use crate::support::resp_proxy::{RespProxy, Rule};
+use crate::support::resp_proxy::Rule;
 use crate::support::tool::{Output, Tool};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -210,8 +210,9 @@ impl Scenario {
 
     /// Runs it once between the servers, with these rules in the way.
     pub fn run(&self, world: &World, faults: Faults, limit: Duration) -> Ran {
-        let source = RespProxy::start(world.source.addr(), faults.source);
-        let destination = RespProxy::start(world.destination.addr(), faults.destination);
+        let [source, destination] = &world.proxies;
+        source.begin(faults.source);
+        destination.begin(faults.destination);
         let arguments = self.arguments(world, &source.url(), &destination.url());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut running = Tool::new(&arguments).spawn();
@@ -219,7 +220,7 @@ impl Scenario {
         let output = running.wait();
         let timed_out = guard.disarm();
         // All that went out has reached the servers, and was carried out.
-        for proxy in [&source, &destination] {
+        for proxy in &world.proxies {
             assert!(
                 proxy.wait_until_quiet(Duration::from_secs(20)),
                 "a connection does not end"
@@ -243,13 +244,13 @@ pub struct Faults {
 }
 
 /// Kills a process that takes too long.
-struct Guard {
+pub struct Guard {
     done: std::sync::mpsc::Sender<()>,
     thread: std::thread::JoinHandle<bool>,
 }
 
 impl Guard {
-    fn over(pid: u32, limit: Duration) -> Self {
+    pub fn over(pid: u32, limit: Duration) -> Self {
         let (done, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             use std::sync::mpsc::RecvTimeoutError::Timeout;
@@ -265,7 +266,7 @@ impl Guard {
     }
 
     /// Whether it had to act.
-    fn disarm(self) -> bool {
+    pub fn disarm(self) -> bool {
         drop(self.done);
         self.thread.join().unwrap_or(true)
     }

@@ -8,6 +8,7 @@ use redis::Connection;
 
 use super::data::{self, Crowd, Payloads, Place};
 use crate::support::reading::{Side, State};
+use crate::support::resp_proxy::RespProxy;
 use crate::support::servers::{TestServer, Version};
 use crate::support::tool::Tool;
 
@@ -123,8 +124,10 @@ impl Pair {
 /// The servers of one worker, with what was read from them before.
 pub struct World {
     pub pair: Pair,
-    pub source: TestServer,
+    _source: TestServer,
     pub destination: TestServer,
+    /// What stands before each of them; the addresses stay, so that a second run finds the same.
+    pub proxies: [RespProxy; 2],
     to_source: Connection,
     to_destination: Connection,
     payloads: Payloads,
@@ -152,9 +155,11 @@ impl World {
         let archive = directory.path().join(ARCHIVE);
         let export = ["export", &source.url(), "--consistency", "scan", "-o"];
         Tool::new(&export).arg(&archive).run().success();
+        let proxies = [&source, &destination].map(|server| RespProxy::start(server.addr()));
         Self {
             pair,
-            source,
+            proxies,
+            _source: source,
             destination,
             to_source,
             to_destination,

@@ -31,16 +31,16 @@ pub struct Rule {
     pub delay: Duration,
 }
 
-/// What was seen so far.
+/// What is to be done, and what was seen since that was said.
 #[derive(Default)]
 struct Log {
+    rules: Vec<Rule>,
     counts: BTreeMap<String, u32>,
     fired: u32,
 }
 
 struct Shared {
     target: SocketAddr,
-    rules: Vec<Rule>,
     log: Mutex<Log>,
     live: AtomicUsize,
     stop: AtomicBool,
@@ -54,12 +54,11 @@ pub struct RespProxy {
 }
 
 impl RespProxy {
-    pub fn start(target: SocketAddr, rules: Vec<Rule>) -> Self {
+    pub fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = listener.local_addr().expect("a bound socket").port();
         let shared = Arc::new(Shared {
             target,
-            rules,
             log: Mutex::default(),
             live: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -75,6 +74,14 @@ impl RespProxy {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Begins anew: with these rules, and with nothing seen.
+    pub fn begin(&self, rules: Vec<Rule>) {
+        *lock(&self.shared.log) = Log {
+            rules,
+            ..Log::default()
+        };
     }
 
     /// Every command and how often it came: its name, with the subcommand where there is one, and
@@ -297,11 +304,12 @@ impl Shared {
         let count = log.counts.entry(name.to_owned()).or_insert(0);
         *count += 1;
         let count = *count;
-        let rule = self.rules.iter().find(|rule| {
+        let rule = log.rules.iter().find(|rule| {
             rule.command == name && count >= rule.from && count - rule.from < rule.times
-        })?;
+        });
+        let rule = rule?.clone();
         log.fired += 1;
-        Some(rule.clone())
+        Some(rule)
     }
 }
 
