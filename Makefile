@@ -1,10 +1,11 @@
 # make demo    see it work: two private servers, an export, an import, and proof
 # make test    everything that can be tested here; fetches what it needs
 # make bench   what it reaches, beside what the server allows (some minutes)
+# make reply-faults  every command of every verb answered otherwise, all of it (hours)
 # make lint    formatting, clippy, documentation, scripts
 # make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
 # make man     the man pages alone, into target/man
-.PHONY: demo test bench lint servers clean-servers build man completions install uninstall
+.PHONY: demo test bench reply-faults lint servers clean-servers build man completions install uninstall
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -26,6 +27,11 @@ test: servers
 
 bench: servers
 	cargo bench --bench throughput -- $(BENCH)
+
+# REPLY_FAULTS=5000 runs so many cases only, REPLY_FAULTS_ONLY='import|SELECT|!close' only those
+# with such names, REPLY_FAULTS_SEED=1 chooses and orders them.
+reply-faults: servers
+	REPLY_FAULTS=$${REPLY_FAULTS:-all} cargo test --test reply_faults -- --nocapture --test-threads 1
 
 lint:
 	cargo fmt --all --check

@@ -23,7 +23,7 @@ const QUESTIONS: [&str; 11] = [
     "report FILE -o OUT",
     "salvage FILE -o OUT",
     "convert FILE OUT --to jsonl",
-    "convert FILE OUT --to rdb",
+    "convert FILE OUT --to rdb --for redis-7.0",
     "import DEST FILE",
     "diff FILE DEST",
     "doctor DEST FILE",

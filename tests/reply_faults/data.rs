@@ -196,6 +196,20 @@ pub fn fill_destination(connection: &mut Connection, crowd: Crowd, source: &Payl
     script.send(connection);
 }
 
+/// Changes and deletes keys of the source while it is exported, so that they come to the archive
+/// twice, or with a tombstone: none of those that [`Crowd::Beside`] has already.
+pub fn change_source(connection: &mut Connection, source: &Payloads) {
+    let mut script = Script::default();
+    for (number, ((db, key), ..)) in (1..).zip(&source.0) {
+        match number % 8 {
+            2 | 6 => script.at(*db, &[b"SET", key, b"changed since"]),
+            4 => script.at(*db, &[b"DEL", key]),
+            _ => {}
+        }
+    }
+    script.send(connection);
+}
+
 /// Puts every key back as it was.
 pub fn restore_source(connection: &mut Connection, source: &Payloads) {
     let mut script = Script::default();

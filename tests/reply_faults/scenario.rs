@@ -46,7 +46,10 @@ pub struct Scenario {
     pub verb: Verb,
     pub policy: Policy,
     pub crowd: Crowd,
-    pub extra: &'static [&'static str],
+    /// More arguments, in one text.
+    extra: &'static str,
+    /// Whether keys come more than once in the archive.
+    pub repeats: bool,
 }
 
 const fn scenario(
@@ -54,7 +57,7 @@ const fn scenario(
     verb: Verb,
     policy: Policy,
     crowd: Crowd,
-    extra: &'static [&'static str],
+    extra: &'static str,
 ) -> Scenario {
     Scenario {
         name,
@@ -62,83 +65,66 @@ const fn scenario(
         policy,
         crowd,
         extra,
+        repeats: false,
     }
 }
 
-pub const SCENARIOS: [Scenario; 27] = {
+const fn repeating(scenario: Scenario) -> Scenario {
+    Scenario {
+        repeats: true,
+        ..scenario
+    }
+}
+
+pub const SCENARIOS: [Scenario; 34] = {
     use Crowd::{Beside, Empty, InTheWay, Same, Similar};
     use Policy::{Fail, Replace, Skip};
     use Verb::{Against, Copy, Diff, Doctor, DoctorSource, Export, Import};
+    let again = "--consistency scan --resume";
+    let until_idle = "--follow --until-idle 150ms";
+    let commands = "--method commands";
+    let recheck = "--recheck 0";
     [
-        scenario("export", Export, Fail, Empty, &[]),
-        scenario(
-            "export-scan",
-            Export,
-            Fail,
-            Empty,
-            &["--consistency", "scan"],
-        ),
-        scenario(
-            "export-pause",
-            Export,
-            Fail,
-            Empty,
-            &["--consistency", "pause"],
-        ),
-        scenario("export-db", Export, Fail, Empty, &["--db", "1,3"]),
-        scenario("export-replica", Export, Fail, Empty, &["--via", "replica"]),
-        scenario("import-fail", Import, Fail, Beside, &[]),
-        scenario("import-conflicts", Import, Fail, InTheWay, &[]),
-        scenario("import-skip", Import, Skip, InTheWay, &[]),
-        scenario("import-replace", Import, Replace, InTheWay, &[]),
-        scenario("import-verify", Import, Replace, InTheWay, &["--verify"]),
-        scenario(
-            "import-commands",
-            Import,
-            Replace,
-            InTheWay,
-            &["--method", "commands"],
-        ),
-        scenario(
-            "import-commands-fail",
-            Import,
-            Fail,
-            Beside,
-            &["--method", "commands"],
-        ),
-        scenario("import-resume", Import, Skip, InTheWay, &["--resume"]),
-        scenario("import-dry", Import, Replace, InTheWay, &["--dry-run"]),
-        scenario("copy-fail", Copy, Fail, Beside, &[]),
-        scenario("copy-skip", Copy, Skip, InTheWay, &[]),
-        scenario("copy-replace", Copy, Replace, InTheWay, &[]),
-        scenario("copy-verify", Copy, Replace, InTheWay, &["--verify"]),
-        scenario(
-            "copy-commands",
-            Copy,
-            Replace,
-            InTheWay,
-            &["--method", "commands"],
-        ),
-        scenario("copy-move", Copy, Skip, InTheWay, &["--delete-source"]),
+        scenario("export", Export, Fail, Empty, ""),
+        scenario("export-scan", Export, Fail, Empty, "--consistency scan"),
+        scenario("export-pause", Export, Fail, Empty, "--consistency pause"),
+        scenario("export-db", Export, Fail, Empty, "--db 1,3"),
+        scenario("export-replica", Export, Fail, Empty, "--via replica"),
+        scenario("export-resume", Export, Fail, Empty, again),
+        scenario("import-fail", Import, Fail, Beside, ""),
+        scenario("import-conflicts", Import, Fail, InTheWay, ""),
+        scenario("import-skip", Import, Skip, InTheWay, ""),
+        scenario("import-replace", Import, Replace, InTheWay, ""),
+        scenario("import-jobs", Import, Replace, InTheWay, "--jobs 2"),
+        scenario("import-verify", Import, Replace, InTheWay, "--verify"),
+        scenario("import-commands", Import, Replace, InTheWay, commands),
+        scenario("import-commands-fail", Import, Fail, Beside, commands),
+        scenario("import-resume", Import, Skip, InTheWay, "--resume"),
+        scenario("import-dry", Import, Replace, InTheWay, "--dry-run"),
+        repeating(scenario("repeats-fail", Import, Fail, Beside, "")),
+        repeating(scenario("repeats-skip", Import, Skip, Beside, "")),
+        repeating(scenario("repeats-replace", Import, Replace, Beside, "")),
+        repeating(scenario("repeats-resume", Import, Skip, Beside, "--resume")),
+        scenario("copy-fail", Copy, Fail, Beside, ""),
+        scenario("copy-skip", Copy, Skip, InTheWay, ""),
+        scenario("copy-replace", Copy, Replace, InTheWay, ""),
+        scenario("copy-verify", Copy, Replace, InTheWay, "--verify"),
+        scenario("copy-commands", Copy, Replace, InTheWay, commands),
+        scenario("copy-move", Copy, Skip, InTheWay, "--delete-source"),
         scenario(
             "copy-move-replace",
             Copy,
             Replace,
             InTheWay,
-            &["--delete-source"],
+            "--delete-source",
         ),
-        scenario("diff-same", Diff, Fail, Same, &["--recheck", "0"]),
-        scenario("diff-similar", Diff, Fail, Similar, &["--recheck", "0"]),
-        scenario("against-same", Against, Fail, Same, &["--recheck", "0"]),
-        scenario(
-            "against-similar",
-            Against,
-            Fail,
-            Similar,
-            &["--recheck", "0"],
-        ),
-        scenario("doctor", Doctor, Fail, Beside, &[]),
-        scenario("doctor-source", DoctorSource, Fail, Empty, &[]),
+        scenario("copy-follow", Copy, Replace, InTheWay, until_idle),
+        scenario("diff-same", Diff, Fail, Same, recheck),
+        scenario("diff-similar", Diff, Fail, Similar, recheck),
+        scenario("against-same", Against, Fail, Same, recheck),
+        scenario("against-similar", Against, Fail, Similar, recheck),
+        scenario("doctor", Doctor, Fail, Beside, ""),
+        scenario("doctor-source", DoctorSource, Fail, Empty, ""),
     ]
 };
 
@@ -148,7 +134,7 @@ impl Scenario {
     }
 
     fn has(&self, flag: &str) -> bool {
-        self.extra.contains(&flag)
+        self.extra.split(' ').any(|word| word == flag)
     }
 
     /// Whether it writes to the destination.
@@ -158,6 +144,10 @@ impl Scenario {
 
     pub fn deletes_source(&self) -> bool {
         self.has("--delete-source")
+    }
+
+    pub fn resumes(&self) -> bool {
+        self.has("--resume")
     }
 
     /// The exit code of a run without faults.
@@ -177,7 +167,7 @@ impl Scenario {
     /// The arguments; `source` and `destination` are URLs.
     fn arguments(&self, world: &World, source: &str, destination: &str) -> Vec<String> {
         let path = |path: &std::path::Path| path.to_str().expect("UTF-8").to_owned();
-        let archive = path(&world.archive);
+        let archive = path(world.archive_of(self));
         let mut all: Vec<String> = match self.verb {
             Verb::Export => vec!["export", source, "--scan-count", "5", "-v", "-o"],
             Verb::Import => vec!["import", destination, &archive, "-v"],
@@ -196,9 +186,11 @@ impl Scenario {
         if matches!(self.verb, Verb::Import | Verb::Copy) {
             all.extend(["--on-conflict".to_owned(), self.policy.name().to_owned()]);
         }
-        for &extra in self.extra {
+        for extra in self.extra.split_whitespace() {
             all.push(match extra {
-                "--resume" => format!("--resume={}", path(&world.file("state"))),
+                "--resume" if self.verb == Verb::Import => {
+                    format!("--resume={}", path(&world.file("state")))
+                }
                 _ => extra.to_owned(),
             });
         }

@@ -2,11 +2,13 @@
 //! servers' own commands, and never by the tool.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redis::Connection;
 
 use super::data::{self, Crowd, Payloads, Place};
+use super::scenario::Scenario;
 use crate::support::reading::{Side, State};
 use crate::support::resp_proxy::RespProxy;
 use crate::support::servers::{TestServer, Version};
@@ -17,6 +19,9 @@ const EXPIRY_TOLERANCE_MS: u64 = 500;
 
 /// The file name of the archive that is imported.
 const ARCHIVE: &str = "given.rmz";
+
+/// The same of the one in which keys come more than once.
+const REPEATING: &str = "repeating.rmz";
 
 /// What a server holds, over all databases.
 #[derive(Default)]
@@ -134,8 +139,11 @@ pub struct World {
     /// What the source holds whenever a run begins.
     pub given: Snapshot,
     /// An archive of it.
-    pub archive: PathBuf,
-    crowd: Option<Crowd>,
+    archive: PathBuf,
+    /// Another, made while keys were changed and deleted, so that they come in it again, ...
+    repeating: PathBuf,
+    /// ... and what it ends with.
+    at_last: Snapshot,
     directory: tempfile::TempDir,
 }
 
@@ -155,8 +163,10 @@ impl World {
         let archive = directory.path().join(ARCHIVE);
         let export = ["export", &source.url(), "--consistency", "scan", "-o"];
         Tool::new(&export).arg(&archive).run().success();
+        let repeating = directory.path().join(REPEATING);
+        let at_last = export_changes(&source, &mut to_source, &payloads, &repeating);
         let proxies = [&source, &destination].map(|server| RespProxy::start(server.addr()));
-        Self {
+        let mut world = Self {
             pair,
             proxies,
             _source: source,
@@ -166,8 +176,27 @@ impl World {
             payloads,
             given,
             archive,
-            crowd: None,
+            repeating,
+            at_last,
             directory,
+        };
+        world.mend_source();
+        world
+    }
+
+    /// The archive that a scenario reads.
+    pub fn archive_of(&self, scenario: &Scenario) -> &Path {
+        match scenario.repeats {
+            true => &self.repeating,
+            false => &self.archive,
+        }
+    }
+
+    /// What a scenario moves.
+    pub fn moved_by(&self, scenario: &Scenario) -> &Snapshot {
+        match scenario.repeats {
+            true => &self.at_last,
+            false => &self.given,
         }
     }
 
@@ -181,7 +210,9 @@ impl World {
         let entries = std::fs::read_dir(self.directory.path()).expect("a directory");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
         let names = names.map(|name| name.to_string_lossy().into_owned());
-        names.filter(|name| name != ARCHIVE).collect()
+        names
+            .filter(|name| name != ARCHIVE && name != REPEATING)
+            .collect()
     }
 
     /// Removes what an earlier run has left.
@@ -195,7 +226,6 @@ impl World {
     pub fn prepare(&mut self, crowd: Crowd) -> Snapshot {
         self.empty_destination();
         data::fill_destination(&mut self.to_destination, crowd, &self.payloads);
-        self.crowd = Some(crowd);
         self.destination_now()
     }
 
@@ -229,6 +259,37 @@ impl World {
         let odd = again.odd_places(&self.given);
         assert!(odd.is_empty(), "the source cannot be restored: {odd:?}");
     }
+}
+
+/// Exports while keys are changed, and returns what the source holds at the end.
+fn export_changes(
+    source: &TestServer,
+    connection: &mut Connection,
+    payloads: &Payloads,
+    file: &Path,
+) -> Snapshot {
+    for tries in 1..=5 {
+        let (before, total) = (300 * tries, format!("{}ms", 600 * tries));
+        let url = source.url();
+        let export = ["export", &url, "--follow", "--for", &total, "--json", "-o"];
+        let running = Tool::new(&export).arg(file).spawn();
+        std::thread::sleep(Duration::from_millis(before));
+        data::change_source(connection, payloads);
+        let output = running.wait().success();
+        let summary = output
+            .stderr
+            .lines()
+            .chain(std::str::from_utf8(&output.stdout));
+        let summary: Option<serde_json::Value> = summary
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .last();
+        let archived = summary.and_then(|summary| summary["sink"]["archived"].as_u64());
+        if archived.is_some_and(|archived| archived > payloads.0.len() as u64) {
+            return Snapshot::take(connection);
+        }
+        data::restore_source(connection, payloads);
+    }
+    panic!("no export had seen the keys before they were changed");
 }
 
 fn payloads(connection: &mut Connection, given: &Snapshot) -> Payloads {
