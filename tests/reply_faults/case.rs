@@ -125,6 +125,12 @@ impl Case {
         self.times == u32::MAX && (may_pass || self.answer.asks_for_patience())
     }
 
+    /// Whether a command is refused from the beginning and for good.
+    pub fn is_lasting(&self) -> bool {
+        let (always, refused) = (self.times == u32::MAX, self.how == How::NotRun);
+        self.from == 1 && always && refused && self.answer.is_error() && !self.is_slow()
+    }
+
     /// How long it may take at most.
     pub fn limit(&self) -> Duration {
         Duration::from_secs(if self.is_slow() { 280 } else { 45 })

@@ -58,6 +58,9 @@ pub fn look(world: &mut World, scenario: &'static Scenario, case: Option<&Case>)
     if scenario.writes() && ran.code() != Some(0) && violations.is_empty() && case.is_some() {
         again(world, scenario, &before, &mut violations);
     }
+    if let Some(case) = case.filter(|case| case.is_lasting()) {
+        foretold(world, case, &ran, &mut violations);
+    }
     world.mend_source();
     Verdict {
         violations,
@@ -138,6 +141,28 @@ fn again(
         kind: "a second run does not mend it",
         detail: format!("{}: {:?}, {words}", odd.join(", "), ran.code()),
     });
+}
+
+/// What `doctor` and a dry run say comes true, where the server refuses a command for good.
+fn foretold(world: &mut World, case: &Case, said: &Ran, violations: &mut Vec<Violation>) {
+    let really = match case.scenario.name {
+        "doctor" => "import-fail",
+        "import-dry" => "import-replace",
+        _ => return,
+    };
+    let scenario = Scenario::by_name(really).expect("a scenario");
+    world.tidy();
+    world.prepare(scenario.crowd);
+    let ran = scenario.run(world, case.faults(), case.limit());
+    let (said, came) = (said.code(), ran.code());
+    // A dry run may need what the run itself does without.
+    let too_dark = case.scenario.name == "doctor" && said != Some(0) && came == Some(0);
+    if too_dark || (said == Some(0) && came != Some(0)) {
+        violations.push(Violation {
+            kind: "foretells what does not come",
+            detail: format!("{said:?} said, {came:?} came: {}", ran.complaints()),
+        });
+    }
 }
 
 fn check_second(code: Option<i32>, due: i32, words: String, violations: &mut Vec<Violation>) {
@@ -231,6 +256,9 @@ impl Findings {
             let line = format!("{case}  exit {code}: {detail}");
             lines += &format!("{}\t{line}\n", violation.kind);
             self.groups.entry(key).or_insert((0, line)).0 += 1;
+        }
+        if self.runs.is_multiple_of(500) {
+            eprintln!("{} runs, {} violations", self.runs, self.violations());
         }
         if let Some(log) = log {
             // Losing a line of the log is all that can go wrong.
