@@ -213,6 +213,40 @@ fn a_transaction_that_is_none_is_checked_again() {
     }
 }
 
+#[test]
+fn a_library_is_restored_only_where_that_was_said() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let code = "#!lua name=one\nredis.register_function('f1', function() return 1 end)";
+    let mut load = redis::cmd("FUNCTION");
+    load.arg("LOAD")
+        .arg(code)
+        .exec(&mut source.client())
+        .unwrap();
+    let export = run(&["export", &source.url()], b"").success();
+    for said in [
+        "+QUEUED\r\n",
+        "$-1\r\n",
+        ":1\r\n",
+        "-BUSY Redis is busy\r\n",
+    ] {
+        for act in [Act::Say(said), Act::DoAndSay(said)] {
+            let server = TestServer::start(version);
+            let shown = format!("{act:?}");
+            let proxy = times(&server, "FUNCTION", "RESTORE", act, 1);
+            run(&["import", &proxy.url()], &export.stdout).success();
+            let answer: u64 = redis::cmd("FCALL")
+                .arg("f1")
+                .arg(0)
+                .query(&mut server.client())
+                .unwrap_or_else(|error| panic!("{shown}: {error}"));
+            assert_eq!(answer, 1);
+        }
+    }
+}
+
 /// What native commands cannot carry is counted.
 #[test]
 fn idle_times_that_native_commands_drop_are_counted() {

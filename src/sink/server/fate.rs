@@ -333,7 +333,16 @@ impl ServerSink {
             Refusal::Run { advice } => {
                 self.uncount(&sent);
                 self.report.refused += 1;
-                Err(anyhow::Error::new(self.refusal(at, command, text)).context(advice))
+                let error = match self.lanes.iter().any(|lane| lane.acknowledged) {
+                    true => self.refusal(at, command, text),
+                    // Nothing was written, and nothing can be: as a dry run foretells.
+                    false => ServerError::Refused {
+                        address: self.lanes[at].to.address.to_string(),
+                        command: command.to_owned(),
+                        reason: text,
+                    },
+                };
+                Err(anyhow::Error::new(error).context(advice))
             }
             refusal @ Refusal::Key { .. } => self.refuse(sent, refusal),
         }

@@ -239,12 +239,11 @@ impl ServerSink {
     /// The answer that is due first is none that there can be: a new connection tells what became
     /// of the key. Where that happens again and again the key is refused.
     fn misunderstood(&mut self, at: usize, error: ServerError) -> Result<()> {
-        if let Some(first) = self.lanes[at].sent.front_mut() {
-            if first.is_odd_again()
-                && let Some(sent) = self.take_sent(at)
-            {
-                self.refuse_misunderstood(sent, &error)?;
-            }
+        let first = self.lanes[at].sent.front_mut();
+        if first.is_some_and(Sent::is_odd_again)
+            && let Some(sent) = self.take_sent(at)
+        {
+            self.refuse_misunderstood(sent, &error)?;
         }
         self.lose_connection(at, error)
     }

@@ -2,15 +2,17 @@
 //! one that is there already does not cost the others.
 
 use anyhow::Result;
+use redis::Value as Reply;
 
 use super::ServerSink;
+use super::gate::Gate;
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
 use crate::rdb::{FUNCTIONS_VERSION, library_name};
 use crate::record::Family;
 use crate::server::ServerError;
-use crate::server::conn::is_forbidden;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
@@ -117,10 +119,21 @@ impl ServerSink {
                 return Ok(None);
             }
             self.drain_lane(at)?;
-            let fate = if self.options.dry_run {
-                self.preview_library(at, library)
-            } else {
-                self.restore_library(at, library, is_doubtful)
+            // Libraries belong to no database, but what is accepted is tried in one.
+            if let Some(db) = self.databases.first()
+                && self.enter(at, db)? == Gate::Later
+            {
+                return Ok(None);
+            }
+            let fate = match self.learn_target(at, b"") {
+                Err(lost) => Err(lost),
+                Ok(()) => {
+                    self.look_out(at)?;
+                    match self.options.dry_run {
+                        true => self.preview_library(at, library),
+                        false => self.restore_library(at, library, is_doubtful),
+                    }
+                }
             };
             match fate {
                 Ok(Fate::Refused(_, text, _)) if is_passing(&text) => {
@@ -130,7 +143,7 @@ impl ServerSink {
                 }
                 Ok(fate) => fates.push((fate, at)),
                 Err(lost) => {
-                    self.lost(at, lost)?;
+                    self.lose_connection(at, lost)?;
                     return Ok(None);
                 }
             }
@@ -149,7 +162,6 @@ impl ServerSink {
         library: &Library,
         is_doubtful: bool,
     ) -> Result<Fate, ServerError> {
-        self.learn_target(at, b"")?;
         // Read completely above, so that it may be signed for another version.
         let versions = self.lanes[at]
             .target
@@ -178,9 +190,21 @@ impl ServerSink {
                 answer = loaded;
             }
         }
-        let Err(text) = answer else {
-            self.wait_for_replicas(at)?;
-            return Ok(Fate::Restored);
+        let text = match answer {
+            // RESTORE answers with OK, LOAD with the library's name.
+            Ok(Reply::Okay) => {
+                self.wait_for_replicas(at)?;
+                return Ok(Fate::Restored);
+            }
+            Ok(Reply::BulkString(name)) if name == library.name.as_bytes() => {
+                self.wait_for_replicas(at)?;
+                return Ok(Fate::Restored);
+            }
+            Ok(other) => {
+                let said = format!("FUNCTION RESTORE was answered with {other:?}");
+                return Err(self.lanes[at].conn()?.confused(said));
+            }
+            Err(text) => text,
         };
         if text.contains("already exists") {
             return self.standing_library(at, library, text, is_doubtful);
@@ -208,7 +232,7 @@ impl ServerSink {
         let mut has_it = false;
         if lane.unconfirmed.max_bytes > 0 {
             let wait = lane.conn()?.try_query(redis::cmd("WAIT").arg(1).arg(1000));
-            has_it = matches!(wait?, Ok(redis::Value::Int(1..)));
+            has_it = matches!(wait?, Ok(Reply::Int(1..)));
         }
         lane.unkept |= !has_it;
         Ok(())
@@ -258,15 +282,24 @@ impl ServerSink {
             .arg("LIBRARYNAME")
             .arg(name)
             .arg("WITHCODE");
-        let Ok(value) = self.lanes[at].conn()?.try_query(&command)? else {
-            return Ok(None);
+        let value = match self.lanes[at].conn()?.try_query(&command)? {
+            Ok(value) => value,
+            // The same question again, in a while.
+            Err(text) if is_passing(&text) => {
+                return Err(ServerError::Lost {
+                    address: self.lanes[at].to.address.to_string(),
+                    doing: "looking at function libraries".to_owned(),
+                    reason: text,
+                });
+            }
+            Err(_) => return Ok(None),
         };
         let rows: Vec<std::collections::HashMap<String, redis::Value>> =
             redis::from_redis_value(value).unwrap_or_default();
         Ok(rows
             .into_iter()
             .find_map(|mut row| match row.remove("library_code") {
-                Some(redis::Value::BulkString(code)) => Some(code),
+                Some(Reply::BulkString(code)) => Some(code),
                 _ => None,
             }))
     }
@@ -292,10 +325,7 @@ impl ServerSink {
 /// Whether the node may say something else in a while, or another one.
 fn is_passing(text: &str) -> bool {
     let code = text.split(' ').next().unwrap_or("");
-    matches!(
-        code,
-        "READONLY" | "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "MOVED"
-    )
+    asks_for_patience(text) || matches!(code, "READONLY" | "NOREPLICAS" | "MOVED")
 }
 
 /// Takes a FUNCTION DUMP apart (functions.c: for each library an opcode and the code).

@@ -36,6 +36,15 @@ pub(super) struct Databases {
     refused: BTreeMap<u32, String>,
     /// How often the connection was lost over the SELECT of a database.
     losses: BTreeMap<u32, u8>,
+    /// The first that is expected and to be had.
+    first: Option<u32>,
+}
+
+impl Databases {
+    /// The first that is expected and to be had.
+    pub fn first(&self) -> Option<u32> {
+        self.first
+    }
 }
 
 /// What a lane says to a record of a database.
@@ -209,6 +218,8 @@ impl ServerSink {
         }
         self.tell_refused(&refused, &keys);
         self.databases.refused.append(&mut refused);
+        let open = |db: &u32| !self.databases.refused.contains_key(db);
+        self.databases.first = keys.keys().copied().find(open);
         Ok(())
     }
 

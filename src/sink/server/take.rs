@@ -72,7 +72,10 @@ impl ServerSink {
                 Ok((at, ())) => sent.at = at,
                 Err(why) => return self.refuse_database(sent, &why),
             }
-            self.look_out(sent.at)?;
+            if let Err(error) = self.look_out(sent.at) {
+                self.report.refused += 1;
+                return Err(error);
+            }
             if self.all_by_commands {
                 return self.take_by_commands(sent);
             }
@@ -102,7 +105,7 @@ impl ServerSink {
 
     /// Whether the destination takes anything, before the first key goes there. A run that will not
     /// get anything done ends here, and so does a dry run.
-    fn look_out(&mut self, at: usize) -> Result<()> {
+    pub(super) fn look_out(&mut self, at: usize) -> Result<()> {
         let target = self.lanes[at].target.as_ref();
         let Some(text) = target.and_then(|target| target.obstacle.clone()) else {
             return Ok(());
@@ -116,7 +119,6 @@ impl ServerSink {
             // What was a primary may be one again, and what is full may have room.
             Outlook::Nothing(_) if self.lanes[at].acknowledged || self.routes.is_some() => Ok(()),
             Outlook::Nothing(advice) => {
-                self.report.refused += 1;
                 let error = ServerError::Refused {
                     address: self.lanes[at].to.address.to_string(),
                     command: "RESTORE".to_owned(),
