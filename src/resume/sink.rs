@@ -159,8 +159,12 @@ impl ResumingSink {
         self.note_processes()?;
         let settled = self.inner.settled_batches();
         let mut last = None;
-        while let Some(passed) = self.passed.pop_front_if(|passed| passed.number <= settled) {
-            last = Some(passed);
+        while self
+            .passed
+            .front()
+            .is_some_and(|passed| passed.number <= settled)
+        {
+            last = self.passed.pop_front();
         }
         let Some(Passed { mark, records, .. }) = last else {
             return Ok(());

@@ -135,7 +135,7 @@ mod tests {
             print: u128::from(n) + 1,
             db: u32::from(n >= 5_000),
             key: n.to_string().into_bytes(),
-            expire_at_ms: (n % 2 == 0).then_some(7),
+            expire_at_ms: n.is_multiple_of(2).then_some(7),
             meaning: Some(u128::from(n)),
         }
     }
