@@ -461,9 +461,9 @@ impl Interrupted {
         let objects = all
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
-        let summary = objects
-            .filter(|object: &serde_json::Value| object["event"] == "summary")
-            .last();
+        let mut summaries =
+            objects.filter(|object: &serde_json::Value| object["event"] == "summary");
+        let summary = summaries.next();
         (all.clone(), summary.expect("a summary"))
     }
 
