@@ -136,13 +136,16 @@ impl<W: Write + Send> RdbSink<W> {
             .writer
             .as_mut()
             .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+        let aim = Aim {
+            target: &self.target,
+            allow: self.allow,
+            observer: &self.observer,
+        };
         let prepared = prepare(
-            &self.target,
-            self.allow,
+            &aim,
             &record,
             context,
             &mut self.modules,
-            &self.observer,
             &mut self.report,
             &mut self.scratch,
         );
@@ -274,16 +277,26 @@ enum Prepared {
     Anew,
 }
 
-fn prepare(
-    target: &RdbTarget,
+/// For whom values are made ready, and who is told of what is odd about them.
+struct Aim<'a> {
+    target: &'a RdbTarget,
     allow: AllowLoss,
+    observer: &'a Observer,
+}
+
+fn prepare(
+    aim: &Aim<'_>,
     record: &KeyRecord,
     context: &Context,
     modules: &mut BTreeSet<String>,
-    observer: &Observer,
     report: &mut SinkReport,
     scratch: &mut Vec<u8>,
 ) -> Result<Prepared, Refusal> {
+    let Aim {
+        target,
+        allow,
+        observer,
+    } = *aim;
     let refused = |reason: String| (reason, None);
     let (body, rdb_version) = match &record.value {
         Value::Compact(body) => (body.as_slice(), context.rdb_version),
