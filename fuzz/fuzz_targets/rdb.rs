@@ -22,6 +22,8 @@ fn keys(bytes: &[u8], form: Form) -> (Vec<KeyRecord>, bool) {
                 assert!(record.value.bytes().len() as u64 <= LIMIT + payload::FOOTER_LEN as u64);
                 keys.push(record);
             }
+            // What is too large in one form may fit in the other.
+            Ok(Some(Event::TooLarge { .. })) => return (keys, false),
             Ok(Some(_)) => {}
             Ok(None) => return (keys, true),
             Err(error) => {

@@ -172,7 +172,12 @@ fn a_payload_no_server_would_take_is_found() {
     if let Record::Key(key) = &mut record {
         key.value = Value::Verbatim(b"\0\x01v\x0a\0\0\0\0\0\0\0\0\x01".to_vec());
     }
-    run(&["verify"], &archive(&[record], None))
+    let bytes = archive(&[record], None);
+    run(&["verify"], &bytes)
+        .expect_code(3)
+        .expect_stderr("damaged: db 0 key \"k\"")
+        .expect_stderr("1 damaged value");
+    run(&["verify", "--level", "records"], &bytes)
         .expect_code(3)
         .expect_stderr("1 payload");
 }
