@@ -30,7 +30,8 @@ pub struct ExportArgs {
     #[arg(value_name = "SRC")]
     pub source: Option<Named>,
 
-    /// Write to FILE: it appears, complete, only at the end. `-` is standard output, even a terminal
+    /// Write to FILE: it appears, complete, only at the end. A symbolic link means the file it points
+    /// to. `-` is standard output, even a terminal
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

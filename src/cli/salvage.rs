@@ -36,7 +36,8 @@ pub struct SalvageArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Print what was rescued and lost as one JSON object on standard error
+    /// Print what was rescued and lost as one JSON object: on standard output with -o, else on
+    /// standard error
     #[arg(long)]
     pub json: bool,
 

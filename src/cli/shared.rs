@@ -281,7 +281,8 @@ pub struct RunArgs {
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Messages (on standard error)")]
 pub struct ReportArgs {
-    /// Print JSON Lines: events, progress, and a summary as the last
+    /// Print JSON Lines on standard error, and at the end one summary: on standard output, or on
+    /// standard error where standard output carries data
     #[arg(long)]
     pub json: bool,
 

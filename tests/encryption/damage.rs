@@ -35,7 +35,7 @@ fn a_cut_file_exits_with_10_wherever_it_is_cut() {
             .stdin_bytes(&sealed[..cut])
             .run();
         assert_eq!(output.code(), Some(10), "cut at {cut}: {}", output.stderr);
-        assert!(output.stderr.contains("help:"), "cut at {cut}");
+        assert!(output.stderr.contains("\"advice\":\""), "cut at {cut}");
     }
 }
 
