@@ -16,6 +16,7 @@
 //! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
 //! authority on the bytes of an archive.
 
+pub mod census;
 pub mod channel;
 pub mod cli;
 pub mod commands;
