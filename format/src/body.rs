@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use crate::entry::{Entries, Entry, EntryError};
+use crate::entry::{Entries, Entry};
 use crate::error::{Error, Position, Result};
 use crate::keyset::{KeySet, pair};
 use crate::limits::{Limits, MAX_ENTRIES};
-use crate::record::{Context, KeyRecord, Record, Value};
+use crate::record::{Context, Glance, KeyRecord, Record, Value};
+use crate::skim::in_place;
 
 /// A decoded body.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(crate) struct Body {
     pub(crate) records: Vec<Record>,
     /// Ancillary entries that this reader does not know.
     pub(crate) skipped: u64,
+    /// Length of the only record's value, where only the beginning of it is there.
+    pub(crate) value_len: Option<u64>,
 }
 
 /// Decodes a body of many small records, copying each out of it.
@@ -28,40 +31,13 @@ pub(crate) fn decode(
     let mut walk = Walk::start(body, at)?;
     let mut records: Vec<Record> = Vec::new();
     while let Some(entry) = walk.next_record(limits)? {
-        let record = match entry {
-            Entry::Key {
-                db,
-                expire_at_ms,
-                eviction,
-                key,
-                value,
-                verbatim,
-            } => {
-                let bytes = body[value].to_vec();
-                let value = if verbatim {
-                    Value::Verbatim(bytes)
-                } else {
-                    Value::Compact(bytes)
-                };
-                Record::Key(KeyRecord {
-                    db,
-                    key: body[key].to_vec(),
-                    value,
-                    expire_at_ms,
-                    eviction,
-                })
-            }
-            Entry::Tombstone { db, key } => Record::Deleted {
-                db,
-                key: body[key].to_vec(),
-            },
-            Entry::Functions { payload } => Record::Functions(body[payload].to_vec()),
-            Entry::Context(_) | Entry::Skipped => continue,
+        let Some(record) = record_of(&entry, body) else {
+            continue;
         };
         let is_new = keys.hash(&record).is_none_or(|hash| keys.insert(hash));
         // Equal hashes are rare enough to look at every record; see KeySet.
         if !is_new && records.iter().any(|other| pair(other) == pair(&record)) {
-            return Err(walk.damaged("key", "a key stands twice in one frame"));
+            return Err(walk.damaged("key", TWICE));
         }
         records.push(record);
     }
@@ -69,6 +45,116 @@ pub(crate) fn decode(
         context: walk.context,
         records,
         skipped: walk.skipped,
+        value_len: None,
+    })
+}
+
+/// Checks a body as [`decode`] does; what is in it, but no records.
+pub(crate) fn check(
+    body: &[u8],
+    at: Position,
+    limits: &Limits,
+    keys: &mut KeySet,
+    mut each: impl FnMut(&Glance<'_>),
+) -> Result<Context> {
+    keys.clear();
+    let mut walk = Walk::start(body, at)?;
+    let mut count = 0_usize;
+    while let Some(entry) = walk.next_record(limits)? {
+        if let Some((db, key)) = entry.key() {
+            let is_new = keys.insert(keys.hash_of(db, &body[key.clone()]));
+            if !is_new && stands_before(body, at, limits, count, (db, &body[key]))? {
+                return Err(walk.damaged("key", TWICE));
+            }
+        }
+        count += 1;
+        if let Some(glance) = glance_of(&entry, body) {
+            each(&glance);
+        }
+    }
+    Ok(walk.context)
+}
+
+/// Whether one of the first `count` records has this database and key.
+fn stands_before(
+    body: &[u8],
+    at: Position,
+    limits: &Limits,
+    count: usize,
+    pair: (u32, &[u8]),
+) -> Result<bool> {
+    let mut walk = Walk::start(body, at)?;
+    for _ in 0..count {
+        if let Some(entry) = walk.next_record(limits)?
+            && let Some((db, key)) = entry.key()
+            && (db, &body[key]) == pair
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn glance_of<'a>(entry: &Entry, body: &'a [u8]) -> Option<Glance<'a>> {
+    Some(match entry {
+        Entry::Key {
+            db,
+            expire_at_ms,
+            key,
+            value,
+            ..
+        } => Glance::Key {
+            db: *db,
+            key: &body[key.clone()],
+            value_len: value.len() as u64,
+            expires: expire_at_ms.is_some(),
+        },
+        Entry::Tombstone { db, key } => Glance::Deleted {
+            db: *db,
+            key: &body[key.clone()],
+        },
+        Entry::Functions { .. } => Glance::Functions,
+        Entry::Context(_) | Entry::Skipped => return None,
+    })
+}
+
+const TWICE: &str = "a key stands twice in one frame";
+
+/// The record of an entry, copied out of `body`; of a value that goes on behind it, the beginning.
+pub(crate) fn record_of(entry: &Entry, body: &[u8]) -> Option<Record> {
+    let there = |range: &Range<usize>| {
+        let end = range.end.min(body.len());
+        body.get(range.start..end).unwrap_or_default().to_vec()
+    };
+    Some(match entry {
+        Entry::Key {
+            db,
+            expire_at_ms,
+            eviction,
+            key,
+            value,
+            verbatim,
+        } => {
+            let bytes = there(value);
+            let value = if *verbatim {
+                Value::Verbatim(bytes)
+            } else {
+                Value::Compact(bytes)
+            };
+            Record::Key(KeyRecord {
+                db: *db,
+                key: there(key),
+                value,
+                expire_at_ms: *expire_at_ms,
+                eviction: *eviction,
+            })
+        }
+        Entry::Tombstone { db, key } => Record::Deleted {
+            db: *db,
+            key: there(key),
+        },
+        Entry::Functions { payload } => Record::Functions(there(payload)),
+        Entry::Context(_) | Entry::Skipped => return None,
     })
 }
 
@@ -121,6 +207,7 @@ pub(crate) fn decode_large(body: Vec<u8>, at: Position, limits: &Limits) -> Resu
         context,
         records: vec![record],
         skipped,
+        value_len: None,
     })
 }
 
@@ -161,19 +248,8 @@ impl<'a> Walk<'a> {
     }
 
     fn next(&mut self) -> Result<Option<Entry>> {
-        self.entries.next().map_err(|error| match error {
-            EntryError::Damaged(field, what) => self.damaged(field, what),
-            EntryError::Unknown(kind) => {
-                let at = Position {
-                    field: "entry kind",
-                    ..self.at
-                };
-                Error::unsupported(
-                    at,
-                    format!("entries of kind {kind:02X} are unknown and may not be skipped"),
-                )
-            }
-        })
+        let at = self.at;
+        self.entries.next().map_err(|error| in_place(error, at))
     }
 
     /// The next entry that is a record.

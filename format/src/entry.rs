@@ -148,6 +148,16 @@ pub(crate) enum Entry {
     Skipped,
 }
 
+impl Entry {
+    /// Database and key, where it has them.
+    pub(crate) fn key(&self) -> Option<(u32, Range<usize>)> {
+        match self {
+            Entry::Key { db, key, .. } | Entry::Tombstone { db, key } => Some((*db, key.clone())),
+            _ => None,
+        }
+    }
+}
+
 /// What is wrong with an entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum EntryError {
@@ -155,6 +165,18 @@ pub(crate) enum EntryError {
     Damaged(&'static str, String),
     /// A kind that this reader does not know and may not skip.
     Unknown(u8),
+    /// The slice ends inside the entry; with so many bytes of it there is more to see.
+    CutAt(usize),
+}
+
+impl std::fmt::Display for EntryError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            EntryError::Damaged(field, what) => write!(f, "{field}: {what}"),
+            EntryError::Unknown(kind) => write!(f, "entries of kind {kind:02X} are unknown"),
+            EntryError::CutAt(_) => f.write_str("it ends inside an entry"),
+        }
+    }
 }
 
 impl EntryError {
@@ -187,79 +209,110 @@ impl<'a> Entries<'a> {
         };
         let range = outer.bytes("entry length")?;
         self.pos = range.end;
-        let mut body = Cursor {
-            body: self.body,
-            pos: range.start,
-            end: range.end,
-        };
-        // Bytes after the fields known here belong to a later minor version.
-        Ok(Some(match kind {
-            KEY | KEY_VERBATIM => {
-                let db = body.u32("db")?;
-                let expire_at_ms = body.option("expire_at_ms", Cursor::varint)?;
-                let idle = body.option("idle_s", Cursor::varint)?;
-                let freq = body.option("freq", Cursor::byte)?;
-                let eviction = match (idle, freq) {
-                    (None, None) => None,
-                    (Some(secs), None) => Some(Eviction::IdleSecs(secs)),
-                    (None, Some(freq)) => Some(Eviction::Freq(freq)),
-                    (Some(_), Some(_)) => {
-                        return Err(EntryError::new(
-                            "idle_s",
-                            "a key has both an idle time and a frequency",
-                        ));
-                    }
-                };
-                let key = body.bytes("key")?;
-                let value = body.bytes("value")?;
-                if value.is_empty() {
-                    return Err(EntryError::new("value", "a value without its type byte"));
-                }
-                Entry::Key {
-                    db,
-                    expire_at_ms,
-                    eviction,
-                    key,
-                    value,
-                    verbatim: kind == KEY_VERBATIM,
-                }
-            }
-            FUNCTION_LIBRARY => Entry::Functions {
-                payload: body.bytes("payload")?,
-            },
-            TOMBSTONE => {
-                let db = body.u32("db")?;
-                Entry::Tombstone {
-                    db,
-                    key: body.bytes("key")?,
-                }
-            }
-            CONTEXT => Entry::Context(
-                wire::decode_context(&self.body[range])
-                    .map_err(|what| EntryError::new("CONTEXT", what))?,
-            ),
-            0x80.. => Entry::Skipped,
-            _ => return Err(EntryError::Unknown(kind)),
-        }))
+        entry(kind, self.body, range).map(Some)
     }
 }
 
-struct Cursor<'a> {
+/// The entry whose body is this range of `bytes`. Of a large one the bytes may end before the range
+/// does: then a field that is cut is [`EntryError::CutAt`], while the last field's range goes beyond
+/// the bytes.
+pub(crate) fn entry(kind: u8, bytes: &[u8], range: Range<usize>) -> Result<Entry, EntryError> {
+    let mut body = Cursor {
+        body: bytes,
+        pos: range.start,
+        end: range.end,
+    };
+    // Bytes after the fields known here belong to a later minor version.
+    Ok(match kind {
+        KEY | KEY_VERBATIM => {
+            let db = body.u32("db")?;
+            let expire_at_ms = body.option("expire_at_ms", Cursor::varint)?;
+            let idle = body.option("idle_s", Cursor::varint)?;
+            let freq = body.option("freq", Cursor::byte)?;
+            let eviction = match (idle, freq) {
+                (None, None) => None,
+                (Some(secs), None) => Some(Eviction::IdleSecs(secs)),
+                (None, Some(freq)) => Some(Eviction::Freq(freq)),
+                (Some(_), Some(_)) => {
+                    return Err(EntryError::new(
+                        "idle_s",
+                        "a key has both an idle time and a frequency",
+                    ));
+                }
+            };
+            let key = body.bytes("key")?;
+            let value = body.bytes("value")?;
+            if value.is_empty() {
+                return Err(EntryError::new("value", "a value without its type byte"));
+            }
+            Entry::Key {
+                db,
+                expire_at_ms,
+                eviction,
+                key,
+                value,
+                verbatim: kind == KEY_VERBATIM,
+            }
+        }
+        FUNCTION_LIBRARY => Entry::Functions {
+            payload: body.bytes("payload")?,
+        },
+        TOMBSTONE => {
+            let db = body.u32("db")?;
+            Entry::Tombstone {
+                db,
+                key: body.bytes("key")?,
+            }
+        }
+        CONTEXT => {
+            let end = range.end;
+            let context = bytes.get(range).ok_or(EntryError::CutAt(end))?;
+            Entry::Context(
+                wire::decode_context(context).map_err(|what| EntryError::new("CONTEXT", what))?,
+            )
+        }
+        0x80.. => Entry::Skipped,
+        _ => return Err(EntryError::Unknown(kind)),
+    })
+}
+
+/// Reads fields of a slice, one after the other.
+pub(crate) struct Cursor<'a> {
     body: &'a [u8],
     pos: usize,
+    /// Where the fields end; the slice may end before.
     end: usize,
 }
 
+impl<'a> Cursor<'a> {
+    /// All of a slice.
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Cursor {
+            body,
+            pos: 0,
+            end: body.len(),
+        }
+    }
+
+    /// Bytes read.
+    pub(crate) fn pos(&self) -> usize {
+        self.pos
+    }
+}
+
 impl Cursor<'_> {
-    fn byte(&mut self, field: &'static str) -> Result<u8, EntryError> {
+    pub(crate) fn byte(&mut self, field: &'static str) -> Result<u8, EntryError> {
         if self.pos >= self.end {
             return Err(EntryError::new(field, "the entry ends inside this field"));
         }
+        let Some(&byte) = self.body.get(self.pos) else {
+            return Err(EntryError::CutAt(self.pos + 1));
+        };
         self.pos += 1;
-        Ok(self.body[self.pos - 1])
+        Ok(byte)
     }
 
-    fn varint(&mut self, field: &'static str) -> Result<u64, EntryError> {
+    pub(crate) fn varint(&mut self, field: &'static str) -> Result<u64, EntryError> {
         let width = match self.byte(field)? {
             small @ 0..251 => return Ok(u64::from(small)),
             0xFB => 2,
@@ -275,13 +328,16 @@ impl Cursor<'_> {
         if self.end - self.pos < width {
             return Err(EntryError::new(field, "the entry ends inside this field"));
         }
+        let Some(number) = self.body.get(self.pos..self.pos + width) else {
+            return Err(EntryError::CutAt(self.pos + width));
+        };
         let mut bytes = [0; 8];
-        bytes[..width].copy_from_slice(&self.body[self.pos..self.pos + width]);
+        bytes[..width].copy_from_slice(number);
         self.pos += width;
         Ok(u64::from_le_bytes(bytes))
     }
 
-    fn u32(&mut self, field: &'static str) -> Result<u32, EntryError> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, EntryError> {
         let value = self.varint(field)?;
         u32::try_from(value)
             .map_err(|_| EntryError::new(field, format!("{value} is too large for this field")))

@@ -204,6 +204,10 @@ pub enum Error {
 const ADVICE_ON_DAMAGE: &str = "compare its SHA-256 with the one the export printed and fetch it \
                                 again; records of the frames before this place are intact";
 
+const ADVICE_ON_CHANGES: &str = "it was changed after it was written, or its writer made a mistake: no \
+                                 record of it is proved to be right; compare its SHA-256 with the \
+                                 one the export printed and fetch it again";
+
 impl Error {
     pub(crate) fn damaged(at: Position, what: impl Into<String>) -> Self {
         Error::Damaged {
@@ -237,6 +241,22 @@ impl Error {
         }
     }
 
+    /// Whether it speaks of everything before it: END's digest or its counts are not those of the
+    /// records, so that none of them is proved to be as it was written, though each frame looks
+    /// intact.
+    pub fn is_of_everything(&self) -> bool {
+        const FIELDS: [&str; 7] = [
+            "sha256",
+            "records",
+            "functions",
+            "rdb_version_min",
+            "rdb_version_max",
+            "per_db",
+            "counts",
+        ];
+        matches!(self, Error::Damaged { at, .. } if FIELDS.contains(&at.field))
+    }
+
     /// Where it was found, if it is about a place in an archive.
     pub fn position(&self) -> Option<&Position> {
         match self {
@@ -253,6 +273,7 @@ impl Error {
     pub fn advice(&self) -> &'static str {
         match self {
             Error::NotAnArchive(look) => look.advice(),
+            Error::Damaged { .. } if self.is_of_everything() => ADVICE_ON_CHANGES,
             Error::Damaged { .. } => ADVICE_ON_DAMAGE,
             Error::Read { .. } if self.class() == Class::Damaged => ADVICE_ON_DAMAGE,
             Error::Incomplete { how, .. } => match how {

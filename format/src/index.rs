@@ -36,12 +36,6 @@ impl IndexDigest {
         }
     }
 
-    pub(crate) fn of(entries: &[IndexEntry]) -> Self {
-        let mut digest = IndexDigest::default();
-        entries.iter().for_each(|entry| digest.add(entry));
-        digest
-    }
-
     pub(crate) fn is(&self, other: &IndexDigest) -> bool {
         self.frames == other.frames && self.crc.clone().finalize() == other.crc.clone().finalize()
     }

@@ -17,10 +17,15 @@ impl KeySet {
     /// Hash of the record's pair; `None` for a record without a key.
     pub(crate) fn hash(&self, record: &Record) -> Option<u64> {
         let (db, key) = pair(record)?;
+        Some(self.hash_of(db, key))
+    }
+
+    /// Hash of a pair.
+    pub(crate) fn hash_of(&self, db: u32, key: &[u8]) -> u64 {
         let mut hasher = self.keyed.build_hasher();
         hasher.write_u32(db);
         hasher.write(key);
-        Some(hasher.finish())
+        hasher.finish()
     }
 
     pub(crate) fn contains(&self, hash: u64) -> bool {

@@ -54,6 +54,7 @@ pub mod record;
 pub mod salvage;
 pub mod scan;
 pub mod seek;
+mod skim;
 mod stream;
 mod totals;
 pub mod trailer;

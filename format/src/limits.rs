@@ -23,9 +23,24 @@ pub const MAX_ENTRIES: usize = 131_072;
 /// Most different databases in one archive: totals are kept for each.
 pub const MAX_DATABASES: usize = 65_536;
 
+/// Most servers that HEADER or END lists: a cluster has at most one for each hash slot.
+pub const MAX_NODES: usize = 16_384;
+
+/// Most items of each list of texts in HEADER: globs, type names, other restrictions, extras.
+pub const MAX_TEXTS: usize = 16_384;
+
+/// Most lost byte ranges that HEADER lists.
+pub const MAX_LOST_RANGES: usize = 65_536;
+
+/// Largest zstd window, in bytes: what stock decoders take without being told to.
+pub const MAX_WINDOW: u64 = 1 << 27;
+
 /// Raw bytes at which a writer closes a DATA frame, unless told otherwise. Measured: larger frames
 /// gain 0.7 % in size, smaller ones lose 7 %.
 pub const DEFAULT_FRAME_TARGET: u32 = 1024 * 1024;
+
+/// How much later than its frame says a record may have been read, in a frame of our writer.
+pub const MAX_TIME_SPREAD_MS: u64 = 1_000;
 
 /// Raw bytes of one part of a large value, unless told otherwise. Well below [`MAX_RAW_LEN`],
 /// since two such buffers stand beside the value itself.
@@ -33,6 +48,13 @@ pub const DEFAULT_FRAGMENT_LEN: u32 = 4 * 1024 * 1024;
 
 /// Smallest part length a writer accepts: room for the part's head and some bytes of value.
 pub const MIN_FRAGMENT_LEN: u32 = 64;
+
+/// Bytes of a large value that a reader of heads keeps; see [`Reader::heads_only`](crate::Reader::heads_only).
+pub const HEAD_LEN: usize = 64 * 1024;
+
+/// Longest key that a reader of heads takes in a FRAGMENT run. Servers take keys of up to 512 MiB;
+/// nobody has any that long.
+pub const MAX_HEAD_KEY_LEN: usize = 16 * 1024 * 1024;
 
 /// How many notes a reader keeps; it counts the others.
 pub const MAX_NOTES_KEPT: usize = 16;

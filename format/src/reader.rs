@@ -11,7 +11,7 @@ use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
 use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
-use crate::limits::{Limits, MAX_DATABASES, MAX_NOTES_KEPT};
+use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_NOTES_KEPT};
 use crate::record::{Context, Record};
 use crate::seek::Table;
 use crate::stream::{FrameStream, StreamFrame};
@@ -35,6 +35,20 @@ pub struct Frame {
     pub stored_len: u64,
     /// Bytes of body.
     pub raw_len: u64,
+    /// Bytes of the only record's value, where the record has but its beginning
+    /// ([`Reader::heads_only`]).
+    pub value_len: Option<u64>,
+}
+
+impl Frame {
+    /// Bytes of a record's value or function payload, all of them.
+    pub fn value_len(&self, record: &Record) -> u64 {
+        self.value_len.unwrap_or(match record {
+            Record::Key(key) => key.value.bytes().len() as u64,
+            Record::Functions(payload) => payload.len() as u64,
+            Record::Deleted { .. } => 0,
+        })
+    }
 }
 
 /// Reads an archive. Every check of a frame comes before any record of it is released, and
@@ -61,6 +75,8 @@ pub struct Reader<R: Read> {
     notes: Vec<String>,
     notes_seen: u64,
     end: Option<End>,
+    /// Of values in FRAGMENT runs only the beginning is kept.
+    heads_only: bool,
     /// Every frame is read, so that what END and INDEX say of all of them can be compared.
     whole: bool,
     state: State,
@@ -112,9 +128,19 @@ impl<R: Read> Reader<R> {
             notes: Vec::new(),
             notes_seen: 0,
             end: None,
+            heads_only: false,
             whole: true,
             state: State::Reading,
         })
+    }
+
+    /// For whoever needs no values: of a value in a FRAGMENT run only the first
+    /// [`HEAD_LEN`](crate::limits::HEAD_LEN) bytes or so are given, and its length in
+    /// [`Frame::value_len`]. Everything is checked all the same, in the memory of one frame.
+    #[must_use]
+    pub fn heads_only(mut self) -> Self {
+        self.heads_only = true;
+        self
     }
 
     /// Reads from frame `seq` on, which must not be in the middle of a FRAGMENT run. `table` is that
@@ -230,6 +256,8 @@ impl<R: Read> Reader<R> {
     }
 
     fn data(&mut self, frame: StreamFrame) -> Result<Frame> {
+        // A payload of the largest size is not kept beside the body and its records.
+        release_if_large(&mut self.stored);
         let body = body::decode(&self.raw, frame.at("entries"), &self.limits, &mut self.keys)?;
         self.index
             .add(&IndexEntry::new(&frame.header, body.records.len() as u32));
@@ -251,12 +279,14 @@ impl<R: Read> Reader<R> {
         self.skipped_entries += body.skipped;
         self.totals.context(&body.context);
         for record in &body.records {
-            self.totals.count(record).map_err(|_| {
-                Error::damaged(
-                    frame.at("db"),
-                    format!("more than {MAX_DATABASES} databases"),
-                )
-            })?;
+            self.totals
+                .count_sized(record, body.value_len)
+                .map_err(|_| {
+                    Error::damaged(
+                        frame.at("db"),
+                        format!("more than {MAX_DATABASES} databases"),
+                    )
+                })?;
         }
         if self.totals.records > self.limits.max_records {
             return Err(Error::LimitExceeded {
@@ -273,16 +303,18 @@ impl<R: Read> Reader<R> {
             offset: frame.offset,
             stored_len,
             raw_len,
+            value_len: body.value_len,
         })
     }
 
     /// Joins a run of FRAGMENT frames, which no other frame interrupts.
     fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
-        let mut joiner = Joiner::default();
+        let mut joiner = Joiner::new(self.heads_only);
         let mut stored_len = 0;
         let mut frame = first;
         loop {
-            let last = joiner.push(&self.raw, frame.at("fragment"), &self.limits)?;
+            let (header, at) = (&frame.header, frame.at("fragment"));
+            let last = joiner.push(header, &self.stored, &self.raw, at, &self.limits)?;
             stored_len += u64::from(frame.header.stored_len);
             self.index
                 .add(&IndexEntry::new(&frame.header, u32::from(last)));
@@ -300,9 +332,8 @@ impl<R: Read> Reader<R> {
                 }
             }
         }
-        let joined = joiner.into_body();
-        let raw_len = joined.len() as u64;
-        let body = body::decode_large(joined, first.at("entries"), &self.limits)?;
+        let raw_len = joiner.len();
+        let body = joiner.into_body(&mut self.unpacker, first.at("entries"), &self.limits)?;
         self.release(first, body, stored_len, raw_len)
     }
 
@@ -332,9 +363,10 @@ impl<R: Read> Reader<R> {
     }
 
     fn check_index(&mut self, frame: StreamFrame) -> Result<()> {
-        let entries = wire::decode_index(&self.raw)
+        let mut told = IndexDigest::default();
+        wire::each_index_entry(&self.raw, frame.header.seq, |entry| told.add(&entry))
             .map_err(|what| Error::damaged(frame.at("INDEX"), what))?;
-        if self.whole && !IndexDigest::of(&entries).is(&self.index) {
+        if self.whole && !told.is(&self.index) {
             return Err(Error::damaged(
                 frame.at("INDEX"),
                 "INDEX is not the table of the frames before it",
@@ -402,6 +434,14 @@ impl<R: Read> Reader<R> {
     /// The stream underneath.
     pub fn into_inner(self) -> R {
         self.stream.into_inner()
+    }
+}
+
+/// Gives the memory of a buffer back that is larger than an ordinary frame needs.
+pub(crate) fn release_if_large(buffer: &mut Vec<u8>) {
+    const ORDINARY: usize = 2 * DEFAULT_FRAME_TARGET as usize;
+    if buffer.capacity() > ORDINARY {
+        *buffer = Vec::new();
     }
 }
 

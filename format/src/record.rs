@@ -89,6 +89,31 @@ pub struct KeyRecord {
     pub eviction: Option<Eviction>,
 }
 
+/// A record that is only looked at: everything of it but the value's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glance<'a> {
+    /// A key with its value.
+    Key {
+        /// Database number.
+        db: u32,
+        /// Key name.
+        key: &'a [u8],
+        /// Bytes of the value as stored.
+        value_len: u64,
+        /// Whether it has an expiry.
+        expires: bool,
+    },
+    /// A key that went away.
+    Deleted {
+        /// Database number.
+        db: u32,
+        /// Key name.
+        key: &'a [u8],
+    },
+    /// Function libraries.
+    Functions,
+}
+
 /// One record of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -107,6 +132,21 @@ pub enum Record {
 }
 
 impl Record {
+    /// Everything of it but the value's bytes, of which there may be only the first: `value_len` says
+    /// how many there are then.
+    pub(crate) fn glance(&self, value_len: Option<u64>) -> Glance<'_> {
+        match self {
+            Record::Key(key) => Glance::Key {
+                db: key.db,
+                key: &key.key,
+                value_len: value_len.unwrap_or(key.value.bytes().len() as u64),
+                expires: key.expire_at_ms.is_some(),
+            },
+            Record::Deleted { db, key } => Glance::Deleted { db: *db, key },
+            Record::Functions(_) => Glance::Functions,
+        }
+    }
+
     /// Bytes of key and value, for budgets: what the record roughly holds in memory.
     pub fn payload_bytes(&self) -> usize {
         match self {

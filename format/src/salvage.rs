@@ -15,10 +15,11 @@ use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType, SYNC};
 use crate::header::{End, Header};
 use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
-use crate::reader::Frame;
+use crate::reader::{Frame, release_if_large};
+use crate::record::{Context, Glance};
 use crate::stream::fill;
 use crate::trailer::{TRAILER_LEN, Trailer};
-use crate::version::{PREAMBLE_LEN, Preamble};
+use crate::version::{MINOR, PREAMBLE_LEN, Preamble};
 use crate::wire::{self, IndexEntry};
 use crate::zstandard::Unpacker;
 
@@ -41,18 +42,13 @@ pub struct IntactFrame {
     pub header: FrameHeader,
     /// Offset of the header.
     pub offset: u64,
-    /// Its payload as stored.
+    /// Its payload as stored; empty from a scanner of [`Scanner::places_only`].
     pub payload: Vec<u8>,
 }
 
 impl IntactFrame {
     pub(crate) fn at(&self, field: &'static str) -> Position {
-        Position {
-            archive_id: Some(self.header.archive_id),
-            offset: self.offset,
-            frame: Some(self.header.seq),
-            field,
-        }
+        frame_at(&self.header, self.offset, field)
     }
 }
 
@@ -71,7 +67,8 @@ pub struct Scanner<R: Read> {
     held: Option<IntactFrame>,
     /// Frames of every archive are taken.
     any: bool,
-    saw_preamble: bool,
+    places_only: bool,
+    preamble: Option<Preamble>,
     trailer_end: Option<u64>,
 }
 
@@ -88,7 +85,8 @@ impl<R: Read> Scanner<R> {
             lost_from: None,
             held: None,
             any: false,
-            saw_preamble: false,
+            places_only: false,
+            preamble: None,
             trailer_end: None,
         }
     }
@@ -102,9 +100,16 @@ impl<R: Read> Scanner<R> {
         }
     }
 
-    /// Whether an intact preamble stands at the very start.
-    pub fn saw_preamble(&self) -> bool {
-        self.saw_preamble
+    /// For whoever reads the payloads later: the frames come without them.
+    #[must_use]
+    pub fn places_only(mut self) -> Self {
+        self.places_only = true;
+        self
+    }
+
+    /// The preamble, if an intact one stands at the very start.
+    pub fn preamble(&self) -> Option<Preamble> {
+        self.preamble
     }
 
     /// Where the archive's intact trailer ends, once it was passed.
@@ -179,7 +184,11 @@ impl<R: Read> Scanner<R> {
         let frame = IntactFrame {
             header,
             offset: self.offset(),
-            payload: payload.to_vec(),
+            payload: if self.places_only {
+                Vec::new()
+            } else {
+                payload.to_vec()
+            },
         };
         if !self.any {
             self.archive_id = Some(header.archive_id);
@@ -193,10 +202,10 @@ impl<R: Read> Scanner<R> {
         if self.offset() == 0
             && self.have(PREAMBLE_LEN)?
             && let Some(bytes) = self.buffer[self.pos..].first_chunk::<PREAMBLE_LEN>()
-            && Preamble::decode(bytes).is_ok()
+            && let Ok(preamble) = Preamble::decode(bytes)
         {
             self.pos += PREAMBLE_LEN;
-            self.saw_preamble = true;
+            self.preamble = Some(preamble);
             return Ok(true);
         }
         if self.have(TRAILER_LEN)?
@@ -265,17 +274,45 @@ pub enum Content {
     Part,
     /// END; its totals are those of the whole archive, not of what is left of it.
     End(Box<End>),
+    /// Records that were only looked at ([`Decoder::glance`]), of a DATA frame or of a whole run.
+    Seen {
+        /// What they share.
+        context: Context,
+        /// How many they are.
+        records: u64,
+    },
     /// INDEX: the frames that stood before it.
-    Index(Vec<IndexEntry>),
+    Index(Index),
     /// NOTE.
     Note(String),
     /// Anything else.
     Other,
 }
 
+/// The table in an INDEX. It is as long as the frame's number says that it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    body: Vec<u8>,
+    frames: u64,
+}
+
+impl Index {
+    fn new(body: Vec<u8>, frames: u64) -> Result<Self, String> {
+        wire::each_index_entry(&body, frames, |_| {})?;
+        Ok(Index { body, frames })
+    }
+
+    /// Goes through the frames that stood before it, from HEADER on.
+    pub fn each(&self, each: impl FnMut(IndexEntry)) {
+        // It was walked when it was made.
+        let _intact = wire::each_index_entry(&self.body, self.frames, each);
+    }
+}
+
 /// Makes records of intact frames, given to it in order.
 #[derive(Debug)]
 pub struct Decoder {
+    minor: u8,
     limits: Limits,
     unpacker: Unpacker,
     raw: Vec<u8>,
@@ -297,6 +334,7 @@ impl Decoder {
         let unpacker = Unpacker::new()
             .map_err(|what| Error::Unwritable(format!("zstd cannot start: {what}")))?;
         Ok(Decoder {
+            minor: MINOR,
             limits,
             unpacker,
             raw: Vec::new(),
@@ -305,14 +343,18 @@ impl Decoder {
         })
     }
 
-    /// The body of a frame, unpacked.
-    pub fn body(&mut self, frame: &IntactFrame) -> Result<&[u8]> {
+    /// Of an archive of this minor version of the format; unless told otherwise, of this crate's.
+    #[must_use]
+    pub fn of_minor(mut self, minor: u8) -> Self {
+        self.minor = minor;
+        self
+    }
+
+    /// The body of a frame, unpacked. Its payload is left with the frame where it is compressed.
+    pub fn body(&mut self, frame: &mut IntactFrame) -> Result<&[u8]> {
         let header = &frame.header;
         match header.codec {
-            Codec::Stored => {
-                self.raw.clear();
-                self.raw.extend_from_slice(&frame.payload);
-            }
+            Codec::Stored => self.raw = std::mem::take(&mut frame.payload),
             Codec::Zstd => self
                 .unpacker
                 .unpack(&frame.payload, header.raw_len as usize, &mut self.raw)
@@ -322,73 +364,125 @@ impl Decoder {
     }
 
     /// Which part of its run a FRAGMENT frame is, from 0.
-    pub fn part(&mut self, frame: &IntactFrame) -> Result<u32> {
+    pub fn part(&mut self, frame: &mut IntactFrame) -> Result<u32> {
         self.body(frame)?;
         crate::fragment::part_of(&self.raw)
             .map_err(|what| Error::damaged(frame.at("fragment head"), what))
     }
 
     /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
-    pub fn decode(&mut self, frame: &IntactFrame) -> Result<Content> {
-        let header = &frame.header;
-        self.body(frame)?;
+    pub fn decode(&mut self, frame: IntactFrame) -> Result<Content> {
+        self.content(frame, None)
+    }
+
+    /// The same, without the memory that records take: each is shown to `each`, and
+    /// [`Content::Seen`] stands for them. What `each` was shown before an error is to be forgotten.
+    pub fn glance(
+        &mut self,
+        frame: IntactFrame,
+        each: &mut dyn FnMut(&Glance<'_>),
+    ) -> Result<Content> {
+        self.content(frame, Some(each))
+    }
+
+    fn content(
+        &mut self,
+        mut frame: IntactFrame,
+        glance: Option<&mut dyn FnMut(&Glance<'_>)>,
+    ) -> Result<Content> {
+        self.body(&mut frame)?;
+        let header = frame.header;
         if header.frame_type != FrameType::FRAGMENT {
             self.run = None;
+            frame.payload = Vec::new();
         }
+        let damaged = |field| {
+            move |what: String| Error::damaged(frame_at(&header, frame.offset, field), what)
+        };
         match header.frame_type {
             FrameType::HEADER => wire::decode_header(&self.raw)
                 .map(|header| Content::Header(Box::new(header)))
-                .map_err(|what| Error::damaged(frame.at("HEADER"), what)),
-            FrameType::END => wire::decode_end(&self.raw)
+                .map_err(damaged("HEADER")),
+            FrameType::END => wire::decode_end(&self.raw, self.minor)
                 .map(|end| Content::End(Box::new(end)))
-                .map_err(|what| Error::damaged(frame.at("END"), what)),
-            FrameType::DATA => {
-                let body =
-                    body::decode(&self.raw, frame.at("entries"), &self.limits, &mut self.keys)?;
-                Ok(Content::Records(Frame {
-                    context: body.context,
-                    records: body.records,
-                    seq: header.seq,
-                    offset: frame.offset,
-                    stored_len: u64::from(header.stored_len),
-                    raw_len: u64::from(header.raw_len),
-                }))
-            }
-            FrameType::FRAGMENT => self.fragment(frame),
-            FrameType::INDEX => wire::decode_index(&self.raw)
+                .map_err(damaged("END")),
+            FrameType::DATA => self.data(&frame, glance),
+            FrameType::FRAGMENT => self.fragment(&frame, glance),
+            FrameType::INDEX => Index::new(std::mem::take(&mut self.raw), header.seq)
                 .map(Content::Index)
-                .map_err(|what| Error::damaged(frame.at("INDEX"), what)),
+                .map_err(damaged("INDEX")),
             FrameType::NOTE => wire::decode_note(&self.raw)
                 .map(Content::Note)
-                .map_err(|what| Error::damaged(frame.at("NOTE"), what)),
+                .map_err(damaged("NOTE")),
             _ => Ok(Content::Other),
         }
     }
 
-    fn fragment(&mut self, frame: &IntactFrame) -> Result<Content> {
+    fn data(
+        &mut self,
+        frame: &IntactFrame,
+        glance: Option<&mut dyn FnMut(&Glance<'_>)>,
+    ) -> Result<Content> {
+        let at = frame.at("entries");
+        if let Some(each) = glance {
+            let mut records = 0;
+            let context = body::check(&self.raw, at, &self.limits, &mut self.keys, |record| {
+                records += 1;
+                each(record);
+            })?;
+            return Ok(Content::Seen { context, records });
+        }
+        let body = body::decode(&self.raw, at, &self.limits, &mut self.keys)?;
+        release_if_large(&mut self.raw);
+        let header = &frame.header;
+        Ok(Content::Records(Frame {
+            context: body.context,
+            records: body.records,
+            seq: header.seq,
+            offset: frame.offset,
+            stored_len: u64::from(header.stored_len),
+            raw_len: u64::from(header.raw_len),
+            value_len: None,
+        }))
+    }
+
+    fn fragment(
+        &mut self,
+        frame: &IntactFrame,
+        glance: Option<&mut dyn FnMut(&Glance<'_>)>,
+    ) -> Result<Content> {
         // A run goes on only with the very next frame; anything else begins a new one.
         let mut run = self
             .run
             .take()
             .filter(|run| run.next_seq == frame.header.seq)
             .unwrap_or_else(|| Run {
-                joiner: Joiner::default(),
+                joiner: Joiner::new(glance.is_some()),
                 first: frame.at("entries"),
                 next_seq: frame.header.seq,
                 stored_len: 0,
             });
+        let (header, at) = (&frame.header, frame.at("fragment"));
         let last = run
             .joiner
-            .push(&self.raw, frame.at("fragment"), &self.limits)?;
+            .push(header, &frame.payload, &self.raw, at, &self.limits)?;
         run.next_seq = frame.header.seq.saturating_add(1);
         run.stored_len += u64::from(frame.header.stored_len);
         if !last {
             self.run = Some(run);
             return Ok(Content::Part);
         }
-        let joined = run.joiner.into_body();
-        let raw_len = joined.len() as u64;
-        let body = body::decode_large(joined, run.first, &self.limits)?;
+        let raw_len = run.joiner.len();
+        let body = run
+            .joiner
+            .into_body(&mut self.unpacker, run.first, &self.limits)?;
+        if let (Some(each), [record]) = (glance, body.records.as_slice()) {
+            each(&record.glance(body.value_len));
+            return Ok(Content::Seen {
+                context: body.context,
+                records: 1,
+            });
+        }
         Ok(Content::Records(Frame {
             context: body.context,
             records: body.records,
@@ -396,6 +490,16 @@ impl Decoder {
             offset: run.first.offset,
             stored_len: run.stored_len,
             raw_len,
+            value_len: body.value_len,
         }))
+    }
+}
+
+fn frame_at(header: &FrameHeader, offset: u64, field: &'static str) -> Position {
+    Position {
+        archive_id: Some(header.archive_id),
+        offset,
+        frame: Some(header.seq),
+        field,
     }
 }

@@ -5,13 +5,16 @@
 //! [`read_frame`] checks each frame that it leads to, as any reader does. What nobody checks here is
 //! END's digest over the whole archive.
 
+use std::cmp::Ordering;
 use std::io::{Read, Seek, SeekFrom};
 
-use crate::error::{Error, Incompleteness, Position, Result};
+use crate::error::{Class, Error, Incompleteness, Position, Result, Trailing};
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType};
 use crate::header::{End, Header};
 use crate::reader::Frame;
+use crate::record::{Context, Glance};
 use crate::salvage::IntactFrame;
+use crate::scan::Scan;
 use crate::stream::{FrameStream, fill};
 use crate::totals::Totals;
 use crate::trailer::{TRAILER_LEN, Trailer};
@@ -61,10 +64,12 @@ impl Table {
         let first = stream.next(&mut payload)?;
         let header = wire::decode_header(&payload)
             .map_err(|what| Error::damaged(first.at("HEADER"), what))?;
+        let minor = stream.preamble().minor;
         let archive_id = first.header.archive_id;
         let trailer = read_trailer(inner, len, archive_id)?;
         let end_frame = frame_at(inner, trailer.end_offset, archive_id, FrameType::END)?;
-        let end = wire::decode_end(&end_frame.payload)
+        check_nothing_follows(&end_frame, len)?;
+        let end = wire::decode_end(&end_frame.payload, minor)
             .map_err(|what| Error::damaged(end_frame.at("END"), what))?;
         if end.frames != end_frame.header.seq {
             let what = format!(
@@ -88,6 +93,28 @@ impl Table {
 }
 
 impl Table {
+    /// The same; where it fails, the archive is walked from its start for what is really wrong: what
+    /// is missed at the end may follow from something before it, or stand before something behind it.
+    pub fn read_or_explain<R: Read + Seek>(inner: &mut R) -> Result<Self> {
+        let error = match Self::read(inner) {
+            Err(error) => error,
+            table => return table,
+        };
+        let is_at_the_end = matches!(
+            error.class(),
+            Class::Incomplete | Class::Damaged | Class::TrailingData
+        );
+        if !is_at_the_end {
+            return Err(error);
+        }
+        seek(inner, SeekFrom::Start(0))?;
+        let walked = Scan::new(&mut *inner).and_then(|mut scan| {
+            while scan.next_frame()?.is_some() {}
+            Ok(())
+        });
+        Err(walked.err().unwrap_or(error))
+    }
+
     /// Where frame `seq` begins; also the one behind the last of the table.
     pub fn offset_of(&self, seq: u64) -> Option<u64> {
         let before = usize::try_from(seq.checked_sub(1)?).ok()?;
@@ -120,6 +147,22 @@ impl Recount {
             counted.map_err(|_| Error::damaged(at, "there are too many databases"))?;
         }
         Ok(())
+    }
+
+    /// Counts a record that was only looked at; false if it is of one database too many.
+    pub fn glance(&mut self, record: &Glance<'_>) -> bool {
+        self.0.glance(record).is_ok()
+    }
+
+    /// Notes what the records of a frame share.
+    pub fn context(&mut self, context: &Context) {
+        self.0.context(context);
+    }
+
+    /// Compares with what an END says; the error is in plain words.
+    pub fn check_end(&self, end: &End) -> std::result::Result<(), String> {
+        let checked = self.0.check(end);
+        checked.map_err(|(field, what)| format!("{field}: {what}"))
     }
 
     /// Compares with what the table's END says.
@@ -168,6 +211,26 @@ fn read_trailer<R: Read + Seek>(inner: &mut R, len: u64, archive_id: u64) -> Res
         return Err(Error::damaged(at, what));
     }
     Ok(trailer)
+}
+
+/// Behind END is the trailer and nothing else: an archive that stands twice in a file ends with a
+/// right trailer, too.
+fn check_nothing_follows(end: &IntactFrame, len: u64) -> Result<()> {
+    let payload_len = u64::from(end.header.stored_len);
+    let due = end.offset + FRAME_HEADER_LEN as u64 + payload_len + TRAILER_LEN as u64;
+    let at = Position {
+        offset: due.min(len),
+        frame: None,
+        ..end.at("end of file")
+    };
+    match due.cmp(&len) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(Error::TrailingData {
+            at,
+            what: Trailing::Bytes,
+        }),
+        Ordering::Greater => Err(Error::damaged(at, "END reaches into the trailer")),
+    }
 }
 
 /// An intact frame of this type, stored without compression or not.
@@ -243,32 +306,36 @@ fn indexed<R: Read + Seek>(
 ) -> Result<Vec<Place>> {
     let index = frame_at(inner, index_offset, archive_id, FrameType::INDEX)?;
     let damaged = |what: String| Error::damaged(index.at("INDEX"), what);
-    let entries = match index.header.codec {
-        Codec::Stored => wire::decode_index(&index.payload),
+    let mut unpacked = Vec::new();
+    let body = match index.header.codec {
+        Codec::Stored => &index.payload,
         Codec::Zstd => {
-            let mut body = Vec::new();
             Unpacker::new()
                 .and_then(|mut unpacker| {
-                    unpacker.unpack(&index.payload, index.header.raw_len as usize, &mut body)
+                    let raw_len = index.header.raw_len as usize;
+                    unpacker.unpack(&index.payload, raw_len, &mut unpacked)
                 })
-                .map_err(|what| damaged(what.to_string()))?;
-            wire::decode_index(&body)
+                .map_err(damaged)?;
+            &unpacked
         }
-    }
-    .map_err(damaged)?;
-    let mut frames = Vec::with_capacity(entries.len());
+    };
+    let mut frames = Vec::new();
     let mut offset = PREAMBLE_LEN as u64;
-    for (seq, entry) in (0..).zip(&entries) {
-        frames.push(Place {
-            offset,
-            seq,
-            frame_type: FrameType(entry.frame_type),
-            stored_len: entry.stored_len,
-            raw_len: entry.raw_len,
-            records: Some(entry.records),
-        });
-        offset += FRAME_HEADER_LEN as u64 + u64::from(entry.stored_len);
-    }
+    wire::each_index_entry(body, index.header.seq, |entry| {
+        // What lies beyond is not there, and only claimed.
+        if offset < index_offset {
+            frames.push(Place {
+                offset,
+                seq: frames.len() as u64,
+                frame_type: FrameType(entry.frame_type),
+                stored_len: entry.stored_len,
+                raw_len: entry.raw_len,
+                records: Some(entry.records),
+            });
+        }
+        offset = offset.saturating_add(FRAME_HEADER_LEN as u64 + u64::from(entry.stored_len));
+    })
+    .map_err(damaged)?;
     if offset != index_offset || index.header.seq != frames.len() as u64 {
         return Err(damaged(
             "INDEX is not the table of the frames before it".into(),

@@ -200,7 +200,9 @@ impl<R: Read> FrameStream<R> {
 
     /// Decodes END and checks what it says of the bytes before it.
     pub(crate) fn check_end(&self, frame: &StreamFrame, body: &[u8]) -> Result<End> {
-        let end = wire::decode_end(body).map_err(|what| Error::damaged(frame.at("END"), what))?;
+        let minor = self.preamble.minor;
+        let end =
+            wire::decode_end(body, minor).map_err(|what| Error::damaged(frame.at("END"), what))?;
         if end.frames != frame.header.seq {
             let what = format!(
                 "END says {} frames, there are {}",

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use crate::header::{DbTotals, End};
 use crate::limits::MAX_DATABASES;
-use crate::record::{Context, Record};
+use crate::record::{Context, Glance, Record};
 
 /// Counts so far.
 #[derive(Debug, Default)]
@@ -22,16 +22,35 @@ pub(crate) struct TooManyDatabases;
 
 impl Totals {
     pub(crate) fn count(&mut self, record: &Record) -> Result<(), TooManyDatabases> {
-        match record {
-            Record::Key(key) => {
-                let db = self.db(key.db)?;
+        self.count_sized(record, None)
+    }
+
+    /// Counts a record of whose value only the beginning may be there: `value_len` is its length.
+    pub(crate) fn count_sized(
+        &mut self,
+        record: &Record,
+        value_len: Option<u64>,
+    ) -> Result<(), TooManyDatabases> {
+        self.glance(&record.glance(value_len))
+    }
+
+    /// Counts what was only looked at.
+    pub(crate) fn glance(&mut self, record: &Glance<'_>) -> Result<(), TooManyDatabases> {
+        match *record {
+            Glance::Key {
+                db,
+                key,
+                value_len,
+                expires,
+            } => {
+                let db = self.db(db)?;
                 db.records += 1;
-                db.with_ttl += u64::from(key.expire_at_ms.is_some());
-                db.key_bytes += key.key.len() as u64;
-                db.value_bytes += key.value.bytes().len() as u64;
+                db.with_ttl += u64::from(expires);
+                db.key_bytes += key.len() as u64;
+                db.value_bytes += value_len;
             }
-            Record::Deleted { db, .. } => self.db(*db)?.tombstones += 1,
-            Record::Functions(_) => self.functions += 1,
+            Glance::Deleted { db, .. } => self.db(db)?.tombstones += 1,
+            Glance::Functions => self.functions += 1,
         }
         self.records += 1;
         Ok(())

@@ -6,10 +6,13 @@
 //! The structs here are separate from the domain types because the order of their fields is frozen.
 
 use bincode::Options;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 
+use crate::entry::Cursor;
 use crate::header::{End, Header};
+use crate::limits::{MAX_DATABASES, MAX_LOST_RANGES, MAX_NODES, MAX_TEXTS};
 use crate::record::Context;
+use crate::version::MINOR;
 
 mod convert;
 #[cfg(test)]
@@ -39,9 +42,46 @@ fn in_plain_words(error: &bincode::ErrorKind) -> String {
         ErrorKind::InvalidUtf8Encoding(_) => "a text is not UTF-8".into(),
         ErrorKind::InvalidBoolEncoding(byte) => format!("{byte:02X} where 00 or 01 was due"),
         ErrorKind::InvalidTagEncoding(tag) => format!("{tag:02X} where 00 or 01 was due"),
+        ErrorKind::Custom(text) if text.starts_with(TOO_LONG) => text.clone(),
         // Numbers that begin with FE or FF or are too large for their field, and unknown variants.
         _ => "a number in it is not a possible one".into(),
     }
+}
+
+/// How the error about a list begins.
+const TOO_LONG: &str = "a list of ";
+
+/// A list of at most so many items, refused by its count before any of them is looked at.
+fn at_most<'de, const MOST: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Items<T, const MOST: usize>(std::marker::PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> de::Visitor<'de> for Items<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "at most {MOST} items")
+        }
+
+        fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            // bincode says here what the list claims.
+            let count = list.size_hint().unwrap_or(0);
+            if count > MOST {
+                let what = format!("{TOO_LONG}{count} items, allowed are {MOST}");
+                return Err(de::Error::custom(what));
+            }
+            let mut items = Vec::new();
+            while let Some(item) = list.next_element()? {
+                items.push(item);
+            }
+            Ok(items)
+        }
+    }
+
+    deserializer.deserialize_seq(Items::<T, MOST>(std::marker::PhantomData))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,15 +112,21 @@ enum WireAsked {
 enum WireReached {
     Scan { from_ms: u64, to_ms: u64 },
     PerKey { from_ms: u64, to_ms: u64 },
-    Exact(Vec<(u32, u64)>),
+    Exact(#[serde(deserialize_with = "at_most::<MAX_NODES, _, _>")] Vec<(u32, u64)>),
     Changing { from_ms: u64, to_ms: u64, keys: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
 enum WireOrigin {
     Export,
-    Salvaged { lost: Vec<(u64, u64)> },
-    Split { part: u32, of: u32 },
+    Salvaged {
+        #[serde(deserialize_with = "at_most::<MAX_LOST_RANGES, _, _>")]
+        lost: Vec<(u64, u64)>,
+    },
+    Split {
+        part: u32,
+        of: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -101,6 +147,7 @@ struct WireNode {
 struct WireSource {
     family: WireFamily,
     mode: WireMode,
+    #[serde(deserialize_with = "at_most::<MAX_NODES, _, _>")]
     nodes: Vec<WireNode>,
     label: Option<String>,
 }
@@ -114,10 +161,15 @@ struct WireExpected {
 
 #[derive(Serialize, Deserialize)]
 struct WireSelection {
+    #[serde(deserialize_with = "at_most::<MAX_DATABASES, _, _>")]
     dbs: Vec<u32>,
+    #[serde(deserialize_with = "at_most::<MAX_TEXTS, _, _>")]
     matches: Vec<Vec<u8>>,
+    #[serde(deserialize_with = "at_most::<MAX_TEXTS, _, _>")]
     excludes: Vec<Vec<u8>>,
+    #[serde(deserialize_with = "at_most::<MAX_TEXTS, _, _>")]
     types: Vec<String>,
+    #[serde(deserialize_with = "at_most::<MAX_TEXTS, _, _>")]
     other: Vec<String>,
 }
 
@@ -128,6 +180,7 @@ struct WireHeader {
     source_time_ms: u64,
     source: WireSource,
     consistency: WireAsked,
+    #[serde(deserialize_with = "at_most::<MAX_DATABASES, _, _>")]
     expected: Vec<WireExpected>,
     selection: WireSelection,
     functions: bool,
@@ -135,6 +188,7 @@ struct WireHeader {
     level: i32,
     frame_target_bytes: u32,
     origin: WireOrigin,
+    #[serde(deserialize_with = "at_most::<MAX_TEXTS, _, _>")]
     extra: Vec<(String, String)>,
 }
 
@@ -164,11 +218,13 @@ struct WireSourceCounts {
 struct WireEnd {
     frames: u64,
     records: u64,
+    #[serde(deserialize_with = "at_most::<MAX_DATABASES, _, _>")]
     per_db: Vec<WireDbTotals>,
     functions: u64,
     rdb_version_min: u16,
     rdb_version_max: u16,
     reached: WireReached,
+    #[serde(deserialize_with = "at_most::<MAX_DATABASES, _, _>")]
     counts: Vec<WireSourceCounts>,
     duplicates_possible: bool,
     started_ms: u64,
@@ -239,8 +295,20 @@ pub(crate) fn encode_end(end: &End) -> Vec<u8> {
     encode(&WireEnd::from(end))
 }
 
-pub(crate) fn decode_end(bytes: &[u8]) -> Result<End, String> {
-    decode::<WireEnd>(bytes).map(End::from)
+/// Decodes END of an archive of format version 1.`minor`. Nothing but the digest guards what it says
+/// of the export, so its bytes are exactly those that a writer makes of its fields: numbers in their
+/// shortest form, and nothing after the last field unless a later minor version may have put it there.
+pub(crate) fn decode_end(bytes: &[u8], minor: u8) -> Result<End, String> {
+    let end = decode::<WireEnd>(bytes).map(End::from)?;
+    let known = encode_end(&end);
+    if !bytes.starts_with(&known) {
+        return Err("a number in it is longer than it must be".into());
+    }
+    if bytes.len() > known.len() && minor <= MINOR {
+        let more = bytes.len() - known.len();
+        return Err(format!("{more} bytes follow its last field"));
+    }
+    Ok(end)
 }
 
 pub(crate) fn encode_context(context: &Context) -> Vec<u8> {
@@ -292,6 +360,26 @@ pub(crate) fn encode_index(frames: Vec<IndexEntry>) -> Vec<u8> {
     encode(&WireIndex { frames })
 }
 
-pub(crate) fn decode_index(bytes: &[u8]) -> Result<Vec<IndexEntry>, String> {
-    decode::<WireIndex>(bytes).map(|index| index.frames)
+/// The items of an INDEX body of which so many frames stand before it, one after the other: a table of
+/// them may be larger than anything else that a reader holds.
+pub(crate) fn each_index_entry(
+    bytes: &[u8],
+    frames: u64,
+    mut each: impl FnMut(IndexEntry),
+) -> Result<(), String> {
+    const NOT_THE_TABLE: &str = "INDEX is not the table of the frames before it";
+    let mut items = Cursor::new(bytes);
+    let plain = |error| format!("INDEX: {error}");
+    if items.varint("count").map_err(plain)? != frames {
+        return Err(NOT_THE_TABLE.into());
+    }
+    for _ in 0..frames {
+        each(IndexEntry {
+            frame_type: items.byte("frame_type").map_err(plain)?,
+            stored_len: items.u32("stored_len").map_err(plain)?,
+            raw_len: items.u32("raw_len").map_err(plain)?,
+            records: items.u32("records").map_err(plain)?,
+        });
+    }
+    Ok(())
 }

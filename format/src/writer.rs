@@ -12,14 +12,14 @@ use crate::header::{End, EndFacts, Header};
 use crate::keyset::KeySet;
 use crate::limits::{
     DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
-    MAX_JOINED_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MIN_FRAGMENT_LEN,
+    MAX_JOINED_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MAX_TIME_SPREAD_MS, MIN_FRAGMENT_LEN,
 };
 use crate::pending::Pending;
 use crate::reader::Reader;
 use crate::record::{Context, KeyRecord, Record};
 use crate::totals::Totals;
 use crate::trailer::Trailer;
-use crate::version::Preamble;
+use crate::version::{MINOR, Preamble};
 use crate::wire::{self, Abort, FragmentHead, IndexEntry};
 use crate::zstandard::Packer;
 
@@ -81,6 +81,8 @@ pub struct Writer<W: Write> {
     hasher: Sha256,
     packer: Option<Packer>,
     context: Option<Context>,
+    /// That of the pending frame.
+    pending_context: Option<Context>,
     pending: Pending,
     keys: KeySet,
     /// Where a frame's body is put together.
@@ -101,6 +103,7 @@ impl<W: Write> Writer<W> {
             ..header.clone()
         };
         let body = wire::encode_header(&header);
+        wire::decode_header(&body).map_err(|what| Error::Unwritable(format!("HEADER: {what}")))?;
         if body.len() > MAX_HEADER_LEN as usize {
             return Err(Error::Unwritable(format!(
                 "a HEADER of {} bytes, allowed are {MAX_HEADER_LEN}",
@@ -134,6 +137,7 @@ impl<W: Write> Writer<W> {
             hasher: Sha256::new(),
             packer,
             context: None,
+            pending_context: None,
             pending: Pending::default(),
             keys: KeySet::default(),
             body: Vec::new(),
@@ -180,27 +184,28 @@ impl<W: Write> Writer<W> {
         Ok(writer)
     }
 
-    /// Says what the following records share. A change of anything but `source_time_ms` closes the
-    /// pending frame. A frame carries the earliest time it was given: a record of it was read then
-    /// or somewhat later, so that a remaining life computed from it is never negative.
+    /// Says what the following records share. The pending frame is closed where that is something
+    /// else than before, or earlier, or later by more than [`MAX_TIME_SPREAD_MS`]. A frame carries
+    /// the earliest time it was given: a record of it was read then or somewhat later, so that a
+    /// remaining life computed from it is never negative, and never far too long.
     pub fn set_context(&mut self, context: Context) -> Result<()> {
         self.check_alive()?;
-        let changed = self.context.is_some_and(|now| {
-            Context {
-                source_time_ms: 0,
-                ..now
-            } != Context {
-                source_time_ms: 0,
+        let joins = self.pending_context.is_none_or(|first| {
+            let times =
+                first.source_time_ms..=first.source_time_ms.saturating_add(MAX_TIME_SPREAD_MS);
+            let same = Context {
+                source_time_ms: first.source_time_ms,
                 ..context
-            }
+            };
+            same == first && times.contains(&context.source_time_ms)
         });
-        if changed {
+        if !joins {
             self.guard(Self::close_frame)?;
         }
-        if self.pending.is_empty() {
-            self.pending.set_context(&context);
-        }
         self.context = Some(context);
+        if self.pending.is_empty() {
+            self.restart_context();
+        }
         Ok(())
     }
 
@@ -346,6 +351,7 @@ impl<W: Write> Writer<W> {
     fn restart_context(&mut self) {
         if let Some(context) = self.context {
             self.pending.set_context(&context);
+            self.pending_context = Some(context);
         }
     }
 
@@ -402,9 +408,7 @@ impl<W: Write> Writer<W> {
         end.frames = self.seq;
         end.sha256 = self.hasher.clone().finalize().into();
         let body = wire::encode_end(&end);
-        if body.len() > MAX_RAW_LEN as usize {
-            return Err(Error::Unwritable(format!("an END of {} bytes", body.len())));
-        }
+        wire::decode_end(&body, MINOR).map_err(|what| Error::Unwritable(format!("END: {what}")))?;
         self.put_frame(FrameType::END, &body, 0)?;
         let archive_id = self.archive_id;
         self.put(

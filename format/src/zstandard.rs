@@ -4,6 +4,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe;
 
 use crate::error::{Error, Result};
+use crate::limits::MAX_WINDOW;
 
 /// Compresses bodies with one context and one buffer.
 pub(crate) struct Packer {
@@ -100,6 +101,19 @@ fn check_frame(stored: &[u8], raw_len: u64) -> Result<(), String> {
     }
     if descriptor & 0b0000_0100 == 0 {
         return Err("the zstd frame has no checksum".into());
+    }
+    // A frame of a single segment has no window of its own: its content is the window.
+    if descriptor & 0b0010_0000 == 0 {
+        let Some(&byte) = rest.get(1) else {
+            return Err("the zstd frame is cut off".into());
+        };
+        let base = 1_u64 << (10 + (byte >> 3));
+        let window = base + base / 8 * u64::from(byte & 7);
+        if window > MAX_WINDOW {
+            return Err(format!(
+                "the zstd frame wants a window of {window} bytes, allowed are {MAX_WINDOW}"
+            ));
+        }
     }
     match zstd_safe::get_frame_content_size(stored) {
         Ok(Some(size)) if size == raw_len => {}

@@ -361,7 +361,7 @@ fn salvage_finds_everything_but_the_frame_that_is_damaged() {
             match next {
                 Found::Frame(frame) => {
                     found.push(frame.offset as usize);
-                    let _ = decoder.decode(&frame);
+                    let _ = decoder.decode(frame);
                 }
                 Found::Lost(from, to) => {
                     assert!(from < to);
@@ -393,7 +393,7 @@ fn salvage_of_an_intact_archive_loses_nothing_and_gives_every_record() {
         let Found::Frame(frame) = found else {
             panic!("{found:?}")
         };
-        if let Content::Records(frame) = decoder.decode(&frame).unwrap() {
+        if let Content::Records(frame) = decoder.decode(frame).unwrap() {
             records.extend(frame.records);
         }
     }
@@ -443,7 +443,7 @@ fn salvage_of_a_broken_run_does_not_cost_the_next_one() {
     let mut records = Vec::new();
     while let Some(found) = scanner.next_found().unwrap() {
         if let Found::Frame(frame) = found
-            && let Ok(Content::Records(frame)) = decoder.decode(&frame)
+            && let Ok(Content::Records(frame)) = decoder.decode(frame)
         {
             records.extend(frame.records);
         }

@@ -206,7 +206,7 @@ fn salvage() {
     let mut frames = 0;
     while let Some(found) = scanner.next_found().unwrap() {
         if let redis_migrate_format::salvage::Found::Frame(frame) = found {
-            let _ = decoder.decode(&frame);
+            let _ = decoder.decode(frame);
             frames += 1;
         }
     }

@@ -18,7 +18,7 @@ def bad(cls, why): raise Bad(cls, why)
 def need(ok, why, cls="damaged"): ok or bad(cls, why)
 
 class Body:                                                     # §6
-    def __init__(self, data): self.data, self.pos = data, 0
+    def __init__(self, data): self.data, self.pos, self.shortest = data, 0, False
     def take(self, n):
         need(n <= len(self.data) - self.pos, "a body ends inside a field")
         self.pos += n
@@ -28,7 +28,9 @@ class Body:                                                     # §6
         n = self.u8()
         if n > 250:
             need(n < 0xFE, "no number begins like this")
+            least = (251, 1 << 16, 1 << 32)[n - 0xFB]
             n = int.from_bytes(self.take(2 << (n - 0xFB)), "little")
+            need(n >= least or not self.shortest, "a number is longer than it must be")
         need(n < 1 << bits, "a number is too large for its field")
         return n
     def u16(self): return self.num(16)
@@ -42,7 +44,10 @@ class Body:                                                     # §6
     def text(self):
         try: return self.raw().decode()
         except UnicodeDecodeError: bad("damaged", "a text is not UTF-8")
-    def list(self, read): return [read() for _ in range(self.num())]
+    def list(self, read, most=None):                            # §9
+        count = self.num()
+        need(most is None or count <= most, "a list that is too long")
+        return [read() for _ in range(count)]
     def tup(self, *reads): return tuple(read() for read in reads)
     def enum(self, *variants):
         n = self.u32()
@@ -51,11 +56,12 @@ class Body:                                                     # §6
 
 def header(b):                                                  # §7.1
     b.tup(b.text, b.text, b.text, b.num, b.num); b.enum((), (), ()); b.enum((), (), (), ())
-    b.list(lambda: b.tup(b.text, b.text, b.u16)); b.opt(b.text); b.enum((), (), (), (), ())
-    b.list(lambda: b.tup(b.u32, b.num, b.num))
-    b.list(b.u32); b.list(b.raw); b.list(b.raw); b.list(b.text); b.list(b.text)
+    b.list(lambda: b.tup(b.text, b.text, b.u16), 16384); b.opt(b.text); b.enum((), (), (), (), ())
+    b.list(lambda: b.tup(b.u32, b.num, b.num), 65536); b.list(b.u32, 65536)
+    b.list(b.raw, 16384); b.list(b.raw, 16384); b.list(b.text, 16384); b.list(b.text, 16384)
     b.tup(b.flag, b.flag, b.u32, b.u32)                         # zigzag of an i32 has 32 bits
-    b.enum((), (lambda: b.list(lambda: b.tup(b.num, b.num)),), (b.u32, b.u32)); b.list(lambda: b.tup(b.text, b.text))
+    b.enum((), (lambda: b.list(lambda: b.tup(b.num, b.num), 65536),), (b.u32, b.u32))
+    b.list(lambda: b.tup(b.text, b.text), 16384)
 
 class Archive:
     def __init__(self, data):
@@ -70,7 +76,7 @@ class Archive:
     def read(self):
         magic, data = b"\x89RMZ\r\n\x1a\n", self.data           # §3, §10.1
         need(data and data[:8] == magic[:len(data)], "not the magic", "not-an-archive")
-        _, major, _, required, _, crc = struct.unpack("<8sBBBBI", self.take(16, "the preamble"))
+        _, major, self.minor, required, _, crc = struct.unpack("<8sBBBBI", self.take(16, "the preamble"))
         need(zlib.crc32(data[:12]) == crc, "preamble CRC")
         need(major == 1, f"major version {major}", "unsupported")
         need(required == 0, f"required features {required:#x}", "unsupported")
@@ -117,6 +123,8 @@ class Archive:
         desc = payload[4]                                       # RFC 8878 §3.1.1.1
         size_len = (1 if desc & 0x20 else 0, 2, 4, 8)[desc >> 6]
         start = 5 + (not desc & 0x20)
+        base = 1 << 10 + (payload[5] >> 3)                      # the window, unless there is one segment
+        need(desc & 0x20 or base + base // 8 * (payload[5] & 7) <= 1 << 27, "zstd window")
         size = int.from_bytes(payload[start:start + size_len], "little") + (256 if size_len == 2 else 0)
         need(size_len and size == raw, "zstd content size")
         pos, last = start + size_len, False                     # walk the blocks: one frame, nothing after it
@@ -177,13 +185,16 @@ class Archive:
         return len(lines)
 
     def end(self, at, b):                                       # §7.6, §8
+        b.shortest = True
         frames, records = b.tup(b.num, b.num)
-        per_db = b.list(lambda: b.tup(b.u32, b.num, b.num, b.num, b.num, b.num))
+        per_db = b.list(lambda: b.tup(b.u32, b.num, b.num, b.num, b.num, b.num), 65536)
         functions, low, high = b.tup(b.num, b.u16, b.u16)
-        b.enum((b.num, b.num), (b.num, b.num), (lambda: b.list(lambda: b.tup(b.u32, b.num)),), (b.num, b.num, b.num))
-        counts = b.list(lambda: b.tup(b.u32, *[b.num] * 7))
+        b.enum((b.num, b.num), (b.num, b.num), (lambda: b.list(lambda: b.tup(b.u32, b.num), 16384),), (b.num, b.num, b.num))
+        counts = b.list(lambda: b.tup(b.u32, *[b.num] * 7), 65536)
         b.tup(b.flag, b.num, b.num)
-        need(b.take(32) == hashlib.sha256(self.data[:at]).digest(), "sha256")
+        digest = b.take(32)
+        need(b.pos == len(b.data) or self.minor > 0, "bytes behind the last field of END")
+        need(digest == hashlib.sha256(self.data[:at]).digest(), "sha256")
         need((frames, records, functions) == (self.seq - 1, self.records, self.functions), "totals")
         need(per_db == [(db, *self.dbs[db]) for db in sorted(self.dbs)], "per_db")
         need((low, high) == (min(self.rdb, default=0), max(self.rdb, default=0)), "RDB versions")

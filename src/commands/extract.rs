@@ -94,7 +94,7 @@ fn search_backwards<R: Read + Seek>(
     wanted: &Wanted,
     stop: &Stop,
 ) -> Result<(u32, Option<Last>)> {
-    let table = Table::read(&mut input)?;
+    let table = Table::read_or_explain(&mut input)?;
     let db = meant(wanted, &table.end);
     let mut decoder = Decoder::new(Limits::default())?;
     // Parts of a large value, the last one first.
@@ -106,14 +106,14 @@ fn search_backwards<R: Read + Seek>(
         if !matches!(place.frame_type, FrameType::DATA | FrameType::FRAGMENT) {
             continue;
         }
-        let frame = read_frame(&mut input, place, table.archive_id)?;
+        let mut frame = read_frame(&mut input, place, table.archive_id)?;
         if place.frame_type == FrameType::FRAGMENT {
             run.push(place);
-            if decoder.part(&frame)? > 0 {
+            if decoder.part(&mut frame.clone())? > 0 {
                 continue;
             }
         }
-        let body = decoder.body(&frame)?;
+        let body = decoder.body(&mut frame)?;
         // A key longer than a part of a value may be cut.
         let is_cut = place.frame_type == FrameType::FRAGMENT && body.len() < wanted.key.len() + 512;
         if !is_cut && memmem::find(body, &wanted.key).is_none() {
@@ -122,10 +122,10 @@ fn search_backwards<R: Read + Seek>(
         }
         let mut content = None;
         if place.frame_type == FrameType::DATA {
-            content = Some(decoder.decode(&frame)?);
+            content = Some(decoder.decode(read_frame(&mut input, place, table.archive_id)?)?);
         }
         for part in run.drain(..).rev() {
-            content = Some(decoder.decode(&read_frame(&mut input, part, table.archive_id)?)?);
+            content = Some(decoder.decode(read_frame(&mut input, part, table.archive_id)?)?);
         }
         if let Some(Content::Records(frame)) = content {
             for record in frame.records {

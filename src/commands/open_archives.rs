@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{ArchiveOrigin, Header};
-use redis_migrate_format::scan::Scan;
 use redis_migrate_format::seek::Table;
-use redis_migrate_format::{Class, Limits, Reader};
+use redis_migrate_format::{Error, Limits, Reader};
 use sha2::{Digest, Sha256};
 
 use crate::cli::ImportArgs;
@@ -119,10 +118,24 @@ fn loss_of(header: &Header) -> Option<String> {
     let ArchiveOrigin::Salvaged { .. } = header.origin else {
         return None;
     };
+    let differs = header
+        .extra
+        .iter()
+        .any(|(name, _)| matches!(name.as_str(), "salvaged_digest" | "salvaged_counts"));
+    if differs {
+        return Some(
+            "was salvaged from an archive that was changed after it was written: any of its keys may \
+             have a wrong value"
+                .to_owned(),
+        );
+    }
     let mut lost = header
         .extra
         .iter()
         .filter_map(|(name, value)| match name.as_str() {
+            "salvaged_lost_records" if value == "unknown" => {
+                Some("nobody knows how many records".to_owned())
+            }
             "salvaged_lost_records" => Some(format!("{value} records")),
             "salvaged_lost_frames" => Some(format!("{value} frames")),
             "salvaged_end" => Some("its end".to_owned()),
@@ -140,27 +153,18 @@ fn loss_of(header: &Header) -> Option<String> {
 /// What the end of an archive says. One without its end is refused before anything is written,
 /// unless that is allowed. Of a pipe the end is seen only at the end.
 fn table_of(input: &mut ArchiveInput, allow_incomplete: bool) -> Result<Option<Table>> {
-    let table = Table::read(input);
+    let table = if allow_incomplete {
+        Table::read(input).map(Some).or(Ok(None))
+    } else {
+        Table::read_or_explain(input).map(Some)
+    };
     input.rewind()?;
-    let error = match table {
-        Ok(table) => return Ok(Some(table)),
-        Err(_) if allow_incomplete => return Ok(None),
-        Err(error) => error,
-    };
-    // What is wrong at the end may follow from something before it.
-    let mut precisely = || -> redis_migrate_format::Result<()> {
-        let mut scan = Scan::new(&mut *input)?;
-        while scan.next_frame()?.is_some() {}
-        Ok(())
-    };
-    let error = match error.class() {
-        Class::Incomplete | Class::Damaged => precisely().err().unwrap_or(error),
-        _ => error,
-    };
-    Err(anyhow::Error::new(error).context(
-        "nothing was written (--allow-incomplete imports what is intact before that, `salvage` \
+    table.map_err(|error: Error| {
+        anyhow::Error::new(error).context(
+            "nothing was written (--allow-incomplete imports what is intact before that, `salvage` \
          rescues all that is)",
-    ))
+        )
+    })
 }
 
 /// Which import this is.

@@ -3,6 +3,7 @@
 use std::io::{BufReader, Read, Seek};
 
 use anyhow::{Context as _, Result};
+use redis_migrate_format::header::SelectionFacts;
 use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, Position};
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ use crate::input::ArchiveInput;
 use crate::observer::hex;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
-use crate::salvage::{LostRecords, Rescued, Survey, rescue, survey};
+use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -117,8 +118,18 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
     if args.json {
         return code;
     }
+    for (id, bytes) in done.survey.others.iter().take(RANGES_SHOWN) {
+        ui::print_warning(&format!(
+            "the input also holds {} of archive {id:016x}, which were left out: salvage rescues \
+             one archive at a time",
+            bytes_text(*bytes)
+        ));
+    }
     if !done.survey.is_whole {
         ui::print_warning(&loss(&done.survey));
+        if let Some(expected) = of_how_many(done) {
+            ui::print_warning(&expected);
+        }
         for (from, len) in done.survey.lost.iter().take(RANGES_SHOWN) {
             ui::print_warning(&format!(
                 "lost: bytes {from} to {} ({})",
@@ -172,29 +183,70 @@ fn loss(survey: &Survey) -> String {
     if survey.lost_frames > 0 {
         parts.push(plural(survey.lost_frames, "frame"));
     }
-    match survey.lost_records {
-        LostRecords::Exactly(0) => {}
-        LostRecords::Exactly(records) => parts.push(plural(records, "record")),
-        LostRecords::AtLeastAbout(records) => {
-            parts.push(format!("at least about {} records", count_text(records)))
-        }
+    if let LostRecords::Exactly(records @ 1..) = survey.lost_records {
+        parts.push(plural(records, "record"));
     }
     if survey.end.is_none() {
-        parts.push("its end, so that nobody knows what else".to_owned());
+        parts.push("its end".to_owned());
     }
-    if parts.is_empty() {
-        parts.push("no record, but it is not complete".to_owned());
+    if survey.end.is_none() && survey.lost_records == LostRecords::Unknown {
+        parts.push("and what stood before that: how much, it does not say".to_owned());
     }
-    format!(
-        "of archive {:016x} was lost: {}",
-        survey.archive_id,
-        parts.join(", ")
-    )
+    let id = survey.archive_id;
+    match (survey.changed, parts.as_slice()) {
+        (Some(Change::Digest), _) => format!(
+            "archive {id:016x} was changed after it was written: no frame is missing, but its bytes do \
+             not have the SHA-256 that it says at its end; any of its keys may have a wrong value"
+        ),
+        (Some(Change::Counts), _) => format!(
+            "archive {id:016x} contradicts itself: its records are not those that it counts at its \
+             end; some may be missing or in the wrong database"
+        ),
+        (None, []) => format!("archive {id:016x} is not complete: its exporter gave up"),
+        (None, parts) => format!("of archive {id:016x} was lost: {}", parts.join(", ")),
+    }
+}
+
+/// Of how many keys so many were rescued, as the header expected when the export began.
+fn of_how_many(done: &Done) -> Option<String> {
+    if done.survey.lost_records != LostRecords::Unknown {
+        return None;
+    }
+    let rescued = count_text(done.rescued.keys);
+    let Some(expected) = done.survey.expected_keys() else {
+        return Some(format!(
+            "{rescued} keys were rescued; nothing says how many the source had"
+        ));
+    };
+    let selection = done.survey.header.as_ref().map(|header| &header.selection);
+    let all = match selection {
+        Some(SelectionFacts {
+            matches,
+            excludes,
+            types,
+            other,
+            ..
+        }) if !(matches.is_empty()
+            && excludes.is_empty()
+            && types.is_empty()
+            && other.is_empty()) =>
+        {
+            ", those that were not selected included"
+        }
+        _ => "",
+    };
+    Some(format!(
+        "the source had about {} keys when the export began{all}; {rescued} of them were rescued",
+        count_text(expected)
+    ))
 }
 
 fn summary(done: &Done) -> String {
     let (survey, rescued) = (&done.survey, &done.rescued);
     let mut text = format!("salvaged {}", plural(rescued.keys, "key"));
+    if rescued.key_records != rescued.keys {
+        text += &format!(" ({} of them)", plural(rescued.key_records, "record"));
+    }
     if rescued.tombstones > 0 {
         text += &format!(", {}", plural(rescued.tombstones, "tombstone"));
     }
@@ -228,10 +280,15 @@ fn summary(done: &Done) -> String {
 
 fn json_of(done: &Done, code: u8) -> Value {
     let survey = &done.survey;
-    let (lost_records, is_exact) = match survey.lost_records {
-        LostRecords::Exactly(records) => (records, true),
-        LostRecords::AtLeastAbout(records) => (records, false),
+    let lost_records = match survey.lost_records {
+        LostRecords::Exactly(records) => Some(records),
+        LostRecords::Unknown => None,
     };
+    let others: Vec<Value> = survey
+        .others
+        .iter()
+        .map(|(id, bytes)| json!({ "archive_id": format!("{id:016x}"), "bytes": bytes }))
+        .collect();
     json!({
         "schema_version": SCHEMA_VERSION,
         "event": "summary",
@@ -243,11 +300,16 @@ fn json_of(done: &Done, code: u8) -> Value {
         "header": survey.header.is_some(),
         "end": survey.end.is_some(),
         "keys": done.rescued.keys,
+        "key_records": done.rescued.key_records,
         "tombstones": done.rescued.tombstones,
         "functions": done.rescued.functions,
         "lost_frames": survey.lost_frames,
         "lost_records": lost_records,
-        "lost_records_exact": is_exact,
+        "lost_records_exact": lost_records.is_some(),
+        "expected_keys": survey.expected_keys(),
+        "digest_differs": survey.changed == Some(Change::Digest),
+        "counts_differ": survey.changed == Some(Change::Counts),
+        "other_archives": others,
         "lost_ranges": survey.lost,
         "repeated_frames": survey.repeated,
         "displaced_frames": survey.displaced,

@@ -15,7 +15,8 @@ use redis_migrate_format::salvage::{Content, Decoder};
 use redis_migrate_format::seek::read_frame;
 use redis_migrate_format::{Finished, Limits, Record, Writer, WriterOptions};
 
-pub use self::survey::{LostRecords, Survey, survey};
+pub use self::survey::{Change, LostRecords, Survey, survey};
+use crate::census::Census;
 use crate::cli::GIT;
 use crate::exit::Interrupted;
 use crate::ledger::CountsByDb;
@@ -29,8 +30,10 @@ pub type Range = (u64, u64);
 /// What was written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Rescued {
-    /// Key records.
+    /// Keys that stand: those whose last rescued record is no tombstone.
     pub keys: u64,
+    /// Key records.
+    pub key_records: u64,
     /// Tombstones.
     pub tombstones: u64,
     /// Function libraries.
@@ -59,21 +62,29 @@ pub fn rescue<R: Read + Seek, W: Write>(
     let mut decoder = Decoder::new(limits)?;
     let mut rescued = Rescued::default();
     let mut counts = CountsByDb::default();
+    let mut census = Census::default();
+    let mut context = None;
     let mut window: Option<(u64, u64)> = None;
     for place in &survey.frames {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        match decoder.decode(&read_frame(input, place, survey.archive_id)?)? {
+        match decoder.decode(read_frame(input, place, survey.archive_id)?)? {
             Content::Records(frame) => {
                 let at_ms = frame.context.source_time_ms;
                 let (from_ms, to_ms) = window.unwrap_or((at_ms, at_ms));
                 window = Some((from_ms.min(at_ms), to_ms.max(at_ms)));
+                // Records keep the time that they were read at: lives are computed from it.
+                if context != Some(frame.context) {
+                    context = Some(frame.context);
+                    writer.flush_frame().context("write the new archive")?;
+                }
                 writer
                     .set_context(frame.context)
                     .context("write the new archive")?;
                 for record in &frame.records {
                     rescued.count(record, &mut counts);
+                    census.add(record).context("write a temporary file")?;
                     writer.write(record).context("write the new archive")?;
                 }
                 observer.count(frame.records.len() as u64, frame.raw_len);
@@ -85,6 +96,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
     }
     let facts = new_facts(survey, counts.rows(), window);
     let finished = writer.finish(facts).context("complete the new archive")?;
+    rescued.keys = census.finish().context("read a temporary file")?.keys;
     Ok((rescued, finished))
 }
 
@@ -92,7 +104,7 @@ impl Rescued {
     fn count(&mut self, record: &Record, counts: &mut CountsByDb) {
         let db = match record {
             Record::Key(key) => {
-                self.keys += 1;
+                self.key_records += 1;
                 key.db
             }
             Record::Deleted { db, .. } => {
@@ -138,9 +150,12 @@ fn new_header<R: Read + Seek>(survey: &Survey, input: &mut R, limits: Limits) ->
     match survey.lost_records {
         LostRecords::Exactly(0) => {}
         LostRecords::Exactly(records) => say("salvaged_lost_records", records.to_string()),
-        LostRecords::AtLeastAbout(records) => {
-            say("salvaged_lost_records", format!("at least about {records}"));
-        }
+        LostRecords::Unknown => say("salvaged_lost_records", "unknown".to_owned()),
+    }
+    match survey.changed {
+        Some(Change::Digest) => say("salvaged_digest", "differs".to_owned()),
+        Some(Change::Counts) => say("salvaged_counts", "differ".to_owned()),
+        None => {}
     }
     header.extra.extend(extra);
     header.tool = Tool {
@@ -167,7 +182,7 @@ fn header_from_records<R: Read + Seek>(
     };
     let mut decoder = Decoder::new(limits)?;
     for place in &survey.frames {
-        let content = decoder.decode(&read_frame(input, place, survey.archive_id)?)?;
+        let content = decoder.decode(read_frame(input, place, survey.archive_id)?)?;
         if let Content::Records(frame) = content {
             header.source_time_ms = frame.context.source_time_ms;
             header.source.family = frame.context.family;

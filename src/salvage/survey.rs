@@ -1,14 +1,17 @@
 //! The first look at a damaged archive: which of its frames are intact, and what is missing.
 
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::frame::{FRAME_HEADER_LEN, FrameType};
-use redis_migrate_format::salvage::{Content, Decoder, Found, IntactFrame, Scanner};
-use redis_migrate_format::seek::{Place, read_frame};
+use redis_migrate_format::record::Glance;
+use redis_migrate_format::salvage::{Content, Decoder, Found, Index, IntactFrame, Scanner};
+use redis_migrate_format::seek::{Place, Recount, read_frame};
 use redis_migrate_format::trailer::{TRAILER_LEN, Trailer};
-use redis_migrate_format::version::PREAMBLE_LEN;
-use redis_migrate_format::{End, Header, IndexEntry, Limits, Position};
+use redis_migrate_format::version::{PREAMBLE_LEN, Preamble};
+use redis_migrate_format::{End, Header, Limits, Position};
+use sha2::{Digest, Sha256};
 
 use super::Range;
 use crate::exit::Interrupted;
@@ -22,8 +25,8 @@ const MAX_RANGES: usize = 10_000;
 pub enum LostRecords {
     /// INDEX or END says.
     Exactly(u64),
-    /// Neither is there: so many as the lost bytes would hold on average.
-    AtLeastAbout(u64),
+    /// Neither is there, and nothing else tells: what the header expected is told instead.
+    Unknown,
 }
 
 /// What a damaged archive still holds.
@@ -45,12 +48,37 @@ pub struct Survey {
     pub lost_frames: u64,
     /// Records lost.
     pub lost_records: LostRecords,
-    /// Everything that the archive held is proved to be there.
+    /// No frame is missing, and yet it is not what its exporter wrote.
+    pub changed: Option<Change>,
+    /// Everything that the archive held is proved to be there, unchanged.
     pub is_whole: bool,
     /// Intact frames that stood twice, and those that stood out of their order.
     pub repeated: u64,
     /// See `repeated`.
     pub displaced: u64,
+    /// Other archives in the same input that have records: their ids, and bytes of their frames.
+    pub others: Vec<(u64, u64)>,
+}
+
+/// How it is known that intact frames are not those that were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// They do not have the digest that END holds.
+    Digest,
+    /// Their records are not those that END counts.
+    Counts,
+}
+
+impl Survey {
+    /// Keys that the source had when the export began, as far as the header says.
+    pub fn expected_keys(&self) -> Option<u64> {
+        let header = self.header.as_ref()?;
+        let dbs = &header.selection.dbs;
+        let rows = header.expected.iter();
+        let rows = rows.filter(|row| dbs.is_empty() || dbs.contains(&row.db));
+        let keys = rows.fold(0, |sum: u64, row| sum.saturating_add(row.keys));
+        Some(keys).filter(|keys| *keys > 0)
+    }
 }
 
 /// Looks through the whole input.
@@ -62,7 +90,7 @@ pub fn survey<R: Read + Seek>(
     limits: Limits,
     stop: &Stop,
 ) -> Result<Option<Survey>> {
-    let Some(archive_id) = identify(input, stop)? else {
+    let Some((archive_id, others)) = identify(input, stop)? else {
         return Ok(None);
     };
     let mut survey = Survey {
@@ -74,26 +102,38 @@ pub fn survey<R: Read + Seek>(
         lost: Vec::new(),
         lost_frames: 0,
         lost_records: LostRecords::Exactly(0),
+        changed: None,
         is_whole: false,
         repeated: 0,
         displaced: 0,
+        others,
     };
-    let places = find_frames(input, &mut survey, stop)?;
+    let (mut places, preamble) = find_frames(input, &mut survey, stop)?;
+    // A lost preamble is put back as it was written; the digest tells whether that is right.
+    let preamble = preamble.unwrap_or(Preamble::CURRENT);
     let mut look = Look {
-        decoder: Decoder::new(limits)?,
+        decoder: Decoder::new(limits)?.of_minor(preamble.minor),
         survey,
+        counted: Recount::default(),
+        digest: Sha256::new_with_prefix(preamble.encode()),
         run: Vec::new(),
+        kept: vec![false; places.len()],
         index: None,
         aborted: false,
     };
-    for place in &places {
+    for at in 0..places.len() {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        let frame = read_frame(input, place, archive_id)?;
-        look.take(place, &frame);
+        let frame = read_frame(input, &places[at], archive_id)?;
+        look.take(&places, at, frame);
     }
-    Ok(Some(look.conclude(&places)))
+    let (mut survey, kept) = look.conclude(&places);
+    // The places themselves, so that there is no second list of them.
+    let mut kept = kept.into_iter();
+    places.retain(|_| kept.next() == Some(true));
+    survey.frames = places;
+    Ok(Some(survey))
 }
 
 fn to_start(input: &mut impl Seek) -> Result<()> {
@@ -103,43 +143,110 @@ fn to_start(input: &mut impl Seek) -> Result<()> {
     Ok(())
 }
 
-/// Whose frames these are. HEADER says, or the trailer. Where both are damaged the first intact
-/// frame may be one of another archive, which somebody stored as a value in this one: then it is
-/// the archive that has the most bytes.
-fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<u64>> {
+/// What speaks for an archive.
+#[derive(Debug, Default)]
+struct Traces {
+    /// Bytes of its intact frames.
+    bytes: u64,
+    /// Some of them hold records.
+    has_records: bool,
+    /// Its HEADER is among them.
+    has_header: bool,
+}
+
+/// Archives of which traces are kept: anybody can make frames of many.
+const MAX_TRACED: usize = 1_000;
+
+/// Whose frames these are, and what others there are. The header at the start and the trailer at the end say so, but each of
+/// them may be another archive's, which lies over this one's beginning or end. So what they say
+/// counts only if that archive has records here, and where they disagree it is the one with more
+/// bytes. Where neither counts it is the archive that has the most bytes; a value may be an archive,
+/// too, so that is the last resort.
+fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, Vec<(u64, u64)>)>> {
+    let (header, trailer) = (id_at_start(input)?, id_at_end(input)?);
     to_start(input)?;
-    let mut scanner = Scanner::of_any_archive(&mut *input);
-    if let Some(Found::Frame(frame)) = scanner.next_found()?
-        && frame.offset == PREAMBLE_LEN as u64
-        && frame.header.frame_type == FrameType::HEADER
-    {
-        return Ok(Some(frame.header.archive_id));
+    let mut traces = BTreeMap::<u64, Traces>::new();
+    for id in [header, trailer].into_iter().flatten() {
+        traces.insert(id, Traces::default());
     }
-    let len = input.seek(SeekFrom::End(0)).context("find the end")?;
-    if let Some(at) = len.checked_sub(TRAILER_LEN as u64) {
-        input
-            .seek(SeekFrom::Start(at))
-            .context("find the trailer")?;
-        let mut bytes = [0; TRAILER_LEN];
-        input.read_exact(&mut bytes).context("read the trailer")?;
-        if let Ok(trailer) = Trailer::decode(&bytes, Position::default()) {
-            return Ok(Some(trailer.archive_id));
-        }
-    }
-    to_start(input)?;
-    let mut bytes = std::collections::BTreeMap::<u64, u64>::new();
-    let mut scanner = Scanner::of_any_archive(BufReader::new(&mut *input));
+    let reader = BufReader::new(&mut *input);
+    let mut scanner = Scanner::of_any_archive(reader).places_only();
     while let Some(found) = scanner.next_found()? {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        if let Found::Frame(frame) = found {
-            *bytes.entry(frame.header.archive_id).or_default() +=
-                FRAME_HEADER_LEN as u64 + u64::from(frame.header.stored_len);
+        let Found::Frame(IntactFrame { header: frame, .. }) = found else {
+            continue;
+        };
+        if traces.len() >= MAX_TRACED && !traces.contains_key(&frame.archive_id) {
+            continue;
+        }
+        let of = traces.entry(frame.archive_id).or_default();
+        of.bytes += FRAME_HEADER_LEN as u64 + u64::from(frame.stored_len);
+        of.has_records |= is_value(frame.frame_type);
+        of.has_header |= frame.frame_type == FrameType::HEADER;
+        if header == trailer && header == Some(frame.archive_id) && of.has_records {
+            return Ok(header.map(|id| (id, Vec::new())));
         }
     }
-    let most = bytes.into_iter().max_by_key(|(_, bytes)| *bytes);
-    Ok(most.map(|(archive_id, _)| archive_id))
+    let has_records = |id: &u64| traces.get(id).is_some_and(|of| of.has_records);
+    let most = |ids: &mut dyn Iterator<Item = u64>| {
+        ids.max_by_key(|id| traces.get(id).map(|of| (of.has_records, of.bytes)))
+    };
+    let largest = most(&mut traces.keys().copied());
+    let named: Vec<u64> = [trailer, header].into_iter().flatten().collect();
+    let named: Vec<u64> = named.into_iter().filter(|id| has_records(id)).collect();
+    // The start of another archive that lies over this one has some of its records as well; it gives
+    // itself away by how little it is, and by what it lies over: that archive's header.
+    let is_overlaid = largest
+        .and_then(|id| traces.get(&id))
+        .is_some_and(|of| !of.has_header)
+        && trailer.is_none_or(|id| !has_records(&id));
+    let chosen = match named.as_slice() {
+        [] => largest,
+        _ if is_overlaid => largest,
+        _ => most(&mut named.iter().copied()),
+    };
+    let chosen = chosen.filter(|id| traces.get(id).is_some_and(|of| of.bytes > 0));
+    let others = traces
+        .iter()
+        .filter(|(id, of)| Some(**id) != chosen && of.has_records);
+    let others = others.map(|(id, of)| (*id, of.bytes)).collect();
+    Ok(chosen.map(|id| (id, others)))
+}
+
+/// The archive whose HEADER is intact at the place where HEADER is due.
+fn id_at_start<R: Read + Seek>(input: &mut R) -> Result<Option<u64>> {
+    to_start(input)?;
+    let mut scanner = Scanner::of_any_archive(&mut *input).places_only();
+    Ok(match scanner.next_found()? {
+        Some(Found::Frame(frame))
+            if frame.offset == PREAMBLE_LEN as u64
+                && frame.header.frame_type == FrameType::HEADER =>
+        {
+            Some(frame.header.archive_id)
+        }
+        _ => None,
+    })
+}
+
+/// The archive whose trailer is intact at the end.
+fn id_at_end<R: Read + Seek>(input: &mut R) -> Result<Option<u64>> {
+    let len = input.seek(SeekFrom::End(0)).context("find the end")?;
+    let Some(at) = len.checked_sub(TRAILER_LEN as u64) else {
+        return Ok(None);
+    };
+    input
+        .seek(SeekFrom::Start(at))
+        .context("find the trailer")?;
+    let mut bytes = [0; TRAILER_LEN];
+    input.read_exact(&mut bytes).context("read the trailer")?;
+    let trailer = Trailer::decode(&bytes, Position::default());
+    Ok(trailer.ok().map(|trailer| trailer.archive_id))
+}
+
+fn is_value(frame_type: FrameType) -> bool {
+    matches!(frame_type, FrameType::DATA | FrameType::FRAGMENT)
 }
 
 /// The intact frames in the order of their numbers, and the bytes between them.
@@ -147,16 +254,22 @@ fn find_frames<R: Read + Seek>(
     input: &mut R,
     survey: &mut Survey,
     stop: &Stop,
-) -> Result<Vec<Place>> {
+) -> Result<(Vec<Place>, Option<Preamble>)> {
     to_start(input)?;
     let mut places: Vec<Place> = Vec::new();
-    let mut scanner = Scanner::new(BufReader::new(&mut *input), Some(survey.archive_id));
+    let reader = BufReader::new(&mut *input);
+    let mut scanner = Scanner::new(reader, Some(survey.archive_id)).places_only();
     while let Some(found) = scanner.next_found()? {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
         match found {
-            Found::Lost(from, to) => survey.lost.push((from, to - from)),
+            Found::Lost(from, to) => {
+                survey.lost.push((from, to - from));
+                if survey.lost.len() > 4 * MAX_RANGES {
+                    survey.lost = joined(std::mem::take(&mut survey.lost));
+                }
+            }
             Found::Frame(IntactFrame { header, offset, .. }) => places.push(Place {
                 offset,
                 seq: header.seq,
@@ -167,6 +280,7 @@ fn find_frames<R: Read + Seek>(
             }),
         }
     }
+    let preamble = scanner.preamble();
     let in_order = |pair: &&[Place]| pair[0].seq > pair[1].seq;
     survey.displaced = places.windows(2).filter(in_order).count() as u64;
     let found = places.len();
@@ -174,99 +288,120 @@ fn find_frames<R: Read + Seek>(
     places.sort_by_key(|place| place.seq);
     places.dedup_by_key(|place| place.seq);
     survey.repeated = (found - places.len()) as u64;
-    Ok(places)
+    Ok((places, preamble))
 }
 
 /// The second look: what the intact frames hold.
 struct Look {
     decoder: Decoder,
     survey: Survey,
+    /// What the records come to, to be compared with END.
+    counted: Recount,
+    /// Over preamble and frames in order, END excepted.
+    digest: Sha256,
     /// Parts of a value whose last part is still to come.
-    run: Vec<Place>,
-    index: Option<Vec<IndexEntry>>,
+    run: Vec<usize>,
+    /// Which places can be rescued.
+    kept: Vec<bool>,
+    index: Option<Index>,
     aborted: bool,
 }
 
 impl Look {
-    fn take(&mut self, place: &Place, frame: &IntactFrame) {
+    fn take(&mut self, places: &[Place], at: usize, frame: IntactFrame) {
+        let place = &places[at];
         let goes_on = place.frame_type == FrameType::FRAGMENT
-            && self.run.last().is_none_or(|last| last.seq + 1 == place.seq);
+            && self
+                .run
+                .last()
+                .is_none_or(|last| places[*last].seq + 1 == place.seq);
         if !goes_on {
-            self.lose_run();
+            self.lose_run(places);
         }
-        match self.decoder.decode(frame) {
-            Ok(Content::Part) => self.run.push(*place),
-            Ok(Content::Records(records)) => {
-                self.survey.frames.append(&mut self.run);
-                self.survey.frames.push(*place);
-                self.survey.records += records.records.len() as u64;
+        if place.frame_type != FrameType::END {
+            self.digest.update(frame.header.encode());
+            self.digest.update(&frame.payload);
+        }
+        let counted = &mut self.counted;
+        let mut fits = true;
+        let mut each = |record: &Glance<'_>| fits &= counted.glance(record);
+        match self.decoder.glance(frame, &mut each) {
+            Ok(Content::Part) => self.run.push(at),
+            Ok(Content::Seen { context, records }) if fits => {
+                self.counted.context(&context);
+                for part in self.run.drain(..).chain([at]) {
+                    self.kept[part] = true;
+                }
+                self.survey.records += records;
             }
-            Ok(Content::Note(_)) => self.survey.frames.push(*place),
+            Ok(Content::Note(_)) => self.kept[at] = true,
             Ok(Content::Header(header)) => self.survey.header = Some(*header),
             Ok(Content::End(end)) => self.survey.end = Some(*end),
             Ok(Content::Index(index)) => self.index = Some(index),
-            Ok(_) => self.aborted |= place.frame_type == FrameType::ABORT,
-            Err(_) => {
-                self.lose_run();
+            Ok(Content::Other) => self.aborted |= place.frame_type == FrameType::ABORT,
+            // Records of more databases than an archive can have are as good as damaged.
+            Ok(_) | Err(_) => {
+                self.lose_run(places);
                 self.survey.lost.push(span(place));
             }
         }
     }
 
-    fn lose_run(&mut self) {
-        self.survey
-            .lost
-            .extend(self.run.drain(..).map(|place| span(&place)));
+    fn lose_run(&mut self, places: &[Place]) {
+        let lost = self.run.drain(..).map(|at| span(&places[at]));
+        self.survey.lost.extend(lost);
     }
 
-    fn conclude(mut self, places: &[Place]) -> Survey {
-        self.lose_run();
+    fn conclude(mut self, places: &[Place]) -> (Survey, Vec<bool>) {
+        self.lose_run(places);
         let mut survey = self.survey;
-        let is_value = |ty: FrameType| matches!(ty, FrameType::DATA | FrameType::FRAGMENT);
-        let rescued: Vec<u64> = survey.frames.iter().map(|place| place.seq).collect();
-        let is_lost = |seq: u64| rescued.binary_search(&seq).is_err();
+        let kept = self.kept;
+        let is_lost = |seq: u64| {
+            let at = places.binary_search_by_key(&seq, |place| place.seq);
+            !at.is_ok_and(|at| kept[at])
+        };
         let known = |records| LostRecords::Exactly(records);
         if let Some(index) = &self.index {
-            let lost = (0..)
-                .zip(index)
-                .filter(|(seq, entry)| is_value(FrameType(entry.frame_type)) && is_lost(*seq));
-            survey.lost_frames = lost.clone().count() as u64;
-            survey.lost_records = known(lost.map(|(_, entry)| u64::from(entry.records)).sum());
+            let (mut seq, mut records) = (0, 0);
+            index.each(|entry| {
+                if is_value(FrameType(entry.frame_type)) && is_lost(seq) {
+                    survey.lost_frames += 1;
+                    records += u64::from(entry.records);
+                }
+                seq += 1;
+            });
+            survey.lost_records = known(records);
         } else {
             // Frames that are missing in the row, whatever they were.
             let end = survey.end.as_ref().map(|end| end.frames);
             let count = end.unwrap_or_else(|| places.last().map_or(0, |last| last.seq + 1));
-            let there = |seq: u64| places.binary_search_by_key(&seq, |place| place.seq);
-            survey.lost_frames = (0..count)
-                .filter(|seq| match there(*seq) {
-                    Ok(at) => is_value(places[at].frame_type) && is_lost(*seq),
-                    Err(_) => true,
-                })
-                .count() as u64;
+            let there = places.iter().filter(|place| place.seq < count).count() as u64;
+            let undecoded = places
+                .iter()
+                .filter(|place| is_value(place.frame_type) && is_lost(place.seq));
+            survey.lost_frames = count.saturating_sub(there) + undecoded.count() as u64;
             survey.lost_records = match &survey.end {
                 Some(end) => known(end.records.saturating_sub(survey.records)),
-                None => LostRecords::AtLeastAbout(survey.guess()),
+                None => LostRecords::Unknown,
             };
         }
-        survey.is_whole = survey.end.is_some()
-            && survey.header.is_some()
-            && !self.aborted
-            && survey.lost_frames == 0
-            && survey.lost_records == known(0)
-            && survey.end.as_ref().map(|end| end.records) == Some(survey.records);
+        let is_missing_nothing =
+            survey.header.is_some() && !self.aborted && survey.lost_frames == 0;
+        if let Some(end) = &survey.end
+            && is_missing_nothing
+        {
+            let digest: [u8; 32] = self.digest.finalize().into();
+            if digest != end.sha256 {
+                survey.changed = Some(Change::Digest);
+            } else if self.counted.check_end(end).is_err() {
+                survey.changed = Some(Change::Counts);
+            } else {
+                survey.is_whole = true;
+            }
+        }
         survey.lost.sort_unstable();
         survey.lost = joined(survey.lost);
-        survey
-    }
-}
-
-impl Survey {
-    /// As many records as the lost bytes would hold if they were like the others.
-    fn guess(&self) -> u64 {
-        let kept: u64 = self.frames.iter().map(|place| span(place).1).sum();
-        let lost: u64 = self.lost.iter().map(|(_, len)| len).sum();
-        let guess = u128::from(lost) * u128::from(self.records) / u128::from(kept.max(1));
-        u64::try_from(guess).unwrap_or(u64::MAX)
+        (survey, kept)
     }
 }
 

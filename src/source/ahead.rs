@@ -193,7 +193,7 @@ fn decode<R: Read + Seek>(
 ) -> Result<Frame> {
     for at in first..=last {
         let frame = read_frame(input, &table.frames[at], table.archive_id)?;
-        if let Content::Records(frame) = decoder.decode(&frame)?
+        if let Content::Records(frame) = decoder.decode(frame)?
             && at == last
         {
             return Ok(frame);

@@ -338,10 +338,12 @@ impl<R: Read + Send> ArchiveRow<R> {
         };
         batch.clear();
         let is_of_archive = error.downcast_ref::<Error>().is_some_and(|error| {
-            matches!(
-                error.class(),
-                Class::Incomplete | Class::Damaged | Class::TrailingData
-            )
+            let is_told_of_a_place = !error.is_of_everything();
+            is_told_of_a_place
+                && matches!(
+                    error.class(),
+                    Class::Incomplete | Class::Damaged | Class::TrailingData
+                )
         });
         if !(self.allow_incomplete && is_of_archive) {
             return Err(error.context(name.clone()));

@@ -71,6 +71,45 @@ fn damage_is_found_by_workers_too() {
     import(&damaged).expect_code(10).expect_stderr("SHA-256");
 }
 
+/// What follows an archive is refused by whoever jumps to its end as by whoever reads on to it.
+#[test]
+fn nothing_may_follow_an_archive() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("snap.rmz");
+    let whole = archive(&records(300, 23), options(3));
+    let other = archive(&records(10, 24), options(3));
+    let trailer = &whole[whole.len() - 40..];
+    let server = TestServer::start(available()[0]);
+    let url = server.url();
+    for behind in [
+        // The same archive once more: the file ends with a trailer that is right.
+        &whole[..],
+        &other[..],
+        trailer,
+        &[&[7; 1_000], trailer].concat()[..],
+        &[0; 512],
+        b"\n",
+    ] {
+        std::fs::write(&file, [&whole[..], behind].concat()).expect("written");
+        for arguments in [
+            &["import", &url][..],
+            &["import", &url, "--jobs", "2"],
+            &["verify"],
+            &["verify", "--quick"],
+            &["extract", "--key", "key:5"],
+            &["list"],
+        ] {
+            Tool::new(arguments)
+                .arg(&file)
+                .run()
+                .expect_code(10)
+                .expect_stderr("after its end");
+        }
+        let size: u64 = cmd("DBSIZE").query(&mut server.client()).expect("a size");
+        assert_eq!(size, 0, "{} bytes behind", behind.len());
+    }
+}
+
 /// CRC-32 as in zip.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc: u32, byte| {

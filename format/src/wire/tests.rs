@@ -148,7 +148,8 @@ fn a_claimed_count_costs_no_memory_and_is_refused() {
     for claim in [u64::MAX, 1 << 62, 1 << 33] {
         let mut bytes = vec![0xFD];
         bytes.extend(claim.to_le_bytes());
-        assert!(decode_index(&bytes).is_err());
+        assert!(each_index_entry(&bytes, 3, |_| {}).is_err());
+        assert!(each_index_entry(&bytes, claim, |_| {}).is_err());
         assert!(decode_note(&bytes).is_err());
     }
 }
@@ -164,4 +165,47 @@ fn fields_of_a_later_version_are_ignored() {
     let mut bytes = encode_context(&context);
     bytes.extend(b"more");
     assert_eq!(decode_context(&bytes), Ok(context));
+}
+
+#[test]
+fn lists_are_refused_by_their_count() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Short(#[serde(deserialize_with = "at_most::<3, _, _>")] Vec<u8>);
+    assert_eq!(decode::<Short>(&[3, 7, 7, 7]), Ok(Short(vec![7; 3])));
+    let refused = |bytes: &[u8]| decode::<Short>(bytes).unwrap_err();
+    assert_eq!(
+        refused(&[4, 7, 7, 7, 7]),
+        "a list of 4 items, allowed are 3"
+    );
+    // Before it is seen that they are not there.
+    assert_eq!(
+        refused(&[0xFB, 0xFF, 0xFF]),
+        "a list of 65535 items, allowed are 3"
+    );
+}
+
+#[test]
+fn an_end_has_one_form_only() {
+    let end = End {
+        frames: 2,
+        records: 0,
+        per_db: vec![],
+        functions: 0,
+        rdb_versions: (0, 0),
+        facts: crate::EndFacts::new(crate::header::ConsistencyReached::Exact(vec![(0, 250)])),
+        sha256: [7; 32],
+    };
+    let bytes = encode_end(&end);
+    assert_eq!(decode_end(&bytes, MINOR), Ok(end.clone()));
+    let more = [&bytes[..], b"more"].concat();
+    assert!(decode_end(&more, MINOR).is_err());
+    // Only a later minor version may have put it there.
+    assert_eq!(decode_end(&more, MINOR + 1), Ok(end));
+    let place = bytes.iter().position(|byte| *byte == 250).unwrap();
+    let mut longer = bytes.clone();
+    longer.splice(place..=place, [0xFB, 250, 0]);
+    for minor in [MINOR, MINOR + 1] {
+        let what = decode_end(&longer, minor).unwrap_err();
+        assert!(what.contains("longer than it must be"), "{what}");
+    }
 }

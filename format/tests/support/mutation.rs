@@ -146,11 +146,14 @@ pub const LIMITS: Limits = Limits {
 };
 
 fn read(reader: impl Read) -> (Released, Result<Header, Error>) {
+    match Reader::new(reader, LIMITS) {
+        Ok(reader) => read_on(reader),
+        Err(error) => (Vec::new(), Err(error)),
+    }
+}
+
+fn read_on(mut reader: Reader<impl Read>) -> (Released, Result<Header, Error>) {
     let mut released = Vec::new();
-    let mut reader = match Reader::new(reader, LIMITS) {
-        Ok(reader) => reader,
-        Err(error) => return (released, Err(error)),
-    };
     loop {
         match reader.next_frame() {
             Ok(Some(frame)) => {
@@ -177,6 +180,7 @@ pub fn check_any_bytes(bytes: &[u8]) -> (Released, bool) {
         "reading in small pieces releases the same"
     );
     assert_eq!(result.is_ok(), dripped_result.is_ok());
+    check_heads(bytes, &released, &result);
     match &result {
         Ok(header) => {
             check_scan(bytes);
@@ -203,6 +207,23 @@ pub fn check_any_bytes(bytes: &[u8]) -> (Released, bool) {
     }
     check_salvage(bytes);
     (released, result.is_ok())
+}
+
+/// A reader of heads comes to the same verdict, by the same words, and gives the same of each record
+/// but the bytes of large values.
+fn check_heads(bytes: &[u8], released: &Released, result: &Result<Header, Error>) {
+    let Ok(reader) = Reader::new(bytes, LIMITS) else {
+        return;
+    };
+    let (heads, with_heads) = read_on(reader.heads_only());
+    let say = |result: &Result<Header, Error>| result.as_ref().err().map(Error::to_string);
+    assert_eq!(say(&with_heads), say(result));
+    assert_eq!(heads.len(), released.len());
+    for ((context, head), (due_context, due)) in heads.iter().zip(released) {
+        assert_eq!(context, due_context);
+        // No value of the tests is longer than what is kept of it.
+        assert_eq!(head, due);
+    }
 }
 
 fn check_scan(bytes: &[u8]) {
@@ -247,19 +268,33 @@ fn check_rewriting(header: &Header, released: &Released) {
 pub fn check_salvage(bytes: &[u8]) {
     let mut scanner = Scanner::new(bytes, None);
     let mut decoder = Decoder::new(LIMITS).expect("zstd");
+    let mut glancer = Decoder::new(LIMITS).expect("zstd");
     let mut from_before = 0;
     let mut lost_before = false;
     while let Some(found) = scanner.next_found().expect("memory does not fail") {
         let (from, to) = match found {
             Found::Frame(frame) => {
-                if let Ok(Content::Records(frame)) = decoder.decode(&frame) {
-                    assert!(frame.raw_len <= LIMITS.max_value_bytes + 2 * u64::from(MAX_RAW_LEN));
+                let from = frame.offset;
+                let to = from + (FRAME_HEADER_LEN + frame.payload.len()) as u64;
+                let mut seen = 0;
+                let glanced = glancer.glance(frame.clone(), &mut |_| seen += 1);
+                let decoded = decoder.decode(frame);
+                match (&decoded, &glanced) {
+                    (Ok(Content::Records(frame)), Ok(Content::Seen { context, records })) => {
+                        assert!(
+                            frame.raw_len <= LIMITS.max_value_bytes + 2 * u64::from(MAX_RAW_LEN)
+                        );
+                        assert_eq!((frame.context, frame.records.len()), (*context, seen));
+                        assert_eq!(*records, seen as u64);
+                    }
+                    (Ok(decoded), Ok(glanced)) => assert_eq!(decoded, glanced),
+                    (Err(decoded), Err(glanced)) => {
+                        assert_eq!(decoded.to_string(), glanced.to_string());
+                    }
+                    _ => panic!("{decoded:?} and {glanced:?}"),
                 }
                 lost_before = false;
-                (
-                    frame.offset,
-                    frame.offset + (FRAME_HEADER_LEN + frame.payload.len()) as u64,
-                )
+                (from, to)
             }
             Found::Lost(from, to) => {
                 assert!(

@@ -65,6 +65,32 @@ fn large() -> Vec<u8> {
     )
 }
 
+/// A run of one part, which is the first and the last.
+fn one_part() -> Vec<u8> {
+    forged(&two_keys(), |archive| {
+        let body = archive.frames[1].payload.clone();
+        let part = [&[3, 0, 1, body.len() as u8][..], &body].concat();
+        archive.frames[1] = ForgedFrame {
+            id: archive.frames[0].id,
+            seq: 1,
+            ..ForgedFrame::stored(3, &part)
+        };
+    })
+}
+
+/// Zstd with a window descriptor, where a body this short has none.
+fn windowed(body: &[u8], descriptor: u8) -> Vec<u8> {
+    let packed = zstd(body, true);
+    // The size of a single segment takes one byte if it is small; without one it takes two at least,
+    // which count from 256, or four.
+    assert_eq!(packed[4], 0x24);
+    let mut frame = packed[..4].to_vec();
+    frame.extend([0x84, descriptor]);
+    frame.extend((body.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&packed[6..]);
+    frame
+}
+
 /// Takes an archive apart, lets the test change it, and puts it together with right checksums.
 fn forged(bytes: &[u8], edit: impl FnOnce(&mut Forged)) -> Vec<u8> {
     let mut forged = Forged::parse(bytes);
@@ -144,6 +170,37 @@ fn good(add: Add) {
     );
     add("good-two-frames", "stored, without INDEX", two_keys());
     add("good-fragments", "a value in four parts", large());
+    add("good-one-part", "a run of one part", one_part());
+    add(
+        "good-zstd-window",
+        "a zstd window of 2^27 bytes, the largest that is allowed",
+        zstd_payload(|body| windowed(body, 17 << 3)),
+    );
+    add(
+        "good-unknown-node",
+        "a CONTEXT with a node that HEADER does not list",
+        written(options(), |writer| {
+            let node = 7;
+            writer.set_context(Context { node, ..context() }).unwrap();
+            writer.write(&key(0, b"a", b"\x00\x01x")).unwrap();
+        }),
+    );
+    add(
+        "good-counts-row",
+        "a row of counts for a database without records, with all numbers 0",
+        written_with(
+            &header(),
+            plain(),
+            EndFacts {
+                counts: vec![SourceCounts {
+                    db: 9,
+                    ..SourceCounts::default()
+                }],
+                ..facts()
+            },
+            |writer| writer.write(&key(0, b"a", b"\x00\x01x")).unwrap(),
+        ),
+    );
     add(
         "good-contexts",
         "two nodes, two families, two RDB versions",
@@ -312,9 +369,20 @@ fn future(add: Add) {
     );
     forge(
         "good-future-end-field",
-        "a further field at the end of END",
+        "a further field at the end of END, which only a later minor version may have",
         &|archive| {
+            archive.preamble.minor = 9;
             archive.set_body(0x7F, |body| body.extend(b"more"));
+        },
+    );
+    forge(
+        "good-future-context-field",
+        "a further field at the end of a CONTEXT",
+        &|archive| {
+            archive.set_body(2, |body| {
+                body[1] += 4;
+                body.splice(CONTEXT_LEN..CONTEXT_LEN, *b"more");
+            });
         },
     );
     forge(

@@ -105,6 +105,11 @@ pub fn frames(add: Add) {
         zstd_payload(with_dictionary),
     );
     add(
+        "bad-zstd-window",
+        "a zstd window above 2^27 bytes",
+        zstd_payload(|body| windowed(body, 17 << 3 | 1)),
+    );
+    add(
         "bad-zstd-garbage",
         "no zstd at all",
         zstd_payload(<[u8]>::to_vec),
@@ -180,6 +185,20 @@ pub fn bodies(add: Add) {
         "a text in HEADER that is not UTF-8",
         &|archive| {
             archive.set_body(1, |body| body[1] = 0xFF);
+        },
+    );
+    forge(
+        "bad-header-list",
+        "HEADER claims 16,385 nodes, one more than are allowed",
+        &|archive| {
+            archive.set_body(1, |body| {
+                let at = body
+                    .windows(7)
+                    .position(|window| window == b"\x067.0.15")
+                    .unwrap()
+                    - 1;
+                body.splice(at..at + 1, [0xFB, 0x01, 0x40]);
+            });
         },
     );
     forge("bad-header-count", "HEADER claims 2^63 nodes", &|archive| {
@@ -332,6 +351,36 @@ pub fn end(add: Add) {
                 .position(|window| window == [0, 2, 0, 2, 0, 0, 0, 0])
                 .unwrap();
             end.payload[at + 3] += 1;
+        },
+    );
+    forge(
+        "bad-end-more",
+        "bytes behind the last field of END, in an archive of minor version 0",
+        &|archive| archive.set_body(0x7F, |body| body.extend(b"more")),
+    );
+    forge(
+        "bad-end-long-number",
+        "a number in END that is longer than it must be",
+        &|archive| {
+            // The number of records.
+            archive.set_body(0x7F, |body| drop(body.splice(1..2, [0xFB, 2, 0])));
+        },
+    );
+    forge(
+        "bad-end-list",
+        "END claims 65,537 databases, one more than are allowed",
+        &|archive| {
+            archive.set_body(0x7F, |body| drop(body.splice(2..3, [0xFC, 1, 0, 1, 0])));
+        },
+    );
+    forge(
+        "bad-index-count",
+        "INDEX has an item more than there are frames",
+        &|archive| {
+            archive.set_body(0x81, |body| {
+                body[0] += 1;
+                body.extend([2, 1, 1, 0]);
+            });
         },
     );
     forge(

@@ -1,0 +1,244 @@
+//! A joined body that goes by in pieces, for readers that want no values: its entries are checked as
+//! those of any body are, and of its one record the beginning is kept.
+
+use crate::body::{Body, record_of, too_large};
+use crate::entry::{self, Cursor, Entry, EntryError};
+use crate::error::{Error, Position, Result};
+use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_HEAD_KEY_LEN};
+use crate::record::{Context, Record};
+
+/// Longest kind and length of an entry: one byte, and a number of nine.
+const ENTRY_HEAD: usize = 10;
+
+/// The entries so far.
+#[derive(Debug, Default)]
+pub(crate) struct Skimmer {
+    /// Where the run begins, which errors name.
+    first: Option<Position>,
+    context: Option<Context>,
+    record: Option<(Record, u64)>,
+    skipped: u64,
+    count: usize,
+    /// Bytes of the joined body before what comes next.
+    at: u64,
+    /// Kind and length of the entry that comes next, as far as they came.
+    head: Vec<u8>,
+    current: Option<Current>,
+    /// What is wrong: told once the last part came, as a reader of whole values tells it.
+    error: Option<Error>,
+}
+
+/// The entry that is going by.
+#[derive(Debug)]
+struct Current {
+    kind: u8,
+    len: u64,
+    seen: u64,
+    kept: Vec<u8>,
+    /// Bytes of it that are to be kept.
+    wanted: usize,
+    is_done: bool,
+}
+
+impl Skimmer {
+    /// Takes the next bytes of a body of `total`.
+    pub(crate) fn push(&mut self, mut bytes: &[u8], total: u64, at: Position, limits: &Limits) {
+        let at = *self.first.get_or_insert(Position {
+            field: "entries",
+            ..at
+        });
+        while !bytes.is_empty() && self.error.is_none() {
+            let before = bytes.len();
+            let step = match &self.current {
+                Some(_) => self.go_on(&mut bytes, at, limits),
+                None => self.begin(&mut bytes, total, at),
+            };
+            self.at += (before - bytes.len()) as u64;
+            self.error = step.err();
+        }
+    }
+
+    /// Reads kind and length of an entry.
+    fn begin(&mut self, bytes: &mut &[u8], total: u64, at: Position) -> Result<()> {
+        let before = self.head.len();
+        let more = (ENTRY_HEAD - before).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..more]);
+        let mut cursor = Cursor::new(&self.head[1..]);
+        let len = match cursor.varint("entry length") {
+            Ok(len) => len,
+            // The number may go on in the next part.
+            Err(EntryError::Damaged(..)) if self.head.len() < ENTRY_HEAD && more == bytes.len() => {
+                *bytes = &[];
+                return Ok(());
+            }
+            Err(error) => return Err(in_place(error, at)),
+        };
+        let head_len = 1 + cursor.pos();
+        let kind = self.head[0];
+        self.head.clear();
+        *bytes = &bytes[head_len - before..];
+        let left = total - self.at - (head_len - before) as u64;
+        if len > left {
+            let what = format!("a length of {len} where {left} bytes are left");
+            return Err(damaged("entry length", what, at));
+        }
+        self.count += 1;
+        if self.count > MAX_ENTRIES {
+            let what = format!("more than {MAX_ENTRIES} entries in one frame");
+            return Err(damaged("entries", what, at));
+        }
+        self.current = Some(Current {
+            kind,
+            len,
+            seen: 0,
+            kept: Vec::new(),
+            wanted: HEAD_LEN,
+            is_done: false,
+        });
+        // One without a body has nothing that could come.
+        if len == 0 {
+            self.look(at, &Limits::default())?;
+        }
+        Ok(())
+    }
+
+    /// Takes bytes of the current entry.
+    fn go_on(&mut self, bytes: &mut &[u8], at: Position, limits: &Limits) -> Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let left = current.len - current.seen;
+        let step = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        if !current.is_done {
+            let room = current.wanted - current.kept.len();
+            current.kept.extend_from_slice(&bytes[..step.min(room)]);
+            let taken = step.min(room);
+            current.seen += taken as u64;
+            *bytes = &bytes[taken..];
+            if current.kept.len() == current.wanted || current.seen == current.len {
+                self.look(at, limits)?;
+            }
+            return Ok(());
+        }
+        current.seen += step as u64;
+        *bytes = &bytes[step..];
+        if current.seen == current.len {
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    /// Decodes what is kept of the current entry; what it is then is settled, or more is wanted.
+    fn look(&mut self, at: Position, limits: &Limits) -> Result<()> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        let end = usize::try_from(current.len).unwrap_or(usize::MAX);
+        let decoded = entry::entry(current.kind, &current.kept, 0..end);
+        let wanted = match &decoded {
+            Err(EntryError::CutAt(wanted)) => Some(*wanted),
+            Ok(Entry::Key { key, .. } | Entry::Tombstone { key, .. })
+                if key.end > current.kept.len() =>
+            {
+                Some(key.end)
+            }
+            _ => None,
+        };
+        if let Some(wanted) = wanted {
+            if wanted > MAX_HEAD_KEY_LEN + HEAD_LEN {
+                return Err(Error::LimitExceeded {
+                    at: Position { field: "key", ..at },
+                    what: "the bytes of a key are at least",
+                    found: wanted as u64 - HEAD_LEN as u64,
+                    limit: MAX_HEAD_KEY_LEN as u64,
+                });
+            }
+            current.wanted = (wanted + HEAD_LEN).min(end);
+            return Ok(());
+        }
+        let decoded = decoded.map_err(|error| in_place(error, at))?;
+        let kept = std::mem::take(&mut current.kept);
+        current.is_done = true;
+        let is_over = current.seen == current.len;
+        if is_over {
+            self.current = None;
+        }
+        self.settle(decoded, &kept, at, limits)
+    }
+
+    fn settle(&mut self, entry: Entry, kept: &[u8], at: Position, limits: &Limits) -> Result<()> {
+        let value_len = match (&entry, self.context.is_some()) {
+            (Entry::Context(context), false) => {
+                self.context = Some(*context);
+                return Ok(());
+            }
+            (Entry::Context(_), true) => {
+                return Err(damaged("CONTEXT", "a second CONTEXT in one frame", at));
+            }
+            (_, false) => {
+                let what = "the first entry of a frame is not its CONTEXT";
+                return Err(damaged("CONTEXT", what, at));
+            }
+            (Entry::Skipped, true) => {
+                self.skipped += 1;
+                return Ok(());
+            }
+            (Entry::Key { value, .. }, true) => value.len(),
+            (Entry::Functions { payload }, true) => payload.len(),
+            (Entry::Tombstone { .. }, true) => 0,
+        };
+        if value_len as u64 > limits.max_value_bytes {
+            return Err(too_large(at, value_len as u64, limits));
+        }
+        let record = record_of(&entry, kept);
+        let Some(record) = record.filter(|_| self.record.is_none()) else {
+            let what = "a FRAGMENT run holds more than one record";
+            return Err(damaged("entries", what, at));
+        };
+        self.record = Some((record, value_len as u64));
+        Ok(())
+    }
+
+    /// The record, once everything came.
+    pub(crate) fn into_body(self, at: Position) -> Result<Body> {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
+        if let Some((_, number)) = self.head.split_first() {
+            let cut_off = Cursor::new(number).varint("entry length").err();
+            return Err(in_place(cut_off.unwrap_or(EntryError::CutAt(0)), at));
+        }
+        let Some(context) = self.context else {
+            let what = "the first entry of a frame is not its CONTEXT";
+            return Err(damaged("CONTEXT", what, at));
+        };
+        let Some((record, value_len)) = self.record else {
+            return Err(damaged("entries", "a FRAGMENT run holds no record", at));
+        };
+        Ok(Body {
+            context,
+            records: vec![record],
+            skipped: self.skipped,
+            value_len: Some(value_len),
+        })
+    }
+}
+
+fn damaged(field: &'static str, what: impl Into<String>, at: Position) -> Error {
+    Error::damaged(Position { field, ..at }, what)
+}
+
+/// An error of an entry as one of the archive.
+pub(crate) fn in_place(error: EntryError, at: Position) -> Error {
+    match error {
+        EntryError::Damaged(field, what) => damaged(field, what, at),
+        EntryError::CutAt(_) => damaged("entry length", "it ends inside an entry", at),
+        EntryError::Unknown(kind) => Error::unsupported(
+            Position {
+                field: "entry kind",
+                ..at
+            },
+            format!("entries of kind {kind:02X} are unknown and may not be skipped"),
+        ),
+    }
+}
