@@ -5,6 +5,7 @@ pub mod table;
 pub mod tally;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis_migrate_format::header::{
@@ -174,7 +175,7 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
             bytes_text(header.frame_target_bytes.into())
         ),
     ));
-    for (name, value) in &header.extra {
+    for (name, value) in told(&header.extra) {
         lines.push(("extra", format!("{name} = {value}")));
     }
     for line in &mut lines {
@@ -245,12 +246,13 @@ pub fn inconsistencies(end: &End) -> Vec<String> {
         ..Default::default()
     };
     let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
+    let stored: BTreeMap<u32, u64> = end
+        .per_db
+        .iter()
+        .map(|totals| (totals.db, totals.records + totals.tombstones))
+        .collect();
     for row in &end.facts.counts {
-        let stored = end
-            .per_db
-            .iter()
-            .find(|totals| totals.db == row.db)
-            .map_or(0, |totals| totals.records + totals.tombstones);
+        let stored = stored.get(&row.db).copied().unwrap_or(0);
         if stored != row.written {
             found.push(format!(
                 "the exporter says it wrote {} records of database {}, the archive holds {stored}",
@@ -261,17 +263,32 @@ pub fn inconsistencies(end: &End) -> Vec<String> {
     found
 }
 
+/// Items of a list that are told one by one.
+const ITEMS_TOLD: usize = 1_000;
+
+/// The first items of a list that may be longer than anybody reads.
+pub fn told<T>(list: &[T]) -> &[T] {
+    &list[..list.len().min(ITEMS_TOLD)]
+}
+
+/// How many items of which list are not told.
+fn not_told(lists: &[(&str, usize)]) -> Value {
+    let more = |&(name, len): &(&str, usize)| {
+        let more = len.checked_sub(ITEMS_TOLD).filter(|more| *more > 0)?;
+        Some((name.to_owned(), json!(more)))
+    };
+    Value::Object(lists.iter().filter_map(more).collect())
+}
+
 /// The header as JSON.
 pub fn header_json(header: &Header) -> Value {
     let globs = |globs: &[Vec<u8>]| -> Vec<Value> {
-        globs
+        told(globs)
             .iter()
             .map(|glob| json!({ "text": String::from_utf8_lossy(glob), "hex": hex(glob) }))
             .collect()
     };
-    let nodes: Vec<Value> = header
-        .source
-        .nodes
+    let nodes: Vec<Value> = told(&header.source.nodes)
         .iter()
         .map(|node| {
             json!({
@@ -281,14 +298,13 @@ pub fn header_json(header: &Header) -> Value {
             })
         })
         .collect();
-    let expected: Vec<Value> = header
-        .expected
+    let expected: Vec<Value> = told(&header.expected)
         .iter()
         .map(|row| json!({ "db": row.db, "keys": row.keys, "expires": row.expires }))
         .collect();
     let origin = match &header.origin {
         ArchiveOrigin::Export => json!({ "kind": "export" }),
-        ArchiveOrigin::Salvaged { lost } => json!({ "kind": "salvaged", "lost": lost }),
+        ArchiveOrigin::Salvaged { lost } => json!({ "kind": "salvaged", "lost": told(lost) }),
         ArchiveOrigin::Split { part, of } => json!({ "kind": "split", "part": part, "of": of }),
     };
     json!({
@@ -311,22 +327,34 @@ pub fn header_json(header: &Header) -> Value {
             "dbs": header.selection.dbs,
             "matches": globs(&header.selection.matches),
             "excludes": globs(&header.selection.excludes),
-            "types": header.selection.types,
-            "other": header.selection.other,
+            "types": told(&header.selection.types),
+            "other": told(&header.selection.other),
         },
         "functions": header.functions,
         "eviction": header.eviction,
         "level": header.level,
         "frame_target_bytes": header.frame_target_bytes,
         "origin": origin,
-        "extra": header.extra,
+        "extra": told(&header.extra),
+        "not_told": not_told(&[
+            ("nodes", header.source.nodes.len()),
+            ("expected", header.expected.len()),
+            ("matches", header.selection.matches.len()),
+            ("excludes", header.selection.excludes.len()),
+            ("types", header.selection.types.len()),
+            ("other", header.selection.other.len()),
+            ("lost", match &header.origin {
+                ArchiveOrigin::Salvaged { lost } => lost.len(),
+                _ => 0,
+            }),
+            ("extra", header.extra.len()),
+        ]),
     })
 }
 
 /// The end as JSON.
 pub fn end_json(end: &End) -> Value {
-    let per_db: Vec<Value> = end
-        .per_db
+    let per_db: Vec<Value> = told(&end.per_db)
         .iter()
         .map(|row| {
             json!({
@@ -339,9 +367,7 @@ pub fn end_json(end: &End) -> Value {
             })
         })
         .collect();
-    let counts: Vec<Value> = end
-        .facts
-        .counts
+    let counts: Vec<Value> = told(&end.facts.counts)
         .iter()
         .map(|row| {
             json!({
@@ -368,6 +394,10 @@ pub fn end_json(end: &End) -> Value {
         "started_ms": end.facts.started_ms,
         "finished_ms": end.facts.finished_ms,
         "sha256_before_end": hex(&end.sha256),
+        "not_told": not_told(&[
+            ("per_db", end.per_db.len()),
+            ("counts", end.facts.counts.len()),
+        ]),
     })
 }
 

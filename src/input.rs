@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Cursor, IsTerminal, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -105,21 +105,9 @@ impl ArchiveInput {
         keys: &Keys,
         stop: &Stop,
     ) -> Result<(Self, Option<Damage>)> {
-        let (mut file, name) = Self::open_file(name)?;
-        if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            let mut saved = tempfile::tempfile().context("create a temporary file")?;
-            io::copy(&mut file, &mut saved)
-                .with_context(|| format!("save {name} to a temporary file"))?;
-            saved.rewind().context("read the temporary file")?;
-            file = saved;
-        }
-        let start = file.stream_position().unwrap_or(0);
-        let open = || {
-            let mut file = file.try_clone().with_context(|| format!("open {name}"))?;
-            file.seek(SeekFrom::Start(start))
-                .with_context(|| format!("go to the start of {name}"))?;
-            Self::of_file(file, name.clone(), keys, None)
-        };
+        let stored = Kept::open(name, keys, stop)?;
+        let name = &stored.name;
+        let open = || stored.reader();
         let mut input = open()?;
         let Bytes::Encrypted(unsealed) = &mut input.bytes else {
             return Ok((input, None));
@@ -258,6 +246,72 @@ impl ArchiveInput {
             .with_context(|| format!("go back to the start of {}", self.name))?;
         Ok(())
     }
+}
+
+/// An archive that is read more than once: a file, or what came by a pipe, saved to a temporary file
+/// as it came.
+pub struct Kept<'a> {
+    file: File,
+    start: u64,
+    name: String,
+    keys: &'a Keys,
+}
+
+impl<'a> Kept<'a> {
+    /// Opens a file, or saves a pipe.
+    ///
+    /// # Errors
+    /// As [`ArchiveInput::open_with`].
+    pub fn open(name: Option<&OsStr>, keys: &'a Keys, stop: &Stop) -> Result<Self> {
+        let (mut file, name) = ArchiveInput::open_file(name)?;
+        let metadata = file.metadata();
+        if !metadata.is_ok_and(|metadata| metadata.is_file() || metadata.is_dir()) {
+            file = saved(&mut file, stop)
+                .with_context(|| format!("save {name} to a temporary file"))?;
+        }
+        let start = file.stream_position().unwrap_or(0);
+        Ok(Self {
+            file,
+            start,
+            name,
+            keys,
+        })
+    }
+
+    /// The input's name, for people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A reader at the start. Only the newest one may be used.
+    ///
+    /// # Errors
+    /// As [`ArchiveInput::open_with`].
+    pub fn reader(&self) -> Result<ArchiveInput> {
+        let name = &self.name;
+        let file = self.file.try_clone();
+        let mut file = file.with_context(|| format!("open {name}"))?;
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            file.seek(SeekFrom::Start(self.start))
+                .with_context(|| format!("go to the start of {name}"))?;
+        }
+        ArchiveInput::of_file(file, name.clone(), self.keys, None)
+    }
+}
+
+/// Everything that comes, in a temporary file at its start.
+fn saved(file: &mut File, stop: &Stop) -> io::Result<File> {
+    let mut saved = tempfile::tempfile()?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        wait_for_input(file, stop)?;
+        match file.read(&mut buffer)? {
+            0 => break,
+            len => saved.write_all(&buffer[..len])?,
+        }
+    }
+    saved.rewind()?;
+    Ok(saved)
 }
 
 /// A file that several read at once, each at a place of its own.
@@ -410,8 +464,6 @@ fn wait_for_input(file: &File, stop: &Stop) -> io::Result<()> {
 }
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use tempfile::NamedTempFile;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::frame::Codec;
 use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
@@ -12,7 +12,9 @@ use super::quiet_when_nobody_reads;
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
-use crate::describe::{end_json, end_lines, error_json, header_json, header_lines, lines_text};
+use crate::describe::{
+    end_json, end_lines, error_json, header_json, header_lines, lines_text, told,
+};
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
@@ -60,7 +62,7 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
 }
 
 fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
-    let mut reader = Reader::new(input, Limits::default())?;
+    let mut reader = Reader::new(input, Limits::default())?.heads_only();
     let mut tally = Tally::default();
     let error = loop {
         if stop.is_set() {
@@ -70,12 +72,13 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
             Ok(None) => break None,
             Ok(Some(frame)) => {
                 for record in &frame.records {
-                    tally.add(record, &frame.context);
+                    tally.add_sized(record, &frame.context, frame.value_len(record));
                 }
             }
             Err(error) => break Some(error),
         }
     };
+    tally.settle().context("use a temporary file")?;
     Ok(Findings {
         header: reader.header().clone(),
         archive_id: reader.archive_id(),
@@ -123,7 +126,8 @@ fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
         "skipped_frames": found.skipped.0,
         "skipped_entries": found.skipped.1,
         "by_db_and_type": found.tally.json(),
-        "keys": found.tally.total().keys,
+        "keys": found.tally.keys,
+        "key_records": found.tally.total().keys,
         "tombstones": found.tally.tombstones,
         "functions": found.tally.functions,
         "notes": found.notes,
@@ -136,7 +140,7 @@ fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
     let mut lines = header_lines(&found.header, found.archive_id);
     let Preamble { major, minor, .. } = found.preamble;
     lines.insert(1, ("format", format!("{major}.{minor}")));
-    for row in &found.header.expected {
+    for row in told(&found.header.expected) {
         let (keys, expires) = (plural(row.keys, "key"), count_text(row.expires));
         let text = format!("about {keys} in db {}, {expires} with expiry", row.db);
         lines.push(("expected", text));
@@ -167,6 +171,7 @@ fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
     let mut text = lines_text(&lines);
     text += &format!("\n{}", frames_table(watched.frames()));
     text += &format!("\n{}", found.tally.table());
+    text += &format!("{}\n", found.tally.keys_text());
     if found.tally.functions > 0 {
         text += "with function libraries\n";
     }

@@ -1,4 +1,5 @@
-//! `list`: the keys of an archive, one a line, as they stand in it. Memory is that of one frame.
+//! `list`: the keys of an archive, one a line, as they stand in it: of a key with several records the
+//! last. Memory is that of one frame.
 
 use std::io::{self, BufWriter, Write};
 
@@ -7,11 +8,12 @@ use redis_migrate_format::{Frame, Limits, Reader};
 use serde_json::json;
 
 use super::quiet_when_nobody_reads;
+use super::standing::Stands;
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
 use crate::escape::json_text;
 use crate::exit::{self, Interrupted};
-use crate::input::ArchiveInput;
+use crate::input::Kept;
 use crate::observer::hex;
 use crate::payload;
 use crate::pipe::Stop;
@@ -26,10 +28,11 @@ pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
 }
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
-    let mut reader = Reader::new(
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?,
-        Limits::default(),
-    )?;
+    let keys = args.encryption.keys()?;
+    let kept = Kept::open(args.file.as_deref(), &keys, stop)?;
+    let limits = Limits::default();
+    let mut stands = Stands::find(&kept, limits, stop)?;
+    let mut reader = Reader::new(kept.reader()?, limits)?.heads_only();
     let selection = args.select.selection(None);
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let is_silent = args.quiet && !args.json;
@@ -47,14 +50,22 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         }
         match reader.next_frame() {
             Ok(None) => break Ok(()),
-            Ok(Some(_)) if is_silent => {}
-            Ok(Some(frame)) => listed += list_frame(args, &selection, &frame, &mut out)?,
+            Ok(Some(frame)) => {
+                for record in &frame.records {
+                    if stands.next(record)? && !is_silent {
+                        listed += list_record(args, &selection, &frame, record, &mut out)?;
+                    }
+                }
+            }
             Err(error) => break Err(anyhow::Error::new(error)),
         }
     };
+    let (keys, problem) = stands.conclude()?;
     ui::session::summary(json!({
         "complete": walked.is_ok(),
         "listed": listed,
+        "keys": keys,
+        "problem": problem,
         "records": reader.records_read(),
     }));
     // What was listed before the damage is intact, and comes out before the error is told.
@@ -62,72 +73,81 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     if walked.is_ok() && !is_silent {
         ui::check_matched(listed);
     }
-    walked.map(|()| exit::OK)
+    walked?;
+    Ok(match problem {
+        None => exit::OK,
+        Some(problem) => {
+            ui::print_warning(&problem);
+            exit::SOME_KEYS
+        }
+    })
 }
 
-fn list_frame(
+/// Lists a record that stands, if it is wanted; how many rows that are.
+fn list_record(
     args: &ListArgs,
     selection: &Selection,
     frame: &Frame,
+    record: &Record,
     out: &mut impl Write,
 ) -> io::Result<u64> {
-    let mut listed = 0;
-    for record in &frame.records {
-        match record {
-            Record::Key(key) if wants(selection, key, &frame.context) => {
-                listed += 1;
-                if args.json {
-                    key_json(key, &frame.context, out)?;
-                } else {
-                    key_text(key, &frame.context, out)?;
-                }
+    let (context, value_bytes) = (&frame.context, frame.value_len(record));
+    match record {
+        Record::Key(key) if wants(selection, key, context, value_bytes) => {
+            if args.json {
+                key_json(key, context, value_bytes, out)?;
+            } else {
+                key_text(key, context, value_bytes, out)?;
             }
-            Record::Deleted { db, key }
-                if selection.wants_db(*db)
-                    && selection.wants_key(key)
-                    && !selection.needs_value() =>
-            {
-                listed += 1;
-                if args.json {
-                    let mut object = json!({
-                        "schema_version": SCHEMA_VERSION,
-                        "event": "deleted",
-                        "db": db,
-                    });
-                    put_key(&mut object, key);
-                    writeln!(out, "{}", json_text(&object))?;
-                } else {
-                    row(out, *db, "deleted", None, None, key)?;
-                }
-            }
-            Record::Functions(payload) if selection.is_everything() && args.json => {
-                let object = json!({
-                    "schema_version": SCHEMA_VERSION,
-                    "event": "functions",
-                    "value_bytes": payload.len(),
-                });
-                writeln!(out, "{}", json_text(&object))?;
-            }
-            _ => {}
         }
+        Record::Deleted { db, key }
+            if selection.wants_db(*db) && selection.wants_key(key) && !selection.needs_value() =>
+        {
+            if args.json {
+                let mut object = json!({
+                    "schema_version": SCHEMA_VERSION,
+                    "event": "deleted",
+                    "db": db,
+                });
+                put_key(&mut object, key);
+                writeln!(out, "{}", json_text(&object))?;
+            } else {
+                row(out, *db, "deleted", None, None, key)?;
+            }
+        }
+        Record::Functions(_) if selection.is_everything() && args.json => {
+            let object = json!({
+                "schema_version": SCHEMA_VERSION,
+                "event": "functions",
+                "value_bytes": value_bytes,
+            });
+            writeln!(out, "{}", json_text(&object))?;
+            return Ok(0);
+        }
+        _ => return Ok(0),
     }
-    Ok(listed)
+    Ok(1)
 }
 
 /// Remaining life counts from when the key was read, as at the export.
-fn wants(selection: &Selection, key: &KeyRecord, context: &Context) -> bool {
+fn wants(selection: &Selection, key: &KeyRecord, context: &Context, value_bytes: u64) -> bool {
     selection.wants_db(key.db)
         && selection.wants_key(&key.key)
         && (!selection.needs_value()
             || selection.wants_value(
                 &type_of(context.family, key.value.bytes()),
-                key.value.bytes().len() as u64,
+                value_bytes,
                 key.expire_at_ms,
                 context.source_time_ms,
             ))
 }
 
-fn key_text(key: &KeyRecord, context: &Context, out: &mut impl Write) -> io::Result<()> {
+fn key_text(
+    key: &KeyRecord,
+    context: &Context,
+    value_bytes: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let expiry = key.expire_at_ms.map(|at_ms| {
         let left_ms = at_ms.saturating_sub(context.source_time_ms);
         (std::time::Duration::from_millis(left_ms), at_ms)
@@ -136,7 +156,7 @@ fn key_text(key: &KeyRecord, context: &Context, out: &mut impl Write) -> io::Res
         out,
         key.db,
         type_name(key, context),
-        Some(key.value.bytes().len()),
+        Some(value_bytes),
         expiry,
         &key.key,
     )
@@ -146,7 +166,7 @@ fn row(
     out: &mut impl Write,
     db: u32,
     type_name: &str,
-    bytes: Option<usize>,
+    bytes: Option<u64>,
     expiry: Option<(std::time::Duration, u64)>,
     key: &[u8],
 ) -> io::Result<()> {
@@ -154,21 +174,26 @@ fn row(
     writeln!(
         out,
         "{db:>3}  {type_name:<7}  {:>10}  {:>8}  {:<24}  \"{}\"",
-        bytes.map_or_else(dash, |bytes| bytes_text(bytes as u64)),
+        bytes.map_or_else(dash, bytes_text),
         expiry.map_or_else(dash, |(left, _)| duration_text(left)),
         expiry.map_or_else(dash, |(_, at_ms)| time_text(at_ms)),
         key.escape_ascii()
     )
 }
 
-fn key_json(key: &KeyRecord, context: &Context, out: &mut impl Write) -> io::Result<()> {
+fn key_json(
+    key: &KeyRecord,
+    context: &Context,
+    value_bytes: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let mut object = json!({
         "schema_version": SCHEMA_VERSION,
         "event": "key",
         "db": key.db,
         "type": type_name(key, context),
         "type_byte": key.value.type_byte(),
-        "value_bytes": key.value.bytes().len(),
+        "value_bytes": value_bytes,
         "expire_at_ms": key.expire_at_ms,
         "source_time_ms": context.source_time_ms,
     });

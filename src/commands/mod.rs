@@ -17,6 +17,7 @@ pub mod open_source;
 pub mod prove;
 pub mod report;
 pub mod salvage;
+mod standing;
 pub mod verify;
 mod verify_values;
 

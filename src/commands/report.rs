@@ -4,14 +4,15 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result, anyhow};
-use redis_migrate_format::{Limits, Reader};
+use redis_migrate_format::{Limits, Reader, Record};
 
 use super::quiet_when_nobody_reads;
+use super::standing::Stands;
 use crate::cli::{PageArgs, ReportArgs, RunArgs};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
 use crate::exit::{self, Interrupted, Usage};
-use crate::input::ArchiveInput;
+use crate::input::Kept;
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
@@ -44,20 +45,29 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
         )
         .into());
     }
-    let input =
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
+    let keys = args.encryption.keys()?;
+    let kept = Kept::open(args.file.as_deref(), &keys, stop)?;
+    let limits = Limits::default();
+    let mut stands = Stands::find(&kept, limits, stop).with_context(|| kept.name().to_owned())?;
+    let input = kept.reader()?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);
     let mut watched = Watched::new(input);
     let mut report = Report::new(args.largest);
-    let mut reader = Reader::new(&mut watched, Limits::default()).context(name.clone())?;
+    let mut reader = Reader::new(&mut watched, limits)
+        .context(name.clone())?
+        .heads_only();
     while let Some(frame) = reader.next_frame().with_context(|| name.clone())? {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
         for record in &frame.records {
-            report.add(record, &frame.context);
+            if stands.next(record)? {
+                report.add(record, &frame.context, frame.value_len(record));
+            } else if matches!(record, Record::Key(_)) {
+                report.superseded += 1;
+            }
         }
         observer.count(frame.records.len() as u64, frame.raw_len);
         let at = reader.offset();
@@ -67,6 +77,9 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     let archive_id = reader.archive_id();
     let end = reader.end().cloned();
     let end = end.ok_or_else(|| anyhow!("the archive ended without its end"))?;
+    let (_, claim) = stands.conclude()?;
+    let mut problems = inconsistencies(&end);
+    problems.extend(claim);
     let of_file = watched.inner().stored();
     let (bytes, sha256) = of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
     let about = About {
@@ -76,7 +89,7 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
         encrypted: watched.inner().is_encrypted(),
         archive_id,
         header,
-        problems: inconsistencies(&end),
+        problems,
         end,
     };
     Ok((report, about))

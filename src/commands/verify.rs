@@ -138,6 +138,7 @@ fn verify(
         .inner()
         .stored()
         .unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
+    found.tally.settle().context("use a temporary file")?;
     if let Err(error) = walked {
         found.error = Some(error.downcast::<Error>()?);
     }
@@ -230,7 +231,11 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
     }
     Ok(match found.error {
         Some(error) => {
-            let before = before(args, &found.tally, found.frames);
+            let before = match error.is_of_everything() {
+                // Nothing before it is proved.
+                true => String::new(),
+                false => before(args, &found.tally, found.frames),
+            };
             ui::print_error(&anyhow::Error::new(error).context(format!("{name}{before}")))
         }
         None => code,
@@ -253,7 +258,7 @@ fn before(args: &VerifyArgs, tally: &Tally, frames: u64) -> String {
         (false, _) => format!(
             " ({} and {} intact before that)",
             plural(frames, "frame"),
-            plural(tally.total().keys, "key")
+            tally.keys_text()
         ),
     }
 }
@@ -274,7 +279,8 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "archive_id": found.header.as_ref().map(|(_, id)| format!("{id:016x}")),
         "header": found.header.as_ref().map(|(header, _)| header_json(header)),
         "end": found.end.as_ref().map(crate::describe::end_json),
-        "keys": (args.level() != VerifyLevel::Frames).then(|| found.tally.total().keys),
+        "keys": (args.level() != VerifyLevel::Frames).then_some(found.tally.keys),
+        "key_records": (args.level() != VerifyLevel::Frames).then(|| found.tally.total().keys),
         "by_db_and_type": (args.level() != VerifyLevel::Frames).then(|| found.tally.json()),
         "tombstones": (args.level() != VerifyLevel::Frames).then_some(found.tally.tombstones),
         "functions": (args.level() != VerifyLevel::Frames).then_some(found.tally.functions),
@@ -319,9 +325,12 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
             }
             VerifyLevel::Values => format!("complete and intact ({})", found.values.text()),
         };
+        let what = match args.level() == VerifyLevel::Frames {
+            true => plural(end.records, "record"),
+            false => found.tally.keys_text(),
+        };
         text += &format!(
-            "\n{name}: {checked}: {} in {}, {}, sha256 {}\n",
-            plural(end.records, "record"),
+            "\n{name}: {checked}: {what}, {}, {}, sha256 {}\n",
             plural(found.frames, "frame"),
             bytes_text(found.bytes),
             found.sha256

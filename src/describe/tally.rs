@@ -1,13 +1,16 @@
 //! Counts of what an archive holds, by database and type.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 
 use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table};
+use crate::census::Census;
 use crate::payload;
 use crate::record::{Context, KeyRecord, Record, Value};
-use crate::units::{bytes_text, count_text};
+use crate::units::{bytes_text, count_text, plural};
 
 /// Counts of one type in one database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,10 +53,86 @@ pub fn type_name(record: &KeyRecord, context: &Context) -> &'static str {
     payload::kind_of(context.family, type_byte).name()
 }
 
-/// The counts. As large as databases × types, of which an archive can hold only so many.
+/// Databases that are told one by one. An archive may have 65,536; nobody reads that many rows.
+pub const DATABASES_TOLD: usize = 1_000;
+
+/// A database that is told by itself, or all those that are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ToldDb {
+    /// This one.
+    One(u32),
+    /// The others.
+    Others,
+}
+
+impl fmt::Display for ToldDb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(db) => write!(f, "{db}"),
+            Self::Others => f.write_str("others"),
+        }
+    }
+}
+
+impl ToldDb {
+    /// Its number; `null` stands for the others.
+    pub fn json(self) -> Json {
+        match self {
+            Self::One(db) => json!(db),
+            Self::Others => Json::Null,
+        }
+    }
+}
+
+/// Something for each type of each database that is told.
+#[derive(Debug)]
+pub struct ByDbAndType<T> {
+    rows: BTreeMap<(ToldDb, &'static str), T>,
+    dbs: usize,
+}
+
+impl<T> Default for ByDbAndType<T> {
+    fn default() -> Self {
+        Self {
+            rows: BTreeMap::new(),
+            dbs: 0,
+        }
+    }
+}
+
+impl<T: Default> ByDbAndType<T> {
+    /// The row of a type in a database, or in the others once there are too many.
+    pub fn of(&mut self, db: u32, type_name: &'static str) -> &mut T {
+        let mut row = (ToldDb::One(db), type_name);
+        if !self.rows.contains_key(&row) {
+            let first = (ToldDb::One(db), "");
+            let of_db = self.rows.range(first..).next();
+            if of_db.is_none_or(|((next, _), _)| *next != ToldDb::One(db)) {
+                if self.dbs >= DATABASES_TOLD {
+                    row.0 = ToldDb::Others;
+                } else {
+                    self.dbs += 1;
+                }
+            }
+        }
+        self.rows.entry(row).or_default()
+    }
+
+    /// The rows, by database and type.
+    pub fn iter(&self) -> impl Iterator<Item = (ToldDb, &'static str, &T)> {
+        self.rows.iter().map(|((db, name), row)| (*db, *name, row))
+    }
+}
+
+/// The counts.
 #[derive(Debug, Default)]
 pub struct Tally {
-    by_db_and_type: BTreeMap<(u32, &'static str), Counts>,
+    by_db_and_type: ByDbAndType<Counts>,
+    census: Census,
+    /// Why the census is not right.
+    trouble: Option<io::Error>,
+    /// Keys that stand: those whose last record is no tombstone.
+    pub keys: u64,
     /// Tombstones.
     pub tombstones: u64,
     /// Function payloads.
@@ -65,12 +144,22 @@ pub struct Tally {
 impl Tally {
     /// Counts a record.
     pub fn add(&mut self, record: &Record, context: &Context) {
+        let value_bytes = match record {
+            Record::Key(key) => key.value.bytes().len() as u64,
+            _ => 0,
+        };
+        self.add_sized(record, context, value_bytes);
+    }
+
+    /// Counts a record of whose value, so many bytes long, only the first may be there.
+    pub fn add_sized(&mut self, record: &Record, context: &Context, value_bytes: u64) {
+        if let Err(error) = self.census.add(record) {
+            self.trouble.get_or_insert(error);
+        }
         match record {
             Record::Key(key) => {
-                let value_bytes = key.value.bytes().len() as u64;
                 self.by_db_and_type
-                    .entry((key.db, type_name(key, context)))
-                    .or_default()
+                    .of(key.db, type_name(key, context))
                     .add(&Counts {
                         keys: 1,
                         with_ttl: key.expire_at_ms.is_some().into(),
@@ -78,7 +167,9 @@ impl Tally {
                         value_bytes,
                         largest_bytes: value_bytes,
                     });
-                if let Value::Verbatim(dump) = &key.value {
+                if let Value::Verbatim(dump) = &key.value
+                    && dump.len() as u64 == value_bytes
+                {
                     self.bad_payloads += u64::from(payload::split(dump).is_err());
                 }
             }
@@ -88,10 +179,32 @@ impl Tally {
         }
     }
 
-    /// All keys.
+    /// Says how many keys stand, once all records were counted: [`Tally::keys`].
+    ///
+    /// # Errors
+    /// Those of a temporary file.
+    pub fn settle(&mut self) -> io::Result<()> {
+        if let Some(error) = self.trouble.take() {
+            return Err(error);
+        }
+        self.keys = std::mem::take(&mut self.census).finish()?.keys;
+        Ok(())
+    }
+
+    /// Keys and records in words: of most archives they are the same.
+    pub fn keys_text(&self) -> String {
+        let records = self.total().keys;
+        let keys = plural(self.keys, "key");
+        if records == self.keys {
+            return keys;
+        }
+        format!("{keys} in {}", plural(records, "record"))
+    }
+
+    /// All records of keys.
     pub fn total(&self) -> Counts {
         let mut total = Counts::default();
-        for counts in self.by_db_and_type.values() {
+        for (_, _, counts) in self.by_db_and_type.iter() {
             total.add(counts);
         }
         total
@@ -102,14 +215,14 @@ impl Tally {
         let mut table = Table::new(&[
             ("db", Align::Right),
             ("type", Align::Left),
-            ("keys", Align::Right),
+            ("records", Align::Right),
             ("with expiry", Align::Right),
             ("key bytes", Align::Right),
             ("value bytes", Align::Right),
             ("largest", Align::Right),
         ]);
-        for ((db, type_name), counts) in &self.by_db_and_type {
-            let mut row = vec![db.to_string(), (*type_name).to_owned()];
+        for (db, type_name, counts) in self.by_db_and_type.iter() {
+            let mut row = vec![db.to_string(), type_name.to_owned()];
             row.extend(counts.cells());
             table.row(row);
         }
@@ -119,13 +232,14 @@ impl Tally {
         table
     }
 
-    /// As JSON: a list of objects.
+    /// As JSON: a list of objects, which count records; `db` is null for the databases that are not
+    /// told one by one.
     pub fn json(&self) -> Json {
         self.by_db_and_type
             .iter()
-            .map(|((db, type_name), counts)| {
+            .map(|(db, type_name, counts)| {
                 json!({
-                    "db": db,
+                    "db": db.json(),
                     "type": type_name,
                     "keys": counts.keys,
                     "with_ttl": counts.with_ttl,

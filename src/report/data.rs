@@ -37,12 +37,12 @@ pub fn json(report: &Report, about: &About) -> Value {
     let by_db_and_type: Vec<Value> = report
         .by_db_and_type
         .iter()
-        .map(|((db, type_name), weight)| with(weight, json!({ "db": db, "type": type_name })))
+        .map(|(db, type_name, weight)| with(weight, json!({ "db": db.json(), "type": type_name })))
         .collect();
     let by_db = report.by_db();
     let by_db: Vec<Value> = by_db
         .iter()
-        .map(|(db, weight)| with(weight, json!({ "db": db })))
+        .map(|(db, weight)| with(weight, json!({ "db": db.json() })))
         .collect();
     let named = |rows: &[(&'static str, Weight)], field: &str| -> Vec<Value> {
         let row = |(name, weight): &(&str, Weight)| with(weight, json!({ field: name }));
@@ -62,6 +62,8 @@ pub fn json(report: &Report, about: &About) -> Value {
         "end": end_json(&about.end),
         "problems": about.problems,
         "total": with(&report.total(), json!({})),
+        "key_records": report.total().keys + report.superseded,
+        "superseded": report.superseded,
         "tombstones": report.tombstones,
         "functions": report.functions,
         "by_db": by_db,

@@ -43,13 +43,14 @@ pub struct Estimate {
     pub elements: Option<u64>,
 }
 
-/// Estimates a key's memory.
-pub fn estimate(key: &KeyRecord, context: &Context) -> Estimate {
+/// Estimates a key's memory. Its value is `value_len` bytes long; only the first may be there.
+pub fn estimate(key: &KeyRecord, context: &Context, value_len: u64) -> Estimate {
     let value = key.value.bytes();
+    let len = value_len.saturating_sub(1);
     let (value_bytes, elements) = match value.split_first() {
         Some((type_byte, body)) => match Encoding::of(context.family, *type_byte) {
-            Some(encoding) => of_value(encoding, body),
-            None => (body.len() as u64, None),
+            Some(encoding) => of_value(encoding, body, len),
+            None => (len, None),
         },
         None => (0, None),
     };
@@ -61,14 +62,13 @@ pub fn estimate(key: &KeyRecord, context: &Context) -> Estimate {
     }
 }
 
-fn of_value(encoding: Encoding, body: &[u8]) -> (u64, Option<u64>) {
-    let len = body.len() as u64;
+fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
     let count = |skip: usize| {
         let rest = body.get(skip..).unwrap_or_default();
         length(&mut Slice::new(rest)).unwrap_or(0).min(len)
     };
     match encoding {
-        Encoding::String => (of_string(body), None),
+        Encoding::String => (of_string(body, len), None),
         Encoding::Hash | Encoding::ValkeyHashTtl | Encoding::RedisHashTtlRc => {
             let fields = count(0);
             (fields * (ENTRY + 2 * TEXT) + len, Some(fields))
@@ -93,33 +93,32 @@ fn of_value(encoding: Encoding, body: &[u8]) -> (u64, Option<u64>) {
         Encoding::ListQuicklist | Encoding::ListQuicklist2 => {
             (LIST_NODE + count(0) * LIST_NODE + len, None)
         }
-        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => (of_stream(body), None),
+        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => (of_stream(body, len), None),
         Encoding::Module => (len, None),
         packed => (allocated(len), packed_elements(packed, body)),
     }
 }
 
 /// A string: small ones lie in their object, numbers in its pointer.
-fn of_string(body: &[u8]) -> u64 {
+fn of_string(body: &[u8], len: u64) -> u64 {
     let len = match body {
         [0xC0..=0xC2, ..] => return 0,
         // Compressed: the length of what is there, then the length it has unpacked.
         [0xC3, rest @ ..] => {
             let mut rest = Slice::new(rest);
             let _ = length(&mut rest);
-            length(&mut rest).unwrap_or(body.len() as u64)
+            length(&mut rest).unwrap_or(len)
         }
-        _ => body.len() as u64,
+        _ => len,
     };
     allocated(len + 4)
 }
 
 /// A stream: its entries are packed in nodes, and each of them is compressed if that helps. The first
 /// node tells how much it did.
-fn of_stream(body: &[u8]) -> u64 {
+fn of_stream(body: &[u8], len: u64) -> u64 {
     // The most that LZF makes of a byte.
     const MOST: u64 = 256;
-    let len = body.len() as u64;
     let mut rest = Slice::new(body);
     let nodes = length(&mut rest).unwrap_or(0).min(len);
     // The id of a node is a text of 16 bytes.
@@ -128,7 +127,7 @@ fn of_stream(body: &[u8]) -> u64 {
             let mut first = Slice::new(first);
             let stored = length(&mut first).unwrap_or(1).max(1);
             let unpacked = length(&mut first).unwrap_or(stored);
-            (len.saturating_mul(unpacked) / stored).clamp(len, len * MOST)
+            (len.saturating_mul(unpacked) / stored).clamp(len, len.saturating_mul(MOST))
         }
         _ => len,
     };

@@ -13,7 +13,7 @@ mod treemap;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use crate::describe::tally::type_name;
+use crate::describe::tally::{ByDbAndType, ToldDb, type_name};
 use crate::record::{Context, KeyRecord, Record};
 
 pub use self::data::{About, json};
@@ -103,7 +103,7 @@ const SIZES: [(&str, u64); 10] = [
 #[derive(Debug)]
 pub struct Report {
     /// By database and type.
-    pub by_db_and_type: BTreeMap<(u32, &'static str), Weight>,
+    pub by_db_and_type: ByDbAndType<Weight>,
     /// Keys without expiry.
     pub without_ttl: Weight,
     /// Keys with expiry, by the life that remained when they were read.
@@ -114,8 +114,10 @@ pub struct Report {
     pub prefixes: Prefixes,
     largest: BinaryHeap<Reverse<LargeKey>>,
     largest_len: usize,
-    /// Names of deleted keys.
+    /// Tombstones.
     pub tombstones: u64,
+    /// Records of keys that later ones supersede; they are in no other figure.
+    pub superseded: u64,
     /// Payloads of function libraries.
     pub functions: u64,
 }
@@ -128,7 +130,7 @@ impl Report {
             names.iter().map(row).collect()
         };
         Self {
-            by_db_and_type: BTreeMap::new(),
+            by_db_and_type: ByDbAndType::default(),
             without_ttl: Weight::default(),
             lives: rows(&LIVES),
             sizes: rows(&SIZES),
@@ -136,26 +138,26 @@ impl Report {
             largest: BinaryHeap::new(),
             largest_len,
             tombstones: 0,
+            superseded: 0,
             functions: 0,
         }
     }
 
-    /// Counts a record.
-    pub fn add(&mut self, record: &Record, context: &Context) {
+    /// Counts a record that stands. Its value is `value_bytes` long; only the first may be there.
+    pub fn add(&mut self, record: &Record, context: &Context, value_bytes: u64) {
         match record {
-            Record::Key(key) => self.add_key(key, context),
+            Record::Key(key) => self.add_key(key, context, value_bytes),
             Record::Deleted { .. } => self.tombstones += 1,
             Record::Functions(_) => self.functions += 1,
             _ => {}
         }
     }
 
-    fn add_key(&mut self, key: &KeyRecord, context: &Context) {
-        let value_bytes = key.value.bytes().len() as u64;
+    fn add_key(&mut self, key: &KeyRecord, context: &Context, value_bytes: u64) {
         let Estimate {
             memory_bytes,
             elements,
-        } = estimate(key, context);
+        } = estimate(key, context, value_bytes);
         let weight = Weight {
             keys: 1,
             bytes: value_bytes + key.key.len() as u64,
@@ -163,8 +165,7 @@ impl Report {
             with_ttl: key.expire_at_ms.is_some().into(),
         };
         let type_name = type_name(key, context);
-        let by_type = self.by_db_and_type.entry((key.db, type_name)).or_default();
-        by_type.add(&weight);
+        self.by_db_and_type.of(key.db, type_name).add(&weight);
         match key.expire_at_ms {
             None => self.without_ttl.add(&weight),
             Some(at_ms) => {
@@ -214,13 +215,13 @@ impl Report {
 
     /// All keys.
     pub fn total(&self) -> Weight {
-        sum(self.by_db_and_type.values())
+        sum(self.by_db_and_type.iter().map(|(_, _, weight)| weight))
     }
 
     /// By type, largest first.
     pub fn by_type(&self) -> Vec<(&'static str, Weight)> {
         let mut types: BTreeMap<&'static str, Weight> = BTreeMap::new();
-        for ((_, name), weight) in &self.by_db_and_type {
+        for (_, name, weight) in self.by_db_and_type.iter() {
             types.entry(name).or_default().add(weight);
         }
         let mut types: Vec<_> = types.into_iter().collect();
@@ -229,10 +230,10 @@ impl Report {
     }
 
     /// By database.
-    pub fn by_db(&self) -> Vec<(u32, Weight)> {
-        let mut dbs: BTreeMap<u32, Weight> = BTreeMap::new();
-        for ((db, _), weight) in &self.by_db_and_type {
-            dbs.entry(*db).or_default().add(weight);
+    pub fn by_db(&self) -> Vec<(ToldDb, Weight)> {
+        let mut dbs: BTreeMap<ToldDb, Weight> = BTreeMap::new();
+        for (db, _, weight) in self.by_db_and_type.iter() {
+            dbs.entry(db).or_default().add(weight);
         }
         dbs.into_iter().collect()
     }

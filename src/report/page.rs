@@ -53,8 +53,8 @@ pub fn page(report: &Report, about: &About) -> String {
 
 const FOOTER: &str = "<footer><p>Sizes are bytes of names and values as stored, before \
     compression. Memory is an estimate: what Redis 7 would allocate for such values on 64 bits; it \
-    may be off by a third, more for other versions and for values of modules. A key that was read \
-    more than once by the export is counted each time. The numbers are in this page as JSON too \
+    may be off by a third, more for other versions and for values of modules. A key that has \
+    several records is counted once, as the last of them has it. The numbers are in this page as JSON too \
     (<code>#data</code>), and in <code>redis-migrate report --json</code>.</p></footer>\n";
 
 /// JSON for a data block, where nothing is escaped but what could end it, and what would turn the
@@ -177,15 +177,18 @@ fn totals(report: &Report, total: &Weight) -> String {
     };
     let bytes = bytes_text(total.bytes);
     let memory = bytes_text(total.memory_bytes);
-    let more = match (report.functions, report.tombstones) {
-        (0, 0) => String::new(),
-        (0, deleted) => format!("{} of deleted ones", count_text(deleted)),
-        (_, 0) => "with function libraries".to_owned(),
-        (_, deleted) => format!(
-            "with function libraries, {} of deleted ones",
-            count_text(deleted)
-        ),
-    };
+    let mut more = Vec::new();
+    if report.superseded > 0 {
+        let records = total.keys + report.superseded;
+        more.push(format!("in {} records", count_text(records)));
+    }
+    if report.tombstones > 0 {
+        more.push(format!("{} were deleted", count_text(report.tombstones)));
+    }
+    if report.functions > 0 {
+        more.push("with function libraries".to_owned());
+    }
+    let more = more.join(", ");
     format!(
         "<dl class=\"tiles\">\n{}{}{}{}</dl>\n",
         tile("keys", "Keys", total.keys, &count_text(total.keys), &more),

@@ -44,10 +44,11 @@ fn every_key_is_in_every_sum_once() {
         report.add(
             &string(key.as_bytes(), n * 100, Some(NOW_MS + left_ms)),
             &context(),
+            n as u64 * 100 + 6,
         );
     }
-    report.add(&string(b"b", 10, Some(NOW_MS - 5)), &context());
-    report.add(&string(b"c", 10, None), &context());
+    report.add(&string(b"b", 10, Some(NOW_MS - 5)), &context(), 16);
+    report.add(&string(b"c", 10, None), &context(), 16);
     let total = report.total();
     assert_eq!((total.keys, total.with_ttl), (9, 8));
     let lives: Vec<u64> = report.lives.iter().map(|(_, weight)| weight.keys).collect();
@@ -91,7 +92,7 @@ fn damaged_values_are_estimated_without_harm() {
             expire_at_ms: None,
             eviction: None,
         };
-        let estimate = estimate(&record, &context());
+        let estimate = estimate(&record, &context(), body.len() as u64);
         assert!(estimate.memory_bytes < 4_096, "{body:?}: {estimate:?}");
     }
 }

@@ -154,8 +154,8 @@ impl Partial {
     /// [`Usage`] for a name that cannot be meant, a file that is not ours, or another run at work;
     /// the system's errors.
     pub fn open(name: &Path) -> Result<Self> {
-        let place = crate::output::place_of(name)
-            .with_context(|| format!("create {}", name.display()))?;
+        let place =
+            crate::output::place_of(name).with_context(|| format!("create {}", name.display()))?;
         if place.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Usage(format!(
                 "--resume needs a regular file, and {} is none",

@@ -10,3 +10,4 @@ mod incomplete;
 mod parallel;
 mod resume;
 mod salvage;
+mod standing;
