@@ -1,5 +1,8 @@
 //! One authenticated connection: commands out, replies in, in order.
 
+mod ask;
+mod words;
+
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
 
+pub use self::words::{asks_for_patience, ends_connection, is_forbidden};
+use self::words::{has_no_password, is_closed, turns_away};
 use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
@@ -24,9 +29,6 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often it is asked meanwhile.
 pub const PATIENCE_STEP: Duration = Duration::from_millis(100);
-
-/// How the reason begins why a command is not to be had that ends the connection.
-const ENDS_CONNECTION: &str = "the connection is closed when it is sent: ";
 
 /// Connections that PING may cost before something else is asked to begin with.
 const GREETINGS: u32 = 2;
@@ -466,154 +468,6 @@ impl Conn {
         self.reply_within(max)
     }
 
-    /// The same, again while the server asks for patience.
-    fn try_patiently(
-        &mut self,
-        command: &Cmd,
-        max: usize,
-    ) -> Result<Result<Value, String>, ServerError> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_within(command, max)? {
-                Err(text) if asks_for_patience(&text) && self.may_wait(deadline) => {
-                    std::thread::sleep(PATIENCE_STEP);
-                }
-                answer => return Ok(answer),
-            }
-        }
-    }
-
-    fn may_wait(&self, deadline: Instant) -> bool {
-        Instant::now() < deadline && !self.is_stopped()
-    }
-
-    /// Asks something that can be done without: every answer is one. A server that asks for
-    /// patience is waited for. Where the command ends the connection, as it does at some proxies
-    /// that do not know it, the connection is made anew if nothing was queued on it yet, and from
-    /// the second time on the command counts as refused and is not sent any more. Nothing may be in
-    /// flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
-    ///
-    /// # Errors
-    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
-    pub fn ask(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
-        self.ask_within(command, CONTROL_LIMIT)
-    }
-
-    /// [`Self::ask`], for a reply of at most `max` bytes.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn ask_within(
-        &mut self,
-        command: &Cmd,
-        max: usize,
-    ) -> Result<Result<Value, String>, ServerError> {
-        let name = name_of(command);
-        loop {
-            if self.shunned.has(&name) {
-                return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
-            }
-            match self.try_patiently(command, max) {
-                Err(lost) if self.closed => {
-                    self.shunned.ended_by(&name);
-                    self.renew_if_new(lost)?;
-                }
-                answer => {
-                    if answer.is_ok() {
-                        self.shunned.acquit(&name);
-                    }
-                    return answer;
-                }
-            }
-        }
-    }
-
-    /// Asks several things, as [`Self::ask`] does, in one round trip; again as long as an error
-    /// `asks_for_patience`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn ask_all(
-        &mut self,
-        commands: &[Cmd],
-        asks_for_patience: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Result<Value, String>>, ServerError> {
-        const TOGETHER: &str = "several commands at once";
-        let deadline = Instant::now() + PATIENCE;
-        while !self.shunned.has(TOGETHER) {
-            for command in commands {
-                command.write_packed_command(&mut self.out);
-            }
-            let answers = self.flush().and_then(|()| {
-                let reply = |_: &Cmd| self.reply_within(CONTROL_LIMIT);
-                commands.iter().map(reply).collect::<Result<Vec<_>, _>>()
-            });
-            match answers {
-                Ok(answers) => {
-                    self.shunned.acquit(TOGETHER);
-                    let busy = |answer: &Result<Value, String>| {
-                        answer.as_ref().is_err_and(|text| asks_for_patience(text))
-                    };
-                    if !answers.iter().any(busy) || !self.may_wait(deadline) {
-                        return Ok(answers);
-                    }
-                    std::thread::sleep(PATIENCE_STEP);
-                }
-                Err(lost) if self.closed => {
-                    self.shunned.ended_by(TOGETHER);
-                    self.renew_if_new(lost)?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        commands.iter().map(|command| self.ask(command)).collect()
-    }
-
-    fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
-        if self.settled || self.origin.is_none() {
-            return Err(lost);
-        }
-        // How it began says more than that nobody is there any more.
-        self.renew().map_err(|_| lost)
-    }
-
-    /// Makes the connection anew: in database 0, with the state that [`Self::keep`] was told of.
-    /// Nothing may be in flight.
-    ///
-    /// # Errors
-    /// Those of [`Self::open`], and of a connection that was not made by it.
-    pub fn renew(&mut self) -> Result<(), ServerError> {
-        let Some(options) = self.origin.clone() else {
-            return Err(self.confused("a connection that cannot be made anew"));
-        };
-        let fresh = Self::open(&options)?;
-        let old = std::mem::replace(self, fresh);
-        self.doing = old.doing;
-        if let Some(patience) = old.patience
-            && self.stream.set_timeout(patience.step).is_ok()
-        {
-            self.patience = Some(patience);
-        }
-        self.session = old.session;
-        self.settled = old.settled;
-        for command in self.session.clone() {
-            // Refused or not, as it was the first time.
-            self.try_within(&command, CONTROL_LIMIT)?.ok();
-        }
-        Ok(())
-    }
-
-    /// A command that gave the connection its state, to be sent again by [`Self::renew`].
-    pub fn keep(&mut self, command: &Cmd) {
-        self.session.push(command.clone());
-    }
-
-    /// From now on the connection is not made anew by [`Self::ask`]: it has a state that only its
-    /// owner knows.
-    pub fn settle(&mut self) {
-        self.settled = true;
-    }
-
     /// Whether the other side ended the connection.
     pub fn was_closed(&self) -> bool {
         self.closed
@@ -647,35 +501,6 @@ impl Conn {
         self.db = None;
     }
 
-    /// Selects a database, and proves it: a round trip, unless this connection is proved to be
-    /// there. Nothing may be in flight. A server that asks for patience is waited for. The inner
-    /// error is why the database is not to be had, in the server's words; the connection is then
-    /// where it was.
-    ///
-    /// Every command for a database other than the one of [`Self::database`] goes out after this
-    /// said `Ok(Ok(()))`, and never in one pipeline with a SELECT: a SELECT that is refused there
-    /// would send what follows into another database.
-    ///
-    /// # Errors
-    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
-    pub fn select(&mut self, db: u32) -> Result<Result<(), String>, ServerError> {
-        if self.db == Some(db) {
-            return Ok(Ok(()));
-        }
-        match self.ask(redis::cmd("SELECT").arg(db))? {
-            Ok(Value::Okay) => {
-                self.db = Some(db);
-                Ok(Ok(()))
-            }
-            Ok(other) => {
-                // Whatever was meant by it.
-                self.db = None;
-                Err(self.confused(format!("SELECT {db} was answered with {other:?}")))
-            }
-            Err(text) => Ok(Err(text)),
-        }
-    }
-
     /// Whether the user wishes to stop.
     fn is_stopped(&self) -> bool {
         let patience = self.patience.as_ref();
@@ -690,6 +515,15 @@ impl Conn {
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
     pub fn into_stream(self) -> (Stream, Vec<u8>) {
         (self.stream, self.replies.into_buffered())
+    }
+
+    /// The connection is of no more use, though it stands: what state it is in is not known.
+    pub fn spoilt(&self, reason: impl Into<String>) -> ServerError {
+        ServerError::Lost {
+            address: self.address.clone(),
+            doing: self.doing.to_owned(),
+            reason: reason.into(),
+        }
     }
 
     /// A protocol violation, in our words.
@@ -730,51 +564,6 @@ pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
             reason,
         }
     }
-}
-
-/// Whether an error reply asks for patience: nothing was done, and the same may work in a while.
-pub fn asks_for_patience(text: &str) -> bool {
-    let code = text.split(' ').next().unwrap_or("");
-    matches!(
-        code,
-        "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN"
-    )
-}
-
-/// Whether an error reply says that the command is not to be had, whatever its arguments.
-pub fn is_forbidden(text: &str) -> bool {
-    text.starts_with("NOPERM")
-        || text.starts_with("ERR unknown command")
-        || text.starts_with("ERR unknown subcommand")
-        || text.starts_with("ERR Unknown subcommand")
-        || text.contains("is not allowed")
-        || ends_connection(text)
-}
-
-/// Whether the reason is that the command ends the connection.
-pub fn ends_connection(text: &str) -> bool {
-    text.starts_with(ENDS_CONNECTION)
-}
-
-/// Whether AUTH was refused because the server lets anybody in (6.0 and later, and before).
-fn has_no_password(text: &str) -> bool {
-    text.contains("without any password configured") || text.contains("no password is set")
-}
-
-/// Whether a server says so and then ends the connection.
-fn turns_away(text: &str) -> bool {
-    text.starts_with("DENIED") || text.starts_with("ERR max number of clients")
-}
-
-/// Whether it was the other side that ended the connection.
-fn is_closed(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe
-    )
 }
 
 fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {

@@ -294,7 +294,8 @@ pub fn info(conn: &mut Conn, section: Option<&str>) -> Result<Option<String>, Se
     }
     Ok(match conn.ask_within(&command, INFO_LIMIT)? {
         Ok(Value::BulkString(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Ok(Value::SimpleString(text)) => Some(text),
+        // Not what a transaction answers that nobody knows of.
+        Ok(Value::SimpleString(text)) => Some(text).filter(|text| text.contains(':')),
         _ => None,
     })
 }

@@ -91,17 +91,22 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Begins to listen; `wanted` says which names are of interest. The inner `Err` holds the
+    /// Begins to listen, unless `stop` ends the waiting for it; `wanted` says which names are of
+    /// interest. The inner `Err` holds the
     /// server's words if it refuses tracking.
     ///
     /// # Errors
     /// The connection.
     pub fn start(
         options: &ConnectOptions,
+        stop: Option<&Arc<AtomicBool>>,
         wanted: impl Fn(&[u8]) -> bool + Send + 'static,
     ) -> Result<Result<Self, String>, ServerError> {
         let mut conn = Conn::open(options)?;
         conn.doing("listening for changes");
+        if let Some(stop) = stop {
+            conn.heed(options, stop);
+        }
         let run_id = run_id(&mut conn)?;
         match conn.ask(redis::cmd("HELLO").arg(3))? {
             Ok(redis::Value::Map(_)) => {}

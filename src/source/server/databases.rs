@@ -128,6 +128,10 @@ impl ServerSource {
         if self.cursor.is_some() || !self.keys.is_empty() {
             open.push(self.db);
         }
+        if self.abandoned {
+            // Everything is read anew.
+            open = self.databases.iter().map(|row| row.db).collect();
+        }
         for db in open {
             let Some(before) = self.databases.iter().find(|row| row.db == db).copied() else {
                 continue;

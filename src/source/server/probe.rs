@@ -133,12 +133,26 @@ fn go_to_all(conn: &mut Conn, mut rows: Vec<Keyspace>, asking: &Asking<'_>) -> R
     // Database 0 comes first: a new connection is in it, and there may be no way back.
     rows.sort_by_key(|row| row.db);
     rows.dedup_by_key(|row| row.db);
-    for row in rows {
-        let mut tried = conn.select(row.db)?;
-        if tried.is_ok() && found.abilities.is_none() {
-            tried = abilities(conn, asking)?.map(|abilities| found.abilities = Some(abilities));
+    let mut rest = rows.into_iter();
+    let mut tried = Vec::new();
+    for row in rest.by_ref() {
+        let mut gone_to = conn.select(row.db)?;
+        if gone_to.is_ok() {
+            gone_to = abilities(conn, asking)?.map(|abilities| found.abilities = Some(abilities));
         }
-        match tried {
+        let is_first = gone_to.is_ok();
+        tried.push((row, gone_to));
+        if is_first {
+            break;
+        }
+    }
+    let rest: Vec<Keyspace> = rest.collect();
+    let dbs: Vec<u32> = rest.iter().map(|row| row.db).collect();
+    if !dbs.is_empty() {
+        tried.extend(rest.into_iter().zip(conn.select_each(&dbs)?));
+    }
+    for (row, gone_to) in tried {
+        match gone_to {
             Ok(()) => found.rows.push(row),
             Err(reason) => found.not_had.push(NotHad {
                 db: row.db,
@@ -277,7 +291,7 @@ pub fn leave_no_trace(conn: &mut Conn, facts: &Facts) -> Result<(), ServerError>
 /// each round trip counts. The inner error is that this database is forbidden.
 ///
 /// # Errors
-/// What cannot be done without: DUMP, and PEXPIRETIME or PTTL; and the connection's.
+/// What cannot be done without: SCAN, DUMP, and PEXPIRETIME or PTTL; and the connection's.
 pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilities, String>> {
     let Asking {
         facts,
@@ -287,7 +301,9 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
     } = *asking;
     // The name is one that nobody uses: -2 says that the command works, whatever the key.
     let on_absent = |name: &str| redis::cmd(name).arg(ABSENT_KEY).to_owned();
+    let scan = redis::cmd("SCAN").arg(0).arg("COUNT").arg(1).to_owned();
     let mut commands = vec![
+        scan,
         on_absent("PEXPIRETIME"),
         on_absent("PTTL"),
         on_absent("DUMP"),
@@ -301,7 +317,7 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         // In a cluster nobody may serve the slot of that name, for as long as it likes.
         asks_for_patience(text) && !(facts.cluster && text.starts_with("CLUSTERDOWN"))
     })?;
-    let [pexpiretime, pttl, dump, transaction @ ..] = answers.as_slice() else {
+    let [scan, pexpiretime, pttl, dump, transaction @ ..] = answers.as_slice() else {
         return Ok(Err("its questions were not answered".to_owned()));
     };
     if let Err(text) = dump
@@ -310,10 +326,12 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         return Ok(Err(text.clone()));
     }
     // Before the first key: else each of them would be tried in vain.
-    if let Err(text) = dump
-        && is_about_command(text)
-    {
-        return Err(conn.refusal("DUMP", text.clone()).into());
+    for (name, answer) in [("SCAN", scan), ("DUMP", dump)] {
+        if let Err(text) = answer
+            && is_about_command(text)
+        {
+            return Err(conn.refusal(name, text.clone()).into());
+        }
     }
     let works = |answer: &Result<redis::Value, String>| match answer {
         Ok(value) => matches!(value, redis::Value::Int(_)),
@@ -439,8 +457,13 @@ fn kind_of_reply(reply: &redis::Value) -> String {
 
 /// The code of each library in a reply of FUNCTION LIST WITHCODE.
 fn library_codes(reply: &redis::Value) -> Result<Vec<Vec<u8>>, String> {
-    let rows: Vec<HashMap<String, redis::Value>> = redis::from_redis_value_ref(reply)
-        .map_err(|_| format!("FUNCTION LIST was answered with {}", kind_of_reply(reply)))?;
+    let is_list = matches!(reply, redis::Value::Array(_));
+    let rows: Option<Vec<HashMap<String, redis::Value>>> = match is_list {
+        true => redis::from_redis_value_ref(reply).ok(),
+        false => None,
+    };
+    let rows =
+        rows.ok_or_else(|| format!("FUNCTION LIST was answered with {}", kind_of_reply(reply)))?;
     let code = |mut row: HashMap<String, redis::Value>| match row.remove("library_code") {
         Some(redis::Value::BulkString(code)) => Ok(code),
         _ => Err("FUNCTION LIST gave a library without its code".to_owned()),

@@ -19,6 +19,11 @@ use crate::units::bytes_text;
 /// A reply from which on the window falls at once instead of by and by.
 const LARGE_REPLY_BYTES: usize = 64 * 1024;
 
+/// How EXEC says that nothing was carried out, and what it may say after that (multi.c,
+/// execCommandAbort).
+pub(super) const DISCARDED: &str = "EXECABORT";
+const CAUSE: &str = "because of: ";
+
 /// Bytes that the names of one page may take in memory.
 const PAGE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -361,11 +366,23 @@ impl ServerSource {
             }
         }
         match self.conn.item()? {
+            Item::Array(count) if refused.is_some() => {
+                // Somebody in between refused a command, and the server never heard of it.
+                for _ in 0..count {
+                    self.conn.reply()?.ok();
+                }
+                Ok(refused)
+            }
             Item::Array(count) if count == commands => Ok(None),
             Item::Error(text) => {
-                Ok(Some(refused.unwrap_or_else(|| {
-                    String::from_utf8_lossy(&text).into_owned()
-                })))
+                let text = String::from_utf8_lossy(&text).into_owned();
+                if !text.starts_with(DISCARDED) {
+                    // Carried out or not, over or not: nobody knows.
+                    let reason = format!("EXEC was answered with {text}");
+                    return Err(self.conn.spoilt(reason).into());
+                }
+                let cause = text.split_once(CAUSE).map(|(_, cause)| cause.to_owned());
+                Ok(Some(refused.or(cause).unwrap_or(text)))
             }
             Item::Nil => Ok(Some("the transaction was discarded".to_owned())),
             _ => Err(self

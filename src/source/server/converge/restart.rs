@@ -133,7 +133,8 @@ pub(super) fn start_tracker(
         let wanted = move |name: &[u8]| {
             selection.wants_key(name) && slots.as_ref().is_none_or(|slots| slots.has_key(name))
         };
-        Tracker::start(connect, wanted)
+        let stop = inner.stop().map(Stop::flag);
+        Tracker::start(connect, stop.as_ref(), wanted)
     });
     let started = started.map(|started| {
         started.map(|mut tracker| {

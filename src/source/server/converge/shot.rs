@@ -14,6 +14,7 @@ use crate::server::facts::{Keyspace, keyspace};
 use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
 use crate::source::server::probe::EvictionCommand;
+use crate::source::server::replies::DISCARDED;
 use crate::source::server::unheard::{Module, StreamFacts};
 
 /// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
@@ -240,9 +241,22 @@ pub(super) fn read_instant(
         How::Multi | How::Script(_) => conn.item()?,
     };
     match head {
-        Item::Array(_) => {}
+        Item::Array(count) if refused.is_some() => {
+            // Somebody in between refused a command, and the server never heard of it.
+            for _ in 0..count {
+                conn.reply()?.ok();
+            }
+            let unknown = || Refused::Everything("a command was refused".to_owned());
+            return Ok(Err(refused.unwrap_or_else(unknown)));
+        }
+        Item::Array(count) if count == commands => {}
+        Item::Array(_) => return Err(conn.confused("not every command was answered").into()),
         Item::Error(text) => {
             let text = String::from_utf8_lossy(&text).into_owned();
+            if how == How::Multi && !text.starts_with(DISCARDED) {
+                // The transaction may still be open.
+                return Err(conn.spoilt(format!("EXEC was answered with {text}")).into());
+            }
             return Ok(Err(refused.unwrap_or(Refused::Everything(text))));
         }
         _ => {

@@ -1,0 +1,216 @@
+//! Questions that can be done without: every answer is one, also the end of the connection.
+
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use super::words::{ENDS_CONNECTION, asks_for_patience};
+use super::{CONTROL_LIMIT, Conn, PATIENCE, PATIENCE_STEP, name_of};
+use crate::server::ServerError;
+
+impl Conn {
+    /// The same, again while the server asks for patience.
+    pub(super) fn try_patiently(
+        &mut self,
+        command: &Cmd,
+        max: usize,
+    ) -> Result<Result<Value, String>, ServerError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_within(command, max)? {
+                Err(text) if asks_for_patience(&text) && self.may_wait(deadline) => {
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                answer => return Ok(answer),
+            }
+        }
+    }
+
+    fn may_wait(&self, deadline: Instant) -> bool {
+        Instant::now() < deadline && !self.is_stopped()
+    }
+
+    /// Asks something that can be done without: every answer is one. A server that asks for
+    /// patience is waited for. Where the command ends the connection, as it does at some proxies
+    /// that do not know it, the connection is made anew if nothing was queued on it yet, and from
+    /// the second time on the command counts as refused and is not sent any more. Nothing may be in
+    /// flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn ask(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+        self.ask_within(command, CONTROL_LIMIT)
+    }
+
+    /// [`Self::ask`], for a reply of at most `max` bytes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_within(
+        &mut self,
+        command: &Cmd,
+        max: usize,
+    ) -> Result<Result<Value, String>, ServerError> {
+        let name = name_of(command);
+        loop {
+            if self.shunned.has(&name) {
+                return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
+            }
+            match self.try_patiently(command, max) {
+                Err(lost) if self.closed => {
+                    self.shunned.ended_by(&name);
+                    self.renew_if_new(lost)?;
+                }
+                answer => {
+                    if answer.is_ok() {
+                        self.shunned.acquit(&name);
+                    }
+                    return answer;
+                }
+            }
+        }
+    }
+
+    /// Asks several things, as [`Self::ask`] does, in one round trip; again as long as an error
+    /// `asks_for_patience`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn ask_all(
+        &mut self,
+        commands: &[Cmd],
+        asks_for_patience: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Result<Value, String>>, ServerError> {
+        const TOGETHER: &str = "several commands at once";
+        let deadline = Instant::now() + PATIENCE;
+        while !self.shunned.has(TOGETHER) {
+            for command in commands {
+                command.write_packed_command(&mut self.out);
+            }
+            let answers = self.flush().and_then(|()| {
+                let reply = |_: &Cmd| self.reply_within(CONTROL_LIMIT);
+                commands.iter().map(reply).collect::<Result<Vec<_>, _>>()
+            });
+            match answers {
+                Ok(answers) => {
+                    self.shunned.acquit(TOGETHER);
+                    let busy = |answer: &Result<Value, String>| {
+                        answer.as_ref().is_err_and(|text| asks_for_patience(text))
+                    };
+                    if !answers.iter().any(busy) || !self.may_wait(deadline) {
+                        return Ok(answers);
+                    }
+                    std::thread::sleep(PATIENCE_STEP);
+                }
+                Err(lost) if self.closed => {
+                    self.shunned.ended_by(TOGETHER);
+                    self.renew_if_new(lost)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        commands.iter().map(|command| self.ask(command)).collect()
+    }
+
+    fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
+        if self.settled || self.origin.is_none() {
+            return Err(lost);
+        }
+        // How it began says more than that nobody is there any more.
+        self.renew().map_err(|_| lost)
+    }
+
+    /// Makes the connection anew: in database 0, with the state that [`Self::keep`] was told of.
+    /// Nothing may be in flight.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and of a connection that was not made by it.
+    pub fn renew(&mut self) -> Result<(), ServerError> {
+        let Some(options) = self.origin.clone() else {
+            return Err(self.confused("a connection that cannot be made anew"));
+        };
+        let fresh = Self::open(&options)?;
+        let old = std::mem::replace(self, fresh);
+        self.doing = old.doing;
+        if let Some(patience) = old.patience
+            && self.stream.set_timeout(patience.step).is_ok()
+        {
+            self.patience = Some(patience);
+        }
+        self.session = old.session;
+        self.settled = old.settled;
+        for command in self.session.clone() {
+            // Refused or not, as it was the first time.
+            self.try_within(&command, CONTROL_LIMIT)?.ok();
+        }
+        Ok(())
+    }
+
+    /// A command that gave the connection its state, to be sent again by [`Self::renew`].
+    pub fn keep(&mut self, command: &Cmd) {
+        self.session.push(command.clone());
+    }
+
+    /// From now on the connection is not made anew by [`Self::ask`]: it has a state that only its
+    /// owner knows.
+    pub fn settle(&mut self) {
+        self.settled = true;
+    }
+
+    /// Selects a database, and proves it: a round trip, unless this connection is proved to be
+    /// there. Nothing may be in flight. A server that asks for patience is waited for. The inner
+    /// error is why the database is not to be had, in the server's words; the connection is then
+    /// where it was.
+    ///
+    /// Every command for a database other than the one of [`Self::database`] goes out after this
+    /// said `Ok(Ok(()))`, and never in one pipeline with a SELECT: a SELECT that is refused there
+    /// would send what follows into another database.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn select(&mut self, db: u32) -> Result<Result<(), String>, ServerError> {
+        if self.db == Some(db) {
+            return Ok(Ok(()));
+        }
+        match self.ask(redis::cmd("SELECT").arg(db))? {
+            Ok(Value::Okay) => {
+                self.db = Some(db);
+                Ok(Ok(()))
+            }
+            Ok(other) => {
+                // Whatever was meant by it.
+                self.db = None;
+                Err(self.confused(format!("SELECT {db} was answered with {other:?}")))
+            }
+            Err(text) => Ok(Err(text)),
+        }
+    }
+
+    /// Goes to one database after the other, in one round trip, to find out which are to be had.
+    /// Nothing else goes out between; where the connection is afterwards only [`Self::database`]
+    /// says.
+    ///
+    /// # Errors
+    /// As of [`Self::select`].
+    pub fn select_each(&mut self, dbs: &[u32]) -> Result<Vec<Result<(), String>>, ServerError> {
+        let select = |db: &u32| redis::cmd("SELECT").arg(*db).to_owned();
+        let commands: Vec<Cmd> = dbs.iter().map(select).collect();
+        let answers = self.ask_all(&commands, asks_for_patience)?;
+        self.db = None;
+        let mut gone_to = Vec::with_capacity(dbs.len());
+        for (db, answer) in dbs.iter().zip(answers) {
+            gone_to.push(match answer {
+                Ok(Value::Okay) => {
+                    self.db = Some(*db);
+                    Ok(())
+                }
+                Ok(other) => {
+                    self.db = None;
+                    return Err(self.confused(format!("SELECT {db} was answered with {other:?}")));
+                }
+                Err(text) => Err(text),
+            });
+        }
+        Ok(gone_to)
+    }
+}
