@@ -195,8 +195,11 @@ fn a_restarted_server_is_scanned_again() {
             &["--consistency", "converge"],
         ] {
             scene.empty_destination();
+            let before = proxy.bytes_to_client();
             let tool = scene.copy(&proxy, arguments).args(&slow).spawn();
-            std::thread::sleep(Duration::from_millis(700));
+            while proxy.bytes_to_client() < before + 400_000 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
             scene.source.kill();
             scene.source.restart();
             let output = tool.wait().success();

@@ -8,3 +8,5 @@ mod doctor;
 mod profiles;
 mod rights;
 mod sentinel;
+mod sources;
+mod toys;

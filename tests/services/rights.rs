@@ -82,8 +82,11 @@ fn without_select_database_zero_moves_and_the_others_are_named() {
             let export = run(&arguments, b"").success();
             assert!(!export.stderr.contains("SELECT"), "{}", export.stderr);
         }
-        // Who names another one needs it.
+        // Who names another one misses it.
         run(&["export", &url, "--db", "0,3"], b"")
+            .expect_code(3)
+            .expect_stderr("database 3 (2 keys)");
+        run(&["export", &url, "--db", "3"], b"")
             .expect_code(13)
             .expect_stderr("SELECT");
     }

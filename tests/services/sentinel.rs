@@ -96,11 +96,11 @@ fn what_cannot_be_found_is_said_in_a_sentence() {
         };
         let output = with(&url).run().success();
         assert!(!output.stderr.contains("s3ntinel"));
-        // Now it is the server that does not know this password.
+        // Now it is the server that has no password at all, which is said.
         with(&wrong)
             .run()
-            .expect_code(12)
-            .expect_stderr("(primary of mymaster)");
+            .success()
+            .expect_stderr("(primary of mymaster) needs no password");
         with(&url.replace("mymaster", "other"))
             .run()
             .expect_code(12)

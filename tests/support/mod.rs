@@ -27,4 +27,5 @@ pub mod resp_proxy;
 pub mod sentinel;
 pub mod servers;
 pub mod tool;
+pub mod toy;
 pub mod wire;
