@@ -177,7 +177,7 @@ fn unannounced(server: &TestServer, commands: &str) -> (usize, BTreeSet<String>)
     let mut client = server.client();
     let mut watcher = server.client();
     let address = ServerAddress::parse(&server.url()).expect("an address");
-    let tracker = Tracker::start(&ConnectOptions::new(address), |_| true);
+    let tracker = Tracker::start(&ConnectOptions::new(address), None, |_| true);
     let tracker = tracker.expect("the server answers").expect("it tracks");
     let (mut changes, mut silent) = (0, BTreeSet::new());
     for line in commands.lines() {
