@@ -82,7 +82,7 @@ impl Replies {
     /// # Errors
     /// See the type.
     pub fn next(&mut self, stream: &mut impl Read) -> io::Result<Item<'_>> {
-        self.next_within(stream, VALUE_LIMIT, Longer::IsAnError)
+        self.next_within(stream, VALUE_LIMIT, Longer::IsAnError(VALUE_LIMIT))
     }
 
     /// The next item; a bulk string of more than `max` bytes is skipped ([`Item::TooLong`]).
@@ -113,11 +113,11 @@ impl Replies {
                     self.skip(stream, len as u64)?;
                     Item::TooLong(len as u64)
                 }
-                Some(len) => Item::Bulk(self.bulk(stream, len, max)?),
+                Some(len) => Item::Bulk(self.bulk(stream, len, max, longer)?),
                 None => Item::Nil,
             },
             b'!' => match self.length(rest)? {
-                Some(len) => Item::Error(self.bulk(stream, len, max)?),
+                Some(len) => Item::Error(self.bulk(stream, len, max, longer)?),
                 None => Item::Nil,
             },
             b'*' | b'~' => self.length(rest)?.map_or(Item::Nil, Item::Array),
@@ -159,7 +159,7 @@ impl Replies {
         if depth > MAX_DEPTH {
             return Err(invalid("a reply nested too deeply"));
         }
-        let item = self.next_within(stream, *left, Longer::IsAnError)?;
+        let item = self.next_within(stream, *left, Longer::IsAnError(max))?;
         let bytes = match &item {
             Item::Bulk(bytes) | Item::Error(bytes) => bytes.len(),
             Item::Simple(text) => text.len(),
@@ -268,9 +268,18 @@ impl Replies {
         }
     }
 
-    fn bulk(&mut self, stream: &mut impl Read, len: usize, max: usize) -> io::Result<Vec<u8>> {
+    fn bulk(
+        &mut self,
+        stream: &mut impl Read,
+        len: usize,
+        max: usize,
+        longer: Longer,
+    ) -> io::Result<Vec<u8>> {
         if len > max {
-            return Err(too_long(max));
+            return Err(match longer {
+                Longer::IsAnError(limit) => too_long(limit),
+                Longer::IsSkipped => too_long(max),
+            });
         }
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(len).map_err(|_| {
@@ -333,7 +342,8 @@ impl Replies {
 /// What becomes of a bulk that is longer than allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Longer {
-    IsAnError,
+    /// Of the whole reply's limit, which the error names.
+    IsAnError(usize),
     IsSkipped,
 }
 
