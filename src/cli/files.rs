@@ -5,7 +5,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::source_end::rdb_file;
-use super::{AgeReadArgs, AgeWriteArgs, Named, RunArgs, ServerFlags, Verb};
+use super::{
+    AgeReadArgs, AgeWriteArgs, CopyArgs, DiffArgs, ExportArgs, ImportArgs, Named, RunArgs,
+    ServerFlags, Verb,
+};
 use crate::output::{Holds, Reading, Writing};
 
 /// The files of one command line.
@@ -22,70 +25,36 @@ impl Verb {
     pub fn files(&self) -> Files {
         let mut files = Files::default();
         match self {
-            Verb::Export(args) => {
-                files.source(args.source.as_ref());
-                files.output(args.output.as_deref(), Holds::Archive);
-                files.age_write(&args.encryption);
-                files.server(&args.connect.flags());
-                files.run(&args.run);
-            }
-            Verb::Import(args) => {
-                let all = args.destination.iter().map(|named| &named.0);
-                // With the destination in the environment the first argument is a file.
-                files.archives(all.chain(&args.files).filter(|name| !is_url(name)));
-                if args.files.is_empty() && files.reads.is_empty() {
-                    files.archive(None);
-                }
-                if let Some(state) = args.resume.as_ref().filter(|state| !state.is_empty()) {
-                    files.write("the --resume state", Path::new(state), Holds::Other);
-                }
-                files.stdout();
-                files.age_read(&args.encryption);
-                files.server(&args.connect.flags());
-                files.run(&args.run);
-            }
-            Verb::Copy(args) => {
-                files.source(args.source.as_ref());
-                files.stdout();
-                files.server(&args.source_connect.flags());
-                files.server(&args.destination_connect.flags());
-                files.run(&args.run);
-            }
+            Verb::Export(args) => files.of_export(args),
+            Verb::Import(args) => files.of_import(args),
+            Verb::Copy(args) => files.of_copy(args),
             Verb::Convert(args) => {
+                let holds = Holds::other(args.overwrite);
                 files.archive(Some(&args.input));
-                files.output(args.output.as_deref(), Holds::other(args.overwrite));
+                files.output(args.output.as_deref(), holds);
                 files.age_read(&args.encryption);
                 files.run(&args.run);
             }
             Verb::Verify(args) => {
-                files.archive(args.file.as_ref());
-                files.stdout();
-                files.age_read(&args.encryption);
+                files.look(args.file.as_ref(), &args.encryption);
                 files.server(&args.against.connect.flags());
             }
-            Verb::Diff(args) => {
-                let sides = [&args.left.0, &args.right.0].into_iter();
-                files.archives(sides.filter(|name| !is_url(name)));
-                files.stdout();
-                files.age_read(&args.encryption);
-                files.server(&args.left_connect.flags());
-                files.server(&args.right_connect.flags());
-            }
+            Verb::Diff(args) => files.of_diff(args),
             Verb::List(args) => files.look(args.file.as_ref(), &args.encryption),
             Verb::Inspect(args) => files.look(args.file.as_ref(), &args.encryption),
             Verb::Report(args) => {
-                files.archive(args.file.as_ref());
-                files.output(args.output.as_deref(), Holds::other(args.overwrite));
+                let holds = Holds::other(args.overwrite);
+                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
                 files.age_read(&args.encryption);
             }
             Verb::Extract(args) => {
-                files.archive(args.file.as_ref());
-                files.output(args.output.as_deref(), Holds::other(args.overwrite));
+                let holds = Holds::other(args.overwrite);
+                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
                 files.age_read(&args.encryption);
             }
             Verb::Salvage(args) => {
-                files.archive(args.file.as_ref());
-                files.output(args.output.as_deref(), Holds::Archive);
+                let holds = Holds::Archive;
+                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
                 files.age_read(&args.encryption);
                 files.secrets(&args.age_recipients_file);
             }
@@ -106,6 +75,53 @@ fn is_url(name: &OsString) -> bool {
 }
 
 impl Files {
+    fn of_export(&mut self, args: &ExportArgs) {
+        self.source(args.source.as_ref());
+        self.output(args.output.as_deref(), Holds::Archive);
+        self.age_write(&args.encryption);
+        self.server(&args.connect.flags());
+        self.run(&args.run);
+    }
+
+    fn of_import(&mut self, args: &ImportArgs) {
+        let all = args.destination.iter().map(|named| &named.0);
+        // With the destination in the environment the first argument is a file.
+        self.archives(all.chain(&args.files).filter(|name| !is_url(name)));
+        if self.reads.is_empty() {
+            self.archive(None);
+        }
+        if let Some(state) = args.resume.as_ref().filter(|state| !state.is_empty()) {
+            self.write("the --resume state", Path::new(state), Holds::Other);
+        }
+        self.stdout();
+        self.age_read(&args.encryption);
+        self.server(&args.connect.flags());
+        self.run(&args.run);
+    }
+
+    fn of_copy(&mut self, args: &CopyArgs) {
+        self.source(args.source.as_ref());
+        self.stdout();
+        self.server(&args.source_connect.flags());
+        self.server(&args.destination_connect.flags());
+        self.run(&args.run);
+    }
+
+    fn of_diff(&mut self, args: &DiffArgs) {
+        let sides = [&args.left.0, &args.right.0].into_iter();
+        self.archives(sides.filter(|name| !is_url(name)));
+        self.stdout();
+        self.age_read(&args.encryption);
+        self.server(&args.left_connect.flags());
+        self.server(&args.right_connect.flags());
+    }
+
+    /// Something that is made of an archive.
+    fn made_of(&mut self, file: Option<&OsString>, output: Option<&Path>, holds: Holds) {
+        self.archive(file);
+        self.output(output, holds);
+    }
+
     fn source(&mut self, source: Option<&Named>) {
         self.archives(rdb_file(source).iter());
     }

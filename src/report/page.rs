@@ -8,7 +8,7 @@ use super::data::{About, GROUPS, json};
 use super::treemap::squarified;
 use super::{Bucket, Group, LargeKey, Report, Weight};
 use crate::describe::{end_lines, header_lines};
-use crate::ui::{clean, is_unsafe};
+use crate::escape::{clean, json_text};
 use crate::units::{bytes_text, count_text, time_text};
 use redis_migrate_format::header::ConsistencyReached;
 
@@ -36,7 +36,7 @@ pub fn page(report: &Report, about: &About) -> String {
     body += &section("databases", "Databases", &databases(report, &total));
     body += &section("largest", "Largest keys", &largest(report));
     body += &section("facts", "The archive", &facts(about));
-    let data = in_a_data_block(&json(report, about).to_string());
+    let data = in_a_data_block(&json(report, about));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
@@ -57,18 +57,10 @@ const FOOTER: &str = "<footer><p>Sizes are bytes of names and values as stored, 
     several records is counted once, as the last of them has it. The numbers are in this page as JSON too \
     (<code>#data</code>), and in <code>redis-migrate report --json</code>.</p></footer>\n";
 
-/// JSON for a data block, where nothing is escaped but what could end it, and what would turn the
-/// direction of writing for those who look at the page's text.
-fn in_a_data_block(json: &str) -> String {
-    let mut safe = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        if c == '<' || is_unsafe(c) {
-            safe += &format!("\\u{:04x}", u32::from(c));
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
+/// JSON for a data block, where nothing is escaped but what could end it, and what must not be shown
+/// to those who look at the page's text.
+fn in_a_data_block(json: &serde_json::Value) -> String {
+    json_text(json).replace('<', "\\u003c")
 }
 
 /// Text for an element or an attribute: control characters made visible, markup taken away.

@@ -120,6 +120,24 @@ fn json_gives_back_what_it_escapes() {
 }
 
 #[test]
+fn the_page_of_a_report_is_escaped_and_its_data_give_the_key_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let page = directory.path().join("page.html");
+    let bytes = archive(&[string(0, EVIL.as_bytes(), b"v", None)], Some(EVIL));
+    Tool::new(&["report", "-o"])
+        .arg(&page)
+        .stdin_bytes(bytes)
+        .run()
+        .success();
+    let page = std::fs::read_to_string(&page).expect("a page");
+    assert_eq!(page.chars().find(|&c| c != '\n' && is_unsafe(c)), None);
+    let (_, data) = page.split_once("id=\"data\">").expect("a data block");
+    let (data, _) = data.split_once("</script>").expect("its end");
+    let data: Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!(data["largest"][0]["key"], EVIL);
+}
+
+#[test]
 fn the_words_of_a_server_are_escaped() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("redis://{}", listener.local_addr().expect("an address"));
