@@ -18,8 +18,9 @@ pub struct Violation {
     pub detail: String,
 }
 
-/// The most memory that a run on this data may take.
-pub const MEMORY_KIB: u64 = 64 * 1024;
+/// The most memory that a run on this data may take: 64 MiB, and what a program without optimisation
+/// is larger.
+pub const MEMORY_KIB: u64 = (64 + if cfg!(debug_assertions) { 8 } else { 0 }) * 1024;
 
 /// How names begin that the tool uses for itself.
 const TEMPORARY: &[u8] = b"__redis-migrate";
@@ -115,16 +116,13 @@ impl Judge {
         };
         match code {
             0 | 1 | 3 | 4 | 5 | 12 | 13 => {}
+            // A snapshot that lies is damaged.
+            10 if facts.case.is_some_and(|case| case.answer.is_poured()) => {}
             10 => self.add("calls a good archive damaged", last_line(stderr)),
             _ => self.add("ends with a code that makes no sense", format!("{code}")),
         }
-        let is_doctor = matches!(facts.scenario.verb, Verb::Doctor | Verb::DoctorSource);
-        let said = match is_doctor {
-            true => ran.doctor(),
-            false => ran.summary(),
-        };
-        match said {
-            None if code == 0 || !is_doctor => self.add("prints no summary", last_line(stderr)),
+        match ran.summary() {
+            None => self.add("prints no summary", last_line(stderr)),
             Some(said) if said["exit_code"] != code => {
                 let said = &said["exit_code"];
                 self.add(
@@ -134,7 +132,7 @@ impl Judge {
             }
             _ => {}
         }
-        if code != 0 && code != facts.scenario.code() && !is_doctor && is_silent(facts) {
+        if code != 0 && code != facts.scenario.code() && is_silent(facts) {
             self.add("fails without a word", last_line(stderr));
         }
         if code == 0 && facts.scenario.code() != 0 {
@@ -395,7 +393,7 @@ impl Judge {
         let comes_again = ran.number("/source/reread") > 0
             || ran.number("/source/scanned") > arriving.keys.len() as u64;
         let is_known = !comes_again || ran.code() == Some(0);
-        if is_known && restored > most + again {
+        if is_known && restored > most + again && !is_plausible(facts, 1) {
             let detail = format!("{restored} said, {most} arrived");
             self.add("counts as restored what is not there", detail);
         }
@@ -470,6 +468,10 @@ fn loses_the_connection(case: &Case) -> bool {
 }
 
 fn is_silent(facts: &Facts<'_>) -> bool {
+    // The report of `doctor` is the word.
+    if matches!(facts.scenario.verb, Verb::Doctor | Verb::DoctorSource) {
+        return facts.ran.events.is_empty();
+    }
     facts.ran.complaints().trim().is_empty() && facts.ran.failures().is_empty()
 }
 

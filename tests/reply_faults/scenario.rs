@@ -299,10 +299,6 @@ impl Ran {
         self.of("summary").last()
     }
 
-    pub fn doctor(&self) -> Option<&Value> {
-        self.of("doctor").last()
-    }
-
     /// A number of the summary, such as `/sink/restored`; 0 where there is none.
     pub fn number(&self, pointer: &str) -> u64 {
         let value = self.summary().and_then(|summary| summary.pointer(pointer));
