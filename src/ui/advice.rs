@@ -75,7 +75,7 @@ fn of_io(error: &io::Error) -> Option<String> {
 
 /// Whether a refusal is one that other rights would change.
 fn is_about_rights(reason: &str) -> bool {
-    !["READONLY", "OOM", "MISCONF", "ERR syntax error"]
+    !["READONLY", "OOM", "MISCONF", "NOAUTH", "ERR syntax error"]
         .iter()
         .any(|code| reason.starts_with(code))
 }

@@ -136,7 +136,7 @@ impl ServerSink {
                 }
             };
             match fate {
-                Ok(Fate::Refused(_, text, _)) if is_passing(&text) => {
+                Ok(Fate::Refused(_, text, _)) if self.may_pass(at, &text) => {
                     self.is_stale();
                     self.wait_for(&text)?;
                     return Ok(None);
@@ -149,6 +149,14 @@ impl ServerSink {
             }
         }
         Ok(Some(fates))
+    }
+
+    /// Whether the node may say something else in a while, or another one in its place.
+    fn may_pass(&self, at: usize, text: &str) -> bool {
+        let may_move = self.routes.is_some() || self.lanes[at].is_watched();
+        asks_for_patience(text)
+            || text.starts_with("NOREPLICAS")
+            || (may_move && is_redirection(text))
     }
 
     fn replaces_libraries(&self) -> bool {
@@ -285,7 +293,7 @@ impl ServerSink {
         let value = match self.lanes[at].conn()?.try_query(&command)? {
             Ok(value) => value,
             // The same question again, in a while.
-            Err(text) if is_passing(&text) => {
+            Err(text) if self.may_pass(at, &text) => {
                 return Err(ServerError::Lost {
                     address: self.lanes[at].to.address.to_string(),
                     doing: "looking at function libraries".to_owned(),
@@ -322,10 +330,9 @@ impl ServerSink {
     }
 }
 
-/// Whether the node may say something else in a while, or another one.
-fn is_passing(text: &str) -> bool {
+fn is_redirection(text: &str) -> bool {
     let code = text.split(' ').next().unwrap_or("");
-    asks_for_patience(text) || matches!(code, "READONLY" | "NOREPLICAS" | "MOVED")
+    matches!(code, "READONLY" | "MOVED" | "ASK")
 }
 
 /// Takes a FUNCTION DUMP apart (functions.c: for each library an opcode and the code).

@@ -28,6 +28,7 @@ mod past;
 pub mod refusal;
 mod routes;
 mod settle;
+mod sweep;
 mod take;
 pub mod target;
 mod try_out;
@@ -555,6 +556,7 @@ impl Sink for ServerSink {
         let done = self.complete();
         if done.is_err() {
             self.count_rest();
+            self.sweep();
             // Why the run failed is told already.
             let _ = self.judge_held();
         }
@@ -563,6 +565,7 @@ impl Sink for ServerSink {
 
     fn abort(mut self: Box<Self>, _: &str) -> SinkReport {
         self.count_rest();
+        self.sweep();
         let _ = self.judge_held();
         if let Some(mut accepted) = self.accepted.take()
             && let Ok((deleted, kept)) = accepted.finish()

@@ -45,6 +45,9 @@ impl Refusal {
             "READONLY" => Refusal::Run {
                 advice: "the destination is a read-only replica: name its primary",
             },
+            "NOAUTH" => Refusal::Run {
+                advice: "the destination wants a password: see --password-file and --user",
+            },
             "MISCONF" => Refusal::Run {
                 advice: "the destination cannot save to its disk and refuses writes: see its log",
             },

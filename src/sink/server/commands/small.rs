@@ -45,8 +45,9 @@ pub struct Ticket {
 enum Due {
     /// One SET; with NX it may be answered with nil.
     Set(Replace),
-    /// One transaction, data and all.
-    Swap(Swap),
+    /// One transaction, data and all. It leaves a temporary key only where it was not carried out as
+    /// a whole.
+    Swap { temp: Vec<u8>, swap: Swap },
     /// The commands that build a value, to be renamed after.
     Fill {
         temp: Vec<u8>,
@@ -63,8 +64,10 @@ impl Ticket {
     /// The temporary key that its commands may have made.
     pub fn temp(&self) -> Option<&[u8]> {
         match &self.due {
-            Due::Fill { temp, .. } | Due::Rename { temp, .. } => Some(temp),
-            Due::Set(_) | Due::Swap(_) | Due::CleanUp(_) => None,
+            Due::Fill { temp, .. } | Due::Swap { temp, .. } | Due::Rename { temp, .. } => {
+                Some(temp)
+            }
+            Due::Set(_) | Due::CleanUp(_) => None,
         }
     }
 
@@ -72,7 +75,7 @@ impl Ticket {
     pub fn replies(&self) -> usize {
         match &self.due {
             Due::Set(_) | Due::CleanUp(_) => 1,
-            Due::Swap(_) | Due::Rename { .. } => 7,
+            Due::Swap { .. } | Due::Rename { .. } => 7,
             Due::Fill { sent, .. } => sent.len(),
         }
     }
@@ -126,7 +129,7 @@ impl Commands {
             ([only], Some((_, length))) => {
                 swap.data = Some((only.command, Some(length)));
                 swap.pack(conn.out(), &temp, job.key, &scratch.bytes);
-                Due::Swap(swap)
+                Due::Swap { temp, swap }
             }
             (_, length) => {
                 if let Some((command, length)) = length {
@@ -194,7 +197,6 @@ impl Commands {
                 Item::Error(text) => return Err(CommandError::answer("SET", &text)),
                 _ => return Err(conn.confused("no answer to SET").into()),
             },
-            Due::Swap(swap) => swap.read(conn)?,
             Due::Fill { temp, sent, swap } => {
                 let mut failed = None;
                 for sent in sent {
@@ -214,7 +216,7 @@ impl Commands {
                 let due = Due::Rename { temp, swap };
                 return Ok(Answer::Again(Ticket { due, losses }));
             }
-            Due::Rename { temp, swap } => match swap.read(conn) {
+            Due::Swap { temp, swap } | Due::Rename { temp, swap } => match swap.read(conn) {
                 Ok(written) => written,
                 Err(error) => return clean_up(conn, &temp, error),
             },
