@@ -31,7 +31,14 @@ const QUESTIONS: [&str; 11] = [
 
 /// Whether exit 0 or 3 of this question says that the whole archive is good.
 fn vouches(question: &str) -> bool {
-    !question.starts_with("salvage") && !question.starts_with("inspect")
+    // `salvage` and `inspect` say what there is, and `--quick` looks at checksums alone.
+    let vague = ["salvage", "inspect", "verify --quick"];
+    !vague.iter().any(|begin| question.starts_with(begin))
+}
+
+/// Whether an archive takes so long that only the whole matrix asks for it.
+fn is_heavy(hostile: &Hostile) -> bool {
+    hostile.largest_value > 0 || hostile.name == "types-65536"
 }
 
 fn ask(question: &str, file: &Path, out: &Path, server: &TestServer) -> (Output, bool) {
@@ -92,7 +99,11 @@ fn no_archive_takes_memory_or_time_without_bound() {
         directory.path().join("out"),
     );
     let mut wrong = Vec::new();
+    let whole = variable("REPLY_FAULTS").is_some() || !only.is_empty();
     for hostile in all() {
+        if is_heavy(&hostile) && !whole {
+            continue;
+        }
         std::fs::write(&file, &hostile.bytes).expect("a file");
         for question in QUESTIONS {
             let name = format!("{}: {question}", hostile.name);
