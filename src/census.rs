@@ -15,8 +15,8 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::memory::random_hash_keys;
 
-/// Items that are sorted in memory: 12 MiB of records.
-const IN_MEMORY: usize = 512 * 1024;
+/// Items that are sorted in memory: 3 MiB of records.
+const IN_MEMORY: usize = 128 * 1024;
 
 /// Sorted files that are read at once.
 const MAX_RUNS: usize = 32;

@@ -120,6 +120,38 @@ fn glance_of<'a>(entry: &Entry, body: &'a [u8]) -> Option<Glance<'a>> {
 
 const TWICE: &str = "a key stands twice in one frame";
 
+/// Makes the records of a body that was checked, one at a time.
+pub(crate) fn each_record(
+    body: &[u8],
+    at: Position,
+    limits: &Limits,
+    mut each: impl FnMut(&Record),
+) -> Result<()> {
+    let mut walk = Walk::start(body, at)?;
+    while let Some(entry) = walk.next_record(limits)? {
+        if let Some(record) = record_of(&entry, body) {
+            each(&record);
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the records of a body that was checked; how many entries were skipped.
+pub(crate) fn each_glance(
+    body: &[u8],
+    at: Position,
+    limits: &Limits,
+    mut each: impl FnMut(&Glance<'_>) -> Result<()>,
+) -> Result<u64> {
+    let mut walk = Walk::start(body, at)?;
+    while let Some(entry) = walk.next_record(limits)? {
+        if let Some(glance) = glance_of(&entry, body) {
+            each(&glance)?;
+        }
+    }
+    Ok(walk.skipped)
+}
+
 /// The record of an entry, copied out of `body`; of a value that goes on behind it, the beginning.
 pub(crate) fn record_of(entry: &Entry, body: &[u8]) -> Option<Record> {
     let there = |range: &Range<usize>| {
@@ -181,8 +213,14 @@ pub(crate) fn decode_large(body: Vec<u8>, at: Position, limits: &Limits) -> Resu
             value,
             verbatim,
         } => {
-            let key = body[key].to_vec();
-            let bytes = cut_out(body, value);
+            // The larger of them keeps the memory that it has.
+            let (key, bytes) = if key.len() > value.len() {
+                let value = body[value].to_vec();
+                (cut_out(body, key), value)
+            } else {
+                let key = body[key].to_vec();
+                (key, cut_out(body, value))
+            };
             let value = if verbatim {
                 Value::Verbatim(bytes)
             } else {

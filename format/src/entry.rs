@@ -205,7 +205,7 @@ impl<'a> Entries<'a> {
         let mut outer = Cursor {
             body: self.body,
             pos: self.pos + 1,
-            end: self.body.len(),
+            ..Cursor::new(self.body)
         };
         let range = outer.bytes("entry length")?;
         self.pos = range.end;
@@ -221,6 +221,7 @@ pub(crate) fn entry(kind: u8, bytes: &[u8], range: Range<usize>) -> Result<Entry
         body: bytes,
         pos: range.start,
         end: range.end,
+        shortest: false,
     };
     // Bytes after the fields known here belong to a later minor version.
     Ok(match kind {
@@ -282,6 +283,8 @@ pub(crate) struct Cursor<'a> {
     pos: usize,
     /// Where the fields end; the slice may end before.
     end: usize,
+    /// Numbers must be in their shortest form.
+    shortest: bool,
 }
 
 impl<'a> Cursor<'a> {
@@ -291,6 +294,15 @@ impl<'a> Cursor<'a> {
             body,
             pos: 0,
             end: body.len(),
+            shortest: false,
+        }
+    }
+
+    /// All of a slice whose numbers must be in their shortest form.
+    pub(crate) fn shortest(body: &'a [u8]) -> Self {
+        Cursor {
+            shortest: true,
+            ..Cursor::new(body)
         }
     }
 
@@ -334,7 +346,11 @@ impl Cursor<'_> {
         let mut bytes = [0; 8];
         bytes[..width].copy_from_slice(number);
         self.pos += width;
-        Ok(u64::from_le_bytes(bytes))
+        let number = u64::from_le_bytes(bytes);
+        if self.shortest && varint_len(number) <= width {
+            return Err(EntryError::new(field, "a number is longer than it must be"));
+        }
+        Ok(number)
     }
 
     pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, EntryError> {

@@ -77,6 +77,8 @@ pub struct Reader<R: Read> {
     end: Option<End>,
     /// Of values in FRAGMENT runs only the beginning is kept.
     heads_only: bool,
+    /// The records of a DATA frame are looked at where they lie.
+    visiting: bool,
     /// Every frame is read, so that what END and INDEX say of all of them can be compared.
     whole: bool,
     state: State,
@@ -129,6 +131,7 @@ impl<R: Read> Reader<R> {
             notes_seen: 0,
             end: None,
             heads_only: false,
+            visiting: false,
             whole: true,
             state: State::Reading,
         })
@@ -211,10 +214,42 @@ impl<R: Read> Reader<R> {
         Ok(frame)
     }
 
+    /// The same, with the memory of one record in place of that of all of them: each is shown to
+    /// `each`, once the whole frame was checked, together with the length of its value. The frame
+    /// that is returned has no records.
+    pub fn visit_frame(
+        &mut self,
+        mut each: impl FnMut(&Context, &Record, u64),
+    ) -> Result<Option<Frame>> {
+        self.visiting = true;
+        let frame = self.next_frame();
+        self.visiting = false;
+        let Some(mut frame) = frame? else {
+            return Ok(None);
+        };
+        // A run of FRAGMENT frames has one record, which is there.
+        if let Some(record) = std::mem::take(&mut frame.records).first() {
+            each(&frame.context, record, frame.value_len(record));
+            return Ok(Some(frame));
+        }
+        let at = Position {
+            archive_id: self.stream.archive_id(),
+            offset: frame.offset,
+            frame: Some(frame.seq),
+            field: "entries",
+        };
+        body::each_record(&self.raw, at, &self.limits, |record| {
+            each(&frame.context, record, frame.value_len(record));
+        })?;
+        release_if_large(&mut self.raw);
+        Ok(Some(frame))
+    }
+
     fn read_frame(&mut self) -> Result<Option<Frame>> {
         loop {
             let frame = self.next_stream_frame()?;
             match frame.header.frame_type {
+                FrameType::DATA if self.visiting => return self.checked(frame).map(Some),
                 FrameType::DATA => return self.data(frame).map(Some),
                 FrameType::FRAGMENT => return self.fragments(frame).map(Some),
                 FrameType::END => return self.end_of_archive(frame).map(|()| None),
@@ -269,6 +304,32 @@ impl<R: Read> Reader<R> {
         )
     }
 
+    /// A DATA frame whose records stay in `raw`.
+    fn checked(&mut self, frame: StreamFrame) -> Result<Frame> {
+        release_if_large(&mut self.stored);
+        let at = frame.at("entries");
+        let context = body::check(&self.raw, at, &self.limits, &mut self.keys, |_| {})?;
+        let (totals, mut records) = (&mut self.totals, 0);
+        let skipped = body::each_glance(&self.raw, at, &self.limits, |record| {
+            records += 1;
+            let counted = totals.glance(record);
+            counted.map_err(|_| too_many_databases(&frame))
+        })?;
+        self.index.add(&IndexEntry::new(&frame.header, records));
+        let body = Body {
+            context,
+            records: Vec::new(),
+            skipped,
+            value_len: None,
+        };
+        self.release(
+            frame,
+            body,
+            u64::from(frame.header.stored_len),
+            u64::from(frame.header.raw_len),
+        )
+    }
+
     fn release(
         &mut self,
         frame: StreamFrame,
@@ -281,12 +342,7 @@ impl<R: Read> Reader<R> {
         for record in &body.records {
             self.totals
                 .count_sized(record, body.value_len)
-                .map_err(|_| {
-                    Error::damaged(
-                        frame.at("db"),
-                        format!("more than {MAX_DATABASES} databases"),
-                    )
-                })?;
+                .map_err(|_| too_many_databases(&frame))?;
         }
         if self.totals.records > self.limits.max_records {
             return Err(Error::LimitExceeded {
@@ -435,6 +491,13 @@ impl<R: Read> Reader<R> {
     pub fn into_inner(self) -> R {
         self.stream.into_inner()
     }
+}
+
+fn too_many_databases(frame: &StreamFrame) -> Error {
+    Error::damaged(
+        frame.at("db"),
+        format!("more than {MAX_DATABASES} databases"),
+    )
 }
 
 /// Gives the memory of a buffer back that is larger than an ordinary frame needs.

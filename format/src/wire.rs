@@ -8,8 +8,8 @@
 use bincode::Options;
 use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 
-use crate::entry::Cursor;
-use crate::header::{End, Header};
+use crate::entry::{Cursor, EntryError};
+use crate::header::{ArchiveOrigin, ConsistencyReached, End, Header};
 use crate::limits::{MAX_DATABASES, MAX_LOST_RANGES, MAX_NODES, MAX_TEXTS};
 use crate::record::Context;
 use crate::version::MINOR;
@@ -300,15 +300,80 @@ pub(crate) fn encode_end(end: &End) -> Vec<u8> {
 /// shortest form, and nothing after the last field unless a later minor version may have put it there.
 pub(crate) fn decode_end(bytes: &[u8], minor: u8) -> Result<End, String> {
     let end = decode::<WireEnd>(bytes).map(End::from)?;
-    let known = encode_end(&end);
-    if !bytes.starts_with(&known) {
-        return Err("a number in it is longer than it must be".into());
-    }
-    if bytes.len() > known.len() && minor <= MINOR {
-        let more = bytes.len() - known.len();
+    let mut fields = Cursor::shortest(bytes);
+    // It was decoded, so nothing else can be wrong.
+    walk_end(&mut fields).map_err(|_| "a number in it is longer than it must be")?;
+    let more = bytes.len() - fields.pos();
+    let is_of_a_later_minor = minor > MINOR;
+    if more > 0 && !is_of_a_later_minor {
         return Err(format!("{more} bytes follow its last field"));
     }
     Ok(end)
+}
+
+/// Goes over the fields of an END that was decoded.
+fn walk_end(end: &mut Cursor<'_>) -> Result<(), EntryError> {
+    let numbers = |end: &mut Cursor<'_>, count: u64| {
+        (0..count).try_for_each(|_| end.varint("END").map(|_| ()))
+    };
+    let rows = |end: &mut Cursor<'_>, fields: u64| {
+        let count = end.varint("END")?;
+        numbers(end, count * fields)
+    };
+    // Frames, records, per_db, functions, two RDB versions.
+    numbers(end, 2)?;
+    rows(end, 6)?;
+    numbers(end, 3)?;
+    match end.varint("reached")? {
+        2 => rows(end, 2)?,
+        3 => numbers(end, 3)?,
+        _ => numbers(end, 2)?,
+    }
+    rows(end, 8)?;
+    // Whether duplicates are possible, two times, the digest.
+    end.byte("duplicates_possible")?;
+    numbers(end, 2)?;
+    (0..32).try_for_each(|_| end.byte("sha256").map(|_| ()))
+}
+
+/// What of HEADER is more than an archive may have.
+pub(crate) fn check_header_lists(header: &Header) -> Result<(), String> {
+    let selection = &header.selection;
+    let lost = match &header.origin {
+        ArchiveOrigin::Salvaged { lost } => lost.len(),
+        _ => 0,
+    };
+    check_lists(&[
+        (header.source.nodes.len(), MAX_NODES),
+        (header.expected.len(), MAX_DATABASES),
+        (selection.dbs.len(), MAX_DATABASES),
+        (selection.matches.len(), MAX_TEXTS),
+        (selection.excludes.len(), MAX_TEXTS),
+        (selection.types.len(), MAX_TEXTS),
+        (selection.other.len(), MAX_TEXTS),
+        (lost, MAX_LOST_RANGES),
+        (header.extra.len(), MAX_TEXTS),
+    ])
+}
+
+/// What of END is more than an archive may have.
+pub(crate) fn check_end_lists(end: &End) -> Result<(), String> {
+    let moments = match &end.facts.reached {
+        ConsistencyReached::Exact(moments) => moments.len(),
+        _ => 0,
+    };
+    check_lists(&[
+        (end.per_db.len(), MAX_DATABASES),
+        (moments, MAX_NODES),
+        (end.facts.counts.len(), MAX_DATABASES),
+    ])
+}
+
+fn check_lists(lists: &[(usize, usize)]) -> Result<(), String> {
+    match lists.iter().find(|(count, most)| count > most) {
+        Some((count, most)) => Err(format!("{TOO_LONG}{count} items, allowed are {most}")),
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn encode_context(context: &Context) -> Vec<u8> {

@@ -19,7 +19,7 @@ use crate::reader::Reader;
 use crate::record::{Context, KeyRecord, Record};
 use crate::totals::Totals;
 use crate::trailer::Trailer;
-use crate::version::{MINOR, Preamble};
+use crate::version::Preamble;
 use crate::wire::{self, Abort, FragmentHead, IndexEntry};
 use crate::zstandard::Packer;
 
@@ -103,7 +103,8 @@ impl<W: Write> Writer<W> {
             ..header.clone()
         };
         let body = wire::encode_header(&header);
-        wire::decode_header(&body).map_err(|what| Error::Unwritable(format!("HEADER: {what}")))?;
+        wire::check_header_lists(&header)
+            .map_err(|what| Error::Unwritable(format!("HEADER: {what}")))?;
         if body.len() > MAX_HEADER_LEN as usize {
             return Err(Error::Unwritable(format!(
                 "a HEADER of {} bytes, allowed are {MAX_HEADER_LEN}",
@@ -408,7 +409,7 @@ impl<W: Write> Writer<W> {
         end.frames = self.seq;
         end.sha256 = self.hasher.clone().finalize().into();
         let body = wire::encode_end(&end);
-        wire::decode_end(&body, MINOR).map_err(|what| Error::Unwritable(format!("END: {what}")))?;
+        wire::check_end_lists(&end).map_err(|what| Error::Unwritable(format!("END: {what}")))?;
         self.put_frame(FrameType::END, &body, 0)?;
         let archive_id = self.archive_id;
         self.put(

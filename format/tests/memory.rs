@@ -48,6 +48,8 @@ fn in_a_process_of_its_own() {
         "bombs" => growth(bombs),
         "entries" => growth(entries),
         "salvage" => growth(salvage),
+        "runs" => growth(runs),
+        "lists" => growth(lists),
         "write" => {
             let record = large_record();
             growth(|| {
@@ -161,6 +163,65 @@ fn bombs() {
     }
     let outcome = read_all(&forged.build()[..]);
     assert_eq!(outcome.records.len(), 2, "{:?}", outcome.error);
+}
+
+#[test]
+fn a_run_that_does_not_end_costs_what_is_there_of_it() {
+    let grown = run("runs");
+    assert!(grown < 40 * MIB, "{grown}");
+}
+
+/// A value of 2^40 bytes of which 300 MiB of zeros are there, in a few kilobytes.
+fn runs() {
+    let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+    compressor.include_checksum(true).unwrap();
+    let mut forged = Forged::parse(&two_keys());
+    forged.frames.truncate(1);
+    for part in 0..300_u32 {
+        let head = [&[0xFB][..], &(part as u16).to_le_bytes()].concat();
+        let head = if part < 251 { vec![part as u8] } else { head };
+        let head = [&head[..], &[0, 0xFD, 0, 0, 0, 0, 0, 1, 0, 0]].concat();
+        let body = [&[head.len() as u8][..], &head, &vec![0x99; MIB]].concat();
+        let payload = compressor.compress(&body).unwrap();
+        let frame = ForgedFrame {
+            codec: 1,
+            raw_len: body.len() as u32,
+            ..ForgedFrame::stored(3, &payload)
+        };
+        forged.insert(1 + part as usize, frame);
+    }
+    let bytes = forged.build();
+    assert!(bytes.len() < MIB, "{}", bytes.len());
+    for heads_only in [false, true] {
+        let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+        if heads_only {
+            reader = reader.heads_only();
+        }
+        assert!(reader.next_frame().is_err());
+    }
+}
+
+#[test]
+fn lists_cost_no_more_than_they_may_have() {
+    let grown = run("lists");
+    // The archives themselves, and their making, are most of it.
+    assert!(grown < 28 * MIB, "{grown}");
+}
+
+/// HEADER with a million globs, and INDEX with a million items, all of them there.
+fn lists() {
+    let mut forged = Forged::parse(&two_keys());
+    forged.set_body(1, |body| {
+        let at = body.len() - 10;
+        body.splice(at.., [0xFC, 0, 0, 0x10, 0]);
+        body.resize(MIB, 0);
+    });
+    assert!(!read_all(&forged.build()[..]).is_complete());
+    let mut forged = Forged::parse(&two_keys());
+    let mut index = vec![0xFC, 0, 0, 0x10, 0];
+    index.resize(4 * MIB + 5, 1);
+    forged.insert(3, ForgedFrame::stored(0x81, &index));
+    assert!(!read_all(&forged.build()[..]).is_complete());
 }
 
 #[test]

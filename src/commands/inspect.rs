@@ -68,13 +68,11 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        match reader.next_frame() {
+        match reader.visit_frame(|context, record, value_len| {
+            tally.add_sized(record, context, value_len);
+        }) {
             Ok(None) => break None,
-            Ok(Some(frame)) => {
-                for record in &frame.records {
-                    tally.add_sized(record, &frame.context, frame.value_len(record));
-                }
-            }
+            Ok(Some(_)) => {}
             Err(error) => break Some(error),
         }
     };

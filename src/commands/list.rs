@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::Result;
-use redis_migrate_format::{Frame, Limits, Reader};
+use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
 use super::quiet_when_nobody_reads;
@@ -48,15 +48,27 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         if stop.is_set() {
             break Err(Interrupted.into());
         }
-        match reader.next_frame() {
-            Ok(None) => break Ok(()),
-            Ok(Some(frame)) => {
-                for record in &frame.records {
-                    if stands.next(record)? && !is_silent {
-                        listed += list_record(args, &selection, &frame, record, &mut out)?;
-                    }
+        let mut trouble = Ok(());
+        let frame = reader.visit_frame(|context, record, value_bytes| {
+            let mut take = || -> Result<u64> {
+                if !stands.next(record)? || is_silent {
+                    return Ok(0);
                 }
+                let shown = Shown {
+                    context,
+                    value_bytes,
+                    as_json: args.json,
+                };
+                Ok(shown.list(&selection, record, &mut out)?)
+            };
+            if trouble.is_ok() {
+                trouble = take().map(|rows| listed += rows);
             }
+        });
+        trouble?;
+        match frame {
+            Ok(None) => break Ok(()),
+            Ok(Some(_)) => {}
             Err(error) => break Err(anyhow::Error::new(error)),
         }
     };
@@ -83,50 +95,61 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     })
 }
 
-/// Lists a record that stands, if it is wanted; how many rows that are.
-fn list_record(
-    args: &ListArgs,
-    selection: &Selection,
-    frame: &Frame,
-    record: &Record,
-    out: &mut impl Write,
-) -> io::Result<u64> {
-    let (context, value_bytes) = (&frame.context, frame.value_len(record));
-    match record {
-        Record::Key(key) if wants(selection, key, context, value_bytes) => {
-            if args.json {
-                key_json(key, context, value_bytes, out)?;
-            } else {
-                key_text(key, context, value_bytes, out)?;
+/// How a record is shown.
+struct Shown<'a> {
+    context: &'a Context,
+    /// Bytes of its value, of which only the first may be there.
+    value_bytes: u64,
+    as_json: bool,
+}
+
+impl Shown<'_> {
+    /// Lists a record that stands, if it is wanted; how many rows of keys that are.
+    fn list(
+        &self,
+        selection: &Selection,
+        record: &Record,
+        out: &mut impl Write,
+    ) -> io::Result<u64> {
+        let (context, value_bytes) = (self.context, self.value_bytes);
+        match record {
+            Record::Key(key) if wants(selection, key, context, value_bytes) => {
+                if self.as_json {
+                    key_json(key, context, value_bytes, out)?;
+                } else {
+                    key_text(key, context, value_bytes, out)?;
+                }
             }
-        }
-        Record::Deleted { db, key }
-            if selection.wants_db(*db) && selection.wants_key(key) && !selection.needs_value() =>
-        {
-            if args.json {
-                let mut object = json!({
+            Record::Deleted { db, key }
+                if selection.wants_db(*db)
+                    && selection.wants_key(key)
+                    && !selection.needs_value() =>
+            {
+                if self.as_json {
+                    let mut object = json!({
+                        "schema_version": SCHEMA_VERSION,
+                        "event": "deleted",
+                        "db": db,
+                    });
+                    put_key(&mut object, key);
+                    writeln!(out, "{}", json_text(&object))?;
+                } else {
+                    row(out, *db, "deleted", None, None, key)?;
+                }
+            }
+            Record::Functions(_) if selection.is_everything() && self.as_json => {
+                let object = json!({
                     "schema_version": SCHEMA_VERSION,
-                    "event": "deleted",
-                    "db": db,
+                    "event": "functions",
+                    "value_bytes": value_bytes,
                 });
-                put_key(&mut object, key);
                 writeln!(out, "{}", json_text(&object))?;
-            } else {
-                row(out, *db, "deleted", None, None, key)?;
+                return Ok(0);
             }
+            _ => return Ok(0),
         }
-        Record::Functions(_) if selection.is_everything() && args.json => {
-            let object = json!({
-                "schema_version": SCHEMA_VERSION,
-                "event": "functions",
-                "value_bytes": value_bytes,
-            });
-            writeln!(out, "{}", json_text(&object))?;
-            return Ok(0);
-        }
-        _ => return Ok(0),
+        Ok(1)
     }
-    Ok(1)
 }
 
 /// Remaining life counts from when the key was read, as at the export.

@@ -58,18 +58,24 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     let mut reader = Reader::new(&mut watched, limits)
         .context(name.clone())?
         .heads_only();
-    while let Some(frame) = reader.next_frame().with_context(|| name.clone())? {
+    loop {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        for record in &frame.records {
-            if stands.next(record)? {
-                report.add(record, &frame.context, frame.value_len(record));
-            } else if matches!(record, Record::Key(_)) {
-                report.superseded += 1;
+        let (mut records, mut trouble) = (0, Ok(()));
+        let frame = reader.visit_frame(|context, record, value_len| {
+            records += 1;
+            match stands.next(record) {
+                Ok(true) => report.add(record, context, value_len),
+                Ok(false) => report.superseded += u64::from(matches!(record, Record::Key(_))),
+                Err(error) => trouble = Err(error),
             }
-        }
-        observer.count(frame.records.len() as u64, frame.raw_len);
+        });
+        trouble?;
+        let Some(frame) = frame.with_context(|| name.clone())? else {
+            break;
+        };
+        observer.count(records, frame.raw_len);
         let at = reader.offset();
         observer.progress.archive_bytes.store(at, Relaxed);
     }

@@ -94,13 +94,16 @@ fn has_each_key_once(mut input: impl Read + Seek) -> bool {
 fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<Standing> {
     let mut census = Census::default();
     let mut reader = Reader::new(input, limits)?.heads_only();
-    while let Ok(Some(frame)) = reader.next_frame() {
+    let mut trouble = Ok(());
+    while let Ok(Some(_)) = reader.visit_frame(|_, record, _| {
+        if trouble.is_ok() {
+            trouble = census.add(record);
+        }
+    }) {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        for record in &frame.records {
-            census.add(record).context(TEMPORARY)?;
-        }
     }
+    trouble.context(TEMPORARY)?;
     census.finish().context(TEMPORARY)
 }

@@ -57,7 +57,7 @@ pub struct Survey {
     /// See `repeated`.
     pub displaced: u64,
     /// Other archives in the same input that have records: their ids, and bytes of their frames.
-    pub others: Vec<(u64, u64)>,
+    pub others: Vec<Other>,
 }
 
 /// How it is known that intact frames are not those that were written.
@@ -143,6 +143,9 @@ fn to_start(input: &mut impl Seek) -> Result<()> {
     Ok(())
 }
 
+/// An archive's id, and the bytes of its frames.
+pub type Other = (u64, u64);
+
 /// What speaks for an archive.
 #[derive(Debug, Default)]
 struct Traces {
@@ -162,7 +165,7 @@ const MAX_TRACED: usize = 1_000;
 /// counts only if that archive has records here, and where they disagree it is the one with more
 /// bytes. Where neither counts it is the archive that has the most bytes; a value may be an archive,
 /// too, so that is the last resort.
-fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, Vec<(u64, u64)>)>> {
+fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, Vec<Other>)>> {
     let (header, trailer) = (id_at_start(input)?, id_at_end(input)?);
     to_start(input)?;
     let mut traces = BTreeMap::<u64, Traces>::new();

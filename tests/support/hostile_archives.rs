@@ -23,8 +23,10 @@ pub const MAX_HEADER: usize = 1 << 20;
 pub enum Verdict {
     /// It is complete, however odd.
     Complete,
-    /// It is damaged or cut off: exit code 10.
+    /// It is damaged or cut off: exit code 10. What looks at frames only may not see it.
     Damaged,
+    /// It is complete, but a reader may have a limit that it exceeds: exit code 10 then.
+    Refusable,
 }
 
 /// A hostile archive.
@@ -34,7 +36,7 @@ pub struct Hostile {
     pub name: &'static str,
     /// What a reader must make of it.
     pub verdict: Verdict,
-    /// Bytes of its largest value, 0 if it is small. A value that never ends does not count.
+    /// Bytes of its largest value or key, 0 if it is small. A value that never ends does not count.
     pub largest_value: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
@@ -42,7 +44,7 @@ pub struct Hostile {
 
 /// All of them. Takes a few seconds and 100 MiB.
 pub fn all() -> Vec<Hostile> {
-    use Verdict::{Complete, Damaged};
+    use Verdict::{Complete, Damaged, Refusable};
     let hostile = |name, verdict, largest_value, bytes| Hostile {
         name,
         verdict,
@@ -59,7 +61,12 @@ pub fn all() -> Vec<Hostile> {
         hostile("index-items", Damaged, 0, index_with_items(4_000_000)),
         hostile("zeros-600-mib", Complete, 600 << 20, zeros(600 << 20)),
         hostile("zeros-without-end", Damaged, 0, zeros_without_end(600)),
-        hostile("key-of-zeros", Complete, 600 << 20, key_of_zeros(600 << 20)),
+        hostile(
+            "key-of-zeros",
+            Refusable,
+            600 << 20,
+            key_of_zeros(600 << 20),
+        ),
         hostile("small-entries", Complete, 0, small_entries(131_071)),
         hostile("full-frames", Complete, 0, full_frames(3)),
         hostile("empty-entries", Damaged, 0, small_entries(1_500_000)),

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::header::{
-    ArchiveOrigin, ConsistencyAsked, ConsistencyReached, DbTotals, EndFacts, Expected, Mode, Node,
-    SelectionFacts, SourceCounts, SourceFacts, Tool,
+    ConsistencyAsked, DbTotals, EndFacts, Expected, Mode, Node, SelectionFacts, SourceCounts,
+    SourceFacts, Tool,
 };
 use crate::record::Family;
 

@@ -181,6 +181,7 @@ pub fn check_any_bytes(bytes: &[u8]) -> (Released, bool) {
     );
     assert_eq!(result.is_ok(), dripped_result.is_ok());
     check_heads(bytes, &released, &result);
+    check_visiting(bytes, &released, &result);
     match &result {
         Ok(header) => {
             check_scan(bytes);
@@ -224,6 +225,34 @@ fn check_heads(bytes: &[u8], released: &Released, result: &Result<Header, Error>
         // No value of the tests is longer than what is kept of it.
         assert_eq!(head, due);
     }
+}
+
+/// Whoever is shown records one by one is shown the same, and comes to the same verdict.
+fn check_visiting(bytes: &[u8], released: &Released, result: &Result<Header, Error>) {
+    let Ok(mut reader) = Reader::new(bytes, LIMITS) else {
+        return;
+    };
+    let mut seen = Vec::new();
+    let error = loop {
+        let frame = reader.visit_frame(|context, record, value_len| {
+            assert!(
+                value_len
+                    == match record {
+                        Record::Key(key) => key.value.bytes().len() as u64,
+                        Record::Functions(payload) => payload.len() as u64,
+                        _ => 0,
+                    }
+            );
+            seen.push((*context, record.clone()));
+        });
+        match frame {
+            Ok(Some(frame)) => assert!(frame.records.is_empty()),
+            Ok(None) => break None,
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    assert_eq!(error, result.as_ref().err().map(Error::to_string));
+    assert_eq!(&seen, released);
 }
 
 fn check_scan(bytes: &[u8]) {
