@@ -345,7 +345,7 @@ fn a_destination_that_is_started_anew_is_no_success() {
         .wait()
         .expect_code(3)
         .expect_stderr("was started anew")
-        .expect_stderr("--on-conflict skip");
+        .expect_stderr("run the same command again");
     // As it is told to.
     run(
         &["import", &destination.url(), "--on-conflict", "skip"],
