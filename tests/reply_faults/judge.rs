@@ -258,7 +258,7 @@ impl Judge {
         }
         match facts.ran.code() {
             Some(0) => self.any("exit 0, and not what a run without faults leaves", missing),
-            Some(3 | 4 | 5) => {
+            Some(3..=5) => {
                 let named: BTreeSet<Place> = facts.ran.failures().into_iter().collect();
                 let complaints = facts.ran.complaints();
                 let unnamed: Vec<&Place> = missing

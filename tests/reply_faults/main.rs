@@ -18,6 +18,7 @@ mod data;
 mod drive;
 mod hostile;
 mod judge;
+mod plants;
 mod scenario;
 mod world;
 
@@ -127,6 +128,10 @@ impl Wish {
         });
         let findings = run_all(slow, workers, log);
         let text = findings.text();
+        assert!(
+            findings.not_fired * 10 <= findings.runs,
+            "{what}: the faults do not come up\n{text}"
+        );
         eprintln!("{what}: {text}");
         assert!(
             findings.violations() == 0,

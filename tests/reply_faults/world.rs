@@ -281,8 +281,8 @@ fn export_changes(
             .lines()
             .chain(std::str::from_utf8(&output.stdout));
         let summary: Option<serde_json::Value> = summary
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .last();
+            .rev()
+            .find_map(|line| serde_json::from_str(line).ok());
         let archived = summary.and_then(|summary| summary["sink"]["archived"].as_u64());
         if archived.is_some_and(|archived| archived > payloads.0.len() as u64) {
             return Snapshot::take(connection);
