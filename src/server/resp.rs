@@ -14,9 +14,13 @@ const BUFFER_BYTES: usize = 256 * 1024;
 /// Bytes that the reply to a question about the server may take (INFO, TIME, CLUSTER SLOTS …).
 pub const CONTROL_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Bytes that any other reply may take, where nobody says more: what servers take for one value
-/// (`proto-max-bulk-len`).
-pub const VALUE_LIMIT: usize = 512 * 1024 * 1024;
+/// Bytes that a single value may take, where nobody says less. `proto-max-bulk-len` (512 MiB) bounds
+/// what a server takes, and not the payload of a large list that it sends.
+pub const VALUE_LIMIT: usize = u32::MAX as usize;
+
+/// Bytes that a reply of several elements may take when it is kept as a whole. Large values are
+/// always read one by one.
+const ARRAY_LIMIT: usize = 32 * 1024 * 1024;
 
 /// A bulk that is longer than this is not even skipped: no server sends it.
 const ABSURD_BYTES: u64 = 1 << 36;
@@ -189,6 +193,8 @@ impl Replies {
             Item::Array(count) | Item::Push(count) => (count, false),
             Item::Map(count) => (count, true),
         };
+        let max = max.min(ARRAY_LIMIT);
+        *left = (*left).min(max);
         if count > *left / ITEM_OVERHEAD {
             return Err(too_long(max));
         }
@@ -537,7 +543,7 @@ mod tests {
         );
         assert!(
             Replies::default()
-                .next(&mut &b"$536870913\r\n"[..])
+                .next(&mut &b"$4294967296\r\n"[..])
                 .is_err()
         );
     }
