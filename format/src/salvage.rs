@@ -16,7 +16,7 @@ use crate::header::{End, Header};
 use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
 use crate::reader::{Frame, release_if_large};
-use crate::record::{Context, Glance};
+use crate::record::{Context, Glance, Record};
 use crate::stream::fill;
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::version::{MINOR, PREAMBLE_LEN, Preamble};
@@ -383,6 +383,41 @@ impl Decoder {
         each: &mut dyn FnMut(&Glance<'_>),
     ) -> Result<Content> {
         self.content(frame, Some(each))
+    }
+
+    /// The same as [`Decoder::decode`], with the memory of one record in place of that of all of a
+    /// DATA frame: each is shown to `each`, once the frame was checked, and [`Content::Seen`] stands
+    /// for them.
+    pub fn visit(
+        &mut self,
+        frame: IntactFrame,
+        each: &mut dyn FnMut(&Context, &Record),
+    ) -> Result<Content> {
+        let at = frame.at("entries");
+        let is_data = frame.header.frame_type == FrameType::DATA;
+        match if is_data {
+            self.glance(frame, &mut |_| {})?
+        } else {
+            self.decode(frame)?
+        } {
+            Content::Records(frame) => {
+                frame
+                    .records
+                    .iter()
+                    .for_each(|record| each(&frame.context, record));
+                Ok(Content::Seen {
+                    context: frame.context,
+                    records: frame.records.len() as u64,
+                })
+            }
+            Content::Seen { context, records } => {
+                let show = |record: &Record| each(&context, record);
+                body::each_record(&self.raw, at, &self.limits, show)?;
+                release_if_large(&mut self.raw);
+                Ok(Content::Seen { context, records })
+            }
+            other => Ok(other),
+        }
     }
 
     fn content(

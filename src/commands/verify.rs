@@ -165,17 +165,21 @@ fn read_all(
 ) -> Result<()> {
     let mut reader = Reader::new(input, Limits::default())?;
     found.header = Some((reader.header().clone(), reader.archive_id()));
-    while let Some(frame) = reader.next_frame()? {
+    loop {
+        let (mut records, mut looked) = (0, Ok(()));
+        let frame = reader.visit_frame(|context, record, _| {
+            records += 1;
+            found.tally.add(record, context);
+            if level == VerifyLevel::Values && looked.is_ok() {
+                looked = found.values.look_at(record, context, observer);
+            }
+        });
+        let Some(frame) = frame? else { break };
+        looked?;
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        for record in &frame.records {
-            found.tally.add(record, &frame.context);
-            if level == VerifyLevel::Values {
-                found.values.look_at(record, &frame.context, observer)?;
-            }
-        }
-        observer.count(frame.records.len() as u64, frame.raw_len);
+        observer.count(records, frame.raw_len);
         observer
             .progress
             .archive_bytes

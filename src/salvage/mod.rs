@@ -13,7 +13,7 @@ use redis_migrate_format::header::{
 };
 use redis_migrate_format::salvage::{Content, Decoder};
 use redis_migrate_format::seek::read_frame;
-use redis_migrate_format::{Finished, Limits, Record, Writer, WriterOptions};
+use redis_migrate_format::{Context, Finished, Limits, Record, Writer, WriterOptions};
 
 pub use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
@@ -69,25 +69,32 @@ pub fn rescue<R: Read + Seek, W: Write>(
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        match decoder.decode(read_frame(input, place, survey.archive_id)?)? {
-            Content::Records(frame) => {
-                let at_ms = frame.context.source_time_ms;
+        let frame = read_frame(input, place, survey.archive_id)?;
+        let mut written = Ok(());
+        let mut each = |now: &Context, record: &Record| {
+            let mut write = || -> Result<()> {
+                // Records keep the time that they were read at: lives are computed from it.
+                if context != Some(*now) {
+                    context = Some(*now);
+                    writer.flush_frame().context("write the new archive")?;
+                    writer.set_context(*now).context("write the new archive")?;
+                }
+                rescued.count(record, &mut counts);
+                census.add(record).context("write a temporary file")?;
+                writer.write(record).context("write the new archive")
+            };
+            if written.is_ok() {
+                written = write();
+            }
+        };
+        let content = decoder.visit(frame, &mut each)?;
+        written?;
+        match content {
+            Content::Seen { context, records } => {
+                let at_ms = context.source_time_ms;
                 let (from_ms, to_ms) = window.unwrap_or((at_ms, at_ms));
                 window = Some((from_ms.min(at_ms), to_ms.max(at_ms)));
-                // Records keep the time that they were read at: lives are computed from it.
-                if context != Some(frame.context) {
-                    context = Some(frame.context);
-                    writer.flush_frame().context("write the new archive")?;
-                }
-                writer
-                    .set_context(frame.context)
-                    .context("write the new archive")?;
-                for record in &frame.records {
-                    rescued.count(record, &mut counts);
-                    census.add(record).context("write a temporary file")?;
-                    writer.write(record).context("write the new archive")?;
-                }
-                observer.count(frame.records.len() as u64, frame.raw_len);
+                observer.count(records, place.raw_len.into());
             }
             Content::Note(text) => writer.note(&text).context("write the new archive")?,
             Content::Part => {}

@@ -41,7 +41,7 @@ fn sample() -> Vec<u8> {
                 0,
                 format!("session:{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             ),
-            (3, format!("queue.mail.{}", n % 7)),
+            (3, format!("queue.mail.{n}")),
         ] {
             records.push(string(db, name.as_bytes(), value.as_bytes(), life_ms));
         }
