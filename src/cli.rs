@@ -48,7 +48,8 @@ pub use look::{InspectArgs, ListArgs, VerifyArgs, VerifyLevel};
 pub use report::PageArgs;
 pub use salvage::SalvageArgs;
 pub use shared::{
-    LimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs, WriteArgs,
+    LimitArgs, NoLimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs,
+    WriteArgs,
 };
 pub use source_end::{SideEnd, SourceEnd};
 

@@ -5,7 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
-pub use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Record, Value};
+pub use redis_migrate_format::record::{
+    Context, Eviction, Family, KeyRecord, Record, Value, Withheld,
+};
+
+/// Why nothing can be done with a value that was not kept when its archive was read.
+pub fn not_kept(value: &Withheld) -> String {
+    format!(
+        "its value of {} bytes was not kept when it was read: it is larger than --max-value allows",
+        value.len
+    )
+}
 
 /// Bytes of keys and values at which a source hands a batch on.
 pub const BATCH_TARGET_BYTES: usize = 512 * 1024;

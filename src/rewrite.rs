@@ -207,6 +207,7 @@ impl Rewrite {
                 Ok((body, _)) => body,
                 Err(_) => return,
             },
+            Value::Withheld(_) => return,
         };
         let fate = |at_ms| FieldFate::Expires(self.expiry(at_ms, context));
         if let Ok(Some(done)) = payload::refield(context.family, body, fate) {

@@ -78,7 +78,8 @@ fn body_len(record: &Record) -> u64 {
 pub(crate) fn put_head<'a>(out: &mut Vec<u8>, record: &'a Record) -> &'a [u8] {
     out.push(match record {
         Record::Key(KeyRecord {
-            value: Value::Compact(_),
+            // A writer takes no withheld value.
+            value: Value::Compact(_) | Value::Withheld(_),
             ..
         }) => KEY,
         Record::Key(KeyRecord {

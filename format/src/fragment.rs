@@ -11,7 +11,7 @@ use crate::body::{self, Body, too_large};
 use crate::error::{Error, Position, Result};
 use crate::frame::{Codec, FrameHeader};
 use crate::limits::{Limits, MAX_JOINED_LEN};
-use crate::skim::Skimmer;
+use crate::skim::{Keep, Skimmer};
 use crate::wire::{self, FragmentHead};
 use crate::zstandard::Unpacker;
 
@@ -26,7 +26,7 @@ const JOINED_FOR_EACH_STORED: u64 = 4;
 pub(crate) enum Joiner {
     /// All of it is wanted.
     Whole(Parts),
-    /// Of the value only the beginning.
+    /// Of the value only the beginning, or all of it if it turns out to be small.
     Heads(Box<Skimmer>, Progress),
 }
 
@@ -50,10 +50,15 @@ pub(crate) struct Parts {
 }
 
 impl Joiner {
-    /// For a run that begins.
-    pub(crate) fn new(heads_only: bool) -> Self {
-        if heads_only {
-            Joiner::Heads(Box::default(), Progress::default())
+    /// For a run that begins with this body.
+    pub(crate) fn new(keep: Keep, first: &[u8]) -> Self {
+        let goes_by = match keep {
+            Keep::Heads => true,
+            // A head that cannot be read is told when the part is taken.
+            Keep::UpTo(most) => split(first).is_ok_and(|(head, _)| head.total_len > most),
+        };
+        if goes_by {
+            Joiner::Heads(Box::new(Skimmer::new(keep)), Progress::default())
         } else {
             Joiner::Whole(Parts::default())
         }

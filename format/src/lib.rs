@@ -68,6 +68,6 @@ pub use header::{End, EndFacts, Header};
 pub use limits::Limits;
 pub use lookalike::LookAlike;
 pub use reader::{Frame, Reader};
-pub use record::{Context, KeyRecord, Record, Value};
+pub use record::{Context, KeyRecord, Record, Value, Withheld};
 pub use wire::IndexEntry;
 pub use writer::{Finished, Writer, WriterOptions};

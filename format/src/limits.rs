@@ -56,6 +56,10 @@ pub const HEAD_LEN: usize = 64 * 1024;
 /// nobody has any that long.
 pub const MAX_HEAD_KEY_LEN: usize = 16 * 1024 * 1024;
 
+/// Largest function payload that a reader takes which does not keep every value. A payload has no
+/// name under which it could be left out.
+pub const MAX_KEPT_FUNCTIONS: u64 = 16 * 1024 * 1024;
+
 /// How many notes a reader keeps; it counts the others.
 pub const MAX_NOTES_KEPT: usize = 16;
 
@@ -64,6 +68,10 @@ pub const MAX_NOTES_KEPT: usize = 16;
 pub struct Limits {
     /// Largest value (or function payload). A larger one is refused before it is buffered.
     pub max_value_bytes: u64,
+    /// Larger values that are stored in several frames are checked and not kept: the record comes
+    /// with [`Value::Withheld`](crate::Value::Withheld). So memory is bounded by this, or by one
+    /// frame if that is larger, and not by the largest value.
+    pub kept_value_bytes: u64,
     /// Most records in the archive.
     pub max_records: u64,
     /// Most raw bytes of DATA and FRAGMENT frames in the archive: a bound on what a small hostile
@@ -71,10 +79,21 @@ pub struct Limits {
     pub max_raw_bytes: u64,
 }
 
+impl Limits {
+    /// The defaults, but larger values are not kept.
+    pub fn keeping(kept_value_bytes: u64) -> Self {
+        Limits {
+            kept_value_bytes,
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_value_bytes: MAX_JOINED_LEN,
+            kept_value_bytes: u64::MAX,
             max_records: u64::MAX,
             max_raw_bytes: u64::MAX,
         }

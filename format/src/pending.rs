@@ -86,7 +86,7 @@ fn group_of(record: &Record) -> usize {
         Record::Key(key) => {
             let type_byte = usize::from(key.value.type_byte().unwrap_or_default());
             match key.value {
-                Value::Compact(_) => type_byte,
+                Value::Compact(_) | Value::Withheld(_) => type_byte,
                 Value::Verbatim(_) => 256 + type_byte,
             }
         }

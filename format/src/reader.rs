@@ -14,6 +14,7 @@ use crate::keyset::KeySet;
 use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_NOTES_KEPT};
 use crate::record::{Context, Record};
 use crate::seek::Table;
+use crate::skim::Keep;
 use crate::stream::{FrameStream, StreamFrame};
 use crate::totals::Totals;
 use crate::version::{PREAMBLE_LEN, Preamble};
@@ -44,7 +45,7 @@ impl Frame {
     /// Bytes of a record's value or function payload, all of them.
     pub fn value_len(&self, record: &Record) -> u64 {
         self.value_len.unwrap_or(match record {
-            Record::Key(key) => key.value.bytes().len() as u64,
+            Record::Key(key) => key.value.stored_len(),
             Record::Functions(payload) => payload.len() as u64,
             Record::Deleted { .. } => 0,
         })
@@ -365,7 +366,7 @@ impl<R: Read> Reader<R> {
 
     /// Joins a run of FRAGMENT frames, which no other frame interrupts.
     fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
-        let mut joiner = Joiner::new(self.heads_only);
+        let mut joiner = Joiner::new(Keep::of(self.heads_only, &self.limits), &self.raw);
         let mut stored_len = 0;
         let mut frame = first;
         loop {

@@ -34,19 +34,51 @@ pub enum Value {
     Compact(Vec<u8>),
     /// The DUMP payload exactly as the server sent it, footer included.
     Verbatim(Vec<u8>),
+    /// A value that the reader was told not to keep
+    /// ([`Limits::kept_value_bytes`](crate::Limits::kept_value_bytes)).
+    Withheld(Withheld),
 }
 
+/// What is left of a value that was checked and not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// Bytes of the whole value as stored.
+    pub len: u64,
+    /// Its first bytes: the type, and the id of a module's type.
+    pub head: Vec<u8>,
+}
+
+/// Bytes of [`Withheld::head`]: a type byte, and an RDB length of nine bytes.
+pub(crate) const WITHHELD_HEAD_LEN: usize = 10;
+
 impl Value {
-    /// The stored bytes.
+    /// The stored bytes; none of a value that was not kept, so that nothing can be written for it.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Value::Compact(bytes) | Value::Verbatim(bytes) => bytes,
+            Value::Withheld(_) => &[],
+        }
+    }
+
+    /// How many bytes are stored, kept or not.
+    pub fn stored_len(&self) -> u64 {
+        match self {
+            Value::Compact(bytes) | Value::Verbatim(bytes) => bytes.len() as u64,
+            Value::Withheld(withheld) => withheld.len,
+        }
+    }
+
+    /// The stored bytes as far as they are there: at least those that tell the type.
+    pub fn head(&self) -> &[u8] {
+        match self {
+            Value::Compact(bytes) | Value::Verbatim(bytes) => bytes,
+            Value::Withheld(withheld) => &withheld.head,
         }
     }
 
     /// The RDB type byte, if there is one.
     pub fn type_byte(&self) -> Option<u8> {
-        self.bytes().first().copied()
+        self.head().first().copied()
     }
 }
 
@@ -55,11 +87,12 @@ impl std::fmt::Debug for Value {
         let form = match self {
             Value::Compact(_) => "Compact",
             Value::Verbatim(_) => "Verbatim",
+            Value::Withheld(_) => "Withheld",
         };
         write!(
             f,
             "{form}({} bytes, type {:?})",
-            self.bytes().len(),
+            self.stored_len(),
             self.type_byte()
         )
     }
@@ -139,7 +172,7 @@ impl Record {
             Record::Key(key) => Glance::Key {
                 db: key.db,
                 key: &key.key,
-                value_len: value_len.unwrap_or(key.value.bytes().len() as u64),
+                value_len: value_len.unwrap_or(key.value.stored_len()),
                 expires: key.expire_at_ms.is_some(),
             },
             Record::Deleted { db, key } => Glance::Deleted { db: *db, key },

@@ -17,6 +17,7 @@ use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
 use crate::reader::{Frame, release_if_large};
 use crate::record::{Context, Glance, Record};
+use crate::skim::Keep;
 use crate::stream::fill;
 use crate::trailer::{TRAILER_LEN, Trailer};
 use crate::version::{MINOR, PREAMBLE_LEN, Preamble};
@@ -492,7 +493,7 @@ impl Decoder {
             .take()
             .filter(|run| run.next_seq == frame.header.seq)
             .unwrap_or_else(|| Run {
-                joiner: Joiner::new(glance.is_some()),
+                joiner: Joiner::new(Keep::of(glance.is_some(), &self.limits), &self.raw),
                 first: frame.at("entries"),
                 next_seq: frame.header.seq,
                 stored_len: 0,

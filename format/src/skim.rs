@@ -1,22 +1,71 @@
-//! A joined body that goes by in pieces, for readers that want no values: its entries are checked as
-//! those of any body are, and of its one record the beginning is kept.
+//! A joined body that goes by in pieces, for readers that want no values, or none so large: its
+//! entries are checked as those of any body are, and of its one record the beginning is kept.
 
 use crate::body::{Body, record_of, too_large};
 use crate::entry::{self, Cursor, Entry, EntryError};
 use crate::error::{Error, Position, Result};
-use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_HEAD_KEY_LEN};
-use crate::record::{Context, Record};
+use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_HEAD_KEY_LEN, MAX_KEPT_FUNCTIONS};
+use crate::record::{Context, Record, Value, WITHHELD_HEAD_LEN, Withheld};
 
 /// Longest kind and length of an entry: one byte, and a number of nine.
 const ENTRY_HEAD: usize = 10;
 
+/// What of a value in a FRAGMENT run is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// The first bytes, whatever its length.
+    Heads,
+    /// All of it, unless it has more bytes; of a larger one nothing.
+    UpTo(u64),
+}
+
+impl Keep {
+    /// What a reader wants.
+    pub(crate) fn of(heads_only: bool, limits: &Limits) -> Self {
+        match heads_only {
+            true => Keep::Heads,
+            false => Keep::UpTo(limits.kept_value_bytes),
+        }
+    }
+}
+
+impl Keep {
+    /// Where an entry ends of which all is wanted.
+    fn end_of(self, entry: &Entry, at: Position) -> Result<Option<usize>> {
+        let Keep::UpTo(most) = self else {
+            return Ok(None);
+        };
+        Ok(match entry {
+            Entry::Key { value, .. } => (value.len() as u64 <= most).then_some(value.end),
+            Entry::Functions { payload } => {
+                let (found, limit) = (payload.len() as u64, most.max(MAX_KEPT_FUNCTIONS));
+                if found > limit {
+                    return Err(Error::LimitExceeded {
+                        at: Position {
+                            field: "function libraries",
+                            ..at
+                        },
+                        what: "the bytes of function libraries are",
+                        found,
+                        limit,
+                    });
+                }
+                Some(payload.end)
+            }
+            _ => None,
+        })
+    }
+}
+
 /// The entries so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Skimmer {
+    keep: Keep,
     /// Where the run begins, which errors name.
     first: Option<Position>,
     context: Option<Context>,
-    record: Option<(Record, u64)>,
+    /// It, and the length of its value where only the beginning is there.
+    record: Option<(Record, Option<u64>)>,
     skipped: u64,
     count: usize,
     /// Bytes of the joined body before what comes next.
@@ -41,6 +90,22 @@ struct Current {
 }
 
 impl Skimmer {
+    /// For a run that begins.
+    pub(crate) fn new(keep: Keep) -> Self {
+        Skimmer {
+            keep,
+            first: None,
+            context: None,
+            record: None,
+            skipped: 0,
+            count: 0,
+            at: 0,
+            head: Vec::new(),
+            current: None,
+            error: None,
+        }
+    }
+
     /// Takes the next bytes of a body of `total`.
     pub(crate) fn push(&mut self, mut bytes: &[u8], total: u64, at: Position, limits: &Limits) {
         let at = *self.first.get_or_insert(Position {
@@ -157,6 +222,11 @@ impl Skimmer {
             return Ok(());
         }
         let decoded = decoded.map_err(|error| in_place(error, at))?;
+        let whole = self.keep.end_of(&decoded, at)?;
+        if let Some(wanted) = whole.filter(|&wanted| wanted > current.kept.len()) {
+            current.wanted = wanted;
+            return Ok(());
+        }
         let kept = std::mem::take(&mut current.kept);
         current.is_done = true;
         let is_over = current.seen == current.len;
@@ -191,11 +261,23 @@ impl Skimmer {
             return Err(too_large(at, value_len as u64, limits));
         }
         let record = record_of(&entry, kept);
-        let Some(record) = record.filter(|_| self.record.is_none()) else {
+        let Some(mut record) = record.filter(|_| self.record.is_none()) else {
             let what = "a FRAGMENT run holds more than one record";
             return Err(damaged("entries", what, at));
         };
-        self.record = Some((record, value_len as u64));
+        let mut len = None;
+        match (self.keep, &mut record) {
+            (Keep::Heads, _) => len = Some(value_len as u64),
+            (Keep::UpTo(most), Record::Key(key)) if value_len as u64 > most => {
+                let there = key.value.bytes();
+                key.value = Value::Withheld(Withheld {
+                    len: value_len as u64,
+                    head: there[..there.len().min(WITHHELD_HEAD_LEN)].to_vec(),
+                });
+            }
+            (Keep::UpTo(_), _) => {}
+        }
+        self.record = Some((record, len));
         Ok(())
     }
 
@@ -219,7 +301,7 @@ impl Skimmer {
             context,
             records: vec![record],
             skipped: self.skipped,
-            value_len: Some(value_len),
+            value_len,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::limits::{
 };
 use crate::pending::Pending;
 use crate::reader::Reader;
-use crate::record::{Context, KeyRecord, Record};
+use crate::record::{Context, KeyRecord, Record, Value};
 use crate::totals::Totals;
 use crate::trailer::Trailer;
 use crate::version::Preamble;
@@ -225,8 +225,14 @@ impl<W: Write> Writer<W> {
         if self.context.is_none() {
             return Err(Error::Unwritable("a record before its context".into()));
         }
-        if matches!(record, Record::Key(KeyRecord { value, .. }) if value.bytes().is_empty()) {
-            return Err(Error::Unwritable("a value without its type byte".into()));
+        if let Record::Key(KeyRecord { value, .. }) = record
+            && value.bytes().is_empty()
+        {
+            let what = match value {
+                Value::Withheld(_) => "a value that was not kept when it was read",
+                _ => "a value without its type byte",
+            };
+            return Err(Error::Unwritable(what.into()));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ mod support;
 
 use redis_migrate_format::header::SourceCounts;
 use redis_migrate_format::limits::{MAX_DATABASES, MAX_ENTRIES};
-use redis_migrate_format::record::{KeyRecord, Record, Value};
+use redis_migrate_format::record::{Context, KeyRecord, Record, Value};
 use redis_migrate_format::{Class, EndFacts, Error, Header, Limits, Writer, WriterOptions};
 use support::forge::{Forged, mark_digest};
 use support::vectors::two_keys;
@@ -44,6 +44,93 @@ fn a_value_beyond_the_limit_is_refused_in_a_frame_and_in_a_run() {
     let first_parts = &large[..2_000];
     let says = refused_by(limits(1 << 20), first_parts);
     assert!(says.contains("524"), "{says}");
+}
+
+/// Values of more than a mebibyte are stored in several frames.
+fn in_parts() -> WriterOptions {
+    WriterOptions {
+        fragment_bytes: 1 << 20,
+        ..WriterOptions::default()
+    }
+}
+
+/// What is left of each value: all of it, or its length and first bytes.
+fn kept(bytes: &[u8], kept_value_bytes: u64) -> Vec<Record> {
+    let limits = Limits {
+        kept_value_bytes,
+        ..Limits::default()
+    };
+    let outcome = read_limited(bytes, limits);
+    assert!(outcome.is_complete(), "{:?}", outcome.error);
+    outcome.records
+}
+
+#[test]
+fn a_value_that_is_not_to_be_kept_comes_with_its_key_type_and_length() {
+    let name = vec![b'n'; 100_000];
+    let value = [&[4][..], &vec![7; 3 << 20]].concat();
+    let len = value.len() as u64;
+    let records = [
+        key(0, b"a", b"\x00\x01x"),
+        key(3, &name, &value),
+        key(0, b"z", b"\x00\x01y"),
+    ];
+    let bytes = write_all(&records, in_parts());
+    // The run is longer than the limit, the value is not.
+    assert!(kept(&bytes, len) == records);
+    let found = kept(&bytes, len - 1);
+    assert_eq!((&found[0], &found[2]), (&records[0], &records[2]));
+    let Record::Key(large) = &found[1] else {
+        panic!("{:?}", found[1]);
+    };
+    assert_eq!(large.db, 3);
+    assert!(large.key == name);
+    assert_eq!(
+        (large.value.stored_len(), large.value.type_byte()),
+        (len, Some(4))
+    );
+    assert!(large.value.bytes().is_empty());
+    assert_eq!(large.value.head(), &value[..10]);
+    let Value::Withheld(_) = &large.value else {
+        panic!("{:?}", large.value);
+    };
+    // Nothing can be made of it.
+    let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+    writer.set_context(Context::default()).unwrap();
+    let refused = writer.write(&found[1]).unwrap_err();
+    assert!(refused.to_string().contains("not kept"), "{refused}");
+}
+
+#[test]
+fn what_is_not_kept_is_checked_all_the_same() {
+    let records = [key(0, b"large", &vec![1; 5 << 20])];
+    let stored = WriterOptions {
+        level: 0,
+        ..in_parts()
+    };
+    let mut bytes = write_all(&records, stored);
+    bytes[3 << 20] ^= 1;
+    let limits = Limits {
+        kept_value_bytes: 1_000,
+        ..Limits::default()
+    };
+    let outcome = read_limited(&bytes[..], limits);
+    assert_eq!(outcome.class(), Some(Class::Damaged));
+    assert!(outcome.records.is_empty());
+}
+
+#[test]
+fn function_libraries_are_kept_or_end_the_reading() {
+    let small = Record::Functions(vec![1; 3 << 20]);
+    let bytes = write_all(std::slice::from_ref(&small), in_parts());
+    assert!(kept(&bytes, 1_000) == [small]);
+    let large = write_all(&[Record::Functions(vec![1; 17 << 20])], in_parts());
+    let limits = Limits {
+        kept_value_bytes: 1_000,
+        ..Limits::default()
+    };
+    let says = refused_by(limits, &large);
+    assert!(says.contains("function libraries"), "{says}");
 }
 
 #[test]

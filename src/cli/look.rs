@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, ValueEnum};
 
-use super::{AgainstArgs, AgeReadArgs, LimitArgs, ProgressStyle, SelectArgs};
+use super::{AgainstArgs, AgeReadArgs, LimitArgs, NoLimitArgs, ProgressStyle, SelectArgs};
 
 /// `verify`.
 #[derive(Debug, Args)]
@@ -102,6 +102,9 @@ pub struct ListArgs {
     /// Which keys.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// How large.
+    #[command(flatten)]
+    pub limits: NoLimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,
@@ -130,6 +133,9 @@ pub struct InspectArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
+    /// How large.
+    #[command(flatten)]
+    pub limits: NoLimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{AgeReadArgs, ProgressStyle};
+use super::{AgeReadArgs, NoLimitArgs, ProgressStyle};
 
 /// `report`.
 #[derive(Debug, Args)]
@@ -51,6 +51,9 @@ pub struct PageArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
 
+    /// How large.
+    #[command(flatten)]
+    pub limits: NoLimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
-use super::{AgeReadArgs, ProgressStyle};
+use super::{AgeReadArgs, LimitArgs, ProgressStyle};
 use crate::encryption::Recipients;
 
 /// `salvage`.
@@ -20,7 +20,7 @@ though it was deleted: the later record of it is what was lost.
 Of an encrypted archive what comes before the first place that cannot be decrypted is looked at. What is
 rescued is encrypted anew for --age-recipient, or, if that is what you want, written --plain.
 
-Exit code: 0 if nothing was lost, 3 if something was, 10 if there is nothing to rescue.
+Exit code: 0 if nothing was lost, 3 if something was or --max-value left something out, 10 if there is nothing to rescue.
 
 Examples:
   redis-migrate salvage broken.rmz -o rescued.rmz
@@ -49,6 +49,9 @@ pub struct SalvageArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub progress: ProgressStyle,
 
+    /// How large.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

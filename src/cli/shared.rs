@@ -184,6 +184,16 @@ impl LimitArgs {
     }
 }
 
+/// The same for a verb that needs no values: it leaves nothing out.
+#[derive(Debug, Args, Default)]
+#[command(next_help_heading = "Limits")]
+pub struct NoLimitArgs {
+    /// Taken as the other verbs take it, and never exceeded: no value is held whole here, and larger
+    /// ones are shown with their size like any other
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_value: Option<u64>,
+}
+
 /// Which keys take part.
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Selection")]

@@ -144,21 +144,21 @@ fn open_archive(
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Opened> {
-    let (functions, len) = (!args.no_functions, input.len_bytes());
+    let len = input.len_bytes();
     fn open<R: Read + Send>(
         input: R,
-        selection: Selection,
-        functions: bool,
+        args: &ConvertArgs,
         len: Option<u64>,
         observer: &Arc<Observer>,
     ) -> Result<ArchiveSource<R>> {
-        let limits = Limits::default();
+        let limits = Limits::keeping(args.limits.max_value_bytes());
+        let (selection, functions) = (args.selection(), !args.no_functions);
         let observer = Arc::clone(observer);
         ArchiveSource::open(input, limits, selection, functions, len, observer)
     }
     if to == ConvertTo::Jsonl {
         let input = Cursor::new(seen).chain(input);
-        let source = open(input, args.selection(), functions, len, observer)?;
+        let source = open(input, args, len, observer)?;
         return Ok(Opened {
             taken_ms: source.header().source_time_ms,
             source: Box::new(source),
@@ -175,10 +175,10 @@ fn open_archive(
         .into());
     }
     input.rewind()?;
-    let mut first = open(&mut input, args.selection(), functions, len, observer)?;
+    let mut first = open(&mut input, args, len, observer)?;
     let superseded = read_names(&mut first, stop)?;
     input.rewind()?;
-    let source = open(input, args.selection(), functions, len, observer)?;
+    let source = open(input, args, len, observer)?;
     let header = source.header();
     let Node {
         version,

@@ -20,7 +20,7 @@ use crate::input::ArchiveInput;
 use crate::output::ArchiveOutput;
 use crate::payload::{self, Object};
 use crate::pipe::Stop;
-use crate::record::{Context, KeyRecord, Record, Value, show_key};
+use crate::record::{Context, KeyRecord, Record, Value, not_kept, show_key};
 use crate::sink::jsonl;
 use crate::ui;
 
@@ -49,18 +49,20 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     let input =
         ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
+    let limits = Limits::keeping(args.limits.max_value_bytes());
     let found = if input.is_sought_quickly() {
-        search_backwards(BufReader::with_capacity(256 * 1024, input), &wanted, stop)
+        let input = BufReader::with_capacity(256 * 1024, input);
+        search_backwards(input, &wanted, limits, stop)
     } else {
-        search_forwards(input, &wanted, stop)
+        search_forwards(input, &wanted, limits, stop)
     };
     let (db, last) = found.with_context(|| name.clone())?;
     let shown = show_key(&wanted.key);
     match last {
         Some(Last::Value(record, _))
-            if record.value.bytes().len() as u64 > args.limits.max_value_bytes() =>
+            if record.value.stored_len() > args.limits.max_value_bytes() =>
         {
-            let bytes = record.value.bytes().len();
+            let bytes = record.value.stored_len();
             ui::print_warning(&format!(
                 "{name}: the value of {shown} has {bytes} bytes, more than --max-value allows, and \
                  is not given"
@@ -92,11 +94,12 @@ fn meant(wanted: &Wanted, end: &End) -> u32 {
 fn search_backwards<R: Read + Seek>(
     mut input: R,
     wanted: &Wanted,
+    limits: Limits,
     stop: &Stop,
 ) -> Result<(u32, Option<Last>)> {
     let table = Table::read_or_explain(&mut input)?;
     let db = meant(wanted, &table.end);
-    let mut decoder = Decoder::new(Limits::default())?;
+    let mut decoder = Decoder::new(limits)?;
     // Parts of a large value, the last one first.
     let mut run: Vec<&Place> = Vec::new();
     for place in table.frames.iter().rev() {
@@ -141,8 +144,13 @@ fn search_backwards<R: Read + Seek>(
 }
 
 /// A stream is read to its end: only that proves which record is the last.
-fn search_forwards(input: impl Read, wanted: &Wanted, stop: &Stop) -> Result<(u32, Option<Last>)> {
-    let mut reader = Reader::new(input, Limits::default())?;
+fn search_forwards(
+    input: impl Read,
+    wanted: &Wanted,
+    limits: Limits,
+    stop: &Stop,
+) -> Result<(u32, Option<Last>)> {
+    let mut reader = Reader::new(input, limits)?;
     let mut found: BTreeMap<u32, Last> = BTreeMap::new();
     while let Some(frame) = reader.next_frame()? {
         if stop.is_set() {
@@ -177,6 +185,7 @@ fn presented(args: &ExtractArgs, record: &KeyRecord, context: &Context) -> Resul
         return Ok(match &record.value {
             Value::Verbatim(dump) => dump.clone(),
             Value::Compact(body) => payload::sign(body, context.rdb_version),
+            Value::Withheld(value) => return Err(not_kept(value)),
         });
     }
     let line = |json: &serde_json::Value| format!("{}\n", json_text(json)).into_bytes();
@@ -186,6 +195,7 @@ fn presented(args: &ExtractArgs, record: &KeyRecord, context: &Context) -> Resul
     let body = match &record.value {
         Value::Compact(body) => body.as_slice(),
         Value::Verbatim(dump) => payload::split(dump).map_err(|error| error.to_string())?.0,
+        Value::Withheld(value) => return Err(not_kept(value)),
     };
     if let Ok(Object::String(string)) = payload::decode(context.family, body) {
         return Ok(string.to_vec());

@@ -55,7 +55,7 @@ pub fn open_archives(
 ) -> Result<OpenedArchives> {
     let stdin = [OsString::from("-")];
     let files = if files.is_empty() { &stdin } else { files };
-    let limits = Limits::default();
+    let limits = limits_of(args);
     let keys = args.encryption.keys()?;
     let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
@@ -111,6 +111,11 @@ pub fn open_archives(
         tables,
         may_repeat,
     })
+}
+
+/// Of a value that will be refused for its size no more is read than tells what it is.
+fn limits_of(args: &ImportArgs) -> Limits {
+    Limits::keeping(args.write.max_value.unwrap_or(u64::MAX))
 }
 
 /// What a salvaged archive lacks.
@@ -247,7 +252,7 @@ pub fn state_of(
     row.begin_with(archive);
     if frame > 0 {
         let map = tables.get(archive as usize).and_then(Option::as_ref);
-        row.go_on_with(frame, Limits::default(), map.map(|map| &map.table))?;
+        row.go_on_with(frame, limits_of(args), map.map(|map| &map.table))?;
     }
     let which = match tables.len() {
         0 | 1 => String::new(),
@@ -306,7 +311,7 @@ pub fn read_ahead(
         {
             let frame = if at == 0 { from.frame } else { 0 };
             let open = move || file.another();
-            archive.read_ahead(table, frame, args.jobs.into(), Limits::default(), open);
+            archive.read_ahead(table, frame, args.jobs.into(), limits_of(args), open);
         }
     }
 }

@@ -128,7 +128,7 @@ fn file(
     }
     let source = ArchiveSource::open(
         input,
-        Limits::default(),
+        Limits::keeping(max_value_bytes),
         selection,
         functions,
         input_bytes,

@@ -67,7 +67,7 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
     }
     let readable_bytes = damage.map(|damage| damage.readable_bytes);
     const NOTHING: &str = "not one record is intact; there is nothing to rescue";
-    let limits = Limits::default();
+    let limits = Limits::keeping(args.limits.max_value_bytes());
     let mut input = BufReader::with_capacity(256 * 1024, input);
     let Some(survey) = survey(&mut input, limits, stop)? else {
         let mut first = Vec::new();
@@ -110,7 +110,8 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
 }
 
 fn tell(args: &SalvageArgs, done: &Done) -> u8 {
-    let code = match done.survey.is_whole {
+    let too_large = done.rescued.too_large;
+    let code = match done.survey.is_whole && too_large == 0 {
         true => exit::OK,
         false => exit::SOME_KEYS,
     };
@@ -146,6 +147,12 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
                  later record was lost",
             );
         }
+    }
+    if too_large > 0 {
+        ui::print_warning(&format!(
+            "{} left out for --max-value: a key of theirs may stand with an older value",
+            plural(too_large, "value")
+        ));
     }
     if !args.quiet {
         ui::print_line(&summary(done));
@@ -254,7 +261,10 @@ fn summary(done: &Done) -> String {
         text += &format!(", {}", plural(rescued.functions, "function payload"));
     }
     if survey.is_whole {
-        text += "; nothing was lost";
+        text += match rescued.too_large {
+            0 => "; nothing was lost",
+            _ => "; nothing else was lost",
+        };
         let foreign: u64 = survey.lost.iter().map(|(_, len)| len).sum();
         if foreign > 0 {
             text += &format!(
@@ -303,6 +313,7 @@ fn json_of(done: &Done, code: u8) -> Value {
         "key_records": done.rescued.key_records,
         "tombstones": done.rescued.tombstones,
         "functions": done.rescued.functions,
+        "too_large": done.rescued.too_large,
         "lost_frames": survey.lost_frames,
         "lost_records": lost_records,
         "lost_records_exact": lost_records.is_some(),

@@ -163,7 +163,7 @@ fn read_all(
     observer: &Observer,
     stop: &Stop,
 ) -> Result<()> {
-    let mut reader = Reader::new(input, Limits::default())?;
+    let mut reader = Reader::new(input, Limits::keeping(found.values.max_bytes))?;
     found.header = Some((reader.header().clone(), reader.archive_id()));
     loop {
         let (mut records, mut looked) = (0, Ok(()));

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{self, Examined};
 use crate::rdb::function_codes;
-use crate::record::{Context, Family, KeyRecord, Record, Value};
+use crate::record::{Context, Family, KeyRecord, Record, Value, not_kept};
 use crate::units::plural;
 
 /// Decodes values as `import` would, and counts what it finds.
@@ -53,7 +53,7 @@ impl Values {
     }
 
     fn key(&mut self, key: &KeyRecord, family: Family, observer: &Observer) -> Result<()> {
-        let bytes = key.value.bytes().len() as u64;
+        let bytes = key.value.stored_len();
         if bytes > self.max_bytes {
             self.too_large += 1;
             let reason = format!(
@@ -63,6 +63,10 @@ impl Values {
         }
         let examined = match &key.value {
             Value::Compact(body) => payload::examine(family, body),
+            Value::Withheld(value) => {
+                self.too_large += 1;
+                return fail(key, FailureKind::Unread, not_kept(value), observer);
+            }
             Value::Verbatim(dump) => match payload::split(dump) {
                 Ok((body, _)) => payload::examine(family, body),
                 Err(error) => {

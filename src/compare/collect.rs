@@ -78,7 +78,7 @@ impl Collect {
 
     /// What a value is and means; of one that is too large only the former.
     fn read(&self, context: &Context, record: &KeyRecord) -> (Kind, Meaning) {
-        let bytes = record.value.bytes().len() as u64;
+        let bytes = record.value.stored_len();
         if bytes <= self.max_value_bytes {
             return self.reading.value(context.family, &record.value);
         }
@@ -101,8 +101,8 @@ impl Collect {
     fn is_selected(&self, record: &KeyRecord, context: &Context) -> bool {
         !self.selection.needs_value()
             || self.selection.wants_value(
-                &type_of(context.family, record.value.bytes()),
-                record.value.bytes().len() as u64,
+                &type_of(context.family, record.value.head()),
+                record.value.stored_len(),
                 record.expire_at_ms,
                 context.source_time_ms,
             )

@@ -71,6 +71,10 @@ impl Sink for Keep {
                 continue;
             };
             let print = self.prints.key(record.db, self.prints.name(&record.key));
+            // Of one that is too large nothing is said.
+            if matches!(record.value, Value::Withheld(_)) {
+                continue;
+            }
             let bytes = record.value.bytes().len();
             if self.wanted.contains(&print) && self.bytes + bytes <= MAX_BYTES {
                 self.bytes += bytes;
@@ -115,5 +119,6 @@ fn body(value: &Value) -> &[u8] {
     match value {
         Value::Compact(body) => body,
         Value::Verbatim(payload) => split(payload).map_or(payload, |(body, _)| body),
+        Value::Withheld(withheld) => &withheld.head,
     }
 }

@@ -145,7 +145,7 @@ impl Tally {
     /// Counts a record.
     pub fn add(&mut self, record: &Record, context: &Context) {
         let value_bytes = match record {
-            Record::Key(key) => key.value.bytes().len() as u64,
+            Record::Key(key) => key.value.stored_len(),
             _ => 0,
         };
         self.add_sized(record, context, value_bytes);

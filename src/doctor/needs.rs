@@ -224,6 +224,7 @@ fn loss_of(record: &KeyRecord, context: &Context, target: &Target) -> Option<Los
     let (body, version) = match &record.value {
         Value::Compact(body) => (body.as_slice(), context.rdb_version),
         Value::Verbatim(dump) => payload::split(dump).ok()?,
+        Value::Withheld(_) => return None,
     };
     let Plan::Reencode { forms, .. } = plan_value(target.accepts(), context.family, version, body)
     else {

@@ -20,9 +20,9 @@ use crate::census::Census;
 use crate::cli::GIT;
 use crate::exit::Interrupted;
 use crate::ledger::CountsByDb;
-use crate::observer::Observer;
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::Stop;
-use crate::units::now_ms;
+use crate::units::{now_ms, plural};
 
 /// First byte and number of bytes.
 pub type Range = (u64, u64);
@@ -38,6 +38,8 @@ pub struct Rescued {
     pub tombstones: u64,
     /// Function libraries.
     pub functions: u64,
+    /// Keys that were left out for the size of their values, each by name.
+    pub too_large: u64,
 }
 
 /// Writes what `survey` found to `out`.
@@ -79,6 +81,9 @@ pub fn rescue<R: Read + Seek, W: Write>(
                     writer.flush_frame().context("write the new archive")?;
                     writer.set_context(*now).context("write the new archive")?;
                 }
+                if rescued.leaves_out(record, limits, &mut counts, observer)? {
+                    return Ok(());
+                }
                 rescued.count(record, &mut counts);
                 census.add(record).context("write a temporary file")?;
                 writer.write(record).context("write the new archive")
@@ -101,13 +106,53 @@ pub fn rescue<R: Read + Seek, W: Write>(
             _ => bail!("the archive changed while it was read"),
         }
     }
-    let facts = new_facts(survey, counts.rows(), window);
+    if rescued.too_large > 0 {
+        let note = format!(
+            "{} left out by salvage: larger than {} bytes",
+            plural(rescued.too_large, "value"),
+            limits.kept_value_bytes
+        );
+        writer.note(&note).context("write the new archive")?;
+    }
+    let is_whole = survey.is_whole && rescued.too_large == 0;
+    let facts = new_facts(survey, is_whole, counts.rows(), window);
     let finished = writer.finish(facts).context("complete the new archive")?;
     rescued.keys = census.finish().context("read a temporary file")?.keys;
     Ok((rescued, finished))
 }
 
 impl Rescued {
+    /// Names a key whose value is larger than is wanted.
+    fn leaves_out(
+        &mut self,
+        record: &Record,
+        limits: Limits,
+        counts: &mut CountsByDb,
+        observer: &Observer,
+    ) -> Result<bool> {
+        let Record::Key(key) = record else {
+            return Ok(false);
+        };
+        let (bytes, most) = (key.value.stored_len(), limits.kept_value_bytes);
+        if bytes <= most {
+            return Ok(false);
+        }
+        self.too_large += 1;
+        let row = counts.of(key.db);
+        row.scanned += 1;
+        row.failed += 1;
+        observer.key_failed(&KeyFailure {
+            db: key.db,
+            key: key.key.clone(),
+            kind: FailureKind::Unread,
+            reason: format!(
+                "its value has {bytes} bytes, more than the {most} bytes that --max-value allows"
+            ),
+            hint: None,
+        })?;
+        Ok(true)
+    }
+
     fn count(&mut self, record: &Record, counts: &mut CountsByDb) {
         let db = match record {
             Record::Key(key) => {
@@ -201,10 +246,13 @@ fn header_from_records<R: Read + Seek>(
 
 /// A lost record may have been a later one of a key, or its tombstone: what is left is then no
 /// more than a plain scan, whatever the archive once was.
-fn new_facts(survey: &Survey, counts: Vec<SourceCounts>, window: Option<(u64, u64)>) -> EndFacts {
-    if survey.is_whole
-        && let Some(end) = &survey.end
-    {
+fn new_facts(
+    survey: &Survey,
+    is_whole: bool,
+    counts: Vec<SourceCounts>,
+    window: Option<(u64, u64)>,
+) -> EndFacts {
+    if is_whole && let Some(end) = &survey.end {
         return end.facts.clone();
     }
     let (mut from_ms, mut to_ms) = window.unwrap_or_default();

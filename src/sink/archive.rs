@@ -16,7 +16,7 @@ use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
-use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value};
+use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, not_kept};
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::standing::Standing;
 use crate::units::now_ms;
@@ -214,14 +214,15 @@ impl<W: Write + Send> ArchiveSink<W> {
             false => Look::at(context.family, body),
         };
         let footer_len = match &key.value {
-            Value::Verbatim(_) if !verbatim => FOOTER_LEN,
+            Value::Verbatim(_) if !verbatim => FOOTER_LEN as u64,
             _ => 0,
         };
-        let stored_len = key.value.bytes().len().saturating_sub(footer_len);
+        let stored_len = key.value.stored_len().saturating_sub(footer_len);
         let dump = match &mut key.value {
-            _ if stored_len as u64 > max_value_bytes => return Err(too_large()),
+            _ if stored_len > max_value_bytes => return Err(too_large()),
             Value::Compact(body) => return Ok(look(body)),
             Value::Verbatim(dump) => dump,
+            Value::Withheld(value) => return Err(not_kept(value)),
         };
         let (body, rdb_version) = match payload::split(dump) {
             Ok(split) => split,

@@ -31,7 +31,7 @@ use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
-use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value};
+use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, not_kept};
 use crate::standing::Standing;
 
 /// Writes JSON Lines.
@@ -86,7 +86,7 @@ impl<W: Write + Send> JsonlSink<W> {
             }
             Record::Key(record) => {
                 self.report.taken += 1;
-                let line = match record.value.bytes().len() as u64 {
+                let line = match record.value.stored_len() {
                     bytes if bytes > self.max_value_bytes => Err(too_large(bytes)),
                     _ => key(&record, context)
                         .map_err(|reason| format!("its value is damaged: {reason}")),
@@ -173,6 +173,7 @@ pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
     let body = match &record.value {
         Value::Compact(body) => body.as_slice(),
         Value::Verbatim(dump) => payload::split(dump).map_err(|error| error.to_string())?.0,
+        Value::Withheld(value) => return Err(not_kept(value)),
     };
     let type_byte = body.first().copied().unwrap_or(u8::MAX);
     let kind = kind_of(context.family, type_byte).name();
@@ -187,7 +188,7 @@ pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
             }
             let payload = match &record.value {
                 Value::Verbatim(dump) => hex(dump),
-                Value::Compact(body) => hex(&payload::sign(body, context.rdb_version)),
+                _ => hex(&payload::sign(body, context.rdb_version)),
             };
             line.insert("payload_hex".to_owned(), payload.into());
         }

@@ -174,8 +174,8 @@ impl<R: Read + Send> ArchiveSource<R> {
             && wanted
             && self.selection.needs_value()
         {
-            let kind = type_of(context.family, record.value.bytes());
-            let size = record.value.bytes().len() as u64;
+            let kind = type_of(context.family, record.value.head());
+            let size = record.value.stored_len();
             wanted = self.selection.wants_value(
                 &kind,
                 size,

@@ -7,6 +7,7 @@ mod archives;
 mod export_resume;
 mod extract;
 mod incomplete;
+mod max_value;
 mod parallel;
 mod resume;
 mod salvage;

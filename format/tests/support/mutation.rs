@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use redis_migrate_format::frame::{FRAME_HEADER_LEN, SYNC};
 use redis_migrate_format::limits::MAX_RAW_LEN;
-use redis_migrate_format::record::{Context, Record};
+use redis_migrate_format::record::{Context, Record, Value};
 use redis_migrate_format::salvage::{Content, Decoder, Found, Scanner};
 use redis_migrate_format::scan::Scan;
 use redis_migrate_format::trailer::TRAILER_LEN;
@@ -141,6 +141,7 @@ type Released = Vec<(Context, Record)>;
 /// Enough for anything a mutation can reach, and an end to bombs.
 pub const LIMITS: Limits = Limits {
     max_value_bytes: 1 << 22,
+    kept_value_bytes: u64::MAX,
     max_records: 1 << 18,
     max_raw_bytes: 1 << 26,
 };
@@ -182,6 +183,7 @@ pub fn check_any_bytes(bytes: &[u8]) -> (Released, bool) {
     assert_eq!(result.is_ok(), dripped_result.is_ok());
     check_heads(bytes, &released, &result);
     check_visiting(bytes, &released, &result);
+    check_withheld(bytes, &released, &result);
     match &result {
         Ok(header) => {
             check_scan(bytes);
@@ -253,6 +255,36 @@ fn check_visiting(bytes: &[u8], released: &Released, result: &Result<Header, Err
     };
     assert_eq!(error, result.as_ref().err().map(Error::to_string));
     assert_eq!(&seen, released);
+}
+
+/// A reader that does not keep large values comes to the same verdict, by the same words, and gives
+/// the same records: of some it says the length and the first bytes of the value only.
+fn check_withheld(bytes: &[u8], released: &Released, result: &Result<Header, Error>) {
+    let limits = Limits {
+        kept_value_bytes: 16,
+        ..LIMITS
+    };
+    let Ok(reader) = Reader::new(bytes, limits) else {
+        return;
+    };
+    let (found, verdict) = read_on(reader);
+    let say = |result: &Result<Header, Error>| result.as_ref().err().map(Error::to_string);
+    assert_eq!(say(&verdict), say(result));
+    assert_eq!(found.len(), released.len());
+    for ((context, record), (due_context, due)) in found.into_iter().zip(released) {
+        assert_eq!(&context, due_context);
+        if let (Record::Key(mut key), Record::Key(due_key)) = (record.clone(), due)
+            && let Value::Withheld(withheld) = &key.value
+        {
+            let whole = due_key.value.bytes();
+            assert!(withheld.len == whole.len() as u64 && withheld.len > 16);
+            assert_eq!(withheld.head, whole[..10]);
+            key.value = due_key.value.clone();
+            assert_eq!(&key, due_key);
+        } else {
+            assert_eq!(&record, due);
+        }
+    }
 }
 
 fn check_scan(bytes: &[u8]) {

@@ -22,7 +22,7 @@ use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
 use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
-use crate::record::{Batch, Context, KeyRecord, Record, Value};
+use crate::record::{Batch, Context, KeyRecord, Record, Value, not_kept};
 use crate::standing::Standing;
 
 /// The module type that Redis 8 has built in.
@@ -114,7 +114,7 @@ impl<W: Write + Send> RdbSink<W> {
             // Its successor is counted as the one that was written.
             _ if is_superseded => self.report.replaced_own += 1,
             Record::Key(record) => {
-                let bytes = record.value.bytes().len() as u64;
+                let bytes = record.value.stored_len();
                 if bytes > self.max_value_bytes {
                     return self.refuse(record, (too_large(bytes), None));
                 }
@@ -302,6 +302,7 @@ fn prepare(
         Value::Compact(body) => (body.as_slice(), context.rdb_version),
         Value::Verbatim(dump) => payload::split(dump)
             .map_err(|error| refused(format!("its DUMP payload is damaged: {error}")))?,
+        Value::Withheld(value) => return Err(refused(not_kept(value))),
     };
     let checked = match payload::examine(context.family, body) {
         Examined::Sound(checked) => checked,

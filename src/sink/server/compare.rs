@@ -174,6 +174,7 @@ fn body_of(value: &Value) -> Option<&[u8]> {
     match value {
         Value::Compact(body) => Some(body),
         Value::Verbatim(payload) => payload::split(payload).ok().map(|(body, _)| body),
+        Value::Withheld(_) => None,
     }
 }
 

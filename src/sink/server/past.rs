@@ -18,6 +18,7 @@ impl ServerSink {
                 Ok((body, _)) => body,
                 Err(_) => return,
             },
+            Value::Withheld(_) => return,
         };
         let now_ms = self.clock.now_ms();
         let fate = |at_ms: u64| match at_ms <= now_ms {

@@ -53,10 +53,8 @@ impl ServerSink {
         if self.accepted.is_some() && sent.origin.is_some() {
             sent.original = Some(sent.record.value.clone());
         }
-        if let Some(max) = self.options.max_value_bytes
-            && sent.record.value.bytes().len() as u64 > max
-        {
-            let bytes = sent.record.value.bytes().len();
+        let bytes = sent.record.value.stored_len();
+        if self.options.max_value_bytes.is_some_and(|max| bytes > max) {
             let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
             return self.refuse(sent, Refusal::Key { reason, hint: None });
         }

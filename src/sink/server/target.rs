@@ -17,7 +17,7 @@ use crate::payload::{
     self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, kind_of,
 };
 use crate::policy::AllowLoss;
-use crate::record::{Context, Family, KeyRecord, Value};
+use crate::record::{Context, Family, KeyRecord, Value, not_kept};
 use crate::server::facts::{Facts, Version};
 use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
@@ -167,6 +167,7 @@ impl Target {
                 Ok((body, rdb_version)) => (true, body.len(), rdb_version),
                 Err(error) => return Err((format!("its payload is damaged: {error}"), None)),
             },
+            Value::Withheld(value) => return Err((not_kept(value), None)),
         };
         let body = &record.value.bytes()[..body_len];
         let checked = match payload::examine(context.family, body) {

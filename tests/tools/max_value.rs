@@ -1,0 +1,151 @@
+//! `--max-value`: a value that is larger is named and left out, and costs no memory.
+
+use std::path::Path;
+
+use redis::cmd;
+use redis_migrate_format::WriterOptions;
+
+use crate::archives::{archive, string};
+use crate::support::servers::{TestServer, available};
+use crate::support::tool::{Output, Tool};
+
+const LARGE: usize = 200 << 20;
+
+/// Two small keys, and between them one of 200 MiB of zeros.
+fn write(directory: &Path, large: usize) -> String {
+    let records = [
+        string(0, b"a", b"first"),
+        string(0, b"large", &vec![0; large]),
+        string(0, b"z", b"last"),
+    ];
+    let file = directory.join(format!("{large}.rmz"));
+    std::fs::write(&file, archive(&records, WriterOptions::default())).expect("written");
+    file.to_str().expect("UTF-8").to_owned()
+}
+
+/// Runs it with the limit; it must not take the memory that the value would.
+#[track_caller]
+fn within(arguments: &[&str], code: i32) -> Output {
+    let output = Tool::new(arguments).args(&["--max-value", "1mb"]).run();
+    let output = output.expect_code(code);
+    let peak = output.peak_memory_kib;
+    assert!(peak < 64 * 1024, "{arguments:?}: {peak} KiB");
+    output
+}
+
+#[track_caller]
+fn named(output: Output) -> Output {
+    output.expect_stderr("large").expect_stderr("--max-value")
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn verbs_that_need_values_name_what_is_larger_and_go_on() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = write(directory.path(), LARGE);
+    let verified = named(within(&["verify", &file, "--json"], 3));
+    let json: serde_json::Value = serde_json::from_str(&text(&verified)).expect("JSON");
+    assert_eq!(json["complete"], true);
+    assert_eq!(json["keys"], 3);
+    assert_eq!(json["values"]["decoded"], 2);
+    assert_eq!(json["values"]["too_large"], 1);
+
+    let lines = directory.path().join("out.jsonl");
+    let lines = lines.to_str().expect("UTF-8");
+    named(within(&["convert", &file, lines], 3));
+    let written = std::fs::read_to_string(lines).expect("written");
+    assert!(written.contains("first") && written.contains("last"));
+    assert!(!written.contains("large"));
+    let rdb = directory.path().join("out.rdb");
+    let rdb = rdb.to_str().expect("UTF-8");
+    named(within(&["convert", &file, rdb, "--for", "redis-7.0"], 3));
+    assert!(std::fs::metadata(rdb).expect("written").len() < 1_000);
+
+    let extract = |key: &str, code| within(&["extract", &file, "--key", key], code);
+    named(extract("large", 3));
+    assert_eq!(text(&extract("a", 0)), "first");
+    let piped = Tool::new(&["extract", "--key", "large", "--max-value", "1mb"])
+        .stdin_file(Path::new(&file))
+        .run();
+    assert!(
+        piped.peak_memory_kib < 64 * 1024,
+        "{}",
+        piped.peak_memory_kib
+    );
+    named(piped.expect_code(3));
+
+    // The same size on both sides, and nothing is known of either.
+    within(&["diff", &file, &file], 3);
+}
+
+#[test]
+fn verbs_that_need_no_values_show_it_with_its_size() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = write(directory.path(), LARGE);
+    // Type byte and length come before the string.
+    let stored = LARGE + 6;
+    let listed = within(&["list", &file, "--json"], 0);
+    assert!(text(&listed).contains(&format!("\"value_bytes\":{stored}")));
+    let inspected = within(&["inspect", &file, "--json"], 0);
+    assert!(text(&inspected).contains(&stored.to_string()));
+    let reported = within(&["report", &file, "--json"], 0);
+    assert!(text(&reported).contains(&stored.to_string()));
+}
+
+#[test]
+fn salvage_leaves_out_what_is_larger() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = write(directory.path(), LARGE);
+    let rescued = directory.path().join("rescued.rmz");
+    let rescued = rescued.to_str().expect("UTF-8");
+    let output = named(within(&["salvage", &file, "-o", rescued, "--json"], 3));
+    assert_eq!(output.summary()["too_large"], 1);
+    assert_eq!(output.summary()["keys"], 2);
+    let verified = Tool::new(&["verify", rescued, "--json"]).run().success();
+    assert!(text(&verified).contains("\"keys\":2"));
+}
+
+#[test]
+fn imports_name_what_is_larger_and_go_on() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = write(directory.path(), LARGE);
+    let server = TestServer::start(available()[0]);
+    let url = server.url();
+    for more in [&["--jobs", "1"][..], &["--jobs", "3"], &["--verify-first"]] {
+        let import = [&["import", &url, &file, "--replace"], more].concat();
+        named(within(&import, 3));
+        let mut client = server.client();
+        let keys: Vec<Option<String>> = cmd("MGET")
+            .arg(&["a", "large", "z"])
+            .query(&mut client)
+            .expect("MGET");
+        assert_eq!(
+            keys,
+            [Some("first".to_owned()), None, Some("last".to_owned())]
+        );
+        let () = cmd("FLUSHALL").query(&mut client).expect("flushed");
+    }
+    named(within(&["import", &url, &file, "--dry-run"], 3));
+}
+
+/// The older value of a key must not pass for the one that was too large.
+#[test]
+fn what_is_larger_replaces_its_older_value_in_no_output() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let records = [
+        string(0, b"large", b"old"),
+        string(0, b"large", &vec![0; 5 << 20]),
+    ];
+    let file = directory.path().join("twice.rmz");
+    std::fs::write(&file, archive(&records, WriterOptions::default())).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let rdb = directory.path().join("out.rdb");
+    let rdb = rdb.to_str().expect("UTF-8");
+    named(within(&["convert", file, rdb, "--for", "redis-7.0"], 3));
+    let written = std::fs::read(rdb).expect("written");
+    assert!(!written.windows(5).any(|bytes| bytes == b"large"));
+    named(within(&["extract", file, "--key", "large"], 3));
+}
