@@ -6,6 +6,7 @@ mod support;
 mod archives;
 mod export_resume;
 mod extract;
+mod hostile;
 mod incomplete;
 mod max_value;
 mod parallel;
