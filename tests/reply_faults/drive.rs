@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::case::{Case, Seen};
+use super::data::Crowd;
 use super::judge::{Facts, Judge, Violation};
 use super::scenario::{Faults, Ran, Scenario, Verb};
 use super::world::{Pair, Snapshot, World};
@@ -152,7 +153,12 @@ fn foretold(world: &mut World, case: &Case, said: &Ran, violations: &mut Vec<Vio
     };
     let scenario = Scenario::by_name(really).expect("a scenario");
     world.tidy();
-    world.prepare(scenario.crowd);
+    // What stands in the way is nothing that `doctor` looks at.
+    let crowd = match case.scenario.name {
+        "doctor" => Crowd::Empty,
+        _ => scenario.crowd,
+    };
+    world.prepare(crowd);
     let ran = scenario.run(world, case.faults(), case.limit());
     let (said, came) = (said.code(), ran.code());
     // A dry run may need what the run itself does without.
