@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
-use super::open_side::{self, OpenedSide};
+use super::open_side::{self, OpenedSide, Wanted};
 use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
@@ -397,16 +397,14 @@ impl Readers<'_> {
     }
 
     fn open(&self, which: Which, condition: Option<Condition>) -> Result<OpenedSide> {
-        open_side::open(
-            self.end(which),
-            self.selection(which, condition),
-            !self.question.compare.no_functions,
-            self.question.keys,
-            self.question.max_value_bytes,
-            self.question.compare.allow_stale,
-            &self.observer,
-            self.stop,
-        )
+        let wanted = Wanted {
+            selection: self.selection(which, condition),
+            functions: !self.question.compare.no_functions,
+            keys: self.question.keys,
+            max_value_bytes: self.question.max_value_bytes,
+            allow_stale: self.question.compare.allow_stale,
+        };
+        open_side::open(self.end(which), wanted, &self.observer, self.stop)
     }
 
     /// Reads a side to its end, and says what could not be read.

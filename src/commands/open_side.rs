@@ -37,37 +37,44 @@ pub struct OpenedSide {
     pub not_had: Vec<u32>,
 }
 
-/// Opens a side; an encrypted archive with `keys`, a replica that is not in step with its primary if
-/// `allow_stale`.
+/// What is wanted of a side.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Which keys.
+    pub selection: Selection,
+    /// Whether function libraries are read.
+    pub functions: bool,
+    /// What opens an encrypted archive.
+    pub keys: &'a Keys,
+    /// Values of more bytes are left out and named.
+    pub max_value_bytes: u64,
+    /// Whether a replica that is not in step with its primary will do.
+    pub allow_stale: bool,
+}
+
+/// Opens a side.
 ///
 /// # Errors
 /// What is wrong at the beginning of a file, also a wrong key; those of connecting and of asking a server.
 pub fn open(
     end: &SideEnd,
-    selection: Selection,
-    functions: bool,
-    keys: &Keys,
-    max_value_bytes: u64,
-    allow_stale: bool,
+    wanted: Wanted<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        SideEnd::File(name) => {
-            let max = max_value_bytes;
-            file(name, selection, functions, keys, max, observer, stop)
-        }
+        SideEnd::File(name) => file(name, wanted, observer, stop),
         SideEnd::Server(options) => {
             let wishes = Wishes {
                 read: &ReadArgs {
-                    allow_stale,
+                    allow_stale: wanted.allow_stale,
                     ..ReadArgs::default()
                 },
-                selection,
-                functions: wish(functions),
+                selection: wanted.selection,
+                functions: wish(wanted.functions),
                 verbatim: false,
                 consistency: Consistency::Scan,
-                max_value_bytes,
+                max_value_bytes: wanted.max_value_bytes,
                 stop,
             };
             let from = SourceEnd::Server(options.clone());
@@ -91,13 +98,17 @@ fn wish(functions: bool) -> ReadFunctions {
 
 fn file(
     name: &OsStr,
-    selection: Selection,
-    functions: bool,
-    keys: &Keys,
-    max_value_bytes: u64,
+    wanted: Wanted<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
+    let Wanted {
+        selection,
+        functions,
+        keys,
+        max_value_bytes,
+        allow_stale: _,
+    } = wanted;
     let mut input = ArchiveInput::open_with(Some(name), keys, Some(stop))?;
     let (shown, input_bytes) = (input.name().to_owned(), input.len_bytes());
     let mut head = Vec::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
-use super::open_side;
+use super::open_side::{self, Wanted};
 use crate::cli::SideEnd;
 use crate::compare::collect::{Collect, Side};
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
@@ -120,16 +120,14 @@ fn prove(
             ..Selection::default()
         }
         .and_names(wants);
-        let opened = open_side::open(
-            &end,
+        let wanted = Wanted {
             selection,
-            libraries,
-            Keys::NONE,
-            u64::MAX,
-            true,
-            observer,
-            stop,
-        )?;
+            functions: libraries,
+            keys: Keys::NONE,
+            max_value_bytes: u64::MAX,
+            allow_stale: true,
+        };
+        let opened = open_side::open(&end, wanted, observer, stop)?;
         let (collect, collected) =
             Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
         let steps = Steps::default();

@@ -23,6 +23,7 @@ fn written(magic: Magic, keys: &[KeyRecord]) -> Vec<u8> {
         let value = match &record.value {
             Value::Compact(body) => body.as_slice(),
             Value::Verbatim(dump) => payload::split(dump).unwrap().0,
+            Value::Withheld(_) => panic!("nothing is withheld without a limit"),
         };
         writer
             .key(
