@@ -1,5 +1,6 @@
 //! `copy`: a live server, or an RDB file, into a live server, without an archive in between.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -13,7 +14,8 @@ use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::policy::{Consistency, FunctionPolicy, ReadFunctions, Via};
+use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
+use crate::record::show_key;
 use crate::rewrite::Rewrite;
 use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
@@ -54,9 +56,19 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         None => false,
     };
     let delete_source = args.delete_source && !args.run.dry_run;
+    let mut selection = args.selection(&from);
+    let prefix = args.write.rewrite(&to, 0)?.add_prefix;
+    if same_server && !prefix.is_empty() {
+        observer.warn(&format!(
+            "source and destination are the same server: keys that begin with {} are left out, \
+             because this run may have written them",
+            show_key(&prefix)
+        ));
+        selection = selection.and_names(move |key| !key.starts_with(&prefix));
+    }
     let wishes = Wishes {
         read: &args.read,
-        selection: args.selection(&from),
+        selection,
         functions: match args.write.functions {
             FunctionPolicy::Skip => ReadFunctions::No,
             _ => ReadFunctions::IfPossible,
@@ -134,7 +146,10 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     // Where nothing is known to come yet, what the URL names is where it will go.
     sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if same_server {
-        refuse_onto_itself(&rewrite, &source.databases)?;
+        refuse_onto_itself(args, &rewrite, &source.databases)?;
+    }
+    if args.delete_source {
+        refuse_to_lose(args, &rewrite, &source.databases)?;
     }
     if let Some(bytes) = source.used_memory {
         sink.check_memory(bytes);
@@ -179,17 +194,59 @@ fn consistency(args: &CopyArgs, same_server: bool) -> Result<Consistency> {
 }
 
 /// Source and destination are one server: a key must not be copied onto itself.
-fn refuse_onto_itself(rewrite: &Rewrite, databases: &[Keyspace]) -> Result<()> {
+fn refuse_onto_itself(args: &CopyArgs, rewrite: &Rewrite, databases: &[Keyspace]) -> Result<()> {
     let renamed = rewrite.strip_prefix != rewrite.add_prefix;
     for row in databases {
-        if !renamed && rewrite.dbs.map(row.db)? == row.db {
+        let into = rewrite.dbs.map(row.db)?;
+        if into == row.db && renamed {
+            // New names that begin with a prefix of their own are none that are read.
+            if rewrite.add_prefix.is_empty() && args.write.on_conflict() == OnConflict::Replace {
+                return Err(Usage(format!(
+                    "source and destination are the same server, and names without their prefix \
+                     may be those of keys of database {into} that are still to be read; use \
+                     --on-conflict fail, or copy through an archive (export, then import)"
+                ))
+                .into());
+            }
+            continue;
+        }
+        if into == row.db {
             return Err(Usage(format!(
-                "source and destination are the same server, and database {} would be copied onto \
-                 itself; change the database (--map-db) or the names (--add-prefix)",
-                row.db
+                "source and destination are the same server, and database {into} would be copied \
+                 onto itself; change the database (--map-db) or the names (--add-prefix)"
             ))
             .into());
         }
+        if databases.iter().any(|read| read.db == into) {
+            return Err(Usage(format!(
+                "source and destination are the same server, and database {into} would be written \
+                 while it is read; copy through an archive (export, then import), or read fewer \
+                 databases (--db)"
+            ))
+            .into());
+        }
+    }
+    Ok(())
+}
+
+/// Two keys of the source that come under one name: the later one overwrites the earlier one under
+/// `replace`, and then the source holds the only copy.
+fn refuse_to_lose(args: &CopyArgs, rewrite: &Rewrite, databases: &[Keyspace]) -> Result<()> {
+    let mut into = HashSet::new();
+    let mut meet = !rewrite.strip_prefix.is_empty()
+        // A database that turns up later may go where another one goes.
+        || (args.read.follow && rewrite.dbs.rest.is_some());
+    for row in databases {
+        meet |= !into.insert(rewrite.dbs.map(row.db)?);
+    }
+    if meet && args.write.on_conflict() == OnConflict::Replace {
+        return Err(Usage(
+            "with these databases or prefixes different keys may get the same name; under \
+             --on-conflict replace one of them overwrites the other, and --delete-source would \
+             delete both: use --on-conflict fail, which keeps the second one at the source"
+                .to_owned(),
+        )
+        .into());
     }
     Ok(())
 }

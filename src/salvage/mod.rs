@@ -106,12 +106,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
             _ => bail!("the archive changed while it was read"),
         }
     }
-    if rescued.too_large > 0 {
-        let note = format!(
-            "{} left out by salvage: larger than {} bytes",
-            plural(rescued.too_large, "value"),
-            limits.kept_value_bytes
-        );
+    if let Some(note) = rescued.note(limits) {
         writer.note(&note).context("write the new archive")?;
     }
     let is_whole = survey.is_whole && rescued.too_large == 0;
@@ -122,6 +117,15 @@ pub fn rescue<R: Read + Seek, W: Write>(
 }
 
 impl Rescued {
+    /// What the new archive says of what was left out.
+    fn note(&self, limits: Limits) -> Option<String> {
+        let too_large = plural(Some(self.too_large).filter(|&count| count > 0)?, "value");
+        let most = limits.kept_value_bytes;
+        Some(format!(
+            "{too_large} left out by salvage: larger than {most} bytes"
+        ))
+    }
+
     /// Names a key whose value is larger than is wanted.
     fn leaves_out(
         &mut self,

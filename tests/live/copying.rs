@@ -200,6 +200,83 @@ fn a_server_is_not_copied_onto_itself() {
     }
 }
 
+/// What is written would be read again, and what was not read yet overwritten.
+#[test]
+fn a_server_is_not_copied_into_what_is_being_read() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for (db, value) in [(0, "zero"), (1, "one")] {
+        redis::pipe()
+            .cmd("SELECT")
+            .arg(db)
+            .cmd("SET")
+            .arg("k")
+            .arg(value)
+            .exec(&mut server.client())
+            .unwrap();
+    }
+    let url = server.url();
+    let swap = ["copy", &url, &url, "--map-db", "0:1", "--map-db", "1:0"];
+    for flags in [&[][..], &["--replace"], &["--delete-source", "--replace"]] {
+        run(&[&swap[..], flags].concat(), b"")
+            .expect_code(2)
+            .expect_stderr("database 1 would be written while it is read");
+    }
+    let strip = ["copy", &url, &url, "--db", "0", "--strip-prefix", "p:"];
+    run(&[&strip[..], &["--replace"]].concat(), b"")
+        .expect_code(2)
+        .expect_stderr("names without their prefix");
+    assert_eq!((size(&server, 0), size(&server, 1)), (1, 1));
+    // What is written is not read again, however long the scan goes on.
+    let mut fill = redis::pipe();
+    for number in 0..20_000 {
+        fill.cmd("SET").arg(format!("k{number}")).arg("v").ignore();
+    }
+    fill.exec(&mut server.client()).unwrap();
+    let add = ["copy", &url, &url, "--db", "0", "--add-prefix", "x:"];
+    run(&add, b"").success();
+    assert_eq!(size(&server, 0), 2 * 20_001);
+}
+
+/// Two keys under one name: under `replace` the second overwrites the first, and both would be
+/// deleted.
+#[test]
+fn nothing_is_deleted_at_the_source_that_another_key_overwrote() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (from, to) = (TestServer::start(version), TestServer::start(version));
+    for db in [0, 1] {
+        redis::pipe()
+            .cmd("SELECT")
+            .arg(db)
+            .cmd("MSET")
+            .arg(&["p:k", "first", "k", "second"])
+            .exec(&mut from.client())
+            .unwrap();
+    }
+    let base = ["copy", &from.url(), &to.url(), "--delete-source"];
+    for rewrite in [
+        &["--map-db", "*:3"][..],
+        &["--map-db", "1:0"],
+        &["--strip-prefix", "p:"],
+    ] {
+        run(&[&base[..], rewrite, &["--replace"]].concat(), b"")
+            .expect_code(2)
+            .expect_stderr("may get the same name");
+        assert_eq!((size(&from, 0), size(&from, 1)), (2, 2), "{rewrite:?}");
+    }
+    // The second one stays where it is.
+    run(&[&base[..], &["--map-db", "*:3"]].concat(), b"").expect_code(3);
+    assert_eq!(size(&from, 0) + size(&from, 1), 2);
+    assert_eq!(size(&to, 3), 2);
+    // One database cannot meet itself.
+    let alone = ["--db", "0", "--map-db", "0:5", "--replace"];
+    run(&[&base[..], &alone].concat(), b"").success();
+}
+
 /// INFO is no must: without it the two connections are told apart by a name among the clients.
 #[test]
 fn the_same_server_is_found_out_without_info() {

@@ -159,8 +159,9 @@ impl Conn {
 
     /// Selects a database, and proves it: a round trip, unless this connection is proved to be
     /// there. Nothing may be in flight. A server that asks for patience is waited for. The inner
-    /// error is why the database is not to be had, in the server's words; the connection is then
-    /// where it was.
+    /// error is why the database is not to be had, in the server's words. An error is no proof that
+    /// the connection is where it was (something in between may have carried the SELECT out and
+    /// answered otherwise): its database is in doubt then.
     ///
     /// Every command for a database other than the one of [`Self::database`] goes out after this
     /// said `Ok(Ok(()))`, and never in one pipeline with a SELECT: a SELECT that is refused there
@@ -182,7 +183,10 @@ impl Conn {
                 self.db = None;
                 Err(self.confused(format!("SELECT {db} was answered with {other:?}")))
             }
-            Err(text) => Ok(Err(text)),
+            Err(text) => {
+                self.db = None;
+                Ok(Err(text))
+            }
         }
     }
 
@@ -208,7 +212,10 @@ impl Conn {
                     self.db = None;
                     return Err(self.confused(format!("SELECT {db} was answered with {other:?}")));
                 }
-                Err(text) => Err(text),
+                Err(text) => {
+                    self.db = None;
+                    Err(text)
+                }
             });
         }
         Ok(gone_to)

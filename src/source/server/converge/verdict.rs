@@ -185,9 +185,15 @@ pub(super) fn blindness(
     let has_another = match inner.conn.select(1)? {
         Ok(()) => true,
         // What is refused to us may be there for others: only these words prove that it is not.
-        Err(text) => !["out of range", "invalid DB index", "cluster mode"]
-            .iter()
-            .any(|words| text.contains(words)),
+        Err(text) => {
+            // Back to database 0; where SELECT is not to be had, by a new connection.
+            if inner.conn.select(0)?.is_err() {
+                inner.conn.renew()?;
+            }
+            !["out of range", "invalid DB index", "cluster mode"]
+                .iter()
+                .any(|words| text.contains(words))
+        }
     };
     Ok(has_another.then_some(
         "the source does not answer INFO, so that databases which were swapped, or had no keys \
