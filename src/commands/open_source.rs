@@ -337,14 +337,13 @@ fn scan(
         )),
         Err((mut source, refusal)) => {
             if wishes.read.follow {
-                return Err(Usage(format!(
-                    "--follow needs CLIENT TRACKING and MULTI, which the source refuses: {refusal}"
-                ))
-                .into());
+                return Err(anyhow::Error::new(refusal)
+                    .context("--follow needs CLIENT TRACKING, MULTI and EXEC of the source"));
             }
             let text = format!(
-                "the source does not tell what changes ({refusal}): a plain scan, exact only if \
-                 nothing is written meanwhile"
+                "the source does not tell what changes ({}): a plain scan, exact only if nothing \
+                 is written meanwhile",
+                refusal.words()
             );
             if asked == Consistency::Auto {
                 observer.notice(&text);

@@ -83,6 +83,16 @@ pub enum ServerError {
 }
 
 impl ServerError {
+    /// What happened, without where, if it is a refusal.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Refused {
+                command, reason, ..
+            } => format!("{command}: {reason}"),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it may be gone when one connects again.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Lost { .. })

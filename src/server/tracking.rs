@@ -92,8 +92,7 @@ pub struct Tracker {
 
 impl Tracker {
     /// Begins to listen, unless `stop` ends the waiting for it; `wanted` says which names are of
-    /// interest. The inner `Err` holds the
-    /// server's words if it refuses tracking.
+    /// interest. The inner `Err` says what the server refuses, or answers oddly.
     ///
     /// # Errors
     /// The connection.
@@ -101,7 +100,7 @@ impl Tracker {
         options: &ConnectOptions,
         stop: Option<&Arc<AtomicBool>>,
         wanted: impl Fn(&[u8]) -> bool + Send + 'static,
-    ) -> Result<Result<Self, String>, ServerError> {
+    ) -> Result<Result<Self, ServerError>, ServerError> {
         let mut conn = Conn::open(options)?;
         conn.doing("listening for changes");
         if let Some(stop) = stop {
@@ -110,8 +109,7 @@ impl Tracker {
         let run_id = run_id(&mut conn)?;
         match conn.ask(redis::cmd("HELLO").arg(3))? {
             Ok(redis::Value::Map(_)) => {}
-            Ok(other) => return Ok(Err(format!("HELLO 3 was answered with {other:?}"))),
-            Err(text) => return Ok(Err(text)),
+            other => return Ok(Err(conn.needed("HELLO 3", other))),
         }
         // In RESP3 from here on, which a new connection would not be.
         conn.settle();
@@ -123,8 +121,7 @@ impl Tracker {
         tracking.arg("TRACKING").arg("ON").arg("BCAST");
         match conn.ask(&tracking)? {
             Ok(redis::Value::Okay) => {}
-            Ok(other) => return Ok(Err(format!("CLIENT TRACKING was answered with {other:?}"))),
-            Err(text) => return Ok(Err(text)),
+            other => return Ok(Err(conn.needed("CLIENT TRACKING", other))),
         }
         let ended = Arc::new(AtomicBool::new(false));
         conn.heed(options, &ended);

@@ -244,6 +244,29 @@ fn refused_tracking_falls_back() {
     }
 }
 
+/// Following has nothing to fall back on: the refused command is named, and it is no usage error.
+#[test]
+fn following_ends_where_a_command_it_needs_is_refused() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    for (rule, command) in [
+        ("-client|tracking", "CLIENT TRACKING"),
+        ("-multi", "MULTI"),
+        ("-exec", "EXEC"),
+    ] {
+        let scene = Scene {
+            source: TestServer::builder(version)
+                .user(&format!("default on nopass ~* &* +@all {rule}"))
+                .start(),
+            ..Scene::new(version)
+        };
+        let output = scene.export(&["--follow"]).run().expect_code(13);
+        let words = format!("refuses {command}, which is needed");
+        assert!(output.stderr.contains(&words), "{rule}: {}", output.stderr);
+    }
+}
+
 #[test]
 fn names_out_of_reach_are_failures_and_nothing_more() {
     let Some(version) = require(Version::Redis70) else {

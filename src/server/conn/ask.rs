@@ -112,6 +112,26 @@ impl Conn {
         commands.iter().map(|command| self.ask(command)).collect()
     }
 
+    /// That `command` cannot be done without, and that this was its answer.
+    pub fn needed(&self, command: &str, answer: Result<Value, String>) -> ServerError {
+        let text = match answer {
+            Ok(other) => return self.confused(format!("{command} was answered with {other:?}")),
+            Err(text) => text,
+        };
+        match self.refusal(command, text) {
+            ServerError::Reply {
+                address,
+                command,
+                reason,
+            } => ServerError::Refused {
+                address,
+                command,
+                reason,
+            },
+            other => other,
+        }
+    }
+
     fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
         if self.settled || self.origin.is_none() {
             return Err(lost);

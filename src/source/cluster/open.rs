@@ -252,14 +252,15 @@ impl ClusterSource {
         };
         match ConvergingSource::open(scan, connect, converge)? {
             Ok(source) => Ok(Reader::Converge(Box::new(source))),
-            Err((_, refusal)) if self.options.follow.is_some() => Err(Usage(format!(
-                "--follow needs CLIENT TRACKING, which a node of the cluster refuses: {refusal}"
-            ))
-            .into()),
+            Err((_, refusal)) if self.options.follow.is_some() => {
+                let what = "--follow needs CLIENT TRACKING of every node of the cluster";
+                Err(anyhow::Error::new(refusal).context(what))
+            }
             Err((mut scan, refusal)) => {
                 let text = format!(
-                    "a node does not tell what changes ({refusal}): a plain scan of it, exact only \
-                     if nothing is written meanwhile"
+                    "a node does not tell what changes ({}): a plain scan of it, exact only if \
+                     nothing is written meanwhile",
+                    refusal.words()
                 );
                 if asked == Consistency::Auto {
                     self.observer.notice(&text);

@@ -342,16 +342,9 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
     {
         return Err(conn.refusal("PTTL", text.clone()).into());
     }
-    if let [multi, exec] = transaction
-        && multi.is_ok()
-        && exec.is_err()
-    {
-        // Else everything from now on would be queued.
-        let _ = conn.ask(&redis::cmd("DISCARD"))?;
-    }
     let pexpiretime = works(pexpiretime);
     let multi = match transaction {
-        [Ok(redis::Value::Okay), Ok(redis::Value::Array(done))] => done.is_empty(),
+        [multi, exec] => is_transaction(conn, multi.clone(), exec.clone())?.is_ok(),
         _ => false,
     };
     if !pexpiretime && !clock.is_servers {
@@ -370,6 +363,36 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         time: clock.is_servers,
         eviction,
     }))
+}
+
+/// Tries MULTI and EXEC. The inner error says which of them is refused, or answered oddly.
+///
+/// # Errors
+/// The connection's.
+pub fn transaction(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
+    let commands = [redis::cmd("MULTI"), redis::cmd("EXEC")];
+    let mut answers = conn.ask_all(&commands, asks_for_patience)?.into_iter();
+    match (answers.next(), answers.next()) {
+        (Some(multi), Some(exec)) => is_transaction(conn, multi, exec),
+        _ => Ok(Err(conn.confused("MULTI was not answered"))),
+    }
+}
+
+/// Whether these are the answers to MULTI and EXEC with nothing between.
+fn is_transaction(
+    conn: &mut Conn,
+    multi: Result<redis::Value, String>,
+    exec: Result<redis::Value, String>,
+) -> Result<Result<(), ServerError>, ServerError> {
+    if multi.is_ok() && exec.is_err() {
+        // Else everything from now on would be queued.
+        let _ = conn.ask(&redis::cmd("DISCARD"))?;
+    }
+    Ok(match (multi, exec) {
+        (Ok(redis::Value::Okay), Ok(redis::Value::Array(done))) if done.is_empty() => Ok(()),
+        (Ok(redis::Value::Okay), exec) => Err(conn.needed("EXEC", exec)),
+        (multi, _) => Err(conn.needed("MULTI", multi)),
+    })
 }
 
 /// Whether a refusal is about the database: Valkey from 9.1 on has users who may go to some only,

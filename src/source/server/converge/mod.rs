@@ -30,7 +30,7 @@ pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use self::verdict::blindness;
 use super::given::{Given, GivenLog, NotMetAgain};
-use super::probe::FunctionsBy;
+use super::probe::{self, FunctionsBy};
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{ConsistencyReached, SourceReport};
@@ -38,6 +38,7 @@ use crate::observer::Observer;
 use crate::pace::Pace;
 use crate::policy::Consistency;
 use crate::record::Batch;
+use crate::server::ServerError;
 use crate::server::facts::{Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
 use crate::source::{Estimate, Source};
@@ -135,7 +136,7 @@ pub struct ConvergingSource {
 
 impl ConvergingSource {
     /// Begins to listen to the server that `inner` is about to scan. The inner `Err` gives the
-    /// source back, with the server's words, where tracking is refused.
+    /// source back, and says why it cannot be listened to.
     ///
     /// # Errors
     /// The connection.
@@ -143,13 +144,17 @@ impl ConvergingSource {
         mut inner: ServerSource,
         connect: ConnectOptions,
         options: ConvergeOptions,
-    ) -> Result<Result<Self, (ServerSource, String)>> {
+    ) -> Result<Result<Self, (ServerSource, ServerError)>> {
         if !inner.abilities.multi && options.together.is_none() {
-            return Ok(Err((inner, "MULTI is refused".to_owned())));
+            // Asked again for the words of the refusal; and it may have been one of that moment.
+            match inner.ask(|conn| Ok(probe::transaction(conn)?))? {
+                Ok(()) => inner.abilities.multi = true,
+                Err(refusal) => return Ok(Err((inner, refusal))),
+            }
         }
         let tracker = match start_tracker(&mut inner, &connect)? {
             Ok(tracker) => tracker,
-            Err(text) => return Ok(Err((inner, text))),
+            Err(refusal) => return Ok(Err((inner, refusal))),
         };
         // A plain scan needs no log of names: it never begins anew.
         let with_log = may_begin_anew(&options);

@@ -66,9 +66,10 @@ impl ConvergingSource {
         self.inner.abandoned = false;
         self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
             Ok(tracker) => tracker,
-            Err(text) => {
+            Err(refusal) => {
                 self.lost_track = true;
-                self.miss(format!("the source refuses CLIENT TRACKING now: {text}"));
+                let words = refusal.words();
+                self.miss(format!("changes can no longer be listened to: {words}"));
                 return Ok(false);
             }
         };
@@ -123,10 +124,11 @@ pub(super) fn may_begin_anew(options: &ConvergeOptions) -> bool {
         || options.together.is_some()
 }
 
+/// Begins to listen. The inner error is why the server cannot be listened to.
 pub(super) fn start_tracker(
     inner: &mut ServerSource,
     connect: &ConnectOptions,
-) -> Result<Result<Tracker, String>> {
+) -> Result<Result<Tracker, ServerError>> {
     let started = inner.open_beside(|inner| {
         let selection = inner.options.selection.clone();
         let slots = inner.cluster.as_ref().map(|cluster| cluster.owned.clone());
@@ -146,10 +148,10 @@ pub(super) fn start_tracker(
     });
     match started {
         // Lost before it began is lost all the same, and says nothing of the other connection.
-        Err(error @ ServerError::Lost { .. }) => Ok(Err(error.to_string())),
-        Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(
-            "a second connection to the same address reached another server".to_owned(),
-        )),
+        Err(error @ ServerError::Lost { .. }) => Ok(Err(error)),
+        Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(inner
+            .conn
+            .confused("a second connection to the same address reached another server"))),
         started => Ok(started?),
     }
 }
