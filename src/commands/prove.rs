@@ -78,8 +78,7 @@ impl Proof {
                 outcome.sink.verified = Some(verified);
                 if verified.incomparable > 0 {
                     outcome.sink.problems.push(format!(
-                        "{} not verified: only a server with the module can read them, and their \
-                         bytes differ each time it is asked",
+                        "{} not verified, each of them named above with the reason",
                         plural(verified.incomparable, "key")
                     ));
                 }

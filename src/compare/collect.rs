@@ -10,9 +10,9 @@ use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;
 use crate::ledger::{SinkReport, SourceReport};
-use crate::payload::{Kind, kind_of};
+use crate::payload::{self, Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
-use crate::record::{Batch, Context, KeyRecord, Record};
+use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::{Selection, type_of};
 use crate::sink::Sink;
 
@@ -76,15 +76,19 @@ impl Collect {
         }
     }
 
-    /// What a value is and means; of one that is too large only the former.
+    /// What a value is and means; of one that is too large, or did not come whole, only the former.
     fn read(&self, context: &Context, record: &KeyRecord) -> (Kind, Meaning) {
         let bytes = record.value.stored_len();
-        if bytes <= self.max_value_bytes {
+        let depth = if bytes > self.max_value_bytes {
+            Depth::TooLarge
+        } else if is_broken(&record.value) {
+            Depth::Broken
+        } else {
             return self.reading.value(context.family, &record.value);
-        }
+        };
         let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
         let meaning = Meaning {
-            depth: Depth::TooLarge,
+            depth,
             count: bytes,
             ..Meaning::default()
         };
@@ -148,6 +152,12 @@ impl Collect {
             ..SinkReport::default()
         }
     }
+}
+
+/// Whether a payload is not the one that a server made: its checksum is wrong, or it has none. It
+/// says nothing of the value that the server holds.
+fn is_broken(value: &Value) -> bool {
+    matches!(value, Value::Verbatim(dump) if payload::split(dump).is_err())
 }
 
 /// The row of a key.

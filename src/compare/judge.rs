@@ -46,6 +46,8 @@ pub enum Aspect {
     Unsteady,
     /// The value is larger than was allowed, and was not looked at.
     TooLarge,
+    /// What came in place of the value is no whole payload.
+    Broken,
 }
 
 impl Aspect {
@@ -58,7 +60,7 @@ impl Aspect {
             Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
-            Aspect::Unsteady | Aspect::TooLarge => "incomparable",
+            Aspect::Unsteady | Aspect::TooLarge | Aspect::Broken => "incomparable",
         }
     }
 
@@ -75,6 +77,7 @@ impl Aspect {
             Aspect::StreamMetadata => "stream-metadata",
             Aspect::Unsteady => "unsteady",
             Aspect::TooLarge => "too-large",
+            Aspect::Broken => "broken",
             other => other.class(),
         }
     }
@@ -95,6 +98,10 @@ impl Aspect {
                 "only a server with the module can read it, and its bytes differ each time it is asked"
             }
             Aspect::TooLarge => "larger than --max-value allows, and not looked at",
+            Aspect::Broken => {
+                "could not be read: what came for it is no whole payload (its checksum is wrong, or \
+                 it has none)"
+            }
         }
     }
 }
@@ -117,6 +124,15 @@ pub enum Verdict {
     Incomparable(Aspect),
 }
 
+/// Why the value is not known, if it is not.
+fn unread(row: &Row) -> Option<Aspect> {
+    match row.meaning.depth {
+        Depth::TooLarge => Some(Aspect::TooLarge),
+        Depth::Broken => Some(Aspect::Broken),
+        Depth::Whole | Depth::EarlyStream | Depth::Opaque | Depth::Damaged => None,
+    }
+}
+
 impl Judge {
     /// Judges a key. `is_unsteady`: one side gave other bytes for it when it was asked again.
     pub fn judge(&self, left: Option<&Row>, right: Option<&Row>, is_unsteady: bool) -> Verdict {
@@ -129,17 +145,16 @@ impl Judge {
     }
 
     fn judge_steady(&self, left: Option<&Row>, right: Option<&Row>) -> Verdict {
-        let is_too_large = |row: &Row| row.meaning.depth == Depth::TooLarge;
         let there = |row: &&Row| row.what != What::Gone;
         match (left.filter(there), right.filter(there)) {
             (None, None) => Verdict::Nothing,
             (Some(left), None) => self.alone(left, self.moments_ms.1, Aspect::Missing),
             (None, Some(right)) => self.alone(right, self.moments_ms.0, Aspect::Extra),
             (Some(left), Some(right)) if !left.selected && !right.selected => Verdict::Nothing,
-            (Some(left), Some(right)) if is_too_large(left) || is_too_large(right) => {
-                Verdict::Incomparable(Aspect::TooLarge)
-            }
-            (Some(left), Some(right)) => self.both(left, right),
+            (Some(left), Some(right)) => match unread(left).or(unread(right)) {
+                Some(aspect) => Verdict::Incomparable(aspect),
+                None => self.both(left, right),
+            },
         }
     }
 

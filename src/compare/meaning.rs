@@ -57,6 +57,8 @@ pub enum Depth {
     Damaged,
     /// Nothing, because it is larger than was allowed. There is no hash.
     TooLarge,
+    /// Nothing, because what came in place of it is no whole payload. There is no hash.
+    Broken,
 }
 
 /// A field that expires soon: what to take off again once it is gone.

@@ -53,7 +53,7 @@ pub fn explain(difference: &Difference) -> String {
         .map(|aspect| aspect.words())
         .collect();
     match difference.aspects.as_slice() {
-        [Aspect::Unsteady | Aspect::TooLarge] => differing.join(", "),
+        [Aspect::Unsteady | Aspect::TooLarge | Aspect::Broken] => differing.join(", "),
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
         aspects if aspects.contains(&Aspect::Ttl) => {
@@ -72,7 +72,9 @@ fn describe(row: &Row) -> String {
     let count = row.meaning.count;
     let counted = |noun: &str| plural(count, noun);
     let amount = match (row.what, row.meaning.depth) {
-        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge) => counted("byte"),
+        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge | Depth::Broken) => {
+            counted("byte")
+        }
         // Of modules only vector sets are read.
         (What::Key(Kind::List | Kind::Module), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),

@@ -66,12 +66,13 @@ const HAS_MORE: u8 = 0x20;
 const HAS_LATE: u8 = 0x40;
 const HAS_SOON: u8 = 0x80;
 
-const DEPTHS: [Depth; 5] = [
+const DEPTHS: [Depth; 6] = [
     Depth::Whole,
     Depth::EarlyStream,
     Depth::Opaque,
     Depth::Damaged,
     Depth::TooLarge,
+    Depth::Broken,
 ];
 
 impl Row {

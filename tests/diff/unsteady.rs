@@ -21,6 +21,10 @@ enum Gives {
     Same(u8),
     /// Another one each time.
     Other,
+    /// A payload with a wrong checksum.
+    Garbled,
+    /// A payload of no bytes.
+    Empty,
 }
 
 /// Of all toys, so that no two answers are the same by chance.
@@ -66,9 +70,12 @@ fn serve(stream: TcpStream, keys: &BTreeMap<&'static str, Gives>) {
                 reply.into_bytes()
             }
             ("PTTL", Some(_)) => b":-1\r\n".to_vec(),
+            ("PTTL", None) => b":-2\r\n".to_vec(),
+            ("DUMP", None) => b"$-1\r\n".to_vec(),
             ("DUMP", Some(gives)) => {
                 let number = match gives {
                     Gives::Same(number) => *number,
+                    Gives::Garbled | Gives::Empty => 1,
                     Gives::Other => ASKED.fetch_add(1, Ordering::Relaxed) as u8 & 0x3f,
                 };
                 let body = [
@@ -76,7 +83,12 @@ fn serve(stream: TcpStream, keys: &BTreeMap<&'static str, Gives>) {
                     &[number][..],
                     b"\x00",
                 ];
-                let dump = payload::sign(&body.concat(), 10);
+                let mut dump = payload::sign(&body.concat(), 10);
+                match gives {
+                    Gives::Garbled => dump[1] ^= 0x40,
+                    Gives::Empty => dump.clear(),
+                    Gives::Same(_) | Gives::Other => {}
+                }
                 [format!("${}\r\n", dump.len()).as_bytes(), &dump, b"\r\n"].concat()
             }
             _ => format!("-ERR unknown command '{name}'\r\n").into_bytes(),
@@ -160,6 +172,37 @@ fn what_is_steady_is_compared_by_its_bytes() {
     let expected = expected.map(|(key, class)| ("0".to_owned(), key.to_owned(), class.to_owned()));
     assert_eq!(found(&output), expected.into());
     assert_eq!(summary(&output)["incomparable"], 1);
+}
+
+/// A payload that did not come whole says nothing of the value: it could not be read, which is no
+/// difference.
+#[test]
+fn what_did_not_come_whole_could_not_be_read() {
+    let left = Toy::start(&KEYS);
+    let right = Toy::start(&[
+        ("bloom", Gives::Garbled),
+        ("graph", Gives::Empty),
+        ("json", Gives::Same(2)),
+    ]);
+    for recheck in ["0", "1"] {
+        let sides = [left.url(), right.url()];
+        let diff = ["diff", &sides[0], &sides[1], "--recheck", recheck, "--json"];
+        let output = run(&diff, b"").expect_code(3);
+        assert!(found(&output).is_empty());
+        let mut named: Vec<_> = objects(&output)
+            .into_iter()
+            .filter(|object| object["event"] == "incomparable")
+            .map(|object| (object["key"].clone(), object["differs"][0].clone()))
+            .collect();
+        named.sort_by_key(|(key, _)| key.to_string());
+        let broken = |key: &str| (key.into(), "broken".into());
+        assert_eq!(named, [broken("bloom"), broken("graph")]);
+        let last = summary(&output);
+        assert_eq!(
+            (&last["incomparable"], &last["equal"]),
+            (&2.into(), &1.into())
+        );
+    }
 }
 
 #[test]
