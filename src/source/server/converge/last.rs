@@ -85,6 +85,8 @@ pub struct LastRound {
     /// How long the last attempt kept the source busy.
     took: Duration,
     exact: bool,
+    /// What was heard while the exact batch was proved: some of it may have changed after it.
+    heard_since: HashSet<Vec<u8>>,
 }
 
 impl LastRound {
@@ -99,6 +101,7 @@ impl LastRound {
             attempts: 0,
             took: Duration::ZERO,
             exact: false,
+            heard_since: HashSet::new(),
         }
     }
 
@@ -141,6 +144,12 @@ impl LastRound {
         names.extend(self.streams.into_iter().map(|(_, name)| name));
         names.extend(self.left.into_iter().map(|shown| shown.key));
         names
+    }
+
+    /// Ends it when all of it was given and is exact: the names that may have changed since. They
+    /// were taken from the tracker, which will not tell them again, and a later instant needs them.
+    pub fn into_heard_since(self) -> HashSet<Vec<u8>> {
+        self.heard_since
     }
 
     /// What was read could not be proved: it is read again. No name has left the batch.
@@ -336,6 +345,7 @@ impl LastRound {
             }
             self.shot = shown.keys.into();
             self.exact = true;
+            self.heard_since = heard.names;
             return Ok(Outcome::Exact { at_ms: shown.at_ms });
         }
         self.streams.extend(shown.changed_streams);

@@ -40,7 +40,11 @@ impl ConvergingSource {
                 self.phase = Phase::Last(round);
                 return Ok(());
             }
-            Pending::Exact => return self.end(batch),
+            Pending::Exact => {
+                // In a cluster there may be another last round, at a later instant.
+                self.postponed.extend(round.into_heard_since());
+                return self.end(batch);
+            }
             Pending::Nothing => {}
         }
         let began = *self.rounds_began.get_or_insert_with(Instant::now);
