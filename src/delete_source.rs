@@ -22,6 +22,7 @@ use crate::observer::Observer;
 use crate::payload::{Kind, kind_of};
 use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
+use crate::server::conn::asks_for_patience;
 use crate::server::reconnect::Retries;
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Accepted;
@@ -30,6 +31,9 @@ use crate::units::plural;
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
 const GROUP_KEYS: usize = 16;
 const GROUP_BYTES: usize = 1024 * 1024;
+
+/// How often the remaining time of a key is asked for until the server answers at once.
+const TIME_TRIES: u32 = 5;
 
 /// Deletes a key if DUMP still gives this payload. Before 7.0 a script may not write after DUMP
 /// unless it says that what it does is replicated, not what it is.
@@ -279,17 +283,54 @@ impl DeleteSource {
 
     /// Absolute expiry; the outer `None` when it cannot be read or the key is gone.
     fn expiry(&mut self, key: &[u8]) -> Result<Option<Option<u64>>, ServerError> {
-        let (command, now_ms) = if self.pexpiretime {
-            ("PEXPIRETIME", 0)
-        } else {
-            let (secs, micros): (u64, u64) = self.conn.query(&redis::cmd("TIME"))?;
-            ("PTTL", secs * 1000 + micros / 1000)
-        };
-        Ok(match self.conn.try_query(redis::cmd(command).arg(key))? {
+        if !self.pexpiretime {
+            return self.expiry_by_time(key);
+        }
+        let command = redis::cmd("PEXPIRETIME").arg(key).to_owned();
+        Ok(match self.conn.try_query(&command)? {
             Ok(Reply::Int(-1)) => Some(None),
-            Ok(Reply::Int(ms @ 0..)) => Some(Some(now_ms + ms.unsigned_abs())),
+            Ok(Reply::Int(ms @ 0..)) => Some(Some(ms.unsigned_abs())),
             _ => None,
         })
+    }
+
+    /// The same from the remaining time. TIME before and after it goes in one write: what the way to
+    /// the server takes must not be taken for a change of the expiry.
+    fn expiry_by_time(&mut self, key: &[u8]) -> Result<Option<Option<u64>>, ServerError> {
+        for _ in 0..TIME_TRIES {
+            self.conn.queue(&[b"TIME"])?;
+            self.conn.queue(&[b"PTTL", key])?;
+            self.conn.queue(&[b"TIME"])?;
+            self.conn.flush()?;
+            // All three are read in any case: the next answer must not be one of them.
+            let (before, left, after) =
+                (self.conn.reply()?, self.conn.reply()?, self.conn.reply()?);
+            let asks = |reply: &Result<Reply, String>| {
+                reply.as_ref().is_err_and(|text| asks_for_patience(text))
+            };
+            if [&before, &left, &after].into_iter().any(asks) {
+                // This one waits until it is answered.
+                let _ = self.conn.try_query(&redis::cmd("TIME"))?;
+                continue;
+            }
+            let time_ms = |reply: Result<Reply, String>| {
+                let (secs, micros): (u64, u64) = redis::from_redis_value(reply.ok()?).ok()?;
+                Some(secs * 1000 + micros / 1000)
+            };
+            let left_ms = match left {
+                Ok(Reply::Int(-1)) => return Ok(Some(None)),
+                Ok(Reply::Int(ms @ 0..)) => ms.unsigned_abs(),
+                _ => return Ok(None),
+            };
+            let (Some(before), Some(after)) = (time_ms(before), time_ms(after)) else {
+                return Ok(None);
+            };
+            // Asked again where the server did other things in between.
+            if after.abs_diff(before) <= PTTL_TOLERANCE_MS / 2 {
+                return Ok(Some(Some(before + left_ms)));
+            }
+        }
+        Ok(None)
     }
 
     fn may_have_groups(&mut self, key: &[u8]) -> Result<bool, ServerError> {

@@ -346,6 +346,42 @@ fn deleting_at_the_source_survives_cuts() {
     }
 }
 
+/// Where only the remaining time of a key is told, a long way to the source is no change of it.
+#[test]
+fn deleting_at_a_source_far_away_takes_keys_that_expire() {
+    let Some(version) = require(Version::Redis60) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    for key in 0..6 {
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg("value").arg("PX").arg(3_600_000);
+        set.exec(&mut source.client()).unwrap();
+    }
+    let far = Direction {
+        delay: Duration::from_millis(80),
+        ..Direction::default()
+    };
+    let proxy = Proxy::start(
+        source.addr(),
+        Rules {
+            to_server: far.clone(),
+            to_client: far,
+            ..Rules::default()
+        },
+    );
+    let copy = [
+        "copy",
+        "--json",
+        &proxy.url(),
+        &destination.url(),
+        "--delete-source",
+    ];
+    let sink = &summary(&run(&copy, b"").success())["sink"];
+    let left: u64 = redis::cmd("DBSIZE").query(&mut source.client()).unwrap();
+    assert_eq!(left, 0, "{sink}");
+}
+
 /// A snapshot cannot be gone on with: an error, and nothing that looks complete.
 #[test]
 fn a_replica_stream_that_is_cut_is_an_error() {
