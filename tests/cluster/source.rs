@@ -50,7 +50,7 @@ fn every_type_travels_out_of_a_cluster() {
             } else {
                 "\"exact\""
             };
-            let reached = out.summary()["consistency"].to_string();
+            let reached = out.summary()["source"]["consistency"].to_string();
             assert!(reached.contains(wanted), "{version} {how}: {reached}");
             let server = imported(version, std::slice::from_ref(&file));
             assert_same(&cluster, &mut server.client(), version);
@@ -147,7 +147,7 @@ fn each_shard_is_exact_and_a_pause_makes_one_instant_of_them() {
                 }
                 let file = place.file(&format!("{how}{round}.rmz"));
                 let out = export(&cluster.url(), &file, &["--consistency", how]).success();
-                let reached = out.summary()["consistency"].to_string();
+                let reached = out.summary()["source"]["consistency"].to_string();
                 assert!(reached.contains("\"exact\""), "{version}: {reached}");
                 files.push((how, file));
             }
@@ -490,6 +490,36 @@ fn a_failover_loses_nothing() {
             );
         }
     }
+}
+
+/// The cluster has not noticed yet, and names a node that is gone.
+#[test]
+fn a_primary_that_died_before_the_run_is_waited_for() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let mut cluster = TestCluster::start_with(version, 3, 1, |_, builder| {
+        builder.option("--cluster-node-timeout", "2000")
+    });
+    fill(&cluster, 3000);
+    // The port stays with nobody: whoever compares finds no node there.
+    let mut dying = std::mem::replace(&mut cluster.nodes[1], TestServer::start(version));
+    dying.kill();
+    let place = Place::new();
+    let file = place.file("all.rmz");
+    let out = Tool::new(&["export", &cluster.url(), "-o", &file])
+        .args(&["--consistency", "converge"])
+        .run()
+        .success();
+    assert!(out.stderr.contains("exact as of"), "{}", out.stderr);
+    let server = imported(version, &[file]);
+    assert_same(&cluster, &mut server.client(), version);
+
+    // Nobody can take the place of one without replicas, and nobody is waited for.
+    let mut alone = TestCluster::start(version, 3, 0);
+    let mut dying = std::mem::replace(&mut alone.nodes[1], TestServer::start(version));
+    dying.kill();
+    export(&alone.url(), &place.file("none.rmz"), &[]).expect_code(12);
 }
 
 /// All versions at once, because most of it is waiting for nodes to notice.

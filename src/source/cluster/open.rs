@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
 use super::part::is_lost;
+use super::settle::{ASK_EVERY, PATIENCE};
 use super::view::Look;
 use super::*;
 use crate::exit::Usage;
@@ -77,15 +78,7 @@ impl ClusterSource {
             options,
             observer,
         };
-        for shard in &chosen {
-            let slots = SlotSet::of(slots_of(std::slice::from_ref(shard)));
-            let part = source
-                .open_part(&shard.primary, &shard.replicas, &slots)
-                .with_context(|| format!("the node that serves slots {}", slots.show()))?;
-            let at = source.parts.len();
-            source.parts.push(part);
-            source.holders.extend(slots.iter().map(|slot| (slot, at)));
-        }
+        source.open_parts()?;
         // Before the scan begins: what moves from here on is seen.
         if let Ok(view) = source.look()? {
             source.view = view;
@@ -94,6 +87,87 @@ impl ClusterSource {
         // If they cannot be had, now is the time to say so.
         source.read_functions()?;
         Ok(source)
+    }
+
+    /// Opens whoever serves the slots that are wanted. A node that dies meanwhile is waited for, or
+    /// for its replica to take its place, as it is later on.
+    fn open_parts(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let mut said = false;
+        loop {
+            let (primary, error) = match self.try_to_open_parts() {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let waits = is_lost(&error)
+                && self.options.connect.retries > 0
+                && began.elapsed() < PATIENCE
+                && self.may_be_replaced(&primary);
+            if !waits {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut said, true) {
+                self.observer.notice(&format!(
+                    "{error:#}; waiting for it, or for a replica to take its place"
+                ));
+            }
+            self.wait_for_owner(&primary, began)?;
+        }
+    }
+
+    /// The inner error comes with the id of the primary it is about.
+    fn try_to_open_parts(&mut self) -> Result<(), (String, anyhow::Error)> {
+        self.parts.clear();
+        self.holders.clear();
+        self.next_number = 0;
+        for shard in self.view.topology.shards.clone() {
+            let of_shard = slots_of(std::slice::from_ref(&shard));
+            let slots = SlotSet::of(of_shard.filter(|&slot| self.wanted.contains(slot)));
+            if slots.is_empty() {
+                continue;
+            }
+            let part = self
+                .open_part(&shard.primary, &shard.replicas, &slots)
+                .with_context(|| format!("the node that serves slots {}", slots.show()))
+                .map_err(|error| (shard.primary.id.clone(), error))?;
+            let at = self.parts.len();
+            self.parts.push(part);
+            self.holders.extend(slots.iter().map(|slot| (slot, at)));
+        }
+        Ok(())
+    }
+
+    /// Whether a replica of this primary can be reached. Where none can, waiting is in vain, or the
+    /// nodes announce addresses that lead nowhere.
+    fn may_be_replaced(&self, primary: &str) -> bool {
+        let mut shards = self.view.topology.shards.iter();
+        let shard = shards.find(|shard| shard.primary.id == primary);
+        shard.is_some_and(|shard| {
+            let mut replicas = shard.replicas.iter();
+            replicas.any(|replica| self.connect(replica).is_ok())
+        })
+    }
+
+    /// Waits until somebody else serves the slots of this primary, or it answers again.
+    fn wait_for_owner(&mut self, primary: &str, began: Instant) -> Result<()> {
+        loop {
+            self.rest(ASK_EVERY)?;
+            if let Ok(look) = self.look_anywhere()
+                && let Some(view) = View::of(vec![look])
+                && self.wanted.iter().all(|slot| view.owner(slot).is_some())
+            {
+                self.view = view;
+            }
+            let known = self.view.node(primary);
+            let serves = self
+                .wanted
+                .iter()
+                .any(|slot| self.view.owner(slot) == Some(primary));
+            let answers = || known.is_some_and(|node| self.connect(&node).is_ok());
+            if !serves || answers() || began.elapsed() >= PATIENCE {
+                return Ok(());
+            }
+        }
     }
 
     /// Opens a primary, or a replica of it.

@@ -21,10 +21,10 @@ use crate::source::server::given::GivenLog;
 
 /// How long a cluster may take to have somebody serve every slot again, and to agree on whom. An
 /// election needs the time after which a node counts as dead (15 s by default), and some seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often it is asked.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(200);
 
 impl ClusterSource {
     /// Looks at the cluster and hands out what has to be read anew: `true` if there is something.
@@ -114,7 +114,7 @@ impl ClusterSource {
         })
     }
 
-    fn look_anywhere(&self) -> Result<Look, String> {
+    pub(super) fn look_anywhere(&self) -> Result<Look, String> {
         let mut last = "no node is known".to_owned();
         let shards = &self.view.topology.shards;
         let known = shards
