@@ -57,7 +57,9 @@ impl Export {
         let before = self.noted();
         let mut running = tool.spawn();
         // A place takes more than 200 bytes.
-        while self.noted() < before + 200 * places && !running.has_ended() {
+        // A program that has hardly begun has nothing to lose yet.
+        let begun = || self.part.exists() && self.noted() >= before + 200 * places;
+        while !begun() && !running.has_ended() {
             std::thread::sleep(Duration::from_millis(1));
         }
         std::thread::sleep(Duration::from_millis(random.below(200)));
