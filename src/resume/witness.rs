@@ -1,6 +1,6 @@
 //! Keys that were acknowledged, as the state keeps them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::compare::meaning::Reading;
 use crate::compare::prints::{Print, Prints};
@@ -8,11 +8,14 @@ use crate::memory::{Fingerprint, FingerprintSet};
 use crate::record::{Family, Value};
 use crate::sink::server::witness::Acknowledged;
 
-/// Keys that are looked at, spread over all that were noted.
+/// Keys that are looked at, unless there are more databases.
 const LOOKED_AT: usize = 512;
 
 /// Of these, so many of the last.
 const LAST: usize = 64;
+
+/// Of these, so many are shared equally by the databases.
+const OF_DATABASES: usize = 224;
 
 /// A key as it was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,24 +109,32 @@ impl Noted {
         self.0.keys().copied().collect()
     }
 
-    /// The last ones and some of all the others, of each database one at least; by database.
+    /// The last ones, some of each database, and some spread over all that were noted; by database.
     pub fn chosen(&self) -> Vec<&Witness> {
         let mut all: Vec<&(usize, Witness)> = self.0.values().collect();
         all.retain(|(_, witness)| witness.meaning.is_some());
         all.sort_unstable_by_key(|(at, _)| *at);
-        let all: Vec<&Witness> = all.into_iter().map(|(_, witness)| witness).collect();
-        let (earlier, last) = all.split_at(all.len().saturating_sub(LAST));
-        let step = earlier.len().div_ceil(LOOKED_AT - LAST).max(1);
-        let mut chosen: Vec<&Witness> = last.to_vec();
-        chosen.extend(earlier.iter().step_by(step));
-        let mut dbs: BTreeMap<u32, &Witness> = earlier.iter().map(|one| (one.db, *one)).collect();
-        for one in &chosen {
-            dbs.remove(&one.db);
+        let mut dbs: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (at, (_, witness)) in all.iter().enumerate() {
+            dbs.entry(witness.db).or_default().push(at);
         }
-        chosen.extend(dbs.into_values());
+        let last = all.len().saturating_sub(LAST);
+        let mut chosen: BTreeSet<usize> = (last..all.len()).collect();
+        chosen.extend(spread(last, LOOKED_AT - LAST - OF_DATABASES));
+        let share = (OF_DATABASES / dbs.len().max(1)).max(1);
+        for of_db in dbs.values() {
+            chosen.extend(spread(of_db.len(), share).map(|at| of_db[at]));
+        }
+        let mut chosen: Vec<&Witness> = chosen.into_iter().map(|at| &all[at].1).collect();
         chosen.sort_by_key(|one| one.db);
         chosen
     }
+}
+
+/// At most `count` places of `len`, at equal distances, the last one among them.
+fn spread(len: usize, count: usize) -> impl Iterator<Item = usize> {
+    let step = len.div_ceil(count).max(1);
+    (0..len).rev().step_by(step)
 }
 
 #[cfg(test)]
@@ -169,7 +180,7 @@ mod tests {
             ..witness(7)
         });
         let chosen = noted.chosen();
-        assert!(chosen.len() <= LOOKED_AT + 3, "{}", chosen.len());
+        assert!(chosen.len() <= LOOKED_AT, "{}", chosen.len());
         assert!((19_936..19_999).all(|n| chosen.contains(&&witness(n))));
         assert!(!chosen.iter().any(|one| one.key == b"19999"));
         assert!(
@@ -177,5 +188,8 @@ mod tests {
                 .iter()
                 .all(|db| chosen.iter().any(|one| one.db == *db))
         );
+        // A small database among large ones is looked at as often as they are.
+        let of_first = chosen.iter().filter(|one| one.db == 0).count();
+        assert!(of_first >= 128, "{of_first}");
     }
 }

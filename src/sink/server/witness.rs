@@ -1,9 +1,9 @@
 //! Keys by which a later run can see that the destination still holds what it acknowledged.
 //!
-//! Whenever an import notes how far it has come, it also notes the key that was acknowledged last,
-//! with what it holds. As the destination carries out what it is sent in order, a memory that holds
-//! the last of them holds all before it; and the earlier ones, spread over databases and nodes, show
-//! a FLUSHDB or a node that came back empty.
+//! Whenever an import notes how far it has come, it also notes, with what they hold, the last key
+//! that each node acknowledged in each database, and a sample of all the others. A memory that was
+//! replaced lacks the last ones; FLUSHDB, SWAPDB and a node that came back empty take those of
+//! their database or slots.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,19 @@ const MAX_KEY_BYTES: usize = 1 << 10;
 const FIRST_CHANGING_TYPE: u8 = 22;
 
 /// Keys that are noted at most: they are kept in memory, to be noted again when they change.
-const MAX_KNOWN: usize = 1 << 15;
+const MAX_KNOWN: usize = 1 << 16;
+
+/// Beyond [`MAX_KNOWN`], so many keys of a database are noted all the same.
+const ALWAYS_OF_A_DATABASE: u32 = 8;
+
+/// One key of so many is noted as a sample.
+const SAMPLE_STEP: u64 = 64;
+
+/// That step doubles whenever so many more keys are noted, so that samples never fill the room.
+const STEP_DOUBLES_AT: usize = 1 << 12;
+
+/// Samples between two marks at most: their values are kept in memory until then.
+const MAX_SAMPLES: usize = 64;
 
 /// A key as it was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +53,7 @@ pub struct Acknowledged {
     pub value: Option<Value>,
 }
 
-/// The last key of a lane.
+/// The last key of a lane in a database.
 #[derive(Default)]
 struct Latest {
     print: Fingerprint,
@@ -56,9 +68,15 @@ struct Latest {
 /// What was acknowledged lately.
 #[derive(Default)]
 pub(super) struct Witnesses {
-    latest: BTreeMap<usize, Latest>,
+    /// By lane and database.
+    latest: BTreeMap<(usize, u32), Latest>,
     known: FingerprintSet,
     unsaved: Vec<Acknowledged>,
+    /// Keys since the last sample, and samples since the last mark.
+    since_sample: u64,
+    samples: usize,
+    /// Keys of each database that this run has noted.
+    noted: BTreeMap<u32, u32>,
 }
 
 /// Whether a key can be looked at later, and is the same then.
@@ -89,9 +107,15 @@ impl Witnesses {
         if self.known.contains(&sent.print) {
             let value = is_fit.then(|| record.value.clone());
             self.unsaved.push(acknowledged(sent, value));
-        } else if is_fit && self.known.len() < MAX_KNOWN {
+        } else if is_fit && self.is_sample() {
+            // It may be the last one, too, with an older value.
+            self.latest.retain(|_, latest| latest.print != sent.print);
+            self.note(sent.print, record.db);
+            self.unsaved
+                .push(acknowledged(sent, Some(record.value.clone())));
+        } else if is_fit && self.has_room_for(record.db) {
             // Nearly every key comes by here: its buffers are used again.
-            let latest = self.latest.entry(at).or_default();
+            let latest = self.latest.entry((at, record.db)).or_default();
             latest.print = sent.print;
             latest.db = record.db;
             latest.key.clear();
@@ -104,6 +128,29 @@ impl Witnesses {
         }
     }
 
+    /// Whether the next key is one of the sample.
+    fn is_sample(&mut self) -> bool {
+        self.since_sample += 1;
+        let step = SAMPLE_STEP << (self.known.len() / STEP_DOUBLES_AT);
+        let is_one =
+            self.since_sample >= step && self.samples < MAX_SAMPLES && self.known.len() < MAX_KNOWN;
+        if is_one {
+            self.since_sample = 0;
+            self.samples += 1;
+        }
+        is_one
+    }
+
+    fn has_room_for(&self, db: u32) -> bool {
+        self.known.len() < MAX_KNOWN
+            || self.noted.get(&db).copied().unwrap_or(0) < ALWAYS_OF_A_DATABASE
+    }
+
+    fn note(&mut self, print: Fingerprint, db: u32) {
+        self.known.insert(print);
+        *self.noted.entry(db).or_default() += 1;
+    }
+
     fn removed(&mut self, sent: &Sent) {
         self.latest.retain(|_, latest| latest.print != sent.print);
         if self.known.contains(&sent.print) {
@@ -113,7 +160,7 @@ impl Witnesses {
 
     fn take_unsaved(&mut self) -> Vec<Acknowledged> {
         for latest in std::mem::take(&mut self.latest).into_values() {
-            self.known.insert(latest.print);
+            self.note(latest.print, latest.db);
             self.unsaved.push(Acknowledged {
                 print: latest.print,
                 db: latest.db,
@@ -126,6 +173,7 @@ impl Witnesses {
                 }),
             });
         }
+        self.samples = 0;
         std::mem::take(&mut self.unsaved)
     }
 }
@@ -139,7 +187,8 @@ impl ServerSink {
         });
     }
 
-    /// Keys that were acknowledged last, and those noted before that have changed since.
+    /// Keys that were acknowledged last, a sample of the others, and those noted before that have
+    /// changed since.
     pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         let witnesses = self.witnesses.as_mut();
         witnesses.map_or_else(Vec::new, Witnesses::take_unsaved)
