@@ -132,7 +132,8 @@ pub struct SinkReport {
     pub damaged: u64,
     /// Function payloads taken, and of those accepted, skipped, refused.
     pub functions: FunctionCounts,
-    /// Source keys deleted after acceptance, and kept because they had changed (`--delete-source`).
+    /// Source keys deleted after they were accepted or seen to stand, and kept because they had
+    /// changed or never came that far (`--delete-source`).
     pub source_deleted: u64,
     /// See `source_deleted`.
     pub source_kept: u64,
@@ -231,6 +232,11 @@ pub struct Verified {
 }
 
 impl SinkReport {
+    /// Records of keys that were neither accepted nor seen to stand as sent.
+    pub fn left(&self) -> u64 {
+        self.skipped + self.conflicts + self.refused
+    }
+
     /// Whether every record taken is accounted for.
     ///
     /// # Errors

@@ -88,11 +88,17 @@ impl Accepted for Remember {
         }
     }
 
-    fn stands(&mut self, record: KeyRecord) -> Result<()> {
+    fn stands(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
         self.expect(&record)?;
         match &mut self.then {
-            Some(then) => then.stands(record),
+            Some(then) => then.stands(origin, record),
             None => Ok(()),
+        }
+    }
+
+    fn left(&mut self, keys: u64) {
+        if let Some(then) = &mut self.then {
+            then.left(keys);
         }
     }
 

@@ -47,13 +47,20 @@ pub trait Accepted: Send {
     /// The connection to the source.
     fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
 
-    /// A key stood there already exactly as `record` says, and was left as it is.
+    /// A key stood there already exactly as `record` says, and was left as it is; at the source it
+    /// stood as `origin`.
     ///
     /// # Errors
     /// As for [`Self::accepted`].
-    fn stands(&mut self, record: KeyRecord) -> Result<()> {
-        let _ = record;
+    fn stands(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+        let _ = (origin, record);
         Ok(())
+    }
+
+    /// So many keys were neither accepted nor seen to stand: skipped, conflicts, refused. Comes once,
+    /// before the end.
+    fn left(&mut self, keys: u64) {
+        let _ = keys;
     }
 
     /// A key was deleted there, for a tombstone or because its record is past its time.

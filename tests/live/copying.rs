@@ -88,10 +88,83 @@ fn delete_source_keeps_what_was_not_accepted() {
         .arg("*")
         .query(&mut source.client())
         .unwrap();
+    assert_eq!(left, ["b"]);
+}
+
+/// A run that was killed between copying and deleting leaves keys at both sides: the next one
+/// deletes them, and says what it keeps.
+#[test]
+fn delete_source_run_again_deletes_what_a_killed_run_left() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill_every_type(&mut source.client(), version);
+    run(&["copy", &source.url(), &destination.url()], b"").success();
+    let due = all_keys(&source);
+    let changed = &due[0];
+    let set = |server: &TestServer, key: &[u8], value: &str| {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value);
+        command.exec(&mut server.client()).unwrap();
+    };
+    set(&source, changed, "written since");
+    let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+    let said = run(&[&copy[..], &["--json"]].concat(), b"").expect_code(3);
+    let left = all_keys(&source);
+    assert!(left.contains(changed), "{left:?}");
+    let groups = left.iter().filter(|key| *key != changed);
+    for key in groups {
+        let of: String = redis::cmd("TYPE")
+            .arg(key)
+            .query(&mut source.client())
+            .unwrap();
+        assert_eq!(of, "stream", "{} was kept", key.escape_ascii());
+    }
+    assert!(left.len() < due.len() / 2, "{left:?}");
+    let all: String = [
+        said.stderr,
+        String::from_utf8_lossy(&said.stdout).into_owned(),
+    ]
+    .concat();
+    let summary = all
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .find(|object| object["event"] == "summary")
+        .expect("a summary");
     assert!(
-        left.contains(&"b".to_owned()) && !left.contains(&"a".to_owned()),
-        "{left:?}"
+        summary["sink"]["source_kept"].as_u64() >= Some(left.len() as u64),
+        "{summary}"
     );
+}
+
+fn all_keys(server: &TestServer) -> Vec<Vec<u8>> {
+    let mut keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+        .arg("*")
+        .query(&mut server.client())
+        .unwrap();
+    keys.sort();
+    keys
+}
+
+/// Two databases of one server that hold the same: neither key is the copy of the other.
+#[test]
+fn delete_source_within_a_server_keeps_what_is_equal_already() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for db in [0, 1] {
+        redis::cmd("SET")
+            .arg("k")
+            .arg("v")
+            .exec(&mut server.client_db(db))
+            .unwrap();
+    }
+    let url = server.url();
+    let swap = ["--map-db", "0:1,1:0", "--delete-source"];
+    run(&[&["copy", &url, &url], &swap[..]].concat(), b"");
+    assert_eq!((size(&server, 0), size(&server, 1)), (1, 1));
 }
 
 #[test]

@@ -153,12 +153,14 @@ impl ServerSink {
         self.witness(at, &sent);
         self.report.unchanged += 1;
         self.own_it(&sent)?;
-        if let (Some(accepted), Some(original)) = (&mut self.accepted, sent.original) {
-            let value = original;
-            accepted.stands(crate::record::KeyRecord {
+        if let (Some(accepted), Some(origin), Some(value)) =
+            (&mut self.accepted, sent.origin, sent.original)
+        {
+            let record = crate::record::KeyRecord {
                 value,
                 ..sent.record
-            })?;
+            };
+            accepted.stands(origin, record)?;
         }
         Ok(())
     }

@@ -499,6 +499,7 @@ impl ServerSink {
         self.judge_held()?;
         self.confirm_all()?;
         if let Some(mut accepted) = self.accepted.take() {
+            accepted.left(self.report.left());
             (self.report.source_deleted, self.report.source_kept) = accepted.finish()?;
         }
         self.count_evictions()?;
@@ -567,8 +568,12 @@ impl Sink for ServerSink {
         self.count_rest();
         self.sweep();
         let _ = self.judge_held();
+        let left = self.report.left();
         if let Some(mut accepted) = self.accepted.take()
-            && let Ok((deleted, kept)) = accepted.finish()
+            && let Ok((deleted, kept)) = {
+                accepted.left(left);
+                accepted.finish()
+            }
         {
             (self.report.source_deleted, self.report.source_kept) = (deleted, kept);
         }
