@@ -560,6 +560,7 @@ mod tests {
             key: vec![b'k'; 1_000],
             reason: "with another value".to_owned(),
             earlier: false,
+            origin: None,
         };
         let witness = Witness {
             print: 7,

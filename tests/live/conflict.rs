@@ -185,3 +185,43 @@ fn a_dry_run_says_what_would_happen_and_changes_nothing() {
     assert_eq!(keys, 2);
     assert_eq!(get(&server, "other").as_deref(), Some("standing"));
 }
+
+/// Two keys of the source come under one name, and what stands there already is the value of one of
+/// them: the other is not at the destination, and that is said.
+#[test]
+fn a_key_that_stands_equal_does_not_hide_another_of_the_same_name() {
+    let Some(server) = server() else { return };
+    let (long, short) = (string("p:x", "long"), string("x", "short"));
+    let archives = [
+        archive(&[vec![long.clone(), short.clone()]]),
+        archive(&[vec![long], vec![short]]),
+    ];
+    for input in &archives {
+        for standing in ["long", "short"] {
+            for flags in [
+                &["--on-conflict", "fail"][..],
+                &["--on-conflict", "skip"],
+                &["--on-conflict", "fail", "--dry-run"],
+                &["--on-conflict", "skip", "--dry-run"],
+            ] {
+                set(&server, "x", standing);
+                let url = server.url();
+                let import = ["import", &url, "--strip-prefix", "p:"];
+                run(&[&import[..], flags].concat(), input)
+                    .expect_code(3)
+                    .expect_stderr("another key of the source");
+                assert_eq!(get(&server, "x").as_deref(), Some(standing));
+            }
+        }
+    }
+    // The same key twice is no other key.
+    let again = archive(&[vec![string("p:x", "one")], vec![string("p:x", "two")]]);
+    for policy in ["fail", "skip"] {
+        set(&server, "x", "two");
+        let (url, policy) = (server.url(), ["--on-conflict", policy]);
+        let import = ["import", &url, "--strip-prefix", "p:"];
+        run(&[&import[..], &policy[..]].concat(), &again)
+            .success()
+            .expect_stderr("unchanged");
+    }
+}

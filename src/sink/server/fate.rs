@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::again::{BUSY_PATIENCE, PATIENCE};
 use super::compare::{self, Standing};
-use super::held::Repeats;
+use super::held::{Repeats, collision};
 use super::refusal::{Refusal, is_about_database};
 use super::{Action, Counted, Sent, ServerSink, answer};
 use crate::memory::{Fingerprint, OwnWrites};
@@ -100,9 +100,20 @@ impl ServerSink {
             return Ok(());
         }
         self.own.insert(sent.print).context(WHAT)?;
-        if let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) {
-            let print = origin_print(origins, sent.print, origin);
-            origins.insert(print).context(WHAT)?;
+        self.own_origin(sent)
+    }
+
+    /// Of the name together with the key of the source, where several may come under one name.
+    pub(super) fn origin_of(&self, sent: &Sent) -> Option<Fingerprint> {
+        let (origins, origin) = (self.own_origins.as_ref()?, sent.origin.as_ref()?);
+        Some(origin_print(origins, sent.print, origin))
+    }
+
+    fn own_origin(&mut self, sent: &Sent) -> Result<()> {
+        let print = self.origin_of(sent);
+        if let (Some(origins), Some(print)) = (&mut self.own_origins, print) {
+            let inserted = origins.insert(print);
+            inserted.context("remember a key in a temporary file")?;
         }
         Ok(())
     }
@@ -115,6 +126,9 @@ impl ServerSink {
 
     pub(super) fn looked(&mut self, sent: Sent, exists: bool) -> Result<()> {
         let own = self.own.contains(sent.print)?;
+        if self.options.on_conflict != OnConflict::Replace && self.collides(&sent)? {
+            return self.collided(sent);
+        }
         match self.options.on_conflict {
             _ if own => {
                 self.report.replaced_own += 1;
@@ -133,6 +147,7 @@ impl ServerSink {
                 self.own
                     .insert(sent.print)
                     .context("remember a key in a temporary file")?;
+                self.own_origin(&sent)?;
             }
         }
         Ok(())
@@ -175,6 +190,9 @@ impl ServerSink {
         let Some(reason) = differs else {
             if sent.is_doubtful {
                 return self.stored(at, sent, false);
+            }
+            if sent.counted.is_none() && self.collides(&sent)? {
+                return self.collided(sent);
             }
             return self.stands_as_sent(at, sent);
         };
@@ -271,17 +289,7 @@ impl ServerSink {
         }
         match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
-                self.report.conflicts += 1;
-                self.observer.key_failed(&KeyFailure {
-                    db: sent.record.db,
-                    key: sent.record.key,
-                    kind: FailureKind::Conflict,
-                    reason: "another key of the source was written under this name in this run"
-                        .to_owned(),
-                    hint: Some(
-                        "choose --map-db and prefixes so that names stay different".to_owned(),
-                    ),
-                })
+                self.collided(sent)
             }
             // Nobody knows whose it is, but what it is can be seen.
             Refusal::Standing if sent.is_doubtful => {
@@ -386,11 +394,22 @@ impl ServerSink {
 
     /// Whether this run wrote another key of the source under the same name.
     pub(super) fn collides(&mut self, sent: &Sent) -> Result<bool> {
-        let (Some(origins), Some(origin)) = (&mut self.own_origins, &sent.origin) else {
+        let Some(print) = self.origin_of(sent) else {
             return Ok(false);
         };
-        let print = origin_print(origins, sent.print, origin);
-        Ok(self.own.contains(sent.print)? && !origins.contains(print)?)
+        Ok(self.own.contains(sent.print)? && !self.is_own_origin(print)?)
+    }
+
+    /// Whether this run wrote that very key of the source under its name.
+    pub(super) fn is_own_origin(&mut self, print: Fingerprint) -> Result<bool> {
+        let origins = self.own_origins.as_mut();
+        origins.map_or(Ok(true), |origins| Ok(origins.contains(print)?))
+    }
+
+    fn collided(&mut self, sent: Sent) -> Result<()> {
+        self.report.conflicts += 1;
+        self.observer
+            .key_failed(&collision(sent.record.db, sent.record.key))
     }
 
     pub(super) fn refuse(&mut self, sent: Sent, refusal: Refusal) -> Result<()> {

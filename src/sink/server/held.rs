@@ -4,7 +4,9 @@
 //! may stand as a later record left it, so an earlier record differs from what stands, and that is
 //! no conflict: it is this import's own work. So a key that stands and equals *any* record of the
 //! archive counts as own from that record on, and a record that differs is held until the end. What
-//! is own by then is withdrawn; the rest is named (`fail`) or counted (`skip`).
+//! is own by then is withdrawn; the rest is named (`fail`) or counted (`skip`). Where several keys of
+//! the source may come under one name, only what came from the same key is withdrawn, and the others
+//! are named.
 //!
 //! What is held lies in a temporary file, so memory does not grow with the number of conflicts.
 
@@ -45,18 +47,29 @@ pub struct HeldConflict {
     pub reason: String,
     /// It was held by an earlier run, which counted the record.
     pub earlier: bool,
+    /// Of the name together with the key of the source, where several may come under one name.
+    pub origin: Option<Fingerprint>,
 }
+
+/// Bits of the byte behind the database.
+const IS_EARLIER: u8 = 1;
+const HAS_ORIGIN: u8 = 2;
 
 /// Longer reasons are not written by this tool.
 const MAX_REASON: usize = 1 << 16;
 
 impl HeldConflict {
-    /// Appends it as bytes: fingerprint, database, whether it is an earlier run's, then name and
-    /// reason, each with its length (little-endian).
+    /// Appends it as bytes: fingerprint, database, whether it is an earlier run's and whether its
+    /// origin follows (one byte), then name and reason, each with its length (little-endian).
     pub fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.print.to_le_bytes());
         out.extend_from_slice(&self.db.to_le_bytes());
-        out.push(u8::from(self.earlier));
+        let earlier = if self.earlier { IS_EARLIER } else { 0 };
+        let origin = if self.origin.is_some() { HAS_ORIGIN } else { 0 };
+        out.push(earlier | origin);
+        if let Some(origin) = self.origin {
+            out.extend_from_slice(&origin.to_le_bytes());
+        }
         let reason = &self.reason.as_bytes()[..self.reason.len().min(MAX_REASON)];
         for bytes in [&self.key[..], reason] {
             out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
@@ -74,9 +87,15 @@ impl HeldConflict {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
             read => read?,
         }
-        let (mut db, mut earlier) = ([0; 4], [0]);
+        let (mut db, mut bits) = ([0; 4], [0]);
         reader.read_exact(&mut db)?;
-        reader.read_exact(&mut earlier)?;
+        reader.read_exact(&mut bits)?;
+        let mut origin = None;
+        if bits[0] & HAS_ORIGIN != 0 {
+            let mut bytes = [0; 16];
+            reader.read_exact(&mut bytes)?;
+            origin = Some(Fingerprint::from_le_bytes(bytes));
+        }
         let mut text = || -> io::Result<Vec<u8>> {
             let mut len = [0; 4];
             reader.read_exact(&mut len)?;
@@ -94,7 +113,8 @@ impl HeldConflict {
             db: u32::from_le_bytes(db),
             key,
             reason: String::from_utf8_lossy(&reason).into_owned(),
-            earlier: earlier != [0],
+            earlier: bits[0] & IS_EARLIER != 0,
+            origin,
         }))
     }
 }
@@ -180,12 +200,15 @@ impl ServerSink {
             self.report.skipped += 1;
             return Ok(());
         }
+        let origin = self.origin_of(&sent);
+        let is_told = named || origin.is_some();
         let held = HeldConflict {
             print: sent.print,
             db: sent.record.db,
-            key: if named { sent.record.key } else { Vec::new() },
+            key: if is_told { sent.record.key } else { Vec::new() },
             reason: if named { reason } else { String::new() },
             earlier: false,
+            origin,
         };
         self.held.push(&held)?;
         if let Some(unsaved) = &mut self.held.unsaved {
@@ -234,7 +257,21 @@ impl ServerSink {
         while let Some(one) = HeldConflict::take(&mut reader).context(WHAT)? {
             let counts = u64::from(!one.earlier);
             if self.own.contains(one.print).context(WHAT)? {
-                self.report.unchanged += counts;
+                let foreign = match one.origin {
+                    Some(origin) if !self.is_own_origin(origin)? => origin,
+                    _ => {
+                        self.report.unchanged += counts;
+                        continue;
+                    }
+                };
+                self.report.conflicts += counts;
+                if !seen.contains(foreign).context(WHAT)? {
+                    seen.insert(foreign).context(WHAT)?;
+                    told = told.and_then(|()| {
+                        let failure = collision(one.db, one.key);
+                        self.observer.key_failed(&failure)
+                    });
+                }
                 continue;
             }
             let is_first = !seen.contains(one.print).context(WHAT)?;
@@ -285,6 +322,17 @@ impl ServerSink {
     }
 }
 
+/// Two keys of the source came under one name.
+pub(super) fn collision(db: u32, key: Vec<u8>) -> KeyFailure {
+    KeyFailure {
+        db,
+        key,
+        kind: FailureKind::Conflict,
+        reason: "another key of the source was written under this name in this run".to_owned(),
+        hint: Some("choose --map-db and prefixes so that names stay different".to_owned()),
+    }
+}
+
 fn conflict(db: u32, key: Vec<u8>, reason: &str) -> KeyFailure {
     KeyFailure {
         db,
@@ -308,6 +356,7 @@ mod tests {
                 key: b"k\xff".to_vec(),
                 reason: "with another value".to_owned(),
                 earlier: false,
+                origin: Some(9),
             },
             HeldConflict {
                 print: u128::MAX,
@@ -315,6 +364,7 @@ mod tests {
                 key: Vec::new(),
                 reason: String::new(),
                 earlier: true,
+                origin: None,
             },
         ];
         let mut bytes = Vec::new();
