@@ -220,9 +220,12 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
         (None, [_, ..]) => exit::SOME_KEYS,
         (None, []) => exit::OK,
     };
-    let object = json(args, &found, code);
-    if args.json && args.against.against.is_some() {
-        // The summary will be that of the comparison.
+    let mut object = json(args, &found, code);
+    if args.json && args.against.against.is_some() && code == exit::OK {
+        // The summary will be that of the comparison; how the run ends is not known yet.
+        if let Some(fields) = object.as_object_mut() {
+            fields.remove("exit_code");
+        }
         print(&format!("{}\n", json_text(&object)))?;
     } else {
         ui::session::summary(object);

@@ -197,6 +197,26 @@ fn runs_with_servers_end_with_one_summary() {
     }
 }
 
+/// The check of the archive ends well, the comparison does not: one exit code, and it is the last.
+#[test]
+fn a_check_and_a_comparison_end_with_one_exit_code() {
+    let Some(version) = require(Version::Valkey81) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("small.rmz");
+    std::fs::write(&file, small()).expect("written");
+    let file = file.to_str().expect("text");
+    let arguments = ["verify", file, "--against", &server.url(), "--json"];
+    let output = Tool::new(&arguments).run().expect_code(5);
+    let summary = check(&arguments, &output);
+    assert_eq!(summary["exit_code"], 5);
+    let lines = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(lines.matches("\"exit_code\"").count(), 1, "{lines}");
+    assert!(lines.contains("\"event\":\"verify\""), "{lines}");
+}
+
 #[test]
 fn progress_names_the_verb_that_runs() {
     let directory = tempfile::tempdir().expect("a directory");
