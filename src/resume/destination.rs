@@ -10,7 +10,7 @@ use anyhow::Result;
 use redis::Value as Reply;
 
 use super::state::State;
-use super::witness::{Witness, meaning_of, reading};
+use super::witness::{Meaning, Witness, meaning_of, reading};
 use crate::compare::meaning::Reading;
 use crate::endpoint::ConnectOptions;
 use crate::record::{Family, Value, show_key};
@@ -124,7 +124,11 @@ fn look_at(
         }
         for some in same_db.chunks(AT_ONCE) {
             for one in some {
-                conn.queue(&[b"DUMP", &one.key])?;
+                let command: &[u8] = match one.meaning {
+                    Meaning::Value(_) => b"DUMP",
+                    _ => b"EXISTS",
+                };
+                conn.queue(&[command, &one.key])?;
             }
             conn.flush()?;
             for one in some {
@@ -135,11 +139,12 @@ fn look_at(
                 match reply {
                     Ok(Reply::BulkString(payload)) => {
                         let now = meaning_of(reading, family, &Value::Verbatim(payload));
-                        match one.meaning == Some(now) || may_be_gone {
+                        match one.meaning == Meaning::Value(now) || may_be_gone {
                             true => looked.stand += 1,
                             false => lacks(looked, one, "stands with another value"),
                         }
                     }
+                    Ok(Reply::Int(1)) if one.meaning == Meaning::Something => looked.stand += 1,
                     Ok(_) if may_be_gone => {}
                     Ok(_) => lacks(looked, one, "does not stand any more"),
                     Err(text) => drop(looked.unseen.get_or_insert(text)),

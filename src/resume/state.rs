@@ -567,7 +567,7 @@ mod tests {
             db: 2,
             key: b"w".to_vec(),
             expire_at_ms: None,
-            meaning: Some(9),
+            meaning: super::super::witness::Meaning::Value(9),
         };
         // More than one record of the file.
         for from in [0, 3_000] {

@@ -6,7 +6,7 @@ use crate::compare::meaning::Reading;
 use crate::compare::prints::{Print, Prints};
 use crate::memory::{Fingerprint, FingerprintSet};
 use crate::record::{Family, Value};
-use crate::sink::server::witness::Acknowledged;
+use crate::sink::server::witness::{Acknowledged, Holds};
 
 /// Keys that are looked at, unless there are more databases.
 const LOOKED_AT: usize = 512;
@@ -28,8 +28,19 @@ pub struct Witness {
     pub key: Vec<u8>,
     /// When it expires, Unix ms.
     pub expire_at_ms: Option<u64>,
-    /// What its value means; `None`: not to be looked at any more.
-    pub meaning: Option<Print>,
+    /// What is known of what it holds.
+    pub meaning: Meaning,
+}
+
+/// What is known of what a key holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is not to be looked at any more.
+    Unknown,
+    /// It stands, with whatever value.
+    Something,
+    /// What its value means.
+    Value(Print),
 }
 
 /// How values are read to be compared with what was noted under these keys.
@@ -50,24 +61,32 @@ impl Witness {
     /// Of what a sink has acknowledged.
     pub fn of(acknowledged: Acknowledged, reading: &Reading) -> Self {
         let family = acknowledged.family;
-        let value = acknowledged.value.as_ref();
         Self {
             print: acknowledged.print,
             db: acknowledged.db,
             key: acknowledged.key,
             expire_at_ms: acknowledged.expire_at_ms,
-            meaning: value.map(|value| meaning_of(reading, family, value)),
+            meaning: match &acknowledged.holds {
+                Holds::Value(value) => Meaning::Value(meaning_of(reading, family, value)),
+                Holds::Something => Meaning::Something,
+                Holds::Unknown => Meaning::Unknown,
+            },
         }
     }
 
     /// Appends it as bytes: fingerprint, database, expiry (0 for none), what is known of its value
-    /// and what that means, then the name with its length (little-endian).
+    /// (0 nothing, 1 its meaning, 2 that it stands) and what that means, then the name with its length (little-endian).
     pub fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.print.to_le_bytes());
         out.extend_from_slice(&self.db.to_le_bytes());
         out.extend_from_slice(&self.expire_at_ms.unwrap_or(0).to_le_bytes());
-        out.push(u8::from(self.meaning.is_some()));
-        out.extend_from_slice(&self.meaning.unwrap_or(0).to_le_bytes());
+        let (what, meaning) = match self.meaning {
+            Meaning::Unknown => (0, 0),
+            Meaning::Value(meaning) => (1, meaning),
+            Meaning::Something => (2, 0),
+        };
+        out.push(what);
+        out.extend_from_slice(&meaning.to_le_bytes());
         out.extend_from_slice(&(self.key.len() as u32).to_le_bytes());
         out.extend_from_slice(&self.key);
     }
@@ -77,7 +96,7 @@ impl Witness {
         let (print, rest) = bytes.split_first_chunk()?;
         let (db, rest) = rest.split_first_chunk()?;
         let (expiry, rest) = rest.split_first_chunk()?;
-        let (is_known, rest) = rest.split_first()?;
+        let (what, rest) = rest.split_first()?;
         let (meaning, rest) = rest.split_first_chunk()?;
         let (len, rest) = rest.split_first_chunk()?;
         let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
@@ -87,7 +106,11 @@ impl Witness {
             db: u32::from_le_bytes(*db),
             key: key.to_vec(),
             expire_at_ms: Some(u64::from_le_bytes(*expiry)).filter(|at_ms| *at_ms > 0),
-            meaning: (*is_known != 0).then(|| Print::from_le_bytes(*meaning)),
+            meaning: match what {
+                0 => Meaning::Unknown,
+                1 => Meaning::Value(Print::from_le_bytes(*meaning)),
+                _ => Meaning::Something,
+            },
         })
     }
 }
@@ -112,7 +135,7 @@ impl Noted {
     /// The last ones, some of each database, and some spread over all that were noted; by database.
     pub fn chosen(&self) -> Vec<&Witness> {
         let mut all: Vec<&(usize, Witness)> = self.0.values().collect();
-        all.retain(|(_, witness)| witness.meaning.is_some());
+        all.retain(|(_, witness)| witness.meaning != Meaning::Unknown);
         all.sort_unstable_by_key(|(at, _)| *at);
         let mut dbs: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, (_, witness)) in all.iter().enumerate() {
@@ -147,17 +170,21 @@ mod tests {
             db: u32::from(n >= 5_000),
             key: n.to_string().into_bytes(),
             expire_at_ms: n.is_multiple_of(2).then_some(7),
-            meaning: Some(u128::from(n)),
+            meaning: Meaning::Value(u128::from(n)),
         }
     }
 
     #[test]
     fn witnesses_are_read_as_they_were_put() {
         let gone = Witness {
-            meaning: None,
+            meaning: Meaning::Unknown,
             ..witness(3)
         };
-        let all = [witness(1), witness(2), gone];
+        let large = Witness {
+            meaning: Meaning::Something,
+            ..witness(4)
+        };
+        let all = [witness(1), witness(2), gone, large];
         let mut bytes = Vec::new();
         all.iter().for_each(|one| one.put(&mut bytes));
         let mut rest = &bytes[..];
@@ -172,7 +199,7 @@ mod tests {
         let mut noted = Noted::default();
         (0..20_000).for_each(|n| noted.add(witness(n)));
         noted.add(Witness {
-            meaning: None,
+            meaning: Meaning::Unknown,
             ..witness(19_999)
         });
         noted.add(Witness {

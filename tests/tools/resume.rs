@@ -571,8 +571,10 @@ fn a_destination_that_was_flushed_is_noticed_by_the_keys_that_lack() {
 fn a_database_that_went_away_is_noticed_though_it_was_not_the_last() {
     let mut random = Random::new(5);
     let small = (0..3_000).map(|n| (0, format!("small:{n}").into_bytes(), b"value".to_vec()));
+    // Too large to be compared later: that it stands is looked at.
+    let single = (0..1).map(|_| (5, b"single".to_vec(), vec![b'x'; 100_000]));
     let large = (0..1_200).map(|n| (3, format!("large:{n}").into_bytes(), random.bytes(8_000)));
-    let all: Vec<(u32, Vec<u8>, Vec<u8>)> = small.chain(large).collect();
+    let all: Vec<(u32, Vec<u8>, Vec<u8>)> = small.chain(single).chain(large).collect();
     let records: Vec<Record> = all
         .iter()
         .map(|(db, key, value)| string(*db, key, value))
@@ -582,21 +584,26 @@ fn a_database_that_went_away_is_noticed_though_it_was_not_the_last() {
         frame_target_bytes: 1 << 20,
         ..WriterOptions::default()
     };
-    for away in [&["FLUSHDB"][..], &["SWAPDB", "0", "9"]] {
+    for (of, away) in [
+        (0, &["FLUSHDB"][..]),
+        (0, &["SWAPDB", "0", "9"]),
+        (5, &["FLUSHDB"]),
+        (5, &["SWAPDB", "5", "9"]),
+    ] {
         let import = Interrupted::new(TestServer::start(available()[0]), "", &[]);
         let file = import.directory.path().join("snap.rmz");
         std::fs::write(file, archive(&records, frames.clone())).expect("written");
         import.interrupt(6_000_000, &[]);
-        let mut client = import.server.client_db(0);
+        let mut client = import.server.client_db(of);
         let size: u64 = cmd("DBSIZE").query(&mut client).expect("DBSIZE");
-        assert_eq!(size, 3_000);
+        assert_eq!(size, if of == 0 { 3_000 } else { 1 });
         let mut command = cmd(away[0]);
         command.arg(&away[1..]);
         command.exec(&mut client).expect("carried out");
         let (text, summary) = import.finish(&[]);
         assert!(text.contains("does not stand any more"), "{text}");
         assert!(summary["earlier"].is_null(), "{summary}");
-        for db in [0, 3] {
+        for db in [0, 3, 5] {
             let due = all.iter().filter(|(of, ..)| *of == db);
             let due: BTreeMap<_, _> = due.map(|(_, k, v)| (k.clone(), v.clone())).collect();
             let standing = read_all(&mut import.server.client_db(db));

@@ -36,6 +36,17 @@ const STEP_DOUBLES_AT: usize = 1 << 12;
 /// Samples between two marks at most: their values are kept in memory until then.
 const MAX_SAMPLES: usize = 64;
 
+/// What a later run can look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holds {
+    /// The value.
+    Value(Value),
+    /// The key, whatever it holds: its value is large, or changes by itself.
+    Something,
+    /// Nothing: the key was noted before and is not to be looked at any more.
+    Unknown,
+}
+
 /// A key as it was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
@@ -49,8 +60,8 @@ pub struct Acknowledged {
     pub expire_at_ms: Option<u64>,
     /// Whose type byte the value has.
     pub family: Family,
-    /// What it holds; `None` for a key that was noted before and is not to be looked at any more.
-    pub value: Option<Value>,
+    /// What it holds.
+    pub holds: Holds,
 }
 
 /// The last key of a lane in a database.
@@ -61,6 +72,8 @@ struct Latest {
     key: Vec<u8>,
     value: Vec<u8>,
     is_verbatim: bool,
+    /// Whether its value can be compared.
+    is_fit: bool,
     expire_at_ms: Option<u64>,
     family: Family,
 }
@@ -90,14 +103,22 @@ fn is_fit(sent: &Sent) -> bool {
         && !matches!(kind, Kind::Stream | Kind::Module)
 }
 
-fn acknowledged(sent: &Sent, value: Option<Value>) -> Acknowledged {
+/// Whether it can be seen later that the key stands, at least. A hash goes with its last field.
+fn is_lasting(sent: &Sent) -> bool {
+    let record = &sent.record;
+    let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
+    let is_hash = kind_of(sent.context.family, type_byte) == Kind::Hash;
+    record.key.len() <= MAX_KEY_BYTES && !(is_hash && type_byte >= FIRST_CHANGING_TYPE)
+}
+
+fn acknowledged(sent: &Sent, holds: Holds) -> Acknowledged {
     Acknowledged {
         print: sent.print,
         db: sent.record.db,
         key: sent.record.key.clone(),
         expire_at_ms: sent.record.expire_at_ms,
         family: sent.context.family,
-        value,
+        holds,
     }
 }
 
@@ -105,23 +126,33 @@ impl Witnesses {
     fn acknowledged(&mut self, at: usize, sent: &Sent) {
         let (record, is_fit) = (&sent.record, is_fit(sent));
         if self.known.contains(&sent.print) {
-            let value = is_fit.then(|| record.value.clone());
-            self.unsaved.push(acknowledged(sent, value));
+            let holds = match is_fit {
+                true => Holds::Value(record.value.clone()),
+                false if is_lasting(sent) => Holds::Something,
+                false => Holds::Unknown,
+            };
+            self.unsaved.push(acknowledged(sent, holds));
         } else if is_fit && self.is_sample() {
             // It may be the last one, too, with an older value.
             self.latest.retain(|_, latest| latest.print != sent.print);
             self.note(sent.print, record.db);
-            self.unsaved
-                .push(acknowledged(sent, Some(record.value.clone())));
-        } else if is_fit && self.has_room_for(record.db) {
+            let holds = Holds::Value(record.value.clone());
+            self.unsaved.push(acknowledged(sent, holds));
+        } else if (is_fit || is_lasting(sent)) && self.has_room_for(record.db) {
             // Nearly every key comes by here: its buffers are used again.
             let latest = self.latest.entry((at, record.db)).or_default();
+            if !is_fit && latest.is_fit && latest.print != sent.print {
+                return;
+            }
             latest.print = sent.print;
             latest.db = record.db;
             latest.key.clear();
             latest.key.extend_from_slice(&record.key);
             latest.value.clear();
-            latest.value.extend_from_slice(record.value.bytes());
+            if is_fit {
+                latest.value.extend_from_slice(record.value.bytes());
+            }
+            latest.is_fit = is_fit;
             latest.is_verbatim = matches!(record.value, Value::Verbatim(_));
             latest.expire_at_ms = record.expire_at_ms;
             latest.family = sent.context.family;
@@ -154,7 +185,7 @@ impl Witnesses {
     fn removed(&mut self, sent: &Sent) {
         self.latest.retain(|_, latest| latest.print != sent.print);
         if self.known.contains(&sent.print) {
-            self.unsaved.push(acknowledged(sent, None));
+            self.unsaved.push(acknowledged(sent, Holds::Unknown));
         }
     }
 
@@ -167,10 +198,11 @@ impl Witnesses {
                 key: latest.key,
                 expire_at_ms: latest.expire_at_ms,
                 family: latest.family,
-                value: Some(match latest.is_verbatim {
-                    true => Value::Verbatim(latest.value),
-                    false => Value::Compact(latest.value),
-                }),
+                holds: match (latest.is_fit, latest.is_verbatim) {
+                    (false, _) => Holds::Something,
+                    (true, true) => Holds::Value(Value::Verbatim(latest.value)),
+                    (true, false) => Holds::Value(Value::Compact(latest.value)),
+                },
             });
         }
         self.samples = 0;
