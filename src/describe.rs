@@ -47,7 +47,64 @@ fn asked_name(asked: ConsistencyAsked) -> &'static str {
     }
 }
 
-fn reached_text(reached: &ConsistencyReached) -> String {
+/// Databases that a sentence names before it stops.
+const DBS_TOLD: usize = 16;
+
+/// Keys that the export could not read, by database: what the archive's end says of them.
+pub fn export_failed(end: &End) -> Vec<(u32, u64)> {
+    let rows = end.facts.counts.iter().filter(|row| row.failed > 0);
+    rows.map(|row| (row.db, row.failed)).collect()
+}
+
+fn sum_of(failed: &[(u32, u64)]) -> u64 {
+    let keys = failed.iter().map(|(_, keys)| *keys);
+    keys.fold(0, u64::saturating_add)
+}
+
+/// The same as a warning; `None` where there are none.
+pub fn export_failed_text(failed: &[(u32, u64)]) -> Option<String> {
+    let keys = sum_of(failed);
+    let mut dbs: Vec<String> = failed
+        .iter()
+        .take(DBS_TOLD)
+        .map(|(db, keys)| format!("db {db}: {}", count_text(*keys)))
+        .collect();
+    if dbs.len() < failed.len() {
+        dbs.push("…".to_owned());
+    }
+    let are = match keys {
+        0 => return None,
+        1 => "it is",
+        _ => "they are",
+    };
+    Some(format!(
+        "the export could not read {} ({}); {are} not in this archive",
+        plural(keys, "key"),
+        dbs.join(", ")
+    ))
+}
+
+/// The same as JSON; null where there are none.
+pub fn export_failed_json(failed: &[(u32, u64)]) -> Value {
+    let by_db: Vec<Value> = told(failed)
+        .iter()
+        .map(|(db, keys)| json!({ "db": db, "keys": keys }))
+        .collect();
+    match sum_of(failed) {
+        0 => Value::Null,
+        keys => json!({ "keys": keys, "by_db": by_db }),
+    }
+}
+
+/// What is added to a claim about every key; nothing where all could be read.
+pub fn but_for_unread(keys: u64) -> String {
+    match keys {
+        0 => String::new(),
+        keys => format!(", but for {} that could not be read", plural(keys, "key")),
+    }
+}
+
+fn reached_text(reached: &ConsistencyReached, failed: u64) -> String {
     let window = |from_ms: &u64, to_ms: &u64| {
         format!(
             "{} to {} ({})",
@@ -62,14 +119,20 @@ fn reached_text(reached: &ConsistencyReached) -> String {
             window(from_ms, to_ms)
         ),
         ConsistencyReached::PerKey { from_ms, to_ms } => format!(
-            "per key: changed keys were read again, {}",
-            window(from_ms, to_ms)
+            "per key: changed keys were read again, {}{}",
+            window(from_ms, to_ms),
+            but_for_unread(failed)
         ),
         ConsistencyReached::Exact(moments) => match moments.as_slice() {
-            [(_, at_ms)] => format!("exact: the source at {}", time_text(*at_ms)),
+            [(_, at_ms)] => format!(
+                "exact: the source at {}{}",
+                time_text(*at_ms),
+                but_for_unread(failed)
+            ),
             several => format!(
-                "exact: {} nodes, each at a moment of its own",
-                several.len()
+                "exact: {} nodes, each at a moment of its own{}",
+                several.len(),
+                but_for_unread(failed)
             ),
         },
         ConsistencyReached::Changing {
@@ -192,7 +255,7 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
         format!(
             "asked {}; reached {}",
             asked_name(header.consistency),
-            reached_text(&facts.reached)
+            reached_text(&facts.reached, sum_of(&export_failed(end)))
         ),
     )];
     let total = total_counts(&facts.counts);
@@ -212,6 +275,9 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
         }
     }
     lines.push(("export ledger", ledger));
+    if let Some(text) = export_failed_text(&export_failed(end)) {
+        lines.push(("not read", text));
+    }
     if facts.duplicates_possible {
         lines.push((
             "duplicates",

@@ -63,6 +63,9 @@ pub struct SourceReport {
     pub not_had: Vec<String>,
     /// What the database that the URL names leaves out, in a line. That is no failure.
     pub left_out: Option<String>,
+    /// Of archives: keys that their exports could not read, by database. They were never in the
+    /// archive, which is no failure of the run that reads it.
+    pub export_failed: Vec<(u32, u64)>,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
 }

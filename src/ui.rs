@@ -21,6 +21,7 @@ use self::progress::Ticker;
 pub use self::summary::consistency_json;
 pub use self::verb::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
+use crate::describe::export_failed_text;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
 use crate::observer::Observer;
@@ -145,6 +146,9 @@ impl Ui {
             .chain(&outcome.sink.problems)
         {
             self.console.warning(problem);
+        }
+        if let Some(text) = export_failed_text(&outcome.source.export_failed) {
+            self.console.warning(&text);
         }
         if let Err(error) = self.observer.close_journal() {
             code = exit::strongest(&[code, exit::FAILED]);

@@ -8,7 +8,7 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::{Value, json};
 
-use super::quiet_when_nobody_reads;
+use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
@@ -55,6 +55,7 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
         let text = text(&found, &watched);
         io::stdout().write_all(clean_lines(&text).as_bytes())?;
     }
+    warn_of_unread(found.end.as_ref());
     match found.error {
         Some(error) => Err(anyhow::Error::new(error).context(name)),
         None => Ok(exit::OK),
@@ -129,6 +130,7 @@ fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
         "tombstones": found.tally.tombstones,
         "functions": found.tally.functions,
         "notes": found.notes,
+        "export_failed": unread_json(found.end.as_ref()),
         "end": found.end.as_ref().map(end_json),
         "error": found.error.as_ref().map(error_json),
     })

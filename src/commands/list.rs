@@ -7,8 +7,8 @@ use anyhow::Result;
 use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
-use super::quiet_when_nobody_reads;
 use super::standing::Stands;
+use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
 use crate::escape::json_text;
@@ -73,11 +73,13 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         }
     };
     let (keys, problem) = stands.conclude()?;
+    let end = reader.end().filter(|_| walked.is_ok()).cloned();
     ui::session::summary(json!({
         "complete": walked.is_ok(),
         "listed": listed,
         "keys": keys,
         "problem": problem,
+        "export_failed": unread_json(end.as_ref()),
         "records": reader.records_read(),
     }));
     // What was listed before the damage is intact, and comes out before the error is told.
@@ -85,6 +87,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     if walked.is_ok() && !is_silent {
         ui::check_matched(listed);
     }
+    warn_of_unread(end.as_ref());
     walked?;
     Ok(match problem {
         None => exit::OK,

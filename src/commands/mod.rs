@@ -21,8 +21,23 @@ mod standing;
 pub mod verify;
 mod verify_values;
 
+use redis_migrate_format::End;
+
+use crate::describe::{export_failed, export_failed_json, export_failed_text};
 use crate::exit;
 use crate::ui;
+
+/// Says which keys the export could not read, where the end of its archive was seen.
+fn warn_of_unread(end: Option<&End>) {
+    if let Some(text) = end.and_then(|end| export_failed_text(&export_failed(end))) {
+        ui::print_warning(&text);
+    }
+}
+
+/// The same as JSON; null where there are none, or nothing is known of it.
+fn unread_json(end: Option<&End>) -> serde_json::Value {
+    export_failed_json(&end.map(export_failed).unwrap_or_default())
+}
 
 /// The exit code of a verb that prints to standard output. When nobody reads on (`| head`), that
 /// is the reader's choice and no failure.

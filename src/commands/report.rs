@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
-use super::quiet_when_nobody_reads;
 use super::standing::Stands;
+use super::{quiet_when_nobody_reads, warn_of_unread};
 use crate::cli::{PageArgs, ReportArgs, RunArgs};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
@@ -110,6 +110,7 @@ fn tell(args: &PageArgs, report: &Report, about: &About) -> Result<u8> {
         output.commit()?;
     }
     ui::session::summary(json(report, about));
+    warn_of_unread(Some(&about.end));
     for problem in &about.problems {
         ui::print_warning(problem);
     }

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::diff::Question;
 use super::verify_values::Values;
+use super::{unread_json, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
@@ -233,6 +234,7 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
     if !args.json && !args.quiet {
         print(&clean_lines(&text(args, name, &found)))?;
     }
+    warn_of_unread(found.end.as_ref());
     for problem in &found.problems {
         ui::print_warning(problem);
     }
@@ -291,6 +293,7 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "by_db_and_type": (args.level() != VerifyLevel::Frames).then(|| found.tally.json()),
         "tombstones": (args.level() != VerifyLevel::Frames).then_some(found.tally.tombstones),
         "functions": (args.level() != VerifyLevel::Frames).then_some(found.tally.functions),
+        "export_failed": unread_json(found.end.as_ref()),
         "problems": found.problems,
         "error": found.error.as_ref().map(error_json),
     })

@@ -4,7 +4,7 @@ use redis_migrate_format::{End, Header};
 use serde_json::{Value, json};
 
 use super::{Group, LargeKey, Report, Weight};
-use crate::describe::{end_json, header_json};
+use crate::describe::{end_json, export_failed, export_failed_json, header_json};
 use crate::observer::hex;
 use crate::ui::SCHEMA_VERSION;
 
@@ -59,6 +59,7 @@ pub fn json(report: &Report, about: &About) -> Value {
         "encrypted": about.encrypted,
         "archive_id": format!("{:016x}", about.archive_id),
         "header": header_json(&about.header),
+        "export_failed": export_failed_json(&export_failed(&about.end)),
         "end": end_json(&about.end),
         "problems": about.problems,
         "total": with(&report.total(), json!({})),

@@ -7,7 +7,7 @@
 use super::data::{About, GROUPS, json};
 use super::treemap::squarified;
 use super::{Bucket, Group, LargeKey, Report, Weight};
-use crate::describe::{end_lines, header_lines};
+use crate::describe::{end_lines, export_failed, header_lines};
 use crate::escape::{clean, json_text};
 use crate::units::{bytes_text, count_text, time_text};
 use redis_migrate_format::header::ConsistencyReached;
@@ -137,6 +137,7 @@ fn head(about: &About) -> String {
 fn verdict(about: &About) -> String {
     let (class, sign, word) = match &about.end.facts.reached {
         _ if !about.problems.is_empty() => ("bad", "✗", "It does not add up"),
+        _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key could be read"),
         ConsistencyReached::Exact(_) => ("good", "✓", "Exact"),
         ConsistencyReached::PerKey { .. } => ("fair", "≈", "Exact for each key"),
         ConsistencyReached::Scan { .. } => ("fair", "≈", "A scan, not one moment"),

@@ -1,7 +1,7 @@
 //! Archives as a source, one or several in a row. A record is given only after its whole frame was
 //! checked.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{Read, Seek};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::ahead::Ahead;
 use super::{Estimate, Source};
+use crate::describe::export_failed;
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::record::{Batch, Context, Mark, Record};
@@ -224,6 +225,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             functions: self.functions_given,
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
             reached: facts.map(|facts| facts.reached.clone()),
+            export_failed: self.end().map(export_failed).unwrap_or_default(),
             started_ms: self.started_ms,
             ..SourceReport::default()
         }
@@ -393,6 +395,7 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
     fn report(&self) -> SourceReport {
         let current = self.rest.front().map(|(_, archive)| archive.report());
         let mut counts = CountsByDb::default();
+        let mut export_failed = BTreeMap::<u32, u64>::new();
         let mut whole = SourceReport {
             cut_short: self.cut_short.clone(),
             ..SourceReport::default()
@@ -400,6 +403,10 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
         for report in self.reports.iter().chain(&current) {
             for row in &report.counts {
                 counts.add(row);
+            }
+            for &(db, keys) in &report.export_failed {
+                let sum = export_failed.entry(db).or_default();
+                *sum = sum.saturating_add(keys);
             }
             whole.functions += report.functions;
             whole.duplicates_possible |= report.duplicates_possible;
@@ -414,6 +421,7 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
             whole.reached = None;
         }
         whole.counts = counts.rows();
+        whole.export_failed = export_failed.into_iter().collect();
         whole
     }
 

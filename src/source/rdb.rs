@@ -338,6 +338,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             cut_short: self.left_out.clone(),
             not_had: Vec::new(),
             left_out: None,
+            export_failed: Vec::new(),
             paused: None,
         }
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::console::error_text;
 use super::{UiOptions, Verb};
+use crate::describe::{but_for_unread, export_failed_json};
 use crate::exit;
 use crate::ledger::{ConsistencyReached, SinkReport};
 use crate::pipe::Outcome;
@@ -251,21 +252,23 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
             duration_text(Duration::from_millis(to_ms.saturating_sub(from_ms)))
         )
     };
+    // What was never read is not as of any instant.
+    let unread = but_for_unread(outcome.source.total().failed);
     let text = match &outcome.source.reached {
         None => return String::new(),
         Some(ConsistencyReached::Exact(moments)) => {
             let times = || moments.iter().map(|(_, at_ms)| *at_ms);
             match (times().min(), times().max()) {
                 (Some(first), Some(_)) if moments.len() == 1 => {
-                    format!(", exact as of {}", time_text(first))
+                    format!(", exact as of {}{unread}", time_text(first))
                 }
                 (Some(first), Some(last)) => format!(
-                    ", each of {} shards exact as of its own instant, from {} within {}",
+                    ", each of {} shards exact as of its own instant, from {} within {}{unread}",
                     moments.len(),
                     time_text(first),
                     duration_text(Duration::from_millis(last - first))
                 ),
-                _ => ", exact".to_owned(),
+                _ => format!(", exact{unread}"),
             }
         }
         // The base of an append-only file: of one instant, and not of the file's last.
@@ -276,7 +279,7 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
             format!(", not of one instant (a scan {})", window(*from_ms, *to_ms))
         }
         Some(ConsistencyReached::PerKey { from_ms, to_ms }) => format!(
-            ", every key current, but not of one instant (a window {})",
+            ", every key current, but not of one instant (a window {}){unread}",
             window(*from_ms, *to_ms)
         ),
         Some(ConsistencyReached::Changing {
@@ -373,6 +376,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "consistency_missed": outcome.source.consistency_missed,
             "not_had": outcome.source.not_had,
             "left_out": outcome.source.left_out,
+            "export_failed": export_failed_json(&outcome.source.export_failed),
             "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },

@@ -3,7 +3,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::*;
-use crate::ledger::{ArchiveWritten, SinkReport, SourceCounts, SourceReport};
+use crate::ledger::{ArchiveWritten, ConsistencyReached, SinkReport, SourceCounts, SourceReport};
 
 fn options(verb: Verb) -> UiOptions {
     UiOptions::new(verb, &ReportArgs::default(), &RunArgs::default())
@@ -52,6 +52,30 @@ fn the_last_line_of_an_export_is_its_ledger() {
     let object = summary::json(&options(Verb::Export), &outcome, 0, Duration::ZERO);
     assert_eq!(object["archive"]["archive_id"], "0000000000000001");
     assert_eq!(object["complete"], true);
+}
+
+#[test]
+fn what_could_not_be_read_is_not_called_exact() {
+    let mut outcome = Outcome {
+        source: SourceReport {
+            reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
+            ..counts(SourceCounts {
+                scanned: 3,
+                written: 3,
+                ..SourceCounts::default()
+            })
+        },
+        sink: SinkReport::default(),
+        error: None,
+    };
+    let exact = "exact as of 1970-01-01T00:00:00.000Z, ";
+    let but = "but for 2 keys that could not be read, ";
+    let text = line(Verb::Export, &outcome);
+    assert!(text.contains(exact) && !text.contains(but), "{text}");
+    outcome.source.counts[0].scanned = 5;
+    outcome.source.counts[0].failed = 2;
+    let text = line(Verb::Export, &outcome);
+    assert!(text.contains(&format!("{exact}{but}")), "{text}");
 }
 
 #[test]

@@ -25,6 +25,20 @@ pub fn string(db: u32, key: &[u8], text: &[u8], expire_at_ms: Option<u64>) -> Re
 
 /// An archive of these records.
 pub fn archive(records: &[Record], label: Option<&str>) -> Vec<u8> {
+    let reached = ConsistencyReached::Scan {
+        from_ms: SOURCE_TIME_MS,
+        to_ms: SOURCE_TIME_MS + 1_000,
+    };
+    archive_lacking(records, label, reached, &[])
+}
+
+/// An archive whose export could not read as many keys of each of these databases.
+pub fn archive_lacking(
+    records: &[Record],
+    label: Option<&str>,
+    reached: ConsistencyReached,
+    lacking: &[(u32, u64)],
+) -> Vec<u8> {
     let header = Header {
         tool: Tool {
             name: "redis-migrate".to_owned(),
@@ -65,20 +79,25 @@ pub fn archive(records: &[Record], label: Option<&str>) -> Vec<u8> {
         }
         writer.write(record).expect("written");
     }
+    let failed: std::collections::BTreeMap<u32, u64> = lacking.iter().copied().collect();
+    for db in failed.keys() {
+        counts.entry(*db).or_default();
+    }
     let counts = counts
         .into_iter()
-        .map(|(db, written)| SourceCounts {
-            db,
-            scanned: written,
-            written,
-            ..SourceCounts::default()
+        .map(|(db, written)| {
+            let failed = failed.get(&db).copied().unwrap_or(0);
+            SourceCounts {
+                db,
+                scanned: written + failed,
+                written,
+                failed,
+                ..SourceCounts::default()
+            }
         })
         .collect();
     let facts = EndFacts {
-        reached: ConsistencyReached::Scan {
-            from_ms: SOURCE_TIME_MS,
-            to_ms: SOURCE_TIME_MS + 1_000,
-        },
+        reached,
         counts,
         duplicates_possible: false,
         started_ms: SOURCE_TIME_MS,

@@ -4,9 +4,10 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use redis_migrate_format::header::ConsistencyReached;
 use serde_json::Value;
 
-use crate::archives::{large, small};
+use crate::archives::{SOURCE_TIME_MS, archive_lacking, large, small, string};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
 
@@ -215,6 +216,82 @@ fn a_check_and_a_comparison_end_with_one_exit_code() {
     let lines = String::from_utf8(output.stdout).expect("UTF-8");
     assert_eq!(lines.matches("\"exit_code\"").count(), 1, "{lines}");
     assert!(lines.contains("\"event\":\"verify\""), "{lines}");
+}
+
+/// The archive is intact, and the export that wrote it could not read every key: whoever reads the
+/// archive says so, and that is no failure of theirs.
+#[test]
+fn what_the_export_could_not_read_is_said_by_whoever_reads_the_archive() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let exact = ConsistencyReached::Exact(vec![(0, SOURCE_TIME_MS)]);
+    let records = [string(0, b"k", b"v", None)];
+    let write = |name: &str, lacking: &[(u32, u64)]| {
+        let bytes = archive_lacking(&records, None, exact.clone(), lacking);
+        let place = directory.path().join(name);
+        std::fs::write(&place, bytes).expect("written");
+        place.to_str().expect("text").to_owned()
+    };
+    let (whole, lacking) = (write("whole.rmz", &[]), write("lacking.rmz", &[(3, 12)]));
+    let said = "the export could not read 12 keys (db 3: 12); they are not in this archive";
+    let server = require(Version::Valkey81).map(TestServer::start);
+    let url = server.as_ref().map(TestServer::url);
+    let mut verbs = vec![
+        vec!["verify"],
+        vec!["verify", "--quick"],
+        vec!["inspect"],
+        vec!["list"],
+        vec!["report"],
+        vec!["convert", "--to", "jsonl"],
+    ];
+    if let Some(url) = &url {
+        verbs.push(vec!["import", "--replace", url]);
+        verbs.push(vec!["import", "--dry-run", url]);
+    }
+    for verb in verbs {
+        let run = |file: &str, more: &[&str]| {
+            let arguments = [&verb[..], &[file], more].concat();
+            Tool::new(&arguments).run().success()
+        };
+        let output = run(&lacking, &[]);
+        assert_eq!(
+            output.stderr.matches(said).count(),
+            1,
+            "{verb:?}: {}",
+            output.stderr
+        );
+        let output = run(&whole, &[]);
+        assert!(
+            !output.stderr.contains("could not"),
+            "{verb:?}: {}",
+            output.stderr
+        );
+        let failed = |output: &Output| {
+            let summary = output.summary();
+            match summary["source"].is_object() && verb[0] != "inspect" {
+                true => summary["source"]["export_failed"].clone(),
+                false => summary["export_failed"].clone(),
+            }
+        };
+        let told = failed(&run(&lacking, &["--json"]));
+        assert_eq!(told["keys"], 12, "{verb:?}: {told}");
+        assert_eq!(told["by_db"][0]["db"], 3, "{verb:?}: {told}");
+        let told = failed(&run(&whole, &["--json"]));
+        assert!(told.is_null(), "{verb:?}: {told}");
+    }
+    for verb in ["verify", "inspect"] {
+        let text = |file: &str| {
+            let output = Tool::new(&[verb, file]).run().success();
+            String::from_utf8(output.stdout).expect("UTF-8")
+        };
+        let exact = "exact: the source at 2023-11-14T22:13:20.000Z";
+        assert!(
+            text(&whole).contains(&format!("{exact}\n")),
+            "{}",
+            text(&whole)
+        );
+        let less = format!("{exact}, but for 12 keys that could not be read\n");
+        assert!(text(&lacking).contains(&less), "{}", text(&lacking));
+    }
 }
 
 #[test]

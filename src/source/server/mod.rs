@@ -511,6 +511,7 @@ impl Source for ServerSource {
             cut_short: Vec::new(),
             not_had: self.unread.clone(),
             left_out: self.left_out.clone(),
+            export_failed: Vec::new(),
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }
