@@ -69,6 +69,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let wishes = Wishes {
         read: &args.read,
         selection,
+        other_urls_db: None,
         functions: match args.write.functions {
             FunctionPolicy::Skip => ReadFunctions::No,
             _ => ReadFunctions::IfPossible,

@@ -269,7 +269,7 @@ impl Question<'_> {
         if answer.unread.keys > 0 {
             text += &format!("; {} could not be read", plural(answer.unread.keys, "key"));
         }
-        for line in &answer.unread.lines {
+        for line in answer.unread.lines.iter().chain(&answer.unread.left_out) {
             text += &format!("\nnot compared: {}", ui::clean(line));
         }
         text
@@ -301,6 +301,7 @@ impl Question<'_> {
             ("settled", json!(answer.settled)),
             ("unread", json!(answer.unread.keys)),
             ("not_had", json!(answer.unread.lines)),
+            ("left_out", json!(answer.unread.left_out)),
             ("is_sample", json!(self.compare.sample.is_some())),
         ] {
             object[name] = value;
@@ -330,6 +331,8 @@ struct Unread {
     keys: u64,
     /// What is more than single keys, a line each.
     lines: Vec<String>,
+    /// What the database that a URL names leaves out of each side. That is no failure.
+    left_out: Vec<String>,
 }
 
 impl Unread {
@@ -338,6 +341,11 @@ impl Unread {
         Self {
             keys: report.total().failed,
             lines: lines.map(|line| format!("{line} ({name})")).collect(),
+            left_out: report
+                .left_out
+                .iter()
+                .map(|line| format!("{line} ({name})"))
+                .collect(),
         }
     }
 
@@ -352,6 +360,30 @@ impl Unread {
             }
         }
     }
+}
+
+/// What a file holds in other databases than the one that the other side's URL names.
+fn left_out_of_file(db: u32, report: &SourceReport) -> Option<String> {
+    let others = report
+        .counts
+        .iter()
+        .filter(|row| row.db != db && row.filtered > 0);
+    let (count, records) = others.fold((0u64, 0u64), |(count, records), row| {
+        (count + 1, records.saturating_add(row.filtered))
+    });
+    // Of a key with several records each was counted.
+    let what = match report.duplicates_possible {
+        true => "record",
+        false => "key",
+    };
+    let were = if records == 1 { "was" } else { "were" };
+    (count > 0).then(|| {
+        format!(
+            "database {db} only, as the URL says; {} in {} {were} not compared",
+            plural(records, what),
+            plural(count, "other database")
+        )
+    })
 }
 
 /// A condition on names as they are called on the right side.
@@ -399,12 +431,21 @@ impl Readers<'_> {
     fn open(&self, which: Which, condition: Option<Condition>) -> Result<OpenedSide> {
         let wanted = Wanted {
             selection: self.selection(which, condition),
+            other_urls_db: self.other_urls_db(which),
             functions: !self.question.compare.no_functions,
             keys: self.question.keys,
             max_value_bytes: self.question.max_value_bytes,
             allow_stale: self.question.compare.allow_stale,
         };
         open_side::open(self.end(which), wanted, &self.observer, self.stop)
+    }
+
+    /// The database that the left side's URL limits the right side to, as the right side calls it.
+    fn other_urls_db(&self, which: Which) -> Option<u32> {
+        let db = self.question.left.db().filter(|_| which == Which::Right)?;
+        // With `--db` the URL is not what limits it.
+        let is_the_urls = self.question.selection.dbs == [db];
+        is_the_urls.then(|| self.rewrite.dbs.map(db).ok()).flatten()
     }
 
     /// Reads a side to its end, and says what could not be read.
@@ -417,7 +458,15 @@ impl Readers<'_> {
         let report = self.run(which, opened, Box::new(collect))?;
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
         let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
-        Ok((side, Unread::of(&self.end(which).name(), &report)))
+        let name = self.end(which).name();
+        let mut unread = Unread::of(&name, &report);
+        if let (SideEnd::File(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
+            let line = left_out_of_file(db, &report);
+            unread
+                .left_out
+                .extend(line.map(|line| format!("{line} ({name})")));
+        }
+        Ok((side, unread))
     }
 
     fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
@@ -499,6 +548,7 @@ impl Readers<'_> {
                 for of_side in [left_unread, right_unread] {
                     unread.keys += of_side.keys;
                     unread.learn(of_side.lines);
+                    unread.left_out.extend(of_side.left_out);
                 }
                 Ok((left, right))
             }

@@ -81,6 +81,7 @@ fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<
     Wishes {
         read: &args.read,
         selection: args.selection(from),
+        other_urls_db: None,
         functions: args.read_functions(),
         verbatim: args.verbatim,
         consistency: args.read.consistency,

@@ -42,6 +42,8 @@ pub struct OpenedSide {
 pub struct Wanted<'a> {
     /// Which keys.
     pub selection: Selection,
+    /// The database that the other side's URL limits this side to.
+    pub other_urls_db: Option<u32>,
     /// Whether function libraries are read.
     pub functions: bool,
     /// What opens an encrypted archive.
@@ -71,6 +73,7 @@ pub fn open(
                     ..ReadArgs::default()
                 },
                 selection: wanted.selection,
+                other_urls_db: wanted.other_urls_db,
                 functions: wish(wanted.functions),
                 verbatim: false,
                 consistency: Consistency::Scan,
@@ -104,6 +107,7 @@ fn file(
 ) -> Result<OpenedSide> {
     let Wanted {
         selection,
+        other_urls_db: _,
         functions,
         keys,
         max_value_bytes,

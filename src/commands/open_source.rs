@@ -46,6 +46,8 @@ pub struct Wishes<'a> {
     pub read: &'a ReadArgs,
     /// Which keys.
     pub selection: Selection,
+    /// The database that another URL of the command line limits this server to.
+    pub other_urls_db: Option<u32>,
     /// Whether to read function libraries.
     pub functions: ReadFunctions,
     /// Whether payloads are wanted as the server would send them.
@@ -267,7 +269,10 @@ fn cluster(
 
 fn scan_options(wishes: &Wishes<'_>, connect: &ConnectOptions) -> ServerSourceOptions {
     ServerSourceOptions {
-        db_of_url: connect.db.filter(|db| wishes.selection.dbs == [*db]),
+        db_of_url: connect
+            .db
+            .or(wishes.other_urls_db)
+            .filter(|db| wishes.selection.dbs == [*db]),
         max_value_bytes: (wishes.max_value_bytes < u64::MAX).then_some(wishes.max_value_bytes),
         scan_count: wishes.read.scan_count.unwrap_or(SCAN_COUNT),
         eviction: wishes.read.eviction,

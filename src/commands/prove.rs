@@ -121,6 +121,7 @@ fn prove(
         .and_names(wants);
         let wanted = Wanted {
             selection,
+            other_urls_db: None,
             functions: libraries,
             keys: Keys::NONE,
             max_value_bytes: u64::MAX,

@@ -58,6 +58,46 @@ fn what_was_renamed_on_its_way_is_found_under_its_new_name() {
     diff(&left_url, &format!("{url}/4"), &flags).expect_code(2);
 }
 
+/// The URL's database is compared, and what else the sides hold is said to be left out.
+#[test]
+fn what_the_database_of_the_url_leaves_out_is_said() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    send(&mut left.client(), &["SET", "k", "v"]);
+    send(&mut right.client(), &["SET", "k", "v"]);
+    let whole = format!("{}/0", left.url());
+    let said = summary(&expect(&whole, &right.url(), &[], &[]));
+    assert_eq!(said["left_out"], serde_json::json!([]), "{said}");
+    for key in ["a", "b"] {
+        send(&mut right.client_db(3), &["SET", key, "v"]);
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("right.rmz");
+    let file = file.to_str().expect("text");
+    run(&["export", &right.url(), "-o", file], b"").success();
+    for side in [file, &right.url()] {
+        let said = summary(&expect(&whole, side, &[], &[]));
+        let line = said["left_out"][0].as_str().unwrap_or_default();
+        assert!(
+            line.starts_with("database 0 only, as the URL says; 2 "),
+            "{said}"
+        );
+        assert!(line.contains(" in 1 other database were not "), "{said}");
+        let text = run(&["diff", &whole, side], b"").success();
+        let text = String::from_utf8(text.stdout).expect("UTF-8");
+        assert!(text.contains(&format!("not compared: {line}")), "{text}");
+    }
+    // What the left side leaves out is said as well.
+    send(&mut left.client_db(5), &["SET", "c", "v"]);
+    let said = summary(&expect(&whole, &whole, &[], &[]));
+    let line = said["left_out"][0].as_str().unwrap_or_default();
+    assert!(
+        line.contains("1 key in 1 other database was not read"),
+        "{said}"
+    );
+}
+
 #[test]
 fn selections_mean_the_same_on_both_sides() {
     let Some((left, right)) = servers() else {
