@@ -21,7 +21,7 @@ pub(super) enum Reader {
     /// Until it is exact.
     Converge(Box<ConvergingSource>),
     /// No more: the connection is lost, or its slots were on their way only.
-    Gone(Gone),
+    Gone(Box<Gone>),
 }
 
 /// What is left of it then.
@@ -103,10 +103,10 @@ impl Part {
         if let Some(scan) = self.scan() {
             scan.forget_flight();
         }
-        self.reader = Reader::Gone(Gone {
+        self.reader = Reader::Gone(Box::new(Gone {
             report: self.report(),
             log,
-        });
+        }));
         self.primary_conn = None;
         Ok(())
     }
