@@ -241,7 +241,8 @@ fn every_node_is_asked_for_moments_and_for_idle_times() {
             let mut client = node.client();
             assert!(calls(&mut client, "pexpiretime") > 500, "{version}");
             assert!(calls(&mut client, "object|idletime") > 500, "{version}");
-            assert_eq!(calls(&mut client, "pttl"), 0, "{version}");
+            // Whether it is to be had is tried on a key that is not there, and no key is asked.
+            assert!(calls(&mut client, "pttl") <= 4, "{version}");
         }
     }
 }

@@ -147,7 +147,7 @@ fn where_wait_is_refused_a_failover_is_no_success() {
         output
             .expect_code(3)
             .expect_stderr("no replica had confirmed")
-            .expect_stderr("--on-conflict skip");
+            .expect_stderr("run the same command again");
         run(
             &["import", &cluster.url(), "--on-conflict", "skip"],
             &archive,
