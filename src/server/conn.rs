@@ -45,6 +45,8 @@ pub struct Conn {
     /// What is under way, for messages.
     doing: &'static str,
     patience: Option<Patience>,
+    /// How long nothing may come.
+    timeout: Duration,
     /// The database that this connection is proved to be in: the server said OK to its SELECT, or
     /// it is new. `None` after commands that left it in doubt.
     db: Option<u32>,
@@ -97,10 +99,48 @@ fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
+/// A reply that has begun has to go on: so many bytes at least in each [`PACE_TIMEOUTS`] times
+/// `--timeout`. One byte now and then would hold a run for ever.
+const LEAST_BYTES: usize = 4 * 1024;
+const PACE_TIMEOUTS: u32 = 3;
+
+/// How a reply goes on.
+struct LeastPace {
+    limit: Duration,
+    since: Option<Instant>,
+    bytes: usize,
+}
+
+impl LeastPace {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            limit: timeout.saturating_mul(PACE_TIMEOUTS),
+            since: None,
+            bytes: 0,
+        }
+    }
+
+    fn came(&mut self, bytes: usize) -> io::Result<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.bytes += bytes;
+        if since.elapsed() < self.limit {
+            return Ok(());
+        }
+        if self.bytes < LEAST_BYTES {
+            return Err(io::Error::other(
+                "the answer came too slowly to be waited for",
+            ));
+        }
+        (self.since, self.bytes) = (Some(Instant::now()), 0);
+        Ok(())
+    }
+}
+
 /// A stream whose own timeout is short, for as long as patience lasts.
 struct Patient<'a> {
     stream: &'a mut Stream,
     patience: Option<&'a Patience>,
+    pace: LeastPace,
 }
 
 impl Patient<'_> {
@@ -119,7 +159,9 @@ impl Patient<'_> {
 
 impl Read for Patient<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.again(|stream| stream.read(out))
+        let bytes = self.again(|stream| stream.read(out))?;
+        self.pace.came(bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -173,6 +215,7 @@ impl Conn {
             address,
             doing: "connecting",
             patience: None,
+            timeout: options.timeout,
             // Where every connection begins (server createClient); some services refuse SELECT 0.
             db: Some(0),
             origin: None,
@@ -359,6 +402,7 @@ impl Conn {
         let mut stream = Patient {
             stream: &mut self.stream,
             patience: self.patience.as_ref(),
+            pace: LeastPace::new(self.timeout),
         };
         let written = stream.write_all(&self.out).and_then(|()| stream.flush());
         self.out.clear();
@@ -377,6 +421,7 @@ impl Conn {
         let mut stream = Patient {
             stream: &mut self.stream,
             patience: self.patience.as_ref(),
+            pace: LeastPace::new(self.timeout),
         };
         let written = stream.write_all(bytes);
         written.map_err(|error| self.lost(&error))
@@ -437,11 +482,13 @@ impl Conn {
             doing,
             patience,
             closed,
+            timeout,
             ..
         } = self;
         let mut stream = Patient {
             stream,
             patience: patience.as_ref(),
+            pace: LeastPace::new(*timeout),
         };
         read(replies, &mut stream).map_err(|error| {
             *closed |= is_closed(&error);
@@ -596,5 +643,23 @@ fn name_of(command: &Cmd) -> String {
     match words.next() {
         Some(sub) if CONTAINERS.contains(&name.as_str()) => format!("{name} {sub}"),
         _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_has_begun_has_to_go_on() {
+        let mut pace = LeastPace::new(Duration::MAX);
+        for _ in 0..100 {
+            pace.came(1).unwrap();
+        }
+        // Each look comes after the whole limit.
+        let mut pace = LeastPace::new(Duration::ZERO);
+        pace.came(LEAST_BYTES).unwrap();
+        pace.came(LEAST_BYTES).unwrap();
+        assert!(pace.came(LEAST_BYTES - 1).is_err());
     }
 }
