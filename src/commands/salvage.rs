@@ -111,7 +111,9 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
 
 fn tell(args: &SalvageArgs, done: &Done) -> u8 {
     let too_large = done.rescued.too_large;
-    let code = match done.survey.is_whole && too_large == 0 {
+    // Another archive's keys are in the input, and not in the output.
+    let is_all = done.survey.is_whole && done.survey.others.is_empty() && too_large == 0;
+    let code = match is_all {
         true => exit::OK,
         false => exit::SOME_KEYS,
     };
@@ -261,12 +263,17 @@ fn summary(done: &Done) -> String {
         text += &format!(", {}", plural(rescued.functions, "function payload"));
     }
     if survey.is_whole {
-        text += match rescued.too_large {
-            0 => "; nothing was lost",
-            _ => "; nothing else was lost",
+        text += &match (survey.others.len() as u64, rescued.too_large) {
+            (0, 0) => "; nothing was lost".to_owned(),
+            (0, _) => "; nothing else was lost".to_owned(),
+            (others, _) => format!(
+                "; archive {:016x} is whole, but the keys of {} in the same input were left out",
+                survey.archive_id,
+                plural(others, "other archive")
+            ),
         };
         let foreign: u64 = survey.lost.iter().map(|(_, len)| len).sum();
-        if foreign > 0 {
+        if foreign > 0 && survey.others.is_empty() {
             text += &format!(
                 ", {} that belong to no frame were left out",
                 bytes_text(foreign)

@@ -515,8 +515,15 @@ fn the_beginning_of_another_archive_hides_nothing() {
     // Two whole ones in a file: one is rescued, and the other named.
     let joined = [&whole[..], &other[..]].concat();
     let rescued = salvage(directory.path(), &joined, false).expect("rescued");
+    assert_eq!(rescued.code, 3, "{}", rescued.stderr);
     assert!(
         rescued.stderr.contains("the input also holds"),
+        "{}",
+        rescued.stderr
+    );
+    assert!(
+        rescued.stderr.contains("1 other archive in the same input")
+            && !rescued.stderr.contains("nothing was lost"),
         "{}",
         rescued.stderr
     );
