@@ -13,7 +13,7 @@ Nothing is written to the server. Commands are tried on keys that do not exist, 
 that cannot be right.
 
 Without an archive the exit code is 0 for every report that could be made. With one it is 3 if
-some of its keys would be refused, 13 if the user may not write at all, 10 if it is damaged.
+some of its keys or functions would be refused, 13 if the user may not write at all, 10 if it is damaged.
 
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (with --source,
 SOURCE_REDIS_PASSWORD) or the file that the same name with _FILE names; else the URL; else

@@ -113,6 +113,7 @@ fn code_of(found: &Findings) -> u8 {
     if needs.total().refused > 0
         || !needs.closed.is_empty()
         || (needs.too_large > 0 && !found.rights.can(NATIVE))
+        || needs.refuses_functions(&found.rights)
     {
         codes.push(exit::SOME_KEYS);
     }

@@ -52,7 +52,11 @@ impl Access {
     /// What an error reply says. `fine`: complaints about arguments that prove the right to it.
     fn of_error(text: String, fine: &[&str]) -> Self {
         let is_one_of = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
-        if fine.iter().any(|fine| text.contains(fine)) || is_one_of(&["MOVED", "ASK", "CROSSSLOT"])
+        if text.starts_with("ERR unknown command") {
+            // Before `fine`: it repeats the arguments, which may hold the same words.
+            Self::Absent
+        } else if fine.iter().any(|fine| text.contains(fine))
+            || is_one_of(&["MOVED", "ASK", "CROSSSLOT"])
         {
             Self::Allowed
         } else if text.starts_with("NOPERM") {
@@ -63,9 +67,7 @@ impl Access {
             } else {
                 Self::Refused(text)
             }
-        } else if text.starts_with("ERR unknown command")
-            || text.to_ascii_lowercase().contains("unknown subcommand")
-        {
+        } else if text.to_ascii_lowercase().contains("unknown subcommand") {
             Self::Absent
         } else if is_one_of(&[
             "OOM",
@@ -239,6 +241,8 @@ mod tests {
         ] {
             assert_eq!(of(text), Access::Absent, "{text}");
         }
+        let repeated = "ERR unknown command `X`, with args beginning with: `no such key`, ";
+        assert_eq!(of(repeated), Access::Absent);
         let full = "OOM command not allowed when used memory > 'maxmemory'.";
         assert_eq!(of(full), Access::Blocked(full.to_owned()));
     }

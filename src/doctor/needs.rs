@@ -7,6 +7,7 @@ use std::io::Read;
 use anyhow::Result;
 use redis_migrate_format::Reader;
 
+use super::access::{Access, Rights};
 use crate::describe::tally::type_name;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
@@ -198,6 +199,16 @@ impl Needs {
             }
             self.closed.insert(db, (keys, why));
         }
+    }
+
+    /// Whether it holds function libraries and the destination takes none.
+    pub fn refuses_functions(&self, rights: &Rights) -> bool {
+        let is_refused =
+            |name: &str| matches!(rights.of(name), Access::Refused(_) | Access::Absent);
+        self.functions > 0
+            && ["FUNCTION RESTORE", "FUNCTION LOAD"]
+                .iter()
+                .all(|name| is_refused(name))
     }
 
     /// All types together.

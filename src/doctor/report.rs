@@ -5,6 +5,7 @@ mod layout;
 use serde_json::{Value as Json, json};
 
 use self::layout::{layout_json, role, shards_table};
+use super::access::Access;
 use super::acl::{self, Job};
 use super::needs::{Needs, loss_name};
 use super::probes::{PROBES, Want};
@@ -332,13 +333,17 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             bytes_text(found.limits.largest_payload_bytes())
         ));
     }
-    let loads = ["FUNCTION RESTORE", "FUNCTION LOAD"].map(|name| found.rights.can(name));
-    if needs.functions > 0 && loads == [false, false] {
-        lines.push(
-            "function libraries: FUNCTION RESTORE and LOAD cannot be used here (--allow-loss functions \
-             where there are none, --functions skip)"
+    if needs.refuses_functions(&found.rights) {
+        lines.push(match found.rights.of("FUNCTION RESTORE") {
+            Access::Absent => "refused: function libraries, which this server does not have; \
+                 --allow-loss functions or --functions skip leaves them out"
                 .to_owned(),
-        );
+            _ => {
+                "refused: function libraries, since neither FUNCTION RESTORE nor FUNCTION LOAD can \
+                 be used here; --functions skip leaves them out"
+                    .to_owned()
+            }
+        });
     }
     for (db, (keys, why)) in &needs.closed {
         lines.push(format!(
@@ -440,7 +445,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
                 .collect::<Vec<_>>(),
         },
         "notes": found.notes,
-        "archive": found.archive.as_ref().map(|(name, needs)| needs_json(name, needs)),
+        "archive": found.archive.as_ref().map(|(name, needs)| needs_json(name, needs, found)),
     })
 }
 
@@ -465,7 +470,7 @@ fn job_json(job: Job, found: &Findings) -> Json {
     })
 }
 
-fn needs_json(name: &str, needs: &Needs) -> Json {
+fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
     let by_type: serde_json::Map<String, Json> = needs
         .by_type
         .iter()
@@ -506,6 +511,7 @@ fn needs_json(name: &str, needs: &Needs) -> Json {
         "databases": needs.databases.keys().collect::<Vec<_>>(),
         "closed_databases": needs.closed.keys().collect::<Vec<_>>(),
         "functions": needs.functions,
+        "functions_refused": needs.refuses_functions(&found.rights),
         "error": needs.error.as_ref().map(error_json),
     })
 }

@@ -92,7 +92,12 @@ fn every_server_of_the_matrix_is_described_as_it_is() {
         } else {
             "not there"
         };
-        for name in ["FUNCTION DUMP", "FUNCTION RESTORE", "PEXPIRETIME"] {
+        for name in [
+            "FUNCTION DUMP",
+            "FUNCTION RESTORE",
+            "FUNCTION LOAD",
+            "PEXPIRETIME",
+        ] {
             assert_eq!(access(&report, name), functions, "{version}, {name}");
         }
         let field_expiry = if version.has_field_ttl() {

@@ -91,3 +91,60 @@ fn an_export_without_functions_has_none() {
     run(&["import", &destination.url()], &export.stdout).success();
     assert_eq!(call(&destination, "f1"), None);
 }
+
+/// Into a server that has no functions: the dry run and doctor foretell how the run ends.
+#[test]
+fn a_destination_without_functions_is_foretold() {
+    let (Some(newer), Some(older)) = (require(Version::Redis70), require(Version::Redis62)) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(newer), TestServer::start(older));
+    load(&source, ONE);
+    load(&source, TWO);
+    let archive = run(&["export", &source.url()], b"").success().stdout;
+    let url = destination.url();
+    let losing = ["--allow-loss", "functions"];
+    let skipping = ["--functions", "skip"];
+    for (more, code, refused, lost) in
+        [(&[][..], 3, 2, 0), (&losing, 0, 0, 2), (&skipping, 0, 0, 0)]
+    {
+        for dry in [&["--dry-run"][..], &[]] {
+            let arguments = [&["import", &url, "--json"], more, dry].concat();
+            let output = run(&arguments, &archive).expect_code(code);
+            let sink = &output.summary()["sink"];
+            assert_eq!(sink["functions"]["restored"], 0, "{arguments:?}: {sink}");
+            assert_eq!(
+                sink["functions"]["refused"], refused,
+                "{arguments:?}: {sink}"
+            );
+            assert_eq!(
+                sink["changes"]["functions_lost"], lost,
+                "{arguments:?}: {sink}"
+            );
+        }
+    }
+    run(&["doctor", &url, "-"], &archive).expect_code(3);
+    run(&["doctor", &source.url(), "-"], &archive).success();
+
+    // The same where a user may use neither FUNCTION RESTORE nor FUNCTION LOAD.
+    flush(&source);
+    redis::cmd("ACL")
+        .arg(&[
+            "SETUSER",
+            "no",
+            "on",
+            ">no",
+            "~*",
+            "+@all",
+            "-function|restore",
+        ])
+        .arg("-function|load")
+        .exec(&mut source.client())
+        .unwrap();
+    let url = source.url().replace("redis://", "redis://no:no@");
+    for dry in [&["--dry-run"][..], &[]] {
+        let output = run(&[&["import", &url], dry].concat(), &archive).expect_code(3);
+        output.expect_stderr("function library one");
+    }
+    run(&["doctor", &url, "-"], &archive).expect_code(3);
+}

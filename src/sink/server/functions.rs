@@ -217,9 +217,14 @@ impl ServerSink {
         if text.contains("already exists") {
             return self.standing_library(at, library, text, is_doubtful);
         }
+        Ok(self.refused_library(at, text))
+    }
+
+    /// What an error reply to FUNCTION RESTORE makes of a library.
+    fn refused_library(&self, at: usize, text: String) -> Fate {
         let hint = if text.starts_with("ERR unknown command") {
             if self.options.allow_loss.functions {
-                return Ok(Fate::Lost);
+                return Fate::Lost;
             }
             Some(format!(
                 "{} has no functions; --allow-loss functions leaves them out",
@@ -230,7 +235,7 @@ impl ServerSink {
         } else {
             None
         };
-        Ok(Fate::Refused(FailureKind::Refused, text, hint))
+        Fate::Refused(FailureKind::Refused, text, hint)
     }
 
     /// A replica that takes over must have it too. Where there is none, or WAIT is refused, there is
@@ -267,7 +272,26 @@ impl ServerSink {
         Ok(Fate::Refused(FailureKind::Conflict, text, hint))
     }
 
+    /// Why neither FUNCTION RESTORE nor FUNCTION LOAD can be used: what RESTORE was answered. Tried
+    /// with arguments that cannot be right, so nothing is written.
+    fn no_functions(&mut self, at: usize) -> Result<Option<String>, ServerError> {
+        let conn = self.lanes[at].conn()?;
+        let mut command = redis::cmd("FUNCTION");
+        let answer = conn.try_query(command.arg("RESTORE").arg(""))?;
+        let Some(text) = answer.err().filter(|text| is_forbidden(text)) else {
+            return Ok(None);
+        };
+        let mut command = redis::cmd("FUNCTION");
+        let answer = conn.try_query(command.arg("LOAD").arg("no library"))?;
+        Ok(answer
+            .is_err_and(|text| is_forbidden(&text))
+            .then_some(text))
+    }
+
     fn preview_library(&mut self, at: usize, library: &Library) -> Result<Fate, ServerError> {
+        if let Some(text) = self.no_functions(at)? {
+            return Ok(self.refused_library(at, text));
+        }
         Ok(match self.standing_code(at, &library.name)? {
             Some(_) if self.replaces_libraries() => Fate::Restored,
             Some(code) if self.options.on_conflict == OnConflict::Skip || code == library.code => {
