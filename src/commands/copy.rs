@@ -143,7 +143,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         .map(|row| Ok((rewrite.dbs.map(row.db)?, Some(row.keys))))
         .collect();
     let into = into?;
-    sink.check_databases(into.iter().map(|(db, _)| *db))?;
+    sink.check_databases(dbs.iter().copied().zip(into.iter().map(|(db, _)| *db)))?;
     // Where nothing is known to come yet, what the URL names is where it will go.
     sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if same_server {

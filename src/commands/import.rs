@@ -115,7 +115,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .map(|(db, keys)| Ok((rewrite.dbs.map(db)?, keys)))
         .collect();
     let into = into?;
-    sink.check_databases(into.iter().map(|(db, _)| *db))?;
+    sink.check_databases(dbs.iter().copied().zip(into.iter().map(|(db, _)| *db)))?;
     // Where nothing is known to come yet, what the URL names is where it will go.
     sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if let Some(bytes) = source.estimate().bytes {

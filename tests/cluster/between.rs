@@ -79,6 +79,10 @@ fn databases_of_a_server_are_merged_into_a_cluster_as_they_are_mapped() {
     let cluster = TestCluster::start(version, 3, 0);
     let copy = ["copy", &server.url(), &cluster.url()];
     run(&copy, b"").expect_code(2).expect_stderr("--map-db 3:0");
+    // The advice names the source's database, also where it was mapped.
+    run(&[&copy[..], &["--map-db", "3:7"]].concat(), b"")
+        .expect_code(2)
+        .expect_stderr("as database 7; --map-db 3:0");
     for node in cluster.primaries() {
         let keys = redis::cmd("DBSIZE").query::<u64>(&mut node.client());
         assert_eq!(keys.expect("DBSIZE"), 0);

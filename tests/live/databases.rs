@@ -177,7 +177,9 @@ fn a_database_that_the_user_names_is_tried_before_the_first_key() {
         &input,
     )
     .expect_code(3)
-    .expect_stderr("does not give database 99");
+    .expect_stderr("does not give database 99")
+    // The advice names the source's database, not the one that was refused.
+    .expect_stderr("--map-db 1:0");
     names(&output, 99, "l");
     assert_eq!(all(&destination), rows([(0, "k", "0")]));
 

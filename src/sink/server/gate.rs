@@ -172,9 +172,10 @@ impl ServerSink {
             return Ok(());
         }
         let db = sent.record.db;
+        let from = sent.origin.as_ref().map(|origin| origin.db);
         let refusal = Refusal::Key {
             reason: no_database(db, why),
-            hint: Some(format!("--map-db {db}:0 puts it into database 0")),
+            hint: Some(another_database(from, db)),
         };
         self.refuse(sent, refusal)
     }
@@ -389,6 +390,16 @@ pub(super) fn no_database(db: u32, why: &str) -> String {
     format!("the destination does not give database {db}: {why}")
 }
 
+/// What to do about a database that is not to be had. `from`: the source's, where it is known;
+/// `--map-db` names databases as the source does.
+fn another_database(from: Option<u32>, refused: u32) -> String {
+    match from {
+        Some(from) if refused != 0 => format!("--map-db {from}:0 puts it into database 0"),
+        Some(from) => format!("--map-db {from}:N puts it into database N"),
+        None => "--map-db puts keys of that database into another one".to_owned(),
+    }
+}
+
 /// `database 3`, `databases 3, 4 and 7 more`.
 fn show_databases(dbs: &[u32]) -> String {
     const SHOWN: usize = 8;
@@ -401,5 +412,19 @@ fn show_databases(dbs: &[u32]) -> String {
             shown.join(", "),
             count_text(more as u64)
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::another_database;
+
+    #[test]
+    fn map_db_is_advised_with_the_number_of_the_source() {
+        assert!(another_database(Some(30), 16).starts_with("--map-db 30:0 "));
+        assert!(another_database(Some(5), 0).starts_with("--map-db 5:N "));
+        assert!(another_database(Some(0), 0).starts_with("--map-db 0:N "));
+        let unknown = another_database(None, 16);
+        assert!(!unknown.contains(|c: char| c.is_ascii_digit()), "{unknown}");
     }
 }

@@ -360,18 +360,28 @@ impl ServerSink {
     }
 
     /// Refuses what would go into a database that a cluster does not have, before anything is
-    /// written.
+    /// written. `moves`: databases of the source, and where each goes.
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn check_databases(&self, dbs: impl IntoIterator<Item = u32>) -> Result<(), Usage> {
-        match dbs.into_iter().find(|db| *db >= self.cluster_databases) {
+    pub fn check_databases(
+        &self,
+        moves: impl IntoIterator<Item = (u32, u32)>,
+    ) -> Result<(), Usage> {
+        let mut moves = moves.into_iter();
+        match moves.find(|(_, to)| *to >= self.cluster_databases) {
             None => Ok(()),
-            Some(db) => Err(Usage(format!(
-                "the destination is a cluster, which has database 0 only, and keys of database \
-                 {db} would go there; --map-db {db}:0 (or *:0) puts them into database 0, --db \
-                 leaves databases out"
-            ))),
+            Some((from, to)) => {
+                let mapped = match from == to {
+                    true => String::new(),
+                    false => format!(" as database {to}"),
+                };
+                Err(Usage(format!(
+                    "the destination is a cluster, which has database 0 only, and keys of database \
+                     {from} would go there{mapped}; --map-db {from}:0 (or *:0) puts them into \
+                     database 0, --db leaves databases out"
+                )))
+            }
         }
     }
 
