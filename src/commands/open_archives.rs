@@ -59,11 +59,17 @@ pub fn open_archives(
     let keys = args.encryption.keys()?;
     let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
-    for file in files {
+    for (at, file) in files.iter().enumerate() {
         let mut input = ArchiveInput::open_with(Some(file), &keys, Some(stop))?;
         let name = input.name().to_owned();
         if args.verify_first {
-            verify_first(&mut input, limits, observer, stop).with_context(|| name.clone())?;
+            verify_first(&mut input, limits, stop).with_context(|| name.clone())?;
+            // The next one may be damaged, and then nothing is imported.
+            let then = match at + 1 == files.len() {
+                true => "; importing",
+                false => "",
+            };
+            observer.notice(&format!("{name} is complete and intact{then}"));
         }
         let mut map = None;
         if input.is_regular_file() {
@@ -317,12 +323,7 @@ pub fn read_ahead(
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start.
-fn verify_first(
-    input: &mut ArchiveInput,
-    limits: Limits,
-    observer: &Observer,
-    stop: &Stop,
-) -> Result<()> {
+fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result<()> {
     if !input.is_regular_file() {
         return Err(Usage(
             "--verify-first reads the archive twice and needs a regular file; a pipe can be \
@@ -340,7 +341,5 @@ fn verify_first(
     drop(reader);
     input
         .rewind()
-        .context("go back to the start of the archive")?;
-    observer.notice("the archive is complete and intact; importing");
-    Ok(())
+        .context("go back to the start of the archive")
 }

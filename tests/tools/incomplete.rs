@@ -140,3 +140,34 @@ fn only_the_keys_that_are_named_are_imported() {
     keys.sort();
     assert_eq!(keys, [b"k7".to_vec(), vec![0xff]]);
 }
+
+/// Of two archives the second may be damaged: nothing is imported, and nothing says so.
+#[test]
+fn importing_is_said_only_after_the_last_archive_is_verified() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (first, second) = (
+        directory.path().join("first.rmz"),
+        directory.path().join("second.rmz"),
+    );
+    std::fs::write(&first, archive(&plain(0, 100), options(3))).expect("written");
+    let whole = archive(&plain(100, 200), options(3));
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    let server = TestServer::start(available()[0]);
+    let url = server.url();
+    let import = |bytes: &[u8]| {
+        std::fs::write(&second, bytes).expect("written");
+        let tool = Tool::new(&["import", &url, "--verify-first"]);
+        tool.arg(&first).arg(&second).run()
+    };
+    let output = import(&damaged)
+        .expect_code(10)
+        .expect_stderr("first.rmz is complete and intact\n");
+    assert!(!output.stderr.contains("; importing"), "{}", output.stderr);
+    assert_eq!(size(&server), 0);
+    import(&whole)
+        .success()
+        .expect_stderr("first.rmz is complete and intact\n")
+        .expect_stderr("second.rmz is complete and intact; importing");
+    assert_eq!(size(&server), 200);
+}
