@@ -272,20 +272,25 @@ impl ServerSink {
         Ok(Fate::Refused(FailureKind::Conflict, text, hint))
     }
 
-    /// Why neither FUNCTION RESTORE nor FUNCTION LOAD can be used: what RESTORE was answered. Tried
-    /// with arguments that cannot be right, so nothing is written.
+    /// Why a library cannot be restored, in the server's words. Tried with arguments that cannot be
+    /// right, so nothing is written; a complaint about them is proof that the command can be used.
     fn no_functions(&mut self, at: usize) -> Result<Option<String>, ServerError> {
         let conn = self.lanes[at].conn()?;
         let mut command = redis::cmd("FUNCTION");
         let answer = conn.try_query(command.arg("RESTORE").arg(""))?;
-        let Some(text) = answer.err().filter(|text| is_forbidden(text)) else {
+        let Some(text) = answer.err() else {
             return Ok(None);
         };
+        if !is_forbidden(&text) {
+            return Ok((!text.contains("payload version or checksum")).then_some(text));
+        }
         let mut command = redis::cmd("FUNCTION");
         let answer = conn.try_query(command.arg("LOAD").arg("no library"))?;
-        Ok(answer
-            .is_err_and(|text| is_forbidden(&text))
-            .then_some(text))
+        Ok(match answer {
+            Err(loaded) if is_forbidden(&loaded) => Some(text),
+            Err(loaded) if !loaded.contains("library") => Some(loaded),
+            _ => None,
+        })
     }
 
     fn preview_library(&mut self, at: usize, library: &Library) -> Result<Fate, ServerError> {
