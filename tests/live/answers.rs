@@ -23,7 +23,7 @@ fn get(server: &TestServer, key: &str) -> Option<String> {
 }
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_str(output.stderr.lines().last().unwrap()).unwrap()
+    output.summary()
 }
 
 fn many() -> Vec<u8> {

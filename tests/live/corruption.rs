@@ -353,17 +353,15 @@ fn compare(version: Version, key: &str, source: &Source, dump: &[u8]) {
         .unwrap_or_else(|error| panic!("{version}, {key}: its DUMP cannot be read: {error}"));
     let mut sent = payload::decode(source.origin.family(), &source.body)
         .unwrap_or_else(|error| panic!("{version}, {key} was sent although {error}"));
-    if version.has_field_ttl() {
-        // A field that has expired may be gone, or stand in a DUMP until somebody looks at it.
-        let now_ms = now_ms();
-        for object in [&mut sent, &mut there] {
-            if let Object::Hash(fields) = object {
-                fields.retain(|field| field.expire_at_ms.is_none_or(|at| at > now_ms));
-                for field in fields {
-                    // The latest moment that Redis takes, in the year 10889.
-                    let latest = |at: u64| at.min((1 << 48) - 1);
-                    field.expire_at_ms = field.expire_at_ms.map(latest);
-                }
+    // A field past its time is left out on the way, and may stand in a DUMP until somebody looks.
+    let now_ms = now_ms();
+    // The latest moment that Redis takes, in the year 10889.
+    let latest = |at: u64| at.min((1 << 48) - 1);
+    for object in [&mut sent, &mut there] {
+        if let Object::Hash(fields) = object {
+            fields.retain(|field| field.expire_at_ms.is_none_or(|at| at > now_ms));
+            for field in fields {
+                field.expire_at_ms = field.expire_at_ms.map(latest);
             }
         }
     }

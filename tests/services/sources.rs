@@ -114,7 +114,7 @@ fn what_the_database_of_the_url_leaves_out_is_said() {
 }
 
 fn summary(output: &Output) -> serde_json::Value {
-    serde_json::from_str(output.stderr.lines().last().expect("a summary")).expect("JSON")
+    output.summary()
 }
 
 #[test]

@@ -437,7 +437,7 @@ fn of_a_cut_archive_the_header_says_how_many_keys_there_were() {
         .stdin_bytes(cut)
         .run()
         .expect_code(3);
-    let json: serde_json::Value = serde_json::from_str(output.stderr.trim()).expect("JSON");
+    let json = output.summary();
     assert_eq!(json["expected_keys"], 1_003);
     assert_eq!(json["keys"], intact);
     assert!(json["lost_records"].is_null(), "{json}");
