@@ -561,6 +561,11 @@ impl Conn {
 
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
     pub fn into_stream(self) -> (Stream, Vec<u8>) {
+        if self.patience.is_some() {
+            // From here on nobody is patient: the stream's own timeout is the user's again. Where
+            // the socket does not take it, it is as short as it was.
+            let _ = self.stream.set_timeout(self.timeout);
+        }
         (self.stream, self.replies.into_buffered())
     }
 
