@@ -69,7 +69,8 @@ impl Reported {
         let file = directory.path().join("snap <b>.rmz");
         fs::write(&file, archive).expect("written");
         let page = directory.path().join("report.html");
-        let output = Tool::new(&["report", "--json", "-o"])
+        // On a busy machine a second passes, and progress would be told.
+        let output = Tool::new(&["report", "--json", "--progress", "none", "-o"])
             .arg(&page)
             .arg(&file)
             .run()
