@@ -197,17 +197,11 @@ impl Rewrite {
 
     /// Fields of hashes expire as keys do. What cannot be read is named where it is to be written.
     fn refield(&self, record: &mut KeyRecord, context: &Context) {
-        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-        if self.ttl == TtlIntent::Keep || !payload::has_field_expiry(context.family, type_byte) {
+        if self.ttl == TtlIntent::Keep {
             return;
         }
-        let body = match &record.value {
-            Value::Compact(body) => body,
-            Value::Verbatim(dump) => match payload::split(dump) {
-                Ok((body, _)) => body,
-                Err(_) => return,
-            },
-            Value::Withheld(_) => return,
+        let Some(body) = payload::body_with_field_expiry(context.family, &record.value) else {
+            return;
         };
         let fate = |at_ms| FieldFate::Expires(self.expiry(at_ms, context));
         if let Ok(Some(done)) = payload::refield(context.family, body, fate) {

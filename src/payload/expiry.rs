@@ -1,6 +1,6 @@
 //! A hash whose fields get other expiries, or lose those that are past their time.
 
-use redis_migrate_format::record::Family;
+use redis_migrate_format::record::{Family, Value};
 
 use super::decode::{BackLengths, Reader, check, read};
 use super::encode::{FieldTtlForm, Forms, Packing, encode};
@@ -28,8 +28,21 @@ pub struct Refielded {
     pub left: u64,
 }
 
+/// The body of a value whose fields may expire. `None` for every other value, for one that is not
+/// kept, and for one that is damaged, which is named where values are made ready.
+pub fn body_with_field_expiry(family: Family, value: &Value) -> Option<&[u8]> {
+    if !has_field_expiry(family, value.type_byte()?) {
+        return None;
+    }
+    match value {
+        Value::Compact(body) => Some(body),
+        Value::Verbatim(dump) => super::split(dump).ok().map(|(body, _)| body),
+        Value::Withheld(_) => None,
+    }
+}
+
 /// Whether values of this type are hashes whose fields may expire.
-pub fn has_field_expiry(family: Family, type_byte: u8) -> bool {
+fn has_field_expiry(family: Family, type_byte: u8) -> bool {
     matches!(
         Encoding::of(family, type_byte),
         Some(

@@ -100,8 +100,8 @@ impl Judge {
     /// How it ended: by itself, in time, with one of its codes and a word.
     fn ending(&mut self, facts: &Facts<'_>) {
         let ran = facts.ran;
-        // What honest answers cost is not asked here: buffers of two ends, and those of connections
-        // that are made again on a busy machine.
+        // Honest answers have twice the room: one run on a busy machine took more than hostile ones
+        // may, and why is not known.
         let is_hostile = facts
             .case
             .is_some_and(|case| Answer::HOSTILE.contains(&case.answer));

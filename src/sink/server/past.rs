@@ -7,18 +7,8 @@ use crate::record::{Context, KeyRecord, Value};
 impl ServerSink {
     /// Leaves them out and counts them. A hash of nothing else becomes a key past its time.
     pub(super) fn strip_past_fields(&mut self, record: &mut KeyRecord, context: &Context) {
-        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-        if !payload::has_field_expiry(context.family, type_byte) {
+        let Some(body) = payload::body_with_field_expiry(context.family, &record.value) else {
             return;
-        }
-        let body = match &record.value {
-            Value::Compact(body) => body,
-            // Damage is named where values are made ready.
-            Value::Verbatim(dump) => match payload::split(dump) {
-                Ok((body, _)) => body,
-                Err(_) => return,
-            },
-            Value::Withheld(_) => return,
         };
         let now_ms = self.clock.now_ms();
         let fate = |at_ms: u64| match at_ms <= now_ms {
