@@ -1,32 +1,31 @@
-//! Which records of an archive stand in the end. A key may come several times, and go away: the last
-//! record of it counts, and that is known only when everything was seen.
+//! Which records stand in the end: of an archive that is read, or of what a run has written. A key
+//! may come several times, and go away: the last record of it counts, and that is known only when
+//! everything was seen.
 //!
-//! A key is remembered by 128 keyed bits. What does not fit into memory is sorted and written to
-//! temporary files, so that no archive is too large.
+//! A record is remembered as one number: 87 keyed bits of its key, so that nobody can make keys that
+//! meet; its own number; and a bit that says whether the key went away. Sorted, the records of a key
+//! stand beside each other, the last one last.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::fs::File;
-use std::hash::Hasher;
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::hash::Hasher as _;
+use std::io;
 
 use redis_migrate_format::Record;
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::memory::random_hash_keys;
+use crate::memory::{Fingerprint, random_hash_keys};
+use crate::sorter::{IN_MEMORY, Sorted, Sorter};
 
-/// Items that are sorted in memory: 3 MiB of records.
-const IN_MEMORY: usize = 128 * 1024;
+/// Bits of a record's number: enough for a trillion.
+const NUMBER_BITS: u32 = 40;
 
-/// Sorted files that are read at once.
-const MAX_RUNS: usize = 32;
+/// The lowest bit: the key went away.
+const GONE: u128 = 1;
 
-/// Looks at the records of an archive, one after the other.
+/// Looks at records, one after the other.
 #[derive(Debug)]
 pub struct Census {
     hasher: SipHasher13,
-    /// Key, in two halves, and number of the record; its lowest bit says that the key went away.
-    seen: Sorter<3>,
+    seen: Sorter,
     records: u64,
 }
 
@@ -37,8 +36,8 @@ pub struct Standing {
     /// Records of keys, tombstones included.
     pub records: u64,
     /// Numbers of the records that later ones supersede, in order.
-    superseded: Sorted<1>,
-    next: Option<u64>,
+    superseded: Sorted,
+    next: Option<u128>,
 }
 
 impl Default for Census {
@@ -58,29 +57,28 @@ impl Census {
     }
 
     /// Takes the next record. Function libraries are no keys.
-    ///
-    /// # Errors
-    /// Those of a temporary file.
-    pub fn add(&mut self, record: &Record) -> io::Result<()> {
+    pub fn add(&mut self, record: &Record) {
         match record {
             Record::Key(key) => self.add_key(key.db, &key.key, false),
             Record::Deleted { db, key } => self.add_key(*db, key, true),
-            _ => Ok(()),
+            _ => {}
         }
     }
 
     /// The same, of a key or of its going away.
-    ///
-    /// # Errors
-    /// As of [`Census::add`].
-    pub fn add_key(&mut self, db: u32, key: &[u8], is_gone: bool) -> io::Result<()> {
+    pub fn add_key(&mut self, db: u32, key: &[u8], is_gone: bool) {
         let mut hasher = self.hasher;
-        hasher.write(&db.to_le_bytes());
+        hasher.write_u32(db);
         hasher.write(key);
-        let print = hasher.finish128();
-        let number = self.records << 1 | u64::from(is_gone);
+        self.add_print(hasher.finish128().as_u128(), is_gone);
+    }
+
+    /// The same, of a key whose fingerprint is known. The other methods must not be used then.
+    pub fn add_print(&mut self, print: Fingerprint, is_gone: bool) {
+        let key = print >> (NUMBER_BITS + 1) << (NUMBER_BITS + 1);
+        let number = u128::from(self.records) << 1;
+        self.seen.push(key | number | u128::from(is_gone));
         self.records += 1;
-        self.seen.push([print.h1, print.h2, number])
     }
 
     /// What stands, when all were seen.
@@ -88,34 +86,34 @@ impl Census {
     /// # Errors
     /// Those of a temporary file.
     pub fn finish(self) -> io::Result<Standing> {
-        let most = self.seen.most;
-        let mut superseded = Sorter::new(most);
+        let mut superseded = Sorter::new(IN_MEMORY);
         let mut keys = 0;
-        let mut last: Option<[u64; 3]> = None;
-        let mut sorted = self.seen.into_sorted()?;
-        loop {
-            let next = sorted.next_item()?;
-            if let Some(last) = last {
-                let is_superseded = next.is_some_and(|next| next[..2] == last[..2]);
-                if is_superseded {
-                    superseded.push([last[2] >> 1])?;
-                } else {
-                    keys += u64::from(last[2] & 1 == 0);
-                }
+        let mut sorted = self.seen.finish()?;
+        let mut last = sorted.next_number()?;
+        while let Some(record) = last {
+            last = sorted.next_number()?;
+            if last.is_some_and(|next| key_of(next) == key_of(record)) {
+                superseded.push(number_of(record));
+            } else {
+                keys += u64::from(record & GONE == 0);
             }
-            if next.is_none() {
-                break;
-            }
-            last = next;
         }
-        let mut superseded = superseded.into_sorted()?;
+        let mut superseded = superseded.finish()?;
         Ok(Standing {
             keys,
             records: self.records,
-            next: superseded.next_item()?.map(|[number]| number),
+            next: superseded.next_number()?,
             superseded,
         })
     }
+}
+
+fn key_of(record: u128) -> u128 {
+    record >> (NUMBER_BITS + 1)
+}
+
+fn number_of(record: u128) -> u128 {
+    record >> 1 & ((1 << NUMBER_BITS) - 1)
 }
 
 impl Standing {
@@ -125,129 +123,11 @@ impl Standing {
     /// # Errors
     /// Those of a temporary file.
     pub fn is_superseded(&mut self, number: u64) -> io::Result<bool> {
-        if self.next != Some(number) {
+        if self.next != Some(number.into()) {
             return Ok(false);
         }
-        self.next = self.superseded.next_item()?.map(|[number]| number);
+        self.next = self.superseded.next_number()?;
         Ok(true)
-    }
-}
-
-/// Sorts more than fits into memory.
-#[derive(Debug)]
-struct Sorter<const N: usize> {
-    recent: Vec<[u64; N]>,
-    most: usize,
-    runs: Vec<File>,
-}
-
-/// The items in order.
-struct Sorted<const N: usize> {
-    runs: Vec<Run<N>>,
-    /// The next item of each run.
-    next: BinaryHeap<Reverse<([u64; N], usize)>>,
-}
-
-enum Run<const N: usize> {
-    Memory(std::vec::IntoIter<[u64; N]>),
-    File(BufReader<File>),
-}
-
-impl<const N: usize> Sorter<N> {
-    fn new(most: usize) -> Self {
-        Self {
-            recent: Vec::new(),
-            most,
-            runs: Vec::new(),
-        }
-    }
-
-    fn push(&mut self, item: [u64; N]) -> io::Result<()> {
-        if self.recent.len() >= self.most {
-            self.recent.sort_unstable();
-            let recent = std::mem::take(&mut self.recent).into_iter();
-            let mut run: Sorted<N> = Sorted::new(vec![Run::Memory(recent)])?;
-            self.runs.push(saved(&mut run)?);
-            if self.runs.len() >= MAX_RUNS {
-                let runs: Vec<Run<N>> = self.runs.drain(..).map(Run::file).collect();
-                self.runs = vec![saved(&mut Sorted::new(runs)?)?];
-            }
-        }
-        self.recent.push(item);
-        Ok(())
-    }
-
-    fn into_sorted(mut self) -> io::Result<Sorted<N>> {
-        self.recent.sort_unstable();
-        let mut runs: Vec<Run<N>> = self.runs.into_iter().map(Run::file).collect();
-        runs.push(Run::Memory(self.recent.into_iter()));
-        Sorted::new(runs)
-    }
-}
-
-/// All items in a temporary file, which stands at its start.
-fn saved<const N: usize>(items: &mut Sorted<N>) -> io::Result<File> {
-    let mut out = BufWriter::with_capacity(64 * 1024, tempfile::tempfile()?);
-    while let Some(item) = items.next_item()? {
-        for word in item {
-            out.write_all(&word.to_le_bytes())?;
-        }
-    }
-    let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-impl<const N: usize> Sorted<N> {
-    fn new(runs: Vec<Run<N>>) -> io::Result<Self> {
-        let mut sorted = Self {
-            next: BinaryHeap::with_capacity(runs.len()),
-            runs,
-        };
-        for at in 0..sorted.runs.len() {
-            sorted.refill(at)?;
-        }
-        Ok(sorted)
-    }
-
-    fn refill(&mut self, at: usize) -> io::Result<()> {
-        if let Some(item) = self.runs[at].next_item()? {
-            self.next.push(Reverse((item, at)));
-        }
-        Ok(())
-    }
-
-    fn next_item(&mut self) -> io::Result<Option<[u64; N]>> {
-        let Some(Reverse((item, at))) = self.next.pop() else {
-            return Ok(None);
-        };
-        self.refill(at)?;
-        Ok(Some(item))
-    }
-}
-
-impl<const N: usize> Run<N> {
-    fn file(file: File) -> Self {
-        Self::File(BufReader::with_capacity(64 * 1024, file))
-    }
-
-    fn next_item(&mut self) -> io::Result<Option<[u64; N]>> {
-        let file = match self {
-            Self::Memory(items) => return Ok(items.next()),
-            Self::File(file) => file,
-        };
-        let mut item = [0; N];
-        for (at, word) in item.iter_mut().enumerate() {
-            let mut bytes = [0; 8];
-            match file.read_exact(&mut bytes) {
-                Ok(()) => *word = u64::from_le_bytes(bytes),
-                Err(error) if at == 0 && error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Some(item))
     }
 }
 
@@ -270,9 +150,7 @@ mod tests {
                     .wrapping_add(1);
                 let (db, key) = ((state >> 40) as u32 % 3, (state >> 50) % 90);
                 let is_gone = (state >> 20).is_multiple_of(4);
-                census
-                    .add_key(db, &key.to_le_bytes(), is_gone)
-                    .expect("added");
+                census.add_key(db, &key.to_le_bytes(), is_gone);
                 last.insert((db, key), (number, is_gone));
             }
             let mut standing = census.finish().expect("finished");

@@ -48,7 +48,7 @@ pub mod salvage;
 pub mod select;
 pub mod server;
 pub mod sink;
+pub mod sorter;
 pub mod source;
-pub mod standing;
 pub mod ui;
 pub mod units;

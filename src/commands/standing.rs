@@ -57,7 +57,7 @@ impl Stands {
         Ok(match &mut self.by {
             By::Reading(standing) => !standing.is_superseded(number).context(TEMPORARY)?,
             By::Claim(census) => {
-                census.add(record).context(TEMPORARY)?;
+                census.add(record);
                 true
             }
         })
@@ -94,16 +94,12 @@ fn has_each_key_once(mut input: impl Read + Seek) -> bool {
 fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<Standing> {
     let mut census = Census::default();
     let mut reader = Reader::new(input, limits)?.heads_only();
-    let mut trouble = Ok(());
     while let Ok(Some(_)) = reader.visit_frame(|_, record, _| {
-        if trouble.is_ok() {
-            trouble = census.add(record);
-        }
+        census.add(record);
     }) {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
     }
-    trouble.context(TEMPORARY)?;
     census.finish().context(TEMPORARY)
 }

@@ -129,8 +129,6 @@ impl<T: Default> ByDbAndType<T> {
 pub struct Tally {
     by_db_and_type: ByDbAndType<Counts>,
     census: Census,
-    /// Why the census is not right.
-    trouble: Option<io::Error>,
     /// Keys that stand: those whose last record is no tombstone.
     pub keys: u64,
     /// Tombstones.
@@ -153,9 +151,7 @@ impl Tally {
 
     /// Counts a record of whose value, so many bytes long, only the first may be there.
     pub fn add_sized(&mut self, record: &Record, context: &Context, value_bytes: u64) {
-        if let Err(error) = self.census.add(record) {
-            self.trouble.get_or_insert(error);
-        }
+        self.census.add(record);
         match record {
             Record::Key(key) => {
                 self.by_db_and_type
@@ -184,9 +180,6 @@ impl Tally {
     /// # Errors
     /// Those of a temporary file.
     pub fn settle(&mut self) -> io::Result<()> {
-        if let Some(error) = self.trouble.take() {
-            return Err(error);
-        }
         self.keys = std::mem::take(&mut self.census).finish()?.keys;
         Ok(())
     }

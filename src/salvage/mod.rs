@@ -85,7 +85,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
                     return Ok(());
                 }
                 rescued.count(record, &mut counts);
-                census.add(record).context("write a temporary file")?;
+                census.add(record);
                 writer.write(record).context("write the new archive")
             };
             if written.is_ok() {
@@ -112,7 +112,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
     let is_whole = survey.is_whole && rescued.too_large == 0;
     let facts = new_facts(survey, is_whole, counts.rows(), window);
     let finished = writer.finish(facts).context("complete the new archive")?;
-    rescued.keys = census.finish().context("read a temporary file")?.keys;
+    rescued.keys = census.finish().context("use a temporary file")?.keys;
     Ok((rescued, finished))
 }
 

@@ -12,13 +12,13 @@ use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
 use redis_migrate_format::{Writer, WriterOptions};
 
 use super::{Miscounted, Sink};
+use crate::census::Census;
 use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
 use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, not_kept};
 use crate::resume::{ExportJournal, Noted, Taken};
-use crate::standing::Standing;
 use crate::units::now_ms;
 
 /// Scratch room that is kept between values; a larger one is given back.
@@ -64,7 +64,7 @@ pub struct ArchiveSink<W: Write + Send> {
     journal: Option<ExportJournal>,
     report: SinkReport,
     /// Which keys stand in it; `None` where an earlier run wrote some of them.
-    standing: Option<Standing>,
+    census: Option<Census>,
 }
 
 impl<W: Write + Send> ArchiveSink<W> {
@@ -102,7 +102,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             flush: None,
             journal: None,
             report: SinkReport::default(),
-            standing: Some(Standing::default()),
+            census: Some(Census::default()),
         }
     }
 
@@ -111,7 +111,7 @@ impl<W: Write + Send> ArchiveSink<W> {
     pub fn noting(mut self, journal: ExportJournal, taken: Option<Taken>) -> Self {
         self.journal = Some(journal);
         if let Some(taken) = taken {
-            self.standing = None;
+            self.census = None;
             self.report.taken = taken.taken;
             self.report.archived = taken.archived;
             self.report.refused = taken.refused;
@@ -275,8 +275,8 @@ impl<W: Write + Send> ArchiveSink<W> {
     }
 
     fn note_key(&mut self, db: u32, key: &[u8], stands: bool) {
-        if let Some(standing) = &mut self.standing {
-            standing.note(db, key, stands);
+        if let Some(census) = &mut self.census {
+            census.add_key(db, key, !stands);
         }
     }
 
@@ -361,7 +361,9 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
     fn finish(mut self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
         let facts = self.end_facts(source);
         let mut report = self.report;
-        report.keys = self.standing.and_then(Standing::count);
+        report.keys = self
+            .census
+            .and_then(|census| Some(census.finish().ok()?.keys));
         let Some(writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };

@@ -26,13 +26,13 @@ use serde_json::{Map, Value as Json, json};
 
 use super::archive::Commit;
 use super::{Sink, too_large};
+use crate::census::Census;
 use crate::escape::write_json;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, not_kept};
-use crate::standing::Standing;
 
 /// Writes JSON Lines.
 pub struct JsonlSink<W: Write + Send> {
@@ -41,7 +41,7 @@ pub struct JsonlSink<W: Write + Send> {
     observer: Arc<Observer>,
     max_value_bytes: u64,
     report: SinkReport,
-    standing: Standing,
+    census: Census,
 }
 
 impl<W: Write + Send> JsonlSink<W> {
@@ -53,7 +53,7 @@ impl<W: Write + Send> JsonlSink<W> {
             observer,
             max_value_bytes: u64::MAX,
             report: SinkReport::default(),
-            standing: Standing::default(),
+            census: Census::default(),
         }
     }
 
@@ -94,7 +94,7 @@ impl<W: Write + Send> JsonlSink<W> {
                 match line {
                     Ok(line) => {
                         self.report.archived += 1;
-                        self.standing.note(record.db, &record.key, true);
+                        self.census.add_key(record.db, &record.key, false);
                         line
                     }
                     Err(reason) => {
@@ -112,7 +112,7 @@ impl<W: Write + Send> JsonlSink<W> {
             Record::Deleted { db, key } => {
                 self.report.taken += 1;
                 self.report.archived += 1;
-                self.standing.note(db, &key, false);
+                self.census.add_key(db, &key, true);
                 json!({ "db": db, "key": text(&key), "deleted": true })
             }
             _ => {
@@ -145,7 +145,7 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
             Some(out) => (self.commit)(out).context("complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };
-        self.report.keys = self.standing.count();
+        self.report.keys = self.census.finish().ok().map(|standing| standing.keys);
         (self.report, done)
     }
 

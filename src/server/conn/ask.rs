@@ -210,6 +210,23 @@ impl Conn {
         }
     }
 
+    /// Queues SELECT behind what is in flight, and writes it. Where this connection is stays in doubt
+    /// until the answer was read and [`Self::arrived`] was told of it; until then nothing for any
+    /// database may be queued.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`].
+    pub fn queue_select(&mut self, db: u32) -> Result<(), ServerError> {
+        self.db = None;
+        self.queue(&[b"SELECT", db.to_string().as_bytes()])?;
+        self.flush()
+    }
+
+    /// `+OK` was read in answer to [`Self::queue_select`].
+    pub fn arrived(&mut self, db: u32) {
+        self.db = Some(db);
+    }
+
     /// Goes to one database after the other, in one round trip, to find out which are to be had.
     /// Nothing else goes out between; where the connection is afterwards only [`Self::database`]
     /// says.

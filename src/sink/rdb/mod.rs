@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, anyhow};
 use self::latest::Superseded;
 use super::archive::Commit;
 use super::{Miscounted, Sink, too_large};
+use crate::census::Census;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
@@ -23,7 +24,6 @@ use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
 use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value, not_kept};
-use crate::standing::Standing;
 
 /// The module type that Redis 8 has built in.
 const VECTOR_SET: &str = "vectorset";
@@ -49,7 +49,7 @@ pub struct RdbSink<W: Write + Send> {
     seen: OwnWrites,
     scratch: Vec<u8>,
     report: SinkReport,
-    standing: Standing,
+    census: Census,
 }
 
 /// Why a key is not written: what happened, and what to do about it.
@@ -90,7 +90,7 @@ impl<W: Write + Send> RdbSink<W> {
             seen: OwnWrites::default(),
             scratch: Vec::new(),
             report: SinkReport::default(),
-            standing: Standing::default(),
+            census: Census::default(),
         })
     }
 
@@ -164,7 +164,7 @@ impl<W: Write + Send> RdbSink<W> {
             )
             .context("write the RDB file")?;
         self.report.archived += 1;
-        self.standing.note(record.db, &record.key, true);
+        self.census.add_key(record.db, &record.key, false);
         Ok(())
     }
 
@@ -243,7 +243,10 @@ impl<W: Write + Send> RdbSink<W> {
 
     fn complete(mut self) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
-        self.report.keys = std::mem::take(&mut self.standing).count();
+        self.report.keys = std::mem::take(&mut self.census)
+            .finish()
+            .ok()
+            .map(|standing| standing.keys);
         let (expected, came) = (self.superseded.records, self.ordinal);
         let done = move || {
             if let Some(expected) = expected

@@ -64,8 +64,13 @@ impl ServerSink {
         lane.unconfirmed.is_on_new_connection();
         lane.sent_bytes = 0;
         let sent = std::mem::take(&mut lane.sent);
+        let held = lane.next.take().map(|next| next.held);
         for sent in sent {
             self.lose(sent);
+        }
+        // These had not gone out.
+        for sent in held.into_iter().flatten() {
+            self.put_again(sent);
         }
         self.is_stale();
         Ok(())
@@ -92,7 +97,7 @@ impl ServerSink {
     /// It was in flight.
     pub(super) fn lose(&mut self, mut sent: Sent) {
         match sent.action {
-            Action::Prelude(_) | Action::Wait => return,
+            Action::Prelude(_) | Action::Select | Action::Wait => return,
             Action::Restore { .. } | Action::Delete { .. } => sent.is_doubtful = true,
             _ => {}
         }
@@ -297,7 +302,7 @@ impl ServerSink {
             self.drain_lane(at)?;
             match self.enter(at, db)? {
                 Gate::Open if self.lanes[at].sent.is_empty() => {}
-                Gate::Open | Gate::Later => continue,
+                Gate::Open | Gate::Moving | Gate::Later => continue,
                 Gate::Refused(why) => return Ok(Err(why)),
             }
             match ask(self, at) {

@@ -17,7 +17,9 @@ use crate::server::resp::Item;
 pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>, String> {
     match (action, item) {
         (_, Item::Error(text)) => Ok(Err(String::from_utf8_lossy(&text).into_owned())),
-        (Action::Restore { .. } | Action::Prelude(_), Item::Simple(b"OK")) => Ok(Ok(1)),
+        (Action::Restore { .. } | Action::Prelude(_) | Action::Select, Item::Simple(b"OK")) => {
+            Ok(Ok(1))
+        }
         (
             Action::Delete { .. } | Action::CleanUp | Action::Look | Action::Ask,
             Item::Int(count @ (0 | 1)),
@@ -40,6 +42,7 @@ pub(super) fn command_of(action: Action) -> &'static str {
         Action::Look | Action::Ask => "EXISTS",
         Action::Delete { .. } => "DEL",
         Action::CleanUp => "UNLINK",
+        Action::Select => "SELECT",
         Action::Wait => "WAIT",
     }
 }
@@ -71,16 +74,20 @@ mod tests {
             own: false,
         };
         assert_eq!(read(restore, Item::Simple(b"OK")), Ok(Ok(1)));
-        for odd in [
-            Item::Simple(b"QUEUED"),
-            Item::Int(5),
-            Item::Int(1),
-            Item::Nil,
-            Item::Bulk(b"OK".to_vec()),
-            Item::Array(1),
-        ] {
-            let said = read(restore, odd).unwrap_err();
-            assert!(said.starts_with("RESTORE was answered with "), "{said}");
+        for action in [restore, Action::Select, Action::Prelude("ASKING")] {
+            for odd in [
+                Item::Simple(b"QUEUED"),
+                Item::Int(5),
+                Item::Int(1),
+                Item::Nil,
+                Item::Bulk(b"OK".to_vec()),
+                Item::Array(1),
+            ] {
+                let said = read(action, odd).unwrap_err();
+                let command = command_of(action);
+                let begin = format!("{command} was answered with ");
+                assert!(said.starts_with(&begin), "{said}");
+            }
         }
         let error = Item::Error(b"BUSYKEY x".to_vec());
         assert_eq!(read(restore, error), Ok(Err("BUSYKEY x".to_owned())));

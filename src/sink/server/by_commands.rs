@@ -166,7 +166,7 @@ impl ServerSink {
         // What had to be repeated may have been of another database.
         match self.enter(at, db)? {
             Gate::Open if self.lanes[at].sent.is_empty() => {}
-            Gate::Open | Gate::Later => {
+            Gate::Open | Gate::Moving | Gate::Later => {
                 self.put_again(sent);
                 return Ok(());
             }

@@ -25,7 +25,7 @@ impl ServerSink {
     /// The destination accepted it; `own`: in place of what this run wrote.
     pub(super) fn stored(&mut self, at: usize, sent: Sent, own: bool) -> Result<()> {
         self.progressed(at);
-        self.standing.note_print(sent.print, true);
+        self.census.add_print(sent.print, false);
         let counted = match sent.counted {
             Some(counted) => counted,
             None if own => {
@@ -45,7 +45,7 @@ impl ServerSink {
         self.progressed(at);
         let counted = self.counted_as(&sent, was_there)?;
         self.witness_removed(&sent);
-        self.standing.note_print(sent.print, false);
+        self.census.add_print(sent.print, true);
         if let (Some(accepted), None) = (&mut self.accepted, &sent.counted) {
             accepted.deleted(sent.record.db, &sent.record.key)?;
         }
@@ -132,7 +132,7 @@ impl ServerSink {
         match self.options.on_conflict {
             _ if own => {
                 self.report.replaced_own += 1;
-                self.standing.note_print(sent.print, true);
+                self.census.add_print(sent.print, false);
             }
             OnConflict::Fail | OnConflict::Skip if exists && self.compares_standing() => {
                 return self.send(Sent {
@@ -143,7 +143,7 @@ impl ServerSink {
             OnConflict::Skip if exists => self.report.skipped += 1,
             _ => {
                 self.report.restored += 1;
-                self.standing.note_print(sent.print, true);
+                self.census.add_print(sent.print, false);
                 self.own
                     .insert(sent.print)
                     .context("remember a key in a temporary file")?;
@@ -248,7 +248,7 @@ impl ServerSink {
     /// It was counted as accepted, and is not any more.
     pub(super) fn uncount(&mut self, sent: &Sent) {
         if matches!(sent.counted, Some(Counted::Restored | Counted::ReplacedOwn)) {
-            self.standing.note_print(sent.print, false);
+            self.census.add_print(sent.print, true);
         }
         match sent.counted {
             None => {}

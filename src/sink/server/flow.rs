@@ -46,15 +46,16 @@ impl ServerSink {
         let at = sent.at;
         let window = self.window;
         let is_full = |lane: &super::lane::Lane, more_bytes: usize| {
-            lane.sent_bytes + more_bytes > window.bytes || lane.sent.len() >= window.records
+            lane.unanswered_bytes() + more_bytes > window.bytes
+                || lane.unanswered_count() >= window.records
         };
         if !self.lanes[at].sent.is_empty() && is_full(&self.lanes[at], sent.bytes) {
             // The others work while this one is waited for.
             self.flush()?;
             let low_bytes = (window.bytes / 2).saturating_sub(sent.bytes);
             while !self.lanes[at].sent.is_empty()
-                && (self.lanes[at].sent_bytes > low_bytes
-                    || self.lanes[at].sent.len() > window.records / 2)
+                && (self.lanes[at].unanswered_bytes() > low_bytes
+                    || self.lanes[at].unanswered_count() > window.records / 2)
             {
                 self.read_one(at)?;
             }
@@ -77,6 +78,7 @@ impl ServerSink {
         };
         match self.enter(at, sent.record.db) {
             Ok(Gate::Open) => {}
+            Ok(Gate::Moving) => return self.hold(at, sent),
             Ok(Gate::Later) => {
                 self.put_again(sent);
                 return Ok(());
@@ -129,7 +131,7 @@ impl ServerSink {
         }
         let pexpiretime = lane.pexpiretime;
         match &sent.action {
-            Action::Prelude(_) | Action::Wait => {}
+            Action::Prelude(_) | Action::Select | Action::Wait => {}
             Action::Restore { replace, .. } if sent.by_commands.is_some() => {
                 let replace = *replace;
                 return self.pack_commands(at, sent, replace);
@@ -283,6 +285,7 @@ impl ServerSink {
             }
             // The answer to the command behind it says what that means.
             (Err(_), Action::Prelude(_)) => Ok(()),
+            (answer, Action::Select) => self.moved(at, answer.is_ok()),
             (answer, Action::Wait) => {
                 self.waited(at, answer);
                 Ok(())

@@ -1,9 +1,14 @@
 //! The one way into a database of the destination.
 //!
 //! Nothing for a database is queued before the destination said OK to its SELECT, on the very
-//! connection that is used, with nothing else in flight there. A SELECT that travels in one
-//! pipeline with writes sends them into the database selected before when it is refused: they
-//! overwrite and delete somebody else's keys.
+//! connection that is used. A write that travels behind a SELECT in one pipeline goes into the
+//! database selected before when that SELECT is refused: it overwrites and deletes somebody else's
+//! keys.
+//!
+//! So SELECT is the last command in flight. It goes out behind the writes to the database before,
+//! which need not be answered first; records for the new database are made ready meanwhile and wait
+//! in the lane ([`Move`]) until the OK was read. Any other answer puts them off, and SELECT is asked
+//! again with nothing else in flight.
 //!
 //! What that costs is a round trip for each change of database on a connection. So the records of
 //! a batch are sorted by database, and the databases that a run is expected to touch are tried in
@@ -13,6 +18,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
+use super::lane::Move;
 use super::refusal::{Refusal, is_about_database};
 use super::{Action, Sent, ServerSink};
 use crate::endpoint::ConnectOptions;
@@ -52,6 +58,8 @@ impl Databases {
 pub(super) enum Gate {
     /// Its connection is proved to be in that database.
     Open,
+    /// Its SELECT is in flight: the record can be held until then.
+    Moving,
     /// Not now.
     Later,
     /// Never, and why.
@@ -59,8 +67,7 @@ pub(super) enum Gate {
 }
 
 impl ServerSink {
-    /// Sees to it that a lane's connection is proved to be in this database: reads what is in
-    /// flight there, then SELECT in a round trip of its own.
+    /// Sees to it that a lane's connection is proved to be in this database, or on its way there.
     ///
     /// # Errors
     /// What ends the run.
@@ -78,6 +85,11 @@ impl ServerSink {
             if self.lanes[at].sent.is_empty() {
                 return self.select(at, db);
             }
+            match &self.lanes[at].next {
+                Some(next) if next.db == db => return Ok(Gate::Moving),
+                None if !self.is_entering => return self.start_move(at, db),
+                _ => {}
+            }
             // What an answer leads to may be for another database than the one that is waited for.
             if std::mem::replace(&mut self.is_entering, true) {
                 return Ok(Gate::Later);
@@ -86,6 +98,62 @@ impl ServerSink {
             self.is_entering = false;
             drained?;
         }
+    }
+
+    /// Sends SELECT behind what is in flight.
+    fn start_move(&mut self, at: usize, db: u32) -> Result<Gate> {
+        let lane = &mut self.lanes[at];
+        let queued = lane.conn()?.queue_select(db);
+        lane.push(Sent::without_key(Action::Select));
+        lane.next = Some(Move::to(db));
+        match queued {
+            Ok(()) => Ok(Gate::Moving),
+            Err(error) => {
+                self.read_last_words(at, error)?;
+                Ok(Gate::Later)
+            }
+        }
+    }
+
+    /// Keeps a record until its SELECT is answered. Once as many wait as are in flight before it, the
+    /// server is taken to have come that far, and is not to wait for more of them.
+    pub(super) fn hold(&mut self, at: usize, sent: Sent) -> Result<()> {
+        self.prints.insert(sent.print);
+        let lane = &mut self.lanes[at];
+        let Some(next) = &mut lane.next else {
+            self.again.push_back(sent);
+            return Ok(());
+        };
+        next.hold(sent);
+        if next.held.len() < lane.sent.len() {
+            return Ok(());
+        }
+        while self.lanes[at].next.is_some() {
+            self.read_one(at)?;
+        }
+        self.flush()
+    }
+
+    /// SELECT was answered; anything but OK is asked again, with nothing else in flight, and judged
+    /// there.
+    pub(super) fn moved(&mut self, at: usize, is_ok: bool) -> Result<()> {
+        let Some(mut next) = self.lanes[at].next.take() else {
+            return Ok(());
+        };
+        if is_ok && let Some(conn) = &mut self.lanes[at].conn {
+            conn.arrived(next.db);
+            self.databases.losses.remove(&next.db);
+        } else {
+            self.again.append(&mut next.held);
+        }
+        while let Some(sent) = next.held.pop_front() {
+            self.prints.remove(&sent.print);
+            if let Err(error) = self.queue(sent) {
+                self.again.append(&mut next.held);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn select(&mut self, at: usize, db: u32) -> Result<Gate> {
@@ -165,10 +233,7 @@ impl ServerSink {
 
     /// A key of a database that is not to be had.
     pub(super) fn refuse_database(&mut self, sent: Sent, why: &str) -> Result<()> {
-        if matches!(
-            sent.action,
-            Action::CleanUp | Action::Prelude(_) | Action::Wait
-        ) {
+        if !sent.action.concerns_key() {
             return Ok(());
         }
         let db = sent.record.db;
@@ -257,7 +322,9 @@ impl ServerSink {
         if is_plain || batch.records.iter().any(|record| db_of(record).is_none()) {
             return;
         }
-        let selected = self.lanes[0].conn.as_ref().and_then(Conn::database);
+        let lane = &self.lanes[0];
+        let proved = lane.conn.as_ref().and_then(Conn::database);
+        let selected = lane.next.as_ref().map(|next| next.db).or(proved);
         let rank = |record: &Record| (db_of(record) != selected, db_of(record));
         let mut origins = std::mem::take(&mut batch.origins).into_iter();
         let records = std::mem::take(&mut batch.records).into_iter();

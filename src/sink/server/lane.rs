@@ -33,6 +33,8 @@ pub(super) struct Lane {
     client_id: Option<i64>,
     pub sent: VecDeque<Sent>,
     pub sent_bytes: usize,
+    /// The change of database that is under way.
+    pub next: Option<Move>,
     /// Learnt when the first key comes.
     pub target: Option<Target>,
     /// Learnt when the first value is to be written by native commands.
@@ -58,6 +60,33 @@ pub(super) struct Lane {
     pub unconfirmed: Unconfirmed,
     /// `evicted_keys` at the first look.
     evicted_before: Option<u64>,
+}
+
+/// SELECT is in flight, behind all that goes to the database before.
+pub(super) struct Move {
+    /// Where to.
+    pub db: u32,
+    /// What goes there, and waits for the OK. Not a byte of it is on its way.
+    pub held: VecDeque<Sent>,
+    /// Bytes of values.
+    pub held_bytes: usize,
+}
+
+impl Move {
+    /// Nothing waits yet.
+    pub fn to(db: u32) -> Self {
+        Self {
+            db,
+            held: VecDeque::new(),
+            held_bytes: 0,
+        }
+    }
+
+    /// Makes one wait.
+    pub fn hold(&mut self, sent: Sent) {
+        self.held_bytes += sent.bytes;
+        self.held.push_back(sent);
+    }
 }
 
 /// Who answers on a new connection.
@@ -89,6 +118,7 @@ impl Lane {
             client_id: None,
             sent: VecDeque::new(),
             sent_bytes: 0,
+            next: None,
             target: None,
             commands: None,
             limits: None,
@@ -238,6 +268,22 @@ impl Lane {
     pub fn push(&mut self, sent: Sent) {
         self.sent_bytes += sent.bytes;
         self.sent.push_back(sent);
+    }
+
+    /// What is in flight, and what waits for a database.
+    pub fn unanswered(&self) -> impl Iterator<Item = &Sent> {
+        let held = self.next.iter().flat_map(|next| &next.held);
+        self.sent.iter().chain(held)
+    }
+
+    /// How many these are.
+    pub fn unanswered_count(&self) -> usize {
+        self.sent.len() + self.next.as_ref().map_or(0, |next| next.held.len())
+    }
+
+    /// Bytes of their values.
+    pub fn unanswered_bytes(&self) -> usize {
+        self.sent_bytes + self.next.as_ref().map_or(0, |next| next.held_bytes)
     }
 
     /// A word before the next command, whose answer concerns no key.

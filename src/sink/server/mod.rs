@@ -51,6 +51,7 @@ use self::target::Ready;
 use self::window::Window;
 use self::witness::Witnesses;
 use super::{Accepted, Sink};
+use crate::census::Census;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::ledger::{SinkReport, SourceReport};
@@ -62,7 +63,6 @@ use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
-use crate::standing::Standing;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -93,6 +93,8 @@ pub struct ServerSinkOptions {
 enum Action {
     /// A word before the next command, whose answer concerns no key (ASKING).
     Prelude(&'static str),
+    /// Goes to the lane's next database; see [`lane::Move`].
+    Select,
     /// `own`: in place of what this run wrote earlier.
     Restore { replace: bool, own: bool },
     /// Reads back a key that stood already.
@@ -117,6 +119,16 @@ enum Counted {
     Deleted,
     AlreadyGone,
     Expired,
+}
+
+impl Action {
+    /// Whether it is about a key that somebody gave.
+    fn concerns_key(self) -> bool {
+        !matches!(
+            self,
+            Self::Prelude(_) | Self::Select | Self::CleanUp | Self::Wait
+        )
+    }
 }
 
 struct Sent {
@@ -245,7 +257,7 @@ pub struct ServerSink {
     losses: Losses,
     report: SinkReport,
     /// Which keys stand there because of this run.
-    standing: Standing,
+    census: Census,
 }
 
 impl ServerSink {
@@ -304,7 +316,7 @@ impl ServerSink {
             whole_window: window,
             losses: Losses::default(),
             report: SinkReport::default(),
-            standing: Standing::default(),
+            census: Census::default(),
         };
         if facts.cluster {
             sink.cluster_databases = cluster_databases(&mut conn)?;
@@ -412,14 +424,10 @@ impl ServerSink {
             // What cannot be read stays in flight and is counted below.
             let _lost = self.count_lane(at);
         }
-        let lanes = self.lanes.iter().flat_map(|lane| &lane.sent);
-        let open = lanes.chain(&self.again).filter(|sent| {
-            sent.counted.is_none()
-                && !matches!(
-                    sent.action,
-                    Action::Prelude(_) | Action::CleanUp | Action::Wait
-                )
-        });
+        let lanes = self.lanes.iter().flat_map(Lane::unanswered);
+        let open = lanes
+            .chain(&self.again)
+            .filter(|sent| sent.counted.is_none() && sent.action.concerns_key());
         self.report.unacknowledged = open.count() as u64;
     }
 
@@ -447,8 +455,8 @@ impl ServerSink {
                 break;
             };
             match sent.action {
-                Action::Restore { .. } if accepted => self.standing.note_print(sent.print, true),
-                Action::Delete { .. } if accepted => self.standing.note_print(sent.print, false),
+                Action::Restore { .. } if accepted => self.census.add_print(sent.print, false),
+                Action::Delete { .. } if accepted => self.census.add_print(sent.print, true),
                 _ => {}
             }
             match sent.action {
@@ -500,7 +508,7 @@ impl ServerSink {
         if self.options.repeats == Repeats::No {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
         }
-        self.report.keys = self.standing.count();
+        self.report.keys = self.census.finish().ok().map(|standing| standing.keys);
         self.report
     }
 
@@ -550,7 +558,7 @@ impl Sink for ServerSink {
         let is_large = self
             .lanes
             .iter()
-            .any(|lane| lane.sent_bytes > self.window.bytes);
+            .any(|lane| lane.unanswered_bytes() > self.window.bytes);
         if is_large || !self.again.is_empty() {
             self.drain()
         } else {

@@ -3,13 +3,14 @@
 use anyhow::{Context as _, Result};
 
 use super::ServerSink;
+use super::lane::Lane;
 use crate::memory::{Fingerprint, OwnWrites};
 
 impl ServerSink {
     /// How many batches, from the first, have every record answered.
     pub fn settled_batches(&self) -> u64 {
-        let in_flight = self.lanes.iter().flat_map(|lane| &lane.sent);
-        let open = in_flight
+        let on_lanes = self.lanes.iter().flat_map(Lane::unanswered);
+        let open = on_lanes
             .chain(&self.again)
             .map(|sent| sent.batch)
             .filter(|batch| *batch > 0);
@@ -29,7 +30,7 @@ impl ServerSink {
             false => self.report.deleted += 1,
         }
         let print = self.own.fingerprint(db, key);
-        self.standing.note_print(print, stands);
+        self.census.add_print(print, !stands);
     }
 
     /// Takes over what an earlier run has written.

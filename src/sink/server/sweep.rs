@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::commands::Ticket;
+use super::lane::Lane;
 use super::{Action, Sent, ServerSink};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
@@ -15,7 +16,7 @@ impl ServerSink {
     /// Removes temporary keys of values that were not finished. What cannot be removed is named by
     /// `doctor`.
     pub(super) fn sweep(&mut self) {
-        let lanes = self.lanes.iter().flat_map(|lane| &lane.sent);
+        let lanes = self.lanes.iter().flat_map(Lane::unanswered);
         let mut by_place: BTreeMap<(usize, u32), Vec<Vec<u8>>> = BTreeMap::new();
         for sent in lanes.chain(&self.again) {
             let Some(temp) = temp_of(sent) else { continue };

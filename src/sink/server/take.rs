@@ -42,7 +42,7 @@ impl ServerSink {
                 && (self.options.on_conflict == OnConflict::Replace || self.own.contains(print)?);
             if !remove {
                 if self.options.dry_run {
-                    self.standing.note_print(print, false);
+                    self.census.add_print(print, true);
                 }
                 self.report.expired += 1;
                 return Ok(());
@@ -233,7 +233,7 @@ impl ServerSink {
         let at = self.lane_for(&key)?;
         let own = self.own.contains(print)?;
         if self.options.dry_run && own {
-            self.standing.note_print(print, false);
+            self.census.add_print(print, true);
             self.report.deleted += 1;
             return Ok(());
         }
