@@ -161,6 +161,42 @@ fn killed_ten_times_it_goes_on_where_scan_stood() {
     }
 }
 
+/// Killed at the very end, about when the archive takes its name: the archive is whole, and a journal
+/// that is left behind does no harm to the next run.
+#[test]
+fn killed_as_it_ends_it_leaves_a_whole_archive_or_goes_on() {
+    let server = TestServer::start(available()[0]);
+    fill_many(&mut server.client(), 2_000, 5);
+    fill_every_type(&mut server.client_db(3), server.version());
+    let export = Export::of(&server);
+    let tool = || {
+        Tool::new(&["export", &export.url, "--consistency", "scan", "--resume"])
+            .args(&["--scan-count", PAGE, "-o"])
+            .arg(&export.file)
+    };
+    for _ in 0..kills() {
+        let mut running = tool().spawn();
+        // It takes its name by a rename, so that it is whole as soon as it is there.
+        while !export.file.exists() && !running.has_ended() {
+            std::hint::spin_loop();
+        }
+        running.kill();
+        running.wait();
+        assert!(export.file.exists() && !export.part.exists());
+        let is_left = export.journal.exists();
+        Tool::new(&["verify"]).arg(&export.file).run().success();
+        let again = tool().run().success();
+        assert_eq!(
+            again.stderr.contains("was completed by an earlier run"),
+            is_left,
+            "{}",
+            again.stderr
+        );
+        assert!(!again.stderr.contains("going on after"), "{}", again.stderr);
+        export.is_whole(&server);
+    }
+}
+
 #[test]
 fn another_process_or_a_damaged_part_starts_over() {
     let mut server = filled(50_000);
