@@ -36,6 +36,14 @@ enum Last {
     Deleted,
 }
 
+/// What was found of a key.
+struct Found {
+    /// The database that was meant.
+    db: u32,
+    last: Option<Last>,
+    end: End,
+}
+
 /// Runs the verb; the exit code.
 pub fn run(args: &ExtractArgs, stop: &Stop) -> u8 {
     quiet_when_nobody_reads(extract(args, stop))
@@ -56,7 +64,7 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     } else {
         search_forwards(input, &wanted, limits, stop)
     };
-    let (db, last) = found.with_context(|| name.clone())?;
+    let Found { db, last, end } = found.with_context(|| name.clone())?;
     let shown = show_key(&wanted.key);
     match last {
         Some(Last::Value(record, _))
@@ -78,7 +86,11 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
         Some(Last::Deleted) => Err(anyhow!(
             "{name}: key {shown} in database {db} was deleted while the export followed writes"
         )),
-        None => Err(anyhow!("{name}: no key {shown} in database {db}")),
+        None => {
+            // It may be one of those.
+            super::warn_of_unread(Some(&end));
+            Err(anyhow!("{name}: no key {shown} in database {db}"))
+        }
     }
 }
 
@@ -96,7 +108,7 @@ fn search_backwards<R: Read + Seek>(
     wanted: &Wanted,
     limits: Limits,
     stop: &Stop,
-) -> Result<(u32, Option<Last>)> {
+) -> Result<Found> {
     let table = Table::read_or_explain(&mut input)?;
     let db = meant(wanted, &table.end);
     let mut decoder = Decoder::new(limits)?;
@@ -135,12 +147,14 @@ fn search_backwards<R: Read + Seek>(
                 if let Some((found, last)) = of_key(record, &frame.context, &wanted.key)
                     && found == db
                 {
-                    return Ok((db, Some(last)));
+                    let (last, end) = (Some(last), table.end);
+                    return Ok(Found { db, last, end });
                 }
             }
         }
     }
-    Ok((db, None))
+    let (last, end) = (None, table.end);
+    Ok(Found { db, last, end })
 }
 
 /// A stream is read to its end: only that proves which record is the last.
@@ -149,7 +163,7 @@ fn search_forwards(
     wanted: &Wanted,
     limits: Limits,
     stop: &Stop,
-) -> Result<(u32, Option<Last>)> {
+) -> Result<Found> {
     let mut reader = Reader::new(input, limits)?;
     let mut found: BTreeMap<u32, Last> = BTreeMap::new();
     while let Some(frame) = reader.next_frame()? {
@@ -164,9 +178,10 @@ fn search_forwards(
             }
         }
     }
-    let end = reader.end().context("the archive has no end")?;
-    let db = meant(wanted, end);
-    Ok((db, found.remove(&db)))
+    let end = reader.end().context("the archive has no end")?.clone();
+    let db = meant(wanted, &end);
+    let last = found.remove(&db);
+    Ok(Found { db, last, end })
 }
 
 fn of_key(record: Record, context: &Context, key: &[u8]) -> Option<(u32, Last)> {

@@ -7,6 +7,7 @@ use redis_migrate_format::header::SelectionFacts;
 use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, Position};
 use serde_json::{Value, json};
 
+use super::{unread_json, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
@@ -156,6 +157,7 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
             plural(too_large, "value")
         ));
     }
+    warn_of_unread(done.survey.end.as_ref());
     if !args.quiet {
         ui::print_line(&summary(done));
     }
@@ -321,6 +323,7 @@ fn json_of(done: &Done, code: u8) -> Value {
         "tombstones": done.rescued.tombstones,
         "functions": done.rescued.functions,
         "too_large": done.rescued.too_large,
+        "export_failed": unread_json(survey.end.as_ref()),
         "lost_frames": survey.lost_frames,
         "lost_records": lost_records,
         "lost_records_exact": lost_records.is_some(),

@@ -110,10 +110,22 @@ pub fn rescue<R: Read + Seek, W: Write>(
         writer.note(&note).context("write the new archive")?;
     }
     let is_whole = survey.is_whole && rescued.too_large == 0;
+    keep_unread(survey, &mut counts);
     let facts = new_facts(survey, is_whole, counts.rows(), window);
     let finished = writer.finish(facts).context("complete the new archive")?;
     rescued.keys = census.finish().context("use a temporary file")?.keys;
     Ok((rescued, finished))
+}
+
+/// What the export could not read is in no archive, and the new one says so too: its keys by
+/// database, and the databases of which not even that is known.
+fn keep_unread(survey: &Survey, counts: &mut CountsByDb) {
+    let end = survey.end.iter();
+    for row in end.flat_map(|end| &end.facts.counts) {
+        let kept = counts.of(row.db);
+        kept.scanned = kept.scanned.saturating_add(row.failed);
+        kept.failed = kept.failed.saturating_add(row.failed);
+    }
 }
 
 impl Rescued {

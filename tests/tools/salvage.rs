@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use redis_migrate_format::frame::{FRAME_HEADER_LEN, SYNC};
-use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Expected};
+use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Expected, SourceCounts};
 use redis_migrate_format::record::{Context, Record};
 use redis_migrate_format::version::PREAMBLE_LEN;
 use redis_migrate_format::{EndFacts, Header, Limits, Reader, Writer};
@@ -315,6 +315,75 @@ fn what_was_lost_is_told_in_json_and_in_the_archive() {
     let text = String::from_utf8(inspected.stdout).expect("text");
     assert!(text.contains("salvaged from a damaged archive"), "{text}");
     assert!(text.contains("salvaged_lost_frames = 1"), "{text}");
+}
+
+/// Keys that the export could not read are not in its archive, and that is said of what is salvaged
+/// of it too, whole or not.
+#[test]
+fn what_the_export_could_not_read_is_said_of_the_salvaged_archive() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let at = |name: &str| directory.path().join(name);
+    let records: Vec<Record> = (0..40)
+        .map(|n| string(0, format!("k{n}").as_bytes(), &[b'v'; 300]))
+        .collect();
+    let row = |db, written, failed| SourceCounts {
+        db,
+        scanned: written + failed,
+        written,
+        failed,
+        ..SourceCounts::default()
+    };
+    let mut writer = Writer::new(Vec::new(), &Header::default(), options(3)).expect("begins");
+    writer.set_context(CONTEXT).expect("context");
+    for record in &records {
+        writer.write(record).expect("written");
+    }
+    let reached = ConsistencyReached::Exact(vec![(0, CONTEXT.source_time_ms)]);
+    let facts = EndFacts {
+        // Of the last it was not even known how many keys it has.
+        counts: vec![row(0, 40, 3), row(2, 0, 5), row(7, 0, 0)],
+        ..EndFacts::new(reached)
+    };
+    let whole = writer.finish(facts).expect("finished").inner;
+    let spoiled = pieces(&whole)[1].from as usize + 60;
+    for is_damaged in [false, true] {
+        let mut bytes = whole.clone();
+        bytes[spoiled] ^= u8::from(is_damaged);
+        std::fs::write(at("b.rmz"), &bytes).expect("written");
+        let output = Tool::new(&["salvage", "--json"])
+            .arg(at("b.rmz"))
+            .arg("-o")
+            .arg(at("g.rmz"))
+            .run()
+            .expect_code(if is_damaged { 3 } else { 0 });
+        let failed = serde_json::json!({
+            "keys": 8,
+            "by_db": [{ "db": 0, "keys": 3 }, { "db": 2, "keys": 5 }],
+        });
+        assert_eq!(output.summary()["export_failed"], failed);
+        assert_eq!(output.summary()["whole"], !is_damaged);
+        let verified = Tool::new(&["verify", "--json"]).arg(at("g.rmz")).run();
+        assert_eq!(verified.code(), Some(0), "{}", verified.stderr);
+        assert_eq!(verified.summary()["export_failed"], failed);
+        let good = std::fs::read(at("g.rmz")).expect("there");
+        let mut reader = Reader::new(good.as_slice(), Limits::default()).expect("begins");
+        while reader.next_frame().expect("intact").is_some() {}
+        let counts = &reader.end().expect("an end").facts.counts;
+        assert_eq!(
+            counts.iter().map(|row| row.db).collect::<Vec<_>>(),
+            [0, 2, 7]
+        );
+        assert!(counts.iter().all(SourceCounts::reconciles), "{counts:?}");
+        let told = "the export could not read 8 keys (db 0: 3, db 2: 5)";
+        let again = Tool::new(&["salvage"]).arg(at("b.rmz")).arg("-o");
+        again.arg(at("h.rmz")).run().expect_stderr(told);
+        let extract = Tool::new(&["extract", "-k", "not there", "--db", "0"]);
+        let output = extract.arg(at("g.rmz")).run().expect_code(1);
+        output.expect_stderr(told);
+        let extract = Tool::new(&["extract", "-k", "k39", "--db", "0"]);
+        let output = extract.arg(at("g.rmz")).run().success();
+        assert!(!output.stderr.contains("could not"), "{}", output.stderr);
+    }
 }
 
 /// Takes the frames of an archive to pieces, with their headers.
