@@ -23,7 +23,7 @@ use crate::observer::Observer;
 use crate::payload::{Kind, kind_of};
 use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::server::conn::asks_for_patience;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::reconnect::Retries;
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Accepted;
@@ -122,14 +122,16 @@ impl DeleteSource {
     fn flush(&mut self) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         self.group_bytes = 0;
-        if let Some(deleted) = self.settle(&group)? {
+        if let Some(deleted) = self.settle(&group, HashSet::new())? {
             self.deleted += deleted;
             self.kept += group.len() as u64 - deleted;
             return Ok(());
         }
         // Somebody wrote one of the keys meanwhile: each by itself, so that only that one is kept.
-        for candidate in &group {
-            match self.settle(std::slice::from_ref(candidate))? {
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        for (at, candidate) in group.iter().enumerate() {
+            let doubt = in_doubt.contains(&at).then_some(0).into_iter().collect();
+            match self.settle(std::slice::from_ref(candidate), doubt)? {
                 Some(1) => self.deleted += 1,
                 _ => self.kept += 1,
             }
@@ -138,12 +140,15 @@ impl DeleteSource {
     }
 
     /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
-    /// does.
-    fn settle(&mut self, group: &[Candidate]) -> Result<Option<u64>> {
-        self.in_doubt.clear();
+    /// does. `in_doubt`: of which keys of the group an EXEC may have been carried out unheard.
+    fn settle(&mut self, group: &[Candidate], in_doubt: HashSet<usize>) -> Result<Option<u64>> {
+        self.in_doubt = in_doubt;
         loop {
             let lost = match self.transaction(group) {
                 Err(error) if error.is_passing() => error,
+                // Which answer the next one belongs to is not known: only a new connection is sure
+                // to be in step, and only there it can be seen what was done.
+                Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
                 done => {
                     self.retries.succeeded();
                     return Ok(done?);
@@ -193,6 +198,10 @@ impl DeleteSource {
             .iter()
             .map(|at| &group[*at])
             .partition(|candidate| candidate.is_unwatched(self.family));
+        let commands = usize::from(!watched.is_empty()) + compared.len();
+        // From here on: what is not queued is carried out at once.
+        let in_doubt_before = self.in_doubt.clone();
+        self.in_doubt.extend(&unchanged);
         if !watched.is_empty() {
             let mut del = redis::cmd("DEL");
             for candidate in watched {
@@ -207,9 +216,8 @@ impl DeleteSource {
             delete.arg(&candidate.origin.key).arg(&candidate.payload);
             self.expect("EVAL", &delete, &queued)?;
         }
-        self.in_doubt.extend(unchanged);
-        match self.conn.query::<Reply>(&redis::cmd("EXEC"))? {
-            Reply::Array(replies) => {
+        match self.conn.try_query(&redis::cmd("EXEC"))? {
+            Ok(Reply::Array(replies)) if replies.len() == commands => {
                 // An error, too, is a key that is still there.
                 let deleted = replies.iter().map(|reply| match reply {
                     Reply::Int(count) => u64::try_from(*count).unwrap_or(0),
@@ -217,7 +225,15 @@ impl DeleteSource {
                 });
                 Ok(Some(deleted_before + deleted.sum::<u64>()))
             }
-            _ => Ok(None),
+            // A watched key was written.
+            Ok(Reply::Nil) => {
+                self.in_doubt = in_doubt_before;
+                Ok(None)
+            }
+            Ok(other) => Err(self.conn.confused(format!("EXEC: {other:?}"))),
+            Err(text) if is_forbidden(&text) => Err(self.conn.refusal("EXEC", text)),
+            // Carried out or not: that is looked at on a new connection.
+            Err(text) => Err(self.conn.spoilt(format!("EXEC was answered with {text}"))),
         }
     }
 

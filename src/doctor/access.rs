@@ -2,8 +2,10 @@
 //! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
 //! What cannot be tried without doing it (PSYNC) is asked about.
 
+use redis::Value;
+
 use super::probes::{NATIVE, PROBES, Probe, Try};
-use crate::server::{Conn, ServerError};
+use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::refusal::is_about_database;
 
 /// What a try of a command showed.
@@ -173,16 +175,26 @@ pub fn native(conn: &mut Conn) -> Result<Access, ServerError> {
 /// Queued commands are checked for existence, rights, memory and role. They are never executed: the
 /// connection is not used for anything else.
 fn queue(conn: &mut Conn, commands: &[&[&str]], fine: &[&str]) -> Result<Access, ServerError> {
-    let multi = send(conn, &["MULTI"], &[])?;
-    if multi != Access::Allowed {
-        return Ok(multi);
+    match conn.try_query(&redis::cmd("MULTI"))? {
+        Ok(Value::Okay) => {}
+        // Not understood: what is sent now might be carried out.
+        Ok(_) => return Ok(Access::Unknown),
+        Err(text) => return Ok(Access::of_error(text, &[])),
     }
+    // Nothing that changes anything goes out before one that changes nothing was queued.
+    let harmless: &[&str] = &["EXISTS", ABSENT_KEY];
     let mut worst = Access::Allowed;
-    for args in commands {
-        match send(conn, args, fine)? {
-            Access::Allowed => {}
-            Access::SomeKeys => worst = Access::SomeKeys,
-            other => return Ok(other),
+    for args in std::iter::once(&harmless).chain(commands) {
+        let mut command = redis::Cmd::new();
+        command.arg(*args);
+        match conn.try_query(&command)? {
+            Ok(Value::SimpleString(word)) if word == "QUEUED" => {}
+            Ok(_) => return Ok(Access::Unknown),
+            Err(text) => match Access::of_error(text, fine) {
+                Access::Allowed => {}
+                Access::SomeKeys => worst = Access::SomeKeys,
+                other => return Ok(other),
+            },
         }
     }
     Ok(worst)

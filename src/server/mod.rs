@@ -15,6 +15,7 @@ pub mod sentinel;
 pub mod slots;
 pub mod stream;
 pub mod tracking;
+pub mod transaction;
 
 pub use conn::Conn;
 

@@ -24,6 +24,7 @@ mod refused;
 mod rerun;
 mod selection;
 mod soundness;
+mod transactions;
 mod ttl;
 mod vectors;
 mod versions;

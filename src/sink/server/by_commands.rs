@@ -13,8 +13,12 @@ use crate::doctor::access;
 use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
-use crate::server::{Conn, ServerError};
+use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::server::{Conn, ServerError, transaction};
 use crate::sink::Miscounted;
+
+/// So often a destination may answer MULTI or EXEC oddly before the run ends.
+const MAX_ODD_TRANSACTIONS: u8 = 3;
 
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
@@ -135,6 +139,11 @@ impl ServerSink {
                 return lane.conn().map(|_| Features::default());
             };
             let features = Features::ask(conn, &lane.facts)?;
+            // Before the first value: where it is refused, the run ends with nothing written.
+            if let Err(why) = transaction::prove(conn)? {
+                lane.odd_transactions = lane.odd_transactions.saturating_add(1);
+                return Err(no_transaction(conn, why, lane.odd_transactions));
+            }
             lane.commands = Some(Commands::new(features, limits));
         }
         let (_, commands) = lane.conn_and_commands()?;
@@ -303,6 +312,26 @@ impl ServerSink {
                 losses.pending
             ));
         }
+    }
+}
+
+/// What it means that MULTI and EXEC were not answered as they should be, for the so-manieth time.
+fn no_transaction(conn: &Conn, why: ServerError, times: u8) -> ServerError {
+    match why {
+        // Loading or busy, and waited for already.
+        ServerError::Lost { reason, .. } if asks_for_patience(&reason) => ServerError::Reply {
+            address: conn.address().to_owned(),
+            command: "MULTI".to_owned(),
+            reason,
+        },
+        ServerError::Refused { ref reason, .. }
+            if is_forbidden(reason) || asks_for_patience(reason) =>
+        {
+            why
+        }
+        why if times >= MAX_ODD_TRANSACTIONS => why,
+        // The next connection may fare better.
+        why => conn.spoilt(why.to_string()),
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Lane {
     pub target: Option<Target>,
     /// Learnt when the first value is to be written by native commands.
     pub commands: Option<Commands>,
+    /// How often the try of MULTI and EXEC was answered oddly.
+    pub odd_transactions: u8,
     /// What its node takes in one piece, once it was asked.
     pub limits: Option<CommandLimits>,
     /// Larger payloads are not sent by RESTORE.
@@ -121,6 +123,7 @@ impl Lane {
             next: None,
             target: None,
             commands: None,
+            odd_transactions: 0,
             limits: None,
             restore_max_bytes: 0,
             limits_known: false,

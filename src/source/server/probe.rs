@@ -11,7 +11,7 @@ use crate::rdb::{function_codes, functions_payload};
 use crate::server::cluster::is_refusal;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::{Facts, Keyspace, ServerClock};
-use crate::server::{ABSENT_KEY, Conn, ServerError};
+use crate::server::{ABSENT_KEY, Conn, ServerError, transaction};
 use crate::units::plural;
 
 /// Bytes that all function libraries together may take.
@@ -317,7 +317,7 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         // In a cluster nobody may serve the slot of that name, for as long as it likes.
         asks_for_patience(text) && !(facts.cluster && text.starts_with("CLUSTERDOWN"))
     })?;
-    let [scan, pexpiretime, pttl, dump, transaction @ ..] = answers.as_slice() else {
+    let [scan, pexpiretime, pttl, dump, pair @ ..] = answers.as_slice() else {
         return Ok(Err("its questions were not answered".to_owned()));
     };
     if let Err(text) = dump
@@ -343,8 +343,8 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         return Err(conn.refusal("PTTL", text.clone()).into());
     }
     let pexpiretime = works(pexpiretime);
-    let multi = match transaction {
-        [multi, exec] => is_transaction(conn, multi.clone(), exec.clone())?.is_ok(),
+    let multi = match pair {
+        [multi, exec] => transaction::judge(conn, multi.clone(), exec.clone())?.is_ok(),
         _ => false,
     };
     if !pexpiretime && !clock.is_servers {
@@ -363,36 +363,6 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         time: clock.is_servers,
         eviction,
     }))
-}
-
-/// Tries MULTI and EXEC. The inner error says which of them is refused, or answered oddly.
-///
-/// # Errors
-/// The connection's.
-pub fn transaction(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
-    let commands = [redis::cmd("MULTI"), redis::cmd("EXEC")];
-    let mut answers = conn.ask_all(&commands, asks_for_patience)?.into_iter();
-    match (answers.next(), answers.next()) {
-        (Some(multi), Some(exec)) => is_transaction(conn, multi, exec),
-        _ => Ok(Err(conn.confused("MULTI was not answered"))),
-    }
-}
-
-/// Whether these are the answers to MULTI and EXEC with nothing between.
-fn is_transaction(
-    conn: &mut Conn,
-    multi: Result<redis::Value, String>,
-    exec: Result<redis::Value, String>,
-) -> Result<Result<(), ServerError>, ServerError> {
-    if multi.is_ok() && exec.is_err() {
-        // Else everything from now on would be queued.
-        let _ = conn.ask(&redis::cmd("DISCARD"))?;
-    }
-    Ok(match (multi, exec) {
-        (Ok(redis::Value::Okay), Ok(redis::Value::Array(done))) if done.is_empty() => Ok(()),
-        (Ok(redis::Value::Okay), exec) => Err(conn.needed("EXEC", exec)),
-        (multi, _) => Err(conn.needed("MULTI", multi)),
-    })
 }
 
 /// Whether a refusal is about the database: Valkey from 9.1 on has users who may go to some only,

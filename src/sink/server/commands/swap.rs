@@ -53,69 +53,127 @@ impl Swap {
     }
 
     /// Reads all the replies.
+    ///
+    /// What MULTI was answered proves nothing: the server, or something before it, may have refused
+    /// it, and then each command was carried out at once. So the answers themselves tell. Where all
+    /// of them were queued, EXEC's reply holds what became of them; where none was, each was answered
+    /// itself. The value was built under another name, so that it stands as a whole or not at all
+    /// either way.
     pub fn read(&self, conn: &mut Conn) -> Result<Written, CommandError> {
-        let mut failed = None;
-        let mut expect = |conn: &mut Conn, name, word: &[u8]| -> Result<(), CommandError> {
-            match conn.item()? {
-                Item::Simple(said) if said == word => Ok(()),
-                Item::Error(text) => {
-                    failed.get_or_insert_with(|| CommandError::answer(name, &text));
-                    Ok(())
-                }
-                // It was carried out, or was not: not in a transaction, in any case.
-                _ => Err(confused(conn)),
-            }
+        let multi = match conn.item()? {
+            Item::Error(text) => Some(CommandError::answer("MULTI", &text)),
+            // Which answers are its elements, and which those to the next commands?
+            Item::Array(_) | Item::Map(_) | Item::Push(_) => return Err(confused(conn)),
+            _ => None,
         };
-        expect(conn, "MULTI", b"OK")?;
+        let mut judge = Judge::new(self);
+        let mut queued = 0;
         for name in self.commands() {
-            expect(conn, name, b"QUEUED")?;
-        }
-        match conn.item()? {
-            // EXECABORT says no more than that a command before was refused.
-            Item::Error(text) => {
-                return Err(failed.unwrap_or_else(|| CommandError::answer("EXEC", &text)));
+            match conn.item()? {
+                Item::Simple(b"QUEUED") => queued += 1,
+                item if fits(name, &item) => judge.see(name, item),
+                _ => return Err(confused(conn)),
             }
-            Item::Array(count) if count == self.commands().count() => {}
-            _ => return Err(conn.confused("no answer to a transaction").into()),
         }
-        let mut written = Err(CommandError::refused("it was not renamed"));
+        let refused = match conn.item()? {
+            Item::Error(text) => text,
+            Item::Array(count) if count == self.commands().count() && queued == count => {
+                return self.read_done(conn);
+            }
+            _ => return Err(conn.confused("no answer to a transaction").into()),
+        };
+        // One that was neither queued nor refused was carried out at once: there was no transaction.
+        let is_none = queued == 0
+            && (judge.acted || multi.is_some() || refused.starts_with(b"ERR EXEC without MULTI"));
+        if is_none && judge.acted && (multi.is_none() || judge.failed.is_none()) {
+            return judge.verdict();
+        }
+        if !is_none && !refused.starts_with(ABORTED) {
+            // Carried out or not, over or not: nobody knows. The next command would perhaps be
+            // queued behind it.
+            let text = String::from_utf8_lossy(&refused).into_owned();
+            return Err(conn.spoilt(format!("EXEC was answered with {text}")).into());
+        }
+        let first = multi.or(judge.failed);
+        Err(first.unwrap_or_else(|| CommandError::answer("EXEC", &refused)))
+    }
+
+    /// Reads what became of the commands of a transaction that was carried out.
+    fn read_done(&self, conn: &mut Conn) -> Result<Written, CommandError> {
+        let mut judge = Judge::new(self);
         for name in self.commands() {
             let item = conn.item()?;
             if !fits(name, &item) {
                 return Err(confused(conn));
             }
-            let answer = match item {
-                Item::Error(text) => Err(text),
-                Item::Int(number) => Ok(Some(number)),
-                _ => Ok(None),
-            };
-            match (name, answer) {
-                ("RENAMENX", Ok(Some(0))) => written = Ok(Written::Standing),
-                ("RENAME" | "RENAMENX", Ok(_)) => written = Ok(Written::Stored),
-                ("RENAME" | "RENAMENX", Err(text))
-                    if text.starts_with(b"ERR no such key")
-                        && (self.expire_at_ms.is_some() || self.may_vanish) =>
-                {
-                    written = Ok(Written::Expired);
-                }
-                ("UNLINK" | "PEXPIREAT", Ok(_)) => {}
-                (_, Ok(Some(found))) => {
-                    let want = self.data.and_then(|(_, want)| want);
-                    if want.is_some_and(|want| u64::try_from(found) != Ok(want)) {
-                        failed.get_or_insert_with(|| {
-                            CommandError::refused(format!("{name} took {found} elements only"))
-                        });
-                    }
-                }
-                (_, Ok(None)) => {}
-                (name, Err(text)) => {
-                    failed.get_or_insert_with(|| CommandError::answer(name, &text));
+            judge.see(name, item);
+        }
+        judge.verdict()
+    }
+}
+
+/// How EXEC says that nothing was carried out (multi.c, execCommandAbort).
+const ABORTED: &[u8] = b"EXECABORT";
+
+/// What the answers to the commands say.
+struct Judge<'s> {
+    swap: &'s Swap,
+    written: Option<Written>,
+    failed: Option<CommandError>,
+    /// One of them was carried out.
+    acted: bool,
+}
+
+impl<'s> Judge<'s> {
+    fn new(swap: &'s Swap) -> Self {
+        Self {
+            swap,
+            written: None,
+            failed: None,
+            acted: false,
+        }
+    }
+
+    /// Takes the answer to the next command, which is one that fits it.
+    fn see(&mut self, name: &'static str, item: Item<'_>) {
+        let answer = match item {
+            Item::Error(text) => Err(text),
+            Item::Int(number) => Ok(Some(number)),
+            _ => Ok(None),
+        };
+        self.acted |= answer.is_ok();
+        let may_be_gone = self.swap.expire_at_ms.is_some() || self.swap.may_vanish;
+        match (name, answer) {
+            ("RENAMENX", Ok(Some(0))) => self.written = Some(Written::Standing),
+            ("RENAME" | "RENAMENX", Ok(_)) => self.written = Some(Written::Stored),
+            ("RENAME" | "RENAMENX", Err(text))
+                if may_be_gone && text.starts_with(b"ERR no such key") =>
+            {
+                self.written = Some(Written::Expired);
+            }
+            ("UNLINK" | "PEXPIREAT", Ok(_)) => {}
+            (_, Ok(Some(found))) => {
+                let want = self.swap.data.and_then(|(_, want)| want);
+                if want.is_some_and(|want| u64::try_from(found) != Ok(want)) {
+                    self.fail(CommandError::refused(format!(
+                        "{name} took {found} elements only"
+                    )));
                 }
             }
+            (_, Ok(None)) => {}
+            (name, Err(text)) => self.fail(CommandError::answer(name, &text)),
         }
-        match failed {
-            None => written,
-            Some(error) => Err(error),
+    }
+
+    fn fail(&mut self, error: CommandError) {
+        self.failed.get_or_insert(error);
+    }
+
+    fn verdict(self) -> Result<Written, CommandError> {
+        match (self.failed, self.written) {
+            (Some(error), _) => Err(error),
+            (None, Some(written)) => Ok(written),
+            (None, None) => Err(CommandError::refused("it was not renamed")),
         }
     }
 }

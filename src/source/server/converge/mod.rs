@@ -30,7 +30,7 @@ pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use self::verdict::blindness;
 use super::given::{Given, GivenLog, NotMetAgain};
-use super::probe::{self, FunctionsBy};
+use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{ConsistencyReached, SourceReport};
@@ -38,9 +38,9 @@ use crate::observer::Observer;
 use crate::pace::Pace;
 use crate::policy::Consistency;
 use crate::record::Batch;
-use crate::server::ServerError;
 use crate::server::facts::{Keyspace, info, keyspace};
 use crate::server::tracking::Tracker;
+use crate::server::{ServerError, transaction};
 use crate::source::{Estimate, Source};
 
 /// Rounds before the last one.
@@ -147,7 +147,7 @@ impl ConvergingSource {
     ) -> Result<Result<Self, (ServerSource, ServerError)>> {
         if !inner.abilities.multi && options.together.is_none() {
             // Asked again for the words of the refusal; and it may have been one of that moment.
-            match inner.ask(|conn| Ok(probe::transaction(conn)?))? {
+            match inner.ask(|conn| Ok(transaction::prove(conn)?))? {
                 Ok(()) => inner.abilities.multi = true,
                 Err(refusal) => return Ok(Err((inner, refusal))),
             }
