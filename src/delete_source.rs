@@ -399,6 +399,10 @@ impl Accepted for DeleteSource {
         self.accepted(origin, record)
     }
 
+    fn compares(&self) -> bool {
+        true
+    }
+
     fn left(&mut self, keys: u64) {
         self.kept += keys;
     }

@@ -140,6 +140,8 @@ pub struct SinkReport {
     pub source_deleted: u64,
     /// See `source_deleted`.
     pub source_kept: u64,
+    /// Of those that were kept, the ones in whose place another value stands at the destination.
+    pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.

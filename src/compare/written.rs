@@ -96,6 +96,10 @@ impl Accepted for Remember {
         }
     }
 
+    fn compares(&self) -> bool {
+        self.then.as_ref().is_some_and(|then| then.compares())
+    }
+
     fn left(&mut self, keys: u64) {
         if let Some(then) = &mut self.then {
             then.left(keys);

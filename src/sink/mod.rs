@@ -57,6 +57,11 @@ pub trait Accepted: Send {
         Ok(())
     }
 
+    /// Whether it has to be told of every key that stands already, so that each of them is compared.
+    fn compares(&self) -> bool {
+        false
+    }
+
     /// So many keys were neither accepted nor seen to stand: skipped, conflicts, refused. Comes once,
     /// before the end.
     fn left(&mut self, keys: u64) {

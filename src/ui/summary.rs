@@ -167,6 +167,12 @@ pub(super) fn final_line(
             count_text(sink.source_deleted),
             count_text(sink.source_kept)
         );
+        if sink.source_kept_for_another > 0 {
+            line += &format!(
+                " ({} because another value stands at the destination)",
+                count_text(sink.source_kept_for_another)
+            );
+        }
     }
     if sink.evicted > 0 {
         line += &format!(
@@ -401,6 +407,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "evicted": sink.evicted,
             "source_deleted": sink.source_deleted,
             "source_kept": sink.source_kept,
+            "source_kept_for_another": sink.source_kept_for_another,
             "changes": {
                 "restamped": sink.changes.restamped,
                 "reencoded": sink.changes.reencoded,

@@ -91,6 +91,55 @@ fn delete_source_keeps_what_was_not_accepted() {
     assert_eq!(left, ["b"]);
 }
 
+/// Under `skip` too, what stands at the destination is compared: equal keys go, others stay and are
+/// counted.
+#[test]
+fn delete_source_with_skip_compares_what_stands() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    let set = |server: &TestServer, key: &str, value: &str, more: &[&str]| {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value).arg(more);
+        command.exec(&mut server.client()).unwrap();
+    };
+    let until = ["PXAT", "4000000000000"];
+    for (key, more) in [
+        ("a", &[][..]),
+        ("same", &[]),
+        ("other", &[]),
+        ("lasting", &until),
+    ] {
+        set(&source, key, "v", more);
+    }
+    set(&destination, "same", "v", &[]);
+    set(&destination, "other", "standing", &[]);
+    // The same value with another expiry is another.
+    set(&destination, "lasting", "v", &[]);
+    // Of the same meaning, and stored otherwise.
+    for (server, order) in [(&source, ["x", "y"]), (&destination, ["y", "x"])] {
+        let mut add = redis::cmd("SADD");
+        add.arg("set").arg(&order);
+        add.exec(&mut server.client()).unwrap();
+    }
+    let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+    let skip = ["--on-conflict", "skip", "--json"];
+    for deleted in [3, 0] {
+        let said = run(&[&copy[..], &skip].concat(), b"").expect_code(0);
+        assert_eq!(all_keys(&source), [b"lasting".to_vec(), b"other".to_vec()]);
+        let sink = &said.summary()["sink"];
+        assert_eq!(sink["source_deleted"], deleted, "{sink}");
+        assert_eq!(sink["source_kept"], 2, "{sink}");
+        assert_eq!(sink["source_kept_for_another"], 2, "{sink}");
+    }
+    let said = run(&[&copy[..], &skip[..2]].concat(), b"").expect_code(0);
+    let line = String::from_utf8_lossy(&said.stdout).into_owned() + &said.stderr;
+    let kept = "kept 2 (2 because another value stands at the destination)";
+    assert!(line.contains(kept), "{line}");
+    assert_eq!(size(&destination, 0), 5);
+}
+
 /// A run that was killed between copying and deleting leaves keys at both sides: the next one
 /// deletes them, and says what it keeps.
 #[test]

@@ -118,10 +118,16 @@ impl ServerSink {
         Ok(())
     }
 
-    /// Whether a key that stands is read back: to name in what it differs, or because it may come
-    /// again, and then it matters whether it stands as this record says.
+    /// Whether a key that stands is read back: to name in what it differs, because the source's key
+    /// is deleted where it stands equal, or because it may come again, and then it matters whether
+    /// it stands as this record says.
     fn compares_standing(&self) -> bool {
-        self.options.on_conflict == OnConflict::Fail || self.options.repeats != Repeats::No
+        self.options.on_conflict == OnConflict::Fail
+            || self.options.repeats != Repeats::No
+            || self
+                .accepted
+                .as_ref()
+                .is_some_and(|accepted| accepted.compares())
     }
 
     pub(super) fn looked(&mut self, sent: Sent, exists: bool) -> Result<()> {
@@ -202,6 +208,9 @@ impl ServerSink {
                 own: true,
             };
             return self.queue(sent);
+        }
+        if found.refusal.is_none() && self.accepted.as_ref().is_some_and(|by| by.compares()) {
+            self.report.source_kept_for_another += 1;
         }
         self.left_alone(sent, reason)
     }
