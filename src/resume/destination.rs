@@ -39,6 +39,8 @@ pub enum Standing {
 #[derive(Debug, Default)]
 struct Looked {
     stand: u64,
+    /// Databases of which a key stands, and those in which nobody may look.
+    dbs: BTreeSet<u32>,
     /// The first that does not, and how.
     lacks: Option<String>,
     /// Why one could not be looked at.
@@ -85,6 +87,14 @@ pub fn look(to: &ConnectOptions, state: &State) -> Result<Standing> {
     if let Some(lacks) = looked.lacks {
         return Ok(Standing::Doubtful(lacks));
     }
+    // A database may have been flushed, or another swapped into its place.
+    if looked.stand > 0
+        && let Some(db) = state.witnesses.databases().difference(&looked.dbs).next()
+    {
+        return Ok(Standing::Doubtful(format!(
+            "no key is left of database {db} by which it could be seen"
+        )));
+    }
     let keys = match looked.stand {
         0 => match looked.unseen {
             Some(why) => format!("no key could be looked at ({why})"),
@@ -120,6 +130,7 @@ fn look_at(
     for same_db in witnesses.chunk_by(|one, other| one.db == other.db) {
         if let Err(text) = conn.select(same_db[0].db)? {
             looked.unseen.get_or_insert(text);
+            looked.dbs.insert(same_db[0].db);
             continue;
         }
         for some in same_db.chunks(AT_ONCE) {
@@ -140,19 +151,29 @@ fn look_at(
                     Ok(Reply::BulkString(payload)) => {
                         let now = meaning_of(reading, family, &Value::Verbatim(payload));
                         match one.meaning == Meaning::Value(now) || may_be_gone {
-                            true => looked.stand += 1,
+                            true => looked.stands(one),
                             false => lacks(looked, one, "stands with another value"),
                         }
                     }
-                    Ok(Reply::Int(1)) if one.meaning == Meaning::Something => looked.stand += 1,
+                    Ok(Reply::Int(1)) if one.meaning == Meaning::Something => looked.stands(one),
                     Ok(_) if may_be_gone => {}
                     Ok(_) => lacks(looked, one, "does not stand any more"),
-                    Err(text) => drop(looked.unseen.get_or_insert(text)),
+                    Err(text) => {
+                        looked.unseen.get_or_insert(text);
+                        looked.dbs.insert(one.db);
+                    }
                 }
             }
         }
     }
     Ok(())
+}
+
+impl Looked {
+    fn stands(&mut self, one: &Witness) {
+        self.stand += 1;
+        self.dbs.insert(one.db);
+    }
 }
 
 fn lacks(looked: &mut Looked, one: &Witness, how: &str) {

@@ -132,6 +132,11 @@ impl Noted {
         self.0.keys().copied().collect()
     }
 
+    /// Databases in which something was noted.
+    pub fn databases(&self) -> BTreeSet<u32> {
+        self.0.values().map(|(_, witness)| witness.db).collect()
+    }
+
     /// The last ones, some of each database, and some spread over all that were noted; by database.
     pub fn chosen(&self) -> Vec<&Witness> {
         let mut all: Vec<&(usize, Witness)> = self.0.values().collect();

@@ -12,7 +12,7 @@ use crate::archives::{Contents, archive, contents, deleted, string};
 use crate::support::cluster::TestCluster;
 use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
-use crate::support::servers::{TestServer, available};
+use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::Tool;
 
 /// Records that may be in flight, and those of one frame.
@@ -613,6 +613,58 @@ fn a_database_that_went_away_is_noticed_though_it_was_not_the_last() {
                 standing.len()
             );
         }
+    }
+}
+
+/// A database that holds nothing but a hash whose fields expire.
+#[test]
+fn a_database_of_expiring_fields_that_was_flushed_is_noticed() {
+    let Some(version) = require(Version::Valkey91) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let mut client = source.client_db(1);
+    cmd("HSET")
+        .arg("hash")
+        .arg("f")
+        .arg("v")
+        .exec(&mut client)
+        .expect("set");
+    let until_ms = 4_000_000_000_000_u64;
+    let mut expire = cmd("HPEXPIREAT");
+    expire
+        .arg("hash")
+        .arg(until_ms)
+        .arg("FIELDS")
+        .arg(1)
+        .arg("f");
+    expire.exec(&mut client).expect("expires");
+    let mut random = Random::new(5);
+    for n in 0..1_200 {
+        let mut set = cmd("SET");
+        set.arg(format!("key:{n}")).arg(random.bytes(8_000));
+        set.exec(&mut source.client_db(2)).expect("set");
+    }
+    for login in ["", "few:pw@"] {
+        let server = TestServer::builder(version)
+            .user("default on nopass ~* +@all")
+            .user("few on >pw ~* +@all -info")
+            .start();
+        let import = Interrupted::new(server, login, &[]);
+        let file = import.directory.path().join("snap.rmz");
+        let export = Tool::new(&["export", &source.url(), "-o"]).arg(file);
+        export.run().success();
+        import.interrupt(6_000_000, &[]);
+        let mut client = import.server.client_db(1);
+        let there = |client: &mut Connection| -> u64 {
+            cmd("EXISTS").arg("hash").query(client).expect("EXISTS")
+        };
+        assert_eq!(there(&mut client), 1);
+        cmd("FLUSHDB").exec(&mut client).expect("flushed");
+        let (text, summary) = import.finish(&[]);
+        assert!(text.contains("does not stand any more"), "{text}");
+        assert!(summary["earlier"].is_null(), "{summary}");
+        assert_eq!(there(&mut client), 1);
     }
 }
 

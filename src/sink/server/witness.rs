@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Sent, ServerSink};
 use crate::memory::{Fingerprint, FingerprintSet};
-use crate::payload::{Kind, kind_of};
+use crate::payload::{self, Kind, Reader, kind_of};
 use crate::record::{Family, Value};
 
 /// Larger values are not kept to be noted.
@@ -41,9 +41,10 @@ const MAX_SAMPLES: usize = 64;
 pub enum Holds {
     /// The value.
     Value(Value),
-    /// The key, whatever it holds: its value is large, or changes by itself.
+    /// The key, whatever it holds: its value is large, or changes by itself. A hash whose fields
+    /// all expire goes with the last of them, which is when the key counts as expired.
     Something,
-    /// Nothing: the key was noted before and is not to be looked at any more.
+    /// Nothing: the key is not to be looked at, or not any more.
     Unknown,
 }
 
@@ -72,8 +73,7 @@ struct Latest {
     key: Vec<u8>,
     value: Vec<u8>,
     is_verbatim: bool,
-    /// Whether its value can be compared.
-    is_fit: bool,
+    fit: Fit,
     expire_at_ms: Option<u64>,
     family: Family,
 }
@@ -92,31 +92,83 @@ pub(super) struct Witnesses {
     noted: BTreeMap<u32, u32>,
 }
 
-/// Whether a key can be looked at later, and is the same then.
-fn is_fit(sent: &Sent) -> bool {
-    let record = &sent.record;
-    let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-    let kind = kind_of(sent.context.family, type_byte);
-    record.key.len() <= MAX_KEY_BYTES
-        && record.value.bytes().len() <= MAX_VALUE_BYTES
-        && type_byte < FIRST_CHANGING_TYPE
-        && !matches!(kind, Kind::Stream | Kind::Module)
+/// What of a key can be looked at later; the best comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+enum Fit {
+    #[default]
+    Nothing,
+    /// Whether it stands, until its last field expires.
+    Fields,
+    /// Whether it stands.
+    Standing,
+    /// What it holds.
+    Value,
 }
 
-/// Whether it can be seen later that the key stands, at least. A hash goes with its last field.
-fn is_lasting(sent: &Sent) -> bool {
-    let record = &sent.record;
-    let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-    let is_hash = kind_of(sent.context.family, type_byte) == Kind::Hash;
-    record.key.len() <= MAX_KEY_BYTES && !(is_hash && type_byte >= FIRST_CHANGING_TYPE)
+impl Fit {
+    fn of(sent: &Sent) -> Self {
+        let record = &sent.record;
+        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
+        let kind = kind_of(sent.context.family, type_byte);
+        let is_small = record.value.bytes().len() <= MAX_VALUE_BYTES;
+        let is_changing = type_byte >= FIRST_CHANGING_TYPE;
+        match kind {
+            _ if record.key.len() > MAX_KEY_BYTES => Self::Nothing,
+            Kind::Hash if is_changing && is_small => Self::Fields,
+            Kind::Hash if is_changing => Self::Nothing,
+            Kind::Stream | Kind::Module => Self::Standing,
+            _ if is_small && !is_changing => Self::Value,
+            _ => Self::Standing,
+        }
+    }
+
+    /// What is noted of a value, and until when at most it can be looked for, Unix ms.
+    fn holds(self, family: Family, value: Value) -> (Holds, Option<u64>) {
+        match self {
+            Self::Value => (Holds::Value(value), None),
+            Self::Standing => (Holds::Something, None),
+            Self::Nothing => (Holds::Unknown, None),
+            Self::Fields => match last_field_ms(family, &value) {
+                Some(until_ms) => (Holds::Something, until_ms),
+                None => (Holds::Unknown, None),
+            },
+        }
+    }
 }
 
-fn acknowledged(sent: &Sent, holds: Holds) -> Acknowledged {
+/// When the last field of a hash expires, and the hash with it; the inner `None` if never, the outer
+/// one where the value is no hash that can be read.
+fn last_field_ms(family: Family, value: &Value) -> Option<Option<u64>> {
+    let body = match value {
+        Value::Verbatim(dump) => payload::split(dump).ok()?.0,
+        other => other.bytes(),
+    };
+    let Ok(Reader::Hash(fields)) = payload::read(family, body) else {
+        return None;
+    };
+    let mut last_ms = Some(0);
+    for field in fields {
+        let expire_at_ms = field.ok()?.expire_at_ms;
+        last_ms = last_ms.zip(expire_at_ms).map(|(one, other)| one.max(other));
+    }
+    Some(last_ms)
+}
+
+fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    one.into_iter().chain(other).min()
+}
+
+fn acknowledged(sent: &Sent, fit: Fit) -> Acknowledged {
+    let value = match fit {
+        Fit::Value | Fit::Fields => sent.record.value.clone(),
+        Fit::Standing | Fit::Nothing => Value::Compact(Vec::new()),
+    };
+    let (holds, until_ms) = fit.holds(sent.context.family, value);
     Acknowledged {
         print: sent.print,
         db: sent.record.db,
         key: sent.record.key.clone(),
-        expire_at_ms: sent.record.expire_at_ms,
+        expire_at_ms: earlier(sent.record.expire_at_ms, until_ms),
         family: sent.context.family,
         holds,
     }
@@ -124,24 +176,18 @@ fn acknowledged(sent: &Sent, holds: Holds) -> Acknowledged {
 
 impl Witnesses {
     fn acknowledged(&mut self, at: usize, sent: &Sent) {
-        let (record, is_fit) = (&sent.record, is_fit(sent));
+        let (record, fit) = (&sent.record, Fit::of(sent));
         if self.known.contains(&sent.print) {
-            let holds = match is_fit {
-                true => Holds::Value(record.value.clone()),
-                false if is_lasting(sent) => Holds::Something,
-                false => Holds::Unknown,
-            };
-            self.unsaved.push(acknowledged(sent, holds));
-        } else if is_fit && self.is_sample() {
+            self.unsaved.push(acknowledged(sent, fit));
+        } else if fit == Fit::Value && self.is_sample() {
             // It may be the last one, too, with an older value.
             self.latest.retain(|_, latest| latest.print != sent.print);
             self.note(sent.print, record.db);
-            let holds = Holds::Value(record.value.clone());
-            self.unsaved.push(acknowledged(sent, holds));
-        } else if (is_fit || is_lasting(sent)) && self.has_room_for(record.db) {
+            self.unsaved.push(acknowledged(sent, fit));
+        } else if fit > Fit::Nothing && self.has_room_for(record.db) {
             // Nearly every key comes by here: its buffers are used again.
             let latest = self.latest.entry((at, record.db)).or_default();
-            if !is_fit && latest.is_fit && latest.print != sent.print {
+            if fit < latest.fit && latest.print != sent.print {
                 return;
             }
             latest.print = sent.print;
@@ -149,13 +195,17 @@ impl Witnesses {
             latest.key.clear();
             latest.key.extend_from_slice(&record.key);
             latest.value.clear();
-            if is_fit {
+            if fit != Fit::Standing {
                 latest.value.extend_from_slice(record.value.bytes());
             }
-            latest.is_fit = is_fit;
+            latest.fit = fit;
             latest.is_verbatim = matches!(record.value, Value::Verbatim(_));
             latest.expire_at_ms = record.expire_at_ms;
             latest.family = sent.context.family;
+        } else if fit == Fit::Nothing && !self.noted.contains_key(&record.db) {
+            // That there was something in this database.
+            self.note(sent.print, record.db);
+            self.unsaved.push(acknowledged(sent, fit));
         }
     }
 
@@ -185,24 +235,25 @@ impl Witnesses {
     fn removed(&mut self, sent: &Sent) {
         self.latest.retain(|_, latest| latest.print != sent.print);
         if self.known.contains(&sent.print) {
-            self.unsaved.push(acknowledged(sent, Holds::Unknown));
+            self.unsaved.push(acknowledged(sent, Fit::Nothing));
         }
     }
 
     fn take_unsaved(&mut self) -> Vec<Acknowledged> {
         for latest in std::mem::take(&mut self.latest).into_values() {
+            let value = match latest.is_verbatim {
+                true => Value::Verbatim(latest.value),
+                false => Value::Compact(latest.value),
+            };
+            let (holds, until_ms) = latest.fit.holds(latest.family, value);
             self.note(latest.print, latest.db);
             self.unsaved.push(Acknowledged {
                 print: latest.print,
                 db: latest.db,
                 key: latest.key,
-                expire_at_ms: latest.expire_at_ms,
+                expire_at_ms: earlier(latest.expire_at_ms, until_ms),
                 family: latest.family,
-                holds: match (latest.is_fit, latest.is_verbatim) {
-                    (false, _) => Holds::Something,
-                    (true, true) => Holds::Value(Value::Verbatim(latest.value)),
-                    (true, false) => Holds::Value(Value::Compact(latest.value)),
-                },
+                holds,
             });
         }
         self.samples = 0;
