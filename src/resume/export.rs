@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::state::{put, take};
+use super::rows::{put, take};
 use crate::exit::Usage;
 use crate::record::Checkpoint;
 

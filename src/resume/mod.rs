@@ -14,6 +14,7 @@
 mod confirm;
 pub mod destination;
 mod export;
+mod rows;
 mod sink;
 mod state;
 mod witness;

@@ -10,6 +10,7 @@ pub(in crate::source) mod converge;
 mod databases;
 pub(in crate::source) mod given;
 mod in_cluster;
+mod names;
 mod page;
 mod patience;
 mod probe;
