@@ -1,15 +1,17 @@
 //! One authenticated connection: commands out, replies in, in order.
 
 mod ask;
+mod pace;
 mod words;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::{Cmd, FromRedisValue, Value};
 
+use self::pace::{Heed, LISTEN_EVERY, LeastPace, Paced};
 pub use self::words::{asks_for_patience, ends_connection, is_forbidden};
 use self::words::{has_no_password, is_closed, turns_away};
 use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
@@ -44,7 +46,8 @@ pub struct Conn {
     address: String,
     /// What is under way, for messages.
     doing: &'static str,
-    patience: Option<Patience>,
+    /// Whose wish to stop is heard while nothing comes.
+    heed: Option<Heed>,
     /// How long nothing may come.
     timeout: Duration,
     /// The database that this connection is proved to be in: the server said OK to its SELECT, or
@@ -62,117 +65,6 @@ pub struct Conn {
     closed: bool,
     /// A password was given and the server has none, in its words.
     ignored_password: Option<String>,
-}
-
-/// How long to wait for the other side while hearing the user's wish to stop.
-struct Patience {
-    stop: Arc<AtomicBool>,
-    /// The socket's own timeout.
-    step: Duration,
-    limit: Duration,
-}
-
-/// How often a wish to stop is looked for while nothing moves.
-const LISTEN_EVERY: Duration = Duration::from_millis(250);
-
-/// Who wishes to stop still waits so long for an answer that is on its way.
-const GRACE: Duration = Duration::from_secs(1);
-
-impl Patience {
-    /// Nothing moved for another step.
-    fn wait_on(&self, waited: &mut Duration, error: io::Error) -> io::Result<()> {
-        *waited += self.step;
-        if *waited >= self.limit {
-            Err(error)
-        } else if *waited >= GRACE && self.stop.load(Ordering::Relaxed) {
-            Err(io::Error::other("interrupted"))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
-}
-
-/// A reply that has begun has to go on: so many bytes at least in each [`PACE_TIMEOUTS`] times
-/// `--timeout`. One byte now and then would hold a run for ever.
-const LEAST_BYTES: usize = 4 * 1024;
-const PACE_TIMEOUTS: u32 = 3;
-
-/// How a reply goes on.
-struct LeastPace {
-    limit: Duration,
-    since: Option<Instant>,
-    bytes: usize,
-}
-
-impl LeastPace {
-    fn new(timeout: Duration) -> Self {
-        Self {
-            limit: timeout.saturating_mul(PACE_TIMEOUTS),
-            since: None,
-            bytes: 0,
-        }
-    }
-
-    fn came(&mut self, bytes: usize) -> io::Result<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        self.bytes += bytes;
-        if since.elapsed() < self.limit {
-            return Ok(());
-        }
-        if self.bytes < LEAST_BYTES {
-            return Err(io::Error::other(
-                "the answer came too slowly to be waited for",
-            ));
-        }
-        (self.since, self.bytes) = (Some(Instant::now()), 0);
-        Ok(())
-    }
-}
-
-/// A stream whose own timeout is short, for as long as patience lasts.
-struct Patient<'a> {
-    stream: &'a mut Stream,
-    patience: Option<&'a Patience>,
-    pace: LeastPace,
-}
-
-impl Patient<'_> {
-    fn again<T>(&mut self, mut act: impl FnMut(&mut Stream) -> io::Result<T>) -> io::Result<T> {
-        let mut waited = Duration::ZERO;
-        loop {
-            match (act(self.stream), self.patience) {
-                (Err(error), Some(patience)) if is_timeout(&error) => {
-                    patience.wait_on(&mut waited, error)?;
-                }
-                (done, _) => return done,
-            }
-        }
-    }
-}
-
-impl Read for Patient<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.again(|stream| stream.read(out))?;
-        self.pace.came(bytes)?;
-        Ok(bytes)
-    }
-}
-
-impl Write for Patient<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.again(|stream| stream.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.again(Write::flush)
-    }
 }
 
 impl Conn {
@@ -214,7 +106,7 @@ impl Conn {
             out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
             address,
             doing: "connecting",
-            patience: None,
+            heed: None,
             timeout: options.timeout,
             // Where every connection begins (server createClient); some services refuse SELECT 0.
             db: Some(0),
@@ -345,7 +237,7 @@ impl Conn {
         // Where the socket does not take it, waiting is as it was.
         let step = LISTEN_EVERY.min(options.timeout);
         if self.stream.set_timeout(step).is_ok() {
-            self.patience = Some(Patience {
+            self.heed = Some(Heed {
                 stop: Arc::clone(stop),
                 step,
                 limit: options.timeout,
@@ -399,9 +291,9 @@ impl Conn {
         if self.out.is_empty() {
             return Ok(());
         }
-        let mut stream = Patient {
+        let mut stream = Paced {
             stream: &mut self.stream,
-            patience: self.patience.as_ref(),
+            heed: self.heed.as_ref(),
             pace: LeastPace::new(self.timeout),
         };
         let written = stream.write_all(&self.out).and_then(|()| stream.flush());
@@ -418,9 +310,9 @@ impl Conn {
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
         self.settled = true;
         self.flush()?;
-        let mut stream = Patient {
+        let mut stream = Paced {
             stream: &mut self.stream,
-            patience: self.patience.as_ref(),
+            heed: self.heed.as_ref(),
             pace: LeastPace::new(self.timeout),
         };
         let written = stream.write_all(bytes);
@@ -471,7 +363,7 @@ impl Conn {
 
     fn read<'a, T>(
         &'a mut self,
-        read: impl FnOnce(&'a mut Replies, &mut Patient<'_>) -> io::Result<T>,
+        read: impl FnOnce(&'a mut Replies, &mut Paced<'_>) -> io::Result<T>,
     ) -> Result<T, ServerError> {
         self.flush_before_waiting()?;
         // Split borrows: the error needs the address while what was read borrows the buffer.
@@ -480,14 +372,14 @@ impl Conn {
             replies,
             address,
             doing,
-            patience,
+            heed,
             closed,
             timeout,
             ..
         } = self;
-        let mut stream = Patient {
+        let mut stream = Paced {
             stream,
-            patience: patience.as_ref(),
+            heed: heed.as_ref(),
             pace: LeastPace::new(*timeout),
         };
         read(replies, &mut stream).map_err(|error| {
@@ -550,8 +442,8 @@ impl Conn {
 
     /// Whether the user wishes to stop.
     fn is_stopped(&self) -> bool {
-        let patience = self.patience.as_ref();
-        patience.is_some_and(|patience| patience.stop.load(Ordering::Relaxed))
+        let heed = self.heed.as_ref();
+        heed.is_some_and(|heed| heed.stop.load(Ordering::Relaxed))
     }
 
     /// The error that an error reply to `command` means.
@@ -561,8 +453,8 @@ impl Conn {
 
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
     pub fn into_stream(self) -> (Stream, Vec<u8>) {
-        if self.patience.is_some() {
-            // From here on nobody is patient: the stream's own timeout is the user's again. Where
+        if self.heed.is_some() {
+            // From here on no wish to stop is heard: the stream's own timeout is the user's again. Where
             // the socket does not take it, it is as short as it was.
             let _ = self.stream.set_timeout(self.timeout);
         }
@@ -648,23 +540,5 @@ fn name_of(command: &Cmd) -> String {
     match words.next() {
         Some(sub) if CONTAINERS.contains(&name.as_str()) => format!("{name} {sub}"),
         _ => name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reply_that_has_begun_has_to_go_on() {
-        let mut pace = LeastPace::new(Duration::MAX);
-        for _ in 0..100 {
-            pace.came(1).unwrap();
-        }
-        // Each look comes after the whole limit.
-        let mut pace = LeastPace::new(Duration::ZERO);
-        pace.came(LEAST_BYTES).unwrap();
-        pace.came(LEAST_BYTES).unwrap();
-        assert!(pace.came(LEAST_BYTES - 1).is_err());
     }
 }

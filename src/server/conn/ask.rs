@@ -152,10 +152,10 @@ impl Conn {
         let fresh = Self::open(&options)?;
         let old = std::mem::replace(self, fresh);
         self.doing = old.doing;
-        if let Some(patience) = old.patience
-            && self.stream.set_timeout(patience.step).is_ok()
+        if let Some(heed) = old.heed
+            && self.stream.set_timeout(heed.step).is_ok()
         {
-            self.patience = Some(patience);
+            self.heed = Some(heed);
         }
         self.session = old.session;
         self.settled = old.settled;
