@@ -196,6 +196,9 @@ pub struct ConnectOptions {
     pub timeout: Duration,
     /// How long connecting may take, TLS handshake included.
     pub connect_timeout: Duration,
+    /// How long a server is asked again that answers that it cannot just now (BUSY, LOADING,
+    /// CLUSTERDOWN …); see [`crate::server::patience`].
+    pub retry_for: Duration,
     /// How often in a row connecting is tried again after a connection was lost.
     pub retries: u32,
     /// Where the nodes of a cluster, or the servers that sentinels name, are reached, if not where
@@ -210,6 +213,8 @@ impl ConnectOptions {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
     /// Default of [`ConnectOptions::connect_timeout`].
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`ConnectOptions::retry_for`].
+    pub const DEFAULT_RETRY_FOR: Duration = Duration::from_secs(120);
     /// Default of [`ConnectOptions::retries`]: about half a minute.
     pub const DEFAULT_RETRIES: u32 = 8;
 
@@ -232,6 +237,7 @@ impl ConnectOptions {
             sentinel: SentinelLogin::default(),
             timeout: Self::DEFAULT_TIMEOUT,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            retry_for: Self::DEFAULT_RETRY_FOR,
             retries: Self::DEFAULT_RETRIES,
             node_map: NodeMap::default(),
             shunned: Shunned::default(),

@@ -163,6 +163,12 @@ pub struct TimeoutArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub connect_timeout: Duration,
 
+    /// When a server answers that it cannot do something right now (BUSY, LOADING, TRYAGAIN,
+    /// CLUSTERDOWN, MASTERDOWN; at a destination also NOREPLICAS, and READONLY after a failover), go
+    /// on asking for this long; 0 does not ask again
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2m")]
+    pub retry_for: Duration,
+
     /// After a connection was lost, try so many times in a row to connect again
     #[arg(long, value_name = "N", default_value_t = ConnectOptions::DEFAULT_RETRIES)]
     pub retries: u32,
@@ -173,6 +179,7 @@ impl Default for TimeoutArgs {
         Self {
             timeout: ConnectOptions::DEFAULT_TIMEOUT,
             connect_timeout: ConnectOptions::DEFAULT_CONNECT_TIMEOUT,
+            retry_for: ConnectOptions::DEFAULT_RETRY_FOR,
             retries: ConnectOptions::DEFAULT_RETRIES,
         }
     }

@@ -126,6 +126,7 @@ impl Server<'_> {
         options.sentinel = self.sentinel(&options.address, env)?;
         options.timeout = self.timeouts.timeout;
         options.connect_timeout = self.timeouts.connect_timeout;
+        options.retry_for = self.timeouts.retry_for;
         options.retries = self.timeouts.retries;
         options.node_map = NodeMap::new(self.flags.node_map.iter().cloned());
         if options.timeout.is_zero() || options.connect_timeout.is_zero() {

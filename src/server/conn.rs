@@ -7,13 +7,14 @@ mod words;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Value};
 
 use self::pace::{Heed, LISTEN_EVERY, LeastPace, Paced};
 pub use self::words::{asks_for_patience, ends_connection, is_forbidden};
 use self::words::{has_no_password, is_closed, turns_away};
+use super::patience::{self, Patience};
 use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
@@ -21,16 +22,6 @@ use crate::endpoint::{ConnectOptions, Shunned, Transport};
 
 /// Bytes of commands that are collected before they are written without being asked.
 const OUT_BYTES: usize = 256 * 1024;
-
-/// How long a server that says LOADING is waited for, and how often it is asked.
-const LOADING_PATIENCE: Duration = Duration::from_secs(60);
-const LOADING_STEP: Duration = Duration::from_millis(250);
-
-/// How long a server that asks for patience (BUSY, TRYAGAIN …) is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How often it is asked meanwhile.
-pub const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
 /// Connections that PING may cost before something else is asked to begin with.
 const GREETINGS: u32 = 2;
@@ -50,6 +41,8 @@ pub struct Conn {
     heed: Option<Heed>,
     /// How long nothing may come.
     timeout: Duration,
+    /// How long the other side may answer that it cannot just now, whatever it is asked.
+    patience: Patience,
     /// The database that this connection is proved to be in: the server said OK to its SELECT, or
     /// it is new. `None` after commands that left it in doubt.
     db: Option<u32>,
@@ -108,6 +101,7 @@ impl Conn {
             doing: "connecting",
             heed: None,
             timeout: options.timeout,
+            patience: Patience::new(options.retry_for),
             // Where every connection begins (server createClient); some services refuse SELECT 0.
             db: Some(0),
             origin: None,
@@ -158,13 +152,18 @@ impl Conn {
 
     /// Makes sure that somebody answers, that we are let in, and that the dataset is loaded.
     fn greet(&mut self) -> Result<(), ServerError> {
-        let deadline = Instant::now() + LOADING_PATIENCE;
         let pings = !self.shunned.has(PING);
         let question = self.greeting();
         loop {
             match self.try_query(&question) {
-                Ok(Err(text)) if text.starts_with("LOADING") && Instant::now() < deadline => {
-                    std::thread::sleep(LOADING_STEP);
+                Ok(Err(text)) if text.starts_with("LOADING") && self.patience.lasts() => {
+                    std::thread::sleep(patience::STEP);
+                }
+                Ok(Err(text)) if text.starts_with("LOADING") => {
+                    return Err(ServerError::Connect {
+                        address: self.address.clone(),
+                        reason: format!("{text} ({})", self.patience.told()),
+                    });
                 }
                 Ok(Err(text)) if text.starts_with("NOAUTH") || text.starts_with("WRONGPASS") => {
                     return Err(ServerError::Auth {
@@ -172,7 +171,7 @@ impl Conn {
                         reason: text,
                     });
                 }
-                Ok(Err(text)) if text.starts_with("LOADING") || turns_away(&text) => {
+                Ok(Err(text)) if turns_away(&text) => {
                     return Err(ServerError::Connect {
                         address: self.address.clone(),
                         reason: text,
@@ -180,7 +179,10 @@ impl Conn {
                 }
                 // Any other error proves as well that somebody answers: PING may be forbidden or
                 // renamed, and a server that cannot save (MISCONF) can be read.
-                Ok(_) => {
+                Ok(answer) => {
+                    if !answer.is_err_and(|text| asks_for_patience(&text)) {
+                        self.patience.progress();
+                    }
                     if pings {
                         self.shunned.acquit(PING);
                     }
@@ -405,6 +407,11 @@ impl Conn {
         command.write_packed_command(&mut self.out);
         self.flush()?;
         self.reply_within(max)
+    }
+
+    /// How long this server is asked again that answers that it cannot just now.
+    pub fn retry_for(&self) -> Duration {
+        self.patience.limit()
     }
 
     /// Whether the other side ended the connection.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::conn::PATIENCE_STEP;
+use super::patience::STEP;
 use super::{Conn, ServerError};
 use crate::record::Family;
 use crate::units::now_ms;
@@ -319,7 +319,7 @@ impl ServerClock {
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let mut before = Instant::now();
         let mut answer = conn.ask(&redis::cmd("TIME"))?;
-        if before.elapsed() >= PATIENCE_STEP {
+        if before.elapsed() >= STEP {
             // Far away, or the server asked for patience first, which would be taken for the way.
             before = Instant::now();
             answer = conn.ask(&redis::cmd("TIME"))?;

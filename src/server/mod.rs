@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod conn;
 pub mod facts;
 pub mod identity;
+pub mod patience;
 pub mod reconnect;
 pub mod replication;
 pub mod resp;
@@ -97,6 +98,12 @@ impl ServerError {
     /// Whether it may be gone when one connects again.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Lost { .. })
+    }
+
+    /// Whether the server was still loading its dataset when a new connection had waited for it as
+    /// long as it may.
+    pub fn is_loading_for_long(&self) -> bool {
+        matches!(self, Self::Connect { reason, .. } if reason.starts_with("LOADING"))
     }
 }
 

@@ -59,7 +59,13 @@ impl Retries {
             }
             match Conn::open(options) {
                 Ok(conn) => return Ok(conn),
-                Err(error) => last = error,
+                Err(error) => {
+                    if error.is_loading_for_long() {
+                        // The next connection would wait as long once more.
+                        self.left = 0;
+                    }
+                    last = error;
+                }
             }
         }
         Err(last)

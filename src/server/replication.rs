@@ -15,10 +15,10 @@
 //! the first hash with expiring fields.
 
 use std::io::{self, Read, Write};
-use std::time::Instant;
 
-use super::conn::{PATIENCE, PATIENCE_STEP, asks_for_patience, is_forbidden};
+use super::conn::{asks_for_patience, is_forbidden};
 use super::facts::Facts;
+use super::patience::{Patience, STEP};
 use super::stream::{Stream, plain};
 use super::{Conn, ServerError};
 use crate::record::Family;
@@ -137,14 +137,17 @@ struct Talk {
     stream: Stream,
     buffer: Vec<u8>,
     used: usize,
+    patience: Patience,
 }
 
 impl Talk {
     fn new(conn: Conn) -> Self {
         let address = conn.address().to_owned();
+        let patience = Patience::new(conn.retry_for());
         let (stream, buffer) = conn.into_stream();
         Self {
             address,
+            patience,
             stream,
             buffer,
             used: 0,
@@ -165,12 +168,14 @@ impl Talk {
         command: &str,
         bytes: &[u8],
     ) -> Result<Result<Vec<u8>, String>, ServerError> {
-        let began = Instant::now();
         loop {
             self.send(command, bytes)?;
             match self.line(command)? {
-                Err(text) if asks_for_patience(&text) && began.elapsed() < PATIENCE => {
-                    std::thread::sleep(PATIENCE_STEP);
+                Err(text) if asks_for_patience(&text) => {
+                    if !self.patience.lasts() {
+                        return Ok(Err(format!("{text} ({})", self.patience.told())));
+                    }
+                    std::thread::sleep(STEP);
                 }
                 answer => return Ok(answer),
             }

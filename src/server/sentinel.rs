@@ -108,6 +108,7 @@ fn ask(
         },
         timeout: patience,
         connect_timeout: patience,
+        retry_for: patience.min(options.retry_for),
         node_map: NodeMap::default(),
         shunned: Shunned::default(),
         ..options_at(options, sentinel, sentinels.tls)

@@ -11,8 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::conn::{PATIENCE, PATIENCE_STEP, asks_for_patience};
+use super::conn::asks_for_patience;
 use super::identity::run_id;
+use super::patience::{Patience, STEP};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
@@ -272,7 +273,7 @@ fn ping(
     shared: &Shared,
     wanted: &dyn Fn(&[u8]) -> bool,
 ) -> Result<(), ServerError> {
-    let began = Instant::now();
+    let mut patience = Patience::new(conn.retry_for());
     conn.queue(&[b"PING"])?;
     conn.flush()?;
     loop {
@@ -290,10 +291,11 @@ fn ping(
                 }
                 // While a script holds the server up, answers leave it before what was pushed
                 // earlier: such an answer proves nothing.
-                if began.elapsed() >= PATIENCE {
+                if !patience.lasts() {
+                    let text = format!("{text} ({})", patience.told());
                     return Err(conn.refusal("PING", text));
                 }
-                std::thread::sleep(PATIENCE_STEP);
+                std::thread::sleep(STEP);
                 if shared.lock().closing {
                     return Ok(());
                 }

@@ -266,6 +266,79 @@ fn idle_times_that_native_commands_drop_are_counted() {
     }
 }
 
+/// `--retry-for` bounds every wait for a server that answers "not now", whatever it was asked.
+#[test]
+fn a_server_that_is_never_ready_is_asked_for_as_long_as_was_said() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    run(&["import", &server.url()], &many()).success();
+    let busy = "-BUSY Redis is busy running a script.\r\n";
+    let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+    let replicas = "-NOREPLICAS Not enough good replicas to write.\r\n";
+    let read = ["export", "--consistency", "scan", "-o", "/dev/null"];
+    let write = ["import", "--on-conflict", "replace"];
+    let cases: [(&[&str], &'static str, &'static str, i32); 7] = [
+        (&read, "PING", loading, 12),
+        (&read, "SCAN", busy, 1),
+        (&read, "DUMP", busy, 1),
+        (&write, "PING", loading, 12),
+        (&write, "SELECT", busy, 1),
+        (&write, "RESTORE", busy, 1),
+        (&write, "RESTORE", replicas, 1),
+    ];
+    let mut far = string("k", "v");
+    if let Record::Key(key) = &mut far {
+        key.db = 1;
+    }
+    let input = archive(&[vec![string("k", "v"), far]]);
+    for (verb, command, said, code) in cases {
+        let proxy = Between::start(server.addr(), move |words| {
+            match words[0].eq_ignore_ascii_case(command.as_bytes()) {
+                true => Act::Say(said),
+                false => Act::Pass,
+            }
+        });
+        let url = proxy.url();
+        let wish = ["--retry-for", "300ms", &url];
+        let output = run(&[verb, &wish].concat(), &input);
+        let shown = format!("{verb:?} {command} {said}: {}", output.stderr);
+        assert!(output.stderr.contains("(--retry-for)"), "{shown}");
+        assert_eq!(output.code(), Some(code), "{shown}");
+    }
+}
+
+/// Keys that are left as they stand are progress: two short waits far apart are not one long one.
+#[test]
+fn a_wait_ends_when_keys_are_answered_for() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    run(&["import", &server.url()], &many()).success();
+    let (mut busy_at_first, mut busy_later) = (1, 1);
+    let proxy = Between::start(server.addr(), move |words| {
+        let busy = Act::Say("-BUSY Redis is busy running a script.\r\n");
+        if is(words, "RESTORE", "k0") && busy_at_first > 0 {
+            busy_at_first -= 1;
+            return busy;
+        }
+        if is(words, "RESTORE", "k190") && busy_later > 0 {
+            busy_later -= 1;
+            return busy;
+        }
+        if words[0].eq_ignore_ascii_case(b"RESTORE") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Act::Pass
+    });
+    let arguments = ["import", &proxy.url(), "--on-conflict", "skip"];
+    let wish = ["--retry-for", "2s", "--json"];
+    let output = run(&[&arguments[..], &wish].concat(), &many()).success();
+    assert_eq!(summary(&output)["sink"]["unchanged"], 200);
+}
+
 /// A destination that becomes a replica in the middle.
 #[test]
 fn a_destination_that_becomes_a_replica_is_said_to_be_one() {

@@ -1,12 +1,11 @@
 //! Questions that can be done without: every answer is one, also the end of the connection.
 
-use std::time::Instant;
-
 use redis::{Cmd, Value};
 
 use super::words::{ENDS_CONNECTION, asks_for_patience};
-use super::{CONTROL_LIMIT, Conn, PATIENCE, PATIENCE_STEP, name_of};
+use super::{CONTROL_LIMIT, Conn, name_of};
 use crate::server::ServerError;
+use crate::server::patience::STEP;
 
 impl Conn {
     /// The same, again while the server asks for patience.
@@ -15,19 +14,33 @@ impl Conn {
         command: &Cmd,
         max: usize,
     ) -> Result<Result<Value, String>, ServerError> {
-        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.try_within(command, max)? {
-                Err(text) if asks_for_patience(&text) && self.may_wait(deadline) => {
-                    std::thread::sleep(PATIENCE_STEP);
+                Err(text) if asks_for_patience(&text) => {
+                    if !self.may_ask_again() {
+                        return Ok(Err(self.with_the_time(text)));
+                    }
+                    std::thread::sleep(STEP);
                 }
-                answer => return Ok(answer),
+                answer => {
+                    self.patience.progress();
+                    return Ok(answer);
+                }
             }
         }
     }
 
-    fn may_wait(&self, deadline: Instant) -> bool {
-        Instant::now() < deadline && !self.is_stopped()
+    /// Whether a server that answered that it cannot just now is asked again.
+    fn may_ask_again(&mut self) -> bool {
+        self.patience.lasts() && !self.is_stopped()
+    }
+
+    /// The server's words, and for how long it was asked in vain.
+    fn with_the_time(&self, text: String) -> String {
+        match self.is_stopped() {
+            true => text,
+            false => format!("{text} ({})", self.patience.told()),
+        }
     }
 
     /// Asks something that can be done without: every answer is one. A server that asks for
@@ -82,7 +95,6 @@ impl Conn {
         asks_for_patience: impl Fn(&str) -> bool,
     ) -> Result<Vec<Result<Value, String>>, ServerError> {
         const TOGETHER: &str = "several commands at once";
-        let deadline = Instant::now() + PATIENCE;
         while !self.shunned.has(TOGETHER) {
             for command in commands {
                 command.write_packed_command(&mut self.out);
@@ -97,10 +109,18 @@ impl Conn {
                     let busy = |answer: &Result<Value, String>| {
                         answer.as_ref().is_err_and(|text| asks_for_patience(text))
                     };
-                    if !answers.iter().any(busy) || !self.may_wait(deadline) {
+                    if !answers.iter().any(busy) {
+                        self.patience.progress();
                         return Ok(answers);
                     }
-                    std::thread::sleep(PATIENCE_STEP);
+                    if !self.may_ask_again() {
+                        let told = |answer: Result<Value, String>| match busy(&answer) {
+                            true => answer.map_err(|text| self.with_the_time(text)),
+                            false => answer,
+                        };
+                        return Ok(answers.into_iter().map(told).collect());
+                    }
+                    std::thread::sleep(STEP);
                 }
                 Err(lost) if self.closed => {
                     self.shunned.ended_by(TOGETHER);
@@ -152,6 +172,7 @@ impl Conn {
         let fresh = Self::open(&options)?;
         let old = std::mem::replace(self, fresh);
         self.doing = old.doing;
+        self.patience = old.patience;
         if let Some(heed) = old.heed
             && self.stream.set_timeout(heed.step).is_ok()
         {

@@ -5,7 +5,7 @@
 //! replace` it is simply done again. Else it is done again in the hope that it was not, and where
 //! the key then stands it is compared with what was sent: equal is ours.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -17,12 +17,6 @@ use crate::server::cluster::Redirect;
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 use crate::units::plural;
-
-/// How long nothing at all may be got done.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// The same for a server that loads its dataset, or runs a script.
-pub(super) const BUSY_PATIENCE: Duration = Duration::from_secs(120);
 
 /// The wait before what was put off is sent again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -169,21 +163,17 @@ impl ServerSink {
     /// # Errors
     /// When it has been so for too long.
     pub(super) fn wait_for(&mut self, why: &str) -> Result<()> {
-        self.wait_at_most(why, PATIENCE)
+        self.wait_at_most(why, Duration::MAX)
     }
 
-    /// As [`Self::wait_for`], for so long.
-    pub(super) fn wait_at_most(&mut self, why: &str, patience: Duration) -> Result<()> {
+    /// As [`Self::wait_for`], where there is a reason to wait for less.
+    pub(super) fn wait_at_most(&mut self, why: &str, less: Duration) -> Result<()> {
         self.pause = true;
-        let since = *self.busy_since.get_or_insert_with(Instant::now);
         if self.stop.is_set() {
             return Err(Interrupted.into());
         }
-        if since.elapsed() > patience {
-            anyhow::bail!(
-                "{why}, and nothing could be written for {} s",
-                patience.as_secs()
-            );
+        if !self.patience.lasts_for(less) {
+            anyhow::bail!("{why}, and nothing was written ({})", self.patience.told());
         }
         Ok(())
     }
@@ -352,7 +342,10 @@ impl ServerSink {
         {
             return Err(why.into());
         }
-        match Conn::open(&lane.to) {
+        // A node that loads its dataset is waited for as long as all of this may take together.
+        let mut to = lane.to.clone();
+        to.retry_for = self.patience.left();
+        match Conn::open(&to) {
             Ok(conn) => Ok(Some(conn)),
             Err(error) if error.is_passing() => {
                 let why = error.to_string();

@@ -1,10 +1,9 @@
 //! What became of a record, once the server has answered.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::again::{BUSY_PATIENCE, PATIENCE};
 use super::compare::{self, Standing};
 use super::held::{Repeats, collision};
 use super::refusal::{Refusal, is_about_database};
@@ -17,6 +16,7 @@ use crate::record::{KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::units::duration_text;
 
 /// How long a primary that became a replica is waited for where nobody names another one.
 const DEMOTED_PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ impl ServerSink {
 
     /// Something was got done: patience begins anew.
     fn progressed(&mut self, at: usize) {
-        self.busy_since = None;
+        self.patience.progress();
         let lane = &mut self.lanes[at];
         lane.acknowledged = true;
         lane.retries.succeeded();
@@ -245,9 +245,9 @@ impl ServerSink {
 
     /// The destination asks for patience: the same again, in a while.
     fn later(&mut self, at: usize, sent: Sent, command: &str, text: String) -> Result<()> {
-        let since = *self.busy_since.get_or_insert_with(Instant::now);
         self.put_again(sent);
-        if since.elapsed() > BUSY_PATIENCE {
+        if !self.patience.lasts() {
+            let text = format!("{text} ({})", self.patience.told());
             return Err(self.refusal(at, command, text).into());
         }
         self.pause = true;
@@ -382,13 +382,17 @@ impl ServerSink {
         sent.ask_to = None;
         self.put_again(sent);
         let may_move = self.routes.is_some() || self.lanes[at].is_watched();
-        let patience = if may_move { PATIENCE } else { DEMOTED_PATIENCE };
+        let retry_for = self.patience.limit();
+        let patience = match may_move {
+            true => retry_for,
+            false => retry_for.min(DEMOTED_PATIENCE),
+        };
         if !may_move && !std::mem::replace(&mut self.told_demoted, true) {
             self.observer.warn(&format!(
-                "{} became a read-only replica during this run ({text}); waiting {} s for a primary \
-                 to answer there",
+                "{} became a read-only replica during this run ({text}); waiting up to {} for \
+                 a primary to answer there",
                 self.lanes[at].address(),
-                patience.as_secs()
+                duration_text(patience)
             ));
         }
         let patient = self.wait_at_most(&text, patience).context(

@@ -202,6 +202,24 @@ impl ServerSink {
 
     /// Reads the reply that is due first on a lane.
     pub(super) fn read_one(&mut self, at: usize) -> Result<()> {
+        let first = self.lanes[at].sent.front();
+        let is_of_key = first.is_some_and(|sent| !sent.action.is_beside_keys());
+        let in_turns = first.and_then(|sent| sent.by_commands.as_ref().map(|_| sent.print));
+        let (put_off, is_tried) = (self.again.len(), self.patience.is_tried());
+        self.read_next(at)?;
+        // While the destination is waited for, every answer that needs no repetition is progress:
+        // also that a key stands already, or is refused. A value that native commands write is read
+        // in several turns, and only the last one says what became of it.
+        if is_tried && is_of_key && self.again.len() <= put_off {
+            let goes_on = in_turns.is_some_and(|print| self.prints.contains(&print));
+            if !goes_on {
+                self.patience.progress();
+            }
+        }
+        Ok(())
+    }
+
+    fn read_next(&mut self, at: usize) -> Result<()> {
         match self.read_reply(at) {
             Ok(Read::Done) => Ok(()),
             Ok(Read::Answer(answer)) => self.answered(at, answer),

@@ -62,6 +62,7 @@ use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
+use crate::server::patience::Patience;
 use crate::server::reconnect::Retries;
 
 /// How to write.
@@ -109,6 +110,13 @@ enum Action {
     CleanUp,
     /// Asks whether a replica has what was acknowledged.
     Wait,
+}
+
+impl Action {
+    /// Whether its answer says nothing about a key that was given.
+    fn is_beside_keys(self) -> bool {
+        matches!(self, Self::Prelude(_) | Self::CleanUp | Self::Wait)
+    }
 }
 
 /// As what a record was counted.
@@ -246,8 +254,8 @@ pub struct ServerSink {
     again: VecDeque<Sent>,
     /// But not at once.
     pause: bool,
-    /// Since when nothing could be got done.
-    busy_since: Option<Instant>,
+    /// How long nothing may be got done.
+    patience: Patience,
     /// Batches so far.
     batches: u64,
     /// What may be in flight on a lane.
@@ -310,7 +318,7 @@ impl ServerSink {
             prints: FingerprintSet::default(),
             again: VecDeque::new(),
             pause: false,
-            busy_since: None,
+            patience: Patience::new(to.retry_for),
             batches: 0,
             window,
             whole_window: window,

@@ -71,6 +71,7 @@ impl Routes {
         for mut options in candidates {
             options.timeout = options.timeout.min(ASK_TIMEOUT);
             options.connect_timeout = options.connect_timeout.min(ASK_TIMEOUT);
+            options.retry_for = options.retry_for.min(ASK_TIMEOUT);
             let topology = Conn::open(&options).and_then(|mut conn| Topology::ask(&mut conn));
             if let Ok(topology) = topology
                 && !topology.shards.is_empty()

@@ -40,6 +40,7 @@ impl ServerSink {
         let mut to = self.lanes[at].to.clone();
         to.timeout = to.timeout.min(PATIENCE);
         to.connect_timeout = to.connect_timeout.min(PATIENCE);
+        to.retry_for = to.retry_for.min(PATIENCE);
         let mut conn = Conn::open(&to)?;
         conn.heed(&to, &self.stop.flag());
         if conn.select(db)?.is_err() {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 
-use super::again::BUSY_PATIENCE;
 use super::refusal::{Outlook, Refusal};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
@@ -210,7 +209,7 @@ impl ServerSink {
         };
         let (allow, sanitize) = (self.options.allow_loss, self.options.sanitize);
         let mut keys = ProbeKeys::new(like, slot);
-        keys.patience = BUSY_PATIENCE;
+        keys.patience = lane.to.retry_for;
         let learnt = Target::learn_by(conn, &lane.facts, &keys, allow, sanitize, &self.observer)?;
         conn.doing("restoring keys");
         let target = lane.target.insert(learnt);

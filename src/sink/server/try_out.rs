@@ -2,7 +2,7 @@
 //! that end before they begin.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
@@ -11,12 +11,10 @@ use crate::record::Family;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Version};
 use crate::server::identity::random;
+use crate::server::patience::{Patience, STEP};
 use crate::server::resp::Item;
 use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
-
-/// How often a server that asks for patience is asked again.
-const PATIENCE_STEP: Duration = Duration::from_millis(100);
 
 /// Names that nobody uses, to try things on.
 #[derive(Debug)]
@@ -142,13 +140,13 @@ fn restore_patiently(
     payloads: &[Vec<u8>],
     patience: Duration,
 ) -> Result<Answers, ServerError> {
-    let until = Instant::now() + patience;
+    let mut patience = Patience::new(patience);
     // Whether a cluster or a primary is there is for others to wait for.
     let is_busy = |text: &str| text.starts_with("BUSY ") || text.starts_with("LOADING ");
     loop {
         match restore_all(conn, key, payloads)? {
-            Answers::Refused(text) if is_busy(&text) && Instant::now() < until => {
-                std::thread::sleep(PATIENCE_STEP);
+            Answers::Refused(text) if is_busy(&text) && patience.lasts() => {
+                std::thread::sleep(STEP);
             }
             answers => return Ok(answers),
         }

@@ -33,6 +33,7 @@ use crate::pace::Pace;
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom};
 use crate::record::{Batch, Record};
+use crate::server::patience::Patience;
 use crate::source::server::{ConvergeOptions, Follow};
 
 /// So many names may wait for the last round.
@@ -108,8 +109,8 @@ pub struct ClusterSource {
     refreshes: u32,
     /// Since when everything is read but the last round.
     resting_since: Option<Instant>,
-    /// Since when slots cannot be read though nothing moved.
-    stalled_since: Option<Instant>,
+    /// How long slots may not be answered for though nothing moves.
+    stalled: Patience,
     functions: Option<Vec<u8>>,
     functions_given: u64,
     /// Why function libraries, if there are any, are not believed.

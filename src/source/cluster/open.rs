@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
 use super::part::is_lost;
-use super::settle::{ASK_EVERY, PATIENCE};
+use super::settle::ASK_EVERY;
 use super::view::Look;
 use super::*;
 use crate::exit::Usage;
@@ -13,6 +13,7 @@ use crate::record::Context;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, Shard, options_for};
 use crate::server::facts::{Keyspace, info};
+use crate::server::patience::Patience;
 use crate::source::server::{ConvergingSource, Libraries, Place, ServerSource, function_dump};
 use crate::units::now_ms;
 
@@ -63,7 +64,7 @@ impl ClusterSource {
             asked: Vec::new(),
             refreshes: 0,
             resting_since: None,
-            stalled_since: None,
+            stalled: Patience::new(options.connect.retry_for),
             functions: None,
             functions_given: 0,
             libraries_unread: None,
@@ -92,7 +93,7 @@ impl ClusterSource {
     /// Opens whoever serves the slots that are wanted. A node that dies meanwhile is waited for, or
     /// for its replica to take its place, as it is later on.
     fn open_parts(&mut self) -> Result<()> {
-        let began = Instant::now();
+        let mut patience = Patience::new(self.options.connect.retry_for);
         let mut said = false;
         loop {
             let (primary, error) = match self.try_to_open_parts() {
@@ -101,7 +102,7 @@ impl ClusterSource {
             };
             let waits = is_lost(&error)
                 && self.options.connect.retries > 0
-                && began.elapsed() < PATIENCE
+                && patience.lasts()
                 && self.may_be_replaced(&primary);
             if !waits {
                 return Err(error);
@@ -111,7 +112,7 @@ impl ClusterSource {
                     "{error:#}; waiting for it, or for a replica to take its place"
                 ));
             }
-            self.wait_for_owner(&primary, began)?;
+            self.wait_for_owner(&primary, &mut patience)?;
         }
     }
 
@@ -144,12 +145,12 @@ impl ClusterSource {
         let shard = shards.find(|shard| shard.primary.id == primary);
         shard.is_some_and(|shard| {
             let mut replicas = shard.replicas.iter();
-            replicas.any(|replica| self.connect(replica).is_ok())
+            replicas.any(|replica| self.reaches(replica))
         })
     }
 
     /// Waits until somebody else serves the slots of this primary, or it answers again.
-    fn wait_for_owner(&mut self, primary: &str, began: Instant) -> Result<()> {
+    fn wait_for_owner(&mut self, primary: &str, patience: &mut Patience) -> Result<()> {
         loop {
             self.rest(ASK_EVERY)?;
             if let Ok(look) = self.look_anywhere()
@@ -163,8 +164,8 @@ impl ClusterSource {
                 .wanted
                 .iter()
                 .any(|slot| self.view.owner(slot) == Some(primary));
-            let answers = || known.is_some_and(|node| self.connect(&node).is_ok());
-            if !serves || answers() || began.elapsed() >= PATIENCE {
+            let answers = || known.is_some_and(|node| self.reaches(&node));
+            if !serves || answers() || !patience.lasts() {
                 return Ok(());
             }
         }
@@ -258,6 +259,13 @@ impl ClusterSource {
 
     fn connect(&self, node: &ClusterNode) -> Result<Conn> {
         Ok(Conn::open(&options_for(&self.options.connect, node))?)
+    }
+
+    /// Whether a node answers just now. One that loads its dataset does not.
+    fn reaches(&self, node: &ClusterNode) -> bool {
+        let mut options = options_for(&self.options.connect, node);
+        options.retry_for = Duration::ZERO;
+        Conn::open(&options).is_ok()
     }
 
     /// The first replica that is in step, or else the primary; and the primary besides.

@@ -6,7 +6,7 @@
 //! way gets its tombstone.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
@@ -16,12 +16,12 @@ use super::*;
 use crate::exit::Interrupted;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
+use crate::server::patience::Patience;
 use crate::server::slots::slot_of;
 use crate::source::server::given::GivenLog;
 
-/// How long a cluster may take to have somebody serve every slot again, and to agree on whom. An
-/// election needs the time after which a node counts as dead (15 s by default), and some seconds.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node that is only asked for what it knows may load its dataset.
+const LOOK_FOR: Duration = Duration::from_secs(2);
 
 /// How often it is asked.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -41,7 +41,9 @@ impl ClusterSource {
             self.asked.extend(of_part.asked);
             disturbed.reason = of_part.reason.or(disturbed.reason);
         }
-        let began = Instant::now();
+        // A failover needs the time after which a node counts as dead (15 s by default), an election,
+        // and some seconds.
+        let mut patience = Patience::new(self.options.connect.retry_for);
         loop {
             self.retire_lost()?;
             let reason = match self.look()? {
@@ -51,9 +53,10 @@ impl ClusterSource {
                 },
                 Err(reason) => reason,
             };
-            if began.elapsed() > PATIENCE {
+            if !patience.lasts() {
                 return Err(anyhow!(
-                    "not every slot of the cluster can be read: {reason}; run again when it can"
+                    "not every slot of the cluster can be read: {reason} ({}); run again when it can",
+                    patience.told()
                 ));
             }
             self.rest(ASK_EVERY)?;
@@ -121,7 +124,8 @@ impl ClusterSource {
             .iter()
             .flat_map(|shard| std::iter::once(&shard.primary).chain(&shard.replicas))
             .map(|node| options_for(&self.options.connect, node));
-        for options in std::iter::once(self.options.connect.clone()).chain(known) {
+        for mut options in std::iter::once(self.options.connect.clone()).chain(known) {
+            options.retry_for = options.retry_for.min(LOOK_FOR);
             match Conn::open(&options).and_then(|mut conn| Look::ask(&mut conn)) {
                 Ok(look) => return Ok(look),
                 Err(error) => last = error.to_string(),
@@ -253,15 +257,15 @@ impl ClusterSource {
         disturbed: &Disturbed,
     ) -> Result<Option<String>> {
         if unanswered.is_empty() || !moved.is_empty() {
-            self.stalled_since = None;
+            self.stalled.progress();
             return Ok(None);
         }
-        let since = *self.stalled_since.get_or_insert_with(Instant::now);
         let reason = disturbed.reason.clone().unwrap_or_default();
-        if since.elapsed() > PATIENCE {
+        if !self.stalled.lasts() {
             return Err(anyhow!(
-                "keys of slots {} are not answered for ({reason}); run again when they are",
-                unanswered.show()
+                "keys of slots {} are not answered for: {reason} ({}); run again when they are",
+                unanswered.show(),
+                self.stalled.told()
             ));
         }
         self.rest(ASK_EVERY)?;

@@ -218,6 +218,7 @@ impl ServerSource {
         let libraries = probe::function_dump(&mut conn, options.functions, &observer)?;
         probe::leave_no_trace(&mut conn, &facts)?;
         let waiting = found.rows.iter().map(|row| Job::Scan(row.db)).collect();
+        let patience = Patience::of(&conn);
         let mut source = Self {
             from_ms: clock.now_ms(),
             conn,
@@ -246,7 +247,7 @@ impl ServerSource {
             sent_keys: 0,
             guess_bytes: FIRST_GUESS_BYTES,
             squeeze: Squeeze::default(),
-            patience: Patience::default(),
+            patience,
             scratch: Vec::new(),
             functions: libraries.payload,
             functions_by: libraries.by,

@@ -1,22 +1,32 @@
 //! A server that asks for patience (BUSY, MASTERDOWN …) in the middle: what it refused is asked
 //! again, once everything that is in flight was answered, for a bounded time.
 
-use std::time::Instant;
-
 use anyhow::Result;
 
 use super::ServerSource;
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
-use crate::server::conn::{PATIENCE, PATIENCE_STEP, asks_for_patience};
+use crate::server::Conn;
+use crate::server::conn::asks_for_patience;
+use crate::server::patience::{self, STEP};
 
 /// What is known of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Patience {
-    /// Since when nothing else was heard.
-    since: Option<Instant>,
+    /// How long nothing else was heard.
+    wait: patience::Patience,
     /// The server's words, to be waited for before anything is asked.
     asked: Option<String>,
+}
+
+impl Patience {
+    /// As long as `conn` allows.
+    pub(super) fn of(conn: &Conn) -> Self {
+        Self {
+            wait: patience::Patience::new(conn.retry_for()),
+            asked: None,
+        }
+    }
 }
 
 impl ServerSource {
@@ -31,8 +41,10 @@ impl ServerSource {
 
     /// What was refused so is to be asked again.
     pub(super) fn ask_later(&mut self, text: &str) {
-        if self.patience.since.is_none() {
-            self.patience.since = Some(Instant::now());
+        let is_first = !self.patience.wait.is_tried();
+        // Whether it is over is looked at before anything is asked again.
+        self.patience.wait.lasts();
+        if is_first {
             self.observer.notice(&format!(
                 "the source asks for patience ({text}); waiting for it"
             ));
@@ -52,7 +64,7 @@ impl ServerSource {
     /// The server does what it is asked.
     pub(super) fn is_patient_no_more(&mut self) {
         if self.patience.asked.is_none() {
-            self.patience.since = None;
+            self.patience.wait.progress();
         }
     }
 
@@ -67,17 +79,14 @@ impl ServerSource {
             if !is_idle {
                 return Ok(false);
             }
-            let waited = self
-                .patience
-                .since
-                .map_or(PATIENCE, |since| since.elapsed());
-            if waited >= PATIENCE {
-                return Err(self.conn.refusal("reading", text.clone()).into());
+            if !self.patience.wait.lasts() {
+                let text = format!("{text} ({})", self.patience.wait.told());
+                return Err(self.conn.refusal("reading", text).into());
             }
             if self.stop().is_some_and(Stop::is_set) {
                 return Err(Interrupted.into());
             }
-            std::thread::sleep(PATIENCE_STEP);
+            std::thread::sleep(STEP);
             self.patience.asked = None;
         }
         if is_idle && (self.cursor.is_some() || !self.keys.is_empty()) {
