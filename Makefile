@@ -1,7 +1,7 @@
 # make demo    see it work: two private servers, an export, an import, and proof
 # make test    everything that can be tested here; fetches what it needs
 # make bench   what it reaches, beside what the server allows (some minutes)
-# make reply-faults  every command of every verb answered otherwise, all of it (hours)
+# make reply-faults  every command of every verb answered otherwise, all of it (an hour or two)
 # make lint    formatting, clippy, documentation, scripts
 # make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
 # make man     the man pages alone, into target/man

@@ -118,22 +118,15 @@ impl Case {
         }
     }
 
-    /// Whether the tool may wait for a minute or two before it gives up.
-    pub fn is_slow(&self) -> bool {
-        // A replica may be about to become a primary, and replicas may come back.
-        let may_pass = matches!(self.answer, Answer::ReadOnly | Answer::NoReplicas);
-        self.times == u32::MAX && (may_pass || self.answer.asks_for_patience())
-    }
-
     /// Whether a command is refused from the beginning and for good.
     pub fn is_lasting(&self) -> bool {
         let (always, refused) = (self.times == u32::MAX, self.how == How::NotRun);
-        self.from == 1 && always && refused && self.answer.is_error() && !self.is_slow()
+        self.from == 1 && always && refused && self.answer.is_error()
     }
 
     /// How long it may take at most.
     pub fn limit(&self) -> Duration {
-        Duration::from_secs(if self.is_slow() { 280 } else { 45 })
+        Duration::from_secs(45)
     }
 
     /// What it shares with others that fail for the same reason.

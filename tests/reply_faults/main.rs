@@ -30,13 +30,13 @@ use support::random::Random;
 use support::servers::require;
 
 /// Cases of the short form.
-const SAMPLE: usize = 900;
+const SAMPLE: usize = 2_000;
 
 /// The same of hostile servers.
 const HOSTILE_SAMPLE: usize = 150;
 
-/// Cases at most in which the tool waits for a minute or two, in the whole matrix.
-const SLOW_CASES: usize = 40;
+/// Cases that run at a time. Most of the time of a case is waiting.
+const WORKERS: u64 = 12;
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
@@ -85,7 +85,7 @@ impl Wish {
                 Some(text) => number("REPLY_FAULTS", text) as usize,
             },
             seed: of("REPLY_FAULTS_SEED").unwrap_or_else(support::dataset::now_ms),
-            workers: of("REPLY_FAULTS_WORKERS").unwrap_or(2) as usize,
+            workers: of("REPLY_FAULTS_WORKERS").unwrap_or(WORKERS) as usize,
             only: variable("REPLY_FAULTS_ONLY").unwrap_or_default(),
         }
     }
@@ -111,22 +111,14 @@ impl Wish {
         all.retain(|case| is_wanted(&case.to_string(), &self.only));
         shuffle(&mut all, &mut Random::new(self.seed));
         let whole = all.len();
-        let (mut slow, mut all): (Vec<Case>, Vec<Case>) = all.into_iter().partition(Case::is_slow);
-        slow.truncate(if self.count == usize::MAX {
-            SLOW_CASES
-        } else {
-            0
-        });
         all.truncate(self.count);
-        // The slow ones first, so that they run beside the others.
-        slow.append(&mut all);
-        let (seed, count) = (self.seed, slow.len());
+        let (seed, count) = (self.seed, all.len());
         eprintln!("{what}: seed {seed}, {count} of {whole} cases");
         let log = variable("REPLY_FAULTS_LOG").map(|path| {
             let mut options = std::fs::OpenOptions::new();
             options.create(true).append(true).open(path).expect("a log")
         });
-        let findings = run_all(slow, workers, log);
+        let findings = run_all(all, workers, log);
         let text = findings.text();
         assert!(
             findings.not_fired * 10 <= findings.runs,

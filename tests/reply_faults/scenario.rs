@@ -196,7 +196,9 @@ impl Scenario {
         }
         let waiting = ["--json", "--timeout", "1s", "--connect-timeout", "2s"];
         all.extend(waiting.map(str::to_owned));
-        all.extend(["--retries", "2"].map(str::to_owned));
+        // Longer than three times "not now" take.
+        let trying = ["--retries", "2", "--retry-for", "1s"];
+        all.extend(trying.map(str::to_owned));
         all
     }
 
