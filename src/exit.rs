@@ -92,7 +92,10 @@ pub fn code_of(error: &anyhow::Error) -> u8 {
     FAILED
 }
 
-/// Of several codes that apply, the one to exit with: the first of 130, 10–13, 1, 3, 4, 5.
+/// Of several codes that apply, the one to exit with: the first of 130, 10–13, 2, 1, 5, 3, 4.
+///
+/// A difference that was seen comes before keys that could not be looked at: it stands whatever
+/// those hold.
 pub fn strongest(codes: &[u8]) -> u8 {
     const ORDER: [u8; 10] = [
         INTERRUPTED,
@@ -102,9 +105,9 @@ pub fn strongest(codes: &[u8]) -> u8 {
         REFUSED,
         USAGE,
         FAILED,
+        DIFFERENCES,
         SOME_KEYS,
         CONSISTENCY,
-        DIFFERENCES,
     ];
     ORDER
         .into_iter()

@@ -234,6 +234,15 @@ pub struct Verified {
     pub different: u64,
     /// Cannot be compared; none of the compared ones.
     pub incomparable: u64,
+    /// Could not be read at the destination; none of the compared ones.
+    pub unread: u64,
+}
+
+impl Verified {
+    /// All that was to be verified.
+    pub fn asked(&self) -> u64 {
+        self.compared + self.incomparable + self.unread
+    }
 }
 
 impl SinkReport {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -146,11 +146,15 @@ pub struct TooManyErrors {
     pub max: u64,
 }
 
+/// Who deals with failed keys in place of the report and the journal.
+type Hear = Box<dyn Fn(&KeyFailure) -> Result<()> + Send + Sync>;
+
 /// The one place that everything in the pipe reports to.
 pub struct Observer {
     /// Counters.
-    pub progress: Progress,
-    report: Box<dyn Report>,
+    pub progress: Arc<Progress>,
+    report: Arc<dyn Report>,
+    hear: Option<Hear>,
     journal: Mutex<Option<Box<dyn Write + Send>>>,
     max_errors: Option<u64>,
 }
@@ -164,10 +168,28 @@ impl Observer {
         max_errors: Option<u64>,
     ) -> Self {
         Self {
-            progress: Progress::default(),
-            report,
+            progress: Arc::default(),
+            report: report.into(),
+            hear: None,
             journal: Mutex::new(journal),
             max_errors,
+        }
+    }
+
+    /// The same observer for a reader of one side of a comparison: `hear` gets the keys that it
+    /// cannot read. They are not printed, counted or journalled here, because the side may be read
+    /// again, and what becomes of them is known at the end only.
+    #[must_use]
+    pub fn with_failures_to(
+        &self,
+        hear: impl Fn(&KeyFailure) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            progress: Arc::clone(&self.progress),
+            report: Arc::clone(&self.report),
+            hear: Some(Box::new(hear)),
+            journal: Mutex::new(None),
+            max_errors: None,
         }
     }
 
@@ -186,6 +208,9 @@ impl Observer {
     /// # Errors
     /// [`TooManyErrors`] when that was one too many, or the journal's own write error.
     pub fn key_failed(&self, failure: &KeyFailure) -> Result<()> {
+        if let Some(hear) = &self.hear {
+            return hear(failure);
+        }
         let failed = self.progress.failed.fetch_add(1, Relaxed) + 1;
         self.report.event(&Event::KeyFailed(failure));
         let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());

@@ -15,13 +15,14 @@ use crate::compare::join::Totals;
 use crate::compare::names::Sample;
 use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
+use crate::compare::unread::UnreadKeys;
 use crate::compare::{Judge, Prints, Reading, report};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted, Usage};
 use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
-use crate::observer::Observer;
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::{self, Steps, Stop};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
@@ -95,6 +96,12 @@ struct Readers<'a> {
     stop: &'a Stop,
 }
 
+/// A side that was opened, and what is told of the keys that it cannot give.
+struct Opened {
+    side: OpenedSide,
+    unread: UnreadKeys,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
     Left,
@@ -151,12 +158,12 @@ impl Question<'_> {
             readers.open(Which::Left, sample_filter(&readers, &sample))?,
             readers.open(Which::Right, sample_filter(&readers, &sample))?,
         );
-        readers.without = right.not_had.clone();
-        for db in &left.not_had {
+        readers.without = right.side.not_had.clone();
+        for db in &left.side.not_had {
             readers.without.push(readers.rewrite.dbs.map(*db)?);
         }
-        answer.what = (left.what, right.what);
-        let expected = [&left, &right].map(|side| side.source.estimate());
+        answer.what = (left.side.what, right.side.what);
+        let expected = [&left, &right].map(|opened| opened.side.source.estimate());
         let sum = expected
             .iter()
             .filter_map(|estimate| estimate.records)
@@ -164,7 +171,7 @@ impl Question<'_> {
         observer.progress.expected_records.store(sum, Relaxed);
         let reading = Reading {
             prints: readers.prints.clone(),
-            from_ms: left.time_ms.max(right.time_ms),
+            from_ms: left.side.time_ms.max(right.side.time_ms),
         };
         let (left, right) = readers.read_both(left, right, &reading, &mut answer.unread)?;
         let judge = Judge {
@@ -187,23 +194,43 @@ impl Question<'_> {
         if self.compare.explain && answer.totals.all.different() > 0 {
             answer.places = readers.explain(&comparison)?;
         }
-        ui::check_matched(answer.totals.all.compared);
-        let code = exit::strongest(&[
-            if answer.unread.is_any() || answer.totals.all.incomparable > 0 {
-                exit::SOME_KEYS
-            } else {
-                exit::OK
-            },
-            if answer.totals.all.different() > 0 {
-                exit::DIFFERENCES
-            } else {
-                exit::OK
-            },
-        ]);
+        let all = &answer.totals.all;
+        ui::check_matched(all.compared + all.unknown());
+        let code = match (all.different(), all.unknown()) {
+            (0, 0) if answer.unread.lines.is_empty() => exit::OK,
+            (0, _) => exit::SOME_KEYS,
+            _ => exit::DIFFERENCES,
+        };
+        if self.quiet && !self.json {
+            self.name_unread(&comparison, answer, observer)?;
+        }
         match self.print(&comparison, answer, code) {
             Err(error) if is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
         }
+    }
+
+    /// Without a result on standard output the keys that could not be read are still errors.
+    fn name_unread(
+        &self,
+        comparison: &Comparison<'_>,
+        answer: &Answer,
+        observer: &Observer,
+    ) -> Result<()> {
+        if answer.totals.all.unread == 0 {
+            return Ok(());
+        }
+        comparison.differences(|difference| match difference.either() {
+            Some(row) if difference.is_unread() => observer.key_failed(&KeyFailure {
+                db: row.db,
+                key: row.key.clone(),
+                kind: FailureKind::Unread,
+                reason: report::explain(&difference),
+                hint: None,
+            }),
+            _ => Ok(()),
+        })?;
+        Ok(())
     }
 
     fn print(&self, comparison: &Comparison<'_>, answer: &Answer, code: u8) -> Result<()> {
@@ -222,7 +249,7 @@ impl Question<'_> {
             }
         }
         let mut seen = 0;
-        if answer.totals.all.different() + answer.totals.all.incomparable > 0 {
+        if answer.totals.all.different() + answer.totals.all.unknown() > 0 {
             comparison.differences(|difference| {
                 seen += 1;
                 if self.json {
@@ -237,7 +264,11 @@ impl Question<'_> {
         }
         if !self.json {
             if !self.compare.all && seen > SHOWN {
-                let rest = plural(seen - SHOWN, "more difference");
+                let what = match answer.totals.all.unknown() {
+                    0 => "more difference",
+                    _ => "more key",
+                };
+                let rest = plural(seen - SHOWN, what);
                 writeln!(out, "… and {rest}; --all prints them, and so does --json")
                     .context(WHAT)?;
             }
@@ -249,8 +280,10 @@ impl Question<'_> {
     fn verdict(&self, answer: &Answer) -> String {
         let all = &answer.totals.all;
         let word = match all.different() {
-            0 if all.incomparable > 0 => "not all could be compared",
-            0 if all.compared == 0 && answer.unread.is_any() => "nothing could be compared",
+            0 if all.compared == 0 && (all.unknown() > 0 || answer.unread.is_any()) => {
+                "nothing could be compared"
+            }
+            0 if all.unknown() > 0 => "not all could be compared",
             0 if all.compared == 0 => "nothing to compare on either side",
             0 if answer.unread.is_any() => "no difference found, but not everything was compared",
             0 => "equal",
@@ -259,15 +292,12 @@ impl Question<'_> {
         let mut text = format!("{word}: {}", report::counts_text(all));
         if answer.settled > 0 {
             text += &format!(
-                "; {} differed at first and not when read again",
+                "; {} equal only when read again",
                 plural(answer.settled, "key")
             );
         }
         if self.compare.sample.is_some() {
             text += "; of a sample only";
-        }
-        if answer.unread.keys > 0 {
-            text += &format!("; {} could not be read", plural(answer.unread.keys, "key"));
         }
         for line in answer.unread.lines.iter().chain(&answer.unread.left_out) {
             text += &format!("\nnot compared: {}", ui::clean(line));
@@ -299,7 +329,6 @@ impl Question<'_> {
             ("by_db", json!(by_db)),
             ("libraries", report::counts_object(&totals.libraries)),
             ("settled", json!(answer.settled)),
-            ("unread", json!(answer.unread.keys)),
             ("not_had", json!(answer.unread.lines)),
             ("left_out", json!(answer.unread.left_out)),
             ("is_sample", json!(self.compare.sample.is_some())),
@@ -314,7 +343,7 @@ impl Question<'_> {
 #[derive(Default)]
 struct Answer {
     totals: Totals,
-    /// Keys that differed at first, and not any more.
+    /// Keys that were found equal only when they were read again.
     settled: u64,
     /// What a server refused to give.
     unread: Unread,
@@ -325,10 +354,9 @@ struct Answer {
     error: Option<String>,
 }
 
-/// What could not be compared, because it could not be read.
+/// What could not be compared beyond single keys, because it could not be read.
 #[derive(Default)]
 struct Unread {
-    keys: u64,
     /// What is more than single keys, a line each.
     lines: Vec<String>,
     /// What the database that a URL names leaves out of each side. That is no failure.
@@ -339,7 +367,6 @@ impl Unread {
     fn of(name: &str, report: &SourceReport) -> Self {
         let lines = report.not_had.iter();
         Self {
-            keys: report.total().failed,
             lines: lines.map(|line| format!("{line} ({name})")).collect(),
             left_out: report
                 .left_out
@@ -350,7 +377,7 @@ impl Unread {
     }
 
     fn is_any(&self) -> bool {
-        self.keys > 0 || !self.lines.is_empty()
+        !self.lines.is_empty()
     }
 
     fn learn(&mut self, lines: Vec<String>) {
@@ -428,7 +455,7 @@ impl Readers<'_> {
         }
     }
 
-    fn open(&self, which: Which, condition: Option<Condition>) -> Result<OpenedSide> {
+    fn open(&self, which: Which, condition: Option<Condition>) -> Result<Opened> {
         let wanted = Wanted {
             selection: self.selection(which, condition),
             other_urls_db: self.other_urls_db(which),
@@ -437,7 +464,10 @@ impl Readers<'_> {
             max_value_bytes: self.question.max_value_bytes,
             allow_stale: self.question.compare.allow_stale,
         };
-        open_side::open(self.end(which), wanted, &self.observer, self.stop)
+        let unread = UnreadKeys::new(&self.prints, &self.rewrite_of(which));
+        let observer = unread.listening(&self.observer);
+        let side = open_side::open(self.end(which), wanted, &observer, self.stop)?;
+        Ok(Opened { side, unread })
     }
 
     /// The database that the left side's URL limits the right side to, as the right side calls it.
@@ -449,13 +479,16 @@ impl Readers<'_> {
     }
 
     /// Reads a side to its end, and says what could not be read.
-    fn read(&self, which: Which, opened: OpenedSide, reading: &Reading) -> Result<(Side, Unread)> {
+    fn read(&self, which: Which, opened: Opened, reading: &Reading) -> Result<(Side, Unread)> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
-        let (collect, collected) = Collect::new(reading.clone(), selection, scope, opened.time_ms);
-        let collect = collect.within(self.question.max_value_bytes);
-        let collect = collect.without(&self.without);
-        let report = self.run(which, opened, Box::new(collect))?;
+        let Opened { side, unread } = opened;
+        let (collect, collected) = Collect::new(reading.clone(), selection, scope, side.time_ms);
+        let collect = collect
+            .within(self.question.max_value_bytes)
+            .without(&self.without)
+            .with_unread(&unread);
+        let report = self.run(which, side, Box::new(collect))?;
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
         let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
         let name = self.end(which).name();
@@ -469,12 +502,16 @@ impl Readers<'_> {
         Ok((side, unread))
     }
 
+    fn rewrite_of(&self, which: Which) -> Rewrite {
+        match which {
+            Which::Left => self.rewrite.clone(),
+            Which::Right => Rewrite::default(),
+        }
+    }
+
     fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
         let steps = Steps {
-            rewrite: match which {
-                Which::Left => self.rewrite.clone(),
-                Which::Right => Rewrite::default(),
-            },
+            rewrite: self.rewrite_of(which),
             ..Steps::default()
         };
         let outcome = pipe::run(opened.source, &steps, sink, &self.observer, self.stop);
@@ -506,7 +543,7 @@ impl Readers<'_> {
         let values = |which: Which| -> Result<explain::Values> {
             let opened = self.open(which, Some(self.named(&names)))?;
             let (keep, kept) = Keep::new(self.prints.clone(), Arc::clone(&keys));
-            self.run(which, opened, Box::new(keep))?;
+            self.run(which, opened.side, Box::new(keep))?;
             let mut kept = kept.lock().unwrap_or_else(|error| error.into_inner());
             Ok(std::mem::take(&mut kept))
         };
@@ -525,8 +562,8 @@ impl Readers<'_> {
     /// Both at the same time: so they are as close to each other as can be.
     fn read_both(
         &self,
-        left: OpenedSide,
-        right: OpenedSide,
+        left: Opened,
+        right: Opened,
         reading: &Reading,
         unread: &mut Unread,
     ) -> Result<(Side, Side)> {
@@ -546,7 +583,6 @@ impl Readers<'_> {
         match (left, right) {
             (Ok((left, left_unread)), Ok((right, right_unread))) => {
                 for of_side in [left_unread, right_unread] {
-                    unread.keys += of_side.keys;
                     unread.learn(of_side.lines);
                     unread.left_out.extend(of_side.left_out);
                 }
@@ -576,8 +612,6 @@ impl Readers<'_> {
         let (left, right) = (one(Which::Left)?, one(Which::Right)?);
         let mut keep = |read: Option<(Side, Unread)>| {
             let (side, of_side) = read?;
-            // The same keys as the first time, most likely.
-            unread.keys = unread.keys.max(of_side.keys);
             unread.learn(of_side.lines);
             Some(side)
         };

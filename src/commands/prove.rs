@@ -10,12 +10,14 @@ use anyhow::{Result, anyhow};
 use super::open_side::{self, Wanted};
 use crate::cli::SideEnd;
 use crate::compare::collect::{Collect, Side};
+use crate::compare::join::Difference;
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
 use crate::compare::names::Sieve;
 use crate::compare::report;
 use crate::compare::rounds::Comparison;
 use crate::compare::row::{Row, What};
 use crate::compare::store::{PARTITIONS, Store};
+use crate::compare::unread::UnreadKeys;
 use crate::compare::written::{self, Memory, Remember};
 use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
@@ -25,6 +27,7 @@ use crate::memory::FingerprintSet;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::record::Family;
+use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::sink::Accepted;
 use crate::units::{now_ms, plural};
@@ -76,11 +79,16 @@ impl Proof {
             Err(error) => outcome.error = Some(error.context("verifying the destination")),
             Ok(verified) => {
                 outcome.sink.verified = Some(verified);
-                if verified.incomparable > 0 {
-                    outcome.sink.problems.push(format!(
-                        "{} not verified, each of them named above with the reason",
-                        plural(verified.incomparable, "key")
-                    ));
+                for (count, why) in [
+                    (verified.incomparable, "nobody can compare the values"),
+                    (verified.unread, "the destination did not give the values"),
+                ] {
+                    if count > 0 {
+                        outcome.sink.problems.push(format!(
+                            "{} not verified, each named above with the reason: {why}",
+                            plural(count, "key")
+                        ));
+                    }
                 }
                 if verified.different > 0 {
                     outcome.error = Some(Differences(verified.different).into());
@@ -105,7 +113,6 @@ fn prove(
     let dbs = std::mem::take(&mut written.dbs);
     drop(written);
     if store.rows() == 0 {
-        observer.notice("nothing was written, so there is nothing to verify");
         return Ok(Verified::default());
     }
     observer.notice(&format!(
@@ -127,9 +134,11 @@ fn prove(
             max_value_bytes: u64::MAX,
             allow_stale: true,
         };
-        let opened = open_side::open(&end, wanted, observer, stop)?;
+        let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
+        let opened = open_side::open(&end, wanted, &unread.listening(observer), stop)?;
         let (collect, collected) =
             Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
+        let collect = collect.with_unread(&unread);
         let steps = Steps::default();
         let outcome = pipe::run(opened.source, &steps, Box::new(collect), observer, stop);
         if let Some(error) = outcome.error {
@@ -161,30 +170,10 @@ fn prove(
         Ok((None, Some(again)))
     })?;
     let counts = totals.all;
-    if counts.different() + counts.incomparable > 0 {
-        comparison.differences(|difference| {
-            let Some(row) = difference.either() else {
-                return Ok(());
-            };
-            observer.key_failed(&KeyFailure {
-                db: row.db,
-                key: match row.what {
-                    What::Library => [b"function library ", &row.key[..]].concat(),
-                    _ => row.key.clone(),
-                },
-                kind: match difference.is_incomparable() {
-                    true => FailureKind::Incomparable,
-                    false => FailureKind::Different,
-                },
-                reason: match difference.is_incomparable() {
-                    true => report::explain(&difference),
-                    false => format!(
-                        "{} (A: as it was written, B: the destination)",
-                        report::explain(&difference)
-                    ),
-                },
-                hint: None,
-            })
+    if counts.different() + counts.unknown() > 0 {
+        comparison.differences(|difference| match failure(&difference) {
+            Some(failure) => observer.key_failed(&failure),
+            None => Ok(()),
         })?;
     }
     Ok(Verified {
@@ -193,6 +182,36 @@ fn prove(
         expired: counts.expired,
         different: counts.different(),
         incomparable: counts.incomparable,
+        unread: counts.unread,
+    })
+}
+
+/// What is told of a key that is not as it was written, or of which nobody knows.
+fn failure(difference: &Difference) -> Option<KeyFailure> {
+    let row = difference.either()?;
+    let (kind, reason) = if difference.is_unread() {
+        let reason = difference.right.as_ref().and_then(report::reason);
+        let reason = reason.unwrap_or("the server did not give it");
+        let text = format!("not verified, could not be read at the destination: {reason}");
+        (FailureKind::Unread, text)
+    } else if difference.is_incomparable() {
+        (FailureKind::Incomparable, report::explain(difference))
+    } else {
+        let text = format!(
+            "{} (A: as it was written, B: the destination)",
+            report::explain(difference)
+        );
+        (FailureKind::Different, text)
+    };
+    Some(KeyFailure {
+        db: row.db,
+        key: match row.what {
+            What::Library => [b"function library ", &row.key[..]].concat(),
+            _ => row.key.clone(),
+        },
+        kind,
+        reason,
+        hint: None,
     })
 }
 

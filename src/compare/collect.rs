@@ -9,6 +9,7 @@ use super::prints::Prints;
 use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;
+use super::unread::{UnreadKeys, unread};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::payload::{self, Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
@@ -34,6 +35,7 @@ pub struct Collect {
     selection: Selection,
     scope: Option<Scope>,
     without: Vec<u32>,
+    unread: Option<UnreadKeys>,
     side: Side,
     into: Collected,
     max_value_bytes: u64,
@@ -56,6 +58,7 @@ impl Collect {
             selection,
             scope,
             without: Vec::new(),
+            unread: None,
             side: Side {
                 store: Store::new(),
                 moment_ms: opened_ms,
@@ -76,19 +79,27 @@ impl Collect {
         }
     }
 
-    /// What a value is and means; of one that is too large, or did not come whole, only the former.
+    /// Takes up what the source of this side could not read, at the end.
+    #[must_use]
+    pub fn with_unread(self, unread: &UnreadKeys) -> Self {
+        Self {
+            unread: Some(unread.clone()),
+            ..self
+        }
+    }
+
+    /// What a value is and means; of one that is too large only the former.
     fn read(&self, context: &Context, record: &KeyRecord) -> (Kind, Meaning) {
         let bytes = record.value.stored_len();
-        let depth = if bytes > self.max_value_bytes {
-            Depth::TooLarge
-        } else if is_broken(&record.value) {
-            Depth::Broken
-        } else {
+        if is_broken(&record.value) {
+            return (Kind::Unknown, unread(BROKEN));
+        }
+        if bytes <= self.max_value_bytes {
             return self.reading.value(context.family, &record.value);
-        };
+        }
         let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
         let meaning = Meaning {
-            depth,
+            depth: Depth::TooLarge,
             count: bytes,
             ..Meaning::default()
         };
@@ -121,7 +132,8 @@ impl Collect {
         let row = match record {
             Record::Key(record) if self.is_within(record.db, &record.key) => {
                 let (kind, meaning) = self.read(context, &record);
-                let selected = self.is_selected(&record, context);
+                // What a value is that could not be read, nobody knows.
+                let selected = meaning.depth == Depth::Unread || self.is_selected(&record, context);
                 row_of_key(
                     &self.reading.prints,
                     &record,
@@ -144,6 +156,19 @@ impl Collect {
         self.side.store.add(&row)
     }
 
+    fn take_unread(&mut self) -> Result<()> {
+        let Some(keys) = self.unread.take() else {
+            return Ok(());
+        };
+        let mut store = std::mem::take(&mut self.side.store);
+        let taken = keys.drain(|row| match self.is_within(row.db, &row.key) {
+            true => store.add(&row),
+            false => Ok(()),
+        });
+        self.side.store = store;
+        taken
+    }
+
     fn leave(self) -> SinkReport {
         *self.into.lock().unwrap_or_else(|error| error.into_inner()) = Some(self.side);
         SinkReport {
@@ -153,6 +178,9 @@ impl Collect {
         }
     }
 }
+
+/// Why a payload that is none cannot be read.
+const BROKEN: &str = "the server sent no whole payload (its checksum is wrong, or it has none)";
 
 /// Whether a payload is not the one that a server made: its checksum is wrong, or it has none. It
 /// says nothing of the value that the server holds.
@@ -227,8 +255,9 @@ impl Sink for Collect {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
-        (self.leave(), Ok(()))
+    fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
+        let taken = self.take_unread();
+        (self.leave(), taken)
     }
 
     fn abort(self: Box<Self>, _: &str) -> SinkReport {

@@ -57,12 +57,17 @@ impl Difference {
         self.left.as_ref().or(self.right.as_ref())
     }
 
-    /// Whether nobody can tell whether it differs.
+    /// Whether it was read, and nobody can tell whether it differs.
     pub fn is_incomparable(&self) -> bool {
         matches!(
             self.aspects.as_slice(),
-            [Aspect::Unsteady | Aspect::TooLarge | Aspect::Broken]
+            [Aspect::Unsteady | Aspect::TooLarge]
         )
+    }
+
+    /// Whether one of the sides did not give it.
+    pub fn is_unread(&self) -> bool {
+        self.aspects == [Aspect::Unread]
     }
 
     /// The class that it is counted under.
@@ -86,6 +91,8 @@ pub struct Counts {
     pub expired: u64,
     /// Cannot be compared; none of the compared ones.
     pub incomparable: u64,
+    /// Could not be read on one side or on both; none of the compared ones.
+    pub unread: u64,
     /// By class.
     pub missing: u64,
     /// See there.
@@ -106,6 +113,11 @@ impl Counts {
         self.missing + self.extra + self.other_type + self.value + self.field_ttl + self.ttl
     }
 
+    /// Keys of which nobody knows whether they differ.
+    pub fn unknown(&self) -> u64 {
+        self.incomparable + self.unread
+    }
+
     fn add(&mut self, verdict: &Verdict) {
         self.compared += 1;
         match verdict {
@@ -115,6 +127,10 @@ impl Counts {
                 self.partly += u64::from(*partly);
             }
             Verdict::Expired => self.expired += 1,
+            Verdict::Incomparable(Aspect::Unread) => {
+                self.compared -= 1;
+                self.unread += 1;
+            }
             Verdict::Incomparable(_) => {
                 self.compared -= 1;
                 self.incomparable += 1;

@@ -46,8 +46,8 @@ pub enum Aspect {
     Unsteady,
     /// The value is larger than was allowed, and was not looked at.
     TooLarge,
-    /// What came in place of the value is no whole payload.
-    Broken,
+    /// The value could not be read.
+    Unread,
 }
 
 impl Aspect {
@@ -60,7 +60,8 @@ impl Aspect {
             Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
-            Aspect::Unsteady | Aspect::TooLarge | Aspect::Broken => "incomparable",
+            Aspect::Unsteady | Aspect::TooLarge => "incomparable",
+            Aspect::Unread => "unread",
         }
     }
 
@@ -77,7 +78,6 @@ impl Aspect {
             Aspect::StreamMetadata => "stream-metadata",
             Aspect::Unsteady => "unsteady",
             Aspect::TooLarge => "too-large",
-            Aspect::Broken => "broken",
             other => other.class(),
         }
     }
@@ -98,10 +98,7 @@ impl Aspect {
                 "only a server with the module can read it, and its bytes differ each time it is asked"
             }
             Aspect::TooLarge => "larger than --max-value allows, and not looked at",
-            Aspect::Broken => {
-                "could not be read: what came for it is no whole payload (its checksum is wrong, or \
-                 it has none)"
-            }
+            Aspect::Unread => "could not be read",
         }
     }
 }
@@ -124,12 +121,14 @@ pub enum Verdict {
     Incomparable(Aspect),
 }
 
-/// Why the value is not known, if it is not.
-fn unread(row: &Row) -> Option<Aspect> {
-    match row.meaning.depth {
-        Depth::TooLarge => Some(Aspect::TooLarge),
-        Depth::Broken => Some(Aspect::Broken),
-        Depth::Whole | Depth::EarlyStream | Depth::Opaque | Depth::Damaged => None,
+/// Why the values cannot be compared, if one of them is not known. A server that is asked with the
+/// same limit does not give what is too large: that one of them is says more.
+fn unknown(left: &Row, right: &Row) -> Option<Aspect> {
+    let is = |depth| left.meaning.depth == depth || right.meaning.depth == depth;
+    if is(Depth::TooLarge) {
+        Some(Aspect::TooLarge)
+    } else {
+        is(Depth::Unread).then_some(Aspect::Unread)
     }
 }
 
@@ -151,7 +150,7 @@ impl Judge {
             (Some(left), None) => self.alone(left, self.moments_ms.1, Aspect::Missing),
             (None, Some(right)) => self.alone(right, self.moments_ms.0, Aspect::Extra),
             (Some(left), Some(right)) if !left.selected && !right.selected => Verdict::Nothing,
-            (Some(left), Some(right)) => match unread(left).or(unread(right)) {
+            (Some(left), Some(right)) => match unknown(left, right) {
                 Some(aspect) => Verdict::Incomparable(aspect),
                 None => self.both(left, right),
             },
@@ -175,6 +174,9 @@ impl Judge {
         } else if row.meaning.depth == Depth::TooLarge {
             // The other side may have left it out for the same reason.
             Verdict::Incomparable(Aspect::TooLarge)
+        } else if row.meaning.depth == Depth::Unread {
+            // It may have been on its way out, and its expiry is not known either.
+            Verdict::Incomparable(Aspect::Unread)
         } else {
             Verdict::Different(vec![aspect])
         }

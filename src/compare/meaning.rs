@@ -41,6 +41,8 @@ pub struct Meaning {
     pub late: Print,
     /// Fields that expire within a day, the first ones first.
     pub soon: Vec<Soon>,
+    /// Why it could not be read, where it could not ([`Depth::Unread`]).
+    pub reason: String,
 }
 
 /// How much of a value could be read.
@@ -57,8 +59,8 @@ pub enum Depth {
     Damaged,
     /// Nothing, because it is larger than was allowed. There is no hash.
     TooLarge,
-    /// Nothing, because what came in place of it is no whole payload. There is no hash.
-    Broken,
+    /// Nothing: its server did not give it, or what came is no whole payload. There is no hash.
+    Unread,
 }
 
 /// A field that expires soon: what to take off again once it is gone.

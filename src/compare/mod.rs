@@ -26,6 +26,7 @@ pub mod rounds;
 pub mod row;
 pub mod scope;
 pub mod store;
+pub mod unread;
 pub mod written;
 
 pub use self::collect::Collect;

@@ -53,7 +53,8 @@ pub fn explain(difference: &Difference) -> String {
         .map(|aspect| aspect.words())
         .collect();
     match difference.aspects.as_slice() {
-        [Aspect::Unsteady | Aspect::TooLarge | Aspect::Broken] => differing.join(", "),
+        [Aspect::Unread] => unread(difference),
+        [Aspect::Unsteady | Aspect::TooLarge] => differing.join(", "),
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
         aspects if aspects.contains(&Aspect::Ttl) => {
@@ -68,11 +69,29 @@ pub fn explain(difference: &Difference) -> String {
     }
 }
 
+/// Which side did not give a key, and why.
+fn unread(difference: &Difference) -> String {
+    let sides = [(&difference.left, "A"), (&difference.right, "B")];
+    let reasons: Vec<String> = sides
+        .into_iter()
+        .filter_map(|(row, name)| Some((reason(row.as_ref()?)?, name)))
+        .map(|(reason, name)| format!("could not be read in {name}: {reason}"))
+        .collect();
+    let absent = sides.into_iter().find(|(row, _)| row.is_none());
+    let absent = absent.map_or(String::new(), |(_, name)| format!("; not seen in {name}"));
+    reasons.join("; ") + &absent
+}
+
+/// Why a row could not be read, if it could not.
+pub fn reason(row: &Row) -> Option<&str> {
+    (row.meaning.depth == Depth::Unread).then_some(&row.meaning.reason)
+}
+
 fn describe(row: &Row) -> String {
     let count = row.meaning.count;
     let counted = |noun: &str| plural(count, noun);
     let amount = match (row.what, row.meaning.depth) {
-        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge | Depth::Broken) => {
+        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge | Depth::Unread) => {
             counted("byte")
         }
         // Of modules only vector sets are read.
@@ -98,12 +117,13 @@ fn expiry(row: &Row) -> String {
 /// One difference as an object.
 pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
     let side = |row: &Option<Row>| {
-        row.as_ref().map(|row| {
-            json!({
+        row.as_ref().map(|row| match reason(row) {
+            Some(reason) => json!({ "unread": reason }),
+            None => json!({
                 "type": row.what.name(),
                 "count": row.meaning.count,
                 "expire_at_ms": row.expire_at_ms,
-            })
+            }),
         })
     };
     let names: Vec<&str> = difference
@@ -111,9 +131,12 @@ pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> 
         .iter()
         .map(|aspect| aspect.name())
         .collect();
-    let event = match difference.is_incomparable() {
-        true => "incomparable",
-        false => "difference",
+    let event = if difference.is_unread() {
+        "unread"
+    } else if difference.is_incomparable() {
+        "incomparable"
+    } else {
+        "difference"
     };
     let mut object = json!({
         "schema_version": schema_version,
@@ -153,6 +176,7 @@ pub fn counts_object(counts: &Counts) -> Value {
         "partly": counts.partly,
         "expired": counts.expired,
         "incomparable": counts.incomparable,
+        "unread": counts.unread,
         "different": counts.different(),
         "missing": counts.missing,
         "extra": counts.extra,
@@ -188,6 +212,9 @@ pub fn counts_text(counts: &Counts) -> String {
     };
     if counts.incomparable > 0 {
         text += &format!("; {} cannot be compared", count_text(counts.incomparable));
+    }
+    if counts.unread > 0 {
+        text += &format!("; {} could not be read", count_text(counts.unread));
     }
     if counts.expired > 0 {
         text += &format!("; {} expired meanwhile", count_text(counts.expired));

@@ -1,8 +1,9 @@
 //! What is kept of a record: a short line of bytes in a temporary file.
 //!
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
-//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon…`. Numbers
-//! are LEB128. About forty bytes and the name.
+//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon…`, and of a key
+//! that could not be read `length of the reason | reason`. Numbers are LEB128. About forty bytes and
+//! the name.
 
 use super::meaning::{Depth, Meaning, Soon};
 use super::prints::Print;
@@ -72,7 +73,7 @@ const DEPTHS: [Depth; 6] = [
     Depth::Opaque,
     Depth::Damaged,
     Depth::TooLarge,
-    Depth::Broken,
+    Depth::Unread,
 ];
 
 impl Row {
@@ -116,6 +117,10 @@ impl Row {
                 out.extend_from_slice(&soon.more.to_le_bytes());
             }
         }
+        if meaning.depth == Depth::Unread {
+            number(out, meaning.reason.len() as u64);
+            out.extend_from_slice(meaning.reason.as_bytes());
+        }
     }
 
     /// Takes the next one off the front; `None` at the end, or where the bytes are not ours.
@@ -129,15 +134,13 @@ impl Row {
         };
         let db = u32::try_from(take_number(bytes)?).ok()?;
         let expire_at_ms = take_number(bytes)?.checked_sub(1);
-        let len = usize::try_from(take_number(bytes)?).ok()?;
-        let (key, rest) = bytes.split_at_checked(len)?;
-        *bytes = rest;
+        let key = take_bytes(bytes)?;
         let mut row = Self {
             print,
             what,
             selected: head & SELECTED != 0,
             db,
-            key: key.to_vec(),
+            key,
             expire_at_ms,
             meaning: Meaning {
                 depth: *DEPTHS.get(usize::from(depth))?,
@@ -165,6 +168,9 @@ impl Row {
                 });
             }
         }
+        if meaning.depth == Depth::Unread {
+            meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
+        }
         Some(row)
     }
 }
@@ -181,6 +187,13 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*first)
+}
+
+fn take_bytes(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+    let len = usize::try_from(take_number(bytes)?).ok()?;
+    let (taken, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(taken.to_vec())
 }
 
 fn take_number(bytes: &mut &[u8]) -> Option<u64> {
@@ -243,6 +256,15 @@ mod tests {
                     depth: Depth::EarlyStream,
                     late: 9,
                     count: u64::MAX,
+                    ..Meaning::default()
+                },
+                ..plain.clone()
+            },
+            Row {
+                what: What::Key(Kind::Unknown),
+                meaning: Meaning {
+                    depth: Depth::Unread,
+                    reason: "NOPERM – no permission".repeat(9),
                     ..Meaning::default()
                 },
                 ..plain.clone()

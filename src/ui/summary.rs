@@ -8,7 +8,7 @@ use super::console::error_text;
 use super::{UiOptions, Verb};
 use crate::describe::{but_for_unread, export_failed_json};
 use crate::exit;
-use crate::ledger::{ConsistencyReached, SinkReport};
+use crate::ledger::{ConsistencyReached, SinkReport, Verified};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
 
@@ -180,19 +180,7 @@ pub(super) fn final_line(
             plural(sink.evicted, "key")
         );
     }
-    if let Some(verified) = &sink.verified {
-        line += &format!(
-            ", verified: {} of {} as written",
-            count_text(verified.equal),
-            count_text(verified.compared)
-        );
-        if verified.expired > 0 {
-            line += &format!(" and {} expired since", count_text(verified.expired));
-        }
-        if verified.incomparable > 0 {
-            line += &format!(", {} cannot be compared", count_text(verified.incomparable));
-        }
-    }
+    line += &sink.verified.as_ref().map_or(String::new(), verified_text);
     line += &match options.verb == Verb::Copy && sink.left_standing > 0 {
         true => left_standing_text(outcome),
         false => consistency_text(options.verb, outcome),
@@ -212,6 +200,27 @@ pub(super) fn final_line(
         line += &format!("{encrypted}, {bytes}, sha256 {sha256}");
     }
     line
+}
+
+fn verified_text(verified: &Verified) -> String {
+    if verified.asked() == 0 {
+        return ", nothing to verify".to_owned();
+    }
+    let mut text = format!(
+        ", verified: {} of {} as written",
+        count_text(verified.equal),
+        count_text(verified.asked())
+    );
+    for (count, what) in [
+        (verified.expired, "expired since"),
+        (verified.incomparable, "cannot be compared"),
+        (verified.unread, "could not be read"),
+    ] {
+        if count > 0 {
+            text += &format!(", {} {what}", count_text(count));
+        }
+    }
+    text
 }
 
 fn functions_text(verb: Verb, sink: &SinkReport) -> String {
@@ -438,6 +447,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "expired": verified.expired,
             "different": verified.different,
             "incomparable": verified.incomparable,
+            "unread": verified.unread,
         })),
         "problems": sink.problems,
         "archive": archive,

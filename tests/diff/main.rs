@@ -11,5 +11,6 @@ mod found;
 mod pairs;
 mod plants;
 mod scopes;
+mod unread;
 mod unsteady;
 mod verifying;

@@ -15,7 +15,7 @@ use super::found::{found, objects, summary};
 use crate::support::tool::run;
 
 /// What a key of the toy gives.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Gives {
     /// This number each time.
     Same(u8),
@@ -25,6 +25,10 @@ enum Gives {
     Garbled,
     /// A payload of no bytes.
     Empty,
+    /// This error in place of a payload.
+    Refuses(&'static str),
+    /// This error in place of the expiry.
+    HidesExpiry(&'static str),
 }
 
 /// Of all toys, so that no two answers are the same by chance.
@@ -69,14 +73,16 @@ fn serve(stream: TcpStream, keys: &BTreeMap<&'static str, Gives>) {
                 }
                 reply.into_bytes()
             }
+            ("PTTL", Some(Gives::HidesExpiry(text))) => format!("-{text}\r\n").into_bytes(),
+            ("DUMP", Some(Gives::Refuses(text))) => format!("-{text}\r\n").into_bytes(),
             ("PTTL", Some(_)) => b":-1\r\n".to_vec(),
             ("PTTL", None) => b":-2\r\n".to_vec(),
             ("DUMP", None) => b"$-1\r\n".to_vec(),
             ("DUMP", Some(gives)) => {
                 let number = match gives {
                     Gives::Same(number) => *number,
-                    Gives::Garbled | Gives::Empty => 1,
                     Gives::Other => ASKED.fetch_add(1, Ordering::Relaxed) as u8 & 0x3f,
+                    _ => 1,
                 };
                 let body = [
                     b"\x07\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02",
@@ -87,7 +93,7 @@ fn serve(stream: TcpStream, keys: &BTreeMap<&'static str, Gives>) {
                 match gives {
                     Gives::Garbled => dump[1] ^= 0x40,
                     Gives::Empty => dump.clear(),
-                    Gives::Same(_) | Gives::Other => {}
+                    _ => {}
                 }
                 [format!("${}\r\n", dump.len()).as_bytes(), &dump, b"\r\n"].concat()
             }
@@ -167,41 +173,62 @@ fn what_is_steady_is_compared_by_its_bytes() {
         "0",
         "--json",
     ];
-    let output = run(&diff, b"").expect_code(3);
+    let output = run(&diff, b"").expect_code(5);
     let expected = [("bloom", "value"), ("json", "missing")];
     let expected = expected.map(|(key, class)| ("0".to_owned(), key.to_owned(), class.to_owned()));
     assert_eq!(found(&output), expected.into());
     assert_eq!(summary(&output)["incomparable"], 1);
 }
 
-/// A payload that did not come whole says nothing of the value: it could not be read, which is no
-/// difference.
+/// What an error, or a payload that did not come whole, stands for is a value that could not be read,
+/// which is no difference. `only` is not on the other side at all.
 #[test]
-fn what_did_not_come_whole_could_not_be_read() {
-    let left = Toy::start(&KEYS);
-    let right = Toy::start(&[
-        ("bloom", Gives::Garbled),
-        ("graph", Gives::Empty),
-        ("json", Gives::Same(2)),
-    ]);
-    for recheck in ["0", "1"] {
-        let sides = [left.url(), right.url()];
-        let diff = ["diff", &sides[0], &sides[1], "--recheck", recheck, "--json"];
-        let output = run(&diff, b"").expect_code(3);
-        assert!(found(&output).is_empty());
-        let mut named: Vec<_> = objects(&output)
-            .into_iter()
-            .filter(|object| object["event"] == "incomparable")
-            .map(|object| (object["key"].clone(), object["differs"][0].clone()))
-            .collect();
-        named.sort_by_key(|(key, _)| key.to_string());
-        let broken = |key: &str| (key.into(), "broken".into());
-        assert_eq!(named, [broken("bloom"), broken("graph")]);
-        let last = summary(&output);
-        assert_eq!(
-            (&last["incomparable"], &last["equal"]),
-            (&2.into(), &1.into())
-        );
+fn what_was_not_given_could_not_be_read() {
+    const ERRORS: [&str; 8] = [
+        "ERR unknown command",
+        "NOPERM No permissions to access a key",
+        "OOM command not allowed",
+        "READONLY You can't write",
+        "MISCONF Errors writing",
+        "NOAUTH Authentication required.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "WRONGTYPE Operation against a key",
+    ];
+    let errors = ERRORS.map(|text| [Gives::Refuses(text), Gives::HidesExpiry(text)]);
+    let kinds = errors
+        .concat()
+        .into_iter()
+        .chain([Gives::Garbled, Gives::Empty]);
+    for gives in kinds {
+        let keys = [("bloom", Gives::Same(1)), ("json", Gives::Same(2))];
+        let whole = Toy::start(&keys);
+        let other = Toy::start(&[("bloom", gives), ("json", Gives::Same(2)), ("only", gives)]);
+        for (left, right, side) in [(&whole, &other, "right"), (&other, &whole, "left")] {
+            let sides = [left.url(), right.url()];
+            let diff = ["diff", &sides[0], &sides[1], "--recheck", "0", "--json"];
+            let output = run(&diff, b"").expect_code(3);
+            assert!(found(&output).is_empty());
+            let named: Vec<_> = objects(&output)
+                .into_iter()
+                .filter(|object| object["event"] == "unread")
+                .filter(|object| object[side]["unread"].is_string())
+                .map(|object| object["key"].as_str().unwrap().to_owned())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .collect();
+            assert_eq!(named, ["bloom", "only"], "{gives:?}");
+            let last = summary(&output);
+            let counts = [
+                "unread",
+                "incomparable",
+                "equal",
+                "compared",
+                "missing",
+                "extra",
+            ];
+            let counts = counts.map(|name| last[name].as_u64().unwrap());
+            assert_eq!(counts, [2, 0, 1, 1, 0, 0], "{gives:?}: {last}");
+        }
     }
 }
 

@@ -428,10 +428,24 @@ impl Judge {
             _ => BTreeSet::new(),
         };
         let said: BTreeSet<Place> = ran.differences().into_iter().collect();
+        let unread: BTreeSet<Place> = ran.unread().into_iter().collect();
+        let complaints = ran.complaints();
         let invented: Vec<&Place> = said.difference(&differing).collect();
-        let unseen: Vec<&Place> = differing.difference(&said).collect();
+        let unseen: Vec<&Place> = differing
+            .difference(&said)
+            .filter(|place| !unread.contains(*place) && !names_db(&complaints, place.0))
+            .collect();
         let is_plausible = is_plausible(facts, 1);
-        if matches!(ran.code(), Some(0 | 5)) && !is_plausible {
+        let both: Vec<&Place> = said.intersection(&unread).collect();
+        self.any("calls different what it could not read", &both);
+        if ran.summary().is_some() && ran.number("/unread") != unread.len() as u64 {
+            let detail = format!("{} said, {} named", ran.number("/unread"), unread.len());
+            self.add("counts other keys as unread than it names", detail);
+        }
+        if !said.is_empty() && matches!(ran.code(), Some(0 | 3)) {
+            self.add("sees differences, and ends as if it did not", some(&said));
+        }
+        if matches!(ran.code(), Some(0 | 3 | 5)) && !is_plausible {
             self.any("sees differences where there are none", &invented);
             self.any("does not see differences", &unseen);
             let compared = ran.number("/compared");
@@ -484,7 +498,9 @@ fn is_silent(facts: &Facts<'_>) -> bool {
     if matches!(facts.scenario.verb, Verb::Doctor | Verb::DoctorSource) {
         return facts.ran.events.is_empty();
     }
-    facts.ran.complaints().trim().is_empty() && facts.ran.failures().is_empty()
+    facts.ran.complaints().trim().is_empty()
+        && facts.ran.failures().is_empty()
+        && facts.ran.unread().is_empty()
 }
 
 fn names_db(complaints: &str, db: u32) -> bool {

@@ -317,6 +317,11 @@ impl Ran {
         self.of("difference").filter_map(place).collect()
     }
 
+    /// The keys that `diff` says could not be read.
+    pub fn unread(&self) -> Vec<Place> {
+        self.of("unread").filter_map(place).collect()
+    }
+
     /// Warnings, errors and problems: all that it says went wrong.
     pub fn complaints(&self) -> String {
         let mut all: Vec<String> = Vec::new();
@@ -325,6 +330,7 @@ impl Ran {
         }
         if let Some(summary) = self.summary() {
             all.push(summary["problems"].to_string());
+            all.push(summary["not_had"].to_string());
             all.push(summary["error"].to_string());
         }
         all.extend(self.output.stderr.lines().map(str::to_owned));
