@@ -158,6 +158,15 @@ fn only_what_was_written_is_expected() {
         );
     }
     run(&["import", &url, "--verify", "--dry-run"], &archive).expect_code(2);
+    // Where nothing was written, nothing is verified, and that is all that is said.
+    let none = ["import", &url, "--verify", "--match", "no such key"];
+    let output = run(&none, &archive).success();
+    assert!(
+        output.stderr.contains(", nothing to verify"),
+        "{}",
+        output.stderr
+    );
+    assert!(!output.stderr.contains("verified"), "{}", output.stderr);
 }
 
 /// Under writes: compared with what was sent, the last of it, with what was deleted.
