@@ -2,6 +2,7 @@
 //! either end.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use crate::exit::Usage;
@@ -37,6 +38,8 @@ pub struct DbMap {
     /// The destination's URL names a database: the one database of the stream goes there, and a
     /// stream of several is a usage error.
     pub only: Option<u32>,
+    /// Nothing is written: side A is compared with side B, whose URL names [`Self::only`].
+    pub is_comparison: bool,
     seen: OnceLock<u32>,
 }
 
@@ -69,9 +72,21 @@ impl DbMap {
     /// [`Usage`].
     pub fn check(&self, dbs: &[u32]) -> Result<(), Usage> {
         match (self.only, dbs) {
-            (Some(into), [first, .., last]) if first != last => Err(several(into, *first, *last)),
+            (Some(into), [first, .., last]) if first != last => Err(self.several(into, dbs)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether keys of two databases may come into one.
+    pub fn may_meet(&self) -> bool {
+        let is_taken = |db: u32| self.pairs.iter().any(|(from, _)| *from == db);
+        let mut into = HashSet::new();
+        // Two go to the same one, or one goes where another one stays.
+        self.rest.is_some()
+            || self
+                .pairs
+                .iter()
+                .any(|&(_, to)| !into.insert(to) || !is_taken(to))
     }
 
     /// Where `db` goes.
@@ -87,19 +102,43 @@ impl DbMap {
             return if first == db {
                 Ok(into)
             } else {
-                Err(several(into, first, db))
+                Err(self.several(into, &[first, db]))
             };
         }
         Ok(self.rest.unwrap_or(db))
     }
+
+    fn several(&self, into: u32, dbs: &[u32]) -> Usage {
+        let dbs = numbers_text(dbs);
+        let what = match self.is_comparison {
+            true => format!("B's URL names database {into}, but A has several databases ({dbs})"),
+            false => format!(
+                "the destination's URL names database {into}, but several databases come ({dbs})"
+            ),
+        };
+        Usage(format!(
+            "{what}; choose one with --db, map them with --map-db, or leave the database out of the \
+             URL"
+        ))
+    }
 }
 
-fn several(into: u32, first: u32, second: u32) -> Usage {
-    Usage(format!(
-        "the destination's URL names database {into}, but several databases come ({first} and \
-         {second}); choose one with --db, map them with --map-db, or leave the database out of \
-         the URL"
-    ))
+/// `0, 3 and 30`; of very many the first, and how many more there are.
+fn numbers_text(numbers: &[u32]) -> String {
+    const SHOWN: usize = 16;
+    let mut all: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    let more = all.len().saturating_sub(SHOWN);
+    let last = match more {
+        0 | 1 => all.pop(),
+        more => {
+            all.truncate(SHOWN);
+            Some(format!("{more} more"))
+        }
+    };
+    match (all.is_empty(), last) {
+        (false, Some(last)) => format!("{} and {last}", all.join(", ")),
+        (_, last) => last.unwrap_or_default(),
+    }
 }
 
 /// Reads `FROM:TO` of `--map-db`; `None` stands for `*`.
@@ -141,10 +180,7 @@ impl Rewrite {
 
     /// Whether two different keys of the source may become one key of the destination.
     pub fn may_collide(&self) -> bool {
-        let is_moved = |(from, to): &(u32, u32)| from != to;
-        !self.strip_prefix.is_empty()
-            || self.dbs.rest.is_some()
-            || self.dbs.pairs.iter().any(is_moved)
+        !self.strip_prefix.is_empty() || self.dbs.may_meet()
     }
 
     /// Changes one record.
@@ -232,6 +268,46 @@ impl Rewrite {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn databases_meet_where_two_become_one() {
+        for (pairs, meet) in [
+            (&[][..], false),
+            (&[(3, 3)], false),
+            // Database 1 stays where it is.
+            (&[(0, 1)], true),
+            (&[(0, 1), (1, 0)], false),
+            (&[(0, 1), (1, 2), (2, 0)], false),
+            (&[(0, 2), (1, 2), (2, 0)], true),
+        ] {
+            let dbs = DbMap {
+                pairs: pairs.to_vec(),
+                ..DbMap::default()
+            };
+            assert_eq!(dbs.may_meet(), meet, "{pairs:?}");
+        }
+        assert!(DbMap::all_into(3).may_meet());
+        assert!(!DbMap::only_into(3).may_meet());
+    }
+
+    #[test]
+    fn all_databases_that_come_are_named() {
+        let said = |dbs: &[u32]| DbMap::only_into(5).check(dbs).unwrap_err().to_string();
+        assert!(
+            said(&[0, 3, 30]).contains("come (0, 3 and 30)"),
+            "{}",
+            said(&[0, 3, 30])
+        );
+        let many: Vec<u32> = (0..17).collect();
+        assert!(said(&many).contains("15 and 16)"), "{}", said(&many));
+        let many: Vec<u32> = (0..40).collect();
+        assert!(
+            said(&many).contains("14, 15 and 24 more)"),
+            "{}",
+            said(&many)
+        );
+        assert!(DbMap::only_into(5).check(&[3]).is_ok());
+    }
     use crate::record::{KeyRecord, Value};
 
     const CONTEXT: Context = Context {

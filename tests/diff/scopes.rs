@@ -301,3 +301,20 @@ fn explain_says_where_values_differ() {
     }
     run(&["diff", "-", &url, "--explain"], b"").expect_code(2);
 }
+
+/// Nothing is written, so there is no destination: the sides are A and B.
+#[test]
+fn several_databases_do_not_fit_the_one_of_the_url() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for db in [0, 3] {
+        send(&mut server.client_db(db), &["SET", "k", "v"]);
+    }
+    let right = format!("{}/5", server.url());
+    let output = run(&["diff", &server.url(), &right], b"").expect_code(2);
+    let said = "B's URL names database 5, but A has several databases (0 and 3)";
+    assert!(output.stderr.contains(said), "{}", output.stderr);
+    assert!(!output.stderr.contains("destination"), "{}", output.stderr);
+}

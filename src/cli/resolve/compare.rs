@@ -115,12 +115,14 @@ impl CompareArgs {
     /// [`Usage`](crate::exit::Usage) for a database in the right side's URL together with
     /// `--map-db`.
     pub fn rewrite(&self, right: &SideEnd) -> Result<Rewrite> {
-        renaming(
+        let mut rewrite = renaming(
             &self.map_db,
             &self.strip_prefix,
             &self.add_prefix,
             right.db(),
             "B",
-        )
+        )?;
+        rewrite.dbs.is_comparison = true;
+        Ok(rewrite)
     }
 }
