@@ -105,6 +105,13 @@ fn of_server(error: &ServerError) -> Option<String> {
                      which cannot be done without: connect to the server itself"
                 ));
             }
+            if reason.contains("DB index") {
+                return Some(
+                    "the server has no such database: name one that it has, in the URL or with \
+                     --db (INFO keyspace lists those with keys)"
+                        .to_owned(),
+                );
+            }
             if reason.contains("access database") {
                 return Some(
                     "let the user go to this database (ACL SETUSER … db=N, Valkey 9.1 and later), or \

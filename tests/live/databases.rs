@@ -404,3 +404,52 @@ fn a_database_that_appears_while_following_is_refused_by_name() {
     let want = [(1, "first", "1"), (1, "last", "1"), (1, "late", "own")];
     assert_eq!(all(&destination), rows(want), "{}", output.stderr);
 }
+
+/// A database that the source does not have is a command that it refuses, as one that is forbidden is.
+#[test]
+fn a_database_that_the_source_does_not_have_is_refused() {
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let server = TestServer::start(version);
+        let there = server.url();
+        let beyond = format!("{there}/99");
+        for arguments in [
+            &["export", &there, "--db", "99", "-o", "/dev/null"][..],
+            &["export", &beyond, "-o", "/dev/null"],
+            &["copy", &beyond, &there, "--map-db", "*:3"],
+            &["diff", &beyond, &there],
+        ] {
+            run(arguments, b"")
+                .expect_code(13)
+                .expect_stderr("DB index is out of range")
+                .expect_stderr("the server has no such database");
+        }
+    }
+}
+
+/// Databases that change places cannot meet.
+#[test]
+fn only_databases_that_may_meet_are_warned_of() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (from, to) = (TestServer::start(version), TestServer::start(version));
+    for db in [0, 1] {
+        set(&from, db, "k", &db.to_string());
+    }
+    let archive = run(&["export", &from.url()], b"").success().stdout;
+    for (map, may_meet) in [
+        (&["0:1", "1:0"][..], false),
+        (&["0:1"], true),
+        (&["*:4"], true),
+    ] {
+        let maps: Vec<&str> = map.iter().flat_map(|map| ["--map-db", map]).collect();
+        let url = to.url();
+        let import = [&["import", &url, "--replace"][..], &maps].concat();
+        let output = run(&import, &archive).success();
+        let warned = output.stderr.contains("may get the same name");
+        assert_eq!(warned, may_meet, "{map:?}: {}", output.stderr);
+    }
+}
