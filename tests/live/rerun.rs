@@ -414,6 +414,7 @@ fn following_over_an_earlier_copy_applies_changes_to_what_is_equal() {
             }
         };
         until("k500", Some("begun"));
+        fill(&from, 5..20, "changed once more");
         fill(&from, 100..120, "changed later");
         let mut pipe = redis::pipe();
         for n in (0..5).chain(120..140) {
@@ -444,6 +445,18 @@ fn following_over_an_earlier_copy_applies_changes_to_what_is_equal() {
                     let deleted = of_key.filter(|line| line.contains("deleted at the source"));
                     assert_eq!(deleted.count(), 1, "k{n}: {named}");
                 }
+                // Each key is named once, however often it changed, and counted once.
+                let differing = named
+                    .lines()
+                    .filter(|line| !line.contains("deleted at the source"));
+                let keys: Vec<String> = differing
+                    .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"))
+                    .map(|line| line["key"].to_string())
+                    .collect();
+                let distinct: std::collections::BTreeSet<&String> = keys.iter().collect();
+                assert_eq!(keys.len(), distinct.len(), "{named}");
+                let said = format!("{} keys stood there", distinct.len());
+                assert!(stderr.contains(&said), "{said}: {stderr}");
             }
         }
     }

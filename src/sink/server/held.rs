@@ -126,6 +126,9 @@ pub(super) struct Held {
     /// Since the last [`ServerSink::take_unsaved_held`]; `None` if nobody asks.
     unsaved: Option<Vec<HeldConflict>>,
     buffer: Vec<u8>,
+    /// Keys that were told at once: that they differ, and that they were deleted at the source. Each is
+    /// told once, however often it changes.
+    told: [OwnWrites; 2],
 }
 
 impl Held {
@@ -191,7 +194,23 @@ impl ServerSink {
         let named = self.options.on_conflict == OnConflict::Fail;
         if named && self.options.repeats != Repeats::Archive {
             self.report.conflicts += 1;
-            self.report.left_standing += 1;
+            if self.options.repeats == Repeats::Live {
+                const WHAT: &str = "remember a conflict in a temporary file";
+                // That it was deleted is told of a key that differed before, too.
+                let is_deletion = matches!(sent.action, Action::Ask | Action::Delete { .. });
+                let told = &mut self.held.told;
+                let [differs, deleted] = told.each_mut().map(|told| told.contains(sent.print));
+                let (differs, deleted) = (differs.context(WHAT)?, deleted.context(WHAT)?);
+                self.report.left_standing += u64::from(!differs && !deleted);
+                if (is_deletion && deleted) || (!is_deletion && differs) {
+                    return Ok(());
+                }
+                told[usize::from(is_deletion)]
+                    .insert(sent.print)
+                    .context(WHAT)?;
+            } else {
+                self.report.left_standing += 1;
+            }
             return self
                 .observer
                 .key_failed(&conflict(sent.record.db, sent.record.key, &reason));
