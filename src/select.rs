@@ -6,8 +6,9 @@
 //! [`Selection::wants_value`] for what it read, the last only if [`Selection::needs_value`].
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use redis_migrate_format::header::SelectionFacts;
 
@@ -126,6 +127,35 @@ pub struct PushDown<'a> {
     pub match_: Option<&'a [u8]>,
     /// For SCAN TYPE (servers from 6.0).
     pub type_: Option<&'a str>,
+}
+
+/// Which of the keys that were asked for by name were met.
+#[derive(Debug, Clone, Default)]
+pub struct Sought(Arc<Mutex<HashSet<Vec<u8>>>>);
+
+impl Sought {
+    /// The same selection, which from now on remembers here which of its `only_keys` it meets.
+    #[must_use]
+    pub fn watch(&self, selection: Selection) -> Selection {
+        if selection.only_keys.is_empty() {
+            return selection;
+        }
+        let met = Arc::clone(&self.0);
+        selection.and_names(move |key| {
+            let mut met = met.lock().unwrap_or_else(|error| error.into_inner());
+            if !met.contains(key) {
+                met.insert(key.to_vec());
+            }
+            true
+        })
+    }
+
+    /// Those of `only_keys` that were never met.
+    pub fn missing<'a>(&self, only_keys: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+        let met = self.0.lock().unwrap_or_else(|error| error.into_inner());
+        let missing = only_keys.iter().filter(|key| !met.contains(*key));
+        missing.map(Vec::as_slice).collect()
+    }
 }
 
 impl Selection {

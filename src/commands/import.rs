@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
-use crate::record::{Family, Mark};
+use crate::record::{Family, Mark, show_key};
 use crate::resume::ResumingSink;
 use crate::rewrite::TtlIntent;
 use crate::server::Conn;
@@ -44,6 +44,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         parts,
         tables,
         may_repeat,
+        sought,
     } = open_archives(args, &files, observer, stop)?;
     observer.expect(source.estimate());
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
@@ -155,5 +156,14 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         stop,
         pace.as_ref(),
     );
+    // What an earlier run has done is not read again.
+    if outcome.error.is_none() && from == Mark::default() {
+        for key in sought.missing(&selection.only_keys) {
+            let key = show_key(key);
+            observer.warn(&format!(
+                "--only-key {key}: no such key was found to import"
+            ));
+        }
+    }
     Ok(proof.complete(&to, outcome, observer, stop))
 }

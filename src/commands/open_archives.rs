@@ -22,6 +22,7 @@ use crate::policy::FunctionPolicy;
 use crate::record::Mark;
 use crate::resume::destination::{self, Standing};
 use crate::resume::{self, Begin, Part, State, VERSION};
+use crate::select::Sought;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
 
 /// What leads to the frames of a file.
@@ -41,6 +42,8 @@ pub struct OpenedArchives {
     pub tables: Vec<Option<Map>>,
     /// A key may have several records.
     pub may_repeat: bool,
+    /// Which keys of `--only-key` they were seen to hold.
+    pub sought: Sought,
 }
 
 /// Opens all of them before anything is written.
@@ -57,6 +60,7 @@ pub fn open_archives(
     let files = if files.is_empty() { &stdin } else { files };
     let limits = limits_of(args);
     let keys = args.encryption.keys()?;
+    let sought = Sought::default();
     let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
     for (at, file) in files.iter().enumerate() {
@@ -82,7 +86,7 @@ pub fn open_archives(
         let archive = ArchiveSource::open(
             input,
             limits,
-            args.selection()?,
+            sought.watch(args.selection()?),
             args.write.functions != FunctionPolicy::Skip,
             input_bytes,
             Arc::clone(observer),
@@ -116,6 +120,7 @@ pub fn open_archives(
         parts,
         tables,
         may_repeat,
+        sought,
     })
 }
 

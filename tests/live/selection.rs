@@ -225,3 +225,26 @@ fn keys_that_fall_together_are_conflicts() {
         assert_eq!(value, "small", "the first one stays");
     }
 }
+
+/// A key that was asked for by its name and is not in the archive is named, beside one that is.
+#[test]
+fn a_key_that_is_not_there_is_named() {
+    let Some(from) = source() else {
+        return;
+    };
+    let to = TestServer::start(from.version());
+    let archive = run(&["export", &from.url()], b"").success().stdout;
+    let import = ["import", &to.url(), "--replace", "--only-key", "user:2"];
+    let output = run(&import, &archive).success();
+    assert!(!output.stderr.contains("no such key"), "{}", output.stderr);
+    let more = ["--only-key", "nobody", "--only-key", "us er\n"];
+    run(&[&import[..], &more].concat(), &archive)
+        .success()
+        .expect_stderr("--only-key \"nobody\": no such key")
+        .expect_stderr("us er\\n\": no such key");
+    assert_eq!(keys(&to, 0), names(&["user:2"]));
+    // Another database is not looked into.
+    let elsewhere = ["--db", "3", "--only-key", "big"];
+    let output = run(&[&["import", &to.url()][..], &elsewhere].concat(), &archive).success();
+    output.expect_stderr("--only-key \"big\": no such key");
+}
