@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
 use super::open_side::{self, OpenedSide, Wanted};
+use super::unread::{Unread, left_out_of_file};
 use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
@@ -17,6 +18,7 @@ use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::unread::UnreadKeys;
 use crate::compare::{Judge, Prints, Reading, report};
+use crate::describe::{export_failed_json, export_failed_text};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted, Usage};
@@ -174,6 +176,7 @@ impl Question<'_> {
             from_ms: left.side.time_ms.max(right.side.time_ms),
         };
         let (left, right) = readers.read_both(left, right, &reading, &mut answer.unread)?;
+        self.warn_of_exports(&answer.unread, observer);
         let judge = Judge {
             ttl_tolerance_ms: self.compare.ttl_tolerance,
             ignore_ttl: self.compare.ignore_ttl,
@@ -207,6 +210,19 @@ impl Question<'_> {
         match self.print(&comparison, answer, code) {
             Err(error) if is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
+        }
+    }
+
+    /// What an export could not read is not in its archive, and so extra on the other side.
+    fn warn_of_exports(&self, unread: &Unread, observer: &Observer) {
+        if self.verb != Verb::Diff {
+            // Who checked the archive first said so then.
+            return;
+        }
+        for (end, failed) in [self.left, self.right].iter().zip(&unread.by_exports) {
+            if let Some(text) = export_failed_text(failed) {
+                observer.warn(&format!("{}: {text}", ui::clean(&end.name())));
+            }
         }
     }
 
@@ -317,15 +333,19 @@ impl Question<'_> {
             })
             .collect();
         let mut object = report::counts_object(&totals.all);
-        let side = |end: &SideEnd, what: &str| json!({ "name": end.name(), "what": what });
+        let side = |end: &SideEnd, what: &str, failed: &[(u32, u64)]| {
+            let failed = export_failed_json(failed);
+            json!({ "name": end.name(), "what": what, "export_failed": failed })
+        };
+        let [left_failed, right_failed] = &answer.unread.by_exports;
         for (name, value) in [
             ("schema_version", json!(SCHEMA_VERSION)),
             ("event", json!("summary")),
             ("verb", json!(self.verb.name())),
             ("exit_code", json!(code)),
             ("error", json!(answer.error)),
-            ("left_side", side(self.left, answer.what.0)),
-            ("right_side", side(self.right, answer.what.1)),
+            ("left_side", side(self.left, answer.what.0, left_failed)),
+            ("right_side", side(self.right, answer.what.1, right_failed)),
             ("by_db", json!(by_db)),
             ("libraries", report::counts_object(&totals.libraries)),
             ("settled", json!(answer.settled)),
@@ -352,65 +372,6 @@ struct Answer {
     /// What the sides are.
     what: (&'static str, &'static str),
     error: Option<String>,
-}
-
-/// What could not be compared beyond single keys, because it could not be read.
-#[derive(Default)]
-struct Unread {
-    /// What is more than single keys, a line each.
-    lines: Vec<String>,
-    /// What the database that a URL names leaves out of each side. That is no failure.
-    left_out: Vec<String>,
-}
-
-impl Unread {
-    fn of(name: &str, report: &SourceReport) -> Self {
-        let lines = report.not_had.iter();
-        Self {
-            lines: lines.map(|line| format!("{line} ({name})")).collect(),
-            left_out: report
-                .left_out
-                .iter()
-                .map(|line| format!("{line} ({name})"))
-                .collect(),
-        }
-    }
-
-    fn is_any(&self) -> bool {
-        !self.lines.is_empty()
-    }
-
-    fn learn(&mut self, lines: Vec<String>) {
-        for line in lines {
-            if !self.lines.contains(&line) {
-                self.lines.push(line);
-            }
-        }
-    }
-}
-
-/// What a file holds in other databases than the one that the other side's URL names.
-fn left_out_of_file(db: u32, report: &SourceReport) -> Option<String> {
-    let others = report
-        .counts
-        .iter()
-        .filter(|row| row.db != db && row.filtered > 0);
-    let (count, records) = others.fold((0u64, 0u64), |(count, records), row| {
-        (count + 1, records.saturating_add(row.filtered))
-    });
-    // Of a key with several records each was counted.
-    let what = match report.duplicates_possible {
-        true => "record",
-        false => "key",
-    };
-    let were = if records == 1 { "was" } else { "were" };
-    (count > 0).then(|| {
-        format!(
-            "database {db} only, as the URL says; {} in {} {were} not compared",
-            plural(records, what),
-            plural(count, "other database")
-        )
-    })
 }
 
 /// A condition on names as they are called on the right side.
@@ -493,6 +454,8 @@ impl Readers<'_> {
         let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
         let name = self.end(which).name();
         let mut unread = Unread::of(&name, &report);
+        let at = usize::from(which == Which::Right);
+        unread.by_exports[at] = report.export_failed.clone();
         if let (SideEnd::File(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
             let line = left_out_of_file(db, &report);
             unread
@@ -585,6 +548,9 @@ impl Readers<'_> {
                 for of_side in [left_unread, right_unread] {
                     unread.learn(of_side.lines);
                     unread.left_out.extend(of_side.left_out);
+                    for (known, more) in unread.by_exports.iter_mut().zip(of_side.by_exports) {
+                        known.extend(more);
+                    }
                 }
                 Ok((left, right))
             }

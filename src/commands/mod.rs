@@ -18,6 +18,7 @@ pub mod prove;
 pub mod report;
 pub mod salvage;
 mod standing;
+mod unread;
 pub mod verify;
 mod verify_values;
 

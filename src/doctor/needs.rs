@@ -8,6 +8,7 @@ use anyhow::Result;
 use redis_migrate_format::Reader;
 
 use super::access::{Access, Rights};
+use crate::describe::export_failed;
 use crate::describe::tally::type_name;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
@@ -72,6 +73,8 @@ pub struct Needs {
     pub usage: Option<String>,
     /// Payloads of function libraries.
     pub functions: u64,
+    /// Keys that the export could not read, by database.
+    pub export_failed: Vec<(u32, u64)>,
     /// Why the archive could not be read to its end.
     pub error: Option<redis_migrate_format::Error>,
 }
@@ -107,7 +110,10 @@ impl Needs {
                         }
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
+                    break;
+                }
                 Err(error) => {
                     needs.error = Some(error);
                     break;

@@ -12,7 +12,9 @@ use super::probes::{PROBES, Want};
 use super::promise::{Promise, is_possible, promises};
 use super::{Findings, server::Leftovers};
 use crate::describe::table::{Align, Table};
-use crate::describe::{error_json, family_name, lines_text};
+use crate::describe::{
+    error_json, export_failed_json, export_failed_text, family_name, lines_text,
+};
 use crate::payload::{Encoding, kind_of};
 use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
@@ -352,6 +354,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             clean(why)
         ));
     }
+    lines.extend(export_failed_text(&needs.export_failed));
     if let Some(usage) = &needs.usage {
         lines.push(clean(usage).to_string());
     }
@@ -511,6 +514,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "databases": needs.databases.keys().collect::<Vec<_>>(),
         "closed_databases": needs.closed.keys().collect::<Vec<_>>(),
         "functions": needs.functions,
+        "export_failed": export_failed_json(&needs.export_failed),
         "functions_refused": needs.refuses_functions(&found.rights),
         "error": needs.error.as_ref().map(error_json),
     })

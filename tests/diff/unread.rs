@@ -220,3 +220,37 @@ fn run_beside_a_writer(server: &TestServer, arguments: &[&str], input: &[u8]) ->
     writer.join().unwrap();
     output
 }
+
+/// What an export could not read is not in its archive: who compares the archive, or asks what an
+/// import of it would need, is told.
+#[test]
+fn what_the_export_could_not_read_is_said_of_its_archive() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = guarded(version);
+    let directory = tempfile::tempdir().unwrap();
+    let archive = directory.path().join("a.rmz");
+    let archive = archive.to_str().unwrap();
+    run(&["export", &url(&server, "plain"), "-o", archive], b"").expect_code(3);
+    let said = "the export could not read 2 keys (db 0: 2)";
+    for (left, right, side) in [
+        (archive, &server.url()[..], "left_side"),
+        (&server.url(), archive, "right_side"),
+    ] {
+        let output = run(&["diff", left, right, "--recheck", "0"], b"").expect_code(5);
+        assert_eq!(output.stderr.matches(said).count(), 1, "{}", output.stderr);
+        let last = summary(&diff(left, right, &["--recheck", "0"]));
+        assert_eq!(last[side]["export_failed"]["keys"], 2, "{last}");
+    }
+    let against = ["verify", archive, "--against", &server.url()];
+    let output = run(&against, b"").expect_code(5);
+    assert_eq!(output.stderr.matches(said).count(), 1, "{}", output.stderr);
+    let doctor = ["doctor", &server.url(), archive];
+    let output = run(&doctor, b"").success();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(said), "{text}");
+    let output = run(&[&doctor[..], &["--json"]].concat(), b"").success();
+    let last = output.summary();
+    assert_eq!(last["archive"]["export_failed"]["keys"], 2, "{last}");
+}

@@ -1,0 +1,67 @@
+//! What a comparison could not read beyond single keys, and what was never there to be read.
+
+use crate::ledger::SourceReport;
+use crate::units::plural;
+
+/// What could not be compared beyond single keys, because it could not be read.
+#[derive(Default)]
+pub(super) struct Unread {
+    /// What is more than single keys, a line each.
+    pub lines: Vec<String>,
+    /// What the database that a URL names leaves out of each side. That is no failure.
+    pub left_out: Vec<String>,
+    /// Of archives, on the left and on the right: the keys that their exports could not read, by
+    /// database.
+    pub by_exports: [Vec<(u32, u64)>; 2],
+}
+
+impl Unread {
+    pub fn of(name: &str, report: &SourceReport) -> Self {
+        let lines = report.not_had.iter();
+        Self {
+            lines: lines.map(|line| format!("{line} ({name})")).collect(),
+            left_out: report
+                .left_out
+                .iter()
+                .map(|line| format!("{line} ({name})"))
+                .collect(),
+            by_exports: Default::default(),
+        }
+    }
+
+    pub fn is_any(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    pub fn learn(&mut self, lines: Vec<String>) {
+        for line in lines {
+            if !self.lines.contains(&line) {
+                self.lines.push(line);
+            }
+        }
+    }
+}
+
+/// What a file holds in other databases than the one that the other side's URL names.
+pub(super) fn left_out_of_file(db: u32, report: &SourceReport) -> Option<String> {
+    let others = report
+        .counts
+        .iter()
+        .filter(|row| row.db != db && row.filtered > 0);
+    let (count, records) = others.fold((0u64, 0u64), |(count, records), row| {
+        (count + 1, records.saturating_add(row.filtered))
+    });
+    // Of a key with several records each was counted.
+    let what = match report.duplicates_possible {
+        true => "record",
+        false => "key",
+    };
+    let were = if records == 1 { "was" } else { "were" };
+    (count > 0).then(|| {
+        format!(
+            "database {db} only, as the URL says; {} in {} {were} not compared",
+            plural(records, what),
+            plural(count, "other database")
+        )
+    })
+}
