@@ -61,6 +61,9 @@ pub struct SourceReport {
     /// to, function libraries that are not to be believed, what a restart cost. The run is then not
     /// complete (exit 3).
     pub not_had: Vec<String>,
+    /// Databases that could be gone to when the reading began, and not any more: of what they hold
+    /// some or all was not read, and that a key of theirs did not come says nothing of it.
+    pub lost_dbs: Vec<u32>,
     /// What the database that the URL names leaves out, in a line. That is no failure.
     pub left_out: Option<String>,
     /// Of archives: keys that their exports could not read, by database. They were never in the

@@ -449,9 +449,15 @@ impl Readers<'_> {
             .within(self.question.max_value_bytes)
             .without(&self.without)
             .with_unread(&unread);
+        let not_had = side.not_had.clone();
         let report = self.run(which, side, Box::new(collect))?;
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        // Those that neither side is looked at in are known.
+        let dbs = self.rewrite_of(which).dbs;
+        let lost = not_had.iter().chain(&report.lost_dbs);
+        let lost = lost.map(|&db| dbs.map(db).unwrap_or(db));
+        side.lost_dbs = lost.filter(|db| !self.without.contains(db)).collect();
         let name = self.end(which).name();
         let mut unread = Unread::of(&name, &report);
         let at = usize::from(which == Which::Right);

@@ -155,6 +155,7 @@ fn prove(
     let left = Side {
         store,
         moment_ms: 0,
+        lost_dbs: Vec::new(),
     };
     let judge = Judge {
         ttl_tolerance_ms: TTL_TOLERANCE_MS,

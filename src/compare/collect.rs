@@ -24,6 +24,9 @@ pub struct Side {
     pub store: Store,
     /// The latest moment that it speaks of, Unix ms by its own clock.
     pub moment_ms: u64,
+    /// Databases, as the right side numbers them, that were not read, or not to their end: a key of
+    /// theirs that is not among the rows may stand all the same.
+    pub lost_dbs: Vec<u32>,
 }
 
 /// Where a [`Collect`] leaves what it collected; it is gone itself by then.
@@ -62,6 +65,7 @@ impl Collect {
             side: Side {
                 store: Store::new(),
                 moment_ms: opened_ms,
+                lost_dbs: Vec::new(),
             },
             into: Arc::clone(&into),
             max_value_bytes: u64::MAX,

@@ -33,6 +33,8 @@ pub struct Join<'a> {
     pub settled: &'a FingerprintSet,
     /// Keys for which one side gave other bytes when it was asked again.
     pub unsteady: &'a FingerprintSet,
+    /// Databases of the left and of the right side of which not all was read.
+    pub lost_dbs: [&'a [u32]; 2],
     /// What counts as a difference.
     pub judge: Judge,
     /// Whether keys only on the right are passed over.
@@ -291,6 +293,12 @@ impl Join<'_> {
             && !is_library
             && prints.name(&either.key) > highest
         {
+            return Ok(());
+        }
+        let is_lost = |row: &Option<Row>, dbs: &[u32]| row.is_none() && dbs.contains(&either.db);
+        let [left_dbs, right_dbs] = self.lost_dbs;
+        if !is_library && (is_lost(&left, left_dbs) || is_lost(&right, right_dbs)) {
+            // Whether it stands there nobody knows; that the database was not read is said.
             return Ok(());
         }
         let is_unsteady = self.unsteady.contains(&either.print);

@@ -38,6 +38,8 @@ pub struct Comparison<'a> {
     pub ignore_extra: bool,
     /// The sample, if it is one.
     pub sample: Option<&'a Sample>,
+    /// Databases of the left and of the right side of which not all was read.
+    lost_dbs: [Vec<u32>; 2],
     /// Keys that were read again.
     asked: FingerprintSet,
     /// Keys that differed and then did not.
@@ -58,6 +60,7 @@ impl<'a> Comparison<'a> {
                 moments_ms: (left.moment_ms, right.moment_ms),
                 ..judge
             },
+            lost_dbs: [left.lost_dbs, right.lost_dbs],
             left: rows(left.store),
             right: rows(right.store),
             prints,
@@ -80,6 +83,7 @@ impl<'a> Comparison<'a> {
             asked: &self.asked,
             settled: &self.settled,
             unsteady: &self.unsteady,
+            lost_dbs: self.lost_dbs.each_ref().map(Vec::as_slice),
             judge: self.judge,
             ignore_extra: self.ignore_extra,
             sample: self.sample.map(|sample| (self.prints, sample.highest())),
@@ -109,6 +113,12 @@ impl<'a> Comparison<'a> {
                 wait(stop)?;
             }
             let (left, right) = again(Arc::new(open.names))?;
+            let is_whole =
+                |side: &Option<Side>| side.as_ref().is_none_or(|s| s.lost_dbs.is_empty());
+            if !is_whole(&left) || !is_whole(&right) {
+                // What does not come now may stand all the same: the look before counts.
+                break;
+            }
             let (left_ms, right_ms) = &mut self.judge.moments_ms;
             for (side, rows, moment_ms) in [
                 (left, &mut self.left, left_ms),
@@ -214,6 +224,7 @@ mod tests {
         Side {
             store,
             moment_ms: 0,
+            lost_dbs: Vec::new(),
         }
     }
 
@@ -282,6 +293,34 @@ mod tests {
             .unwrap();
         assert_eq!((totals.all.equal, totals.all.incomparable), (1, 0));
         assert_eq!(comparison.settled(), 1);
+    }
+
+    /// A database that was not read to its end: what did not come of it may stand all the same.
+    #[test]
+    fn what_a_lost_database_did_not_give_is_not_missing() {
+        let prints = Prints::default();
+        let all = || side(&prints, &[("k", 1), ("l", 1)]);
+        let some = |lost_dbs: &[u32]| Side {
+            lost_dbs: lost_dbs.to_vec(),
+            ..side(&prints, &[("k", 1)])
+        };
+        for (left, right, different) in [
+            (all(), some(&[0]), 0),
+            (some(&[0]), all(), 0),
+            (all(), some(&[1]), 1),
+        ] {
+            let mut comparison = Comparison::new(left, right, judge(), &prints);
+            let stop = Stop::new();
+            let totals = comparison.settle(0, &stop, |_| Ok((None, None))).unwrap();
+            assert_eq!(totals.all.different(), different);
+            assert_eq!((totals.all.equal, comparison.settled()), (1, 0));
+        }
+        // Lost when it is looked at again: the look before counts.
+        let mut comparison = Comparison::new(all(), some(&[]), judge(), &prints);
+        let totals = comparison
+            .settle(1, &Stop::new(), |_| Ok((None, Some(some(&[0])))))
+            .unwrap();
+        assert_eq!((totals.all.missing, comparison.settled()), (1, 0));
     }
 
     /// Two files: nobody can be asked again.

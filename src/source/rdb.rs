@@ -337,6 +337,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),
             not_had: Vec::new(),
+            lost_dbs: Vec::new(),
             left_out: None,
             export_failed: Vec::new(),
             paused: None,

@@ -20,6 +20,7 @@ impl ClusterSource {
             }
             report.paused = report.paused.max(of_part.paused);
             report.not_had.extend(of_part.not_had);
+            report.lost_dbs.extend(of_part.lost_dbs);
             // Whose slots are read elsewhere now has no say any more.
             if !self.counts(part) {
                 continue;

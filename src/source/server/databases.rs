@@ -59,6 +59,7 @@ impl ServerSource {
             }
         };
         self.observer.warn(&text);
+        self.lost_dbs.push(db);
         self.unread.push(text.clone());
         self.incomplete.get_or_insert(text);
         while let Some(key) = self.keys.pop_front() {

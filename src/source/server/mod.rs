@@ -126,6 +126,8 @@ pub struct ServerSource {
     databases: Vec<Keyspace>,
     /// Those that are wanted and were not to be had when it was opened.
     not_had: Vec<NotHad>,
+    /// Those that were to be had then, and not any more.
+    lost_dbs: Vec<u32>,
     /// What was not read beyond single keys, a line each.
     unread: Vec<String>,
     /// Something was lost on the way: what was read is not all there was at any one instant.
@@ -232,6 +234,7 @@ impl ServerSource {
             left_out: databases::left_out(&facts, &options),
             databases: found.rows,
             not_had: Vec::new(),
+            lost_dbs: Vec::new(),
             unread: Vec::new(),
             incomplete: None,
             waiting,
@@ -512,6 +515,7 @@ impl Source for ServerSource {
             started_ms: self.started_ms,
             cut_short: Vec::new(),
             not_had: self.unread.clone(),
+            lost_dbs: self.lost_dbs.clone(),
             left_out: self.left_out.clone(),
             export_failed: Vec::new(),
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
