@@ -7,7 +7,9 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::quiet_when_nobody_reads;
 use crate::cli::DoctorArgs;
+use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
+use crate::doctor::keys::KeyTrial;
 use crate::doctor::needs::Needs;
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
@@ -16,8 +18,10 @@ use crate::escape::clean_lines;
 use crate::exit;
 use crate::input::ArchiveInput;
 use crate::pipe::Stop;
+use crate::policy::Method;
 use crate::record::Record;
 use crate::server::Conn;
+use crate::sink::server::refusal::Outlook;
 use crate::ui;
 
 /// Runs the verb; the exit code.
@@ -51,8 +55,10 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         let name = input.name().to_owned();
         let mut reader = Reader::new(input, Limits::default()).context(name.clone())?;
         let largest = found.limits.largest_payload_bytes();
-        let mut needs = Needs::of(&mut reader, &mut found.target, largest, stop)?;
-        needs.try_databases(&to, &found.facts);
+        let by_commands = goes_by_commands(&found);
+        let mut trial = KeyTrial::new(&to, &found.facts, by_commands);
+        let mut needs = Needs::of(&mut reader, &mut found.target, largest, &mut trial, stop)?;
+        needs.try_databases(&to, &found.facts, &mut trial);
         found.archive = Some((name, needs));
     }
     let code = code_of(&found);
@@ -69,6 +75,16 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
             },
         )) => Err(anyhow::Error::new(error).context(name)),
         _ => Ok(code),
+    }
+}
+
+/// Whether an import would write by native commands.
+fn goes_by_commands(found: &Findings) -> bool {
+    match found.rights.of("RESTORE") {
+        Access::Absent => true,
+        access => access
+            .reason()
+            .is_some_and(|text| Outlook::of(text, Method::Auto) == Outlook::ByCommands),
     }
 }
 
@@ -109,6 +125,13 @@ fn code_of(found: &Findings) -> u8 {
     }
     if needs.usage.is_some() {
         codes.push(exit::USAGE);
+    }
+    if needs.ends.is_some() {
+        codes.push(exit::REFUSED);
+    }
+    // Nothing good can be said of what could not be asked.
+    if needs.unforeseen.is_some() {
+        codes.push(exit::FAILED);
     }
     if needs.total().refused > 0
         || !needs.closed.is_empty()

@@ -4,9 +4,11 @@
 
 use redis::Value;
 
-use super::probes::{NATIVE, PROBES, Probe, Try};
+use super::probes::{PROBES, Probe, Try};
+use crate::server::conn::asks_for_patience;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
-use crate::sink::server::refusal::is_about_database;
+use crate::sink::server::commands::NATIVE_COMMANDS;
+use crate::sink::server::refusal::{is_about_database, is_about_key};
 
 /// What a try of a command showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,34 +54,31 @@ impl Access {
     }
 
     /// What an error reply says. `fine`: complaints about arguments that prove the right to it.
-    fn of_error(text: String, fine: &[&str]) -> Self {
+    ///
+    /// In a cluster a node looks last at whose slot a key is in; anywhere else there is no other
+    /// node to go to.
+    fn of_error(text: String, fine: &[&str], cluster: bool) -> Self {
         let is_one_of = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
         if text.starts_with("ERR unknown command") {
             // Before `fine`: it repeats the arguments, which may hold the same words.
             Self::Absent
         } else if fine.iter().any(|fine| text.contains(fine))
-            || is_one_of(&["MOVED", "ASK", "CROSSSLOT"])
+            || (cluster && is_one_of(&["MOVED", "ASK", "CROSSSLOT"]))
         {
             Self::Allowed
         } else if text.starts_with("NOPERM") {
             // "…permissions to access a key" (7.0), "…one of the keys used as arguments" (6.0).
             // Users of Valkey 9.1 have databases of their own; every connection begins in 0.
-            if is_about_database(&text) || text.contains("key") && !text.contains("command") {
+            if is_about_database(&text) || is_about_key(&text) {
                 Self::SomeKeys
             } else {
                 Self::Refused(text)
             }
         } else if text.to_ascii_lowercase().contains("unknown subcommand") {
             Self::Absent
-        } else if is_one_of(&[
-            "OOM",
-            "READONLY",
-            "MISCONF",
-            "LOADING",
-            "MASTERDOWN",
-            "NOREPLICAS",
-            "CLUSTERDOWN",
-        ]) {
+        } else if is_one_of(&["OOM", "READONLY", "MISCONF", "NOREPLICAS", "MOVED", "ASK"])
+            || asks_for_patience(&text)
+        {
             Self::Blocked(text)
         } else {
             Self::Refused(text)
@@ -115,13 +114,13 @@ impl Rights {
                 continue;
             }
             let access = match probe.how {
-                Try::Sent(args) => send(conn, args, probe.fine)?,
-                Try::Queued(commands) => queue(&mut again()?, commands, probe.fine)?,
+                Try::Sent(args) => send(conn, args, probe.fine, cluster)?,
+                Try::Queued(commands) => queue(&mut again()?, commands, probe.fine, cluster)?.0,
                 Try::Transaction => {
                     // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
-                    match send(&mut other, &["MULTI"], &[])? {
-                        Access::Allowed => send(&mut other, &["EXEC"], &[])?,
+                    match send(&mut other, &["MULTI"], &[], cluster)? {
+                        Access::Allowed => send(&mut other, &["EXEC"], &[], cluster)?,
                         access => access,
                     }
                 }
@@ -151,49 +150,57 @@ impl Rights {
     }
 }
 
-fn send(conn: &mut Conn, args: &[&str], fine: &[&str]) -> Result<Access, ServerError> {
+fn send(
+    conn: &mut Conn,
+    args: &[&str],
+    fine: &[&str],
+    cluster: bool,
+) -> Result<Access, ServerError> {
     let mut command = redis::Cmd::new();
     command.arg(args);
     Ok(match conn.try_query(&command)? {
         Ok(_) => Access::Allowed,
-        Err(text) => Access::of_error(text, fine),
+        Err(text) => Access::of_error(text, fine, cluster),
     })
 }
 
-/// Whether values can be written by native commands. `conn` must not be used afterwards.
+/// Whether values can be written by native commands, and the first command that says no. `conn`
+/// must not be used afterwards.
 ///
 /// # Errors
 /// The connection.
-pub fn native(conn: &mut Conn) -> Result<Access, ServerError> {
-    let probe = PROBES.iter().find(|probe| probe.name == NATIVE);
-    match probe.map(|probe| (&probe.how, probe.fine)) {
-        Some((Try::Queued(commands), fine)) => queue(conn, commands, fine),
-        _ => Ok(Access::Unknown),
-    }
+pub fn native(conn: &mut Conn, cluster: bool) -> Result<(Access, &'static str), ServerError> {
+    queue(conn, NATIVE_COMMANDS, &[], cluster)
 }
 
 /// Queued commands are checked for existence, rights, memory and role. They are never executed: the
 /// connection is not used for anything else.
-fn queue(conn: &mut Conn, commands: &[&[&str]], fine: &[&str]) -> Result<Access, ServerError> {
+fn queue(
+    conn: &mut Conn,
+    commands: &[&[&'static str]],
+    fine: &[&str],
+    cluster: bool,
+) -> Result<(Access, &'static str), ServerError> {
     match conn.try_query(&redis::cmd("MULTI"))? {
         Ok(Value::Okay) => {}
         // Not understood: what is sent now might be carried out.
-        Ok(_) => return Ok(Access::Unknown),
-        Err(text) => return Ok(Access::of_error(text, &[])),
+        Ok(_) => return Ok((Access::Unknown, "MULTI")),
+        Err(text) => return Ok((Access::of_error(text, &[], cluster), "MULTI")),
     }
     // Nothing that changes anything goes out before one that changes nothing was queued.
-    let harmless: &[&str] = &["EXISTS", ABSENT_KEY];
-    let mut worst = Access::Allowed;
+    let harmless: &[&'static str] = &["EXISTS", ABSENT_KEY];
+    let mut worst = (Access::Allowed, "");
     for args in std::iter::once(&harmless).chain(commands) {
+        let name = args.first().copied().unwrap_or_default();
         let mut command = redis::Cmd::new();
         command.arg(*args);
         match conn.try_query(&command)? {
             Ok(Value::SimpleString(word)) if word == "QUEUED" => {}
-            Ok(_) => return Ok(Access::Unknown),
-            Err(text) => match Access::of_error(text, fine) {
+            Ok(_) => return Ok((Access::Unknown, name)),
+            Err(text) => match Access::of_error(text, fine, cluster) {
                 Access::Allowed => {}
-                Access::SomeKeys => worst = Access::SomeKeys,
-                other => return Ok(other),
+                Access::SomeKeys => worst = (Access::SomeKeys, name),
+                other => return Ok((other, name)),
             },
         }
     }
@@ -231,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_words_of_servers_are_told_apart() {
-        let of = |text: &str| Access::of_error(text.to_owned(), &["no such key"]);
+        let of = |text: &str| Access::of_error(text.to_owned(), &["no such key"], true);
         assert_eq!(of("ERR no such key"), Access::Allowed);
         assert_eq!(of("MOVED 1 127.0.0.1:1"), Access::Allowed);
         for text in [
@@ -253,6 +260,11 @@ mod tests {
         ] {
             assert_eq!(of(text), Access::Absent, "{text}");
         }
+        let moved = "MOVED 1 127.0.0.1:1";
+        assert_eq!(
+            Access::of_error(moved.to_owned(), &[], false),
+            Access::Blocked(moved.to_owned())
+        );
         let repeated = "ERR unknown command `X`, with args beginning with: `no such key`, ";
         assert_eq!(of(repeated), Access::Absent);
         let full = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -265,5 +277,22 @@ mod tests {
             assert!(probe.rule.starts_with('+'), "{}", probe.name);
             assert!(PROBES[..n].iter().all(|other| other.name != probe.name));
         }
+    }
+
+    #[test]
+    fn the_rule_for_native_commands_names_what_is_used() {
+        use std::collections::BTreeSet;
+        let probe = PROBES
+            .iter()
+            .find(|probe| probe.name == super::super::probes::NATIVE);
+        let rule: BTreeSet<String> = probe
+            .unwrap()
+            .rule
+            .split(' ')
+            .map(|word| word[1..].to_ascii_uppercase())
+            .collect();
+        let used = NATIVE_COMMANDS.iter().map(|args| args[0].to_owned());
+        let around = ["MULTI", "EXEC"].map(str::to_owned);
+        assert_eq!(rule, used.chain(around).collect());
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod acl;
+pub mod keys;
 pub mod layout;
 pub mod needs;
 pub mod probes;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use redis_migrate_format::Reader;
 
 use super::access::{Access, Rights};
+use super::keys::{Asked, KeyTrial};
 use crate::describe::export_failed;
 use crate::describe::tally::type_name;
 use crate::endpoint::ConnectOptions;
@@ -18,6 +19,7 @@ use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
+use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
 use crate::sink::server::gate::closed_databases;
 use crate::sink::server::target::Target;
@@ -75,6 +77,10 @@ pub struct Needs {
     pub functions: u64,
     /// Keys that the export could not read, by database.
     pub export_failed: Vec<(u32, u64)>,
+    /// Why an import would end before it has written anything: what to do, and the server's words.
+    pub ends: Option<(&'static str, String)>,
+    /// Why it could not be found out which keys may be written.
+    pub unforeseen: Option<String>,
     /// Why the archive could not be read to its end.
     pub error: Option<redis_migrate_format::Error>,
 }
@@ -91,9 +97,11 @@ impl Needs {
         reader: &mut Reader<impl Read>,
         target: &mut Target,
         max_payload_bytes: u64,
+        trial: &mut KeyTrial<'_>,
         stop: &Stop,
     ) -> Result<Self> {
         let mut needs = Self::default();
+        let mut ready = Vec::new();
         loop {
             if stop.is_set() {
                 return Err(Interrupted.into());
@@ -103,12 +111,14 @@ impl Needs {
                     for record in frame.records {
                         match record {
                             Record::Key(key) => {
-                                needs.key(key, frame.context, target, max_payload_bytes);
+                                let limit = max_payload_bytes;
+                                ready.extend(needs.key(key, frame.context, target, limit, trial));
                             }
                             Record::Functions(_) => needs.functions += 1,
                             _ => {}
                         }
                     }
+                    needs.try_keys(&mut ready, trial);
                 }
                 Ok(None) => {
                     needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
@@ -121,7 +131,21 @@ impl Needs {
             }
         }
         needs.streams_filled_in = target.changes.streams_filled_in;
+        needs.ends = trial.ends.take();
+        needs.unforeseen = trial.unforeseen.take();
         Ok(needs)
+    }
+
+    /// Asks whether keys may be written whose values are ready.
+    fn try_keys(&mut self, ready: &mut Vec<(&'static str, Asked)>, trial: &mut KeyTrial<'_>) {
+        let (names, asked): (Vec<_>, Vec<_>) = ready.drain(..).unzip();
+        let refused = trial.refused(&asked);
+        for ((name, asked), refused) in names.into_iter().zip(asked).zip(refused) {
+            if let Some(reason) = refused {
+                self.by_type.entry(name).or_default().refused += 1;
+                self.refused(reason, None, &asked.key);
+            }
+        }
     }
 
     fn key(
@@ -130,12 +154,14 @@ impl Needs {
         mut context: Context,
         target: &mut Target,
         max_payload_bytes: u64,
-    ) {
+        trial: &KeyTrial<'_>,
+    ) -> Option<(&'static str, Asked)> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
         self.bytes += bytes;
         *self.databases.entry(record.db).or_default() += 1;
         let name = type_name(&record, &context);
         let before = target.changes;
+        let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
         let ready = target.prepare(&mut record, &mut context);
         let fates = self.by_type.entry(name).or_default();
         fates.keys += 1;
@@ -150,10 +176,14 @@ impl Needs {
                 }
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
                 self.largest_bytes = self.largest_bytes.max(payload_bytes);
-                self.too_large += u64::from(payload_bytes > max_payload_bytes);
+                let too_large = payload_bytes > max_payload_bytes;
+                self.too_large += u64::from(too_large);
+                // What is past its time is not written.
+                let asked = (!is_past).then(|| trial.asked(&record, &context, too_large));
                 if let Value::Compact(buffer) = record.value {
                     target.reuse(buffer);
                 }
+                asked.map(|asked| (name, asked))
             }
             Err((reason, _)) => {
                 fates.refused += 1;
@@ -166,6 +196,7 @@ impl Needs {
                     _ => reason,
                 };
                 self.refused(reason, loss, &record.key);
+                None
             }
         }
     }
@@ -184,8 +215,9 @@ impl Needs {
         row.keys += 1;
     }
 
-    /// Tries the databases that an import would write.
-    pub fn try_databases(&mut self, to: &ConnectOptions, facts: &Facts) {
+    /// Tries the databases that an import would write. `trial` may have met some that it could not
+    /// select.
+    pub fn try_databases(&mut self, to: &ConnectOptions, facts: &Facts, trial: &mut KeyTrial<'_>) {
         let dbs: Vec<u32> = self.databases.keys().copied().collect();
         let map = to.db.map_or_else(DbMap::default, DbMap::only_into);
         self.usage = map.check(&dbs).err().map(|usage| usage.to_string());
@@ -193,7 +225,9 @@ impl Needs {
             Some(db) => vec![db],
             None => dbs,
         };
-        for (db, why) in closed_databases(to, &into) {
+        let mut closed = closed_databases(to, &into);
+        closed.append(&mut trial.closed);
+        for (db, why) in closed {
             let keys = match to.db {
                 Some(_) => self.databases.values().sum(),
                 None => self.databases.get(&db).copied().unwrap_or(0),
@@ -209,12 +243,14 @@ impl Needs {
 
     /// Whether it holds function libraries and the destination takes none.
     pub fn refuses_functions(&self, rights: &Rights) -> bool {
-        let is_refused =
-            |name: &str| matches!(rights.of(name), Access::Refused(_) | Access::Absent);
-        self.functions > 0
-            && ["FUNCTION RESTORE", "FUNCTION LOAD"]
-                .iter()
-                .all(|name| is_refused(name))
+        let is_taken = |access: &Access| access.is_usable() || *access == Access::Unknown;
+        let (restore, load) = (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD"));
+        // Where RESTORE is there and refuses, an import does not try LOAD.
+        let is_load_tried = match restore {
+            Access::Blocked(text) | Access::Refused(text) => is_forbidden(text),
+            _ => true,
+        };
+        self.functions > 0 && !is_taken(restore) && !(is_load_tried && is_taken(load))
     }
 
     /// All types together.

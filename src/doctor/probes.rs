@@ -1,6 +1,8 @@
 //! The commands that the tool may want: what for, how much, the ACL rule that allows each, and how
 //! it is tried.
 
+use crate::sink::server::commands::NATIVE_COMMANDS;
+
 /// A name that nobody uses.
 const ABSENT: &str = crate::server::ABSENT_KEY;
 
@@ -51,34 +53,6 @@ pub const NATIVE: &str = "native commands";
 
 /// The one more for hash fields that expire.
 pub const NATIVE_FIELDS: &str = "HPEXPIREAT";
-
-/// What `sink::server::commands` says that it uses.
-const NATIVE_COMMANDS: &[&[&str]] = &[
-    &["SET", ABSENT, "v"],
-    &["APPEND", ABSENT, "v"],
-    &["STRLEN", ABSENT],
-    &["RPUSH", ABSENT, "v"],
-    &["LLEN", ABSENT],
-    &["SADD", ABSENT, "v"],
-    &["SCARD", ABSENT],
-    &["ZADD", ABSENT, "1", "v"],
-    &["ZCARD", ABSENT],
-    &["HSET", ABSENT, "f", "v"],
-    &["HLEN", ABSENT],
-    &["XADD", ABSENT, "1-1", "f", "v"],
-    &["XLEN", ABSENT],
-    &["XSETID", ABSENT, "1-1"],
-    &["XDEL", ABSENT, "1-1"],
-    &["XTRIM", ABSENT, "MAXLEN", "0"],
-    &["XCLAIM", ABSENT, "g", "c", "0", "1-1"],
-    &["XGROUP", "CREATE", ABSENT, "g", "$"],
-    &["XREADGROUP", "GROUP", "g", "c", "STREAMS", ABSENT, "0"],
-    &["EXISTS", ABSENT],
-    &["PEXPIREAT", ABSENT, "1"],
-    &["RENAME", ABSENT, ABSENT],
-    &["RENAMENX", ABSENT, ABSENT],
-    &["UNLINK", ABSENT],
-];
 
 /// The commands, the needed ones first.
 pub const PROBES: &[Probe] = &[

@@ -7,6 +7,7 @@ use super::layout::Layout;
 use super::probes::NATIVE;
 use crate::payload::FieldTtlForm;
 use crate::policy::Method;
+use crate::server::conn::asks_for_patience;
 use crate::sink::server::refusal::Outlook;
 use crate::units::{bytes_text, count_text, plural};
 
@@ -274,18 +275,7 @@ fn import(found: &Findings, list: &mut List) {
             "this is a replica; write to its primary",
         ),
     }
-    // The same judgement as that of an import and of its dry run.
-    let outlook = rights
-        .of("RESTORE")
-        .reason()
-        .map(|text| (Outlook::of(text, Method::Auto), text));
-    if let Some((Outlook::Nothing(advice), text)) = outlook
-        && matches!(rights.of("RESTORE"), Access::Refused(_))
-    {
-        list.say(Verdict::No, "commands", format!("{advice} ({text})"));
-    } else {
-        commands(found, list);
-    }
+    commands(found, list);
     databases(found, list);
     let accepts = found.target.accepts();
     if found.target.probed {
@@ -347,32 +337,52 @@ fn import(found: &Findings, list: &mut List) {
     );
 }
 
-/// By which commands keys would be written.
+/// By which commands keys would be written: the same judgement as that of an import and of its dry
+/// run.
 fn commands(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
-    match rights.of("RESTORE") {
-        Access::Allowed => {}
-        Access::SomeKeys => list.say(
-            Verdict::Less,
-            "keys",
-            "this user may not write every key; those outside of its pattern are refused and \
-             reported (--prefix tries with names that begin as yours)",
-        ),
-        Access::Blocked(_) if facts.replica => {}
-        Access::Blocked(text) => list.say(
-            Verdict::No,
-            "commands",
-            format!("RESTORE does not work at present: {text}"),
-        ),
-        _ if rights.can(NATIVE) => list.say(
+    let text = match rights.of("RESTORE") {
+        Access::Allowed => return,
+        Access::SomeKeys => {
+            return list.say(
+                Verdict::Less,
+                "keys",
+                "this user may not write every key; those outside of its pattern are refused and \
+                 reported (--prefix tries with names that begin as yours)",
+            );
+        }
+        // Said already.
+        Access::Blocked(_) if facts.replica => return,
+        Access::Blocked(text) | Access::Refused(text) => text.as_str(),
+        Access::Absent => "ERR unknown command",
+        Access::Unknown => {
+            let text = "whether RESTORE can be used could not be found out";
+            return list.say(Verdict::Less, "commands", text);
+        }
+    };
+    match Outlook::of(text, Method::Auto) {
+        Outlook::Nothing(advice) => {
+            list.say(Verdict::No, "commands", format!("{advice} ({text})"));
+        }
+        Outlook::ByCommands if rights.can(NATIVE) => list.say(
             Verdict::Less,
             "commands",
             "RESTORE is refused: native commands write everything but modules' values, and slower",
         ),
-        _ => list.say(
+        Outlook::ByCommands => list.say(
             Verdict::No,
             "commands",
             "needs RESTORE, or native commands, and can use neither",
+        ),
+        Outlook::Open if asks_for_patience(text) => list.say(
+            Verdict::No,
+            "commands",
+            format!("RESTORE does not work at present: {text}"),
+        ),
+        Outlook::Open => list.say(
+            Verdict::Less,
+            "commands",
+            format!("RESTORE was refused, and so may every key be: {text}"),
         ),
     }
 }

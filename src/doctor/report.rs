@@ -355,6 +355,18 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
         ));
     }
     lines.extend(export_failed_text(&needs.export_failed));
+    if let Some((advice, text)) = &needs.ends {
+        lines.push(format!(
+            "an import ends at once: {advice} ({})",
+            clean(text)
+        ));
+    }
+    if let Some(why) = &needs.unforeseen {
+        lines.push(format!(
+            "which keys this user may write could not be foreseen: {}",
+            clean(why)
+        ));
+    }
     if let Some(usage) = &needs.usage {
         lines.push(clean(usage).to_string());
     }
@@ -516,6 +528,8 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "functions": needs.functions,
         "export_failed": export_failed_json(&needs.export_failed),
         "functions_refused": needs.refuses_functions(&found.rights),
+        "ends": needs.ends.as_ref().map(|(advice, text)| format!("{advice} ({text})")),
+        "unforeseen": needs.unforeseen,
         "error": needs.error.as_ref().map(error_json),
     })
 }

@@ -75,9 +75,15 @@ fn of_io(error: &io::Error) -> Option<String> {
 
 /// Whether a refusal is one that other rights would change.
 fn is_about_rights(reason: &str) -> bool {
-    !["READONLY", "OOM", "MISCONF", "NOAUTH", "ERR syntax error"]
-        .iter()
-        .any(|code| reason.starts_with(code))
+    const OTHERS: [&str; 6] = [
+        "READONLY",
+        "OOM",
+        "MISCONF",
+        "NOREPLICAS",
+        "NOAUTH",
+        "ERR syntax error",
+    ];
+    !OTHERS.iter().any(|code| reason.starts_with(code))
 }
 
 fn of_server(error: &ServerError) -> Option<String> {

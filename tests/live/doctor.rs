@@ -39,7 +39,7 @@ fn verdict<'a>(report: &'a Value, job: &str, about: &str) -> &'a str {
 }
 
 /// Makes a user with this rule; its URL.
-fn user(server: &TestServer, name: &str, rule: &str) -> String {
+pub fn user(server: &TestServer, name: &str, rule: &str) -> String {
     let mut set = redis::cmd("ACL");
     set.arg("SETUSER").arg(name).arg("on").arg(">pw");
     set.arg(rule.split(' ').collect::<Vec<_>>());

@@ -16,6 +16,7 @@ mod copying;
 mod corruption;
 mod databases;
 mod doctor;
+mod foretold;
 mod functions;
 mod large;
 mod matrix;

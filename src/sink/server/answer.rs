@@ -25,6 +25,7 @@ pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>
             Item::Int(count @ (0 | 1)),
         ) => Ok(Ok(count)),
         (Action::Wait, Item::Int(count @ 0..)) => Ok(Ok(count)),
+        // `Try` among them: its arguments cannot be right.
         (action, other) => Err(format!(
             "{} was answered with {}",
             command_of(action),
@@ -38,6 +39,7 @@ pub(super) fn command_of(action: Action) -> &'static str {
     match action {
         Action::Prelude(word) => word,
         Action::Restore { .. } => "RESTORE",
+        Action::Try(way) => way.command(),
         Action::Compare => "DUMP",
         Action::Look | Action::Ask => "EXISTS",
         Action::Delete { .. } => "DEL",

@@ -5,8 +5,9 @@ use anyhow::Result;
 use super::commands::{
     Answer, CommandError, CommandLosses, Commands, Features, Job, Queued, Replace, Ticket, Written,
 };
+use super::foresee::Way;
 use super::gate::{Gate, no_database};
-use super::refusal::Refusal;
+use super::refusal::{Outlook, Refusal};
 use super::target::Ready;
 use super::{Action, Sent, ServerSink};
 use crate::doctor::access;
@@ -37,13 +38,17 @@ impl ServerSink {
         sent.by_commands = Some(None);
         sent.ready = Ready::AsIs;
         sent.bytes = sent.record.value.bytes().len();
-        if !self.options.dry_run {
-            let replace = self.options.on_conflict == OnConflict::Replace;
-            sent.action = Action::Restore {
-                replace,
-                own: false,
-            };
+        if self.options.dry_run {
+            let commands = self.lanes[sent.at].commands.as_ref();
+            let job = job(&sent, false, self.clock.now_ms());
+            let way = commands.map_or(Way::Rename, |commands| commands.way(&job));
+            return self.try_key(sent, way);
         }
+        let replace = self.options.on_conflict == OnConflict::Replace;
+        sent.action = Action::Restore {
+            replace,
+            own: false,
+        };
         self.send(sent)
     }
 
@@ -115,19 +120,20 @@ impl ServerSink {
         if conn.select(db)?.is_err() {
             return Ok(());
         }
-        let access = access::native(&mut conn)?;
+        let (access, command) = access::native(&mut conn, self.routes.is_some())?;
         if access.is_usable() || access == access::Access::Unknown {
             return Ok(());
         }
-        Err(ServerError::Refused {
+        let reason = access.reason().unwrap_or("the server does not have it");
+        let refused = anyhow::Error::new(ServerError::Refused {
             address: to.address.to_string(),
-            command: "a native command".to_owned(),
-            reason: access
-                .reason()
-                .unwrap_or("the server does not have it")
-                .to_owned(),
-        }
-        .into())
+            command: command.to_owned(),
+            reason: reason.to_owned(),
+        });
+        Err(match Outlook::of(reason, self.options.method) {
+            Outlook::Nothing(advice) if !is_forbidden(reason) => refused.context(advice),
+            _ => refused,
+        })
     }
 
     /// Learns what the commands of a lane's node can do. Nothing may be in flight there.

@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::compare::{self, Standing};
+use super::foresee::Way;
 use super::held::{Repeats, collision};
-use super::refusal::{Refusal, is_about_database};
+use super::refusal::{Refusal, TOO_FEW_REPLICAS, is_about_database, is_too_few_replicas};
+use super::try_out::REPLICAS_PATIENCE;
 use super::{Action, Counted, Sent, ServerSink, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
@@ -246,6 +248,18 @@ impl ServerSink {
     /// The destination asks for patience: the same again, in a while.
     fn later(&mut self, at: usize, sent: Sent, command: &str, text: String) -> Result<()> {
         self.put_again(sent);
+        // Replicas that were never there are not waited for as long as those that went away.
+        if is_too_few_replicas(&text)
+            && !self.patience.lasts_for(REPLICAS_PATIENCE)
+            && !self.lanes.iter().any(|lane| lane.acknowledged)
+        {
+            let error = ServerError::Refused {
+                address: self.lanes[at].to.address.to_string(),
+                command: command.to_owned(),
+                reason: text,
+            };
+            return Err(anyhow::Error::new(error).context(TOO_FEW_REPLICAS));
+        }
         if !self.patience.lasts() {
             let text = format!("{text} ({})", self.patience.told());
             return Err(self.refusal(at, command, text).into());
@@ -285,6 +299,12 @@ impl ServerSink {
         if matches!(sent.action, Action::Ask) && is_forbidden(&text) {
             return self.left_alone(sent, format!("it cannot be seen whether it stands: {text}"));
         }
+        if matches!(sent.action, Action::Look) && is_forbidden(&text) && sent.by_commands.is_none()
+        {
+            // The run does without EXISTS.
+            sent.action = Action::Try(Way::RestoreNew);
+            return self.queue(sent);
+        }
         let command = answer::command_of(sent.action);
         if text.starts_with("NOAUTH") && !sent.is_odd_again() {
             // The connection is not what it was; a new one authenticates.
@@ -321,10 +341,8 @@ impl ServerSink {
                 self.queue(sent)
             }
             Refusal::Later => self.later(at, sent, command, text),
-            Refusal::Database => {
-                self.close_database(sent.record.db, text.clone());
-                self.refuse_database(sent, &text)
-            }
+            // Other keys of it may be had: a user may have selectors for some of them.
+            Refusal::Database => self.refuse_database(sent, &text),
             // Without DEL the others arrive all the same.
             Refusal::Run { .. }
                 if is_forbidden(&text) && matches!(sent.action, Action::Delete { .. }) =>
@@ -335,6 +353,13 @@ impl ServerSink {
             }
             // Nothing can be foretold where nobody may look.
             Refusal::Run { .. } if is_forbidden(&text) && matches!(sent.action, Action::Look) => {
+                self.report.refused += 1;
+                Err(self.refusal(at, command, text).into())
+            }
+            Refusal::Run { .. }
+                if is_forbidden(&text)
+                    && matches!(sent.action, Action::Try(Way::Set | Way::Rename)) =>
+            {
                 self.report.refused += 1;
                 Err(self.refusal(at, command, text).into())
             }

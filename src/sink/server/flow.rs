@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::compare::{self, Question};
+use super::foresee::Way;
 use super::gate::Gate;
 use super::refusal::Refusal;
 use super::target::Ready;
@@ -144,9 +145,23 @@ impl ServerSink {
                 };
                 compare::ask(lane.conn()?, &sent.record.key, question)?;
             }
+            Action::Try(way) => return self.pack_try(at, sent, *way),
             Action::Look | Action::Ask => lane.conn()?.queue(&[b"EXISTS", &sent.record.key])?,
             Action::Delete { .. } => lane.conn()?.queue(&[b"DEL", &sent.record.key])?,
             Action::CleanUp => lane.conn()?.queue(&[b"UNLINK", &sent.record.key])?,
+        }
+        Ok(Packed::InFlight)
+    }
+
+    fn pack_try(&mut self, at: usize, sent: &Sent, way: Way) -> Result<Packed, ServerError> {
+        let key = &sent.record.key;
+        let lane = &mut self.lanes[at];
+        match way {
+            Way::Rename => {
+                let (conn, commands) = lane.conn_and_commands()?;
+                way.queue(conn, key, &commands.temp_key(key))?;
+            }
+            Way::Restore | Way::RestoreNew | Way::Set => way.queue(lane.conn()?, key, b"")?,
         }
         Ok(Packed::InFlight)
     }
@@ -297,7 +312,9 @@ impl ServerSink {
             return Ok(());
         };
         match (answer, sent.action) {
-            (Ok(_), Action::Prelude(_) | Action::CleanUp | Action::Compare) => Ok(()),
+            (Ok(_), Action::Prelude(_) | Action::CleanUp | Action::Compare | Action::Try(_)) => {
+                Ok(())
+            }
             (Err(text), Action::Prelude(word)) if is_forbidden(&text) => {
                 Err(self.refusal(at, word, text).into())
             }
@@ -312,6 +329,7 @@ impl ServerSink {
             (Ok(count), Action::Look) => self.looked(sent, count > 0),
             (Ok(count), Action::Ask) => self.asked(sent, count > 0),
             (Ok(count), Action::Delete { .. }) => self.deleted(at, sent, count > 0),
+            (Err(text), Action::Try(way)) => self.tried(at, sent, way, text),
             (Err(text), _) => self.refused(at, sent, text),
         }
     }

@@ -18,6 +18,7 @@ pub mod compare;
 mod confirm;
 mod fate;
 mod flow;
+pub mod foresee;
 mod functions;
 pub mod gate;
 pub mod held;
@@ -43,6 +44,7 @@ use anyhow::Result;
 
 use self::again::Losses;
 use self::commands::Ticket;
+use self::foresee::{KeyRights, Way};
 use self::gate::Databases;
 use self::held::{Held, Repeats};
 use self::lane::Lane;
@@ -100,6 +102,8 @@ enum Action {
     Restore { replace: bool, own: bool },
     /// Reads back a key that stood already.
     Compare,
+    /// Dry run: could it be written?
+    Try(Way),
     /// Dry run: is it there?
     Look,
     /// A tombstone of a key that this run did not write: does it stand?
@@ -230,6 +234,8 @@ pub struct ServerSink {
     told_demoted: bool,
     /// A dry run tried whether native commands may be used.
     tried_native: bool,
+    /// A dry run: which keys may be written, once that was asked.
+    key_rights: Option<KeyRights>,
     clock: ServerClock,
     options: ServerSinkOptions,
     observer: Arc<Observer>,
@@ -303,6 +309,7 @@ impl ServerSink {
             is_entering: false,
             told_demoted: false,
             tried_native: false,
+            key_rights: None,
             clock,
             options,
             observer,

@@ -5,6 +5,10 @@ use crate::record::{Context, Family};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 
+/// What to do about a destination with too few replicas.
+pub const TOO_FEW_REPLICAS: &str = "too few replicas of the destination are connected, or they lag \
+    behind: connect them, or lower its min-replicas-to-write, then run the same command again";
+
 /// What to make of an error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -19,7 +23,7 @@ pub enum Refusal {
         /// What to do about it.
         hint: Option<String>,
     },
-    /// No key of this database is to be had there.
+    /// This key is not to be had in this database.
     Database,
     /// No key is to be had there.
     Run {
@@ -52,7 +56,7 @@ impl Refusal {
                 advice: "the destination cannot save to its disk and refuses writes: see its log",
             },
             "NOPERM" if is_about_database(text) => Refusal::Database,
-            "NOPERM" if text.contains("key") && !text.contains("command") => Refusal::Key {
+            "NOPERM" if is_about_key(text) => Refusal::Key {
                 reason: text.to_owned(),
                 hint: Some(
                     "the user may not write this key: widen its ACL key patterns".to_owned(),
@@ -105,15 +109,27 @@ impl Outlook {
         match Refusal::of(text, &Facts::default(), &Context::default()) {
             Refusal::Run { .. } if is_forbidden(text) && method == Method::Auto => Self::ByCommands,
             Refusal::Run { advice } => Self::Nothing(advice),
+            Refusal::Later if is_too_few_replicas(text) => Self::Nothing(TOO_FEW_REPLICAS),
             _ => Self::Open,
         }
     }
+}
+
+/// Whether an error reply says that too few replicas are connected (min-replicas-to-write).
+pub fn is_too_few_replicas(text: &str) -> bool {
+    text.starts_with("NOREPLICAS")
 }
 
 /// Whether an error reply says that this user may not use the database that is selected (Valkey
 /// 9.1, acl.c).
 pub fn is_about_database(text: &str) -> bool {
     text.starts_with("NOPERM") && text.contains("access database")
+}
+
+/// Whether an error reply says that this user may not use this key: "…permissions to access a key"
+/// (7.0, acl.c), "…to access one of the keys used as arguments" (6.0).
+pub fn is_about_key(text: &str) -> bool {
+    text.starts_with("NOPERM") && text.contains("key") && !text.contains("command")
 }
 
 fn version_hint(facts: &Facts, context: &Context) -> String {

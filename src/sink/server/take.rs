@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::refusal::{Outlook, Refusal};
+use super::foresee::{KeyRights, Way};
+use super::refusal::{Outlook, Refusal, is_about_key};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
@@ -91,13 +92,72 @@ impl ServerSink {
         if self.is_too_large(sent.at, &sent.record.key, sent.bytes)? {
             return self.take_by_commands(sent);
         }
-        if !self.options.dry_run {
-            sent.action = Action::Restore {
-                replace,
-                own: false,
-            };
+        if self.options.dry_run {
+            return self.try_key(sent, Way::Restore);
+        }
+        sent.action = Action::Restore {
+            replace,
+            own: false,
+        };
+        self.send(sent)
+    }
+
+    /// A dry run: could this key be written, and then, does it stand already?
+    pub(super) fn try_key(&mut self, mut sent: Sent, way: Way) -> Result<()> {
+        let (db, at) = (sent.record.db, sent.at);
+        // The nodes of a cluster have users of their own each.
+        if self.key_rights.is_none() && self.routes.is_none() {
+            let asked = self.ask_lane(&sent.record.key, |sink, at| {
+                KeyRights::ask(sink.lanes[at].conn()?)
+            })?;
+            self.key_rights = Some(asked.1);
+        }
+        let rights = self.key_rights.as_ref();
+        let known = rights.and_then(|rights| rights.known(db, &sent.record.key));
+        match known.filter(|_| way == Way::Restore).cloned() {
+            Some(Err(text)) => return self.refused(at, sent, text),
+            Some(Ok(())) if self.options.on_conflict == OnConflict::Replace => {
+                return self.looked(sent, false);
+            }
+            Some(Ok(())) => sent.action = Action::Look,
+            None => sent.action = Action::Try(way),
         }
         self.send(sent)
+    }
+
+    /// What the destination says to a write that cannot be carried out.
+    pub(super) fn tried(
+        &mut self,
+        at: usize,
+        mut sent: Sent,
+        way: Way,
+        text: String,
+    ) -> Result<()> {
+        let answer = match way.is_open(&text) {
+            true => Ok(()),
+            false => Err(text),
+        };
+        // Anything else may be another the next time.
+        let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));
+        if is_lasting
+            && way == Way::Restore
+            && let Some(rights) = &mut self.key_rights
+        {
+            rights.note(sent.record.db, &sent.record.key, answer.clone());
+        }
+        match answer {
+            Ok(()) if way == Way::RestoreNew => self.looked(sent, false),
+            Err(text) if way == Way::RestoreNew && text.starts_with("BUSYKEY") => {
+                self.looked(sent, true)
+            }
+            // What is replaced need not be looked for.
+            Ok(()) if self.options.on_conflict == OnConflict::Replace => self.looked(sent, false),
+            Ok(()) => {
+                sent.action = Action::Look;
+                self.queue(sent)
+            }
+            Err(text) => self.refused(at, sent, text),
+        }
     }
 
     /// Whether the destination takes anything, before the first key goes there. A run that will not
@@ -165,7 +225,10 @@ impl ServerSink {
         sent: &mut Sent,
     ) -> Result<Option<Result<(), Refusal>>> {
         let former = std::mem::replace(&mut sent.at, at);
-        if !matches!(sent.action, Action::Restore { .. } | Action::Look) {
+        if !matches!(
+            sent.action,
+            Action::Restore { .. } | Action::Look | Action::Try(_)
+        ) {
             return Ok(Some(Ok(())));
         }
         if sent.by_commands.is_some() {

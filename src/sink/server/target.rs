@@ -19,6 +19,7 @@ use crate::payload::{
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value, not_kept};
 use crate::server::facts::{Facts, Version};
+use crate::server::patience::Patience;
 use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
 
@@ -93,9 +94,10 @@ impl Target {
         conn.doing("trying what the destination accepts");
         let Version { major, minor, .. } = facts.parsed_version();
         let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
-        let tried = match try_out(conn, facts, &keys.plain, keys.patience)? {
+        let mut patience = Patience::new(keys.patience);
+        let tried = match try_out(conn, facts, &keys.plain, &mut patience)? {
             Tried::Accepts(accepts) => Tried::Accepts(accepts),
-            _ => try_out(conn, facts, &keys.alike, keys.patience)?,
+            _ => try_out(conn, facts, &keys.alike, &mut patience)?,
         };
         let (probed, obstacle) = match tried {
             Tried::Accepts(accepts) => (Some(accepts), None),

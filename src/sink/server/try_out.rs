@@ -15,6 +15,21 @@ use crate::server::patience::{Patience, STEP};
 use crate::server::resp::Item;
 use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
+use crate::sink::server::refusal::is_too_few_replicas;
+
+/// How long replicas are waited for before anything was written: one that has just connected is
+/// counted within a second or two (replication.c, refreshGoodSlavesCount).
+pub(super) const REPLICAS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a server that refuses with these words is to be asked again.
+fn may_pass(patience: &mut Patience, text: &str) -> bool {
+    match text {
+        // Whether a cluster or a primary is there is for others to wait for.
+        _ if text.starts_with("BUSY ") || text.starts_with("LOADING ") => patience.lasts(),
+        _ if is_too_few_replicas(text) => patience.lasts_for(REPLICAS_PATIENCE),
+        _ => false,
+    }
+}
 
 /// Names that nobody uses, to try things on.
 #[derive(Debug)]
@@ -67,12 +82,12 @@ enum Answers {
     Unclear,
 }
 
-/// Tries RESTORE; a server that is busy or loading is waited for, at most for `patience`.
+/// Tries RESTORE; a server that asks for patience is waited for.
 pub(super) fn try_out(
     conn: &mut Conn,
     facts: &Facts,
     key: &[u8],
-    patience: Duration,
+    patience: &mut Patience,
 ) -> Result<Tried, ServerError> {
     let family = facts.family;
     let versions: Vec<u16> = probe::versions().collect();
@@ -138,14 +153,11 @@ fn restore_patiently(
     conn: &mut Conn,
     key: &[u8],
     payloads: &[Vec<u8>],
-    patience: Duration,
+    patience: &mut Patience,
 ) -> Result<Answers, ServerError> {
-    let mut patience = Patience::new(patience);
-    // Whether a cluster or a primary is there is for others to wait for.
-    let is_busy = |text: &str| text.starts_with("BUSY ") || text.starts_with("LOADING ");
     loop {
         match restore_all(conn, key, payloads)? {
-            Answers::Refused(text) if is_busy(&text) && patience.lasts() => {
+            Answers::Refused(text) if may_pass(patience, &text) => {
                 std::thread::sleep(STEP);
             }
             answers => return Ok(answers),

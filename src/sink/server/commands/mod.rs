@@ -34,10 +34,40 @@ pub use self::small::{Answer, Queued, Ticket};
 use crate::payload::{self, PayloadError, Reader};
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
-use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
 use crate::server::slots::{slot_of, tag_for_slot};
+use crate::server::{ABSENT_KEY, ServerError};
+use crate::sink::server::foresee::Way;
 use crate::sink::server::refusal::is_about_database;
+
+/// Every command that [`Commands`] uses on a server of any version, in a form that can be queued in a
+/// MULTI. `doctor` and the dry run try these.
+pub const NATIVE_COMMANDS: &[&[&str]] = &[
+    &["SET", ABSENT_KEY, "v"],
+    &["APPEND", ABSENT_KEY, "v"],
+    &["STRLEN", ABSENT_KEY],
+    &["RPUSH", ABSENT_KEY, "v"],
+    &["LLEN", ABSENT_KEY],
+    &["SADD", ABSENT_KEY, "v"],
+    &["SCARD", ABSENT_KEY],
+    &["ZADD", ABSENT_KEY, "1", "v"],
+    &["ZCARD", ABSENT_KEY],
+    &["HSET", ABSENT_KEY, "f", "v"],
+    &["HLEN", ABSENT_KEY],
+    &["XADD", ABSENT_KEY, "1-1", "f", "v"],
+    &["XLEN", ABSENT_KEY],
+    &["XSETID", ABSENT_KEY, "1-1"],
+    &["XDEL", ABSENT_KEY, "1-1"],
+    &["XTRIM", ABSENT_KEY, "MAXLEN", "0"],
+    &["XCLAIM", ABSENT_KEY, "g", "c", "0", "1-1"],
+    &["XGROUP", "CREATE", ABSENT_KEY, "g", "$"],
+    &["XREADGROUP", "GROUP", "g", "c", "STREAMS", ABSENT_KEY, "0"],
+    &["EXISTS", ABSENT_KEY],
+    &["PEXPIREAT", ABSENT_KEY, "1"],
+    &["RENAME", ABSENT_KEY, ABSENT_KEY],
+    &["RENAMENX", ABSENT_KEY, ABSENT_KEY],
+    &["UNLINK", ABSENT_KEY],
+];
 
 /// How much may be sent at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,8 +270,23 @@ impl Commands {
         self.unfinished.take()
     }
 
+    /// By which command a value would get its name.
+    pub fn way(&self, job: &Job<'_>) -> Way {
+        let is_string = job
+            .value
+            .first()
+            .is_some_and(|&byte| payload::kind_of(job.family, byte) == payload::Kind::String);
+        let is_one_set = is_string
+            && job.value.len() <= self.limits.chunk_bytes
+            && (job.expire_at_ms.is_none() || self.features.set_pxat);
+        match is_one_set {
+            true => Way::Set,
+            false => Way::Rename,
+        }
+    }
+
     /// A new temporary name in the slot of `key`.
-    fn temp_key(&mut self, key: &[u8]) -> Vec<u8> {
+    pub fn temp_key(&mut self, key: &[u8]) -> Vec<u8> {
         self.serial += 1;
         let tag = tag_for_slot(slot_of(key));
         let own = format!("{tag}:{:016x}:{:x}", self.run, self.serial);

@@ -1,0 +1,252 @@
+//! Which keys of an archive an import could write here: asked for each set of keys that the user's
+//! rights treat alike, without writing anything.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::endpoint::ConnectOptions;
+use crate::record::{Context, KeyRecord};
+use crate::server::cluster::Redirect;
+use crate::server::conn::asks_for_patience;
+use crate::server::facts::Facts;
+use crate::server::{ABSENT_KEY, Conn, ServerError};
+use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
+use crate::sink::server::foresee::{KeyRights, Way};
+use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
+
+/// Keys that are asked about in one round trip.
+const ASKED_AT_ONCE: usize = 256;
+
+/// How often the connection may be lost.
+const MAX_LOSSES: u8 = 3;
+
+/// How long a server that asks for patience is asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The wait between.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A key, and how an import would write it.
+#[derive(Debug)]
+pub struct Asked {
+    /// Database of the destination.
+    pub db: u32,
+    /// The key.
+    pub key: Vec<u8>,
+    /// How it would get its name.
+    pub way: Way,
+}
+
+/// Asks about keys.
+pub struct KeyTrial<'a> {
+    to: &'a ConnectOptions,
+    facts: Facts,
+    conn: Option<Conn>,
+    rights: KeyRights,
+    commands: Commands,
+    by_commands: bool,
+    losses: u8,
+    /// Database 0 is none of the closed ones.
+    knows_0: bool,
+    /// Databases that cannot be selected, and why not.
+    pub closed: BTreeMap<u32, String>,
+    /// Why an import would end before it has written anything: what to do, and the server's words.
+    pub ends: Option<(&'static str, String)>,
+    /// Why it could not be found out which keys may be written.
+    pub unforeseen: Option<String>,
+}
+
+/// What stops the asking.
+enum Halt {
+    Lost(ServerError),
+    /// It asks for patience, in these words.
+    Later(String),
+    /// The run would end.
+    Ends(&'static str, String),
+}
+
+impl<'a> KeyTrial<'a> {
+    /// `by_commands`: values go by native commands.
+    pub fn new(to: &'a ConnectOptions, facts: &Facts, by_commands: bool) -> Self {
+        let features = Features::of(facts.family, facts.parsed_version());
+        Self {
+            to,
+            facts: facts.clone(),
+            conn: None,
+            rights: KeyRights::default(),
+            commands: Commands::new(features, CommandLimits::default()),
+            by_commands,
+            losses: 0,
+            knows_0: false,
+            closed: BTreeMap::new(),
+            ends: None,
+            unforeseen: None,
+        }
+    }
+
+    /// Whether values go by native commands.
+    pub fn is_by_commands(&self) -> bool {
+        self.by_commands
+    }
+
+    /// What is to be asked about a record. `too_large`: for RESTORE.
+    pub fn asked(&self, record: &KeyRecord, context: &Context, too_large: bool) -> Asked {
+        let way = match self.by_commands || too_large {
+            false => Way::Restore,
+            true => self.commands.way(&Job {
+                key: &record.key,
+                family: context.family,
+                value: record.value.bytes(),
+                expire_at_ms: record.expire_at_ms,
+                replace: Replace::IfAbsent,
+                now_ms: crate::units::now_ms(),
+            }),
+        };
+        Asked {
+            db: self.to.db.unwrap_or(record.db),
+            key: record.key.clone(),
+            way,
+        }
+    }
+
+    /// Asks about keys; why each would be refused, if it would. Once it is clear that the run would
+    /// end, or that nothing can be found out, no more is asked.
+    pub fn refused(&mut self, keys: &[Asked]) -> Vec<Option<String>> {
+        let mut answers = vec![None; keys.len()];
+        let mut by_db: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (at, asked) in keys.iter().enumerate() {
+            by_db.entry(asked.db).or_default().push(at);
+        }
+        for (db, places) in by_db {
+            for some in places.chunks(ASKED_AT_ONCE) {
+                if self.ends.is_some() || self.unforeseen.is_some() || self.closed.contains_key(&db)
+                {
+                    break;
+                }
+                self.ask_patiently(db, keys, some, &mut answers);
+            }
+        }
+        answers
+    }
+
+    fn ask_patiently(
+        &mut self,
+        db: u32,
+        keys: &[Asked],
+        places: &[usize],
+        answers: &mut [Option<String>],
+    ) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.ask(db, keys, places, answers) {
+                Ok(()) => return,
+                Err(Halt::Ends(advice, text)) => {
+                    self.ends = Some((advice, text));
+                    return;
+                }
+                Err(Halt::Later(text)) if Instant::now() > until => {
+                    self.unforeseen = Some(text);
+                    return;
+                }
+                Err(Halt::Later(_)) => std::thread::sleep(PAUSE),
+                Err(Halt::Lost(error)) => {
+                    self.conn = None;
+                    self.losses += 1;
+                    if self.losses >= MAX_LOSSES || !is_worth_another(&error) {
+                        self.unforeseen = Some(error.to_string());
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn ask(
+        &mut self,
+        db: u32,
+        keys: &[Asked],
+        places: &[usize],
+        answers: &mut [Option<String>],
+    ) -> Result<(), Halt> {
+        let conn = match &mut self.conn {
+            Some(conn) => conn,
+            None => {
+                let mut conn = Conn::open(self.to).map_err(Halt::Lost)?;
+                conn.doing("asking which keys may be written");
+                self.rights = KeyRights::ask(&mut conn).map_err(Halt::Lost)?;
+                self.conn.insert(conn)
+            }
+        };
+        if conn.database() != Some(db)
+            && let Err(text) = conn.select(db).map_err(Halt::Lost)?
+        {
+            // An error is no proof that it is where it was.
+            self.conn = None;
+            if asks_for_patience(&text) || text.starts_with("NOAUTH") {
+                return Err(Halt::Later(text));
+            }
+            self.closed.insert(db, text);
+            return Ok(());
+        }
+        // Every connection begins in database 0, which a user may all the same not use.
+        if db == 0 && !self.knows_0 {
+            let answer = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY));
+            if let Err(text) = answer.map_err(Halt::Lost)?
+                && is_about_database(&text)
+            {
+                self.closed.insert(0, text);
+                return Ok(());
+            }
+            self.knows_0 = true;
+        }
+        let mut due = Vec::new();
+        for &at in places {
+            let Asked { key, way, .. } = &keys[at];
+            match self.rights.known(db, key).filter(|_| *way == Way::Restore) {
+                Some(known) => answers[at] = known.clone().err(),
+                None => {
+                    let temp = self.commands.temp_key(key);
+                    way.queue(conn, key, &temp).map_err(Halt::Lost)?;
+                    due.push(at);
+                }
+            }
+        }
+        conn.flush().map_err(Halt::Lost)?;
+        // All are read before anything is made of one: they belong to each other.
+        let mut said = Vec::with_capacity(due.len());
+        for _ in &due {
+            said.push(conn.reply().map_err(Halt::Lost)?);
+        }
+        for (at, answer) in due.into_iter().zip(said) {
+            let Asked { key, way, .. } = &keys[at];
+            let answer = match answer {
+                Ok(_) => {
+                    let text = format!("{} without sense was not refused", way.command());
+                    return Err(Halt::Later(text));
+                }
+                Err(text) if way.is_open(&text) => Ok(()),
+                // Another node has it: this one has looked at the user's rights before.
+                Err(text) if self.facts.cluster && Redirect::parse(&text).is_some() => Ok(()),
+                Err(text) => match Refusal::of(&text, &self.facts, &Context::default()) {
+                    Refusal::Key { .. } | Refusal::Database => Err(text),
+                    Refusal::Standing => Ok(()),
+                    Refusal::Later => return Err(Halt::Later(text)),
+                    Refusal::Run { advice } => return Err(Halt::Ends(advice, text)),
+                },
+            };
+            let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));
+            if *way == Way::Restore && is_lasting {
+                self.rights.note(db, key, answer.clone());
+            }
+            answers[at] = answer.err();
+        }
+        Ok(())
+    }
+}
+
+fn is_worth_another(error: &ServerError) -> bool {
+    matches!(
+        error,
+        ServerError::Lost { .. } | ServerError::Protocol { .. }
+    )
+}
