@@ -39,6 +39,32 @@ pub struct Fates {
     pub refused: u64,
 }
 
+/// How a value would be sent.
+#[derive(Debug, Clone, Copy)]
+enum Became {
+    Kept,
+    Restamped,
+    Reencoded,
+}
+
+impl Fates {
+    fn of(&mut self, became: Became) -> &mut u64 {
+        match became {
+            Became::Kept => &mut self.kept,
+            Became::Restamped => &mut self.restamped,
+            Became::Reencoded => &mut self.reencoded,
+        }
+    }
+}
+
+/// A key whose value is ready to be sent.
+struct Prepared {
+    /// Its type.
+    name: &'static str,
+    became: Became,
+    asked: Asked,
+}
+
 /// One reason why values are refused.
 #[derive(Debug, Clone, Default)]
 pub struct Reason {
@@ -118,7 +144,7 @@ impl Needs {
                             _ => {}
                         }
                     }
-                    needs.try_keys(&mut ready, trial);
+                    needs.try_keys(std::mem::take(&mut ready), trial);
                 }
                 Ok(None) => {
                     needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
@@ -137,12 +163,16 @@ impl Needs {
     }
 
     /// Asks whether keys may be written whose values are ready.
-    fn try_keys(&mut self, ready: &mut Vec<(&'static str, Asked)>, trial: &mut KeyTrial<'_>) {
-        let (names, asked): (Vec<_>, Vec<_>) = ready.drain(..).unzip();
+    fn try_keys(&mut self, ready: Vec<Prepared>, trial: &mut KeyTrial<'_>) {
+        let whose = ready.iter().map(|row| (row.name, row.became));
+        let whose: Vec<_> = whose.collect();
+        let asked: Vec<Asked> = ready.into_iter().map(|row| row.asked).collect();
         let refused = trial.refused(&asked);
-        for ((name, asked), refused) in names.into_iter().zip(asked).zip(refused) {
+        for (((name, became), asked), refused) in whose.into_iter().zip(asked).zip(refused) {
             if let Some(reason) = refused {
-                self.by_type.entry(name).or_default().refused += 1;
+                let fates = self.by_type.entry(name).or_default();
+                *fates.of(became) -= 1;
+                fates.refused += 1;
                 self.refused(reason, None, &asked.key);
             }
         }
@@ -155,7 +185,7 @@ impl Needs {
         target: &mut Target,
         max_payload_bytes: u64,
         trial: &KeyTrial<'_>,
-    ) -> Option<(&'static str, Asked)> {
+    ) -> Option<Prepared> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
         self.bytes += bytes;
         *self.databases.entry(record.db).or_default() += 1;
@@ -167,13 +197,14 @@ impl Needs {
         fates.keys += 1;
         match ready {
             Ok(_) => {
-                if target.changes.reencoded > before.reencoded {
-                    fates.reencoded += 1;
+                let became = if target.changes.reencoded > before.reencoded {
+                    Became::Reencoded
                 } else if target.changes.restamped > before.restamped {
-                    fates.restamped += 1;
+                    Became::Restamped
                 } else {
-                    fates.kept += 1;
-                }
+                    Became::Kept
+                };
+                *fates.of(became) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
                 self.largest_bytes = self.largest_bytes.max(payload_bytes);
                 let too_large = payload_bytes > max_payload_bytes;
@@ -183,7 +214,11 @@ impl Needs {
                 if let Value::Compact(buffer) = record.value {
                     target.reuse(buffer);
                 }
-                asked.map(|asked| (name, asked))
+                asked.map(|asked| Prepared {
+                    name,
+                    became,
+                    asked,
+                })
             }
             Err((reason, _)) => {
                 fates.refused += 1;

@@ -233,6 +233,14 @@ fn compare(version: Version, state: &State, archive: &str, more: &[&str]) {
         .iter()
         .filter(|(db, _)| closed.contains(&u64::from(*db)))
         .count();
+    for fates in archive["by_type"].as_object().unwrap().values() {
+        let count = |name: &str| fates[name].as_u64().unwrap();
+        let sum: u64 = ["kept", "restamped", "reencoded", "refused"]
+            .map(count)
+            .iter()
+            .sum();
+        assert_eq!(sum, count("keys"), "{words}");
+    }
     let refused = archive["refused"].as_u64().unwrap();
     if state.code != 13 {
         assert_eq!(refused + elsewhere as u64, state.refused as u64, "{words}");
