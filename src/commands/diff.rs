@@ -323,15 +323,7 @@ impl Question<'_> {
 
     fn summary(&self, answer: &Answer, code: u8) -> serde_json::Value {
         let totals = &answer.totals;
-        let by_db: Vec<_> = totals
-            .by_db
-            .iter()
-            .map(|(db, counts)| {
-                let mut object = report::counts_object(counts);
-                object["db"] = json!(db);
-                object
-            })
-            .collect();
+        let by_db = report::by_db_json(&totals.by_db);
         let mut object = report::counts_object(&totals.all);
         let side = |end: &SideEnd, what: &str, failed: &[(u32, u64)]| {
             let failed = export_failed_json(failed);

@@ -120,6 +120,22 @@ impl Counts {
         self.incomparable + self.unread
     }
 
+    /// Adds what was counted elsewhere.
+    pub fn include(&mut self, other: &Counts) {
+        self.compared += other.compared;
+        self.equal += other.equal;
+        self.partly += other.partly;
+        self.expired += other.expired;
+        self.incomparable += other.incomparable;
+        self.unread += other.unread;
+        self.missing += other.missing;
+        self.extra += other.extra;
+        self.other_type += other.other_type;
+        self.value += other.value;
+        self.field_ttl += other.field_ttl;
+        self.ttl += other.ttl;
+    }
+
     fn add(&mut self, verdict: &Verdict) {
         self.compared += 1;
         match verdict {

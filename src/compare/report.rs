@@ -1,5 +1,7 @@
 //! What was found, for people and for programs.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::explain::Places;
@@ -7,10 +9,32 @@ use super::join::{Counts, Difference};
 use super::judge::Aspect;
 use super::meaning::Depth;
 use super::row::{Row, What};
+use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::observer::hex;
 use crate::payload::Kind;
 use crate::record::show_key;
 use crate::units::{count_text, plural, time_text};
+
+/// Counts of each database, for programs. Databases beyond those that are told one by one stand
+/// together in a last row, whose `db` is null.
+pub fn by_db_json(by_db: &BTreeMap<u32, Counts>) -> Vec<Value> {
+    let row = |db: ToldDb, counts: &Counts| {
+        let mut object = counts_object(counts);
+        object["db"] = db.json();
+        object
+    };
+    let told = by_db.iter().take(DATABASES_TOLD);
+    let mut rows: Vec<Value> = told
+        .map(|(db, counts)| row(ToldDb::One(*db), counts))
+        .collect();
+    if by_db.len() > DATABASES_TOLD {
+        let mut others = Counts::default();
+        let rest = by_db.values().skip(DATABASES_TOLD);
+        rest.for_each(|counts| others.include(counts));
+        rows.push(row(ToldDb::Others, &others));
+    }
+    rows
+}
 
 /// One difference, a line: class, place, and what is on either side.
 pub fn text(difference: &Difference, places: &Places) -> String {
@@ -226,4 +250,31 @@ pub fn counts_text(counts: &Counts) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_beyond_a_thousand_are_told_together() {
+        let counts = Counts {
+            compared: 3,
+            equal: 1,
+            missing: 2,
+            ..Counts::default()
+        };
+        let of = |dbs: u32| by_db_json(&(0..dbs).map(|db| (db, counts)).collect());
+        let few = of(DATABASES_TOLD as u32);
+        assert_eq!(few.len(), DATABASES_TOLD);
+        assert_eq!((&few[7]["db"], &few[7]["missing"]), (&json!(7), &json!(2)));
+        let many = of(65_536);
+        assert_eq!(many.len(), DATABASES_TOLD + 1);
+        let others = &many[DATABASES_TOLD];
+        let rest = 65_536 - DATABASES_TOLD as u64;
+        assert_eq!(others["db"], Value::Null);
+        assert_eq!(others["compared"], json!(3 * rest));
+        assert_eq!(others["equal"], json!(rest));
+        assert_eq!(others["missing"], json!(2 * rest));
+    }
 }

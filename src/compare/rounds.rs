@@ -146,7 +146,8 @@ impl<'a> Comparison<'a> {
     /// Compares. What is not known to be equal, and the names of it; only what nobody but its server
     /// can read, if so asked.
     fn open(&self, unreadable_only: bool) -> Result<Open> {
-        let (mut keys, mut names) = (empty(), empty());
+        // Lists first: most that are too many to be looked at again never become sets.
+        let (mut keys, mut names) = (Vec::new(), Vec::new());
         let totals = self.differences(|difference| {
             let is_asked = !unreadable_only
                 || matches!(
@@ -157,15 +158,19 @@ impl<'a> Comparison<'a> {
                 && is_asked
                 && keys.len() <= MAX_AGAIN
             {
-                keys.insert(row.print);
-                names.insert(self.prints.name(&row.key));
+                keys.push(row.print);
+                names.push(self.prints.name(&row.key));
             }
             Ok(())
         })?;
+        // A key is told once.
+        if keys.len() > MAX_AGAIN {
+            (keys, names) = (Vec::new(), Vec::new());
+        }
         Ok(Open {
             totals,
-            keys,
-            names,
+            keys: keys.into_iter().collect(),
+            names: names.into_iter().collect(),
         })
     }
 }

@@ -17,6 +17,9 @@ pub const PARTITIONS: usize = 256;
 /// Bytes of a partition that are written at once: 4 MiB for all of a side.
 const BLOCK_BYTES: usize = 16 * 1024;
 
+/// Room for the row behind which a block is full. Most are shorter.
+const ROW_BYTES: usize = 256;
+
 /// The rows of one side.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -64,6 +67,10 @@ impl Store {
     /// The temporary file.
     pub fn add(&mut self, row: &Row) -> Result<()> {
         let partition = &mut self.partitions[partition_of(row.print)];
+        if partition.block.capacity() == 0 {
+            // A little more than is written at once: growing would double it.
+            partition.block.reserve_exact(BLOCK_BYTES + ROW_BYTES);
+        }
         row.write(&mut partition.block);
         self.rows += 1;
         if partition.block.len() < BLOCK_BYTES {
