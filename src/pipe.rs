@@ -24,7 +24,7 @@ use crate::source::Source;
 
 /// Bytes of records between source and sink, those the sink is at work on included. Enough to
 /// keep both busy; a value larger than this travels alone, so that memory stays within a few times
-/// the largest value.
+/// the largest value. Of records that are mostly overhead, up to four times as much.
 const CHANNEL_BYTES: usize = 4 * 1024 * 1024;
 
 /// When nothing came for so long, the sink settles what it has.
@@ -346,7 +346,7 @@ fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bo
     for record in &mut batch.records {
         steps.rewrite.apply(record, &context)?;
     }
-    let bytes = batch.payload_bytes();
+    let bytes = batch.channel_bytes();
     Ok(sender.send(batch, bytes))
 }
 

@@ -184,6 +184,15 @@ impl Batch {
         self.payload_bytes
     }
 
+    /// Bytes that it counts for in a channel: those of keys and values, unless its records are so small
+    /// that what each of them takes beside is several times that.
+    pub fn channel_bytes(&self) -> usize {
+        /// The record itself, and what an allocation of its key and one of its value take at least.
+        const AROUND: usize = size_of::<Record>() + 64;
+        let held = self.payload_bytes + self.records.len() * AROUND;
+        self.payload_bytes.max(held / 4)
+    }
+
     /// Whether it is time to hand it on.
     pub fn is_full(&self) -> bool {
         self.payload_bytes >= self.most_bytes || self.records.len() >= self.most_records
@@ -267,6 +276,24 @@ mod tests {
         assert_eq!(read_key(b"plain\\n").unwrap(), b"plain\\n");
         assert_eq!(read_key(b"\"open").unwrap(), b"\"open");
         assert!(read_key(br#""\x4""#).is_err() && read_key(br#""\q""#).is_err());
+    }
+
+    /// A channel of four mebibytes holds sixteen at most, and nothing changes for ordinary records.
+    #[test]
+    fn records_that_are_mostly_overhead_count_for_more_than_their_bytes() {
+        let of = |count: usize, len: usize| {
+            let mut batch = Batch::new();
+            for n in 0..count {
+                batch.push(Record::Deleted {
+                    db: 0,
+                    key: vec![n as u8; len],
+                });
+            }
+            batch
+        };
+        assert_eq!(of(1_000, 100).channel_bytes(), 100_000);
+        let small = of(1_000, 1).channel_bytes();
+        assert!((20_000..100_000).contains(&small), "{small}");
     }
 
     #[test]

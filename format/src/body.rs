@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::entry::{Entries, Entry};
 use crate::error::{Error, Position, Result};
-use crate::keyset::{KeySet, pair};
-use crate::limits::{Limits, MAX_ENTRIES};
+use crate::keyset::KeySet;
+use crate::limits::{Limits, MAX_ENTRIES, PIECE_BYTES, PIECE_RECORDS};
 use crate::record::{Context, Glance, KeyRecord, Record, Value};
 use crate::skim::in_place;
 
@@ -20,33 +20,92 @@ pub(crate) struct Body {
     pub(crate) value_len: Option<u64>,
 }
 
-/// Decodes a body of many small records, copying each out of it.
+/// How many records of a body are made at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    records: usize,
+    /// Bytes of entries.
+    bytes: usize,
+}
+
+impl Room {
+    /// All of them.
+    pub(crate) const ALL: Room = Room {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+
+    /// One piece.
+    pub(crate) const PIECE: Room = Room {
+        records: PIECE_RECORDS,
+        bytes: PIECE_BYTES,
+    };
+}
+
+/// Decodes a body of many small records, copying each out of it, as far as there is room. All of it
+/// is checked before anything is returned; beside the records, the place where [`piece`] goes on.
 pub(crate) fn decode(
     body: &[u8],
     at: Position,
     limits: &Limits,
     keys: &mut KeySet,
-) -> Result<Body> {
+    room: Room,
+) -> Result<(Body, Option<usize>)> {
     keys.clear();
     let mut walk = Walk::start(body, at)?;
-    let mut records: Vec<Record> = Vec::new();
-    while let Some(entry) = walk.next_record(limits)? {
-        let Some(record) = record_of(&entry, body) else {
-            continue;
+    let begin = walk.entries.pos();
+    let (mut records, mut count, mut rest) = (Vec::new(), 0, None);
+    loop {
+        let place = walk.entries.pos();
+        let Some(entry) = walk.next_record(limits)? else {
+            break;
         };
-        let is_new = keys.hash(&record).is_none_or(|hash| keys.insert(hash));
-        // Equal hashes are rare enough to look at every record; see KeySet.
-        if !is_new && records.iter().any(|other| pair(other) == pair(&record)) {
-            return Err(walk.damaged("key", TWICE));
+        if let Some((db, key)) = entry.key() {
+            let is_new = keys.insert(keys.hash_of(db, &body[key.clone()]));
+            // Equal hashes are rare enough to look at every record; see KeySet.
+            if !is_new && stands_before(body, at, limits, count, (db, &body[key]))? {
+                return Err(walk.damaged("key", TWICE));
+            }
         }
-        records.push(record);
+        count += 1;
+        if records.len() >= room.records || place - begin >= room.bytes {
+            rest.get_or_insert(place);
+        }
+        if rest.is_none() {
+            records.extend(record_of(&entry, body));
+        }
     }
-    Ok(Body {
+    let body = Body {
         context: walk.context,
         records,
         skipped: walk.skipped,
         value_len: None,
-    })
+    };
+    Ok((body, rest))
+}
+
+/// Makes the next records of a body that was checked, from byte `from` on; with them, the place
+/// where it goes on.
+pub(crate) fn piece(
+    body: &[u8],
+    from: usize,
+    at: Position,
+    limits: &Limits,
+    room: Room,
+) -> Result<(Vec<Record>, Option<usize>)> {
+    let mut walk = Walk::go_on(body, from, at);
+    let mut records = Vec::new();
+    loop {
+        let place = walk.entries.pos();
+        let is_full = records.len() >= room.records || place - from >= room.bytes;
+        if is_full && place < body.len() {
+            return Ok((records, Some(place)));
+        }
+        let Some(entry) = walk.next_record(limits)? else {
+            return Ok((records, None));
+        };
+        records.extend(record_of(&entry, body));
+    }
 }
 
 /// Checks a body as [`decode`] does; what is in it, but no records.
@@ -136,14 +195,19 @@ pub(crate) fn each_record(
     Ok(())
 }
 
-/// Looks at the records of a body that was checked; how many entries were skipped.
+/// Looks at the records of a body that was checked, from byte `from` on, where an entry begins; how
+/// many entries were skipped.
 pub(crate) fn each_glance(
     body: &[u8],
+    from: usize,
     at: Position,
     limits: &Limits,
     mut each: impl FnMut(&Glance<'_>) -> Result<()>,
 ) -> Result<u64> {
-    let mut walk = Walk::start(body, at)?;
+    let mut walk = match from {
+        0 => Walk::start(body, at)?,
+        from => Walk::go_on(body, from, at),
+    };
     while let Some(entry) = walk.next_record(limits)? {
         if let Some(glance) = glance_of(&entry, body) {
             each(&glance)?;
@@ -190,72 +254,6 @@ pub(crate) fn record_of(entry: &Entry, body: &[u8]) -> Option<Record> {
     })
 }
 
-/// Decodes the joined body of a FRAGMENT run, which holds one record, and moves the value out of
-/// it: it may be nearly all of the memory there is.
-pub(crate) fn decode_large(body: Vec<u8>, at: Position, limits: &Limits) -> Result<Body> {
-    let mut walk = Walk::start(&body, at)?;
-    let mut only = None;
-    while let Some(entry) = walk.next_record(limits)? {
-        if only.replace(entry).is_some() {
-            return Err(walk.damaged("entries", "a FRAGMENT run holds more than one record"));
-        }
-    }
-    let Some(only) = only else {
-        return Err(walk.damaged("entries", "a FRAGMENT run holds no record"));
-    };
-    let (context, skipped) = (walk.context, walk.skipped);
-    let record = match only {
-        Entry::Key {
-            db,
-            expire_at_ms,
-            eviction,
-            key,
-            value,
-            verbatim,
-        } => {
-            // The larger of them keeps the memory that it has.
-            let (key, bytes) = if key.len() > value.len() {
-                let value = body[value].to_vec();
-                (cut_out(body, key), value)
-            } else {
-                let key = body[key].to_vec();
-                (key, cut_out(body, value))
-            };
-            let value = if verbatim {
-                Value::Verbatim(bytes)
-            } else {
-                Value::Compact(bytes)
-            };
-            Record::Key(KeyRecord {
-                db,
-                key,
-                value,
-                expire_at_ms,
-                eviction,
-            })
-        }
-        Entry::Tombstone { db, key } => Record::Deleted {
-            db,
-            key: cut_out(body, key),
-        },
-        Entry::Functions { payload } => Record::Functions(cut_out(body, payload)),
-        Entry::Context(_) | Entry::Skipped => unreachable!("next_record returns records only"),
-    };
-    Ok(Body {
-        context,
-        records: vec![record],
-        skipped,
-        value_len: None,
-    })
-}
-
-/// The bytes of a range, in the memory they already have.
-fn cut_out(mut body: Vec<u8>, range: Range<usize>) -> Vec<u8> {
-    body.truncate(range.end);
-    body.drain(..range.start);
-    body
-}
-
 /// Walks the entries and keeps the rules that are about their order and number.
 struct Walk<'a> {
     entries: Entries<'a>,
@@ -283,6 +281,17 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(walk)
+    }
+
+    /// In a body that was checked, at an entry behind its CONTEXT.
+    fn go_on(body: &'a [u8], from: usize, at: Position) -> Self {
+        Walk {
+            entries: Entries::from(body, from),
+            at,
+            count: 1,
+            context: Context::default(),
+            skipped: 0,
+        }
     }
 
     fn next(&mut self) -> Result<Option<Entry>> {

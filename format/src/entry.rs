@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::limits::{HEAD_LEN, MAX_KEY_LEN};
 use crate::record::{Context, Eviction, KeyRecord, Record, Value};
 use crate::wire;
 
@@ -70,6 +71,8 @@ fn body_len(record: &Record) -> u64 {
         }
         Record::Deleted { db, key } => varint_len(u64::from(*db)) as u64 + bytes(key.len()),
         Record::Functions(payload) => bytes(payload.len()),
+        // A writer takes none.
+        Record::WithheldFunctions(_) => 0,
     }
 }
 
@@ -87,7 +90,7 @@ pub(crate) fn put_head<'a>(out: &mut Vec<u8>, record: &'a Record) -> &'a [u8] {
             ..
         }) => KEY_VERBATIM,
         Record::Deleted { .. } => TOMBSTONE,
-        Record::Functions(_) => FUNCTION_LIBRARY,
+        Record::Functions(_) | Record::WithheldFunctions(_) => FUNCTION_LIBRARY,
     });
     put_varint(out, body_len(record));
     let tail: &[u8] = match record {
@@ -111,6 +114,7 @@ pub(crate) fn put_head<'a>(out: &mut Vec<u8>, record: &'a Record) -> &'a [u8] {
             key
         }
         Record::Functions(payload) => payload,
+        Record::WithheldFunctions(_) => &[],
     };
     put_varint(out, tail.len() as u64);
     tail
@@ -195,7 +199,17 @@ pub(crate) struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     pub(crate) fn new(body: &'a [u8]) -> Self {
-        Entries { body, pos: 0 }
+        Entries::from(body, 0)
+    }
+
+    /// From an entry that begins at byte `pos`.
+    pub(crate) fn from(body: &'a [u8], pos: usize) -> Self {
+        Entries { body, pos }
+    }
+
+    /// Where the next entry begins.
+    pub(crate) fn pos(&self) -> usize {
+        self.pos
     }
 
     /// The next entry; `None` when the body is used up exactly.
@@ -242,7 +256,7 @@ pub(crate) fn entry(kind: u8, bytes: &[u8], range: Range<usize>) -> Result<Entry
                     ));
                 }
             };
-            let key = body.bytes("key")?;
+            let key = body.key()?;
             let value = body.bytes("value")?;
             if value.is_empty() {
                 return Err(EntryError::new("value", "a value without its type byte"));
@@ -263,12 +277,13 @@ pub(crate) fn entry(kind: u8, bytes: &[u8], range: Range<usize>) -> Result<Entry
             let db = body.u32("db")?;
             Entry::Tombstone {
                 db,
-                key: body.bytes("key")?,
+                key: body.key()?,
             }
         }
         CONTEXT => {
-            let end = range.end;
-            let context = bytes.get(range).ok_or(EntryError::CutAt(end))?;
+            // Its fields are few: of what a later version puts behind them not all need be there.
+            let end = range.end.min(range.start + HEAD_LEN);
+            let context = bytes.get(range.start..end).ok_or(EntryError::CutAt(end))?;
             Entry::Context(
                 wire::decode_context(context).map_err(|what| EntryError::new("CONTEXT", what))?,
             )
@@ -373,6 +388,16 @@ impl Cursor<'_> {
                 format!("{tag:02X} where 00 or 01 was due"),
             )),
         }
+    }
+
+    /// A key, which has a limit of its own.
+    fn key(&mut self) -> Result<Range<usize>, EntryError> {
+        let key = self.bytes("key")?;
+        if key.len() > MAX_KEY_LEN {
+            let what = format!("a key of {} bytes, allowed are {MAX_KEY_LEN}", key.len());
+            return Err(EntryError::new("key", what));
+        }
+        Ok(key)
     }
 
     fn bytes(&mut self, field: &'static str) -> Result<Range<usize>, EntryError> {

@@ -6,33 +6,35 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
-use crate::body::{self, Body, too_large};
+use crate::body::{Body, too_large};
 use crate::error::{Error, Position, Result};
 use crate::frame::{Codec, FrameHeader};
 use crate::limits::{Limits, MAX_JOINED_LEN};
+use crate::record::{Record, Value};
 use crate::skim::{Keep, Skimmer};
 use crate::wire::{self, FragmentHead};
 use crate::zstandard::Unpacker;
 
-/// Joined bytes that are kept whatever they took as stored.
+/// Bytes of a value that are kept whatever they took as stored.
 const ALWAYS_JOINED: u64 = 16 * 1024 * 1024;
 
-/// Joined bytes that are kept for each stored one. Honest values rarely compress better.
+/// Bytes of a value that are kept for each stored one. Honest values rarely compress better.
 const JOINED_FOR_EACH_STORED: u64 = 4;
 
-/// What becomes of a run.
+/// A run that is being joined. Its parts go by a [`Skimmer`]; of the joined body nothing is held but
+/// what that keeps, and the value, where all of it is wanted.
 #[derive(Debug)]
-pub(crate) enum Joiner {
-    /// All of it is wanted.
-    Whole(Parts),
-    /// Of the value only the beginning, or all of it if it turns out to be small.
-    Heads(Box<Skimmer>, Progress),
+pub(crate) struct Joiner {
+    skimmer: Skimmer,
+    progress: Progress,
+    value: Option<Joined>,
 }
 
 /// How far a run has come.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+struct Progress {
     next_part: u32,
     total_len: Option<u64>,
     /// Bytes of the whole in the parts so far.
@@ -40,27 +42,33 @@ pub(crate) struct Progress {
     stored_len: u64,
 }
 
-/// The parts so far.
-#[derive(Debug, Default)]
-pub(crate) struct Parts {
-    progress: Progress,
-    joined: Vec<u8>,
-    /// Those behind `joined`, as stored, each with the length of its body.
-    waiting: VecDeque<(Codec, u32, Vec<u8>)>,
+/// A value, or a function payload, as far as it came.
+#[derive(Debug)]
+struct Joined {
+    bytes: Vec<u8>,
+    /// Where in the joined body the bytes are that are not in `bytes` yet.
+    rest: Range<u64>,
+    /// The parts behind those, as stored.
+    waiting: VecDeque<Waiting>,
+}
+
+/// A part, as stored.
+#[derive(Debug)]
+struct Waiting {
+    codec: Codec,
+    raw_len: u32,
+    /// Where in the joined body it begins.
+    begin: u64,
+    payload: Vec<u8>,
 }
 
 impl Joiner {
-    /// For a run that begins with this body.
-    pub(crate) fn new(keep: Keep, first: &[u8]) -> Self {
-        let goes_by = match keep {
-            Keep::Heads => true,
-            // A head that cannot be read is told when the part is taken.
-            Keep::UpTo(most) => split(first).is_ok_and(|(head, _)| head.total_len > most),
-        };
-        if goes_by {
-            Joiner::Heads(Box::new(Skimmer::new(keep)), Progress::default())
-        } else {
-            Joiner::Whole(Parts::default())
+    /// For a run of which so much is wanted.
+    pub(crate) fn new(keep: Keep) -> Self {
+        Joiner {
+            skimmer: Skimmer::new(keep),
+            progress: Progress::default(),
+            value: None,
         }
     }
 
@@ -74,57 +82,69 @@ impl Joiner {
         at: Position,
         limits: &Limits,
     ) -> Result<bool> {
-        match self {
-            Joiner::Heads(skimmer, progress) => {
-                let (bytes, last) = progress.part(header, body, at, limits)?;
-                let total = progress.total_len.unwrap_or_default();
-                skimmer.push(bytes, total, at, limits);
-                Ok(last)
-            }
-            Joiner::Whole(parts) => {
-                let (bytes, last) = parts.progress.part(header, body, at, limits)?;
-                if parts.waiting.is_empty() && parts.has_room_for(bytes.len()) {
-                    parts.append(bytes, at)?;
-                } else {
-                    let payload = match header.codec {
-                        Codec::Stored => body,
-                        Codec::Zstd => stored,
-                    };
-                    let part = (header.codec, header.raw_len, payload.to_vec());
-                    parts.waiting.push_back(part);
-                }
-                Ok(last)
-            }
+        let begin = self.progress.len;
+        let (bytes, last) = self.progress.part(header, body, at, limits)?;
+        let total = self.progress.total_len.unwrap_or_default();
+        self.skimmer.push(bytes, total, at, limits);
+        if self.skimmer.has_failed() {
+            // The error is told at the end of the run, and nothing will be made of the value.
+            self.value = None;
+        } else if let Some((bytes, rest)) = self.skimmer.take_beginning() {
+            self.value = Some(Joined {
+                bytes,
+                rest,
+                waiting: VecDeque::new(),
+            });
         }
+        let Some(value) = &mut self.value else {
+            return Ok(last);
+        };
+        let wanted = value.part_of(begin, bytes);
+        if value.waiting.is_empty() && value.has_room_for(wanted.len(), self.progress.stored_len) {
+            value.append(wanted, at)?;
+        } else if !wanted.is_empty() {
+            let payload = match header.codec {
+                Codec::Stored => body,
+                Codec::Zstd => stored,
+            };
+            value.waiting.push_back(Waiting {
+                codec: header.codec,
+                raw_len: header.raw_len,
+                begin,
+                payload: payload.to_vec(),
+            });
+        }
+        Ok(last)
     }
 
     /// How many parts were joined: the number of the part that is due.
     pub(crate) fn parts(&self) -> u32 {
-        match self {
-            Joiner::Whole(parts) => parts.progress.next_part,
-            Joiner::Heads(_, progress) => progress.next_part,
-        }
+        self.progress.next_part
     }
 
     /// Bytes of the joined body.
     pub(crate) fn len(&self) -> u64 {
-        match self {
-            Joiner::Whole(parts) => parts.progress.len,
-            Joiner::Heads(_, progress) => progress.len,
-        }
+        self.progress.len
     }
 
     /// The record, once the last part came. `at` is where the run begins.
-    pub(crate) fn into_body(
-        self,
-        unpacker: &mut Unpacker,
-        at: Position,
-        limits: &Limits,
-    ) -> Result<Body> {
-        match self {
-            Joiner::Whole(parts) => body::decode_large(parts.join(unpacker, at)?, at, limits),
-            Joiner::Heads(skimmer, _) => skimmer.into_body(at),
+    pub(crate) fn into_body(self, unpacker: &mut Unpacker, at: Position) -> Result<Body> {
+        let mut body = self.skimmer.into_body(at)?;
+        let Some(value) = self.value else {
+            return Ok(body);
+        };
+        let whole = value.join(unpacker, at)?;
+        match body.records.first_mut() {
+            Some(Record::Key(key)) => {
+                key.value = match key.value {
+                    Value::Verbatim(_) => Value::Verbatim(whole),
+                    _ => Value::Compact(whole),
+                };
+            }
+            Some(Record::Functions(payload)) => *payload = whole,
+            _ => {}
         }
+        Ok(body)
     }
 }
 
@@ -171,42 +191,50 @@ impl Progress {
     }
 }
 
-impl Parts {
-    fn has_room_for(&self, more: usize) -> bool {
-        let room = ALWAYS_JOINED.max(JOINED_FOR_EACH_STORED * self.progress.stored_len);
-        (self.joined.len() + more) as u64 <= room
+impl Joined {
+    /// What of a part that begins at `begin` belongs to the value.
+    fn part_of<'a>(&self, begin: u64, bytes: &'a [u8]) -> &'a [u8] {
+        let len = bytes.len() as u64;
+        let place = |offset: u64| offset.saturating_sub(begin).min(len) as usize;
+        let (from, to) = (place(self.rest.start), place(self.rest.end));
+        bytes.get(from..to).unwrap_or_default()
+    }
+
+    fn has_room_for(&self, more: usize, stored_len: u64) -> bool {
+        let room = ALWAYS_JOINED.max(JOINED_FOR_EACH_STORED * stored_len);
+        (self.bytes.len() + more) as u64 <= room
     }
 
     fn append(&mut self, bytes: &[u8], at: Position) -> Result<()> {
-        let whole = self.progress.total_len.unwrap_or_default();
         // Grows by doubling as parts arrive, and never beyond the whole: a claim buys nothing.
-        if self.joined.capacity() - self.joined.len() < bytes.len() {
-            let left = whole - self.joined.len() as u64;
-            let double = self.joined.len().max(bytes.len()) as u64;
-            reserve(&mut self.joined, double.min(left), at)?;
+        if self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            let left = self.rest.end - self.rest.start;
+            let double = self.bytes.len().max(bytes.len()) as u64;
+            reserve(&mut self.bytes, double.min(left), at)?;
         }
-        self.joined.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
+        self.rest.start += bytes.len() as u64;
         Ok(())
     }
 
     /// The whole, in memory that is taken once its bytes are known to be there.
     fn join(mut self, unpacker: &mut Unpacker, at: Position) -> Result<Vec<u8>> {
-        let left = self.progress.len - self.joined.len() as u64;
-        reserve(&mut self.joined, left, at)?;
+        reserve(&mut self.bytes, self.rest.end - self.rest.start, at)?;
         let damaged = |what| Error::damaged(at, what);
         let mut body = Vec::new();
-        while let Some((codec, raw_len, payload)) = self.waiting.pop_front() {
-            if codec == Codec::Zstd {
+        while let Some(part) = self.waiting.pop_front() {
+            if part.codec == Codec::Zstd {
                 unpacker
-                    .unpack(&payload, raw_len as usize, &mut body)
+                    .unpack(&part.payload, part.raw_len as usize, &mut body)
                     .map_err(damaged)?;
             } else {
-                body = payload;
+                body = part.payload;
             }
-            self.joined
-                .extend_from_slice(split(&body).map_err(damaged)?.1);
+            let (_, bytes) = split(&body).map_err(damaged)?;
+            let wanted = self.part_of(part.begin, bytes);
+            self.bytes.extend_from_slice(wanted);
         }
-        Ok(self.joined)
+        Ok(self.bytes)
     }
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn pair(record: &Record) -> Option<(u32, &[u8])> {
     match record {
         Record::Key(key) => Some((key.db, &key.key)),
         Record::Deleted { db, key } => Some((*db, key)),
-        Record::Functions(_) => None,
+        Record::Functions(_) | Record::WithheldFunctions(_) => None,
     }
 }
 

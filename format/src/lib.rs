@@ -49,6 +49,7 @@ mod keyset;
 pub mod limits;
 mod lookalike;
 mod pending;
+mod pieces;
 mod reader;
 pub mod record;
 pub mod salvage;

@@ -52,13 +52,20 @@ pub const MIN_FRAGMENT_LEN: u32 = 64;
 /// Bytes of a large value that a reader of heads keeps; see [`Reader::heads_only`](crate::Reader::heads_only).
 pub const HEAD_LEN: usize = 64 * 1024;
 
-/// Longest key that a reader of heads takes in a FRAGMENT run. Servers take keys of up to 512 MiB;
-/// nobody has any that long.
-pub const MAX_HEAD_KEY_LEN: usize = 16 * 1024 * 1024;
+/// Longest key. Servers may take keys of up to 512 MiB, and nobody has any that is near this; but a
+/// key, unlike a value, has to be held by everybody who reads it.
+pub const MAX_KEY_LEN: usize = 16 * 1024 * 1024;
 
-/// Largest function payload that a reader takes which does not keep every value. A payload has no
-/// name under which it could be left out.
+/// Largest function payload that every reader of whole values keeps, however few bytes of a value it
+/// keeps.
 pub const MAX_KEPT_FUNCTIONS: u64 = 16 * 1024 * 1024;
+
+/// Most records of a DATA frame that a reader by pieces makes at a time: a frame of ordinary size has
+/// fewer. A record takes well over a hundred bytes, however small it is.
+pub(crate) const PIECE_RECORDS: usize = 32_768;
+
+/// Bytes of entries at which such a piece ends. Frames of ordinary size are shorter.
+pub(crate) const PIECE_BYTES: usize = 2 * DEFAULT_FRAME_TARGET as usize;
 
 /// How many notes a reader keeps; it counts the others.
 pub const MAX_NOTES_KEPT: usize = 16;
@@ -69,7 +76,8 @@ pub struct Limits {
     /// Largest value (or function payload). A larger one is refused before it is buffered.
     pub max_value_bytes: u64,
     /// Larger values that are stored in several frames are checked and not kept: the record comes
-    /// with [`Value::Withheld`](crate::Value::Withheld). So memory is bounded by this, or by one
+    /// with [`Value::Withheld`](crate::Value::Withheld), or is
+    /// [`Record::WithheldFunctions`](crate::Record::WithheldFunctions). So memory is bounded by this, or by one
     /// frame if that is larger, and not by the largest value.
     pub kept_value_bytes: u64,
     /// Most records in the archive.

@@ -91,6 +91,6 @@ fn group_of(record: &Record) -> usize {
             }
         }
         Record::Deleted { .. } => TOMBSTONES,
-        Record::Functions(_) => FUNCTIONS,
+        Record::Functions(_) | Record::WithheldFunctions(_) => FUNCTIONS,
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Seek};
 
 use sha2::Sha256;
 
-use crate::body::{self, Body};
+use crate::body::{self, Body, Room};
 use crate::error::{Error, Incompleteness, Position, Result};
 use crate::fragment::Joiner;
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
@@ -12,6 +12,7 @@ use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
 use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_NOTES_KEPT};
+use crate::pieces::Rest;
 use crate::record::{Context, Record};
 use crate::seek::Table;
 use crate::skim::Keep;
@@ -39,6 +40,8 @@ pub struct Frame {
     /// Bytes of the only record's value, where the record has but its beginning
     /// ([`Reader::heads_only`]).
     pub value_len: Option<u64>,
+    /// More records of the same frame come next ([`Reader::next_piece`]).
+    pub goes_on: bool,
 }
 
 impl Frame {
@@ -47,6 +50,7 @@ impl Frame {
         self.value_len.unwrap_or(match record {
             Record::Key(key) => key.value.stored_len(),
             Record::Functions(payload) => payload.len() as u64,
+            Record::WithheldFunctions(len) => *len,
             Record::Deleted { .. } => 0,
         })
     }
@@ -80,6 +84,10 @@ pub struct Reader<R: Read> {
     heads_only: bool,
     /// The records of a DATA frame are looked at where they lie.
     visiting: bool,
+    /// How many records of a DATA frame are made at a time.
+    room: Room,
+    /// What is left of a frame whose records come in pieces; its body is in `raw`.
+    rest: Option<Rest>,
     /// Every frame is read, so that what END and INDEX say of all of them can be compared.
     whole: bool,
     state: State,
@@ -133,6 +141,8 @@ impl<R: Read> Reader<R> {
             end: None,
             heads_only: false,
             visiting: false,
+            room: Room::ALL,
+            rest: None,
             whole: true,
             state: State::Reading,
         })
@@ -200,6 +210,9 @@ impl<R: Read> Reader<R> {
     /// The next DATA frame or joined FRAGMENT run, completely checked. `None` only after END, the
     /// trailer and the end of the stream were. After an error every further call fails.
     pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+        if let Some(rest) = self.rest.take() {
+            return self.piece(rest, Room::ALL).map(Some);
+        }
         match self.state {
             State::Complete => return Ok(None),
             State::Failed => return Err(Error::Poisoned),
@@ -212,6 +225,29 @@ impl<R: Read> Reader<R> {
         } else {
             State::Complete
         };
+        Ok(frame)
+    }
+
+    /// The same, with the memory of a part of a large frame in place of all of it: its records come in
+    /// several pieces, each a [`Frame`] that says whether more of it comes. Before the first piece
+    /// is given, the whole frame was checked and counted. A frame of ordinary size is one piece.
+    pub fn next_piece(&mut self) -> Result<Option<Frame>> {
+        if let Some(rest) = self.rest.take() {
+            return self.piece(rest, Room::PIECE).map(Some);
+        }
+        self.room = Room::PIECE;
+        let frame = self.next_frame();
+        self.room = Room::ALL;
+        frame
+    }
+
+    fn piece(&mut self, rest: Rest, room: Room) -> Result<Frame> {
+        let archive_id = self.stream.archive_id();
+        let (frame, rest) = rest.next(&self.raw, archive_id, &self.limits, room)?;
+        if rest.is_none() {
+            release_if_large(&mut self.raw);
+        }
+        self.rest = rest;
         Ok(frame)
     }
 
@@ -228,9 +264,13 @@ impl<R: Read> Reader<R> {
         let Some(mut frame) = frame? else {
             return Ok(None);
         };
-        // A run of FRAGMENT frames has one record, which is there.
-        if let Some(record) = std::mem::take(&mut frame.records).first() {
-            each(&frame.context, record, frame.value_len(record));
+        // A run of FRAGMENT frames has one record, which is there; so is what is left of a frame that
+        // was given by pieces.
+        let records = std::mem::take(&mut frame.records);
+        if !records.is_empty() {
+            for record in &records {
+                each(&frame.context, record, frame.value_len(record));
+            }
             return Ok(Some(frame));
         }
         let at = Position {
@@ -294,15 +334,26 @@ impl<R: Read> Reader<R> {
     fn data(&mut self, frame: StreamFrame) -> Result<Frame> {
         // A payload of the largest size is not kept beside the body and its records.
         release_if_large(&mut self.stored);
-        let body = body::decode(&self.raw, frame.at("entries"), &self.limits, &mut self.keys)?;
-        self.index
-            .add(&IndexEntry::new(&frame.header, body.records.len() as u32));
-        self.release(
-            frame,
-            body,
-            u64::from(frame.header.stored_len),
-            u64::from(frame.header.raw_len),
-        )
+        let (at, limits) = (frame.at("entries"), &self.limits);
+        let (body, rest) = body::decode(&self.raw, at, limits, &mut self.keys, self.room)?;
+        let mut records = body.records.len() as u32;
+        if let Some(from) = rest {
+            let totals = &mut self.totals;
+            body::each_glance(&self.raw, from, at, limits, |record| {
+                records += 1;
+                let counted = totals.glance(record);
+                counted.map_err(|_| too_many_databases(&frame))
+            })?;
+        }
+        self.index.add(&IndexEntry::new(&frame.header, records));
+        let (stored_len, raw_len) = (frame.header.stored_len, frame.header.raw_len);
+        let frame = self.release(frame, body, stored_len.into(), raw_len.into())?;
+        let (frame, rest) = Rest::behind(frame, rest);
+        if rest.is_none() {
+            release_if_large(&mut self.raw);
+        }
+        self.rest = rest;
+        Ok(frame)
     }
 
     /// A DATA frame whose records stay in `raw`.
@@ -311,7 +362,7 @@ impl<R: Read> Reader<R> {
         let at = frame.at("entries");
         let context = body::check(&self.raw, at, &self.limits, &mut self.keys, |_| {})?;
         let (totals, mut records) = (&mut self.totals, 0);
-        let skipped = body::each_glance(&self.raw, at, &self.limits, |record| {
+        let skipped = body::each_glance(&self.raw, 0, at, &self.limits, |record| {
             records += 1;
             let counted = totals.glance(record);
             counted.map_err(|_| too_many_databases(&frame))
@@ -361,12 +412,13 @@ impl<R: Read> Reader<R> {
             stored_len,
             raw_len,
             value_len: body.value_len,
+            goes_on: false,
         })
     }
 
     /// Joins a run of FRAGMENT frames, which no other frame interrupts.
     fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
-        let mut joiner = Joiner::new(Keep::of(self.heads_only, &self.limits), &self.raw);
+        let mut joiner = Joiner::new(Keep::of(self.heads_only, &self.limits));
         let mut stored_len = 0;
         let mut frame = first;
         loop {
@@ -390,7 +442,7 @@ impl<R: Read> Reader<R> {
             }
         }
         let raw_len = joiner.len();
-        let body = joiner.into_body(&mut self.unpacker, first.at("entries"), &self.limits)?;
+        let body = joiner.into_body(&mut self.unpacker, first.at("entries"))?;
         self.release(first, body, stored_len, raw_len)
     }
 

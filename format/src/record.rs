@@ -162,6 +162,9 @@ pub enum Record {
     },
     /// All function libraries: one FUNCTION DUMP payload, footer included.
     Functions(Vec<u8>),
+    /// A payload of function libraries of so many bytes that the reader was told not to keep
+    /// ([`Limits::kept_value_bytes`](crate::Limits::kept_value_bytes)). Nothing can be written for it.
+    WithheldFunctions(u64),
 }
 
 impl Record {
@@ -176,7 +179,7 @@ impl Record {
                 expires: key.expire_at_ms.is_some(),
             },
             Record::Deleted { db, key } => Glance::Deleted { db: *db, key },
-            Record::Functions(_) => Glance::Functions,
+            Record::Functions(_) | Record::WithheldFunctions(_) => Glance::Functions,
         }
     }
 
@@ -186,6 +189,7 @@ impl Record {
             Record::Key(record) => record.key.len() + record.value.bytes().len(),
             Record::Deleted { key, .. } => key.len(),
             Record::Functions(bytes) => bytes.len(),
+            Record::WithheldFunctions(_) => 0,
         }
     }
 }

@@ -8,13 +8,14 @@
 
 use std::io::Read;
 
-use crate::body;
+use crate::body::{self, Room};
 use crate::error::{Error, Position, Result};
 use crate::fragment::Joiner;
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType, SYNC};
 use crate::header::{End, Header};
 use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
+use crate::pieces::Rest;
 use crate::reader::{Frame, release_if_large};
 use crate::record::{Context, Glance, Record};
 use crate::skim::Keep;
@@ -319,6 +320,9 @@ pub struct Decoder {
     raw: Vec<u8>,
     keys: KeySet,
     run: Option<Run>,
+    /// How many records of a DATA frame are made at a time.
+    room: Room,
+    rest: Option<Rest>,
 }
 
 #[derive(Debug)]
@@ -341,6 +345,8 @@ impl Decoder {
             raw: Vec::new(),
             keys: KeySet::default(),
             run: None,
+            room: Room::ALL,
+            rest: None,
         })
     }
 
@@ -353,6 +359,7 @@ impl Decoder {
 
     /// The body of a frame, unpacked. Its payload is left with the frame where it is compressed.
     pub fn body(&mut self, frame: &mut IntactFrame) -> Result<&[u8]> {
+        self.rest = None;
         let header = &frame.header;
         match header.codec {
             Codec::Stored => self.raw = std::mem::take(&mut frame.payload),
@@ -374,6 +381,29 @@ impl Decoder {
     /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
     pub fn decode(&mut self, frame: IntactFrame) -> Result<Content> {
         self.content(frame, None)
+    }
+
+    /// The same, but the records of a large DATA frame come in several pieces: the first here, the
+    /// others by [`Decoder::next_piece`], as [`Frame::goes_on`] says. All of the frame is checked
+    /// before the first is given.
+    pub fn decode_piece(&mut self, frame: IntactFrame) -> Result<Content> {
+        self.room = Room::PIECE;
+        let content = self.content(frame, None);
+        self.room = Room::ALL;
+        content
+    }
+
+    /// The next piece of the frame that was decoded last; `None` after its last one.
+    pub fn next_piece(&mut self) -> Result<Option<Frame>> {
+        let Some(rest) = self.rest.take() else {
+            return Ok(None);
+        };
+        let (frame, rest) = rest.next(&self.raw, None, &self.limits, Room::PIECE)?;
+        if rest.is_none() {
+            release_if_large(&mut self.raw);
+        }
+        self.rest = rest;
+        Ok(Some(frame))
     }
 
     /// The same, without the memory that records take: each is shown to `each`, and
@@ -468,10 +498,12 @@ impl Decoder {
             })?;
             return Ok(Content::Seen { context, records });
         }
-        let body = body::decode(&self.raw, at, &self.limits, &mut self.keys)?;
-        release_if_large(&mut self.raw);
+        let (body, rest) = body::decode(&self.raw, at, &self.limits, &mut self.keys, self.room)?;
+        if rest.is_none() {
+            release_if_large(&mut self.raw);
+        }
         let header = &frame.header;
-        Ok(Content::Records(Frame {
+        let whole = Frame {
             context: body.context,
             records: body.records,
             seq: header.seq,
@@ -479,7 +511,11 @@ impl Decoder {
             stored_len: u64::from(header.stored_len),
             raw_len: u64::from(header.raw_len),
             value_len: None,
-        }))
+            goes_on: false,
+        };
+        let (first, rest) = Rest::behind(whole, rest);
+        self.rest = rest;
+        Ok(Content::Records(first))
     }
 
     fn fragment(
@@ -493,7 +529,7 @@ impl Decoder {
             .take()
             .filter(|run| run.next_seq == frame.header.seq)
             .unwrap_or_else(|| Run {
-                joiner: Joiner::new(Keep::of(glance.is_some(), &self.limits), &self.raw),
+                joiner: Joiner::new(Keep::of(glance.is_some(), &self.limits)),
                 first: frame.at("entries"),
                 next_seq: frame.header.seq,
                 stored_len: 0,
@@ -509,9 +545,7 @@ impl Decoder {
             return Ok(Content::Part);
         }
         let raw_len = run.joiner.len();
-        let body = run
-            .joiner
-            .into_body(&mut self.unpacker, run.first, &self.limits)?;
+        let body = run.joiner.into_body(&mut self.unpacker, run.first)?;
         if let (Some(each), [record]) = (glance, body.records.as_slice()) {
             each(&record.glance(body.value_len));
             return Ok(Content::Seen {
@@ -527,6 +561,7 @@ impl Decoder {
             stored_len: run.stored_len,
             raw_len,
             value_len: body.value_len,
+            goes_on: false,
         }))
     }
 }

@@ -125,10 +125,15 @@ impl Table {
 
 /// Counts what frames hold, to compare it with END once all were read.
 #[derive(Debug, Default)]
-pub struct Recount(Totals);
+pub struct Recount {
+    totals: Totals,
+    /// Records so far of a frame that comes in pieces.
+    of_frame: usize,
+}
 
 impl Recount {
-    /// Counts the records of a frame that stands at `place` (the last one of a FRAGMENT run).
+    /// Counts the records of a frame, or of a piece of it, that stands at `place` (the last one of a
+    /// FRAGMENT run).
     pub fn count(&mut self, frame: &Frame, place: &Place) -> Result<()> {
         let at = Position {
             offset: place.offset,
@@ -136,14 +141,15 @@ impl Recount {
             field: "entries",
             ..Position::default()
         };
-        let found = frame.records.len();
-        if place.records.is_some_and(|told| told as usize != found) {
+        let found = self.of_frame + frame.records.len();
+        self.of_frame = if frame.goes_on { found } else { 0 };
+        if !frame.goes_on && place.records.is_some_and(|told| told as usize != found) {
             let what = format!("the frame has {found} records, which is not what INDEX says");
             return Err(Error::damaged(at, what));
         }
-        self.0.context(&frame.context);
+        self.totals.context(&frame.context);
         for record in &frame.records {
-            let counted = self.0.count(record);
+            let counted = self.totals.count(record);
             counted.map_err(|_| Error::damaged(at, "there are too many databases"))?;
         }
         Ok(())
@@ -151,23 +157,23 @@ impl Recount {
 
     /// Counts a record that was only looked at; false if it is of one database too many.
     pub fn glance(&mut self, record: &Glance<'_>) -> bool {
-        self.0.glance(record).is_ok()
+        self.totals.glance(record).is_ok()
     }
 
     /// Notes what the records of a frame share.
     pub fn context(&mut self, context: &Context) {
-        self.0.context(context);
+        self.totals.context(context);
     }
 
     /// Compares with what an END says; the error is in plain words.
     pub fn check_end(&self, end: &End) -> std::result::Result<(), String> {
-        let checked = self.0.check(end);
+        let checked = self.totals.check(end);
         checked.map_err(|(field, what)| format!("{field}: {what}"))
     }
 
     /// Compares with what the table's END says.
     pub fn check(&self, table: &Table) -> Result<()> {
-        self.0.check(&table.end).map_err(|(field, what)| {
+        self.totals.check(&table.end).map_err(|(field, what)| {
             let at = Position {
                 archive_id: Some(table.archive_id),
                 offset: table.end_offset,

@@ -1,10 +1,12 @@
 //! A joined body that goes by in pieces, for readers that want no values, or none so large: its
 //! entries are checked as those of any body are, and of its one record the beginning is kept.
 
+use std::ops::Range;
+
 use crate::body::{Body, record_of, too_large};
 use crate::entry::{self, Cursor, Entry, EntryError};
 use crate::error::{Error, Position, Result};
-use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_HEAD_KEY_LEN, MAX_KEPT_FUNCTIONS};
+use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_KEPT_FUNCTIONS};
 use crate::record::{Context, Record, Value, WITHHELD_HEAD_LEN, Withheld};
 
 /// Longest kind and length of an entry: one byte, and a number of nine.
@@ -15,7 +17,8 @@ const ENTRY_HEAD: usize = 10;
 pub(crate) enum Keep {
     /// The first bytes, whatever its length.
     Heads,
-    /// All of it, unless it has more bytes; of a larger one nothing.
+    /// All of it, unless it has more bytes; of a larger one nothing. [`Skimmer::take_beginning`] says
+    /// what is wanted behind the first bytes.
     UpTo(u64),
 }
 
@@ -29,34 +32,6 @@ impl Keep {
     }
 }
 
-impl Keep {
-    /// Where an entry ends of which all is wanted.
-    fn end_of(self, entry: &Entry, at: Position) -> Result<Option<usize>> {
-        let Keep::UpTo(most) = self else {
-            return Ok(None);
-        };
-        Ok(match entry {
-            Entry::Key { value, .. } => (value.len() as u64 <= most).then_some(value.end),
-            Entry::Functions { payload } => {
-                let (found, limit) = (payload.len() as u64, most.max(MAX_KEPT_FUNCTIONS));
-                if found > limit {
-                    return Err(Error::LimitExceeded {
-                        at: Position {
-                            field: "function libraries",
-                            ..at
-                        },
-                        what: "the bytes of function libraries are",
-                        found,
-                        limit,
-                    });
-                }
-                Some(payload.end)
-            }
-            _ => None,
-        })
-    }
-}
-
 /// The entries so far.
 #[derive(Debug)]
 pub(crate) struct Skimmer {
@@ -66,6 +41,8 @@ pub(crate) struct Skimmer {
     context: Option<Context>,
     /// It, and the length of its value where only the beginning is there.
     record: Option<(Record, Option<u64>)>,
+    /// Where in the joined body the bytes are that the record's value or payload lacks.
+    lacks: Option<Range<u64>>,
     skipped: u64,
     count: usize,
     /// Bytes of the joined body before what comes next.
@@ -81,6 +58,8 @@ pub(crate) struct Skimmer {
 #[derive(Debug)]
 struct Current {
     kind: u8,
+    /// Where in the joined body its own begins.
+    begin: u64,
     len: u64,
     seen: u64,
     kept: Vec<u8>,
@@ -97,6 +76,7 @@ impl Skimmer {
             first: None,
             context: None,
             record: None,
+            lacks: None,
             skipped: 0,
             count: 0,
             at: 0,
@@ -154,6 +134,7 @@ impl Skimmer {
         }
         self.current = Some(Current {
             kind,
+            begin: self.at + (head_len - before) as u64,
             len,
             seen: 0,
             kept: Vec::new(),
@@ -210,33 +191,28 @@ impl Skimmer {
             _ => None,
         };
         if let Some(wanted) = wanted {
-            if wanted > MAX_HEAD_KEY_LEN + HEAD_LEN {
-                return Err(Error::LimitExceeded {
-                    at: Position { field: "key", ..at },
-                    what: "the bytes of a key are at least",
-                    found: wanted as u64 - HEAD_LEN as u64,
-                    limit: MAX_HEAD_KEY_LEN as u64,
-                });
-            }
             current.wanted = (wanted + HEAD_LEN).min(end);
             return Ok(());
         }
         let decoded = decoded.map_err(|error| in_place(error, at))?;
-        let whole = self.keep.end_of(&decoded, at)?;
-        if let Some(wanted) = whole.filter(|&wanted| wanted > current.kept.len()) {
-            current.wanted = wanted;
-            return Ok(());
-        }
-        let kept = std::mem::take(&mut current.kept);
+        let (kept, begin) = (std::mem::take(&mut current.kept), current.begin);
         current.is_done = true;
         let is_over = current.seen == current.len;
         if is_over {
             self.current = None;
         }
-        self.settle(decoded, &kept, at, limits)
+        self.settle(decoded, &kept, begin, at, limits)
     }
 
-    fn settle(&mut self, entry: Entry, kept: &[u8], at: Position, limits: &Limits) -> Result<()> {
+    /// Takes an entry whose own bytes begin at `begin` of the joined body, `kept` being the first.
+    fn settle(
+        &mut self,
+        entry: Entry,
+        kept: &[u8],
+        begin: u64,
+        at: Position,
+        limits: &Limits,
+    ) -> Result<()> {
         let value_len = match (&entry, self.context.is_some()) {
             (Entry::Context(context), false) => {
                 self.context = Some(*context);
@@ -275,10 +251,44 @@ impl Skimmer {
                     head: there[..there.len().min(WITHHELD_HEAD_LEN)].to_vec(),
                 });
             }
-            (Keep::UpTo(_), _) => {}
+            (Keep::UpTo(most), Record::Functions(_))
+                if value_len as u64 > most.max(MAX_KEPT_FUNCTIONS) =>
+            {
+                record = Record::WithheldFunctions(value_len as u64);
+            }
+            (Keep::UpTo(_), _) => {
+                let end = match &entry {
+                    Entry::Key { value, .. } => value.end,
+                    Entry::Functions { payload } => payload.end,
+                    _ => 0,
+                };
+                if end > kept.len() {
+                    self.lacks = Some(begin + kept.len() as u64..begin + end as u64);
+                }
+            }
         }
         self.record = Some((record, len));
         Ok(())
+    }
+
+    /// Whether something is wrong, which [`Skimmer::into_body`] says.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// Once, when the record was seen, and all of its value or function payload is wanted and did not
+    /// come yet: the first bytes of that, and where in the joined body the others are.
+    pub(crate) fn take_beginning(&mut self) -> Option<(Vec<u8>, Range<u64>)> {
+        let lacks = self.lacks.take()?;
+        let first = match &mut self.record {
+            Some((Record::Key(key), _)) => match &mut key.value {
+                Value::Compact(bytes) | Value::Verbatim(bytes) => std::mem::take(bytes),
+                Value::Withheld(_) => return None,
+            },
+            Some((Record::Functions(payload), _)) => std::mem::take(payload),
+            _ => return None,
+        };
+        Some((first, lacks))
     }
 
     /// The record, once everything came.

@@ -9,10 +9,10 @@ use crate::entry;
 use crate::error::{Error, Result};
 use crate::frame::{Codec, FrameHeader, FrameType};
 use crate::header::{End, EndFacts, Header};
-use crate::keyset::KeySet;
+use crate::keyset::{KeySet, pair};
 use crate::limits::{
     DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
-    MAX_JOINED_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MAX_TIME_SPREAD_MS, MIN_FRAGMENT_LEN,
+    MAX_JOINED_LEN, MAX_KEY_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MAX_TIME_SPREAD_MS, MIN_FRAGMENT_LEN,
 };
 use crate::pending::Pending;
 use crate::reader::Reader;
@@ -224,6 +224,17 @@ impl<W: Write> Writer<W> {
     fn check_writable(&self, record: &Record) -> Result<()> {
         if self.context.is_none() {
             return Err(Error::Unwritable("a record before its context".into()));
+        }
+        if let Record::WithheldFunctions(_) = record {
+            let what = "function libraries that were not kept when they were read";
+            return Err(Error::Unwritable(what.into()));
+        }
+        if let Some((_, key)) = pair(record)
+            && key.len() > MAX_KEY_LEN
+        {
+            let len = key.len();
+            let what = format!("a key of {len} bytes, allowed are {MAX_KEY_LEN}");
+            return Err(Error::Unwritable(what));
         }
         if let Record::Key(KeyRecord { value, .. }) = record
             && value.bytes().is_empty()

@@ -4,10 +4,10 @@
 mod support;
 
 use redis_migrate_format::header::SourceCounts;
-use redis_migrate_format::limits::{MAX_DATABASES, MAX_ENTRIES};
+use redis_migrate_format::limits::{MAX_DATABASES, MAX_ENTRIES, MAX_KEY_LEN};
 use redis_migrate_format::record::{Context, KeyRecord, Record, Value};
-use redis_migrate_format::{Class, EndFacts, Error, Header, Limits, Writer, WriterOptions};
-use support::forge::{Forged, mark_digest};
+use redis_migrate_format::{Class, EndFacts, Error, Header, Limits, Reader, Writer, WriterOptions};
+use support::forge::{Forged, mark_digest, run_of_zeros};
 use support::vectors::two_keys;
 use support::*;
 
@@ -120,17 +120,87 @@ fn what_is_not_kept_is_checked_all_the_same() {
 }
 
 #[test]
-fn function_libraries_are_kept_or_end_the_reading() {
+fn function_libraries_are_kept_or_withheld() {
     let small = Record::Functions(vec![1; 3 << 20]);
     let bytes = write_all(std::slice::from_ref(&small), in_parts());
     assert!(kept(&bytes, 1_000) == [small]);
-    let large = write_all(&[Record::Functions(vec![1; 17 << 20])], in_parts());
-    let limits = Limits {
-        kept_value_bytes: 1_000,
-        ..Limits::default()
+    let len = 17 << 20;
+    let records = [
+        key(0, b"a", b"\x00\x01x"),
+        Record::Functions(vec![1; len]),
+        key(0, b"z", b"\x00\x01y"),
+    ];
+    let bytes = write_all(&records, in_parts());
+    let found = kept(&bytes, 1_000);
+    assert_eq!((&found[0], &found[2]), (&records[0], &records[2]));
+    assert_eq!(found[1], Record::WithheldFunctions(len as u64));
+    assert!(kept(&bytes, len as u64) == records);
+    // Nothing can be made of it.
+    let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+    writer.set_context(Context::default()).unwrap();
+    let refused = writer.write(&found[1]).unwrap_err();
+    assert!(refused.to_string().contains("not kept"), "{refused}");
+}
+
+/// An archive whose only key has a name of so many bytes, and its records.
+fn long_key(len: usize, is_gone: bool) -> (Vec<u8>, Record) {
+    let name = vec![b'n'; len];
+    let record = match is_gone {
+        true => Record::Deleted { db: 3, key: name },
+        false => key(3, &name, b"\x00\x01x"),
     };
-    let says = refused_by(limits, &large);
-    assert!(says.contains("function libraries"), "{says}");
+    (write_all(std::slice::from_ref(&record), in_parts()), record)
+}
+
+#[test]
+fn a_key_has_one_limit_for_writers_and_for_readers_of_every_kind() {
+    for is_gone in [false, true] {
+        let (bytes, record) = long_key(MAX_KEY_LEN, is_gone);
+        let read = |bytes: &[u8], heads: bool, kept_value_bytes: u64| {
+            let limits = Limits {
+                kept_value_bytes,
+                ..Limits::default()
+            };
+            let mut reader = Reader::new(bytes, limits).unwrap();
+            if heads {
+                reader = reader.heads_only();
+            }
+            reader.next_frame().map(|frame| frame.unwrap().records)
+        };
+        let kinds = [(false, u64::MAX), (false, 1_000), (true, u64::MAX)];
+        for (heads, kept) in kinds {
+            assert!(read(&bytes, heads, kept).unwrap() == [record.clone()]);
+        }
+        let bytes = too_long_key(is_gone);
+        let mut said = Vec::new();
+        for (heads, kept) in kinds {
+            let error = read(&bytes, heads, kept).unwrap_err();
+            assert_eq!(error.class(), Class::Damaged, "{error}");
+            said.push(error.to_string());
+        }
+        assert!(said[0].contains("a key of 16777217 bytes"), "{said:?}");
+        assert!(said.iter().all(|one| *one == said[0]), "{said:?}");
+    }
+    let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+    writer.set_context(context()).unwrap();
+    let refused = writer.write(&key(0, &vec![0; MAX_KEY_LEN + 1], b"\x00\x00"));
+    assert!(matches!(refused, Err(Error::Unwritable(_))), "{refused:?}");
+}
+
+/// A run whose key is a byte longer than is allowed.
+fn too_long_key(is_gone: bool) -> Vec<u8> {
+    let number = |n: usize| [&[0xFC][..], &(n as u32).to_le_bytes()].concat();
+    let len = MAX_KEY_LEN + 1;
+    // Database 0; of KEY also no expiry, no idle time, no frequency, and a value of one byte.
+    let (kind, before, after) = match is_gone {
+        true => (4, &[0][..], &[][..]),
+        false => (1, &[0, 0, 0, 0][..], &[1, 0][..]),
+    };
+    let entry = before.len() + 5 + len + after.len();
+    let context = [5, 4, 0, 0, 10, 0];
+    let begin = [&context[..], &[kind], &number(entry), before, &number(len)].concat();
+    let end = [&[0], after].concat();
+    run_of_zeros(&two_keys(), &begin, MAX_KEY_LEN >> 20, &end)
 }
 
 #[test]

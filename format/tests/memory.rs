@@ -17,7 +17,7 @@ use redis_migrate_format::limits::MAX_RAW_LEN;
 use redis_migrate_format::record::Record;
 use redis_migrate_format::salvage::{Decoder, Scanner};
 use redis_migrate_format::{Limits, Reader, Writer, WriterOptions};
-use support::forge::{Forged, ForgedFrame, mark_digest};
+use support::forge::{Forged, ForgedFrame, mark_digest, run_of_zeros};
 use support::vectors::two_keys;
 use support::*;
 
@@ -50,6 +50,25 @@ fn in_a_process_of_its_own() {
         "salvage" => growth(salvage),
         "runs" => growth(runs),
         "lists" => growth(lists),
+        "skipped" => {
+            let archives = [skipped(false), skipped(true)];
+            growth(|| {
+                for (bytes, heads) in archives
+                    .iter()
+                    .flat_map(|bytes| [(bytes, false), (bytes, true)])
+                {
+                    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+                    if heads {
+                        reader = reader.heads_only();
+                    }
+                    assert_eq!(reader.next_frame().unwrap().unwrap().records.len(), 1);
+                }
+            })
+        }
+        "whole" | "pieces" => {
+            let bytes = full_frame();
+            growth(|| full_frame_read(&bytes, case == "pieces"))
+        }
         "write" => {
             let record = large_record();
             growth(|| {
@@ -199,6 +218,59 @@ fn runs() {
         }
         assert!(reader.next_frame().is_err());
     }
+}
+
+#[test]
+fn what_a_run_holds_beside_its_record_costs_nothing() {
+    let grown = run("skipped");
+    assert!(grown < 20 * MIB, "{grown}");
+}
+
+/// A run of 300 MiB of what readers skip, an entry or the end of CONTEXT, and one small key behind it.
+fn skipped(in_context: bool) -> Vec<u8> {
+    const ZEROS: usize = 300 * MIB;
+    let number = |n: usize| [&[0xFC][..], &(n as u32).to_le_bytes()].concat();
+    let begin = match in_context {
+        true => [&[5][..], &number(ZEROS + 4), &[0, 0, 10, 0]].concat(),
+        false => [&[5, 4, 0, 0, 10, 0, 0x99][..], &number(ZEROS)].concat(),
+    };
+    // An empty string in database 0.
+    let end = [1, 8, 0, 0, 0, 0, 1, b'k', 1, 0];
+    run_of_zeros(&two_keys(), &begin, ZEROS / MIB, &end)
+}
+
+#[test]
+fn a_frame_of_the_largest_size_need_not_be_copied_whole() {
+    let (whole, pieces) = (run("whole"), run("pieces"));
+    assert!(
+        pieces < 30 * MIB && whole > pieces + 10 * MIB,
+        "{whole} {pieces}"
+    );
+}
+
+/// As many keys as a frame may have, in as many bytes.
+fn full_frame() -> Vec<u8> {
+    let records = (0..130_000_u32).map(|n| key(0, &n.to_be_bytes(), &[7; 112]));
+    let options = WriterOptions {
+        frame_target_bytes: MAX_RAW_LEN,
+        fragment_bytes: MAX_RAW_LEN,
+        ..WriterOptions::default()
+    };
+    write_all(&records.collect::<Vec<_>>(), options)
+}
+
+fn full_frame_read(bytes: &[u8], by_pieces: bool) {
+    let mut reader = Reader::new(bytes, Limits::default()).unwrap();
+    let mut records = 0;
+    loop {
+        let frame = match by_pieces {
+            true => reader.next_piece(),
+            false => reader.next_frame(),
+        };
+        let Some(frame) = frame.unwrap() else { break };
+        records += frame.records.len();
+    }
+    assert_eq!(records, 130_000);
 }
 
 #[test]

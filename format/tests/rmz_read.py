@@ -173,6 +173,7 @@ class Archive:
                 totals.append((db, (0, 0, 0, 0, 1)))
             else: skipped += 1
             if kind in (1, 2, 4):
+                need(len(key) <= 1 << 24, "length of a key")
                 need((db, key) not in seen, "a key stands twice in a body")
                 seen.add((db, key))
         need(context and (not only_one or len(lines) == 1), "CONTEXT, or more than one record in a run")

@@ -7,6 +7,7 @@ use redis_migrate_format::limits::HEAD_LEN;
 use redis_migrate_format::record::{KeyRecord, Record, Value};
 use redis_migrate_format::salvage::{Content, Decoder, Found, Scanner};
 use redis_migrate_format::{Class, Limits, Reader, WriterOptions};
+use support::forge::Forged;
 use support::mutation::Random;
 use support::*;
 
@@ -127,4 +128,103 @@ fn a_limit_on_values_is_heeded_by_readers_of_heads() {
         let class = reader.next_frame().err().map(|error| error.class());
         assert_eq!(class, (!fits).then_some(Class::LimitExceeded));
     }
+}
+
+/// All in one frame.
+fn one_frame() -> WriterOptions {
+    WriterOptions {
+        frame_target_bytes: 16 * MIB as u32,
+        fragment_bytes: 16 * MIB as u32,
+        ..parts()
+    }
+}
+
+/// Small records, several times as many as a piece has.
+fn many() -> Vec<Record> {
+    let records = (0..100_000_u32).map(|n| match n % 50 {
+        0 => Record::Deleted {
+            db: n % 3,
+            key: n.to_be_bytes().to_vec(),
+        },
+        _ => key(n % 3, &n.to_be_bytes(), &[0, 1, n as u8]),
+    });
+    records.collect()
+}
+
+#[test]
+fn a_large_frame_comes_in_pieces_that_are_the_whole() {
+    let records = many();
+    let options = one_frame();
+    let bytes = write_all(&records, options);
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    let (mut found, mut pieces) = (Vec::new(), 0);
+    let mut whole = Reader::new(&bytes[..], Limits::default()).unwrap();
+    let due = whole.next_frame().unwrap().unwrap();
+    assert_eq!(due.records.len(), records.len());
+    while let Some(piece) = reader.next_piece().unwrap() {
+        // All of it was checked and counted before the first is given.
+        assert_eq!(reader.records_read(), records.len() as u64);
+        assert_eq!((piece.seq, piece.context), (due.seq, due.context));
+        assert_eq!((piece.offset, piece.raw_len), (due.offset, due.raw_len));
+        assert!(piece.records.len() < records.len() / 2);
+        pieces += 1;
+        found.extend(piece.records);
+        assert_eq!(piece.goes_on, found.len() < records.len());
+    }
+    assert!(reader.end().is_some() && pieces > 2);
+    assert!(found == due.records);
+    // The rest can be had at once, or be looked at.
+    for is_visit in [false, true] {
+        let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+        let mut found = reader.next_piece().unwrap().unwrap().records;
+        if is_visit {
+            let visited = reader.visit_frame(|_, record, _| found.push(record.clone()));
+            assert!(visited.unwrap().is_some());
+        } else {
+            found.extend(reader.next_frame().unwrap().unwrap().records);
+        }
+        assert!(found == due.records);
+        assert!(reader.next_piece().unwrap().is_none());
+    }
+}
+
+#[test]
+fn salvage_gives_the_same_pieces() {
+    let options = one_frame();
+    let bytes = write_all(&many(), options);
+    let mut scanner = Scanner::new(&bytes[..], None);
+    let mut decoder = Decoder::new(Limits::default()).unwrap();
+    let (mut found, mut pieces) = (Vec::new(), 0);
+    while let Some(next) = scanner.next_found().unwrap() {
+        let Found::Frame(frame) = next else { continue };
+        let Content::Records(first) = decoder.decode_piece(frame).unwrap() else {
+            assert!(decoder.next_piece().unwrap().is_none());
+            continue;
+        };
+        let mut piece = Some(first);
+        while let Some(frame) = piece {
+            pieces += 1;
+            found.extend(frame.records);
+            piece = decoder.next_piece().unwrap();
+        }
+    }
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    assert!(found == reader.next_frame().unwrap().unwrap().records);
+    assert!(pieces > 2);
+}
+
+/// Damage behind the first piece is found before that is given.
+#[test]
+fn no_piece_is_given_of_a_frame_that_is_damaged_at_its_end() {
+    let options = one_frame();
+    let mut forged = Forged::parse(&write_all(&many(), options));
+    let frame = forged.frame(2);
+    let mut body = zstd::bulk::decompress(&frame.payload, frame.raw_len as usize).unwrap();
+    // An entry of a kind that no reader knows.
+    body.extend([0x10, 0]);
+    (frame.codec, frame.raw_len, frame.payload) = (0, body.len() as u32, body);
+    let bytes = forged.build();
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    let error = reader.next_piece().unwrap_err();
+    assert_eq!(error.class(), Class::Unsupported, "{error}");
 }

@@ -17,7 +17,6 @@ use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::ReadFunctions;
 use crate::rdb::{Form, RdbTarget};
-use crate::record::Batch;
 use crate::select::Selection;
 use crate::server::facts::Version;
 use crate::sink::Sink;
@@ -175,8 +174,8 @@ fn open_archive(
         .into());
     }
     input.rewind()?;
-    let mut first = open(&mut input, args, len, observer)?;
-    let superseded = read_names(&mut first, stop)?;
+    let first = open(&mut input, args, len, observer)?;
+    let superseded = read_names(first.heads_only(), stop)?;
     input.rewind()?;
     let source = open(input, args, len, observer)?;
     let header = source.header();
@@ -194,18 +193,11 @@ fn open_archive(
 }
 
 /// The first reading: every record's name, and with it the whole archive checked.
-fn read_names(source: &mut dyn Source, stop: &Stop) -> Result<Superseded> {
+fn read_names<R: Read + Send>(mut source: ArchiveSource<R>, stop: &Stop) -> Result<Superseded> {
     let mut latest = Latest::default();
-    loop {
+    while source.visit(|record| latest.take(record).context("write a temporary file"))? {
         if stop.is_set() {
             return Err(Interrupted.into());
-        }
-        let mut batch = Batch::new();
-        if !source.read(&mut batch)? {
-            break;
-        }
-        for record in &batch.records {
-            latest.take(record).context("write a temporary file")?;
         }
     }
     latest.finish().context("read a temporary file")

@@ -166,7 +166,7 @@ fn search_forwards(
 ) -> Result<Found> {
     let mut reader = Reader::new(input, limits)?;
     let mut found: BTreeMap<u32, Last> = BTreeMap::new();
-    while let Some(frame) = reader.next_frame()? {
+    while let Some(frame) = reader.next_piece()? {
         if stop.is_set() {
             return Err(Interrupted.into());
         }

@@ -11,7 +11,7 @@ use super::standing::Stands;
 use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
-use crate::escape::json_text;
+use crate::escape::write_json;
 use crate::exit::{self, Interrupted};
 use crate::input::Kept;
 use crate::observer::hex;
@@ -135,7 +135,8 @@ impl Shown<'_> {
                         "db": db,
                     });
                     put_key(&mut object, key);
-                    writeln!(out, "{}", json_text(&object))?;
+                    write_json(&mut *out, &object)?;
+                    out.write_all(b"\n")?;
                 } else {
                     row(out, *db, "deleted", None, None, key)?;
                 }
@@ -146,7 +147,8 @@ impl Shown<'_> {
                     "event": "functions",
                     "value_bytes": value_bytes,
                 });
-                writeln!(out, "{}", json_text(&object))?;
+                write_json(&mut *out, &object)?;
+                out.write_all(b"\n")?;
                 return Ok(0);
             }
             _ => return Ok(0),
@@ -233,7 +235,8 @@ fn key_json(
         Some(Eviction::Freq(freq)) => object["freq"] = json!(freq),
         None => {}
     }
-    writeln!(out, "{}", json_text(&object))
+    write_json(&mut *out, &object)?;
+    out.write_all(b"\n")
 }
 
 fn put_key(object: &mut serde_json::Value, key: &[u8]) {

@@ -337,8 +337,9 @@ fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result
         )
         .into());
     }
-    let mut reader = Reader::new(&mut *input, limits)?;
-    while reader.next_frame()?.is_some() {
+    // Everything is checked, and nothing of it is needed yet.
+    let mut reader = Reader::new(&mut *input, limits)?.heads_only();
+    while reader.visit_frame(|_, _, _| {})?.is_some() {
         if stop.is_set() {
             return Err(Interrupted.into());
         }

@@ -7,6 +7,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{self, Examined};
 use crate::rdb::function_codes;
 use crate::record::{Context, Family, KeyRecord, Record, Value, not_kept};
+use crate::source::archive::functions_not_kept;
 use crate::units::plural;
 
 /// Decodes values as `import` would, and counts what it finds.
@@ -26,6 +27,8 @@ pub struct Values {
     pub miscounted: u64,
     /// Function payloads that cannot be read.
     pub bad_functions: u64,
+    /// Function payloads larger than was allowed.
+    pub withheld_functions: u64,
 }
 
 impl Values {
@@ -46,6 +49,11 @@ impl Values {
                     self.bad_functions += 1;
                     observer.warn(&format!("the function libraries cannot be read: {reason}"));
                 }
+                Ok(())
+            }
+            Record::WithheldFunctions(len) => {
+                self.withheld_functions += 1;
+                observer.warn(&functions_not_kept(*len));
                 Ok(())
             }
             _ => Ok(()),
@@ -116,6 +124,12 @@ impl Values {
                 plural(self.too_large, "value")
             ));
         }
+        if self.withheld_functions > 0 {
+            problems.push(format!(
+                "{} of function libraries larger than --max-value allows and not read",
+                plural(self.withheld_functions, "payload")
+            ));
+        }
         if self.bad_functions > 0 {
             problems.push(format!(
                 "{} of function libraries cannot be read",
@@ -155,6 +169,7 @@ impl Values {
             "too_large": self.too_large,
             "streams_miscounted": self.miscounted,
             "bad_function_payloads": self.bad_functions,
+            "too_large_function_payloads": self.withheld_functions,
         })
     }
 }

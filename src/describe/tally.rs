@@ -170,7 +170,7 @@ impl Tally {
                 }
             }
             Record::Deleted { .. } => self.tombstones += 1,
-            Record::Functions(_) => self.functions += 1,
+            Record::Functions(_) | Record::WithheldFunctions(_) => self.functions += 1,
             _ => {}
         }
     }

@@ -22,6 +22,7 @@ use crate::exit::Interrupted;
 use crate::ledger::CountsByDb;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::Stop;
+use crate::source::archive::functions_not_kept;
 use crate::units::{now_ms, plural};
 
 /// First byte and number of bytes.
@@ -38,7 +39,7 @@ pub struct Rescued {
     pub tombstones: u64,
     /// Function libraries.
     pub functions: u64,
-    /// Keys that were left out for the size of their values, each by name.
+    /// Keys and function libraries that were left out for their size, each by name.
     pub too_large: u64,
 }
 
@@ -138,7 +139,7 @@ impl Rescued {
         ))
     }
 
-    /// Names a key whose value is larger than is wanted.
+    /// Names a key whose value, or function libraries whose payload, is larger than is wanted.
     fn leaves_out(
         &mut self,
         record: &Record,
@@ -146,8 +147,14 @@ impl Rescued {
         counts: &mut CountsByDb,
         observer: &Observer,
     ) -> Result<bool> {
-        let Record::Key(key) = record else {
-            return Ok(false);
+        let key = match record {
+            Record::Key(key) => key,
+            Record::WithheldFunctions(len) => {
+                self.too_large += 1;
+                observer.warn(&functions_not_kept(*len));
+                return Ok(true);
+            }
+            _ => return Ok(false),
         };
         let (bytes, most) = (key.value.stored_len(), limits.kept_value_bytes);
         if bytes <= most {

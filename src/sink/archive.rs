@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
+use redis_migrate_format::limits::MAX_KEY_LEN;
 use redis_migrate_format::{Writer, WriterOptions};
 
 use super::{Miscounted, Sink};
@@ -154,7 +155,37 @@ impl<W: Write + Send> ArchiveSink<W> {
         self
     }
 
+    /// Leaves out a key that is too long for an archive; true if it was.
+    fn leave_out_long(&mut self, record: &Record) -> Result<bool> {
+        let (db, key) = match record {
+            Record::Key(record) => (record.db, &record.key),
+            Record::Deleted { db, key } => (*db, key),
+            _ => return Ok(false),
+        };
+        if key.len() <= MAX_KEY_LEN {
+            return Ok(false);
+        }
+        self.report.taken += 1;
+        self.report.refused += 1;
+        *self.damaged.entry(db).or_default() += 1;
+        let reason = format!(
+            "its name of {} bytes is longer than an archive takes ({MAX_KEY_LEN} bytes)",
+            key.len()
+        );
+        self.observer.key_failed(&KeyFailure {
+            db,
+            key: key.clone(),
+            kind: FailureKind::Refused,
+            reason,
+            hint: None,
+        })?;
+        Ok(true)
+    }
+
     fn put(&mut self, mut record: Record, context: &Context) -> Result<()> {
+        if self.leave_out_long(&record)? {
+            return Ok(());
+        }
         match &mut record {
             Record::Functions(_) => {
                 self.report.functions.taken += 1;

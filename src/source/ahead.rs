@@ -15,7 +15,7 @@ use redis_migrate_format::seek::{Recount, Table, read_frame};
 use redis_migrate_format::{Error, Frame, Limits, Position};
 use sha2::{Digest, Sha256};
 
-use crate::channel::{Receiver, channel};
+use crate::channel::{Receiver, Sender, channel};
 
 /// Bytes that one worker may be ahead, or one frame if that is larger.
 const AHEAD_BYTES: usize = 2 * 1024 * 1024;
@@ -69,10 +69,8 @@ impl Ahead {
                     }
                 };
                 for unit in units.iter().skip(worker).step_by(workers) {
-                    let frame = decode(&mut input, &mut decoder, &table, *unit);
-                    let bytes = frame.as_ref().map_or(0, |frame| frame.raw_len as usize);
-                    let is_last = frame.is_err();
-                    if !sender.send(frame, bytes) || is_last {
+                    let first = decode(&mut input, &mut decoder, &table, *unit);
+                    if !send_pieces(&sender, &mut decoder, first) {
                         return;
                     }
                 }
@@ -116,7 +114,7 @@ impl Ahead {
         self.next == self.units.len() && self.whole.is_none()
     }
 
-    /// The next frame; `None` after the last, and after counts and digest were compared with END.
+    /// The next frame, a large one in pieces; `None` after the last, and after counts and digest were compared with END.
     ///
     /// # Errors
     /// As of the format's reader.
@@ -133,7 +131,7 @@ impl Ahead {
         if let Some((recount, _)) = &mut self.whole {
             recount.count(&frame, &place)?;
         }
-        self.next += 1;
+        self.next += usize::from(!frame.goes_on);
         self.frames_read = place.seq + 1;
         self.offset = place.offset + u64::from(place.stored_len);
         Ok(Some(frame))
@@ -159,6 +157,29 @@ impl Ahead {
         }
         Ok(())
     }
+}
+
+/// Sends a frame, piece by piece; false if that is the end, because of an error or because nobody
+/// receives any more.
+fn send_pieces(
+    sender: &Sender<Result<Frame>>,
+    decoder: &mut Decoder,
+    first: Result<Frame>,
+) -> bool {
+    let mut next = Some(first);
+    while let Some(piece) = next {
+        // A piece of a large frame is not larger than what may be ahead.
+        let bytes = piece.as_ref().map_or(0, |piece| match piece.goes_on {
+            true => AHEAD_BYTES,
+            false => piece.raw_len as usize,
+        });
+        let is_failed = piece.is_err();
+        if !sender.send(piece, bytes) || is_failed {
+            return false;
+        }
+        next = decoder.next_piece().map_err(Into::into).transpose();
+    }
+    true
 }
 
 fn units(table: &Table, from: u64) -> Vec<Unit> {
@@ -193,7 +214,7 @@ fn decode<R: Read + Seek>(
 ) -> Result<Frame> {
     for at in first..=last {
         let frame = read_frame(input, &table.frames[at], table.archive_id)?;
-        if let Content::Records(frame) = decoder.decode(frame)?
+        if let Content::Records(frame) = decoder.decode_piece(frame)?
             && at == last
         {
             return Ok(frame);

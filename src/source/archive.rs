@@ -19,7 +19,18 @@ use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::record::{Batch, Context, Mark, Record};
 use crate::select::{Selection, type_of};
-use crate::units::now_ms;
+use crate::units::{bytes_text, now_ms};
+
+/// Lines about payloads of function libraries that were not kept: an archive has one or two of them.
+const MOST_NOT_HAD: usize = 16;
+
+/// Why function libraries are left out of what an archive gives.
+pub fn functions_not_kept(len: u64) -> String {
+    format!(
+        "function libraries of {} are left out: that is more than --max-value allows",
+        bytes_text(len)
+    )
+}
 
 type StartAhead = Box<dyn FnOnce() -> Result<Ahead> + Send>;
 
@@ -30,12 +41,9 @@ pub struct ArchiveSource<R: Read + Send> {
     ahead: Option<Ahead>,
     /// How they are started, when the first frame is wanted: of several archives one is read.
     start_ahead: Option<StartAhead>,
-    selection: Selection,
-    functions: bool,
+    choice: Choice,
     input_bytes: Option<u64>,
     observer: Arc<Observer>,
-    counts: CountsByDb,
-    functions_given: u64,
     /// Records of frames before this one were given by an earlier run.
     from_frame: u64,
     started_ms: u64,
@@ -58,12 +66,15 @@ impl<R: Read + Send> ArchiveSource<R> {
             reader: Reader::new(input, limits)?,
             ahead: None,
             start_ahead: None,
-            selection,
-            functions,
+            choice: Choice {
+                selection,
+                functions,
+                counts: CountsByDb::default(),
+                functions_given: 0,
+                not_had: Vec::new(),
+            },
             input_bytes,
             observer,
-            counts: CountsByDb::default(),
-            functions_given: 0,
             from_frame: 0,
             started_ms: now_ms(),
         })
@@ -141,7 +152,7 @@ impl<R: Read + Send> ArchiveSource<R> {
         }
     }
 
-    /// The next frame that has something to give.
+    /// The next frame that has something to give, or a piece of it.
     fn next_frame(&mut self) -> Result<Option<Frame>> {
         if let Some(start) = self.start_ahead.take() {
             self.ahead = Some(start()?);
@@ -150,7 +161,7 @@ impl<R: Read + Send> ArchiveSource<R> {
             return ahead.next_frame();
         }
         loop {
-            let frame = self.reader.next_frame()?;
+            let frame = self.reader.next_piece()?;
             if frame
                 .as_ref()
                 .is_none_or(|frame| frame.seq >= self.from_frame)
@@ -160,13 +171,57 @@ impl<R: Read + Send> ArchiveSource<R> {
         }
     }
 
-    fn wants(&mut self, record: &Record, context: &Context) -> bool {
+    /// Shows the records of the next frame that would be given, of large values the beginning only;
+    /// `false` after the last. To be used in place of [`Source::read`], and on no archive that was
+    /// begun by that.
+    ///
+    /// # Errors
+    /// Those of the format's reader, and of `each`.
+    pub fn visit(&mut self, mut each: impl FnMut(&Record) -> Result<()>) -> Result<bool> {
+        let (choice, mut seen) = (&mut self.choice, Ok(()));
+        let frame = self.reader.visit_frame(|context, record, value_len| {
+            if choice.wants(record, context, value_len) && seen.is_ok() {
+                seen = each(record);
+            }
+        });
+        let is_frame = frame?.is_some();
+        seen.map(|()| is_frame)
+    }
+
+    /// For whoever only visits: of large values nothing but the beginning is held.
+    #[must_use]
+    pub fn heads_only(self) -> Self {
+        Self {
+            reader: self.reader.heads_only(),
+            ..self
+        }
+    }
+}
+
+/// Which records are given, and how many were.
+struct Choice {
+    selection: Selection,
+    functions: bool,
+    counts: CountsByDb,
+    functions_given: u64,
+    /// Function libraries that were not kept, a line each.
+    not_had: Vec<String>,
+}
+
+impl Choice {
+    fn wants(&mut self, record: &Record, context: &Context, value_len: u64) -> bool {
         let (db, key) = match record {
             Record::Key(record) => (record.db, &record.key),
             Record::Deleted { db, key } => (*db, key),
             Record::Functions(_) => {
                 self.functions_given += u64::from(self.functions);
                 return self.functions;
+            }
+            Record::WithheldFunctions(len) => {
+                if self.functions && self.not_had.len() < MOST_NOT_HAD {
+                    self.not_had.push(functions_not_kept(*len));
+                }
+                return false;
             }
             _ => return false,
         };
@@ -176,10 +231,9 @@ impl<R: Read + Send> ArchiveSource<R> {
             && self.selection.needs_value()
         {
             let kind = type_of(context.family, record.value.head());
-            let size = record.value.stored_len();
             wanted = self.selection.wants_value(
                 &kind,
-                size,
+                value_len,
                 record.expire_at_ms,
                 context.source_time_ms,
             );
@@ -203,8 +257,13 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             self.observer.progress.archive_bytes.store(offset, Relaxed);
             let Some(frame) = frame else { return Ok(false) };
             batch.context = frame.context;
+            batch.goes_on = frame.goes_on;
             for record in frame.records {
-                if self.wants(&record, &frame.context) {
+                let len = match &record {
+                    Record::Key(key) => key.value.stored_len(),
+                    _ => 0,
+                };
+                if self.choice.wants(&record, &frame.context, len) {
                     batch.push(record);
                 }
             }
@@ -221,11 +280,12 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
     fn report(&self) -> SourceReport {
         let facts = self.end().map(|end| &end.facts);
         SourceReport {
-            counts: self.counts.rows(),
-            functions: self.functions_given,
+            counts: self.choice.counts.rows(),
+            functions: self.choice.functions_given,
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
+            not_had: self.choice.not_had.clone(),
             started_ms: self.started_ms,
             ..SourceReport::default()
         }
@@ -409,6 +469,11 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
                 *sum = sum.saturating_add(keys);
             }
             whole.functions += report.functions;
+            for line in &report.not_had {
+                if whole.not_had.len() < MOST_NOT_HAD {
+                    whole.not_had.push(line.clone());
+                }
+            }
             whole.duplicates_possible |= report.duplicates_possible;
             whole.reached = report.reached.clone();
             whole.started_ms = match whole.started_ms {

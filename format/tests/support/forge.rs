@@ -158,6 +158,42 @@ impl Forged {
     }
 }
 
+/// The HEADER of an archive, and behind it a run of FRAGMENT frames: these bytes, so many mebibytes of
+/// zeros, and those bytes.
+pub fn run_of_zeros(archive: &[u8], begin: &[u8], mebibytes: usize, end: &[u8]) -> Vec<u8> {
+    const MIB: usize = 1 << 20;
+    let total = (begin.len() + mebibytes * MIB + end.len()) as u32;
+    let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+    compressor.include_checksum(true).unwrap();
+    let mut forged = Forged::parse(archive);
+    forged.frames.truncate(1);
+    let last = mebibytes + 1;
+    for part in 0..=last {
+        let bytes = match part {
+            0 => begin.to_vec(),
+            part if part == last => end.to_vec(),
+            _ => vec![0; MIB],
+        };
+        let number = [&[0xFB][..], &(part as u16).to_le_bytes()].concat();
+        let number = if part < 251 { vec![part as u8] } else { number };
+        let head = [&number[..], &[u8::from(part == last), 0xFC]].concat();
+        let head = [head, total.to_le_bytes().to_vec()].concat();
+        let body = [vec![head.len() as u8], head, bytes].concat();
+        let payload = compressor.compress(&body).unwrap();
+        let frame = ForgedFrame {
+            codec: 1,
+            raw_len: body.len() as u32,
+            ..ForgedFrame::stored(3, &payload)
+        };
+        forged.frames.push(ForgedFrame {
+            id: forged.frames[0].id,
+            ..frame
+        });
+    }
+    forged.renumber();
+    forged.build()
+}
+
 /// END's number of frames (while it is below 251) and its digest. The digest is the 32 bytes behind
 /// the two times, wherever a test adds fields after it; so it is looked for by its old value.
 fn repair_end(frame: &mut ForgedFrame, before: &[u8]) {

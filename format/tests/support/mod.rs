@@ -219,6 +219,8 @@ pub fn canonical_line(context: &Context, record: &Record) -> String {
                 hex(key)
             )
         }
+        // It stands for bytes that are not there.
+        Record::WithheldFunctions(len) => format!("{{\"kind\":3,\"withheld\":{len}}}"),
         other => panic!("no canonical line for {other:?}"),
     }
 }

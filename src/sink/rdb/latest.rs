@@ -16,8 +16,8 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
 use crate::record::Record;
 
-/// Entries in memory before they are dealt out: 32 MiB.
-const ENTRIES_KEPT: usize = 1 << 20;
+/// Entries in memory before they are dealt out: 8 MiB.
+const ENTRIES_KEPT: usize = 1 << 18;
 
 /// Files that entries are dealt out to.
 const FILES: usize = 128;
