@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{AgeReadArgs, ConnectArgs, Named, TimeoutArgs};
+use super::{AgeReadArgs, ConnectArgs, LimitArgs, Named, TimeoutArgs};
 
 /// `doctor`.
 #[derive(Debug, Args)]
@@ -50,6 +50,9 @@ pub struct DoctorArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
+    /// How large, with the archive.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// What opens it.
     #[command(flatten)]
     pub encryption: AgeReadArgs,

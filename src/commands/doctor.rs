@@ -53,7 +53,8 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     drop(conn);
     if let Some(input) = input {
         let name = input.name().to_owned();
-        let mut reader = Reader::new(input, Limits::default()).context(name.clone())?;
+        let limits = Limits::keeping(args.limits.max_value_bytes());
+        let mut reader = Reader::new(input, limits).context(name.clone())?;
         let largest = found.limits.largest_payload_bytes();
         let by_commands = goes_by_commands(&found);
         let mut trial = KeyTrial::new(&to, &found.facts, by_commands);
@@ -91,15 +92,15 @@ fn goes_by_commands(found: &Findings) -> bool {
 /// The name of the archive's first key, which tells what an import would begin with. Damage is
 /// left to the reading that follows.
 fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
-    let mut reader = Reader::new(&mut *input, Limits::default())?;
-    let mut key = Vec::new();
-    while let Ok(Some(frame)) = reader.next_frame() {
-        let first = frame.records.into_iter().find_map(|record| match record {
-            Record::Key(record) => Some(record.key),
-            _ => None,
+    let mut reader = Reader::new(&mut *input, Limits::default())?.heads_only();
+    let mut first = None;
+    while first.is_none() {
+        let visited = reader.visit_frame(|_, record, _| {
+            if let (None, Record::Key(record)) = (&first, record) {
+                first = Some(record.key.clone());
+            }
         });
-        if let Some(first) = first {
-            key = first;
+        if !matches!(visited, Ok(Some(_))) {
             break;
         }
     }
@@ -107,7 +108,7 @@ fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
     input
         .rewind()
         .context("go back to the start of the archive")?;
-    Ok(key)
+    Ok(first.unwrap_or_default())
 }
 
 /// A report is a success, whatever it says. With an archive, the code is the one that an import
@@ -134,6 +135,7 @@ fn code_of(found: &Findings) -> u8 {
         codes.push(exit::FAILED);
     }
     if needs.total().refused > 0
+        || needs.functions_left_out > 0
         || !needs.closed.is_empty()
         || (needs.too_large > 0 && !found.rights.can(NATIVE))
         || needs.refuses_functions(&found.rights)

@@ -21,7 +21,7 @@ use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
 use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
-use crate::sink::server::gate::closed_databases;
+use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::target::Target;
 
 /// What becomes of the values of one type.
@@ -107,6 +107,8 @@ pub struct Needs {
     pub ends: Option<(&'static str, String)>,
     /// Why it could not be found out which keys may be written.
     pub unforeseen: Option<String>,
+    /// Payloads of function libraries that are larger than `--max-value` allows.
+    pub functions_left_out: u64,
     /// Why the archive could not be read to its end.
     pub error: Option<redis_migrate_format::Error>,
 }
@@ -132,7 +134,7 @@ impl Needs {
             if stop.is_set() {
                 return Err(Interrupted.into());
             }
-            match reader.next_frame() {
+            match reader.next_piece() {
                 Ok(Some(frame)) => {
                     for record in frame.records {
                         match record {
@@ -141,6 +143,7 @@ impl Needs {
                                 ready.extend(needs.key(key, frame.context, target, limit, trial));
                             }
                             Record::Functions(_) => needs.functions += 1,
+                            Record::WithheldFunctions(_) => needs.functions_left_out += 1,
                             _ => {}
                         }
                     }
@@ -276,6 +279,29 @@ impl Needs {
         }
     }
 
+    /// Databases that are not to be had, those with the same reason together: their numbers, as they
+    /// are shown; how many keys would go there; and the reason. Whatever an archive and a server
+    /// say, it is a short list.
+    pub fn closed_told(&self) -> Vec<(String, u64, &str)> {
+        let mut told: Vec<(Vec<u32>, u64, &str)> = Vec::new();
+        for (db, (keys, why)) in &self.closed {
+            let why = match told.iter().any(|(_, _, known)| known == why) {
+                false if told.len() >= MAX_REASONS => "for other reasons",
+                _ => why.as_str(),
+            };
+            match told.iter_mut().find(|(_, _, known)| *known == why) {
+                Some((dbs, sum, _)) => {
+                    dbs.push(*db);
+                    *sum += keys;
+                }
+                None => told.push((vec![*db], *keys, why)),
+            }
+        }
+        told.into_iter()
+            .map(|(dbs, keys, why)| (show_databases(&dbs), keys, why))
+            .collect()
+    }
+
     /// Whether it holds function libraries and the destination takes none.
     pub fn refuses_functions(&self, rights: &Rights) -> bool {
         let is_taken = |access: &Access| access.is_usable() || *access == Access::Unknown;
@@ -327,5 +353,33 @@ pub fn loss_name(loss: Loss) -> &'static str {
     match loss {
         Loss::HashFieldTtl => "hash-field-ttl",
         Loss::Functions => "functions",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn databases_that_are_not_to_be_had_are_told_by_reason() {
+        let closed = |reason: fn(u32) -> String| Needs {
+            closed: (16..65_536).map(|db| (db, (2, reason(db)))).collect(),
+            ..Needs::default()
+        };
+        let same = closed(|_| "ERR DB index is out of range".to_owned());
+        let told = same.closed_told();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].1, 2 * 65_520);
+        assert!(told[0].0.starts_with("databases 16, 17, "), "{}", told[0].0);
+        assert_eq!(told[0].2, "ERR DB index is out of range");
+        // A server that says something else of each.
+        let each = closed(|db| format!("ERR {db}"));
+        let told = each.closed_told();
+        assert_eq!(told.len(), MAX_REASONS + 1);
+        assert_eq!(
+            told.iter().map(|(_, keys, _)| keys).sum::<u64>(),
+            2 * 65_520
+        );
+        assert_eq!(told[0], ("database 16".to_owned(), 2, "ERR 16"));
     }
 }

@@ -400,14 +400,14 @@ fn databases(found: &Findings, list: &mut List) {
         );
     }
     if let Some((_, needs)) = &found.archive {
-        for (db, (keys, why)) in &needs.closed {
+        for (dbs, keys, why) in needs.closed_told() {
             list.say(
                 Verdict::Less,
                 "databases",
                 format!(
-                    "database {db} is not to be had ({why}): {} that would go there will be \
-                     refused; --map-db puts them into another one",
-                    plural(*keys, "key")
+                    "{dbs}: not to be had ({why}): {} that would go there will be refused; \
+                     --map-db puts them into another database",
+                    plural(keys, "key")
                 ),
             );
         }

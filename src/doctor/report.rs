@@ -335,6 +335,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             bytes_text(found.limits.largest_payload_bytes())
         ));
     }
+    if needs.functions_left_out > 0 {
+        lines
+            .push("refused: function libraries that are larger than --max-value allows".to_owned());
+    }
     if needs.refuses_functions(&found.rights) {
         lines.push(match found.rights.of("FUNCTION RESTORE") {
             Access::Absent => "refused: function libraries, which this server does not have; \
@@ -347,10 +351,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             }
         });
     }
-    for (db, (keys, why)) in &needs.closed {
+    for (dbs, keys, why) in needs.closed_told() {
         lines.push(format!(
-            "refused: {} that would go to database {db}, which is not to be had ({}); see --map-db",
-            plural(*keys, "key"),
+            "refused: {} that would go to {dbs}, not to be had ({}); see --map-db",
+            plural(keys, "key"),
             clean(why)
         ));
     }
@@ -530,6 +534,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "functions_refused": needs.refuses_functions(&found.rights),
         "ends": needs.ends.as_ref().map(|(advice, text)| format!("{advice} ({text})")),
         "unforeseen": needs.unforeseen,
+        "functions_too_large": needs.functions_left_out,
         "error": needs.error.as_ref().map(error_json),
     })
 }

@@ -468,7 +468,7 @@ fn another_database(from: Option<u32>, refused: u32) -> String {
 }
 
 /// `database 3`, `databases 3, 4 and 7 more`.
-fn show_databases(dbs: &[u32]) -> String {
+pub fn show_databases(dbs: &[u32]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = dbs.iter().take(SHOWN).map(u32::to_string).collect();
     match (dbs, dbs.len().saturating_sub(SHOWN)) {
