@@ -25,8 +25,6 @@ pub enum Verdict {
     Complete,
     /// It is damaged or cut off: exit code 10. What looks at frames only may not see it.
     Damaged,
-    /// It is complete, but a reader may have a limit that it exceeds: exit code 10 then.
-    Refusable,
 }
 
 /// A hostile archive.
@@ -44,7 +42,7 @@ pub struct Hostile {
 
 /// All of them. Takes a few seconds and 100 MiB.
 pub fn all() -> Vec<Hostile> {
-    use Verdict::{Complete, Damaged, Refusable};
+    use Verdict::{Complete, Damaged};
     let hostile = |name, verdict, largest_value, bytes| Hostile {
         name,
         verdict,
@@ -61,12 +59,9 @@ pub fn all() -> Vec<Hostile> {
         hostile("index-items", Damaged, 0, index_with_items(4_000_000)),
         hostile("zeros-200-mib", Complete, 200 << 20, zeros(200 << 20)),
         hostile("zeros-without-end", Damaged, 0, zeros_without_end(600)),
-        hostile(
-            "key-of-zeros",
-            Refusable,
-            200 << 20,
-            key_of_zeros(200 << 20),
-        ),
+        hostile("key-of-zeros", Damaged, 0, key_of_zeros(600 << 20)),
+        hostile("longest-key", Complete, 16 << 20, key_of_zeros(16 << 20)),
+        hostile("skipped-zeros", Complete, 0, skipped_zeros(600 << 20)),
         hostile("small-entries", Complete, 0, small_entries(131_071)),
         hostile("full-frames", Complete, 0, full_frames(3)),
         hostile("empty-entries", Damaged, 0, small_entries(1_500_000)),
@@ -213,6 +208,16 @@ pub fn key_of_zeros(len: u64) -> Vec<u8> {
     head.extend(key);
     archive.run_with_tail(&head, len, &tail);
     archive.finish(&End::of(1, &[(0, 1, 2, len)]).body())
+}
+
+/// One small key, in a run that begins with an entry of so many zero bytes that readers skip.
+pub fn skipped_zeros(len: u64) -> Vec<u8> {
+    let mut archive = Maker::new();
+    let mut head = context();
+    head.push(0x99);
+    head.extend(varint(len));
+    archive.run_with_tail(&head, len, &key_entry(0, b"k", &[0, 0]));
+    archive.finish(&End::of(1, &[(0, 1, 2, 1)]).body())
 }
 
 /// A value that claims 2^40 bytes, and so many parts of a MiB of it, and then nothing.

@@ -16,8 +16,6 @@ fn check(hostile: &Hostile, arguments: &[&str], file: &std::path::Path) -> Resul
         (Verdict::Complete, Some(0 | 3)) | (Verdict::Damaged, Some(10)) => true,
         // Its frames may be intact, all or some of them.
         (Verdict::Damaged, Some(0 | 3)) => verb == "salvage" || arguments.contains(&"--quick"),
-        // A reader may have limits of its own.
-        (Verdict::Refusable, Some(0 | 3 | 10)) => true,
         _ => false,
     };
     let what = format!("{}: {arguments:?}", hostile.name);

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use redis::cmd;
 use redis_migrate_format::WriterOptions;
+use redis_migrate_format::record::Record;
 
 use crate::archives::{archive, string};
 use crate::support::servers::{TestServer, available};
@@ -148,4 +149,79 @@ fn what_is_larger_replaces_its_older_value_in_no_output() {
     let written = std::fs::read(rdb).expect("written");
     assert!(!written.windows(5).any(|bytes| bytes == b"large"));
     named(within(&["extract", file, "--key", "large"], 3));
+}
+
+/// Libraries that no server would take, larger than any reader has to keep; and a key on either side.
+#[test]
+fn function_libraries_that_are_larger_are_left_out_and_the_reading_goes_on() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let records = [
+        string(0, b"a", b"first"),
+        Record::Functions(vec![0; 17 << 20]),
+        string(0, b"z", b"last"),
+    ];
+    let file = directory.path().join("functions.rmz");
+    std::fs::write(&file, archive(&records, WriterOptions::default())).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let named = |output: Output| {
+        output
+            .expect_stderr("function libraries of 17")
+            .expect_stderr("--max-value")
+    };
+    let verified = named(within(&["verify", file, "--json"], 3));
+    assert_eq!(verified.summary()["complete"], true);
+    assert_eq!(
+        verified.summary()["values"]["too_large_function_payloads"],
+        1
+    );
+    let lines = directory.path().join("out.jsonl");
+    let lines = lines.to_str().expect("UTF-8");
+    named(within(&["convert", file, lines], 3));
+    let written = std::fs::read_to_string(lines).expect("written");
+    assert!(written.contains("first") && written.contains("last"));
+    within(&["convert", file, lines, "--no-functions"], 0);
+    let rescued = directory.path().join("rescued.rmz");
+    let rescued = rescued.to_str().expect("UTF-8");
+    let salvaged = named(within(&["salvage", file, "-o", rescued, "--json"], 3));
+    assert_eq!(salvaged.summary()["keys"], 2);
+
+    let server = TestServer::start(available()[0]);
+    named(within(&["import", &server.url(), file], 3));
+    let keys: Vec<String> = cmd("MGET")
+        .arg(&["a", "z"])
+        .query(&mut server.client())
+        .expect("MGET");
+    assert_eq!(keys, ["first", "last"]);
+    let foretold = within(&["doctor", &server.url(), file, "--json"], 3);
+    assert_eq!(foretold.summary()["archive"]["functions_too_large"], 1);
+}
+
+/// An RDB file with two strings, one of them with a name of a byte more than an archive takes.
+#[test]
+fn a_key_that_no_archive_takes_is_named_and_the_others_are_exported() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let name = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    };
+    let (rdb, file) = (name("in.rdb"), name("out.rmz"));
+    let long = (16_u32 << 20) + 1;
+    let bytes = [
+        &b"REDIS0009\xfe\x00\x00\x01a\x05first\x00\x80"[..],
+        &long.to_be_bytes(),
+        &vec![b'n'; long as usize],
+        // No checksum.
+        b"\x06second\xff\0\0\0\0\0\0\0\0",
+    ];
+    std::fs::write(&rdb, bytes.concat()).expect("written");
+    Tool::new(&["export", &rdb, "-o", &file])
+        .run()
+        .expect_code(3)
+        .expect_stderr("16777217 bytes is longer than an archive takes");
+    let verified = Tool::new(&["verify", &file, "--json"]).run().success();
+    assert_eq!(verified.summary()["keys"], 1);
 }
