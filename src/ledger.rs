@@ -29,6 +29,13 @@ impl CountsByDb {
     }
 }
 
+/// Several databases together.
+pub fn sum(rows: &[SourceCounts]) -> SourceCounts {
+    let mut total = SourceCounts::default();
+    rows.iter().for_each(|row| add(&mut total, row));
+    total
+}
+
 fn add(sum: &mut SourceCounts, row: &SourceCounts) {
     sum.scanned += row.scanned;
     sum.reread += row.reread;
@@ -76,11 +83,7 @@ pub struct SourceReport {
 impl SourceReport {
     /// All databases together.
     pub fn total(&self) -> SourceCounts {
-        let mut total = SourceCounts::default();
-        for row in &self.counts {
-            add(&mut total, row);
-        }
-        total
+        sum(&self.counts)
     }
 
     /// Whether every row adds up.

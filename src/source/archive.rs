@@ -454,6 +454,13 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
 
     fn report(&self) -> SourceReport {
         let current = self.rest.front().map(|(_, archive)| archive.report());
+        // One archive's rows need not be added up, and may be many.
+        if let ([], Some(only)) | ([only], None) = (self.reports.as_slice(), &current) {
+            return SourceReport {
+                cut_short: self.cut_short.clone(),
+                ..only.clone()
+            };
+        }
         let mut counts = CountsByDb::default();
         let mut export_failed = BTreeMap::<u32, u64>::new();
         let mut whole = SourceReport {

@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 use super::console::error_text;
 use super::{UiOptions, Verb};
+use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::describe::{but_for_unread, export_failed_json};
 use crate::exit;
-use crate::ledger::{ConsistencyReached, SinkReport, Verified};
+use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
 
@@ -345,13 +346,12 @@ fn changes_text(sink: &SinkReport) -> String {
         .collect()
 }
 
-/// The last object.
-pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
-    let (source, sink) = (outcome.source.total(), &outcome.sink);
-    let mut per_db = Vec::new();
-    for row in &outcome.source.counts {
-        per_db.push(json!({
-            "db": row.db,
+/// Counts of each database. Those beyond what is told one by one stand together in a last row, whose
+/// `db` is null.
+fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
+    let row = |db: ToldDb, row: &SourceCounts| {
+        json!({
+            "db": db.json(),
             "scanned": row.scanned,
             "reread": row.reread,
             "written": row.written,
@@ -359,8 +359,23 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "filtered": row.filtered,
             "vanished": row.vanished,
             "failed": row.failed,
-        }));
+        })
+    };
+    let (told, others) = counts.split_at(counts.len().min(DATABASES_TOLD));
+    let mut rows: Vec<Value> = told
+        .iter()
+        .map(|counts| row(ToldDb::One(counts.db), counts))
+        .collect();
+    if !others.is_empty() {
+        rows.push(row(ToldDb::Others, &sum(others)));
     }
+    rows
+}
+
+/// The last object.
+pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
+    let (source, sink) = (outcome.source.total(), &outcome.sink);
+    let per_db = per_db_json(&outcome.source.counts);
     let archive = sink.archive.as_ref().map(|archive| {
         json!({
             "archive_id": format!("{:016x}", archive.archive_id),

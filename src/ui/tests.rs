@@ -202,3 +202,32 @@ fn errors_come_with_advice() {
     assert!(advice::of(&error).is_some());
     assert_eq!(advice::of(&exit::Usage("x".to_owned()).into()), None);
 }
+
+#[test]
+fn databases_beyond_a_thousand_are_told_together() {
+    let row = |db| SourceCounts {
+        db,
+        scanned: 3,
+        written: 2,
+        filtered: 1,
+        ..SourceCounts::default()
+    };
+    let outcome = Outcome {
+        source: SourceReport {
+            counts: (0..65_536).map(row).collect(),
+            ..SourceReport::default()
+        },
+        sink: SinkReport::default(),
+        error: None,
+    };
+    let said = summary::json(&options(Verb::Import), &outcome, 0, Duration::ZERO);
+    let told = said["source"]["per_db"].as_array().expect("a list");
+    assert_eq!(told.len(), 1_001);
+    assert_eq!(
+        (&told[9]["db"], &told[9]["scanned"]),
+        (&9.into(), &3.into())
+    );
+    let others = &told[1_000];
+    assert!(others["db"].is_null());
+    assert_eq!(others["written"], 2 * (65_536 - 1_000));
+}

@@ -14,7 +14,8 @@ use crate::support::tool::{Output, Tool};
 /// How long one run may take, on a busy machine and without optimisation.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// What is asked of each archive, its file taking the place of FILE, and DEST of a server.
+/// What is asked of each archive, its file taking the place of FILE, and DEST of a server. With
+/// `--json`, which says everything that is said without, and more of it one by one.
 const QUESTIONS: [&str; 11] = [
     "verify FILE",
     "verify --quick FILE",
@@ -22,11 +23,11 @@ const QUESTIONS: [&str; 11] = [
     "inspect FILE",
     "report FILE -o OUT",
     "salvage FILE -o OUT",
-    "convert FILE OUT --to jsonl",
+    "convert FILE OUT --to jsonl --json",
     "convert FILE OUT --to rdb --for redis-7.0",
-    "import DEST FILE",
-    "diff FILE DEST",
-    "doctor DEST FILE",
+    "import DEST FILE --json",
+    "diff FILE DEST --json",
+    "doctor DEST FILE --json",
 ];
 
 /// Whether exit 0 or 3 of this question says that the whole archive is good.
