@@ -144,6 +144,10 @@ impl OwnWrites {
         if let Some(unsaved) = &mut self.unsaved {
             unsaved.push(print);
         }
+        if self.recent.is_empty() {
+            // Room that is not used costs nothing; growing would copy all of it several times.
+            self.recent.reserve_exact(self.max_recent);
+        }
         self.recent.push(print);
         Ok(())
     }

@@ -405,18 +405,30 @@ pub fn pack_len(out: &mut Vec<u8>, len: usize) {
 }
 
 /// Appends decimal digits.
-pub fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0u8; 20];
+pub fn push_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; MAX_DIGITS];
+    out.extend_from_slice(digits_of(number, &mut digits));
+}
+
+/// Appends one argument: a number in decimal digits.
+pub fn pack_number(out: &mut Vec<u8>, number: u64) {
+    let mut digits = [0; MAX_DIGITS];
+    pack_arg(out, digits_of(number, &mut digits));
+}
+
+/// Decimal digits of the largest number.
+const MAX_DIGITS: usize = 20;
+
+fn digits_of(mut number: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
     let mut at = digits.len();
     loop {
         at -= 1;
         digits[at] = b'0' + (number % 10) as u8;
         number /= 10;
         if number == 0 {
-            break;
+            return &digits[at..];
         }
     }
-    out.extend_from_slice(&digits[at..]);
 }
 
 #[cfg(test)]

@@ -225,10 +225,10 @@ impl ServerSink {
         let lane = self.lanes[at].conn_and_commands();
         let answer = lane
             .map_err(CommandError::from)
-            .and_then(|(conn, commands)| commands.read_small(conn, &sent.record.key, ticket));
+            .and_then(|(conn, commands)| commands.read_small(conn, &sent.record.key, *ticket));
         match answer {
             Ok(Answer::Again(ticket)) => {
-                sent.by_commands = Some(Some(ticket));
+                sent.by_commands = Some(Some(Box::new(ticket)));
                 self.prints.insert(sent.print);
                 self.lanes[at].push(sent);
                 Ok(())

@@ -80,10 +80,10 @@ impl ServerSink {
         {
             let record = KeyRecord {
                 key: sent.record.key.clone(),
-                value: original,
+                value: *original,
                 ..sent.record
             };
-            accepted.accepted(origin, record)?;
+            accepted.accepted(*origin, record)?;
         }
         if let Some(sent) = self.keep(at, sent, counted)
             && let (Some(target), Value::Compact(buffer)) =

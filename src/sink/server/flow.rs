@@ -174,7 +174,7 @@ impl ServerSink {
     ) -> Result<Packed, ServerError> {
         Ok(match self.queue_commands(at, sent, replace)? {
             Some(ticket) => {
-                sent.by_commands = Some(Some(ticket));
+                sent.by_commands = Some(Some(Box::new(ticket)));
                 Packed::InFlight
             }
             None => Packed::Alone,
@@ -376,15 +376,13 @@ fn pack_restore(conn: &mut Conn, sent: &Sent, replace: bool) -> Result<(), Serve
     resp::pack_head(out, args);
     resp::pack_arg(out, b"RESTORE");
     resp::pack_arg(out, &record.key);
-    let mut digits = Vec::with_capacity(20);
     // Absolute and never 0 for a key with expiry: relative times drift and overflow.
-    resp::push_number(
-        &mut digits,
+    resp::pack_number(
+        out,
         record
             .expire_at_ms
             .map_or(0, |at_ms| at_ms.clamp(1, EXPIRE_MAX_MS)),
     );
-    resp::pack_arg(out, &digits);
     resp::pack_len(out, body.len() + footer.map_or(0, |footer| footer.len()));
     if body.len() >= LARGE_VALUE_BYTES {
         conn.write_large(body)?;
@@ -401,10 +399,8 @@ fn pack_restore(conn: &mut Conn, sent: &Sent, replace: bool) -> Result<(), Serve
         resp::pack_arg(out, b"REPLACE");
     }
     if record.eviction.is_some() {
-        digits.clear();
-        resp::push_number(&mut digits, eviction);
         resp::pack_arg(out, eviction_word);
-        resp::pack_arg(out, &digits);
+        resp::pack_number(out, eviction);
     }
     conn.flush_if_full()
 }

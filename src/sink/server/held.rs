@@ -180,10 +180,10 @@ impl ServerSink {
             (&mut self.accepted, sent.origin, sent.original)
         {
             let record = crate::record::KeyRecord {
-                value,
+                value: *value,
                 ..sent.record
             };
-            accepted.stands(origin, record)?;
+            accepted.stands(*origin, record)?;
         }
         Ok(())
     }

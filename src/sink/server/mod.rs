@@ -143,16 +143,18 @@ impl Action {
     }
 }
 
+/// A record on its way. Thousands are in flight, and each is moved several times: what is not always
+/// there is boxed.
 struct Sent {
     action: Action,
     record: KeyRecord,
     /// How its value goes out by RESTORE.
     ready: Ready,
     /// It goes out by native commands instead; what of them is unanswered.
-    by_commands: Option<Option<Ticket>>,
-    origin: Option<Origin>,
+    by_commands: Option<Option<Box<Ticket>>>,
+    origin: Option<Box<Origin>>,
     /// Its value as it came, where somebody will compare it with the source.
-    original: Option<Value>,
+    original: Option<Box<Value>>,
     context: Context,
     print: Fingerprint,
     bytes: usize,

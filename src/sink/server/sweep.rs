@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::commands::Ticket;
 use super::lane::Lane;
 use super::{Action, Sent, ServerSink};
 use crate::server::slots::slot_of;
@@ -58,6 +57,10 @@ impl ServerSink {
 fn temp_of(sent: &Sent) -> Option<&[u8]> {
     match sent.action {
         Action::CleanUp => Some(&sent.record.key),
-        _ => sent.by_commands.as_ref()?.as_ref().and_then(Ticket::temp),
+        _ => sent
+            .by_commands
+            .as_ref()?
+            .as_ref()
+            .and_then(|ticket| ticket.temp()),
     }
 }

@@ -25,7 +25,7 @@ impl ServerSink {
         self.settle_key(print)?;
         let at = self.lane_for(&record.key)?;
         let mut sent = Sent {
-            origin,
+            origin: origin.map(Box::new),
             at,
             batch: self.batches,
             ..Sent::new(Action::Look, record, context, print)
@@ -51,7 +51,7 @@ impl ServerSink {
             return self.send(sent);
         }
         if self.accepted.is_some() && sent.origin.is_some() {
-            sent.original = Some(sent.record.value.clone());
+            sent.original = Some(Box::new(sent.record.value.clone()));
         }
         let bytes = sent.record.value.stored_len();
         if self.options.max_value_bytes.is_some_and(|max| bytes > max) {
