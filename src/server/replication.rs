@@ -303,6 +303,7 @@ mod tests {
             stream: Stream::Unix(client),
             buffer: b"\n\n".to_vec(),
             used: 0,
+            patience: Patience::new(Duration::ZERO),
         };
         (talk, server)
     }
