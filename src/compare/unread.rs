@@ -90,10 +90,25 @@ impl Heard {
 
 /// The meaning of a value that could not be read.
 pub fn unread(reason: &str) -> Meaning {
-    let end = reason.floor_char_boundary(MAX_REASON_BYTES);
+    let mut end = reason.len().min(MAX_REASON_BYTES);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
     Meaning {
         depth: Depth::Unread,
         reason: reason[..end].to_owned(),
         ..Meaning::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        assert_eq!(unread("NOPERM").reason, "NOPERM");
+        let long = "x".repeat(MAX_REASON_BYTES - 1) + "–";
+        assert_eq!(unread(&long).reason.len(), MAX_REASON_BYTES - 1);
     }
 }
