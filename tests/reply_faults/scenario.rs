@@ -194,8 +194,7 @@ impl Scenario {
                 _ => extra.to_owned(),
             });
         }
-        let waiting = ["--json", "--timeout", "1s", "--connect-timeout", "2s"];
-        all.extend(waiting.map(str::to_owned));
+        all.push("--json".to_owned());
         // Longer than three times "not now" take.
         let trying = ["--retries", "2", "--retry-for", "1s"];
         all.extend(trying.map(str::to_owned));
@@ -205,9 +204,17 @@ impl Scenario {
     /// Runs it once between the servers, with these rules in the way.
     pub fn run(&self, world: &World, faults: Faults, limit: Duration) -> Ran {
         let [source, destination] = &world.proxies;
+        let mut arguments = self.arguments(world, &source.url(), &destination.url());
+        // Only what is to fail is waited for shortly: a busy machine is slow, too.
+        let [timeout, connecting] = match faults.source.is_empty() && faults.destination.is_empty()
+        {
+            true => ["20s", "20s"],
+            false => ["1s", "2s"],
+        };
+        let waiting = ["--timeout", timeout, "--connect-timeout", connecting];
+        arguments.extend(waiting.map(str::to_owned));
         source.begin(faults.source);
         destination.begin(faults.destination);
-        let arguments = self.arguments(world, &source.url(), &destination.url());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let mut running = Tool::new(&arguments).spawn();
         let guard = Guard::over(running.pid(), limit);
