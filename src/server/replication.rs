@@ -303,7 +303,7 @@ mod tests {
             stream: Stream::Unix(client),
             buffer: b"\n\n".to_vec(),
             used: 0,
-            patience: Patience::new(Duration::ZERO),
+            patience: Patience::new(std::time::Duration::ZERO),
         };
         (talk, server)
     }
