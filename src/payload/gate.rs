@@ -9,9 +9,10 @@ use redis_migrate_format::record::Family;
 use super::compact::compact;
 use super::decode::{Checked, check};
 use super::error::PayloadError;
-use super::source::Slice;
+use super::lzf;
+use super::source::{Slice, Source as _};
 use super::types::Encoding;
-use super::walk::walk;
+use super::walk::{Head, compressed_lengths, head, walk};
 
 /// What was found when a value was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +36,16 @@ thread_local! {
     static EXPANDED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// [`check`], which copies every element of a compressed list: so a small list is expanded once, and
-/// its elements are looked at where they stand.
+/// [`check`], which expands a compressed string, and copies every element of a compressed list. Here a
+/// string is only followed to its end, and a small list is expanded once, so that its elements are
+/// looked at where they stand.
 fn check_fast(family: Family, value: &[u8]) -> Result<Checked, PayloadError> {
+    if is_whole_string(value) {
+        return Ok(Checked {
+            count: 1,
+            ..Checked::default()
+        });
+    }
     let is_compressed_list = match value {
         [9..=13 | 16 | 17 | 20, 0xc3, ..] | [14 | 18, ..] => value.len() <= SMALL_BYTES,
         _ => false,
@@ -58,6 +66,29 @@ fn check_fast(family: Family, value: &[u8]) -> Result<Checked, PayloadError> {
         // What is wrong is told by its place in the value as it came.
     }
     check(family, value)
+}
+
+/// Whether it is a string with nothing wrong, and nothing behind it.
+fn is_whole_string(value: &[u8]) -> bool {
+    /// Of every family.
+    const STRING: u8 = 0;
+    let Some((&STRING, body)) = value.split_first() else {
+        return false;
+    };
+    let mut rest = Slice::new(body);
+    pass_string(&mut rest).is_ok_and(|whole| whole) && rest.end().is_ok()
+}
+
+fn pass_string(rest: &mut Slice<'_>) -> Result<bool, PayloadError> {
+    match head(rest)? {
+        Head::Plain(len) => rest.pass(len).map(|()| true),
+        Head::Encoded(code @ 0..=2) => rest.pass(1 << code).map(|()| true),
+        Head::Encoded(3) => {
+            let (compressed, plain) = compressed_lengths(rest)?;
+            Ok(lzf::expands_to(rest.take(compressed)?, plain))
+        }
+        Head::Encoded(_) => Ok(false),
+    }
 }
 
 /// Looks at `value`, a type byte and its body without a footer, as completely as it can be looked

@@ -66,6 +66,36 @@ pub fn decompress(input: &[u8], plain: usize, out: &mut Vec<u8>) -> Result<(), L
     result
 }
 
+/// Whether `input` expands to exactly `plain` bytes, without expanding it: so long as nobody wants to
+/// see them, where each copy comes from is all that can be wrong.
+pub fn expands_to(input: &[u8], plain: u64) -> bool {
+    if plausible(input.len() as u64, plain).is_err() {
+        return false;
+    }
+    let (mut rest, mut at) = (input, 0_u64);
+    while let Some((&control, after)) = rest.split_first() {
+        let control = usize::from(control);
+        if control < 32 {
+            let Some(behind) = after.get(control + 1..) else {
+                return false;
+            };
+            (rest, at) = (behind, at + control as u64 + 1);
+            continue;
+        }
+        let (len, low, behind) = match (control >> 5, after) {
+            (7, [more, low, behind @ ..]) => (usize::from(*more) + 9, low, behind),
+            (short @ 1..7, [low, behind @ ..]) => (short + 2, low, behind),
+            _ => return false,
+        };
+        let distance = ((control & 31) << 8 | usize::from(*low)) as u64 + 1;
+        if distance > at {
+            return false;
+        }
+        (rest, at) = (behind, at + len as u64);
+    }
+    at == plain
+}
+
 /// The output while it grows: `plain` bytes are claimed, `at` of them stand behind `start`.
 struct Room<'o> {
     start: usize,
@@ -172,6 +202,49 @@ mod tests {
                 Err(error)
             }
         }
+    }
+
+    /// What is only followed is found whole exactly where it expands.
+    #[test]
+    fn following_finds_what_expanding_finds() {
+        let mut state = 11_u64;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        let mut whole = 0;
+        for _ in 0..200_000 {
+            let mut input = Vec::new();
+            let mut made = 0;
+            while input.len() < 12 {
+                if next() % 2 == 0 {
+                    let len = next() % 5;
+                    input.push(len as u8);
+                    input.extend(std::iter::repeat_n(b'x', len + 1));
+                    made += len + 1;
+                } else {
+                    let short = next() % 7 + 1;
+                    input.push((short << 5) as u8 | u8::from(next() % 40 == 0));
+                    let more = (short == 7).then(|| next() % 4);
+                    input.extend(more.map(|more| more as u8));
+                    input.push((next() % 9) as u8);
+                    made += short + 2 + more.unwrap_or(0);
+                }
+            }
+            let cut = next() % (input.len() * 4);
+            input.truncate(cut);
+            let plain = if next() % 8 == 0 { next() % 40 } else { made };
+            let expands = expand(&input, plain).is_ok();
+            assert_eq!(
+                expands_to(&input, plain as u64),
+                expands,
+                "{input:?} {plain}"
+            );
+            whole += usize::from(expands);
+        }
+        assert!(whole > 10_000, "{whole}");
     }
 
     #[test]
