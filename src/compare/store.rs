@@ -88,6 +88,10 @@ impl Store {
         partition.blocks.push((self.file_len, len_bytes));
         self.file_len += len as u64;
         partition.block.clear();
+        if partition.block.capacity() > 2 * BLOCK_BYTES {
+            // A very long key is not kept room for.
+            partition.block = Vec::new();
+        }
         Ok(())
     }
 
