@@ -218,7 +218,7 @@ impl ServerSink {
     /// Reads the reply that is due first on a lane.
     pub(super) fn read_one(&mut self, at: usize) -> Result<()> {
         let first = self.lanes[at].sent.front();
-        let is_of_key = first.is_some_and(|sent| !sent.action.is_beside_keys());
+        let is_of_key = first.is_some_and(|sent| sent.action.concerns_key());
         let in_turns = first.and_then(|sent| sent.by_commands.as_ref().map(|_| sent.print));
         let (put_off, is_tried) = (self.again.len(), self.patience.is_tried());
         self.read_next(at)?;

@@ -116,13 +116,6 @@ enum Action {
     Wait,
 }
 
-impl Action {
-    /// Whether its answer says nothing about a key that was given.
-    fn is_beside_keys(self) -> bool {
-        matches!(self, Self::Prelude(_) | Self::CleanUp | Self::Wait)
-    }
-}
-
 /// As what a record was counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
