@@ -12,7 +12,7 @@ use super::error::PayloadError;
 use super::lzf;
 use super::source::{Slice, Source as _};
 use super::types::Encoding;
-use super::walk::{Head, compressed_lengths, head, walk};
+use super::walk::{Head, compressed_lengths, head, length, walk};
 
 /// What was found when a value was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +46,7 @@ fn check_fast(family: Family, value: &[u8]) -> Result<Checked, PayloadError> {
             ..Checked::default()
         });
     }
-    let is_compressed_list = match value {
-        [9..=13 | 16 | 17 | 20, 0xc3, ..] | [14 | 18, ..] => value.len() <= SMALL_BYTES,
-        _ => false,
-    };
-    if is_compressed_list {
+    if value.len() <= SMALL_BYTES && is_compressed_list(value) {
         let sound = EXPANDED.with_borrow_mut(|expanded| {
             expanded.clear();
             let expands = compact(value, family, expanded).is_ok();
@@ -66,6 +62,27 @@ fn check_fast(family: Family, value: &[u8]) -> Result<Checked, PayloadError> {
         // What is wrong is told by its place in the value as it came.
     }
     check(family, value)
+}
+
+/// Whether it is a list of packed elements that is compressed, or whose first node is: archives hold
+/// them expanded, and then nothing is copied anyway.
+fn is_compressed_list(value: &[u8]) -> bool {
+    /// The head of a compressed string.
+    const COMPRESSED: Option<&u8> = Some(&0xc3);
+    let Some((&type_byte, body)) = value.split_first() else {
+        return false;
+    };
+    let mut rest = Slice::new(body);
+    match type_byte {
+        9..=13 | 16 | 17 | 20 => body.first() == COMPRESSED,
+        // How many nodes; in 18 each says what it is.
+        14 => length(&mut rest).is_ok() && rest.rest().first() == COMPRESSED,
+        18 => {
+            let heads = length(&mut rest).and_then(|_| length(&mut rest));
+            heads.is_ok() && rest.rest().first() == COMPRESSED
+        }
+        _ => false,
+    }
 }
 
 /// Whether it is a string with nothing wrong, and nothing behind it.

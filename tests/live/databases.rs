@@ -453,3 +453,57 @@ fn only_databases_that_may_meet_are_warned_of() {
         assert_eq!(warned, may_meet, "{map:?}: {}", output.stderr);
     }
 }
+
+/// A value that native commands write takes several turns, and the later ones belong into its own
+/// database: nothing of it is sent behind the SELECT of the next one.
+#[test]
+fn values_written_in_turns_stay_in_their_database() {
+    let Some([source, destination]) = pair_of(Version::Redis70) else {
+        return;
+    };
+    let in_a_year_ms = crate::support::dataset::now_ms() + 365 * 86_400_000;
+    for db in 0..6 {
+        let mut client = source.client_db(db);
+        for number in 0..4 {
+            let key = format!("list {number}");
+            let mut push = redis::cmd("RPUSH");
+            push.arg(&key);
+            for element in 0..40 {
+                push.arg(format!("{db} {number} {element} {}", "x".repeat(5_000)));
+            }
+            push.exec(&mut client).unwrap();
+            let expire = redis::cmd("PEXPIREAT")
+                .arg(&key)
+                .arg(in_a_year_ms)
+                .to_owned();
+            expire.exec(&mut client).unwrap();
+        }
+    }
+    let copy = ["copy", &source.url(), &destination.url()];
+    let copy = [&copy[..], &["--method", "commands"]].concat();
+    let output = run(&copy, b"").success();
+    for db in 0..6 {
+        let mut client = destination.client_db(db);
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
+        assert_eq!(keys.len(), 4, "db {db}: {keys:?}\n{}", output.stderr);
+        for key in keys {
+            let first: String = redis::cmd("LINDEX")
+                .arg(&key)
+                .arg(39)
+                .query(&mut client)
+                .unwrap();
+            let begin = format!("{db} {} 39 ", &key[5..]);
+            assert!(first.starts_with(&begin), "db {db} {key}");
+            let at_ms: u64 = redis::cmd("PEXPIRETIME")
+                .arg(&key)
+                .query(&mut client)
+                .unwrap();
+            assert_eq!(at_ms, in_a_year_ms, "db {db} {key}");
+        }
+    }
+}
+
+fn pair_of(version: Version) -> Option<[TestServer; 2]> {
+    require(version)?;
+    Some([TestServer::start(version), TestServer::start(version)])
+}

@@ -245,6 +245,7 @@ impl Conn {
 
     /// `+OK` was read in answer to [`Self::queue_select`].
     pub fn arrived(&mut self, db: u32) {
+        self.shunned.acquit("SELECT");
         self.db = Some(db);
     }
 

@@ -63,7 +63,8 @@ impl ServerSink {
             self.lose(sent);
         }
         // These had not gone out.
-        for sent in held.into_iter().flatten() {
+        for mut sent in held.into_iter().flatten() {
+            sent.ask_to = None;
             self.put_again(sent);
         }
         self.is_stale();

@@ -217,12 +217,16 @@ impl ServerSink {
             return Ok(());
         };
         let Some(ticket) = sent.by_commands.replace(None).flatten() else {
+            self.lose(sent);
             return Ok(());
         };
         let temp = ticket.temp().map(<[u8]>::to_vec);
-        // A second turn of its commands finds its own database: none other is selected before all
-        // answers are read.
+        // Reading sends the commands of the next turn: the connection has to be where they belong.
         let lane = self.lanes[at].conn_and_commands();
+        let lane = lane.and_then(|(conn, commands)| match conn.database() {
+            Some(db) if db == sent.record.db => Ok((conn, commands)),
+            _ => Err(conn.spoilt("it went to another database before all was written")),
+        });
         let answer = lane
             .map_err(CommandError::from)
             .and_then(|(conn, commands)| commands.read_small(conn, &sent.record.key, *ticket));
@@ -270,6 +274,17 @@ impl ServerSink {
                 self.stored(at, sent, own)
             }
             Ok((Written::Standing, _)) => self.refused(at, sent, "BUSYKEY".to_owned()),
+            // Evicted, or deleted by somebody: only its time makes "expired" of that.
+            Ok((Written::Expired, _)) if !self.is_past(&sent) => {
+                if sent.is_odd_again() {
+                    let reason = "its temporary key was gone before it got its name (evicted, or \
+                                  deleted by somebody)";
+                    let reason = reason.to_owned();
+                    return self.refuse(sent, Refusal::Key { reason, hint: None });
+                }
+                self.put_again(sent);
+                Ok(())
+            }
             Ok((Written::Expired, _)) => {
                 if sent.counted.is_none() {
                     self.report.expired += 1;
@@ -290,6 +305,24 @@ impl ServerSink {
                 self.refused(at, sent, text)
             }
         }
+    }
+
+    /// Whether a record's time has come: its own, or that of every field of its hash.
+    fn is_past(&self, sent: &Sent) -> bool {
+        /// The destination's clock is known to within a round trip.
+        const SLACK_MS: u64 = 1000;
+        let now_ms = self.clock.now_ms() + SLACK_MS;
+        let body = sent.record.value.bytes();
+        let body = match &sent.record.value {
+            Value::Verbatim(_) => payload::split(body).map_or(body, |(body, _)| body),
+            _ => body,
+        };
+        let fields = || match payload::examine(sent.context.family, body) {
+            payload::Examined::Sound(checked) => checked.highest_expiry_ms,
+            _ => None,
+        };
+        let at_ms = sent.record.expire_at_ms.or_else(fields);
+        at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
     /// No command sets an idle time or a frequency.

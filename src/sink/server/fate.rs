@@ -320,6 +320,11 @@ impl ServerSink {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
                 self.collided(sent)
             }
+            // It was told to replace what stands: again would be for ever.
+            Refusal::Standing if matches!(sent.action, Action::Restore { replace: true, .. }) => {
+                let reason = format!("the destination does not replace what stands: {text}");
+                self.refuse(sent, Refusal::Key { reason, hint: None })
+            }
             // Nobody knows whose it is, but what it is can be seen.
             Refusal::Standing if sent.is_doubtful => {
                 sent.action = Action::Compare;

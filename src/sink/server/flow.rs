@@ -111,6 +111,11 @@ impl ServerSink {
                 self.put_again(sent);
                 Ok(())
             }
+            // How much of its commands went out is not known, and no answer will tell.
+            Err(error) if sent.by_commands.is_some() => {
+                self.lose(sent);
+                self.read_last_words(at, error)
+            }
             Err(error) => {
                 self.prints.insert(sent.print);
                 self.lanes[at].push(sent);

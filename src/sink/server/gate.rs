@@ -87,7 +87,11 @@ impl ServerSink {
             }
             match &self.lanes[at].next {
                 Some(next) if next.db == db => return Ok(Gate::Moving),
-                None if !self.is_entering => return self.start_move(at, db),
+                // A value that native commands write is sent in several turns, as its answers come:
+                // the later ones would go out behind the SELECT.
+                None if !self.is_entering && !self.lanes[at].has_turns_left() => {
+                    return self.start_move(at, db);
+                }
                 _ => {}
             }
             // What an answer leads to may be for another database than the one that is waited for.
@@ -128,7 +132,7 @@ impl ServerSink {
         if next.held.len() < lane.sent.len() {
             return Ok(());
         }
-        while self.lanes[at].next.is_some() {
+        while self.lanes[at].next.is_some() && !self.lanes[at].sent.is_empty() {
             self.read_one(at)?;
         }
         self.flush()
@@ -207,6 +211,7 @@ impl ServerSink {
         if db == 0 && !is_about_database(&text) {
             // Every connection begins there, also where SELECT is not to be had.
             self.lanes[at].conn = None;
+            self.lanes[at].unconfirmed.is_on_new_connection();
             let is_there = self.connect(at)?;
             let conn = self.lanes[at].conn.as_ref();
             return Ok(

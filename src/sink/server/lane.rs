@@ -273,6 +273,11 @@ impl Lane {
         self.sent.push_back(sent);
     }
 
+    /// Whether a value that is in flight will have more commands to send.
+    pub fn has_turns_left(&self) -> bool {
+        self.sent.iter().any(|sent| sent.by_commands.is_some())
+    }
+
     /// What is in flight, and what waits for a database.
     pub fn unanswered(&self) -> impl Iterator<Item = &Sent> {
         let held = self.next.iter().flat_map(|next| &next.held);

@@ -431,6 +431,9 @@ impl ServerSink {
     /// Reads what is still due after a failure, only to count what was applied.
     fn count_rest(&mut self) {
         for at in 0..self.lanes.len() {
+            // These had not gone out, and will not.
+            let held = self.lanes[at].next.take().map(|next| next.held);
+            self.again.extend(held.into_iter().flatten());
             // What cannot be read stays in flight and is counted below.
             let _lost = self.count_lane(at);
         }
