@@ -10,7 +10,7 @@ use crate::cli::DoctorArgs;
 use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
 use crate::doctor::keys::KeyTrial;
-use crate::doctor::needs::Needs;
+use crate::doctor::needs::{Bounds, Needs};
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
@@ -55,10 +55,13 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         let name = input.name().to_owned();
         let limits = Limits::keeping(args.limits.max_value_bytes());
         let mut reader = Reader::new(input, limits).context(name.clone())?;
-        let largest = found.limits.largest_payload_bytes();
+        let bounds = Bounds {
+            max_payload_bytes: found.limits.largest_payload_bytes(),
+            max_value_bytes: args.limits.max_value_bytes(),
+        };
         let by_commands = goes_by_commands(&found);
         let mut trial = KeyTrial::new(&to, &found.facts, by_commands);
-        let mut needs = Needs::of(&mut reader, &mut found.target, largest, &mut trial, stop)?;
+        let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
         needs.try_databases(&to, &found.facts, &mut trial);
         found.archive = Some((name, needs));
     }

@@ -71,9 +71,13 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     let verified = verify(args, &keys, &ui.observer(), stop);
     ui.close();
     match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
-        Ok(exit::OK) => match &other_side {
-            Some((file, server)) => against(args, file, server, &keys, &report, stop),
-            None => exit::OK,
+        // What could not be read, or is broken, is not compared; the others are.
+        Ok(code @ (exit::OK | exit::SOME_KEYS)) => match &other_side {
+            Some((file, server)) => match against(args, file, server, &keys, &report, stop) {
+                exit::OK => code,
+                other => other,
+            },
+            None => code,
         },
         Ok(code) => code,
         Err(error) => ui::print_error(&error),
@@ -222,7 +226,7 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
         (None, []) => exit::OK,
     };
     let mut object = json(args, &found, code);
-    if args.json && args.against.against.is_some() && code == exit::OK {
+    if args.json && args.against.against.is_some() && code != exit::ARCHIVE {
         // The summary will be that of the comparison; how the run ends is not known yet.
         if let Some(fields) = object.as_object_mut() {
             fields.remove("exit_code");

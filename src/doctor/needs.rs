@@ -113,6 +113,15 @@ pub struct Needs {
     pub error: Option<redis_migrate_format::Error>,
 }
 
+/// What a value may have at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of a payload that the destination takes in one piece.
+    pub max_payload_bytes: u64,
+    /// Bytes of a value that an import would take: `--max-value`.
+    pub max_value_bytes: u64,
+}
+
 /// Reasons that are told apart; an archive may hold any number of damaged values.
 const MAX_REASONS: usize = 50;
 
@@ -124,7 +133,7 @@ impl Needs {
     pub fn of(
         reader: &mut Reader<impl Read>,
         target: &mut Target,
-        max_payload_bytes: u64,
+        bounds: Bounds,
         trial: &mut KeyTrial<'_>,
         stop: &Stop,
     ) -> Result<Self> {
@@ -139,8 +148,7 @@ impl Needs {
                     for record in frame.records {
                         match record {
                             Record::Key(key) => {
-                                let limit = max_payload_bytes;
-                                ready.extend(needs.key(key, frame.context, target, limit, trial));
+                                ready.extend(needs.key(key, frame.context, target, bounds, trial));
                             }
                             Record::Functions(_) => needs.functions += 1,
                             Record::WithheldFunctions(_) => needs.functions_left_out += 1,
@@ -186,7 +194,7 @@ impl Needs {
         mut record: KeyRecord,
         mut context: Context,
         target: &mut Target,
-        max_payload_bytes: u64,
+        bounds: Bounds,
         trial: &KeyTrial<'_>,
     ) -> Option<Prepared> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
@@ -195,7 +203,11 @@ impl Needs {
         let name = type_name(&record, &context);
         let before = target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
-        let ready = target.prepare(&mut record, &mut context);
+        let value_bytes = record.value.stored_len();
+        let ready = match value_bytes > bounds.max_value_bytes {
+            true => Err(("larger than --max-value allows".to_owned(), None)),
+            false => target.prepare(&mut record, &mut context),
+        };
         let fates = self.by_type.entry(name).or_default();
         fates.keys += 1;
         match ready {
@@ -210,7 +222,7 @@ impl Needs {
                 *fates.of(became) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
                 self.largest_bytes = self.largest_bytes.max(payload_bytes);
-                let too_large = payload_bytes > max_payload_bytes;
+                let too_large = payload_bytes > bounds.max_payload_bytes;
                 self.too_large += u64::from(too_large);
                 // What is past its time is not written.
                 let asked = (!is_past).then(|| trial.asked(&record, &context, too_large));

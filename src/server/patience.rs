@@ -61,6 +61,9 @@ impl Patience {
 
     /// How long was waited, for messages: `asked again for 2m (--retry-for)`.
     pub fn told(&self) -> String {
+        if self.limit.is_zero() {
+            return "not asked again (--retry-for 0)".to_owned();
+        }
         format!(
             "asked again for {} (--retry-for)",
             duration_text(self.waited())

@@ -225,3 +225,29 @@ fn a_key_that_no_archive_takes_is_named_and_the_others_are_exported() {
     let verified = Tool::new(&["verify", &file, "--json"]).run().success();
     assert_eq!(verified.summary()["keys"], 1);
 }
+
+/// What is compared although some values are too large; and doctor counts these as an import does.
+#[test]
+fn the_others_are_compared_and_doctor_counts_as_an_import() {
+    let Some(version) = available().into_iter().next() else {
+        return;
+    };
+    let directory = tempfile::tempdir().expect("tempdir");
+    // A frame holds it, so that it is read whole.
+    let file = write(directory.path(), 2 << 20);
+    let server = TestServer::start(version);
+    Tool::new(&["import", &server.url(), &file]).run().success();
+    named(within(&["verify", &file, "--against", &server.url()], 3));
+    cmd("DEL").arg("z").exec(&mut server.client()).expect("DEL");
+    let verified = named(within(&["verify", &file, "--against", &server.url()], 5));
+    assert!(text(&verified).contains("missing"), "{}", text(&verified));
+
+    let empty = TestServer::start(version);
+    let doctor = within(&["doctor", &empty.url(), &file, "--json"], 3);
+    let json: serde_json::Value = serde_json::from_str(&text(&doctor)).expect("JSON");
+    assert!(
+        json.to_string().contains("larger than --max-value allows"),
+        "{json}"
+    );
+    within(&["import", &empty.url(), &file, "--dry-run"], 3);
+}

@@ -193,7 +193,7 @@ impl ServerSink {
                 return Err(Interrupted.into());
             }
             return Err(anyhow::Error::new(self.refusal(at, "SELECT", text))
-                .context("the destination gives no database for too long"));
+                .context("the destination answered SELECT with \"not now\" for too long"));
         }
         if text.starts_with("NOAUTH") {
             let losses = self.databases.losses.entry(db).or_default();
@@ -245,7 +245,7 @@ impl ServerSink {
         let from = sent.origin.as_ref().map(|origin| origin.db);
         let refusal = Refusal::Key {
             reason: no_database(db, why),
-            hint: Some(another_database(from, db)),
+            hint: Some(another_database(from)),
         };
         self.refuse(sent, refusal)
     }
@@ -464,10 +464,12 @@ pub(super) fn no_database(db: u32, why: &str) -> String {
 
 /// What to do about a database that is not to be had. `from`: the source's, where it is known;
 /// `--map-db` names databases as the source does.
-fn another_database(from: Option<u32>, refused: u32) -> String {
+fn another_database(from: Option<u32>) -> String {
     match from {
-        Some(from) if refused != 0 => format!("--map-db {from}:0 puts it into database 0"),
-        Some(from) => format!("--map-db {from}:N puts it into database N"),
+        // Which one: what is there, and what else comes, is not known here.
+        Some(from) => {
+            format!("--map-db {from}:N puts it into database N, if that holds nothing else")
+        }
         None => "--map-db puts keys of that database into another one".to_owned(),
     }
 }
@@ -493,10 +495,10 @@ mod tests {
 
     #[test]
     fn map_db_is_advised_with_the_number_of_the_source() {
-        assert!(another_database(Some(30), 16).starts_with("--map-db 30:0 "));
-        assert!(another_database(Some(5), 0).starts_with("--map-db 5:N "));
-        assert!(another_database(Some(0), 0).starts_with("--map-db 0:N "));
-        let unknown = another_database(None, 16);
+        assert!(another_database(Some(30)).starts_with("--map-db 30:N "));
+        assert!(another_database(Some(5)).starts_with("--map-db 5:N "));
+        assert!(another_database(Some(0)).starts_with("--map-db 0:N "));
+        let unknown = another_database(None);
         assert!(!unknown.contains(|c: char| c.is_ascii_digit()), "{unknown}");
     }
 }
