@@ -1,7 +1,7 @@
 //! Which keys of an archive an import could write here: asked for each set of keys that the user's
 //! rights treat alike, without writing anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::endpoint::ConnectOptions;
@@ -19,6 +19,9 @@ const ASKED_AT_ONCE: usize = 256;
 
 /// How often the connection may be lost.
 const MAX_LOSSES: u8 = 3;
+
+/// Databases that are not to be had, and are found out about one by one.
+const MAX_CLOSED: usize = 256;
 
 /// How long a server that asks for patience is asked again.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,6 +53,8 @@ pub struct KeyTrial<'a> {
     knows_0: bool,
     /// Databases that cannot be selected, and why not.
     pub closed: BTreeMap<u32, String>,
+    /// Databases that were not entered, because too many others are closed.
+    pub passed_over: BTreeSet<u32>,
     /// Why an import would end before it has written anything: what to do, and the server's words.
     pub ends: Option<(&'static str, String)>,
     /// Why it could not be found out which keys may be written.
@@ -79,6 +84,7 @@ impl<'a> KeyTrial<'a> {
             losses: 0,
             knows_0: false,
             closed: BTreeMap::new(),
+            passed_over: BTreeSet::new(),
             ends: None,
             unforeseen: None,
         }
@@ -90,7 +96,8 @@ impl<'a> KeyTrial<'a> {
     }
 
     /// What is to be asked about a record. `too_large`: for RESTORE.
-    pub fn asked(&self, record: &KeyRecord, context: &Context, too_large: bool) -> Asked {
+    /// Takes its key.
+    pub fn asked(&self, record: &mut KeyRecord, context: &Context, too_large: bool) -> Asked {
         let way = match self.by_commands || too_large {
             false => Way::Restore,
             true => self.commands.way(&Job {
@@ -104,7 +111,7 @@ impl<'a> KeyTrial<'a> {
         };
         Asked {
             db: self.to.db.unwrap_or(record.db),
-            key: record.key.clone(),
+            key: std::mem::take(&mut record.key),
             way,
         }
     }
@@ -118,6 +125,11 @@ impl<'a> KeyTrial<'a> {
             by_db.entry(asked.db).or_default().push(at);
         }
         for (db, places) in by_db {
+            let is_there = self.conn.as_ref().and_then(Conn::database) == Some(db);
+            if self.closed.len() >= MAX_CLOSED && !is_there {
+                self.passed_over.insert(db);
+                continue;
+            }
             for some in places.chunks(ASKED_AT_ONCE) {
                 if self.ends.is_some() || self.unforeseen.is_some() || self.closed.contains_key(&db)
                 {
@@ -180,8 +192,6 @@ impl<'a> KeyTrial<'a> {
         if conn.database() != Some(db)
             && let Err(text) = conn.select(db).map_err(Halt::Lost)?
         {
-            // An error is no proof that it is where it was.
-            self.conn = None;
             if asks_for_patience(&text) || text.starts_with("NOAUTH") {
                 return Err(Halt::Later(text));
             }

@@ -225,7 +225,7 @@ impl Needs {
                 let too_large = payload_bytes > bounds.max_payload_bytes;
                 self.too_large += u64::from(too_large);
                 // What is past its time is not written.
-                let asked = (!is_past).then(|| trial.asked(&record, &context, too_large));
+                let asked = (!is_past).then(|| trial.asked(&mut record, &context, too_large));
                 if let Value::Compact(buffer) = record.value {
                     target.reuse(buffer);
                 }
@@ -276,6 +276,11 @@ impl Needs {
             None => dbs,
         };
         let mut closed = closed_databases(to, &into);
+        if trial.passed_over.iter().any(|db| !closed.contains_key(db)) {
+            let why =
+                "too many databases are not to be had to ask about the keys of each other one";
+            self.unforeseen.get_or_insert_with(|| why.to_owned());
+        }
         closed.append(&mut trial.closed);
         for (db, why) in closed {
             let keys = match to.db {

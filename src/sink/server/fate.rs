@@ -256,7 +256,7 @@ impl ServerSink {
             let error = ServerError::Refused {
                 address: self.lanes[at].to.address.to_string(),
                 command: command.to_owned(),
-                reason: text,
+                reason: format!("{text} ({})", self.patience.told()),
             };
             return Err(anyhow::Error::new(error).context(TOO_FEW_REPLICAS));
         }
