@@ -179,7 +179,7 @@ fn a_database_that_the_user_names_is_tried_before_the_first_key() {
     .expect_code(3)
     .expect_stderr("does not give database 99")
     // The advice names the source's database, not the one that was refused.
-    .expect_stderr("--map-db 1:0");
+    .expect_stderr("--map-db 1:N");
     names(&output, 99, "l");
     assert_eq!(all(&destination), rows([(0, "k", "0")]));
 
