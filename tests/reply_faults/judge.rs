@@ -105,7 +105,11 @@ impl Judge {
         let is_hostile = facts
             .case
             .is_some_and(|case| Answer::HOSTILE.contains(&case.answer));
-        let most = if is_hostile {
+        // A string that is really sent is held like any other value: 64 MiB of it.
+        let is_sent = facts
+            .case
+            .is_some_and(|case| case.answer == Answer::HugeString);
+        let most = if is_hostile && !is_sent {
             MEMORY_KIB
         } else {
             2 * MEMORY_KIB
