@@ -7,7 +7,7 @@
 //!
 //! So SELECT is the last command in flight. It goes out behind the writes to the database before,
 //! which need not be answered first; records for the new database are made ready meanwhile and wait
-//! in the lane ([`Move`]) until the OK was read. Any other answer puts them off, and SELECT is asked
+//! in the lane (`Move`) until the OK was read. Any other answer puts them off, and SELECT is asked
 //! again with nothing else in flight.
 //!
 //! What that costs is a round trip for each change of database on a connection. So the records of
