@@ -2,13 +2,14 @@
 //! rights treat alike, without writing anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::endpoint::ConnectOptions;
 use crate::record::{Context, KeyRecord};
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
+use crate::server::patience::{Patience, STEP};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way};
@@ -23,11 +24,9 @@ const MAX_LOSSES: u8 = 3;
 /// Databases that are not to be had, and are found out about one by one.
 const MAX_CLOSED: usize = 256;
 
-/// How long a server that asks for patience is asked again.
+/// How long a server that answers "not now" is asked again, where `--retry-for` is not shorter: a
+/// report is waited for by somebody.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The wait between.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A key, and how an import would write it.
 #[derive(Debug)]
@@ -95,8 +94,7 @@ impl<'a> KeyTrial<'a> {
         self.by_commands
     }
 
-    /// What is to be asked about a record. `too_large`: for RESTORE.
-    /// Takes its key.
+    /// What is to be asked about a record, whose key it takes. `too_large`: for RESTORE.
     pub fn asked(&self, record: &mut KeyRecord, context: &Context, too_large: bool) -> Asked {
         let way = match self.by_commands || too_large {
             false => Way::Restore,
@@ -148,7 +146,7 @@ impl<'a> KeyTrial<'a> {
         places: &[usize],
         answers: &mut [Option<String>],
     ) {
-        let until = Instant::now() + PATIENCE;
+        let mut patience = Patience::new(self.to.retry_for);
         loop {
             match self.ask(db, keys, places, answers) {
                 Ok(()) => return,
@@ -156,11 +154,11 @@ impl<'a> KeyTrial<'a> {
                     self.ends = Some((advice, text));
                     return;
                 }
-                Err(Halt::Later(text)) if Instant::now() > until => {
+                Err(Halt::Later(text)) if !patience.lasts_for(PATIENCE) => {
                     self.unforeseen = Some(text);
                     return;
                 }
-                Err(Halt::Later(_)) => std::thread::sleep(PAUSE),
+                Err(Halt::Later(_)) => std::thread::sleep(STEP),
                 Err(Halt::Lost(error)) => {
                     self.conn = None;
                     self.losses += 1;
