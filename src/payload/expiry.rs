@@ -41,6 +41,21 @@ pub fn body_with_field_expiry(family: Family, value: &Value) -> Option<&[u8]> {
     }
 }
 
+/// When the last field of a hash expires, and the hash with it, Unix ms; the inner `None` if never,
+/// the outer one where the value is no hash of expiring fields that can be read.
+pub fn last_field_ms(family: Family, value: &Value) -> Option<Option<u64>> {
+    let body = body_with_field_expiry(family, value)?;
+    let Ok(Reader::Hash(fields)) = super::read(family, body) else {
+        return None;
+    };
+    let mut last_ms = Some(0);
+    for field in fields {
+        let expire_at_ms = field.ok()?.expire_at_ms;
+        last_ms = last_ms.zip(expire_at_ms).map(|(one, other)| one.max(other));
+    }
+    Some(last_ms)
+}
+
 /// Whether values of this type are hashes whose fields may expire.
 fn has_field_expiry(family: Family, type_byte: u8) -> bool {
     matches!(

@@ -36,7 +36,7 @@ pub use encode::{
     FieldTtlForm, Forms, Losses, Packing, encode, is_plain_string, recode, recode_checked,
 };
 pub use error::{ErrorKind, PayloadError};
-pub use expiry::{FieldFate, Refielded, body_with_field_expiry, refield};
+pub use expiry::{FieldFate, Refielded, body_with_field_expiry, last_field_ms, refield};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
 pub use gate::{Examined, examine};
 pub use object::{

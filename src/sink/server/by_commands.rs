@@ -312,16 +312,8 @@ impl ServerSink {
         /// The destination's clock is known to within a round trip.
         const SLACK_MS: u64 = 1000;
         let now_ms = self.clock.now_ms() + SLACK_MS;
-        let body = sent.record.value.bytes();
-        let body = match &sent.record.value {
-            Value::Verbatim(_) => payload::split(body).map_or(body, |(body, _)| body),
-            _ => body,
-        };
-        let fields = || match payload::examine(sent.context.family, body) {
-            payload::Examined::Sound(checked) => checked.highest_expiry_ms,
-            _ => None,
-        };
-        let at_ms = sent.record.expire_at_ms.or_else(fields);
+        let fields = payload::last_field_ms(sent.context.family, &sent.record.value).flatten();
+        let at_ms = sent.record.expire_at_ms.into_iter().chain(fields).min();
         at_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
 
@@ -354,7 +346,7 @@ impl ServerSink {
     }
 }
 
-/// What it means that MULTI and EXEC were not answered as they should be, for the so-manieth time.
+/// What it means that MULTI and EXEC were not answered as they should be, and how often by now.
 fn no_transaction(conn: &Conn, why: ServerError, times: u8) -> ServerError {
     match why {
         // Loading or busy, and waited for already.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Sent, ServerSink};
 use crate::memory::{Fingerprint, FingerprintSet};
-use crate::payload::{self, Kind, Reader, kind_of};
+use crate::payload::{self, Kind, kind_of};
 use crate::record::{Family, Value};
 
 /// Larger values are not kept to be noted.
@@ -128,30 +128,12 @@ impl Fit {
             Self::Value => (Holds::Value(value), None),
             Self::Standing => (Holds::Something, None),
             Self::Nothing => (Holds::Unknown, None),
-            Self::Fields => match last_field_ms(family, &value) {
+            Self::Fields => match payload::last_field_ms(family, &value) {
                 Some(until_ms) => (Holds::Something, until_ms),
                 None => (Holds::Unknown, None),
             },
         }
     }
-}
-
-/// When the last field of a hash expires, and the hash with it; the inner `None` if never, the outer
-/// one where the value is no hash that can be read.
-fn last_field_ms(family: Family, value: &Value) -> Option<Option<u64>> {
-    let body = match value {
-        Value::Verbatim(dump) => payload::split(dump).ok()?.0,
-        other => other.bytes(),
-    };
-    let Ok(Reader::Hash(fields)) = payload::read(family, body) else {
-        return None;
-    };
-    let mut last_ms = Some(0);
-    for field in fields {
-        let expire_at_ms = field.ok()?.expire_at_ms;
-        last_ms = last_ms.zip(expire_at_ms).map(|(one, other)| one.max(other));
-    }
-    Some(last_ms)
 }
 
 fn earlier(one: Option<u64>, other: Option<u64>) -> Option<u64> {
