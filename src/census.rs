@@ -106,6 +106,11 @@ impl Census {
             superseded,
         })
     }
+
+    /// How many keys stand, when all were seen; `None` where a temporary file failed.
+    pub fn keys(self) -> Option<u64> {
+        self.finish().ok().map(|standing| standing.keys)
+    }
 }
 
 fn key_of(record: u128) -> u128 {

@@ -68,6 +68,15 @@ pub fn write_json(out: &mut impl io::Write, value: &Value) -> io::Result<()> {
     serde::Serialize::serialize(value, &mut serializer).map_err(io::Error::from)
 }
 
+/// The same, and a line end.
+///
+/// # Errors
+/// The writer's.
+pub fn write_json_line(out: &mut impl io::Write, value: &Value) -> io::Result<()> {
+    write_json(&mut *out, value)?;
+    out.write_all(b"\n")
+}
+
 /// JSON in one line. serde_json escapes only what must be escaped for the parsers' sake: quotes,
 /// backslashes and the controls below U+0020.
 struct Escaping;

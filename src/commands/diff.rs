@@ -20,7 +20,7 @@ use crate::compare::unread::UnreadKeys;
 use crate::compare::{Judge, Prints, Reading, report};
 use crate::describe::{export_failed_json, export_failed_text};
 use crate::encryption::Keys;
-use crate::escape::{clean_lines, write_json};
+use crate::escape::{clean_lines, write_json_line};
 use crate::exit::{self, Interrupted, Usage};
 use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
@@ -270,8 +270,7 @@ impl Question<'_> {
                 seen += 1;
                 if self.json {
                     let object = report::object(&difference, &answer.places, SCHEMA_VERSION);
-                    write_json(&mut out, &object).context(WHAT)?;
-                    out.write_all(b"\n").context(WHAT)?;
+                    write_json_line(&mut out, &object).context(WHAT)?;
                 } else if self.compare.all || seen <= SHOWN {
                     let text = report::text(&difference, &answer.places);
                     writeln!(out, "{}", clean_lines(&text)).context(WHAT)?;

@@ -11,7 +11,7 @@ use super::standing::Stands;
 use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
-use crate::escape::write_json;
+use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
 use crate::input::Kept;
 use crate::observer::hex;
@@ -135,8 +135,7 @@ impl Shown<'_> {
                         "db": db,
                     });
                     put_key(&mut object, key);
-                    write_json(&mut *out, &object)?;
-                    out.write_all(b"\n")?;
+                    write_json_line(out, &object)?;
                 } else {
                     row(out, *db, "deleted", None, None, key)?;
                 }
@@ -147,8 +146,7 @@ impl Shown<'_> {
                     "event": "functions",
                     "value_bytes": value_bytes,
                 });
-                write_json(&mut *out, &object)?;
-                out.write_all(b"\n")?;
+                write_json_line(out, &object)?;
                 return Ok(0);
             }
             _ => return Ok(0),
@@ -235,8 +233,7 @@ fn key_json(
         Some(Eviction::Freq(freq)) => object["freq"] = json!(freq),
         None => {}
     }
-    write_json(&mut *out, &object)?;
-    out.write_all(b"\n")
+    write_json_line(out, &object)
 }
 
 fn put_key(object: &mut serde_json::Value, key: &[u8]) {

@@ -392,9 +392,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
     fn finish(mut self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
         let facts = self.end_facts(source);
         let mut report = self.report;
-        report.keys = self
-            .census
-            .and_then(|census| Some(census.finish().ok()?.keys));
+        report.keys = self.census.and_then(Census::keys);
         let Some(writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };

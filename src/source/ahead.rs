@@ -114,7 +114,8 @@ impl Ahead {
         self.next == self.units.len() && self.whole.is_none()
     }
 
-    /// The next frame, a large one in pieces; `None` after the last, and after counts and digest were compared with END.
+    /// The next frame, a large one in pieces; `None` after the last, and after counts and digest were
+    /// compared with END.
     ///
     /// # Errors
     /// As of the format's reader.

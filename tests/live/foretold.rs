@@ -247,14 +247,19 @@ fn compare(version: Version, state: &State, archive: &str, more: &[&str]) {
     }
 }
 
-#[test]
-fn what_is_foretold_of_a_user_comes_true() {
-    for version in [Version::Redis62, Version::Redis70, Version::Valkey91] {
-        let Some(version) = require(version) else {
-            continue;
-        };
+/// Each version that is here, with an archive for it.
+fn archives() -> impl Iterator<Item = (Version, tempfile::NamedTempFile)> {
+    let versions = [Version::Redis62, Version::Redis70, Version::Valkey91];
+    versions.into_iter().filter_map(require).map(|version| {
         let file = tempfile::NamedTempFile::new().unwrap();
         archive_of(version, file.path());
+        (version, file)
+    })
+}
+
+#[test]
+fn what_is_foretold_of_a_user_comes_true() {
+    for (version, file) in archives() {
         let archive = file.path().to_str().unwrap();
         for state in users().iter().filter(|state| (state.fits)(version)) {
             compare(version, state, archive, &[]);
@@ -267,12 +272,7 @@ fn what_is_foretold_of_a_user_comes_true() {
 
 #[test]
 fn what_is_foretold_of_a_server_that_takes_nothing_comes_true() {
-    for version in [Version::Redis62, Version::Redis70, Version::Valkey91] {
-        let Some(version) = require(version) else {
-            continue;
-        };
-        let file = tempfile::NamedTempFile::new().unwrap();
-        archive_of(version, file.path());
+    for (version, file) in archives() {
         let archive = file.path().to_str().unwrap();
         for state in states() {
             compare(version, &state, archive, &[]);
@@ -284,12 +284,7 @@ fn what_is_foretold_of_a_server_that_takes_nothing_comes_true() {
 /// The rule that is proposed for a command that is refused is one that a server takes, and enough.
 #[test]
 fn the_rule_that_is_proposed_is_accepted_and_helps() {
-    for version in [Version::Redis62, Version::Redis70, Version::Valkey91] {
-        let Some(version) = require(version) else {
-            continue;
-        };
-        let file = tempfile::NamedTempFile::new().unwrap();
-        archive_of(version, file.path());
+    for (version, file) in archives() {
         let archive = file.path().to_str().unwrap();
         for refused in ["set", "xgroup", "multi"] {
             let server = TestServer::start(version);

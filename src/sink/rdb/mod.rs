@@ -243,10 +243,7 @@ impl<W: Write + Send> RdbSink<W> {
 
     fn complete(mut self) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
-        self.report.keys = std::mem::take(&mut self.census)
-            .finish()
-            .ok()
-            .map(|standing| standing.keys);
+        self.report.keys = std::mem::take(&mut self.census).keys();
         let (expected, came) = (self.superseded.records, self.ordinal);
         let done = move || {
             if let Some(expected) = expected

@@ -122,12 +122,12 @@ impl ServerSink {
     /// Keeps a record until its SELECT is answered. Once as many wait as are in flight before it, the
     /// server is taken to have come that far, and is not to wait for more of them.
     pub(super) fn hold(&mut self, at: usize, sent: Sent) -> Result<()> {
-        self.prints.insert(sent.print);
         let lane = &mut self.lanes[at];
         let Some(next) = &mut lane.next else {
-            self.again.push_back(sent);
+            self.put_again(sent);
             return Ok(());
         };
+        self.prints.insert(sent.print);
         next.hold(sent);
         if next.held.len() < lane.sent.len() {
             return Ok(());

@@ -117,20 +117,8 @@ pub fn databases(conn: &mut Conn, asking: &Asking<'_>) -> Result<Databases> {
         }
     };
     if let (true, Some(first)) = (found.rows.is_empty(), found.not_had.first()) {
-        return Err(match conn.refusal("SELECT", first.reason.clone()) {
-            // A database that is not there is as little to be had as one that is forbidden.
-            ServerError::Reply {
-                address,
-                command,
-                reason,
-            } => ServerError::Refused {
-                address,
-                command,
-                reason,
-            },
-            other => other,
-        }
-        .into());
+        // A database that is not there is as little to be had as one that is forbidden.
+        return Err(conn.needed("SELECT", Err(first.reason.clone())).into());
     }
     tell(&found.not_had, named.is_empty(), asking.observer);
     if found.abilities.is_none() {
