@@ -3,17 +3,18 @@
 //! everything was seen.
 //!
 //! A record is remembered as one number: 87 keyed bits of its key, so that nobody can make keys that
-//! meet; its own number; and a bit that says whether the key went away. Sorted, the records of a key
-//! stand beside each other, the last one last.
+//! meet; its own number; and a bit that says whether the key went away.
 
-use std::hash::Hasher as _;
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 
 use redis_migrate_format::Record;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::memory::{Fingerprint, random_hash_keys};
-use crate::sorter::{IN_MEMORY, Sorted, Sorter};
+use crate::memory::{Already, Fingerprint, random_hash_keys};
+use crate::partitions::{self, Partitions, Visitor};
+use crate::sorter::{self, Sorted, Sorter};
 
 /// Bits of a record's number: enough for a trillion.
 const NUMBER_BITS: u32 = 40;
@@ -25,7 +26,7 @@ const GONE: u128 = 1;
 #[derive(Debug)]
 pub struct Census {
     hasher: SipHasher13,
-    seen: Sorter,
+    seen: Partitions,
     records: u64,
 }
 
@@ -42,7 +43,7 @@ pub struct Standing {
 
 impl Default for Census {
     fn default() -> Self {
-        Self::with_items(IN_MEMORY)
+        Self::with_items(partitions::IN_MEMORY)
     }
 }
 
@@ -51,7 +52,7 @@ impl Census {
         let (left, right) = random_hash_keys();
         Self {
             hasher: SipHasher13::new_with_keys(left, right),
-            seen: Sorter::new(most),
+            seen: Partitions::new(most),
             records: 0,
         }
     }
@@ -86,18 +87,10 @@ impl Census {
     /// # Errors
     /// Those of a temporary file.
     pub fn finish(self) -> io::Result<Standing> {
-        let mut superseded = Sorter::new(IN_MEMORY);
-        let mut keys = 0;
-        let mut sorted = self.seen.finish()?;
-        let mut last = sorted.next_number()?;
-        while let Some(record) = last {
-            last = sorted.next_number()?;
-            if last.is_some_and(|next| key_of(next) == key_of(record)) {
-                superseded.push(number_of(record));
-            } else {
-                keys += u64::from(record & GONE == 0);
-            }
-        }
+        let mut superseded = Sorter::new(sorter::IN_MEMORY);
+        let mut tally = Tally::telling(|number| superseded.push(number));
+        self.seen.read(std::slice::from_mut(&mut tally))?;
+        let keys = tally.keys;
         let mut superseded = superseded.finish()?;
         Ok(Standing {
             keys,
@@ -109,7 +102,63 @@ impl Census {
 
     /// How many keys stand, when all were seen; `None` where a temporary file failed.
     pub fn keys(self) -> Option<u64> {
-        self.finish().ok().map(|standing| standing.keys)
+        let mut tallies = [(), ()].map(|()| Tally::telling(|_| ()));
+        self.seen.read(&mut tallies).ok()?;
+        Some(tallies.iter().map(|tally| tally.keys).sum())
+    }
+}
+
+/// Finds the last record of each key, and tells the numbers of the others.
+struct Tally<T> {
+    last: HashSet<Remembered, BuildHasherDefault<Already>>,
+    /// Keys that stand, of the parts that were seen.
+    keys: u64,
+    tell: T,
+}
+
+impl<T: FnMut(u128)> Tally<T> {
+    fn telling(tell: T) -> Self {
+        Self {
+            last: HashSet::default(),
+            keys: 0,
+            tell,
+        }
+    }
+}
+
+impl<T: FnMut(u128) + Send> Visitor for Tally<T> {
+    fn see(&mut self, record: u128) {
+        let Some(Remembered(other)) = self.last.replace(Remembered(record)) else {
+            return;
+        };
+        if other > record {
+            self.last.replace(Remembered(other));
+        }
+        (self.tell)(number_of(other.min(record)));
+    }
+
+    /// A key has all its records in one part.
+    fn end_part(&mut self) {
+        let stand = |record: &Remembered| record.0 & GONE == 0;
+        self.keys += self.last.drain().filter(stand).count() as u64;
+    }
+}
+
+/// A record as the one of its key.
+#[derive(Debug, Clone, Copy)]
+struct Remembered(u128);
+
+impl PartialEq for Remembered {
+    fn eq(&self, other: &Self) -> bool {
+        key_of(self.0) == key_of(other.0)
+    }
+}
+
+impl Eq for Remembered {}
+
+impl Hash for Remembered {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u128(key_of(self.0));
     }
 }
 
@@ -147,6 +196,7 @@ mod tests {
     fn the_last_record_of_a_key_stands() {
         for most in [1, 3, 100, 10_000] {
             let mut census = Census::with_items(most);
+            let mut counted = Census::with_items(most);
             let mut state = 7_u64;
             let mut last: BTreeMap<(u32, u64), (u64, bool)> = BTreeMap::new();
             for number in 0..700 {
@@ -156,12 +206,14 @@ mod tests {
                 let (db, key) = ((state >> 40) as u32 % 3, (state >> 50) % 90);
                 let is_gone = (state >> 20).is_multiple_of(4);
                 census.add_key(db, &key.to_le_bytes(), is_gone);
+                counted.add_key(db, &key.to_le_bytes(), is_gone);
                 last.insert((db, key), (number, is_gone));
             }
             let mut standing = census.finish().expect("finished");
             assert_eq!(standing.records, 700);
             let keys = last.values().filter(|(_, is_gone)| !is_gone).count();
             assert_eq!(standing.keys, keys as u64, "{most}");
+            assert_eq!(counted.keys(), Some(keys as u64), "{most}");
             let due: Vec<u64> = last.values().map(|(number, _)| *number).collect();
             for number in 0..700 {
                 let is_superseded = standing.is_superseded(number).expect("read");

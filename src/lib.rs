@@ -36,6 +36,7 @@ pub mod memory;
 pub mod observer;
 pub mod output;
 pub mod pace;
+pub mod partitions;
 pub mod payload;
 pub mod pipe;
 pub mod policy;
