@@ -331,6 +331,12 @@ impl Conn {
         }
     }
 
+    /// Whether something has come that was not read, be it only that the connection ended: who reads
+    /// now does not wait. With TLS it may say no although something has.
+    pub fn has_answer(&self) -> bool {
+        self.replies.has_buffered() || self.stream.is_readable()
+    }
+
     /// The next item of the replies; see [`Replies::next`].
     ///
     /// # Errors

@@ -2,10 +2,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -68,6 +70,18 @@ impl Stream {
                 tls.sock.shutdown(Shutdown::Both)
             }
         };
+    }
+
+    /// Whether the socket has bytes, its end, or an error, for a read.
+    pub fn is_readable(&self) -> bool {
+        let socket = match self {
+            Stream::Tcp(socket) => socket.as_fd(),
+            Stream::Tls(tls) => tls.sock.as_fd(),
+            Stream::Unix(socket) => socket.as_fd(),
+        };
+        let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        // An error of the question is one of the read, too.
+        poll(&mut asked, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Sets how long a read or a write may block.

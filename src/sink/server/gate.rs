@@ -33,6 +33,13 @@ use crate::units::{count_text, plural};
 /// destination refuses it: some proxies hang up on commands that they do not know.
 const MAX_LOSSES: u8 = 3;
 
+/// So many records are put together to wait before it is looked whether answers have come.
+const HELD_BETWEEN_LOOKS: usize = 64;
+
+/// So many of the records that waited for a database go out before the others are put together: the
+/// server has nothing else to do.
+const FIRST_HELD: usize = 64;
+
 /// Databases that are tried in one round trip.
 const TRIED_AT_ONCE: usize = 256;
 
@@ -111,7 +118,10 @@ impl ServerSink {
         lane.push(Sent::without_key(Action::Select));
         lane.next = Some(Move::to(db));
         match queued {
-            Ok(()) => Ok(Gate::Moving),
+            Ok(()) => {
+                self.flush()?;
+                Ok(Gate::Moving)
+            }
             Err(error) => {
                 self.read_last_words(at, error)?;
                 Ok(Gate::Later)
@@ -119,8 +129,8 @@ impl ServerSink {
         }
     }
 
-    /// Keeps a record until its SELECT is answered. Once as many wait as are in flight before it, the
-    /// server is taken to have come that far, and is not to wait for more of them.
+    /// Keeps a record until its SELECT is answered. Answers are read as they come meanwhile, without a
+    /// wait: that comes when the window is full.
     pub(super) fn hold(&mut self, at: usize, sent: Sent) -> Result<()> {
         let lane = &mut self.lanes[at];
         let Some(next) = &mut lane.next else {
@@ -129,13 +139,13 @@ impl ServerSink {
         };
         self.prints.insert(sent.print);
         next.hold(sent);
-        if next.held.len() < lane.sent.len() {
+        if !next.held.len().is_multiple_of(HELD_BETWEEN_LOOKS) {
             return Ok(());
         }
-        while self.lanes[at].next.is_some() && !self.lanes[at].sent.is_empty() {
+        while self.lanes[at].has_answer_while_moving() {
             self.read_one(at)?;
         }
-        self.flush()
+        Ok(())
     }
 
     /// SELECT was answered; anything but OK is asked again, with nothing else in flight, and judged
@@ -150,14 +160,20 @@ impl ServerSink {
         } else {
             self.again.append(&mut next.held);
         }
+        let mut queued = 0;
         while let Some(sent) = next.held.pop_front() {
             self.prints.remove(&sent.print);
-            if let Err(error) = self.queue(sent) {
+            let mut done = self.queue(sent);
+            queued += 1;
+            if queued == FIRST_HELD && done.is_ok() {
+                done = self.flush();
+            }
+            if let Err(error) = done {
                 self.again.append(&mut next.held);
                 return Err(error);
             }
         }
-        Ok(())
+        self.flush()
     }
 
     fn select(&mut self, at: usize, db: u32) -> Result<Gate> {

@@ -294,6 +294,13 @@ impl Lane {
         self.sent_bytes + self.next.as_ref().map_or(0, |next| next.held_bytes)
     }
 
+    /// Whether SELECT is in flight, and an answer has come that was not read.
+    pub fn has_answer_while_moving(&self) -> bool {
+        self.next.is_some()
+            && !self.sent.is_empty()
+            && self.conn.as_ref().is_some_and(Conn::has_answer)
+    }
+
     /// A word before the next command, whose answer concerns no key.
     pub fn push_prelude(&mut self, word: &'static str) {
         self.push(Sent::without_key(Action::Prelude(word)));
