@@ -146,7 +146,7 @@ pub struct SinkReport {
     pub source_deleted: u64,
     /// See `source_deleted`.
     pub source_kept: u64,
-    /// Of those that were kept, the ones in whose place another value stands at the destination.
+    /// Of those that were kept, the ones that stand at the destination with another value or expiry.
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,

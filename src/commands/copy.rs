@@ -80,14 +80,18 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
         stop,
     };
-    if let (true, Some(source_conn)) = (delete_source, &mut source_conn)
-        && (args.read.cluster || Facts::ask(source_conn)?.cluster)
-    {
-        return Err(Usage(
-            "--delete-source deletes at one server, and the source is a cluster; nothing was read"
-                .to_owned(),
-        )
-        .into());
+    if args.delete_source {
+        let is_cluster = match &mut source_conn {
+            Some(source_conn) => args.read.cluster || Facts::ask(source_conn)?.cluster,
+            None => false,
+        };
+        may_delete(&from, is_cluster)?;
+        if args.run.dry_run {
+            observer.notice(
+                "with --delete-source the run deletes each source key that it then sees at the \
+                 destination with the same value and expiry; this dry run does not ask for that",
+            );
+        }
     }
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
@@ -99,12 +103,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
             same_server,
             Arc::clone(observer),
         )?)),
-        (SourceEnd::RdbFile(_), true) => {
-            return Err(
-                Usage("--delete-source deletes at a server, and SRC is a file".into()).into(),
-            );
-        }
-        (_, false) => None,
+        _ => None,
     };
     let proof = Proof::new(args.verify, source.facts.family);
     let accepted = proof.listening(accepted);
@@ -176,6 +175,18 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     // Ctrl-C may have ended the following; a second one ends the process.
     let stop = stop.of_pipe(args.read.follow);
     Ok(proof.complete(&to, outcome, observer, &stop))
+}
+
+/// Whether keys can be deleted at this source; a dry run and the run ask alike.
+fn may_delete(from: &SourceEnd, is_cluster: bool) -> Result<()> {
+    let why = match from {
+        SourceEnd::RdbFile(_) => "--delete-source deletes at a server, and SRC is a file",
+        SourceEnd::Server(_) if is_cluster => {
+            "--delete-source deletes at one server, and the source is a cluster; nothing was read"
+        }
+        SourceEnd::Server(_) => return Ok(()),
+    };
+    Err(Usage(why.to_owned()).into())
 }
 
 /// What this run itself does at the source would be heard of as a change: what `--delete-source`

@@ -170,7 +170,7 @@ pub(super) fn final_line(
         );
         if sink.source_kept_for_another > 0 {
             line += &format!(
-                " ({} because another value stands at the destination)",
+                " ({} because the destination has another value or expiry)",
                 count_text(sink.source_kept_for_another)
             );
         }

@@ -125,6 +125,11 @@ fn delete_source_with_skip_compares_what_stands() {
     }
     let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
     let skip = ["--on-conflict", "skip", "--json"];
+    // A dry run deletes nothing, and says what the run would delete.
+    let dry = run(&[&copy[..], &skip[..2], &["--dry-run"]].concat(), b"");
+    dry.expect_code(0)
+        .expect_stderr("the run deletes each source key");
+    assert_eq!(size(&source, 0), 5);
     for deleted in [3, 0] {
         let said = run(&[&copy[..], &skip].concat(), b"").expect_code(0);
         assert_eq!(all_keys(&source), [b"lasting".to_vec(), b"other".to_vec()]);
@@ -135,7 +140,7 @@ fn delete_source_with_skip_compares_what_stands() {
     }
     let said = run(&[&copy[..], &skip[..2]].concat(), b"").expect_code(0);
     let line = String::from_utf8_lossy(&said.stdout).into_owned() + &said.stderr;
-    let kept = "kept 2 (2 because another value stands at the destination)";
+    let kept = "kept 2 (2 because the destination has another value or expiry)";
     assert!(line.contains(kept), "{line}");
     assert_eq!(size(&destination, 0), 5);
 }
