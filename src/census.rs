@@ -19,6 +19,9 @@ use crate::sorter::{self, Sorted, Sorter};
 /// Bits of a record's number: enough for a trillion.
 const NUMBER_BITS: u32 = 40;
 
+/// More records are counted by two threads: whoever asks has nothing else to do then.
+const WITH_TWO_THREADS: u64 = 100_000;
+
 /// The lowest bit: the key went away.
 const GONE: u128 = 1;
 
@@ -102,7 +105,12 @@ impl Census {
 
     /// How many keys stand, when all were seen; `None` where a temporary file failed.
     pub fn keys(self) -> Option<u64> {
-        let mut tallies = [(), ()].map(|()| Tally::telling(|_| ()));
+        let threads = if self.records > WITH_TWO_THREADS {
+            2
+        } else {
+            1
+        };
+        let mut tallies: Vec<_> = (0..threads).map(|_| Tally::telling(|_| ())).collect();
         self.seen.read(&mut tallies).ok()?;
         Some(tallies.iter().map(|tally| tally.keys).sum())
     }

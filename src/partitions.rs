@@ -19,15 +19,27 @@ const PARTS: usize = 1 << PART_BITS;
 /// free.
 pub const IN_MEMORY: usize = 128 * 1024;
 
+/// Numbers that a part has room for when its numbers were saved.
+const MAX_SPARE: usize = 2 * IN_MEMORY / PARTS;
+
+/// The bits of a number from here on divide a part, where it is large: not those of the part, and
+/// none of the low ones, which may tell numbers apart that belong together.
+const ROUND_SHIFT: u32 = 64;
+
+/// So many numbers of a part at most are shown before [`Visitor::end_part`], where they differ: of
+/// what a visitor keeps of them, no more is in memory.
+const SHOWN_AT_ONCE: u64 = 256 * 1024;
+
 /// Numbers that come between two looks at the parts: 128 KiB.
 const INCOMING: usize = 8 * 1024;
 
-/// Looks at numbers of one part after the other.
+/// Looks at numbers of one part after the other, or of a piece of one. Numbers with the same upper
+/// half are of one piece.
 pub trait Visitor: Send {
-    /// A number of the part.
+    /// A number of it.
     fn see(&mut self, number: u128);
 
-    /// All numbers of the part were seen.
+    /// All of its numbers were seen.
     fn end_part(&mut self);
 }
 
@@ -51,7 +63,7 @@ struct Part {
     /// Where the newest of its segments is.
     last: Option<Segment>,
     /// Numbers in all its segments.
-    saved: usize,
+    saved: u64,
 }
 
 /// The temporary file.
@@ -132,6 +144,8 @@ impl Partitions {
         }
         for part in &mut self.parts {
             part.recent.clear();
+            // Where many numbers are the same, one part after the other would grow.
+            part.recent.shrink_to(MAX_SPARE);
         }
         self.in_memory = 0;
     }
@@ -156,7 +170,7 @@ impl Partitions {
                 count: part.recent.len() as u64,
             };
             part.last = Some(segment);
-            part.saved += part.recent.len();
+            part.saved += segment.count;
             saved.bytes += segment.bytes() as u64;
         }
         out.flush()
@@ -176,9 +190,12 @@ impl Partitions {
         let mut shares = self.parts.chunks(share).zip(visitors);
         let first = shares.next();
         std::thread::scope(|scope| {
-            let others: Vec<_> = shares
-                .map(|(parts, visitor)| scope.spawn(move || read_parts(file, parts, visitor)))
-                .collect();
+            let mut others = Vec::new();
+            for (parts, visitor) in shares {
+                let thread = std::thread::Builder::new().name("parts".to_owned());
+                let read = move || read_parts(file, parts, visitor);
+                others.push(thread.spawn_scoped(scope, read)?);
+            }
             let mut done =
                 first.map_or(Ok(()), |(parts, visitor)| read_parts(file, parts, visitor));
             for other in others {
@@ -195,23 +212,38 @@ fn part_of(number: u128) -> usize {
 }
 
 fn read_parts(file: Option<&File>, parts: &[Part], visitor: &mut impl Visitor) -> io::Result<()> {
-    let mut bytes = Vec::new();
     for part in parts {
-        part.recent.iter().for_each(|number| visitor.see(*number));
-        let mut next = part.last;
+        let numbers = part.saved + part.recent.len() as u64;
+        let rounds = numbers.div_ceil(SHOWN_AT_ONCE).next_power_of_two();
+        for round in 0..rounds {
+            part.each(file, |number| {
+                if u128::from(round) == number >> ROUND_SHIFT & u128::from(rounds - 1) {
+                    visitor.see(number);
+                }
+            })?;
+            visitor.end_part();
+        }
+    }
+    Ok(())
+}
+
+impl Part {
+    fn each(&self, file: Option<&File>, mut show: impl FnMut(u128)) -> io::Result<()> {
+        self.recent.iter().for_each(|number| show(*number));
+        let mut bytes = Vec::new();
+        let mut next = self.last;
         while let (Some(segment), Some(file)) = (next, file) {
             bytes.resize(segment.bytes(), 0);
             file.read_exact_at(&mut bytes, segment.begin)?;
             let (head, body) = bytes.split_at(Segment::HEAD_BYTES);
             let (numbers, _) = body.as_chunks::<NUMBER_BYTES>();
             for number in numbers {
-                visitor.see(u128::from_le_bytes(*number));
+                show(u128::from_le_bytes(*number));
             }
             next = Segment::of_head(head);
         }
-        visitor.end_part();
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -274,5 +306,45 @@ mod tests {
                 .for_each(|part| part.sort_unstable());
             assert!(parts == due, "{count}, {max_in_memory}");
         }
+    }
+
+    #[test]
+    fn a_large_part_is_seen_in_pieces() {
+        let wanted: Vec<u128> = numbers(SHOWN_AT_ONCE as usize + 1, true);
+        let mut wanted: Vec<u128> = wanted.iter().map(|number| number >> PART_BITS).collect();
+        let mut partitions = Partitions::new(IN_MEMORY);
+        wanted.iter().for_each(|number| partitions.push(*number));
+        let mut seen = [Seen::default()];
+        partitions.read(&mut seen).expect("read");
+        let [Seen { parts, .. }] = seen;
+        let pieces: Vec<_> = parts
+            .into_iter()
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        assert_eq!(pieces.len(), 2);
+        for (nth, piece) in (0..).zip(&pieces) {
+            assert!(piece.iter().all(|number| number >> ROUND_SHIFT & 1 == nth));
+        }
+        let mut all = pieces.concat();
+        all.sort_unstable();
+        wanted.sort_unstable();
+        assert!(all == wanted);
+    }
+
+    /// However the numbers come, what a part keeps is bounded.
+    #[test]
+    fn a_part_that_was_large_does_not_stay_so() {
+        let mut partitions = Partitions::new(10_000);
+        for part in 0..20_u128 {
+            for number in 0..10_000 {
+                partitions.push(part << (u128::BITS - PART_BITS) | number);
+            }
+        }
+        let room: usize = partitions
+            .parts
+            .iter()
+            .map(|part| part.recent.capacity())
+            .sum();
+        assert!(room <= 2 * 16_384 + 20 * MAX_SPARE, "{room}");
     }
 }

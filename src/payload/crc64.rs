@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn it_is_that_of_the_tables() {
         let tables = crc::Crc::<u64, crc::Table<16>>::new(&crc::CRC_64_REDIS);
-        let bytes: Vec<u8> = (0..5000_u32).map(|n| (n * n >> 5) as u8).collect();
+        let bytes: Vec<u8> = (0..5000_u32).map(|n| ((n * n) >> 5) as u8).collect();
         for begin in 0..32 {
             for length in (0..300).chain([511, 1024, 4000]) {
                 let piece = &bytes[begin..begin + length];
