@@ -25,6 +25,7 @@ mod refused;
 mod rerun;
 mod selection;
 mod soundness;
+mod succession;
 mod transactions;
 mod ttl;
 mod vectors;

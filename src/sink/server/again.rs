@@ -50,6 +50,7 @@ impl ServerSink {
         self.suspect_size(at, &error);
         let lane = &mut self.lanes[at];
         if lane.conn.take().is_some() {
+            lane.times_lost += 1;
             self.losses.times += 1;
         }
         if lane.why.is_none() {
@@ -121,8 +122,13 @@ impl ServerSink {
         if !error.is_passing() {
             return Err(error.into());
         }
+        let times_lost = self.lanes[at].times_lost;
         while self.lanes[at].conn.is_some() && !self.lanes[at].sent.is_empty() {
             self.read_one(at)?;
+            // That was noticed meanwhile, and there may be a new connection.
+            if self.lanes[at].times_lost != times_lost {
+                return Ok(());
+            }
         }
         self.lost(at, error)
     }

@@ -23,7 +23,11 @@ const MAX_ODD_TRANSACTIONS: u8 = 3;
 
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
-    pub(super) fn take_by_commands(&mut self, mut sent: Sent) -> Result<()> {
+    pub(super) fn take_by_commands(&mut self, sent: Sent) -> Result<()> {
+        self.with_in_hand(sent.print, |sink| sink.take_in_hand_by_commands(sent))
+    }
+
+    fn take_in_hand_by_commands(&mut self, mut sent: Sent) -> Result<()> {
         let bytes = sent.record.value.bytes().len();
         if self.options.method == Method::Restore {
             let reason = format!(

@@ -253,7 +253,7 @@ impl ServerSink {
         }
         for sent in kept {
             // A later record of the same key is on its way.
-            if !self.prints.contains(&sent.print) {
+            if !self.prints.contains(&sent.print) && !self.in_hand.contains(&sent.print) {
                 self.put_again(sent);
             }
         }

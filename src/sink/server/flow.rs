@@ -65,7 +65,25 @@ impl ServerSink {
     }
 
     /// Queues it for the lane of its key, or puts it off.
-    pub(super) fn queue(&mut self, mut sent: Sent) -> Result<()> {
+    pub(super) fn queue(&mut self, sent: Sent) -> Result<()> {
+        self.with_in_hand(sent.print, |sink| sink.queue_in_hand(sent))
+    }
+
+    /// Does something with a record that is neither in flight nor put off. A connection may be opened
+    /// meanwhile, to a successor that is given what the primary before it had acknowledged last: an
+    /// earlier record of this key is not to follow it.
+    pub(super) fn with_in_hand(
+        &mut self,
+        print: Fingerprint,
+        act: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
+        self.in_hand.push(print);
+        let done = act(self);
+        self.in_hand.pop();
+        done
+    }
+
+    fn queue_in_hand(&mut self, mut sent: Sent) -> Result<()> {
         let at = match self.ready(&sent.record.key, sent.ask_to) {
             Ok(Some(at)) => at,
             Ok(None) => {

@@ -5,7 +5,7 @@
 //! database selected before when that SELECT is refused: it overwrites and deletes somebody else's
 //! keys.
 //!
-//! So SELECT is the last command in flight. It goes out behind the writes to the database before,
+//! So SELECT is the last command in flight, but for WAIT, which is of no database. It goes out behind the writes to the database before,
 //! which need not be answered first; records for the new database are made ready meanwhile and wait
 //! in the lane (`Move`) until the OK was read. Any other answer puts them off, and SELECT is asked
 //! again with nothing else in flight.

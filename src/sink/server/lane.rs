@@ -25,6 +25,7 @@ pub(super) struct Lane {
     pub conn: Option<Conn>,
     /// Why it was lost.
     pub why: Option<ServerError>,
+    pub times_lost: u64,
     pub retries: Retries,
     /// Who was there when it was last connected.
     pub facts: Facts,
@@ -115,6 +116,7 @@ impl Lane {
             announced,
             conn: None,
             why: None,
+            times_lost: 0,
             facts: Facts::default(),
             pexpiretime: false,
             client_id: None,

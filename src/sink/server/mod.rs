@@ -251,6 +251,8 @@ pub struct ServerSink {
     memory_lost: bool,
     /// What is in flight on any lane, or to be sent again.
     prints: FingerprintSet,
+    /// What is neither, and about to be queued; one within the other.
+    in_hand: Vec<Fingerprint>,
     /// What is to be sent again.
     again: VecDeque<Sent>,
     /// But not at once.
@@ -318,6 +320,7 @@ impl ServerSink {
             witnesses: None,
             memory_lost: false,
             prints: FingerprintSet::default(),
+            in_hand: Vec::new(),
             again: VecDeque::new(),
             pause: false,
             patience: Patience::new(to.retry_for),

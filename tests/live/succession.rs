@@ -1,0 +1,70 @@
+//! A destination whose primary is replaced by one that lacks what was acknowledged last.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::archives::{archive, string};
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::run;
+use crate::support::toy::{Deed, Toy};
+
+/// The primary acknowledges the first value of a key, dies over the second, and its successor has
+/// neither: what it acknowledged last is given to the successor, but not behind what came later.
+#[test]
+fn after_a_failover_no_earlier_record_follows_a_later_one() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (first, replica, second) = (
+        TestServer::start(version),
+        TestServer::start(version),
+        TestServer::start(version),
+    );
+    let mut replicaof = redis::cmd("REPLICAOF");
+    replicaof.arg("127.0.0.1").arg(first.port());
+    replicaof.exec(&mut replica.client()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let info: String = redis::cmd("INFO").query(&mut first.client()).unwrap();
+        if info.contains("connected_slaves:1") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "no replica");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let twice = archive(&[vec![string("key", "earlier")], vec![string("key", "later")]]);
+    for policy in ["replace", "fail"] {
+        redis::cmd("FLUSHALL").exec(&mut first.client()).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (dies, seen) = (Arc::clone(&is_over), AtomicU32::new(0));
+        let primary = Toy::start(first.addr(), move |words| match &words[0][..] {
+            // No replica has it.
+            b"WAIT" => Deed::answer(":0"),
+            b"RESTORE" if words[1] == b"key" && seen.fetch_add(1, SeqCst) == 1 => {
+                dies.store(true, SeqCst);
+                Deed::Close
+            }
+            _ if dies.load(SeqCst) => Deed::Close,
+            _ => Deed::Pass,
+        });
+        let ports = [primary.port(), second.port()];
+        let sentinel = Toy::start(second.addr(), move |words| match &words[0][..] {
+            b"SENTINEL" => {
+                let port = ports[usize::from(is_over.load(SeqCst))].to_string();
+                let bytes = format!("*2\r\n$9\r\n127.0.0.1\r\n${}\r\n{port}\r\n", port.len());
+                Deed::Answer(bytes.into_bytes())
+            }
+            _ => Deed::Pass,
+        });
+        redis::cmd("FLUSHALL").exec(&mut second.client()).unwrap();
+        let url = format!("redis-sentinel://127.0.0.1:{}/mymaster", sentinel.port());
+        let conflict = format!("--on-conflict={policy}");
+        run(&["import", &url, &conflict], &twice).success();
+        let stands: String = redis::cmd("GET")
+            .arg("key")
+            .query(&mut second.client())
+            .unwrap();
+        assert_eq!(stands, "later", "{policy}");
+    }
+}
