@@ -225,3 +225,74 @@ fn a_key_that_stands_equal_does_not_hide_another_of_the_same_name() {
             .expect_stderr("unchanged");
     }
 }
+
+/// What stood there before the run, and what the run then says of two keys with several records
+/// each: how many of them it wrote, and as what each record counts.
+#[test]
+fn the_summary_counts_only_keys_that_this_run_wrote() {
+    let Some(server) = server() else { return };
+    let twice = |first: &str, second: &str| {
+        let frame = |value: &str| vec![string("a", value), string("b", value)];
+        archive(&[frame(first), frame(second)])
+    };
+    let removed = [tombstone("a"), tombstone("b")].to_vec();
+    let with_removal = archive(&[
+        vec![string("a", "v"), string("b", "v")],
+        removed,
+        vec![string("a", "v"), string("b", "v")],
+    ]);
+    // Input, what stands, and (keys, restored, replaced_own, unchanged, left alone).
+    let cases = [
+        (
+            "same, nothing stands",
+            twice("v", "v"),
+            None,
+            [2, 2, 2, 0, 0],
+        ),
+        (
+            "same, it stands",
+            twice("v", "v"),
+            Some("v"),
+            [0, 0, 0, 4, 0],
+        ),
+        ("first stands", twice("v", "w"), Some("v"), [2, 2, 0, 2, 0]),
+        ("second stands", twice("v", "w"), Some("w"), [0, 0, 0, 4, 0]),
+        (
+            "another stands",
+            twice("v", "w"),
+            Some("x"),
+            [0, 0, 0, 0, 4],
+        ),
+        ("removed between", with_removal, Some("v"), [2, 2, 0, 2, 0]),
+    ];
+    for (what, input, standing, want) in &cases {
+        for policy in ["fail", "skip"] {
+            for dry_run in [true, false] {
+                redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
+                for key in ["a", "b"] {
+                    standing.inspect(|value| set(&server, key, value));
+                }
+                let url = server.url();
+                let mut import = vec!["import", &url, "--on-conflict", policy, "--json"];
+                import.extend(dry_run.then_some("--dry-run"));
+                let output = run(&import, input);
+                let code = i32::from(want[4] > 0 && policy == "fail") * 3;
+                let sink = output.expect_code(code).summary()["sink"].clone();
+                let count = |name: &str| sink[name].as_u64().unwrap();
+                // Nothing was removed in a dry run, so what comes then seems to replace.
+                let again = match dry_run && *what == "removed between" {
+                    true => 2,
+                    false => 0,
+                };
+                let found = [
+                    count("keys"),
+                    count("restored") + again,
+                    count("replaced_own") - again,
+                    count("unchanged"),
+                    count("skipped") + count("conflicts"),
+                ];
+                assert_eq!(found, *want, "{what}, {policy}, dry run {dry_run}: {sink}");
+            }
+        }
+    }
+}

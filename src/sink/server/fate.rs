@@ -30,16 +30,24 @@ impl ServerSink {
         self.census.add_print(sent.print, false);
         let counted = match sent.counted {
             Some(counted) => counted,
-            None if own => {
-                self.report.replaced_own += 1;
-                Counted::ReplacedOwn
-            }
-            None => {
-                self.report.restored += 1;
-                Counted::Restored
-            }
+            None => self.count_write(sent.print, own)?,
         };
         self.remember(at, sent, counted)
+    }
+
+    /// Counts a write: the first of a key that stood before this run is no second one of its own.
+    pub(super) fn count_write(&mut self, print: Fingerprint, own: bool) -> Result<Counted> {
+        let is_first = self.stood.is_untouched(print)?;
+        if is_first {
+            self.stood.touch(print)?;
+        }
+        Ok(if own && !is_first {
+            self.report.replaced_own += 1;
+            Counted::ReplacedOwn
+        } else {
+            self.report.restored += 1;
+            Counted::Restored
+        })
     }
 
     /// The destination removed it, or had nothing to remove.
@@ -137,9 +145,16 @@ impl ServerSink {
         if self.options.on_conflict != OnConflict::Replace && self.collides(&sent)? {
             return self.collided(sent);
         }
+        let is_untouched = own && self.stood.is_untouched(sent.print)?;
         match self.options.on_conflict {
+            _ if is_untouched && exists => {
+                return self.send(Sent {
+                    action: Action::Compare,
+                    ..sent
+                });
+            }
             _ if own => {
-                self.report.replaced_own += 1;
+                self.count_write(sent.print, true)?;
                 self.census.add_print(sent.print, false);
             }
             OnConflict::Fail | OnConflict::Skip if exists && self.compares_standing() => {
@@ -204,7 +219,12 @@ impl ServerSink {
             }
             return self.stands_as_sent(at, sent);
         };
-        if sent.is_doubtful && self.own.contains(sent.print)? {
+        if self.own.contains(sent.print)? {
+            if self.options.dry_run {
+                self.count_write(sent.print, true)?;
+                self.census.add_print(sent.print, false);
+                return Ok(());
+            }
             sent.action = Action::Restore {
                 replace: true,
                 own: true,
@@ -327,6 +347,11 @@ impl ServerSink {
             }
             // Nobody knows whose it is, but what it is can be seen.
             Refusal::Standing if sent.is_doubtful => {
+                sent.action = Action::Compare;
+                self.queue(sent)
+            }
+            // An earlier record of it stood there already: this one may stand there as well.
+            Refusal::Standing if self.stood.is_untouched(sent.print)? => {
                 sent.action = Action::Compare;
                 self.queue(sent)
             }

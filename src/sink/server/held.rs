@@ -176,6 +176,7 @@ impl ServerSink {
         self.witness(at, &sent);
         self.report.unchanged += 1;
         self.own_it(&sent)?;
+        self.stood.note(sent.print)?;
         if let (Some(accepted), Some(origin), Some(value)) =
             (&mut self.accepted, sent.origin, sent.original)
         {

@@ -29,6 +29,7 @@ mod past;
 pub mod refusal;
 mod routes;
 mod settle;
+mod stood;
 mod sweep;
 mod take;
 pub mod target;
@@ -49,6 +50,7 @@ use self::gate::Databases;
 use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
+use self::stood::Stood;
 use self::target::Ready;
 use self::window::Window;
 use self::witness::Witnesses;
@@ -241,6 +243,8 @@ pub struct ServerSink {
     /// RESTORE is not to be used, or not to be had.
     all_by_commands: bool,
     own: OwnWrites,
+    /// Of those, what stood there before this run wrote anything.
+    stood: Stood,
     /// Where what this run wrote came from, if different keys may come under one name.
     own_origins: Option<OwnWrites>,
     /// Conflicts that are not judged before the end.
@@ -315,6 +319,7 @@ impl ServerSink {
             twin_of: None,
             all_by_commands: options.method == Method::Commands,
             own: OwnWrites::default(),
+            stood: Stood::default(),
             own_origins: options.may_collide.then(OwnWrites::default),
             held: Held::default(),
             witnesses: None,
@@ -477,8 +482,7 @@ impl ServerSink {
             }
             match sent.action {
                 _ if sent.counted.is_some() => {}
-                Action::Restore { own: true, .. } if accepted => self.report.replaced_own += 1,
-                Action::Restore { .. } if accepted => self.report.restored += 1,
+                Action::Restore { own, .. } if accepted => _ = self.count_write(sent.print, own)?,
                 // Perhaps it is there, and perhaps it is ours.
                 Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
                 Action::Restore { .. } => self.report.refused += 1,
