@@ -50,7 +50,8 @@ fn asked_name(asked: ConsistencyAsked) -> &'static str {
 /// Databases that a sentence names before it stops.
 const DBS_TOLD: usize = 16;
 
-/// Keys that the export could not read, by database: what the archive's end says of them.
+/// Keys that the export could not read or left out for its `--max-value`, by database: the archive's
+/// end has one number for both.
 pub fn export_failed(end: &End) -> Vec<(u32, u64)> {
     let rows = end.facts.counts.iter().filter(|row| row.failed > 0);
     rows.map(|row| (row.db, row.failed)).collect()
@@ -78,7 +79,8 @@ pub fn export_failed_text(failed: &[(u32, u64)]) -> Option<String> {
         _ => "they are",
     };
     Some(format!(
-        "the export could not read {} ({}); {are} not in this archive",
+        "the export left out {} ({}), which it could not read or whose values were larger than its \
+         --max-value; {are} not in this archive",
         plural(keys, "key"),
         dbs.join(", ")
     ))
@@ -96,11 +98,27 @@ pub fn export_failed_json(failed: &[(u32, u64)]) -> Value {
     }
 }
 
-/// What is added to a claim about every key; nothing where all could be read.
-pub fn but_for_unread(keys: u64) -> String {
+/// What is added to a claim about every key of a source; nothing where all were read.
+pub fn but_for_unread(keys: u64, above_max_value: u64) -> String {
+    let mut parts = Vec::new();
+    if keys > 0 {
+        parts.push(format!("{} that could not be read", plural(keys, "key")));
+    }
+    if above_max_value > 0 {
+        let values = plural(above_max_value, "value");
+        parts.push(format!("{values} above --max-value"));
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(", but for {}", parts.join(" and ")),
+    }
+}
+
+/// The same of an archive, whose end does not say why its export left keys out.
+fn but_for_left_out(keys: u64) -> String {
     match keys {
         0 => String::new(),
-        keys => format!(", but for {} that could not be read", plural(keys, "key")),
+        keys => format!(", but for {} that were left out", plural(keys, "key")),
     }
 }
 
@@ -121,18 +139,18 @@ fn reached_text(reached: &ConsistencyReached, failed: u64) -> String {
         ConsistencyReached::PerKey { from_ms, to_ms } => format!(
             "per key: changed keys were read again, {}{}",
             window(from_ms, to_ms),
-            but_for_unread(failed)
+            but_for_left_out(failed)
         ),
         ConsistencyReached::Exact(moments) => match moments.as_slice() {
             [(_, at_ms)] => format!(
                 "exact: the source at {}{}",
                 time_text(*at_ms),
-                but_for_unread(failed)
+                but_for_left_out(failed)
             ),
             several => format!(
                 "exact: {} nodes, each at a moment of its own{}",
                 several.len(),
-                but_for_unread(failed)
+                but_for_left_out(failed)
             ),
         },
         ConsistencyReached::Changing {
@@ -276,7 +294,7 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     }
     lines.push(("export ledger", ledger));
     if let Some(text) = export_failed_text(&export_failed(end)) {
-        lines.push(("not read", text));
+        lines.push(("left out", text));
     }
     if facts.duplicates_possible {
         lines.push((

@@ -73,9 +73,12 @@ pub struct SourceReport {
     pub lost_dbs: Vec<u32>,
     /// What the database that the URL names leaves out, in a line. That is no failure.
     pub left_out: Option<String>,
-    /// Of archives: keys that their exports could not read, by database. They were never in the
+    /// Of archives: keys that their exports could not read, or left out because their values were
+    /// larger than `--max-value` allowed, by database. They were never in the
     /// archive, which is no failure of the run that reads it.
     pub export_failed: Vec<(u32, u64)>,
+    /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
+    pub above_max_value: u64,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
 }
@@ -135,6 +138,8 @@ pub struct SinkReport {
     pub conflicts: u64,
     /// Refused by the destination or by the tool.
     pub refused: u64,
+    /// Of the refused ones, those whose values are larger than `--max-value` allows.
+    pub above_max_value: u64,
     /// Distinct keys that stood at the destination with something else and were left as they stood.
     pub left_standing: u64,
     /// Of those that were written to an archive, the ones that no destination should be given.

@@ -17,6 +17,11 @@ pub fn not_kept(value: &Withheld) -> String {
     )
 }
 
+/// Why a value is left out that has more than `max` bytes, as an archive stores it.
+pub fn larger_than(max: u64) -> String {
+    format!("its value has more than the {max} bytes that --max-value allows")
+}
+
 /// Bytes of keys and values at which a source hands a batch on.
 pub const BATCH_TARGET_BYTES: usize = 512 * 1024;
 

@@ -146,7 +146,8 @@ pub struct WriteArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub functions: FunctionPolicy,
 
-    /// Refuse values larger than this (64MiB), as stored. Each is named, and the exit code is 3
+    /// Refuse values larger than this (64MiB), measured as an archive stores them: strings that a
+    /// server compressed count in full. Each is named, and the exit code is 3
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_value: Option<u64>,
 
@@ -172,7 +173,8 @@ pub struct WriteArgs {
 #[derive(Debug, Args, Default)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Leave out values larger than this (64MiB), as stored. Each is named, and the exit code is 3
+    /// Leave out values larger than this (64MiB), measured as an archive stores them: strings that a
+    /// server compressed count in full. Each is named, and the exit code is 3
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_value: Option<u64>,
 }

@@ -18,7 +18,7 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Commit, Form};
 use crate::ui::{Ui, Verb};
-use crate::units::now_ms;
+use crate::units::{bytes_text, now_ms};
 
 /// While following, a frame is closed at the latest after so long.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -153,6 +153,10 @@ pub(super) fn header(
         selection: {
             let mut facts = selection.facts();
             facts.other.extend(source.left_out.clone());
+            let limit = args.limits.max_value.map(bytes_text);
+            facts
+                .other
+                .extend(limit.map(|max| format!("no values above {max} (--max-value)")));
             facts
         },
         functions: !args.no_functions,

@@ -21,6 +21,7 @@ use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
 use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
+use crate::sink::is_larger;
 use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::target::Target;
 
@@ -203,8 +204,7 @@ impl Needs {
         let name = type_name(&record, &context);
         let before = target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
-        let value_bytes = record.value.stored_len();
-        let ready = match value_bytes > bounds.max_value_bytes {
+        let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
             true => Err(("larger than --max-value allows".to_owned(), None)),
             false => target.prepare(&mut record, &mut context),
         };

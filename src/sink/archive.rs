@@ -18,7 +18,9 @@ use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
-use crate::record::{Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, not_kept};
+use crate::record::{
+    Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, larger_than, not_kept,
+};
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::units::now_ms;
 
@@ -195,8 +197,9 @@ impl<W: Write + Send> ArchiveSink<W> {
                 self.report.taken += 1;
                 match self.make_ready(key, context) {
                     Ok(look) => self.note_look(look, key)?,
-                    Err(reason) => {
+                    Err(LeftOut { reason, is_large }) => {
                         self.report.refused += 1;
+                        self.report.above_max_value += u64::from(is_large);
                         *self.damaged.entry(key.db).or_default() += 1;
                         return self.observer.key_failed(&KeyFailure {
                             db: key.db,
@@ -231,14 +234,15 @@ impl<W: Write + Send> ArchiveSink<W> {
     }
 
     /// Brings a value into its form, and looks at it. `Err`: why it is left out.
-    fn make_ready(&mut self, key: &mut KeyRecord, context: &Context) -> Result<Look, String> {
+    fn make_ready(&mut self, key: &mut KeyRecord, context: &Context) -> Result<Look, LeftOut> {
         let Form {
             verbatim,
             no_check,
             max_value_bytes,
         } = self.form;
-        let too_large = || {
-            format!("its value has more than the {max_value_bytes} bytes that --max-value allows")
+        let too_large = || LeftOut {
+            reason: larger_than(max_value_bytes),
+            is_large: true,
         };
         let look = |body: &[u8]| match no_check {
             true => Look::Fine,
@@ -253,13 +257,23 @@ impl<W: Write + Send> ArchiveSink<W> {
             _ if stored_len > max_value_bytes => return Err(too_large()),
             Value::Compact(body) => return Ok(look(body)),
             Value::Verbatim(dump) => dump,
-            Value::Withheld(value) => return Err(not_kept(value)),
+            Value::Withheld(value) => {
+                return Err(LeftOut {
+                    reason: not_kept(value),
+                    is_large: true,
+                });
+            }
         };
         let (body, rdb_version) = match payload::split(dump) {
             Ok(split) => split,
             Err(error) if verbatim && !no_check => return Ok(Look::Damaged(error.to_string())),
             Err(_) if verbatim => return Ok(Look::Fine),
-            Err(error) => return Err(format!("its DUMP payload is damaged: {error}")),
+            Err(error) => {
+                return Err(LeftOut {
+                    reason: format!("its DUMP payload is damaged: {error}"),
+                    is_large: false,
+                });
+            }
         };
         if verbatim || rdb_version != context.rdb_version {
             return Ok(look(body));
@@ -336,6 +350,13 @@ impl<W: Write + Send> ArchiveSink<W> {
             finished_ms: now_ms(),
         }
     }
+}
+
+/// Why a value does not go into the archive.
+struct LeftOut {
+    reason: String,
+    /// It is larger than `--max-value` allows.
+    is_large: bool,
 }
 
 /// What was seen of a value on its way into the archive.

@@ -53,6 +53,8 @@ pub struct RdbSource<R: Read + Send> {
     /// Function libraries that were not read, and why, one line each.
     left_out: Vec<String>,
     counts: CountsByDb,
+    /// Of the failed ones, those that are larger than `--max-value` allows.
+    above_max_value: u64,
     functions_given: u64,
     started_ms: u64,
 }
@@ -77,6 +79,7 @@ impl<R: Read + Send> RdbSource<R> {
             at_end: false,
             left_out: Vec::new(),
             counts: CountsByDb::default(),
+            above_max_value: 0,
             functions_given: 0,
             started_ms: now_ms(),
         };
@@ -187,6 +190,7 @@ impl<R: Read + Send> RdbSource<R> {
         let counts = self.counts.of(db);
         counts.scanned += 1;
         counts.failed += 1;
+        self.above_max_value += 1;
         let what = match key {
             Some(_) => "value",
             None => "name",
@@ -340,6 +344,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             lost_dbs: Vec::new(),
             left_out: None,
             export_failed: Vec::new(),
+            above_max_value: self.above_max_value,
             paused: None,
         }
     }

@@ -9,7 +9,7 @@ use super::{UiOptions, Verb};
 use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::describe::{but_for_unread, export_failed_json};
 use crate::exit;
-use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
+use crate::ledger::{Changes, ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
 
@@ -32,12 +32,26 @@ fn entries(verb: Verb, outcome: &Outcome) -> Vec<Entry> {
         ("deleted", sink.deleted, false),
         ("already gone", sink.already_gone, false),
         ("conflicts", sink.conflicts, writes),
-        ("refused", sink.refused, writes),
+        (
+            "refused",
+            sink.refused.saturating_sub(sink.above_max_value),
+            writes,
+        ),
         ("superseded", source.superseded, false),
         ("filtered", source.filtered, export),
         ("vanished", source.vanished, !import),
-        ("failed", source.failed, !import),
+        ("above --max-value", above_max_value(outcome), false),
+        (
+            "failed",
+            source.failed.saturating_sub(outcome.source.above_max_value),
+            !import,
+        ),
     ]
+}
+
+/// Values that `--max-value` left out, whoever saw how large they are.
+fn above_max_value(outcome: &Outcome) -> u64 {
+    outcome.source.above_max_value + outcome.sink.above_max_value
 }
 
 /// `scanned 10 = written 9 + … + vanished 1`. What was under way when a run ended early is named
@@ -269,7 +283,11 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
         )
     };
     // What was never read is not as of any instant.
-    let unread = but_for_unread(outcome.source.total().failed);
+    let failed = outcome.source.total().failed;
+    let unread = but_for_unread(
+        failed.saturating_sub(outcome.source.above_max_value),
+        above_max_value(outcome),
+    );
     let text = match &outcome.source.reached {
         None => return String::new(),
         Some(ConsistencyReached::Exact(moments)) => {
@@ -372,6 +390,22 @@ fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
     rows
 }
 
+/// What had to be changed for the destination, for machines.
+fn changes_json(changes: &Changes) -> Value {
+    json!({
+        "restamped": changes.restamped,
+        "reencoded": changes.reencoded,
+        "by_commands": changes.by_commands,
+        "eviction_lost": changes.eviction_lost,
+        "streams_filled_in": changes.streams_filled_in,
+        "field_ttls_lost": changes.field_ttls_lost,
+        "field_ttls_clamped": changes.field_ttls_clamped,
+        "streams_miscounted": changes.streams_miscounted,
+        "fields_expired": changes.fields_expired,
+        "functions_lost": changes.functions_lost,
+    })
+}
+
 /// The last object.
 pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
@@ -400,6 +434,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "filtered": source.filtered,
             "vanished": source.vanished,
             "failed": source.failed,
+            "above_max_value": outcome.source.above_max_value,
             "functions": outcome.source.functions,
             "duplicates_possible": outcome.source.duplicates_possible,
             "consistency": outcome.source.reached.as_ref().map(consistency_json),
@@ -425,6 +460,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "already_gone": sink.already_gone,
             "conflicts": sink.conflicts,
             "refused": sink.refused,
+            "above_max_value": sink.above_max_value,
             "left_standing": sink.left_standing,
             "damaged": sink.damaged,
             "unacknowledged": sink.unacknowledged,
@@ -432,18 +468,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "source_deleted": sink.source_deleted,
             "source_kept": sink.source_kept,
             "source_kept_for_another": sink.source_kept_for_another,
-            "changes": {
-                "restamped": sink.changes.restamped,
-                "reencoded": sink.changes.reencoded,
-                "by_commands": sink.changes.by_commands,
-                "eviction_lost": sink.changes.eviction_lost,
-                "streams_filled_in": sink.changes.streams_filled_in,
-                "field_ttls_lost": sink.changes.field_ttls_lost,
-                "field_ttls_clamped": sink.changes.field_ttls_clamped,
-                "streams_miscounted": sink.changes.streams_miscounted,
-                "fields_expired": sink.changes.fields_expired,
-                "functions_lost": sink.changes.functions_lost,
-            },
+            "changes": changes_json(&sink.changes),
             "functions": {
                 "taken": sink.functions.taken,
                 "restored": sink.functions.restored,

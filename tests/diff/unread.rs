@@ -233,7 +233,7 @@ fn what_the_export_could_not_read_is_said_of_its_archive() {
     let archive = directory.path().join("a.rmz");
     let archive = archive.to_str().unwrap();
     run(&["export", &url(&server, "plain"), "-o", archive], b"").expect_code(3);
-    let said = "the export could not read 2 keys (db 0: 2)";
+    let said = "the export left out 2 keys (db 0: 2)";
     for (left, right, side) in [
         (archive, &server.url()[..], "left_side"),
         (&server.url(), archive, "right_side"),

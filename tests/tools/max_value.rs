@@ -251,3 +251,69 @@ fn the_others_are_compared_and_doctor_counts_as_an_import() {
     );
     within(&["import", &empty.url(), &file, "--dry-run"], 3);
 }
+
+/// Values above the limit are one count, by one name, whether their payload is larger already or only
+/// their text is, which a server compresses; and `copy` leaves out the same ones.
+#[test]
+fn what_is_above_the_limit_is_counted_once_and_said_of_the_archive() {
+    let Some(version) = available().into_iter().next() else {
+        return;
+    };
+    let (server, other) = (TestServer::start(version), TestServer::start(version));
+    let mut client = server.client();
+    let incompressible: Vec<u8> = (0..2_000_u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let values = [
+        ("noise", incompressible),
+        ("text", vec![b'a'; 5_000]),
+        ("small", vec![b'a'; 900]),
+    ];
+    for (key, value) in &values {
+        cmd("SET").arg(key).arg(value).exec(&mut client).expect(key);
+    }
+    let directory = tempfile::tempdir().expect("tempdir");
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let files = [place("scan.rmz"), place("replica.rmz")];
+    let limited = |arguments: &[&str]| {
+        let tool = Tool::new(arguments).args(&["--max-value", "1kb"]);
+        tool.run().expect_code(3)
+    };
+    let equation =
+        "scanned 3 = written 1 + filtered 0 + vanished 0 + above --max-value 2 + failed 0";
+    for (via, file) in [&[][..], &["--via", "replica"]].iter().zip(&files) {
+        let export = ["export", &server.url(), "-o", file];
+        let output = limited(&[&export[..], via].concat());
+        let text = output.stderr.replace("read 3 =", "scanned 3 =");
+        assert!(text.contains(equation), "{text}");
+        let but = ", but for 2 values above --max-value";
+        assert!(text.contains(but), "{text}");
+        assert!(!text.contains("could not be read"), "{text}");
+        for key in ["\"noise\"", "\"text\""] {
+            let named = format!("{key}: its value has more than the 1000 bytes that --max-value");
+            assert_eq!(text.matches(&named).count(), 1, "{text}");
+        }
+    }
+    let said = "the export left out 2 keys (db 0: 2)";
+    let file = files[0].as_str();
+    for verb in ["verify", "list", "inspect"] {
+        let output = Tool::new(&[verb, file]).run().success().expect_stderr(said);
+        let shown = text(&output);
+        assert!(!shown.contains("could not be read"), "{verb}: {shown}");
+        let limit = "no values above 1000 B (--max-value)";
+        assert!(verb == "list" || shown.contains(limit), "{verb}: {shown}");
+    }
+    let import = Tool::new(&["import", &other.url(), file]).run();
+    import.success().expect_stderr(said);
+
+    cmd("FLUSHALL").exec(&mut other.client()).expect("flushed");
+    let (from, to) = (server.url(), other.url());
+    let copied = limited(&["copy", &from, &to]);
+    let above = "above --max-value 2 + failed 0";
+    assert!(copied.stderr.contains(above), "{}", copied.stderr);
+    let keys: Vec<String> = cmd("KEYS")
+        .arg("*")
+        .query(&mut other.client())
+        .expect("KEYS");
+    assert_eq!(keys, ["small"]);
+}

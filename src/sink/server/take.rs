@@ -9,8 +9,9 @@ use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
 use crate::payload::FOOTER_LEN;
 use crate::policy::OnConflict;
-use crate::record::{Context, KeyRecord, Origin, Value};
+use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
 use crate::server::ServerError;
+use crate::sink::is_larger;
 
 impl ServerSink {
     pub(super) fn take_key(
@@ -53,9 +54,11 @@ impl ServerSink {
         if self.accepted.is_some() && sent.origin.is_some() {
             sent.original = Some(Box::new(sent.record.value.clone()));
         }
-        let bytes = sent.record.value.stored_len();
-        if self.options.max_value_bytes.is_some_and(|max| bytes > max) {
-            let reason = format!("its payload of {bytes} bytes is larger than --max-value allows");
+        if let Some(max) = self.options.max_value_bytes
+            && is_larger(&sent.record.value, sent.context.family, max)
+        {
+            self.report.above_max_value += 1;
+            let reason = larger_than(max);
             return self.refuse(sent, Refusal::Key { reason, hint: None });
         }
         let replace = self.options.on_conflict == OnConflict::Replace;

@@ -18,6 +18,7 @@ impl ClusterSource {
             for row in &of_part.counts {
                 counts.add(row);
             }
+            report.above_max_value += of_part.above_max_value;
             report.paused = report.paused.max(of_part.paused);
             report.not_had.extend(of_part.not_had);
             report.lost_dbs.extend(of_part.lost_dbs);

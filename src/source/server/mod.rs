@@ -163,6 +163,8 @@ pub struct ServerSource {
     /// What function libraries are read by, where they can be.
     functions_by: Option<FunctionsBy>,
     counts: CountsByDb,
+    /// Of the failed ones, those whose values are larger than `--max-value` allows.
+    above_max_value: u64,
     functions_given: u64,
     started_ms: u64,
     from_ms: u64,
@@ -255,6 +257,7 @@ impl ServerSource {
             functions: libraries.payload,
             functions_by: libraries.by,
             counts: CountsByDb::default(),
+            above_max_value: 0,
             functions_given: 0,
             started_ms: now_ms(),
             paused: Duration::ZERO,
@@ -518,6 +521,7 @@ impl Source for ServerSource {
             lost_dbs: self.lost_dbs.clone(),
             left_out: self.left_out.clone(),
             export_failed: Vec::new(),
+            above_max_value: self.above_max_value,
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
     }

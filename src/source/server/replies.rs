@@ -8,7 +8,7 @@ use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload;
-use crate::record::{Batch, Eviction, KeyRecord, Record, Value};
+use crate::record::{Batch, Eviction, KeyRecord, Record, Value, larger_than};
 use crate::select::type_of;
 use crate::server::PTTL_TOLERANCE_MS;
 use crate::server::cluster::Redirect;
@@ -458,16 +458,26 @@ impl ServerSource {
     fn fail_as_too_long(&mut self, key: Vec<u8>, bytes: u64) -> Result<()> {
         self.learn(usize::try_from(bytes).unwrap_or(usize::MAX));
         self.count_failure(&key);
+        let (reason, hint) = match self.options.max_value_bytes {
+            Some(max) => {
+                self.above_max_value += 1;
+                (larger_than(max), None)
+            }
+            None => (
+                format!(
+                    "its value takes {}, and no more than {} is taken",
+                    bytes_text(bytes),
+                    bytes_text(self.max_value() as u64)
+                ),
+                Some("--max-value SIZE sets what is taken".to_owned()),
+            ),
+        };
         self.observer.key_failed(&KeyFailure {
             db: self.db,
             key,
             kind: FailureKind::Unread,
-            reason: format!(
-                "its value takes {}, and no more than {} is taken",
-                bytes_text(bytes),
-                bytes_text(self.max_value() as u64)
-            ),
-            hint: Some("--max-value SIZE sets what is taken".to_owned()),
+            reason,
+            hint,
         })
     }
 
