@@ -182,7 +182,9 @@ pub struct FunctionCounts {
     pub refused: u64,
 }
 
-/// What happened to values on the way, for the ledger.
+/// What happened on the way to values that were written, for the ledger. What was only made ready
+/// and then refused, or left as it stood, is not in it; `streams_miscounted` and `fields_expired` are
+/// of every value that came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Values whose footer got another version.
@@ -206,6 +208,51 @@ pub struct Changes {
     pub eviction_lost: u64,
     /// Function libraries left out (`--allow-loss functions`).
     pub functions_lost: u64,
+}
+
+impl Changes {
+    fn fields(&mut self) -> [&mut u64; 10] {
+        [
+            &mut self.restamped,
+            &mut self.reencoded,
+            &mut self.field_ttls_lost,
+            &mut self.field_ttls_clamped,
+            &mut self.streams_miscounted,
+            &mut self.fields_expired,
+            &mut self.streams_filled_in,
+            &mut self.by_commands,
+            &mut self.eviction_lost,
+            &mut self.functions_lost,
+        ]
+    }
+
+    /// Adds what was changed in another value.
+    pub fn add(&mut self, mut more: Self) {
+        for (sum, more) in self.fields().into_iter().zip(more.fields()) {
+            *sum += *more;
+        }
+    }
+
+    /// Takes back what was added of a value that is not written after all.
+    pub fn take_back(&mut self, mut less: Self) {
+        for (sum, less) in self.fields().into_iter().zip(less.fields()) {
+            *sum = sum.saturating_sub(*less);
+        }
+    }
+
+    /// The changes of one value that was changed a second time: it is still one value.
+    #[must_use]
+    pub fn and_then(mut self, later: Self) -> Self {
+        self.add(later);
+        for count in [
+            &mut self.restamped,
+            &mut self.reencoded,
+            &mut self.streams_filled_in,
+        ] {
+            *count = (*count).min(1);
+        }
+        self
+    }
 }
 
 /// What an earlier run of the same import settled, none of which this run read.

@@ -296,3 +296,66 @@ fn the_summary_counts_only_keys_that_this_run_wrote() {
         }
     }
 }
+
+/// What had to be changed is told of the values that were written: of three alike, two of which stand
+/// with something else and stay, it is a third of what it is where none stands.
+#[test]
+fn changes_are_counted_of_what_was_written() {
+    let far = (crate::support::dataset::now_ms() + 86_400_000).to_string();
+    let stream = ["XADD", "KEY", "1-1", "f", "v"].as_slice();
+    let set = ["SET", "KEY", "some text"].as_slice();
+    let hash = ["HSET", "KEY", "f", "v", "g", "w"].as_slice();
+    let expiry = ["HPEXPIREAT", "KEY", &far, "FIELDS", "1", "f"];
+    let cases: [(_, &[&[&str]], _); 3] = [
+        (Version::Redis62, &[stream], "streams_filled_in"),
+        (Version::Valkey91, &[set], "restamped"),
+        (Version::Redis80, &[hash, &expiry], "field_ttls_lost"),
+    ];
+    let Some(destination) = server() else { return };
+    for (version, commands, name) in cases {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let source = TestServer::start(version);
+        for key in ["a", "b", "c"] {
+            for command in commands {
+                let words = command.iter().map(|word| match *word {
+                    "KEY" => key,
+                    word => word,
+                });
+                let mut command = redis::Cmd::new();
+                words.for_each(|word| _ = command.arg(word));
+                command.exec(&mut source.client()).unwrap();
+            }
+        }
+        let input = run(&["export", &source.url()], b"").success().stdout;
+        for (policy, code) in [("skip", 0), ("fail", 3)] {
+            for dry_run in [false, true] {
+                redis::cmd("FLUSHALL")
+                    .exec(&mut destination.client())
+                    .unwrap();
+                let url = destination.url();
+                let mut import = vec!["import", &url, "--on-conflict", policy, "--json"];
+                import.extend(["--allow-loss", "hash-field-ttl"]);
+                import.extend(dry_run.then_some("--dry-run"));
+                let changes = |output: crate::support::tool::Output| {
+                    let changes = output.summary()["sink"]["changes"].clone();
+                    changes.as_object().unwrap().clone()
+                };
+                let all = changes(run(&import, &input).success());
+                assert_eq!(all[name], 3, "{all:?}");
+                redis::cmd("FLUSHALL")
+                    .exec(&mut destination.client())
+                    .unwrap();
+                self::set(&destination, "a", "standing");
+                self::set(&destination, "c", "standing");
+                let some = changes(run(&import, &input).expect_code(code));
+                for (field, count) in &all {
+                    let third = count.as_u64().unwrap() / 3;
+                    let what = format!("{field} of {name}, {policy}, dry run {dry_run}");
+                    assert_eq!(some[field].as_u64(), Some(third), "{what}: {some:?}");
+                }
+            }
+        }
+    }
+}

@@ -322,7 +322,7 @@ impl ServerSink {
             };
             conn.heed(&self.lanes[at].to, &self.stop.flag());
             let address = self.lanes[at].address();
-            let met = match self.lanes[at].meet(conn, &mut self.report.changes) {
+            let met = match self.lanes[at].meet(conn) {
                 Ok(met) => met,
                 Err(error) if error.is_passing() => {
                     self.lanes[at].why.get_or_insert(error);

@@ -41,6 +41,10 @@ impl ServerSink {
         }
         sent.by_commands = Some(None);
         sent.ready = Ready::AsIs;
+        if let Some(changes) = &mut sent.changes {
+            // No footer goes out.
+            changes.restamped = 0;
+        }
         sent.bytes = sent.record.value.bytes().len();
         if self.options.dry_run {
             let commands = self.lanes[sent.at].commands.as_ref();

@@ -30,16 +30,19 @@ impl ServerSink {
         self.census.add_print(sent.print, false);
         let counted = match sent.counted {
             Some(counted) => counted,
-            None => self.count_write(sent.print, own)?,
+            None => self.count_write(&sent, own)?,
         };
         self.remember(at, sent, counted)
     }
 
     /// Counts a write: the first of a key that stood before this run is no second one of its own.
-    pub(super) fn count_write(&mut self, print: Fingerprint, own: bool) -> Result<Counted> {
-        let is_first = self.stood.is_untouched(print)?;
+    pub(super) fn count_write(&mut self, sent: &Sent, own: bool) -> Result<Counted> {
+        let is_first = self.stood.is_untouched(sent.print)?;
         if is_first {
-            self.stood.touch(print)?;
+            self.stood.touch(sent.print)?;
+        }
+        if let Some(changes) = &sent.changes {
+            self.report.changes.add(**changes);
         }
         Ok(if own && !is_first {
             self.report.replaced_own += 1;
@@ -154,7 +157,7 @@ impl ServerSink {
                 });
             }
             _ if own => {
-                self.count_write(sent.print, true)?;
+                self.count_write(&sent, true)?;
                 self.census.add_print(sent.print, false);
             }
             OnConflict::Fail | OnConflict::Skip if exists && self.compares_standing() => {
@@ -165,7 +168,7 @@ impl ServerSink {
             }
             OnConflict::Skip if exists => self.report.skipped += 1,
             _ => {
-                self.report.restored += 1;
+                self.count_write(&sent, false)?;
                 self.census.add_print(sent.print, false);
                 self.own
                     .insert(sent.print)
@@ -221,7 +224,7 @@ impl ServerSink {
         };
         if self.own.contains(sent.print)? {
             if self.options.dry_run {
-                self.count_write(sent.print, true)?;
+                self.count_write(&sent, true)?;
                 self.census.add_print(sent.print, false);
                 return Ok(());
             }
@@ -292,6 +295,9 @@ impl ServerSink {
     pub(super) fn uncount(&mut self, sent: &Sent) {
         if matches!(sent.counted, Some(Counted::Restored | Counted::ReplacedOwn)) {
             self.census.add_print(sent.print, true);
+            if let Some(changes) = &sent.changes {
+                self.report.changes.take_back(**changes);
+            }
         }
         match sent.counted {
             None => {}

@@ -10,7 +10,6 @@ use super::confirm::{MAX_KEPT_BYTES, Unconfirmed};
 use super::target::Target;
 use super::{Action, Sent};
 use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
-use crate::ledger::Changes;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
@@ -174,22 +173,17 @@ impl Lane {
     ///
     /// # Errors
     /// The connection.
-    pub fn meet(&mut self, mut conn: Conn, changes: &mut Changes) -> Result<Met, ServerError> {
+    pub fn meet(&mut self, mut conn: Conn) -> Result<Met, ServerError> {
         conn.doing("asking the destination what it is");
         let facts = Facts::ask(&mut conn)?;
-        self.meet_as(conn, facts, changes)
+        self.meet_as(conn, facts)
     }
 
     /// As [`Self::meet`], with the answer that was given already.
     ///
     /// # Errors
     /// The connection.
-    pub fn meet_as(
-        &mut self,
-        mut conn: Conn,
-        facts: Facts,
-        changes: &mut Changes,
-    ) -> Result<Met, ServerError> {
+    pub fn meet_as(&mut self, mut conn: Conn, facts: Facts) -> Result<Met, ServerError> {
         let moved = self.is_watched() && !self.reached.is_empty() && self.reached != conn.address();
         let met = match (&self.facts.run_id, &facts.run_id) {
             (Some(before), Some(now)) if before == now => Met::Same,
@@ -220,7 +214,7 @@ impl Lane {
         }
         let is_another = matches!(met, Met::Other | Met::Successor);
         if is_another {
-            self.forget_target(changes);
+            self.target = None;
             self.commands = None;
             self.limits = None;
         }
@@ -251,17 +245,6 @@ impl Lane {
         } else {
             0
         };
-    }
-
-    /// What was changed for this target stays in the ledger.
-    pub fn forget_target(&mut self, changes: &mut Changes) {
-        if let Some(target) = self.target.take() {
-            changes.restamped += target.changes.restamped;
-            changes.reencoded += target.changes.reencoded;
-            changes.field_ttls_lost += target.changes.field_ttls_lost;
-            changes.field_ttls_clamped += target.changes.field_ttls_clamped;
-            changes.streams_filled_in += target.changes.streams_filled_in;
-        }
     }
 
     /// Whether values that were made ready for one go to the other as they are.

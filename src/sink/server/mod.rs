@@ -58,7 +58,7 @@ use super::{Accepted, Sink};
 use crate::census::Census;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{Changes, SinkReport, SourceReport};
 use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
 use crate::pipe::Stop;
@@ -145,6 +145,8 @@ struct Sent {
     record: KeyRecord,
     /// How its value goes out by RESTORE.
     ready: Ready,
+    /// What was changed in it for that, if anything was.
+    changes: Option<Box<Changes>>,
     /// It goes out by native commands instead; what of them is unanswered.
     by_commands: Option<Option<Box<Ticket>>>,
     origin: Option<Box<Origin>>,
@@ -177,6 +179,7 @@ impl Sent {
             action,
             record,
             ready: Ready::AsIs,
+            changes: None,
             by_commands: None,
             origin: None,
             original: None,
@@ -341,7 +344,7 @@ impl ServerSink {
             sink.open_cluster(to, &mut conn)?;
         } else {
             let mut lane = Lane::new(to.clone(), None);
-            let met = lane.meet_as(conn, facts, &mut sink.report.changes);
+            let met = lane.meet_as(conn, facts);
             sink.lanes.push(lane);
             match met {
                 Err(lost) if lost.is_passing() => {
@@ -482,7 +485,7 @@ impl ServerSink {
             }
             match sent.action {
                 _ if sent.counted.is_some() => {}
-                Action::Restore { own, .. } if accepted => _ = self.count_write(sent.print, own)?,
+                Action::Restore { own, .. } if accepted => _ = self.count_write(&sent, own)?,
                 // Perhaps it is there, and perhaps it is ours.
                 Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
                 Action::Restore { .. } => self.report.refused += 1,
@@ -522,9 +525,6 @@ impl ServerSink {
     }
 
     fn closing_report(mut self) -> SinkReport {
-        for lane in &mut self.lanes {
-            lane.forget_target(&mut self.report.changes);
-        }
         if self.options.repeats == Repeats::No {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
         }

@@ -124,7 +124,7 @@ impl ServerSink {
             let mut conn =
                 Conn::open(&self.lanes[at].to).map_err(|error| self.unreached(at, error))?;
             conn.heed(&self.lanes[at].to, &self.stop.flag());
-            self.lanes[at].meet(conn, &mut self.report.changes)?;
+            self.lanes[at].meet(conn)?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::refusal::{Outlook, Refusal, is_about_key};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
+use crate::ledger::Changes;
 use crate::payload::FOOTER_LEN;
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
@@ -204,10 +205,19 @@ impl ServerSink {
         sent: &mut Sent,
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
-        match &mut self.lanes[sent.at].target {
-            Some(target) => target.prepare(&mut sent.record, context),
-            None => Err(("its destination was lost".to_owned(), None)),
+        let Some(target) = &mut self.lanes[sent.at].target else {
+            return Err(("its destination was lost".to_owned(), None));
+        };
+        let ready = target.prepare(&mut sent.record, context);
+        let changes = target.last_changes();
+        if changes != Changes::default() {
+            let before = sent
+                .changes
+                .take()
+                .map_or(Changes::default(), |before| *before);
+            sent.changes = Some(Box::new(before.and_then(changes)));
         }
+        ready
     }
 
     /// Says which streams do not hold as many entries as they say.

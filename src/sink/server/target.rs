@@ -54,7 +54,9 @@ pub struct Target {
     /// The value that was made ready last is a stream that miscounts its entries.
     miscounted: Option<Miscounted>,
     scratch: Vec<u8>,
-    /// What was changed so far.
+    /// What was changed in the value that was made ready last.
+    last: Changes,
+    /// What was changed in all that were made ready so far, written or not.
     pub changes: Changes,
 }
 
@@ -136,6 +138,7 @@ impl Target {
             unchecked: false,
             miscounted: None,
             scratch: Vec::new(),
+            last: Changes::default(),
             changes: Changes::default(),
         })
     }
@@ -151,6 +154,25 @@ impl Target {
     /// # Errors
     /// See above.
     pub fn prepare(
+        &mut self,
+        record: &mut KeyRecord,
+        context: &mut Context,
+    ) -> Result<Ready, (String, Option<String>)> {
+        self.last = Changes::default();
+        let ready = self.make_ready(record, context);
+        match ready {
+            Ok(_) => self.changes.add(self.last),
+            Err(_) => self.last = Changes::default(),
+        }
+        ready
+    }
+
+    /// What was changed in the value that was made ready last.
+    pub fn last_changes(&self) -> Changes {
+        self.last
+    }
+
+    fn make_ready(
         &mut self,
         record: &mut KeyRecord,
         context: &mut Context,
@@ -188,7 +210,7 @@ impl Target {
         if self.accepts.fills_in(type_byte(body))
             && kind_of(context.family, type_byte(body)) == Kind::Stream
         {
-            self.changes.streams_filled_in += 1;
+            self.last.streams_filled_in = 1;
         }
         self.miscounted = checked.miscounted.map(|said| Miscounted {
             said,
@@ -199,7 +221,7 @@ impl Target {
             Plan::Keep if verbatim => Ok(Ready::AsIs),
             Plan::Keep => Ok(Ready::Footer(rdb_version)),
             Plan::Restamp(version) => {
-                self.changes.restamped += 1;
+                self.last.restamped += 1;
                 strip_footer(&mut record.value, body_len);
                 Ok(Ready::Footer(version))
             }
@@ -217,7 +239,7 @@ impl Target {
                         ),
                     ));
                 }
-                self.changes.reencoded += 1;
+                self.last.reencoded += 1;
                 if payload::is_plain_string(body) {
                     // Written anew it would be the same bytes.
                     strip_footer(&mut record.value, body_len);
@@ -231,10 +253,11 @@ impl Target {
                     false => payload::recode_checked(family, body, checked, forms, scratch),
                 };
                 let losses = recoded.map_err(|error| damaged(&error))?;
-                self.changes.field_ttls_lost += losses.field_ttls;
-                self.changes.field_ttls_clamped += losses.field_ttls_clamped;
-                self.changes.streams_filled_in +=
-                    u64::from(losses.stream_metadata || losses.active_times);
+                self.last.field_ttls_lost += losses.field_ttls;
+                self.last.field_ttls_clamped += losses.field_ttls_clamped;
+                if losses.stream_metadata || losses.active_times {
+                    self.last.streams_filled_in = 1;
+                }
                 record.value = Value::Compact(std::mem::take(&mut self.scratch));
                 context.family = self.accepts.family;
                 Ok(Ready::Footer(version))
@@ -415,6 +438,7 @@ mod tests {
             unchecked: false,
             miscounted: None,
             scratch: Vec::new(),
+            last: Changes::default(),
             changes: Changes::default(),
         }
     }
