@@ -137,7 +137,7 @@ fn head(about: &About) -> String {
 fn verdict(about: &About) -> String {
     let (class, sign, word) = match &about.end.facts.reached {
         _ if !about.problems.is_empty() => ("bad", "✗", "It does not add up"),
-        _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key could be read"),
+        _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key is in it"),
         ConsistencyReached::Exact(_) => ("good", "✓", "Exact"),
         ConsistencyReached::PerKey { .. } => ("fair", "≈", "Exact for each key"),
         ConsistencyReached::Scan { .. } => ("fair", "≈", "A scan, not one moment"),
