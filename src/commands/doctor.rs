@@ -9,7 +9,7 @@ use super::quiet_when_nobody_reads;
 use crate::cli::DoctorArgs;
 use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
-use crate::doctor::keys::KeyTrial;
+use crate::doctor::keys::{KeyTrial, PATIENCE};
 use crate::doctor::needs::{Bounds, Needs};
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
@@ -30,7 +30,7 @@ pub fn run(args: &DoctorArgs, stop: &Stop) -> u8 {
 }
 
 fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
-    let (to, file) = args.ends()?;
+    let (mut to, file) = args.ends()?;
     if let Some(warning) = to.warnings() {
         ui::print_warning(&warning);
     }
@@ -43,7 +43,14 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         )?),
         None => None,
     };
+    // A server that loads its dataset is waited for as long as for any verb. Further waits are
+    // short: a report is waited for by somebody.
     let mut conn = Conn::open(&to)?;
+    if to.retry_for > PATIENCE {
+        drop(conn);
+        to.retry_for = PATIENCE;
+        conn = Conn::open(&to)?;
+    }
     let like = match (&args.prefix, input.as_mut()) {
         (Some(prefix), _) => std::os::unix::ffi::OsStrExt::as_bytes(prefix.as_os_str()).to_vec(),
         (None, Some(input)) if input.is_regular_file() => first_key(input)?,
@@ -66,6 +73,11 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         found.archive = Some((name, needs));
     }
     let code = code_of(&found);
+    if let Some(words) = found.later() {
+        ui::print_warning(&format!(
+            "this report is not complete, and an export or import would fail: the server answers {words}"
+        ));
+    }
     ui::session::summary(report::json(&found, code));
     if !args.json && !args.quiet {
         let text = report::text(&found);
@@ -114,17 +126,21 @@ fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
     Ok(first.unwrap_or_default())
 }
 
-/// A report is a success, whatever it says. With an archive, the code is the one that an import
-/// would end with.
+/// A report is a success, whatever it says, if it is complete. With an archive, the code is the one
+/// that an import would end with. A server that answers "not now" (BUSY, LOADING …) leaves it
+/// incomplete, and an export or import there would fail: [`exit::FAILED`].
 fn code_of(found: &Findings) -> u8 {
     let Some((_, needs)) = &found.archive else {
-        return exit::OK;
+        return match found.later() {
+            Some(_) => exit::FAILED,
+            None => exit::OK,
+        };
     };
     let mut codes = Vec::new();
     if needs.error.is_some() {
         codes.push(exit::ARCHIVE);
     }
-    if !is_possible(&promises(Job::Import, found)) {
+    if is_possible(&promises(Job::Import, found)) == Some(false) {
         codes.push(exit::REFUSED);
     }
     if needs.usage.is_some() {
@@ -134,7 +150,7 @@ fn code_of(found: &Findings) -> u8 {
         codes.push(exit::REFUSED);
     }
     // Nothing good can be said of what could not be asked.
-    if needs.unforeseen.is_some() {
+    if needs.unforeseen.is_some() || found.later().is_some() {
         codes.push(exit::FAILED);
     }
     if needs.total().refused > 0

@@ -17,8 +17,10 @@ pub enum Access {
     Allowed,
     /// It may be used, but not on every key.
     SomeKeys,
-    /// It may be used, but does not work at present: the server is full, a replica, loading.
+    /// It may be used, but does not work at present: the server is full, or a replica.
     Blocked(String),
+    /// Not known: the server answers "not now" (BUSY, LOADING, CLUSTERDOWN …), in these words.
+    Later(String),
     /// It is refused, in the server's words.
     Refused(String),
     /// The server does not have it.
@@ -41,14 +43,22 @@ impl Access {
             Self::Blocked(_) => "not now",
             Self::Refused(_) => "refused",
             Self::Absent => "not there",
-            Self::Unknown => "unknown",
+            Self::Later(_) | Self::Unknown => "unknown",
+        }
+    }
+
+    /// The server's words, where it answers "not now".
+    pub fn later(&self) -> Option<&str> {
+        match self {
+            Self::Later(text) => Some(text),
+            _ => None,
         }
     }
 
     /// The server's words, where there are any.
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Blocked(text) | Self::Refused(text) => Some(text),
+            Self::Blocked(text) | Self::Later(text) | Self::Refused(text) => Some(text),
             _ => None,
         }
     }
@@ -58,10 +68,17 @@ impl Access {
     /// In a cluster a node looks last at whose slot a key is in; anywhere else there is no other
     /// node to go to.
     fn of_error(text: String, fine: &[&str], cluster: bool) -> Self {
+        // What EXEC answers when a command before it was not taken.
+        let text = match text.strip_prefix("EXECABORT Transaction discarded because of: ") {
+            Some(cause) => cause.to_owned(),
+            None => text,
+        };
         let is_one_of = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
         if text.starts_with("ERR unknown command") {
             // Before `fine`: it repeats the arguments, which may hold the same words.
             Self::Absent
+        } else if asks_for_patience(&text) {
+            Self::Later(text)
         } else if fine.iter().any(|fine| text.contains(fine))
             || (cluster && is_one_of(&["MOVED", "ASK", "CROSSSLOT"]))
         {
@@ -76,9 +93,7 @@ impl Access {
             }
         } else if text.to_ascii_lowercase().contains("unknown subcommand") {
             Self::Absent
-        } else if is_one_of(&["OOM", "READONLY", "MISCONF", "NOREPLICAS", "MOVED", "ASK"])
-            || asks_for_patience(&text)
-        {
+        } else if is_one_of(&["OOM", "READONLY", "MISCONF", "NOREPLICAS", "MOVED", "ASK"]) {
             Self::Blocked(text)
         } else {
             Self::Refused(text)
@@ -142,6 +157,16 @@ impl Rights {
             .iter()
             .find(|(known, _)| *known == name)
             .map_or(&Access::Unknown, |(_, access)| access)
+    }
+
+    /// The words of a server that answers "not now" to one of these, if it does.
+    pub fn later(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.of(name).later())
+    }
+
+    /// The same, of any command.
+    pub fn any_later(&self) -> Option<&str> {
+        self.tried.iter().find_map(|(_, access)| access.later())
     }
 
     /// Whether the tool can use it.
@@ -212,6 +237,10 @@ fn queue(
 fn ask(conn: &mut Conn, args: &[&str]) -> Result<Access, ServerError> {
     let mut info = redis::cmd("COMMAND");
     info.arg("INFO").arg(args.first());
+    let unknown = |text: String| match asks_for_patience(&text) {
+        true => Access::Later(text),
+        false => Access::Unknown,
+    };
     if let Ok(redis::Value::Array(rows)) = conn.try_query(&info)?
         && rows
             .iter()
@@ -219,8 +248,9 @@ fn ask(conn: &mut Conn, args: &[&str]) -> Result<Access, ServerError> {
     {
         return Ok(Access::Absent);
     }
-    let Ok(user) = conn.try_query(redis::cmd("ACL").arg("WHOAMI"))? else {
-        return Ok(Access::Unknown);
+    let user = match conn.try_query(redis::cmd("ACL").arg("WHOAMI"))? {
+        Ok(user) => user,
+        Err(text) => return Ok(unknown(text)),
     };
     let user: String = redis::from_redis_value(user).unwrap_or_default();
     let mut dry_run = redis::cmd("ACL");
@@ -228,7 +258,7 @@ fn ask(conn: &mut Conn, args: &[&str]) -> Result<Access, ServerError> {
     Ok(match conn.try_query(&dry_run)? {
         Ok(redis::Value::Okay) => Access::Allowed,
         Ok(other) => Access::Refused(redis::from_redis_value::<String>(other).unwrap_or_default()),
-        Err(_) => Access::Unknown,
+        Err(text) => unknown(text),
     })
 }
 
@@ -267,6 +297,17 @@ mod tests {
         );
         let repeated = "ERR unknown command `X`, with args beginning with: `no such key`, ";
         assert_eq!(of(repeated), Access::Absent);
+        for text in [
+            "BUSY Redis is busy running a script.",
+            "LOADING Redis is loading the dataset in memory",
+            "CLUSTERDOWN The cluster is down",
+            "MASTERDOWN Link with MASTER is down",
+            "TRYAGAIN Multiple keys request during rehashing of slot",
+        ] {
+            assert_eq!(of(text), Access::Later(text.to_owned()));
+            let aborted = format!("EXECABORT Transaction discarded because of: {text}");
+            assert_eq!(of(&aborted), Access::Later(text.to_owned()));
+        }
         let full = "OOM command not allowed when used memory > 'maxmemory'.";
         assert_eq!(of(full), Access::Blocked(full.to_owned()));
     }

@@ -1,7 +1,10 @@
 //! The rights that the verbs need, as rules that this server understands.
 
 use super::access::{Access, Rights};
+use super::not_known;
 use super::probes::{NATIVE, NATIVE_FIELDS, PROBES, Probe, Want};
+use crate::record::Family;
+use crate::server::facts::{Facts, Version};
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,10 +37,22 @@ impl Job {
 ///
 /// `least`: only what cannot be done without; otherwise everything that the job makes use of.
 /// Commands that the server does not have are left out, because naming them would be an error.
-pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
+/// `database_rules`: the server has rules about databases ([`has_database_rules`]).
+///
+/// # Errors
+/// That it is not known which commands the server has, for people.
+pub fn rule(
+    job: Job,
+    least: bool,
+    rights: &Rights,
+    database_rules: bool,
+) -> Result<String, String> {
     // Not %R~* for an export, although reading is enough: no pattern matches the empty name, which
     // is a key like others, while ~* is not a pattern but means all keys.
     let mut words = vec!["~*".to_owned(), "-@all".to_owned()];
+    if database_rules {
+        words.push("alldbs".to_owned());
+    }
     for probe in PROBES {
         let is_wanted = match job.wants(probe) {
             Want::Needed => true,
@@ -46,8 +61,19 @@ pub fn rule(job: Job, least: bool, rights: &Rights) -> String {
             Want::No => false,
         };
         if is_wanted && rights.concerns(probe) && *rights.of(probe.name) != Access::Absent {
+            // Servers look up a command before they say "not now", but some not its subcommand.
+            if let Some(text) = rights.of(probe.name).later()
+                && probe.rule.contains('|')
+            {
+                return Err(not_known(text));
+            }
             words.push(probe.rule.to_owned());
         }
     }
-    words.join(" ")
+    Ok(words.join(" "))
+}
+
+/// Whether rules may name databases (`alldbs`, `resetdbs`, `db=0,1`): Valkey from 9.1 on (acl.c).
+pub fn has_database_rules(facts: &Facts) -> bool {
+    facts.family == Family::Valkey && facts.parsed_version() >= Version::parse("9.1.0")
 }

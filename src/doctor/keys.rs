@@ -26,7 +26,7 @@ const MAX_CLOSED: usize = 256;
 
 /// How long a server that answers "not now" is asked again, where `--retry-for` is not shorter: a
 /// report is waited for by somebody.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A key, and how an import would write it.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use super::server::{Leftovers, databases};
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{Topology, options_for};
+use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, info};
 use crate::server::slots::{SLOTS, tag_for_slot};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
@@ -17,7 +18,8 @@ pub enum Layout {
         /// Who follows it.
         replicas: Vec<NodeAddress>,
     },
-    /// A cluster; `Err` is why it does not say more.
+    /// A cluster; `Err` is why it does not say more: the server's words alone, where it answers
+    /// "not now".
     Cluster(Result<Shards, String>),
 }
 
@@ -59,7 +61,7 @@ impl Layout {
         let topology = match Topology::ask(conn) {
             Ok(topology) => topology,
             Err(error @ ServerError::Lost { .. }) => return Err(error),
-            Err(error) => return Ok(Self::Cluster(Err(error.to_string()))),
+            Err(error) => return Ok(Self::Cluster(Err(reason(error)))),
         };
         let own = facts.run_id.as_deref();
         let primaries = topology
@@ -67,7 +69,7 @@ impl Layout {
             .iter()
             .map(|shard| {
                 let at = options_for(options, &shard.primary);
-                look_at(&at, own, leftovers).map_err(|error| error.to_string())
+                look_at(&at, own, leftovers).map_err(reason)
             })
             .collect();
         Ok(Self::Cluster(Ok(Shards {
@@ -110,6 +112,16 @@ impl Layout {
         }
     }
 
+    /// The words of a node that answers "not now".
+    pub fn later(&self) -> Option<&str> {
+        let why = match self {
+            Self::Single { .. } => None,
+            Self::Cluster(Err(reason)) => Some(reason.as_str()),
+            Self::Cluster(Ok(shards)) => shards.unreached().map(|(_, reason)| reason),
+        };
+        why.filter(|why| asks_for_patience(why))
+    }
+
     /// The shards, where it is a cluster that tells them.
     pub fn shards(&self) -> Option<&Shards> {
         match self {
@@ -143,6 +155,20 @@ impl Shards {
     }
 }
 
+/// Why a node does not tell: the server's words alone, where it answers "not now".
+fn reason(error: ServerError) -> String {
+    match error {
+        ServerError::Connect { reason, .. }
+        | ServerError::Refused { reason, .. }
+        | ServerError::Reply { reason, .. }
+            if asks_for_patience(&reason) =>
+        {
+            reason
+        }
+        other => other.to_string(),
+    }
+}
+
 fn look_at(
     at: &ConnectOptions,
     own: Option<&str>,
@@ -152,11 +178,14 @@ fn look_at(
     let facts = Facts::ask(&mut conn)?;
     let rows = databases(&mut conn, &facts)?;
     if own.is_none() || facts.run_id.as_deref() != own {
-        leftovers.add(Leftovers::find(&mut conn, rows.as_deref().unwrap_or(&[]))?);
+        leftovers.add(match &rows {
+            Err(text) if asks_for_patience(text) => Leftovers::not_known(text.clone()),
+            rows => Leftovers::find(&mut conn, rows.as_deref().unwrap_or(&[]))?,
+        });
     }
     Ok(NodeFacts {
         facts,
-        keys: rows.map(|rows| rows.iter().map(|row| row.keys).sum()),
+        keys: rows.ok().map(|rows| rows.iter().map(|row| row.keys).sum()),
     })
 }
 

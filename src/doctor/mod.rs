@@ -13,9 +13,12 @@ pub mod promise;
 pub mod report;
 pub mod server;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::Result;
 
 use self::access::Rights;
+use self::acl::has_database_rules;
 use self::layout::{Layout, served_here};
 use self::needs::Needs;
 use self::server::{Leftovers, Limits};
@@ -23,7 +26,10 @@ use crate::endpoint::{ConnectOptions, Transport};
 use crate::observer::{Observer, Recording};
 use crate::policy::AllowLoss;
 use crate::server::Conn;
+use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
+use crate::sink::server::gate::closed_databases;
+use crate::sink::server::refusal::is_about_database;
 use crate::sink::server::target::Target;
 
 /// Everything that was found out.
@@ -39,12 +45,16 @@ pub struct Findings {
     pub layout: Layout,
     /// Its clock minus ours, ms; `None` where TIME is refused.
     pub clock_offset_ms: Option<i64>,
-    /// Databases with keys; `None` where that could not be learnt.
-    pub databases: Option<Vec<Keyspace>>,
+    /// Databases with keys; `Err` is why that could not be learnt.
+    pub databases: Result<Vec<Keyspace>, String>,
+    /// Databases that were tried, whether they have keys or not.
+    pub tried: Vec<u32>,
+    /// Those of them that this user may not enter, and why not.
+    pub closed: BTreeMap<u32, String>,
     /// Limits.
     pub limits: Limits,
-    /// Names of loaded modules; `None` where MODULE LIST is refused.
-    pub modules: Option<Vec<String>>,
+    /// Names of loaded modules; `Err` is why MODULE LIST does not tell.
+    pub modules: Result<Vec<String>, String>,
     /// Which commands may be used.
     pub rights: Rights,
     /// What it accepts.
@@ -57,6 +67,82 @@ pub struct Findings {
     pub archive: Option<(String, Needs)>,
 }
 
+/// What stands in the place of what a server does not tell that answers "not now", in these words:
+/// `not known: the server answers BUSY`.
+pub fn not_known(words: &str) -> String {
+    let code = words.split(' ').next().unwrap_or_default();
+    format!("not known: the server answers {code}")
+}
+
+impl Findings {
+    /// The words in which the server answered "not now" to something that was asked. What is said of
+    /// it is not complete then.
+    pub fn later(&self) -> Option<&str> {
+        let databases = self.databases.as_ref().err().map(String::as_str);
+        let modules = self.modules.as_ref().err().map(String::as_str);
+        let others = [databases, modules];
+        (self.rights.any_later())
+            .or(self.limits.later.as_deref())
+            .or(self.leftovers.later.as_deref())
+            .or(self.layout.later())
+            .or_else(|| {
+                let mut others = others.into_iter().flatten();
+                others.find(|text| asks_for_patience(text))
+            })
+    }
+
+    /// Why it is not known what it accepts: the server's words, where it answers "not now" to what
+    /// is tried.
+    pub fn accepts_later(&self) -> Option<&str> {
+        match self.target.probed {
+            true => None,
+            false => self.rights.later(&["RESTORE"]),
+        }
+    }
+
+    /// Databases that were tried and may be entered.
+    pub fn open(&self) -> Vec<u32> {
+        let is_open = |db: &&u32| !self.closed.contains_key(db);
+        self.tried.iter().filter(is_open).copied().collect()
+    }
+}
+
+/// Which databases this user may not enter, and why: those with keys, and on servers whose users
+/// have databases of their own all others, too. The databases that were tried come first.
+fn closed(
+    options: &ConnectOptions,
+    facts: &Facts,
+    limits: &Limits,
+    rows: &[Keyspace],
+) -> (Vec<u32>, BTreeMap<u32, String>) {
+    /// What a server has that is not configured otherwise, and what is tried at most.
+    const DEFAULT: u64 = 16;
+    const MOST: u64 = 1024;
+    let mut tried: BTreeSet<u32> = rows.iter().map(|row| row.db).collect();
+    if facts.cluster {
+        return (Vec::new(), BTreeMap::new());
+    }
+    if has_database_rules(facts) {
+        let count = limits.databases.unwrap_or(DEFAULT).min(MOST);
+        tried.extend((0..).take(count as usize));
+    }
+    let tried: Vec<u32> = tried.into_iter().collect();
+    let closed = closed_databases(options, &tried);
+    let (known, others): (Vec<u32>, Vec<u32>) = tried.into_iter().partition(|db| {
+        let why = closed.get(db);
+        why.is_none_or(|why| !asks_for_patience(why) && (is_about_database(why) || has(rows, *db)))
+    });
+    let closed = closed.into_iter();
+    (
+        known,
+        closed.filter(|(db, _)| !others.contains(db)).collect(),
+    )
+}
+
+fn has(rows: &[Keyspace], db: u32) -> bool {
+    rows.iter().any(|row| row.db == db)
+}
+
 /// Asks the server that `options` lead to; in a cluster also the primaries of all shards. `like`
 /// begins the names on which writing is tried, for users who may write only such.
 ///
@@ -64,7 +150,7 @@ pub struct Findings {
 /// The connections.
 pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result<Findings> {
     conn.doing("asking the server what it is");
-    let facts = Facts::ask(conn)?;
+    let mut facts = Facts::ask(conn)?;
     let clock = ServerClock::ask(conn)?;
     let clock_offset_ms = clock.is_servers.then(|| {
         let (theirs, ours) = (clock.now_ms(), crate::units::now_ms());
@@ -73,8 +159,22 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
     let limits = Limits::ask(conn)?;
     let modules = server::modules(conn)?;
     let rights = Rights::learn(conn, || Conn::open(options), facts.cluster)?;
+    if !facts.info && rights.can("INFO") {
+        // It could not answer at first.
+        facts = Facts::ask(conn)?;
+    }
     let databases = server::databases(conn, &facts)?;
-    let mut leftovers = Leftovers::find(conn, databases.as_deref().unwrap_or_default())?;
+    let mut leftovers = match &databases {
+        Err(text) if asks_for_patience(text) => Leftovers::not_known(text.clone()),
+        databases => Leftovers::find(conn, databases.as_deref().unwrap_or_default())?,
+    };
+    let (tried, closed) = match &databases {
+        Err(text) if asks_for_patience(text) => Default::default(),
+        databases => {
+            let rows = databases.as_deref().unwrap_or_default();
+            closed(options, &facts, &limits, rows)
+        }
+    };
     let layout = Layout::ask(conn, &facts, options, &mut leftovers)?;
     let like = served_here(conn, &layout, like)?;
     let recording = Recording::default();
@@ -90,6 +190,8 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
         layout,
         clock_offset_ms,
         databases,
+        tried,
+        closed,
         limits,
         modules,
         rights,

@@ -19,7 +19,7 @@ use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
-use crate::server::conn::is_forbidden;
+use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 use crate::sink::is_larger;
 use crate::sink::server::gate::{closed_databases, show_databases};
@@ -283,6 +283,10 @@ impl Needs {
         }
         closed.append(&mut trial.closed);
         for (db, why) in closed {
+            if asks_for_patience(&why) {
+                self.unforeseen.get_or_insert(why);
+                continue;
+            }
             let keys = match to.db {
                 Some(_) => self.databases.values().sum(),
                 None => self.databases.get(&db).copied().unwrap_or(0),
@@ -321,7 +325,9 @@ impl Needs {
 
     /// Whether it holds function libraries and the destination takes none.
     pub fn refuses_functions(&self, rights: &Rights) -> bool {
-        let is_taken = |access: &Access| access.is_usable() || *access == Access::Unknown;
+        let is_taken = |access: &Access| {
+            access.is_usable() || matches!(access, Access::Unknown | Access::Later(_))
+        };
         let (restore, load) = (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD"));
         // Where RESTORE is there and refuses, an import does not try LOAD.
         let is_load_tried = match restore {

@@ -1,13 +1,14 @@
 //! What an export from this server, or an import into it, can promise, and what it cannot.
 
-use super::Findings;
 use super::access::Access;
 use super::acl::Job;
 use super::layout::Layout;
 use super::probes::NATIVE;
+use super::{Findings, not_known};
 use crate::payload::FieldTtlForm;
 use crate::policy::Method;
 use crate::server::conn::asks_for_patience;
+use crate::sink::server::gate::show_databases;
 use crate::sink::server::refusal::Outlook;
 use crate::units::{bytes_text, count_text, plural};
 
@@ -20,6 +21,8 @@ pub enum Verdict {
     Less,
     /// Not at all.
     No,
+    /// Not known: the server answers "not now".
+    Unknown,
 }
 
 impl Verdict {
@@ -29,6 +32,7 @@ impl Verdict {
             Self::Yes => "yes",
             Self::Less => "less",
             Self::No => "no",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -54,11 +58,14 @@ pub fn promises(job: Job, found: &Findings) -> Vec<Promise> {
     list.0
 }
 
-/// Whether the job can be done at all.
-pub fn is_possible(promises: &[Promise]) -> bool {
-    promises
-        .iter()
-        .all(|promise| promise.verdict != Verdict::No)
+/// Whether the job can be done at all; `None` where that is not known.
+pub fn is_possible(promises: &[Promise]) -> Option<bool> {
+    let has = |verdict| promises.iter().any(|promise| promise.verdict == verdict);
+    match (has(Verdict::No), has(Verdict::Unknown)) {
+        (true, _) => Some(false),
+        (false, true) => None,
+        (false, false) => Some(true),
+    }
 }
 
 struct List(Vec<Promise>);
@@ -70,6 +77,15 @@ impl List {
             about,
             text: text.into(),
         });
+    }
+
+    /// Says that it is not known, where the server answers "not now" in these words; whether it was
+    /// said.
+    fn later(&mut self, about: &'static str, words: Option<&str>) -> bool {
+        if let Some(words) = words {
+            self.say(Verdict::Unknown, about, not_known(words));
+        }
+        words.is_some()
     }
 
     fn either(&mut self, holds: bool, about: &'static str, yes: &str, less: &str) {
@@ -93,8 +109,22 @@ fn export(found: &Findings, list: &mut List) {
     .into_iter()
     .filter_map(|(name, can)| (!can).then_some(name))
     .collect();
-    if !missing.is_empty() {
-        let text = format!("needs {}, which cannot be used here", missing.join(", "));
+    let is_refused = |name: &&str| match *name {
+        "PTTL" => rights.later(&["PTTL", "PEXPIRETIME"]).is_none(),
+        name => rights.of(name).later().is_none(),
+    };
+    let refused: Vec<&str> = missing
+        .iter()
+        .filter(|name| is_refused(name))
+        .copied()
+        .collect();
+    if !missing.is_empty() && refused.is_empty() {
+        list.later(
+            "commands",
+            rights.later(&["SCAN", "DUMP", "PTTL", "PEXPIRETIME"]),
+        );
+    } else if !missing.is_empty() {
+        let text = format!("needs {}, which cannot be used here", refused.join(", "));
         list.say(Verdict::No, "commands", text);
     } else if *rights.of("DUMP") == Access::SomeKeys {
         list.say(
@@ -105,7 +135,8 @@ fn export(found: &Findings, list: &mut List) {
         );
     }
     moment(found, list);
-    if rights.can("CLIENT PAUSE") {
+    if list.later("pause", rights.later(&["CLIENT PAUSE"])) {
+    } else if rights.can("CLIENT PAUSE") {
         let text = match facts.cluster {
             true => "--consistency pause can hold the writers of all shards for one common instant",
             false => {
@@ -114,15 +145,27 @@ fn export(found: &Findings, list: &mut List) {
         };
         list.say(Verdict::Yes, "pause", text);
     }
-    if rights.can("PSYNC, REPLCONF") {
+    if list.later("replica", rights.later(&["PSYNC, REPLCONF"])) {
+    } else if rights.can("PSYNC, REPLCONF") {
         list.say(
             Verdict::Yes,
             "replica",
             "--via replica can read a snapshot of one moment",
         );
     }
-    if facts.cluster {
-        // One database, of which nothing has to be said.
+    let words = rights.later(&["SELECT"]).or(keyspace_later(found));
+    if facts.cluster || list.later("databases", words) {
+        // A cluster has one database, of which nothing has to be said.
+    } else if let Some(text) = entered(found) {
+        let rows = found.databases.as_deref().unwrap_or_default();
+        let text = match rows.iter().any(|row| found.closed.contains_key(&row.db)) {
+            true => format!(
+                "{text}: the keys there are counted as failed, and the run exits with 3 (--db N \
+                 takes one database only)"
+            ),
+            false => text,
+        };
+        list.say(Verdict::Less, "databases", text);
     } else if !rights.can("SELECT") {
         list.say(
             Verdict::Less,
@@ -135,7 +178,12 @@ fn export(found: &Findings, list: &mut List) {
     } else {
         list.say(Verdict::Yes, "databases", "found by trying them one by one");
     }
-    if rights.can("PEXPIRETIME") {
+    let words = rights.later(&["PEXPIRETIME"]);
+    let words = words.or(rights
+        .later(&["TIME"])
+        .filter(|_| !rights.can("PEXPIRETIME")));
+    if list.later("expiry", words) {
+    } else if rights.can("PEXPIRETIME") {
         list.say(Verdict::Yes, "expiry", "exact to the millisecond");
     } else if rights.can("TIME") {
         list.say(
@@ -154,12 +202,15 @@ fn export(found: &Findings, list: &mut List) {
         true => "value and expiry of a key are read at the same moment",
         false => "the expiry of a key is read before its value and after it, until both are equal",
     };
-    list.say(Verdict::Yes, "pairs", pairs);
+    let words = rights.later(&["MULTI, EXEC"]).filter(|_| !facts.cluster);
+    if !list.later("pairs", words) {
+        list.say(Verdict::Yes, "pairs", pairs);
+    }
     if facts.cluster {
         let text = "reading resets the idle time of every key, which matters only to a server that \
             evicts: with CLIENT NO-TOUCH, nodes of some versions die when a slot is on its way";
         list.say(Verdict::Less, "traces", text);
-    } else {
+    } else if !list.later("traces", rights.later(&["CLIENT NO-TOUCH"])) {
         list.either(
             rights.can("CLIENT NO-TOUCH"),
             "traces",
@@ -175,6 +226,10 @@ fn export(found: &Findings, list: &mut List) {
         (Access::Absent, Access::Absent) => {
             list.say(Verdict::Yes, "functions", "there are none before 7.0");
         }
+        _ if list.later(
+            "functions",
+            rights.later(&["FUNCTION DUMP", "FUNCTION LIST"]),
+        ) => {}
         _ => list.say(
             Verdict::Less,
             "functions",
@@ -185,6 +240,9 @@ fn export(found: &Findings, list: &mut List) {
         Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
         _ => ("OBJECT IDLETIME", "idle times"),
     };
+    if list.later("eviction", rights.later(&[command])) {
+        return;
+    }
     list.either(
         rights.can(command),
         "eviction",
@@ -198,6 +256,7 @@ fn cluster(found: &Findings, list: &mut List, done: &str) {
     let shards = match &found.layout {
         Layout::Single { .. } => return,
         Layout::Cluster(Ok(shards)) => shards,
+        Layout::Cluster(Err(_)) if list.later("cluster", found.layout.later()) => return,
         Layout::Cluster(Err(reason)) => {
             let text = format!("it is not known which node has which keys: {reason}");
             return list.say(Verdict::No, "cluster", text);
@@ -213,6 +272,7 @@ fn cluster(found: &Findings, list: &mut List, done: &str) {
             }
         );
         list.say(Verdict::No, "cluster", text);
+    } else if list.later("cluster", found.layout.later()) {
     } else if let Some((node, reason)) = shards.unreached() {
         let text = format!(
             "a primary of {count} is not reached: {reason} (--node-map {node}=HOST:PORT if it is \
@@ -225,6 +285,35 @@ fn cluster(found: &Findings, list: &mut List, done: &str) {
     }
 }
 
+/// Why INFO does not tell, where the server answers "not now" to it.
+fn info_later(found: &Findings) -> Option<&str> {
+    match found.facts.info {
+        true => None,
+        false => found.rights.later(&["INFO"]),
+    }
+}
+
+/// Why it is not known which databases have keys, where the server answers "not now".
+fn keyspace_later(found: &Findings) -> Option<&str> {
+    let why = found.databases.as_ref().err().map(String::as_str);
+    why.filter(|why| asks_for_patience(why))
+}
+
+/// Which databases this user may enter and which not, where some are refused.
+fn entered(found: &Findings) -> Option<String> {
+    let why = found.closed.values().next()?;
+    let closed: Vec<u32> = found.closed.keys().copied().collect();
+    let may = match found.open().as_slice() {
+        [] => "none of the databases that were tried".to_owned(),
+        open => show_databases(open),
+    };
+    let not = show_databases(&closed);
+    Some(format!(
+        "this user may enter {may}, but not {not} ({})",
+        why.trim()
+    ))
+}
+
 /// How exact an export can be.
 fn moment(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
@@ -233,6 +322,15 @@ fn moment(found: &Findings, list: &mut List) {
         false => &["CLIENT TRACKING", "HELLO", "PING", "MULTI, EXEC"],
     };
     let missing = needs.iter().find(|name| !rights.can(name));
+    let is_refused = |name: &&&str| !rights.can(name) && rights.of(name).later().is_none();
+    let words = match needs.iter().find(is_refused) {
+        Some(_) => None,
+        None => (rights.later(needs)).or(rights.later(&["EVAL"]).filter(|_| facts.cluster)),
+    };
+    if list.later("moment", words) {
+        return;
+    }
+    let missing = needs.iter().find(is_refused).or(missing);
     let (verdict, text) = match (missing, facts.cluster, rights.can("EVAL")) {
         (Some(name), _, _) => (
             Verdict::Less,
@@ -262,7 +360,10 @@ fn import(found: &Findings, list: &mut List) {
     cluster(found, list, "written");
     // In a cluster keys go to the primaries, whichever node is asked for them.
     match (facts.replica && !facts.cluster, rights.of("RESTORE")) {
-        (false, _) => {}
+        (false, _) => {
+            let words = info_later(found).filter(|_| !facts.cluster);
+            list.later("role", words);
+        }
         (true, Access::Allowed | Access::SomeKeys) => list.say(
             Verdict::Less,
             "role",
@@ -278,7 +379,12 @@ fn import(found: &Findings, list: &mut List) {
     commands(found, list);
     databases(found, list);
     let accepts = found.target.accepts();
-    if found.target.probed {
+    let words = found.accepts_later();
+    if let Some(words) = words {
+        for about in ["payloads", "field expiry", "streams"] {
+            list.later(about, Some(words));
+        }
+    } else if found.target.probed {
         let text = format!(
             "RDB versions {}; tried out, as were the types below",
             accepts.versions
@@ -291,6 +397,53 @@ fn import(found: &Findings, list: &mut List) {
         );
         list.say(Verdict::Less, "payloads", text);
     }
+    if words.is_none() {
+        forms(found, list);
+    }
+    match (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD")) {
+        (Access::Allowed, _) | (_, Access::Allowed) => {
+            list.say(Verdict::Yes, "functions", "function libraries are written");
+        }
+        (Access::Absent, Access::Absent) => list.say(
+            Verdict::Less,
+            "functions",
+            "this server has no functions: libraries are refused unless --allow-loss functions",
+        ),
+        _ if list.later(
+            "functions",
+            rights.later(&["FUNCTION RESTORE", "FUNCTION LOAD"]),
+        ) => {}
+        _ => list.say(
+            Verdict::Less,
+            "functions",
+            "neither FUNCTION RESTORE nor FUNCTION LOAD can be used: function libraries are refused",
+        ),
+    }
+    let limit = bytes_text(found.limits.largest_payload_bytes());
+    let words = found.limits.later.as_deref().or(rights.later(&[NATIVE]));
+    if list.later("size", words) {
+    } else if found.limits.max_bulk_bytes.is_some() {
+        let text = format!("one RESTORE may carry {limit}");
+        size(found, list, text);
+    } else {
+        let text = format!("CONFIG GET is refused; RESTORE is taken to carry {limit}, the default");
+        size(found, list, text);
+    }
+    memory(found, list);
+    if list.later("conflicts", rights.later(&["DUMP"])) {
+        return;
+    }
+    list.either(
+        rights.can("DUMP"),
+        "conflicts",
+        "a key that stands there already with the same value and expiry counts as unchanged",
+        "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
+    );
+}
+
+/// In which forms values are written.
+fn forms(found: &Findings, list: &mut List) {
+    let accepts = found.target.accepts();
     list.either(
         accepts.forms().field_ttl != FieldTtlForm::Dropped,
         "field expiry",
@@ -304,36 +457,6 @@ fn import(found: &Findings, list: &mut List) {
         "stream metadata is kept as far as the source has it",
         "no stream metadata of 7.0 (entries added, entries read, highest deleted id): it is left \
          out, and counted",
-    );
-    match (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD")) {
-        (Access::Allowed, _) | (_, Access::Allowed) => {
-            list.say(Verdict::Yes, "functions", "function libraries are written");
-        }
-        (Access::Absent, Access::Absent) => list.say(
-            Verdict::Less,
-            "functions",
-            "this server has no functions: libraries are refused unless --allow-loss functions",
-        ),
-        _ => list.say(
-            Verdict::Less,
-            "functions",
-            "neither FUNCTION RESTORE nor FUNCTION LOAD can be used: function libraries are refused",
-        ),
-    }
-    let limit = bytes_text(found.limits.largest_payload_bytes());
-    if found.limits.max_bulk_bytes.is_some() {
-        let text = format!("one RESTORE may carry {limit}");
-        size(found, list, text);
-    } else {
-        let text = format!("CONFIG GET is refused; RESTORE is taken to carry {limit}, the default");
-        size(found, list, text);
-    }
-    memory(found, list);
-    list.either(
-        rights.can("DUMP"),
-        "conflicts",
-        "a key that stands there already with the same value and expiry counts as unchanged",
-        "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
     );
 }
 
@@ -351,6 +474,10 @@ fn commands(found: &Findings, list: &mut List) {
                  reported (--prefix tries with names that begin as yours)",
             );
         }
+        Access::Later(text) => {
+            list.later("commands", Some(text));
+            return;
+        }
         // Said already.
         Access::Blocked(_) if facts.replica => return,
         Access::Blocked(text) | Access::Refused(text) => text.as_str(),
@@ -364,6 +491,7 @@ fn commands(found: &Findings, list: &mut List) {
         Outlook::Nothing(advice) => {
             list.say(Verdict::No, "commands", format!("{advice} ({text})"));
         }
+        Outlook::ByCommands if list.later("commands", rights.later(&[NATIVE])) => {}
         Outlook::ByCommands if rights.can(NATIVE) => list.say(
             Verdict::Less,
             "commands",
@@ -373,11 +501,6 @@ fn commands(found: &Findings, list: &mut List) {
             Verdict::No,
             "commands",
             "needs RESTORE, or native commands, and can use neither",
-        ),
-        Outlook::Open if asks_for_patience(text) => list.say(
-            Verdict::No,
-            "commands",
-            format!("RESTORE does not work at present: {text}"),
         ),
         Outlook::Open => list.say(
             Verdict::Less,
@@ -392,7 +515,10 @@ fn databases(found: &Findings, list: &mut List) {
     if found.facts.cluster {
         return;
     }
-    if !found.rights.can("SELECT") {
+    if list.later("databases", found.rights.later(&["SELECT"])) {
+    } else if let Some(text) = entered(found) {
+        list.say(Verdict::Less, "databases", text);
+    } else if !found.rights.can("SELECT") {
         list.say(
             Verdict::Less,
             "databases",
@@ -427,6 +553,9 @@ fn size(found: &Findings, list: &mut List, limit: String) {
 
 fn memory(found: &Findings, list: &mut List) {
     let facts = &found.facts;
+    if list.later("memory", info_later(found)) {
+        return;
+    }
     match (facts.maxmemory, facts.used_memory, facts.policy.as_deref()) {
         (Some(max @ 1..), used, policy) => {
             let room = bytes_text(max.saturating_sub(used.unwrap_or(0)));

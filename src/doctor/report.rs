@@ -10,12 +10,14 @@ use super::acl::{self, Job};
 use super::needs::{Needs, loss_name};
 use super::probes::{PROBES, Want};
 use super::promise::{Promise, is_possible, promises};
-use super::{Findings, server::Leftovers};
+use super::{Findings, not_known, server::Leftovers};
 use crate::describe::table::{Align, Table};
 use crate::describe::{
     error_json, export_failed_json, export_failed_text, family_name, lines_text,
 };
 use crate::payload::{Encoding, kind_of};
+use crate::server::conn::asks_for_patience;
+use crate::server::facts::Keyspace;
 use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -25,22 +27,10 @@ const CLOCK_OFFSET_MS: u64 = 1_000;
 /// Everything for people.
 pub fn text(found: &Findings) -> String {
     let mut text = lines_text(&server_lines(found));
-    if let Some(rows) = &found.databases {
-        let mut table = Table::new(&[
-            ("db", Align::Right),
-            ("keys", Align::Right),
-            ("with expiry", Align::Right),
-        ]);
-        for row in rows {
-            table.row(vec![
-                row.db.to_string(),
-                count_text(row.keys),
-                count_text(row.expires),
-            ]);
-        }
-        if !rows.is_empty() {
-            text += &format!("\n{table}");
-        }
+    if let Ok(rows) = &found.databases
+        && !rows.is_empty()
+    {
+        text += &format!("\n{}", databases_table(rows, found));
     }
     if let Some(shards) = found.layout.shards() {
         text += &format!("\n{}", shards_table(shards));
@@ -58,8 +48,11 @@ pub fn text(found: &Findings) -> String {
     );
     text += "\nRights for a user of its own (ACL SETUSER name on >password …)\n";
     for (job, least, title) in RULES {
-        let rule = acl::rule(job, least, &found.rights);
+        let rule = rule(job, least, found).unwrap_or_else(|why| why);
         text += &format!("{title:<15}  {rule}\n");
+    }
+    if acl::has_database_rules(&found.facts) {
+        text += &database_rules_text(found);
     }
     text += &format!("\n{}\n", leftovers_text(&found.leftovers));
     for note in &found.notes {
@@ -69,6 +62,56 @@ pub fn text(found: &Findings) -> String {
         text += &format!("\n{}", needs_text(name, needs, found));
     }
     text
+}
+
+fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
+    let mut columns = vec![
+        ("db", Align::Right),
+        ("keys", Align::Right),
+        ("with expiry", Align::Right),
+    ];
+    let has_closed = rows.iter().any(|row| found.closed.contains_key(&row.db));
+    if has_closed {
+        columns.push(("this user", Align::Left));
+    }
+    let mut table = Table::new(&columns);
+    for row in rows {
+        let mut cells = vec![
+            row.db.to_string(),
+            count_text(row.keys),
+            count_text(row.expires),
+        ];
+        if has_closed {
+            cells.push(match found.closed.get(&row.db) {
+                Some(why) => format!("may not read it ({})", clean(why.trim())),
+                None if found.tried.contains(&row.db) => "may enter it".to_owned(),
+                None => "not known".to_owned(),
+            });
+        }
+        table.row(cells);
+    }
+    table
+}
+
+fn rule(job: Job, least: bool, found: &Findings) -> Result<String, String> {
+    let database_rules = acl::has_database_rules(&found.facts);
+    acl::rule(job, least, &found.rights, database_rules)
+}
+
+/// What may stand in the place of `alldbs`.
+fn database_rules_text(found: &Findings) -> String {
+    let needs = found.archive.as_ref().map(|(_, needs)| needs);
+    match needs.filter(|needs| !needs.databases.is_empty()) {
+        Some(needs) if needs.databases.len() <= 16 => {
+            let dbs: Vec<String> = needs.databases.keys().map(u32::to_string).collect();
+            let list = dbs.join(",");
+            format!(
+                "alldbs allows every database; db={list} in its place is enough for this archive\n"
+            )
+        }
+        _ => "alldbs allows every database; db=0,1 in its place allows only databases 0 and 1\n"
+            .to_owned(),
+    }
 }
 
 const RULES: [(Job, bool, &str); 5] = [
@@ -93,13 +136,16 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
         let count = plural(shards.primaries.len() as u64, "shard");
         Some(format!("{} in {count}", plural(shards.keys()?, "key")))
     });
-    let keys = found.databases.as_ref().map(|rows| {
-        let keys = rows.iter().map(|row| row.keys).sum();
-        let databases = plural(rows.len() as u64, "database");
-        format!("{} in {databases}", plural(keys, "key"))
-    });
-    let keys = whole.or(keys.filter(|_| !facts.cluster));
-    lines.push(("keys", keys.unwrap_or_else(|| "unknown".to_owned())));
+    let keys = found.databases.as_ref().map(|rows| keys_text(rows, found));
+    let keys = match whole {
+        Some(whole) => whole,
+        None => match keys {
+            Ok(keys) if !facts.cluster => keys,
+            Ok(_) => unknown(found.layout.later()),
+            Err(why) => unknown(Some(why)),
+        },
+    };
+    lines.push(("keys", keys));
     if let Some(used) = facts.used_memory {
         let max = match facts.maxmemory {
             Some(0) => "no maxmemory".to_owned(),
@@ -118,25 +164,24 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
         ));
     }
     let limits = &found.limits;
-    let limit = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), bytes_text);
+    let unasked = || unknown(limits.later.as_deref());
+    let limit = |bytes: Option<u64>| bytes.map_or_else(unasked, bytes_text);
     lines.push((
         "limits",
         format!(
             "proto-max-bulk-len {}, client-query-buffer-limit {}, databases {}",
             limit(limits.max_bulk_bytes),
             limit(limits.query_buffer_bytes),
-            limits
-                .databases
-                .map_or_else(|| "unknown".to_owned(), count_text)
+            limits.databases.map_or_else(unasked, count_text)
         ),
     ));
     if let Some(sanitize) = &limits.sanitize {
         lines.push(("sanitize-dump-payload", clean(sanitize).into_owned()));
     }
     let modules = match found.modules.as_deref() {
-        None => "unknown".to_owned(),
-        Some([]) => "none".to_owned(),
-        Some(names) => clean(&names.join(", ")).into_owned(),
+        Err(why) => unknown(Some(why)),
+        Ok([]) => "none".to_owned(),
+        Ok(names) => clean(&names.join(", ")).into_owned(),
     };
     lines.push(("modules", modules));
     if let Some(offset) = found.clock_offset_ms
@@ -149,9 +194,33 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// What stands in the place of what was not told, for this reason.
+fn unknown(why: Option<&str>) -> String {
+    match why {
+        Some(words) if asks_for_patience(words) => not_known(words),
+        _ => "unknown".to_owned(),
+    }
+}
+
+fn keys_text(rows: &[Keyspace], found: &Findings) -> String {
+    let total = |rows: &mut dyn Iterator<Item = &Keyspace>| {
+        let (count, keys) = rows.fold((0, 0), |(count, keys), row| (count + 1, keys + row.keys));
+        format!("{} in {}", plural(keys, "key"), plural(count, "database"))
+    };
+    let is_closed = |row: &&Keyspace| found.closed.contains_key(&row.db);
+    let mut text = total(&mut rows.iter());
+    if rows.iter().any(|row| is_closed(&row)) {
+        let closed = total(&mut rows.iter().filter(is_closed));
+        text += &format!("; of these {closed} that this user may not enter");
+    }
+    text
+}
+
 fn promise_lines(promises: &[Promise]) -> String {
     let width = promises.iter().map(|promise| promise.about.len()).max();
     let width = width.unwrap_or(0);
+    let words = promises.iter().map(|promise| promise.verdict.word().len());
+    let word_width = words.max().unwrap_or(0).max(4);
     let mut lines = String::new();
     for Promise {
         verdict,
@@ -160,7 +229,7 @@ fn promise_lines(promises: &[Promise]) -> String {
     } in promises
     {
         let word = verdict.word();
-        lines += &format!("  {word:<4}  {about:<width$}  {}\n", clean(text));
+        lines += &format!("  {word:<word_width$}  {about:<width$}  {}\n", clean(text));
     }
     lines
 }
@@ -172,7 +241,8 @@ fn types(found: &Findings) -> Vec<(u8, Encoding, Option<bool>)> {
         .filter_map(|byte| Some((byte, Encoding::of(accepts.family, byte)?)))
         .map(|(byte, encoding)| {
             // A module's value is never tried: there are servers that exit.
-            let accepted = (encoding != Encoding::Module).then(|| accepts.types.contains(byte));
+            let is_known = encoding != Encoding::Module && found.accepts_later().is_none();
+            let accepted = is_known.then(|| accepts.types.contains(byte));
             (byte, encoding, accepted)
         })
         .collect()
@@ -195,7 +265,8 @@ fn types_table(found: &Findings) -> Table {
             match accepted {
                 Some(true) => "yes",
                 Some(false) => "no",
-                None => "where its module is loaded",
+                None if encoding == Encoding::Module => "where its module is loaded",
+                None => "not known",
             }
             .to_owned(),
         ]);
@@ -245,7 +316,10 @@ fn commands_table(found: &Findings) -> Table {
     for probe in PROBES.iter().filter(|probe| found.rights.concerns(probe)) {
         table.row(vec![
             probe.name.to_owned(),
-            found.rights.of(probe.name).word().to_owned(),
+            match found.rights.of(probe.name) {
+                Access::Later(words) => not_known(words),
+                access => access.word().to_owned(),
+            },
             want_word(probe.export).to_owned(),
             want_word(probe.import).to_owned(),
             probe.use_of.to_owned(),
@@ -255,6 +329,9 @@ fn commands_table(found: &Findings) -> Table {
 }
 
 fn leftovers_text(left: &Leftovers) -> String {
+    if let Some(words) = left.later.as_deref().filter(|_| left.found == 0) {
+        return format!("Temporary keys of killed runs: {}.", not_known(words));
+    }
     let looked = if left.complete {
         ""
     } else {
@@ -384,9 +461,16 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
 pub fn json(found: &Findings, code: u8) -> Json {
     let facts = &found.facts;
     let limits = &found.limits;
-    let databases = found.databases.as_ref().map(|rows| {
+    let databases = found.databases.as_ref().ok().map(|rows| {
         rows.iter()
-            .map(|row| json!({ "db": row.db, "keys": row.keys, "expires": row.expires }))
+            .map(|row| {
+                json!({
+                    "db": row.db,
+                    "keys": row.keys,
+                    "expires": row.expires,
+                    "refused": found.closed.get(&row.db),
+                })
+            })
             .collect::<Vec<_>>()
     });
     let commands: Vec<Json> = PROBES
@@ -396,7 +480,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
             let access = found.rights.of(probe.name);
             json!({
                 "name": probe.name,
-                "usable": access.is_usable(),
+                "usable": access.later().is_none().then(|| access.is_usable()),
                 "access": access.word(),
                 "reason": access.reason(),
                 "export": want_word(probe.export),
@@ -424,6 +508,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
         "schema_version": SCHEMA_VERSION,
         "event": "doctor",
         "exit_code": code,
+        "not_now": found.later(),
         "server": {
             "address": found.address,
             "family": family_name(facts.family),
@@ -434,12 +519,14 @@ pub fn json(found: &Findings, code: u8) -> Json {
             "sentinels": found.sentinels,
             "layout": layout_json(found),
             "databases": databases,
+            "open_databases": found.open(),
+            "closed_databases": found.closed.keys().collect::<Vec<_>>(),
             "used_memory": facts.used_memory,
             "maxmemory": facts.maxmemory,
             "maxmemory_policy": facts.policy,
             "evicted_keys": facts.evicted_keys,
             "clock_offset_ms": found.clock_offset_ms,
-            "modules": found.modules,
+            "modules": found.modules.as_ref().ok(),
             "limits": {
                 "proto_max_bulk_len": limits.max_bulk_bytes,
                 "client_query_buffer_limit": limits.query_buffer_bytes,
@@ -455,9 +542,12 @@ pub fn json(found: &Findings, code: u8) -> Json {
         "commands": commands,
         "export": job_json(Job::Export, found),
         "import": job_json(Job::Import, found),
-        "acl_without_restore": acl::rule(Job::Commands, true, &found.rights),
+        "acl_without_restore": rule(Job::Commands, true, found).ok(),
         "leftovers": {
-            "found": found.leftovers.found,
+            "found": match found.leftovers.later {
+                Some(_) if found.leftovers.found == 0 => None,
+                _ => Some(found.leftovers.found),
+            },
             "complete": found.leftovers.complete,
             "keys": found.leftovers.shown.iter()
                 .map(|(db, key)| json!({ "db": db, "key": key }))
@@ -470,7 +560,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
 
 fn job_json(job: Job, found: &Findings) -> Json {
     let promises = promises(job, found);
-    let rule = |least| acl::rule(job, least, &found.rights);
+    let rule = |least| rule(job, least, found).ok();
     let list: Vec<Json> = promises
         .iter()
         .map(|promise| {

@@ -6,8 +6,10 @@ use redis::Value;
 
 use crate::record::show_key;
 use crate::select::TEMP_KEY_PREFIX;
+use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::{Conn, ServerError};
+use crate::sink::server::refusal::is_about_database;
 
 /// Limits, as far as CONFIG GET tells them.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +22,8 @@ pub struct Limits {
     pub databases: Option<u64>,
     /// `sanitize-dump-payload`.
     pub sanitize: Option<String>,
+    /// The words of a server that answers "not now".
+    pub later: Option<String>,
 }
 
 impl Limits {
@@ -31,11 +35,18 @@ impl Limits {
     /// # Errors
     /// The connection.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
+        let mut later = None;
+        let mut config = |name| config(conn, name, &mut later);
+        let max_bulk_bytes = config("proto-max-bulk-len")?.and_then(number);
+        let query_buffer_bytes = config("client-query-buffer-limit")?.and_then(number);
+        let databases = config("databases")?.and_then(number);
+        let sanitize = config("sanitize-dump-payload")?;
         Ok(Self {
-            max_bulk_bytes: config(conn, "proto-max-bulk-len")?.and_then(number),
-            query_buffer_bytes: config(conn, "client-query-buffer-limit")?.and_then(number),
-            databases: config(conn, "databases")?.and_then(number),
-            sanitize: config(conn, "sanitize-dump-payload")?,
+            max_bulk_bytes,
+            query_buffer_bytes,
+            databases,
+            sanitize,
+            later,
         })
     }
 
@@ -51,14 +62,23 @@ fn number(text: String) -> Option<u64> {
     text.parse().ok()
 }
 
-fn config(conn: &mut Conn, name: &str) -> Result<Option<String>, ServerError> {
+fn config(
+    conn: &mut Conn,
+    name: &str,
+    later: &mut Option<String>,
+) -> Result<Option<String>, ServerError> {
     Ok(
         match conn.try_query(redis::cmd("CONFIG").arg("GET").arg(name))? {
             Ok(value) => {
                 let pair: Vec<String> = redis::from_redis_value(value).unwrap_or_default();
                 pair.into_iter().nth(1)
             }
-            Err(_) => None,
+            Err(text) => {
+                if asks_for_patience(&text) {
+                    *later = Some(text);
+                }
+                None
+            }
         },
     )
 }
@@ -66,19 +86,26 @@ fn config(conn: &mut Conn, name: &str) -> Result<Option<String>, ServerError> {
 /// Databases that are tried where INFO does not name them.
 const TRIED_DATABASES: u32 = 1024;
 
-/// The databases with keys; `None` where neither INFO nor DBSIZE tells. Leaves database 0
-/// selected.
+/// The databases with keys. The inner error is why neither INFO nor DBSIZE tells. Leaves database
+/// 0 selected.
 ///
 /// # Errors
 /// The connection.
-pub fn databases(conn: &mut Conn, facts: &Facts) -> Result<Option<Vec<Keyspace>>, ServerError> {
+pub fn databases(
+    conn: &mut Conn,
+    facts: &Facts,
+) -> Result<Result<Vec<Keyspace>, String>, ServerError> {
     if let Some(keyspace) = &facts.keyspace {
-        return Ok(Some(keyspace.clone()));
+        return Ok(Ok(keyspace.clone()));
     }
     let mut rows = Vec::new();
     for db in 0..TRIED_DATABASES {
-        if select(conn, db)?.is_err() && db > 0 {
-            break;
+        match select(conn, db)? {
+            Err(text) if asks_for_patience(&text) => return Ok(Err(text)),
+            // Another one may be open to this user.
+            Err(text) if is_about_database(&text) => continue,
+            Err(_) if db > 0 => break,
+            _ => {}
         }
         match conn.try_query(&redis::cmd("DBSIZE"))? {
             Ok(Value::Int(keys @ 1..)) => rows.push(Keyspace {
@@ -87,31 +114,33 @@ pub fn databases(conn: &mut Conn, facts: &Facts) -> Result<Option<Vec<Keyspace>>
                 expires: 0,
             }),
             Ok(_) => {}
-            Err(_) => return Ok(None),
+            Err(text) if is_about_database(&text) => {}
+            Err(text) => return Ok(Err(text)),
         }
     }
     let _ = select(conn, 0)?;
-    Ok(Some(rows))
+    Ok(Ok(rows))
 }
 
 fn select(conn: &mut Conn, db: u32) -> Result<Result<Value, String>, ServerError> {
     conn.try_query(redis::cmd("SELECT").arg(db))
 }
 
-/// Names of loaded modules; `None` where MODULE LIST is refused.
+/// Names of loaded modules. The inner error is why MODULE LIST does not tell.
 ///
 /// # Errors
 /// The connection.
-pub fn modules(conn: &mut Conn) -> Result<Option<Vec<String>>, ServerError> {
-    let Ok(value) = conn.try_query(redis::cmd("MODULE").arg("LIST"))? else {
-        return Ok(None);
+pub fn modules(conn: &mut Conn) -> Result<Result<Vec<String>, String>, ServerError> {
+    let value = match conn.try_query(redis::cmd("MODULE").arg("LIST"))? {
+        Ok(value) => value,
+        Err(text) => return Ok(Err(text)),
     };
     let rows: Vec<std::collections::HashMap<String, Value>> =
         redis::from_redis_value(value).unwrap_or_default();
     let names = rows
         .into_iter()
         .filter_map(|mut row| redis::from_redis_value(row.remove("name")?).ok());
-    Ok(Some(names.collect()))
+    Ok(Ok(names.collect()))
 }
 
 /// Temporary keys that runs left behind when they were killed.
@@ -123,6 +152,8 @@ pub struct Leftovers {
     pub found: u64,
     /// Whether every key was looked at.
     pub complete: bool,
+    /// The words of a server that answers "not now".
+    pub later: Option<String>,
 }
 
 /// Names that are kept of leftovers.
@@ -137,8 +168,17 @@ impl Leftovers {
     pub fn add(&mut self, other: Self) {
         self.found += other.found;
         self.complete &= other.complete;
+        self.later = self.later.take().or(other.later);
         let room = SHOWN_LEFTOVERS.saturating_sub(self.shown.len());
         self.shown.extend(other.shown.into_iter().take(room));
+    }
+
+    /// Nothing could be looked at, since the server answers "not now", in these words.
+    pub fn not_known(words: String) -> Self {
+        Self {
+            later: Some(words),
+            ..Self::default()
+        }
     }
 
     /// Looks for them in these databases, a bounded while. Leaves database 0 selected.
@@ -154,9 +194,17 @@ impl Leftovers {
         let until = Instant::now() + MAX_TIME;
         let mut scans = 0;
         'databases: for row in databases {
-            if select(conn, row.db)?.is_err() && row.db > 0 {
-                left.complete = false;
-                continue;
+            match select(conn, row.db)? {
+                Err(text) if asks_for_patience(&text) => {
+                    left.complete = false;
+                    left.later = Some(text);
+                    break;
+                }
+                Err(_) if row.db > 0 => {
+                    left.complete = false;
+                    continue;
+                }
+                _ => {}
             }
             let mut cursor = b"0".to_vec();
             loop {
@@ -169,9 +217,16 @@ impl Leftovers {
                 let mut scan = redis::cmd("SCAN");
                 scan.arg(&cursor).arg("MATCH").arg(pattern);
                 scan.arg("COUNT").arg(1000);
-                let Ok(page) = conn.try_query(&scan)? else {
-                    left.complete = false;
-                    break 'databases;
+                let page = match conn.try_query(&scan)? {
+                    Ok(page) => page,
+                    Err(text) => {
+                        left.complete = false;
+                        if is_about_database(&text) {
+                            continue 'databases;
+                        }
+                        left.later = asks_for_patience(&text).then_some(text);
+                        break 'databases;
+                    }
                 };
                 let Ok((next, keys)) = redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(page)
                 else {

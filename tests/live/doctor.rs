@@ -343,8 +343,9 @@ fn replicas_full_servers_and_cluster_nodes_are_no_destinations() {
     assert_eq!(seen["import"]["possible"], false);
     assert_eq!(verdict(&seen, "import", "role"), "no");
 
+    // CLUSTERDOWN: an import ends with 1, too.
     let node = TestServer::builder(version).cluster().start();
-    let seen = report(&[&node.url()], 0);
+    let seen = report(&[&node.url(), "--retry-for", "1"], 1);
     assert_eq!(seen["server"]["cluster"], true);
     assert_eq!(seen["export"]["possible"], false);
     assert_eq!(seen["import"]["possible"], false);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::support::servers::{Builder, TestServer, Version, require};
-use crate::support::tool::{Output, run};
+use crate::support::tool::{Output, Tool, run};
 
 /// Names that the patterns below tell apart, in two databases.
 const KEYS: [(u32, &str); 8] = [
@@ -304,5 +304,172 @@ fn the_rule_that_is_proposed_is_accepted_and_helps() {
                 .unwrap();
             run(&dry, b"").success();
         }
+    }
+}
+
+/// A server that runs a script without end, until it is told to stop.
+struct Busy<'a> {
+    server: &'a TestServer,
+    script: std::thread::JoinHandle<()>,
+}
+
+impl<'a> Busy<'a> {
+    fn make(server: &'a TestServer) -> Self {
+        let mut client = server.client();
+        let script = std::thread::spawn(move || {
+            let mut eval = redis::cmd("EVAL");
+            eval.arg("while true do end").arg(0);
+            // Ends with an error: it is killed.
+            eval.exec(&mut client).unwrap_err();
+        });
+        let busy = Self { server, script };
+        for _ in 0..200 {
+            if busy.is_busy() {
+                return busy;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        panic!("it does not answer BUSY");
+    }
+
+    fn is_busy(&self) -> bool {
+        let output = self.server.cli(&["GET", "k"]);
+        String::from_utf8_lossy(&output.stdout).starts_with("BUSY")
+    }
+
+    fn end(self) {
+        assert!(self.is_busy(), "it ended by itself");
+        self.server.cli(&["SCRIPT", "KILL"]);
+        self.script.join().unwrap();
+    }
+}
+
+/// What a server that answers BUSY does not tell is called not known, and nothing is called refused
+/// or absent; the code is the one that an import, its dry run and an export end with.
+#[test]
+fn what_a_busy_server_does_not_tell_is_not_known() {
+    for (version, file) in archives() {
+        let archive = file.path().to_str().unwrap();
+        let server = TestServer::builder(version)
+            .option("--lua-time-limit", "10")
+            .start();
+        let url = server.url();
+        let busy = Busy::make(&server);
+        let with = |arguments: &[&str]| {
+            let mut all = arguments.to_vec();
+            all.extend(["--retry-for", "0"]);
+            run(&all, b"")
+        };
+        let nowhere = tempfile::tempdir().unwrap();
+        let nowhere = nowhere.path().join("a.rmz");
+        with(&["export", &url, "-o", nowhere.to_str().unwrap()]).expect_code(1);
+        with(&["import", &url, archive]).expect_code(1);
+        with(&["import", &url, archive, "--dry-run"]).expect_code(1);
+        for files in [&[][..], &[archive]] {
+            let text = with(&[&["doctor", &url], files].concat()).expect_code(1);
+            assert!(text.stderr.contains("the server answers BUSY"));
+            let text = String::from_utf8(text.stdout).unwrap();
+            let what = format!("{version}:\n{text}");
+            for line in [
+                "keys     not known: the server answers BUSY",
+                "modules  not known: the server answers BUSY",
+                "Temporary keys of killed runs: not known: the server answers BUSY.",
+            ] {
+                assert!(text.lines().any(|known| known == line), "{line}: {what}");
+            }
+            let json = with(&[&["doctor", "--json", &url], files].concat()).expect_code(1);
+            let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+            assert!(report["not_now"].as_str().unwrap().starts_with("BUSY "));
+            assert!(report["leftovers"]["found"].is_null(), "{what}");
+            for row in report["commands"].as_array().unwrap() {
+                assert_ne!(row["access"], "refused", "{row}: {what}");
+                assert_ne!(row["access"], "not now", "{row}: {what}");
+            }
+            for job in ["export", "import"] {
+                let job = &report[job];
+                assert!(job["possible"].is_null(), "{what}");
+                for row in job["promises"].as_array().unwrap() {
+                    // Also a busy server says which commands it does not have, and some answer
+                    // CLIENT NO-TOUCH.
+                    let is_answered = match row["about"].as_str() {
+                        Some("functions") => !version.is_at_least_7(),
+                        Some("traces") => true,
+                        _ => false,
+                    };
+                    if is_answered {
+                        continue;
+                    }
+                    let text = row["text"].as_str().unwrap();
+                    assert!(!text.contains("refused"), "{row}: {what}");
+                    assert_ne!(row["verdict"], "yes", "{row}: {what}");
+                    assert_ne!(row["verdict"], "no", "{row}: {what}");
+                }
+            }
+        }
+        busy.end();
+        run(&["doctor", &url, archive], b"").success();
+    }
+}
+
+/// Users of Valkey 9.1 have databases of their own: those that are closed to one are named, as INFO
+/// tells of them.
+#[test]
+fn databases_that_a_user_may_not_enter_are_named() {
+    let Some(version) = require(Version::Valkey91) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for db in 0..3 {
+        let mut client = server.client_db(db);
+        let set = |key: &str| redis::cmd("SET").arg(key).arg("v").to_owned();
+        set("k").exec(&mut client).unwrap();
+        set("__redis-migrate:tmp:1:2").exec(&mut client).unwrap();
+    }
+    for (rule, open, has_info) in [
+        ("~* +@all resetdbs db=1,2", &[1, 2][..], true),
+        ("~* +@all resetdbs db=0,2", &[0, 2], true),
+        ("~* +@all resetdbs db=2 -info", &[2], false),
+    ] {
+        let url = crate::doctor::user(&server, "reader", rule);
+        let doctor = |more: &[&str]| {
+            Tool::new(&["doctor", "--source"])
+                .args(more)
+                .env("SOURCE_REDIS_URL", &url)
+                .run()
+                .success()
+        };
+        let report: serde_json::Value =
+            serde_json::from_slice(&doctor(&["--json"]).stdout).unwrap();
+        let what = format!("{rule}: {report:#}");
+        let there = &report["server"];
+        assert_eq!(there["open_databases"], serde_json::json!(open), "{what}");
+        let rows = there["databases"].as_array().unwrap();
+        assert_eq!(rows.len(), if has_info { 3 } else { open.len() }, "{what}");
+        for row in rows {
+            assert_eq!(row["keys"], 2, "{what}");
+            let is_open = open.iter().any(|db| row["db"] == *db);
+            assert_eq!(row["refused"].is_null(), is_open, "{what}");
+        }
+        // What is looked for is looked for in all that are open.
+        assert_eq!(report["leftovers"]["found"], open.len(), "{what}");
+        for job in ["export", "import"] {
+            let promises = report[job]["promises"].as_array().unwrap();
+            let about = promises.iter().find(|row| row["about"] == "databases");
+            let told = about.unwrap()["text"].as_str().unwrap();
+            let shown: Vec<String> = open.iter().map(u32::to_string).collect();
+            let list = format!(" {}, but not database", shown.join(", "));
+            assert!(told.contains("may enter database"), "{what}");
+            assert!(told.contains(&list), "{what}");
+        }
+        let text = String::from_utf8(doctor(&[]).stdout).unwrap();
+        assert_eq!(text.contains("may not read it (NOPERM"), has_info, "{text}");
+        // The rule that is printed opens them, too.
+        let rule = report["export"]["acl_full"].as_str().unwrap();
+        let url = crate::doctor::user(&server, "reader", &format!("reset on >pw {rule}"));
+        run(&["export", &url], b"").success();
+        let closed = crate::doctor::user(&server, "reader", "resetdbs");
+        run(&["export", &closed, "--db", "0"], b"").expect_code(13);
+        let url = crate::doctor::user(&server, "reader", rule);
+        run(&["export", &url], b"").success();
     }
 }

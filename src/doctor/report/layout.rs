@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::describe::family_name;
 use crate::describe::table::{Align, Table};
-use crate::doctor::Findings;
 use crate::doctor::layout::{Layout, Shards};
+use crate::doctor::{Findings, not_known};
 use crate::ui::clean;
 use crate::units::{bytes_text, count_text, plural};
 
@@ -26,6 +26,9 @@ pub(super) fn role(found: &Findings) -> String {
             format!("a replica of {address}, link {link}")
         }
         Layout::Single { .. } if facts.replica => "a replica".to_owned(),
+        Layout::Single { .. } if !facts.info && found.rights.later(&["INFO"]).is_some() => {
+            not_known(found.rights.later(&["INFO"]).unwrap_or_default())
+        }
         Layout::Single { .. } if !facts.info => "unknown: INFO is refused".to_owned(),
         Layout::Single { replicas, .. } => match replicas.as_slice() {
             [] => "standalone, primary".to_owned(),
