@@ -10,6 +10,7 @@ use crate::cli::DoctorArgs;
 use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
+use crate::doctor::layout::Shards;
 use crate::doctor::needs::{Bounds, Needs};
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
@@ -75,7 +76,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     let code = code_of(&found);
     if let Some(words) = found.later() {
         ui::print_warning(&format!(
-            "this report is not complete, and an export or import would fail: the server answers {words}"
+            "this report is not complete; ask again later: the server answers {words}"
         ));
     }
     ui::session::summary(report::json(&found, code));
@@ -126,9 +127,9 @@ fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
     Ok(first.unwrap_or_default())
 }
 
-/// A report is a success, whatever it says, if it is complete. With an archive, the code is the one
-/// that an import would end with. A server that answers "not now" (BUSY, LOADING …) leaves it
-/// incomplete, and an export or import there would fail: [`exit::FAILED`].
+/// A report is a success, whatever it says, if it is complete. A server that answers "not now" (BUSY,
+/// LOADING …) leaves it incomplete: [`exit::FAILED`], with which an export or import there would end
+/// as well. With an archive, the code is the one that an import would end with.
 fn code_of(found: &Findings) -> u8 {
     let Some((_, needs)) = &found.archive else {
         return match found.later() {
@@ -141,7 +142,11 @@ fn code_of(found: &Findings) -> u8 {
         codes.push(exit::ARCHIVE);
     }
     if is_possible(&promises(Job::Import, found)) == Some(false) {
-        codes.push(exit::REFUSED);
+        // Slots that nobody serves are no refusal.
+        codes.push(match found.layout.shards().and_then(Shards::gap) {
+            Some(_) => exit::FAILED,
+            None => exit::REFUSED,
+        });
     }
     if needs.usage.is_some() {
         codes.push(exit::USAGE);
@@ -150,16 +155,26 @@ fn code_of(found: &Findings) -> u8 {
         codes.push(exit::REFUSED);
     }
     // Nothing good can be said of what could not be asked.
-    if needs.unforeseen.is_some() || found.later().is_some() {
+    if needs.unforeseen.is_some() || is_not_known(needs, found) {
         codes.push(exit::FAILED);
     }
     if needs.total().refused > 0
         || needs.functions_left_out > 0
         || !needs.closed.is_empty()
-        || (needs.too_large > 0 && !found.rights.can(NATIVE))
+        || (needs.too_large > 0 && !found.rights.can(NATIVE) && !is_not_known(needs, found))
         || needs.refuses_functions(&found.rights)
     {
         codes.push(exit::SOME_KEYS);
     }
     exit::strongest(&codes)
+}
+
+/// Whether the server answers "not now" to what an import of this archive cannot do without.
+fn is_not_known(needs: &Needs, found: &Findings) -> bool {
+    let is_later =
+        |is_needed: bool, names: &[&str]| is_needed && found.rights.later(names).is_some();
+    found.layout.later().is_some()
+        || is_later(true, &["RESTORE"])
+        || is_later(needs.too_large > 0 || goes_by_commands(found), &[NATIVE])
+        || is_later(needs.functions > 0, &["FUNCTION RESTORE"])
 }

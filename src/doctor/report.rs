@@ -1,9 +1,11 @@
 //! The findings in words: for people, and as one JSON object.
 
+mod databases;
 mod layout;
 
 use serde_json::{Value as Json, json};
 
+use self::databases::{database_rules_text, databases_json, databases_table, keys_text};
 use self::layout::{layout_json, role, shards_table};
 use super::access::Access;
 use super::acl::{self, Job};
@@ -17,7 +19,6 @@ use crate::describe::{
 };
 use crate::payload::{Encoding, kind_of};
 use crate::server::conn::asks_for_patience;
-use crate::server::facts::Keyspace;
 use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -64,54 +65,9 @@ pub fn text(found: &Findings) -> String {
     text
 }
 
-fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
-    let mut columns = vec![
-        ("db", Align::Right),
-        ("keys", Align::Right),
-        ("with expiry", Align::Right),
-    ];
-    let has_closed = rows.iter().any(|row| found.closed.contains_key(&row.db));
-    if has_closed {
-        columns.push(("this user", Align::Left));
-    }
-    let mut table = Table::new(&columns);
-    for row in rows {
-        let mut cells = vec![
-            row.db.to_string(),
-            count_text(row.keys),
-            count_text(row.expires),
-        ];
-        if has_closed {
-            cells.push(match found.closed.get(&row.db) {
-                Some(why) => format!("may not read it ({})", clean(why.trim())),
-                None if found.tried.contains(&row.db) => "may enter it".to_owned(),
-                None => "not known".to_owned(),
-            });
-        }
-        table.row(cells);
-    }
-    table
-}
-
 fn rule(job: Job, least: bool, found: &Findings) -> Result<String, String> {
     let database_rules = acl::has_database_rules(&found.facts);
     acl::rule(job, least, &found.rights, database_rules)
-}
-
-/// What may stand in the place of `alldbs`.
-fn database_rules_text(found: &Findings) -> String {
-    let needs = found.archive.as_ref().map(|(_, needs)| needs);
-    match needs.filter(|needs| !needs.databases.is_empty()) {
-        Some(needs) if needs.databases.len() <= 16 => {
-            let dbs: Vec<String> = needs.databases.keys().map(u32::to_string).collect();
-            let list = dbs.join(",");
-            format!(
-                "alldbs allows every database; db={list} in its place is enough for this archive\n"
-            )
-        }
-        _ => "alldbs allows every database; db=0,1 in its place allows only databases 0 and 1\n"
-            .to_owned(),
-    }
 }
 
 const RULES: [(Job, bool, &str); 5] = [
@@ -200,20 +156,6 @@ fn unknown(why: Option<&str>) -> String {
         Some(words) if asks_for_patience(words) => not_known(words),
         _ => "unknown".to_owned(),
     }
-}
-
-fn keys_text(rows: &[Keyspace], found: &Findings) -> String {
-    let total = |rows: &mut dyn Iterator<Item = &Keyspace>| {
-        let (count, keys) = rows.fold((0, 0), |(count, keys), row| (count + 1, keys + row.keys));
-        format!("{} in {}", plural(keys, "key"), plural(count, "database"))
-    };
-    let is_closed = |row: &&Keyspace| found.closed.contains_key(&row.db);
-    let mut text = total(&mut rows.iter());
-    if rows.iter().any(|row| is_closed(&row)) {
-        let closed = total(&mut rows.iter().filter(is_closed));
-        text += &format!("; of these {closed} that this user may not enter");
-    }
-    text
 }
 
 fn promise_lines(promises: &[Promise]) -> String {
@@ -461,18 +403,6 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
 pub fn json(found: &Findings, code: u8) -> Json {
     let facts = &found.facts;
     let limits = &found.limits;
-    let databases = found.databases.as_ref().ok().map(|rows| {
-        rows.iter()
-            .map(|row| {
-                json!({
-                    "db": row.db,
-                    "keys": row.keys,
-                    "expires": row.expires,
-                    "refused": found.closed.get(&row.db),
-                })
-            })
-            .collect::<Vec<_>>()
-    });
     let commands: Vec<Json> = PROBES
         .iter()
         .filter(|probe| found.rights.concerns(probe))
@@ -518,7 +448,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
             "replica": facts.replica,
             "sentinels": found.sentinels,
             "layout": layout_json(found),
-            "databases": databases,
+            "databases": databases_json(found),
             "open_databases": found.open(),
             "closed_databases": found.closed.keys().collect::<Vec<_>>(),
             "used_memory": facts.used_memory,

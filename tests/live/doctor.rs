@@ -347,6 +347,11 @@ fn replicas_full_servers_and_cluster_nodes_are_no_destinations() {
     let node = TestServer::builder(version).cluster().start();
     let seen = report(&[&node.url(), "--retry-for", "1"], 1);
     assert_eq!(seen["server"]["cluster"], true);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let archive = file.path().to_str().unwrap();
+    run(&["export", &primary.url(), "-o", archive], b"").success();
+    run(&["import", &node.url(), archive], b"").expect_code(1);
+    report(&[&node.url(), archive, "--retry-for", "1"], 1);
     assert_eq!(seen["export"]["possible"], false);
     assert_eq!(seen["import"]["possible"], false);
 }

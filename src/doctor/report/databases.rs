@@ -1,0 +1,87 @@
+//! The databases of the server, in words and as JSON.
+
+use serde_json::{Value as Json, json};
+
+use crate::describe::table::{Align, Table};
+use crate::doctor::Findings;
+use crate::server::facts::Keyspace;
+use crate::ui::clean;
+use crate::units::{count_text, plural};
+
+/// Databases that a rule is written out for.
+const MOST_IN_RULE: usize = 16;
+
+/// The databases with keys, a row each; where some are refused, also what this user may do.
+pub(super) fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
+    let mut columns = vec![
+        ("db", Align::Right),
+        ("keys", Align::Right),
+        ("with expiry", Align::Right),
+    ];
+    let has_closed = rows.iter().any(|row| found.closed.contains_key(&row.db));
+    if has_closed {
+        columns.push(("this user", Align::Left));
+    }
+    let mut table = Table::new(&columns);
+    for row in rows {
+        let mut cells = vec![
+            row.db.to_string(),
+            count_text(row.keys),
+            count_text(row.expires),
+        ];
+        if has_closed {
+            cells.push(match found.closed.get(&row.db) {
+                Some(why) => format!("may not read it ({})", clean(why.trim())),
+                None if found.tried.contains(&row.db) => "may enter it".to_owned(),
+                None => "not known".to_owned(),
+            });
+        }
+        table.row(cells);
+    }
+    table
+}
+
+/// What may stand in the place of `alldbs`.
+pub(super) fn database_rules_text(found: &Findings) -> String {
+    let needs = found.archive.as_ref().map(|(_, needs)| needs);
+    match needs.filter(|needs| !needs.databases.is_empty()) {
+        Some(needs) if needs.databases.len() <= MOST_IN_RULE => {
+            let dbs: Vec<String> = needs.databases.keys().map(u32::to_string).collect();
+            let list = dbs.join(",");
+            format!(
+                "alldbs allows every database; db={list} in its place is enough for this archive\n"
+            )
+        }
+        _ => "alldbs allows every database; db=0,1 in its place allows only databases 0 and 1\n"
+            .to_owned(),
+    }
+}
+
+/// How many keys there are, and how many of them this user cannot get at.
+pub(super) fn keys_text(rows: &[Keyspace], found: &Findings) -> String {
+    let total = |rows: &mut dyn Iterator<Item = &Keyspace>| {
+        let (count, keys) = rows.fold((0, 0), |(count, keys), row| (count + 1, keys + row.keys));
+        format!("{} in {}", plural(keys, "key"), plural(count, "database"))
+    };
+    let is_closed = |row: &&Keyspace| found.closed.contains_key(&row.db);
+    let mut text = total(&mut rows.iter());
+    if rows.iter().any(|row| is_closed(&row)) {
+        let closed = total(&mut rows.iter().filter(is_closed));
+        text += &format!("; of these {closed} that this user may not enter");
+    }
+    text
+}
+
+/// The databases with keys, for machines; `None` where they are not known.
+pub(super) fn databases_json(found: &Findings) -> Option<Vec<Json>> {
+    let rows = found.databases.as_ref().ok()?.iter();
+    let rows = rows.map(|row| {
+        json!({
+            "db": row.db,
+            "keys": row.keys,
+            "expires": row.expires,
+            "refused": found.closed.get(&row.db),
+        })
+    });
+    Some(rows.collect())
+}
