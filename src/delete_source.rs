@@ -407,7 +407,11 @@ impl Accepted for DeleteSource {
         self.kept += keys;
     }
 
-    fn finish(&mut self) -> Result<(u64, u64)> {
+    fn counts(&self) -> (u64, u64) {
+        (self.deleted, self.kept)
+    }
+
+    fn finish(&mut self) -> Result<()> {
         self.flush()?;
         if self.streams_kept > 0 {
             self.observer.notice(&format!(
@@ -423,6 +427,6 @@ impl Accepted for DeleteSource {
                 plural(self.modules_kept, "module value")
             ));
         }
-        Ok((self.deleted, self.kept))
+        Ok(())
     }
 }

@@ -119,7 +119,11 @@ impl Accepted for Remember {
         written.store.add(&row)
     }
 
-    fn finish(&mut self) -> Result<(u64, u64)> {
-        self.then.as_mut().map_or(Ok((0, 0)), |then| then.finish())
+    fn finish(&mut self) -> Result<()> {
+        self.then.as_mut().map_or(Ok(()), |then| then.finish())
+    }
+
+    fn counts(&self) -> (u64, u64) {
+        self.then.as_ref().map_or((0, 0), |then| then.counts())
     }
 }

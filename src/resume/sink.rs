@@ -187,6 +187,11 @@ impl ResumingSink {
 
     /// Notes who is spoken to, before anything is settled there, and who has lost its memory.
     fn note_processes(&mut self) -> Result<()> {
+        // First: a state that knows the new process, and not what the one before took along, would be
+        // believed.
+        if self.inner.has_lost_memory() && !self.state.is_forgotten {
+            self.state.is_gone()?;
+        }
         let is_known = |one: &Option<&str>| {
             let known = self.state.processes.iter().flatten();
             known.into_iter().any(|known| known.as_deref() == *one)
@@ -196,9 +201,6 @@ impl ResumingSink {
                 self.state.processes.clone().unwrap_or_default();
             all.extend(self.inner.processes().map(|one| one.map(str::to_owned)));
             self.state.speaks_to(all)?;
-        }
-        if self.inner.has_lost_memory() && !self.state.is_forgotten {
-            self.state.is_gone()?;
         }
         Ok(())
     }

@@ -87,11 +87,16 @@ pub trait Accepted: Send {
         Ok(())
     }
 
-    /// The end: how many keys were deleted, and how many kept.
+    /// The end: does what is left to do.
     ///
     /// # Errors
     /// The connection to the source.
-    fn finish(&mut self) -> Result<(u64, u64)>;
+    fn finish(&mut self) -> Result<()>;
+
+    /// How many keys of the source were deleted, and how many kept, also where something failed.
+    fn counts(&self) -> (u64, u64) {
+        (0, 0)
+    }
 }
 
 /// Why a value of so many bytes is left out.

@@ -9,7 +9,7 @@ use super::foresee::Way;
 use super::gate::{Gate, no_database};
 use super::refusal::{Outlook, Refusal};
 use super::target::Ready;
-use super::{Action, Sent, ServerSink};
+use super::{Action, Sent, ServerSink, Wrote};
 use crate::doctor::access;
 use crate::payload;
 use crate::policy::{Method, OnConflict};
@@ -24,7 +24,13 @@ const MAX_ODD_TRANSACTIONS: u8 = 3;
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
     pub(super) fn take_by_commands(&mut self, sent: Sent) -> Result<()> {
-        self.with_in_hand(sent.print, |sink| sink.take_in_hand_by_commands(sent))
+        if !sent.is_recalled {
+            return self.take_in_hand_by_commands(sent);
+        }
+        self.in_hand.push(sent.print);
+        let done = self.take_in_hand_by_commands(sent);
+        self.in_hand.pop();
+        done
     }
 
     fn take_in_hand_by_commands(&mut self, mut sent: Sent) -> Result<()> {
@@ -188,6 +194,10 @@ impl ServerSink {
         self.drain_lane(at)?;
         // What had to be repeated may have been of another database.
         match self.enter(at, db)? {
+            Gate::Open if self.follows_recalled(&sent) => {
+                self.put_again(sent);
+                return Ok(());
+            }
             Gate::Open if self.lanes[at].sent.is_empty() => {}
             Gate::Open | Gate::Moving | Gate::Later => {
                 self.put_again(sent);
@@ -279,7 +289,7 @@ impl ServerSink {
                     self.count_eviction_lost(&sent);
                 }
                 let own = matches!(sent.action, Action::Restore { own: true, .. });
-                self.stored(at, sent, own)
+                self.stored(at, sent, own, Wrote::Now)
             }
             Ok((Written::Standing, _)) => self.refused(at, sent, "BUSYKEY".to_owned()),
             // Evicted, or deleted by somebody: only its time makes "expired" of that.
@@ -294,6 +304,13 @@ impl ServerSink {
                 Ok(())
             }
             Ok((Written::Expired, _)) => {
+                // As where it was past its time when it came: what it supersedes does not stay.
+                let replaces = self.options.on_conflict == OnConflict::Replace;
+                if replaces || self.own.contains(sent.print)? {
+                    sent.by_commands = None;
+                    sent.action = Action::Delete { expired: true };
+                    return self.queue(sent);
+                }
                 if sent.counted.is_none() {
                     self.report.expired += 1;
                 }
@@ -304,6 +321,7 @@ impl ServerSink {
                 self.refuse(sent, Refusal::Key { reason, hint: None })
             }
             Err(CommandError::Forbidden { command, text }) => {
+                self.uncount(&sent);
                 self.report.refused += 1;
                 Err(self.refusal(at, command, text).into())
             }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use anyhow::Result;
 
-use super::{Action, Counted, Sent, ServerSink};
+use super::{Action, Counted, Sent, ServerSink, Wrote};
 use crate::memory::FingerprintSet;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
@@ -61,9 +61,9 @@ impl Unconfirmed {
         !self.refused && (self.asked_bytes >= ASK_BYTES || self.asked_records >= ASK_RECORDS)
     }
 
-    fn keep(&mut self, sent: Sent) {
+    fn keep(&mut self, sent: Sent, wrote: Wrote) {
         let bytes = kept_bytes(&sent);
-        self.wrote = true;
+        self.wrote |= wrote == Wrote::Now;
         self.asked_bytes += bytes;
         self.asked_records += 1;
         if self.refused {
@@ -129,7 +129,13 @@ fn kept_bytes(sent: &Sent) -> usize {
 
 impl ServerSink {
     /// Keeps what was acknowledged until a replica has it. `None`: it was kept.
-    pub(super) fn keep(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Option<Sent> {
+    pub(super) fn keep(
+        &mut self,
+        at: usize,
+        mut sent: Sent,
+        counted: Counted,
+        wrote: Wrote,
+    ) -> Option<Sent> {
         let lane = &mut self.lanes[at];
         let unconfirmed = &mut lane.unconfirmed;
         if unconfirmed.max_bytes == 0 {
@@ -139,7 +145,8 @@ impl ServerSink {
         sent.counted = Some(counted);
         sent.is_doubtful = true;
         sent.ask_to = None;
-        unconfirmed.keep(sent);
+        sent.is_recalled = false;
+        unconfirmed.keep(sent, wrote);
         None
     }
 
@@ -251,11 +258,17 @@ impl ServerSink {
                 crate::units::plural(kept.len() as u64, "key")
             ));
         }
-        for sent in kept {
-            // A later record of the same key is on its way.
-            if !self.prints.contains(&sent.print) && !self.in_hand.contains(&sent.print) {
-                self.put_again(sent);
+        for mut sent in kept {
+            // Where ASK leads, a later record of the same key may be on its way already.
+            let mut in_flight = self.lanes.iter().flat_map(|lane| &lane.sent);
+            if in_flight.any(|other| other.print == sent.print) {
+                continue;
             }
+            // Not only before what comes later: whatever becomes of that, this one was acknowledged.
+            sent.is_recalled = true;
+            self.recalls = true;
+            self.prints.insert(sent.print);
+            self.again.push_front(sent);
         }
     }
 }

@@ -9,7 +9,7 @@ use super::foresee::Way;
 use super::held::{Repeats, collision};
 use super::refusal::{Refusal, TOO_FEW_REPLICAS, is_about_database, is_too_few_replicas};
 use super::try_out::REPLICAS_PATIENCE;
-use super::{Action, Counted, Sent, ServerSink, answer};
+use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::meaning::Lenience;
@@ -24,15 +24,15 @@ use crate::units::duration_text;
 const DEMOTED_PATIENCE: Duration = Duration::from_secs(10);
 
 impl ServerSink {
-    /// The destination accepted it; `own`: in place of what this run wrote.
-    pub(super) fn stored(&mut self, at: usize, sent: Sent, own: bool) -> Result<()> {
+    /// The destination has it; `own`: in place of what this run wrote.
+    pub(super) fn stored(&mut self, at: usize, sent: Sent, own: bool, wrote: Wrote) -> Result<()> {
         self.progressed(at);
         self.census.add_print(sent.print, false);
         let counted = match sent.counted {
             Some(counted) => counted,
             None => self.count_write(&sent, own)?,
         };
-        self.remember(at, sent, counted)
+        self.remember(at, sent, counted, wrote)
     }
 
     /// Counts a write: the first of a key that stood before this run is no second one of its own.
@@ -68,7 +68,8 @@ impl ServerSink {
             (None, Counted::AlreadyGone) => self.report.already_gone += 1,
             (None, _) => self.report.deleted += 1,
         }
-        self.keep(at, sent, counted);
+        let wrote = if was_there { Wrote::Now } else { Wrote::Before };
+        self.keep(at, sent, counted, wrote);
         self.ask_for_replicas(at)
     }
 
@@ -80,7 +81,13 @@ impl ServerSink {
         lane.retries.succeeded();
     }
 
-    fn remember(&mut self, at: usize, mut sent: Sent, counted: Counted) -> Result<()> {
+    fn remember(
+        &mut self,
+        at: usize,
+        mut sent: Sent,
+        counted: Counted,
+        wrote: Wrote,
+    ) -> Result<()> {
         if sent.counted.is_none() {
             self.own_it(&sent)?;
         }
@@ -96,7 +103,7 @@ impl ServerSink {
             };
             accepted.accepted(*origin, record)?;
         }
-        if let Some(sent) = self.keep(at, sent, counted)
+        if let Some(sent) = self.keep(at, sent, counted, wrote)
             && let (Some(target), Value::Compact(buffer)) =
                 (&mut self.lanes[at].target, sent.record.value)
         {
@@ -215,7 +222,7 @@ impl ServerSink {
         let differs = found.differs_from(&sent.record, &sent.context, lane.facts.family, lenience);
         let Some(reason) = differs else {
             if sent.is_doubtful {
-                return self.stored(at, sent, false);
+                return self.stored(at, sent, false, Wrote::Before);
             }
             if sent.counted.is_none() && self.collides(&sent)? {
                 return self.collided(sent);

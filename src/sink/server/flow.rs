@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::compare::{self, Question};
 use super::foresee::Way;
 use super::gate::Gate;
+use super::lane::Lane;
 use super::refusal::Refusal;
 use super::target::Ready;
-use super::{Action, Sent, ServerSink, answer};
+use super::{Action, Sent, ServerSink, Wrote, answer};
 use crate::memory::Fingerprint;
 use crate::payload::footer;
 use crate::record::Eviction;
@@ -46,7 +47,7 @@ impl ServerSink {
         }
         let at = sent.at;
         let window = self.window;
-        let is_full = |lane: &super::lane::Lane, more_bytes: usize| {
+        let is_full = |lane: &Lane, more_bytes: usize| {
             lane.unanswered_bytes() + more_bytes > window.bytes
                 || lane.unanswered_count() >= window.records
         };
@@ -66,21 +67,26 @@ impl ServerSink {
 
     /// Queues it for the lane of its key, or puts it off.
     pub(super) fn queue(&mut self, sent: Sent) -> Result<()> {
-        self.with_in_hand(sent.print, |sink| sink.queue_in_hand(sent))
-    }
-
-    /// Does something with a record that is neither in flight nor put off. A connection may be opened
-    /// meanwhile, to a successor that is given what the primary before it had acknowledged last: an
-    /// earlier record of this key is not to follow it.
-    pub(super) fn with_in_hand(
-        &mut self,
-        print: Fingerprint,
-        act: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
-        self.in_hand.push(print);
-        let done = act(self);
+        if !sent.is_recalled {
+            return self.queue_in_hand(sent);
+        }
+        self.in_hand.push(sent.print);
+        let done = self.queue_in_hand(sent);
         self.in_hand.pop();
         done
+    }
+
+    /// Whether an earlier record of the same key is to go first: the primary that acknowledged it is
+    /// gone, and its successor perhaps lacks it. To be asked just before the record goes out, because
+    /// all that comes before may have opened the connection to the successor.
+    pub(super) fn follows_recalled(&self, sent: &Sent) -> bool {
+        if !self.recalls || sent.is_recalled {
+            return false;
+        }
+        let in_flight = self.lanes.iter().flat_map(Lane::unanswered);
+        let mut open = self.again.iter().chain(in_flight);
+        self.in_hand.contains(&sent.print)
+            || open.any(|other| other.is_recalled && other.print == sent.print)
     }
 
     fn queue_in_hand(&mut self, mut sent: Sent) -> Result<()> {
@@ -117,6 +123,10 @@ impl ServerSink {
                     return Ok(());
                 }
             }
+        }
+        if self.follows_recalled(&sent) {
+            self.put_again(sent);
+            return Ok(());
         }
         match self.pack(at, &mut sent) {
             Ok(Packed::InFlight) => {
@@ -224,6 +234,7 @@ impl ServerSink {
                 self.drain_lane(at)?;
             }
             if self.again.is_empty() {
+                self.recalls = false;
                 return Ok(());
             }
             self.send_again()?;
@@ -348,7 +359,7 @@ impl ServerSink {
                 self.waited(at, answer);
                 Ok(())
             }
-            (Ok(_), Action::Restore { own, .. }) => self.stored(at, sent, own),
+            (Ok(_), Action::Restore { own, .. }) => self.stored(at, sent, own, Wrote::Now),
             (Ok(count), Action::Look) => self.looked(sent, count > 0),
             (Ok(count), Action::Ask) => self.asked(sent, count > 0),
             (Ok(count), Action::Delete { .. }) => self.deleted(at, sent, count > 0),

@@ -138,6 +138,16 @@ impl Action {
     }
 }
 
+/// When the destination did the write that it has acknowledged. WAIT speaks of what was written on
+/// its own connection: it says nothing of what was found to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrote {
+    /// With this very command.
+    Now,
+    /// Before, perhaps on another connection.
+    Before,
+}
+
 /// A record on its way. Thousands are in flight, and each is moved several times: what is not always
 /// there is boxed.
 struct Sent {
@@ -165,6 +175,8 @@ struct Sent {
     is_doubtful: bool,
     /// It was acknowledged and counted, and is only checked again.
     counted: Option<Counted>,
+    /// It was acknowledged by a primary that is gone, and is given to its successor.
+    is_recalled: bool,
     /// How often it was sent to another node.
     turns: u8,
     /// How often the connection was lost while it was written alone.
@@ -191,6 +203,7 @@ impl Sent {
             ask_to: None,
             is_doubtful: false,
             counted: None,
+            is_recalled: false,
             turns: 0,
             strikes: 0,
             odd_answers: 0,
@@ -258,7 +271,10 @@ pub struct ServerSink {
     memory_lost: bool,
     /// What is in flight on any lane, or to be sent again.
     prints: FingerprintSet,
-    /// What is neither, and about to be queued; one within the other.
+    /// Whether some of that was acknowledged by a primary that is gone: no later record of its key
+    /// goes out before it.
+    recalls: bool,
+    /// Those of them that are about to be queued; one within the other.
     in_hand: Vec<Fingerprint>,
     /// What is to be sent again.
     again: VecDeque<Sent>,
@@ -328,6 +344,7 @@ impl ServerSink {
             witnesses: None,
             memory_lost: false,
             prints: FingerprintSet::default(),
+            recalls: false,
             in_hand: Vec::new(),
             again: VecDeque::new(),
             pause: false,
@@ -532,13 +549,27 @@ impl ServerSink {
         self.report
     }
 
+    /// The run failed: says what became of the source's keys all the same.
+    fn leave_source(&mut self) {
+        let left = self.report.left();
+        if let Some(mut accepted) = self.accepted.take() {
+            accepted.left(left);
+            // What failed is told already, or is the consequence of it.
+            let _ = accepted.finish();
+            (self.report.source_deleted, self.report.source_kept) = accepted.counts();
+        }
+    }
+
     fn complete(&mut self) -> Result<()> {
         self.drain()?;
         self.judge_held()?;
         self.confirm_all()?;
-        if let Some(mut accepted) = self.accepted.take() {
+        if let Some(accepted) = &mut self.accepted {
             accepted.left(self.report.left());
-            (self.report.source_deleted, self.report.source_kept) = accepted.finish()?;
+            let finished = accepted.finish();
+            (self.report.source_deleted, self.report.source_kept) = accepted.counts();
+            self.accepted = None;
+            finished?;
         }
         self.count_evictions()?;
         self.tell_losses();
@@ -598,6 +629,7 @@ impl Sink for ServerSink {
             self.sweep();
             // Why the run failed is told already.
             let _ = self.judge_held();
+            self.leave_source();
         }
         (self.closing_report(), done)
     }
@@ -606,15 +638,7 @@ impl Sink for ServerSink {
         self.count_rest();
         self.sweep();
         let _ = self.judge_held();
-        let left = self.report.left();
-        if let Some(mut accepted) = self.accepted.take()
-            && let Ok((deleted, kept)) = {
-                accepted.left(left);
-                accepted.finish()
-            }
-        {
-            (self.report.source_deleted, self.report.source_kept) = (deleted, kept);
-        }
+        self.leave_source();
         self.closing_report()
     }
 }
