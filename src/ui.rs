@@ -191,7 +191,7 @@ pub fn print_line(text: &str) {
 /// Warns if keys were selected and none came.
 fn warn_if_nothing_matched(console: &Console, outcome: &Outcome) {
     let total = outcome.source.total();
-    if total.written + total.superseded == 0
+    if total.written + total.superseded + total.failed == 0
         && let Some(text) = nothing_matched()
     {
         console.warning(&text);

@@ -123,6 +123,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
             _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
             _ => Repeats::Live,
         },
+        deletes_source: args.delete_source,
         dry_run: args.run.dry_run,
     };
     let observed = Arc::clone(observer);

@@ -64,6 +64,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             true => Repeats::Archive,
             false => Repeats::No,
         },
+        deletes_source: false,
         dry_run: args.run.dry_run,
     };
     let mut conn = Conn::open(&to)?;

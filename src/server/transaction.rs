@@ -1,9 +1,9 @@
-//! Whether a server has transactions: MULTI and EXEC with nothing between.
+//! Whether a server has transactions: MULTI and EXEC with nothing between, and whether it queues.
 
 use redis::Value;
 
 use super::conn::asks_for_patience;
-use super::{Conn, ServerError};
+use super::{ABSENT_KEY, Conn, ServerError};
 
 /// Tries MULTI and EXEC in one round trip. Nothing may be in flight. The inner error says which of
 /// them is refused, or answered oddly.
@@ -19,6 +19,39 @@ pub fn prove(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
     }
 }
 
+/// What a server answers that queues no command because it is full, be it one that only reads.
+/// MULTI and EXEC alone do not tell.
+///
+/// # Errors
+/// The connection's; also where a transaction may still be open on it.
+pub fn refused_when_full(conn: &mut Conn) -> Result<Option<String>, ServerError> {
+    let dump = redis::cmd("DUMP").arg(ABSENT_KEY).to_owned();
+    let commands = [redis::cmd("MULTI"), dump, redis::cmd("EXEC")];
+    let answers = conn.ask_all(&commands, asks_for_patience)?;
+    let [multi, dump, exec] = answers.as_slice() else {
+        return Ok(None);
+    };
+    let is_over = match exec {
+        Ok(exec) => matches!(exec, Value::Array(_)),
+        Err(text) => text.starts_with("EXECABORT"),
+    };
+    if multi.is_ok() && !is_over {
+        discard(conn)?;
+    }
+    Ok(match dump {
+        Err(text) if text.starts_with("OOM") => Some(text.clone()),
+        _ => None,
+    })
+}
+
+/// Else everything from now on would be queued.
+fn discard(conn: &mut Conn) -> Result<(), ServerError> {
+    match conn.ask(&redis::cmd("DISCARD"))? {
+        Ok(Value::Okay) | Err(_) => Ok(()),
+        Ok(other) => Err(conn.spoilt(format!("DISCARD was answered with {other:?}"))),
+    }
+}
+
 /// Whether these are the answers to MULTI and EXEC with nothing between. Sees to it that no
 /// transaction stays open.
 ///
@@ -31,11 +64,7 @@ pub fn judge(
 ) -> Result<Result<(), ServerError>, ServerError> {
     let is_over = matches!(&exec, Ok(Value::Array(done)) if done.is_empty());
     if multi.is_ok() && !is_over {
-        // Else everything from now on would be queued.
-        match conn.ask(&redis::cmd("DISCARD"))? {
-            Ok(Value::Okay) | Err(_) => {}
-            Ok(other) => return Err(conn.spoilt(format!("DISCARD was answered with {other:?}"))),
-        }
+        discard(conn)?;
     }
     Ok(match (multi, exec) {
         (Ok(Value::Okay), Ok(_)) if is_over => Ok(()),

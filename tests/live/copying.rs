@@ -2,6 +2,7 @@
 
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, differences};
+use crate::support::many::fill_many;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
 
@@ -493,4 +494,31 @@ fn delete_source_goes_with_a_plain_scan_only() {
     assert_eq!((size(&source, 0), size(&destination, 0)), (500, 0));
     run(&copy, b"").success();
     assert_eq!((size(&source, 0), size(&destination, 0)), (0, 500));
+}
+
+/// What a destination evicts is gone from both ends once the source has deleted it.
+#[test]
+fn delete_source_does_not_go_to_a_destination_that_evicts() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill_many(&mut source.client(), 50, 5);
+    let set = |name: &str, value: &str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg(name).arg(value);
+        command.exec(&mut destination.client()).unwrap();
+    };
+    set("maxmemory", "100mb");
+    set("maxmemory-policy", "allkeys-lru");
+    let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+    for flags in [&[][..], &["--dry-run"]] {
+        run(&[&copy[..], flags].concat(), b"")
+            .expect_code(2)
+            .expect_stderr("maxmemory-policy to noeviction");
+        assert_eq!((size(&source, 0), size(&destination, 0)), (50, 0));
+    }
+    set("maxmemory-policy", "noeviction");
+    run(&copy, b"").success();
+    assert_eq!((size(&source, 0), size(&destination, 0)), (0, 50));
 }

@@ -2,7 +2,7 @@
 
 use super::archives::{archive, string};
 use crate::support::dataset::fill_every_type;
-use crate::support::equality::{Options, differences};
+use crate::support::equality::{Options, assert_equal_with, differences};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
 
@@ -265,4 +265,34 @@ fn a_node_of_a_cluster_is_refused_and_not_half_exported() {
     run(&["import", &node.url()], &small())
         .expect_code(1)
         .expect_stderr("nobody serves slot 0");
+}
+
+/// A server that is full refuses to queue even what only reads, and people leave full servers.
+#[test]
+fn a_source_that_is_full_is_read_without_multi() {
+    for version in [Version::Redis60, Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let source = TestServer::start(version);
+        fill_every_type(&mut source.client(), version);
+        let (whole, other) = (TestServer::start(version), TestServer::start(version));
+        run(&["copy", &source.url(), &whole.url()], b"").success();
+        redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(&["maxmemory", "1"])
+            .exec(&mut source.client())
+            .unwrap();
+        let copy = ["copy", &source.url(), &other.url(), "--consistency", "scan"];
+        let said = run(&copy, b"").success();
+        // Valkey queues what only reads.
+        if version != Version::Valkey91 {
+            said.expect_stderr("the source is full");
+        }
+        let options = Options {
+            ttl_tolerance_ms: Some(1_000),
+            ..Options::default()
+        };
+        assert_equal_with(&mut whole.client(), &mut other.client(), &options);
+    }
 }

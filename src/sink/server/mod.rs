@@ -90,6 +90,8 @@ pub struct ServerSinkOptions {
     pub may_collide: bool,
     /// A key may come with several records.
     pub repeats: Repeats,
+    /// What arrived is deleted at the source.
+    pub deletes_source: bool,
     /// Change nothing, say what would happen.
     pub dry_run: bool,
 }
@@ -371,15 +373,24 @@ impl ServerSink {
                 met => _ = met?,
             }
         }
-        sink.say_what_may_go_wrong();
+        sink.say_what_may_go_wrong()?;
         Ok(sink)
     }
 
-    fn say_what_may_go_wrong(&self) {
+    fn say_what_may_go_wrong(&self) -> Result<()> {
         let evicting = self.lanes.iter().find_map(|lane| {
             let policy = lane.facts.policy.as_deref()?;
             (lane.facts.maxmemory? > 0 && policy != "noeviction").then_some(policy)
         });
+        if let (Some(policy), true) = (evicting, self.options.deletes_source) {
+            return Err(Usage(format!(
+                "with --delete-source a key that the destination evicts is gone from both ends, and \
+                 it evicts keys when it is full (maxmemory-policy {policy}): set its \
+                 maxmemory-policy to noeviction until the copy is done, or copy without \
+                 --delete-source; nothing was read"
+            ))
+            .into());
+        }
         if let Some(policy) = evicting {
             self.observer.warn(&format!(
                 "the destination evicts keys when it is full (maxmemory-policy {policy}); \
@@ -392,6 +403,7 @@ impl ServerSink {
                  --on-conflict replace the last one wins unseen",
             );
         }
+        Ok(())
     }
 
     /// The values will come straight from a live server of this family and version.

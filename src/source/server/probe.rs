@@ -348,6 +348,18 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         [multi, exec] => transaction::judge(conn, multi.clone(), exec.clone())?.is_ok(),
         _ => false,
     };
+    // Redis up to 7.0 refuses there to queue also what only reads (server.c, processCommand: "queuing
+    // may consume an unlimited amount of memory"); 8.0 and Valkey do not.
+    let full = match multi && facts.maxmemory != Some(0) {
+        true => transaction::refused_when_full(conn)?,
+        false => None,
+    };
+    if let Some(text) = &full {
+        observer.warn(&format!(
+            "the source is full, and queues nothing in a MULTI ({text}): keys are read without it"
+        ));
+    }
+    let multi = multi && full.is_none();
     if !pexpiretime && !clock.is_servers {
         observer.warn(
             "the source refuses both PEXPIRETIME and TIME: expiries are computed with this \
