@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use super::archives::{archive, string};
+use super::archives::{archive, string, string_until};
+use crate::support::dataset::now_ms;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
 use crate::support::toy::{Deed, Toy};
@@ -66,5 +67,41 @@ fn after_a_failover_no_earlier_record_follows_a_later_one() {
             .query(&mut second.client())
             .unwrap();
         assert_eq!(stands, "later", "{policy}");
+    }
+}
+
+/// A record by native commands whose time passes while it waits for the destination: what it
+/// supersedes goes, as where it comes past its time.
+#[test]
+fn what_expires_while_it_waits_takes_the_earlier_record_along() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    for policy in ["replace", "fail"] {
+        redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
+        let until_ms = now_ms() + 3_000;
+        let toy = Toy::start(server.addr(), move |words| {
+            let is_later = words.iter().any(|word| word == b"later");
+            match is_later && now_ms() < until_ms + 1_500 {
+                true => Deed::answer("-BUSY Redis is busy running a script."),
+                false => Deed::Pass,
+            }
+        });
+        let twice = archive(&[
+            vec![string("key", "earlier"), string("other", "v")],
+            vec![string_until("key", "later", Some(until_ms))],
+        ]);
+        let conflict = format!("--on-conflict={policy}");
+        let said = run(
+            &["import", &toy.url(), &conflict, "--method=commands"],
+            &twice,
+        );
+        said.success().expect_stderr("expired 1");
+        let exists = |key: &str| -> bool {
+            let mut question = redis::cmd("EXISTS");
+            question.arg(key).query(&mut server.client()).unwrap()
+        };
+        assert_eq!((exists("key"), exists("other")), (false, true), "{policy}");
     }
 }
