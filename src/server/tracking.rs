@@ -189,6 +189,11 @@ impl Tracker {
         heard
     }
 
+    /// Whether nothing is heard any more.
+    pub fn is_lost(&self) -> bool {
+        self.shared.lock().heard.lost.is_some()
+    }
+
     /// How many names wait to be taken, and when the first of them was heard.
     pub fn lag(&self) -> (usize, Option<Instant>) {
         let state = self.shared.lock();

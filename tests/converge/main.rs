@@ -13,5 +13,6 @@ mod libraries;
 mod limits;
 mod long;
 mod modules;
+mod relisten;
 mod run;
 mod writer;

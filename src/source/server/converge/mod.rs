@@ -306,7 +306,7 @@ impl ConvergingSource {
     /// Looks whether databases were swapped, or whether that can no longer be told: `true` if only a
     /// new scan helps, which has been begun then, if it may be.
     fn look_for_swaps(&mut self) -> Result<bool> {
-        if self.missed.is_some() || self.counts.is_none() {
+        if self.gave_up() || self.counts.is_none() {
             return Ok(false);
         }
         let now = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
@@ -335,7 +335,7 @@ impl ConvergingSource {
     /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
     fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
         let heard = self.heard();
-        if self.missed.is_none()
+        if !self.gave_up()
             && let Some(reason) = heard.means_rescan()
             && self.restart(reason)?
         {
@@ -349,14 +349,15 @@ impl ConvergingSource {
         self.rounds_began.get_or_insert_with(Instant::now);
         self.tracker.barrier();
         let (waiting, rescan) = self.tracker.waiting();
-        if rescan && self.missed.is_none() {
+        if rescan && !self.gave_up() {
             self.phase = Phase::Rounds { left, last_names };
             return Ok(());
         }
         // Hot keys never end: once a round does not shrink, the last one has to do.
         if left == 0 || waiting <= FEW_NAMES || waiting >= last_names || self.missed.is_some() {
             self.phase = match &self.options.follow {
-                Some(_) if self.missed.is_none() && !self.follow_over => {
+                // Also where it is not exact: until somebody says when.
+                Some(_) if !self.follow_over => {
                     self.follow_began.get_or_insert_with(Instant::now);
                     self.last_change = Instant::now();
                     // Bounded while there is an end to come to; following has its own.
@@ -398,8 +399,7 @@ impl ConvergingSource {
                 continue;
             }
             // Who follows has to see them now; and once exactness is missed there is no last round.
-            let follows = self.options.follow.is_some() && !self.follow_over;
-            let may_wait = self.missed.is_none() && !follows;
+            let may_wait = self.missed.is_none() && !self.follows();
             if may_wait && self.inner.guess_bytes >= LARGE_BYTES {
                 let reads = self.rereads.entry(name.clone()).or_default();
                 *reads = reads.saturating_add(1);

@@ -1,6 +1,6 @@
 //! Beginning anew: where changes were missed, only another scan tells what the source holds.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::counts::CommandCounts;
 use super::verdict::blindness;
@@ -11,7 +11,7 @@ use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
-use crate::server::facts::Facts;
+use crate::server::facts::{Facts, Keyspace};
 use crate::server::tracking::Tracker;
 use crate::source::Source;
 use crate::source::server::{Job, ServerSource};
@@ -26,10 +26,13 @@ impl ConvergingSource {
             self.lost_track = true;
             self.miss(reason);
         }
-        if std::mem::take(&mut self.inner.process_changed) && self.missed.is_none() {
-            return self.restart("the source was restarted, or is another one");
+        if std::mem::take(&mut self.inner.process_changed) {
+            if !self.gave_up() {
+                return self.restart("the source was restarted, or is another one");
+            }
+            self.lost_track = true;
         }
-        if !self.tracker.waiting().1 || self.missed.is_some() {
+        if !self.tracker.waiting().1 || self.gave_up() {
             return Ok(false);
         }
         let heard = self.heard();
@@ -41,9 +44,25 @@ impl ConvergingSource {
         Ok(again)
     }
 
+    /// Whether changes are being followed, and have to be until somebody says when.
+    pub(super) fn follows(&self) -> bool {
+        self.options.follow.is_some() && !self.follow_over
+    }
+
+    /// Whether nothing is left to be won by another scan. Following goes on without exactness.
+    pub(super) fn gave_up(&self) -> bool {
+        self.missed.is_some() && !self.follows()
+    }
+
     /// Begins the scan anew, within bounds; `false` if that is not to be done any more.
+    ///
+    /// # Errors
+    /// Those of the connection; and, where changes are followed, that they cannot be heard any more.
     pub(super) fn restart(&mut self, reason: &str) -> Result<bool> {
         if !may_begin_anew(&self.options) || self.restarts >= MAX_RESTARTS {
+            if self.follows() && self.tracker.is_lost() {
+                return Err(anyhow!("changes can no longer be followed: {reason}"));
+            }
             self.lost_track = true;
             self.miss(format!("changes can no longer be followed: {reason}"));
             return Ok(false);
@@ -52,7 +71,6 @@ impl ConvergingSource {
             return Err(Interrupted.into());
         }
         self.restarts += 1;
-        self.began_anew = true;
         self.say_nothing_of_lag();
         self.observer
             .notice(&format!("the scan begins anew: {reason}"));
@@ -64,18 +82,9 @@ impl ConvergingSource {
             self.put_back(&dropped);
         }
         self.inner.abandoned = false;
-        self.tracker = match start_tracker(&mut self.inner, &self.connect)? {
-            Ok(tracker) => tracker,
-            Err(refusal) => {
-                self.lost_track = true;
-                let words = refusal.words();
-                self.miss(format!("changes can no longer be listened to: {words}"));
-                return Ok(false);
-            }
-        };
+        let facts = self.listen_again()?;
         self.counts = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         self.counts_at_start = self.counts.clone();
-        let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
         // Another server may tell less.
@@ -83,22 +92,56 @@ impl ConvergingSource {
         self.blind = blindness(&mut self.inner, self.counts.is_some())?;
         // Heard of while the scan was at rest: it begins anew anyway.
         self.inner.process_changed = false;
+        self.scan_all(&facts);
+        Ok(true)
+    }
+
+    /// Begins to listen anew, and tells what the server is. Where that is refused the scan goes on
+    /// without it: every key is still to be read, and only exactness is lost.
+    fn listen_again(&mut self) -> Result<Facts> {
+        /// The server may be restarted between the two questions.
+        const ATTEMPTS: u32 = 3;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let begun = begin_to_listen(&mut self.inner, &self.connect)?;
+            // Asked after that: a source that was restarted while nothing was in flight is known
+            // to be another process only when it is asked something.
+            let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
+            let refusal = match begun {
+                Ok(tracker) if tracker.listens_to(facts.run_id.as_deref()) => {
+                    self.tracker = tracker;
+                    return Ok(facts);
+                }
+                Ok(_) if attempts < ATTEMPTS => continue,
+                Ok(_) => another_server(&self.inner),
+                Err(refusal) => refusal,
+            };
+            if self.follows() {
+                let what = "changes can no longer be followed";
+                return Err(anyhow::Error::new(refusal).context(what));
+            }
+            self.lost_track = true;
+            let words = refusal.words();
+            self.miss(format!("changes can no longer be listened to: {words}"));
+            return Ok(facts);
+        }
+    }
+
+    /// All of every database is to be read again, and then what was given and is not met again.
+    fn scan_all(&mut self, facts: &Facts) {
         // Those that held keys before stay: they may again.
         self.inner
             .learn_databases(facts.keyspace.as_deref().unwrap_or_default());
-        self.inner.waiting = self
-            .inner
-            .databases
-            .iter()
-            .map(|row| Job::Scan(row.db))
-            .collect();
+        let scan = |row: &Keyspace| Job::Scan(row.db);
+        self.inner.waiting = self.inner.databases.iter().map(scan).collect();
         self.inner.read_all_owned();
         if let Some(given) = &mut self.inner.given {
             given.begin_again();
         }
+        self.began_anew = true;
         self.postponed.clear();
         self.phase = Phase::Scan;
-        Ok(true)
     }
 
     /// Records that were read but are not given: they did not happen.
@@ -124,8 +167,27 @@ pub(super) fn may_begin_anew(options: &ConvergeOptions) -> bool {
         || options.together.is_some()
 }
 
-/// Begins to listen. The inner error is why the server cannot be listened to.
+/// Begins to listen to the server that is read. The inner error is why it cannot be listened to.
 pub(super) fn start_tracker(
+    inner: &mut ServerSource,
+    connect: &ConnectOptions,
+) -> Result<Result<Tracker, ServerError>> {
+    Ok(match begin_to_listen(inner, connect)? {
+        Ok(tracker) if !tracker.listens_to(inner.facts.run_id.as_deref()) => {
+            Err(another_server(inner))
+        }
+        begun => begun,
+    })
+}
+
+fn another_server(inner: &ServerSource) -> ServerError {
+    inner
+        .conn
+        .confused("a second connection to the same address reached another server")
+}
+
+/// Begins to listen, to whatever server answers at that address.
+fn begin_to_listen(
     inner: &mut ServerSource,
     connect: &ConnectOptions,
 ) -> Result<Result<Tracker, ServerError>> {
@@ -138,20 +200,15 @@ pub(super) fn start_tracker(
         let stop = inner.stop().map(Stop::flag);
         Tracker::start(connect, stop.as_ref(), wanted)
     });
-    let started = started.map(|started| {
-        started.map(|mut tracker| {
+    match started {
+        Ok(Ok(mut tracker)) => {
             if let Some(stop) = inner.stop() {
                 tracker.heed(&stop.flag());
             }
-            tracker
-        })
-    });
-    match started {
+            Ok(Ok(tracker))
+        }
         // Lost before it began is lost all the same, and says nothing of the other connection.
         Err(error @ ServerError::Lost { .. }) => Ok(Err(error)),
-        Ok(Ok(tracker)) if !tracker.listens_to(inner.facts.run_id.as_deref()) => Ok(Err(inner
-            .conn
-            .confused("a second connection to the same address reached another server"))),
         started => Ok(started?),
     }
 }

@@ -85,8 +85,7 @@ impl ConvergingSource {
             }
             Outcome::Again => self.phase = Phase::Last(round),
             Outcome::Rescan(reason) => {
-                self.restart(&reason)?;
-                if self.missed.is_some() {
+                if !self.restart(&reason)? {
                     self.phase = Phase::Last(round);
                 }
             }
