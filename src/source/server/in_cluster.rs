@@ -150,6 +150,18 @@ impl InCluster {
             ..Self::default()
         }
     }
+
+    /// These slots belong to it and are to be read; besides those that it was to read before, unless
+    /// all of them are read.
+    fn adopt(&mut self, slots: &SlotSet, is_read: bool) {
+        if is_read {
+            self.reading = SlotSet::default();
+        }
+        for slot in slots.iter() {
+            self.owned.insert(slot);
+            self.reading.insert(slot);
+        }
+    }
 }
 
 /// How a node of a cluster is read.
@@ -240,11 +252,9 @@ impl ServerSource {
             let text = info(&mut self.conn, Some("keyspace"))?.unwrap_or_default();
             self.learn_databases(&keyspace(&text).unwrap_or_default());
         }
+        let is_read = self.is_at_end();
         if let Some(cluster) = &mut self.cluster {
-            for slot in slots.iter() {
-                cluster.owned.insert(slot);
-            }
-            cluster.reading = SlotSet::of(slots.iter());
+            cluster.adopt(slots, is_read);
         }
         self.waiting = self.jobs();
         Ok(())
@@ -314,6 +324,19 @@ impl ServerSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A node is handed slots twice where another one is lost between.
+    #[test]
+    fn slots_that_are_not_read_yet_stay_to_be_read() {
+        let mut cluster = InCluster::new(&SlotSet::of([1]), false);
+        cluster.adopt(&SlotSet::of([2, 3]), true);
+        assert_eq!(cluster.reading.show(), "2-3");
+        cluster.adopt(&SlotSet::of([3, 9]), false);
+        assert_eq!(cluster.reading.show(), "2-3,9");
+        assert_eq!(cluster.owned.show(), "1-3,9");
+        cluster.adopt(&SlotSet::of([1]), true);
+        assert_eq!(cluster.reading.show(), "1");
+    }
 
     #[test]
     fn slots_come_and_go() {
