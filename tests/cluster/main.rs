@@ -13,6 +13,7 @@ mod moves;
 mod place;
 mod resharding;
 mod source;
+mod unheard;
 mod writer;
 
 /// How often each fault is tried.

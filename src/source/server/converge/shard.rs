@@ -92,9 +92,13 @@ pub(in crate::source) fn same_owners(one: &Topology, other: &Topology) -> bool {
 }
 
 impl ConvergingSource {
-    /// What was heard of slots that are read here.
-    pub(super) fn heard(&self) -> Heard {
+    /// What was heard of slots that are read here. What only another scan would tell is lost where
+    /// none will come.
+    pub(super) fn heard(&mut self) -> Heard {
         let mut heard = self.tracker.take();
+        if self.gave_up() && heard.means_rescan().is_some() {
+            self.lost_track = true;
+        }
         if let Some(cluster) = &self.inner.cluster {
             heard.names.retain(|name| cluster.owned.has_key(name));
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::counts::CommandCounts;
 use super::last::{LastRound, Outcome, Pending};
 use super::{ConvergingSource, Phase};
 use crate::ledger::ConsistencyReached;
@@ -129,6 +130,11 @@ impl ConvergingSource {
     pub(super) fn farewell(&mut self, batch: &mut Batch) -> Result<()> {
         let (from_ms, to_ms) = (self.inner.from_ms, self.inner.clock.now_ms());
         self.tracker.barrier();
+        // Nobody looked since exactness was given up.
+        if self.counts.is_some() {
+            let now = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
+            self.lost_track |= self.counted(now).is_some();
+        }
         if self.functions_by.is_some() {
             // In an exact end they come with the last round.
             let wish = self.inner.options.functions;
