@@ -150,3 +150,40 @@ fn an_idle_source_that_is_restarted_is_followed_on() {
         scene.assert_same(wish);
     }
 }
+
+/// A source that is started again without its data: what came so far is perhaps the only copy.
+#[test]
+fn what_a_source_lost_with_its_process_is_not_deleted() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    for wish in ["pause", "converge", "follow"] {
+        let mut scene = Scene::new(version);
+        for n in 0..300 {
+            set(&scene.source, &format!("k{n}"), "v");
+        }
+        let (from, to) = (scene.source.url(), scene.destination.url());
+        let tool = Tool::new(&["copy", &from, &to, "--rate-limit", "100"]);
+        let tool = match wish {
+            "follow" => tool.arg("--follow"),
+            wish => tool.args(&["--consistency", wish]),
+        };
+        let tool = tool.spawn();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let size = |server: &TestServer| -> u64 {
+            redis::cmd("DBSIZE").query(&mut server.client()).unwrap()
+        };
+        while size(&scene.destination) == 0 {
+            assert!(Instant::now() < deadline, "nothing comes");
+            after(10);
+        }
+        // Nothing was saved.
+        scene.source.restart();
+        assert_eq!(size(&scene.source), 0);
+        let output = ends(tool);
+        output
+            .expect_code(1)
+            .expect_stderr("nothing is deleted for it");
+        assert!(size(&scene.destination) > 0, "{wish}");
+    }
+}

@@ -283,11 +283,19 @@ fn a_source_that_is_full_is_read_without_multi() {
             .arg(&["maxmemory", "1"])
             .exec(&mut source.client())
             .unwrap();
-        let copy = ["copy", &source.url(), &other.url(), "--consistency", "scan"];
-        let said = run(&copy, b"").success();
-        // Valkey queues what only reads.
-        if version != Version::Valkey91 {
-            said.expect_stderr("the source is full");
+        for consistency in ["scan", "auto"] {
+            let copy = [
+                "copy",
+                &source.url(),
+                &other.url(),
+                "--replace",
+                "--consistency",
+            ];
+            let said = run(&[&copy[..], &[consistency]].concat(), b"").success();
+            // Valkey queues what only reads.
+            if version != Version::Valkey91 {
+                said.expect_stderr("the source is full");
+            }
         }
         let options = Options {
             ttl_tolerance_ms: Some(1_000),

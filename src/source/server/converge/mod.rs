@@ -90,6 +90,10 @@ pub struct ConvergingSource {
     connect: ConnectOptions,
     options: ConvergeOptions,
     observer: Arc<Observer>,
+    /// The process that the scan began at, where it says (INFO run_id).
+    process: Option<String>,
+    /// How many keys it had then, where it says.
+    had_keys: u64,
     tracker: Tracker,
     phase: Phase,
     restarts: u32,
@@ -148,9 +152,14 @@ impl ConvergingSource {
         if !inner.abilities.multi && options.together.is_none() {
             // Asked again for the words of the refusal; and it may have been one of that moment.
             match inner.ask(|conn| Ok(transaction::prove(conn)?))? {
-                Ok(()) => inner.abilities.multi = true,
+                Ok(()) => {}
                 Err(refusal) => return Ok(Err((inner, refusal))),
             }
+            if let Some(text) = inner.ask(|conn| Ok(transaction::refused_when_full(conn)?))? {
+                let refusal = inner.conn.refusal("DUMP in a MULTI", text);
+                return Ok(Err((inner, refusal)));
+            }
+            inner.abilities.multi = true;
         }
         let tracker = match start_tracker(&mut inner, &connect)? {
             Ok(tracker) => tracker,
@@ -170,6 +179,8 @@ impl ConvergingSource {
         };
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
+            process: inner.facts.run_id.clone(),
+            had_keys: inner.databases.iter().map(|row| row.keys).sum(),
             inner,
             connect,
             options,

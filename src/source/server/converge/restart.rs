@@ -15,6 +15,7 @@ use crate::server::facts::{Facts, Keyspace};
 use crate::server::tracking::Tracker;
 use crate::source::Source;
 use crate::source::server::{Job, ServerSource};
+use crate::units::count_text;
 
 /// Scans that may be begun anew before giving up.
 const MAX_RESTARTS: u32 = 3;
@@ -83,6 +84,7 @@ impl ConvergingSource {
         }
         self.inner.abandoned = false;
         let facts = self.listen_again()?;
+        self.refuse_to_delete_all(&facts)?;
         self.counts = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         self.counts_at_start = self.counts.clone();
         self.inner.facts.run_id = facts.run_id.clone();
@@ -126,6 +128,27 @@ impl ConvergingSource {
             self.miss(format!("changes can no longer be listened to: {words}"));
             return Ok(facts);
         }
+    }
+
+    /// A process that was started without its data would have all deleted that was given so far: the
+    /// only copy, perhaps.
+    fn refuse_to_delete_all(&mut self, facts: &Facts) -> Result<()> {
+        let before = std::mem::replace(&mut self.process, facts.run_id.clone());
+        let is_another = before.is_none() || before != facts.run_id;
+        let Some(rows) = &facts.keyspace else {
+            return Ok(());
+        };
+        let has = rows.iter().map(|row| row.keys).sum();
+        let had = std::mem::replace(&mut self.had_keys, has);
+        // In a cluster the keys may be at another node.
+        if is_another && has == 0 && had > 0 && self.inner.cluster.is_none() {
+            return Err(anyhow!(
+                "the source was restarted, or is another one, and has no key any more (it had {}): \
+                 what came so far is left as it is, and nothing is deleted for it",
+                count_text(had)
+            ));
+        }
+        Ok(())
     }
 
     /// All of every database is to be read again, and then what was given and is not met again.
