@@ -234,6 +234,32 @@ impl Observer {
         }
     }
 
+    /// Takes back what [`Self::key_failed`] said of a key: it was read after all, or is gone at the
+    /// source.
+    ///
+    /// # Errors
+    /// The journal's write error.
+    pub fn key_recovered(&self, db: u32, key: &[u8]) -> Result<()> {
+        self.progress.failed.fetch_sub(1, Relaxed);
+        self.notice(&format!(
+            "db {db} key {}: it could not be read earlier; now it was read, or is gone",
+            show_key(key)
+        ));
+        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(out) = journal.as_mut() {
+            let line = serde_json::json!({
+                "schema_version": 1,
+                "event": "key_recovered",
+                "db": db,
+                "key": String::from_utf8_lossy(key),
+                "key_hex": hex(key),
+            });
+            let line = crate::escape::json_text(&line);
+            writeln!(out, "{line}").context("write to the --errors-to file")?;
+        }
+        Ok(())
+    }
+
     /// Notes what a source expects to give.
     pub fn expect(&self, estimate: Estimate) {
         self.progress

@@ -300,6 +300,11 @@ pub fn info(conn: &mut Conn, section: Option<&str>) -> Result<Option<String>, Se
     })
 }
 
+/// The moment that TIME tells in seconds and microseconds, Unix ms; `None` beyond what can be.
+pub fn unix_ms(secs: u64, micros: u64) -> Option<u64> {
+    secs.checked_mul(1000)?.checked_add(micros / 1000)
+}
+
 /// The server's clock, kept by ours from one question on.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerClock {
@@ -329,9 +334,10 @@ impl ServerClock {
         let asked = before + round_trip / 2;
         if let Ok(value) = answer
             && let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value)
+            && let Some(at_ms) = unix_ms(secs, micros)
         {
             return Ok(Self {
-                at_ms: secs * 1000 + micros / 1000,
+                at_ms,
                 asked,
                 is_servers: true,
                 round_trip,

@@ -15,4 +15,5 @@ mod long;
 mod modules;
 mod relisten;
 mod run;
+mod unread;
 mod writer;

@@ -1,13 +1,14 @@
 //! What was given so far, where changes are followed: which keys, so that one that goes away gets a
 //! tombstone; and which values may change without anybody being told (see [`super::unheard`]).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
 use anyhow::{Context as _, Result};
 
 use super::SlotSet;
+use super::marks::Marks;
 use super::unheard::{Module, Unheard, unheard};
 use crate::memory::OwnWrites;
 use crate::record::Family;
@@ -50,12 +51,16 @@ pub(super) struct Given {
     large_name_bytes: usize,
     /// More values that may change unheard than can be kept in mind.
     pub too_many_unheard: bool,
-    /// Names that the server refused to give.
-    pub unreadable: HashSet<Vec<u8>>,
+    /// Keys that could not be read when they were last asked for.
+    failing: Marks,
+    /// Of those, the ones whose values are larger than is taken.
+    too_large: Marks,
     /// Changes are followed, perhaps for weeks: no name goes into the log twice.
     pub following: bool,
     /// Of some names another keeps the log.
     has_inherited: bool,
+    /// Names that went into the log since then, while changes were followed.
+    logged_since: OwnWrites,
 }
 
 impl Given {
@@ -77,9 +82,11 @@ impl Given {
             large: HashMap::new(),
             large_name_bytes: 0,
             too_many_unheard: false,
-            unreadable: HashSet::new(),
+            failing: Marks::default(),
+            too_large: Marks::default(),
             following: false,
             has_inherited: false,
+            logged_since: OwnWrites::default(),
         })
     }
 
@@ -87,7 +94,7 @@ impl Given {
     pub fn note(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) -> Result<()> {
         const WHAT: &str = "remember a key in a temporary file";
         let print = self.keys.fingerprint(db, key);
-        let is_logged = self.following && !self.has_inherited && self.knows(db, key)?;
+        let is_logged = self.following && self.is_logged(db, key)?;
         self.keys.insert(print).context(WHAT)?;
         if let Some(seen) = &mut self.seen {
             let print = seen.fingerprint(db, key);
@@ -104,6 +111,24 @@ impl Given {
         self.note_size(db, key, dump.len());
         self.note_unheard(family, db, key, dump);
         Ok(())
+    }
+
+    /// Whether the name is in the log, as far as is known; it is taken to be from now on.
+    fn is_logged(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        const WHAT: &str = "remember a key in a temporary file";
+        if !self.knows(db, key)? {
+            return Ok(false);
+        }
+        if !self.has_inherited {
+            return Ok(true);
+        }
+        // It may be known from the log of another: it is written once more, and then no more.
+        let print = self.logged_since.fingerprint(db, key);
+        let is_logged = self.logged_since.contains(print).context(WHAT)?;
+        if !is_logged {
+            self.logged_since.insert(print).context(WHAT)?;
+        }
+        Ok(is_logged)
     }
 
     /// A value that may change unheard, given or left out for its size, has to be looked at again.
@@ -179,6 +204,30 @@ impl Given {
         if !self.unheard.is_empty() && self.unheard.remove(&(db, key.to_vec())).is_some() {
             self.unheard_bytes -= key.len() + OVERHEAD_BYTES;
         }
+    }
+
+    /// A key cannot be read now, because its value is too large or for another reason; whether that
+    /// is news.
+    pub fn fails(&mut self, db: u32, key: &[u8], is_too_large: bool) -> Result<bool> {
+        self.forget_unheard(db, key);
+        let is_news = self.failing.put(db, key, true)?;
+        if is_news && is_too_large {
+            self.too_large.put(db, key, true)?;
+        }
+        Ok(is_news)
+    }
+
+    /// Whether the key could not be read when it was last asked for.
+    pub fn is_failing(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        self.failing.has(db, key)
+    }
+
+    /// A key was read, or is gone. If it could not be read before: whether it was too large.
+    pub fn recovers(&mut self, db: u32, key: &[u8]) -> Result<Option<bool>> {
+        if !self.failing.put(db, key, false)? {
+            return Ok(None);
+        }
+        Ok(Some(self.too_large.put(db, key, false)?))
     }
 
     /// Whether the key was given.
@@ -350,5 +399,32 @@ impl Read for Positioned<'_> {
         let read = self.file.read_at(out, self.at)?;
         self.at += read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn following_does_not_log_a_name_again_and_again_also_after_slots_moved() {
+        let mut given = Given::new(true).unwrap();
+        let names = ["ours", "inherited", "new"].map(str::as_bytes);
+        given.note(Family::Redis, 0, names[0], b"").unwrap();
+        given.following = true;
+        given.inherit(0, &[names[1].to_vec()]).unwrap();
+        let mut write_all = |rounds: u32| {
+            for _ in 0..rounds {
+                for name in names {
+                    given.note(Family::Redis, 0, name, b"").unwrap();
+                }
+            }
+            given.log().unwrap().end
+        };
+        let once = write_all(2);
+        assert_eq!(write_all(1000), once);
+        let log = given.log().unwrap();
+        let mut log = given.not_met_of(vec![log], None).unwrap();
+        assert_eq!(log.next(100).unwrap()[&0].len(), names.len());
     }
 }

@@ -10,6 +10,7 @@ pub(in crate::source) mod converge;
 mod databases;
 pub(in crate::source) mod given;
 mod in_cluster;
+mod marks;
 mod names;
 mod page;
 mod patience;
@@ -139,6 +140,8 @@ pub struct ServerSource {
     db: u32,
     /// What was given, where that is to be followed up.
     given: Option<Given>,
+    /// Keys that were given and cannot be read any more: they go out at the next occasion.
+    tombstones: Vec<Record>,
     page: Page,
     /// What others may want of the server and of the network.
     pace: Option<Arc<Pace>>,
@@ -242,6 +245,7 @@ impl ServerSource {
             waiting,
             db: 0,
             given: None,
+            tombstones: Vec::new(),
             pace: None,
             cursor: None,
             scan_in_flight: false,
@@ -431,6 +435,7 @@ impl ServerSource {
         }
         self.begin_checkpoint();
         while !batch.is_full() {
+            self.give_tombstones(batch);
             if !self.awaited.is_empty() {
                 self.read_payload(batch)?;
                 continue;
@@ -456,6 +461,7 @@ impl ServerSource {
                 }
             }
         }
+        self.give_tombstones(batch);
         Ok(())
     }
 

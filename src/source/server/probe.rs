@@ -8,6 +8,7 @@ use super::ServerSourceOptions;
 use crate::observer::Observer;
 use crate::policy::ReadFunctions;
 use crate::rdb::{function_codes, functions_payload};
+use crate::record::Eviction;
 use crate::server::cluster::is_refusal;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::{Facts, Keyspace, ServerClock};
@@ -52,6 +53,16 @@ impl Abilities {
 pub enum EvictionCommand {
     IdleTime,
     Freq,
+}
+
+impl EvictionCommand {
+    /// What its answer tells; `None` where that is no idle time or no frequency.
+    pub fn told(self, number: i64) -> Option<Eviction> {
+        match self {
+            Self::IdleTime => u64::try_from(number).ok().map(Eviction::IdleSecs),
+            Self::Freq => u8::try_from(number).ok().map(Eviction::Freq),
+        }
+    }
 }
 
 /// A database that holds keys, or may, and cannot be gone to.

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use anyhow::{Result, anyhow};
 
-use super::probe::EvictionCommand;
 use super::{Sent, ServerSource};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload;
@@ -13,6 +12,7 @@ use crate::select::type_of;
 use crate::server::PTTL_TOLERANCE_MS;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
+use crate::server::facts::unix_ms;
 use crate::server::resp::{Item, VALUE_LIMIT};
 use crate::units::bytes_text;
 
@@ -87,14 +87,7 @@ impl ServerSource {
                     self.conn.item()?;
                 }
                 *eviction = match self.conn.item()? {
-                    Item::Int(number) => Some(match command {
-                        EvictionCommand::IdleTime => {
-                            Eviction::IdleSecs(u64::try_from(number).unwrap_or(0))
-                        }
-                        EvictionCommand::Freq => {
-                            Eviction::Freq(u8::try_from(number).unwrap_or(u8::MAX))
-                        }
-                    }),
+                    Item::Int(number) => command.told(number),
                     // A policy changed under way or a key that went away: not worth a failure.
                     _ => None,
                 };
@@ -187,7 +180,10 @@ impl ServerSource {
                 return self.gone(key, batch);
             }
             Dumped::Refused(text) => return self.fail(key, &text),
-            Dumped::TooLong(bytes) => return self.fail_as_too_long(key, bytes),
+            Dumped::TooLong(bytes) => {
+                self.learn(usize::try_from(bytes).unwrap_or(usize::MAX));
+                return self.fail_as_too_long(key, bytes);
+            }
         };
         self.learn(payload.len());
         match expiry {
@@ -332,12 +328,14 @@ impl ServerSource {
             let Item::Bulk(text) = self.conn.item()? else {
                 return Err(self.conn.confused("TIME gave no number").into());
             };
-            *part = std::str::from_utf8(&text)
-                .ok()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
+            // No time is not 1970: keys whose TTL counts from it would expire at once.
+            let number = std::str::from_utf8(&text).ok();
+            let Some(number) = number.and_then(|text| text.parse().ok()) else {
+                return Err(self.conn.confused("TIME gave no number").into());
+            };
+            *part = number;
         }
-        Ok(parts[0] * 1000 + parts[1] / 1000)
+        unix_ms(parts[0], parts[1]).ok_or_else(|| self.conn.confused("TIME gave no moment").into())
     }
 
     fn read_expiry(&mut self, now_ms: u64) -> Result<Expiry> {
@@ -385,6 +383,7 @@ impl ServerSource {
         {
             return self.leave_out(key, &payload, batch);
         }
+        self.recovers(&key)?;
         self.counts.of(self.db).written += 1;
         if let Some(given) = &mut self.given {
             given.note(self.facts.family, self.db, &key, &payload)?;
@@ -403,6 +402,7 @@ impl ServerSource {
     fn leave_out(&mut self, key: Vec<u8>, payload: &[u8], batch: &mut Batch) -> Result<()> {
         // Its size may become another one unheard.
         let watched = self.options.selection.needs_size().then(|| key.clone());
+        self.recovers(&key)?;
         // It may have been given when it was something else.
         if self.was_given(&key)? {
             self.gone(key, batch)?;
@@ -424,6 +424,7 @@ impl ServerSource {
 
     /// A key that is not there: vanished since its name was read, or gone after it was given.
     pub(super) fn gone(&mut self, key: Vec<u8>, batch: &mut Batch) -> Result<()> {
+        self.recovers(&key)?;
         if let Some(given) = &mut self.given {
             given.forget_unheard(self.db, &key);
         }
@@ -447,7 +448,7 @@ impl ServerSource {
     }
 
     /// The largest payload that is taken.
-    fn max_value(&self) -> usize {
+    pub(super) fn max_value(&self) -> usize {
         let max = self.options.max_value_bytes;
         max.map_or(VALUE_LIMIT, |max| {
             let payload = max.saturating_add(payload::FOOTER_LEN as u64);
@@ -455,14 +456,13 @@ impl ServerSource {
         })
     }
 
-    fn fail_as_too_long(&mut self, key: Vec<u8>, bytes: u64) -> Result<()> {
-        self.learn(usize::try_from(bytes).unwrap_or(usize::MAX));
-        self.count_failure(&key);
+    /// A value of so many bytes, which is more than is taken.
+    pub(super) fn fail_as_too_long(&mut self, key: Vec<u8>, bytes: u64) -> Result<()> {
+        if !self.count_failure(&key, true)? {
+            return Ok(());
+        }
         let (reason, hint) = match self.options.max_value_bytes {
-            Some(max) => {
-                self.above_max_value += 1;
-                (larger_than(max), None)
-            }
+            Some(max) => (larger_than(max), None),
             None => (
                 format!(
                     "its value takes {}, and no more than {} is taken",
@@ -481,10 +481,47 @@ impl ServerSource {
         })
     }
 
-    pub(super) fn count_failure(&mut self, key: &[u8]) {
-        self.counts.of(self.db).failed += 1;
+    /// Counts a key that cannot be read; `false` if that was counted, and said, before. If it was
+    /// given earlier, a tombstone takes that back: what was given may no longer be what it holds.
+    pub(super) fn count_failure(&mut self, key: &[u8], is_too_large: bool) -> Result<bool> {
+        let counts = self.counts.of(self.db);
         if let Some(given) = &mut self.given {
-            given.unreadable.insert(key.to_vec());
+            if given.knows(self.db, key)? {
+                // Besides the failure, so that each of both is accounted for.
+                counts.reread += 1;
+                counts.written += 1;
+                let (db, key) = (self.db, key.to_vec());
+                self.tombstones.push(Record::Deleted { db, key });
+            }
+            if !given.fails(self.db, key, is_too_large)? {
+                counts.superseded += 1;
+                return Ok(false);
+            }
+        }
+        counts.failed += 1;
+        self.above_max_value += u64::from(is_too_large && self.options.max_value_bytes.is_some());
+        Ok(true)
+    }
+
+    /// A key was read or is gone: if it could not be read before, that failure counts no more.
+    fn recovers(&mut self, key: &[u8]) -> Result<()> {
+        let Some(given) = &mut self.given else {
+            return Ok(());
+        };
+        let Some(was_too_large) = given.recovers(self.db, key)? else {
+            return Ok(());
+        };
+        let counts = self.counts.of(self.db);
+        counts.failed -= 1;
+        counts.superseded += 1;
+        self.above_max_value -= u64::from(was_too_large && self.options.max_value_bytes.is_some());
+        self.observer.key_recovered(self.db, key)
+    }
+
+    /// Hands on what takes back what was given of keys that cannot be read any more.
+    pub(super) fn give_tombstones(&mut self, batch: &mut Batch) {
+        for tombstone in self.tombstones.drain(..) {
+            batch.push(tombstone);
         }
     }
 
@@ -505,7 +542,9 @@ impl ServerSource {
     }
 
     pub(super) fn fail(&mut self, key: Vec<u8>, reason: &str) -> Result<()> {
-        self.count_failure(&key);
+        if !self.count_failure(&key, false)? {
+            return Ok(());
+        }
         let hint = reason
             .starts_with("NOPERM")
             .then(|| "the user needs DUMP, PTTL, PEXPIRETIME and TIME on this key".to_owned());

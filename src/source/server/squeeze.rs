@@ -127,7 +127,9 @@ impl ServerSource {
         self.awaited.clear();
         self.sent.retain(|sent| sent.group().is_none());
         self.sent_keys = 0;
-        self.count_failure(key);
+        if !self.count_failure(key, false)? {
+            return Ok(());
+        }
         self.observer.key_failed(&KeyFailure {
             db: self.db,
             key: key.to_vec(),

@@ -19,7 +19,7 @@ use anyhow::Result;
 
 use super::ConvergingSource;
 use super::pause::Pause;
-use super::shot::{How, Plan, Refused, Shown, read_instant};
+use super::shot::{Had, How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};
@@ -39,6 +39,10 @@ const NOTICEABLE: Duration = Duration::from_millis(5);
 
 /// The longest rest between attempts.
 const MAX_REST: Duration = Duration::from_secs(1);
+
+/// How often a run puts off the last round, because a key changed that could not be read before:
+/// perhaps it can be read now. One that changes all the time must not hold up the others.
+const MAX_DETOURS: u32 = 3;
 
 /// What came of an attempt.
 pub enum Outcome {
@@ -113,8 +117,8 @@ impl LastRound {
         while let Some(shown) = self.left.pop_front().or_else(|| self.shot.pop_front()) {
             source.inner.db = shown.db;
             source.inner.counts.of(shown.db).reread += 1;
-            match shown.payload {
-                Some(payload) => {
+            match shown.had {
+                Had::Payload(payload) => {
                     source.inner.give(
                         shown.key,
                         payload,
@@ -123,8 +127,10 @@ impl LastRound {
                         batch,
                     )?;
                 }
-                None => source.inner.gone(shown.key, batch)?,
+                Had::TooLong(bytes) => source.inner.fail_as_too_long(shown.key, bytes)?,
+                Had::Nothing => source.inner.gone(shown.key, batch)?,
             }
+            source.inner.give_tombstones(batch);
             if batch.is_full() {
                 return Ok(Pending::More);
             }
@@ -271,8 +277,13 @@ impl LastRound {
         if let Some(reason) = heard.means_rescan() {
             return Ok(Outcome::Rescan(reason.to_owned()));
         }
+        let detour = source.detours < MAX_DETOURS && any_failing(source, &heard.names)?;
         self.remember(heard.names);
-        let plan = self.plan(source);
+        if detour {
+            source.detours += 1;
+            return Ok(Outcome::Grown);
+        }
+        let plan = self.plan(source)?;
         if let Some(mut reason) = plan.too_much(source.options.max_pause) {
             if let Some(doubt) = &plan.doubt {
                 reason = format!("{reason}, values of modules among them, because {doubt}");
@@ -312,6 +323,8 @@ impl LastRound {
                 source.looks_refused = true;
                 return Ok(Outcome::Again);
             }
+            Err(Refused::TooMuch) => return Ok(Outcome::Grown),
+            Err(Refused::Torn) => return Ok(Outcome::Again),
             Err(Refused::Keys(reason)) => return Ok(Outcome::Alone(reason)),
             Err(Refused::Everything(reason)) => return Ok(Outcome::Impossible(reason)),
         };
@@ -332,7 +345,10 @@ impl LastRound {
             self.remember(heard.names);
             return Ok(Outcome::Databases(new));
         }
-        let within = {
+        // Read command by command, its parts are of one instant only if nothing at all changed.
+        let within = if how == How::Plain {
+            heard.names.is_empty()
+        } else {
             let names = self.batch_names();
             heard.names.iter().all(|name| names.contains(name))
         };
@@ -374,7 +390,7 @@ impl LastRound {
         let leaving: Vec<Shown> = shown.keys.into_iter().filter(leaves).collect();
         // Between attempts under one pause after the other nothing is given.
         self.left.extend(leaving);
-        let bytes = |shown: &Shown| shown.payload.as_ref().map_or(0, Vec::len) + shown.key.len();
+        let bytes = |shown: &Shown| shown.had.bytes() + shown.key.len();
         let mut left_bytes: usize = self.left.iter().map(bytes).sum();
         while left_bytes > MAX_LEFT_BYTES
             && let Some(oldest) = self.left.pop_front()
@@ -385,25 +401,27 @@ impl LastRound {
         Ok(Outcome::Again)
     }
 
-    fn plan(&self, source: &ConvergingSource) -> Plan {
+    fn plan(&self, source: &mut ConvergingSource) -> Result<Plan> {
         let mut plan = Plan::default();
         let names = self.batch_names();
-        let Some(given) = source.inner.given.as_ref() else {
-            return plan;
-        };
-        for row in &source.inner.databases {
-            let keys = plan.dump.entry(row.db).or_default();
-            keys.extend(
-                names
-                    .iter()
-                    .filter(|name| !given.unreadable.contains(**name))
-                    .map(|name| name.to_vec()),
-            );
-            plan.bytes += keys
-                .iter()
-                .map(|name| given.bytes_of(row.db, name, source.inner.guess_bytes))
-                .sum::<usize>();
+        let guess_bytes = source.inner.guess_bytes;
+        if let Some(given) = source.inner.given.as_mut() {
+            for row in &source.inner.databases {
+                let keys = plan.dump.entry(row.db).or_default();
+                for name in &names {
+                    // What cannot be read would cost all the others the EXEC. It was named, and what
+                    // was given of it taken back.
+                    if !given.is_failing(row.db, name)? {
+                        plan.bytes += given.bytes_of(row.db, name, guess_bytes);
+                        keys.push(name.to_vec());
+                    }
+                }
+            }
         }
+        let source = &*source;
+        let Some(given) = source.inner.given.as_ref() else {
+            return Ok(plan);
+        };
         for module in unheard::modules().filter(|module| given.has_values_of(module)) {
             match doubt(source, module) {
                 None => plan.counted.push(module),
@@ -411,7 +429,7 @@ impl LastRound {
             }
         }
         for ((db, name), watched) in &given.unheard {
-            if names.contains(name) || given.unreadable.contains(name) {
+            if names.contains(name) {
                 continue;
             }
             match &watched.how {
@@ -428,8 +446,23 @@ impl LastRound {
                 }
             }
         }
-        plan
+        Ok(plan)
     }
+}
+
+/// Whether one of these could not be read when it was last asked for.
+fn any_failing(source: &mut ConvergingSource, names: &HashSet<Vec<u8>>) -> Result<bool> {
+    let Some(given) = source.inner.given.as_mut() else {
+        return Ok(false);
+    };
+    for row in &source.inner.databases {
+        for name in names {
+            if given.is_failing(row.db, name)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Why values of this type may have changed unheard since changes are listened to.

@@ -120,6 +120,8 @@ pub struct ConvergingSource {
     functions_by: Option<FunctionsBy>,
     /// XINFO STREAM is refused: every stream is read again in the last round.
     looks_refused: bool,
+    /// How often the last round was put off for keys that could not be read before and changed.
+    detours: u32,
     /// How often something in the last round's batch was refused.
     refusals: u32,
     /// A scan was begun anew: what was given before may be gone.
@@ -201,6 +203,7 @@ impl ConvergingSource {
             blind,
             functions,
             looks_refused: false,
+            detours: 0,
             refusals: 0,
             began_anew: false,
             follow_over: false,
@@ -403,12 +406,8 @@ impl ConvergingSource {
         /// From so many reads on, a large value waits for the last round.
         const READS: u8 = 3;
         const LARGE_BYTES: usize = 1024 * 1024;
-        let unreadable = self.inner.given.as_ref().map(|given| &given.unreadable);
         let mut again = Vec::with_capacity(names.len());
         for name in names {
-            if unreadable.is_some_and(|names| names.contains(&name)) {
-                continue;
-            }
             // Who follows has to see them now; and once exactness is missed there is no last round.
             let may_wait = self.missed.is_none() && !self.follows();
             if may_wait && self.inner.guess_bytes >= LARGE_BYTES {

@@ -10,7 +10,7 @@ use redis::Value as Reply;
 use super::ConvergingSource;
 use super::counts::CommandCounts;
 use crate::record::Eviction;
-use crate::server::facts::{Keyspace, keyspace};
+use crate::server::facts::{Keyspace, keyspace, unix_ms};
 use crate::server::resp::Item;
 use crate::server::{Conn, ServerError};
 use crate::source::server::probe::EvictionCommand;
@@ -28,9 +28,27 @@ const MAX_EXEC_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct Shown {
     pub db: u32,
     pub key: Vec<u8>,
-    pub payload: Option<Vec<u8>>,
+    pub had: Had,
     pub expire_at_ms: Option<u64>,
     pub eviction: Option<Eviction>,
+}
+
+/// What DUMP answered.
+pub(super) enum Had {
+    Payload(Vec<u8>),
+    /// So many bytes, more than is taken.
+    TooLong(u64),
+    Nothing,
+}
+
+impl Had {
+    /// Bytes of memory that it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Payload(payload) => payload.len(),
+            Self::TooLong(_) | Self::Nothing => 0,
+        }
+    }
 }
 
 /// What the EXEC showed.
@@ -51,6 +69,10 @@ pub(super) struct Shot {
 pub(super) enum Refused {
     /// XINFO STREAM.
     Looks,
+    /// Its answer: the values have grown, and are together more than one EXEC may hold.
+    TooMuch,
+    /// Its answer: a key was changed in the middle of it, so that writes were not held up.
+    Torn,
     /// A key, or perhaps a command for keys.
     Keys(String),
     /// All of it.
@@ -138,6 +160,7 @@ pub(super) fn read_instant(
 ) -> Result<Result<Shot, Refused>> {
     let inner = &mut source.inner;
     let abilities = inner.abilities;
+    let max_value = inner.max_value();
     let conn = &mut inner.conn;
     conn.doing("reading the last round");
     let mut dbs: Vec<u32> = plan.dump.keys().chain(plan.look.keys()).copied().collect();
@@ -265,26 +288,22 @@ pub(super) fn read_instant(
             )));
         }
     }
+    // Values may have grown since the plan was made by what they were.
+    let mut room = 2 * MAX_EXEC_BYTES;
     // One at a time: what XINFO says of twenty thousand streams is much larger than what is kept.
-    // An error is a text here, which nothing below takes for an answer.
-    let mut next =
-        || -> Result<Reply, ServerError> { Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString)) };
     let at_ms = match abilities.time {
-        true => redis::from_redis_value::<(u64, u64)>(next()?).map_or_else(
-            |_| inner.clock.now_ms(),
-            |(secs, micros)| secs * 1000 + micros / 1000,
-        ),
+        true => time_of(next(conn)?).unwrap_or_else(|| inner.clock.now_ms()),
         false => inner.clock.now_ms(),
     };
     let functions = match source.functions_by {
-        Some(by) => by.payload(next()?),
+        Some(by) => by.payload(next(conn)?),
         None => Ok(None),
     };
-    let counts = match asks_counts.then(&mut next).transpose()? {
+    let counts = match asks_counts.then(|| next(conn)).transpose()? {
         Some(Reply::BulkString(text)) => CommandCounts::parse(&String::from_utf8_lossy(&text)),
         _ => None,
     };
-    let databases = match asks_databases.then(&mut next).transpose()? {
+    let databases = match asks_databases.then(|| next(conn)).transpose()? {
         Some(Reply::BulkString(text)) => keyspace(&String::from_utf8_lossy(&text)),
         _ => None,
     };
@@ -295,16 +314,16 @@ pub(super) fn read_instant(
     let mut changed_streams = Vec::new();
     for db in &dbs {
         if several {
-            match next()? {
+            match next(conn)? {
                 Reply::Okay => {}
                 // What follows was read from another database.
                 other => spoilt = Some(Refused::Everything(format!("SELECT answered {other:?}"))),
             }
         }
         let base_ms = match asks_time {
-            true => match redis::from_redis_value::<(u64, u64)>(next()?) {
-                Ok((secs, micros)) => secs * 1000 + micros / 1000,
-                Err(_) => {
+            true => match time_of(next(conn)?) {
+                Some(ms) => ms,
+                None => {
                     let text = "TIME gave no time".to_owned();
                     spoilt.get_or_insert(Refused::Keys(text));
                     0
@@ -316,40 +335,52 @@ pub(super) fn read_instant(
         let keys_here = plan.dump.get(db).into_iter().flatten();
         let mut expiries = Vec::new();
         for _ in keys_here.clone() {
-            expiries.push(match next()? {
-                Reply::Int(ms @ 0..) => Some(base_ms + ms.unsigned_abs()),
-                Reply::Int(_) => None,
+            expiries.push(match next(conn)? {
+                Reply::Int(ms @ 0..) => Expires::At(base_ms.saturating_add(ms.unsigned_abs())),
+                Reply::Int(-1) => Expires::Never,
+                Reply::Int(-2) => Expires::Gone,
                 other => {
                     let text = format!("an expiry was answered {other:?}");
                     spoilt.get_or_insert(Refused::Keys(text));
-                    None
+                    Expires::Gone
                 }
             });
         }
-        for (key, expire_at_ms) in keys_here.zip(expiries) {
+        for (key, expires) in keys_here.zip(expiries) {
             let eviction = match abilities.eviction {
-                Some(command) => eviction_of(command, &next()?),
+                Some(command) => eviction_of(command, &next(conn)?),
                 None => None,
             };
-            let payload = match next()? {
-                Reply::BulkString(payload) => Some(payload),
-                Reply::Nil => None,
+            let had = match dumped(conn, max_value.min(room))? {
+                Ok(had) => had,
                 // Not to be taken for a key that went away.
-                other => {
-                    spoilt.get_or_insert(Refused::Keys(format!("DUMP answered {other:?}")));
+                Err(text) => {
+                    spoilt.get_or_insert(Refused::Keys(text));
+                    Had::Nothing
+                }
+            };
+            room -= had.bytes().min(room);
+            if matches!(had, Had::TooLong(bytes) if bytes <= max_value as u64) {
+                spoilt.get_or_insert(Refused::TooMuch);
+            }
+            let expire_at_ms = match (expires, &had) {
+                (Expires::At(ms), _) => Some(ms),
+                (Expires::Gone, Had::Payload(_) | Had::TooLong(_)) => {
+                    spoilt.get_or_insert(Refused::Torn);
                     None
                 }
+                (Expires::Never | Expires::Gone, _) => None,
             };
             keys.push(Shown {
                 db: *db,
                 key: key.clone(),
-                payload,
+                had,
                 expire_at_ms,
                 eviction,
             });
         }
         for (key, facts) in plan.look.get(db).into_iter().flatten() {
-            if !is_same_stream(&next()?, facts) {
+            if !is_same_stream(&next(conn)?, facts) {
                 changed_streams.push((*db, key.clone()));
             }
         }
@@ -368,13 +399,46 @@ pub(super) fn read_instant(
 }
 
 fn eviction_of(command: EvictionCommand, reply: &Reply) -> Option<Eviction> {
-    let Reply::Int(number) = reply else {
-        return None;
+    match reply {
+        Reply::Int(number) => command.told(*number),
+        _ => None,
+    }
+}
+
+/// What is said of when a key expires.
+enum Expires {
+    At(u64),
+    Never,
+    /// There is no such key.
+    Gone,
+}
+
+/// The next reply; an error as a text, which nobody takes for an answer.
+fn next(conn: &mut Conn) -> Result<Reply, ServerError> {
+    Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString))
+}
+
+/// What TIME answered, Unix ms.
+fn time_of(reply: Reply) -> Option<u64> {
+    let (secs, micros) = redis::from_redis_value::<(u64, u64)>(reply).ok()?;
+    unix_ms(secs, micros)
+}
+
+/// The next reply, to DUMP; a value of more than `max` bytes is not kept. The inner error is an
+/// answer that is none.
+fn dumped(conn: &mut Conn, max: usize) -> Result<Result<Had, String>, ServerError> {
+    let text = match conn.item_or_skip(max)? {
+        Item::Bulk(payload) => return Ok(Ok(Had::Payload(payload))),
+        Item::TooLong(bytes) => return Ok(Ok(Had::TooLong(bytes))),
+        Item::Nil => return Ok(Ok(Had::Nothing)),
+        Item::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        Item::Simple(text) => String::from_utf8_lossy(text).into_owned(),
+        Item::Int(number) => number.to_string(),
+        Item::Array(_) | Item::Map(_) | Item::Push(_) => {
+            return Err(conn.confused("DUMP gave something else than a payload"));
+        }
     };
-    Some(match command {
-        EvictionCommand::IdleTime => Eviction::IdleSecs(u64::try_from(*number).unwrap_or(0)),
-        EvictionCommand::Freq => Eviction::Freq(u8::try_from(*number).unwrap_or(u8::MAX)),
-    })
+    Ok(Err(format!("DUMP answered {text:?}")))
 }
 
 /// Whether XINFO STREAM says of a stream what its payload said.
