@@ -15,6 +15,7 @@ use crate::encryption::{Sealing, StoredAs};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::policy::Consistency;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Commit, Form};
 use crate::ui::{Ui, Verb};
@@ -116,6 +117,11 @@ fn sink<W: Write + Send + 'static>(
         commit,
         Arc::clone(observer),
     )?;
+    // Only what is followed while it changes comes more than once.
+    let sink = match args.read.consistency {
+        Consistency::Scan if !args.read.follow => sink,
+        _ => sink.taking_back(),
+    };
     Ok(Box::new(match args.read.follow {
         true => sink.flushing_every(FLUSH_EVERY),
         false => sink,

@@ -16,6 +16,7 @@ use super::{Miscounted, Sink};
 use crate::census::Census;
 use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
+use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
 use crate::record::{
@@ -61,6 +62,10 @@ pub struct ArchiveSink<W: Write + Send> {
     observer: Arc<Observer>,
     /// Keys whose payload did not survive its check, by database.
     damaged: BTreeMap<u32, u64>,
+    /// Keys that were written, where the source may give them again with another value.
+    stands: Option<OwnWrites>,
+    /// Tombstones of keys whose later value was left out, by database. No record came for them.
+    taken_back: BTreeMap<u32, u64>,
     /// While changes are followed: how long a frame may stay open, and when the last was closed.
     flush: Option<(Duration, Instant)>,
     /// Where a later run can go on.
@@ -102,6 +107,8 @@ impl<W: Write + Send> ArchiveSink<W> {
             scratch: Vec::new(),
             observer,
             damaged: BTreeMap::new(),
+            stands: None,
+            taken_back: BTreeMap::new(),
             flush: None,
             journal: None,
             report: SinkReport::default(),
@@ -148,6 +155,32 @@ impl<W: Write + Send> ArchiveSink<W> {
             Some(journal) => journal.note(&noted),
             None => Ok(()),
         }
+    }
+
+    /// The source may give a key again with another value. If that has to be left out, the archive
+    /// gets a tombstone: the earlier value is no longer the key's.
+    #[must_use]
+    pub fn taking_back(mut self) -> Self {
+        self.stands = Some(OwnWrites::default());
+        self
+    }
+
+    /// A later value of this key was left out.
+    fn take_back(&mut self, db: u32, key: Vec<u8>) -> Result<()> {
+        let Some(stands) = &mut self.stands else {
+            return Ok(());
+        };
+        let print = stands.fingerprint(db, &key);
+        if !stands
+            .contains(print)
+            .context("look up a key in a temporary file")?
+        {
+            return Ok(());
+        }
+        *self.taken_back.entry(db).or_default() += 1;
+        self.note_key(db, &key, false)?;
+        let record = Record::Deleted { db, key };
+        self.writer()?.write(&record).context("write the archive")
     }
 
     /// Closes and flushes a frame at the latest after so long, for a reader that follows.
@@ -201,23 +234,25 @@ impl<W: Write + Send> ArchiveSink<W> {
                         self.report.refused += 1;
                         self.report.above_max_value += u64::from(is_large);
                         *self.damaged.entry(key.db).or_default() += 1;
-                        return self.observer.key_failed(&KeyFailure {
-                            db: key.db,
-                            key: std::mem::take(&mut key.key),
+                        let (db, key) = (key.db, std::mem::take(&mut key.key));
+                        self.observer.key_failed(&KeyFailure {
+                            db,
+                            key: key.clone(),
                             kind: FailureKind::Unread,
                             reason,
                             hint: None,
-                        });
+                        })?;
+                        return self.take_back(db, key);
                     }
                 }
                 self.report.archived += 1;
-                self.note_key(key.db, &key.key, true);
+                self.note_key(key.db, &key.key, true)?;
             }
             other => {
                 self.report.taken += 1;
                 self.report.archived += 1;
                 if let Record::Deleted { db, key } = other {
-                    self.note_key(*db, key, false);
+                    self.note_key(*db, key, false)?;
                 }
             }
         }
@@ -319,10 +354,17 @@ impl<W: Write + Send> ArchiveSink<W> {
         }
     }
 
-    fn note_key(&mut self, db: u32, key: &[u8], stands: bool) {
+    fn note_key(&mut self, db: u32, key: &[u8], stands: bool) -> Result<()> {
         if let Some(census) = &mut self.census {
             census.add_key(db, key, !stands);
         }
+        if let Some(written) = self.stands.as_mut().filter(|_| stands) {
+            let print = written.fingerprint(db, key);
+            written
+                .insert(print)
+                .context("remember a key in a temporary file")?;
+        }
+        Ok(())
     }
 
     fn writer(&mut self) -> Result<&mut Writer<W>> {
@@ -338,6 +380,9 @@ impl<W: Write + Send> ArchiveSink<W> {
             let damaged = self.damaged.get(&row.db).copied().unwrap_or(0);
             row.written -= damaged.min(row.written);
             row.failed += damaged;
+            let taken_back = self.taken_back.get(&row.db).copied().unwrap_or(0);
+            row.written += taken_back;
+            row.reread += taken_back;
         }
         EndFacts {
             reached: source.reached.clone().unwrap_or(ConsistencyReached::Scan {

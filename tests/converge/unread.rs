@@ -206,6 +206,24 @@ fn a_value_that_grows_beyond_the_limit_does_not_stand_as_it_was() {
 }
 
 #[test]
+fn a_value_that_the_archive_does_not_take_does_not_stand_as_it_was() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let scene = Scene::new(version);
+    run(&scene.source, 0, &["SET", "grows", "small"]);
+    // DUMP compresses it; as the archive stores it, it is too large.
+    let large = "x".repeat(4_000_000);
+    let output = scene.export(1, || run(&scene.source, 0, &["SET", "grows", &large]));
+    let output = output.expect_code(3);
+    assert_eq!(failed(&output), [(0, "grows".to_owned())]);
+    let inspected = Tool::new(&["verify"]).arg(scene.archive()).run();
+    inspected.success();
+    scene.import();
+    assert_eq!(get(&scene.destination, 0, "grows"), None);
+}
+
+#[test]
 fn a_value_that_shrinks_again_is_read_after_all() {
     let Some(version) = require(Version::Redis62) else {
         return;

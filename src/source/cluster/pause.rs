@@ -49,7 +49,9 @@ impl ClusterSource {
                 }
             };
             let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
-            let in_time = !pauses.iter().any(Pause::is_over);
+            // Anybody may end a pause (CLIENT UNPAUSE): then the shards are not of one instant.
+            let unchanged = !sources.iter_mut().any(|source| source.has_heard());
+            let in_time = unchanged && !pauses.iter().any(Pause::is_over);
             release_all(&mut sources, pauses);
             let exact_at = |attempt: &Result<Attempted>| attempt.as_ref().ok()?.exact_at();
             let exact = attempts.iter().all(|attempt| exact_at(attempt).is_some());

@@ -249,8 +249,16 @@ impl ServerSource {
     /// From now on these slots are read here too, all of them anew.
     pub(in crate::source) fn adopt(&mut self, slots: &SlotSet) -> Result<()> {
         if self.facts.keyspace.is_some() && self.options.selection.dbs.is_empty() {
-            let text = info(&mut self.conn, Some("keyspace"))?.unwrap_or_default();
-            self.learn_databases(&keyspace(&text).unwrap_or_default());
+            let text = info(&mut self.conn, Some("keyspace"))?;
+            match text.and_then(|text| keyspace(&text)) {
+                Some(rows) => self.learn_databases(&rows),
+                // None told is not none there.
+                None => self.unread.push(
+                    "INFO keyspace did not tell which databases hold keys when slots came from \
+                     another node: of these slots only the databases known before were read"
+                        .to_owned(),
+                ),
+            }
         }
         let is_read = self.is_at_end();
         if let Some(cluster) = &mut self.cluster {

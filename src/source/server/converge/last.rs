@@ -199,14 +199,7 @@ impl LastRound {
     /// The connection.
     pub fn attempt(&mut self, source: &mut ConvergingSource) -> Result<Outcome> {
         self.attempts += 1;
-        if let Some(reason) = too_many_unheard(source) {
-            return Ok(Outcome::Impossible(reason));
-        }
-        if let Some(reason) = source.blind {
-            return Ok(Outcome::Impossible(reason.to_owned()));
-        }
-        if let Some(reason) = source.inner.incomplete.take() {
-            source.lost_track = true;
+        if let Some(reason) = hopeless(source) {
             return Ok(Outcome::Impossible(reason));
         }
         // The shards of a cluster are paused together, by whoever knows all of them.
@@ -265,7 +258,7 @@ impl LastRound {
         paused: &Pause,
     ) -> Result<Outcome> {
         self.attempts += 1;
-        if let Some(reason) = too_many_unheard(source) {
+        if let Some(reason) = hopeless(source) {
             return Ok(Outcome::Impossible(reason));
         }
         self.attempt_within(source, paused)
@@ -480,6 +473,19 @@ fn doubt(source: &ConvergingSource, module: &Module) -> Option<String> {
         command.to_uppercase(),
         module.type_name(),
     ))
+}
+
+/// Why no attempt can be exact.
+fn hopeless(source: &mut ConvergingSource) -> Option<String> {
+    if let Some(reason) = too_many_unheard(source) {
+        return Some(reason);
+    }
+    if let Some(reason) = source.blind {
+        return Some(reason.to_owned());
+    }
+    let reason = source.inner.incomplete.take()?;
+    source.lost_track = true;
+    Some(reason)
 }
 
 /// Why there are values that may have changed unheard and cannot be read again.

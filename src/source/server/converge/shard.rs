@@ -212,6 +212,12 @@ impl ConvergingSource {
         if rescan { usize::MAX } else { names }
     }
 
+    /// Whether anything changed that was not taken notice of yet, asked at the server.
+    pub(in crate::source) fn has_heard(&mut self) -> bool {
+        self.tracker.barrier();
+        self.tracker.waiting() != (0, false)
+    }
+
     /// More rounds, before the last one, which was not the last if there was one.
     pub(in crate::source) fn more_rounds(&mut self) {
         self.reached = None;
