@@ -101,8 +101,12 @@ impl Scene {
             .arg("-o")
             .arg(self.archive())
             .spawn();
+        // What is asked before the scan is no read of a value, and what was sent may not be there yet.
         wait_until("nothing is read", || {
-            dumps(&self.source) >= known + u64::from(before)
+            let seen = self.proxy.seen();
+            let of = |name| seen.get(name).copied().unwrap_or(0);
+            let (read, sent) = (of("MULTI:DUMP"), of("MULTI:DUMP") + of("DUMP"));
+            read >= before && dumps(&self.source) >= known + u64::from(sent)
         });
         change();
         tool.wait()
