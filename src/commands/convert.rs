@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::Limits;
 use redis_migrate_format::header::Node;
 use redis_migrate_format::record::Family;
+use redis_migrate_format::{Error, Limits};
 
+use super::standing::has_each_key_once;
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::exit::{Interrupted, Usage};
 use crate::input::ArchiveInput;
@@ -70,7 +71,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         ConvertTo::Jsonl => {
             let out = Output::open(args, to)?;
             let commit: Commit<Output> = Box::new(Output::commit);
-            let sink = JsonlSink::new(out, commit, Arc::clone(observer));
+            let sink = JsonlSink::new(out, commit, Arc::clone(observer)).without(superseded);
             Box::new(sink.within(args.limits.max_value_bytes()))
         }
     };
@@ -155,7 +156,11 @@ fn open_archive(
         let observer = Arc::clone(observer);
         ArchiveSource::open(input, limits, selection, functions, len, observer)
     }
-    if to == ConvertTo::Jsonl {
+    // All records go into JSON Lines, and the last line of a key counts. Where a selection looks at
+    // values, though, the last record may be none that it wants.
+    let is_streamed =
+        to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_regular_file());
+    if is_streamed {
         let input = Cursor::new(seen).chain(input);
         let source = open(input, args, len, observer)?;
         return Ok(Opened {
@@ -174,8 +179,17 @@ fn open_archive(
         .into());
     }
     input.rewind()?;
-    let first = open(&mut input, args, len, observer)?;
-    let superseded = read_names(first.heads_only(), stop)?;
+    let superseded = if to == ConvertTo::Jsonl && has_each_key_once(&mut input) {
+        Superseded::default()
+    } else {
+        input.rewind()?;
+        let first = open(&mut input, args, len, observer)?;
+        match read_names(first.heads_only(), stop) {
+            // What is intact becomes lines all the same; the damage is found again, and told.
+            Err(error) if to == ConvertTo::Jsonl && error.is::<Error>() => Superseded::default(),
+            read => read?,
+        }
+    };
     input.rewind()?;
     let source = open(input, args, len, observer)?;
     let header = source.header();

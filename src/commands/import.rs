@@ -88,7 +88,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
                 args,
                 (place, begin),
                 &to,
-                may_collide,
+                (may_collide, may_repeat),
                 &mut source,
                 &tables,
                 observer,

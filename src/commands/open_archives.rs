@@ -218,7 +218,7 @@ pub fn state_of(
     args: &ImportArgs,
     (place, begin): (&OsStr, Begin),
     to: &ConnectOptions,
-    may_collide: bool,
+    (may_collide, may_repeat): (bool, bool),
     row: &mut ArchiveRow<ArchiveInput>,
     tables: &[Option<Map>],
     observer: &Observer,
@@ -260,8 +260,14 @@ pub fn state_of(
         }
     };
     let Mark { archive, frame } = state.settled;
-    row.begin_with(archive);
-    if frame > 0 {
+    // Where a record that is not wanted may replace one that was, the earlier ones have to be known.
+    let reads_all = may_repeat && args.selection()?.needs_value();
+    if reads_all {
+        row.pass_over_to(state.settled);
+    } else {
+        row.begin_with(archive);
+    }
+    if frame > 0 && !reads_all {
         let map = tables.get(archive as usize).and_then(Option::as_ref);
         row.go_on_with(frame, limits_of(args), map.map(|map| &map.table))?;
     }
@@ -284,7 +290,9 @@ pub fn expected_of(
     tables: &[Option<Map>],
 ) -> BTreeMap<u32, Option<u64>> {
     let mut expected: BTreeMap<u32, Option<u64>> = BTreeMap::new();
-    for (archive, map) in row.archives().zip(tables) {
+    // Archives that an earlier run has settled are no longer among those of the row.
+    let settled = tables.len().saturating_sub(row.archives().count());
+    for (archive, map) in row.archives().zip(tables.iter().skip(settled)) {
         match map {
             Some(map) => {
                 for db in &map.table.end.per_db {
@@ -302,7 +310,8 @@ pub fn expected_of(
     expected
 }
 
-/// Has several workers read where that was asked for, from `from` on.
+/// Has several workers read where that was asked for, from `from` on, which lies in the first archive
+/// that is left.
 pub fn read_ahead(
     args: &ImportArgs,
     row: &mut ArchiveRow<ArchiveInput>,
@@ -313,14 +322,18 @@ pub fn read_ahead(
     if args.jobs == 1 || args.allow_incomplete {
         return;
     }
-    let rest = tables.into_iter().skip(from.archive as usize);
+    let settled = tables.len().saturating_sub(row.archives().count());
+    let rest = tables.into_iter().skip(settled);
     for (at, (archive, map)) in row.archives_mut().zip(rest).enumerate() {
         if let Some(Map {
             table,
             file: Some(file),
         }) = map
         {
-            let frame = if at == 0 { from.frame } else { 0 };
+            let frame = match at {
+                0 if !archive.passes_over() => from.frame,
+                _ => 0,
+            };
             let open = move || file.another();
             archive.read_ahead(table, frame, args.jobs.into(), limits_of(args), open);
         }

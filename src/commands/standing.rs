@@ -84,7 +84,8 @@ impl Stands {
     }
 }
 
-fn has_each_key_once(mut input: impl Read + Seek) -> bool {
+/// Whether the archive's end says that no key comes twice, and that none went away.
+pub(super) fn has_each_key_once(mut input: impl Read + Seek) -> bool {
     Table::read(&mut input).is_ok_and(|table| {
         let end = &table.end;
         !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)

@@ -14,8 +14,9 @@
 //! | others | none; `"payload_hex"` is the DUMP payload, `"module"` the name of a module's type |
 //!
 //! Beside them stand `db`, and where there are any `expire_at_ms` (Unix ms), `idle_secs`, `freq`. A
-//! key that went away while an export followed writes is `{"db":0,"key":…,"deleted":true}`. Where a
-//! key comes several times, the last line counts, as everywhere. Function libraries are one line
+//! key that went away while an export followed writes is `{"db":0,"key":…,"deleted":true}`; so is a
+//! key of a pipe that stopped matching the selection. Where a key comes several times, the last line
+//! counts, as everywhere. Function libraries are one line
 //! `{"functions":[text, …]}`.
 
 use std::io::Write;
@@ -25,6 +26,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value as Json, json};
 
 use super::archive::Commit;
+use super::rdb::latest::Superseded;
 use super::{Sink, too_large};
 use crate::census::Census;
 use crate::escape::write_json;
@@ -40,6 +42,9 @@ pub struct JsonlSink<W: Write + Send> {
     commit: Commit<W>,
     observer: Arc<Observer>,
     max_value_bytes: u64,
+    superseded: Superseded,
+    /// Key records and tombstones that came so far.
+    ordinal: u64,
     report: SinkReport,
     census: Census,
 }
@@ -52,6 +57,8 @@ impl<W: Write + Send> JsonlSink<W> {
             commit,
             observer,
             max_value_bytes: u64::MAX,
+            superseded: Superseded::default(),
+            ordinal: 0,
             report: SinkReport::default(),
             census: Census::default(),
         }
@@ -66,7 +73,35 @@ impl<W: Write + Send> JsonlSink<W> {
         }
     }
 
+    /// Writes each key once at most: not these records, which are not the last of their key, in the
+    /// order in which they will come, and no keys that went away.
+    #[must_use]
+    pub fn without(self, superseded: Superseded) -> Self {
+        Self { superseded, ..self }
+    }
+
+    /// Whether the next record is not written because of its successor, or has nothing to delete.
+    fn passes_over(&mut self, record: &Record) -> bool {
+        if !matches!(record, Record::Key(_) | Record::Deleted { .. }) {
+            return false;
+        }
+        let is_superseded = self.superseded.contains(self.ordinal);
+        self.ordinal += 1;
+        let is_gone = self.superseded.records.is_some() && matches!(record, Record::Deleted { .. });
+        if is_superseded {
+            self.report.taken += 1;
+            self.report.replaced_own += 1;
+        } else if is_gone {
+            self.report.taken += 1;
+            self.report.deleted += 1;
+        }
+        is_superseded || is_gone
+    }
+
     fn put(&mut self, record: Record, context: &Context) -> Result<()> {
+        if self.passes_over(&record) {
+            return Ok(());
+        }
         let line = match record {
             Record::Functions(dump) => {
                 self.report.functions.taken += 1;
@@ -142,6 +177,9 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
 
     fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
         let done = match self.out.take() {
+            _ if (self.superseded.records).is_some_and(|records| records != self.ordinal) => {
+                Err(anyhow!("the input changed while it was read"))
+            }
             Some(out) => (self.commit)(out).context("complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };

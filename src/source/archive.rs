@@ -1,10 +1,11 @@
 //! Archives as a source, one or several in a row. A record is given only after its whole frame was
 //! checked.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::io::{Read, Seek};
-use std::sync::Arc;
+use std::io::{self, Read, Seek};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{End, Header};
@@ -16,8 +17,9 @@ use super::ahead::Ahead;
 use super::{Estimate, Source};
 use crate::describe::export_failed;
 use crate::ledger::{CountsByDb, SourceReport};
+use crate::memory::OwnWrites;
 use crate::observer::Observer;
-use crate::record::{Batch, Context, Mark, Record};
+use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
 use crate::units::{bytes_text, now_ms};
 
@@ -72,6 +74,7 @@ impl<R: Read + Send> ArchiveSource<R> {
                 counts: CountsByDb::default(),
                 functions_given: 0,
                 not_had: Vec::new(),
+                given: Given::default(),
             },
             input_bytes,
             observer,
@@ -83,6 +86,11 @@ impl<R: Read + Send> ArchiveSource<R> {
     /// Gives no records of the frames before `frame`, which are read and checked all the same.
     pub fn skip_to(&mut self, frame: u64) {
         self.from_frame = frame;
+    }
+
+    /// Whether frames are read of which no records are given.
+    pub fn passes_over(&self) -> bool {
+        self.from_frame > 0
     }
 
     /// Goes on with frame `frame` of the archive that `table` is of, without reading those before.
@@ -157,40 +165,48 @@ impl<R: Read + Send> ArchiveSource<R> {
         if let Some(start) = self.start_ahead.take() {
             self.ahead = Some(start()?);
         }
-        if let Some(ahead) = &mut self.ahead {
-            return ahead.next_frame();
-        }
         loop {
-            let frame = self.reader.next_piece()?;
-            if frame
-                .as_ref()
-                .is_none_or(|frame| frame.seq >= self.from_frame)
-            {
-                return Ok(frame);
+            let frame = match &mut self.ahead {
+                Some(ahead) => ahead.next_frame()?,
+                None => self.reader.next_piece()?,
+            };
+            match frame {
+                Some(frame) if frame.seq < self.from_frame => self.choice.pass_over(&frame)?,
+                frame => return Ok(frame),
             }
         }
     }
 
-    /// Shows the records of the next frame that would be given, of large values the beginning only;
-    /// `false` after the last. To be used in place of [`Source::read`], and on no archive that was
-    /// begun by that.
+    /// Shows the records of the next frame as they would be given, of large values the beginning
+    /// only unless the selection asks for sizes; `false` after the last. To be used in place of
+    /// [`Source::read`], and on no archive that was begun by that.
     ///
     /// # Errors
-    /// Those of the format's reader, and of `each`.
+    /// Those of the format's reader, of `each`, and of a temporary file.
     pub fn visit(&mut self, mut each: impl FnMut(&Record) -> Result<()>) -> Result<bool> {
         let (choice, mut seen) = (&mut self.choice, Ok(()));
-        let frame = self.reader.visit_frame(|context, record, value_len| {
-            if choice.wants(record, context, value_len) && seen.is_ok() {
-                seen = each(record);
+        let frame = self.reader.visit_frame(|context, record, _| {
+            if seen.is_err() {
+                return;
             }
+            seen = match choice.of(record, context) {
+                Ok(Fate::Given) => each(record),
+                Ok(Fate::Deleted) => each(&as_deleted(record)),
+                Ok(Fate::LeftOut) => Ok(()),
+                Err(error) => Err(error),
+            };
         });
         let is_frame = frame?.is_some();
         seen.map(|()| is_frame)
     }
 
-    /// For whoever only visits: of large values nothing but the beginning is held.
+    /// For whoever only visits: of large values nothing but the beginning is held, unless the
+    /// selection asks for sizes, which are measured on the whole value.
     #[must_use]
     pub fn heads_only(self) -> Self {
+        if self.choice.selection.needs_size() {
+            return self;
+        }
         Self {
             reader: self.reader.heads_only(),
             ..self
@@ -206,46 +222,126 @@ struct Choice {
     functions_given: u64,
     /// Function libraries that were not kept, a line each.
     not_had: Vec<String>,
+    given: Given,
+}
+
+/// Which keys were given so far. Only filled where the selection looks at values: a later record
+/// that it does not want still replaces an earlier one that it wanted. The archives of one row share
+/// it.
+#[derive(Clone, Default)]
+struct Given(Arc<Mutex<OwnWrites>>);
+
+impl Given {
+    fn note(&self, db: u32, key: &[u8]) -> io::Result<()> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let print = keys.fingerprint(db, key);
+        keys.insert(print)
+    }
+
+    fn holds(&self, db: u32, key: &[u8]) -> io::Result<bool> {
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let print = keys.fingerprint(db, key);
+        keys.contains(print)
+    }
+}
+
+/// What becomes of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Given,
+    /// It is not wanted, but replaces one of its key that was given: that key goes away.
+    Deleted,
+    LeftOut,
+}
+
+/// The record's key as one that went away.
+fn as_deleted(record: &Record) -> Record {
+    match record {
+        Record::Key(record) => Record::Deleted {
+            db: record.db,
+            key: record.key.clone(),
+        },
+        other => other.clone(),
+    }
 }
 
 impl Choice {
-    fn wants(&mut self, record: &Record, context: &Context, value_len: u64) -> bool {
-        let (db, key) = match record {
-            Record::Key(record) => (record.db, &record.key),
-            Record::Deleted { db, key } => (*db, key),
+    /// Decides about the next record, and counts it.
+    fn of(&mut self, record: &Record, context: &Context) -> Result<Fate> {
+        let db = match record {
+            Record::Key(record) => record.db,
+            Record::Deleted { db, .. } => *db,
             Record::Functions(_) => {
                 self.functions_given += u64::from(self.functions);
-                return self.functions;
+                return Ok(match self.functions {
+                    true => Fate::Given,
+                    false => Fate::LeftOut,
+                });
             }
             Record::WithheldFunctions(len) => {
                 if self.functions && self.not_had.len() < MOST_NOT_HAD {
                     self.not_had.push(functions_not_kept(*len));
                 }
-                return false;
+                return Ok(Fate::LeftOut);
             }
-            _ => return false,
+            _ => return Ok(Fate::LeftOut),
         };
-        let mut wanted = self.selection.wants_db(db) && self.selection.wants_key(key);
-        if let Record::Key(record) = record
-            && wanted
-            && self.selection.needs_value()
-        {
-            let kind = type_of(context.family, record.value.head());
-            wanted = self.selection.wants_value(
-                &kind,
-                value_len,
-                record.expire_at_ms,
-                context.source_time_ms,
-            );
-        }
+        let fate = self.decide(record, context)?;
         let counts = self.counts.of(db);
         counts.scanned += 1;
-        if wanted {
-            counts.written += 1;
-        } else {
-            counts.filtered += 1;
+        match fate {
+            Fate::Given | Fate::Deleted => counts.written += 1,
+            Fate::LeftOut => counts.filtered += 1,
         }
-        wanted
+        Ok(fate)
+    }
+
+    fn decide(&self, record: &Record, context: &Context) -> Result<Fate> {
+        const WHAT: &str = "remember a key in a temporary file";
+        let (db, key) = match record {
+            Record::Key(record) => (record.db, &record.key),
+            Record::Deleted { db, key } => (*db, key),
+            _ => return Ok(Fate::LeftOut),
+        };
+        if !(self.selection.wants_db(db) && self.selection.wants_key(key)) {
+            return Ok(Fate::LeftOut);
+        }
+        if !self.selection.needs_value() {
+            return Ok(Fate::Given);
+        }
+        if let Record::Key(record) = record
+            && self.wants_value(record, context)
+        {
+            self.given.note(db, key).context(WHAT)?;
+            return Ok(Fate::Given);
+        }
+        Ok(match self.given.holds(db, key).context(WHAT)? {
+            true => Fate::Deleted,
+            false => Fate::LeftOut,
+        })
+    }
+
+    fn wants_value(&self, record: &KeyRecord, context: &Context) -> bool {
+        let bytes = match self.selection.needs_size() {
+            true => record.value.stored_len(),
+            false => 0,
+        };
+        self.selection.wants_value(
+            &type_of(context.family, record.value.head()),
+            bytes,
+            record.expire_at_ms,
+            context.source_time_ms,
+        )
+    }
+
+    /// Remembers what an earlier run was given of a frame.
+    fn pass_over(&self, frame: &Frame) -> Result<()> {
+        if self.selection.needs_value() {
+            for record in &frame.records {
+                self.decide(record, &frame.context)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -259,12 +355,10 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             batch.context = frame.context;
             batch.goes_on = frame.goes_on;
             for record in frame.records {
-                let len = match &record {
-                    Record::Key(key) => key.value.stored_len(),
-                    _ => 0,
-                };
-                if self.choice.wants(&record, &frame.context, len) {
-                    batch.push(record);
+                match self.choice.of(&record, &frame.context)? {
+                    Fate::Given => batch.push(record),
+                    Fate::Deleted => batch.push(as_deleted(&record)),
+                    Fate::LeftOut => {}
                 }
             }
             if !batch.is_empty() {
@@ -330,7 +424,9 @@ impl<R: Read + Send> ArchiveRow<R> {
             bytes: Some(0),
         };
         let sum = |left: Option<u64>, right: Option<u64>| Some(left? + right?);
-        for (_, archive) in &archives {
+        let (mut archives, given) = (archives, Given::default());
+        for (_, archive) in &mut archives {
+            archive.choice.given = given.clone();
             let one = archive.estimate();
             estimate.records = sum(estimate.records, one.records);
             estimate.bytes = sum(estimate.bytes, one.bytes);
@@ -345,6 +441,18 @@ impl<R: Read + Send> ArchiveRow<R> {
             observer,
             estimate,
             bytes_before: 0,
+        }
+    }
+
+    /// Goes on at `mark`, where an earlier run stopped, and reads everything before it once more: what
+    /// comes may replace what was given there, and that is to be known.
+    pub fn pass_over_to(&mut self, mark: Mark) {
+        for (at, (_, archive)) in (0..).zip(&mut self.rest) {
+            match mark.archive.cmp(&at) {
+                Ordering::Greater => archive.skip_to(u64::MAX),
+                Ordering::Equal => archive.skip_to(mark.frame),
+                Ordering::Less => {}
+            }
         }
     }
 

@@ -12,4 +12,5 @@ mod max_value;
 mod parallel;
 mod resume;
 mod salvage;
+mod selected;
 mod standing;

@@ -19,7 +19,7 @@ use crate::support::tool::Tool;
 const WINDOW: u64 = 8_000 + 1_000;
 
 /// Many small keys; some come again, some are deleted later.
-fn many(count: u64, seed: u64) -> Vec<Record> {
+pub fn many(count: u64, seed: u64) -> Vec<Record> {
     let mut random = Random::new(seed);
     let mut records = Vec::new();
     for n in 0..count {
@@ -42,7 +42,7 @@ fn many(count: u64, seed: u64) -> Vec<Record> {
     records
 }
 
-fn small_frames() -> WriterOptions {
+pub fn small_frames() -> WriterOptions {
     WriterOptions {
         frame_target_bytes: 40_000,
         ..WriterOptions::default()
@@ -59,7 +59,7 @@ fn restores(client: &mut Connection) -> u64 {
 }
 
 /// Every string key of database 0.
-fn read_all(client: &mut Connection) -> BTreeMap<Vec<u8>, Vec<u8>> {
+pub fn read_all(client: &mut Connection) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut cursor = 0_u64;
     loop {
@@ -93,7 +93,7 @@ fn due(contents: &Contents) -> BTreeMap<Vec<u8>, Vec<u8>> {
     standing.collect()
 }
 
-struct Killed {
+pub struct Killed {
     kills: u64,
     restores: u64,
     last: String,
@@ -104,7 +104,7 @@ struct Killed {
     reason = "each test varies another of them"
 )]
 /// Imports `file`, killing it `kills` times at random moments, and then lets it end.
-fn import_with_kills(
+pub fn import_with_kills(
     url: &str,
     clients: &mut [Connection],
     file: &Path,
