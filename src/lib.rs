@@ -49,6 +49,7 @@ pub mod salvage;
 pub mod select;
 pub mod server;
 pub mod sink;
+pub mod size;
 pub mod sorter;
 pub mod source;
 pub mod ui;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use redis_migrate_format::Error;
 use redis_migrate_format::header::Node;
 use redis_migrate_format::record::Family;
-use redis_migrate_format::{Error, Limits};
 
 use super::standing::has_each_key_once;
 use crate::cli::{ConvertArgs, ConvertTo};
@@ -25,6 +25,7 @@ use crate::sink::archive::Commit;
 use crate::sink::jsonl::JsonlSink;
 use crate::sink::rdb::RdbSink;
 use crate::sink::rdb::latest::{Latest, Superseded};
+use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
@@ -151,7 +152,7 @@ fn open_archive(
         len: Option<u64>,
         observer: &Arc<Observer>,
     ) -> Result<ArchiveSource<R>> {
-        let limits = Limits::keeping(args.limits.max_value_bytes());
+        let limits = size::limits(args.limits.max_value_bytes());
         let (selection, functions) = (args.selection(), !args.no_functions);
         let observer = Arc::clone(observer);
         ArchiveSource::open(input, limits, selection, functions, len, observer)

@@ -23,6 +23,7 @@ use crate::policy::Method;
 use crate::record::Record;
 use crate::server::Conn;
 use crate::sink::server::refusal::Outlook;
+use crate::size;
 use crate::ui;
 
 /// Runs the verb; the exit code.
@@ -61,7 +62,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     drop(conn);
     if let Some(input) = input {
         let name = input.name().to_owned();
-        let limits = Limits::keeping(args.limits.max_value_bytes());
+        let limits = size::limits(args.limits.max_value_bytes());
         let mut reader = Reader::new(input, limits).context(name.clone())?;
         let bounds = Bounds {
             max_payload_bytes: found.limits.largest_payload_bytes(),

@@ -18,10 +18,11 @@ use crate::escape::json_text;
 use crate::exit::{self, Interrupted, Usage};
 use crate::input::ArchiveInput;
 use crate::output::ArchiveOutput;
-use crate::payload::{self, Object};
+use crate::payload::{self, Examined, Object};
 use crate::pipe::Stop;
-use crate::record::{Context, KeyRecord, Record, Value, not_kept, show_key};
+use crate::record::{Context, KeyRecord, Record, Value, larger_than, not_kept, show_key};
 use crate::sink::jsonl;
+use crate::size::{self, is_larger};
 use crate::ui;
 
 /// What `extract` looks for.
@@ -57,7 +58,8 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     let input =
         ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
     let name = input.name().to_owned();
-    let limits = Limits::keeping(args.limits.max_value_bytes());
+    let max = args.limits.max_value_bytes();
+    let limits = size::limits(args.limits.max_value_bytes());
     let found = if input.is_sought_quickly() {
         let input = BufReader::with_capacity(256 * 1024, input);
         search_backwards(input, &wanted, limits, stop)
@@ -67,21 +69,26 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     let Found { db, last, end } = found.with_context(|| name.clone())?;
     let shown = show_key(&wanted.key);
     match last {
-        Some(Last::Value(record, _))
-            if record.value.stored_len() > args.limits.max_value_bytes() =>
-        {
-            let bytes = record.value.stored_len();
+        Some(Last::Value(record, context)) if is_larger(&record.value, context.family, max) => {
             ui::print_warning(&format!(
-                "{name}: the value of {shown} has {bytes} bytes, more than --max-value allows, and \
-                 is not given"
+                "{name}: key {shown} is not given: {}",
+                larger_than(max)
             ));
             Ok(exit::SOME_KEYS)
         }
         Some(Last::Value(record, context)) => {
-            let bytes = presented(args, &record, &context)
-                .map_err(|reason| anyhow!("the value of {shown} is damaged: {reason}"))?;
+            let damaged = |reason| anyhow!("the value of {shown} is damaged: {reason}");
+            let damage = damage_of_payload(args, &record, &context).map_err(damaged)?;
+            let bytes = presented(args, &record, &context).map_err(damaged)?;
             give(args, &bytes)?;
-            Ok(exit::OK)
+            let Some(reason) = damage else {
+                return Ok(exit::OK);
+            };
+            ui::print_warning(&format!(
+                "{name}: the value of {shown} is damaged, and its payload is given exactly as it came \
+                 from the source ({reason}); do not restore it"
+            ));
+            Ok(exit::SOME_KEYS)
         }
         Some(Last::Deleted) => Err(anyhow!(
             "{name}: key {shown} in database {db} was deleted while the export followed writes"
@@ -191,6 +198,37 @@ fn of_key(record: Record, context: &Context, key: &[u8]) -> Option<(u32, Last)> 
         }
         Record::Deleted { db, key: gone } if gone == key => Some((db, Last::Deleted)),
         _ => None,
+    }
+}
+
+/// What is wrong with a value that is given as a payload, where that is as the source had it.
+///
+/// # Errors
+/// Why a value without a footer gets none: with a right checksum a server would take it for sound.
+fn damage_of_payload(
+    args: &ExtractArgs,
+    record: &KeyRecord,
+    context: &Context,
+) -> Result<Option<String>, String> {
+    if !args.payload {
+        return Ok(None);
+    }
+    match &record.value {
+        Value::Compact(body) => match payload::examine(context.family, body) {
+            Examined::Sound(_) => Ok(None),
+            Examined::Damaged(error) => Err(error.to_string()),
+            Examined::Opaque => Err(
+                "it is of a type that only its own server can read, and has no footer".to_owned(),
+            ),
+        },
+        Value::Verbatim(dump) => Ok(match payload::split(dump) {
+            Ok((body, _)) => match payload::examine(context.family, body) {
+                Examined::Damaged(error) => Some(error.to_string()),
+                Examined::Sound(_) | Examined::Opaque => None,
+            },
+            Err(error) => Some(error.to_string()),
+        }),
+        Value::Withheld(value) => Err(not_kept(value)),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::payload;
 use crate::pipe::Stop;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
+use crate::size;
 use crate::ui::{self, SCHEMA_VERSION};
 use crate::units::{bytes_text, duration_text, time_text};
 
@@ -32,8 +33,12 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     let kept = Kept::open(args.file.as_deref(), &keys, stop)?;
     let limits = Limits::default();
     let mut stands = Stands::find(&kept, limits, stop)?;
-    let mut reader = Reader::new(kept.reader()?, limits)?.heads_only();
     let selection = args.select.selection(None);
+    let mut reader = Reader::new(kept.reader()?, limits)?;
+    // Sizes are measured on whole values.
+    if !selection.needs_size() {
+        reader = reader.heads_only();
+    }
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let is_silent = args.quiet && !args.json;
     if !args.json && !is_silent {
@@ -116,7 +121,7 @@ impl Shown<'_> {
     ) -> io::Result<u64> {
         let (context, value_bytes) = (self.context, self.value_bytes);
         match record {
-            Record::Key(key) if wants(selection, key, context, value_bytes) => {
+            Record::Key(key) if wants(selection, key, context) => {
                 if self.as_json {
                     key_json(key, context, value_bytes, out)?;
                 } else {
@@ -156,13 +161,17 @@ impl Shown<'_> {
 }
 
 /// Remaining life counts from when the key was read, as at the export.
-fn wants(selection: &Selection, key: &KeyRecord, context: &Context, value_bytes: u64) -> bool {
+fn wants(selection: &Selection, key: &KeyRecord, context: &Context) -> bool {
+    let bytes = || match selection.needs_size() {
+        true => size::of(&key.value, context.family),
+        false => 0,
+    };
     selection.wants_db(key.db)
         && selection.wants_key(&key.key)
         && (!selection.needs_value()
             || selection.wants_value(
                 &type_of(context.family, key.value.bytes()),
-                value_bytes,
+                bytes(),
                 key.expire_at_ms,
                 context.source_time_ms,
             ))

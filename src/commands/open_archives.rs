@@ -23,6 +23,7 @@ use crate::record::Mark;
 use crate::resume::destination::{self, Standing};
 use crate::resume::{self, Begin, Part, State, VERSION};
 use crate::select::Sought;
+use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
 
 /// What leads to the frames of a file.
@@ -126,7 +127,7 @@ pub fn open_archives(
 
 /// Of a value that will be refused for its size no more is read than tells what it is.
 fn limits_of(args: &ImportArgs) -> Limits {
-    Limits::keeping(args.write.max_value.unwrap_or(u64::MAX))
+    size::limits(args.write.max_value.unwrap_or(u64::MAX))
 }
 
 /// What a salvaged archive lacks.

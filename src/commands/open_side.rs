@@ -6,7 +6,6 @@ use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::Limits;
 
 use super::open_source::{self, Wishes};
 use crate::cli::{ReadArgs, SideEnd, SourceEnd};
@@ -17,6 +16,7 @@ use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::rdb::Form;
 use crate::select::Selection;
+use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
@@ -143,7 +143,7 @@ fn file(
     }
     let source = ArchiveSource::open(
         input,
-        Limits::keeping(max_value_bytes),
+        size::limits(max_value_bytes),
         selection,
         functions,
         input_bytes,

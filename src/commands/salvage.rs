@@ -4,7 +4,7 @@ use std::io::{BufReader, Read, Seek};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::header::SelectionFacts;
-use redis_migrate_format::{Error, Finished, Incompleteness, Limits, LookAlike, Position};
+use redis_migrate_format::{Error, Finished, Incompleteness, LookAlike, Position};
 use serde_json::{Value, json};
 
 use super::{unread_json, warn_of_unread};
@@ -16,6 +16,7 @@ use crate::observer::hex;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
 use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
+use crate::size;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -68,7 +69,8 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
     }
     let readable_bytes = damage.map(|damage| damage.readable_bytes);
     const NOTHING: &str = "not one record is intact; there is nothing to rescue";
-    let limits = Limits::keeping(args.limits.max_value_bytes());
+    let max_value_bytes = args.limits.max_value_bytes();
+    let limits = size::limits(max_value_bytes);
     let mut input = BufReader::with_capacity(256 * 1024, input);
     let Some(survey) = survey(&mut input, limits, stop)? else {
         let mut first = Vec::new();
@@ -87,7 +89,14 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         return Err(anyhow::Error::new(Error::Incomplete { at, how }).context(NOTHING));
     }
     let out = Sealing::new(ArchiveOutput::open(args.output.as_deref())?, &recipients)?;
-    let (rescued, finished) = rescue(&mut input, &survey, limits, out, &ui.observer(), stop)?;
+    let (rescued, finished) = rescue(
+        &mut input,
+        &survey,
+        max_value_bytes,
+        out,
+        &ui.observer(),
+        stop,
+    )?;
     let Finished {
         inner,
         archive_id,

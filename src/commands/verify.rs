@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::scan::Scan;
-use redis_migrate_format::{End, Error, Header, Limits, Reader};
+use redis_migrate_format::{End, Error, Header, Reader};
 use serde_json::json;
 
 use super::diff::Question;
@@ -23,6 +23,7 @@ use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
 use crate::pipe::Stop;
+use crate::size;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, plural};
 
@@ -168,7 +169,7 @@ fn read_all(
     observer: &Observer,
     stop: &Stop,
 ) -> Result<()> {
-    let mut reader = Reader::new(input, Limits::keeping(found.values.max_bytes))?;
+    let mut reader = Reader::new(input, size::limits(found.values.max_bytes))?;
     found.header = Some((reader.header().clone(), reader.archive_id()));
     loop {
         let (mut records, mut looked) = (0, Ok(()));

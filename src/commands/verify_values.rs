@@ -6,7 +6,8 @@ use serde_json::{Value as Json, json};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{self, Examined};
 use crate::rdb::function_codes;
-use crate::record::{Context, Family, KeyRecord, Record, Value, not_kept};
+use crate::record::{Context, Family, KeyRecord, Record, Value, larger_than, not_kept};
+use crate::size::is_larger;
 use crate::source::archive::functions_not_kept;
 use crate::units::plural;
 
@@ -61,12 +62,9 @@ impl Values {
     }
 
     fn key(&mut self, key: &KeyRecord, family: Family, observer: &Observer) -> Result<()> {
-        let bytes = key.value.stored_len();
-        if bytes > self.max_bytes {
+        if is_larger(&key.value, family, self.max_bytes) {
             self.too_large += 1;
-            let reason = format!(
-                "its value of {bytes} bytes is larger than --max-value allows, and was not decoded"
-            );
+            let reason = format!("{}, and was not decoded", larger_than(self.max_bytes));
             return fail(key, FailureKind::Unread, reason, observer);
         }
         let examined = match &key.value {

@@ -16,6 +16,7 @@ use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::{Selection, type_of};
 use crate::sink::Sink;
+use crate::size::{self, is_larger};
 
 /// One side, once it was read.
 #[derive(Debug)]
@@ -94,17 +95,16 @@ impl Collect {
 
     /// What a value is and means; of one that is too large only the former.
     fn read(&self, context: &Context, record: &KeyRecord) -> (Kind, Meaning) {
-        let bytes = record.value.stored_len();
         if is_broken(&record.value) {
             return (Kind::Unknown, unread(BROKEN));
         }
-        if bytes <= self.max_value_bytes {
+        if !is_larger(&record.value, context.family, self.max_value_bytes) {
             return self.reading.value(context.family, &record.value);
         }
         let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
         let meaning = Meaning {
             depth: Depth::TooLarge,
-            count: bytes,
+            count: record.value.stored_len(),
             ..Meaning::default()
         };
         (kind_of(context.family, type_byte), meaning)
@@ -118,10 +118,14 @@ impl Collect {
     }
 
     fn is_selected(&self, record: &KeyRecord, context: &Context) -> bool {
+        let bytes = match self.selection.needs_size() {
+            true => size::of(&record.value, context.family),
+            false => 0,
+        };
         !self.selection.needs_value()
             || self.selection.wants_value(
                 &type_of(context.family, record.value.head()),
-                record.value.stored_len(),
+                bytes,
                 record.expire_at_ms,
                 context.source_time_ms,
             )

@@ -21,9 +21,9 @@ use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
-use crate::sink::is_larger;
 use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::target::Target;
+use crate::size::is_larger;
 
 /// What becomes of the values of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

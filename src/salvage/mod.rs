@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use redis_migrate_format::header::{
     ArchiveOrigin, ConsistencyReached, EndFacts, Header, SourceCounts, Tool,
 };
+use redis_migrate_format::record::Family;
 use redis_migrate_format::salvage::{Content, Decoder};
 use redis_migrate_format::seek::read_frame;
 use redis_migrate_format::{Context, Finished, Limits, Record, Writer, WriterOptions};
@@ -22,6 +23,8 @@ use crate::exit::Interrupted;
 use crate::ledger::CountsByDb;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::Stop;
+use crate::record::larger_than;
+use crate::size::{self, is_larger};
 use crate::source::archive::functions_not_kept;
 use crate::units::{now_ms, plural};
 
@@ -43,18 +46,19 @@ pub struct Rescued {
     pub too_large: u64,
 }
 
-/// Writes what `survey` found to `out`.
+/// Writes what `survey` found to `out`, but no values of more than `max_value_bytes`.
 ///
 /// # Errors
 /// Those of input and output, and [`Interrupted`].
 pub fn rescue<R: Read + Seek, W: Write>(
     input: &mut R,
     survey: &Survey,
-    limits: Limits,
+    max_value_bytes: u64,
     out: W,
     observer: &Observer,
     stop: &Stop,
 ) -> Result<(Rescued, Finished<W>)> {
+    let limits = size::limits(max_value_bytes);
     let level = survey.header.as_ref().map_or(3, |header| header.level);
     let options = WriterOptions {
         level,
@@ -82,7 +86,12 @@ pub fn rescue<R: Read + Seek, W: Write>(
                     writer.flush_frame().context("write the new archive")?;
                     writer.set_context(*now).context("write the new archive")?;
                 }
-                if rescued.leaves_out(record, limits, &mut counts, observer)? {
+                if rescued.leaves_out(
+                    record,
+                    (now.family, max_value_bytes),
+                    &mut counts,
+                    observer,
+                )? {
                     return Ok(());
                 }
                 rescued.count(record, &mut counts);
@@ -107,7 +116,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
             _ => bail!("the archive changed while it was read"),
         }
     }
-    if let Some(note) = rescued.note(limits) {
+    if let Some(note) = rescued.note(max_value_bytes) {
         writer.note(&note).context("write the new archive")?;
     }
     let is_whole = survey.is_whole && rescued.too_large == 0;
@@ -131,9 +140,8 @@ fn keep_unread(survey: &Survey, counts: &mut CountsByDb) {
 
 impl Rescued {
     /// What the new archive says of what was left out.
-    fn note(&self, limits: Limits) -> Option<String> {
+    fn note(&self, most: u64) -> Option<String> {
         let too_large = plural(Some(self.too_large).filter(|&count| count > 0)?, "value");
-        let most = limits.kept_value_bytes;
         Some(format!(
             "{too_large} left out by salvage: larger than {most} bytes"
         ))
@@ -143,7 +151,7 @@ impl Rescued {
     fn leaves_out(
         &mut self,
         record: &Record,
-        limits: Limits,
+        (family, most): (Family, u64),
         counts: &mut CountsByDb,
         observer: &Observer,
     ) -> Result<bool> {
@@ -156,8 +164,7 @@ impl Rescued {
             }
             _ => return Ok(false),
         };
-        let (bytes, most) = (key.value.stored_len(), limits.kept_value_bytes);
-        if bytes <= most {
+        if !is_larger(&key.value, family, most) {
             return Ok(false);
         }
         self.too_large += 1;
@@ -168,9 +175,7 @@ impl Rescued {
             db: key.db,
             key: key.key.clone(),
             kind: FailureKind::Unread,
-            reason: format!(
-                "its value has {bytes} bytes, more than the {most} bytes that --max-value allows"
-            ),
+            reason: larger_than(most),
             hint: None,
         })?;
         Ok(true)

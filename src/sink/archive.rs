@@ -18,11 +18,12 @@ use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
-use crate::payload::{self, ErrorKind, Examined, FOOTER_LEN, compact_within};
+use crate::payload::{self, ErrorKind, Examined, compact_within};
 use crate::record::{
     Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, larger_than, not_kept,
 };
 use crate::resume::{ExportJournal, Noted, Taken};
+use crate::size::is_larger;
 use crate::units::now_ms;
 
 /// Scratch room that is kept between values; a larger one is given back.
@@ -283,13 +284,9 @@ impl<W: Write + Send> ArchiveSink<W> {
             true => Look::Fine,
             false => Look::at(context.family, body),
         };
-        let footer_len = match &key.value {
-            Value::Verbatim(_) if !verbatim => FOOTER_LEN as u64,
-            _ => 0,
-        };
-        let stored_len = key.value.stored_len().saturating_sub(footer_len);
+        let is_too_large = is_larger(&key.value, context.family, max_value_bytes);
         let dump = match &mut key.value {
-            _ if stored_len > max_value_bytes => return Err(too_large()),
+            _ if is_too_large => return Err(too_large()),
             Value::Compact(body) => return Ok(look(body)),
             Value::Verbatim(dump) => dump,
             Value::Withheld(value) => {

@@ -25,16 +25,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value as Json, json};
 
+use super::Sink;
 use super::archive::Commit;
 use super::rdb::latest::Superseded;
-use super::{Sink, too_large};
 use crate::census::Census;
 use crate::escape::write_json;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
-use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, not_kept};
+use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, larger_than, not_kept};
+use crate::size::is_larger;
 
 /// Writes JSON Lines.
 pub struct JsonlSink<W: Write + Send> {
@@ -121,9 +122,9 @@ impl<W: Write + Send> JsonlSink<W> {
             }
             Record::Key(record) => {
                 self.report.taken += 1;
-                let line = match record.value.stored_len() {
-                    bytes if bytes > self.max_value_bytes => Err(too_large(bytes)),
-                    _ => key(&record, context)
+                let line = match is_larger(&record.value, context.family, self.max_value_bytes) {
+                    true => Err(larger_than(self.max_value_bytes)),
+                    false => key(&record, context)
                         .map_err(|reason| format!("its value is damaged: {reason}")),
                 };
                 match line {

@@ -10,8 +10,7 @@ use anyhow::Result;
 
 pub use self::miscounted::Miscounted;
 use crate::ledger::{SinkReport, SourceReport};
-use crate::payload::{self, ErrorKind, FOOTER_LEN, compact_within};
-use crate::record::{Batch, Family, KeyRecord, Origin, Value};
+use crate::record::{Batch, KeyRecord, Origin};
 
 /// Takes records, a batch at a time.
 pub trait Sink: Send {
@@ -97,29 +96,4 @@ pub trait Accepted: Send {
     fn counts(&self) -> (u64, u64) {
         (0, 0)
     }
-}
-
-/// Why a value of so many bytes is left out.
-fn too_large(bytes: u64) -> String {
-    format!("its value of {bytes} bytes is larger than --max-value allows")
-}
-
-/// Whether a value has more than `max` bytes as an archive stores it: without a footer, and with its
-/// compressed strings expanded. That way `copy` and `export` leave out the same values.
-pub fn is_larger(value: &Value, family: Family, max: u64) -> bool {
-    if max == u64::MAX {
-        return false;
-    }
-    let Value::Verbatim(dump) = value else {
-        return value.stored_len() > max;
-    };
-    if (dump.len() as u64).saturating_sub(FOOTER_LEN as u64) > max {
-        return true;
-    }
-    let Ok((body, _)) = payload::split(dump) else {
-        return false;
-    };
-    // What cannot be walked to its end is not made compact by an export either.
-    compact_within(body, family, max, &mut Vec::new())
-        .is_err_and(|error| matches!(error.kind, ErrorKind::TooLarge(_)))
 }

@@ -21,6 +21,7 @@ use crate::memory::OwnWrites;
 use crate::observer::Observer;
 use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
+use crate::size;
 use crate::units::{bytes_text, now_ms};
 
 /// Lines about payloads of function libraries that were not kept: an archive has one or two of them.
@@ -323,7 +324,7 @@ impl Choice {
 
     fn wants_value(&self, record: &KeyRecord, context: &Context) -> bool {
         let bytes = match self.selection.needs_size() {
-            true => record.value.stored_len(),
+            true => size::of(&record.value, context.family),
             false => 0,
         };
         self.selection.wants_value(

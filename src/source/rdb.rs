@@ -17,8 +17,9 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload;
 use crate::policy::ReadFunctions;
 use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail};
-use crate::record::{Batch, Context, Family, KeyRecord, Record, Value, show_key};
+use crate::record::{Batch, Context, KeyRecord, Record, show_key};
 use crate::select::{Selection, type_of};
+use crate::size;
 use crate::units::now_ms;
 
 /// What is wanted of an RDB file.
@@ -164,7 +165,7 @@ impl<R: Read + Send> RdbSource<R> {
         let wanted = !selection.needs_value()
             || selection.wants_value(
                 &type_of(batch.context.family, record.value.bytes()),
-                stored_bytes(&record.value, batch.context.family),
+                size::of(&record.value, batch.context.family),
                 record.expire_at_ms,
                 batch.context.source_time_ms,
             );
@@ -275,19 +276,6 @@ fn later_parts(path: &Path) -> Vec<String> {
     names.sort();
     names.truncate(MOST_NAMED);
     names
-}
-
-/// The size that the selection goes by: that of the value as archives store it, so that it means
-/// the same on every verb.
-fn stored_bytes(value: &Value, family: Family) -> u64 {
-    let mut compact = Vec::new();
-    if let Value::Verbatim(dump) = value
-        && let Ok((body, _)) = payload::split(dump)
-        && payload::compact(body, family, &mut compact).is_ok()
-    {
-        return compact.len() as u64;
-    }
-    value.bytes().len() as u64
 }
 
 impl<R: Read + Send> Source for RdbSource<R> {

@@ -121,6 +121,9 @@ fn what_comes_twice_is_written_once() {
         key(0, "k", b"\x05first"),
         key(0, "other", b"\x01v"),
         key(0, "k", b"\x06second"),
+        // The first is no listpack and cannot be written, and so the second is.
+        b"\x10\x01d\x02ab".to_vec(),
+        key(0, "d", b"\x06second"),
         b"\xfe\x01".to_vec(),
         key(0, "k", b"\x05other"),
     ]
@@ -130,6 +133,7 @@ fn what_comes_twice_is_written_once() {
     let output = output.expect_stderr("db 0 key \"k\": the input holds this key twice");
     output.expect_stderr("the function library \"a\" twice");
     assert_eq!(ask::<String>(&server, &["GET", "k"]), "first");
+    assert_eq!(ask::<String>(&server, &["GET", "d"]), "second");
     let other: String = redis::cmd("GET")
         .arg("k")
         .query(&mut server.client_db(1))

@@ -1,6 +1,6 @@
 //! One value of an archive.
 
-use redis_migrate_format::record::Record;
+use redis_migrate_format::record::{KeyRecord, Record, Value};
 
 use crate::archives::{archive, contents, deleted, options, records, string};
 use crate::support::servers::{TestServer, available};
@@ -132,4 +132,34 @@ fn every_type_is_readable_and_its_payload_restores() {
             assert_eq!(restored, "OK");
         }
     }
+}
+
+/// A right checksum would make a server take it.
+#[test]
+fn a_damaged_value_gets_no_checksum_of_its_own() {
+    let of = |value| {
+        Record::Key(KeyRecord {
+            db: 0,
+            key: b"h".to_vec(),
+            value,
+            expire_at_ms: None,
+            eviction: None,
+        })
+    };
+    // Five fields are announced, and half of one is there.
+    let body = b"\x04\x05\x01f".to_vec();
+    // As it came; its checksum, of zeros, is one that servers do not look at.
+    let dump = [&body[..], b"\x09\x00", &[0; 8]].concat();
+    let extract = |value| {
+        run(
+            &["extract", "-k", "h", "--payload"],
+            &archive(&[of(value)], options(3)),
+        )
+    };
+    let signed = extract(Value::Compact(body)).expect_code(1);
+    assert!(signed.stdout.is_empty());
+    signed.expect_stderr("is damaged");
+    let kept = extract(Value::Verbatim(dump.clone())).expect_code(3);
+    assert_eq!(kept.stdout, dump);
+    kept.expect_stderr("is damaged");
 }

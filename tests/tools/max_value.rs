@@ -317,3 +317,74 @@ fn what_is_above_the_limit_is_counted_once_and_said_of_the_archive() {
         .expect("KEYS");
     assert_eq!(keys, ["small"]);
 }
+
+/// A string that a server compressed, kept as it came, is as large as it is without that; and a footer
+/// is none of it. By every verb, for limits and for selections.
+#[test]
+fn a_value_has_one_size_on_every_verb() {
+    let Some(version) = available().into_iter().next() else {
+        return;
+    };
+    let (server, empty) = (TestServer::start(version), TestServer::start(version));
+    for (key, bytes) in [("text", 5_000), ("edge", 900)] {
+        let value = vec![b'a'; bytes];
+        let command = cmd("SET").arg(key).arg(value).exec(&mut server.client());
+        command.expect(key);
+    }
+    let directory = tempfile::tempdir().expect("tempdir");
+    let place = |name: &str| directory.path().join(name).display().to_string();
+    let (file, other, rdb) = (place("a.rmz"), place("b.rmz"), place("a.rdb"));
+    let (from, to) = (server.url(), empty.url());
+    Tool::new(&["export", &from, "--verbatim", "-o", &file])
+        .run()
+        .success();
+    let length = std::fs::metadata(&file).expect("written").len();
+    assert!(length < 2_000, "{length}: it is not compressed");
+    // A type byte, a length of two bytes, and the text.
+    for (limit, larger) in [("903", "text"), ("902", "edge")] {
+        let verbs: [&[&str]; 10] = [
+            &["export", &from, "--verbatim", "-o", &other],
+            &["export", &from, "-o", &other],
+            &["copy", &from, &to, "--dry-run"],
+            &["import", &to, &file, "--dry-run"],
+            &["verify", &file],
+            &["convert", &file, &rdb],
+            &["convert", &file, "--to", "jsonl", "-"],
+            &["extract", &file, "--key", larger],
+            &["salvage", &file, "-o", &other],
+            &["doctor", &to, &file],
+        ];
+        for verb in verbs {
+            let output = Tool::new(verb).args(&["--max-value", limit]).run();
+            let output = output.expect_code(3);
+            let said = text(&output) + &output.stderr;
+            assert!(said.contains(larger), "{verb:?}: {said}");
+            if verb[0] != "doctor" {
+                let is_named = output.stderr.contains("\"edge\"");
+                assert_eq!(is_named, larger == "edge", "{limit} {verb:?}: {said}");
+            }
+        }
+        Tool::new(&["diff", &file, &from, "--max-value", limit])
+            .run()
+            .expect_code(3);
+    }
+    for (limit, both) in [("903", false), ("5003", true)] {
+        for input in [&from, &file] {
+            let selected = ["--max-size", limit];
+            let export = Tool::new(&["import", &to, "--dry-run", "--json"]).args(&selected);
+            let tool = match input == &file {
+                true => export.arg(input),
+                false => Tool::new(&["copy", input, &to, "--dry-run", "--json"]).args(&selected),
+            };
+            let summary = tool.run().success().summary();
+            assert_eq!(summary["sink"]["taken"], 1 + u64::from(both), "{input}");
+        }
+        let listed = Tool::new(&["list", &file, "--max-size", limit]).run();
+        assert_eq!(text(&listed.success()).contains("\"text\""), both);
+        let lines = Tool::new(&["convert", "--to", "jsonl", "--max-size", limit, &file, "-"]);
+        assert_eq!(text(&lines.run().success()).contains("\"text\""), both);
+        let differing = Tool::new(&["diff", &file, &to, "--max-size", limit, "--json"]).run();
+        let found = differing.expect_code(5).summary();
+        assert_eq!(found["missing"], 1 + u64::from(both), "{found}");
+    }
+}

@@ -101,19 +101,8 @@ fn set(server: &TestServer, key: &str) {
         .expect("SET");
 }
 
-/// The last object that a run printed.
 fn summary(tool: Tool) -> Json {
-    let output = tool.args(&["--json"]).run().success();
-    let text = [
-        String::from_utf8(output.stdout).expect("text"),
-        output.stderr,
-    ]
-    .concat();
-    let objects = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let found = objects.filter(|object: &Json| object["event"] == "summary");
-    found.last().expect("a summary")
+    tool.args(&["--json"]).run().success().summary()
 }
 
 #[test]

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use self::latest::Superseded;
 use super::archive::Commit;
-use super::{Miscounted, Sink, too_large};
+use super::{Miscounted, Sink};
 use crate::census::Census;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::OwnWrites;
@@ -23,13 +23,16 @@ use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
 use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
-use crate::record::{Batch, Context, KeyRecord, Record, Value, not_kept};
+use crate::record::{Batch, Context, KeyRecord, Record, Value, larger_than, not_kept};
+use crate::size::is_larger;
 
 /// The module type that Redis 8 has built in.
 const VECTOR_SET: &str = "vectorset";
 
 /// RDB version that brought function libraries.
 const FUNCTIONS_SINCE: u16 = 10;
+
+const REMEMBER: &str = "remember a key in a temporary file";
 
 /// Writes an RDB file.
 pub struct RdbSink<W: Write + Send> {
@@ -45,7 +48,7 @@ pub struct RdbSink<W: Write + Send> {
     ordinal: u64,
     functions: u64,
     modules: BTreeSet<String>,
-    /// Keys that came, where the input was not read before.
+    /// Keys that were written, where the input was not read before.
     seen: OwnWrites,
     scratch: Vec<u8>,
     report: SinkReport,
@@ -114,13 +117,12 @@ impl<W: Write + Send> RdbSink<W> {
             // Its successor is counted as the one that was written.
             _ if is_superseded => self.report.replaced_own += 1,
             Record::Key(record) => {
-                let bytes = record.value.stored_len();
-                if bytes > self.max_value_bytes {
-                    return self.refuse(record, (too_large(bytes), None));
+                if is_larger(&record.value, context.family, self.max_value_bytes) {
+                    return self.refuse(record, (larger_than(self.max_value_bytes), None));
                 }
                 if self.comes_twice(&record)? {
                     let reason = "the input holds this key twice, and a server refuses a file that \
-                                  does; the first one was written";
+                                  does; an earlier one was written";
                     return self.refuse(record, (reason.to_owned(), None));
                 }
                 return self.put_key(record, context);
@@ -163,6 +165,10 @@ impl<W: Write + Send> RdbSink<W> {
                 value,
             )
             .context("write the RDB file")?;
+        if self.superseded.records.is_none() {
+            let print = self.seen.fingerprint(record.db, &record.key);
+            self.seen.insert(print).context(REMEMBER)?;
+        }
         self.report.archived += 1;
         self.census.add_key(record.db, &record.key, false);
         Ok(())
@@ -179,18 +185,13 @@ impl<W: Write + Send> RdbSink<W> {
         })
     }
 
-    /// Whether a key came before; asked only where nobody has read the whole input yet.
+    /// Whether a key was written before; asked only where nobody has read the whole input yet.
     fn comes_twice(&mut self, record: &KeyRecord) -> Result<bool> {
-        const WHAT: &str = "remember a key in a temporary file";
         if self.superseded.records.is_some() {
             return Ok(false);
         }
         let print = self.seen.fingerprint(record.db, &record.key);
-        if self.seen.contains(print).context(WHAT)? {
-            return Ok(true);
-        }
-        self.seen.insert(print).context(WHAT)?;
-        Ok(false)
+        self.seen.contains(print).context(REMEMBER)
     }
 
     fn put_functions(&mut self, payload: &[u8]) -> Result<()> {

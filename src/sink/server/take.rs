@@ -12,7 +12,7 @@ use crate::payload::FOOTER_LEN;
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
 use crate::server::ServerError;
-use crate::sink::is_larger;
+use crate::size::is_larger;
 
 impl ServerSink {
     pub(super) fn take_key(

@@ -14,6 +14,7 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::unix_ms;
 use crate::server::resp::{Item, VALUE_LIMIT};
+use crate::size;
 use crate::units::bytes_text;
 
 /// A reply from which on the window falls at once instead of by and by.
@@ -373,7 +374,7 @@ impl ServerSource {
     ) -> Result<()> {
         let kind = type_of(self.facts.family, &payload);
         let size = match self.options.selection.needs_size() {
-            true => self.stored_bytes(&payload),
+            true => size::of_dump(&payload, self.facts.family, &mut self.scratch),
             false => 0,
         };
         if !self
@@ -435,16 +436,6 @@ impl ServerSource {
         self.counts.of(self.db).written += 1;
         batch.push(Record::Deleted { db: self.db, key });
         Ok(())
-    }
-
-    /// The size that the selection goes by: that of the value as archives store it, so that it
-    /// means the same on every verb.
-    fn stored_bytes(&mut self, dump: &[u8]) -> u64 {
-        self.scratch.clear();
-        let compacted = payload::split(dump).ok().and_then(|(body, _)| {
-            payload::compact(body, self.facts.family, &mut self.scratch).ok()
-        });
-        compacted.map_or(dump.len(), |()| self.scratch.len()) as u64
     }
 
     /// The largest payload that is taken.
