@@ -13,11 +13,15 @@ pub(super) struct Unread {
     /// Of archives, on the left and on the right: the keys that their exports could not read, by
     /// database.
     pub by_exports: [Vec<(u32, u64)>; 2],
+    /// Whether the left and the right side hold function libraries that were not read.
+    pub libraries: [bool; 2],
 }
 
 impl Unread {
     pub fn of(name: &str, report: &SourceReport) -> Self {
-        let lines = report.not_had.iter();
+        // A function library that was not read is no less missing from the comparison than a
+        // database that was not.
+        let lines = report.not_had.iter().chain(&report.cut_short);
         Self {
             lines: lines.map(|line| format!("{line} ({name})")).collect(),
             left_out: report
@@ -26,6 +30,7 @@ impl Unread {
                 .map(|line| format!("{line} ({name})"))
                 .collect(),
             by_exports: Default::default(),
+            libraries: Default::default(),
         }
     }
 

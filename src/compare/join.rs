@@ -35,6 +35,8 @@ pub struct Join<'a> {
     pub unsteady: &'a FingerprintSet,
     /// Databases of the left and of the right side of which not all was read.
     pub lost_dbs: [&'a [u32]; 2],
+    /// Whether the left and the right side hold function libraries that were not read.
+    pub unread_libraries: [bool; 2],
     /// What counts as a difference.
     pub judge: Judge,
     /// Whether keys only on the right are passed over.
@@ -315,6 +317,11 @@ impl Join<'_> {
         let [left_dbs, right_dbs] = self.lost_dbs;
         if !is_library && (is_lost(&left, left_dbs) || is_lost(&right, right_dbs)) {
             // Whether it stands there nobody knows; that the database was not read is said.
+            return Ok(());
+        }
+        let [left_unread, right_unread] = self.unread_libraries;
+        if is_library && (left.is_none() && left_unread || right.is_none() && right_unread) {
+            // It may be the one that was not read, which is said.
             return Ok(());
         }
         let is_unsteady = self.unsteady.contains(&either.print);

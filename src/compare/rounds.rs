@@ -38,6 +38,8 @@ pub struct Comparison<'a> {
     pub ignore_extra: bool,
     /// The sample, if it is one.
     pub sample: Option<&'a Sample>,
+    /// Whether the left and the right side hold function libraries that were not read.
+    pub unread_libraries: [bool; 2],
     /// Databases of the left and of the right side of which not all was read.
     lost_dbs: [Vec<u32>; 2],
     /// Keys that were read again.
@@ -66,6 +68,7 @@ impl<'a> Comparison<'a> {
             prints,
             ignore_extra: false,
             sample: None,
+            unread_libraries: [false; 2],
             asked: empty(),
             settled: empty(),
             unsteady: empty(),
@@ -84,6 +87,7 @@ impl<'a> Comparison<'a> {
             settled: &self.settled,
             unsteady: &self.unsteady,
             lost_dbs: self.lost_dbs.each_ref().map(Vec::as_slice),
+            unread_libraries: self.unread_libraries,
             judge: self.judge,
             ignore_extra: self.ignore_extra,
             sample: self.sample.map(|sample| (self.prints, sample.highest())),
@@ -143,13 +147,17 @@ impl<'a> Comparison<'a> {
         self.settled.len() as u64
     }
 
-    /// Compares. What is not known to be equal, and the names of it; only what nobody but its server
-    /// can read, if so asked.
+    /// Compares. What is not known to be equal, and the names of it. If so asked, only what nobody
+    /// but its server can read, and what was read again because of that: it may differ in another
+    /// way now.
     fn open(&self, unreadable_only: bool) -> Result<Open> {
         // Lists first: most that are too many to be looked at again never become sets.
         let (mut keys, mut names) = (Vec::new(), Vec::new());
         let totals = self.differences(|difference| {
             let is_asked = !unreadable_only
+                || difference
+                    .either()
+                    .is_some_and(|row| self.asked.contains(&row.print))
                 || matches!(
                     difference.aspects.as_slice(),
                     [Aspect::Unreadable | Aspect::Unsteady]
@@ -326,6 +334,36 @@ mod tests {
             .settle(1, &Stop::new(), |_| Ok((None, Some(some(&[0])))))
             .unwrap();
         assert_eq!((totals.all.missing, comparison.settled()), (1, 0));
+    }
+
+    /// It was changed, or deleted, between the looks: that is no less a difference than before.
+    #[test]
+    fn what_differs_otherwise_at_the_second_look_is_named() {
+        let prints = Prints::default();
+        let mut string = side(&prints, &[]);
+        let row = Row {
+            print: prints.key(0, prints.name(b"k")),
+            what: What::Key(Kind::String),
+            selected: true,
+            db: 0,
+            key: b"k".to_vec(),
+            expire_at_ms: None,
+            meaning: Meaning::default(),
+        };
+        string.store.add(&row).unwrap();
+        for (now, aspect) in [
+            (side(&prints, &[]), Aspect::Missing),
+            (string, Aspect::Type),
+        ] {
+            let (left, right) = (side(&prints, &[("k", 1)]), side(&prints, &[("k", 2)]));
+            let mut comparison = Comparison::new(left, right, judge(), &prints);
+            let mut now = Some(now);
+            let totals = comparison
+                .settle(0, &Stop::new(), |_| Ok((None, now.take())))
+                .unwrap();
+            assert_eq!((totals.all.different(), comparison.settled()), (1, 0));
+            assert_eq!(found(&comparison), [("k".to_owned(), vec![aspect])]);
+        }
     }
 
     /// Two files: nobody can be asked again.

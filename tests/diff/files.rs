@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::found::{diff, expect, found, send, summary};
 use crate::support::dataset::fill_every_type;
+use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
 
@@ -173,4 +174,58 @@ fn verify_against_a_server_checks_the_file_and_the_server() {
     run(&["verify", &archive, "--sample", "100"], b"").expect_code(2);
     let output = run(&["verify", &archive, "--against", "dump.rdb"], b"").expect_code(2);
     assert!(output.stderr.contains("diff"), "{}", output.stderr);
+}
+
+/// What a server saves that has one key and one function library of some KiB, which compress badly.
+fn with_large_library(version: Version, seed: u64, file: &Path) {
+    let server = TestServer::start(version);
+    let mut client = server.client();
+    send(&mut client, &["SET", "k", "v"]);
+    let noise = Random::new(seed).bytes(2_000);
+    let noise: String = noise.iter().map(|byte| format!("{byte:02x}")).collect();
+    let code = format!(
+        "#!lua name=lib\n-- {noise}\nredis.register_function('f', function() return {seed} end)"
+    );
+    send(&mut client, &["FUNCTION", "LOAD", &code]);
+    send(&mut client, &["SAVE"]);
+    std::fs::copy(server.path().join("dump.rdb"), file).unwrap();
+}
+
+/// A function library that `--max-value` leaves out was not compared, in whatever it stands.
+#[test]
+fn a_library_too_large_to_be_read_is_not_equal() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let name = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    for (seed, rdb, archive) in [(1, "a.rdb", "a.rmz"), (2, "b.rdb", "b.rmz")] {
+        with_large_library(version, seed, Path::new(&name(rdb)));
+        run(&["export", &name(rdb), "-o", &name(archive)], b"").success();
+    }
+    for (left, right) in [("a.rdb", "b.rdb"), ("a.rmz", "b.rdb"), ("a.rdb", "b.rmz")] {
+        let (left, right) = (name(left), name(right));
+        let limit = ["--max-value", "1k"];
+        let output = diff(&left, &right, &limit).expect_code(3);
+        let said = summary(&output);
+        assert_eq!(said["equal"], 1, "{said}");
+        let not_had = said["not_had"].as_array().unwrap();
+        // In an archive a value of a few KiB is read with its frame.
+        for side in [&left, &right]
+            .into_iter()
+            .filter(|name| name.ends_with(".rdb"))
+        {
+            let is_named = |line: &serde_json::Value| {
+                let line = line.as_str().unwrap();
+                line.contains("--max-value") && line.contains(side.as_str())
+            };
+            assert!(not_had.iter().any(is_named), "{said}");
+        }
+        let text = run(&[&["diff", &left, &right][..], &limit].concat(), b"").expect_code(3);
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert!(text.contains("not everything was compared"), "{text}");
+        diff(&left, &right, &["--max-value", "1k", "--no-functions"]).success();
+        let found = found(&diff(&left, &right, &[]).expect_code(5));
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
 }
