@@ -122,19 +122,6 @@ impl ArchiveInput {
         Ok((input, damage))
     }
 
-    /// Whether what is named so can be read once only. What cannot be opened is not.
-    pub fn is_pipe(name: Option<&OsStr>) -> bool {
-        let metadata = match name.filter(|name| *name != "-") {
-            // Opened and closed again, a pipe would be broken for who writes to it.
-            Some(name) => std::fs::metadata(name),
-            None => match io::stdin().as_fd().try_clone_to_owned() {
-                Ok(own) => File::from(own).metadata(),
-                Err(error) => Err(error),
-            },
-        };
-        metadata.is_ok_and(|metadata| !metadata.is_file())
-    }
-
     fn open_file(name: Option<&OsStr>) -> Result<(File, String)> {
         Ok(match name.filter(|name| *name != "-") {
             None => {

@@ -22,6 +22,7 @@ use crate::describe::{export_failed_json, export_failed_text};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, write_json_line};
 use crate::exit::{self, Interrupted, Usage};
+use crate::input::Kept;
 use crate::ledger::SourceReport;
 use crate::memory::FingerprintSet;
 use crate::observer::{FailureKind, KeyFailure, Observer};
@@ -58,6 +59,7 @@ pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
         compare: &args.compare,
         selection: args.select.selection(left.db()),
         max_value_bytes: args.limits.max_value_bytes(),
+        kept: None,
         json: args.json,
         quiet: args.quiet,
     };
@@ -80,6 +82,8 @@ pub struct Question<'a> {
     pub selection: Selection,
     /// Values of more bytes are not looked at.
     pub max_value_bytes: u64,
+    /// The left side, where it was opened before: a pipe that was saved, and can be read again.
+    pub kept: Option<&'a Kept<'a>>,
     /// JSON Lines instead of text.
     pub json: bool,
     /// Nothing but errors.
@@ -139,7 +143,8 @@ impl Question<'_> {
             observer.warn(&warning);
         }
         let is_stdin = |end: &SideEnd| matches!(end, SideEnd::File(name) if name == "-");
-        if self.compare.explain && (is_stdin(self.left) || is_stdin(self.right)) {
+        let is_read_once = self.kept.is_none() && is_stdin(self.left) || is_stdin(self.right);
+        if self.compare.explain && is_read_once {
             return Err(Usage(
                 "--explain reads both sides twice, and standard input can be read once".to_owned(),
             )
@@ -417,6 +422,7 @@ impl Readers<'_> {
             keys: self.question.keys,
             max_value_bytes: self.question.max_value_bytes,
             allow_stale: self.question.compare.allow_stale,
+            kept: self.question.kept.filter(|_| which == Which::Left),
         };
         let unread = UnreadKeys::new(&self.prints, &self.rewrite_of(which));
         let observer = unread.listening(&self.observer);

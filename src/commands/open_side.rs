@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::open_source::{self, Wishes};
 use crate::cli::{ReadArgs, SideEnd, SourceEnd};
 use crate::encryption::Keys;
-use crate::input::ArchiveInput;
+use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions};
@@ -38,7 +38,6 @@ pub struct OpenedSide {
 }
 
 /// What is wanted of a side.
-#[derive(Debug)]
 pub struct Wanted<'a> {
     /// Which keys.
     pub selection: Selection,
@@ -52,6 +51,8 @@ pub struct Wanted<'a> {
     pub max_value_bytes: u64,
     /// Whether a replica that is not in step with its primary will do.
     pub allow_stale: bool,
+    /// A file that was opened before, to be read in place of the one of that name.
+    pub kept: Option<&'a Kept<'a>>,
 }
 
 /// Opens a side.
@@ -112,8 +113,12 @@ fn file(
         keys,
         max_value_bytes,
         allow_stale: _,
+        kept,
     } = wanted;
-    let mut input = ArchiveInput::open_with(Some(name), keys, Some(stop))?;
+    let mut input = match kept {
+        Some(kept) => kept.reader()?,
+        None => ArchiveInput::open_with(Some(name), keys, Some(stop))?,
+    };
     let (shown, input_bytes) = (input.name().to_owned(), input.len_bytes());
     let mut head = Vec::new();
     input

@@ -133,6 +133,7 @@ fn prove(
             keys: Keys::NONE,
             max_value_bytes: u64::MAX,
             allow_stale: true,
+            kept: None,
         };
         let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
         let opened = open_side::open(&end, wanted, &unread.listening(observer), stop)?;

@@ -17,10 +17,9 @@ use crate::describe::watch::Watched;
 use crate::describe::{
     end_lines, error_json, header_json, header_lines, inconsistencies, lines_text,
 };
-use crate::encryption::Keys;
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
-use crate::input::ArchiveInput;
+use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::size;
@@ -60,24 +59,42 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
         Ok(keys) => keys,
         Err(error) => return ui::print_error(&error),
     };
-    if let Some((file, server)) = &other_side
-        && ArchiveInput::is_pipe(args.file.as_deref())
-    {
-        return against(args, file, server, &keys, &report, stop);
-    }
+    // What is compared as well is read twice.
+    let kept = match other_side {
+        Some(_) => match Kept::open(args.file.as_deref(), &keys, stop) {
+            Ok(kept) => Some(kept),
+            Err(error) => return ui::print_error(&error),
+        },
+        None => None,
+    };
     let ui = match Ui::start(Verb::Verify, &report, &RunArgs::default()) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
-    let verified = verify(args, &keys, &ui.observer(), stop);
+    let input = match &kept {
+        Some(kept) => kept.reader(),
+        None => ArchiveInput::open_with(args.file.as_deref(), &keys, Some(stop)),
+    };
+    let verified = input.and_then(|input| verify(args, input, &ui.observer(), stop));
     ui.close();
     match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
         // What could not be read, or is broken, is not compared; the others are.
         Ok(code @ (exit::OK | exit::SOME_KEYS)) => match &other_side {
-            Some((file, server)) => match against(args, file, server, &keys, &report, stop) {
-                exit::OK => code,
-                other => other,
-            },
+            Some((file, server)) => {
+                let question = Question {
+                    verb: Verb::Verify,
+                    left: file,
+                    right: server,
+                    keys: &keys,
+                    compare: &args.against.compare,
+                    selection: args.against.select.selection(None),
+                    max_value_bytes: args.limits.max_value_bytes(),
+                    kept: kept.as_ref(),
+                    json: args.json,
+                    quiet: args.quiet,
+                };
+                exit::strongest(&[code, question.ask(&report, stop)])
+            }
             None => code,
         },
         Ok(code) => code,
@@ -85,8 +102,7 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     }
 }
 
-/// The archive, and the server that it is to be compared with. What is read from a pipe is verified
-/// while it is compared.
+/// The archive, and the server that it is to be compared with.
 fn sides(args: &VerifyArgs) -> Result<Option<(SideEnd, SideEnd)>> {
     let file = args.file.clone().unwrap_or_else(|| "-".into());
     Ok(args
@@ -94,35 +110,12 @@ fn sides(args: &VerifyArgs) -> Result<Option<(SideEnd, SideEnd)>> {
         .map(|server| (SideEnd::File(file), server)))
 }
 
-fn against(
-    args: &VerifyArgs,
-    file: &SideEnd,
-    server: &SideEnd,
-    keys: &Keys,
-    report: &ReportArgs,
-    stop: &Stop,
-) -> u8 {
-    let question = Question {
-        verb: Verb::Verify,
-        left: file,
-        right: server,
-        keys,
-        compare: &args.against.compare,
-        selection: args.against.select.selection(None),
-        max_value_bytes: args.limits.max_value_bytes(),
-        json: args.json,
-        quiet: args.quiet,
-    };
-    question.ask(report, stop)
-}
-
 fn verify(
     args: &VerifyArgs,
-    keys: &Keys,
+    input: ArchiveInput,
     observer: &Observer,
     stop: &Stop,
 ) -> Result<(String, Findings)> {
-    let input = ArchiveInput::open_with(args.file.as_deref(), keys, Some(stop))?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
     observer.progress.expected_bytes.store(expected, Relaxed);

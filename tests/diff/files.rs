@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use redis_migrate::payload;
+
 use crate::found::{diff, expect, found, send, summary};
 use crate::support::dataset::fill_every_type;
 use crate::support::random::Random;
@@ -227,5 +229,72 @@ fn a_library_too_large_to_be_read_is_not_equal() {
         diff(&left, &right, &["--max-value", "1k", "--no-functions"]).success();
         let found = found(&diff(&left, &right, &[]).expect_code(5));
         assert_eq!(found.len(), 1, "{found:?}");
+    }
+}
+
+/// The same words and the same end, whether the archive has a name or comes from a pipe.
+#[test]
+fn a_pipe_is_verified_as_a_file_is() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, other) = (TestServer::start(version), TestServer::start(version));
+    for server in [&source, &other] {
+        let mut client = server.client();
+        send(
+            &mut client,
+            &["CONFIG", "SET", "sanitize-dump-payload", "no"],
+        );
+        send(&mut client, &["SET", "sound", "v"]);
+        // A hash that has a field twice, under a checksum that is right.
+        let hash = b"\x10\x13\x13\0\0\0\x04\0\x81f\x02\x81v\x02\x81f\x02\x81w\x02\xff";
+        let dump = payload::sign(hash, version.rdb_version());
+        let restore = redis::cmd("RESTORE")
+            .arg(&("twice", 0, dump))
+            .exec(&mut client);
+        restore.unwrap();
+    }
+    send(&mut other.client(), &["SET", "sound", "another"]);
+    let archive = run(&["export", &source.url(), "--no-check"], b"").stdout;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.rmz");
+    std::fs::write(&file, &archive).unwrap();
+    let file = file.to_str().unwrap();
+    for (server, damaged, records) in [(&source, 3, 0), (&other, 5, 5)] {
+        let url = server.url();
+        for (flags, code) in [
+            (&[][..], damaged),
+            (&["--json"], damaged),
+            (&["--level", "records"], records),
+            (&["--quick"], records),
+            (&["--max-value", "1"], 3),
+        ] {
+            let flags = [&["--against", &url, "--recheck", "0"][..], flags].concat();
+            let by_name = run(&[&["verify", file][..], &flags].concat(), b"").expect_code(code);
+            let piped = run(&[&["verify"][..], &flags].concat(), &archive).expect_code(code);
+            let said = |text: &str| text.replace(file, "-").replace("standard input", "-");
+            assert_eq!(said(&piped.stderr), said(&by_name.stderr), "{flags:?}");
+            // What differs comes in the order of hashes.
+            let of = |bytes: &[u8]| {
+                let text = said(std::str::from_utf8(bytes).unwrap());
+                let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                lines.sort();
+                lines
+            };
+            assert_eq!(of(&piped.stdout), of(&by_name.stdout), "{flags:?}");
+            if code != records {
+                assert!(piped.stderr.contains("twice"), "{}", piped.stderr);
+            }
+        }
+    }
+    // What is cut off or changed ends as a file does.
+    let url = source.url();
+    for damaged in [&archive[..archive.len() - 20], b"REDIS0011", b""] {
+        std::fs::write(file, damaged).unwrap();
+        for flags in [&["--against", &url][..], &["--against", &url, "--json"]] {
+            let by_name = run(&[&["verify", file][..], flags].concat(), b"").expect_code(10);
+            let piped = run(&[&["verify"][..], flags].concat(), damaged).expect_code(10);
+            assert_eq!(piped.stderr.replace("standard input", file), by_name.stderr,);
+        }
     }
 }

@@ -246,6 +246,9 @@ fn what_the_export_could_not_read_is_said_of_its_archive() {
     let against = ["verify", archive, "--against", &server.url()];
     let output = run(&against, b"").expect_code(5);
     assert_eq!(output.stderr.matches(said).count(), 1, "{}", output.stderr);
+    let bytes = std::fs::read(archive).unwrap();
+    let output = run(&["verify", "--against", &server.url()], &bytes).expect_code(5);
+    assert_eq!(output.stderr.matches(said).count(), 1, "{}", output.stderr);
     let doctor = ["doctor", &server.url(), archive];
     let output = run(&doctor, b"").success();
     let text = String::from_utf8(output.stdout).unwrap();
