@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
+use super::is_broken_pipe;
 use super::open_side::{self, OpenedSide, Wanted};
 use super::unread::{Unread, left_out_of_file};
 use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
@@ -596,11 +597,4 @@ impl Readers<'_> {
         };
         Ok((keep(left), keep(right)))
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,11 +1,9 @@
 //! `doctor`: what a server is and allows, and what an archive would need there. Writes nothing.
 
-use std::io::{self, Write};
-
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
-use super::quiet_when_nobody_reads;
+use super::{ended, print};
 use crate::cli::DoctorArgs;
 use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
@@ -28,7 +26,7 @@ use crate::ui;
 
 /// Runs the verb; the exit code.
 pub fn run(args: &DoctorArgs, stop: &Stop) -> u8 {
-    quiet_when_nobody_reads(doctor(args, stop))
+    doctor(args, stop).unwrap_or_else(|error| ui::print_error(&error))
 }
 
 fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
@@ -81,11 +79,11 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         ));
     }
     ui::session::summary(report::json(&found, code));
-    if !args.json && !args.quiet {
-        let text = report::text(&found);
-        io::stdout().write_all(clean_lines(&text).as_bytes())?;
-    }
-    match found.archive {
+    let printed = match args.json || args.quiet {
+        true => Ok(()),
+        false => print(&clean_lines(&report::text(&found))),
+    };
+    let code = match found.archive {
         Some((
             name,
             Needs {
@@ -93,7 +91,8 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
             },
         )) => Err(anyhow::Error::new(error).context(name)),
         _ => Ok(code),
-    }
+    };
+    Ok(ended(printed, code))
 }
 
 /// Whether an import would write by native commands.

@@ -8,7 +8,7 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::{Value, json};
 
-use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_unread};
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
@@ -24,7 +24,7 @@ use crate::units::{bytes_text, count_text, plural};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &InspectArgs, stop: &Stop) -> u8 {
-    quiet_when_nobody_reads(inspect(args, stop))
+    inspect(args, stop).unwrap_or_else(|error| ui::print_error(&error))
 }
 
 /// What was found.
@@ -51,15 +51,16 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
     }
     let found = read(&mut watched, stop)?;
     ui::session::summary(json(&found, &watched));
-    if !args.json && !args.quiet {
-        let text = text(&found, &watched);
-        io::stdout().write_all(clean_lines(&text).as_bytes())?;
-    }
+    let printed = match args.json || args.quiet {
+        true => Ok(()),
+        false => print(&clean_lines(&text(&found, &watched))),
+    };
     warn_of_unread(found.end.as_ref());
-    match found.error {
+    let code = match found.error {
         Some(error) => Err(anyhow::Error::new(error).context(name)),
         None => Ok(exit::OK),
-    }
+    };
+    Ok(ended(printed, code))
 }
 
 fn read(input: impl Read, stop: &Stop) -> Result<Findings> {

@@ -3,12 +3,12 @@
 
 use std::io::{self, BufWriter, Write};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
 use super::standing::Stands;
-use super::{quiet_when_nobody_reads, unread_json, warn_of_unread};
+use super::{ended, unread_json, warn_of_unread};
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
@@ -25,7 +25,7 @@ use crate::units::{bytes_text, duration_text, time_text};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
-    quiet_when_nobody_reads(list(args, stop))
+    list(args, stop).unwrap_or_else(|error| ui::print_error(&error))
 }
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
@@ -42,11 +42,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let is_silent = args.quiet && !args.json;
     if !args.json && !is_silent {
-        writeln!(
-            out,
-            "{:>3}  {:<7}  {:>10}  {:>8}  {:<24}  key",
-            "db", "type", "size", "ttl", "expires"
-        )?;
+        heading(&mut out)?;
     }
     let mut listed = 0;
     let walked = loop {
@@ -70,11 +66,15 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
                 trouble = take().map(|rows| listed += rows);
             }
         });
-        trouble?;
-        match frame {
-            Ok(None) => break Ok(()),
-            Ok(Some(_)) => {}
-            Err(error) => break Err(anyhow::Error::new(error)),
+        match (frame, trouble) {
+            (Err(error), _) => break Err(anyhow::Error::new(error)),
+            // Nobody reads on: neither do we. What the first reading met is told all the same.
+            (Ok(_), Err(error)) => {
+                let damage = stands.damage().map(anyhow::Error::new);
+                return Ok(ended(Err(error), damage.map_or(Ok(exit::OK), Err)));
+            }
+            (Ok(None), Ok(())) => break Ok(()),
+            (Ok(Some(_)), Ok(())) => {}
         }
     };
     let (keys, problem) = stands.conclude()?;
@@ -88,19 +88,27 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         "records": reader.records_read(),
     }));
     // What was listed before the damage is intact, and comes out before the error is told.
-    out.flush()?;
+    let printed = out.flush().context("write to standard output");
     if walked.is_ok() && !is_silent {
         ui::check_matched(listed);
     }
     warn_of_unread(end.as_ref());
-    walked?;
-    Ok(match problem {
+    let code = walked.map(|()| match problem {
         None => exit::OK,
         Some(problem) => {
             ui::print_warning(&problem);
             exit::SOME_KEYS
         }
-    })
+    });
+    Ok(ended(printed, code))
+}
+
+fn heading(out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "{:>3}  {:<7}  {:>10}  {:>8}  {:<24}  key",
+        "db", "type", "size", "ttl", "expires"
+    )
 }
 
 /// How a record is shown.

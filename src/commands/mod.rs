@@ -22,6 +22,9 @@ mod unread;
 pub mod verify;
 mod verify_values;
 
+use std::io::{self, Write as _};
+
+use anyhow::Context as _;
 use redis_migrate_format::End;
 
 use crate::describe::{export_failed, export_failed_json, export_failed_text};
@@ -40,18 +43,39 @@ fn unread_json(end: Option<&End>) -> serde_json::Value {
     export_failed_json(&end.map(export_failed).unwrap_or_default())
 }
 
-/// The exit code of a verb that prints to standard output. When nobody reads on (`| head`), that
-/// is the reader's choice and no failure.
+/// The exit code of a verb that does nothing but print to standard output. When nobody reads on
+/// (`| head`), that is the reader's choice and no failure. A verb that found something before it
+/// prints ends by [`ended`].
 fn quiet_when_nobody_reads(done: anyhow::Result<u8>) -> u8 {
-    done.unwrap_or_else(|error| {
-        let is_broken_pipe = error
-            .chain()
-            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-            .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-        if is_broken_pipe {
-            exit::OK
-        } else {
-            ui::print_error(&error)
-        }
+    done.unwrap_or_else(|error| match is_broken_pipe(&error) {
+        true => exit::OK,
+        false => ui::print_error(&error),
     })
+}
+
+/// Whether the reader of standard output went away.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a result to standard output, all of it.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("write to standard output")
+}
+
+/// The exit code of a verb that found something and `printed` it. What was found is said and decides,
+/// whether or not somebody read the result to its end; that it could not be written (a full disk) is
+/// a failure besides.
+fn ended(printed: anyhow::Result<()>, found: anyhow::Result<u8>) -> u8 {
+    let unwritten = match printed {
+        Err(error) if !is_broken_pipe(&error) => ui::print_error(&error),
+        _ => exit::OK,
+    };
+    let code = found.unwrap_or_else(|error| ui::print_error(&error));
+    exit::strongest(&[code, unwritten])
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
 use super::standing::Stands;
-use super::{quiet_when_nobody_reads, warn_of_unread};
+use super::{ended, warn_of_unread};
 use crate::cli::{PageArgs, ReportArgs, RunArgs};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
@@ -32,7 +32,10 @@ pub fn run(args: &PageArgs, stop: &Stop) -> u8 {
     };
     let gathered = gather(args, &ui.observer(), stop);
     ui.close();
-    quiet_when_nobody_reads(gathered.and_then(|(report, about)| tell(args, &report, &about)))
+    match gathered {
+        Ok((report, about)) => tell(args, &report, &about),
+        Err(error) => ui::print_error(&error),
+    }
 }
 
 fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, About)> {
@@ -101,21 +104,28 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     Ok((report, about))
 }
 
-fn tell(args: &PageArgs, report: &Report, about: &About) -> Result<u8> {
-    if args.output.is_some() || !(args.json || args.quiet) {
-        let mut output = ArchiveOutput::open(args.output.as_deref())?;
-        output
-            .write_all(page(report, about).as_bytes())
-            .with_context(|| format!("write {}", output.name()))?;
-        output.commit()?;
+/// Writes the page where one is wanted.
+fn write_page(args: &PageArgs, report: &Report, about: &About) -> Result<()> {
+    if args.output.is_none() && (args.json || args.quiet) {
+        return Ok(());
     }
+    let mut output = ArchiveOutput::open(args.output.as_deref())?;
+    output
+        .write_all(page(report, about).as_bytes())
+        .with_context(|| format!("write {}", output.name()))?;
+    output.commit()
+}
+
+fn tell(args: &PageArgs, report: &Report, about: &About) -> u8 {
+    let written = write_page(args, report, about);
     ui::session::summary(json(report, about));
     warn_of_unread(Some(&about.end));
     for problem in &about.problems {
         ui::print_warning(problem);
     }
-    Ok(match about.problems.as_slice() {
+    let code = match about.problems.as_slice() {
         [] => exit::OK,
         _ => exit::SOME_KEYS,
-    })
+    };
+    ended(written, Ok(code))
 }

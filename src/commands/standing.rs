@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::seek::Table;
-use redis_migrate_format::{Limits, Reader, Record};
+use redis_migrate_format::{Error, Limits, Reader, Record};
 
 use crate::census::{Census, Standing};
 use crate::exit::Interrupted;
@@ -22,7 +22,7 @@ pub struct Stands {
 
 enum By {
     /// It was found out in a first reading.
-    Reading(Box<Standing>),
+    Reading(Box<Standing>, Option<Error>),
     /// The archive says that no key comes twice; whether that is so is seen on the way.
     Claim(Box<Census>),
 }
@@ -39,7 +39,8 @@ impl Stands {
         let by = if is_simple {
             By::Claim(Box::default())
         } else {
-            By::Reading(Box::new(read(kept.reader()?, limits, stop)?))
+            let (standing, damage) = read(kept.reader()?, limits, stop)?;
+            By::Reading(Box::new(standing), damage)
         };
         Ok(Self { by, number: 0 })
     }
@@ -55,12 +56,21 @@ impl Stands {
         let number = self.number;
         self.number += 1;
         Ok(match &mut self.by {
-            By::Reading(standing) => !standing.is_superseded(number).context(TEMPORARY)?,
+            By::Reading(standing, _) => !standing.is_superseded(number).context(TEMPORARY)?,
             By::Claim(census) => {
                 census.add(record);
                 true
             }
         })
+    }
+
+    /// What the first reading found wrong with the archive, where there was one, for who does not
+    /// read so far.
+    pub fn damage(self) -> Option<Error> {
+        match self.by {
+            By::Reading(_, damage) => damage,
+            By::Claim(_) => None,
+        }
     }
 
     /// Keys that stand, and what is wrong with what the archive says of them.
@@ -69,7 +79,7 @@ impl Stands {
     /// Those of a temporary file.
     pub fn conclude(self) -> Result<(u64, Option<String>)> {
         let census = match self.by {
-            By::Reading(standing) => return Ok((standing.keys, None)),
+            By::Reading(standing, _) => return Ok((standing.keys, None)),
             By::Claim(census) => census,
         };
         let standing = census.finish().context(TEMPORARY)?;
@@ -92,15 +102,19 @@ pub(super) fn has_each_key_once(mut input: impl Read + Seek) -> bool {
     })
 }
 
-fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<Standing> {
+/// Which records stand, and what ended the reading before the archive's end.
+fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<(Standing, Option<Error>)> {
     let mut census = Census::default();
     let mut reader = Reader::new(input, limits)?.heads_only();
-    while let Ok(Some(_)) = reader.visit_frame(|_, record, _| {
-        census.add(record);
-    }) {
+    let damage = loop {
+        match reader.visit_frame(|_, record, _| census.add(record)) {
+            Ok(None) => break None,
+            Ok(Some(_)) => {}
+            Err(error) => break Some(error),
+        }
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-    }
-    census.finish().context(TEMPORARY)
+    };
+    Ok((census.finish().context(TEMPORARY)?, damage))
 }

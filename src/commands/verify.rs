@@ -1,6 +1,6 @@
 //! `verify`: reads an archive to its end and checks everything, applies nothing.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::sync::atomic::Ordering::Relaxed;
 
 use anyhow::{Context as _, Result};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::diff::Question;
 use super::verify_values::Values;
-use super::{unread_json, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
@@ -77,7 +77,7 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     };
     let verified = input.and_then(|input| verify(args, input, &ui.observer(), stop));
     ui.close();
-    match verified.and_then(|(name, findings)| tell(args, &name, findings)) {
+    match verified.map(|(name, findings)| tell(args, &name, findings)) {
         // What could not be read, or is broken, is not compared; the others are.
         Ok(code @ (exit::OK | exit::SOME_KEYS)) => match &other_side {
             Some((file, server)) => {
@@ -213,40 +213,43 @@ fn walk_frames(
     Ok(())
 }
 
-fn tell(args: &VerifyArgs, name: &str, found: Findings) -> Result<u8> {
+/// Says what was found; the exit code.
+fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     let code = match (&found.error, found.problems.as_slice()) {
         (Some(_), _) => exit::ARCHIVE,
         (None, [_, ..]) => exit::SOME_KEYS,
         (None, []) => exit::OK,
     };
     let mut object = json(args, &found, code);
+    let mut printed = Ok(());
     if args.json && args.against.against.is_some() && code != exit::ARCHIVE {
         // The summary will be that of the comparison; how the run ends is not known yet.
         if let Some(fields) = object.as_object_mut() {
             fields.remove("exit_code");
         }
-        print(&format!("{}\n", json_text(&object)))?;
+        printed = print(&format!("{}\n", json_text(&object)));
     } else {
         ui::session::summary(object);
     }
     if !args.json && !args.quiet {
-        print(&clean_lines(&text(args, name, &found)))?;
+        printed = print(&clean_lines(&text(args, name, &found)));
     }
     warn_of_unread(found.end.as_ref());
     for problem in &found.problems {
         ui::print_warning(problem);
     }
-    Ok(match found.error {
+    let code = match found.error {
         Some(error) => {
             let before = match error.is_of_everything() {
                 // Nothing before it is proved.
                 true => String::new(),
                 false => before(args, &found.tally, found.frames),
             };
-            ui::print_error(&anyhow::Error::new(error).context(format!("{name}{before}")))
+            Err(anyhow::Error::new(error).context(format!("{name}{before}")))
         }
-        None => code,
-    })
+        None => Ok(code),
+    };
+    ended(printed, code)
 }
 
 fn level_name(level: VerifyLevel) -> &'static str {
@@ -297,6 +300,21 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
     })
 }
 
+/// What is said of an archive whose frames, digest and end are as they were written. Each problem is
+/// named besides.
+fn judgement(found: &Findings) -> &'static str {
+    let values = &found.values;
+    let unsound = values.damaged + values.bad_functions + found.tally.bad_payloads;
+    match found.problems.as_slice() {
+        [] => "complete and intact",
+        _ if unsound > 0 => "complete, but not every value is sound",
+        _ if values.too_large + values.withheld_functions > 0 => {
+            "complete, but not every value was looked at"
+        }
+        _ => "complete, but what it says of itself does not add up",
+    }
+}
+
 fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
     let Some((header, archive_id)) = &found.header else {
         return String::new();
@@ -322,16 +340,11 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
                  decompressed)"
                     .to_owned()
             }
-            VerifyLevel::Records => {
-                "complete and intact (records checked: values were not decoded)".to_owned()
-            }
-            VerifyLevel::Values if found.values.damaged > 0 => {
-                format!(
-                    "complete, but not every value is sound ({})",
-                    found.values.text()
-                )
-            }
-            VerifyLevel::Values => format!("complete and intact ({})", found.values.text()),
+            VerifyLevel::Records => format!(
+                "{} (records checked: values were not decoded)",
+                judgement(found)
+            ),
+            VerifyLevel::Values => format!("{} ({})", judgement(found), found.values.text()),
         };
         let what = match args.level() == VerifyLevel::Frames {
             true => plural(end.records, "record"),
@@ -345,10 +358,4 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
         );
     }
     text
-}
-
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("write to standard output")
 }

@@ -9,7 +9,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
-use crate::archives::{large, small};
+use redis_migrate_format::header::ConsistencyReached;
+
+use crate::archives::{archive_lacking, large, small, string};
 use crate::support::servers::skipped;
 use crate::support::tool::{Tool, path, run};
 
@@ -156,6 +158,71 @@ fn a_reader_that_goes_away_ends_list_and_inspect_quietly() {
     running.stdin().write_all(&small()).expect("written");
     let output = running.wait();
     assert_eq!((output.code(), output.stderr.as_str()), (Some(0), ""));
+}
+
+/// What was found decides how a run ends, and is said, also where nobody reads the result.
+#[test]
+fn a_reader_that_goes_away_hides_no_damage() {
+    let cut = {
+        let bytes = small();
+        bytes[..bytes.len() - 20].to_vec()
+    };
+    let unsure = archive_lacking(
+        &[string(0, b"k", b"v", None)],
+        None,
+        ConsistencyReached::Exact(vec![(0, 0)]),
+        &[(0, 2)],
+    );
+    let mut far = large(20_000);
+    far.truncate(far.len() - 20);
+    for (arguments, bytes, code, said) in [
+        (&["inspect"][..], &cut, 10, "cut off"),
+        (&["inspect", "--frames"], &cut, 10, "cut off"),
+        (&["list"], &cut, 10, "cut off"),
+        (&["list", "--json"], &cut, 10, "cut off"),
+        (&["list"], &far, 10, "cut off"),
+        (&["verify"], &cut, 10, "cut off"),
+        (
+            &["verify", "--max-value", "1"],
+            &small(),
+            3,
+            "larger than --max-value",
+        ),
+        (&["list"], &unsure, 0, "the export left out 2 keys"),
+        (&["inspect"], &unsure, 0, "the export left out 2 keys"),
+        (&["verify"], &unsure, 0, "the export left out 2 keys"),
+    ] {
+        let running = Tool::new(arguments).stdin_piped().stdout_piped();
+        let mut running = running.spawn();
+        drop(running.stdout());
+        running.stdin().write_all(bytes).expect("written");
+        let output = running.wait().expect_code(code).expect_stderr(said);
+        assert!(!output.stderr.contains("Broken pipe"), "{}", output.stderr);
+        assert!(!output.stderr.contains("os error"), "{}", output.stderr);
+        let output = Tool::new(arguments)
+            .stdin_bytes(bytes.clone())
+            .stdout_file("/dev/full".as_ref())
+            .run();
+        let worse = if code == 10 { 10 } else { 1 };
+        output.expect_code(worse).expect_stderr("No space left");
+    }
+}
+
+/// Only what was seen to be so is called so.
+#[test]
+fn verify_calls_nothing_intact_that_it_did_not_look_at() {
+    let limited = run(&["verify", "--max-value", "2"], &small()).expect_code(3);
+    let text = String::from_utf8_lossy(&limited.stdout);
+    assert!(
+        text.contains("complete, but not every value was looked at"),
+        "{text}"
+    );
+    assert!(!text.contains("intact"), "{text}");
+    for (level, code) in [("values", 0), ("records", 0), ("frames", 0)] {
+        let whole = run(&["verify", "--level", level], &small()).expect_code(code);
+        let text = String::from_utf8_lossy(&whole.stdout);
+        assert!(text.contains("intact"), "{text}");
+    }
 }
 
 #[test]
