@@ -160,10 +160,11 @@ struct Traces {
 /// Archives of which traces are kept: anybody can make frames of many.
 const MAX_TRACED: usize = 1_000;
 
-/// Whose frames these are, and what others there are. The header at the start and the trailer at the end say so, but each of
-/// them may be another archive's, which lies over this one's beginning or end. So what they say
-/// counts only if that archive has records here, and where they disagree it is the one with more
-/// bytes. Where neither counts it is the archive that has the most bytes; a value may be an archive,
+/// Whose frames these are, and what others there are. All of the input is looked through: another
+/// archive may lie between two copies of this one. The header at the start and the trailer at the end
+/// say whose they are, but each of them may be another archive's, which lies over this one's beginning
+/// or end. So what they say counts only if that archive has records here, and where they disagree it
+/// is the one with more bytes. Where neither counts it is the archive that has the most bytes; a value may be an archive,
 /// too, so that is the last resort.
 fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, Vec<Other>)>> {
     let (header, trailer) = (id_at_start(input)?, id_at_end(input)?);
@@ -188,9 +189,6 @@ fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, V
         of.bytes += FRAME_HEADER_LEN as u64 + u64::from(frame.stored_len);
         of.has_records |= is_value(frame.frame_type);
         of.has_header |= frame.frame_type == FrameType::HEADER;
-        if header == trailer && header == Some(frame.archive_id) && of.has_records {
-            return Ok(header.map(|id| (id, Vec::new())));
-        }
     }
     let has_records = |id: &u64| traces.get(id).is_some_and(|of| of.has_records);
     let most = |ids: &mut dyn Iterator<Item = u64>| {

@@ -282,6 +282,39 @@ fn frames_that_were_swapped_or_doubled_are_put_in_order() {
     );
 }
 
+/// The same archive at the start and at the end says nothing of what lies between.
+#[test]
+fn another_archive_between_two_copies_is_told() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let (one, other) = (
+        archive(&records(40, 1), options(3)),
+        archive(&records(40, 2), options(3)),
+    );
+    for (pieces, code, others) in [
+        (vec![&one, &other, &one], 3, 1),
+        (vec![&one, &one], 0, 0),
+        (vec![&one], 0, 0),
+    ] {
+        let input = directory.path().join("x.rmz");
+        let bytes: Vec<u8> = pieces.into_iter().flatten().copied().collect();
+        std::fs::write(&input, bytes).expect("written");
+        let output = Tool::new(&["salvage", "--json"])
+            .arg(&input)
+            .arg("-o")
+            .arg(directory.path().join("g.rmz"))
+            .run()
+            .expect_code(code);
+        let said = output.summary();
+        assert_eq!(said["whole"], true, "{said}");
+        let named = said["other_archives"].as_array().expect("a list").len();
+        assert_eq!(named, others, "{said}");
+        let text = Tool::new(&["salvage"]).arg(&input).arg("-o");
+        let text = text.arg(directory.path().join("h.rmz")).run();
+        let is_all = text.stderr.contains("nothing was lost");
+        assert_eq!(is_all, others == 0, "{}", text.stderr);
+    }
+}
+
 #[test]
 fn what_was_lost_is_told_in_json_and_in_the_archive() {
     let directory = tempfile::tempdir().expect("tempdir");
