@@ -230,7 +230,8 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
     match &header.origin {
         ArchiveOrigin::Export => {}
         ArchiveOrigin::Salvaged { lost } => {
-            let bytes = lost.iter().map(|(_, len)| len).sum();
+            let bytes = lost.iter().map(|(_, len)| *len);
+            let bytes = bytes.fold(0, u64::saturating_add);
             lines.push((
                 "origin",
                 format!(
@@ -330,14 +331,18 @@ pub fn inconsistencies(end: &End) -> Vec<String> {
         ..Default::default()
     };
     let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
-    let stored: BTreeMap<u32, u64> = end
+    // Where frames only were looked at, nobody has counted these.
+    let stored: BTreeMap<u32, u128> = end
         .per_db
         .iter()
-        .map(|totals| (totals.db, totals.records + totals.tombstones))
+        .map(|totals| {
+            let (records, tombstones) = (totals.records.into(), totals.tombstones.into());
+            (totals.db, u128::saturating_add(records, tombstones))
+        })
         .collect();
     for row in &end.facts.counts {
         let stored = stored.get(&row.db).copied().unwrap_or(0);
-        if stored != row.written {
+        if stored != u128::from(row.written) {
             found.push(format!(
                 "the exporter says it wrote {} records of database {}, the archive holds {stored}",
                 row.written, row.db

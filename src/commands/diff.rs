@@ -175,7 +175,7 @@ impl Question<'_> {
         let sum = expected
             .iter()
             .filter_map(|estimate| estimate.records)
-            .sum();
+            .fold(0, u64::saturating_add);
         observer.progress.expected_records.store(sum, Relaxed);
         let reading = Reading {
             prints: readers.prints.clone(),

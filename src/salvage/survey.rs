@@ -315,7 +315,7 @@ impl Look {
             && self
                 .run
                 .last()
-                .is_none_or(|last| places[*last].seq + 1 == place.seq);
+                .is_none_or(|last| places[*last].seq.checked_add(1) == Some(place.seq));
         if !goes_on {
             self.lose_run(places);
         }
@@ -375,12 +375,14 @@ impl Look {
         } else {
             // Frames that are missing in the row, whatever they were.
             let end = survey.end.as_ref().map(|end| end.frames);
-            let count = end.unwrap_or_else(|| places.last().map_or(0, |last| last.seq + 1));
+            let seen = || places.last().map_or(0, |last| last.seq.saturating_add(1));
+            let count = end.unwrap_or_else(seen);
             let there = places.iter().filter(|place| place.seq < count).count() as u64;
             let undecoded = places
                 .iter()
                 .filter(|place| is_value(place.frame_type) && is_lost(place.seq));
-            survey.lost_frames = count.saturating_sub(there) + undecoded.count() as u64;
+            let missing = count.saturating_sub(there);
+            survey.lost_frames = missing.saturating_add(undecoded.count() as u64);
             survey.lost_records = match &survey.end {
                 Some(end) => known(end.records.saturating_sub(survey.records)),
                 None => LostRecords::Unknown,

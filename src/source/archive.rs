@@ -387,7 +387,9 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
     }
 
     fn estimate(&self) -> Estimate {
-        let records: u64 = self.header().expected.iter().map(|row| row.keys).sum();
+        let records = self.header().expected.iter().map(|row| row.keys);
+        // What a header claims fits in no sum.
+        let records = records.fold(0, u64::saturating_add);
         Estimate {
             records: Some(records).filter(|&records| records > 0),
             bytes: self.input_bytes,
@@ -424,7 +426,7 @@ impl<R: Read + Send> ArchiveRow<R> {
             records: Some(0),
             bytes: Some(0),
         };
-        let sum = |left: Option<u64>, right: Option<u64>| Some(left? + right?);
+        let sum = |left: Option<u64>, right: Option<u64>| Some(left?.saturating_add(right?));
         let (mut archives, given) = (archives, Given::default());
         for (_, archive) in &mut archives {
             archive.choice.given = given.clone();

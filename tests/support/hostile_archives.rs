@@ -355,6 +355,11 @@ impl Maker {
         maker
     }
 
+    /// The next frame has this number.
+    pub fn number(&mut self, seq: u64) {
+        self.seq = seq;
+    }
+
     /// A DATA frame, stored.
     pub fn data(&mut self, body: &[u8]) {
         self.frame(FrameType::DATA, body, false);
@@ -386,7 +391,7 @@ impl Maker {
         };
         self.bytes.extend(header.encode());
         self.bytes.extend(payload);
-        self.seq += 1;
+        self.seq = self.seq.wrapping_add(1);
     }
 
     /// A FRAGMENT run: `head`, then `zeros` zero bytes, in parts of a MiB; of them only `parts`.
