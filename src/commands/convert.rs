@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::Error;
-use redis_migrate_format::header::Node;
+use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Node};
 use redis_migrate_format::record::Family;
 
+use super::open_archives::loss_of;
 use super::standing::has_each_key_once;
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::exit::{Interrupted, Usage};
@@ -23,8 +24,8 @@ use crate::server::facts::Version;
 use crate::sink::Sink;
 use crate::sink::archive::Commit;
 use crate::sink::jsonl::JsonlSink;
-use crate::sink::rdb::RdbSink;
 use crate::sink::rdb::latest::{Latest, Superseded};
+use crate::sink::rdb::{RdbSink, Taken};
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
@@ -51,7 +52,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         source,
         target,
         superseded,
-        taken_ms,
+        taken,
     } = match begins_like_rdb(&mut input)? {
         Begin::Rdb(seen) => open_rdb(args, Cursor::new(seen).chain(input), observer)?,
         Begin::Other(seen) => open_archive(args, seen, input, to, observer, stop)?,
@@ -66,7 +67,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let commit: Commit<Output> = Box::new(Output::commit);
             let allow = args.allow_loss.iter().copied().collect();
             let observer = Arc::clone(observer);
-            let sink = RdbSink::create(out, target, superseded, taken_ms, allow, commit, observer)?;
+            let sink = RdbSink::create(out, target, superseded, taken, allow, commit, observer)?;
             Box::new(sink.within(args.limits.max_value_bytes()))
         }
         ConvertTo::Jsonl => {
@@ -85,7 +86,7 @@ struct Opened {
     /// The server it is from.
     target: Option<RdbTarget>,
     superseded: Superseded,
-    taken_ms: u64,
+    taken: Taken,
 }
 
 /// The first bytes of the input.
@@ -132,7 +133,10 @@ fn open_rdb(
         target: target_like(facts.family, &facts.server_version, facts.magic.version),
         // A server writes each key once; a file with one twice is refused by every server.
         superseded: Superseded::default(),
-        taken_ms: source.taken_ms(),
+        taken: Taken {
+            at_ms: source.taken_ms(),
+            at_one_instant: !facts.is_aof_base && !facts.is_not_of_one_instant,
+        },
         source: Box::new(source),
     })
 }
@@ -165,7 +169,11 @@ fn open_archive(
         let input = Cursor::new(seen).chain(input);
         let source = open(input, args, len, observer)?;
         return Ok(Opened {
-            taken_ms: source.header().source_time_ms,
+            taken: Taken {
+                at_ms: source.header().source_time_ms,
+                // Nobody asks.
+                at_one_instant: false,
+            },
             source: Box::new(source),
             target: None,
             superseded: Superseded::default(),
@@ -180,20 +188,25 @@ fn open_archive(
         .into());
     }
     input.rewind()?;
-    let superseded = if to == ConvertTo::Jsonl && has_each_key_once(&mut input) {
-        Superseded::default()
+    let (superseded, at_one_instant) = if to == ConvertTo::Jsonl && has_each_key_once(&mut input) {
+        (Superseded::default(), false)
     } else {
         input.rewind()?;
         let first = open(&mut input, args, len, observer)?;
         match read_names(first.heads_only(), stop) {
             // What is intact becomes lines all the same; the damage is found again, and told.
-            Err(error) if to == ConvertTo::Jsonl && error.is::<Error>() => Superseded::default(),
+            Err(error) if to == ConvertTo::Jsonl && error.is::<Error>() => {
+                (Superseded::default(), false)
+            }
             read => read?,
         }
     };
     input.rewind()?;
     let source = open(input, args, len, observer)?;
     let header = source.header();
+    if let Some(loss) = loss_of(header) {
+        observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
+    }
     let Node {
         version,
         rdb_version,
@@ -201,21 +214,34 @@ fn open_archive(
     } = header.source.nodes.first().cloned().unwrap_or_default();
     Ok(Opened {
         target: target_like(header.source.family, &version, rdb_version),
-        taken_ms: header.source_time_ms,
+        taken: Taken {
+            at_ms: header.source_time_ms,
+            at_one_instant,
+        },
         superseded,
         source: Box::new(source),
     })
 }
 
-/// The first reading: every record's name, and with it the whole archive checked.
-fn read_names<R: Read + Send>(mut source: ArchiveSource<R>, stop: &Stop) -> Result<Superseded> {
+/// The first reading: every record's name, and with it the whole archive checked. Also whether it is
+/// all of a source as it was at one instant.
+fn read_names<R: Read + Send>(
+    mut source: ArchiveSource<R>,
+    stop: &Stop,
+) -> Result<(Superseded, bool)> {
     let mut latest = Latest::default();
     while source.visit(|record| latest.take(record).context("write a temporary file"))? {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
     }
-    latest.finish().context("read a temporary file")
+    let report = source.report();
+    let is_salvaged = matches!(source.header().origin, ArchiveOrigin::Salvaged { .. });
+    let at_one_instant = matches!(&report.reached, Some(ConsistencyReached::Exact(at)) if at.len() == 1)
+        && report.export_failed.is_empty()
+        && !is_salvaged;
+    let superseded = latest.finish().context("read a temporary file")?;
+    Ok((superseded, at_one_instant))
 }
 
 /// A target like the source itself.

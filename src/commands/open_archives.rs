@@ -131,7 +131,7 @@ fn limits_of(args: &ImportArgs) -> Limits {
 }
 
 /// What a salvaged archive lacks.
-fn loss_of(header: &Header) -> Option<String> {
+pub fn loss_of(header: &Header) -> Option<String> {
     let ArchiveOrigin::Salvaged { .. } = header.origin else {
         return None;
     };

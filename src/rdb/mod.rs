@@ -31,5 +31,9 @@ pub use reader::{Checksum, Event, Facts, Form, RdbReader, Tail};
 pub use target::RdbTarget;
 pub use writer::RdbWriter;
 
+/// A field of our own, `1` where the file is not all of a source as it was at one instant: a server's
+/// own file always is. Servers pass over fields that they do not know (rdb.c, rdbLoadRioWithLoadingCtx).
+pub const NOT_OF_ONE_INSTANT: &str = "redis-migrate-not-of-one-instant";
+
 #[cfg(test)]
 mod tests;

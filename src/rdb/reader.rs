@@ -48,6 +48,8 @@ pub struct Facts {
     /// `aof-base`: it is the base of an append-only file, whose later parts hold what was written
     /// since.
     pub is_aof_base: bool,
+    /// [`super::NOT_OF_ONE_INSTANT`]: made of data that was taken while it changed, or lacks some.
+    pub is_not_of_one_instant: bool,
     /// Modules that left data of their own, which belongs to no key and is passed over.
     pub module_aux: Vec<String>,
 }
@@ -167,6 +169,7 @@ impl<R: Read> RdbReader<R> {
                         created_ms: None,
                         used_memory: None,
                         is_aof_base: false,
+                        is_not_of_one_instant: false,
                         module_aux: Vec::new(),
                     },
                     form,
@@ -455,6 +458,9 @@ impl<R: Read> RdbReader<R> {
             b"ctime" => self.facts.created_ms = number().and_then(|secs| secs.checked_mul(1000)),
             b"used-mem" => self.facts.used_memory = number(),
             b"aof-base" => self.facts.is_aof_base = value == b"1",
+            name if name == super::NOT_OF_ONE_INSTANT.as_bytes() => {
+                self.facts.is_not_of_one_instant = value == b"1";
+            }
             _ => {}
         }
         Ok(Event::Aux { name, value })

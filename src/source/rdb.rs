@@ -317,14 +317,16 @@ impl<R: Read + Send> Source for RdbSource<R> {
             counts: self.counts.rows(),
             functions: self.functions_given,
             duplicates_possible: false,
-            reached: Some(match self.facts().is_aof_base {
-                false => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
-                // Newer data stands beside it.
-                true => ConsistencyReached::Scan {
-                    from_ms: self.taken_ms(),
-                    to_ms: self.taken_ms(),
+            // Newer data stands beside the base of an append-only file.
+            reached: Some(
+                match self.facts().is_aof_base || self.facts().is_not_of_one_instant {
+                    false => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
+                    true => ConsistencyReached::Scan {
+                        from_ms: self.taken_ms(),
+                        to_ms: self.taken_ms(),
+                    },
                 },
-            }),
+            ),
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),

@@ -317,3 +317,55 @@ fn usage() {
     run(&["convert", name, out], b"").expect_code(10);
     assert!(!Path::new(out).exists());
 }
+
+/// What an archive does not say of its data is not said of the file that is made of it.
+#[test]
+fn what_is_not_of_one_instant_does_not_become_so() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (server, empty) = (TestServer::start(version), TestServer::start(version));
+    crate::fill_every_type(&mut server.client(), version);
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = |name: &str| {
+        directory
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    };
+    for (consistency, is_exact) in [("scan", false), ("converge", true)] {
+        let [archive, rdb, again] =
+            ["rmz", "rdb", "2.rdb"].map(|end| path(&format!("{consistency}.{end}")));
+        run(
+            &[
+                "export",
+                &server.url(),
+                "-o",
+                &archive,
+                "--consistency",
+                consistency,
+            ],
+            b"",
+        )
+        .success();
+        run(&["convert", &archive, &rdb, "--for", "redis-7.0"], b"").success();
+        // Also of a file that is made of that file.
+        run(&["convert", &rdb, &again, "--for", "redis-7.0"], b"").success();
+        for file in [&rdb, &again] {
+            let said = run(&["copy", file, &empty.url(), "--replace"], b"").success();
+            assert_eq!(
+                said.stderr.contains("exact as of"),
+                is_exact,
+                "{file}: {}",
+                said.stderr
+            );
+        }
+        let text = std::fs::read(&rdb).expect("read");
+        let marked = text
+            .windows(32)
+            .any(|some| some == b"redis-migrate-not-of-one-instant");
+        assert_eq!(marked, !is_exact);
+    }
+}

@@ -22,7 +22,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
-use crate::rdb::{RdbTarget, RdbWriter, each_library_once, function_libraries};
+use crate::rdb::{NOT_OF_ONE_INSTANT, RdbTarget, RdbWriter, each_library_once, function_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 
@@ -55,12 +55,21 @@ pub struct RdbSink<W: Write + Send> {
     census: Census,
 }
 
+/// When the data was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Unix ms.
+    pub at_ms: u64,
+    /// All of it is there as it was at that moment: what a server's own file always is.
+    pub at_one_instant: bool,
+}
+
 /// Why a key is not written: what happened, and what to do about it.
 type Refusal = (String, Option<String>);
 
 impl<W: Write + Send> RdbSink<W> {
     /// Begins a file on `out` for `target`. `superseded` are the records that are not the last of
-    /// their key, in the order in which they will come; `taken_ms` is the moment of the data.
+    /// their key, in the order in which they will come.
     ///
     /// # Errors
     /// The output's.
@@ -68,7 +77,7 @@ impl<W: Write + Send> RdbSink<W> {
         out: W,
         target: RdbTarget,
         superseded: Superseded,
-        taken_ms: u64,
+        taken: Taken,
         allow: AllowLoss,
         commit: Commit<W>,
         observer: Arc<Observer>,
@@ -77,7 +86,12 @@ impl<W: Write + Send> RdbSink<W> {
         writer
             .aux(target.version_field(), &target.server_version)
             .and_then(|()| writer.aux("redis-bits", "64"))
-            .and_then(|()| writer.aux("ctime", &(taken_ms / 1000).to_string()))
+            .and_then(|()| writer.aux("ctime", &(taken.at_ms / 1000).to_string()))
+            .and_then(|()| match taken.at_one_instant {
+                true => Ok(()),
+                // Servers pass over what they do not know.
+                false => writer.aux(NOT_OF_ONE_INSTANT, "1"),
+            })
             .context("write the RDB file")?;
         Ok(Self {
             writer: Some(writer),
@@ -246,6 +260,8 @@ impl<W: Write + Send> RdbSink<W> {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
         let (expected, came) = (self.superseded.records, self.ordinal);
+        // It was not known at the beginning. A field may stand anywhere (rdb.c).
+        let lacks_some = self.report.refused > 0;
         let done = move || {
             if let Some(expected) = expected
                 && came != expected
@@ -254,7 +270,11 @@ impl<W: Write + Send> RdbSink<W> {
                     "the input changed while it was read: {expected} records, then {came}"
                 ));
             }
-            let writer = writer.ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+            let mut writer = writer.ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+            if lacks_some {
+                let marked = writer.aux(NOT_OF_ONE_INSTANT, "1");
+                marked.context("write the RDB file")?;
+            }
             let out = writer.finish().context("complete the RDB file")?;
             (self.commit)(out).context("complete the RDB file")
         };
