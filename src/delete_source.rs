@@ -25,8 +25,9 @@ use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::reconnect::Retries;
-use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
+use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError, transaction};
 use crate::sink::Accepted;
+use crate::sink::server::refusal::is_about_key;
 use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
@@ -41,6 +42,9 @@ const TIME_TRIES: u32 = 5;
 const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
     if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
     return 0";
+
+/// How EXEC begins to say that nothing was carried out.
+const DISCARDED: &str = "EXECABORT";
 
 struct Candidate {
     origin: Origin,
@@ -80,6 +84,10 @@ pub struct DeleteSource {
     /// Whether scripts are taken, once that was asked.
     scripts: Option<bool>,
     modules_kept: u64,
+    /// Keys that this user may not watch or delete.
+    forbidden_kept: u64,
+    /// What the source answered for the first of them.
+    forbidden: Option<String>,
 }
 
 impl DeleteSource {
@@ -98,6 +106,8 @@ impl DeleteSource {
         conn.heed(&connect, &stop.flag());
         let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
+        // Before the first key is written: else it is known only after many of them.
+        transaction::prove(&mut conn)??;
         conn.doing("deleting copied keys at the source");
         Ok(Self {
             conn,
@@ -116,6 +126,8 @@ impl DeleteSource {
             streams_kept: 0,
             scripts: None,
             modules_kept: 0,
+            forbidden_kept: 0,
+            forbidden: None,
         })
     }
 
@@ -178,7 +190,9 @@ impl DeleteSource {
         for candidate in group {
             watch.arg(&candidate.origin.key);
         }
-        self.expect("WATCH", &watch, &Reply::Okay)?;
+        if !self.expect_for_keys("WATCH", &watch, &Reply::Okay)? {
+            return Ok(self.one_by_one(group));
+        }
         let mut deleted_before = 0;
         let mut unchanged = HashSet::new();
         for (at, candidate) in group.iter().enumerate() {
@@ -208,13 +222,19 @@ impl DeleteSource {
                 del.arg(&candidate.origin.key);
             }
             // Carried out at once, it would not heed what WATCH saw.
-            self.expect("DEL", &del, &queued)?;
+            if !self.expect_for_keys("DEL", &del, &queued)? {
+                self.in_doubt = in_doubt_before;
+                return self.leave(group);
+            }
         }
         for candidate in compared {
             let mut delete = redis::cmd("EVAL");
             delete.arg(DELETE_IF_SAME).arg(1);
             delete.arg(&candidate.origin.key).arg(&candidate.payload);
-            self.expect("EVAL", &delete, &queued)?;
+            if !self.expect_for_keys("EVAL", &delete, &queued)? {
+                self.in_doubt = in_doubt_before;
+                return self.leave(group);
+            }
         }
         match self.conn.try_query(&redis::cmd("EXEC"))? {
             Ok(Reply::Array(replies)) if replies.len() == commands => {
@@ -232,8 +252,45 @@ impl DeleteSource {
             }
             Ok(other) => Err(self.conn.confused(format!("EXEC: {other:?}"))),
             Err(text) if is_forbidden(&text) => Err(self.conn.refusal("EXEC", text)),
+            Err(text) if text.starts_with(DISCARDED) && text.contains("NOPERM") => {
+                self.in_doubt = in_doubt_before;
+                Err(self.conn.refusal("EXEC", text))
+            }
             // Carried out or not: that is looked at on a new connection.
             Err(text) => Err(self.conn.spoilt(format!("EXEC was answered with {text}"))),
+        }
+    }
+
+    /// Leaves a transaction in which a command was refused for its keys.
+    fn leave(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
+        self.expect("DISCARD", &redis::cmd("DISCARD"), &Reply::Okay)?;
+        Ok(self.one_by_one(group))
+    }
+
+    /// Of a group nobody says which of its keys it was.
+    fn one_by_one(&mut self, group: &[Candidate]) -> Option<u64> {
+        let [_] = group else {
+            return None;
+        };
+        self.forbidden_kept += 1;
+        Some(0)
+    }
+
+    /// As [`Self::expect`]; `false` where this user may not do it with a key.
+    fn expect_for_keys(
+        &mut self,
+        name: &str,
+        command: &Cmd,
+        answer: &Reply,
+    ) -> Result<bool, ServerError> {
+        match self.conn.try_query(command)? {
+            Err(text) if is_about_key(&text) => {
+                self.forbidden.get_or_insert(text);
+                Ok(false)
+            }
+            Err(text) => Err(self.conn.refusal(name, text)),
+            Ok(reply) if reply == *answer => Ok(true),
+            Ok(reply) => Err(self.conn.confused(format!("{name}: {reply:?}"))),
         }
     }
 
@@ -418,6 +475,13 @@ impl Accepted for DeleteSource {
                 "kept at the source: {} with consumer groups, because what consumers do cannot be \
                  watched",
                 plural(self.streams_kept, "stream")
+            ));
+        }
+        if self.forbidden_kept > 0 {
+            self.observer.warn(&format!(
+                "kept at the source: {}, which this user may not delete there ({})",
+                plural(self.forbidden_kept, "key"),
+                self.forbidden.as_deref().unwrap_or_default()
             ));
         }
         if self.modules_kept > 0 {

@@ -81,11 +81,11 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         stop,
     };
     if args.delete_source {
-        let is_cluster = match &mut source_conn {
-            Some(source_conn) => args.read.cluster || Facts::ask(source_conn)?.cluster,
-            None => false,
+        let facts = match &mut source_conn {
+            Some(source_conn) => Facts::ask(source_conn)?,
+            None => Facts::default(),
         };
-        may_delete(&from, is_cluster)?;
+        may_delete(&from, args.read.cluster || facts.cluster, facts.replica)?;
         if args.run.dry_run {
             observer.notice(
                 "with --delete-source the run deletes each source key that it then sees at the \
@@ -179,11 +179,15 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
 }
 
 /// Whether keys can be deleted at this source; a dry run and the run ask alike.
-fn may_delete(from: &SourceEnd, is_cluster: bool) -> Result<()> {
+fn may_delete(from: &SourceEnd, is_cluster: bool, is_replica: bool) -> Result<()> {
     let why = match from {
         SourceEnd::RdbFile(_) => "--delete-source deletes at a server, and SRC is a file",
         SourceEnd::Server(_) if is_cluster => {
             "--delete-source deletes at one server, and the source is a cluster; nothing was read"
+        }
+        SourceEnd::Server(_) if is_replica => {
+            "--delete-source deletes at a primary, and the source is a replica: name its primary; \
+             nothing was read"
         }
         SourceEnd::Server(_) => return Ok(()),
     };

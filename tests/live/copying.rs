@@ -522,3 +522,65 @@ fn delete_source_does_not_go_to_a_destination_that_evicts() {
     run(&copy, b"").success();
     assert_eq!((size(&source, 0), size(&destination, 0)), (0, 50));
 }
+
+/// Keys that the source's user may not delete stay, and the others go; what it may not do at all, and
+/// a replica, are known before the first key.
+#[test]
+fn delete_source_by_a_user_with_few_rights() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill_many(&mut source.client(), 40, 5);
+    for n in 0..3 {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("locked:{n}")).arg("v");
+        set.exec(&mut source.client()).unwrap();
+    }
+    let user = |name: &str, rules: &[&str]| {
+        let mut command = redis::cmd("ACL");
+        command
+            .arg("SETUSER")
+            .arg(name)
+            .arg("on")
+            .arg(">pw")
+            .arg(rules);
+        command.exec(&mut source.client()).unwrap();
+        source
+            .url()
+            .replace("redis://", &format!("redis://{name}:pw@"))
+    };
+    let keys = size(&source, 0);
+    let no_exec = user("noexec", &["~*", "+@all", "-exec"]);
+    run(
+        &["copy", &no_exec, &destination.url(), "--delete-source"],
+        b"",
+    )
+    .expect_code(13)
+    .expect_stderr("EXEC");
+    assert_eq!(size(&destination, 0), 0);
+    let few = user("few", &["%R~*", "~user:*", "~cache:*", "+@all"]);
+    run(&["copy", &few, &destination.url(), "--delete-source"], b"")
+        .success()
+        .expect_stderr("this user may not delete there");
+    assert_eq!(size(&destination, 0), keys);
+    let is_ours = |key: &Vec<u8>| key.starts_with(b"user:") || key.starts_with(b"cache:");
+    let (all, left) = (all_keys(&destination), all_keys(&source));
+    let due: Vec<Vec<u8>> = all.into_iter().filter(|key| !is_ours(key)).collect();
+    assert!(due.len() > 3 && (due.len() as u64) < keys);
+    assert_eq!(left, due);
+
+    let replica = TestServer::start(version);
+    let mut replicaof = redis::cmd("REPLICAOF");
+    replicaof.arg("127.0.0.1").arg(source.port());
+    replicaof.exec(&mut replica.client()).unwrap();
+    for flags in [&[][..], &["--dry-run"]] {
+        let copy = [
+            "copy",
+            &replica.url(),
+            &destination.url(),
+            "--delete-source",
+        ];
+        run(&[&copy[..], flags].concat(), b"").expect_code(2);
+    }
+}
