@@ -30,6 +30,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(20);
 /// How often a wish to stop is looked for while nothing is heard.
 const HEED_EVERY: Duration = Duration::from_millis(250);
 
+/// What [`Heard::means_rescan`] says of FLUSHALL and FLUSHDB.
+pub const FLUSHED: &str = "a database was flushed";
+
 /// What was heard since it was last taken.
 #[derive(Debug, Default, Clone)]
 pub struct Heard {
@@ -52,7 +55,7 @@ impl Heard {
             return Some(reason);
         }
         match (self.flushed, self.overflowed) {
-            (true, _) => Some("a database was flushed"),
+            (true, _) => Some(FLUSHED),
             (false, true) => Some("more keys changed than can be remembered"),
             (false, false) => None,
         }

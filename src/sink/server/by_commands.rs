@@ -63,7 +63,11 @@ impl ServerSink {
             replace,
             own: false,
         };
-        self.send(sent)
+        // What follows it is put off until it is done: `send` would wait for that first.
+        match sent.is_recalled {
+            true => self.queue(sent),
+            false => self.send(sent),
+        }
     }
 
     /// Takes the footer off and checks the value. The inner `Err`: why it must be refused, and what

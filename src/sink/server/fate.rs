@@ -69,6 +69,8 @@ impl ServerSink {
             (None, _) => self.report.deleted += 1,
         }
         let wrote = if was_there { Wrote::Now } else { Wrote::Before };
+        // What it was counted as stays the same, however often it is done again.
+        let counted = sent.counted.unwrap_or(counted);
         self.keep(at, sent, counted, wrote);
         self.ask_for_replicas(at)
     }

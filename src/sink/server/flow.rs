@@ -234,7 +234,12 @@ impl ServerSink {
                 self.drain_lane(at)?;
             }
             if self.again.is_empty() {
-                self.recalls = false;
+                self.recalls = !self.in_hand.is_empty();
+                return Ok(());
+            }
+            // These wait for what is in hand, and that for this.
+            let follows = |sent: &Sent| self.in_hand.contains(&sent.print);
+            if self.again.iter().all(follows) {
                 return Ok(());
             }
             self.send_again()?;

@@ -92,8 +92,6 @@ pub struct ConvergingSource {
     observer: Arc<Observer>,
     /// The process that the scan began at, where it says (INFO run_id).
     process: Option<String>,
-    /// How many keys it had then, where it says.
-    had_keys: u64,
     tracker: Tracker,
     phase: Phase,
     restarts: u32,
@@ -182,7 +180,6 @@ impl ConvergingSource {
         Ok(Ok(Self {
             observer: Arc::clone(&inner.observer),
             process: inner.facts.run_id.clone(),
-            had_keys: inner.databases.iter().map(|row| row.keys).sum(),
             inner,
             connect,
             options,

@@ -12,10 +12,10 @@ use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace};
-use crate::server::tracking::Tracker;
+use crate::server::tracking::{FLUSHED, Tracker};
 use crate::source::Source;
 use crate::source::server::{Job, ServerSource};
-use crate::units::count_text;
+use crate::units::plural;
 
 /// Scans that may be begun anew before giving up.
 const MAX_RESTARTS: u32 = 3;
@@ -84,7 +84,7 @@ impl ConvergingSource {
         }
         self.inner.abandoned = false;
         let facts = self.listen_again()?;
-        self.refuse_to_delete_all(&facts)?;
+        self.refuse_to_delete_all(&facts, reason)?;
         self.counts = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         self.counts_at_start = self.counts.clone();
         self.inner.facts.run_id = facts.run_id.clone();
@@ -132,20 +132,28 @@ impl ConvergingSource {
 
     /// A process that was started without its data would have all deleted that was given so far: the
     /// only copy, perhaps.
-    fn refuse_to_delete_all(&mut self, facts: &Facts) -> Result<()> {
+    fn refuse_to_delete_all(&mut self, facts: &Facts, reason: &str) -> Result<()> {
         let before = std::mem::replace(&mut self.process, facts.run_id.clone());
-        let is_another = before.is_none() || before != facts.run_id;
+        let is_another = match (&before, &facts.run_id) {
+            (Some(before), Some(now)) => before != now,
+            // Nobody says. That somebody flushed it was heard from the process itself.
+            _ => reason != FLUSHED,
+        };
         let Some(rows) = &facts.keyspace else {
             return Ok(());
         };
-        let has = rows.iter().map(|row| row.keys).sum();
-        let had = std::mem::replace(&mut self.had_keys, has);
+        let dbs = &self.inner.options.selection.dbs;
+        let mut wanted = rows
+            .iter()
+            .filter(|row| dbs.is_empty() || dbs.contains(&row.db));
+        let is_empty = wanted.all(|row| row.keys == 0);
+        let given: u64 = self.inner.counts.rows().iter().map(|row| row.written).sum();
         // In a cluster the keys may be at another node.
-        if is_another && has == 0 && had > 0 && self.inner.cluster.is_none() {
+        if is_another && is_empty && given > 0 && self.inner.cluster.is_none() {
             return Err(anyhow!(
-                "the source was restarted, or is another one, and has no key any more (it had {}): \
-                 what came so far is left as it is, and nothing is deleted for it",
-                count_text(had)
+                "the source was restarted, or is another one, and has no key any more: the {} that \
+                 came so far are left as they are, and nothing is deleted for it",
+                plural(given, "record")
             ));
         }
         Ok(())
