@@ -78,6 +78,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         verbatim: delete_source,
         consistency: consistency(args, same_server)?,
         max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
+        takes_back: false,
         stop,
     };
     if args.delete_source {

@@ -87,6 +87,7 @@ fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<
         verbatim: args.verbatim,
         consistency: args.read.consistency,
         max_value_bytes: args.limits.max_value_bytes(),
+        takes_back: true,
         stop,
     }
 }

@@ -79,6 +79,7 @@ pub fn open(
                 verbatim: false,
                 consistency: Consistency::Scan,
                 max_value_bytes: wanted.max_value_bytes,
+                takes_back: false,
                 stop,
             };
             let from = SourceEnd::Server(options.clone());

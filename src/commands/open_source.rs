@@ -56,6 +56,8 @@ pub struct Wishes<'a> {
     pub consistency: Consistency,
     /// Values of more bytes are left out and named (`--max-value`).
     pub max_value_bytes: u64,
+    /// Whether what was given of a key is taken back when it cannot be read any more.
+    pub takes_back: bool,
     /// What ends `--follow`.
     pub stop: &'a Stop,
 }
@@ -278,6 +280,7 @@ fn scan_options(wishes: &Wishes<'_>, connect: &ConnectOptions) -> ServerSourceOp
         eviction: wishes.read.eviction,
         functions: wishes.functions,
         selection: wishes.selection.clone(),
+        takes_back: wishes.takes_back,
     }
 }
 

@@ -81,6 +81,10 @@ pub struct ServerSourceOptions {
     pub db_of_url: Option<u32>,
     /// The largest payload that is taken; [`VALUE_LIMIT`] where nobody says.
     pub max_value_bytes: Option<u64>,
+    /// Whether a tombstone takes back what was given of a key that cannot be read any more: in an
+    /// archive no older value may pass for the newest. At a live destination it would delete a key
+    /// that still stands at the source, and perhaps stood at the destination before.
+    pub takes_back: bool,
 }
 
 /// What waits for its replies, in order.

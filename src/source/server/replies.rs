@@ -473,11 +473,12 @@ impl ServerSource {
     }
 
     /// Counts a key that cannot be read; `false` if that was counted, and said, before. If it was
-    /// given earlier, a tombstone takes that back: what was given may no longer be what it holds.
+    /// given earlier, a tombstone takes that back where that is wanted: what was given may no longer
+    /// be what it holds.
     pub(super) fn count_failure(&mut self, key: &[u8], is_too_large: bool) -> Result<bool> {
         let counts = self.counts.of(self.db);
         if let Some(given) = &mut self.given {
-            if given.knows(self.db, key)? {
+            if self.options.takes_back && given.knows(self.db, key)? {
                 // Besides the failure, so that each of both is accounted for.
                 counts.reread += 1;
                 counts.written += 1;
