@@ -130,8 +130,8 @@ impl ConvergingSource {
         }
     }
 
-    /// A process that was started without its data would have all deleted that was given so far: the
-    /// only copy, perhaps.
+    /// A process that was started without its data would have all deleted at a live destination that
+    /// was given so far: the only copy, perhaps.
     fn refuse_to_delete_all(&mut self, facts: &Facts, reason: &str) -> Result<()> {
         let before = std::mem::replace(&mut self.process, facts.run_id.clone());
         let is_another = match (&before, &facts.run_id) {
@@ -148,8 +148,9 @@ impl ConvergingSource {
             .filter(|row| dbs.is_empty() || dbs.contains(&row.db));
         let is_empty = wanted.all(|row| row.keys == 0);
         let given: u64 = self.inner.counts.rows().iter().map(|row| row.written).sum();
+        let is_live = !self.inner.options.takes_back;
         // In a cluster the keys may be at another node.
-        if is_another && is_empty && given > 0 && self.inner.cluster.is_none() {
+        if is_another && is_empty && given > 0 && is_live && self.inner.cluster.is_none() {
             return Err(anyhow!(
                 "the source was restarted, or is another one, and has no key any more: the {} that \
                  came so far are left as they are, and nothing is deleted for it",
