@@ -25,7 +25,8 @@ use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::reconnect::Retries;
-use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError, transaction};
+use crate::server::transaction::{self, DISCARDED};
+use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Accepted;
 use crate::sink::server::refusal::is_about_key;
 use crate::units::plural;
@@ -42,9 +43,6 @@ const TIME_TRIES: u32 = 5;
 const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
     if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
     return 0";
-
-/// How EXEC begins to say that nothing was carried out.
-const DISCARDED: &str = "EXECABORT";
 
 struct Candidate {
     origin: Origin,

@@ -135,7 +135,7 @@ fn open_rdb(
         superseded: Superseded::default(),
         taken: Taken {
             at_ms: source.taken_ms(),
-            at_one_instant: !facts.is_aof_base && !facts.is_not_of_one_instant,
+            at_one_instant: facts.is_of_one_instant(),
         },
         source: Box::new(source),
     })

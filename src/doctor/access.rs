@@ -6,6 +6,7 @@ use redis::Value;
 
 use super::probes::{PROBES, Probe, Try};
 use crate::server::conn::asks_for_patience;
+use crate::server::transaction::cause_of_discard;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::NATIVE_COMMANDS;
 use crate::sink::server::refusal::{is_about_database, is_about_key};
@@ -69,10 +70,7 @@ impl Access {
     /// node to go to.
     fn of_error(text: String, fine: &[&str], cluster: bool) -> Self {
         // What EXEC answers when a command before it was not taken.
-        let text = match text.strip_prefix("EXECABORT Transaction discarded because of: ") {
-            Some(cause) => cause.to_owned(),
-            None => text,
-        };
+        let text = cause_of_discard(&text).map_or_else(|| text.clone(), str::to_owned);
         let is_one_of = |words: &[&str]| words.iter().any(|word| text.starts_with(word));
         if text.starts_with("ERR unknown command") {
             // Before `fine`: it repeats the arguments, which may hold the same words.

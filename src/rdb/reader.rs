@@ -54,6 +54,14 @@ pub struct Facts {
     pub module_aux: Vec<String>,
 }
 
+impl Facts {
+    /// Whether it is all that a server had at one instant: it is no base of an append-only file, beside
+    /// which newer data stands, and was not made of what is not of one instant.
+    pub fn is_of_one_instant(&self) -> bool {
+        !self.is_aof_base && !self.is_not_of_one_instant
+    }
+}
+
 /// What the checksum at the end was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {

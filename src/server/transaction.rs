@@ -5,6 +5,15 @@ use redis::Value;
 use super::conn::asks_for_patience;
 use super::{ABSENT_KEY, Conn, ServerError};
 
+/// How EXEC begins to say that nothing was carried out (multi.c, execCommandAbort).
+pub const DISCARDED: &str = "EXECABORT";
+
+/// Why nothing was carried out, where EXEC says more than that.
+pub fn cause_of_discard(text: &str) -> Option<&str> {
+    let text = text.strip_prefix(DISCARDED)?;
+    text.split_once("because of: ").map(|(_, cause)| cause)
+}
+
 /// Tries MULTI and EXEC in one round trip. Nothing may be in flight. The inner error says which of
 /// them is refused, or answered oddly.
 ///
@@ -33,7 +42,7 @@ pub fn refused_when_full(conn: &mut Conn) -> Result<Option<String>, ServerError>
     };
     let is_over = match exec {
         Ok(exec) => matches!(exec, Value::Array(_)),
-        Err(text) => text.starts_with("EXECABORT"),
+        Err(text) => text.starts_with(DISCARDED),
     };
     if multi.is_ok() && !is_over {
         discard(conn)?;

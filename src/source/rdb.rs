@@ -165,7 +165,10 @@ impl<R: Read + Send> RdbSource<R> {
         let wanted = !selection.needs_value()
             || selection.wants_value(
                 &type_of(batch.context.family, record.value.bytes()),
-                size::of(&record.value, batch.context.family),
+                match selection.needs_size() {
+                    true => size::of(&record.value, batch.context.family),
+                    false => 0,
+                },
                 record.expire_at_ms,
                 batch.context.source_time_ms,
             );
@@ -317,16 +320,13 @@ impl<R: Read + Send> Source for RdbSource<R> {
             counts: self.counts.rows(),
             functions: self.functions_given,
             duplicates_possible: false,
-            // Newer data stands beside the base of an append-only file.
-            reached: Some(
-                match self.facts().is_aof_base || self.facts().is_not_of_one_instant {
-                    false => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
-                    true => ConsistencyReached::Scan {
-                        from_ms: self.taken_ms(),
-                        to_ms: self.taken_ms(),
-                    },
+            reached: Some(match self.facts().is_of_one_instant() {
+                true => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
+                false => ConsistencyReached::Scan {
+                    from_ms: self.taken_ms(),
+                    to_ms: self.taken_ms(),
                 },
-            ),
+            }),
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),

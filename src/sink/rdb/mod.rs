@@ -260,7 +260,7 @@ impl<W: Write + Send> RdbSink<W> {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
         let (expected, came) = (self.superseded.records, self.ordinal);
-        // It was not known at the beginning. A field may stand anywhere (rdb.c).
+        // Known only now. Servers take such a field anywhere in the file (rdb.c).
         let lacks_some = self.report.refused > 0;
         let done = move || {
             if let Some(expected) = expected

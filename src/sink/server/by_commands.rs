@@ -24,13 +24,7 @@ const MAX_ODD_TRANSACTIONS: u8 = 3;
 impl ServerSink {
     /// Makes a value ready for native commands and sends it.
     pub(super) fn take_by_commands(&mut self, sent: Sent) -> Result<()> {
-        if !sent.is_recalled {
-            return self.take_in_hand_by_commands(sent);
-        }
-        self.in_hand.push(sent.print);
-        let done = self.take_in_hand_by_commands(sent);
-        self.in_hand.pop();
-        done
+        self.with_in_hand(sent, Self::take_in_hand_by_commands)
     }
 
     fn take_in_hand_by_commands(&mut self, mut sent: Sent) -> Result<()> {

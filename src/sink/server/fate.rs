@@ -37,10 +37,7 @@ impl ServerSink {
 
     /// Counts a write: the first of a key that stood before this run is no second one of its own.
     pub(super) fn count_write(&mut self, sent: &Sent, own: bool) -> Result<Counted> {
-        let is_first = self.stood.is_untouched(sent.print)?;
-        if is_first {
-            self.stood.touch(sent.print)?;
-        }
+        let is_first = self.stood.touch(sent.print)?;
         if let Some(changes) = &sent.changes {
             self.report.changes.add(**changes);
         }

@@ -67,11 +67,21 @@ impl ServerSink {
 
     /// Queues it for the lane of its key, or puts it off.
     pub(super) fn queue(&mut self, sent: Sent) -> Result<()> {
+        self.with_in_hand(sent, Self::queue_in_hand)
+    }
+
+    /// Does something with a record that is neither in flight nor put off meanwhile. If it is a
+    /// recalled one, what comes after it waits ([`Self::follows_recalled`]).
+    pub(super) fn with_in_hand(
+        &mut self,
+        sent: Sent,
+        act: impl FnOnce(&mut Self, Sent) -> Result<()>,
+    ) -> Result<()> {
         if !sent.is_recalled {
-            return self.queue_in_hand(sent);
+            return act(self, sent);
         }
         self.in_hand.push(sent.print);
-        let done = self.queue_in_hand(sent);
+        let done = act(self, sent);
         self.in_hand.pop();
         done
     }

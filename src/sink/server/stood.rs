@@ -33,12 +33,16 @@ impl Stood {
         }
     }
 
-    /// This run wrote or removed it.
+    /// This run writes or removes it; whether it stood before and this is the first time.
     ///
     /// # Errors
     /// The temporary file's.
-    pub fn touch(&mut self, print: Fingerprint) -> Result<()> {
-        self.touched.insert(print).context(WHAT)
+    pub fn touch(&mut self, print: Fingerprint) -> Result<bool> {
+        let is_first = self.is_untouched(print)?;
+        if is_first {
+            self.touched.insert(print).context(WHAT)?;
+        }
+        Ok(is_first)
     }
 
     /// Whether it stood before this run and was not written or removed since.

@@ -310,9 +310,7 @@ impl ServerSink {
         if self.options.dry_run && own {
             self.census.add_print(print, true);
             self.report.deleted += 1;
-            if self.stood.is_untouched(print)? {
-                self.stood.touch(print)?;
-            }
+            self.stood.touch(print)?;
             return Ok(());
         }
         let may_delete = own || self.options.on_conflict == OnConflict::Replace;

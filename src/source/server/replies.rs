@@ -14,16 +14,12 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::unix_ms;
 use crate::server::resp::{Item, VALUE_LIMIT};
+use crate::server::transaction::{DISCARDED, cause_of_discard};
 use crate::size;
 use crate::units::bytes_text;
 
 /// A reply from which on the window falls at once instead of by and by.
 const LARGE_REPLY_BYTES: usize = 64 * 1024;
-
-/// How EXEC says that nothing was carried out, and what it may say after that (multi.c,
-/// execCommandAbort).
-pub(super) const DISCARDED: &str = "EXECABORT";
-const CAUSE: &str = "because of: ";
 
 /// A key whose payload comes next.
 pub(super) struct Awaited {
@@ -273,7 +269,7 @@ impl ServerSource {
                     let reason = format!("EXEC was answered with {text}");
                     return Err(self.conn.spoilt(reason).into());
                 }
-                let cause = text.split_once(CAUSE).map(|(_, cause)| cause.to_owned());
+                let cause = cause_of_discard(&text).map(str::to_owned);
                 Ok(Some(refused.or(cause).unwrap_or(text)))
             }
             Item::Nil => Ok(Some("the transaction was discarded".to_owned())),

@@ -12,9 +12,9 @@ use super::counts::CommandCounts;
 use crate::record::Eviction;
 use crate::server::facts::{Keyspace, keyspace, unix_ms};
 use crate::server::resp::Item;
+use crate::server::transaction::DISCARDED;
 use crate::server::{Conn, ServerError};
 use crate::source::server::probe::EvictionCommand;
-use crate::source::server::replies::DISCARDED;
 use crate::source::server::unheard::{Module, StreamFacts};
 
 /// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
