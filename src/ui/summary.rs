@@ -160,7 +160,7 @@ pub(super) fn final_line(
     );
     if let Some(earlier) = &sink.earlier {
         line += &format!(
-            ", {} of an earlier run stand: {}",
+            ", {} settled by an earlier run: {}",
             plural(
                 earlier.records - earlier.failed.min(earlier.records),
                 "record"

@@ -1,19 +1,31 @@
 //! Primaries that go away while a cluster is written.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::destination::{assert_arrived, flush, given};
 use super::fault_runs;
 use crate::support::cluster::{TestCluster, node_id};
 use crate::support::random::Random;
-use crate::support::servers::{TestServer, Version, require};
+use crate::support::servers::{Builder, TestServer, Version, require};
 use crate::support::tool::{Output, Tool, run};
 
 const POLICIES: [&str; 3] = ["fail", "skip", "replace"];
 
-/// Imports in two halves, with `fault` at some moment of it.
+/// Imports within a second or so, with `fault` at some moment of it.
 pub fn import(
+    cluster: &TestCluster,
+    archive: &[u8],
+    seed: u64,
+    policy: &str,
+    fault: impl FnOnce(),
+) -> Output {
+    import_in_pieces(50, cluster, archive, seed, policy, fault)
+}
+
+/// The same within as many times 20 ms at least.
+fn import_in_pieces(
+    pieces: usize,
     cluster: &TestCluster,
     archive: &[u8],
     seed: u64,
@@ -28,7 +40,7 @@ pub fn import(
     let archive = archive.to_vec();
     let writer = std::thread::spawn(move || {
         // Slowly, so that the fault falls into it.
-        for piece in archive.chunks(archive.len() / 50 + 1) {
+        for piece in archive.chunks(archive.len() / pieces + 1) {
             if stdin.write_all(piece).is_err() {
                 break;
             }
@@ -155,4 +167,84 @@ fn where_wait_is_refused_a_failover_is_no_success() {
         .success();
     }
     assert_arrived(&server, &mut cluster.client());
+}
+
+/// A replica that joined when the run had begun, and takes over without what came last: there was
+/// nothing to be kept for it, and that is told.
+#[test]
+fn a_replica_that_joined_meanwhile_and_lacks_the_last_is_no_success() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (server, archive) = given(version, 60_000);
+    let quickly = |builder: Builder| {
+        builder
+            .option("--cluster-node-timeout", "2000")
+            .option("--repl-diskless-sync-delay", "0")
+    };
+    let mut cluster = TestCluster::start_with(version, 3, 0, |_, builder| quickly(builder));
+    let joins = quickly(TestServer::builder(version).cluster()).start();
+    let mut late = joins.client();
+    let mut meet = redis::cmd("CLUSTER");
+    meet.arg("MEET")
+        .arg("127.0.0.1")
+        .arg(cluster.nodes[0].port());
+    meet.exec(&mut late).expect("CLUSTER MEET");
+    cluster.nodes.push(joins);
+    for node in &cluster.nodes {
+        wait_for(
+            &mut node.client(),
+            &["CLUSTER", "INFO"],
+            "cluster_known_nodes:4",
+        );
+    }
+    let mut primary = cluster.nodes[1].client();
+    let id = node_id(&mut primary);
+    let mut dying = std::mem::replace(&mut cluster.nodes[1], TestServer::start(version));
+    let output = import_in_pieces(300, &cluster, &archive, 1, "fail", || {
+        let mut join = redis::cmd("CLUSTER");
+        join.arg("REPLICATE")
+            .arg(&id)
+            .exec(&mut late)
+            .expect("a replica");
+        wait_for(&mut late, &["INFO", "replication"], "master_link_status:up");
+        // From here on it gets nothing any more.
+        let mut lock = redis::cmd("CONFIG");
+        lock.arg("SET").arg("requirepass").arg("secret");
+        lock.exec(&mut primary).expect("a password");
+        let mut cut = redis::cmd("CLIENT");
+        cut.arg("KILL").arg("TYPE").arg("replica");
+        cut.exec(&mut primary).expect("cut off");
+        std::thread::sleep(Duration::from_millis(1_000));
+        dying.kill();
+        let mut take_over = redis::cmd("CLUSTER");
+        take_over.arg("FAILOVER").arg("TAKEOVER");
+        take_over.exec(&mut late).expect("it takes over");
+    });
+    output
+        .expect_code(3)
+        .expect_stderr("what it had acknowledged before and not saved is gone")
+        .expect_stderr("run the same command again");
+    run(
+        &["import", &cluster.url(), "--on-conflict", "skip"],
+        &archive,
+    )
+    .success()
+    .expect_stderr("unchanged");
+    assert_arrived(&server, &mut cluster.client());
+}
+
+fn wait_for(client: &mut redis::Connection, command: &[&str], word: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let text: String = redis::cmd(command[0])
+            .arg(&command[1..])
+            .query(client)
+            .expect("an answer");
+        if text.contains(word) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{word}: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,10 +1,13 @@
 //! Servers that refuse: each in a clear sentence, with the exit code that scripts go by.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use super::archives::{archive, string};
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, assert_equal_with, differences};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
+use crate::support::toy::{Deed, Toy};
 
 fn small() -> Vec<u8> {
     archive(&[vec![string("user:1", "v"), string("other:1", "v")]])
@@ -302,5 +305,41 @@ fn a_source_that_is_full_is_read_without_multi() {
             ..Options::default()
         };
         assert_equal_with(&mut whole.client(), &mut other.client(), &options);
+    }
+}
+
+/// Commands of a lost connection that cannot be called off may be carried out behind newer ones.
+/// That matters where a key has several records, and is said then.
+#[test]
+fn what_is_left_of_a_lost_connection_and_cannot_be_called_off_is_said() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let server = TestServer::start(version);
+    let twice = archive(&[vec![string("key", "one")], vec![string("key", "two")]]);
+    // A RESTORE of no key that is wanted only tries what the destination accepts.
+    for (lost_at, answer, is_said) in [
+        ("key", Some("-NOPERM this user has no permissions"), true),
+        ("key", Some("-ERR unknown command"), true),
+        ("key", Some("$-1"), true),
+        ("key", None, false),
+        ("", Some("-NOPERM this user has no permissions"), false),
+    ] {
+        redis::cmd("FLUSHALL").exec(&mut server.client()).unwrap();
+        let is_first = AtomicBool::new(true);
+        let toy = Toy::start(server.addr(), move |words| {
+            let is_kill = words[0] == b"CLIENT" && words[1].eq_ignore_ascii_case(b"KILL");
+            let is_it = words[0] == b"RESTORE" && words[1].starts_with(lost_at.as_bytes());
+            if is_it && is_first.swap(false, SeqCst) {
+                return Deed::Close;
+            }
+            match answer.filter(|_| is_kill) {
+                Some(answer) => Deed::answer(answer),
+                None => Deed::Pass,
+            }
+        });
+        let said = run(&["import", &toy.url()], &twice).success();
+        let told = said.stderr.contains("does not let commands");
+        assert_eq!(told, is_said, "{lost_at} {answer:?}: {}", said.stderr);
     }
 }

@@ -10,6 +10,7 @@ use redis_migrate_format::record::Record;
 
 use crate::archives::{Contents, archive, contents, deleted, string};
 use crate::support::cluster::TestCluster;
+use crate::support::dataset::now_ms;
 use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, available, require};
@@ -614,6 +615,42 @@ fn a_database_that_went_away_is_noticed_though_it_was_not_the_last() {
             );
         }
     }
+}
+
+/// All that was noted has expired meanwhile: whether the rest stands cannot be seen, and is not
+/// believed.
+#[test]
+fn where_every_key_that_was_noted_has_expired_nothing_is_believed() {
+    let mut random = Random::new(11);
+    let until_ms = now_ms() + 8_000;
+    let mut records: Vec<Record> = (0..50)
+        .map(|n| string(0, format!("stays:{n}").as_bytes(), b"value"))
+        .collect();
+    records.extend((0..2_000).map(|n| {
+        let mut record = string(0, format!("passes:{n}").as_bytes(), &random.bytes(8_000));
+        if let Record::Key(key) = &mut record {
+            key.expire_at_ms = Some(until_ms);
+        }
+        record
+    }));
+    let frames = WriterOptions {
+        frame_target_bytes: 1 << 20,
+        ..WriterOptions::default()
+    };
+    let import = Interrupted::new(TestServer::start(available()[0]), "", &[]);
+    let file = import.directory.path().join("snap.rmz");
+    std::fs::write(file, archive(&records, frames)).expect("written");
+    import.interrupt(8_000_000, &[]);
+    assert!(now_ms() < until_ms, "it was to be interrupted before that");
+    while now_ms() < until_ms + 100 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let flush = cmd("FLUSHALL");
+    flush.exec(&mut import.server.client()).expect("FLUSHALL");
+    let (text, summary) = import.finish(&[]);
+    assert!(text.contains("no key is left of database 0"), "{text}");
+    assert!(summary["earlier"].is_null(), "{summary}");
+    assert_eq!(read_all(&mut import.server.client()).len(), 50);
 }
 
 /// A database that holds nothing but a hash whose fields expire.

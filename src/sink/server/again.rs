@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::gate::Gate;
+use super::held::Repeats;
 use super::lane::Met;
 use super::{Action, Sent, ServerSink};
 use crate::exit::Interrupted;
@@ -59,6 +60,7 @@ impl ServerSink {
         lane.unconfirmed.is_on_new_connection();
         lane.sent_bytes = 0;
         let sent = std::mem::take(&mut lane.sent);
+        lane.left_writes |= sent.iter().any(|sent| sent.action.writes());
         let held = lane.next.take().map(|next| next.held);
         for sent in sent {
             self.lose(sent);
@@ -405,7 +407,6 @@ impl ServerSink {
 
     /// Says what was lost and who is there now.
     fn met(&mut self, at: usize, met: Met, why: Option<ServerError>) {
-        let address = self.lanes[at].address();
         if let Some(why) = why
             && !self.losses.told
         {
@@ -430,16 +431,22 @@ impl ServerSink {
             };
             self.check_again(at);
             if may_miss {
-                self.memory_lost = true;
-                self.report.problems.push(format!(
-                    "{address} was started anew, or replaced, during this run: what it had \
-                     acknowledged before and not saved is gone; run the same command again: what \
-                     stands as it should is left, and what is missing is written"
-                ));
+                self.acknowledged_is_gone(at);
             }
             self.lanes[at].acknowledged = false;
             self.lanes[at].unkept = false;
         }
+    }
+
+    /// What was acknowledged there may not stand any more, and is not at hand.
+    pub(super) fn acknowledged_is_gone(&mut self, at: usize) {
+        let address = self.lanes[at].address();
+        self.memory_lost = true;
+        self.report.problems.push(format!(
+            "{address} was started anew, or replaced, during this run: what it had acknowledged \
+             before and not saved is gone; run the same command again: what stands as it should is \
+             left, and what is missing is written"
+        ));
     }
 
     /// How often connections were lost, once at the end.
@@ -460,6 +467,14 @@ impl ServerSink {
             self.observer.warn(
                 "the destination does not say whether it is still the same process (INFO \
                  run_id): had it been started anew, what it had not saved would be missing",
+            );
+        }
+        // Where a key comes once, what runs late writes what stands there.
+        if self.options.repeats != Repeats::No && self.lanes.iter().any(|lane| lane.may_run_late) {
+            self.observer.warn(
+                "a connection to the destination was lost, and it does not let commands that were \
+                 sent on it be called off (CLIENT ID, CLIENT KILL): one that it carried out late \
+                 would have put an older value of a key in the place of the latest; --verify tells",
             );
         }
     }

@@ -172,9 +172,14 @@ impl ServerSink {
 
     /// What WAIT said.
     pub(super) fn waited(&mut self, at: usize, answer: Result<i64, String>) {
-        let unconfirmed = &mut self.lanes[at].unconfirmed;
+        let lane = &mut self.lanes[at];
+        let unconfirmed = &mut lane.unconfirmed;
         match answer {
-            Ok(1..) if unconfirmed.wrote => unconfirmed.confirm(),
+            Ok(1..) if unconfirmed.wrote => {
+                unconfirmed.confirm();
+                // It has all that the primary wrote before, whoever asked for it.
+                lane.unkept = false;
+            }
             Ok(_) => {}
             Err(text) if is_forbidden(&text) => unconfirmed.refuse(),
             // A primary no more, and MOVED follows: "UNBLOCKED … instance state changed", or "WAIT

@@ -31,6 +31,10 @@ pub(super) struct Lane {
     pub pexpiretime: bool,
     /// CLIENT ID of the connection: what is left of a lost one can be ended by it.
     client_id: Option<i64>,
+    /// A write was in flight on the connection that was lost last.
+    pub left_writes: bool,
+    /// Such a connection could not be ended: what it left may be carried out late.
+    pub may_run_late: bool,
     pub sent: VecDeque<Sent>,
     pub sent_bytes: usize,
     /// The change of database that is under way.
@@ -119,6 +123,8 @@ impl Lane {
             facts: Facts::default(),
             pexpiretime: false,
             client_id: None,
+            left_writes: false,
+            may_run_late: false,
             sent: VecDeque::new(),
             sent_bytes: 0,
             next: None,
@@ -208,10 +214,16 @@ impl Lane {
         );
         // What the server has received on the lost connection and not carried out must not be
         // carried out behind what is sent now. Where that is refused, its socket buffer is short.
-        if let (Met::Same | Met::Unknown, Some(former)) = (met, former) {
-            let _refused =
-                conn.try_query(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(former))?;
+        if matches!(met, Met::Same | Met::Unknown) {
+            let ended = match former {
+                Some(former) => {
+                    conn.try_query(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(former))?
+                }
+                None => Err("it was never told its id".to_owned()),
+            };
+            self.may_run_late |= self.left_writes && !matches!(ended, Ok(Reply::Int(_)));
         }
+        self.left_writes = false;
         let is_another = matches!(met, Met::Other | Met::Successor);
         if is_another {
             self.target = None;

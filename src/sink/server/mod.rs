@@ -131,6 +131,11 @@ enum Counted {
 }
 
 impl Action {
+    /// Whether the destination holds something else behind it.
+    fn writes(self) -> bool {
+        matches!(self, Self::Restore { .. } | Self::Delete { .. })
+    }
+
     /// Whether it is about a key that somebody gave.
     fn concerns_key(self) -> bool {
         !matches!(

@@ -9,6 +9,7 @@ use super::confirm::{KEPT_BYTES, MAX_KEPT_BYTES};
 use super::lane::Lane;
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{ClusterNode, Topology, options_at, options_for};
+use crate::server::facts::Facts;
 use crate::server::slots::{SLOTS, slot_of};
 use crate::server::{Conn, ServerError};
 
@@ -68,11 +69,9 @@ impl Routes {
         let known = (0..count).map(|number| &self.known[(number + self.turn) % count]);
         candidates.extend(known.map(|node| options_for(&self.base, node)));
         candidates.push(self.base.clone());
-        for mut options in candidates {
-            options.timeout = options.timeout.min(ASK_TIMEOUT);
-            options.connect_timeout = options.connect_timeout.min(ASK_TIMEOUT);
-            options.retry_for = options.retry_for.min(ASK_TIMEOUT);
-            let topology = Conn::open(&options).and_then(|mut conn| Topology::ask(&mut conn));
+        for options in candidates {
+            let topology =
+                Conn::open(&briefly(options)).and_then(|mut conn| Topology::ask(&mut conn));
             if let Ok(topology) = topology
                 && !topology.shards.is_empty()
             {
@@ -80,6 +79,12 @@ impl Routes {
             }
         }
         None
+    }
+
+    /// What a lane may keep until a replica has it.
+    fn kept_max_bytes(&self) -> usize {
+        let shards = self.topology.shards.len().max(1);
+        (KEPT_BYTES / shards).clamp(256 << 10, MAX_KEPT_BYTES)
     }
 
     fn note_nodes(&mut self) {
@@ -95,6 +100,23 @@ impl Routes {
             }
         }
     }
+}
+
+/// How to ask a node that others can stand in for.
+fn briefly(mut options: ConnectOptions) -> ConnectOptions {
+    options.timeout = options.timeout.min(ASK_TIMEOUT);
+    options.connect_timeout = options.connect_timeout.min(ASK_TIMEOUT);
+    options.retry_for = options.retry_for.min(ASK_TIMEOUT);
+    options
+}
+
+/// Whether a node that has no slots any more gave them away itself: it is the process that was
+/// written to, and no replica. What it had acknowledged went with its slots then.
+fn gave_its_slots_away(lane: &Lane) -> bool {
+    let asked = Conn::open(&briefly(lane.to.clone())).and_then(|mut conn| Facts::ask(&mut conn));
+    asked.is_ok_and(|now| {
+        now.run_id.is_some() && now.run_id == lane.facts.run_id && now.knows_role && !now.replica
+    })
 }
 
 impl ServerSink {
@@ -151,8 +173,10 @@ impl ServerSink {
         };
         routes.note_nodes();
         routes.lane_of_shard.clear();
-        let shards = routes.topology.shards.len().max(1);
-        self.window = self.whole_window.shared(shards);
+        self.window = self
+            .whole_window
+            .shared(routes.topology.shards.len().max(1));
+        let kept_max_bytes = routes.kept_max_bytes();
         for shard in &routes.topology.shards {
             let announced = &shard.primary.announced;
             let known = self
@@ -165,7 +189,7 @@ impl ServerSink {
                 self.lanes.len() - 1
             });
             let lane = &mut self.lanes[at];
-            lane.kept_max_bytes = (KEPT_BYTES / shards).clamp(256 << 10, MAX_KEPT_BYTES);
+            lane.kept_max_bytes = kept_max_bytes;
             lane.is_replicated |= !shard.replicas.is_empty();
             lane.set_kept();
             routes.lane_of_shard.push(at);
@@ -181,7 +205,9 @@ impl ServerSink {
             .position(|lane| lane.announced.as_ref() == Some(announced));
         Some(known.unwrap_or_else(|| {
             let to = options_at(&routes.base, announced);
-            self.lanes.push(Lane::new(to, Some(announced.clone())));
+            let mut lane = Lane::new(to, Some(announced.clone()));
+            lane.kept_max_bytes = routes.kept_max_bytes();
+            self.lanes.push(lane);
             self.lanes.len() - 1
         }))
     }
@@ -225,8 +251,13 @@ impl ServerSink {
         let Some(routes) = &self.routes else { return };
         let primaries = routes.primaries();
         for at in 0..self.lanes.len() {
-            if !primaries.contains(&at) {
-                self.check_again(at);
+            if primaries.contains(&at) {
+                continue;
+            }
+            self.check_again(at);
+            let was_unkept = std::mem::take(&mut self.lanes[at].unkept);
+            if was_unkept && !gave_its_slots_away(&self.lanes[at]) {
+                self.acknowledged_is_gone(at);
             }
         }
         let Some(routes) = &self.routes else { return };

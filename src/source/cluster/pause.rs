@@ -53,6 +53,7 @@ impl ClusterSource {
             let unchanged = !sources.iter_mut().any(|source| source.has_heard());
             let in_time = unchanged && !pauses.iter().any(Pause::is_over);
             release_all(&mut sources, pauses);
+            let attempts = look_again(&mut sources, &mut rounds, attempts);
             let exact_at = |attempt: &Result<Attempted>| attempt.as_ref().ok()?.exact_at();
             let exact = attempts.iter().all(|attempt| exact_at(attempt).is_some());
             // One clock is as good as another for a moment that all have in common.
@@ -169,6 +170,17 @@ fn release_all(sources: &mut [&mut ConvergingSource], pauses: Vec<Pause>) {
     for (source, pause) in sources.iter_mut().zip(pauses) {
         source.end_pause(pause);
     }
+}
+
+fn look_again(
+    sources: &mut [&mut ConvergingSource],
+    rounds: &mut [TogetherRound],
+    attempts: Vec<Result<Attempted>>,
+) -> Vec<Result<Attempted>> {
+    let rounds = sources.iter_mut().zip(rounds).zip(attempts);
+    rounds
+        .map(|((source, round), attempt)| round.look_again(source, attempt?))
+        .collect()
 }
 
 /// All at the same time: what one of them takes all others are held up for. These threads live as

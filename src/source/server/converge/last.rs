@@ -227,24 +227,35 @@ impl LastRound {
         let lasted = paused.end(&mut source.inner.conn);
         self.took = began.elapsed();
         // Not while writes are held up.
-        if matches!(tried, Ok(Outcome::Exact { .. })) {
-            let facts = Facts::ask(&mut source.inner.conn)?;
-            let known = &source.inner.facts;
-            if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
-                self.forget_shot();
-                return Ok(Outcome::Rescan("the server changed its role".to_owned()));
-            }
-            if let Some(reason) = facts.out_of_step {
-                self.forget_shot();
-                return Ok(Outcome::Impossible(format!(
-                    "the source is a replica, and {reason}"
-                )));
-            }
-        }
+        let tried = self.look_again(source, tried?);
         if let Some(lasted) = lasted {
             source.inner.paused = source.inner.paused.max(lasted);
         }
         tried
+    }
+
+    /// Whether what was read as exact was read of the server that was listened to. To be asked when
+    /// nothing is held up any more.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn look_again(&mut self, source: &mut ConvergingSource, tried: Outcome) -> Result<Outcome> {
+        if !matches!(tried, Outcome::Exact { .. }) {
+            return Ok(tried);
+        }
+        let facts = Facts::ask(&mut source.inner.conn)?;
+        let known = &source.inner.facts;
+        if (&facts.run_id, facts.replica) != (&known.run_id, known.replica) {
+            self.forget_shot();
+            return Ok(Outcome::Rescan("the server changed its role".to_owned()));
+        }
+        if let Some(reason) = facts.out_of_step {
+            self.forget_shot();
+            return Ok(Outcome::Impossible(format!(
+                "the source is a replica, and {reason}"
+            )));
+        }
+        Ok(tried)
     }
 
     /// Tries once, while all shards of a cluster are paused. What it found is exact only if no

@@ -354,4 +354,16 @@ impl TogetherRound {
     pub fn attempt(&mut self, source: &mut ConvergingSource, paused: &Pause) -> Result<Attempted> {
         Ok(Attempted(self.0.attempt_paused(source, paused)?))
     }
+
+    /// Once no shard is paused any more: whether it was the server that was listened to.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn look_again(
+        &mut self,
+        source: &mut ConvergingSource,
+        attempt: Attempted,
+    ) -> Result<Attempted> {
+        Ok(Attempted(self.0.look_again(source, attempt.0)?))
+    }
 }
