@@ -85,6 +85,10 @@ pub struct Checkpoint {
     pub from_ms: u64,
     /// The same by this machine's clock.
     pub started_ms: u64,
+    /// How often SWAPDB was called at the process by then, and its counts were set back; `None`
+    /// where it does not say.
+    #[serde(default)]
+    pub swaps: Option<[u64; 2]>,
 }
 
 /// A key as it stood at the source.

@@ -148,6 +148,30 @@ fn what_info_would_have_told_is_not_claimed() {
     }
 }
 
+/// Where no new scan follows, keys may be missing: that is no more than some of them.
+#[test]
+fn databases_that_are_swapped_are_told_of_where_nothing_is_read_anew() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let scene = Scene::new(version);
+    preload(&mut scene.source.client());
+    let proxy = far_away(&scene.source);
+    let url = format!("redis://{}", proxy.addr());
+    let tool = Tool::new(&["export", "--json", "--consistency=auto", &url])
+        .arg("--scan-count=50")
+        .arg("-o")
+        .arg(scene.archive())
+        .spawn();
+    wait_for_listener(&scene.source);
+    after(200);
+    let swap = [Op::new(0, &["SWAPDB", "1", "9"])];
+    apply(&mut scene.source.client(), &swap);
+    let output = tool.wait().expect_code(3);
+    assert!(said(&output, "databases were swapped while they were read"));
+    assert_eq!(reached(&output), "scan");
+}
+
 #[test]
 fn a_single_database_cannot_be_swapped() {
     let Some(version) = require(Version::Redis70) else {

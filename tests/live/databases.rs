@@ -1,6 +1,7 @@
 //! Databases that the destination does not give: nothing that was meant for them goes anywhere else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use redis_migrate_format::record::{Context, KeyRecord, Record, Value};
 
@@ -8,6 +9,7 @@ use super::archives::{self, archive, archive_of, string, string_until, tombstone
 use super::between::{Act, Between};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, run};
+use crate::support::toy::{Deed, Toy};
 
 /// Every key of every database of a server whose values are strings.
 fn all(server: &TestServer) -> BTreeMap<(u32, String), String> {
@@ -510,6 +512,59 @@ fn values_written_in_turns_stay_in_their_database() {
             let at_ms = ask(&mut client, &["PEXPIRETIME", &key]);
             let wanted = redis::Value::Int(in_a_year_ms as i64);
             assert_eq!(at_ms, wanted, "db {db} {key}");
+        }
+    }
+}
+
+/// A scan reads one half of a database under one number and the other under another: keys that
+/// stood all the time may be in neither.
+#[test]
+fn databases_that_are_swapped_under_a_scan_are_told_of() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    for db in [0, 1] {
+        let mut pipe = redis::pipe();
+        (0..500).for_each(|n| _ = pipe.cmd("SET").arg(format!("{db}:{n}")).arg("v"));
+        pipe.exec(&mut source.client_db(db)).unwrap();
+    }
+    let destination = TestServer::start(version);
+    for swaps in [true, false] {
+        let (to, scans) = (source.addr(), AtomicU32::new(0));
+        let toy = Toy::start(source.addr(), move |words| {
+            if swaps && words[0] == b"SCAN" && scans.fetch_add(1, SeqCst) == 3 {
+                let client = redis::Client::open(format!("redis://{to}")).unwrap();
+                let mut client = client.get_connection().unwrap();
+                redis::cmd("SWAPDB")
+                    .arg(0)
+                    .arg(1)
+                    .exec(&mut client)
+                    .unwrap();
+            }
+            Deed::Pass
+        });
+        let slowly = ["--consistency=scan", "--scan-count=50"];
+        for verb in ["export", "copy"] {
+            redis::cmd("FLUSHALL")
+                .exec(&mut destination.client())
+                .unwrap();
+            let to = destination.url();
+            let from = toy.url();
+            let ends = match verb {
+                "copy" => vec![verb, &from, &to],
+                _ => vec![verb, &from],
+            };
+            let output = run(&[&ends[..], &slowly].concat(), b"");
+            // The second run finds them at rest again.
+            match swaps && verb == "export" {
+                true => {
+                    _ = output
+                        .expect_code(3)
+                        .expect_stderr("databases were swapped")
+                }
+                false => _ = output.success(),
+            }
         }
     }
 }

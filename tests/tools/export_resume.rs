@@ -230,6 +230,19 @@ fn another_process_or_a_damaged_part_starts_over() {
     export.is_whole(&server);
 
     stopped(&mut random);
+    let swap = |a: u32, b: u32| {
+        let mut swap = cmd("SWAPDB");
+        swap.arg(a)
+            .arg(b)
+            .exec(&mut server.client())
+            .expect("swapped");
+    };
+    swap(0, 3);
+    starts_over(quickly(&export).run(), "swapped since");
+    export.is_whole(&server);
+    swap(0, 3);
+
+    stopped(&mut random);
     let _: () = cmd("SAVE").query(&mut server.client()).expect("saved");
     server.restart();
     starts_over(quickly(&export).run(), "restarted");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::counts::CommandCounts;
 use super::{Job, ServerSource};
 use crate::ledger::SourceCounts;
 use crate::record::Checkpoint;
@@ -50,6 +51,9 @@ impl ServerSource {
         }
         if self.facts.run_id.as_ref() != Some(&at.run_id) || self.facts.replica != at.replica {
             return Ok(Some("the source was restarted, or is another one (run_id)"));
+        }
+        if let Some(why) = self.swapped_since(at) {
+            return Ok(Some(why));
         }
         self.db = at.db;
         self.cursor = at.cursor.as_ref().map(|cursor| cursor.clone().into_bytes());
@@ -112,6 +116,7 @@ impl ServerSource {
             functions: self.functions_given,
             from_ms: self.from_ms,
             started_ms: self.started_ms,
+            swaps: self.counts_before.as_ref().map(CommandCounts::swaps),
         })
     }
 }

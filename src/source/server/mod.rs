@@ -7,6 +7,7 @@
 
 mod checkpoint;
 pub(in crate::source) mod converge;
+mod counts;
 mod databases;
 pub(in crate::source) mod given;
 mod in_cluster;
@@ -19,6 +20,7 @@ mod replies;
 mod requests;
 mod resume;
 mod squeeze;
+mod swaps;
 mod unheard;
 
 use std::collections::VecDeque;
@@ -29,6 +31,7 @@ use anyhow::{Result, anyhow};
 
 use self::checkpoint::Checkpoints;
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
+use self::counts::CommandCounts;
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet};
@@ -170,6 +173,9 @@ pub struct ServerSource {
     /// What function libraries are read by, where they can be.
     functions_by: Option<FunctionsBy>,
     counts: CountsByDb,
+    /// How often each command had been called when the scan began, until it has ended; `None` where
+    /// the server does not say, and where others look at it.
+    counts_before: Option<CommandCounts>,
     /// Of the failed ones, those whose values are larger than `--max-value` allows.
     above_max_value: u64,
     functions_given: u64,
@@ -228,6 +234,11 @@ impl ServerSource {
             .unwrap_or_else(|| Abilities::of(&facts, &clock));
         let libraries = probe::function_dump(&mut conn, options.functions, &observer)?;
         probe::leave_no_trace(&mut conn, &facts)?;
+        // There is no SWAPDB in clusters.
+        let counts_before = match facts.info && !facts.cluster {
+            true => CommandCounts::ask(&mut conn)?,
+            false => None,
+        };
         let waiting = found.rows.iter().map(|row| Job::Scan(row.db)).collect();
         let patience = Patience::of(&conn);
         let mut source = Self {
@@ -265,6 +276,7 @@ impl ServerSource {
             functions: libraries.payload,
             functions_by: libraries.by,
             counts: CountsByDb::default(),
+            counts_before,
             above_max_value: 0,
             functions_given: 0,
             started_ms: now_ms(),
@@ -507,7 +519,11 @@ impl Source for ServerSource {
             self.resume(error)?;
         }
         self.stamp(batch);
-        Ok(!batch.is_empty() || batch.checkpoint.is_some())
+        let goes_on = !batch.is_empty() || batch.checkpoint.is_some();
+        if !goes_on {
+            self.look_for_swaps()?;
+        }
+        Ok(goes_on)
     }
 
     fn keep_pace(&mut self, pace: &Arc<Pace>) {

@@ -6,7 +6,6 @@
 //! modules), in one MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
 //! with this round is what the source held at that EXEC. See [`last`] for why.
 
-mod counts;
 mod follow;
 mod last;
 mod pause;
@@ -21,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use self::counts::{CommandCounts, Since};
 pub use self::follow::Follow;
 use self::last::LastRound;
 pub(in crate::source) use self::pause::Pause;
@@ -29,6 +27,7 @@ use self::restart::{may_begin_anew, start_tracker};
 pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use self::verdict::blindness;
+use super::counts::{CommandCounts, Since};
 use super::given::{Given, GivenLog, NotMetAgain};
 use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
@@ -111,6 +110,8 @@ pub struct ConvergingSource {
     /// was last looked at; `None` where the server does not say.
     counts_at_start: Option<CommandCounts>,
     counts: Option<CommandCounts>,
+    /// Databases were swapped, and nothing was scanned anew for it.
+    swapped: bool,
     /// Why changes of whole databases would go unnoticed.
     blind: Option<&'static str>,
     functions: Option<Vec<u8>>,
@@ -171,6 +172,8 @@ impl ConvergingSource {
         // Given once, at the end: later libraries would collide with earlier ones.
         let functions = inner.functions.take();
         let functions_by = inner.functions_by;
+        // From here on it is looked at here.
+        inner.counts_before = None;
         let counts = inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         let blind = blindness(&mut inner, counts.is_some())?;
         let script = match options.together {
@@ -196,6 +199,7 @@ impl ConvergingSource {
             missed: None,
             counts_at_start: counts.clone(),
             counts,
+            swapped: false,
             functions_by,
             blind,
             functions,
@@ -334,6 +338,7 @@ impl ConvergingSource {
             return Some("the source no longer tells whether databases are swapped");
         };
         let since = now.since(before);
+        self.swapped |= since == Since::Swapped;
         self.counts = Some(now);
         if since == Since::Reset && self.inner.cluster.is_some() {
             // There is no SWAPDB in clusters. Only values of modules have to be read again now.

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, anyhow};
 
-use super::counts::CommandCounts;
 use super::verdict::blindness;
 use super::{ConvergeOptions, ConvergingSource, Phase};
 use crate::endpoint::ConnectOptions;
@@ -14,6 +13,7 @@ use crate::server::ServerError;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::tracking::{FLUSHED, Tracker};
 use crate::source::Source;
+use crate::source::server::counts::CommandCounts;
 use crate::source::server::{Job, ServerSource};
 use crate::units::plural;
 
@@ -87,6 +87,7 @@ impl ConvergingSource {
         self.refuse_to_delete_all(&facts, reason)?;
         self.counts = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         self.counts_at_start = self.counts.clone();
+        self.swapped = false;
         self.inner.facts.run_id = facts.run_id.clone();
         self.inner.facts.replica = facts.replica;
         // Another server may tell less.

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::counts::CommandCounts;
 use super::last::{LastRound, Outcome, Pending};
 use super::{ConvergingSource, Phase};
 use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
+use crate::source::server::counts::CommandCounts;
 use crate::source::server::given::Given;
 use crate::source::server::{ServerSource, probe};
 
@@ -134,6 +134,9 @@ impl ConvergingSource {
         if self.counts.is_some() {
             let now = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
             self.lost_track |= self.counted(now).is_some();
+        }
+        if self.swapped {
+            self.inner.swapped_meanwhile();
         }
         if self.functions_by.is_some() {
             // In an exact end they come with the last round.

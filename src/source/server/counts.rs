@@ -9,13 +9,16 @@ use crate::server::facts::info;
 use crate::server::{Conn, ServerError};
 use crate::source::server::unheard::Module;
 
+/// From 7.0 on the reset itself is counted, right after it has set everything to 0.
+const RESET: &str = "config|resetstat";
+
 /// Calls by command, names in lower case. Subcommands are named as `config|get`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct CommandCounts(BTreeMap<String, u64>);
+pub(in crate::source::server) struct CommandCounts(BTreeMap<String, u64>);
 
 /// What two looks at the counts, one after the other, tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Since {
+pub(in crate::source::server) enum Since {
     /// Nothing.
     Quiet,
     /// SWAPDB was called.
@@ -64,13 +67,16 @@ impl CommandCounts {
         self.0.get(name).copied().unwrap_or(0)
     }
 
+    /// How often SWAPDB was called, and the counts were set back.
+    pub fn swaps(&self) -> [u64; 2] {
+        [self.of("swapdb"), self.of(RESET)]
+    }
+
     /// What happened between `before` and this.
     ///
     /// After a reset every count starts from nothing. Each of them is compared, those of our own
     /// commands too: HELLO and CLIENT TRACKING, which we do not send again.
     pub fn since(&self, before: &Self) -> Since {
-        // From 7.0 on the reset itself is counted, right after it has set everything to 0.
-        const RESET: &str = "config|resetstat";
         let fell = before.0.iter().any(|(name, count)| self.of(name) < *count);
         if fell || self.of(RESET) != before.of(RESET) {
             Since::Reset
