@@ -19,6 +19,7 @@ mod doctor;
 mod foretold;
 mod functions;
 mod large;
+mod leftovers;
 mod matrix;
 mod methods;
 mod refused;

@@ -109,15 +109,6 @@ impl ServerSink {
         self.put_again(sent);
     }
 
-    /// A temporary key may be left in this database.
-    pub(super) fn clean_up(&mut self, db: u32, temp: Vec<u8>) {
-        let mut sent = Sent::without_key(Action::CleanUp);
-        sent.print = self.own.fingerprint(db, &temp);
-        sent.record.db = db;
-        sent.record.key = temp;
-        self.put_again(sent);
-    }
-
     /// Reads all that a lane whose connection takes no more bytes has said before. A server that
     /// is sent more than it takes says so and hangs up.
     pub(super) fn read_last_words(&mut self, at: usize, error: ServerError) -> Result<()> {
@@ -195,6 +186,12 @@ impl ServerSink {
         redirect: Redirect,
     ) -> Result<()> {
         sent.ask_to = None;
+        let patient = self.redirect(at, &mut sent, redirect);
+        self.put_again(sent);
+        patient
+    }
+
+    fn redirect(&mut self, at: usize, sent: &mut Sent, redirect: Redirect) -> Result<()> {
         match redirect {
             Redirect::Moved { slot, mut to } => {
                 if to.host.is_empty()
@@ -235,7 +232,6 @@ impl ServerSink {
                 self.wait_for(&format!("the cluster does not serve slot {slot}"))?;
             }
         }
-        self.put_again(sent);
         Ok(())
     }
 

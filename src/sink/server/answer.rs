@@ -21,7 +21,7 @@ pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>
             Ok(Ok(1))
         }
         (
-            Action::Delete { .. } | Action::CleanUp | Action::Look | Action::Ask,
+            Action::Delete { .. } | Action::CleanUp(_) | Action::Look | Action::Ask,
             Item::Int(count @ (0 | 1)),
         ) => Ok(Ok(count)),
         (Action::Wait, Item::Int(count @ 0..)) => Ok(Ok(count)),
@@ -37,13 +37,12 @@ pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>
 /// The command that an action sends first.
 pub(super) fn command_of(action: Action) -> &'static str {
     match action {
-        Action::Prelude(word) => word,
+        Action::Prelude(word) | Action::CleanUp(word) => word,
         Action::Restore { .. } => "RESTORE",
         Action::Try(way) => way.command(),
         Action::Compare => "DUMP",
         Action::Look | Action::Ask => "EXISTS",
         Action::Delete { .. } => "DEL",
-        Action::CleanUp => "UNLINK",
         Action::Select => "SELECT",
         Action::Wait => "WAIT",
     }
@@ -99,7 +98,7 @@ mod tests {
     fn one_key_is_there_or_not() {
         for action in [
             Action::Delete { expired: false },
-            Action::CleanUp,
+            Action::CleanUp("UNLINK"),
             Action::Look,
         ] {
             assert_eq!(read(action, Item::Int(0)), Ok(Ok(0)));

@@ -217,12 +217,12 @@ impl ServerSink {
         };
         let written = commands.write(conn, &job(&sent, replace, now_ms));
         conn.doing("restoring keys");
+        if let Some(temp) = commands.take_left() {
+            self.clean_up(db, temp);
+        }
         let Err(CommandError::Connection(lost)) = written else {
             return self.written(at, sent, written);
         };
-        if let Some(temp) = commands.take_unfinished() {
-            self.clean_up(db, temp);
-        }
         self.suspect_element(at, &mut sent, &lost);
         self.lose_written(at, sent, lost)
     }
@@ -260,7 +260,13 @@ impl ServerSink {
                 }
                 self.lose_written(at, sent, lost)
             }
-            Err(error) => self.written(at, sent, Err(error)),
+            Err(error) => {
+                let commands = self.lanes[at].commands.as_mut();
+                if let Some(temp) = commands.and_then(Commands::take_left) {
+                    self.clean_up(sent.record.db, temp);
+                }
+                self.written(at, sent, Err(error))
+            }
         }
     }
 

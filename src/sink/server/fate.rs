@@ -321,10 +321,6 @@ impl ServerSink {
         {
             return self.redirected(at, sent, redirect);
         }
-        if matches!(sent.action, Action::CleanUp) {
-            // It is named by `doctor`, and has done no harm.
-            return Ok(());
-        }
         if text.starts_with("READONLY") && self.may_be_demoted(at) {
             return self.demoted(at, sent, text);
         }
@@ -347,6 +343,9 @@ impl ServerSink {
             };
             self.put_again(sent);
             return self.lost(at, lost);
+        }
+        if matches!(sent.action, Action::CleanUp(_)) {
+            return self.not_removed(at, sent, &text);
         }
         match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {

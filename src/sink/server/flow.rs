@@ -191,7 +191,9 @@ impl ServerSink {
             Action::Try(way) => return self.pack_try(at, sent, *way),
             Action::Look | Action::Ask => lane.conn()?.queue(&[b"EXISTS", &sent.record.key])?,
             Action::Delete { .. } => lane.conn()?.queue(&[b"DEL", &sent.record.key])?,
-            Action::CleanUp => lane.conn()?.queue(&[b"UNLINK", &sent.record.key])?,
+            Action::CleanUp(word) => {
+                lane.conn()?.queue(&[word.as_bytes(), &sent.record.key])?;
+            }
         }
         Ok(Packed::InFlight)
     }
@@ -334,6 +336,10 @@ impl ServerSink {
 
     /// What the destination says about this key cannot be understood.
     pub(super) fn refuse_misunderstood(&mut self, sent: Sent, error: &ServerError) -> Result<()> {
+        if matches!(sent.action, Action::CleanUp(_)) {
+            self.leave_behind(sent.record.db, &sent.record.key, &error.to_string());
+            return Ok(());
+        }
         if sent.record.key.is_empty() && sent.batch == 0 {
             return Ok(());
         }
@@ -361,7 +367,7 @@ impl ServerSink {
             return Ok(());
         };
         match (answer, sent.action) {
-            (Ok(_), Action::Prelude(_) | Action::CleanUp | Action::Compare | Action::Try(_)) => {
+            (Ok(_), Action::Prelude(_) | Action::CleanUp(_) | Action::Compare | Action::Try(_)) => {
                 Ok(())
             }
             (Err(text), Action::Prelude(word)) if is_forbidden(&text) => {

@@ -254,10 +254,13 @@ impl ServerSink {
 
     /// A key of a database that is not to be had.
     pub(super) fn refuse_database(&mut self, sent: Sent, why: &str) -> Result<()> {
+        let db = sent.record.db;
+        if matches!(sent.action, Action::CleanUp(_)) {
+            self.leave_behind(db, &sent.record.key, why);
+        }
         if !sent.action.concerns_key() {
             return Ok(());
         }
-        let db = sent.record.db;
         let from = sent.origin.as_ref().map(|origin| origin.db);
         let refusal = Refusal::Key {
             reason: no_database(db, why),

@@ -51,6 +51,7 @@ use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
 use self::stood::Stood;
+use self::sweep::LeftBehind;
 use self::target::Ready;
 use self::window::Window;
 use self::witness::Witnesses;
@@ -114,8 +115,8 @@ enum Action {
     Ask,
     /// Removes a key because its record is past its time, or a tombstone.
     Delete { expired: bool },
-    /// Removes a temporary key that a lost connection may have left.
-    CleanUp,
+    /// Removes a temporary key that is left, or may be, by this command.
+    CleanUp(&'static str),
     /// Asks whether a replica has what was acknowledged.
     Wait,
 }
@@ -140,7 +141,7 @@ impl Action {
     fn concerns_key(self) -> bool {
         !matches!(
             self,
-            Self::Prelude(_) | Self::Select | Self::CleanUp | Self::Wait
+            Self::Prelude(_) | Self::Select | Self::CleanUp(_) | Self::Wait
         )
     }
 }
@@ -287,6 +288,8 @@ pub struct ServerSink {
     again: VecDeque<Sent>,
     /// But not at once.
     pause: bool,
+    /// Temporary keys that could not be removed.
+    left_behind: LeftBehind,
     /// How long nothing may be got done.
     patience: Patience,
     /// Batches so far.
@@ -355,6 +358,7 @@ impl ServerSink {
             in_hand: Vec::new(),
             again: VecDeque::new(),
             pause: false,
+            left_behind: LeftBehind::default(),
             patience: Patience::new(to.retry_for),
             batches: 0,
             window,
@@ -524,6 +528,8 @@ impl ServerSink {
                 Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
                 Action::Restore { .. } => self.report.refused += 1,
                 Action::Delete { .. } if !accepted => self.report.refused += 1,
+                // `sweep` tries once more.
+                Action::CleanUp(_) if !accepted => self.again.push_back(sent),
                 Action::Delete { expired: true } => self.report.expired += 1,
                 Action::Delete { .. } if count == Some(1) => self.report.deleted += 1,
                 Action::Ask | Action::Delete { .. } if count == Some(0) => {
@@ -563,6 +569,7 @@ impl ServerSink {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
         }
         self.report.keys = self.census.keys();
+        self.report.problems.extend(self.left_behind.told());
         self.report
     }
 

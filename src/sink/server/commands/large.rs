@@ -35,12 +35,13 @@ impl Commands {
             return Ok((Written::Standing, CommandLosses::default()));
         }
         let temp = self.temp_key(job.key);
-        self.unfinished = Some(temp.clone());
-        let written = self.write_as(conn, job, reader, temp);
-        if !matches!(written, Err(CommandError::Connection(_))) {
-            self.unfinished = None;
+        match self.write_as(conn, job, reader, &temp) {
+            Ok(written) => Ok(written),
+            Err(Abandoned { error, is_left }) => {
+                self.left = is_left.then_some(temp);
+                Err(error)
+            }
         }
-        written
     }
 
     fn write_as(
@@ -48,10 +49,10 @@ impl Commands {
         conn: &mut Conn,
         job: &Job<'_>,
         reader: Reader<'_>,
-        temp: Vec<u8>,
-    ) -> Result<(Written, CommandLosses), CommandError> {
+        temp: &[u8],
+    ) -> Result<(Written, CommandLosses), Abandoned> {
         let target = Target {
-            key: &temp,
+            key: temp,
             features: &self.features,
             limits: &self.limits,
             now_ms: job.now_ms,
@@ -59,14 +60,14 @@ impl Commands {
         let mut flow = Flow::new(conn, self.limits.chunk_bytes);
         let filled = target.fill(reader, &mut flow).and_then(|filled| {
             if let Some((command, length)) = filled.length {
-                flow.command(command, &[&temp], Expect::Length(length))?;
+                flow.command(command, &[temp], Expect::Length(length))?;
             }
             flow.finish()?;
             Ok(filled)
         });
         let filled = match filled {
             Ok(filled) => filled,
-            Err(error) => return Err(flow.abandon(error, &temp)),
+            Err(error) => return Err(flow.abandon(error, temp)),
         };
         let mut losses = filled.losses;
         losses.pending += flow.losses.pending;
@@ -79,13 +80,24 @@ impl Commands {
             replace: job.replace,
             may_vanish: filled.may_vanish,
         };
-        swap.pack(conn.out(), &temp, job.key, b"");
-        conn.flush()?;
-        match swap.read(conn) {
+        swap.pack(conn.out(), temp, job.key, b"");
+        let mut stands = true;
+        let swapped = conn.flush().map_err(CommandError::from);
+        match swapped.and_then(|()| swap.read(conn, &mut stands)) {
             Ok(written) => Ok((written, losses)),
-            Err(error) => Err(Flow::new(conn, 0).abandon(error, &temp)),
+            Err(error) => {
+                let mut flow = Flow::new(conn, 0);
+                flow.is_made = stands;
+                Err(flow.abandon(error, temp))
+            }
         }
     }
+}
+
+/// Why a value was not written, and whether its temporary key may be left.
+struct Abandoned {
+    error: CommandError,
+    is_left: bool,
 }
 
 /// Whether a key is there already. Only to spare the work: where one may not ask, RENAMENX tells.
@@ -109,6 +121,8 @@ struct Flow<'c> {
     /// Commands in each chunk that was sent and not answered.
     chunks: VecDeque<usize>,
     losses: CommandLosses,
+    /// A command was carried out: there is a temporary key.
+    is_made: bool,
 }
 
 impl<'c> Flow<'c> {
@@ -120,6 +134,7 @@ impl<'c> Flow<'c> {
             unflushed: 0,
             chunks: VecDeque::new(),
             losses: CommandLosses::default(),
+            is_made: false,
         }
     }
 
@@ -145,9 +160,15 @@ impl<'c> Flow<'c> {
     fn read_chunk(&mut self) -> Result<(), CommandError> {
         for _ in 0..self.chunks.pop_front().unwrap_or(0) {
             if let Some(sent) = self.sent.pop_front() {
-                sent.read(self.conn, &mut self.losses)?;
+                self.read(sent)?;
             }
         }
+        Ok(())
+    }
+
+    fn read(&mut self, sent: Sent) -> Result<(), CommandError> {
+        sent.read(self.conn, &mut self.losses)?;
+        self.is_made = true;
         Ok(())
     }
 
@@ -155,7 +176,7 @@ impl<'c> Flow<'c> {
     fn finish(&mut self) -> Result<(), CommandError> {
         self.flush()?;
         while let Some(sent) = self.sent.pop_front() {
-            sent.read(self.conn, &mut self.losses)?;
+            self.read(sent)?;
         }
         self.chunks.clear();
         Ok(())
@@ -164,29 +185,40 @@ impl<'c> Flow<'c> {
     /// After `error`: reads what is due and removes the temporary key. Gives the error back, or
     /// that the connection is gone too: a server that is sent more than it takes says so and hangs
     /// up (networking.c, setProtocolError).
-    fn abandon(mut self, error: CommandError, temp: &[u8]) -> CommandError {
+    fn abandon(mut self, error: CommandError, temp: &[u8]) -> Abandoned {
+        let is_left = true;
         if matches!(error, CommandError::Connection(_)) {
-            return error;
+            return Abandoned { error, is_left };
         }
         match self.clean_up(temp) {
-            Ok(()) => error,
+            Ok(is_removed) => Abandoned {
+                error,
+                is_left: self.is_made && !is_removed,
+            },
             Err(ServerError::Lost {
                 address,
                 doing,
                 reason,
-            }) => CommandError::Connection(ServerError::Lost {
-                address,
-                doing,
-                reason: format!("{reason}, after: {error}"),
-            }),
-            Err(lost) => lost.into(),
+            }) => Abandoned {
+                error: CommandError::Connection(ServerError::Lost {
+                    address,
+                    doing,
+                    reason: format!("{reason}, after: {error}"),
+                }),
+                is_left,
+            },
+            Err(lost) => Abandoned {
+                error: lost.into(),
+                is_left,
+            },
         }
     }
 
-    fn clean_up(&mut self, temp: &[u8]) -> Result<(), ServerError> {
+    /// Whether the temporary key was removed. What made the write fail may refuse this, too.
+    fn clean_up(&mut self, temp: &[u8]) -> Result<bool, ServerError> {
         self.conn.flush()?;
         while let Some(sent) = self.sent.pop_front() {
-            if let Err(CommandError::Connection(lost)) = sent.read(self.conn, &mut self.losses) {
+            if let Err(CommandError::Connection(lost)) = self.read(sent) {
                 return Err(lost);
             }
         }
@@ -194,12 +226,12 @@ impl<'c> Flow<'c> {
             self.conn.queue(&[command, temp])?;
             self.conn.flush()?;
             match self.conn.item()? {
-                Item::Int(_) => break,
+                Item::Int(0 | 1) => return Ok(true),
                 Item::Error(_) => {}
                 _ => return Err(self.conn.confused("no answer to UNLINK")),
             }
         }
-        Ok(())
+        Ok(false)
     }
 }
 

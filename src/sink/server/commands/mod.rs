@@ -175,8 +175,8 @@ impl CommandLosses {
     }
 }
 
-/// Why a value was not written. The connection is usable again, all replies are read and the
-/// temporary key is gone, but after [`CommandError::Connection`].
+/// Why a value was not written. The connection is usable again and all replies are read, but after
+/// [`CommandError::Connection`]. The temporary key is gone, unless [`Commands::take_left`] names it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommandError {
@@ -244,8 +244,8 @@ pub struct Commands {
     /// What tells this run's temporary keys from all others'.
     run: u64,
     serial: u64,
-    /// What [`Commands::write`] was building when its connection was lost.
-    unfinished: Option<Vec<u8>>,
+    /// The temporary key that the last value may have left.
+    left: Option<Vec<u8>>,
 }
 
 impl Commands {
@@ -261,13 +261,15 @@ impl Commands {
             limits,
             run: RandomState::new().hash_one(std::time::SystemTime::now()),
             serial: 0,
-            unfinished: None,
+            left: None,
         }
     }
 
-    /// The temporary key that [`Commands::write`] may have left when its connection was lost.
-    pub fn take_unfinished(&mut self) -> Option<Vec<u8>> {
-        self.unfinished.take()
+    /// The temporary key that may be left after an error of [`Commands::write`] (its connection was
+    /// lost, or the removal was refused) or of [`Commands::read_small`] (the removal was refused; if
+    /// the connection was lost, [`Ticket::temp`] names the key). To be asked after each error.
+    pub fn take_left(&mut self) -> Option<Vec<u8>> {
+        self.left.take()
     }
 
     /// By which command a value would get its name.

@@ -56,25 +56,30 @@ enum Due {
     },
     /// The transaction that renames it.
     Rename { temp: Vec<u8>, swap: Swap },
-    /// The removal of a temporary key after an error.
-    CleanUp(CommandError),
+    /// The removal of a temporary key after an error. `is_made`: a command was seen to make it.
+    CleanUp {
+        temp: Vec<u8>,
+        is_made: bool,
+        error: CommandError,
+    },
 }
 
 impl Ticket {
     /// The temporary key that its commands may have made.
     pub fn temp(&self) -> Option<&[u8]> {
         match &self.due {
-            Due::Fill { temp, .. } | Due::Swap { temp, .. } | Due::Rename { temp, .. } => {
-                Some(temp)
-            }
-            Due::Set(_) | Due::CleanUp(_) => None,
+            Due::Fill { temp, .. }
+            | Due::Swap { temp, .. }
+            | Due::Rename { temp, .. }
+            | Due::CleanUp { temp, .. } => Some(temp),
+            Due::Set(_) => None,
         }
     }
 
     /// How many replies it is for, at most. Each of them is short.
     pub fn replies(&self) -> usize {
         match &self.due {
-            Due::Set(_) | Due::CleanUp(_) => 1,
+            Due::Set(_) | Due::CleanUp { .. } => 1,
             Due::Swap { .. } | Due::Rename { .. } => 7,
             Due::Fill { sent, .. } => sent.len(),
         }
@@ -186,7 +191,7 @@ impl Commands {
         ticket: Ticket,
     ) -> Result<Answer, CommandError> {
         let Ticket { due, mut losses } = ticket;
-        if matches!(due, Due::Rename { .. } | Due::CleanUp(_)) {
+        if matches!(due, Due::Rename { .. } | Due::CleanUp { .. }) {
             // Queued here and not by the caller, who may not have flushed since.
             conn.flush()?;
         }
@@ -198,10 +203,10 @@ impl Commands {
                 _ => return Err(conn.confused("no answer to SET").into()),
             },
             Due::Fill { temp, sent, swap } => {
-                let mut failed = None;
+                let (mut failed, mut is_made) = (None, false);
                 for sent in sent {
                     match sent.read(conn, &mut losses) {
-                        Ok(()) => {}
+                        Ok(()) => is_made = true,
                         Err(error @ CommandError::Connection(_)) => return Err(error),
                         Err(error) => {
                             failed.get_or_insert(error);
@@ -209,19 +214,38 @@ impl Commands {
                     }
                 }
                 if let Some(error) = failed {
-                    return clean_up(conn, &temp, error);
+                    return clean_up(conn, temp, is_made, error);
                 }
                 swap.pack(conn.out(), &temp, key, b"");
                 conn.flush_if_full()?;
                 let due = Due::Rename { temp, swap };
                 return Ok(Answer::Again(Ticket { due, losses }));
             }
-            Due::Swap { temp, swap } | Due::Rename { temp, swap } => match swap.read(conn) {
-                Ok(written) => written,
-                Err(error) => return clean_up(conn, &temp, error),
-            },
-            Due::CleanUp(error) => match conn.item()? {
-                Item::Int(_) | Item::Error(_) => return Err(error),
+            Due::Swap { temp, swap } => {
+                let mut is_made = false;
+                match swap.read(conn, &mut is_made) {
+                    Ok(written) => written,
+                    Err(error) => return clean_up(conn, temp, is_made, error),
+                }
+            }
+            Due::Rename { temp, swap } => {
+                let mut is_made = true;
+                match swap.read(conn, &mut is_made) {
+                    Ok(written) => written,
+                    Err(error) => return clean_up(conn, temp, is_made, error),
+                }
+            }
+            Due::CleanUp {
+                temp,
+                is_made,
+                error,
+            } => match conn.item()? {
+                Item::Int(0 | 1) => return Err(error),
+                // What made the write fail refuses this, too.
+                Item::Error(_) => {
+                    self.left = is_made.then_some(temp);
+                    return Err(error);
+                }
                 _ => return Err(conn.confused("no answer to UNLINK").into()),
             },
         };
@@ -230,13 +254,22 @@ impl Commands {
 }
 
 /// Queues the removal of a temporary key after `error`, which is told when that is done.
-fn clean_up(conn: &mut Conn, temp: &[u8], error: CommandError) -> Result<Answer, CommandError> {
+fn clean_up(
+    conn: &mut Conn,
+    temp: Vec<u8>,
+    is_made: bool,
+    error: CommandError,
+) -> Result<Answer, CommandError> {
     if matches!(error, CommandError::Connection(_)) {
         return Err(error);
     }
-    conn.queue(&[b"UNLINK", temp])?;
+    conn.queue(&[b"UNLINK", &temp])?;
     Ok(Answer::Again(Ticket {
-        due: Due::CleanUp(error),
+        due: Due::CleanUp {
+            temp,
+            is_made,
+            error,
+        },
         losses: CommandLosses::default(),
     }))
 }

@@ -59,7 +59,9 @@ impl Swap {
     /// of them were queued, EXEC's reply holds what became of them; where none was, each was answered
     /// itself. The value was built under another name, so that it stands as a whole or not at all
     /// either way.
-    pub fn read(&self, conn: &mut Conn) -> Result<Written, CommandError> {
+    ///
+    /// `stands`: whether the temporary key is known to stand, before and after.
+    pub fn read(&self, conn: &mut Conn, stands: &mut bool) -> Result<Written, CommandError> {
         let multi = match conn.item()? {
             Item::Error(text) => Some(CommandError::answer("MULTI", &text)),
             // Which answers are its elements, and which those to the next commands?
@@ -78,10 +80,11 @@ impl Swap {
         let refused = match conn.item()? {
             Item::Error(text) => text,
             Item::Array(count) if count == self.commands().count() && queued == count => {
-                return self.read_done(conn);
+                return self.read_done(conn, stands);
             }
             _ => return Err(conn.confused("no answer to a transaction").into()),
         };
+        *stands = judge.is_temp_left(*stands);
         // One that was neither queued nor refused was carried out at once: there was no transaction.
         let is_none = queued == 0
             && (judge.acted || multi.is_some() || refused.starts_with(b"ERR EXEC without MULTI"));
@@ -99,7 +102,7 @@ impl Swap {
     }
 
     /// Reads what became of the commands of a transaction that was carried out.
-    fn read_done(&self, conn: &mut Conn) -> Result<Written, CommandError> {
+    fn read_done(&self, conn: &mut Conn, stands: &mut bool) -> Result<Written, CommandError> {
         let mut judge = Judge::new(self);
         for name in self.commands() {
             let item = conn.item()?;
@@ -108,6 +111,7 @@ impl Swap {
             }
             judge.see(name, item);
         }
+        *stands = judge.is_temp_left(*stands);
         judge.verdict()
     }
 }
@@ -162,6 +166,14 @@ impl<'s> Judge<'s> {
             }
             (_, Ok(None)) => {}
             (name, Err(text)) => self.fail(CommandError::answer(name, &text)),
+        }
+    }
+
+    /// Whether the temporary key stands after these answers; `stood`: whether it did before.
+    fn is_temp_left(&self, stood: bool) -> bool {
+        match self.written {
+            Some(Written::Stored | Written::Expired) => false,
+            Some(Written::Standing) | None => stood || self.acted,
         }
     }
 
