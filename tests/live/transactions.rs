@@ -169,3 +169,37 @@ fn an_odd_exec_hides_no_deletion_at_the_source() {
         }
     }
 }
+
+/// Imports what `fill` made, by native commands, through a proxy.
+fn copy(source: &TestServer, proxy: &Between, policy: &str) -> Output {
+    let (from, to) = (source.url(), proxy.url());
+    let arguments = ["copy", &from, &to, "--method", "commands", "--json"];
+    run(&[&arguments[..], &["--on-conflict", policy]].concat(), b"")
+}
+
+/// HPEXPIREAT answers for each of its fields.
+#[test]
+fn fields_that_are_not_answered_for_are_written_again() {
+    let Some(version) = require(Version::Redis80) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let destination = TestServer::start(version);
+    let mut commands = redis::pipe();
+    let set = commands.cmd("HSET").arg("hash");
+    set.arg("a").arg("1").arg("b").arg("2").arg("c").arg("3");
+    let expire = commands.cmd("HPEXPIREAT").arg("hash").arg(EXPIRY_MS);
+    expire.arg("FIELDS").arg(2).arg("a").arg("b");
+    commands.exec(&mut source.client()).unwrap();
+    for said in ["*0\r\n", "*1\r\n:1\r\n", "*3\r\n:1\r\n:1\r\n:1\r\n"] {
+        for act in [Act::Say(said), Act::DoAndSay(said)] {
+            flush(&destination);
+            let shown = format!("{act:?}");
+            let proxy = proxy(&destination, "HPEXPIREAT", act, 1, 1);
+            let output = copy(&source, &proxy, "fail");
+            assert_eq!(output.code(), Some(0), "{shown} {}", output.stderr);
+            assert_eq!(restored(&output), 1, "{shown}");
+            run(&["diff", &source.url(), &destination.url()], b"").success();
+        }
+    }
+}

@@ -28,8 +28,8 @@ pub(super) enum Expect {
     Length(u64),
     /// It names so many ids. Fewer are losses.
     Claimed(u64),
-    /// For every field, it expires then (1) or did so at once (2): t_hash.c, SetExRes.
-    Expiring,
+    /// For each of so many fields, it expires then (1) or did so at once (2): t_hash.c, SetExRes.
+    Expiring(u64),
 }
 
 impl Sent {
@@ -47,7 +47,8 @@ impl Sent {
                     )))
                 };
             }
-            (Expect::Claimed(_) | Expect::Expiring, Item::Array(count)) => count,
+            (Expect::Claimed(most), Item::Array(count)) if count as u64 <= most => count,
+            (Expect::Expiring(all), Item::Array(count)) if count as u64 == all => count,
             (Expect::Done, Item::Array(count) | Item::Map(count))
                 if self.command == "XREADGROUP" =>
             {
@@ -59,7 +60,7 @@ impl Sent {
         match self.expect {
             Expect::Claimed(want) => losses.pending += want.saturating_sub(count as u64),
             Expect::Length(_) => return Err(confused(conn)),
-            Expect::Expiring => {
+            Expect::Expiring(_) => {
                 let mut refused = None;
                 for _ in 0..count {
                     match conn.item()? {
@@ -335,11 +336,12 @@ impl Target<'_> {
     ) -> Result<(), CommandError> {
         gathered.sort_by_key(|(at_ms, _)| *at_ms);
         for group in gathered.chunk_by(|(a, _), (b, _)| a == b) {
-            let (at_ms, count) = (number(group[0].0), number(group.len() as u64));
+            let fields = group.len() as u64;
+            let (at_ms, count) = (number(group[0].0), number(fields));
             let head: [&[u8]; 4] = [self.key, &at_ms, b"FIELDS", &count];
             let names = group.iter().map(|(_, name)| &**name);
             let args: Vec<&[u8]> = head.into_iter().chain(names).collect();
-            out.command("HPEXPIREAT", &args, Expect::Expiring)?;
+            out.command("HPEXPIREAT", &args, Expect::Expiring(fields))?;
         }
         gathered.clear();
         Ok(())
