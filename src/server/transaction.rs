@@ -14,6 +14,11 @@ pub fn cause_of_discard(text: &str) -> Option<&str> {
     text.split_once("because of: ").map(|(_, cause)| cause)
 }
 
+/// Whether a command, or EXEC for one that was queued, asks for patience.
+pub fn is_not_now(text: &str) -> bool {
+    asks_for_patience(cause_of_discard(text).unwrap_or(text))
+}
+
 /// Tries MULTI and EXEC in one round trip. Nothing may be in flight. The inner error says which of
 /// them is refused, or answered oddly.
 ///
@@ -21,7 +26,7 @@ pub fn cause_of_discard(text: &str) -> Option<&str> {
 /// The connection's.
 pub fn prove(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
     let commands = [redis::cmd("MULTI"), redis::cmd("EXEC")];
-    let mut answers = conn.ask_all(&commands, asks_for_patience)?.into_iter();
+    let mut answers = conn.ask_all(&commands, is_not_now)?.into_iter();
     match (answers.next(), answers.next()) {
         (Some(multi), Some(exec)) => judge(conn, multi, exec),
         _ => Ok(Err(conn.confused("MULTI was not answered"))),
@@ -36,7 +41,7 @@ pub fn prove(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
 pub fn refused_when_full(conn: &mut Conn) -> Result<Option<String>, ServerError> {
     let dump = redis::cmd("DUMP").arg(ABSENT_KEY).to_owned();
     let commands = [redis::cmd("MULTI"), dump, redis::cmd("EXEC")];
-    let answers = conn.ask_all(&commands, asks_for_patience)?;
+    let answers = conn.ask_all(&commands, is_not_now)?;
     let [multi, dump, exec] = answers.as_slice() else {
         return Ok(None);
     };

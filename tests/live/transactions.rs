@@ -177,6 +177,114 @@ fn copy(source: &TestServer, proxy: &Between, policy: &str) -> Output {
     run(&[&arguments[..], &["--on-conflict", policy]].concat(), b"")
 }
 
+/// EXEC says why it does nothing: what passes is waited for.
+#[test]
+fn a_transaction_that_is_not_carried_out_just_now_is_sent_again() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let destination = TestServer::start(version);
+    let all = fill(&source);
+    for (said, from, times) in [
+        ("NOREPLICAS Not enough good replicas to write.", 6, 1),
+        ("MASTERDOWN Link with MASTER is down", 6, 1),
+        ("READONLY You can't write against a replica.", 6, 1),
+        ("BUSY Redis is busy running a script.", 6, 1),
+        // The trial before the first value, more often than an odd answer is taken.
+        ("BUSY Redis is busy running a script.", 1, 4),
+    ] {
+        flush(&destination);
+        let aborted = format!("-EXECABORT Transaction discarded because of: {said}\r\n");
+        let aborted: &'static str = aborted.leak();
+        let (mut count, mut is_open) = (0, false);
+        // The server hears nothing of these transactions.
+        let proxy = Between::start(destination.addr(), move |words| {
+            let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+            count += u32::from(is("MULTI"));
+            is_open |= is("MULTI") && count >= from && count - from < times;
+            match is_open {
+                true if is("MULTI") => Act::Say("+OK\r\n"),
+                true if is("EXEC") => {
+                    is_open = false;
+                    Act::Say(aborted)
+                }
+                true => Act::Say("+QUEUED\r\n"),
+                false => Act::Pass,
+            }
+        });
+        let output = copy(&source, &proxy, "fail");
+        let shown = format!("{said} {from}x{times}\n{}", output.stderr);
+        assert_eq!(output.code(), Some(0), "{shown}");
+        assert_eq!(restored(&output), all, "{shown}");
+        run(&["diff", &source.url(), &destination.url()], b"").success();
+    }
+}
+
+const NO_MULTI: &str = "-NOPERM this user has no permissions to run the 'multi' command\r\n";
+const NO_EXPIRY: &str = "-NOPERM this user has no permissions to run the 'pexpireat' command\r\n";
+
+/// Without a transaction RENAME is carried out where PEXPIREAT is refused.
+#[test]
+fn a_key_that_stands_without_its_expiry_is_named_or_written_again() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let destination = TestServer::start(version);
+    let all = fill(&source);
+    for policy in ["fail", "replace"] {
+        // The rights are taken away behind the trial.
+        flush(&destination);
+        let mut is_tried = false;
+        let proxy = Between::start(destination.addr(), move |words| {
+            let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+            let was_tried = is_tried;
+            is_tried |= is("MULTI");
+            match was_tried {
+                true if is("MULTI") => Act::Say(NO_MULTI),
+                true if is("PEXPIREAT") => Act::Say(NO_EXPIRY),
+                _ => Act::Pass,
+            }
+        });
+        let output = copy(&source, &proxy, policy).expect_code(13);
+        let problems = output.summary()["problems"].to_string();
+        assert!(problems.contains("without the expiry"), "{problems}");
+        let mut lasting = 0;
+        for n in [0, 2] {
+            for kind in ["set", "zset", "hash", "list", "stream"] {
+                let mut pttl = redis::cmd("PTTL");
+                let left: i64 = pttl
+                    .arg(format!("{kind}{n}"))
+                    .query(&mut destination.client())
+                    .unwrap();
+                lasting += u32::from(left == -1);
+            }
+        }
+        assert!(lasting > 0);
+        let count = format!("): {lasting} key");
+        assert!(problems.contains(&count), "{count}: {problems}");
+
+        flush(&destination);
+        let (mut count, mut is_open) = (0, false);
+        let proxy = Between::start(destination.addr(), move |words| {
+            let is = |name: &str| words[0].eq_ignore_ascii_case(name.as_bytes());
+            count += u32::from(is("MULTI"));
+            // A few transactions are none.
+            is_open = (is_open && !is("EXEC")) || (is("MULTI") && (4..8).contains(&count));
+            match is_open && (is("MULTI") || is("PEXPIREAT")) {
+                true => Act::Say("-BUSY Redis is busy running a script.\r\n"),
+                false => Act::Pass,
+            }
+        });
+        let output = copy(&source, &proxy, policy);
+        let shown = format!("{policy} {}", output.stderr);
+        assert_eq!(output.code(), Some(0), "{shown}");
+        assert_eq!(restored(&output), all, "{shown}");
+        run(&["diff", &source.url(), &destination.url()], b"").success();
+    }
+}
+
 /// HPEXPIREAT answers for each of its fields.
 #[test]
 fn fields_that_are_not_answered_for_are_written_again() {

@@ -7,15 +7,16 @@ use super::commands::{
 };
 use super::foresee::Way;
 use super::gate::{Gate, no_database};
-use super::refusal::{Outlook, Refusal};
+use super::refusal::{Outlook, Refusal, is_too_few_replicas};
 use super::target::Ready;
 use super::{Action, Sent, ServerSink, Wrote};
 use crate::doctor::access;
 use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
-use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::server::{Conn, ServerError, transaction};
+use crate::server::conn::is_forbidden;
+use crate::server::transaction::{self, is_not_now};
+use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
 
 /// So often a destination may answer MULTI or EXEC oddly before the run ends.
@@ -329,10 +330,36 @@ impl ServerSink {
                 self.report.refused += 1;
                 Err(self.refusal(at, command, text).into())
             }
+            Err(CommandError::NoExpiry { why }) => self.stands_for_ever(at, sent, *why),
             Err(CommandError::Answer { text, .. }) => {
                 // Of several commands some may have been carried out.
                 sent.is_doubtful = true;
                 self.refused(at, sent, text)
+            }
+        }
+    }
+
+    /// It stands under its name without its expiry, and `why`: that passes, and it is written again;
+    /// or the key is named.
+    fn stands_for_ever(&mut self, at: usize, mut sent: Sent, why: CommandError) -> Result<()> {
+        match why {
+            CommandError::Answer { text, .. }
+                if is_not_now(&text) || is_too_few_replicas(&text) =>
+            {
+                // What it replaces then is what this run put there.
+                let own = matches!(sent.action, Action::Restore { own: true, .. });
+                sent.action = Action::Restore { replace: true, own };
+                sent.is_doubtful = true;
+                self.refused(at, sent, text)
+            }
+            CommandError::Forbidden { command, text } => {
+                self.lasting.add(sent.record.db, &sent.record.key, &text);
+                self.written(at, sent, Err(CommandError::Forbidden { command, text }))
+            }
+            why => {
+                let reason = format!("it stands at the destination without its expiry: {why}");
+                let hint = Some("set its expiry there, or delete it and run again".to_owned());
+                self.refuse(sent, Refusal::Key { reason, hint })
             }
         }
     }
@@ -380,14 +407,12 @@ impl ServerSink {
 fn no_transaction(conn: &Conn, why: ServerError, times: u8) -> ServerError {
     match why {
         // Loading or busy, and waited for already.
-        ServerError::Lost { reason, .. } if asks_for_patience(&reason) => ServerError::Reply {
+        ServerError::Lost { reason, .. } if is_not_now(&reason) => ServerError::Reply {
             address: conn.address().to_owned(),
             command: "MULTI".to_owned(),
             reason,
         },
-        ServerError::Refused { ref reason, .. }
-            if is_forbidden(reason) || asks_for_patience(reason) =>
-        {
+        ServerError::Refused { ref reason, .. } if is_forbidden(reason) || is_not_now(reason) => {
             why
         }
         why if times >= MAX_ODD_TRANSACTIONS => why,

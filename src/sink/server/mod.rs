@@ -51,7 +51,7 @@ use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
 use self::stood::Stood;
-use self::sweep::LeftBehind;
+use self::sweep::Listed;
 use self::target::Ready;
 use self::window::Window;
 use self::witness::Witnesses;
@@ -289,7 +289,9 @@ pub struct ServerSink {
     /// But not at once.
     pause: bool,
     /// Temporary keys that could not be removed.
-    left_behind: LeftBehind,
+    left_behind: Listed,
+    /// Keys that stand without their expiry, because PEXPIREAT is not allowed.
+    lasting: Listed,
     /// How long nothing may be got done.
     patience: Patience,
     /// Batches so far.
@@ -358,7 +360,8 @@ impl ServerSink {
             in_hand: Vec::new(),
             again: VecDeque::new(),
             pause: false,
-            left_behind: LeftBehind::default(),
+            left_behind: Listed::default(),
+            lasting: Listed::default(),
             patience: Patience::new(to.retry_for),
             batches: 0,
             window,
@@ -504,7 +507,12 @@ impl ServerSink {
             if matches!(sent.action, Action::Compare)
                 || (sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }))
             {
-                self.read_one(at)?;
+                let due = self.lanes[at].sent.len();
+                let read = self.read_one(at);
+                // What ends the run may be true of the next one as well: each is to be counted.
+                if self.lanes[at].sent.len() >= due {
+                    read?;
+                }
                 continue;
             }
             let action = sent.action;
@@ -569,7 +577,11 @@ impl ServerSink {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
         }
         self.report.keys = self.census.keys();
-        self.report.problems.extend(self.left_behind.told());
+        let told = [
+            self.left_behind.told_as_left(),
+            self.lasting.told_as_lasting(),
+        ];
+        self.report.problems.extend(told.into_iter().flatten());
         self.report
     }
 

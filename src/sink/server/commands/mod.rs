@@ -206,6 +206,13 @@ pub enum CommandError {
         /// The server's words.
         text: String,
     },
+    /// There was no transaction, or not all of it was carried out: the value stands under its name,
+    /// and lives for ever.
+    #[error("it stands without its expiry: {why}")]
+    NoExpiry {
+        /// Why PEXPIREAT did not set it.
+        why: Box<CommandError>,
+    },
 }
 
 impl CommandError {

@@ -5,6 +5,7 @@ use super::{CommandError, Replace, Written};
 use crate::rewrite::EXPIRE_MAX_MS;
 use crate::server::Conn;
 use crate::server::resp::{self, Item};
+use crate::server::transaction::{DISCARDED, cause_of_discard};
 
 /// `MULTI; [a command with data]; [PEXPIREAT]; RENAME | RENAMENX, UNLINK; EXEC`.
 ///
@@ -88,17 +89,21 @@ impl Swap {
         // One that was neither queued nor refused was carried out at once: there was no transaction.
         let is_none = queued == 0
             && (judge.acted || multi.is_some() || refused.starts_with(b"ERR EXEC without MULTI"));
-        if is_none && judge.acted && (multi.is_none() || judge.failed.is_none()) {
+        if is_none && judge.acted && (multi.is_none() || judge.is_done()) {
             return judge.verdict();
         }
-        if !is_none && !refused.starts_with(ABORTED) {
+        if !is_none && !refused.starts_with(DISCARDED.as_bytes()) {
             // Carried out or not, over or not: nobody knows. The next command would perhaps be
             // queued behind it.
             let text = String::from_utf8_lossy(&refused).into_owned();
             return Err(conn.spoilt(format!("EXEC was answered with {text}")).into());
         }
-        let first = multi.or(judge.failed);
-        Err(first.unwrap_or_else(|| CommandError::answer("EXEC", &refused)))
+        let first = multi.or(judge.failed).or(judge.no_expiry);
+        Err(first.unwrap_or_else(|| {
+            let text = String::from_utf8_lossy(&refused);
+            let cause = cause_of_discard(&text).unwrap_or(&text);
+            CommandError::answer("EXEC", cause.as_bytes())
+        }))
     }
 
     /// Reads what became of the commands of a transaction that was carried out.
@@ -116,14 +121,15 @@ impl Swap {
     }
 }
 
-/// How EXEC says that nothing was carried out (multi.c, execCommandAbort).
-const ABORTED: &[u8] = b"EXECABORT";
-
 /// What the answers to the commands say.
 struct Judge<'s> {
     swap: &'s Swap,
     written: Option<Written>,
     failed: Option<CommandError>,
+    /// Why the expiry was not set.
+    no_expiry: Option<CommandError>,
+    /// PEXPIREAT found no key.
+    is_vain: bool,
     /// One of them was carried out.
     acted: bool,
 }
@@ -134,6 +140,8 @@ impl<'s> Judge<'s> {
             swap,
             written: None,
             failed: None,
+            no_expiry: None,
+            is_vain: false,
             acted: false,
         }
     }
@@ -155,7 +163,12 @@ impl<'s> Judge<'s> {
             {
                 self.written = Some(Written::Expired);
             }
-            ("UNLINK" | "PEXPIREAT", Ok(_)) => {}
+            // It had got its name already, or was gone.
+            ("UNLINK", Err(_))
+                if matches!(self.written, Some(Written::Stored | Written::Expired)) => {}
+            ("PEXPIREAT", Ok(done)) => self.is_vain = done == Some(0),
+            ("PEXPIREAT", Err(text)) => self.no_expiry = Some(CommandError::answer(name, &text)),
+            ("UNLINK", Ok(_)) => {}
             (_, Ok(Some(found))) => {
                 let want = self.swap.data.and_then(|(_, want)| want);
                 if want.is_some_and(|want| u64::try_from(found) != Ok(want)) {
@@ -181,7 +194,22 @@ impl<'s> Judge<'s> {
         self.failed.get_or_insert(error);
     }
 
+    /// Whether the value stands under its name, or nothing was refused.
+    fn is_done(&self) -> bool {
+        self.written == Some(Written::Stored) || (self.failed.is_none() && self.no_expiry.is_none())
+    }
+
     fn verdict(self) -> Result<Written, CommandError> {
+        let vain = || CommandError::refused("PEXPIREAT found no key, and RENAME found one");
+        let no_expiry = self.no_expiry.or_else(|| self.is_vain.then(vain));
+        match (no_expiry, self.written) {
+            (Some(why), Some(Written::Stored)) => {
+                let why = Box::new(why);
+                return Err(CommandError::NoExpiry { why });
+            }
+            (Some(why), _) if !self.is_vain => return Err(self.failed.unwrap_or(why)),
+            _ => {}
+        }
         match (self.failed, self.written) {
             (Some(error), _) => Err(error),
             (None, Some(written)) => Ok(written),
