@@ -178,6 +178,18 @@ impl Redirect {
     }
 }
 
+/// As the node said it.
+impl std::fmt::Display for Redirect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Moved { slot, to } => write!(f, "MOVED {slot} {to}"),
+            Self::Ask { slot, to } => write!(f, "ASK {slot} {to}"),
+            Self::TryAgain => f.write_str("TRYAGAIN"),
+            Self::Down => f.write_str("CLUSTERDOWN"),
+        }
+    }
+}
+
 /// Whether a command was refused for what it is. A node looks last at whose slot a key is in: an
 /// answer that says where to go says that the command is known and allowed.
 pub fn is_refusal(text: &str) -> bool {

@@ -8,6 +8,7 @@ mod support;
 mod between;
 mod destination;
 mod failover;
+mod half_moved;
 mod last_round;
 mod moves;
 mod place;

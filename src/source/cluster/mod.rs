@@ -9,6 +9,7 @@
 //! shard at its own instant, or of all of them at one, while writes are paused (`pause`). If slots
 //! moved meanwhile it was not the last.
 
+mod asking;
 mod open;
 mod part;
 mod pause;
@@ -106,6 +107,8 @@ pub struct ClusterSource {
     stage: Stage,
     /// What could not be read of a slot that is on its way.
     asked: Vec<(u32, Vec<u8>)>,
+    /// How often it was asked for where the slot goes.
+    times_asked: u32,
     refreshes: u32,
     /// Since when everything is read but the last round.
     resting_since: Option<Instant>,
@@ -135,12 +138,17 @@ impl ClusterSource {
         }
         let before = self.view.clone();
         if self.settle()? {
+            // Slots that are still on their way then are asked for anew.
+            self.retire_asking()?;
             self.resting_since = None;
             self.stage = Stage::Reading;
             return Ok(true);
         }
         if self.resumes_following() {
             self.stage = Stage::Reading;
+            return Ok(true);
+        }
+        if self.stage == Stage::Asking && self.asks_again()? {
             return Ok(true);
         }
         if self.stage == Stage::Last {
@@ -286,6 +294,11 @@ impl ClusterSource {
     /// All keys were given; then come the functions. They do not belong to any slot: who is lost now
     /// is not needed any more.
     fn end(&mut self) -> Result<bool> {
+        if self.fail_unserved()? {
+            self.stage = Stage::Asking;
+            return Ok(true);
+        }
+        self.retire_asking()?;
         self.functions = self.read_functions()?;
         self.stage = match self.functions {
             Some(_) => Stage::Functions,

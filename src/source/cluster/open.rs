@@ -62,6 +62,7 @@ impl ClusterSource {
             before_last: None,
             stage: Stage::Reading,
             asked: Vec::new(),
+            times_asked: 0,
             refreshes: 0,
             resting_since: None,
             stalled: Patience::new(options.connect.retry_for),

@@ -30,13 +30,16 @@ impl ClusterSource {
     /// Looks at the cluster and hands out what has to be read anew: `true` if there is something.
     pub(super) fn settle(&mut self) -> Result<bool> {
         let mut disturbed = Disturbed {
-            slots: std::mem::take(&mut self.unanswered),
+            astray: std::mem::take(&mut self.unanswered),
             ..Disturbed::default()
         };
         for part in &mut self.parts {
             let of_part = part.take_disturbed();
             for slot in of_part.slots.iter() {
                 disturbed.slots.insert(slot);
+            }
+            for slot in of_part.astray.iter() {
+                disturbed.astray.insert(slot);
             }
             self.asked.extend(of_part.asked);
             disturbed.reason = of_part.reason.or(disturbed.reason);
@@ -90,7 +93,10 @@ impl ClusterSource {
     /// nothing to go by yet.
     pub(super) fn look(&mut self) -> Result<Result<View, String>> {
         let mut looks = Vec::new();
-        for part in self.parts.iter_mut().filter(|part| part.is_live()) {
+        for part in &mut self.parts {
+            if !part.is_live() || part.asking {
+                continue;
+            }
             let Some(conn) = part.conn() else { continue };
             match Look::ask(conn) {
                 Ok(look) => looks.push(look),
@@ -146,14 +152,15 @@ impl ClusterSource {
             };
             let holder = self.holders.get(&slot).and_then(|&at| self.parts.get(at));
             let is_held = holder.is_some_and(|part| part.is_live() && part.primary == owner);
-            // Of a slot on its way the keys that are missing are asked for where it goes. If it stays
-            // where it is, they are asked for here again.
+            // Of a slot on its way the keys that are astray are asked for where it goes. If it stays
+            // where it is, they are asked for here again. What the node did not answer for, for any
+            // other reason, is asked for here in any case.
             let is_open = view.open.contains_key(&slot);
-            let is_disturbed = disturbed.slots.contains(slot);
-            let again = is_disturbed && !is_open;
+            let is_astray = disturbed.astray.contains(slot);
+            let again = disturbed.slots.contains(slot) || (is_astray && !is_open);
             // A plain scan does not hear of keys that come back.
             let is_deaf = holder.is_some_and(|part| matches!(part.reader, Reader::Scan(_)));
-            if is_open && is_held && (is_disturbed || is_deaf) {
+            if is_open && is_held && (is_astray || is_deaf) {
                 on_their_way.insert(slot);
             }
             if !is_held || unsteady.contains(slot) {
@@ -298,39 +305,5 @@ impl ClusterSource {
         let part = self.open_part(node, &replicas, &SlotSet::default())?;
         self.parts.push(part);
         Ok(self.parts.len() - 1)
-    }
-
-    /// Keys of slots that are on their way are read where they go, with ASKING.
-    pub(super) fn begin_asking(&mut self, open: &BTreeMap<String, SlotSet>) -> Result<()> {
-        let mut asked = std::mem::take(&mut self.asked);
-        for (id, slots) in open {
-            let node = self.view.node(id);
-            let node = node.ok_or_else(|| anyhow!("a node without an address"))?;
-            self.observer.notice(&format!(
-                "slots {} are on their way to another node; what is there already is read there",
-                slots.show()
-            ));
-            let names = asked
-                .extract_if(.., |(_, name)| slots.has_key(name))
-                .collect();
-            let part = self.open_asking(&node, slots, names)?;
-            self.parts.push(part);
-        }
-        Ok(())
-    }
-
-    pub(super) fn end_asking(&mut self) -> Result<()> {
-        for part in self.parts.iter_mut().filter(|part| part.asking) {
-            if let Some(reason) = part.lost.take() {
-                return Err(anyhow!("{reason}; run again"));
-            }
-            for slot in part.take_disturbed().slots.iter() {
-                self.unanswered.insert(slot);
-            }
-            if part.is_live() {
-                part.retire()?;
-            }
-        }
-        Ok(())
     }
 }

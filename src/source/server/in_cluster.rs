@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::given::{Given, GivenLog};
 use super::{Job, Sent, ServerSource, ServerSourceOptions};
-use crate::observer::Observer;
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::server::Conn;
 use crate::server::cluster::Redirect;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
@@ -124,17 +124,35 @@ pub(super) struct InCluster {
     pub asking: bool,
     /// Slots of keys that the node did not answer for: they have to be read again, where they are.
     disturbed: SlotSet,
+    /// Slots of keys that have to be looked for where their slot goes, or here if it stays.
+    astray: SlotSet,
     /// Names that are to be asked for where their slot is on its way to.
     asked: Vec<(u32, Vec<u8>)>,
+    /// Of a node that is asked with ASKING: keys that it did not answer for.
+    unserved: Vec<Unserved>,
+    /// What ASKING was answered with, the last time that it was not OK.
+    pub asking_refused: Option<String>,
     /// Why a key was not answered for, the last time.
     pub reason: Option<String>,
+}
+
+/// A key that the node its slot goes to did not answer for.
+#[derive(Debug)]
+pub struct Unserved {
+    db: u32,
+    pub(in crate::source) key: Vec<u8>,
+    /// In the node's words.
+    reason: String,
 }
 
 /// What could not be read of a node.
 #[derive(Debug, Default)]
 pub struct Disturbed {
-    /// The slots.
+    /// Slots to be read again, from whoever has them.
     pub slots: SlotSet,
+    /// Slots to be read again only if they are no longer on their way: their keys are asked for where
+    /// they go.
+    pub astray: SlotSet,
     /// Keys of slots that are on their way (database, name).
     pub asked: Vec<(u32, Vec<u8>)>,
     /// In the node's words, the last time.
@@ -303,17 +321,82 @@ impl ServerSource {
     }
 
     /// A key that the node does not answer for: it is read again later, wherever it is then.
-    pub(super) fn stray(&mut self, key: Vec<u8>, redirect: &Redirect) {
+    pub(super) fn stray(&mut self, key: Vec<u8>, redirect: &Redirect) -> Result<()> {
         let db = self.db;
         self.counts.of(db).superseded += 1;
         let Some(cluster) = &mut self.cluster else {
-            return;
+            return Ok(());
         };
-        cluster.disturbed.insert(slot_of(&key));
-        cluster.reason = Some(format!("{redirect:?}"));
-        if matches!(redirect, Redirect::Ask { .. }) && cluster.asked.len() < MAX_ASKED {
-            cluster.asked.push((db, key));
+        let slot = slot_of(&key);
+        cluster.reason = Some(redirect.to_string());
+        if cluster.asking {
+            cluster.astray.insert(slot);
+            let reason = match &cluster.asking_refused {
+                Some(text) => format!("ASKING was answered with {text}"),
+                None => format!("it answered {redirect}"),
+            };
+            let unserved = Unserved { db, key, reason };
+            if cluster.unserved.len() < MAX_ASKED {
+                cluster.unserved.push(unserved);
+                return Ok(());
+            }
+            return self.fail_unserved(vec![unserved]);
         }
+        match redirect {
+            Redirect::Ask { .. } => {
+                cluster.astray.insert(slot);
+                if cluster.asked.len() < MAX_ASKED {
+                    cluster.asked.push((db, key));
+                }
+            }
+            _ => cluster.disturbed.insert(slot),
+        }
+        Ok(())
+    }
+
+    /// Keys of these slots that the node did not answer for; others are read elsewhere by now.
+    pub(in crate::source) fn take_unserved(&mut self, slots: &SlotSet) -> Vec<Unserved> {
+        let Some(cluster) = &mut self.cluster else {
+            return Vec::new();
+        };
+        let mut unserved = std::mem::take(&mut cluster.unserved);
+        unserved.retain(|row| slots.has_key(&row.key));
+        unserved
+    }
+
+    /// Asks for them again.
+    pub(in crate::source) fn read_unserved(&mut self, rows: Vec<Unserved>) -> Result<()> {
+        self.read_names(rows.into_iter().map(|row| (row.db, row.key)).collect())
+    }
+
+    /// They were asked for often enough: they cannot be read. What takes back what was given of them
+    /// comes with the next batch.
+    pub(in crate::source) fn fail_unserved(&mut self, rows: Vec<Unserved>) -> Result<()> {
+        let db = self.db;
+        for row in rows {
+            self.db = row.db;
+            // It was counted as one that is read again.
+            self.counts.of(row.db).superseded -= 1;
+            if !self.count_failure(&row.key, false)? {
+                continue;
+            }
+            let hint = row.reason.contains("NOPERM").then(|| {
+                "the user needs ASKING (+asking) to read keys of slots that are on their way"
+                    .to_owned()
+            });
+            self.observer.key_failed(&KeyFailure {
+                db: row.db,
+                key: row.key,
+                kind: FailureKind::Unread,
+                reason: format!(
+                    "the node that its slot is on its way to does not serve it: {}",
+                    row.reason
+                ),
+                hint,
+            })?;
+        }
+        self.db = db;
+        Ok(())
     }
 
     /// What could not be read since this was last asked.
@@ -323,6 +406,7 @@ impl ServerSource {
         };
         Disturbed {
             slots: std::mem::take(&mut cluster.disturbed),
+            astray: std::mem::take(&mut cluster.astray),
             asked: std::mem::take(&mut cluster.asked),
             reason: cluster.reason.take(),
         }

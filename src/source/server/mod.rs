@@ -34,7 +34,7 @@ pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::counts::CommandCounts;
 use self::given::Given;
 use self::in_cluster::InCluster;
-pub use self::in_cluster::{Disturbed, Place, SlotSet};
+pub use self::in_cluster::{Disturbed, Place, SlotSet, Unserved};
 use self::page::Page;
 use self::patience::Patience;
 use self::probe::{Abilities, Asking, FunctionsBy, NotHad};

@@ -73,16 +73,13 @@ impl ServerSource {
             (false, true) => self.read_time()?,
             (false, false) => self.clock.now_ms(),
         };
-        let asking = self.is_asking();
         let mut facts = Vec::with_capacity(keys);
         for _ in 0..keys {
             facts.push((self.read_expiry(now_ms)?, None));
         }
         if let Some(command) = self.abilities.eviction {
             for (_, eviction) in &mut facts {
-                if asking {
-                    self.conn.item()?;
-                }
+                self.read_asking()?;
                 *eviction = match self.conn.item()? {
                     Item::Int(number) => command.told(number),
                     // A policy changed under way or a key that went away: not worth a failure.
@@ -108,9 +105,7 @@ impl ServerSource {
     /// Reads the payload of one key of the open group. One at a time, so that a batch is handed on
     /// between two large values of the same group.
     pub(super) fn read_payload(&mut self, batch: &mut Batch) -> Result<()> {
-        if self.is_asking() {
-            self.conn.item()?;
-        }
+        self.read_asking()?;
         let dumped = match self.conn.item_or_skip(self.max_value())? {
             Item::Bulk(payload) => Dumped::Payload(payload),
             Item::TooLong(bytes) => Dumped::TooLong(bytes),
@@ -167,8 +162,7 @@ impl ServerSource {
             _ => None,
         };
         if let Some(redirect) = elsewhere {
-            self.stray(key, &redirect);
-            return Ok(());
+            return self.stray(key, &redirect);
         }
         let payload = match dumped {
             Dumped::Payload(payload) => payload,
@@ -217,8 +211,23 @@ impl ServerSource {
         }
     }
 
-    fn is_asking(&self) -> bool {
-        self.cluster.as_ref().is_some_and(|cluster| cluster.asking)
+    /// What ASKING is answered with, where it goes before each command. Where it is refused the
+    /// command itself is answered with who serves the slot; then this is why.
+    fn read_asking(&mut self) -> Result<()> {
+        let Some(cluster) = self.cluster.as_mut().filter(|cluster| cluster.asking) else {
+            return Ok(());
+        };
+        let text = match self.conn.item()? {
+            Item::Simple(_) => return Ok(()),
+            Item::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+            Item::Nil | Item::Int(_) | Item::Bulk(_) => "something else than OK".to_owned(),
+            _ => {
+                let what = "ASKING was answered with something else than OK";
+                return Err(self.conn.confused(what).into());
+            }
+        };
+        cluster.asking_refused = Some(text);
+        Ok(())
     }
 
     /// Asks for one key again, by itself: then its commands are carried out in one go, or nearly.
@@ -336,9 +345,7 @@ impl ServerSource {
     }
 
     fn read_expiry(&mut self, now_ms: u64) -> Result<Expiry> {
-        if self.is_asking() {
-            self.conn.item()?;
-        }
+        self.read_asking()?;
         Ok(match self.conn.item()? {
             Item::Int(-1) => Expiry::None,
             Item::Int(-2) => Expiry::Gone,
