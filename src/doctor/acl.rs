@@ -56,8 +56,7 @@ pub fn rule(
     for probe in PROBES {
         let is_wanted = match job.wants(probe) {
             Want::Needed => true,
-            // Least is what a whole server takes, all of its databases.
-            Want::Useful => !least || probe.name == "SELECT",
+            Want::Useful => !least || is_for_all_keys(job, probe),
             Want::No => false,
         };
         if is_wanted && rights.concerns(probe) && *rights.of(probe.name) != Access::Absent {
@@ -71,6 +70,13 @@ pub fn rule(
         }
     }
     Ok(words.join(" "))
+}
+
+/// Whether a command that can be done without is needed to read all keys there are: those of all
+/// databases, and those of slots that are on their way between nodes of a cluster.
+fn is_for_all_keys(job: Job, probe: &Probe) -> bool {
+    let is_slots = matches!(probe.name, "CLUSTER NODES" | "ASKING");
+    probe.name == "SELECT" || (job == Job::Export && is_slots)
 }
 
 /// Whether rules may name databases (`alldbs`, `resetdbs`, `db=0,1`): Valkey from 9.1 on (acl.c).

@@ -376,7 +376,7 @@ pub const PROBES: &[Probe] = &[
         rule: "+cluster|nodes",
         export: Want::Useful,
         import: Want::No,
-        use_of: "tells which slots are on their way to another node",
+        use_of: "tells which slots are on their way to another node; without it nothing is exact",
         only_cluster: true,
         how: Try::Sent(&["CLUSTER", "NODES"]),
         fine: &[],

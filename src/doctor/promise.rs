@@ -134,6 +134,7 @@ fn export(found: &Findings, list: &mut List) {
              run exits with 3",
         );
     }
+    slots(found, list);
     moment(found, list);
     if list.later("pause", rights.later(&["CLIENT PAUSE"])) {
     } else if rights.can("CLIENT PAUSE") {
@@ -285,6 +286,24 @@ fn cluster(found: &Findings, list: &mut List, done: &str) {
     }
 }
 
+/// Whether keys of slots that are on their way between nodes can be read.
+fn slots(found: &Findings, list: &mut List) {
+    let rights = &found.rights;
+    let refused = |name: &str| !rights.can(name) && rights.of(name).later().is_none();
+    if !found.facts.cluster {
+    } else if refused("CLUSTER NODES") {
+        let text = "CLUSTER NODES is refused: it is not known which slots are on their way from \
+                    node to node; nothing is exact, and the run exits with 3";
+        list.say(Verdict::Less, "slots", text);
+    } else if refused("ASKING") {
+        let text = "ASKING is refused: keys that are on their way from node to node are reported, \
+                    and the run exits with 3";
+        list.say(Verdict::Less, "slots", text);
+    } else {
+        list.later("slots", rights.later(&["CLUSTER NODES", "ASKING"]));
+    }
+}
+
 /// Why INFO does not tell, where the server answers "not now" to it.
 fn info_later(found: &Findings) -> Option<&str> {
     match found.facts.info {
@@ -318,7 +337,7 @@ fn entered(found: &Findings) -> Option<String> {
 fn moment(found: &Findings, list: &mut List) {
     let (facts, rights) = (&found.facts, &found.rights);
     let needs: &[&str] = match facts.cluster {
-        true => &["CLIENT TRACKING", "HELLO", "PING"],
+        true => &["CLIENT TRACKING", "HELLO", "PING", "CLUSTER NODES"],
         false => &["CLIENT TRACKING", "HELLO", "PING", "MULTI, EXEC"],
     };
     let missing = needs.iter().find(|name| !rights.can(name));

@@ -35,7 +35,7 @@ pub struct Shard {
 }
 
 /// Who serves what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Topology {
     /// In the order of their first slots.
     pub shards: Vec<Shard>,

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use crate::support::answers::Answer;
-use crate::support::cluster::{TestCluster, node_id, slot_of};
+use crate::support::cluster::{TestCluster, info, node_id, slot_of};
 use crate::support::resp_proxy::{RespProxy, Rule};
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::run;
+use crate::support::tool::{Output, run};
 
 use super::place::{Place, dbsize, export, fill, imported};
 
@@ -60,6 +60,17 @@ fn user(cluster: &TestCluster, rule: &str) -> String {
     cluster.url().replacen("://", "://some:pw@", 1)
 }
 
+#[track_caller]
+fn assert_not_exact(output: &Output, how: &str) {
+    let reached = &output.summary()["source"]["consistency"]["kind"];
+    assert_ne!(reached, "exact", "{how}: {}", output.stderr);
+}
+
+fn all_keys(cluster: &TestCluster) -> u64 {
+    let nodes = cluster.primaries().iter();
+    nodes.map(|node| dbsize(&mut node.client())).sum()
+}
+
 #[test]
 fn keys_of_a_half_moved_slot_are_read_or_named() {
     let Some(version) = require(Version::Redis70) else {
@@ -70,11 +81,7 @@ fn keys_of_a_half_moved_slot_are_read_or_named() {
     let from = holder(&cluster);
     let target = &cluster.nodes[1 - from];
     move_half(&cluster.nodes[from], target);
-    let total: u64 = cluster
-        .nodes
-        .iter()
-        .map(|node| dbsize(&mut node.client()))
-        .sum();
+    let total = all_keys(&cluster);
     let place = Place::new();
     let file = place.file("all");
 
@@ -116,4 +123,120 @@ fn keys_of_a_half_moved_slot_are_read_or_named() {
     }
     let output = run(&["diff", &file, &forbidden], b"");
     assert_ne!(output.code(), Some(0), "{}", output.stderr);
+
+    // Who may not say CLUSTER NODES does not know of the slot, and says so.
+    let blind = user(&cluster, "~* &* +@all -cluster|nodes");
+    for how in ["scan", "auto", "converge", "pause"] {
+        let output = export(&blind, &file, &["--consistency", how]);
+        let output = output.expect_code(3).expect_stderr("CLUSTER NODES: NOPERM");
+        assert_not_exact(&output, how);
+        let lines = output.summary()["source"]["not_had"].to_string();
+        assert!(
+            lines.contains("keys of such slots may be missing"),
+            "{lines}"
+        );
+    }
+
+    // The least rights that are documented are enough.
+    let least = "~* -@all +scan +dump +pttl +select +cluster|slots +cluster|nodes +asking";
+    export(&user(&cluster, least), &file, &["--no-functions"]).success();
+    let server = imported(version, &[file]);
+    assert_eq!(dbsize(&mut server.client()), total);
+}
+
+/// The node that gives does not know that the slot is on its way, because that was called off there, or
+/// because a replica took its place. Where the slot goes there are no slots yet.
+#[test]
+fn only_the_node_that_a_slot_goes_to_tells_of_it() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let cluster = TestCluster::start(version, 1, 1);
+    let mut target = TestServer::builder(version).cluster().start();
+    join(&cluster, &target);
+    fill(&cluster, 100);
+    let [source, replica] = cluster.nodes.as_slice() else {
+        panic!("a primary and its replica");
+    };
+    move_half(source, &target);
+    redis::cmd("CLUSTER")
+        .arg("SETSLOT")
+        .arg(slot_of(b"{here}"))
+        .arg("STABLE")
+        .exec(&mut source.client())
+        .expect("CLUSTER SETSLOT");
+    let place = Place::new();
+    let file = place.file("all");
+    for (how, code) in [("scan", 0), ("pause", 4)] {
+        let more = ["--consistency", how, "--max-wait", "1s"];
+        let output = export(&cluster.url(), &file, &more).expect_code(code);
+        assert_not_exact(&output, how);
+        let server = imported(version, std::slice::from_ref(&file));
+        assert_eq!(dbsize(&mut server.client()), 100 + KEYS, "{how}");
+    }
+
+    redis::cmd("CLUSTER")
+        .arg("FAILOVER")
+        .exec(&mut replica.client())
+        .expect("CLUSTER FAILOVER");
+    let id = node_id(&mut replica.client());
+    for node in cluster.nodes.iter().chain([&target]) {
+        let client = &mut node.client();
+        wait_until("the replica has taken over", || {
+            let mut nodes = redis::cmd("CLUSTER");
+            let text: String = nodes.arg("NODES").query(client).expect("CLUSTER NODES");
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with(&id) && line.ends_with("-16383"))
+        });
+    }
+    // Where the slot goes it may be that nobody serves it any more (CLUSTERDOWN).
+    for (how, code) in [("scan", 0), ("auto", 0)] {
+        let more = ["--consistency", how, "--max-wait", "1s"];
+        let output = export(&cluster.url(), &file, &more);
+        assert_not_exact(&output, how);
+        let failed = output.summary()["source"]["failed"].as_u64();
+        let failed = failed.expect("a number");
+        let server = imported(version, std::slice::from_ref(&file));
+        let arrived = dbsize(&mut server.client());
+        assert!(arrived + failed >= 100 + KEYS, "{how}: {}", output.stderr);
+        let code = if failed > 0 { 3 } else { code };
+        output.expect_code(code);
+    }
+
+    // It is not to be asked any more, and the others do not take it for dead yet.
+    target.kill();
+    let how = ["--consistency", "auto", "--max-wait", "1s"];
+    let output = export(&cluster.url(), &file, &how)
+        .expect_code(3)
+        .expect_stderr("cannot be asked whether slots are on their way to it");
+    assert_not_exact(&output, "auto");
+}
+
+/// A node without slots joins a cluster.
+fn join(cluster: &TestCluster, node: &TestServer) {
+    redis::cmd("CLUSTER")
+        .arg("MEET")
+        .arg("127.0.0.1")
+        .arg(node.port())
+        .exec(&mut cluster.nodes[0].client())
+        .expect("CLUSTER MEET");
+    let known = format!("cluster_known_nodes:{}\r\n", cluster.nodes.len() + 1);
+    for node in cluster.nodes.iter().chain([node]) {
+        let client = &mut node.client();
+        wait_until("all nodes know each other", || {
+            let text = info(client);
+            text.contains(&known) && text.contains("cluster_state:ok")
+        });
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("waited for a minute: {what}");
 }

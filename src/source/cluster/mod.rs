@@ -10,6 +10,7 @@
 //! moved meanwhile it was not the last.
 
 mod asking;
+mod bystanders;
 mod open;
 mod part;
 mod pause;
@@ -17,12 +18,13 @@ mod settle;
 mod verdict;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use self::bystanders::Bystander;
 use self::part::{Part, Reader};
 use self::view::View;
 use super::server::{Disturbed, ServerSourceOptions, SlotSet, Together};
@@ -126,6 +128,12 @@ pub struct ClusterSource {
     pause_missed: bool,
     /// Slots on their way, of which keys were not answered for: to be read again if they stay.
     unanswered: SlotSet,
+    /// Primaries that are not read, by id.
+    bystanders: BTreeMap<String, Bystander>,
+    /// Those of them that count as failed, of which that was said.
+    failed_told: BTreeSet<String>,
+    /// What is not known of the whole, a line each.
+    not_had: Vec<String>,
     started_ms: u64,
     from_ms: u64,
 }
@@ -148,7 +156,7 @@ impl ClusterSource {
             self.stage = Stage::Reading;
             return Ok(true);
         }
-        if self.stage == Stage::Asking && self.asks_again()? {
+        if self.waits_to_know()? || (self.stage == Stage::Asking && self.asks_again()?) {
             return Ok(true);
         }
         if self.stage == Stage::Last {
@@ -233,8 +241,8 @@ impl ClusterSource {
     fn open_slots(&self) -> BTreeMap<String, SlotSet> {
         let mut open: BTreeMap<String, SlotSet> = BTreeMap::new();
         for (&slot, to) in &self.view.open {
-            if self.wanted.contains(slot) {
-                open.entry(to.clone()).or_default().insert(slot);
+            for id in to.iter().filter(|_| self.wanted.contains(slot)) {
+                open.entry(id.clone()).or_default().insert(slot);
             }
         }
         open
@@ -299,6 +307,11 @@ impl ClusterSource {
             return Ok(true);
         }
         self.retire_asking()?;
+        if let Some(unknown) = &self.view.unknown {
+            let reason = &unknown.reason;
+            self.not_had
+                .push(format!("{reason}: keys of such slots may be missing"));
+        }
         self.functions = self.read_functions()?;
         self.stage = match self.functions {
             Some(_) => Stage::Functions,

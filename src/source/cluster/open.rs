@@ -73,6 +73,9 @@ impl ClusterSource {
             common: false,
             pause_missed: false,
             unanswered: SlotSet::default(),
+            bystanders: BTreeMap::new(),
+            failed_told: BTreeSet::new(),
+            not_had: Vec::new(),
             started_ms: now_ms(),
             from_ms: now_ms(),
             wanted,
@@ -84,6 +87,12 @@ impl ClusterSource {
         // Before the scan begins: what moves from here on is seen.
         if let Ok(view) = source.look()? {
             source.view = view;
+        }
+        if let Some(unknown) = &source.view.unknown {
+            source.observer.warn(&format!(
+                "{}: keys of such slots may be missing",
+                unknown.reason
+            ));
         }
         source.together.settled(source.view.topology.clone());
         // If they cannot be had, now is the time to say so.

@@ -111,16 +111,17 @@ impl ClusterSource {
                 Err(error) => return Ok(Err(error)),
             }
         }
-        let Some(view) = View::of(looks) else {
+        let Some(mut view) = View::of(looks) else {
             return Ok(Err(
                 "the nodes do not agree on who serves which slots".to_owned()
             ));
         };
         let gap = self.wanted.iter().find(|&slot| view.owner(slot).is_none());
-        Ok(match gap {
-            Some(slot) => Err(format!("nobody serves slot {slot}")),
-            None => Ok(view),
-        })
+        if let Some(slot) = gap {
+            return Ok(Err(format!("nobody serves slot {slot}")));
+        }
+        self.ask_bystanders(&mut view);
+        Ok(Ok(view))
     }
 
     pub(super) fn look_anywhere(&self) -> Result<Look, String> {

@@ -36,6 +36,7 @@ impl ClusterSource {
             }
         }
         report.not_had.extend(self.libraries_unread.clone());
+        report.not_had.extend(self.not_had.clone());
         report.not_had.sort();
         report.not_had.dedup();
         report.counts = counts.rows();

@@ -1,12 +1,19 @@
 //! How a cluster lies at one moment: who serves which slots, which of them are on their way, and by
 //! what numbers the nodes would tell that something happened in between.
+//!
+//! Only the two nodes that a slot moves between tell that it is on its way, and each only for itself
+//! (CLUSTER NODES). The word of one of them is enough: a replica that takes the place of the one
+//! that gives does not know of it on all versions. So every primary is asked, also those that are
+//! not read and those without slots. What was not told is not known, which is not the same as none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redis::Value;
 
 use crate::endpoint::NodeAddress;
 use crate::server::cluster::{ClusterNode, Topology};
+use crate::server::resp::VALUE_LIMIT;
+use crate::server::slots::SLOTS;
 use crate::server::{Conn, ServerError};
 use crate::source::server::converge::same_owners;
 
@@ -14,119 +21,238 @@ use crate::source::server::converge::same_owners;
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     topology: Topology,
-    nodes: Nodes,
+    nodes: Result<Nodes, Unknown>,
 }
 
-/// What its CLUSTER NODES says.
+/// Why it is not known which slots are on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unknown {
+    /// For people.
+    pub reason: String,
+    /// Whether asking again may help.
+    pub may_pass: bool,
+}
+
+/// What the CLUSTER NODES of one node says.
 #[derive(Debug, Clone, Default)]
-struct Nodes {
+pub(super) struct Nodes {
+    /// Its own id.
+    id: String,
+    /// The number that grows whenever it takes slots over.
+    epoch: u64,
     /// Of its own slots those that are on their way to another node, and that node's id.
-    open: BTreeMap<u16, String>,
-    /// Its id, and the number that grows whenever it takes slots over.
-    epoch: Option<(String, u64)>,
-    /// Where nodes are that may serve no slot yet, by id.
-    addresses: BTreeMap<String, NodeAddress>,
+    leaving: BTreeMap<u16, String>,
+    /// Slots of others that are on their way to it.
+    coming: BTreeSet<u16>,
+    /// All nodes that it knows, by id.
+    known: BTreeMap<String, Known>,
+}
+
+/// A node, in the words of another.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    address: Option<NodeAddress>,
+    hostname: Option<String>,
+    is_primary: bool,
+    /// Most of the primaries take it for dead.
+    has_failed: bool,
 }
 
 /// What the nodes agree on.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub topology: Topology,
-    /// Slots that are on their way: to which node.
-    pub open: BTreeMap<u16, String>,
+    /// Slots that are on their way: to which nodes.
+    pub open: BTreeMap<u16, BTreeSet<String>>,
     pub epochs: BTreeMap<String, u64>,
-    addresses: BTreeMap<String, NodeAddress>,
+    /// Why not all of them are known, if so.
+    pub unknown: Option<Unknown>,
+    /// Who told which slots are on their way.
+    told: BTreeSet<String>,
+    known: BTreeMap<String, Known>,
 }
 
 impl Look {
-    /// Asks a node. Where CLUSTER NODES is refused, slots that are on their way are not known.
+    /// Asks a node.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let topology = Topology::ask(conn)?;
-        let answer = conn.try_query(redis::cmd("CLUSTER").arg("NODES"))?;
-        let text = match answer {
-            Ok(Value::BulkString(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            Ok(Value::SimpleString(text)) => text,
-            Ok(Value::VerbatimString { text, .. }) => text,
-            _ => String::new(),
-        };
-        let mut nodes = Nodes::default();
-        for line in text.lines() {
-            nodes.read(line);
-        }
+        let nodes = Nodes::ask(conn)?;
         Ok(Self { topology, nodes })
     }
 }
 
 impl Nodes {
+    /// Asks a node. The inner error says why it does not tell.
+    pub fn ask(conn: &mut Conn) -> Result<Result<Self, Unknown>, ServerError> {
+        let answer = conn.ask_within(redis::cmd("CLUSTER").arg("NODES"), VALUE_LIMIT)?;
+        let told = match answer {
+            Ok(Value::BulkString(bytes)) => Self::read(&String::from_utf8_lossy(&bytes)),
+            Ok(Value::SimpleString(text) | Value::VerbatimString { text, .. }) => Self::read(&text),
+            Ok(_) => Err("it is no text".to_owned()),
+            Err(text) => Err(text),
+        };
+        Ok(told.map_err(|text| {
+            let advice = match text.starts_with("NOPERM") {
+                true => "; +cluster|nodes allows it",
+                false => "",
+            };
+            Unknown {
+                reason: format!(
+                    "{} does not tell which slots are on their way from node to node (CLUSTER \
+                     NODES: {text}{advice})",
+                    conn.address()
+                ),
+                may_pass: false,
+            }
+        }))
+    }
+
+    /// One line for each node. The error says what is wrong with it.
+    fn read(text: &str) -> Result<Self, String> {
+        let mut nodes = Self::default();
+        for line in text.lines() {
+            nodes.read_line(line)?;
+        }
+        match nodes.id.is_empty() {
+            true => Err("it has no line about the node itself".to_owned()),
+            false => Ok(nodes),
+        }
+    }
+
     /// `<id> <ip:port@cport[,name]> <flags> <primary> <ping> <pong> <epoch> <link> <slot> …`
     /// (cluster.c, clusterGenNodeDescription). Only of itself a node tells what is on its way.
-    fn read(&mut self, line: &str) {
+    fn read_line(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [id, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else {
-            return;
+            return Ok(());
         };
-        let address = address
-            .split(['@', ','])
-            .next()
-            .and_then(NodeAddress::parse);
-        if let Some(address) = address.filter(|address| !address.host.is_empty()) {
-            self.addresses.insert((*id).to_owned(), address);
+        let mut names = address.split(',');
+        let address = names.next().and_then(|address| address.split('@').next());
+        let hostname = names.next().filter(|name| !name.is_empty());
+        let has = |flag: &str| flags.split(',').any(|one| one == flag);
+        let address = address.and_then(NodeAddress::parse);
+        let known = Known {
+            address: address.filter(|address| !address.host.is_empty()),
+            hostname: hostname
+                .filter(|name| !name.contains('='))
+                .map(str::to_owned),
+            is_primary: has("master") && !has("handshake") && !has("noaddr"),
+            has_failed: has("fail"),
+        };
+        self.known.insert((*id).to_owned(), known);
+        if !has("myself") {
+            return Ok(());
         }
-        if !flags.split(',').any(|flag| flag == "myself") {
-            return;
-        }
-        if let Ok(epoch) = epoch.parse() {
-            self.epoch = Some(((*id).to_owned(), epoch));
-        }
-        for slot in slots {
-            let inner = slot
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'));
-            if let Some((slot, to)) = inner.and_then(|inner| inner.split_once("->-"))
-                && let Ok(slot) = slot.parse()
-            {
-                self.open.insert(slot, to.to_owned());
+        self.id = (*id).to_owned();
+        self.epoch = epoch
+            .parse()
+            .map_err(|_| "the node's own epoch is no number".to_owned())?;
+        for slot in slots.iter().filter(|slot| slot.starts_with('[')) {
+            let inner = slot.trim_matches(['[', ']']);
+            let leaving = inner.split_once("->-");
+            let coming = inner.split_once("-<-");
+            let number = leaving.or(coming).and_then(|(slot, _)| slot.parse().ok());
+            match (number, leaving) {
+                (Some(slot), Some((_, to))) => {
+                    self.leaving.insert(slot, to.to_owned());
+                }
+                (Some(slot), None) => {
+                    self.coming.insert(slot);
+                }
+                (None, _) => return Err(format!("{slot} is not understood")),
             }
         }
+        Ok(())
     }
 }
 
 impl View {
     /// What several nodes say, if they agree.
-    pub fn of(looks: Vec<Look>) -> Option<Self> {
-        let mut looks = looks.into_iter();
-        let first = looks.next()?;
+    pub fn of(mut looks: Vec<Look>) -> Option<Self> {
+        // A node that a slot is on its way to does not hear of another owner (cluster.c,
+        // clusterUpdateSlotsConfigWith).
+        looks.sort_by_key(|look| look.nodes.as_ref().map_or(0, |nodes| nodes.coming.len()));
         let mut view = Self {
-            topology: first.topology.clone(),
+            topology: looks.first()?.topology.clone(),
             open: BTreeMap::new(),
             epochs: BTreeMap::new(),
-            addresses: BTreeMap::new(),
+            unknown: None,
+            told: BTreeSet::new(),
+            known: BTreeMap::new(),
         };
-        view.add(first.nodes);
         for look in looks {
-            if !same_owners(&view.topology, &look.topology) {
+            if !same_owners(&view.topology, &look.topology) && !view.differs_in_coming(&look) {
                 return None;
             }
-            view.add(look.nodes);
+            match look.nodes {
+                Ok(nodes) => {
+                    view.epochs.insert(nodes.id.clone(), nodes.epoch);
+                    view.add(nodes);
+                }
+                Err(unknown) => view.lacks(unknown),
+            }
         }
         Some(view)
     }
 
-    fn add(&mut self, nodes: Nodes) {
-        self.open.extend(nodes.open);
-        self.epochs.extend(nodes.epoch);
-        self.addresses.extend(nodes.addresses);
+    /// Whether a node says otherwise only of slots that are on their way to it.
+    fn differs_in_coming(&self, look: &Look) -> bool {
+        let Ok(nodes) = &look.nodes else { return false };
+        let mut slots = (0..SLOTS).filter(|slot| !nodes.coming.contains(slot));
+        slots.all(|slot| self.owner(slot) == owner(&look.topology, slot))
+    }
+
+    /// What a node says of slots that are on their way.
+    pub fn add(&mut self, nodes: Nodes) {
+        for (slot, to) in nodes.leaving {
+            self.open.entry(slot).or_default().insert(to);
+        }
+        for slot in nodes.coming {
+            // What came already is no longer on its way.
+            if self.owner(slot) != Some(&nodes.id) {
+                self.open.entry(slot).or_default().insert(nodes.id.clone());
+            }
+        }
+        for (id, node) in nodes.known {
+            let known = self.known.entry(id).or_default();
+            known.is_primary |= node.is_primary;
+            known.has_failed |= node.has_failed;
+            known.address = node.address.or(known.address.take());
+            known.hostname = node.hostname.or(known.hostname.take());
+        }
+        self.told.insert(nodes.id);
+    }
+
+    /// A node does not tell.
+    pub fn lacks(&mut self, unknown: Unknown) {
+        // Waiting is in vain if one of them never will.
+        match &mut self.unknown {
+            Some(known) if !known.may_pass => {}
+            place => *place = Some(unknown),
+        }
+    }
+
+    /// The ids of primaries that did not tell, and whether each is taken for dead.
+    pub fn not_asked(&self) -> Vec<(String, bool)> {
+        let primaries = self
+            .known
+            .iter()
+            .filter(|(id, node)| node.is_primary && !self.told.contains(*id));
+        primaries
+            .map(|(id, node)| (id.clone(), node.has_failed))
+            .collect()
     }
 
     /// The id of the primary that serves a slot.
     pub fn owner(&self, slot: u16) -> Option<&str> {
-        let shard = self.topology.owner(slot)?;
-        Some(&self.topology.shards.get(shard)?.primary.id)
+        owner(&self.topology, slot)
     }
 
-    /// Whether nothing happened between two views.
+    /// Whether it is known that nothing happened between two views.
     pub fn is_same(&self, other: &Self) -> bool {
-        same_owners(&self.topology, &other.topology)
+        self.unknown.is_none()
+            && other.unknown.is_none()
+            && same_owners(&self.topology, &other.topology)
             && self.open == other.open
             && self.epochs == other.epochs
     }
@@ -138,29 +264,81 @@ impl View {
             .map(|shard| &shard.primary)
             .find(|node| node.id == id);
         primary.cloned().or_else(|| {
+            let known = self.known.get(id)?;
             Some(ClusterNode {
                 id: id.to_owned(),
-                announced: self.addresses.get(id)?.clone(),
-                hostname: None,
+                announced: known.address.clone()?,
+                hostname: known.hostname.clone(),
             })
         })
     }
+}
+
+fn owner(topology: &Topology, slot: u16) -> Option<&str> {
+    let shard = topology.owner(slot)?;
+    Some(&topology.shards.get(shard)?.primary.id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TEXT: &str = "\
+aa 127.0.0.1:7000@17000,host myself,master - 0 0 5 connected 0-5460 [93->-bb] [77-<-cc]
+bb [::1]:7001@17001,,shard-id=1 master - 0 0 7 connected 5461-9000
+cc :0@0 master,noaddr,fail - 0 0 7 disconnected
+dd 127.0.0.1:7003@17003,d.example slave bb 0 0 7 connected
+ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
+";
+
     #[test]
     fn what_is_on_its_way_is_read_of_the_node_itself() {
-        let mut look = Nodes::default();
-        look.read("aa 127.0.0.1:7000@17000,host myself,master - 0 0 5 connected 0-5460 [93->-bb] [77-<-cc]");
-        look.read("bb [::1]:7001@17001 master - 0 0 7 connected 5461-9000 [1->-aa]");
-        look.read("cc :0@0 master,noaddr - 0 0 7 disconnected");
-        look.read("nonsense");
-        assert_eq!(look.open, BTreeMap::from([(93, "bb".to_owned())]));
-        assert_eq!(look.epoch, Some(("aa".to_owned(), 5)));
-        assert_eq!(look.addresses["bb"].to_string(), "[::1]:7001");
-        assert!(!look.addresses.contains_key("cc"));
+        let nodes = Nodes::read(TEXT).unwrap();
+        assert_eq!(nodes.leaving, BTreeMap::from([(93, "bb".to_owned())]));
+        assert_eq!(nodes.coming, BTreeSet::from([77]));
+        assert_eq!((nodes.id.as_str(), nodes.epoch), ("aa", 5));
+        let known = &nodes.known;
+        let address = |id: &str| known[id].address.as_ref().map(ToString::to_string);
+        assert_eq!(address("bb").unwrap(), "[::1]:7001");
+        assert_eq!(known["bb"].hostname, None);
+        assert_eq!(known["ee"].hostname.as_deref(), Some("e.example"));
+        assert_eq!(address("cc"), None);
+    }
+
+    #[test]
+    fn what_does_not_tell_is_not_none() {
+        for text in [
+            "",
+            "nonsense",
+            "bb [::1]:7001@17001 master - 0 0 7 connected 5461-9000",
+            "aa h:1@2 myself,master - 0 0 many connected 0-5460",
+            "aa h:1@2 myself,master - 0 0 5 connected 0-5460 [93-?-bb]",
+        ] {
+            assert!(Nodes::read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn either_node_tells_and_every_primary_is_to_be_asked() {
+        let look = |nodes: Result<Nodes, Unknown>| Look {
+            topology: Topology::default(),
+            nodes,
+        };
+        let of = |nodes| View::of(vec![look(nodes)]).unwrap();
+        let view = of(Nodes::read(TEXT).map_err(|_| unreachable!()));
+        let to = |id: &str| BTreeSet::from([id.to_owned()]);
+        assert_eq!(view.open, BTreeMap::from([(77, to("aa")), (93, to("bb"))]));
+        let not_asked = [("bb".to_owned(), false), ("ee".to_owned(), true)];
+        assert_eq!(view.not_asked(), not_asked);
+        assert!(view.is_same(&view));
+
+        let unknown = |may_pass| Unknown {
+            reason: "no".to_owned(),
+            may_pass,
+        };
+        let mut view = of(Err(unknown(false)));
+        assert!(!view.is_same(&view));
+        view.lacks(unknown(true));
+        assert_eq!(view.unknown, Some(unknown(false)));
     }
 }
