@@ -12,6 +12,7 @@ mod half_moved;
 mod last_round;
 mod moves;
 mod place;
+mod replicas;
 mod resharding;
 mod source;
 mod unheard;

@@ -12,7 +12,7 @@ use crate::policy::ReadFunctions;
 use crate::record::Context;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, Shard, options_for};
-use crate::server::facts::{Keyspace, info};
+use crate::server::facts::{Facts, Keyspace, info};
 use crate::server::patience::Patience;
 use crate::source::server::{ConvergingSource, Libraries, Place, ServerSource, function_dump};
 use crate::units::now_ms;
@@ -287,10 +287,11 @@ impl ClusterSource {
         let mut at_primary = self.connect(primary)?;
         for replica in replicas {
             let opened = self.connect(replica).and_then(|mut conn| {
+                let facts = Facts::ask(&mut conn)?;
                 let text = info(&mut conn, Some("replication"))?.unwrap_or_default();
-                Ok((conn, text))
+                Ok((conn, facts, text))
             });
-            let (conn, text) = match opened {
+            let (conn, facts, text) = match opened {
                 Ok(opened) => opened,
                 Err(error) => {
                     self.observer
@@ -298,18 +299,13 @@ impl ClusterSource {
                     continue;
                 }
             };
-            let field = |text: &str, name: &str| -> Option<String> {
-                let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-                Some(line.trim().to_owned())
-            };
-            if field(&text, "master_link_status:").is_some_and(|status| status != "up") {
+            if let Some(reason) = why_not_read(&facts) {
                 self.observer.notice(&format!(
-                    "replica {} is not in step with its primary; another is looked for",
+                    "replica {} is not read: {reason}; another is looked for",
                     replica.announced
                 ));
                 continue;
             }
-            let offset = |text: &str, name: &str| field(text, name)?.parse::<u64>().ok();
             let ahead = info(&mut at_primary, Some("replication"))?.unwrap_or_default();
             let behind = offset(&ahead, "master_repl_offset:")
                 .zip(offset(&text, "slave_repl_offset:"))
@@ -482,6 +478,26 @@ fn slots_of(shards: &[Shard]) -> impl Iterator<Item = u16> + '_ {
         .flat_map(|shard| shard.slots.iter().cloned().flatten())
 }
 
+/// Why a replica is not to be read: only one that is known to hear of its primary has what it has.
+fn why_not_read(facts: &Facts) -> Option<String> {
+    if !facts.knows_role {
+        return Some(
+            "it refuses INFO and ROLE, so it is not known whether it is in step with its primary"
+                .to_owned(),
+        );
+    }
+    if !facts.replica {
+        return Some("it is no replica any more".to_owned());
+    }
+    facts.out_of_step.clone()
+}
+
+/// An offset that INFO replication tells.
+fn offset(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok()
+}
+
 /// The shards that are to be read, in the order of their slots.
 fn choose(shards: &[Shard], options: &ClusterOptions) -> Result<Vec<Shard>> {
     let mut chosen: Vec<Shard> = shards.to_vec();
@@ -544,4 +560,30 @@ fn left_out(options: &ClusterOptions, wanted: &SlotSet) -> Option<String> {
         None => "some nodes of a cluster".to_owned(),
     };
     Some(format!("only {what}: slots {}", wanted.show()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_replica_that_is_known_to_be_in_step_is_read() {
+        let replica = Facts {
+            knows_role: true,
+            replica: true,
+            ..Facts::default()
+        };
+        assert_eq!(why_not_read(&replica), None);
+        let stale = Facts {
+            out_of_step: Some("its link is down".to_owned()),
+            ..replica.clone()
+        };
+        let promoted = Facts {
+            replica: false,
+            ..replica
+        };
+        for facts in [stale, promoted, Facts::default()] {
+            assert!(why_not_read(&facts).is_some(), "{facts:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
+use crate::server::facts::Facts;
 use crate::source::server::counts::CommandCounts;
 use crate::source::server::given::Given;
 use crate::source::server::{ServerSource, probe};
@@ -138,6 +139,7 @@ impl ConvergingSource {
         if self.swapped {
             self.inner.swapped_meanwhile();
         }
+        self.look_at_link()?;
         if self.functions_by.is_some() {
             // In an exact end they come with the last round.
             let wish = self.inner.options.functions;
@@ -164,6 +166,15 @@ impl ConvergingSource {
             },
         });
         self.end(batch)
+    }
+
+    /// A replica that no longer hears of its primary tells no changes, and lacks them.
+    fn look_at_link(&mut self) -> Result<()> {
+        if self.inner.facts.replica && !self.lost_track {
+            let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
+            self.lost_track = !facts.knows_role || facts.out_of_step.is_some();
+        }
+        Ok(())
     }
 
     /// The functions, as they are now.
