@@ -13,6 +13,7 @@ use crate::policy::{
     Consistency, FunctionPolicy, Loss, Method, OnConflict, ReadFrom, TtlPolicy, Via,
 };
 use crate::rewrite::parse_map_db;
+use crate::server::slots::SLOTS;
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
 /// How a server is read.
@@ -36,7 +37,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub read_from: ReadFrom,
 
-    /// In a cluster: read only every N-th shard in the order of slots, from the I-th on; N
+    /// In a cluster: read only the I-th of N equal shares of its slots, whoever serves them; N
     /// processes with 1/N to N/N read all of it
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     pub shard: Option<(u32, u32)>,
@@ -109,8 +110,13 @@ fn parse_shard(text: &str) -> Result<(u32, u32), String> {
     let pair = text
         .split_once('/')
         .and_then(|(which, of)| Some((which.parse().ok()?, of.parse().ok()?)));
-    pair.filter(|&(which, of): &(u32, u32)| which >= 1 && which <= of)
-        .ok_or_else(|| "write 2/3 for the second of three".to_owned())
+    let (which, of) = pair
+        .filter(|&(which, of): &(u32, u32)| which >= 1 && which <= of)
+        .ok_or_else(|| "write 2/3 for the second of three".to_owned())?;
+    match of <= u32::from(SLOTS) {
+        true => Ok((which, of)),
+        false => Err(format!("a cluster has {SLOTS} slots to share")),
+    }
 }
 
 /// How a server is written.

@@ -91,7 +91,7 @@ fn what_does_not_go_with_a_cluster_is_refused_before_anything_is_read() {
             "nobody:1",
         ),
         (
-            vec!["export", &from, "-o", "-", "--shard", "4/4"],
+            vec!["export", &from, "-o", "-", "--shard", "1/16385"],
             "--shard",
         ),
         (vec!["export", &to, "-o", "-", "--shard", "1/2"], "--shard"),
@@ -284,6 +284,34 @@ fn shards_and_nodes_can_be_read_one_by_one() {
         cluster.primaries().iter().map(calls).collect::<Vec<_>>()
     );
     let server = imported(version, &[file]);
+    assert_same(&cluster, &mut server.client(), version);
+}
+
+/// Processes that read a cluster in shares see it at different times.
+#[test]
+fn a_slot_that_moves_between_two_shares_is_read_by_one_of_them() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let cluster = TestCluster::start(version, 2, 0);
+    fill(&cluster, 300);
+    let place = Place::new();
+    let of_second = |key: &String| slot_of(key.as_bytes()) >= 8_192;
+    let moving = (0..300).map(|n| format!("key:{n}")).find(of_second);
+    let slot = slot_of(moving.expect("a key of the second half").as_bytes());
+    let mut files = Vec::new();
+    let mut keys = 0;
+    for share in ["1/2", "2/2"] {
+        let file = place.file(&share.replace('/', "-"));
+        let out = export(&cluster.url(), &file, &["--shard", share]).success();
+        keys += written(&out);
+        files.push(file);
+        if share == "1/2" {
+            move_slot(&cluster, slot, 1, 0, || {});
+        }
+    }
+    assert_eq!(keys, 300, "everything once");
+    let server = imported(version, &files);
     assert_same(&cluster, &mut server.client(), version);
 }
 

@@ -17,6 +17,7 @@ mod pause;
 mod settle;
 mod verdict;
 mod view;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub struct ClusterOptions {
     pub adapts_scan_count: bool,
     /// Primaries or replicas.
     pub read_from: ReadFrom,
-    /// Every so manieth shard: (which, of how many), from 1.
+    /// One of so many equal shares of the slots: (which, of how many), from 1.
     pub shard: Option<(u32, u32)>,
     /// The shards of these nodes only: ids, or addresses as announced.
     pub nodes: Vec<String>,

@@ -6,12 +6,13 @@ use redis_migrate_format::header::{Mode, Node, SourceFacts};
 use super::part::is_lost;
 use super::settle::ASK_EVERY;
 use super::view::Look;
+use super::wanted::{left_out, slots_of, wanted_slots};
 use super::*;
 use crate::exit::Usage;
 use crate::policy::ReadFunctions;
 use crate::record::Context;
 use crate::server::Conn;
-use crate::server::cluster::{ClusterNode, Shard, options_for};
+use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::facts::{Facts, Keyspace, info};
 use crate::server::patience::Patience;
 use crate::source::server::{ConvergingSource, Libraries, Place, ServerSource, function_dump};
@@ -39,19 +40,7 @@ impl ClusterSource {
         conn.doing("asking how the cluster lies");
         let view = View::of(vec![Look::ask(&mut conn)?])
             .ok_or_else(|| anyhow!("the cluster does not say how it lies"))?;
-        if let (Some(slot), None, true) = (
-            view.topology.first_gap(),
-            options.shard,
-            options.nodes.is_empty(),
-        ) {
-            return Err(Usage(format!(
-                "nobody serves slot {slot} of the cluster: what is in it cannot be read; nothing \
-                 was read (--node reads single shards)"
-            ))
-            .into());
-        }
-        let chosen = choose(&view.topology.shards, &options)?;
-        let wanted = SlotSet::of(slots_of(&chosen));
+        let wanted = wanted_slots(&view, &options)?;
         let left_out = left_out(&options, &wanted);
         let mut source = Self {
             together: Arc::new(Together::default()),
@@ -226,6 +215,7 @@ impl ClusterSource {
             primary_conn,
             lost: None,
             asking: false,
+            share: self.share_of(&primary.id, slots),
         })
     }
 
@@ -256,7 +246,20 @@ impl ClusterSource {
             primary_conn: None,
             lost: None,
             asking: true,
+            share: (0, 0),
         })
+    }
+
+    /// How many slots of a primary are read, and how many it serves; 0 where none is read yet.
+    fn share_of(&self, primary: &str, slots: &SlotSet) -> (u64, u64) {
+        let read = slots.len() as u64;
+        let shards = self.view.topology.shards.iter();
+        let of_primary = shards.filter(|shard| shard.primary.id == primary);
+        let served = of_primary.flat_map(|shard| slots_of(std::slice::from_ref(shard)));
+        match read {
+            0 => (0, 0),
+            _ => (read, served.count() as u64),
+        }
     }
 
     fn scan_options(&self) -> ServerSourceOptions {
@@ -472,12 +475,6 @@ impl ClusterSource {
     }
 }
 
-fn slots_of(shards: &[Shard]) -> impl Iterator<Item = u16> + '_ {
-    shards
-        .iter()
-        .flat_map(|shard| shard.slots.iter().cloned().flatten())
-}
-
 /// Why a replica is not to be read: only one that is known to hear of its primary has what it has.
 fn why_not_read(facts: &Facts) -> Option<String> {
     if !facts.knows_role {
@@ -496,70 +493,6 @@ fn why_not_read(facts: &Facts) -> Option<String> {
 fn offset(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()
-}
-
-/// The shards that are to be read, in the order of their slots.
-fn choose(shards: &[Shard], options: &ClusterOptions) -> Result<Vec<Shard>> {
-    let mut chosen: Vec<Shard> = shards.to_vec();
-    if !options.nodes.is_empty() {
-        for name in &options.nodes {
-            if !shards.iter().any(|shard| has_node(shard, name, options)) {
-                return Err(Usage(format!(
-                    "--node {name} is no node of the cluster that has slots; it announces {}",
-                    shards
-                        .iter()
-                        .map(|shard| shard.primary.announced.to_string())
-                        .collect::<Vec<_>>()
-                        .join(", ")
-                ))
-                .into());
-            }
-        }
-        chosen.retain(|shard| {
-            options
-                .nodes
-                .iter()
-                .any(|name| has_node(shard, name, options))
-        });
-    }
-    if let Some((which, of)) = options.shard {
-        let mut at = 0;
-        chosen.retain(|_| {
-            at += 1;
-            (at - 1) % of == which - 1
-        });
-        if chosen.is_empty() {
-            return Err(Usage(format!(
-                "--shard {which}/{of}: the cluster has only {} shards",
-                shards.len()
-            ))
-            .into());
-        }
-    }
-    if chosen.is_empty() {
-        return Err(Usage("no node of the cluster has slots; nothing was read".to_owned()).into());
-    }
-    Ok(chosen)
-}
-
-fn has_node(shard: &Shard, name: &str, options: &ClusterOptions) -> bool {
-    std::iter::once(&shard.primary)
-        .chain(&shard.replicas)
-        .any(|node| {
-            let reached = options.connect.node_map.reach(&node.announced);
-            node.id == name || node.announced.to_string() == name || reached.to_string() == name
-        })
-}
-
-fn left_out(options: &ClusterOptions, wanted: &SlotSet) -> Option<String> {
-    if options.shard.is_none() && options.nodes.is_empty() {
-        return None;
-    }
-    let what = match options.shard {
-        Some((which, of)) => format!("shard {which} of {of} of a cluster"),
-        None => "some nodes of a cluster".to_owned(),
-    };
-    Some(format!("only {what}: slots {}", wanted.show()))
 }
 
 #[cfg(test)]

@@ -43,6 +43,8 @@ pub(super) struct Part {
     pub lost: Option<String>,
     /// Its slots are on their way to it, and not its own.
     pub asking: bool,
+    /// How many of the slots that it served then are read, and how many it served.
+    pub share: (u64, u64),
 }
 
 /// Whether an error means that the node is not to be had, now.
@@ -145,10 +147,16 @@ impl Part {
             .map_or(Family::Other, |scan| scan.facts().family)
     }
 
+    /// Databases with keys, as far as they are read: an estimate where that is part of the slots.
     pub fn databases(&mut self) -> Vec<Keyspace> {
-        self.scan()
-            .map(|scan| scan.databases().to_vec())
-            .unwrap_or_default()
+        let share = self.share;
+        let rows = self.scan().map(|scan| scan.databases().to_vec());
+        let mut rows = rows.unwrap_or_default();
+        for row in &mut rows {
+            row.keys = of_share(row.keys, share);
+            row.expires = of_share(row.expires, share);
+        }
+        rows
     }
 }
 
@@ -197,10 +205,34 @@ impl Source for Part {
     }
 
     fn estimate(&self) -> Estimate {
-        match &self.reader {
+        let mut estimate = match &self.reader {
             Reader::Scan(source) => source.estimate(),
             Reader::Converge(source) => source.estimate(),
             Reader::Gone(_) => Estimate::default(),
-        }
+        };
+        estimate.records = estimate.records.map(|keys| of_share(keys, self.share));
+        estimate
+    }
+}
+
+/// So many of the keys of a node are likely to be in the slots that are read of it.
+fn of_share(keys: u64, (read, served): (u64, u64)) -> u64 {
+    match served {
+        0 => keys,
+        _ => (u128::from(keys) * u128::from(read)).div_ceil(u128::from(served)) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_share;
+
+    #[test]
+    fn keys_are_guessed_by_the_slots_that_are_read() {
+        assert_eq!(of_share(1_000, (5_461, 5_461)), 1_000);
+        assert_eq!(of_share(1_000, (2_000, 8_000)), 250);
+        assert_eq!(of_share(1, (1, 8_000)), 1);
+        // A node that slots come to later: all that it has.
+        assert_eq!(of_share(7, (0, 0)), 7);
     }
 }
