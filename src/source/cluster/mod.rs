@@ -11,6 +11,7 @@
 
 mod asking;
 mod bystanders;
+mod loss;
 mod open;
 mod part;
 mod pause;

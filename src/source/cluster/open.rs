@@ -206,6 +206,7 @@ impl ClusterSource {
         if self.options.adapts_scan_count {
             scan.adapt_scan_count()?;
         }
+        let keys_at_first = scan.databases().iter().map(|row| row.keys).sum();
         let reader = self.reader(scan, connect)?;
         self.next_number += 1;
         Ok(Part {
@@ -215,6 +216,8 @@ impl ClusterSource {
             primary_conn,
             lost: None,
             asking: false,
+            keys_at_first,
+            took_over: false,
             share: self.share_of(&primary.id, slots),
         })
     }
@@ -246,6 +249,8 @@ impl ClusterSource {
             primary_conn: None,
             lost: None,
             asking: true,
+            keys_at_first: 0,
+            took_over: false,
             share: (0, 0),
         })
     }

@@ -28,6 +28,9 @@ pub(super) enum Reader {
 pub(super) struct Gone {
     report: SourceReport,
     log: Option<GivenLog>,
+    process: Option<String>,
+    /// A plain scan that had read everything.
+    is_through: bool,
 }
 
 /// A node.
@@ -43,6 +46,10 @@ pub(super) struct Part {
     pub lost: Option<String>,
     /// Its slots are on their way to it, and not its own.
     pub asking: bool,
+    /// Keys that it held when it was opened.
+    pub keys_at_first: u64,
+    /// Other nodes gave keys of slots that were read here later.
+    pub took_over: bool,
     /// How many of the slots that it served then are read, and how many it served.
     pub share: (u64, u64),
 }
@@ -99,15 +106,39 @@ impl Part {
         }
     }
 
+    /// The process that it was read from, where it says (run_id).
+    pub fn process(&self) -> Option<&str> {
+        match &self.reader {
+            Reader::Scan(source) => source.facts().run_id.as_deref(),
+            Reader::Converge(source) => source.process(),
+            Reader::Gone(gone) => gone.process.as_deref(),
+        }
+    }
+
+    /// Whether keys of its slots were given, by it or by others before it.
+    pub fn has_given(&self) -> bool {
+        self.took_over || self.report().total().written > 0
+    }
+
+    /// Whether it was lost, and had keys that may not have been read, or may have changed since.
+    pub fn left_keys(&self) -> bool {
+        let was_through = matches!(&self.reader, Reader::Gone(gone) if gone.is_through);
+        !self.is_live() && !was_through && (self.keys_at_first > 0 || self.has_given())
+    }
+
     /// Nothing more is read from it.
     pub fn retire(&mut self) -> Result<()> {
         let log = self.log()?;
+        let process = self.process().map(str::to_owned);
+        let is_through = matches!(&self.reader, Reader::Scan(source) if source.is_through());
         if let Some(scan) = self.scan() {
             scan.forget_flight();
         }
         self.reader = Reader::Gone(Box::new(Gone {
             report: self.report(),
             log,
+            process,
+            is_through,
         }));
         self.primary_conn = None;
         Ok(())

@@ -197,7 +197,18 @@ impl ClusterSource {
             if !moved.is_empty() {
                 self.say_moved(slots, &moved);
             }
-            let logs = self.logs_but(target)?;
+            let logs = match self.look_for_loss(slots, target) {
+                Ok(true) => Vec::new(),
+                Ok(false) => self.logs_but(target)?,
+                Err(error) if is_lost(&error) => {
+                    let reason = format!("{error:#}");
+                    if let Some(part) = self.parts.get_mut(target) {
+                        part.lost = Some(reason.clone());
+                    }
+                    return Ok(Err(reason));
+                }
+                Err(error) => return Err(error),
+            };
             for (at, part) in self.parts.iter_mut().enumerate() {
                 if at != target {
                     part.release(slots);

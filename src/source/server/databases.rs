@@ -147,10 +147,14 @@ impl ServerSource {
                 None => None,
             };
             // Keys of a cluster's node may be on another by now.
-            let is_less = |now: u64| match self.cluster {
-                None => now < before.keys,
-                Some(_) => now == 0 && before.keys > 0,
+            let is_node = self.cluster.is_some();
+            let is_less = |now: u64| match is_node {
+                false => now < before.keys,
+                true => now == 0 && before.keys > 0,
             };
+            if now == Some(0) && before.keys > 0 {
+                self.no_deletes_for_loss();
+            }
             let text = match now {
                 Some(now) if is_less(now) => format!(
                     "the source was restarted, or is another one: database {db} had {} keys when \
@@ -164,9 +168,7 @@ impl ServerSource {
                      whether it was restarted, and lost keys of database {db}, is not known"
                 ),
             };
-            self.observer.warn(&text);
-            self.unread.push(text.clone());
-            self.incomplete.get_or_insert(text);
+            self.keys_were_lost(text);
             if let Some(now) = now
                 && let Some(row) = self.databases.iter_mut().find(|row| row.db == db)
             {
@@ -174,6 +176,45 @@ impl ServerSource {
             }
         }
         Ok(())
+    }
+
+    /// Some of what the server held was lost: that is said, and what is read is never exact.
+    fn keys_were_lost(&mut self, text: String) {
+        self.observer.warn(&text);
+        self.unread.push(text.clone());
+        self.incomplete.get_or_insert(text);
+    }
+
+    /// What was given so far is gone with the server's process. That is no reason to delete it.
+    fn no_deletes_for_loss(&mut self) {
+        if let Some(given) = &mut self.given {
+            given.all_lost();
+        }
+    }
+
+    /// All that the server held was lost, as `text` says. Nothing is deleted for it.
+    pub(in crate::source) fn all_keys_were_lost(&mut self, text: String) {
+        self.keys_were_lost(text);
+        self.no_deletes_for_loss();
+    }
+
+    /// Whether the server holds no key of the databases that are read. Nothing may be in flight.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(in crate::source) fn holds_nothing(&mut self, facts: &Facts) -> Result<bool> {
+        if let Some(rows) = &facts.keyspace {
+            let wanted = |row: &&Keyspace| self.options.selection.wants_db(row.db);
+            return Ok(rows.iter().filter(wanted).all(|row| row.keys == 0));
+        }
+        let dbs: Vec<u32> = self.databases.iter().map(|row| row.db).collect();
+        for db in dbs {
+            let is_there = self.conn.database() == Some(db) || self.conn.select(db)?.is_ok();
+            if !is_there || !super::probe::is_empty(&mut self.conn)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Given {
     pub following: bool,
     /// Of some names another keeps the log.
     has_inherited: bool,
+    /// The server lost all of its keys: see [`Self::all_lost`].
+    all_lost: bool,
     /// Names that went into the log since then, while changes were followed.
     logged_since: OwnWrites,
 }
@@ -86,6 +88,7 @@ impl Given {
             too_large: Marks::default(),
             following: false,
             has_inherited: false,
+            all_lost: false,
             logged_since: OwnWrites::default(),
         })
     }
@@ -283,8 +286,18 @@ impl Given {
         Ok(GivenLog { file, at: 0, end })
     }
 
+    /// The server lost all of its keys with its process. Nobody deleted them, so no key that was
+    /// given before gets a tombstone, whether it was given here or by another.
+    pub fn all_lost(&mut self) {
+        self.keys = OwnWrites::default();
+        self.all_lost = true;
+    }
+
     /// These were given by another: if they are gone, that has to be told.
     pub fn inherit(&mut self, db: u32, names: &[Vec<u8>]) -> Result<()> {
+        if self.all_lost {
+            return Ok(());
+        }
         self.has_inherited = true;
         for name in names {
             let print = self.keys.fingerprint(db, name);
@@ -405,6 +418,20 @@ impl Read for Positioned<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_given_before_the_server_lost_it_is_not_taken_for_deleted() {
+        let mut given = Given::new(true).unwrap();
+        given.note(Family::Redis, 0, b"before", b"").unwrap();
+        given.all_lost();
+        given.note(Family::Redis, 0, b"after", b"").unwrap();
+        given.inherit(0, &[b"of another".to_vec()]).unwrap();
+        let known = ["before", "of another", "after"].map(|name| {
+            let name = name.as_bytes();
+            given.knows(0, name).unwrap()
+        });
+        assert_eq!(known, [false, false, true]);
+    }
 
     #[test]
     fn following_does_not_log_a_name_again_and_again_also_after_slots_moved() {

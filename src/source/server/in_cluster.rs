@@ -315,6 +315,13 @@ impl ServerSource {
         self.waiting.clear();
     }
 
+    /// Whether all that it was to read was read, and nothing has to be read elsewhere.
+    pub(in crate::source) fn is_through(&self) -> bool {
+        let is_answered = self.sent.is_empty() && self.awaited.is_empty();
+        let cluster = self.cluster.as_ref();
+        self.is_at_end() && is_answered && cluster.is_none_or(|it| it.disturbed.is_empty())
+    }
+
     /// The connection, on which nothing is in flight when all was read.
     pub(in crate::source) fn conn(&mut self) -> &mut Conn {
         &mut self.conn

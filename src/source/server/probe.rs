@@ -281,6 +281,25 @@ pub fn count_keys(conn: &mut Conn) -> Result<Option<u64>, ServerError> {
     })
 }
 
+/// Whether the present database has no key, by DBSIZE, or where that is refused by SCAN.
+///
+/// # Errors
+/// The connection's.
+pub fn is_empty(conn: &mut Conn) -> Result<bool, ServerError> {
+    if let Some(keys) = count_keys(conn)? {
+        return Ok(keys == 0);
+    }
+    let answer = conn.ask(&redis::cmd("SCAN").arg(0).arg("COUNT").arg(10).to_owned())?;
+    let Ok(redis::Value::Array(parts)) = answer else {
+        return Ok(false);
+    };
+    let [cursor, redis::Value::Array(names)] = parts.as_slice() else {
+        return Ok(false);
+    };
+    let cursor: Option<String> = redis::from_redis_value_ref(cursor).ok();
+    Ok(cursor.as_deref() == Some("0") && names.is_empty())
+}
+
 /// Keeps our DUMPs from refreshing the LRU clock of every key, where that is known (7.2) and safe.
 ///
 /// Not in a cluster, nor where nobody knows what the server is: a client without touch that names a

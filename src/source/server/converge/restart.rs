@@ -132,33 +132,49 @@ impl ConvergingSource {
     }
 
     /// A process that was started without its data would have all deleted at a live destination that
-    /// was given so far: the only copy, perhaps.
+    /// was given so far: the only copy, perhaps. A node of a cluster counts as lost then: the keys may
+    /// be at another node, and who knows all of them looks for it.
     fn refuse_to_delete_all(&mut self, facts: &Facts, reason: &str) -> Result<()> {
-        let before = std::mem::replace(&mut self.process, facts.run_id.clone());
-        let is_another = match (&before, &facts.run_id) {
+        let is_another = match (&self.process, &facts.run_id) {
             (Some(before), Some(now)) => before != now,
             // Nobody says. That somebody flushed it was heard from the process itself.
             _ => reason != FLUSHED,
         };
-        let Some(rows) = &facts.keyspace else {
-            return Ok(());
-        };
-        let dbs = &self.inner.options.selection.dbs;
-        let mut wanted = rows
-            .iter()
-            .filter(|row| dbs.is_empty() || dbs.contains(&row.db));
-        let is_empty = wanted.all(|row| row.keys == 0);
         let given: u64 = self.inner.counts.rows().iter().map(|row| row.written).sum();
-        let is_live = !self.inner.options.takes_back;
-        // In a cluster the keys may be at another node.
-        if is_another && is_empty && given > 0 && is_live && self.inner.cluster.is_none() {
-            return Err(anyhow!(
-                "the source was restarted, or is another one, and has no key any more: the {} that \
-                 came so far are left as they are, and nothing is deleted for it",
-                plural(given, "record")
-            ));
+        let is_node = self.inner.cluster.is_some();
+        let would_delete = given > 0 || !self.heritage.is_empty();
+        let matters = is_node || !self.inner.options.takes_back;
+        if !is_another || !would_delete || !matters || !self.holds_nothing(facts)? {
+            self.process = facts.run_id.clone();
+            return Ok(());
         }
-        Ok(())
+        if is_node {
+            let lost = ServerError::Lost {
+                address: self.inner.conn.address().to_owned(),
+                doing: "listening to its changes".to_owned(),
+                reason: "it was restarted, or is another one, and has no key any more".to_owned(),
+            };
+            return Err(lost.into());
+        }
+        Err(anyhow!(
+            "the source was restarted, or is another one, and has no key any more: the {} that \
+             came so far are left as they are, and nothing is deleted for it",
+            plural(given, "record")
+        ))
+    }
+
+    fn holds_nothing(&mut self, facts: &Facts) -> Result<bool> {
+        loop {
+            match self.inner.holds_nothing(facts) {
+                Err(error) if self.inner.may_resume(&error) => self.inner.resume(error)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// The process that the scan began at, where it says.
+    pub(in crate::source) fn process(&self) -> Option<&str> {
+        self.process.as_deref()
     }
 
     /// All of every database is to be read again, and then what was given and is not met again.
