@@ -26,6 +26,7 @@ pub mod describe;
 pub mod doctor;
 pub mod encryption;
 pub mod endpoint;
+pub mod errors_file;
 pub mod escape;
 pub mod exit;
 pub mod glob;

@@ -2,15 +2,16 @@
 //! could not be moved. Nothing here prints; `ui` does.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
+use crate::errors_file::{ErrorsFile, ErrorsPlace};
 use crate::record::show_key;
 use crate::source::Estimate;
+use crate::units::plural;
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +137,8 @@ pub trait Report: Send + Sync {
     fn event(&self, event: &Event<'_>);
 }
 
+const WRITE_ERRORS: &str = "write to the --errors-to file";
+
 /// More keys failed than `--max-errors` allows.
 #[derive(Debug, thiserror::Error)]
 #[error("{failed} keys failed, more than --max-errors {max} allows; stopped")]
@@ -155,23 +158,23 @@ pub struct Observer {
     pub progress: Arc<Progress>,
     report: Arc<dyn Report>,
     hear: Option<Hear>,
-    journal: Mutex<Option<Box<dyn Write + Send>>>,
+    errors_file: Mutex<Option<ErrorsFile>>,
     max_errors: Option<u64>,
 }
 
 impl Observer {
-    /// An observer that reports to `report`, writes failures as JSON Lines to `journal` and gives
+    /// An observer that reports to `report`, writes failures as JSON Lines to `errors_file` and gives
     /// up after `max_errors` of them (`None`: never).
     pub fn new(
         report: Box<dyn Report>,
-        journal: Option<Box<dyn Write + Send>>,
+        errors_file: Option<ErrorsFile>,
         max_errors: Option<u64>,
     ) -> Self {
         Self {
             progress: Arc::default(),
             report: report.into(),
             hear: None,
-            journal: Mutex::new(journal),
+            errors_file: Mutex::new(errors_file),
             max_errors,
         }
     }
@@ -188,7 +191,7 @@ impl Observer {
             progress: Arc::clone(&self.progress),
             report: Arc::clone(&self.report),
             hear: Some(Box::new(hear)),
-            journal: Mutex::new(None),
+            errors_file: Mutex::new(None),
             max_errors: None,
         }
     }
@@ -213,8 +216,7 @@ impl Observer {
         }
         let failed = self.progress.failed.fetch_add(1, Relaxed) + 1;
         self.report.event(&Event::KeyFailed(failure));
-        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(out) = journal.as_mut() {
+        if let Some(file) = self.errors_file().as_mut() {
             let line = serde_json::json!({
                 "schema_version": 1,
                 "event": "key_failed",
@@ -226,7 +228,7 @@ impl Observer {
                 "hint": failure.hint,
             });
             let line = crate::escape::json_text(&line);
-            writeln!(out, "{line}").context("write to the --errors-to file")?;
+            file.line(&line).context(WRITE_ERRORS)?;
         }
         match self.max_errors {
             Some(max) if failed > max => Err(TooManyErrors { failed, max }.into()),
@@ -245,8 +247,7 @@ impl Observer {
             "db {db} key {}: it could not be read earlier; now it was read, or is gone",
             show_key(key)
         ));
-        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(out) = journal.as_mut() {
+        if let Some(file) = self.errors_file().as_mut() {
             let line = serde_json::json!({
                 "schema_version": 1,
                 "event": "key_recovered",
@@ -255,7 +256,7 @@ impl Observer {
                 "key_hex": hex(key),
             });
             let line = crate::escape::json_text(&line);
-            writeln!(out, "{line}").context("write to the --errors-to file")?;
+            file.line(&line).context(WRITE_ERRORS)?;
         }
         Ok(())
     }
@@ -278,14 +279,57 @@ impl Observer {
             .fetch_add(payload_bytes, Relaxed);
     }
 
-    /// Flushes the journal.
+    fn errors_file(&self) -> MutexGuard<'_, Option<ErrorsFile>> {
+        self.errors_file.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// How far the `--errors-to` file is written, for a run that goes on with this one; `None`
+    /// without such a file.
     ///
     /// # Errors
-    /// The journal's write error.
-    pub fn close_journal(&self) -> Result<()> {
-        let mut journal = self.journal.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(out) = journal.as_mut() {
-            out.flush().context("write to the --errors-to file")?;
+    /// The file's.
+    pub fn errors_place(&self) -> Result<Option<ErrorsPlace>> {
+        match self.errors_file().as_mut() {
+            Some(file) => file.place().context(WRITE_ERRORS),
+            None => Ok(None),
+        }
+    }
+
+    /// This run does not go on with another: the `--errors-to` file is emptied.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn begin_errors_anew(&self) -> Result<()> {
+        match self.errors_file().as_mut() {
+            Some(file) => file.begin_anew().context(WRITE_ERRORS),
+            None => Ok(()),
+        }
+    }
+
+    /// This run goes on with an earlier one, in which so many keys had failed. The `--errors-to` file
+    /// goes on at `place` too, or it is said that nobody names those keys here.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn go_on_with_errors(&self, place: Option<ErrorsPlace>, failed: u64) -> Result<()> {
+        let named = match self.errors_file().as_mut() {
+            None => None,
+            Some(file) => {
+                if let Some(place) = place
+                    && file.go_on(&place).context(WRITE_ERRORS)?
+                {
+                    return Ok(());
+                }
+                file.begin_anew().context(WRITE_ERRORS)?;
+                Some(format!(" and not in {}", file.name().display()))
+            }
+        };
+        if failed > 0 {
+            self.notice(&format!(
+                "{} failed in the earlier run: their names are in what that run printed{}",
+                plural(failed, "key"),
+                named.unwrap_or_default()
+            ));
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ pub mod session;
 mod summary;
 mod verb;
 
-use std::io::{IsTerminal, LineWriter};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,8 +20,9 @@ use self::console::{Console, ConsoleReport};
 use self::progress::Ticker;
 pub use self::summary::consistency_json;
 pub use self::verb::Verb;
-use crate::cli::{ProgressStyle, ReportArgs, RunArgs, resolve};
+use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 use crate::describe::export_failed_text;
+use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
 use crate::observer::Observer;
@@ -84,27 +85,49 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Opens the journal and begins to show progress.
+    /// Opens and empties the `--errors-to` file, and begins to show progress.
     ///
     /// # Errors
-    /// The exit code, if the journal cannot be opened; the error is printed.
+    /// The exit code, if the file cannot be opened; the error is printed.
     pub fn start(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
+        Self::open(verb, report, run, false)
+    }
+
+    /// The same for a run that may go on with an earlier one (`resumes`): then the file keeps its
+    /// lines until that is known.
+    ///
+    /// # Errors
+    /// As [`Ui::start`].
+    pub fn start_resuming(
+        verb: Verb,
+        (report, run): (&ReportArgs, &RunArgs),
+        resumes: bool,
+    ) -> Result<Self, u8> {
+        Self::open(verb, report, run, resumes)
+    }
+
+    fn open(verb: Verb, report: &ReportArgs, run: &RunArgs, keeps: bool) -> Result<Self, u8> {
         let options = UiOptions::new(verb, report, run);
         let is_terminal = std::io::stderr().is_terminal();
         let console = Arc::new(Console::new(&options, is_terminal));
-        let journal = match options.errors_to.as_deref().map(resolve::create_journal) {
+        let errors_file = match options.errors_to.as_deref().map(ErrorsFile::open) {
             None => None,
-            Some(Ok(file)) => {
-                Some(Box::new(LineWriter::new(file)) as Box<dyn std::io::Write + Send>)
-            }
+            Some(Ok(file)) => Some(file),
             Some(Err(error)) => {
+                let error = error.into();
                 let code = exit::code_of(&error);
                 console.error(&error, code);
                 return Err(code);
             }
         };
         let report = ConsoleReport(Arc::clone(&console));
-        let observer = Arc::new(Observer::new(Box::new(report), journal, options.max_errors));
+        let observer = Observer::new(Box::new(report), errors_file, options.max_errors);
+        if !keeps && let Err(error) = observer.begin_errors_anew() {
+            let code = exit::code_of(&error);
+            console.error(&error, code);
+            return Err(code);
+        }
+        let observer = Arc::new(observer);
         for text in &options.announcements {
             observer.notice(text);
         }
@@ -136,7 +159,7 @@ impl Ui {
     pub fn finish(self, outcome: &Outcome) -> u8 {
         self.ticker.stop();
         let elapsed = self.started.elapsed();
-        let mut code = outcome.exit_code();
+        let code = outcome.exit_code();
         self.console.failures_not_shown();
         for problem in outcome
             .source
@@ -149,10 +172,6 @@ impl Ui {
         }
         if let Some(text) = export_failed_text(&outcome.source.export_failed) {
             self.console.warning(&text);
-        }
-        if let Err(error) = self.observer.close_journal() {
-            code = exit::strongest(&[code, exit::FAILED]);
-            self.console.error(&error, exit::FAILED);
         }
         match &outcome.error {
             Some(error) => self.console.error(error, code),

@@ -10,6 +10,7 @@ use super::{
     ServerFlags, Verb,
 };
 use crate::output::{Holds, Reading, Writing};
+use crate::resume::files_beside;
 
 /// The files of one command line.
 #[derive(Debug, Default)]
@@ -78,6 +79,14 @@ impl Files {
     fn of_export(&mut self, args: &ExportArgs) {
         self.source(args.source.as_ref());
         self.output(args.output.as_deref(), Holds::Archive);
+        if args.resume
+            && let Some(output) = args.output.as_deref()
+            && let Ok([part, journal]) = files_beside(output)
+        {
+            // What stands there is looked at before anything is written to it.
+            self.write("the unfinished archive of --resume", &part, Holds::Archive);
+            self.write("the journal of --resume", &journal, Holds::Archive);
+        }
         self.age_write(&args.encryption);
         self.server(&args.connect.flags());
         self.run(&args.run);

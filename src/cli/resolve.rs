@@ -538,25 +538,5 @@ fn renaming(
     })
 }
 
-/// The journal of `--errors-to`: created now, readable by its owner only.
-///
-/// # Errors
-/// [`Usage`], when it cannot be created.
-pub fn create_journal(path: &Path) -> Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| {
-            Usage(format!(
-                "cannot create the --errors-to file {path:?}: {error}"
-            ))
-            .into()
-        })
-}
-
 #[cfg(test)]
 mod tests;

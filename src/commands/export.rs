@@ -26,7 +26,8 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start(Verb::Export, &args.report, &args.run) {
+    let ui = Ui::start_resuming(Verb::Export, (&args.report, &args.run), args.resume);
+    let ui = match ui {
         Ok(ui) => ui,
         Err(code) => return code,
     };
@@ -78,7 +79,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     ))
 }
 
-fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<'a> {
+pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<'a> {
     Wishes {
         read: &args.read,
         selection: args.selection(from),

@@ -72,7 +72,8 @@ pub(super) fn export(
         open_source::open(from, None, wishes.clone(), observer)?
     };
     observer.expect(source.source.estimate());
-    let shown = partial.path().display().to_string();
+    let part = partial.path().to_owned();
+    let shown = part.display().to_string();
     if let Some(why) = useless {
         observer.notice(&format!(
             "{shown} cannot be gone on with: {why}; the export starts over"
@@ -81,6 +82,7 @@ pub(super) fn export(
     let (noted, journal, writer) = match ready {
         Some((noted, writer)) => {
             let journal = partial.go_on(&noted)?;
+            observer.go_on_with_errors(noted.errors, noted.failed())?;
             observer.notice(&format!(
                 "{shown} is intact and the source is the same process: going on after {}",
                 crate::units::plural(noted.taken.archived, "key")
@@ -89,6 +91,7 @@ pub(super) fn export(
         }
         None => {
             let journal = partial.begin(&begin)?;
+            observer.begin_errors_anew()?;
             let header = header(args, &source, &wishes.selection);
             let writer = Writer::new(partial.writer()?, &header, options(args))?;
             (None, journal, writer)
@@ -107,7 +110,8 @@ pub(super) fn export(
         stop,
         pace.as_ref(),
     );
-    if outcome.error.is_some() {
+    // Somebody may have taken it away meanwhile.
+    if outcome.error.is_some() && part.exists() {
         observer.notice(&format!(
             "{shown} is kept for the same command to go on with"
         ));
@@ -135,7 +139,7 @@ fn begin(args: &ExportArgs, wishes: &Wishes<'_>) -> ExportBegin {
             "{:?} {:?} {:?}",
             args.read.consistency, wishes.functions, args.read.eviction
         ),
-        writing: format!("{} {} {:?}", args.zstd_level(), args.verbatim, args.label),
+        writing: format!("{} {:?} {:?}", args.zstd_level(), form(args), args.label),
     }
 }
 
@@ -163,4 +167,60 @@ fn read_again(
         Ok(writer) => Ok(writer),
         Err(error) => Err(error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::{Verb, parse};
+    use crate::commands::export::wishes;
+
+    fn begin_of(options: &[&str]) -> ExportBegin {
+        let line = [
+            "redis-migrate",
+            "export",
+            "redis://h",
+            "--resume",
+            "-o",
+            "x",
+        ];
+        let line: Vec<OsString> = line.iter().chain(options).map(OsString::from).collect();
+        let Ok(cli) = parse::parse(&line) else {
+            panic!("{options:?} is no command line");
+        };
+        let Verb::Export(args) = cli.verb else {
+            panic!("an export");
+        };
+        let from = args.source().unwrap();
+        begin(&args, &wishes(&args, &from, &Stop::new()))
+    }
+
+    #[test]
+    fn an_option_that_changes_what_stands_in_the_archive_makes_it_another_export() {
+        assert_eq!(
+            begin_of(&[]),
+            begin_of(&["--rate-limit", "7", "--max-errors", "1"])
+        );
+        let options: [&[&str]; 12] = [
+            &[],
+            &["--no-check"],
+            &["--max-value", "1KiB"],
+            &["--max-value", "2KiB"],
+            &["--verbatim"],
+            &["--level", "7"],
+            &["--no-compress"],
+            &["--label", "x"],
+            &["--no-functions"],
+            &["--eviction"],
+            &["--match", "a*"],
+            &["--db", "3"],
+        ];
+        let begins: Vec<ExportBegin> = options.iter().map(|some| begin_of(some)).collect();
+        for (at, begin) in begins.iter().enumerate() {
+            let same = begins.iter().position(|other| other == begin);
+            assert_eq!(same, Some(at), "{:?}", options[at]);
+        }
+    }
 }

@@ -26,7 +26,8 @@ use crate::ui::{Ui, Verb};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start(Verb::Import, &args.report, &args.run) {
+    let resumes = args.resume.is_some();
+    let ui = match Ui::start_resuming(Verb::Import, (&args.report, &args.run), resumes) {
         Ok(ui) => ui,
         Err(code) => return code,
     };
@@ -146,6 +147,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
                 on_conflict,
                 remember,
                 seen,
+                Arc::clone(observer),
             )?)
         }
     };

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -17,6 +18,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::input::{ArchiveInput, SharedFile};
 use crate::memory::random_hash_keys;
 use crate::observer::{Observer, hex};
+use crate::output::{Holds, Writing, keep_apart};
 use crate::pipe::Stop;
 use crate::policy::FunctionPolicy;
 use crate::record::Mark;
@@ -233,10 +235,13 @@ pub fn state_of(
         .into());
     }
     let place = resume::place(place, &begin)?;
+    apart_from_errors(args, &place)?;
     let Some(state) = resume::load(&place, &begin)? else {
+        observer.begin_errors_anew()?;
         return Ok((State::create(&place, begin)?, None));
     };
     if state.settled == Mark::default() && state.sending == Mark::default() {
+        observer.begin_errors_anew()?;
         return Ok((state, None));
     }
     let standing = match args.verify {
@@ -257,9 +262,11 @@ pub fn state_of(
                 version: VERSION,
                 ..state.begin.clone()
             };
-            return Ok((State::create(&place, begin)?, None));
+            observer.begin_errors_anew()?;
+            return Ok((state.begin_anew(begin)?, None));
         }
     };
+    observer.go_on_with_errors(state.errors, state.failed)?;
     let Mark { archive, frame } = state.settled;
     // Where a record that is not wanted may replace one that was, the earlier ones have to be known.
     let reads_all = may_repeat && args.selection()?.needs_value();
@@ -282,6 +289,25 @@ pub fn state_of(
         place.display()
     ));
     Ok((state, Some(seen)))
+}
+
+/// Where the user names no file for the state, its place is not known before the archives are.
+fn apart_from_errors(args: &ImportArgs, state: &Path) -> Result<(), Usage> {
+    let file = |what, name: &Path| Writing::File {
+        what,
+        name: name.to_owned(),
+        holds: Holds::Other,
+    };
+    let errors = args.run.errors_to.as_deref();
+    let errors = errors.map(|name| file("the --errors-to file", name));
+    let state = file("the --resume state", state);
+    keep_apart(
+        &[],
+        &[Some(state), errors]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// The databases that the archives hold, and how many keys: what their ends say. Of a pipe only what

@@ -6,15 +6,15 @@
 
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{put, take};
+use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
 use crate::record::Checkpoint;
 
@@ -46,7 +46,11 @@ impl ExportBegin {
             (&self.version, &now.version, "another version wrote it"),
             (&self.selection, &now.selection, "its selection was another"),
             (&self.reading, &now.reading, "it was read in another way"),
-            (&self.writing, &now.writing, "its level or form was another"),
+            (
+                &self.writing,
+                &now.writing,
+                "its --level, --verbatim, --no-check, --max-value or --label was another",
+            ),
         ];
         let other = pairs.into_iter().find(|(then, now, _)| then != now);
         other.map(|(_, _, what)| what)
@@ -82,6 +86,18 @@ pub struct Noted {
     pub checkpoint: Checkpoint,
     /// What was written.
     pub taken: Taken,
+    /// Where in the `--errors-to` file the keys are named that had failed, if there was one.
+    #[serde(default)]
+    pub errors: Option<ErrorsPlace>,
+}
+
+impl Noted {
+    /// Keys that had failed: not read, not fit for the archive, or not sound.
+    pub fn failed(&self) -> u64 {
+        let unread = self.checkpoint.counts.iter();
+        let unread = unread.map(|(_, [.., failed])| *failed).sum::<u64>();
+        unread + self.taken.refused + self.taken.unsound
+    }
 }
 
 /// The complete archive: a renamed file is the same file.
@@ -143,6 +159,8 @@ pub struct Partial {
     part: PathBuf,
     journal: PathBuf,
     place: PathBuf,
+    /// The journal while it is ours: whoever is about to remove it keeps others from writing to it.
+    locked: Option<File>,
     /// How much of the journal is whole.
     journal_bytes: u64,
 }
@@ -163,12 +181,7 @@ impl Partial {
             ))
             .into());
         }
-        let with = |ending: &str| {
-            let mut name = place.clone().into_os_string();
-            name.push(ending);
-            PathBuf::from(name)
-        };
-        let (part, journal) = (with(".part"), with(".part.state"));
+        let [part, journal] = beside(&place);
         for path in [&part, &journal] {
             if let Ok(metadata) = path.symlink_metadata()
                 && !metadata.is_file()
@@ -176,24 +189,15 @@ impl Partial {
                 return Err(Usage(format!("{} is no regular file", path.display())).into());
             }
         }
-        let begun = part.metadata().map_or(0, |metadata| metadata.len());
+        let file = open_alone(&part, true, Use::Export)?
+            .with_context(|| format!("create {}", part.display()))?;
+        let begun = file.metadata().map_or(0, |metadata| metadata.len());
         if begun > 0 && !journal.exists() {
             return Err(Usage(format!(
                 "{} was not left by export --resume; move it away",
                 part.display()
             ))
             .into());
-        }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&part)
-            .with_context(|| format!("create {}", part.display()))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            return Err(Usage(format!("another export is writing {}", part.display())).into());
         }
         file.set_permissions(Permissions::from_mode(0o600))
             .with_context(|| format!("protect {}", part.display()))?;
@@ -202,6 +206,7 @@ impl Partial {
             part,
             journal,
             place,
+            locked: None,
             journal_bytes: 0,
         })
     }
@@ -217,12 +222,11 @@ impl Partial {
     /// [`Usage`] for a journal that is none; the system's errors.
     pub fn earlier(&mut self, now: &ExportBegin) -> Result<Earlier> {
         let shown = self.journal.display().to_string();
-        let file = match File::open(&self.journal) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Earlier::None),
-            Err(error) => return Err(error).with_context(|| format!("open {shown}")),
+        let Some(file) = open_alone(&self.journal, false, Use::Export)? else {
+            return Ok(Earlier::None);
         };
-        let mut reader = BufReader::new(file);
+        let file = self.locked.insert(file);
+        let mut reader = BufReader::new(&*file);
         let mut magic = [0; MAGIC.len()];
         if reader.read_exact(&mut magic).is_err() || &magic != MAGIC {
             return Err(Usage(format!(
@@ -300,12 +304,13 @@ impl Partial {
     ///
     /// # Errors
     /// The system's.
-    pub fn go_on(&self, noted: &Noted) -> Result<ExportJournal> {
+    pub fn go_on(&mut self, noted: &Noted) -> Result<ExportJournal> {
         self.cut(noted.bytes)?;
-        let mut file = OpenOptions::new()
-            .write(true)
-            .open(&self.journal)
-            .with_context(|| format!("open {}", self.journal.display()))?;
+        let mut file = match &self.locked {
+            Some(file) => file.try_clone(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+        .with_context(|| format!("open {}", self.journal.display()))?;
         file.set_len(self.journal_bytes)
             .and_then(|()| file.seek(SeekFrom::End(0)))
             .with_context(|| format!("write {}", self.journal.display()))?;
@@ -316,7 +321,7 @@ impl Partial {
     ///
     /// # Errors
     /// The system's.
-    pub fn begin(&self, begin: &ExportBegin) -> Result<ExportJournal> {
+    pub fn begin(&mut self, begin: &ExportBegin) -> Result<ExportJournal> {
         let shown = self.journal.display();
         let directory = directory_of(&self.journal);
         let mut bytes = MAGIC.to_vec();
@@ -326,10 +331,12 @@ impl Partial {
         file.write_all(&bytes)
             .and_then(|()| file.as_file().sync_all())
             .with_context(|| format!("write {shown}"))?;
+        lock(file.as_file(), &self.journal, Use::Export)?;
         let file = file
             .persist(&self.journal)
             .map_err(|error| error.error)
             .with_context(|| format!("create {shown}"))?;
+        self.locked = Some(file.try_clone().with_context(|| format!("open {shown}"))?);
         self.cut(0)?;
         Ok(self.journal_of(file))
     }
@@ -364,6 +371,13 @@ impl Partial {
     /// Renames the archive, and the journal says so beforehand: it may be left behind.
     fn take_place(&self) -> Result<()> {
         let shown = self.place.display();
+        if !stands_at(&self.file, &self.part) {
+            return Err(anyhow!(
+                "{} was removed or replaced while this export wrote to it, so the archive cannot \
+                 get its name, {shown}; run the export again",
+                self.part.display()
+            ));
+        }
         self.file
             .sync_all()
             .with_context(|| format!("sync {}", self.part.display()))?;
@@ -382,6 +396,22 @@ impl Partial {
             .and_then(|directory| directory.sync_all())
             .with_context(|| format!("sync the directory of {shown}"))
     }
+}
+
+/// What stands beside an archive until it is complete: the partial file, and its journal.
+///
+/// # Errors
+/// Those of following the links that `name` may be.
+pub fn files_beside(name: &Path) -> io::Result<[PathBuf; 2]> {
+    Ok(beside(&crate::output::place_of(name)?))
+}
+
+fn beside(place: &Path) -> [PathBuf; 2] {
+    [".part", ".part.state"].map(|ending| {
+        let mut name = place.to_owned().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    })
 }
 
 fn directory_of(place: &Path) -> &Path {
@@ -410,12 +440,13 @@ mod tests {
             archive_id: 1,
             checkpoint: Checkpoint::default(),
             taken: Taken::default(),
+            errors: None,
         }
     }
 
     /// Writes a whole archive, and is killed once it has its place.
     fn killed_at_the_end(name: &Path) {
-        let partial = Partial::open(name).unwrap();
+        let mut partial = Partial::open(name).unwrap();
         let mut journal = partial.begin(&begin()).unwrap();
         partial.writer().unwrap().write_all(b"archive").unwrap();
         journal.note(&noted(4)).unwrap();
@@ -458,15 +489,15 @@ mod tests {
     fn a_journal_whose_partial_file_is_gone_is_not_gone_on_with() {
         let directory = tempfile::tempdir().unwrap();
         let name = directory.path().join("x.rmz");
-        let partial = Partial::open(&name).unwrap();
+        let mut partial = Partial::open(&name).unwrap();
         let mut journal = partial.begin(&begin()).unwrap();
         journal.note(&noted(4)).unwrap();
         std::fs::remove_file(partial.path()).unwrap();
-        drop(partial);
+        drop((partial, journal));
         let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
         assert!(matches!(earlier, Earlier::Useless(_)), "{earlier:?}");
         // Finished, and killed before it got its name.
-        let partial = Partial::open(&name).unwrap();
+        let mut partial = Partial::open(&name).unwrap();
         let mut journal = partial.begin(&begin()).unwrap();
         partial.writer().unwrap().write_all(b"archive").unwrap();
         journal.note(&noted(4)).unwrap();
@@ -478,8 +509,31 @@ mod tests {
             &serde_json::to_vec(&finished).unwrap(),
         );
         journal.file.write_all(&bytes).unwrap();
-        drop(partial);
+        drop((partial, journal));
         let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
         assert!(matches!(earlier, Earlier::Noted(_)), "{earlier:?}");
+    }
+
+    #[test]
+    fn only_the_file_that_was_written_gets_the_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("x.rmz");
+        let mut first = Partial::open(&name).unwrap();
+        let journal = first.begin(&begin()).unwrap();
+        first.writer().unwrap().write_all(b"whole").unwrap();
+        let error = Partial::open(&name).unwrap_err();
+        assert!(error.to_string().contains("another export"), "{error}");
+        // Removed by hand while it is written to: the journal is still the first run's.
+        std::fs::remove_file(first.path()).unwrap();
+        let mut second = Partial::open(&name).unwrap();
+        let error = second.earlier(&begin()).unwrap_err();
+        assert!(error.to_string().contains("another export"), "{error}");
+        std::fs::write(first.path(), "half").unwrap();
+        let error = first.commit().unwrap_err();
+        assert!(error.to_string().contains("removed or replaced"), "{error}");
+        assert!(!name.exists());
+        assert_eq!(std::fs::read(first.path()).unwrap(), b"half");
+        drop((first, journal, second));
+        Partial::open(&name).unwrap().earlier(&begin()).unwrap();
     }
 }

@@ -11,6 +11,7 @@
 //! it was, and some keys that it acknowledged; where these do not stand, or somebody else answers,
 //! the import looks at everything again from the beginning ([`destination`]).
 
+mod alone;
 mod confirm;
 pub mod destination;
 mod export;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Taken};
+pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Taken, files_beside};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::Usage;

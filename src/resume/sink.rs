@@ -1,6 +1,7 @@
 //! The sink of an import that can be resumed: it notes how far the server's sink has come.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
@@ -10,6 +11,7 @@ use super::witness::{Witness, reading};
 use crate::compare::meaning::Reading;
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{EarlierRun, SinkReport, SourceReport};
+use crate::observer::Observer;
 use crate::policy::OnConflict;
 use crate::record::{Batch, Mark, Record};
 use crate::sink::Sink;
@@ -34,6 +36,7 @@ pub struct ResumingSink {
     /// What is left of an earlier run.
     earlier: Option<EarlierRun>,
     reading: Reading,
+    observer: Arc<Observer>,
 }
 
 /// A batch that was passed on.
@@ -61,6 +64,7 @@ impl ResumingSink {
         on_conflict: OnConflict,
         remember: bool,
         seen: Option<String>,
+        observer: Arc<Observer>,
     ) -> Result<Self> {
         let mut own = std::mem::take(&mut state.own);
         if remember {
@@ -89,6 +93,7 @@ impl ResumingSink {
             records: state_records,
             earlier,
             reading,
+            observer,
         })
     }
 
@@ -181,6 +186,7 @@ impl ResumingSink {
                 .map(|one| Witness::of(one, &self.reading))
                 .collect(),
             held,
+            errors: self.observer.errors_place()?,
         };
         self.state.is_settled(mark, &news)
     }

@@ -7,20 +7,20 @@
 //! Numbers are little-endian. The file is the importing machine's own and never travels.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{MAX_BODY, mark_bytes, mark_of, put, put_all, take};
 use super::witness::{Noted, Witness};
+use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::record::Mark;
@@ -44,6 +44,8 @@ const WITNESSES: u8 = 6;
 const HELD: u8 = 7;
 /// A process that had acknowledged something was started anew, or replaced.
 const FORGOTTEN: u8 = 8;
+/// JSON of [`ErrorsPlace`]: which keys that failed are named before it in the --errors-to file.
+const ERRORS: u8 = 9;
 
 /// Of what a state holds. A newer one is refused, an older one is read.
 pub const VERSION: u32 = 2;
@@ -118,6 +120,8 @@ pub struct News {
     pub witnesses: Vec<Witness>,
     /// Conflicts that are judged at the end.
     pub held: Vec<HeldConflict>,
+    /// Where in the `--errors-to` file those that failed are named, if there is one.
+    pub errors: Option<ErrorsPlace>,
 }
 
 /// How far an import has come, and its file.
@@ -143,17 +147,31 @@ pub struct State {
     pub witnesses: Noted,
     /// One of the processes lost its memory while the import ran.
     pub is_forgotten: bool,
+    /// Where in an `--errors-to` file the keys are named that failed.
+    pub errors: Option<ErrorsPlace>,
     /// Where in the file conflicts are that were held: offset and length.
     held: Vec<(u64, u64)>,
     buffer: Vec<u8>,
 }
 
 impl State {
-    /// Begins a new state: the file appears complete, readable by its owner only.
+    /// Begins a new state where there is none: the file appears complete, readable by its owner only.
+    ///
+    /// # Errors
+    /// [`Usage`] where another import has begun one meanwhile; the system's.
+    pub fn create(place: &Path, begin: Begin) -> Result<Self> {
+        Self::begin(place, begin, false)
+    }
+
+    /// Begins a new state in place of this one, which stays locked until the new one is.
     ///
     /// # Errors
     /// The system's.
-    pub fn create(place: &Path, begin: Begin) -> Result<Self> {
+    pub fn begin_anew(self, begin: Begin) -> Result<Self> {
+        Self::begin(&self.place, begin, true)
+    }
+
+    fn begin(place: &Path, begin: Begin, replaces: bool) -> Result<Self> {
         let directory = match place.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -167,9 +185,12 @@ impl State {
             file.as_file().sync_all()
         };
         write(&mut file).with_context(|| format!("write {}", place.display()))?;
-        lock(file.as_file(), place)?;
+        lock(file.as_file(), place, Use::Import)?;
+        let file = match replaces {
+            true => file.persist(place),
+            false => file.persist_noclobber(place),
+        };
         let file = file
-            .persist(place)
             .map_err(|error| error.error)
             .with_context(|| format!("create {}", place.display()))?;
         let own = OwnWrites::with_hash_keys(begin.hash_keys);
@@ -190,23 +211,21 @@ impl State {
             processes: None,
             witnesses: Noted::default(),
             is_forgotten: false,
+            errors: None,
             held: Vec::new(),
             buffer: Vec::new(),
         }
     }
 
-    /// Reads a state; `None` if there is none, or none that was begun completely.
+    /// Reads a state; `None` if there is none. One that was not begun completely is removed.
     ///
     /// # Errors
     /// [`Usage`] for a file of another kind; the system's errors.
     pub fn load(place: &Path) -> Result<Option<Self>> {
         refuse_special(place)?;
-        let file = match OpenOptions::new().read(true).write(true).open(place) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(file) = open_alone(place, false, Use::Import)? else {
+            return Ok(None);
         };
-        lock(&file, place)?;
         let mut reader = BufReader::new(&file);
         let mut magic = [0; MAGIC.len()];
         let is_ours = reader.read_exact(&mut magic).is_ok() && &magic == MAGIC;
@@ -234,6 +253,7 @@ impl State {
             good += len;
         }
         let Some(mut state) = state else {
+            std::fs::remove_file(place)?;
             return Ok(None);
         };
         state.file.set_len(good)?;
@@ -263,6 +283,7 @@ impl State {
                 each.for_each(|witness| self.witnesses.add(witness));
             }
             (FORGOTTEN, _) => self.is_forgotten = true,
+            (ERRORS, _) => self.errors = serde_json::from_slice(body)?,
             _ => {}
         }
         Ok(())
@@ -338,6 +359,10 @@ impl State {
             let body: Vec<u8> = some.iter().flat_map(|print| print.to_le_bytes()).collect();
             put(&mut self.buffer, OWN, &body);
         }
+        if news.errors != self.errors {
+            self.errors = news.errors;
+            put(&mut self.buffer, ERRORS, &serde_json::to_vec(&self.errors)?);
+        }
         let mut body = mark_bytes(mark).to_vec();
         body.extend_from_slice(&news.failed.to_le_bytes());
         body.extend_from_slice(&news.records.to_le_bytes());
@@ -361,6 +386,10 @@ impl State {
     /// # Errors
     /// The system's.
     pub fn remove(self) -> Result<()> {
+        if !stands_at(&self.file, &self.place) {
+            // Somebody removed it; what has its name now is another import's.
+            return Ok(());
+        }
         std::fs::remove_file(&self.place)
             .with_context(|| format!("remove {}", self.place.display()))
     }
@@ -378,21 +407,9 @@ fn refuse_special(place: &Path) -> Result<()> {
     }
 }
 
-/// Two imports would undo each other's work.
-fn lock(file: &File, place: &Path) -> Result<()> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err(Usage(format!(
-            "another import is at work with the state in {}",
-            place.display()
-        ))
-        .into()),
-        // Where the file system knows no locks.
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -466,6 +483,24 @@ mod tests {
         assert!(State::load(&place).unwrap().is_none());
         std::fs::write(&place, "something else").unwrap();
         assert!(State::load(&place).is_err());
+    }
+
+    #[test]
+    fn of_two_imports_that_begin_one_has_the_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("state");
+        assert!(State::load(&place).unwrap().is_none());
+        let first = State::create(&place, begin()).unwrap();
+        assert!(State::create(&place, begin()).is_err(), "both saw none");
+        let anew = first.begin_anew(begin()).unwrap();
+        assert!(State::load(&place).is_err(), "in use");
+        // Removed by hand, and begun by another import: that one's stays.
+        std::fs::remove_file(&place).unwrap();
+        let other = State::create(&place, begin()).unwrap();
+        anew.remove().unwrap();
+        assert!(place.exists());
+        other.remove().unwrap();
+        assert!(!place.exists());
     }
 
     #[test]

@@ -139,6 +139,7 @@ impl<W: Write + Send> ArchiveSink<W> {
         let writer = self.writer()?;
         writer.flush_frame().context("write the archive")?;
         let (bytes, archive_id) = (writer.bytes_written(), writer.archive_id());
+        let errors = self.observer.errors_place()?;
         let noted = Noted {
             bytes,
             archive_id,
@@ -151,6 +152,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 functions: self.report.functions.taken,
                 damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
             },
+            errors,
         };
         match &mut self.journal {
             Some(journal) => journal.note(&noted),

@@ -79,6 +79,25 @@ fn input_and_output_are_not_the_same_file() {
             "soft.rmz",
         ],
         &["convert", "a.rmz", "new.rdb", "--errors-to", "new.rdb"],
+        // What stands beside the output until it is complete.
+        &[
+            "export",
+            nowhere,
+            "--resume",
+            "-o",
+            "et.rmz",
+            "--errors-to",
+            "et.rmz.part",
+        ],
+        &[
+            "export",
+            nowhere,
+            "--resume",
+            "-o",
+            "et.rmz",
+            "--errors-to",
+            "./et.rmz.part.state",
+        ],
     ] {
         let output = Tool::new(arguments).current_dir(directory.path()).run();
         let output = output.expect_code(2);

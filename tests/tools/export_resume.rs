@@ -221,7 +221,7 @@ fn another_process_or_a_damaged_part_starts_over() {
     export.is_whole(&server);
 
     stopped(&mut random);
-    starts_over(quickly(&export).arg("--verbatim").run(), "level or form");
+    starts_over(quickly(&export).arg("--verbatim").run(), "--verbatim");
     export.is_whole(&server);
 
     stopped(&mut random);
@@ -276,4 +276,92 @@ fn what_cannot_be_gone_on_with_is_refused() {
     std::fs::write(&export.part, "mine").expect("written");
     run(&["-o", &file]).expect_stderr("was not left by export --resume");
     assert_eq!(std::fs::read(&export.part).expect("there"), b"mine");
+}
+
+/// Keys that a killed run had left out are named in the end, all of them; and a run that would not leave
+/// them out starts over.
+#[test]
+fn what_the_killed_run_left_out_is_named_by_the_run_that_goes_on() {
+    let server = TestServer::start(available()[0]);
+    fill_many(&mut server.client(), 20_000, 5);
+    let large = |n: u32| format!("large:{n}");
+    for n in 0..300 {
+        let value = "v".repeat(4_000);
+        let set = cmd("SET")
+            .arg(large(n))
+            .arg(value)
+            .query(&mut server.client());
+        let () = set.expect("SET");
+    }
+    let export = Export::of(&server);
+    let errors = export.file.with_extension("errors");
+    let tool = |flags: &[&str]| {
+        Tool::new(&["export", &export.url, "--consistency", "scan", "--resume"])
+            .args(&["--scan-count", "50", "--errors-to"])
+            .arg(&errors)
+            .args(flags)
+            .arg("-o")
+            .arg(&export.file)
+    };
+    let limited = ["--max-value", "1KiB"];
+    let slow = ["--max-value", "1KiB", "--rate-limit", "5000"];
+    let mut random = Random::new(11);
+    let named = || {
+        let text = std::fs::read_to_string(&errors).expect("a file of errors");
+        let line = |line: &str| -> serde_json::Value { serde_json::from_str(line).expect("JSON") };
+        let mut keys: Vec<String> = text
+            .lines()
+            .map(|text| line(text)["key"].as_str().expect("a key").to_owned())
+            .collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    };
+    let mut all: Vec<String> = (0..300).map(large).collect();
+    all.sort();
+
+    export.kill(tool(&slow), 2, &mut random);
+    // It cannot connect, and what the first run named is kept.
+    let before = named();
+    assert!(!before.is_empty() && before.len() < 300, "{}", before.len());
+    let nowhere = "redis://127.0.0.1:1";
+    Tool::new(&[
+        "export",
+        nowhere,
+        "--consistency",
+        "scan",
+        "--resume",
+        "--errors-to",
+    ])
+    .arg(&errors)
+    .args(&limited)
+    .arg("-o")
+    .arg(&export.file)
+    .run()
+    .expect_code(12);
+    assert_eq!(named(), before);
+    let done = tool(&limited).run().expect_code(3);
+    done.expect_stderr("going on after");
+    assert_eq!(named(), all);
+    std::fs::remove_file(&export.file).expect("removed");
+
+    // Into another file: that the earlier run named some is said.
+    export.kill(tool(&slow), 2, &mut random);
+    let other = errors.with_extension("other");
+    let elsewhere = Tool::new(&["export", &export.url, "--consistency", "scan", "--resume"])
+        .args(&["--scan-count", "50", "--errors-to"])
+        .arg(&other)
+        .args(&limited)
+        .arg("-o")
+        .arg(&export.file);
+    let done = elsewhere.run().expect_code(3);
+    done.expect_stderr(
+        "failed in the earlier run: their names are in what that run printed and not in",
+    );
+    std::fs::remove_file(&export.file).expect("removed");
+
+    export.kill(tool(&slow), 2, &mut random);
+    starts_over(tool(&[]).run(), "--max-value");
+    assert_eq!(named(), [""; 0]);
+    export.is_whole(&server);
 }

@@ -836,6 +836,46 @@ fn conflicts_of_the_killed_run_are_named_by_the_next() {
     }
 }
 
+/// Keys that the stopped run could not write are named in the end, all of them.
+#[test]
+fn what_the_stopped_run_refused_is_named_by_the_run_that_goes_on() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let at = |name: &str| directory.path().join(name);
+    let is_large = |n: u32| n % 100 == 7;
+    let records: Vec<Record> = (0..30_000)
+        .map(|n| {
+            let value = "v".repeat(if is_large(n) { 2_000 } else { 20 });
+            string(0, format!("key:{n}").as_bytes(), value.as_bytes())
+        })
+        .collect();
+    std::fs::write(at("a.rmz"), archive(&records, small_frames())).expect("written");
+    let server = TestServer::start(available()[0]);
+    let import = |flags: &[&str]| {
+        Tool::new(&["import", &server.url(), "a.rmz", "--resume=state"])
+            .args(&["--max-value", "1KiB", "--errors-to", "errors"])
+            .args(flags)
+            .current_dir(directory.path())
+            .run()
+    };
+    import(&["--max-errors", "200"])
+        .expect_code(3)
+        .expect_stderr("import stopped");
+    let named = || -> std::collections::BTreeSet<String> {
+        let text = std::fs::read_to_string(at("errors")).expect("a file of errors");
+        let lines = text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            line["key"].as_str().expect("a key").to_owned()
+        });
+        lines.collect()
+    };
+    assert!(named().len() >= 200);
+    import(&[])
+        .expect_code(3)
+        .expect_stderr("going on with frame");
+    let all = (0..30_000).filter(|n| is_large(*n));
+    assert_eq!(named(), all.map(|n| format!("key:{n}")).collect());
+}
+
 #[test]
 fn a_state_is_a_regular_file_or_none() {
     let directory = tempfile::tempdir().expect("tempdir");
