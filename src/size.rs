@@ -12,7 +12,7 @@ use crate::record::{Family, Value};
 
 /// A value never becomes more than this many times as long when its strings are expanded: three
 /// bytes of LZF stand for 264 at most.
-const MOST_EXPANDED: u64 = 88;
+pub(crate) const MOST_EXPANDED: u64 = 88;
 
 /// Bytes of a value.
 pub fn of(value: &Value, family: Family) -> u64 {

@@ -21,6 +21,7 @@
 use crate::payload::walk::length;
 use crate::payload::{Encoding, Slice};
 use crate::record::{Context, KeyRecord};
+use crate::size::MOST_EXPANDED;
 
 const OBJECT: u64 = 16;
 /// A dictionary's entry, and its share of the buckets, which are half used to fully used.
@@ -107,18 +108,18 @@ fn of_string(body: &[u8], len: u64) -> u64 {
         [0xC3, rest @ ..] => {
             let mut rest = Slice::new(rest);
             let _ = length(&mut rest);
-            length(&mut rest).unwrap_or(len)
+            // What it claims to unpack to, as far as its bytes can.
+            let most = len.saturating_mul(MOST_EXPANDED);
+            length(&mut rest).unwrap_or(len).min(most)
         }
         _ => len,
     };
-    allocated(len + 4)
+    allocated(len.saturating_add(4))
 }
 
 /// A stream: its entries are packed in nodes, and each of them is compressed if that helps. The first
 /// node tells how much it did.
 fn of_stream(body: &[u8], len: u64) -> u64 {
-    // The most that LZF makes of a byte.
-    const MOST: u64 = 256;
     let mut rest = Slice::new(body);
     let nodes = length(&mut rest).unwrap_or(0).min(len);
     // The id of a node is a text of 16 bytes.
@@ -127,7 +128,7 @@ fn of_stream(body: &[u8], len: u64) -> u64 {
             let mut first = Slice::new(first);
             let stored = length(&mut first).unwrap_or(1).max(1);
             let unpacked = length(&mut first).unwrap_or(stored);
-            (len.saturating_mul(unpacked) / stored).clamp(len, len.saturating_mul(MOST))
+            (len.saturating_mul(unpacked) / stored).clamp(len, len.saturating_mul(MOST_EXPANDED))
         }
         _ => len,
     };

@@ -84,6 +84,18 @@ fn damaged_values_are_estimated_without_harm() {
         &[16, 5, 1, 2],
         &[24, 1],
         &[0, 0xc3, 9],
+        // Strings and nodes that claim to unpack to all that a number can say.
+        &[b"\x00\xc3\x01\x81".as_slice(), &[0xff; 8], &[0]].concat(),
+        &[b"\x00\xc3\x81".as_slice(), &[0xff; 8], &[0x81], &[0xff; 8]].concat(),
+        &[
+            b"\x0f\x01\x10".as_slice(),
+            &[0; 16],
+            &[0xc3, 1, 0x81],
+            &[0xff; 8],
+            &[0],
+        ]
+        .concat(),
+        &[b"\x00\x81".as_slice(), &[0xff; 8]].concat(),
     ] {
         let record = KeyRecord {
             db: 0,
