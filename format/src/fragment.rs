@@ -117,6 +117,15 @@ impl Joiner {
         Ok(last)
     }
 
+    /// The database and the name of the record's key, once that came.
+    pub(crate) fn name(&self) -> Option<(u32, &[u8])> {
+        match self.skimmer.record()? {
+            Record::Key(record) => Some((record.db, &record.key)),
+            Record::Deleted { db, key } => Some((*db, key)),
+            _ => None,
+        }
+    }
+
     /// How many parts were joined: the number of the part that is due.
     pub(crate) fn parts(&self) -> u32 {
         self.progress.next_part

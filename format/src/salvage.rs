@@ -378,6 +378,13 @@ impl Decoder {
             .map_err(|what| Error::damaged(frame.at("fragment head"), what))
     }
 
+    /// Of the FRAGMENT run that is being decoded: the database and the name of its key, once the part
+    /// with the end of that name was decoded. It need not be the first part: other entries may come
+    /// before the key.
+    pub fn name_in_run(&self) -> Option<(u32, &[u8])> {
+        self.run.as_ref()?.joiner.name()
+    }
+
     /// What a frame holds. An error loses this frame (or the run it belongs to) and nothing else.
     pub fn decode(&mut self, frame: IntactFrame) -> Result<Content> {
         self.content(frame, None)

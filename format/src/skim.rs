@@ -276,6 +276,11 @@ impl Skimmer {
         self.error.is_some()
     }
 
+    /// The record, as far as it is kept, once its name came.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        self.record.as_ref().map(|(record, _)| record)
+    }
+
     /// Once, when the record was seen, and all of its value or function payload is wanted and did not
     /// come yet: the first bytes of that, and where in the joined body the others are.
     pub(crate) fn take_beginning(&mut self) -> Option<(Vec<u8>, Range<u64>)> {

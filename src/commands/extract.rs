@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow};
 use memchr::memmem;
 use redis_migrate_format::frame::FrameType;
-use redis_migrate_format::salvage::{Content, Decoder};
+use redis_migrate_format::record::Glance;
+use redis_migrate_format::salvage::{Content, Decoder, IntactFrame};
 use redis_migrate_format::seek::{Place, Table, read_frame};
 use redis_migrate_format::{End, Limits, Reader};
 
@@ -129,25 +130,25 @@ fn search_backwards<R: Read + Seek>(
             continue;
         }
         let mut frame = read_frame(&mut input, place, table.archive_id)?;
-        if place.frame_type == FrameType::FRAGMENT {
-            run.push(place);
-            if decoder.part(&mut frame.clone())? > 0 {
-                continue;
-            }
-        }
-        let body = decoder.body(&mut frame)?;
-        // A key longer than a part of a value may be cut.
-        let is_cut = place.frame_type == FrameType::FRAGMENT && body.len() < wanted.key.len() + 512;
-        if !is_cut && memmem::find(body, &wanted.key).is_none() {
-            run.clear();
-            continue;
-        }
         let mut content = None;
         if place.frame_type == FrameType::DATA {
+            if memmem::find(decoder.body(&mut frame)?, &wanted.key).is_none() {
+                continue;
+            }
             content = Some(decoder.decode(read_frame(&mut input, place, table.archive_id)?)?);
-        }
-        for part in run.drain(..).rev() {
-            content = Some(decoder.decode(read_frame(&mut input, part, table.archive_id)?)?);
+        } else {
+            run.push(place);
+            if decoder.part(&mut frame)? > 0 {
+                continue;
+            }
+            let parts: Vec<&Place> = run.drain(..).rev().collect();
+            let mut read = |part: &Place| read_frame(&mut input, part, table.archive_id);
+            if !is_run_of(&mut decoder, &parts, &mut read, (db, &wanted.key))? {
+                continue;
+            }
+            for part in parts {
+                content = Some(decoder.decode(read(part)?)?);
+            }
         }
         if let Some(Content::Records(frame)) = content {
             for record in frame.records {
@@ -162,6 +163,29 @@ fn search_backwards<R: Read + Seek>(
     }
     let (last, end) = (None, table.end);
     Ok(Found { db, last, end })
+}
+
+/// Whether the parts of a value are those of this key. As many are read as it takes to know its name,
+/// which other entries may stand before.
+fn is_run_of(
+    decoder: &mut Decoder,
+    parts: &[&Place],
+    read: &mut impl FnMut(&Place) -> redis_migrate_format::Result<IntactFrame>,
+    wanted: (u32, &[u8]),
+) -> Result<bool> {
+    let mut is_wanted = false;
+    for part in parts {
+        decoder.glance(read(part)?, &mut |seen| {
+            is_wanted |= match seen {
+                Glance::Key { db, key, .. } | Glance::Deleted { db, key } => (*db, *key) == wanted,
+                _ => false,
+            };
+        })?;
+        if let Some(name) = decoder.name_in_run() {
+            return Ok(name == wanted);
+        }
+    }
+    Ok(is_wanted)
 }
 
 /// A stream is read to its end: only that proves which record is the last.

@@ -3,6 +3,7 @@
 use redis_migrate_format::record::{KeyRecord, Record, Value};
 
 use crate::archives::{archive, contents, deleted, options, records, string};
+use crate::support::hostile_archives::{End, Maker, context, key_entry, varint};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::{Tool, run};
 
@@ -80,6 +81,39 @@ fn a_key_that_is_not_there_is_told_and_a_damaged_archive_too() {
     bytes.truncate(bytes.len() - 1);
     std::fs::write(&file, &bytes).expect("written");
     extract(&["extract", "-k", "b", "--db", "2"]).expect_code(10);
+}
+
+/// In a run of several frames other entries may stand before the key, and its name may be cut.
+#[test]
+fn a_key_is_found_wherever_its_name_stands_in_a_run() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("snap.rmz");
+    const MIB: u64 = 1 << 20;
+    // The parts are of a MiB. CONTEXT and the heads of both entries come to less than 64 bytes.
+    for skipped in [0, 100, MIB - 64, MIB - 45, MIB - 40, MIB - 32, 3 * MIB + 7] {
+        let mut archive = Maker::new();
+        let mut head = context();
+        head.push(0x99);
+        head.extend(varint(skipped));
+        let key = key_entry(0, b"a name that may be cut", b"\x00\x05value");
+        archive.run_with_tail(&head, skipped, &key);
+        let bytes = archive.finish(&End::of(1, &[(0, 1, 7, 22)]).body());
+        std::fs::write(&file, &bytes).expect("written");
+        let arguments = ["extract", "--key", "a name that may be cut"];
+        for output in [
+            run(&arguments, &bytes),
+            Tool::new(&arguments).arg(&file).run(),
+        ] {
+            assert_eq!(output.success().stdout, b"value", "{skipped}");
+        }
+        for other in [
+            ["--key", "a name", "--db=0"],
+            ["--key", arguments[2], "--db=1"],
+        ] {
+            let output = Tool::new(&["extract"]).args(&other).arg(&file).run();
+            output.expect_code(1).expect_stderr("no key");
+        }
+    }
 }
 
 #[test]
