@@ -184,7 +184,7 @@ pub fn is_closed(stream: impl AsFd) -> bool {
         && flags.contains(OFlags::RDWR)
 }
 
-/// Refuses a standard output that nobody gets, where data is to go there.
+/// Refuses a standard output that nobody gets, where something was asked for that goes there.
 ///
 /// # Errors
 /// [`Usage`].
@@ -192,8 +192,8 @@ pub fn refuse_closed_stdout() -> Result<(), Usage> {
     if is_closed(io::stdout()) {
         return Err(Usage(
             "standard output is closed (or is /dev/null, opened for reading too), and what is \
-             written there would be lost; redirect it to a file, or name one with -o (-o /dev/null \
-             throws it away)"
+             written there would be lost; redirect it with > (to /dev/null to throw it away), or \
+             name a file with -o where the verb takes one"
                 .to_owned(),
         ));
     }
