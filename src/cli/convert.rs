@@ -29,7 +29,7 @@ pub struct ConvertArgs {
     #[arg(value_name = "OUT")]
     pub output: Option<PathBuf>,
 
-    /// Replace OUT even if it is an archive
+    /// Replace OUT even if it is an archive, or an RDB file that is to become JSON Lines
     #[arg(long)]
     pub overwrite: bool,
 

@@ -38,7 +38,7 @@ pub struct ExtractArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Replace FILE even if it is an archive
+    /// Replace FILE even if it is an archive or an RDB file
     #[arg(long)]
     pub overwrite: bool,
 

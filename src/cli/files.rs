@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::source_end::rdb_file;
 use super::{
-    AgeReadArgs, AgeWriteArgs, CopyArgs, DiffArgs, ExportArgs, ImportArgs, Named, RunArgs,
-    ServerFlags, Verb,
+    AgeReadArgs, AgeWriteArgs, ConvertTo, CopyArgs, DiffArgs, ExportArgs, ImportArgs, Named,
+    RunArgs, ServerFlags, Verb,
 };
 use crate::output::{Holds, Reading, Writing};
 use crate::resume::files_beside;
@@ -30,7 +30,11 @@ impl Verb {
             Verb::Import(args) => files.of_import(args),
             Verb::Copy(args) => files.of_copy(args),
             Verb::Convert(args) => {
-                let holds = Holds::other(args.overwrite);
+                let holds = match args.kind() {
+                    Ok(ConvertTo::Rdb) => Holds::Rdb,
+                    _ => Holds::Other,
+                };
+                let holds = holds.unless(args.overwrite);
                 files.archive(Some(&args.input));
                 files.output(args.output.as_deref(), holds);
                 files.age_read(&args.encryption);

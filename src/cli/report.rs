@@ -30,7 +30,7 @@ pub struct PageArgs {
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 
-    /// Replace FILE even if it is an archive
+    /// Replace FILE even if it is an archive or an RDB file
     #[arg(long)]
     pub overwrite: bool,
 

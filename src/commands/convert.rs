@@ -304,7 +304,7 @@ impl ConvertArgs {
     }
 
     /// What to write: as asked, or by the name of the output.
-    fn kind(&self) -> Result<ConvertTo> {
+    pub(crate) fn kind(&self) -> Result<ConvertTo> {
         if let Some(to) = self.to {
             return Ok(to);
         }

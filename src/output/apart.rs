@@ -12,6 +12,7 @@ use redis_migrate_format::version::MAGIC;
 use super::{directory_of, place_of};
 use crate::encryption::{SNIFF_BYTES, Sealed};
 use crate::exit::Usage;
+use crate::rdb::Magic;
 
 /// What a run reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,19 +46,35 @@ pub enum Writing {
 pub enum Holds {
     /// An archive, which may replace an older one.
     Archive,
-    /// Anything else, which must not replace an archive.
+    /// An RDB file, which may replace an older one, and no archive.
+    Rdb,
+    /// Anything else, which must replace neither.
     Other,
-    /// Anything else, and the user said that it may replace an archive.
-    OtherOverArchive,
+    /// Anything, and the user said what it may replace.
+    Overwriting,
 }
 
 impl Holds {
-    /// What is no archive; with `overwrite` it may replace one.
+    /// What is neither archive nor RDB file; with `overwrite` it may replace them.
     pub fn other(overwrite: bool) -> Self {
-        if overwrite {
-            Self::OtherOverArchive
-        } else {
-            Self::Other
+        Self::Other.unless(overwrite)
+    }
+
+    /// The same, or anything if the user said `overwrite`.
+    #[must_use]
+    pub fn unless(self, overwrite: bool) -> Self {
+        match overwrite {
+            true => Self::Overwriting,
+            false => self,
+        }
+    }
+
+    /// Whether it may not take this one's place.
+    fn must_spare(self, there: Backup) -> bool {
+        match self {
+            Self::Archive | Self::Overwriting => false,
+            Self::Rdb => there == Backup::Archive,
+            Self::Other => true,
         }
     }
 }
@@ -138,8 +155,8 @@ pub fn overwritten<'a>(write: &Writing, reads: &'a [Reading]) -> Option<&'a Read
         .find(|read| read.identity().as_ref() == Some(&identity))
 }
 
-/// Refuses a run that would write over what it reads, over the other file that it writes, or, with
-/// anything but an archive, over an archive. Files are compared by device and inode, so that hard and
+/// Refuses a run that would write over what it reads, over the other file that it writes, or over an
+/// archive or an RDB file with something of another kind. Files are compared by device and inode, so that hard and
 /// symbolic links and redirections are seen through. To be called before any file is opened.
 ///
 /// # Errors
@@ -161,26 +178,50 @@ pub fn keep_apart(reads: &[Reading], writes: &[Writing]) -> Result<(), Usage> {
             return Err(Usage(format!("{one} and {other} are the same file")));
         }
         if let Writing::File { what, name, holds } = write
-            && *holds == Holds::Other
-            && is_archive(name)
+            && let Some(there) = backup_at(name)
+            && holds.must_spare(there)
         {
             let advice = match *what {
                 "the output" => "name another file, or say --overwrite",
                 _ => "name another file",
             };
             return Err(Usage(format!(
-                "{} is an archive, and {what} is none; {advice}",
-                name.display()
+                "{} is {}, and {what} is none; {advice}",
+                name.display(),
+                there.shown()
             )));
         }
     }
     Ok(())
 }
 
-/// Whether a file begins like an archive, encrypted or not.
-fn is_archive(name: &Path) -> bool {
+/// What somebody may want to restore one day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Backup {
+    /// An archive, encrypted or not.
+    Archive,
+    /// An RDB file.
+    Rdb,
+}
+
+impl Backup {
+    fn shown(self) -> &'static str {
+        match self {
+            Self::Archive => "an archive",
+            Self::Rdb => "an RDB file",
+        }
+    }
+}
+
+/// What a file begins like.
+fn backup_at(name: &Path) -> Option<Backup> {
     let mut head = Vec::new();
     let most = SNIFF_BYTES.max(MAGIC.len()) as u64;
     let read = File::open(name).and_then(|file| file.take(most).read_to_end(&mut head));
-    read.is_ok() && (head.starts_with(&MAGIC) || Sealed::of(&head).is_some())
+    read.ok()?;
+    if head.starts_with(&MAGIC) || Sealed::of(&head).is_some() {
+        return Some(Backup::Archive);
+    }
+    let is_rdb = head.first_chunk().and_then(Magic::parse).is_some();
+    is_rdb.then_some(Backup::Rdb)
 }

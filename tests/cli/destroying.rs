@@ -175,6 +175,43 @@ fn an_archive_is_replaced_only_by_an_archive_unless_it_is_said() {
     assert!(fs::read(&place).expect("there") != other);
 }
 
+/// The first bytes tell what it is, whatever it is called.
+#[test]
+fn an_rdb_file_is_replaced_only_by_an_rdb_file_unless_it_is_said() {
+    let directory = directory();
+    let place = directory.path().join("backup");
+    let run = |arguments: &[&str]| Tool::new(arguments).current_dir(directory.path()).run();
+    for other in ["REDIS0011 and so on", "VALKEY080 and so on"] {
+        fs::write(&place, other).expect("written");
+        for arguments in [
+            &["export", "redis://127.0.0.1:1", "--errors-to", "backup"][..],
+            &[
+                "import",
+                "redis://127.0.0.1:1",
+                "a.rmz",
+                "--errors-to",
+                "backup",
+            ],
+            &["import", "redis://127.0.0.1:1", "a.rmz", "--resume=backup"],
+            &["report", "a.rmz", "-o", "backup"],
+            &["extract", "a.rmz", "--key", "plain", "-o", "backup"],
+            &["convert", "a.rmz", "backup", "--to", "jsonl"],
+        ] {
+            let output = run(arguments).expect_code(2);
+            output.expect_stderr("is an RDB file");
+            let there = fs::read(&place).expect("there");
+            assert!(there == other.as_bytes(), "{arguments:?}");
+        }
+        run(&["report", "a.rmz", "-o", "backup", "--overwrite"]).success();
+        fs::write(&place, other).expect("written");
+        run(&["convert", "a.rmz", "backup", "--to", "rdb"]).success();
+        assert!(fs::read(&place).expect("there") != other.as_bytes());
+        // A text that only begins with the same word.
+        fs::write(&place, "REDIS is no RDB file").expect("written");
+        run(&["report", "a.rmz", "-o", "backup"]).success();
+    }
+}
+
 #[test]
 fn a_link_means_what_it_points_to_also_when_nothing_is_there() {
     let directory = directory();
