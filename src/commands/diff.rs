@@ -485,8 +485,8 @@ impl Readers<'_> {
 
     fn run(&self, which: Which, opened: OpenedSide, sink: Box<dyn Sink>) -> Result<SourceReport> {
         let steps = Steps {
+            keep_origins: self.rewrite_of(which).may_collide(),
             rewrite: self.rewrite_of(which),
-            ..Steps::default()
         };
         let outcome = pipe::run(opened.source, &steps, sink, &self.observer, self.stop);
         match outcome.error {

@@ -13,7 +13,7 @@ use super::unread::{UnreadKeys, unread};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::payload::{self, Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
-use crate::record::{Batch, Context, KeyRecord, Record, Value};
+use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
 use crate::select::{Selection, type_of};
 use crate::sink::Sink;
 use crate::size::{self, is_larger};
@@ -136,8 +136,9 @@ impl Collect {
         !self.without.contains(&db) && self.scope.as_ref().is_none_or(is_in_scope)
     }
 
-    fn take(&mut self, record: Record, context: &Context) -> Result<()> {
-        let row = match record {
+    /// `origin`: what the side itself calls it, where that is to be known.
+    fn take(&mut self, record: Record, context: &Context, origin: Option<Origin>) -> Result<()> {
+        let mut row = match record {
             Record::Key(record) if self.is_within(record.db, &record.key) => {
                 let (kind, meaning) = self.read(context, &record);
                 // What a value is that could not be read, nobody knows.
@@ -161,6 +162,7 @@ impl Collect {
             }
             _ => return Ok(()),
         };
+        row.origin = origin.map(|origin| (origin.db, origin.key));
         self.side.store.add(&row)
     }
 
@@ -210,6 +212,7 @@ pub fn row_of_key(
         selected,
         db: record.db,
         key: record.key.clone(),
+        origin: None,
         expire_at_ms: record.expire_at_ms,
         meaning,
     }
@@ -223,6 +226,7 @@ pub fn gone(prints: &Prints, db: u32, key: Vec<u8>) -> Row {
         selected: true,
         db,
         key,
+        origin: None,
         expire_at_ms: None,
         meaning: Meaning::default(),
     }
@@ -237,6 +241,7 @@ pub fn library(reading: &Reading, name: &[u8], code: &[u8]) -> Row {
         selected: true,
         db: 0,
         key: name.to_vec(),
+        origin: None,
         expire_at_ms: None,
         meaning: reading.library(code),
     }
@@ -256,9 +261,10 @@ impl Sink for Collect {
     fn write(&mut self, batch: Batch) -> Result<()> {
         let context = batch.context;
         self.side.moment_ms = self.side.moment_ms.max(context.source_time_ms);
+        let mut origins = batch.origins.into_iter();
         for record in batch.records {
             self.taken += u64::from(!matches!(record, Record::Functions(_)));
-            self.take(record, &context)?;
+            self.take(record, &context, origins.next())?;
         }
         Ok(())
     }

@@ -6,11 +6,13 @@ use std::hash::BuildHasherDefault;
 use anyhow::Result;
 
 use super::judge::{Aspect, Judge, Verdict};
-use super::meaning::Depth;
+use super::meaning::{Depth, Meaning};
 use super::prints::{Print, Prints};
 use super::row::{Row, What};
 use super::store::{PARTITIONS, Store, partition_of};
 use crate::memory::{Already, FingerprintSet};
+use crate::payload::Kind;
+use crate::record::show_key;
 
 /// One side: what was read first, and what was read again.
 #[derive(Debug)]
@@ -74,6 +76,11 @@ impl Difference {
         self.aspects == [Aspect::Unread]
     }
 
+    /// Whether several keys of the left side have its name.
+    pub fn is_collision(&self) -> bool {
+        self.aspects == [Aspect::Collision]
+    }
+
     /// The class that it is counted under.
     pub fn class(&self) -> &'static str {
         self.aspects
@@ -97,6 +104,8 @@ pub struct Counts {
     pub incomparable: u64,
     /// Could not be read on one side or on both; none of the compared ones.
     pub unread: u64,
+    /// Names that several keys of the left side get; none of the compared ones.
+    pub collided: u64,
     /// By class.
     pub missing: u64,
     /// See there.
@@ -119,7 +128,7 @@ impl Counts {
 
     /// Keys of which nobody knows whether they differ.
     pub fn unknown(&self) -> u64 {
-        self.incomparable + self.unread
+        self.incomparable + self.unread + self.collided
     }
 
     /// Adds what was counted elsewhere.
@@ -130,6 +139,7 @@ impl Counts {
         self.expired += other.expired;
         self.incomparable += other.incomparable;
         self.unread += other.unread;
+        self.collided += other.collided;
         self.missing += other.missing;
         self.extra += other.extra;
         self.other_type += other.other_type;
@@ -150,6 +160,10 @@ impl Counts {
             Verdict::Incomparable(Aspect::Unread) => {
                 self.compared -= 1;
                 self.unread += 1;
+            }
+            Verdict::Incomparable(Aspect::Collision) => {
+                self.compared -= 1;
+                self.collided += 1;
             }
             Verdict::Incomparable(_) => {
                 self.compared -= 1;
@@ -224,42 +238,116 @@ impl SideRows {
 
     fn load(&self, partition: usize, asked: &FingerprintSet) -> Result<Loaded> {
         let first = self.first.partition(partition)?;
-        let mut index = Index::default();
-        let mut rest = &first[..];
-        loop {
-            let at = first.len() - rest.len();
-            let Some(row) = Row::read(&mut rest) else {
-                break;
-            };
-            index.insert(row.print, at);
-        }
-        let Some(again) = &self.again else {
-            return Ok(Loaded {
-                bytes: [first, Vec::new()],
-                index,
-            });
-        };
-        for print in asked {
-            if partition_of(*print) == partition {
-                index.remove(print);
+        let mut all = Indexed::of(&first, |_| true);
+        let mut behind = Vec::new();
+        if let Some(again) = &self.again {
+            behind = again.partition(partition)?;
+            let later = Indexed::of(&behind, |print| asked.contains(&print));
+            for print in asked {
+                if partition_of(*print) == partition {
+                    all.index.remove(print);
+                }
             }
+            all.collided.retain(|row| !asked.contains(&row.print));
+            let later_index = later.index.into_iter();
+            all.index
+                .extend(later_index.map(|(print, at)| (print, first.len() + at)));
+            all.collided.extend(later.collided);
         }
-        let again = again.partition(partition)?;
-        let mut rest = &again[..];
-        loop {
-            let at = again.len() - rest.len();
-            let Some(row) = Row::read(&mut rest) else {
-                break;
-            };
-            if asked.contains(&row.print) {
-                index.insert(row.print, first.len() + at);
-            }
+        for row in all.collided {
+            all.index.insert(row.print, first.len() + behind.len());
+            row.write(&mut behind);
         }
         Ok(Loaded {
-            bytes: [first, again],
-            index,
+            bytes: [first, behind],
+            index: all.index,
         })
     }
+}
+
+/// The rows of one reading of a partition.
+struct Indexed {
+    /// Where the row of each key is: the last one that there is.
+    index: Index,
+    /// Rows that stand for several keys with one name. They are in no file.
+    collided: Vec<Row>,
+}
+
+impl Indexed {
+    /// Of the rows in `bytes`, those whose key is `wanted`.
+    fn of(bytes: &[u8], wanted: impl Fn(Print) -> bool) -> Self {
+        let (mut index, mut collided) = (Index::default(), Vec::new());
+        // Only filled where names of the side were changed so that they can meet.
+        let mut origins: HashMap<Print, BTreeMap<(u32, Vec<u8>), usize>> = HashMap::new();
+        let mut rest = bytes;
+        loop {
+            let at = bytes.len() - rest.len();
+            let Some(row) = Row::read(&mut rest) else {
+                break;
+            };
+            if !wanted(row.print) {
+                continue;
+            }
+            index.insert(row.print, at);
+            if let Some(origin) = row.origin {
+                origins.entry(row.print).or_default().insert(origin, at);
+            }
+        }
+        origins.retain(|_, rows| rows.len() > 1);
+        for (print, rows) in origins {
+            match standing(bytes, rows.into_values()).as_slice() {
+                [] => {}
+                [(at, _)] => drop(index.insert(print, *at)),
+                several => collided.extend(collision(several)),
+            }
+        }
+        Self { index, collided }
+    }
+}
+
+/// Of the rows at these places, those of keys that were not deleted again; if some of them take part
+/// by themselves, only these.
+fn standing(bytes: &[u8], places: impl Iterator<Item = usize>) -> Vec<(usize, Row)> {
+    let mut rows: Vec<(usize, Row)> = places
+        .filter_map(|at| Some((at, Row::read(&mut bytes.get(at..)?)?)))
+        .filter(|(_, row)| row.what != What::Gone)
+        .collect();
+    if rows.iter().any(|(_, row)| row.selected) {
+        rows.retain(|(_, row)| row.selected);
+    }
+    rows
+}
+
+/// One row for several keys of a side that have the same name.
+fn collision(rows: &[(usize, Row)]) -> Option<Row> {
+    /// Keys that are named; of more it is said how many there are.
+    const NAMED: usize = 4;
+    let (_, first) = rows.first()?;
+    let mut names: Vec<String> = rows
+        .iter()
+        .filter_map(|(_, row)| row.origin.as_ref())
+        .map(|(db, key)| format!("db {db} {}", show_key(key)))
+        .collect();
+    let more = names.len().saturating_sub(NAMED);
+    if more > 0 {
+        names.truncate(NAMED);
+        names.push(format!("{more} more"));
+    }
+    let is_same = rows.iter().all(|(_, row)| row.what == first.what);
+    Some(Row {
+        what: match is_same {
+            true => first.what,
+            false => What::Key(Kind::Unknown),
+        },
+        origin: None,
+        expire_at_ms: None,
+        meaning: Meaning {
+            depth: Depth::Collided,
+            reason: names.join(", "),
+            ..Meaning::default()
+        },
+        ..first.clone()
+    })
 }
 
 impl Loaded {

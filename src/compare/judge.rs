@@ -48,6 +48,8 @@ pub enum Aspect {
     TooLarge,
     /// The value could not be read.
     Unread,
+    /// Several keys of the left side have this name after it was changed.
+    Collision,
 }
 
 impl Aspect {
@@ -62,6 +64,7 @@ impl Aspect {
             Aspect::Ttl => "ttl",
             Aspect::Unsteady | Aspect::TooLarge => "incomparable",
             Aspect::Unread => "unread",
+            Aspect::Collision => "collision",
         }
     }
 
@@ -99,6 +102,7 @@ impl Aspect {
             }
             Aspect::TooLarge => "larger than --max-value allows, and not looked at",
             Aspect::Unread => "could not be read",
+            Aspect::Collision => "several keys of A get this name",
         }
     }
 }
@@ -125,7 +129,9 @@ pub enum Verdict {
 /// same limit does not give what is too large: that one of them is says more.
 fn unknown(left: &Row, right: &Row) -> Option<Aspect> {
     let is = |depth| left.meaning.depth == depth || right.meaning.depth == depth;
-    if is(Depth::TooLarge) {
+    if is(Depth::Collided) {
+        Some(Aspect::Collision)
+    } else if is(Depth::TooLarge) {
         Some(Aspect::TooLarge)
     } else {
         is(Depth::Unread).then_some(Aspect::Unread)
@@ -171,6 +177,8 @@ impl Judge {
         };
         if is_past || is_gone {
             Verdict::Expired
+        } else if row.meaning.depth == Depth::Collided {
+            Verdict::Incomparable(Aspect::Collision)
         } else if row.meaning.depth == Depth::TooLarge {
             // The other side may have left it out for the same reason.
             Verdict::Incomparable(Aspect::TooLarge)

@@ -41,7 +41,8 @@ pub struct Meaning {
     pub late: Print,
     /// Fields that expire within a day, the first ones first.
     pub soon: Vec<Soon>,
-    /// Why it could not be read, where it could not ([`Depth::Unread`]).
+    /// Why it could not be read, where it could not ([`Depth::Unread`]), or which keys it stands for
+    /// ([`Depth::Collided`]).
     pub reason: String,
 }
 
@@ -61,6 +62,16 @@ pub enum Depth {
     TooLarge,
     /// Nothing: its server did not give it, or what came is no whole payload. There is no hash.
     Unread,
+    /// Nothing: several keys of the side have this name after it was changed, and which of them is
+    /// meant nobody knows. There is no hash.
+    Collided,
+}
+
+impl Depth {
+    /// Whether [`Meaning::reason`] says more.
+    pub fn has_reason(self) -> bool {
+        matches!(self, Self::Unread | Self::Collided)
+    }
 }
 
 /// A field that expires soon: what to take off again once it is gone.

@@ -78,6 +78,7 @@ pub fn explain(difference: &Difference) -> String {
         .collect();
     match difference.aspects.as_slice() {
         [Aspect::Unread] => unread(difference),
+        [Aspect::Collision] => collision(difference),
         [Aspect::Unsteady | Aspect::TooLarge] => differing.join(", "),
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
@@ -104,6 +105,15 @@ fn unread(difference: &Difference) -> String {
     let absent = sides.into_iter().find(|(row, _)| row.is_none());
     let absent = absent.map_or(String::new(), |(_, name)| format!("; not seen in {name}"));
     reasons.join("; ") + &absent
+}
+
+/// Which keys of the left side have one name.
+fn collision(difference: &Difference) -> String {
+    let keys = difference
+        .left
+        .as_ref()
+        .map_or("", |row| &row.meaning.reason);
+    format!("not compared: several keys of A get this name: {keys}")
 }
 
 /// Why a row could not be read, if it could not.
@@ -143,6 +153,9 @@ pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> 
     let side = |row: &Option<Row>| {
         row.as_ref().map(|row| match reason(row) {
             Some(reason) => json!({ "unread": reason }),
+            None if row.meaning.depth == Depth::Collided => {
+                json!({ "collision": row.meaning.reason })
+            }
             None => json!({
                 "type": row.what.name(),
                 "count": row.meaning.count,
@@ -157,6 +170,8 @@ pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> 
         .collect();
     let event = if difference.is_unread() {
         "unread"
+    } else if difference.is_collision() {
+        "collision"
     } else if difference.is_incomparable() {
         "incomparable"
     } else {
@@ -201,6 +216,7 @@ pub fn counts_object(counts: &Counts) -> Value {
         "expired": counts.expired,
         "incomparable": counts.incomparable,
         "unread": counts.unread,
+        "collided": counts.collided,
         "different": counts.different(),
         "missing": counts.missing,
         "extra": counts.extra,
@@ -239,6 +255,12 @@ pub fn counts_text(counts: &Counts) -> String {
     }
     if counts.unread > 0 {
         text += &format!("; {} could not be read", count_text(counts.unread));
+    }
+    if counts.collided > 0 {
+        text += &format!(
+            "; {} of several keys of A not compared",
+            plural(counts.collided, "name")
+        );
     }
     if counts.expired > 0 {
         text += &format!("; {} expired meanwhile", count_text(counts.expired));

@@ -154,14 +154,18 @@ impl<'a> Comparison<'a> {
         // Lists first: most that are too many to be looked at again never become sets.
         let (mut keys, mut names) = (Vec::new(), Vec::new());
         let totals = self.differences(|difference| {
-            let is_asked = !unreadable_only
-                || difference
-                    .either()
-                    .is_some_and(|row| self.asked.contains(&row.print))
-                || matches!(
+            let may_change = match unreadable_only {
+                true => matches!(
                     difference.aspects.as_slice(),
                     [Aspect::Unreadable | Aspect::Unsteady]
-                );
+                ),
+                // Which of several keys is meant the servers do not know either.
+                false => !difference.is_collision(),
+            };
+            let is_asked = may_change
+                || difference
+                    .either()
+                    .is_some_and(|row| self.asked.contains(&row.print));
             if let Some(row) = difference.either()
                 && is_asked
                 && keys.len() <= MAX_AGAIN
@@ -224,6 +228,7 @@ mod tests {
                 selected: true,
                 db: 0,
                 key: name.as_bytes().to_vec(),
+                origin: None,
                 expire_at_ms: None,
                 meaning: Meaning {
                     depth: Depth::Opaque,
@@ -347,6 +352,7 @@ mod tests {
             selected: true,
             db: 0,
             key: b"k".to_vec(),
+            origin: None,
             expire_at_ms: None,
             meaning: Meaning::default(),
         };

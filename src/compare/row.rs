@@ -2,8 +2,9 @@
 //!
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
 //! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon…`, and of a key
-//! that could not be read `length of the reason | reason`. Numbers are LEB128. About forty bytes and
-//! the name.
+//! that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
+//! the side may meet under one name, the name is followed by `db | length | name` of the key as the
+//! side itself calls it. Numbers are LEB128. About forty bytes and the name.
 
 use super::meaning::{Depth, Meaning, Soon};
 use super::prints::Print;
@@ -44,6 +45,9 @@ pub struct Row {
     pub db: u32,
     /// Key, or the library's name.
     pub key: Vec<u8>,
+    /// Database and key as the side itself calls them, where several of its keys may come under one
+    /// name.
+    pub origin: Option<(u32, Vec<u8>)>,
     /// Expiry, Unix ms.
     pub expire_at_ms: Option<u64>,
     /// What it means.
@@ -67,13 +71,17 @@ const HAS_MORE: u8 = 0x20;
 const HAS_LATE: u8 = 0x40;
 const HAS_SOON: u8 = 0x80;
 
-const DEPTHS: [Depth; 6] = [
+/// Beside the depth.
+const HAS_ORIGIN: u8 = 0x80;
+
+const DEPTHS: [Depth; 7] = [
     Depth::Whole,
     Depth::EarlyStream,
     Depth::Opaque,
     Depth::Damaged,
     Depth::TooLarge,
     Depth::Unread,
+    Depth::Collided,
 ];
 
 impl Row {
@@ -94,11 +102,16 @@ impl Row {
                 | flag(meaning.late != 0, HAS_LATE)
                 | flag(!meaning.soon.is_empty(), HAS_SOON),
         );
-        out.push(depth.unwrap_or(0) as u8);
+        out.push(depth.unwrap_or(0) as u8 | flag(self.origin.is_some(), HAS_ORIGIN));
         number(out, self.db.into());
         number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
         number(out, self.key.len() as u64);
         out.extend_from_slice(&self.key);
+        if let Some((db, key)) = &self.origin {
+            number(out, (*db).into());
+            number(out, key.len() as u64);
+            out.extend_from_slice(key);
+        }
         if self.what == What::Gone {
             return;
         }
@@ -117,7 +130,7 @@ impl Row {
                 out.extend_from_slice(&soon.more.to_le_bytes());
             }
         }
-        if meaning.depth == Depth::Unread {
+        if meaning.depth.has_reason() {
             number(out, meaning.reason.len() as u64);
             out.extend_from_slice(meaning.reason.as_bytes());
         }
@@ -135,15 +148,20 @@ impl Row {
         let db = u32::try_from(take_number(bytes)?).ok()?;
         let expire_at_ms = take_number(bytes)?.checked_sub(1);
         let key = take_bytes(bytes)?;
+        let origin = match depth & HAS_ORIGIN {
+            0 => None,
+            _ => Some((u32::try_from(take_number(bytes)?).ok()?, take_bytes(bytes)?)),
+        };
         let mut row = Self {
             print,
             what,
             selected: head & SELECTED != 0,
             db,
             key,
+            origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(depth))?,
+                depth: *DEPTHS.get(usize::from(depth & !HAS_ORIGIN))?,
                 ..Meaning::default()
             },
         };
@@ -168,7 +186,7 @@ impl Row {
                 });
             }
         }
-        if meaning.depth == Depth::Unread {
+        if meaning.depth.has_reason() {
             meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
         }
         Some(row)
@@ -220,6 +238,7 @@ mod tests {
             selected: true,
             db: 0,
             key: b"k".to_vec(),
+            origin: None,
             expire_at_ms: None,
             meaning: Meaning {
                 count: 300,
@@ -234,6 +253,7 @@ mod tests {
                 selected: false,
                 db: u32::MAX,
                 key: vec![0xff; 300],
+                origin: Some((5, vec![0xfe; 200])),
                 expire_at_ms: Some(1 << 62),
                 meaning: Meaning {
                     more: 1,
@@ -270,7 +290,16 @@ mod tests {
                 ..plain.clone()
             },
             Row {
+                meaning: Meaning {
+                    depth: Depth::Collided,
+                    reason: "db 0 k, db 5 k".to_owned(),
+                    ..Meaning::default()
+                },
+                ..plain.clone()
+            },
+            Row {
                 what: What::Gone,
+                origin: Some((0, Vec::new())),
                 meaning: Meaning::default(),
                 ..plain.clone()
             },

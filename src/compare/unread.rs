@@ -69,6 +69,8 @@ impl UnreadKeys {
 impl Heard {
     fn hear(&mut self, failure: &KeyFailure) -> Result<()> {
         let key = self.rewrite.renamed(&failure.key).into_owned();
+        let origin = self.rewrite.may_collide();
+        let origin = origin.then(|| (failure.db, failure.key.clone()));
         // Where a second database has nowhere to go, its first record that was read says so.
         let db = self.rewrite.dbs.map(failure.db).unwrap_or(failure.db);
         let reason = match &failure.hint {
@@ -82,6 +84,7 @@ impl Heard {
             selected: true,
             db,
             key,
+            origin,
             expire_at_ms: None,
             meaning: unread(&reason),
         })
