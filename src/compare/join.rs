@@ -67,7 +67,7 @@ impl Difference {
     pub fn is_incomparable(&self) -> bool {
         matches!(
             self.aspects.as_slice(),
-            [Aspect::Unsteady | Aspect::TooLarge]
+            [Aspect::Unsteady | Aspect::FieldsExpiring | Aspect::TooLarge]
         )
     }
 

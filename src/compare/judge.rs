@@ -1,6 +1,6 @@
 //! What it means that a key is on one side, or on both, as it is.
 
-use super::meaning::Depth;
+use super::meaning::{Depth, Meaning};
 use super::row::{Row, What};
 use crate::payload::Kind;
 
@@ -44,6 +44,8 @@ pub enum Aspect {
     Ttl,
     /// Only its server can read the value, and gives other bytes each time it is asked.
     Unsteady,
+    /// Only fields differ that expire while the sides are read, and they are too many to be told apart.
+    FieldsExpiring,
     /// The value is larger than was allowed, and was not looked at.
     TooLarge,
     /// The value could not be read.
@@ -62,7 +64,7 @@ impl Aspect {
             Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
-            Aspect::Unsteady | Aspect::TooLarge => "incomparable",
+            Aspect::Unsteady | Aspect::FieldsExpiring | Aspect::TooLarge => "incomparable",
             Aspect::Unread => "unread",
             Aspect::Collision => "collision",
         }
@@ -80,6 +82,7 @@ impl Aspect {
             Aspect::Groups => "groups",
             Aspect::StreamMetadata => "stream-metadata",
             Aspect::Unsteady => "unsteady",
+            Aspect::FieldsExpiring => "fields-expiring",
             Aspect::TooLarge => "too-large",
             other => other.class(),
         }
@@ -99,6 +102,10 @@ impl Aspect {
             Aspect::Ttl => "another expiry",
             Aspect::Unsteady => {
                 "only a server with the module can read it, and its bytes differ each time it is asked"
+            }
+            Aspect::FieldsExpiring => {
+                "only fields that expire while it is compared differ, and they are too many to be \
+                 told apart"
             }
             Aspect::TooLarge => "larger than --max-value allows, and not looked at",
             Aspect::Unread => "could not be read",
@@ -195,8 +202,7 @@ impl Judge {
     }
 
     fn both(&self, left: &Row, right: &Row) -> Verdict {
-        let mut aspects = Vec::new();
-        let mut partly = false;
+        let (mut aspects, mut partly, mut is_unsure) = (Vec::new(), false, false);
         let (ours, theirs) = (&left.meaning, &right.meaning);
         let unreadable = |row: &Row| matches!(row.meaning.depth, Depth::Opaque | Depth::Damaged);
         let unknown = |row: &Row| row.what == What::Key(Kind::Unknown);
@@ -211,36 +217,47 @@ impl Judge {
             aspects.push(Aspect::Type);
         } else {
             let now_ms = self.now_ms();
-            let (ours, theirs) = (ours.at(now_ms), theirs.at(now_ms));
-            if ours.body != theirs.body || ours.count != theirs.count {
-                aspects.push(Aspect::Value);
-            }
-            if ours.more != theirs.more {
-                match left.what {
-                    What::Key(Kind::Stream) => aspects.push(Aspect::Groups),
-                    _ if self.ignore_field_ttl => partly = true,
-                    _ => aspects.push(Aspect::FieldTtl),
-                }
-            }
-            if ours.depth != theirs.depth {
-                partly = true;
-            } else if ours.late != theirs.late {
-                aspects.push(Aspect::StreamMetadata);
-            }
-            // More fields have expired than are known one by one.
-            let is_over = |row: &Row| row.meaning.is_exhausted(now_ms);
-            if !aspects.is_empty() && (is_over(left) || is_over(right)) {
-                return Verdict::Expired;
+            (aspects, partly) = self.values(left.what, &ours.at(now_ms), &theirs.at(now_ms));
+            if !aspects.is_empty() && (ours.is_unsure(now_ms) || theirs.is_unsure(now_ms)) {
+                is_unsure = true;
+                // Without their expiry nobody can say which fields last.
+                (aspects, partly) = match self.ignore_field_ttl {
+                    true => (Vec::new(), true),
+                    false => self.values(left.what, &ours.lasting(), &theirs.lasting()),
+                };
             }
         }
         if !self.ignore_ttl && !self.is_same_expiry(left.expire_at_ms, right.expire_at_ms) {
             aspects.push(Aspect::Ttl);
         }
-        if aspects.is_empty() {
+        if is_unsure && aspects.is_empty() {
+            Verdict::Incomparable(Aspect::FieldsExpiring)
+        } else if aspects.is_empty() {
             Verdict::Equal { partly }
         } else {
             Verdict::Different(aspects)
         }
+    }
+
+    /// In what two values of one type differ, and whether something was left out of that.
+    fn values(&self, what: What, ours: &Meaning, theirs: &Meaning) -> (Vec<Aspect>, bool) {
+        let (mut aspects, mut partly) = (Vec::new(), false);
+        if ours.body != theirs.body || ours.count != theirs.count {
+            aspects.push(Aspect::Value);
+        }
+        if ours.more != theirs.more {
+            match what {
+                What::Key(Kind::Stream) => aspects.push(Aspect::Groups),
+                _ if self.ignore_field_ttl => partly = true,
+                _ => aspects.push(Aspect::FieldTtl),
+            }
+        }
+        if ours.depth != theirs.depth {
+            partly = true;
+        } else if ours.late != theirs.late {
+            aspects.push(Aspect::StreamMetadata);
+        }
+        (aspects, partly)
     }
 
     fn is_same_expiry(&self, left: Option<u64>, right: Option<u64>) -> bool {

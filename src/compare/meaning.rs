@@ -9,8 +9,8 @@ use crate::payload::{
 };
 use crate::record::{Family, Value};
 
-/// Fields of one hash that may expire while sides are compared and are kept apart. Of more, the
-/// first to expire are.
+/// Fields of one hash that may expire while sides are compared and are kept one by one. Of more, the
+/// first to expire are; the others make a [`Crowd`].
 const SOON_FIELDS: usize = 256;
 
 /// How long a comparison may take before fields that expire meanwhile look like differences.
@@ -41,6 +41,8 @@ pub struct Meaning {
     pub late: Print,
     /// Fields that expire within a day, the first ones first.
     pub soon: Vec<Soon>,
+    /// More of those, which expire later than each of `soon`.
+    pub crowd: Option<Crowd>,
     /// Why it could not be read, where it could not ([`Depth::Unread`]), or which keys it stands for
     /// ([`Depth::Collided`]).
     pub reason: String,
@@ -85,22 +87,87 @@ pub struct Soon {
     pub more: Print,
 }
 
+/// Fields that expire soon and are too many to be kept one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crowd {
+    /// When the first of them expires, Unix ms.
+    pub first_ms: u64,
+    /// When the last of them does.
+    pub last_ms: u64,
+    /// How many there are.
+    pub count: u64,
+    /// Their part of [`Meaning::body`].
+    pub body: Print,
+    /// Their part of [`Meaning::more`].
+    pub more: Print,
+}
+
+impl Crowd {
+    fn of(soon: &Soon) -> Self {
+        Self {
+            first_ms: soon.at_ms,
+            last_ms: soon.at_ms,
+            count: 1,
+            body: soon.body,
+            more: soon.more,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            first_ms: self.first_ms.min(other.first_ms),
+            last_ms: self.last_ms.max(other.last_ms),
+            count: self.count + other.count,
+            body: self.body.wrapping_add(other.body),
+            more: self.more.wrapping_add(other.more),
+        }
+    }
+}
+
 impl Meaning {
-    /// What is left of it at a moment, when more fields have expired.
+    /// What is left of it at a moment, when more fields have expired. Of a crowd of which only some
+    /// have ([`Self::is_unsure`]), all are left.
     pub fn at(&self, now_ms: u64) -> Self {
         let mut left = self.clone();
         for soon in self.soon.iter().take_while(|soon| soon.at_ms <= now_ms) {
-            left.count -= 1;
-            left.body = left.body.wrapping_sub(soon.body);
-            left.more = left.more.wrapping_sub(soon.more);
+            left.take_off(&Crowd::of(soon));
         }
         left.soon.clear();
+        if let Some(crowd) = left.crowd.take()
+            && crowd.last_ms <= now_ms
+        {
+            left.take_off(&crowd);
+        }
         left
     }
 
-    /// Whether so many fields have expired by a moment that not each of them is known.
-    pub fn is_exhausted(&self, now_ms: u64) -> bool {
-        self.soon.len() >= SOON_FIELDS && self.soon.last().is_some_and(|soon| soon.at_ms <= now_ms)
+    /// Of the fields that are kept together some have expired by a moment, and some have not: which
+    /// of them are left nobody knows.
+    pub fn is_unsure(&self, now_ms: u64) -> bool {
+        self.crowd
+            .is_some_and(|crowd| (crowd.first_ms..crowd.last_ms).contains(&now_ms))
+    }
+
+    /// What is left of it when every field that expires within a day is gone.
+    pub fn lasting(&self) -> Self {
+        self.at(u64::MAX)
+    }
+
+    fn take_off(&mut self, fields: &Crowd) {
+        self.count -= fields.count;
+        self.body = self.body.wrapping_sub(fields.body);
+        self.more = self.more.wrapping_sub(fields.more);
+    }
+
+    /// Keeps the first fields to expire one by one, and the others together.
+    fn crowd_in(&mut self) {
+        self.soon.sort_unstable_by_key(|soon| soon.at_ms);
+        let others = self.soon.drain(SOON_FIELDS.min(self.soon.len())..);
+        let all = self
+            .crowd
+            .into_iter()
+            .chain(others.map(|soon| Crowd::of(&soon)));
+        self.crowd = all.reduce(Crowd::and);
     }
 
     /// A hash that lost all its fields by then, and so is gone.
@@ -187,8 +254,7 @@ impl Reading {
                 for field in fields {
                     self.field(&field?, &mut all);
                 }
-                all.soon.sort_unstable_by_key(|soon| soon.at_ms);
-                all.soon.truncate(SOON_FIELDS);
+                all.crowd_in();
             }
             Reader::Stream(stream) => self.stream(&stream, &mut all)?,
         }
@@ -234,8 +300,7 @@ impl Reading {
             all.soon.push(Soon { at_ms, body, more });
             // Bounded while a large hash is read, too.
             if all.soon.len() >= 4 * SOON_FIELDS {
-                all.soon.sort_unstable_by_key(|soon| soon.at_ms);
-                all.soon.truncate(SOON_FIELDS);
+                all.crowd_in();
             }
         }
     }
@@ -300,5 +365,108 @@ impl Reading {
             .print(pending)
             .print(consumers)
             .end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::judge::{Aspect, Judge, Verdict};
+    use crate::compare::row::{Row, What};
+
+    const FROM_MS: u64 = 1_000_000;
+
+    fn reading() -> Reading {
+        Reading {
+            prints: Prints::with_keys((1, 2)),
+            from_ms: FROM_MS,
+        }
+    }
+
+    /// A hash of fields: name, value, and how many milliseconds after the beginning it expires.
+    fn hash(fields: impl IntoIterator<Item = (String, &'static str, Option<u64>)>) -> Row {
+        let (reading, mut meaning) = (reading(), Meaning::default());
+        for (name, value, after_ms) in fields {
+            let field = Field {
+                name: name.into_bytes().into(),
+                value: value.as_bytes().into(),
+                expire_at_ms: after_ms.map(|ms| FROM_MS + ms),
+            };
+            reading.field(&field, &mut meaning);
+        }
+        meaning.crowd_in();
+        Row {
+            print: 1,
+            what: What::Key(Kind::Hash),
+            selected: true,
+            db: 0,
+            key: b"h".to_vec(),
+            origin: None,
+            expire_at_ms: None,
+            meaning,
+        }
+    }
+
+    /// `real`, and so many fields that expire one after the other, those that are gone at a moment
+    /// left out.
+    fn session(real: &'static str, fields: u64, gone_by: u64) -> Row {
+        let expiring = (1..=fields)
+            .filter(|ms| *ms > gone_by)
+            .map(|ms| (format!("f{ms}"), "v", Some(ms)));
+        hash(expiring.chain([("real".to_owned(), real, None)]))
+    }
+
+    fn judged(left: &Row, right: Option<&Row>, after_ms: u64) -> Verdict {
+        let judge = Judge {
+            ttl_tolerance_ms: 0,
+            ignore_ttl: false,
+            ignore_field_ttl: false,
+            moments_ms: (0, FROM_MS + after_ms),
+        };
+        judge.judge(Some(left), right, false)
+    }
+
+    const EQUAL: Verdict = Verdict::Equal { partly: false };
+
+    /// However many fields expire, and whenever it is looked: the others are compared.
+    #[test]
+    fn what_lasts_of_a_hash_is_always_compared() {
+        for fields in [255, 256, 257, 300, 5_000] {
+            for after_ms in [0, 10, 255, 256, 257, fields - 1, fields, 10_000] {
+                let left = session("one", fields, 0);
+                let right = session("TWO", fields, after_ms);
+                let verdict = judged(&left, Some(&right), after_ms);
+                let expected = Verdict::Different(vec![Aspect::Value]);
+                assert_eq!(verdict, expected, "{fields} fields after {after_ms} ms");
+                // The same on both sides is equal, unless not every field is known one by one.
+                let same = session("one", fields, after_ms);
+                let verdict = judged(&left, Some(&same), after_ms);
+                let expected = match (257..fields).contains(&after_ms) {
+                    true => Verdict::Incomparable(Aspect::FieldsExpiring),
+                    false => EQUAL,
+                };
+                assert_eq!(verdict, expected, "{fields} fields after {after_ms} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn the_expiry_of_a_key_counts_also_where_its_fields_cannot_be_compared() {
+        let left = session("one", 300, 0);
+        let mut right = session("one", 300, 280);
+        right.expire_at_ms = Some(FROM_MS + 90_000_000);
+        let verdict = judged(&left, Some(&right), 280);
+        assert_eq!(verdict, Verdict::Different(vec![Aspect::Ttl]));
+    }
+
+    /// A hash of nothing else is gone when the last of its fields is, and not before.
+    #[test]
+    fn a_hash_is_gone_with_the_last_of_its_fields() {
+        for fields in [3, 256, 257, 5_000] {
+            let left = hash((1..=fields).map(|ms| (format!("f{ms}"), "v", Some(ms))));
+            assert_eq!(judged(&left, None, fields), Verdict::Expired);
+            let missing = Verdict::Different(vec![Aspect::Missing]);
+            assert_eq!(judged(&left, None, fields - 1), missing, "{fields}");
+        }
     }
 }

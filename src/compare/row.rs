@@ -1,12 +1,13 @@
 //! What is kept of a record: a short line of bytes in a temporary file.
 //!
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
-//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon…`, and of a key
+//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon… | crowd?`, and
+//! of a key
 //! that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
 //! the side may meet under one name, the name is followed by `db | length | name` of the key as the
 //! side itself calls it. Numbers are LEB128. About forty bytes and the name.
 
-use super::meaning::{Depth, Meaning, Soon};
+use super::meaning::{Crowd, Depth, Meaning, Soon};
 use super::prints::Print;
 use crate::payload::Kind;
 
@@ -73,6 +74,7 @@ const HAS_SOON: u8 = 0x80;
 
 /// Beside the depth.
 const HAS_ORIGIN: u8 = 0x80;
+const HAS_CROWD: u8 = 0x40;
 
 const DEPTHS: [Depth; 7] = [
     Depth::Whole,
@@ -102,7 +104,11 @@ impl Row {
                 | flag(meaning.late != 0, HAS_LATE)
                 | flag(!meaning.soon.is_empty(), HAS_SOON),
         );
-        out.push(depth.unwrap_or(0) as u8 | flag(self.origin.is_some(), HAS_ORIGIN));
+        out.push(
+            depth.unwrap_or(0) as u8
+                | flag(self.origin.is_some(), HAS_ORIGIN)
+                | flag(meaning.crowd.is_some(), HAS_CROWD),
+        );
         number(out, self.db.into());
         number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
         number(out, self.key.len() as u64);
@@ -129,6 +135,13 @@ impl Row {
                 out.extend_from_slice(&soon.body.to_le_bytes());
                 out.extend_from_slice(&soon.more.to_le_bytes());
             }
+        }
+        if let Some(crowd) = &meaning.crowd {
+            number(out, crowd.first_ms);
+            number(out, crowd.last_ms);
+            number(out, crowd.count);
+            out.extend_from_slice(&crowd.body.to_le_bytes());
+            out.extend_from_slice(&crowd.more.to_le_bytes());
         }
         if meaning.depth.has_reason() {
             number(out, meaning.reason.len() as u64);
@@ -161,7 +174,7 @@ impl Row {
             origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(depth & !HAS_ORIGIN))?,
+                depth: *DEPTHS.get(usize::from(depth & !(HAS_ORIGIN | HAS_CROWD)))?,
                 ..Meaning::default()
             },
         };
@@ -185,6 +198,15 @@ impl Row {
                     more: Print::from_le_bytes(take(bytes)?),
                 });
             }
+        }
+        if depth & HAS_CROWD != 0 {
+            meaning.crowd = Some(Crowd {
+                first_ms: take_number(bytes)?,
+                last_ms: take_number(bytes)?,
+                count: take_number(bytes)?,
+                body: Print::from_le_bytes(take(bytes)?),
+                more: Print::from_le_bytes(take(bytes)?),
+            });
         }
         if meaning.depth.has_reason() {
             meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
@@ -265,6 +287,13 @@ mod tests {
                         };
                         2
                     ],
+                    crowd: Some(Crowd {
+                        first_ms: 1,
+                        last_ms: u64::MAX,
+                        count: 300,
+                        body: 5,
+                        more: u128::MAX,
+                    }),
                     ..plain.meaning.clone()
                 },
                 ..plain.clone()
