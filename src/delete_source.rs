@@ -27,8 +27,8 @@ use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::reconnect::Retries;
 use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
-use crate::sink::Accepted;
 use crate::sink::server::refusal::is_about_key;
+use crate::sink::{Accepted, Landed};
 use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
@@ -419,7 +419,7 @@ impl DeleteSource {
 }
 
 impl Accepted for DeleteSource {
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+    fn accepted(&mut self, origin: Origin, record: KeyRecord, _: Landed) -> Result<()> {
         let stays = self.same_server && origin.db == record.db && origin.key == record.key;
         let Value::Verbatim(payload) = record.value else {
             self.kept += 1;
@@ -444,14 +444,14 @@ impl Accepted for DeleteSource {
         Ok(())
     }
 
-    fn stands(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
+    fn stands(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
         // What stands may be a key of the source itself. Of two such keys, each equal to the other,
         // both would be deleted.
         if self.same_server {
             self.kept += 1;
             return Ok(());
         }
-        self.accepted(origin, record)
+        self.accepted(origin, record, landed)
     }
 
     fn compares(&self) -> bool {

@@ -100,6 +100,8 @@ pub struct Origin {
     pub key: Vec<u8>,
     /// Absolute expiry, Unix ms.
     pub expire_at_ms: Option<u64>,
+    /// The server that wrote its value.
+    pub family: Family,
 }
 
 impl Batch {
@@ -169,6 +171,7 @@ impl Batch {
 
     /// Keeps where each record comes from, for a sink that goes back there.
     pub fn remember_origins(&mut self) {
+        let family = self.context.family;
         self.origins = self
             .records
             .iter()
@@ -177,11 +180,13 @@ impl Batch {
                     db: key.db,
                     key: key.key.clone(),
                     expire_at_ms: key.expire_at_ms,
+                    family,
                 },
                 Record::Deleted { db, key } => Origin {
                     db: *db,
                     key: key.clone(),
                     expire_at_ms: None,
+                    family,
                 },
                 _ => Origin::default(),
             })

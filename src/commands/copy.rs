@@ -106,7 +106,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         )?)),
         _ => None,
     };
-    let proof = Proof::new(args.verify, source.facts.family);
+    let proof = Proof::new(args.verify);
     let accepted = proof.listening(accepted);
     let may_collide = args.write.rewrite(&to, 0)?.may_collide();
     let options = ServerSinkOptions {
@@ -136,7 +136,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     {
         sink.expect_twin(source.facts.family, &node.version);
     }
-    let rewrite = args.write.rewrite(&to, sink.clock().now_ms())?;
+    let now_ms = sink.clock().now_ms();
+    proof.begin(now_ms);
+    let rewrite = args.write.rewrite(&to, now_ms)?;
     let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
     rewrite.dbs.check(&dbs)?;
     let rows = source.databases.iter();

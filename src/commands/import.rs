@@ -14,7 +14,7 @@ use crate::observer::Observer;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
-use crate::record::{Family, Mark, show_key};
+use crate::record::{Mark, show_key};
 use crate::resume::ResumingSink;
 use crate::rewrite::TtlIntent;
 use crate::server::Conn;
@@ -73,14 +73,11 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     if let Some(warning) = conn.warning() {
         observer.warn(&warning);
     }
-    let family = source
-        .archives()
-        .next()
-        .map_or(Family::Other, |archive| archive.header().source.family);
-    let proof = Proof::new(args.verify, family);
+    let proof = Proof::new(args.verify);
     let accepted = proof.listening(None);
     let mut sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
     let now_ms = sink.clock().now_ms();
+    proof.begin(now_ms);
     let (state, seen) = match &args.resume {
         None => (None, None),
         Some(place) => {

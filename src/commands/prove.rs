@@ -26,11 +26,10 @@ use crate::ledger::Verified;
 use crate::memory::FingerprintSet;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::record::Family;
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::sink::Accepted;
-use crate::units::{now_ms, plural};
+use crate::units::plural;
 
 /// How often what differs is read again, a second later.
 const ROUNDS: u32 = 2;
@@ -39,9 +38,17 @@ const ROUNDS: u32 = 2;
 pub struct Proof(Option<Memory>);
 
 impl Proof {
-    /// To be made if it was asked for. Values come from servers of `family`.
-    pub fn new(is_asked: bool, family: Family) -> Self {
-        Self(is_asked.then(|| written::memory(family, now_ms())))
+    /// To be made if it was asked for.
+    pub fn new(is_asked: bool) -> Self {
+        Self(is_asked.then(written::memory))
+    }
+
+    /// The run begins at this moment (Unix ms, by the clock of the destination, which is the one
+    /// that fields of hashes expire by). To be said before anything is written.
+    pub fn begin(&self, now_ms: u64) {
+        if let Some(memory) = &self.0 {
+            written::lock(memory).reading.from_ms = now_ms;
+        }
     }
 
     /// Whether what is written must be remembered with its origin.
@@ -73,9 +80,7 @@ impl Proof {
             observer.notice("the destination was not verified, because the run did not end well");
             return outcome;
         }
-        // A destination without field expiry was told about before, by --allow-loss.
-        let ignore_field_ttl = outcome.sink.changes.field_ttls_lost > 0;
-        match prove(&memory, to, ignore_field_ttl, observer, stop) {
+        match prove(&memory, to, observer, stop) {
             Err(error) => outcome.error = Some(error.context("verifying the destination")),
             Ok(verified) => {
                 outcome.sink.verified = Some(verified);
@@ -102,7 +107,6 @@ impl Proof {
 fn prove(
     memory: &Memory,
     to: &ConnectOptions,
-    ignore_field_ttl: bool,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Verified> {
@@ -161,7 +165,8 @@ fn prove(
     let judge = Judge {
         ttl_tolerance_ms: TTL_TOLERANCE_MS,
         ignore_ttl: false,
-        ignore_field_ttl,
+        // Where the destination has none, none are expected.
+        ignore_field_ttl: false,
         moments_ms: (0, 0),
     };
     let mut comparison = Comparison::new(left, right, judge, &reading.prints);

@@ -11,8 +11,9 @@ use super::collect::{gone, library, row_of_key};
 use super::meaning::Reading;
 use super::row::What;
 use super::store::Store;
-use crate::record::{Family, KeyRecord, Origin};
-use crate::sink::Accepted;
+use crate::payload::{self, FieldFate};
+use crate::record::{Family, KeyRecord, Origin, Value};
+use crate::sink::{Accepted, Landed};
 
 /// What was written so far.
 #[derive(Debug)]
@@ -21,28 +22,33 @@ pub struct Written {
     pub reading: Reading,
     /// The rows.
     pub store: Store,
-    /// Databases that were written to.
+    /// Databases that were written to, or deleted from.
     pub dbs: Vec<u32>,
     /// Function libraries among the rows.
     pub libraries: u64,
-    /// The server that wrote the values.
-    family: Family,
+}
+
+impl Written {
+    fn enter(&mut self, db: u32) {
+        if !self.dbs.contains(&db) {
+            self.dbs.push(db);
+        }
+    }
 }
 
 /// The memory of a run, shared by the sink that fills it and the verb that reads it afterwards.
 pub type Memory = Arc<Mutex<Written>>;
 
-/// Nothing written yet. Values come from servers of `family`.
-pub fn memory(family: Family, now_ms: u64) -> Memory {
+/// Nothing written yet.
+pub fn memory() -> Memory {
     Arc::new(Mutex::new(Written {
         reading: Reading {
             prints: super::Prints::default(),
-            from_ms: now_ms,
+            from_ms: 0,
         },
         store: Store::new(),
         dbs: Vec::new(),
         libraries: 0,
-        family,
     }))
 }
 
@@ -67,31 +73,46 @@ impl Remember {
     }
 
     /// The destination holds this from now on.
-    fn expect(&self, record: &KeyRecord) -> Result<()> {
+    fn expect(&self, origin: &Origin, record: &KeyRecord, landed: &Landed) -> Result<()> {
         let mut written = lock(&self.memory);
-        if !written.dbs.contains(&record.db) {
-            written.dbs.push(record.db);
-        }
-        let (kind, meaning) = written.reading.value(written.family, &record.value);
+        written.enter(record.db);
+        let (family, value, expire_at_ms) = match &landed.seen {
+            Some(seen) => (seen.family, &seen.value, seen.expire_at_ms),
+            None => (origin.family, &record.value, record.expire_at_ms),
+        };
+        let lasting = match landed.field_ttls_lost {
+            true => without_field_ttls(family, value),
+            false => None,
+        };
+        let value = lasting.as_ref().unwrap_or(value);
+        let (kind, meaning) = written.reading.value(family, value);
         let what = What::Key(kind);
-        let row = row_of_key(&written.reading.prints, record, what, meaning, true);
+        let mut row = row_of_key(&written.reading.prints, record, what, meaning, true);
+        row.expire_at_ms = expire_at_ms;
         written.store.add(&row)
     }
 }
 
+/// The value with fields that do not expire; `None` if it has no others.
+fn without_field_ttls(family: Family, value: &Value) -> Option<Value> {
+    let body = payload::body_with_field_expiry(family, value)?;
+    let lasting = payload::refield(family, body, |_| FieldFate::Expires(None)).ok()??;
+    Some(Value::Compact(lasting.value))
+}
+
 impl Accepted for Remember {
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
-        self.expect(&record)?;
+    fn accepted(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
+        self.expect(&origin, &record, &landed)?;
         match &mut self.then {
-            Some(then) => then.accepted(origin, record),
+            Some(then) => then.accepted(origin, record, landed),
             None => Ok(()),
         }
     }
 
-    fn stands(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
-        self.expect(&record)?;
+    fn stands(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
+        self.expect(&origin, &record, &landed)?;
         match &mut self.then {
-            Some(then) => then.stands(origin, record),
+            Some(then) => then.stands(origin, record, landed),
             None => Ok(()),
         }
     }
@@ -108,15 +129,26 @@ impl Accepted for Remember {
 
     fn deleted(&mut self, db: u32, key: &[u8]) -> Result<()> {
         let mut written = lock(&self.memory);
+        written.enter(db);
         let row = gone(&written.reading.prints, db, key.to_vec());
-        written.store.add(&row)
+        written.store.add(&row)?;
+        drop(written);
+        match &mut self.then {
+            Some(then) => then.deleted(db, key),
+            None => Ok(()),
+        }
     }
 
     fn library(&mut self, name: &str, code: &[u8]) -> Result<()> {
         let mut written = lock(&self.memory);
         let row = library(&written.reading, name.as_bytes(), code);
         written.libraries += 1;
-        written.store.add(&row)
+        written.store.add(&row)?;
+        drop(written);
+        match &mut self.then {
+            Some(then) => then.library(name, code),
+            None => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub use self::miscounted::Miscounted;
 use crate::ledger::{SinkReport, SourceReport};
-use crate::record::{Batch, KeyRecord, Origin};
+use crate::record::{Batch, Family, KeyRecord, Origin, Value};
 
 /// Takes records, a batch at a time.
 pub trait Sink: Send {
@@ -38,22 +38,44 @@ pub trait Sink: Send {
     fn abort(self: Box<Self>, reason: &str) -> SinkReport;
 }
 
+/// In what an accepted key stands at the destination otherwise than its record says.
+#[derive(Debug, Clone, Default)]
+pub struct Landed {
+    /// Its fields do not expire there, because the destination has no expiry of fields.
+    pub field_ttls_lost: bool,
+    /// What was seen there, where that need not be the record: an earlier run of the same import
+    /// counted expiries from an earlier moment (`--ttl rebase`).
+    pub seen: Option<Seen>,
+}
+
+/// A key as the destination gave it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The destination.
+    pub family: Family,
+    /// The value.
+    pub value: Value,
+    /// Absolute expiry, Unix ms.
+    pub expire_at_ms: Option<u64>,
+}
+
 /// Told of every key that the destination accepted: goes back to the source (`--delete-source`), or
 /// remembers it (`--verify`).
 pub trait Accepted: Send {
-    /// `record` was accepted; at the source it stood as `origin`.
+    /// `record` was accepted; at the source it stood as `origin`, and at the destination it stands
+    /// as `landed` says.
     ///
     /// # Errors
     /// The connection to the source.
-    fn accepted(&mut self, origin: Origin, record: KeyRecord) -> Result<()>;
+    fn accepted(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()>;
 
-    /// A key stood there already exactly as `record` says, and was left as it is; at the source it
-    /// stood as `origin`.
+    /// A key stood there already as `record` says, apart from what `landed` says, and was left as it
+    /// is; at the source it stood as `origin`.
     ///
     /// # Errors
     /// As for [`Self::accepted`].
-    fn stands(&mut self, origin: Origin, record: KeyRecord) -> Result<()> {
-        let _ = (origin, record);
+    fn stands(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
+        let _ = (origin, record, landed);
         Ok(())
     }
 

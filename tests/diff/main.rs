@@ -11,6 +11,7 @@ mod found;
 mod meeting;
 mod pairs;
 mod plants;
+mod proofs;
 mod scopes;
 mod unread;
 mod unsteady;

@@ -7,6 +7,7 @@ use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::resp::Item;
 use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError};
+use crate::sink::Seen;
 
 /// How to ask.
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +133,18 @@ impl Found {
             (None, None) => Standing::Gone,
             (None, Some(_)) => Standing::Withheld,
         }
+    }
+
+    /// What stands there, as a server of this family gave it; `None` if it gave nothing.
+    pub fn into_seen(self, family: Family) -> Option<Seen> {
+        Some(Seen {
+            family,
+            value: Value::Verbatim(self.payload?),
+            expire_at_ms: match self.expiry {
+                FoundExpiry::At { at_ms, .. } => Some(at_ms),
+                FoundExpiry::Never | FoundExpiry::Unknown => None,
+            },
+        })
     }
 
     /// Says how what was found differs from `record`, `None` if it is the same.

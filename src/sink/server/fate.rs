@@ -18,6 +18,7 @@ use crate::record::{KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::sink::Landed;
 use crate::units::duration_text;
 
 /// How long a primary that became a replica is waited for where nobody names another one.
@@ -91,6 +92,7 @@ impl ServerSink {
             self.own_it(&sent)?;
         }
         self.witness(at, &sent);
+        let landed = self.landed(at, &mut sent);
         if let (Some(accepted), Some(_), Some(original)) =
             (&mut self.accepted, &sent.origin, sent.original.take())
             && let Some(origin) = sent.origin.take()
@@ -100,7 +102,7 @@ impl ServerSink {
                 value: *original,
                 ..sent.record
             };
-            accepted.accepted(*origin, record)?;
+            accepted.accepted(*origin, record, landed)?;
         }
         if let Some(sent) = self.keep(at, sent, counted, wrote)
             && let (Some(target), Value::Compact(buffer)) =
@@ -109,6 +111,25 @@ impl ServerSink {
             target.reuse(buffer);
         }
         self.ask_for_replicas(at)
+    }
+
+    /// In what it stands there otherwise than its record says.
+    pub(super) fn landed(&self, at: usize, sent: &mut Sent) -> Landed {
+        let was_recoded = sent
+            .changes
+            .as_ref()
+            .is_some_and(|changes| changes.field_ttls_lost > 0);
+        Landed {
+            field_ttls_lost: was_recoded || self.commands_lose_field_ttls(at, sent),
+            seen: sent.seen.take().map(|seen| *seen),
+        }
+    }
+
+    /// Whether it goes by commands to a destination that has no expiry of fields.
+    fn commands_lose_field_ttls(&self, at: usize, sent: &Sent) -> bool {
+        let commands = self.lanes[at].commands.as_ref();
+        sent.by_commands.is_some()
+            && commands.is_some_and(|commands| commands.features().field_ttl_max_ms.is_none())
     }
 
     /// From now on the key counts as this run's own.
@@ -207,19 +228,18 @@ impl ServerSink {
             (_, Standing::Gone) => return self.gone(sent),
             _ => {}
         }
-        let lane = &self.lanes[at];
         // What was built by commands has times of its own.
         let lenience = Lenience {
             ignore_delivery_times: sent.by_commands.is_some(),
             earlier_by_ms: self.rebased_by(&sent.context),
-            ignore_field_ttls: sent.by_commands.is_some()
-                && lane
-                    .commands
-                    .as_ref()
-                    .is_some_and(|commands| commands.features().field_ttl_max_ms.is_none()),
+            ignore_field_ttls: self.commands_lose_field_ttls(at, &sent),
         };
-        let differs = found.differs_from(&sent.record, &sent.context, lane.facts.family, lenience);
+        let family = self.lanes[at].facts.family;
+        let differs = found.differs_from(&sent.record, &sent.context, family, lenience);
         let Some(reason) = differs else {
+            if lenience.earlier_by_ms > 0 && self.accepted.is_some() {
+                sent.seen = found.into_seen(family).map(Box::new);
+            }
             if sent.is_doubtful {
                 return self.stored(at, sent, false, Wrote::Before);
             }

@@ -171,12 +171,13 @@ impl ServerSink {
 
     /// The key stands as this record says: nothing is to be done, and what comes for it later
     /// applies.
-    pub(super) fn stands_as_sent(&mut self, at: usize, sent: Sent) -> Result<()> {
+    pub(super) fn stands_as_sent(&mut self, at: usize, mut sent: Sent) -> Result<()> {
         self.uncount(&sent);
         self.witness(at, &sent);
         self.report.unchanged += 1;
         self.own_it(&sent)?;
         self.stood.note(sent.print)?;
+        let landed = self.landed(at, &mut sent);
         if let (Some(accepted), Some(origin), Some(value)) =
             (&mut self.accepted, sent.origin, sent.original)
         {
@@ -184,7 +185,7 @@ impl ServerSink {
                 value: *value,
                 ..sent.record
             };
-            accepted.stands(*origin, record)?;
+            accepted.stands(*origin, record, landed)?;
         }
         Ok(())
     }

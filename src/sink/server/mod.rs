@@ -55,7 +55,7 @@ use self::sweep::Listed;
 use self::target::Ready;
 use self::window::Window;
 use self::witness::Witnesses;
-use super::{Accepted, Sink};
+use super::{Accepted, Seen, Sink};
 use crate::census::Census;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
@@ -170,6 +170,8 @@ struct Sent {
     origin: Option<Box<Origin>>,
     /// Its value as it came, where somebody will compare it with the source.
     original: Option<Box<Value>>,
+    /// What stands there in its place, where that may differ from it.
+    seen: Option<Box<Seen>>,
     context: Context,
     print: Fingerprint,
     bytes: usize,
@@ -203,6 +205,7 @@ impl Sent {
             by_commands: None,
             origin: None,
             original: None,
+            seen: None,
             context,
             print,
             bytes: 0,
