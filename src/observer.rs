@@ -149,8 +149,22 @@ pub struct TooManyErrors {
     pub max: u64,
 }
 
+/// What becomes of a key that could not be read.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyNews<'a> {
+    /// It could not be read.
+    Failed(&'a KeyFailure),
+    /// It was read after all, or is gone.
+    Recovered {
+        /// Its database.
+        db: u32,
+        /// Its name.
+        key: &'a [u8],
+    },
+}
+
 /// Who deals with failed keys in place of the report and the journal.
-type Hear = Box<dyn Fn(&KeyFailure) -> Result<()> + Send + Sync>;
+type Hear = Box<dyn Fn(KeyNews<'_>) -> Result<()> + Send + Sync>;
 
 /// The one place that everything in the pipe reports to.
 pub struct Observer {
@@ -180,12 +194,12 @@ impl Observer {
     }
 
     /// The same observer for a reader of one side of a comparison: `hear` gets the keys that it
-    /// cannot read. They are not printed, counted or journalled here, because the side may be read
+    /// cannot read, and those that it then could. They are not printed, counted or journalled here, because the side may be read
     /// again, and what becomes of them is known at the end only.
     #[must_use]
     pub fn with_failures_to(
         &self,
-        hear: impl Fn(&KeyFailure) -> Result<()> + Send + Sync + 'static,
+        hear: impl Fn(KeyNews<'_>) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         Self {
             progress: Arc::clone(&self.progress),
@@ -212,7 +226,7 @@ impl Observer {
     /// [`TooManyErrors`] when that was one too many, or the journal's own write error.
     pub fn key_failed(&self, failure: &KeyFailure) -> Result<()> {
         if let Some(hear) = &self.hear {
-            return hear(failure);
+            return hear(KeyNews::Failed(failure));
         }
         let failed = self.progress.failed.fetch_add(1, Relaxed) + 1;
         self.report.event(&Event::KeyFailed(failure));
@@ -242,6 +256,9 @@ impl Observer {
     /// # Errors
     /// The journal's write error.
     pub fn key_recovered(&self, db: u32, key: &[u8]) -> Result<()> {
+        if let Some(hear) = &self.hear {
+            return hear(KeyNews::Recovered { db, key });
+        }
         self.progress.failed.fetch_sub(1, Relaxed);
         self.notice(&format!(
             "db {db} key {}: it could not be read earlier; now it was read, or is gone",
