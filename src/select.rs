@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex};
 
 use redis_migrate_format::header::SelectionFacts;
@@ -81,7 +82,47 @@ pub struct Selection {
     pub max_ttl_ms: Option<u64>,
     /// A name must pass this, too.
     pub names: NameFilter,
+    /// Counts the tool's own temporary keys, which never take part.
+    pub passed_over: PassedOver,
 }
+
+/// Counts temporary keys of the tool itself that would take part if they were anybody else's.
+/// The default does not count.
+#[derive(Debug, Clone, Default)]
+pub struct PassedOver(Option<Arc<Mutex<HashSet<u64>>>>);
+
+impl PassedOver {
+    /// Counts from now on.
+    pub fn counting() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// How many names there were: a scan may give a name twice.
+    pub fn count(&self) -> u64 {
+        self.0.as_ref().map_or(0, |seen| {
+            let seen = seen.lock().unwrap_or_else(|error| error.into_inner());
+            seen.len() as u64
+        })
+    }
+
+    fn note(&self, key: &[u8]) {
+        if let Some(seen) = &self.0 {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            let mut seen = seen.lock().unwrap_or_else(|error| error.into_inner());
+            seen.insert(hasher.finish());
+        }
+    }
+}
+
+impl PartialEq for PassedOver {
+    /// What is counted is no part of what is selected.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for PassedOver {}
 
 /// Any other condition on names, known only to who made it. Everything passes the default.
 #[derive(Clone, Default)]
@@ -166,11 +207,14 @@ impl Selection {
 
     /// Whether a key of this name takes part. Never the tool's own temporary keys.
     pub fn wants_key(&self, key: &[u8]) -> bool {
-        !key.starts_with(TEMP_KEY_PREFIX)
-            && (self.only_keys.is_empty() || self.only_keys.iter().any(|only| only == key))
+        let is_asked = (self.only_keys.is_empty() || self.only_keys.iter().any(|only| only == key))
             && (self.matches.is_empty() || self.matches.iter().any(|glob| glob.matches(key)))
-            && !self.excludes.iter().any(|glob| glob.matches(key))
-            && self.names.passes(key)
+            && !self.excludes.iter().any(|glob| glob.matches(key));
+        if is_asked && key.starts_with(TEMP_KEY_PREFIX) {
+            self.passed_over.note(key);
+            return false;
+        }
+        is_asked && self.names.passes(key)
     }
 
     /// What of it names and databases alone decide.

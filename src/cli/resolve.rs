@@ -29,8 +29,9 @@ use crate::endpoint::{
 use crate::exit::Usage;
 use crate::glob::Glob;
 use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
+use crate::record::show_key;
 use crate::rewrite::{DbMap, Rewrite, TtlIntent};
-use crate::select::Selection;
+use crate::select::{Selection, TEMP_KEY_PREFIX};
 
 /// Looks up an environment variable. Unset and empty are the same.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<OsString>;
@@ -530,10 +531,18 @@ fn renaming(
             .map(|text| text.as_bytes().to_vec())
             .unwrap_or_default()
     };
+    let add_prefix = bytes(add_prefix);
+    if add_prefix.starts_with(TEMP_KEY_PREFIX) {
+        return usage(format!(
+            "--add-prefix {} would make the keys look like temporary keys of this tool, which no \
+             verb reads; choose another prefix",
+            show_key(&add_prefix)
+        ));
+    }
     Ok(Rewrite {
         dbs,
         strip_prefix: bytes(strip_prefix),
-        add_prefix: bytes(add_prefix),
+        add_prefix,
         ttl: TtlIntent::Keep,
     })
 }

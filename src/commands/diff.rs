@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::is_broken_pipe;
 use super::open_side::{self, OpenedSide, Wanted};
-use super::unread::{Unread, left_out_of_file};
+use super::unread::{Unread, left_out_of_file, temporary_keys};
 use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
@@ -29,7 +29,7 @@ use crate::memory::FingerprintSet;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::{self, Steps, Stop};
 use crate::rewrite::Rewrite;
-use crate::select::{NameCondition, Selection};
+use crate::select::{NameCondition, PassedOver, Selection};
 use crate::sink::Sink;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::plural;
@@ -107,6 +107,7 @@ struct Readers<'a> {
 struct Opened {
     side: OpenedSide,
     unread: UnreadKeys,
+    passed_over: PassedOver,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -416,8 +417,17 @@ impl Readers<'_> {
     }
 
     fn open(&self, which: Which, condition: Option<Condition>) -> Result<Opened> {
+        // What A is called later is never such a name.
+        let is_counted = which == Which::Left || self.rewrite.add_prefix.is_empty();
+        let passed_over = match is_counted {
+            true => PassedOver::counting(),
+            false => PassedOver::default(),
+        };
         let wanted = Wanted {
-            selection: self.selection(which, condition),
+            selection: Selection {
+                passed_over: passed_over.clone(),
+                ..self.selection(which, condition)
+            },
             other_urls_db: self.other_urls_db(which),
             functions: !self.question.compare.no_functions,
             keys: self.question.keys,
@@ -428,7 +438,11 @@ impl Readers<'_> {
         let unread = UnreadKeys::new(&self.prints, &self.rewrite_of(which));
         let observer = unread.listening(&self.observer);
         let side = open_side::open(self.end(which), wanted, &observer, self.stop)?;
-        Ok(Opened { side, unread })
+        Ok(Opened {
+            side,
+            unread,
+            passed_over,
+        })
     }
 
     /// The database that the left side's URL limits the right side to, as the right side calls it.
@@ -443,7 +457,11 @@ impl Readers<'_> {
     fn read(&self, which: Which, opened: Opened, reading: &Reading) -> Result<(Side, Unread)> {
         let selection = self.question.selection.clone();
         let scope = self.scope.clone().filter(|_| which == Which::Right);
-        let Opened { side, unread } = opened;
+        let Opened {
+            side,
+            unread,
+            passed_over,
+        } = opened;
         let (collect, collected) = Collect::new(reading.clone(), selection, scope, side.time_ms);
         let collect = collect
             .within(self.question.max_value_bytes)
@@ -461,6 +479,8 @@ impl Readers<'_> {
         let name = self.end(which).name();
         let mut unread = Unread::of(&name, &report);
         let at = usize::from(which == Which::Right);
+        let passed_over = temporary_keys(passed_over.count(), &name);
+        unread.left_out.extend(passed_over);
         unread.by_exports[at] = report.export_failed.clone();
         // Of a file that was read to its end, nothing else can be left out beyond single keys.
         unread.libraries[at] = match self.end(which) {

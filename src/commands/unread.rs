@@ -1,6 +1,7 @@
 //! What a comparison could not read beyond single keys, and what was never there to be read.
 
 use crate::ledger::SourceReport;
+use crate::select::TEMP_KEY_PREFIX;
 use crate::units::plural;
 
 /// What could not be compared beyond single keys, because it could not be read.
@@ -8,7 +9,8 @@ use crate::units::plural;
 pub(super) struct Unread {
     /// What is more than single keys, a line each.
     pub lines: Vec<String>,
-    /// What the database that a URL names leaves out of each side. That is no failure.
+    /// What the database that a URL names leaves out of each side, and temporary keys of this tool.
+    /// That is no failure.
     pub left_out: Vec<String>,
     /// Of archives, on the left and on the right: the keys that their exports could not read, by
     /// database.
@@ -45,6 +47,18 @@ impl Unread {
             }
         }
     }
+}
+
+/// Temporary keys of this tool that a side holds; they are no data.
+pub(super) fn temporary_keys(count: u64, name: &str) -> Option<String> {
+    let were = if count == 1 { "was" } else { "were" };
+    (count > 0).then(|| {
+        format!(
+            "{} of this tool ({}*) {were} not compared ({name})",
+            plural(count, "temporary key"),
+            String::from_utf8_lossy(TEMP_KEY_PREFIX)
+        )
+    })
 }
 
 /// What a file holds in other databases than the one that the other side's URL names.

@@ -318,3 +318,35 @@ fn several_databases_do_not_fit_the_one_of_the_url() {
     assert!(output.stderr.contains(said), "{}", output.stderr);
     assert!(!output.stderr.contains("destination"), "{}", output.stderr);
 }
+
+/// A killed run may leave temporary keys. They are no data, and it is said that they are there.
+#[test]
+fn temporary_keys_of_the_tool_are_counted_and_never_made_of_others() {
+    let Some((left, right)) = servers() else {
+        return;
+    };
+    let (mut a, mut b) = (left.client(), right.client());
+    send(&mut a, &["SET", "k", "v"]);
+    send(&mut b, &["SET", "k", "v"]);
+    for key in ["{a}1", "{a}2", "{b}3"] {
+        let key = format!("__redis-migrate:tmp:{key}");
+        send(&mut b, &["SET", &key, "v"]);
+    }
+    let line = |output: &crate::support::tool::Output| {
+        let left_out = summary(output)["left_out"].clone();
+        assert!(left_out.as_array().unwrap().len() <= 1, "{left_out}");
+        left_out[0].as_str().unwrap_or_default().to_owned()
+    };
+    let (left_url, url) = (left.url(), right.url());
+    let said = line(&expect(&left_url, &url, &[], &[]));
+    let start = "3 temporary keys of this tool (__redis-migrate:tmp:*) were not compared (";
+    assert!(said.starts_with(start), "{said}");
+    let said = line(&expect(&url, &left_url, &["--exclude", "*:{a}*"], &[]));
+    assert!(said.starts_with("1 temporary key of this"), "{said}");
+    assert_eq!(line(&expect(&left_url, &url, &["--match", "k"], &[])), "");
+    let flags = ["--add-prefix", "__redis-migrate:tmp:x:"];
+    for verb in ["copy", "diff"] {
+        let output = run(&[&[verb, &left_url, &url][..], &flags].concat(), b"").expect_code(2);
+        assert!(output.stderr.contains("--add-prefix"), "{}", output.stderr);
+    }
+}
