@@ -13,7 +13,7 @@ use super::row::What;
 use super::store::Store;
 use crate::payload::{self, FieldFate};
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::sink::{Accepted, Landed};
+use crate::sink::{Accepted, FieldTtls, Landed};
 
 /// What was written so far.
 #[derive(Debug)]
@@ -80,11 +80,8 @@ impl Remember {
             Some(seen) => (seen.family, &seen.value, seen.expire_at_ms),
             None => (origin.family, &record.value, record.expire_at_ms),
         };
-        let lasting = match landed.field_ttls_lost {
-            true => without_field_ttls(family, value),
-            false => None,
-        };
-        let value = lasting.as_ref().unwrap_or(value);
+        let refielded = refielded(family, value, landed.field_ttls);
+        let value = refielded.as_ref().unwrap_or(value);
         let (kind, meaning) = written.reading.value(family, value);
         let what = What::Key(kind);
         let mut row = row_of_key(&written.reading.prints, record, what, meaning, true);
@@ -93,11 +90,19 @@ impl Remember {
     }
 }
 
-/// The value with fields that do not expire; `None` if it has no others.
-fn without_field_ttls(family: Family, value: &Value) -> Option<Value> {
+/// The value with the expiry of fields that the destination gave it; `None` if it is the same.
+fn refielded(family: Family, value: &Value, field_ttls: FieldTtls) -> Option<Value> {
+    let fate = |at_ms: u64| match field_ttls {
+        FieldTtls::Kept => Some(at_ms),
+        FieldTtls::AtMost(max_ms) => Some(at_ms.min(max_ms)),
+        FieldTtls::Lost => None,
+    };
+    if field_ttls == FieldTtls::Kept {
+        return None;
+    }
     let body = payload::body_with_field_expiry(family, value)?;
-    let lasting = payload::refield(family, body, |_| FieldFate::Expires(None)).ok()??;
-    Some(Value::Compact(lasting.value))
+    let done = payload::refield(family, body, |at_ms| FieldFate::Expires(fate(at_ms)));
+    Some(Value::Compact(done.ok()??.value))
 }
 
 impl Accepted for Remember {

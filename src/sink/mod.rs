@@ -41,11 +41,23 @@ pub trait Sink: Send {
 /// In what an accepted key stands at the destination otherwise than its record says.
 #[derive(Debug, Clone, Default)]
 pub struct Landed {
-    /// Its fields do not expire there, because the destination has no expiry of fields.
-    pub field_ttls_lost: bool,
+    /// What became of the expiry of its fields.
+    pub field_ttls: FieldTtls,
     /// What was seen there, where that need not be the record: an earlier run of the same import
     /// counted expiries from an earlier moment (`--ttl rebase`).
     pub seen: Option<Seen>,
+}
+
+/// What becomes of the expiry of fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FieldTtls {
+    /// They are as they were.
+    #[default]
+    Kept,
+    /// Those that are later (Unix ms) were moved there: the destination takes none.
+    AtMost(u64),
+    /// The destination has no expiry of fields.
+    Lost,
 }
 
 /// A key as the destination gave it.

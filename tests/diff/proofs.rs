@@ -201,3 +201,27 @@ fn fields_whose_expiry_was_lost_are_expected_to_last() {
         );
     }
 }
+
+/// An expiry of a field that is later than the destination takes is moved to the latest there is.
+#[test]
+fn field_expiries_that_were_moved_are_expected_where_they_are() {
+    let (Some(from), Some(to)) = (require(Version::Valkey91), require(Version::Redis80)) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(from), TestServer::start(to));
+    let mut client = source.client();
+    send(&mut client, &["HSET", "h", "f", "v", "g", "v"]);
+    let far = (1u64 << 50).to_string();
+    let expire = ["HPEXPIREAT", "h", &far, "FIELDS", "1", "f"];
+    send(&mut client, &expire);
+    let archive = take(&source, "far.rmz");
+    let url = destination.url();
+    for method in ["auto", "commands"] {
+        send(&mut destination.client(), &["FLUSHALL"]);
+        let import = ["import", &url, &archive, "--verify", "--json"];
+        let output = run(&[&import[..], &["--method", method]].concat(), b"").success();
+        let moved = &output.summary()["sink"]["changes"]["field_ttls_clamped"];
+        assert_eq!(moved, &1, "{method}");
+        assert_eq!(verified(&output)["equal"], 1, "{method}");
+    }
+}

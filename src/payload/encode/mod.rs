@@ -27,6 +27,16 @@ pub enum FieldTtlForm {
     Valkey,
 }
 
+impl FieldTtlForm {
+    /// The latest expiry of a field that it can hold, Unix ms; later ones are moved there.
+    pub fn max_ms(self) -> u64 {
+        match self {
+            Self::Redis => REDIS_FIELD_TTL_MAX,
+            Self::Valkey | Self::Dropped => VALKEY_FIELD_TTL_MAX,
+        }
+    }
+}
+
 /// In which forms to write what the plain ones (0, 1, 2, 4, 5) cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Forms {
@@ -343,12 +353,7 @@ fn fields<'a, B: Borrow<Field<'a>>, E>(
     let redis = form == FieldTtlForm::Redis;
     let mut clamp = |ms: u64| {
         // Zero would mean "none" to Redis.
-        let max = if redis {
-            REDIS_FIELD_TTL_MAX
-        } else {
-            VALKEY_FIELD_TTL_MAX
-        };
-        let clamped = ms.clamp(u64::from(redis), max);
+        let clamped = ms.clamp(u64::from(redis), form.max_ms());
         losses.field_ttls_clamped += u64::from(clamped != ms);
         clamped
     };

@@ -12,13 +12,14 @@ use super::try_out::REPLICAS_PATIENCE;
 use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
+use crate::payload::FieldTtlForm;
 use crate::payload::meaning::Lenience;
 use crate::policy::{Method, OnConflict};
-use crate::record::{KeyRecord, Origin, Value};
+use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::sink::Landed;
+use crate::sink::{FieldTtls, Landed};
 use crate::units::duration_text;
 
 /// How long a primary that became a replica is waited for where nobody names another one.
@@ -115,21 +116,36 @@ impl ServerSink {
 
     /// In what it stands there otherwise than its record says.
     pub(super) fn landed(&self, at: usize, sent: &mut Sent) -> Landed {
-        let was_recoded = sent
-            .changes
-            .as_ref()
-            .is_some_and(|changes| changes.field_ttls_lost > 0);
+        let changes = sent.changes.as_ref();
+        let (lost, moved) = changes.map_or((0, 0), |changes| {
+            (changes.field_ttls_lost, changes.field_ttls_clamped)
+        });
+        let by_commands = self.field_ttl_max_of_commands(at, sent);
+        let field_ttls = match by_commands {
+            Some(None) => FieldTtls::Lost,
+            _ if lost > 0 => FieldTtls::Lost,
+            Some(Some(max_ms)) => FieldTtls::AtMost(max_ms),
+            None if moved > 0 => {
+                let form = match self.lanes[at].facts.family {
+                    Family::Valkey => FieldTtlForm::Valkey,
+                    Family::Redis | Family::Other => FieldTtlForm::Redis,
+                };
+                FieldTtls::AtMost(form.max_ms())
+            }
+            None => FieldTtls::Kept,
+        };
         Landed {
-            field_ttls_lost: was_recoded || self.commands_lose_field_ttls(at, sent),
+            field_ttls,
             seen: sent.seen.take().map(|seen| *seen),
         }
     }
 
-    /// Whether it goes by commands to a destination that has no expiry of fields.
-    fn commands_lose_field_ttls(&self, at: usize, sent: &Sent) -> bool {
-        let commands = self.lanes[at].commands.as_ref();
-        sent.by_commands.is_some()
-            && commands.is_some_and(|commands| commands.features().field_ttl_max_ms.is_none())
+    /// If it goes by commands, the latest expiry of a field that these can set there, Unix ms; the
+    /// inner `None` where they can set none.
+    fn field_ttl_max_of_commands(&self, at: usize, sent: &Sent) -> Option<Option<u64>> {
+        sent.by_commands.as_ref()?;
+        let commands = self.lanes[at].commands.as_ref()?;
+        Some(commands.features().field_ttl_max_ms)
     }
 
     /// From now on the key counts as this run's own.
@@ -232,7 +248,7 @@ impl ServerSink {
         let lenience = Lenience {
             ignore_delivery_times: sent.by_commands.is_some(),
             earlier_by_ms: self.rebased_by(&sent.context),
-            ignore_field_ttls: self.commands_lose_field_ttls(at, &sent),
+            ignore_field_ttls: self.field_ttl_max_of_commands(at, &sent) == Some(None),
         };
         let family = self.lanes[at].facts.family;
         let differs = found.differs_from(&sent.record, &sent.context, family, lenience);
