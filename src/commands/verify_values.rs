@@ -5,11 +5,11 @@ use serde_json::{Value as Json, json};
 
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::{self, Examined};
-use crate::rdb::function_codes;
+use crate::rdb::library_flaws;
 use crate::record::{Context, Family, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 use crate::source::archive::functions_not_kept;
-use crate::units::plural;
+use crate::units::{count_text, plural};
 
 /// Decodes values as `import` would, and counts what it finds.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct Values {
     pub too_large: u64,
     /// Streams whose own counter is not the number of their entries.
     pub miscounted: u64,
-    /// Function payloads that cannot be read.
+    /// Function libraries that no server takes; a payload that cannot be read counts as one.
     pub bad_functions: u64,
     /// Function payloads larger than was allowed.
     pub withheld_functions: u64,
@@ -45,13 +45,7 @@ impl Values {
     ) -> Result<()> {
         match record {
             Record::Key(key) => self.key(key, context.family, observer),
-            Record::Functions(dump) => {
-                if let Err(reason) = function_codes(dump) {
-                    self.bad_functions += 1;
-                    observer.warn(&format!("the function libraries cannot be read: {reason}"));
-                }
-                Ok(())
-            }
+            Record::Functions(dump) => self.libraries(dump, observer),
             Record::WithheldFunctions(len) => {
                 self.withheld_functions += 1;
                 observer.warn(&functions_not_kept(*len));
@@ -59,6 +53,28 @@ impl Values {
             }
             _ => Ok(()),
         }
+    }
+
+    fn libraries(&mut self, dump: &[u8], observer: &Observer) -> Result<()> {
+        let flaws = match library_flaws(dump) {
+            Ok(flaws) => flaws,
+            Err(reason) => {
+                self.bad_functions += 1;
+                observer.warn(&format!("the function libraries cannot be read: {reason}"));
+                return Ok(());
+            }
+        };
+        for flaw in flaws {
+            self.bad_functions += 1;
+            observer.key_failed(&KeyFailure {
+                db: 0,
+                key: flaw.title(),
+                kind: FailureKind::Damaged,
+                reason: format!("it is damaged: {}", flaw.reason),
+                hint: None,
+            })?;
+        }
+        Ok(())
     }
 
     fn key(&mut self, key: &KeyRecord, family: Family, observer: &Observer) -> Result<()> {
@@ -129,10 +145,11 @@ impl Values {
             ));
         }
         if self.bad_functions > 0 {
-            problems.push(format!(
-                "{} of function libraries cannot be read",
-                plural(self.bad_functions, "payload")
-            ));
+            let libraries = match self.bad_functions {
+                1 => "1 damaged function library".to_owned(),
+                count => format!("{} damaged function libraries", count_text(count)),
+            };
+            problems.push(format!("{libraries} would be refused by every destination"));
         }
         problems
     }

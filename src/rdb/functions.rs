@@ -40,30 +40,113 @@ pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(codes)
 }
 
-/// Checked libraries without those whose name came before, and the names of these, as people are
-/// shown them. A server refuses a file in which a name comes twice.
-pub fn each_library_once(libraries: &[u8]) -> (Vec<u8>, Vec<String>) {
-    let (mut once, mut twice) = (Vec::new(), Vec::new());
+/// What becomes of the libraries of a FUNCTION DUMP in a file that a server loads at its start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Loadable {
+    /// Those that can be loaded, each name once, as they stand in a file.
+    pub libraries: Vec<u8>,
+    /// The names that came before, as people are shown them.
+    pub twice: Vec<String>,
+    /// Those that no server loads.
+    pub flaws: Vec<Flaw>,
+}
+
+/// A function library that no server takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flaw {
+    /// The library's name, or its number where the name cannot be read.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Flaw {
+    /// What messages call the library.
+    pub fn title(&self) -> Vec<u8> {
+        format!("function library {}", self.name).into_bytes()
+    }
+}
+
+/// Sorts the libraries of a FUNCTION DUMP. A server refuses a whole file for one library whose code
+/// cannot be expanded or does not name itself, and for a name that comes twice.
+///
+/// # Errors
+/// Where the libraries cannot be told apart; in words.
+pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, String> {
+    let body = function_libraries(dump)?;
+    let mut sorted = Loadable::default();
     let mut names = BTreeSet::new();
-    let mut slice = Slice::new(libraries);
-    while !slice.rest().is_empty() {
+    let mut slice = Slice::new(body);
+    for number in 1.. {
         let start = slice.at();
-        let walked = slice.byte().and_then(|_| walk::string(&mut slice));
-        let whole = &libraries[start..slice.at()];
-        let code = Input::new(whole.get(1..).unwrap_or_default()).string();
-        let (Ok(()), Ok(code)) = (walked, code) else {
-            // It was checked, so this does not happen; nothing is left out.
-            once.extend_from_slice(&libraries[start..]);
+        if slice.rest().is_empty() {
             break;
-        };
-        let name = library_name(&code);
-        if names.insert(name.clone()) {
-            once.extend_from_slice(whole);
-        } else {
-            twice.push(crate::record::show_key(name.as_bytes()));
+        }
+        let walked = slice.byte().and_then(|_| walk::string(&mut slice));
+        walked.map_err(|error| error.to_string())?;
+        let whole = &body[start..slice.at()];
+        match named_code(&whole[1..]) {
+            Ok(name) if names.insert(name.clone()) => sorted.libraries.extend_from_slice(whole),
+            Ok(name) => sorted.twice.push(crate::record::show_key(name.as_bytes())),
+            Err((name, reason)) => sorted.flaws.push(Flaw {
+                name: name.unwrap_or_else(|| format!("number {number}")),
+                reason,
+            }),
         }
     }
-    (once, twice)
+    Ok(sorted)
+}
+
+/// The libraries of a FUNCTION DUMP that no server takes.
+///
+/// # Errors
+/// Where they cannot be told apart; in words.
+pub fn library_flaws(dump: &[u8]) -> Result<Vec<Flaw>, String> {
+    loadable_libraries(dump).map(|sorted| sorted.flaws)
+}
+
+/// The name of the library whose code this RDB string is; or the name, if there is one, and what is
+/// wrong.
+fn named_code(string: &[u8]) -> Result<String, (Option<String>, String)> {
+    let code = Input::new(string).string();
+    let code = code.map_err(|fault| (None, format!("its code cannot be read: {}", fault.kind)))?;
+    match metadata(&code) {
+        Ok(name) => Ok(name),
+        Err(reason) => {
+            let name = Some(library_name(&code)).filter(|name| name != UNNAMED);
+            Err((name, reason.to_owned()))
+        }
+    }
+}
+
+/// The name in a library's first line, as a server demands it (functions.c,
+/// functionExtractLibMetaData and functionsVerifyName). Which engines there are only the server
+/// knows.
+fn metadata(code: &[u8]) -> Result<String, &'static str> {
+    const NO_METADATA: &str = "its code does not begin with a line #!ENGINE name=NAME";
+    const BAD_NAME: &str =
+        "its name has other characters than letters, digits and underscores, or none";
+    let end = code.iter().position(|&byte| byte == b'\n');
+    let first = end.and_then(|end| code[..end].strip_prefix(b"#!"));
+    let first = first.ok_or(NO_METADATA)?;
+    let first = String::from_utf8_lossy(first);
+    // The first word is the engine.
+    let mut names = first.split_ascii_whitespace().skip(1).map(name_in);
+    let (Some(Some(name)), None) = (names.next(), names.next()) else {
+        return Err(NO_METADATA);
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    match !name.is_empty() && name.bytes().all(is_plain) {
+        true => Ok(name),
+        false => Err(BAD_NAME),
+    }
+}
+
+/// The name in a word `name=mylib`, whose letters may be of any case, and which may be quoted.
+fn name_in(word: &str) -> Option<String> {
+    let word = word.replace(['"', '\''], "");
+    let (key, name) = word.split_at_checked("name=".len())?;
+    key.eq_ignore_ascii_case("name=").then(|| name.to_owned())
 }
 
 /// The RDB version that libraries came up with in their present form (Redis 7.0).
@@ -79,13 +162,16 @@ pub fn functions_payload(codes: &[Vec<u8>]) -> Vec<u8> {
     payload::sign(&body, FUNCTIONS_VERSION)
 }
 
+/// What a library is called whose code does not name it.
+const UNNAMED: &str = "(unnamed)";
+
 /// The name in a library's first line, `#!lua name=mylib`.
 pub fn library_name(code: &[u8]) -> String {
     let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
     String::from_utf8_lossy(first)
         .split_whitespace()
-        .find_map(|word| word.strip_prefix("name=").map(str::to_owned))
-        .unwrap_or_else(|| "(unnamed)".to_owned())
+        .find_map(name_in)
+        .unwrap_or_else(|| UNNAMED.to_owned())
 }
 
 #[cfg(test)]
@@ -120,9 +206,45 @@ mod tests {
         let a = b"\xf5\x10#!lua name=a\nabc";
         let b = b"\xf5\x10#!lua name=b\nabc";
         let other_a = b"\xf5\x10#!lua name=a\nxyz";
-        let all = [&a[..], b, other_a].concat();
-        let (once, twice) = each_library_once(&all);
-        assert_eq!(once, [&a[..], b].concat());
-        assert_eq!(twice, ["\"a\""]);
+        let dump = payload::sign(&[&a[..], b, other_a].concat(), 10);
+        let sorted = loadable_libraries(&dump).unwrap();
+        assert_eq!(sorted.libraries, [&a[..], b].concat());
+        assert_eq!(sorted.twice, ["\"a\""]);
+        assert_eq!(sorted.flaws, []);
+    }
+
+    /// A server refuses a whole file for one of these.
+    #[test]
+    fn a_library_that_no_server_loads_is_sorted_out() {
+        let good = b"\xf5\x10#!lua name=a\nabc";
+        let plain = |code: &str| [&[0xf5, code.len() as u8], code.as_bytes()].concat();
+        // LZF: 3 bytes that would be 9, and refer to what was never there.
+        let damaged = b"\xf5\xc3\x03\x09\xe0\x00\x05";
+        for (bad, name) in [
+            (damaged.to_vec(), "number 2"),
+            (plain("return 1"), "number 2"),
+            (plain("#!lua name=x"), "x"),
+            (plain("#!lua\nabc"), "number 2"),
+            (plain("#!lua name=x y=1\nabc"), "x"),
+            (plain("#!lua name=x name=y\nabc"), "x"),
+            (plain("#!lua name=x-y\nabc"), "x-y"),
+            (plain("#!lua name=\nabc"), ""),
+            (plain("#lua name=x\nabc"), "x"),
+        ] {
+            let dump = payload::sign(&[&good[..], &bad].concat(), 10);
+            let sorted = loadable_libraries(&dump).unwrap();
+            assert_eq!(sorted.libraries, good, "{bad:?}");
+            let names: Vec<_> = sorted.flaws.iter().map(|flaw| &flaw.name[..]).collect();
+            assert_eq!(names, [name], "{bad:?}");
+        }
+        for good in [
+            "#!lua name=x\nabc",
+            "#!LUA  NAME=x_1 \r\n",
+            "#!js \"name=x\"\n",
+        ] {
+            let dump = payload::sign(&plain(good), 10);
+            assert_eq!(library_flaws(&dump).unwrap(), [], "{good:?}");
+        }
+        assert!(library_flaws(&payload::sign(b"\xf5\x09a", 10)).is_err());
     }
 }

@@ -23,8 +23,8 @@ mod writer;
 
 pub use error::{RdbError, RdbErrorKind};
 pub use functions::{
-    FUNCTIONS_VERSION, each_library_once, function_codes, function_libraries, functions_payload,
-    library_name,
+    FUNCTIONS_VERSION, Flaw, Loadable, function_codes, function_libraries, functions_payload,
+    library_flaws, library_name, loadable_libraries,
 };
 pub use magic::Magic;
 pub use reader::{Checksum, Event, Facts, Form, RdbReader, Tail};

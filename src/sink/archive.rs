@@ -19,6 +19,7 @@ use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, compact_within};
+use crate::rdb::{Flaw, library_flaws};
 use crate::record::{
     Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, larger_than, not_kept,
 };
@@ -225,9 +226,10 @@ impl<W: Write + Send> ArchiveSink<W> {
             return Ok(());
         }
         match &mut record {
-            Record::Functions(_) => {
+            Record::Functions(dump) => {
                 self.report.functions.taken += 1;
                 self.report.functions.restored += 1;
+                self.look_at_libraries(dump)?;
             }
             Record::Key(key) => {
                 self.report.taken += 1;
@@ -351,6 +353,30 @@ impl<W: Write + Send> ArchiveSink<W> {
                 })
             }
         }
+    }
+
+    /// Counts and names the libraries that no server takes. They are archived all the same.
+    fn look_at_libraries(&mut self, dump: &[u8]) -> Result<()> {
+        if self.form.no_check {
+            return Ok(());
+        }
+        let flaws = library_flaws(dump).unwrap_or_else(|reason| {
+            vec![Flaw {
+                name: "all".to_owned(),
+                reason,
+            }]
+        });
+        for flaw in flaws {
+            self.report.damaged += 1;
+            self.observer.key_failed(&KeyFailure {
+                db: 0,
+                key: flaw.title(),
+                kind: FailureKind::Damaged,
+                reason: format!("it is damaged and is archived as it is: {}", flaw.reason),
+                hint: Some("no destination takes it".to_owned()),
+            })?;
+        }
+        Ok(())
     }
 
     fn note_key(&mut self, db: u32, key: &[u8], stands: bool) -> Result<()> {

@@ -275,6 +275,51 @@ fn libraries_of_release_candidates_come_along() {
     assert!(crate::read(&export.stdout).records.len() == 1);
 }
 
+/// One library for which a server refuses the whole file does not cost the rest.
+#[test]
+fn libraries_that_no_server_loads_are_refused_by_name() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let library = |code: &str| {
+        let len = [0x40 | (code.len() >> 8) as u8, code.len() as u8];
+        [&[0xf5], &len[..], code.as_bytes()].concat()
+    };
+    let good = "#!lua name=good\nredis.register_function('f', function() return 1 end)";
+    let nameless = "redis.register_function('g', function() return 1 end)";
+    let inner = [
+        library(good),
+        library(nameless),
+        // LZF: 3 bytes that would be 9, and refer to what was never there.
+        b"\xf5\xc3\x03\x09\xe0\x00\x05".to_vec(),
+        b"\xfe\x00".to_vec(),
+        key(0, "k", b"\x01v"),
+    ]
+    .concat();
+    let directory = tempfile::tempdir().unwrap();
+    let from = file(directory.path(), b"REDIS0010", &inner);
+    let titles = ["function library number 2", "function library number 3"];
+    let named = |output: Output| {
+        for title in titles {
+            assert_eq!(output.stderr.matches(title).count(), 1, "{}", output.stderr);
+        }
+        output
+    };
+    let (output, server) = converted(&from, version, 3);
+    named(output);
+    assert_eq!(ask::<String>(&server, &["GET", "k"]), "v");
+    assert_eq!(ask::<i64>(&server, &["FCALL", "f", "0"]), 1);
+
+    // An archive keeps them, and is not called sound.
+    let (name, archive) = (from.to_str().unwrap(), from.with_extension("rmz"));
+    let archive = archive.to_str().unwrap();
+    let output = run(&["export", name, "-o", archive, "--json"], b"").expect_code(3);
+    assert_eq!(named(output).summary()["sink"]["damaged"], 2);
+    let output = named(run(&["verify", archive, "--json"], b"").expect_code(3));
+    assert_eq!(output.summary()["values"]["bad_function_payloads"], 2);
+    run(&["export", name, "--no-check"], b"").success();
+}
+
 /// The base of an append-only file in parts: what was written since stands beside it.
 #[test]
 fn the_base_of_an_append_only_file_is_not_exact() {

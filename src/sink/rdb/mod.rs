@@ -22,7 +22,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
-use crate::rdb::{NOT_OF_ONE_INSTANT, RdbTarget, RdbWriter, each_library_once, function_libraries};
+use crate::rdb::{Flaw, NOT_OF_ONE_INSTANT, RdbTarget, RdbWriter, loadable_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 
@@ -217,8 +217,8 @@ impl<W: Write + Send> RdbSink<W> {
             counts.skipped += 1;
             return Ok(());
         }
-        let libraries = match function_libraries(payload) {
-            Ok(libraries) => libraries,
+        let sorted = match loadable_libraries(payload) {
+            Ok(sorted) => sorted,
             Err(reason) => {
                 counts.refused += 1;
                 self.observer
@@ -226,7 +226,8 @@ impl<W: Write + Send> RdbSink<W> {
                 return Ok(());
             }
         };
-        if self.target.magic.version < FUNCTIONS_SINCE && !libraries.is_empty() {
+        let has_any = !sorted.libraries.is_empty() || !sorted.flaws.is_empty();
+        if self.target.magic.version < FUNCTIONS_SINCE && has_any {
             if self.allow.functions {
                 counts.skipped += 1;
                 self.report.changes.functions_lost += 1;
@@ -244,14 +245,37 @@ impl<W: Write + Send> RdbSink<W> {
             .writer
             .as_mut()
             .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
-        let (once, twice) = each_library_once(libraries);
-        writer.functions(&once).context("write the RDB file")?;
-        self.report.functions.restored += 1;
-        for name in twice {
+        writer
+            .functions(&sorted.libraries)
+            .context("write the RDB file")?;
+        self.refuse_libraries(&sorted.flaws, sorted.libraries.is_empty())?;
+        for name in sorted.twice {
             self.report.problems.push(format!(
                 "the input holds the function library {name} twice, and a server refuses a file \
                  that does; the first one was written"
             ));
+        }
+        Ok(())
+    }
+
+    /// Counts and names the libraries that no server loads. `all`: there were no others.
+    fn refuse_libraries(&mut self, flaws: &[Flaw], all: bool) -> Result<()> {
+        let counts = &mut self.report.functions;
+        if flaws.is_empty() || !all {
+            counts.restored += 1;
+            counts.taken += flaws.len() as u64;
+        } else {
+            counts.taken += flaws.len() as u64 - 1;
+        }
+        counts.refused += flaws.len() as u64;
+        for flaw in flaws {
+            self.observer.key_failed(&KeyFailure {
+                db: 0,
+                key: flaw.title(),
+                kind: FailureKind::Refused,
+                reason: format!("a server refuses a file with this library: {}", flaw.reason),
+                hint: None,
+            })?;
         }
         Ok(())
     }
