@@ -78,6 +78,11 @@ pub struct SourceReport {
     /// to, function libraries that are not to be believed, what a restart cost. The run is then not
     /// complete (exit 3).
     pub not_had: Vec<String>,
+    /// Why function libraries that are there, or may be, were not read: a line that is one of
+    /// `not_had` or of `cut_short`, too.
+    pub libraries_unread: Option<String>,
+    /// Of a cluster that is compared: the libraries that are not the same on every primary.
+    pub libraries_apart: Vec<LibraryApart>,
     /// Databases that could be gone to when the reading began, and not any more: of what they hold
     /// some or all was not read, and that a key of theirs did not come says nothing of it.
     pub lost_dbs: Vec<u32>,
@@ -91,6 +96,17 @@ pub struct SourceReport {
     pub above_max_value: u64,
     /// The longest that writes were paused, where they were.
     pub paused: Option<std::time::Duration>,
+}
+
+/// A function library that is not the same on every primary of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibraryApart {
+    /// Its name.
+    pub name: String,
+    /// Where it stands, in words.
+    pub place: String,
+    /// Every code that it has somewhere, each once, in order.
+    pub codes: Vec<Vec<u8>>,
 }
 
 impl SourceReport {
@@ -158,7 +174,8 @@ pub struct SinkReport {
     pub above_max_value: u64,
     /// Distinct keys that stood at the destination with something else and were left as they stood.
     pub left_standing: u64,
-    /// Of those that were written to an archive, the ones that no destination should be given.
+    /// Of those that were written to an archive, the ones that no destination should be given;
+    /// function libraries that no destination takes count too.
     pub damaged: u64,
     /// Function payloads taken, and of those accepted, skipped, refused.
     pub functions: FunctionCounts,

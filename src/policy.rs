@@ -42,6 +42,8 @@ pub enum ReadFunctions {
     /// Where the server has them and gives them.
     #[default]
     IfPossible,
+    /// The same, for a comparison: what a server refuses counts as not read.
+    Compared,
     /// Or the run fails.
     Required,
     /// No.

@@ -192,7 +192,6 @@ impl Question<'_> {
         };
         let mut comparison = Comparison::new(left, right, judge, &readers.prints);
         comparison.sample = sample.as_deref();
-        comparison.unread_libraries = answer.unread.libraries;
         let is_live = |end: &SideEnd| matches!(end, SideEnd::Server(_));
         let rounds = match is_live(self.left) || is_live(self.right) {
             true => self.compare.recheck,
@@ -247,7 +246,7 @@ impl Question<'_> {
         comparison.differences(|difference| match difference.either() {
             Some(row) if difference.is_unread() => observer.key_failed(&KeyFailure {
                 db: row.db,
-                key: row.key.clone(),
+                key: report::title(row),
                 kind: FailureKind::Unread,
                 reason: report::explain(&difference),
                 hint: None,
@@ -477,16 +476,12 @@ impl Readers<'_> {
         let lost = lost.map(|&db| dbs.map(db).unwrap_or(db));
         side.lost_dbs = lost.filter(|db| !self.without.contains(db)).collect();
         let name = self.end(which).name();
+        side.learn_of_libraries(reading, &report)?;
         let mut unread = Unread::of(&name, &report);
         let at = usize::from(which == Which::Right);
         let passed_over = temporary_keys(passed_over.count(), &name);
         unread.left_out.extend(passed_over);
         unread.by_exports[at] = report.export_failed.clone();
-        // Of a file that was read to its end, nothing else can be left out beyond single keys.
-        unread.libraries[at] = match self.end(which) {
-            SideEnd::File(_) => !unread.lines.is_empty(),
-            SideEnd::Server(_) => !report.cut_short.is_empty(),
-        };
         if let (SideEnd::File(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
             let line = left_out_of_file(db, &report);
             unread
@@ -581,9 +576,6 @@ impl Readers<'_> {
                     unread.left_out.extend(of_side.left_out);
                     for (known, more) in unread.by_exports.iter_mut().zip(of_side.by_exports) {
                         known.extend(more);
-                    }
-                    for (known, more) in unread.libraries.iter_mut().zip(of_side.libraries) {
-                        *known |= more;
                     }
                 }
                 Ok((left, right))

@@ -96,7 +96,7 @@ pub fn open(
 
 fn wish(functions: bool) -> ReadFunctions {
     match functions {
-        true => ReadFunctions::IfPossible,
+        true => ReadFunctions::Compared,
         false => ReadFunctions::No,
     }
 }

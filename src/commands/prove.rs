@@ -3,6 +3,7 @@
 //!
 //! Keys that somebody else keeps there are not read: the names that were written make a sieve.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -29,6 +30,7 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::sink::Accepted;
+use crate::source::server::without_hint;
 use crate::units::plural;
 
 /// How often what differs is read again, a second later.
@@ -82,8 +84,10 @@ impl Proof {
         }
         match prove(&memory, to, observer, stop) {
             Err(error) => outcome.error = Some(error.context("verifying the destination")),
-            Ok(verified) => {
+            Ok((verified, libraries_unread)) => {
                 outcome.sink.verified = Some(verified);
+                let problem = libraries_unread.map(|text| format!("not verified: {text}"));
+                outcome.sink.problems.extend(problem);
                 for (count, why) in [
                     (verified.incomparable, "nobody can compare the values"),
                     (verified.unread, "the destination did not give the values"),
@@ -109,7 +113,7 @@ fn prove(
     to: &ConnectOptions,
     observer: &Arc<Observer>,
     stop: &Stop,
-) -> Result<Verified> {
+) -> Result<(Verified, Option<String>)> {
     let mut written = written::lock(memory);
     let libraries = written.libraries > 0;
     let reading = written.reading.clone();
@@ -117,13 +121,15 @@ fn prove(
     let dbs = std::mem::take(&mut written.dbs);
     drop(written);
     if store.rows() == 0 {
-        return Ok(Verified::default());
+        return Ok(Default::default());
     }
     observer.notice(&format!(
         "reading the destination to verify what was written: {}",
         plural(store.rows(), "record")
     ));
     let end = SideEnd::Server(Box::new(to.clone()));
+    // Why not all function libraries of the destination are known.
+    let libraries_unread = RefCell::new(None);
     let read = |wants: Box<NameCondition>| -> Result<Side> {
         let selection = Selection {
             dbs: dbs.clone(),
@@ -149,11 +155,20 @@ fn prove(
         if let Some(error) = outcome.error {
             return Err(error);
         }
-        if let Some(text) = outcome.source.not_had.first() {
+        // That libraries were not read leaves the keys to be verified.
+        let is_of_libraries =
+            |line: &&String| outcome.source.libraries_unread.as_ref() == Some(*line);
+        let mut rest = outcome.source.not_had.iter();
+        if let Some(text) = rest.find(|line| !is_of_libraries(line)) {
             return Err(anyhow!("{text}"));
         }
+        if let Some(line) = &outcome.source.libraries_unread {
+            libraries_unread.replace(Some(without_hint(line).to_owned()));
+        }
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
-        side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))
+        let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        side.learn_of_libraries(&reading, &outcome.source)?;
+        Ok(side)
     };
     let (sieve, prints) = (sieve(&store, &reading.prints)?, reading.prints.clone());
     let right = read(Box::new(move |name| sieve.contains(prints.name(name))))?;
@@ -161,6 +176,7 @@ fn prove(
         store,
         moment_ms: 0,
         lost_dbs: Vec::new(),
+        libraries_unread: false,
     };
     let judge = Judge {
         ttl_tolerance_ms: TTL_TOLERANCE_MS,
@@ -178,26 +194,32 @@ fn prove(
     })?;
     let counts = totals.all;
     if counts.different() + counts.unknown() > 0 {
-        comparison.differences(|difference| match failure(&difference) {
+        let of_libraries = libraries_unread.borrow();
+        let of_libraries = of_libraries.as_deref();
+        comparison.differences(|difference| match failure(&difference, of_libraries) {
             Some(failure) => observer.key_failed(&failure),
             None => Ok(()),
         })?;
     }
-    Ok(Verified {
+    let verified = Verified {
         compared: counts.compared,
         equal: counts.equal,
         expired: counts.expired,
         different: counts.different(),
         incomparable: counts.incomparable,
         unread: counts.unread,
-    })
+    };
+    Ok((verified, libraries_unread.take()))
 }
 
 /// What is told of a key that is not as it was written, or of which nobody knows.
-fn failure(difference: &Difference) -> Option<KeyFailure> {
+/// `of_libraries`: why not all function libraries were read.
+fn failure(difference: &Difference, of_libraries: Option<&str>) -> Option<KeyFailure> {
     let row = difference.either()?;
     let (kind, reason) = if difference.is_unread() {
         let reason = difference.right.as_ref().and_then(report::reason);
+        let is_library = row.what == What::Library;
+        let reason = reason.or(of_libraries.filter(|_| is_library));
         let reason = reason.unwrap_or("the server did not give it");
         let text = format!("not verified, could not be read at the destination: {reason}");
         (FailureKind::Unread, text)
@@ -212,10 +234,7 @@ fn failure(difference: &Difference) -> Option<KeyFailure> {
     };
     Some(KeyFailure {
         db: row.db,
-        key: match row.what {
-            What::Library => [b"function library ", &row.key[..]].concat(),
-            _ => row.key.clone(),
-        },
+        key: report::title(row),
         kind,
         reason,
         hint: None,

@@ -15,8 +15,6 @@ pub(super) struct Unread {
     /// Of archives, on the left and on the right: the keys that their exports could not read, by
     /// database.
     pub by_exports: [Vec<(u32, u64)>; 2],
-    /// Whether the left and the right side hold function libraries that were not read.
-    pub libraries: [bool; 2],
 }
 
 impl Unread {
@@ -32,7 +30,6 @@ impl Unread {
                 .map(|line| format!("{line} ({name})"))
                 .collect(),
             by_exports: Default::default(),
-            libraries: Default::default(),
         }
     }
 

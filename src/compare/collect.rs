@@ -10,7 +10,7 @@ use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;
 use super::unread::{UnreadKeys, unread};
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{LibraryApart, SinkReport, SourceReport};
 use crate::payload::{self, Kind, kind_of};
 use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
@@ -28,6 +28,8 @@ pub struct Side {
     /// Databases, as the right side numbers them, that were not read, or not to their end: a key of
     /// theirs that is not among the rows may stand all the same.
     pub lost_dbs: Vec<u32>,
+    /// Whether it has, or may have, function libraries that were not read.
+    pub libraries_unread: bool,
 }
 
 /// Where a [`Collect`] leaves what it collected; it is gone itself by then.
@@ -67,6 +69,7 @@ impl Collect {
                 store: Store::new(),
                 moment_ms: opened_ms,
                 lost_dbs: Vec::new(),
+                libraries_unread: false,
             },
             into: Arc::clone(&into),
             max_value_bytes: u64::MAX,
@@ -245,6 +248,30 @@ pub fn library(reading: &Reading, name: &[u8], code: &[u8]) -> Row {
         expire_at_ms: None,
         meaning: reading.library(code),
     }
+}
+
+impl Side {
+    /// Takes in what its source says of function libraries, once all was read: which are not the
+    /// same on every primary, and whether some were not read.
+    ///
+    /// # Errors
+    /// The temporary files.
+    pub fn learn_of_libraries(&mut self, reading: &Reading, report: &SourceReport) -> Result<()> {
+        self.libraries_unread = report.libraries_unread.is_some();
+        for apart in &report.libraries_apart {
+            // Takes the place of the row of the one that was given.
+            self.store.add(&library_apart(reading, apart))?;
+        }
+        Ok(())
+    }
+}
+
+/// The row of a library that is not the same on every primary: it is equal to no library that is.
+fn library_apart(reading: &Reading, apart: &LibraryApart) -> Row {
+    let mut row = library(reading, apart.name.as_bytes(), &[]);
+    row.meaning = reading.library_apart(&apart.codes);
+    row.meaning.reason = apart.place.clone();
+    row
 }
 
 /// The libraries of a FUNCTION DUMP.

@@ -408,12 +408,13 @@ impl Join<'_> {
             return Ok(());
         }
         let [left_unread, right_unread] = self.unread_libraries;
-        if is_library && (left.is_none() && left_unread || right.is_none() && right_unread) {
-            // It may be the one that was not read, which is said.
-            return Ok(());
-        }
+        let is_unread = left.is_none() && left_unread || right.is_none() && right_unread;
         let is_unsteady = self.unsteady.contains(&either.print);
-        let mut verdict = self.judge.judge(left.as_ref(), right.as_ref(), is_unsteady);
+        let mut verdict = match is_library && is_unread {
+            // It may be the one that was not read.
+            true => Verdict::Incomparable(Aspect::Unread),
+            false => self.judge.judge(left.as_ref(), right.as_ref(), is_unsteady),
+        };
         let is_open = matches!(verdict, Verdict::Different(_) | Verdict::Incomparable(_));
         if is_open && self.settled.contains(&either.print) {
             verdict = Verdict::Equal { partly: false };

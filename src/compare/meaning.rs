@@ -44,7 +44,8 @@ pub struct Meaning {
     /// More of those, which expire later than each of `soon`.
     pub crowd: Option<Crowd>,
     /// Why it could not be read, where it could not ([`Depth::Unread`]), or which keys it stands for
-    /// ([`Depth::Collided`]).
+    /// ([`Depth::Collided`]); of a function library where it stands, if that is not on every primary
+    /// of a cluster.
     pub reason: String,
 }
 
@@ -215,6 +216,16 @@ impl Reading {
         Meaning {
             count: code.len() as u64,
             body: self.prints.begin(Role::Text).bytes(code).end(),
+            ..Meaning::default()
+        }
+    }
+
+    /// A function library that is not the same on every primary, by all the codes that it has.
+    pub fn library_apart(&self, codes: &[Vec<u8>]) -> Meaning {
+        let begun = self.prints.begin(Role::Opaque);
+        Meaning {
+            count: codes.iter().map(|code| code.len() as u64).sum(),
+            body: codes.iter().fold(begun, |all, code| all.bytes(code)).end(),
             ..Meaning::default()
         }
     }

@@ -103,6 +103,10 @@ fn unread(difference: &Difference) -> String {
         .map(|(reason, name)| format!("could not be read in {name}: {reason}"))
         .collect();
     let absent = sides.into_iter().find(|(row, _)| row.is_none());
+    if let (Some((_, name)), true) = (absent, reasons.is_empty()) {
+        // Of keys it is known which ones were not read.
+        return format!("the function libraries in {name} were not all read");
+    }
     let absent = absent.map_or(String::new(), |(_, name)| format!("; not seen in {name}"));
     reasons.join("; ") + &absent
 }
@@ -119,6 +123,14 @@ fn collision(difference: &Difference) -> String {
 /// Why a row could not be read, if it could not.
 pub fn reason(row: &Row) -> Option<&str> {
     (row.meaning.depth == Depth::Unread).then_some(&row.meaning.reason)
+}
+
+/// What messages call a key or a function library.
+pub fn title(row: &Row) -> Vec<u8> {
+    match row.what {
+        What::Library => [b"function library ", &row.key[..]].concat(),
+        _ => row.key.clone(),
+    }
 }
 
 fn describe(row: &Row) -> String {
@@ -139,6 +151,8 @@ fn describe(row: &Row) -> String {
         _ => counted("byte"),
     };
     match row.what {
+        // Not everywhere in a cluster.
+        What::Library if !row.meaning.reason.is_empty() => row.meaning.reason.clone(),
         What::Library => amount,
         what => format!("{} of {amount}", what.name()),
     }

@@ -39,7 +39,7 @@ pub struct Comparison<'a> {
     /// The sample, if it is one.
     pub sample: Option<&'a Sample>,
     /// Whether the left and the right side hold function libraries that were not read.
-    pub unread_libraries: [bool; 2],
+    unread_libraries: [bool; 2],
     /// Databases of the left and of the right side of which not all was read.
     lost_dbs: [Vec<u32>; 2],
     /// Keys that were read again.
@@ -53,6 +53,7 @@ pub struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     /// Nothing is compared yet. `judge` gets the sides' own moments.
     pub fn new(left: Side, right: Side, judge: Judge, prints: &'a Prints) -> Self {
+        let (left_unread, right_unread) = (left.libraries_unread, right.libraries_unread);
         let rows = |store| SideRows {
             first: store,
             again: None,
@@ -68,7 +69,7 @@ impl<'a> Comparison<'a> {
             prints,
             ignore_extra: false,
             sample: None,
-            unread_libraries: [false; 2],
+            unread_libraries: [left_unread, right_unread],
             asked: empty(),
             settled: empty(),
             unsteady: empty(),
@@ -117,9 +118,13 @@ impl<'a> Comparison<'a> {
                 wait(stop)?;
             }
             let (left, right) = again(Arc::new(open.names))?;
-            let is_whole =
-                |side: &Option<Side>| side.as_ref().is_none_or(|s| s.lost_dbs.is_empty());
-            if !is_whole(&left) || !is_whole(&right) {
+            let is_whole = |side: &Option<Side>, were_unread: bool| {
+                side.as_ref().is_none_or(|side| {
+                    side.lost_dbs.is_empty() && (were_unread || !side.libraries_unread)
+                })
+            };
+            let [left_unread, right_unread] = self.unread_libraries;
+            if !is_whole(&left, left_unread) || !is_whole(&right, right_unread) {
                 // What does not come now may stand all the same: the look before counts.
                 break;
             }
@@ -213,7 +218,9 @@ fn wait(stop: &Stop) -> Result<()> {
 mod tests {
     use super::*;
     use crate::compare::Store;
+    use crate::compare::collect::library;
     use crate::compare::judge::Aspect;
+    use crate::compare::meaning::Reading;
     use crate::compare::meaning::{Depth, Meaning};
     use crate::compare::row::{Row, What};
     use crate::payload::Kind;
@@ -243,6 +250,7 @@ mod tests {
             store,
             moment_ms: 0,
             lost_dbs: Vec::new(),
+            libraries_unread: false,
         }
     }
 
@@ -339,6 +347,55 @@ mod tests {
             .settle(1, &Stop::new(), |_| Ok((None, Some(some(&[0])))))
             .unwrap();
         assert_eq!((totals.all.missing, comparison.settled()), (1, 0));
+    }
+
+    /// Libraries that a side did not give: what did not come may stand all the same, and is counted
+    /// as unread.
+    #[test]
+    fn what_unread_libraries_lack_is_not_missing() {
+        let prints = Prints::default();
+        let side_of = |unread: bool, names: &[&str]| {
+            let mut side = side(&prints, &[("k", 1)]);
+            side.libraries_unread = unread;
+            for name in names {
+                let reading = Reading {
+                    prints: prints.clone(),
+                    from_ms: 0,
+                };
+                let row = library(&reading, name.as_bytes(), b"code");
+                side.store.add(&row).unwrap();
+            }
+            side
+        };
+        for (left, right, missing, unread) in [
+            (side_of(false, &["l"]), side_of(false, &[]), 1, 0),
+            (side_of(false, &["l"]), side_of(true, &[]), 0, 1),
+            (side_of(true, &[]), side_of(false, &["l"]), 0, 1),
+            (side_of(true, &["l"]), side_of(true, &["l"]), 0, 0),
+        ] {
+            let mut comparison = Comparison::new(left, right, judge(), &prints);
+            let stop = Stop::new();
+            let totals = comparison.settle(0, &stop, |_| Ok((None, None))).unwrap();
+            let counts = totals.all;
+            assert_eq!(
+                (counts.missing + counts.extra, counts.unread),
+                (missing, unread)
+            );
+        }
+        // Not given when it is looked at again: the look before counts.
+        let (left, right) = (side_of(false, &["l"]), side_of(false, &[]));
+        let mut comparison = Comparison::new(left, right, judge(), &prints);
+        let again = || Ok((None, Some(side_of(true, &[]))));
+        let totals = comparison.settle(1, &Stop::new(), |_| again()).unwrap();
+        assert_eq!((totals.all.missing, totals.all.unread), (1, 0));
+        // Never given: the keys are looked at again all the same.
+        let (left, mut right) = (side_of(false, &["l"]), side(&prints, &[]));
+        right.libraries_unread = true;
+        let mut comparison = Comparison::new(left, right, judge(), &prints);
+        let again = || Ok((None, Some(side_of(true, &[]))));
+        let totals = comparison.settle(1, &Stop::new(), |_| again()).unwrap();
+        assert_eq!((totals.all.missing, totals.all.unread), (0, 1));
+        assert_eq!(totals.all.equal, 1);
     }
 
     /// It was changed, or deleted, between the looks: that is no less a difference than before.

@@ -143,10 +143,15 @@ impl Row {
             out.extend_from_slice(&crowd.body.to_le_bytes());
             out.extend_from_slice(&crowd.more.to_le_bytes());
         }
-        if meaning.depth.has_reason() {
+        if self.has_reason() {
             number(out, meaning.reason.len() as u64);
             out.extend_from_slice(meaning.reason.as_bytes());
         }
+    }
+
+    /// Whether words go with it.
+    fn has_reason(&self) -> bool {
+        self.meaning.depth.has_reason() || self.what == What::Library
     }
 
     /// Takes the next one off the front; `None` at the end, or where the bytes are not ours.
@@ -208,8 +213,8 @@ impl Row {
                 more: Print::from_le_bytes(take(bytes)?),
             });
         }
-        if meaning.depth.has_reason() {
-            meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
+        if row.has_reason() {
+            row.meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
         }
         Some(row)
     }
@@ -334,6 +339,14 @@ mod tests {
             },
             Row {
                 what: What::Library,
+                ..plain.clone()
+            },
+            Row {
+                what: What::Library,
+                meaning: Meaning {
+                    reason: "on 1 of 2 primaries".to_owned(),
+                    ..plain.meaning.clone()
+                },
                 ..plain
             },
         ];

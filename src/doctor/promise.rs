@@ -224,7 +224,7 @@ fn export(found: &Findings, list: &mut List) {
         (Access::Allowed, _) | (_, Access::Allowed) => {
             list.say(Verdict::Yes, "functions", "function libraries are read");
         }
-        (Access::Absent, Access::Absent) => {
+        (Access::Absent, Access::Absent) if facts.is_before_functions() => {
             list.say(Verdict::Yes, "functions", "there are none before 7.0");
         }
         _ if list.later(

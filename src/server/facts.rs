@@ -191,6 +191,11 @@ impl Facts {
         Version::parse(&self.version)
     }
 
+    /// Whether its version is known to be one that has no function libraries.
+    pub fn is_before_functions(&self) -> bool {
+        (1..7).contains(&self.parsed_version().major)
+    }
+
     /// RDB version that a server of this family and version writes into DUMP footers; 0 where it
     /// is unknown (`rdb.h`, RDB_VERSION, of each release).
     pub fn rdb_version(&self) -> u16 {

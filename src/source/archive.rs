@@ -381,6 +381,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
             not_had: self.choice.not_had.clone(),
+            libraries_unread: self.choice.not_had.first().cloned(),
             started_ms: self.started_ms,
             ..SourceReport::default()
         }
@@ -587,6 +588,8 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
                 *sum = sum.saturating_add(keys);
             }
             whole.functions += report.functions;
+            let unread = &report.libraries_unread;
+            whole.libraries_unread = whole.libraries_unread.or_else(|| unread.clone());
             for line in &report.not_had {
                 if whole.not_had.len() < MOST_NOT_HAD {
                     whole.not_had.push(line.clone());

@@ -330,6 +330,8 @@ impl<R: Read + Send> Source for RdbSource<R> {
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),
+            libraries_unread: self.left_out.first().cloned(),
+            libraries_apart: Vec::new(),
             not_had: Vec::new(),
             lost_dbs: Vec::new(),
             left_out: None,

@@ -225,7 +225,12 @@ fn a_library_too_large_to_be_read_is_not_equal() {
         }
         let text = run(&[&["diff", &left, &right][..], &limit].concat(), b"").expect_code(3);
         let text = String::from_utf8(text.stdout).unwrap();
-        assert!(text.contains("not everything was compared"), "{text}");
+        // What stands in an archive is known, and is named.
+        let word = match left.ends_with(".rdb") && right.ends_with(".rdb") {
+            true => "no difference found, but not everything was compared",
+            false => "not all could be compared",
+        };
+        assert!(text.contains(word), "{text}");
         diff(&left, &right, &["--max-value", "1k", "--no-functions"]).success();
         let found = found(&diff(&left, &right, &[]).expect_code(5));
         assert_eq!(found.len(), 1, "{found:?}");

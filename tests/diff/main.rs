@@ -8,6 +8,7 @@ mod classes;
 mod clusters;
 mod files;
 mod found;
+mod libraries;
 mod meeting;
 mod pairs;
 mod plants;

@@ -11,6 +11,7 @@
 
 mod asking;
 mod bystanders;
+mod libraries;
 mod loss;
 mod open;
 mod part;
@@ -27,12 +28,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use self::bystanders::Bystander;
+use self::libraries::When;
 use self::part::{Part, Reader};
 use self::view::View;
 use super::server::{Disturbed, ServerSourceOptions, SlotSet, Together};
 use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
-use crate::ledger::SourceReport;
+use crate::ledger::{LibraryApart, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
 use crate::pipe::Stop;
@@ -120,8 +122,14 @@ pub struct ClusterSource {
     stalled: Patience,
     functions: Option<Vec<u8>>,
     functions_given: u64,
-    /// Why function libraries, if there are any, are not believed.
+    /// Why function libraries, if there are any, are not known, or not all of them.
     libraries_unread: Option<String>,
+    /// Function libraries of which not every code was taken, a line each.
+    libraries_left: Vec<String>,
+    /// Those that are not the same on every primary, for a comparison.
+    libraries_apart: Vec<LibraryApart>,
+    /// Some node gave its libraries, or said that it has none.
+    libraries_seen: bool,
     /// What was left out, for the archive's header.
     left_out: Option<String>,
     /// All shards were read at one instant.
@@ -314,7 +322,7 @@ impl ClusterSource {
             self.not_had
                 .push(format!("{reason}: keys of such slots may be missing"));
         }
-        self.functions = self.read_functions()?;
+        self.functions = self.read_functions(When::AtTheEnd)?;
         self.stage = match self.functions {
             Some(_) => Stage::Functions,
             None => Stage::Over,

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
+use super::libraries::When;
 use super::part::is_lost;
 use super::settle::ASK_EVERY;
 use super::view::Look;
@@ -15,7 +16,7 @@ use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::facts::{Facts, Keyspace, info};
 use crate::server::patience::Patience;
-use crate::source::server::{ConvergingSource, Libraries, Place, ServerSource, function_dump};
+use crate::source::server::{ConvergingSource, Place, ServerSource};
 use crate::units::now_ms;
 
 /// After a connection was lost it is tried so often to connect again; then somebody else is looked
@@ -58,6 +59,9 @@ impl ClusterSource {
             functions: None,
             functions_given: 0,
             libraries_unread: None,
+            libraries_left: Vec::new(),
+            libraries_apart: Vec::new(),
+            libraries_seen: false,
             left_out,
             common: false,
             pause_missed: false,
@@ -85,7 +89,7 @@ impl ClusterSource {
         }
         source.together.settled(source.view.topology.clone());
         // If they cannot be had, now is the time to say so.
-        source.read_functions()?;
+        source.read_functions(When::AtFirst)?;
         Ok(source)
     }
 
@@ -367,59 +371,6 @@ impl ClusterSource {
                 Ok(Reader::Scan(Box::new(scan)))
             }
         }
-    }
-
-    /// The functions of one primary; that others have others is said.
-    pub(super) fn read_functions(&mut self) -> Result<Option<Vec<u8>>> {
-        let wish = self.options.scan.functions;
-        // Several processes read one cluster: the first of them has the functions.
-        if wish == ReadFunctions::No || self.options.shard.is_some_and(|(which, _)| which > 1) {
-            return Ok(None);
-        }
-        let mut first: Option<Option<Vec<u8>>> = None;
-        let mut differ = false;
-        let mut lost = None;
-        for part in self.parts.iter_mut().filter(|part| part.is_live()) {
-            let Some(conn) = part.scan().map(ServerSource::conn) else {
-                continue;
-            };
-            // Refused by one, it is refused by all.
-            let libraries = match function_dump(conn, wish, &self.observer) {
-                // Others have the same.
-                Err(error) if is_lost(&error) => {
-                    lost = Some(error);
-                    continue;
-                }
-                answered => answered?,
-            };
-            let Libraries {
-                by,
-                payload,
-                unread,
-            } = libraries;
-            if let Some(reason) = unread {
-                self.libraries_unread = Some(format!(
-                    "function libraries were not read ({reason}); --no-functions leaves them out"
-                ));
-            }
-            match &first {
-                None => first = Some(payload),
-                Some(known) => differ |= *known != payload,
-            }
-            if by.is_none() {
-                break;
-            }
-        }
-        if let (None, Some(error)) = (&first, lost) {
-            return Err(error);
-        }
-        if differ && self.stage != Stage::Reading {
-            self.observer.warn(
-                "the nodes of the cluster do not have the same function libraries; those of the \
-                 first were taken",
-            );
-        }
-        Ok(first.flatten())
     }
 
     pub(super) fn context(&mut self) -> Context {

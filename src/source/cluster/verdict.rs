@@ -37,6 +37,9 @@ impl ClusterSource {
         }
         report.not_had.extend(self.libraries_unread.clone());
         report.not_had.extend(self.not_had.clone());
+        report.not_had.extend(self.libraries_left.clone());
+        report.libraries_unread = self.libraries_unread.clone();
+        report.libraries_apart = self.libraries_apart.clone();
         report.not_had.sort();
         report.not_had.dedup();
         report.counts = counts.rows();
@@ -50,7 +53,7 @@ impl ClusterSource {
         report
     }
 
-    fn counts(&self, part: &Part) -> bool {
+    pub(super) fn counts(&self, part: &Part) -> bool {
         let held = |at: &usize| {
             self.parts
                 .get(*at)

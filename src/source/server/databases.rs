@@ -108,11 +108,8 @@ impl ServerSource {
 
     /// Function libraries that the server may have, and that are not to be had.
     pub(super) fn libraries_unread(&mut self, reason: &str) {
-        let text =
-            format!("function libraries were not read ({reason}); --no-functions leaves them out");
-        if !self.unread.contains(&text) {
-            self.unread.push(text);
-        }
+        self.libraries_unread
+            .get_or_insert_with(|| libraries_unread(reason));
     }
 
     /// After the connection was lost, and a server was found that is another process, or may be:
@@ -233,4 +230,17 @@ pub(super) fn left_out(facts: &Facts, options: &ServerSourceOptions) -> Option<S
             plural(count, "other database")
         )
     })
+}
+
+/// What can be done about it that function libraries were not read.
+const WITHOUT_LIBRARIES: &str = "; --no-functions leaves them out";
+
+/// That function libraries were not read, and why.
+pub(in crate::source) fn libraries_unread(reason: &str) -> String {
+    format!("function libraries were not read ({reason}){WITHOUT_LIBRARIES}")
+}
+
+/// The same for a verb that has no such option.
+pub fn without_hint(line: &str) -> &str {
+    line.strip_suffix(WITHOUT_LIBRARIES).unwrap_or(line)
 }

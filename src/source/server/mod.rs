@@ -32,13 +32,15 @@ use anyhow::{Result, anyhow};
 use self::checkpoint::Checkpoints;
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 use self::counts::CommandCounts;
+pub(in crate::source) use self::databases::libraries_unread;
+pub use self::databases::without_hint;
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet, Unserved};
 use self::page::Page;
 use self::patience::Patience;
 use self::probe::{Abilities, Asking, FunctionsBy, NotHad};
-pub(in crate::source) use self::probe::{Libraries, function_dump};
+pub(in crate::source) use self::probe::{Libraries, function_dump, warn_of_refusal};
 use self::replies::Awaited;
 use self::resume::Link;
 use self::squeeze::Squeeze;
@@ -179,6 +181,8 @@ pub struct ServerSource {
     /// Of the failed ones, those whose values are larger than `--max-value` allows.
     above_max_value: u64,
     functions_given: u64,
+    /// Why function libraries that there are, or may be, were not read.
+    libraries_unread: Option<String>,
     started_ms: u64,
     from_ms: u64,
     /// The longest that writes were paused.
@@ -232,7 +236,7 @@ impl ServerSource {
         let abilities = found
             .abilities
             .unwrap_or_else(|| Abilities::of(&facts, &clock));
-        let libraries = probe::function_dump(&mut conn, options.functions, &observer)?;
+        let libraries = probe::function_dump(&mut conn, options.functions, &facts)?;
         probe::leave_no_trace(&mut conn, &facts)?;
         // There is no SWAPDB in clusters.
         let counts_before = match facts.info && !facts.cluster {
@@ -279,6 +283,7 @@ impl ServerSource {
             counts_before,
             above_max_value: 0,
             functions_given: 0,
+            libraries_unread: None,
             started_ms: now_ms(),
             paused: Duration::ZERO,
             consistency_missed: false,
@@ -290,6 +295,9 @@ impl ServerSource {
         source.count_not_had(found.not_had);
         if let Some(reason) = libraries.unread {
             source.libraries_unread(&reason);
+        }
+        if let Some(text) = libraries.refused {
+            probe::warn_of_refusal(&text, &source.observer);
         }
         Ok(source)
     }
@@ -543,7 +551,14 @@ impl Source for ServerSource {
             consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
             cut_short: Vec::new(),
-            not_had: self.unread.clone(),
+            not_had: self
+                .unread
+                .iter()
+                .chain(&self.libraries_unread)
+                .cloned()
+                .collect(),
+            libraries_unread: self.libraries_unread.clone(),
+            libraries_apart: Vec::new(),
             lost_dbs: self.lost_dbs.clone(),
             left_out: self.left_out.clone(),
             export_failed: Vec::new(),

@@ -514,8 +514,26 @@ pub(in crate::source) struct Libraries {
     pub by: Option<FunctionsBy>,
     /// The payload, if there are any.
     pub payload: Option<Vec<u8>>,
-    /// The server has libraries, or may have, and its answer is not to be believed.
+    /// The server has libraries, or may have, and its answer is not to be believed; or it refuses
+    /// to give them, and they are to be compared.
     pub unread: Option<String>,
+    /// The server has libraries, or may have, and refuses to give them: in its words.
+    pub refused: Option<String>,
+}
+
+impl Libraries {
+    /// Why they are not known, whatever the reason.
+    pub fn unknown(&self) -> Option<&str> {
+        self.unread.as_deref().or(self.refused.as_deref())
+    }
+}
+
+/// Tells that a server refuses to give function libraries, where the run does without them.
+pub(in crate::source) fn warn_of_refusal(text: &str, observer: &Observer) {
+    observer.warn(&format!(
+        "the source refuses FUNCTION DUMP and FUNCTION LIST ({text}); function libraries are not \
+         read"
+    ));
 }
 
 /// How libraries are read here, if at all, and the payload if there are any.
@@ -525,7 +543,7 @@ pub(in crate::source) struct Libraries {
 pub(in crate::source) fn function_dump(
     conn: &mut Conn,
     wish: ReadFunctions,
-    observer: &Observer,
+    facts: &Facts,
 ) -> Result<Libraries> {
     if wish == ReadFunctions::No {
         return Ok(Libraries::default());
@@ -541,7 +559,7 @@ pub(in crate::source) fn function_dump(
                     return Ok(Libraries {
                         by: Some(by),
                         payload,
-                        unread: None,
+                        ..Libraries::default()
                     });
                 }
                 Err(text) => wrong = wrong.or(Some(text)),
@@ -562,12 +580,18 @@ pub(in crate::source) fn function_dump(
     if wish == ReadFunctions::Required {
         return Err(conn.refusal("FUNCTION DUMP", text).into());
     }
-    // Before 7.0 there are none, and nothing is lost by it.
-    if !text.starts_with("ERR unknown command") {
-        observer.warn(&format!(
-            "the source refuses FUNCTION DUMP and FUNCTION LIST ({text}); function libraries are \
-             not read"
-        ));
+    // Before 7.0 there are none, and nothing is lost by it. A later server that does not know the
+    // command was told to forget it, and may have libraries all the same.
+    if text.starts_with("ERR unknown command") && facts.is_before_functions() {
+        return Ok(Libraries::default());
     }
-    Ok(Libraries::default())
+    let (unread, refused) = match wish {
+        ReadFunctions::Compared => (Some(text), None),
+        _ => (None, Some(text)),
+    };
+    Ok(Libraries {
+        unread,
+        refused,
+        ..Libraries::default()
+    })
 }

@@ -144,11 +144,12 @@ impl ConvergingSource {
             // In an exact end they come with the last round.
             let wish = self.inner.options.functions;
             let conn = &mut self.inner.conn;
-            let libraries = probe::function_dump(conn, wish, &self.observer)?;
-            self.functions = libraries.payload;
-            if let Some(reason) = libraries.unread {
-                self.inner.libraries_unread(&reason);
+            let libraries = probe::function_dump(conn, wish, &self.inner.facts)?;
+            // It gave them when the reading began: a refusal now leaves out what is known to be there.
+            if let Some(reason) = libraries.unknown() {
+                self.inner.libraries_unread(reason);
             }
+            self.functions = libraries.payload;
         }
         // Not every change was heard of.
         let forgot_some = Given::forgot_unheard;
