@@ -132,6 +132,9 @@ fn reached_text(reached: &ConsistencyReached, failed: u64) -> String {
         )
     };
     match reached {
+        ConsistencyReached::Scan { from_ms: 0, .. } => {
+            "scan: each key as it was at a moment that is not known".to_owned()
+        }
         ConsistencyReached::Scan { from_ms, to_ms } => format!(
             "scan: each key as it was at some moment of {}",
             window(from_ms, to_ms)

@@ -4,13 +4,15 @@ use std::io::{BufWriter, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::Error;
-use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Node};
+use redis_migrate_format::header::{
+    ArchiveOrigin, ConsistencyReached, Header, Node, SelectionFacts,
+};
 use redis_migrate_format::record::Family;
 
 use super::open_archives::loss_of;
-use super::standing::has_each_key_once;
+use super::open_source::modified_ms;
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::exit::{Interrupted, Usage};
 use crate::input::ArchiveInput;
@@ -18,18 +20,19 @@ use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::ReadFunctions;
-use crate::rdb::{Form, RdbTarget};
+use crate::rdb::{Form, RdbTarget, Taken};
 use crate::select::Selection;
 use crate::server::facts::Version;
 use crate::sink::Sink;
 use crate::sink::archive::Commit;
 use crate::sink::jsonl::JsonlSink;
+use crate::sink::rdb::RdbSink;
 use crate::sink::rdb::latest::{Latest, Superseded};
-use crate::sink::rdb::{RdbSink, Taken};
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::source::reading::Reading;
 use crate::ui::{Ui, Verb};
 use crate::units::now_ms;
 
@@ -53,6 +56,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         target,
         superseded,
         taken,
+        may_repeat,
     } = match begins_like_rdb(&mut input)? {
         Begin::Rdb(seen) => open_rdb(args, Cursor::new(seen).chain(input), observer)?,
         Begin::Other(seen) => open_archive(args, seen, input, to, observer, stop)?,
@@ -63,6 +67,8 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let target = named.or(target).ok_or_else(|| {
                 Usage("the source does not say which server it is from; name one with --for".into())
             })?;
+            let taken =
+                taken.ok_or_else(|| anyhow!("an archive was read and its end was not; a bug"))?;
             let out = Output::open(args, to)?;
             let commit: Commit<Output> = Box::new(Output::commit);
             let allow = args.allow_loss.iter().copied().collect();
@@ -73,7 +79,10 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         ConvertTo::Jsonl => {
             let out = Output::open(args, to)?;
             let commit: Commit<Output> = Box::new(Output::commit);
-            let sink = JsonlSink::new(out, commit, Arc::clone(observer)).without(superseded);
+            let mut sink = JsonlSink::new(out, commit, Arc::clone(observer)).without(superseded);
+            if may_repeat {
+                sink = sink.taking_back();
+            }
             Box::new(sink.within(args.limits.max_value_bytes()))
         }
     };
@@ -86,7 +95,10 @@ struct Opened {
     /// The server it is from.
     target: Option<RdbTarget>,
     superseded: Superseded,
-    taken: Taken,
+    /// Of what moment it is; `None` where that is known at its end only, and nobody asks before.
+    taken: Option<Taken>,
+    /// A key may come several times, other than `superseded` knows.
+    may_repeat: bool,
 }
 
 /// The first bytes of the input.
@@ -122,21 +134,22 @@ fn open_rdb(
         },
         form: Form::Compact,
         alone: true,
-        otherwise_ms: now_ms(),
+        otherwise_ms: modified_ms(&args.input).unwrap_or_else(now_ms),
         max_value_bytes: args.limits.max_value_bytes(),
         path: Some(PathBuf::from(&args.input)),
     };
     let source = RdbSource::open(input, options, Arc::clone(observer))
         .with_context(|| Path::new(&args.input).display().to_string())?;
-    let facts = source.facts();
+    let (facts, taken) = (source.facts(), source.taken());
     Ok(Opened {
         target: target_like(facts.family, &facts.server_version, facts.magic.version),
-        // A server writes each key once; a file with one twice is refused by every server.
+        // The source gives each key once.
         superseded: Superseded::default(),
-        taken: Taken {
-            at_ms: source.taken_ms(),
-            at_one_instant: facts.is_of_one_instant(),
-        },
+        may_repeat: false,
+        taken: Some(Taken {
+            is_whole: taken.is_whole && args.wants_all(),
+            ..taken
+        }),
         source: Box::new(source),
     })
 }
@@ -150,33 +163,18 @@ fn open_archive(
     stop: &Stop,
 ) -> Result<Opened> {
     let len = input.len_bytes();
-    fn open<R: Read + Send>(
-        input: R,
-        args: &ConvertArgs,
-        len: Option<u64>,
-        observer: &Arc<Observer>,
-    ) -> Result<ArchiveSource<R>> {
-        let limits = size::limits(args.limits.max_value_bytes());
-        let (selection, functions) = (args.selection(), !args.no_functions);
-        let observer = Arc::clone(observer);
-        ArchiveSource::open(input, limits, selection, functions, len, observer)
-    }
     // All records go into JSON Lines, and the last line of a key counts. Where a selection looks at
     // values, though, the last record may be none that it wants.
     let is_streamed =
         to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_regular_file());
     if is_streamed {
         let input = Cursor::new(seen).chain(input);
-        let source = open(input, args, len, observer)?;
         return Ok(Opened {
-            taken: Taken {
-                at_ms: source.header().source_time_ms,
-                // Nobody asks.
-                at_one_instant: false,
-            },
-            source: Box::new(source),
+            source: Box::new(archive_source(args, input, len, observer)?),
             target: None,
+            taken: None,
             superseded: Superseded::default(),
+            may_repeat: true,
         });
     }
     if !input.is_regular_file() {
@@ -188,21 +186,10 @@ fn open_archive(
         .into());
     }
     input.rewind()?;
-    let (superseded, at_one_instant) = if to == ConvertTo::Jsonl && has_each_key_once(&mut input) {
-        (Superseded::default(), false)
-    } else {
-        input.rewind()?;
-        let first = open(&mut input, args, len, observer)?;
-        match read_names(first.heads_only(), stop) {
-            // What is intact becomes lines all the same; the damage is found again, and told.
-            Err(error) if to == ConvertTo::Jsonl && error.is::<Error>() => {
-                (Superseded::default(), false)
-            }
-            read => read?,
-        }
-    };
+    let first = archive_source(args, &mut input, len, observer)?;
+    let first = read_first(first.heads_only(), to, stop)?;
     input.rewind()?;
-    let source = open(input, args, len, observer)?;
+    let source = archive_source(args, input, len, observer)?.again(first.reading);
     let header = source.header();
     if let Some(loss) = loss_of(header) {
         observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
@@ -214,34 +201,100 @@ fn open_archive(
     } = header.source.nodes.first().cloned().unwrap_or_default();
     Ok(Opened {
         target: target_like(header.source.family, &version, rdb_version),
-        taken: Taken {
-            at_ms: header.source_time_ms,
-            at_one_instant,
-        },
-        superseded,
+        taken: first.reached.map(|reached| Taken {
+            is_whole: is_whole(header) && args.wants_all(),
+            ..taken_by(&reached, header.source_time_ms)
+        }),
+        // Where the first reading met damage, nobody knows which record is the last.
+        may_repeat: first.superseded.records.is_none(),
+        superseded: first.superseded,
         source: Box::new(source),
     })
 }
 
-/// The first reading: every record's name, and with it the whole archive checked. Also whether it is
-/// all of a source as it was at one instant.
-fn read_names<R: Read + Send>(
+fn archive_source<R: Read + Send>(
+    args: &ConvertArgs,
+    input: R,
+    len: Option<u64>,
+    observer: &Arc<Observer>,
+) -> Result<ArchiveSource<R>> {
+    let limits = size::limits(args.limits.max_value_bytes());
+    let (selection, functions) = (args.selection(), !args.no_functions);
+    let observer = Arc::clone(observer);
+    ArchiveSource::open(input, limits, selection, functions, len, observer)
+}
+
+/// What the first reading of an archive found.
+struct First {
+    superseded: Superseded,
+    reading: Reading,
+    /// How exact it is; `None` where its end was not reached.
+    reached: Option<ConsistencyReached>,
+}
+
+/// The first reading: every record's name, and with it the whole archive checked.
+fn read_first<R: Read + Send>(
     mut source: ArchiveSource<R>,
+    to: ConvertTo,
     stop: &Stop,
-) -> Result<(Superseded, bool)> {
+) -> Result<First> {
     let mut latest = Latest::default();
-    while source.visit(|record| latest.take(record).context("write a temporary file"))? {
+    loop {
         if stop.is_set() {
             return Err(Interrupted.into());
         }
+        match source.visit(|record| latest.take(record).context("write a temporary file")) {
+            Ok(true) => {}
+            Ok(false) => break,
+            // What is intact becomes lines all the same; the damage is found again, and told.
+            Err(error) if to == ConvertTo::Jsonl && error.is::<Error>() => {
+                return Ok(First {
+                    superseded: Superseded::default(),
+                    reading: source.reading(),
+                    reached: None,
+                });
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let report = source.report();
-    let is_salvaged = matches!(source.header().origin, ArchiveOrigin::Salvaged { .. });
-    let at_one_instant = matches!(&report.reached, Some(ConsistencyReached::Exact(at)) if at.len() == 1)
-        && report.export_failed.is_empty()
-        && !is_salvaged;
-    let superseded = latest.finish().context("read a temporary file")?;
-    Ok((superseded, at_one_instant))
+    Ok(First {
+        superseded: latest.finish().context("read a temporary file")?,
+        reading: source.reading(),
+        reached: source.report().reached,
+    })
+}
+
+/// Whether the archive is of all that its source held, as far as its header says.
+fn is_whole(header: &Header) -> bool {
+    let of_one = match header.origin {
+        ArchiveOrigin::Salvaged { .. } => false,
+        ArchiveOrigin::Split { of, .. } => of <= 1,
+        ArchiveOrigin::Export => true,
+    };
+    of_one && header.functions && header.selection == SelectionFacts::default()
+}
+
+/// Of what moment an archive is that reached this; `otherwise_ms` (Unix ms) where it names none.
+fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
+    let (from_ms, to_ms) = match reached {
+        ConsistencyReached::Scan { from_ms, to_ms }
+        | ConsistencyReached::PerKey { from_ms, to_ms }
+        | ConsistencyReached::Changing { from_ms, to_ms, .. } => (*from_ms, *to_ms),
+        ConsistencyReached::Exact(moments) => {
+            let times = || moments.iter().map(|(_, at_ms)| *at_ms);
+            (
+                times().min().unwrap_or(otherwise_ms),
+                times().max().unwrap_or(otherwise_ms),
+            )
+        }
+    };
+    Taken {
+        from_ms,
+        to_ms: to_ms.max(from_ms),
+        // Of several shards each has an instant of its own.
+        at_one_instant: matches!(reached, ConsistencyReached::Exact(moments) if moments.len() == 1),
+        is_whole: true,
+    }
 }
 
 /// A target like the source itself.
@@ -301,6 +354,11 @@ impl Write for Output {
 impl ConvertArgs {
     fn selection(&self) -> Selection {
         self.select.selection(None)
+    }
+
+    /// Whether nothing is to be left out.
+    fn wants_all(&self) -> bool {
+        self.selection().is_everything() && !self.no_functions
     }
 
     /// What to write: as asked, or by the name of the output.

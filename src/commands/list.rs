@@ -77,6 +77,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
             (Ok(Some(_)), Ok(())) => {}
         }
     };
+    let walked = walked.and_then(|()| stands.still_true(reader.archive_id(), reader.end()));
     let (keys, problem) = stands.conclude()?;
     let end = reader.end().filter(|_| walked.is_ok()).cloned();
     ui::session::summary(json!({

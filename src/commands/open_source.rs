@@ -25,7 +25,7 @@ use crate::server::reconnect::Retries;
 use crate::server::{Conn, ServerError};
 use crate::source::Source;
 use crate::source::cluster::{ClusterOptions, ClusterSource};
-use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::source::rdb::{LEFT_OUT_BY_CONVERT, RdbSource, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
 use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
@@ -539,6 +539,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     let options = rdb_options(&wishes, Some(name), otherwise_ms);
     let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
     let facts = source.facts();
+    let left_out = (facts.is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned());
     Ok(OpenedSource {
         facts: SourceFacts {
             family: facts.family,
@@ -555,7 +556,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
         databases: Vec::new(),
         used_memory: facts.used_memory,
         eviction: true,
-        left_out: None,
+        left_out,
         not_had: Vec::new(),
         source: Box::new(source),
     })

@@ -86,6 +86,9 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     let archive_id = reader.archive_id();
     let end = reader.end().cloned();
     let end = end.ok_or_else(|| anyhow!("the archive ended without its end"))?;
+    stands
+        .still_true(archive_id, Some(&end))
+        .context(name.clone())?;
     let (_, claim) = stands.conclude()?;
     let mut problems = inconsistencies(&end);
     problems.extend(claim);

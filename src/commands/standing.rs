@@ -1,22 +1,25 @@
 //! Which records of an archive stand in the end, for verbs that show keys and not records: that is
 //! known only at its end, so such an archive is read twice.
 
-use std::io::{Read, Seek};
+use std::io::Read;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::seek::Table;
-use redis_migrate_format::{Error, Limits, Reader, Record};
+use redis_migrate_format::{End, Error, Limits, Reader, Record};
 
 use crate::census::{Census, Standing};
 use crate::exit::Interrupted;
-use crate::input::Kept;
+use crate::input::{ArchiveInput, Kept};
 use crate::pipe::Stop;
+use crate::source::reading::Reading;
 
 const TEMPORARY: &str = "use a temporary file";
 
 /// Tells of each record, in order, whether it stands.
 pub struct Stands {
     by: By,
+    /// What the first reading found.
+    first: Reading,
     number: u64,
 }
 
@@ -35,14 +38,18 @@ impl Stands {
     /// Those of the input and of temporary files; [`Interrupted`].
     pub fn find(kept: &Kept<'_>, limits: Limits, stop: &Stop) -> Result<Self> {
         let input = kept.reader()?;
-        let is_simple = input.is_sought_quickly() && has_each_key_once(input);
-        let by = if is_simple {
-            By::Claim(Box::default())
-        } else {
-            let (standing, damage) = read(kept.reader()?, limits, stop)?;
-            By::Reading(Box::new(standing), damage)
+        let (by, first) = match claim(input) {
+            Some(first) => (By::Claim(Box::default()), first),
+            None => {
+                let (standing, damage, first) = read(kept.reader()?, limits, stop)?;
+                (By::Reading(Box::new(standing), damage), first)
+            }
         };
-        Ok(Self { by, number: 0 })
+        Ok(Self {
+            by,
+            first,
+            number: 0,
+        })
     }
 
     /// Whether the next record stands. Function libraries always do.
@@ -73,6 +80,15 @@ impl Stands {
         }
     }
 
+    /// Whether the archive is still what it was when that was found out, now that it was read to its
+    /// end.
+    ///
+    /// # Errors
+    /// One that says that it changed.
+    pub fn still_true(&self, archive_id: u64, end: Option<&End>) -> Result<()> {
+        self.first.must_equal(Reading::of(archive_id, end))
+    }
+
     /// Keys that stand, and what is wrong with what the archive says of them.
     ///
     /// # Errors
@@ -83,27 +99,43 @@ impl Stands {
             By::Claim(census) => census,
         };
         let standing = census.finish().context(TEMPORARY)?;
-        let problem = (standing.keys != standing.records).then(|| {
-            format!(
-                "the archive says that no key comes twice, but its {} records are of {} keys: some \
-                 are shown with values that later ones replace",
-                standing.records, standing.keys
-            )
-        });
+        let problem = broken_claim(standing.keys, standing.records)
+            .map(|claim| format!("{claim}: some are shown with values that later ones replace"));
         Ok((standing.keys, problem))
     }
 }
 
 /// Whether the archive's end says that no key comes twice, and that none went away.
-pub(super) fn has_each_key_once(mut input: impl Read + Seek) -> bool {
-    Table::read(&mut input).is_ok_and(|table| {
-        let end = &table.end;
-        !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
+pub(super) fn has_each_key_once(end: &End) -> bool {
+    !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
+}
+
+/// What is wrong with an archive that [says so](has_each_key_once), if it holds so many keys in so
+/// many records.
+pub(super) fn broken_claim(keys: u64, records: u64) -> Option<String> {
+    (keys != records).then(|| {
+        format!(
+            "the archive says that no key comes twice, but its {records} records are of {keys} keys"
+        )
     })
 }
 
-/// Which records stand, and what ended the reading before the archive's end.
-fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<(Standing, Option<Error>)> {
+/// What a reading would find in an archive whose end says so, where that is seen quickly.
+fn claim(mut input: ArchiveInput) -> Option<Reading> {
+    if !input.is_sought_quickly() {
+        return None;
+    }
+    let table = Table::read(&mut input).ok()?;
+    let end = Some(&table.end).filter(|end| has_each_key_once(end))?;
+    Some(Reading::of(table.archive_id, Some(end)))
+}
+
+/// Which records stand, what ended the reading before the archive's end, and what was read.
+fn read(
+    input: impl Read,
+    limits: Limits,
+    stop: &Stop,
+) -> Result<(Standing, Option<Error>, Reading)> {
     let mut census = Census::default();
     let mut reader = Reader::new(input, limits)?.heads_only();
     let damage = loop {
@@ -116,5 +148,62 @@ fn read(input: impl Read, limits: Limits, stop: &Stop) -> Result<(Standing, Opti
             return Err(Interrupted.into());
         }
     };
-    Ok((census.finish().context(TEMPORARY)?, damage))
+    let reading = Reading::of(reader.archive_id(), reader.end());
+    Ok((census.finish().context(TEMPORARY)?, damage, reading))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
+    use redis_migrate_format::record::{Context, KeyRecord, Value};
+    use redis_migrate_format::{Writer, WriterOptions};
+
+    use super::*;
+    use crate::encryption::Keys;
+
+    fn archive(key: &str, duplicates_possible: bool) -> Vec<u8> {
+        let mut writer =
+            Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).expect("begun");
+        writer.set_context(Context::default()).expect("context");
+        let record = Record::Key(KeyRecord {
+            db: 0,
+            key: key.as_bytes().to_vec(),
+            value: Value::Compact(b"\x00\x01v".to_vec()),
+            expire_at_ms: None,
+            eviction: None,
+        });
+        writer.write(&record).expect("written");
+        let facts = EndFacts {
+            duplicates_possible,
+            ..EndFacts::new(ConsistencyReached::Exact(vec![(0, 1)]))
+        };
+        writer.finish(facts).expect("finished").inner
+    }
+
+    /// Whether what was found out is still said to be true, when the file was written over with
+    /// `later` in between.
+    fn still_true(first: &[u8], later: &[u8]) -> Result<()> {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("a.rmz");
+        std::fs::write(&path, first).expect("written");
+        let kept = Kept::open(Some(path.as_os_str()), &Keys::NONE, &Stop::new()).expect("opened");
+        let stands = Stands::find(&kept, Limits::default(), &Stop::new()).expect("found");
+        std::fs::write(&path, later).expect("written over");
+        let mut reader =
+            Reader::new(kept.reader().expect("opened"), Limits::default()).expect("begun");
+        while reader.next_frame().expect("read").is_some() {}
+        stands.still_true(reader.archive_id(), reader.end())
+    }
+
+    #[test]
+    fn an_archive_that_is_written_over_between_two_readings_is_noticed() {
+        // Once the first reading reads all, once it goes by what the end says.
+        for duplicates_possible in [true, false] {
+            let one = archive("one", duplicates_possible);
+            still_true(&one, &one).expect("the same");
+            let error = still_true(&one, &archive("two", duplicates_possible));
+            let error = error.expect_err("another").to_string();
+            assert!(error.contains("the archive changed"), "{error}");
+        }
+    }
 }

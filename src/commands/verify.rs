@@ -9,6 +9,7 @@ use redis_migrate_format::{End, Error, Header, Reader};
 use serde_json::json;
 
 use super::diff::Question;
+use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
 use super::{ended, print, unread_json, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
@@ -143,6 +144,13 @@ fn verify(
     }
     if let Some(end) = &found.end {
         found.problems = inconsistencies(end);
+        // Of frames only nobody has counted the keys.
+        if has_each_key_once(end) && args.level() != VerifyLevel::Frames {
+            let records = found.tally.total().keys;
+            found
+                .problems
+                .extend(broken_claim(found.tally.keys, records));
+        }
     }
     found.problems.extend(found.values.problems());
     // Where values were looked at, each of these was named.

@@ -18,6 +18,7 @@ mod input;
 mod magic;
 pub mod opcode;
 mod reader;
+mod taken;
 mod target;
 mod writer;
 
@@ -28,12 +29,9 @@ pub use functions::{
 };
 pub use magic::Magic;
 pub use reader::{Checksum, Event, Facts, Form, RdbReader, Tail};
+pub use taken::{NOT_WHOLE, Taken};
 pub use target::RdbTarget;
 pub use writer::RdbWriter;
-
-/// A field of our own, `1` where the file is not all of a source as it was at one instant: a server's
-/// own file always is. Servers pass over fields that they do not know (rdb.c, rdbLoadRioWithLoadingCtx).
-pub const NOT_OF_ONE_INSTANT: &str = "redis-migrate-not-of-one-instant";
 
 #[cfg(test)]
 mod tests;

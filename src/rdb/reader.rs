@@ -12,6 +12,7 @@ use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic};
 use super::opcode;
+use super::taken;
 use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
@@ -48,18 +49,16 @@ pub struct Facts {
     /// `aof-base`: it is the base of an append-only file, whose later parts hold what was written
     /// since.
     pub is_aof_base: bool,
-    /// [`super::NOT_OF_ONE_INSTANT`]: made of data that was taken while it changed, or lacks some.
+    /// `redis-migrate-not-of-one-instant`: made of data that were read while they changed.
     pub is_not_of_one_instant: bool,
+    /// `redis-migrate-not-whole`: something was left out of it.
+    pub is_not_whole: bool,
+    /// `redis-migrate-from-ms`: nothing in it was read before that, Unix ms.
+    pub from_ms: Option<u64>,
+    /// `redis-migrate-to-ms`: nothing in it was read after that, Unix ms.
+    pub to_ms: Option<u64>,
     /// Modules that left data of their own, which belongs to no key and is passed over.
     pub module_aux: Vec<String>,
-}
-
-impl Facts {
-    /// Whether it is all that a server had at one instant: it is no base of an append-only file, beside
-    /// which newer data stands, and was not made of what is not of one instant.
-    pub fn is_of_one_instant(&self) -> bool {
-        !self.is_aof_base && !self.is_not_of_one_instant
-    }
 }
 
 /// What the checksum at the end was.
@@ -178,6 +177,9 @@ impl<R: Read> RdbReader<R> {
                         used_memory: None,
                         is_aof_base: false,
                         is_not_of_one_instant: false,
+                        is_not_whole: false,
+                        from_ms: None,
+                        to_ms: None,
                         module_aux: Vec::new(),
                     },
                     form,
@@ -463,13 +465,19 @@ impl<R: Read> RdbReader<R> {
                 self.facts.server_version = text();
                 self.facts.family = Family::Valkey;
             }
-            b"ctime" => self.facts.created_ms = number().and_then(|secs| secs.checked_mul(1000)),
+            b"ctime" => {
+                let secs = number().filter(|&secs| secs > 0);
+                self.facts.created_ms = secs.and_then(|secs| secs.checked_mul(1000));
+            }
             b"used-mem" => self.facts.used_memory = number(),
             b"aof-base" => self.facts.is_aof_base = value == b"1",
-            name if name == super::NOT_OF_ONE_INSTANT.as_bytes() => {
-                self.facts.is_not_of_one_instant = value == b"1";
-            }
-            _ => {}
+            name => match std::str::from_utf8(name) {
+                Ok(taken::NOT_OF_ONE_INSTANT) => self.facts.is_not_of_one_instant = value == b"1",
+                Ok(taken::NOT_WHOLE) => self.facts.is_not_whole = value == b"1",
+                Ok(taken::FROM_MS) => self.facts.from_ms = number(),
+                Ok(taken::TO_MS) => self.facts.to_ms = number(),
+                _ => {}
+            },
         }
         Ok(Event::Aux { name, value })
     }

@@ -481,9 +481,11 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
     }
 
     fn finish(mut self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
-        let facts = self.end_facts(source);
+        let mut facts = self.end_facts(source);
         let mut report = self.report;
         report.keys = self.census.and_then(Census::keys);
+        // Whatever the source says: what stands in the archive was counted.
+        facts.duplicates_possible |= report.keys.is_some_and(|keys| keys != report.archived);
         let Some(writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };
@@ -523,5 +525,57 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
             let _ = writer.abort(reason);
         }
         self.report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use redis_migrate_format::{Limits, Reader};
+
+    use super::*;
+    use crate::observer::Recording;
+
+    /// What the end says of an archive of these keys, whose source says that it gives none twice.
+    fn duplicates_possible(keys: &[&str]) -> bool {
+        let observer = Observer::new(Box::new(Recording::default()), None, None);
+        let (sender, receiver) = mpsc::channel();
+        let commit: Commit<Vec<u8>, Option<StoredAs>> = Box::new(move |bytes| {
+            sender.send(bytes)?;
+            Ok(None)
+        });
+        let mut sink = ArchiveSink::create(
+            Vec::new(),
+            &Header::default(),
+            WriterOptions::default(),
+            Form::default(),
+            commit,
+            Arc::new(observer),
+        )
+        .expect("begun");
+        let mut batch = Batch::default();
+        for key in keys {
+            batch.push(Record::Key(KeyRecord {
+                db: 0,
+                key: key.as_bytes().to_vec(),
+                value: Value::Compact(b"\x00\x01v".to_vec()),
+                expire_at_ms: None,
+                eviction: None,
+            }));
+        }
+        sink.write(batch).expect("written");
+        let (_, done) = Box::new(sink).finish(&SourceReport::default());
+        done.expect("finished");
+        let bytes = receiver.recv().expect("committed");
+        let mut reader = Reader::new(bytes.as_slice(), Limits::default()).expect("begun");
+        while reader.next_frame().expect("read").is_some() {}
+        reader.end().expect("an end").facts.duplicates_possible
+    }
+
+    #[test]
+    fn that_no_key_comes_twice_is_only_said_where_it_is_so() {
+        assert!(!duplicates_possible(&["a", "b"]));
+        assert!(duplicates_possible(&["a", "b", "a"]));
     }
 }

@@ -16,7 +16,7 @@
 //! Beside them stand `db`, and where there are any `expire_at_ms` (Unix ms), `idle_secs`, `freq`. A
 //! key that went away while an export followed writes is `{"db":0,"key":…,"deleted":true}`; so is a
 //! key of a pipe that stopped matching the selection. Where a key comes several times, the last line
-//! counts, as everywhere. Function libraries are one line
+//! counts, as everywhere; it is such a line, too, where the key's later value is left out. Function libraries are one line
 //! `{"functions":[text, …]}`.
 
 use std::io::Write;
@@ -31,6 +31,7 @@ use super::rdb::latest::Superseded;
 use crate::census::Census;
 use crate::escape::write_json;
 use crate::ledger::{SinkReport, SourceReport};
+use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
@@ -44,6 +45,8 @@ pub struct JsonlSink<W: Write + Send> {
     observer: Arc<Observer>,
     max_value_bytes: u64,
     superseded: Superseded,
+    /// Keys that were written, where the source may give them again with another value.
+    stands: Option<OwnWrites>,
     /// Key records and tombstones that came so far.
     ordinal: u64,
     report: SinkReport,
@@ -59,6 +62,7 @@ impl<W: Write + Send> JsonlSink<W> {
             observer,
             max_value_bytes: u64::MAX,
             superseded: Superseded::default(),
+            stands: None,
             ordinal: 0,
             report: SinkReport::default(),
             census: Census::default(),
@@ -79,6 +83,16 @@ impl<W: Write + Send> JsonlSink<W> {
     #[must_use]
     pub fn without(self, superseded: Superseded) -> Self {
         Self { superseded, ..self }
+    }
+
+    /// The source may give a key again with another value. If that has to be left out, a line says
+    /// that the key went away: the earlier value is no longer the key's.
+    #[must_use]
+    pub fn taking_back(self) -> Self {
+        Self {
+            stands: Some(OwnWrites::default()),
+            ..self
+        }
     }
 
     /// Whether the next record is not written because of its successor, or has nothing to delete.
@@ -120,36 +134,12 @@ impl<W: Write + Send> JsonlSink<W> {
                     }
                 }
             }
-            Record::Key(record) => {
-                self.report.taken += 1;
-                let line = match is_larger(&record.value, context.family, self.max_value_bytes) {
-                    true => Err(larger_than(self.max_value_bytes)),
-                    false => key(&record, context)
-                        .map_err(|reason| format!("its value is damaged: {reason}")),
-                };
-                match line {
-                    Ok(line) => {
-                        self.report.archived += 1;
-                        self.census.add_key(record.db, &record.key, false);
-                        line
-                    }
-                    Err(reason) => {
-                        self.report.refused += 1;
-                        return self.observer.key_failed(&KeyFailure {
-                            db: record.db,
-                            key: record.key,
-                            kind: FailureKind::Refused,
-                            reason,
-                            hint: None,
-                        });
-                    }
-                }
-            }
+            Record::Key(record) => return self.put_key(record, context),
             Record::Deleted { db, key } => {
                 self.report.taken += 1;
                 self.report.archived += 1;
                 self.census.add_key(db, &key, true);
-                json!({ "db": db, "key": text(&key), "deleted": true })
+                deleted(db, &key)
             }
             _ => {
                 self.report.taken += 1;
@@ -157,11 +147,65 @@ impl<W: Write + Send> JsonlSink<W> {
                 return Ok(());
             }
         };
+        self.write_line(&line)
+    }
+
+    fn put_key(&mut self, record: KeyRecord, context: &Context) -> Result<()> {
+        self.report.taken += 1;
+        let line = match is_larger(&record.value, context.family, self.max_value_bytes) {
+            true => Err(larger_than(self.max_value_bytes)),
+            false => {
+                key(&record, context).map_err(|reason| format!("its value is damaged: {reason}"))
+            }
+        };
+        match line {
+            Ok(line) => {
+                self.report.archived += 1;
+                self.census.add_key(record.db, &record.key, false);
+                if let Some(stands) = &mut self.stands {
+                    let print = stands.fingerprint(record.db, &record.key);
+                    stands
+                        .insert(print)
+                        .context("remember a key in a temporary file")?;
+                }
+                self.write_line(&line)
+            }
+            Err(reason) => {
+                self.report.refused += 1;
+                self.take_back(record.db, &record.key)?;
+                self.observer.key_failed(&KeyFailure {
+                    db: record.db,
+                    key: record.key,
+                    kind: FailureKind::Refused,
+                    reason,
+                    hint: None,
+                })
+            }
+        }
+    }
+
+    /// A later value of this key was left out.
+    fn take_back(&mut self, db: u32, key: &[u8]) -> Result<()> {
+        let Some(stands) = &mut self.stands else {
+            return Ok(());
+        };
+        let print = stands.fingerprint(db, key);
+        if !stands
+            .contains(print)
+            .context("look up a key in a temporary file")?
+        {
+            return Ok(());
+        }
+        self.census.add_key(db, key, true);
+        self.write_line(&deleted(db, key))
+    }
+
+    fn write_line(&mut self, line: &Json) -> Result<()> {
         let out = self
             .out
             .as_mut()
             .ok_or_else(|| anyhow!("the output is closed already"))?;
-        write_json(&mut *out, &line)
+        write_json(&mut *out, line)
             .and_then(|()| out.write_all(b"\n"))
             .context("write JSON Lines")
     }
@@ -178,9 +222,6 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
 
     fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
         let done = match self.out.take() {
-            _ if (self.superseded.records).is_some_and(|records| records != self.ordinal) => {
-                Err(anyhow!("the input changed while it was read"))
-            }
             Some(out) => (self.commit)(out).context("complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };
@@ -191,6 +232,11 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
     fn abort(self: Box<Self>, _: &str) -> SinkReport {
         self.report
     }
+}
+
+/// The line of a key that went away.
+fn deleted(db: u32, key: &[u8]) -> Json {
+    json!({ "db": db, "key": text(key), "deleted": true })
 }
 
 /// Any bytes: as they read, or in hex.

@@ -14,6 +14,7 @@ use redis_migrate_format::{Class, Error, Frame, Limits, Reader};
 use sha2::{Digest, Sha256};
 
 use super::ahead::Ahead;
+use super::reading::Reading;
 use super::{Estimate, Source};
 use crate::describe::export_failed;
 use crate::ledger::{CountsByDb, SourceReport};
@@ -49,6 +50,8 @@ pub struct ArchiveSource<R: Read + Send> {
     observer: Arc<Observer>,
     /// Records of frames before this one were given by an earlier run.
     from_frame: u64,
+    /// What an earlier reading found, where one went before.
+    earlier: Option<Reading>,
     started_ms: u64,
 }
 
@@ -80,8 +83,24 @@ impl<R: Read + Send> ArchiveSource<R> {
             input_bytes,
             observer,
             from_frame: 0,
+            earlier: None,
             started_ms: now_ms(),
         })
+    }
+
+    /// The archive was read before, and `earlier` is what that found. Where this reading finds
+    /// another archive, it ends with an error.
+    #[must_use]
+    pub fn again(self, earlier: Reading) -> Self {
+        Self {
+            earlier: Some(earlier),
+            ..self
+        }
+    }
+
+    /// What this reading found, as far as it came.
+    pub fn reading(&self) -> Reading {
+        Reading::of(self.archive_id(), self.end())
     }
 
     /// Gives no records of the frames before `frame`, which are read and checked all the same.
@@ -352,7 +371,10 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             let frame = self.next_frame()?;
             let offset = self.offset();
             self.observer.progress.archive_bytes.store(offset, Relaxed);
-            let Some(frame) = frame else { return Ok(false) };
+            let Some(frame) = frame else {
+                let changed = self.earlier.map(|it| it.must_equal(self.reading()));
+                return changed.transpose().map(|_| false);
+            };
             batch.context = frame.context;
             batch.goes_on = frame.goes_on;
             for record in frame.records {

@@ -6,6 +6,7 @@ mod ahead;
 pub mod archive;
 pub mod cluster;
 pub mod rdb;
+pub mod reading;
 pub mod replica;
 pub mod server;
 

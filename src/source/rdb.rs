@@ -1,7 +1,8 @@
 //! An RDB file, or what a master sends a replica, as a source: a snapshot, exact as of the moment
-//! it was begun.
+//! it was begun, unless the file says otherwise or names no moment.
 //!
-//! Keys come in the order of the file and exactly once. The end is reached only with the file's own
+//! Keys come in the order of the file and exactly once: one that the data hold twice is given the
+//! first time only, and named. No server writes or loads such data. The end is reached only with the file's own
 //! end mark and checksum; until then everything given is provisional, as with any source.
 
 use std::io::Read;
@@ -9,18 +10,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::{Estimate, Source};
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
+use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload;
 use crate::policy::ReadFunctions;
-use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail};
+use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail, Taken};
 use crate::record::{Batch, Context, KeyRecord, Record, show_key};
 use crate::select::{Selection, type_of};
 use crate::size;
 use crate::units::now_ms;
+
+/// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
+pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file was made";
 
 /// What is wanted of an RDB file.
 #[derive(Debug, Clone)]
@@ -33,7 +38,8 @@ pub struct RdbSourceOptions {
     pub form: Form,
     /// Whether nothing may follow the end mark, as in a file.
     pub alone: bool,
-    /// The moment of the snapshot in Unix ms, for files that do not say it (before version 7).
+    /// Unix ms, not before the moment of the snapshot: for what does not say when it was made
+    /// (before version 7).
     pub otherwise_ms: u64,
     /// Values, and names, of more bytes are left out and named.
     pub max_value_bytes: u64,
@@ -53,6 +59,10 @@ pub struct RdbSource<R: Read + Send> {
     at_end: bool,
     /// Function libraries that were not read, and why, one line each.
     left_out: Vec<String>,
+    /// Keys that came.
+    seen: OwnWrites,
+    /// Keys that came a second time.
+    doubled: u64,
     counts: CountsByDb,
     /// Of the failed ones, those that are larger than `--max-value` allows.
     above_max_value: u64,
@@ -79,6 +89,8 @@ impl<R: Read + Send> RdbSource<R> {
             libraries: Vec::new(),
             at_end: false,
             left_out: Vec::new(),
+            seen: OwnWrites::default(),
+            doubled: 0,
             counts: CountsByDb::default(),
             above_max_value: 0,
             functions_given: 0,
@@ -104,10 +116,23 @@ impl<R: Read + Send> RdbSource<R> {
         }
     }
 
-    /// The moment of the snapshot, Unix ms.
+    /// Of what moment the data are, as far as the file has been read.
+    pub fn taken(&self) -> Taken {
+        let taken = Taken::of_file(self.facts(), self.options.otherwise_ms);
+        match taken.from_ms {
+            // A server has made it this very moment.
+            0 if !self.options.alone => Taken {
+                from_ms: taken.to_ms,
+                at_one_instant: true,
+                ..taken
+            },
+            _ => taken,
+        }
+    }
+
+    /// The moment from which the remaining life of keys counts, Unix ms.
     pub fn taken_ms(&self) -> u64 {
-        let created_ms = self.reader.facts().created_ms;
-        created_ms.unwrap_or(self.options.otherwise_ms)
+        self.taken().reference_ms()
     }
 
     /// The reader, for what follows the end.
@@ -158,7 +183,35 @@ impl<R: Read + Send> RdbSource<R> {
         }
     }
 
-    fn give(&mut self, record: KeyRecord, batch: &mut Batch) {
+    /// Whether the data have held this key already; it is named then. Which of the two is right
+    /// nobody can tell.
+    fn comes_twice(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+        const WHAT: &str = "remember a key in a temporary file";
+        let print = self.seen.fingerprint(db, key);
+        if !self.seen.contains(print).context(WHAT)? {
+            self.seen.insert(print).context(WHAT)?;
+            return Ok(false);
+        }
+        self.doubled += 1;
+        let counts = self.counts.of(db);
+        counts.scanned += 1;
+        counts.failed += 1;
+        self.observer.key_failed(&KeyFailure {
+            db,
+            key: key.to_vec(),
+            kind: FailureKind::Unread,
+            reason: "the RDB data hold this key twice, and no server loads such data; this is not \
+                     the first, and it is left out"
+                .to_owned(),
+            hint: None,
+        })?;
+        Ok(true)
+    }
+
+    fn give(&mut self, record: KeyRecord, batch: &mut Batch) -> Result<()> {
+        if self.comes_twice(record.db, &record.key)? {
+            return Ok(());
+        }
         let selection = &self.options.selection;
         let counts = self.counts.of(record.db);
         counts.scanned += 1;
@@ -178,6 +231,7 @@ impl<R: Read + Send> RdbSource<R> {
         } else {
             counts.filtered += 1;
         }
+        Ok(())
     }
 
     fn give_libraries(&mut self, batch: &mut Batch) {
@@ -191,6 +245,11 @@ impl<R: Read + Send> RdbSource<R> {
 
     /// A key that was passed over because it would not fit.
     fn too_large(&mut self, db: u32, key: Option<Vec<u8>>) -> Result<()> {
+        if let Some(key) = &key
+            && self.comes_twice(db, key)?
+        {
+            return Ok(());
+        }
         let counts = self.counts.of(db);
         counts.scanned += 1;
         counts.failed += 1;
@@ -207,6 +266,19 @@ impl<R: Read + Send> RdbSource<R> {
             reason: format!("its {what} has more than the {max} bytes that --max-value allows"),
             hint: None,
         })
+    }
+
+    fn reached(&self) -> ConsistencyReached {
+        let Taken {
+            from_ms,
+            to_ms,
+            at_one_instant,
+            is_whole,
+        } = self.taken();
+        match at_one_instant && is_whole && self.doubled == 0 {
+            true => ConsistencyReached::Exact(vec![(0, from_ms)]),
+            false => ConsistencyReached::Scan { from_ms, to_ms },
+        }
     }
 
     fn say_what_follows(&self, tail: Tail) {
@@ -292,7 +364,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             // Before the first key, as in an export of a server.
             self.give_libraries(batch);
             match event {
-                Some(Event::Key(record)) => self.give(record, batch),
+                Some(Event::Key(record)) => self.give(record, batch)?,
                 Some(Event::Unwanted { db }) => {
                     let counts = self.counts.of(db);
                     counts.scanned += 1;
@@ -320,13 +392,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             counts: self.counts.rows(),
             functions: self.functions_given,
             duplicates_possible: false,
-            reached: Some(match self.facts().is_of_one_instant() {
-                true => ConsistencyReached::Exact(vec![(0, self.taken_ms())]),
-                false => ConsistencyReached::Scan {
-                    from_ms: self.taken_ms(),
-                    to_ms: self.taken_ms(),
-                },
-            }),
+            reached: Some(self.reached()),
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),
@@ -334,7 +400,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             libraries_apart: Vec::new(),
             not_had: Vec::new(),
             lost_dbs: Vec::new(),
-            left_out: None,
+            left_out: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
             export_failed: Vec::new(),
             above_max_value: self.above_max_value,
             paused: None,

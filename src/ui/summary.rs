@@ -305,6 +305,10 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
                 _ => format!(", exact{unread}"),
             }
         }
+        // A file that does not say when it was made.
+        Some(ConsistencyReached::Scan { from_ms: 0, .. }) => {
+            ", as of a moment that the file does not tell".to_owned()
+        }
         // The base of an append-only file: of one instant, and not of the file's last.
         Some(ConsistencyReached::Scan { from_ms, to_ms }) if from_ms == to_ms => {
             format!(", without what was written after {}", time_text(*from_ms))

@@ -17,12 +17,11 @@ use super::archive::Commit;
 use super::{Miscounted, Sink};
 use crate::census::Census;
 use crate::ledger::{SinkReport, SourceReport};
-use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm};
 use crate::policy::AllowLoss;
-use crate::rdb::{Flaw, NOT_OF_ONE_INSTANT, RdbTarget, RdbWriter, loadable_libraries};
+use crate::rdb::{Flaw, NOT_WHOLE, RdbTarget, RdbWriter, Taken, loadable_libraries};
 use crate::record::{Batch, Context, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 
@@ -31,8 +30,6 @@ const VECTOR_SET: &str = "vectorset";
 
 /// RDB version that brought function libraries.
 const FUNCTIONS_SINCE: u16 = 10;
-
-const REMEMBER: &str = "remember a key in a temporary file";
 
 /// Writes an RDB file.
 pub struct RdbSink<W: Write + Send> {
@@ -48,28 +45,18 @@ pub struct RdbSink<W: Write + Send> {
     ordinal: u64,
     functions: u64,
     modules: BTreeSet<String>,
-    /// Keys that were written, where the input was not read before.
-    seen: OwnWrites,
     scratch: Vec<u8>,
     report: SinkReport,
     census: Census,
-}
-
-/// When the data was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Unix ms.
-    pub at_ms: u64,
-    /// All of it is there as it was at that moment: what a server's own file always is.
-    pub at_one_instant: bool,
 }
 
 /// Why a key is not written: what happened, and what to do about it.
 type Refusal = (String, Option<String>);
 
 impl<W: Write + Send> RdbSink<W> {
-    /// Begins a file on `out` for `target`. `superseded` are the records that are not the last of
-    /// their key, in the order in which they will come.
+    /// Begins a file on `out` for `target`, of data that are as `taken` says. `superseded` are the
+    /// records that are not the last of their key, in the order in which they will come: apart from
+    /// these each key may come once only.
     ///
     /// # Errors
     /// The output's.
@@ -86,12 +73,7 @@ impl<W: Write + Send> RdbSink<W> {
         writer
             .aux(target.version_field(), &target.server_version)
             .and_then(|()| writer.aux("redis-bits", "64"))
-            .and_then(|()| writer.aux("ctime", &(taken.at_ms / 1000).to_string()))
-            .and_then(|()| match taken.at_one_instant {
-                true => Ok(()),
-                // Servers pass over what they do not know.
-                false => writer.aux(NOT_OF_ONE_INSTANT, "1"),
-            })
+            .and_then(|()| taken.write(&mut writer))
             .context("write the RDB file")?;
         Ok(Self {
             writer: Some(writer),
@@ -104,7 +86,6 @@ impl<W: Write + Send> RdbSink<W> {
             ordinal: 0,
             functions: 0,
             modules: BTreeSet::new(),
-            seen: OwnWrites::default(),
             scratch: Vec::new(),
             report: SinkReport::default(),
             census: Census::default(),
@@ -133,11 +114,6 @@ impl<W: Write + Send> RdbSink<W> {
             Record::Key(record) => {
                 if is_larger(&record.value, context.family, self.max_value_bytes) {
                     return self.refuse(record, (larger_than(self.max_value_bytes), None));
-                }
-                if self.comes_twice(&record)? {
-                    let reason = "the input holds this key twice, and a server refuses a file that \
-                                  does; an earlier one was written";
-                    return self.refuse(record, (reason.to_owned(), None));
                 }
                 return self.put_key(record, context);
             }
@@ -179,10 +155,6 @@ impl<W: Write + Send> RdbSink<W> {
                 value,
             )
             .context("write the RDB file")?;
-        if self.superseded.records.is_none() {
-            let print = self.seen.fingerprint(record.db, &record.key);
-            self.seen.insert(print).context(REMEMBER)?;
-        }
         self.report.archived += 1;
         self.census.add_key(record.db, &record.key, false);
         Ok(())
@@ -197,15 +169,6 @@ impl<W: Write + Send> RdbSink<W> {
             reason,
             hint,
         })
-    }
-
-    /// Whether a key was written before; asked only where nobody has read the whole input yet.
-    fn comes_twice(&mut self, record: &KeyRecord) -> Result<bool> {
-        if self.superseded.records.is_some() {
-            return Ok(false);
-        }
-        let print = self.seen.fingerprint(record.db, &record.key);
-        self.seen.contains(print).context(REMEMBER)
     }
 
     fn put_functions(&mut self, payload: &[u8]) -> Result<()> {
@@ -280,23 +243,29 @@ impl<W: Write + Send> RdbSink<W> {
         Ok(())
     }
 
-    fn complete(mut self) -> (SinkReport, Result<()>) {
+    /// Whether the file lacks something that its source may have held.
+    fn lacks_some(&self, source: &SourceReport) -> bool {
+        let sink = &self.report;
+        // A library that came twice may have been the other one.
+        let of_sink =
+            sink.failed() > 0 || sink.changes.functions_lost > 0 || !sink.problems.is_empty();
+        of_sink
+            || source.total().failed > 0
+            || !source.export_failed.is_empty()
+            || !source.cut_short.is_empty()
+            || !source.not_had.is_empty()
+            || source.left_out.is_some()
+    }
+
+    fn complete(mut self, source: &SourceReport) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
-        let (expected, came) = (self.superseded.records, self.ordinal);
         // Known only now. Servers take such a field anywhere in the file (rdb.c).
-        let lacks_some = self.report.refused > 0;
+        let lacks_some = self.lacks_some(source);
         let done = move || {
-            if let Some(expected) = expected
-                && came != expected
-            {
-                return Err(anyhow!(
-                    "the input changed while it was read: {expected} records, then {came}"
-                ));
-            }
             let mut writer = writer.ok_or_else(|| anyhow!("the RDB file is closed already"))?;
             if lacks_some {
-                let marked = writer.aux(NOT_OF_ONE_INSTANT, "1");
+                let marked = writer.aux(NOT_WHOLE, "1");
                 marked.context("write the RDB file")?;
             }
             let out = writer.finish().context("complete the RDB file")?;
@@ -423,8 +392,8 @@ impl<W: Write + Send> Sink for RdbSink<W> {
         Ok(())
     }
 
-    fn finish(self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
-        self.complete()
+    fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {
+        self.complete(source)
     }
 
     fn abort(self: Box<Self>, _: &str) -> SinkReport {
