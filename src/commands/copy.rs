@@ -10,6 +10,7 @@ use super::open_source::{self, Wishes, probe_source};
 use super::prove::Proof;
 use crate::cli::{CopyArgs, SourceEnd};
 use crate::delete_source::DeleteSource;
+use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pace::Probe;
@@ -17,9 +18,10 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
 use crate::record::show_key;
 use crate::rewrite::Rewrite;
-use crate::server::Conn;
 use crate::server::facts::{Facts, Keyspace};
-use crate::server::identity::same_server;
+use crate::server::identity::{Identity, same_server};
+use crate::server::probe_key::by_probe_key;
+use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
@@ -51,9 +53,14 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     if let Some(warning) = sink_conn.warning() {
         observer.warn(&warning);
     }
-    let same_server = match &mut source_conn {
-        Some(source_conn) => same_server(source_conn, &mut sink_conn)?,
-        None => false,
+    let same_server = match (&from, &mut source_conn) {
+        (SourceEnd::Server(from), Some(source_conn)) => {
+            match same_server(source_conn, &mut sink_conn)? {
+                Identity::Unknown(_) => find_out(args, from, &to, observer)?,
+                known => known == Identity::Same,
+            }
+        }
+        _ => false,
     };
     let delete_source = args.delete_source && !args.run.dry_run;
     let mut selection = args.selection(&from);
@@ -179,6 +186,58 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     // Ctrl-C may have ended the following; a second one ends the process.
     let stop = stop.of_pipe(args.read.follow);
     Ok(proof.complete(&to, outcome, observer, &stop))
+}
+
+/// The servers do not tell whether they are one. Where that matters, a key that is written at one and
+/// looked for at the other tells; where even that does not, the run ends before anything is read.
+fn find_out(
+    args: &CopyArgs,
+    from: &ConnectOptions,
+    to: &ConnectOptions,
+    observer: &Observer,
+) -> Result<bool> {
+    let rewrite = args.write.rewrite(to, 0)?;
+    let moves = rewrite.dbs.rest.is_some() || rewrite.dbs.pairs.iter().any(|(a, b)| a != b);
+    let renames = moves || rewrite.strip_prefix != rewrite.add_prefix;
+    let matters = args.delete_source || renames || args.read.follow || rewrite.dbs.only.is_some();
+    if !matters {
+        return Ok(false);
+    }
+    if args.run.dry_run {
+        observer.notice(
+            "the servers do not tell whether source and destination are the same one; the run \
+             finds out by a key that it writes and removes, and this dry run does not",
+        );
+        return Ok(false);
+    }
+    let mut dbs = vec![0];
+    for db in [from.db, to.db].into_iter().flatten() {
+        if !dbs.contains(&db) {
+            dbs.push(db);
+        }
+    }
+    let why = match by_probe_key(from, to, &dbs, &rewrite.add_prefix)? {
+        Identity::Same => return Ok(true),
+        Identity::Another => return Ok(false),
+        Identity::Unknown(why) => why,
+    };
+    if !args.delete_source && !renames {
+        return Ok(false);
+    }
+    let risk = match args.delete_source {
+        true => "--delete-source would delete the only copy of its keys",
+        false => "the copy would read what it writes",
+    };
+    let refused = ServerError::Refused {
+        address: to.address.to_string(),
+        command: "INFO".to_owned(),
+        reason: "it does not tell its run_id, or the source does not".to_owned(),
+    };
+    Err(anyhow::Error::new(refused).context(format!(
+        "nothing tells whether source and destination are the same server ({why}); if they are, \
+         {risk}: allow both users INFO (+info), or CLIENT SETNAME and CLIENT LIST \
+         (+client|setname +client|list); nothing was read"
+    )))
 }
 
 /// Whether keys can be deleted at this source; a dry run and the run ask alike.

@@ -5,6 +5,7 @@ mod pace;
 mod words;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -250,6 +251,12 @@ impl Conn {
     /// Where this is connected to; holds no password.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Who is at the other end, where that has an IP address: names that resolve to the same one
+    /// are the same.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer()
     }
 
     /// Says what is under way, for messages about a lost connection.

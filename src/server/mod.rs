@@ -9,6 +9,7 @@ pub mod conn;
 pub mod facts;
 pub mod identity;
 pub mod patience;
+pub mod probe_key;
 pub mod reconnect;
 pub mod replication;
 pub mod resp;

@@ -1,7 +1,7 @@
 //! The bytes between us and a server: TCP, TLS over TCP, or a Unix socket.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -70,6 +70,15 @@ impl Stream {
                 tls.sock.shutdown(Shutdown::Both)
             }
         };
+    }
+
+    /// The address at the other end; `None` for a Unix socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Stream::Tcp(socket) => socket.peer_addr().ok(),
+            Stream::Tls(tls) => tls.sock.peer_addr().ok(),
+            Stream::Unix(_) => None,
+        }
     }
 
     /// Whether the socket has bytes, its end, or an error, for a read.

@@ -22,6 +22,7 @@ mod large;
 mod leftovers;
 mod matrix;
 mod methods;
+mod moving;
 mod refused;
 mod rerun;
 mod selection;
