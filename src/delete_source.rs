@@ -10,6 +10,11 @@
 //!
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
 //! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
+//!
+//! Before each group the destination is looked at: it has to be the process that it was, and a
+//! primary that evicts nothing. Else nothing more is deleted.
+
+pub mod destination;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +22,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use redis::{Cmd, Value as Reply};
 
+use self::destination::Watch;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
@@ -70,6 +76,10 @@ pub struct DeleteSource {
     /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
     in_doubt: HashSet<usize>,
     family: Family,
+    /// Looks at the destination; `None` for a cluster.
+    watch: Option<Watch>,
+    /// The destination is not what it was: nothing more is deleted.
+    halted: bool,
     /// The destination is the same server: a key that did not move must not be deleted.
     same_server: bool,
     pexpiretime: bool,
@@ -89,12 +99,13 @@ pub struct DeleteSource {
 }
 
 impl DeleteSource {
-    /// Opens a connection to the source of its own.
+    /// Opens connections of its own to the source and to the destination, `to`.
     ///
     /// # Errors
     /// The connection.
     pub fn open(
         connect: ConnectOptions,
+        to: &ConnectOptions,
         stop: Stop,
         family: Family,
         same_server: bool,
@@ -108,6 +119,8 @@ impl DeleteSource {
         transaction::prove(&mut conn)??;
         conn.doing("deleting copied keys at the source");
         Ok(Self {
+            watch: Watch::begin(to, &stop)?,
+            halted: false,
             conn,
             retries: Retries::new(&connect),
             connect,
@@ -132,6 +145,17 @@ impl DeleteSource {
     fn flush(&mut self) -> Result<()> {
         let group = std::mem::take(&mut self.group);
         self.group_bytes = 0;
+        if group.is_empty() {
+            return Ok(());
+        }
+        if let Err(unfit) = self.look_at_destination() {
+            self.kept += group.len() as u64;
+            return Err(unfit);
+        }
+        if self.halted {
+            self.kept += group.len() as u64;
+            return Ok(());
+        }
         if let Some(deleted) = self.settle(&group, HashSet::new())? {
             self.deleted += deleted;
             self.kept += group.len() as u64 - deleted;
@@ -147,6 +171,24 @@ impl DeleteSource {
             }
         }
         Ok(())
+    }
+
+    /// Whether what the group holds still stands where it was acknowledged.
+    fn look_at_destination(&mut self) -> Result<()> {
+        if self.halted {
+            return Ok(());
+        }
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        match watch.look() {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) => self.halt(&format!("the destination {why}")),
+            Err(lost) => {
+                self.halted = true;
+                Err(lost)
+            }
+        }
     }
 
     /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
@@ -464,6 +506,25 @@ impl Accepted for DeleteSource {
 
     fn counts(&self) -> (u64, u64) {
         (self.deleted, self.kept)
+    }
+
+    fn halt(&mut self, why: &str) -> Result<()> {
+        self.halted = true;
+        let already = match self.deleted {
+            0 => "no key was deleted at the source".to_owned(),
+            deleted => format!(
+                "{}, and may be gone from both ends: before anything else, look for them in the \
+                 destination's own files and backups",
+                match deleted {
+                    1 => "1 key was deleted at the source already".to_owned(),
+                    more => format!("{} were deleted at the source already", plural(more, "key")),
+                }
+            ),
+        };
+        Err(anyhow::anyhow!(
+            "{why}: what it had acknowledged before may be gone, and nothing more is deleted at the \
+             source; {already}; every other key is still at the source"
+        ))
     }
 
     fn finish(&mut self) -> Result<()> {

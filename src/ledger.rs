@@ -188,6 +188,8 @@ pub struct SinkReport {
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
+    /// A destination that had acknowledged keys was started anew or replaced: some may be gone.
+    pub memory_lost: bool,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
     pub unacknowledged: u64,
     /// What an earlier run of the same import has done, where this one went on with it.

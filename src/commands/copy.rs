@@ -93,7 +93,11 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
             Some(source_conn) => Facts::ask(source_conn)?,
             None => Facts::default(),
         };
-        may_delete(&from, args.read.cluster || facts.cluster, facts.replica)?;
+        may_delete(
+            &from,
+            args.read.cluster || facts.cluster,
+            facts.role_is_replica() == Some(true),
+        )?;
         if args.run.dry_run {
             observer.notice(
                 "with --delete-source the run deletes each source key that it then sees at the \
@@ -106,6 +110,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
         (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
             options.as_ref().clone(),
+            &to,
             stop.clone(),
             source.facts.family,
             same_server,

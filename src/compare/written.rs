@@ -156,6 +156,10 @@ impl Accepted for Remember {
         }
     }
 
+    fn halt(&mut self, why: &str) -> Result<()> {
+        self.then.as_mut().map_or(Ok(()), |then| then.halt(why))
+    }
+
     fn finish(&mut self) -> Result<()> {
         self.then.as_mut().map_or(Ok(()), |then| then.finish())
     }

@@ -65,6 +65,10 @@ pub struct Facts {
     pub replica: bool,
     /// Whether INFO or ROLE told the role at all.
     pub knows_role: bool,
+    /// Whether HELLO says that it is a replica; asked only where INFO does not tell the version.
+    pub hello_replica: Option<bool>,
+    /// `slave_read_only`: a replica that takes no writes but its primary's.
+    pub read_only: Option<bool>,
     /// Of a replica: what keeps it from having what its primary has, in words.
     pub out_of_step: Option<String>,
     /// Replicas that are connected (`connected_slaves`).
@@ -139,6 +143,13 @@ impl Facts {
                 "server" if text(&pair[1]) == "redis" => self.family = Family::Redis,
                 "server" if text(&pair[1]) == "valkey" => self.family = Family::Valkey,
                 "version" => self.version = text(&pair[1]),
+                "role" => {
+                    self.hello_replica = match text(&pair[1]).as_str() {
+                        "master" => Some(false),
+                        "replica" | "slave" => Some(true),
+                        _ => None,
+                    }
+                }
                 "mode" => self.cluster = text(&pair[1]) == "cluster",
                 _ => {}
             }
@@ -162,10 +173,12 @@ impl Facts {
                 "run_id" => self.run_id = Some(value.to_owned()),
                 "redis_mode" | "server_mode" => self.cluster |= value == "cluster",
                 "cluster_enabled" => self.cluster |= value == "1",
+                // Some servers have roles of their own, of which nothing is known here.
                 "role" => {
-                    self.knows_role = true;
+                    self.knows_role = matches!(value, "master" | "slave");
                     self.replica = value == "slave";
                 }
+                "slave_read_only" => self.read_only = Some(value != "0"),
                 "master_link_status" => link.is_up = Some(value == "up"),
                 "master_sync_in_progress" => link.syncs = value != "0",
                 "master_last_io_seconds_ago" => link.silent_secs = value.parse().ok(),
@@ -184,6 +197,46 @@ impl Facts {
         };
         self.version = valkey_version.or(redis_version).unwrap_or_default();
         self.out_of_step = link.fault().filter(|_| self.replica);
+    }
+
+    /// Whether it is a replica, by whatever told; `None` where nothing did.
+    pub fn role_is_replica(&self) -> Option<bool> {
+        match self.knows_role {
+            true => Some(self.replica),
+            false => self.hello_replica,
+        }
+    }
+
+    /// Whether it evicts keys when it is full; `None` where that is not known.
+    pub fn evicts(&self) -> Option<bool> {
+        match (self.maxmemory, self.policy.as_deref()) {
+            (Some(0), _) | (_, Some("noeviction")) => Some(false),
+            (Some(_), Some(_)) => Some(true),
+            _ => None,
+        }
+    }
+
+    /// Asks CONFIG GET where INFO does not tell whether it evicts keys.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] and [`ServerError::Protocol`].
+    pub fn learn_eviction(&mut self, conn: &mut Conn) -> Result<(), ServerError> {
+        if self.evicts().is_some() {
+            return Ok(());
+        }
+        for name in ["maxmemory", "maxmemory-policy"] {
+            let answer = conn.ask(redis::cmd("CONFIG").arg("GET").arg(name))?;
+            let pair = answer.ok().map(redis::from_redis_value::<(String, String)>);
+            let Some(Ok((asked, value))) = pair else {
+                continue;
+            };
+            match asked.as_str() {
+                _ if asked != name => {}
+                "maxmemory" => self.maxmemory = value.parse().ok(),
+                _ => self.policy = Some(value),
+            }
+        }
+        Ok(())
     }
 
     /// The version, for comparisons.

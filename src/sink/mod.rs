@@ -120,6 +120,16 @@ pub trait Accepted: Send {
         Ok(())
     }
 
+    /// The destination lost what it had acknowledged, in words that follow its address: nothing of
+    /// that may count as being there.
+    ///
+    /// # Errors
+    /// Why the run cannot go on.
+    fn halt(&mut self, why: &str) -> Result<()> {
+        let _ = why;
+        Ok(())
+    }
+
     /// The end: does what is left to do.
     ///
     /// # Errors

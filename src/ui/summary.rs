@@ -196,9 +196,15 @@ pub(super) fn final_line(
         );
     }
     line += &sink.verified.as_ref().map_or(String::new(), verified_text);
-    line += &match options.verb == Verb::Copy && sink.left_standing > 0 {
-        true => left_standing_text(outcome),
-        false => consistency_text(options.verb, outcome),
+    let is_exact = matches!(outcome.source.reached, Some(ConsistencyReached::Exact(_)));
+    let lost_keys = sink.memory_lost || sink.evicted > 0;
+    line += &match options.verb == Verb::Copy {
+        true if is_exact && lost_keys && outcome.error.is_none() => {
+            ", not exact at the destination: it lost keys during this run that it had acknowledged"
+                .to_owned()
+        }
+        true if sink.left_standing > 0 => left_standing_text(outcome),
+        _ => consistency_text(options.verb, outcome),
     };
     if let Some(left_out) = &outcome.source.left_out {
         line += &format!(", {left_out}");

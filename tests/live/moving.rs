@@ -1,9 +1,9 @@
 //! `copy --delete-source` where a mistake would lose the only copy of a key: one server under two
-//! addresses.
+//! addresses, a destination that is a replica, evicts, or comes back empty.
 
 use crate::between::{Act, Between};
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::run;
+use crate::support::tool::{Tool, run};
 
 /// A user who may write, and is told nothing but whether keys are evicted.
 const LEAST: &str = "least on >p ~* -@all +restore +select +config|get";
@@ -129,4 +129,198 @@ fn the_key_that_tells_two_servers_apart_does_not_stay() {
     let expiring = expiring.lock().unwrap();
     assert!(!expiring.is_empty());
     assert!(expiring.iter().all(|ttl| ttl != b"0"), "{expiring:?}");
+}
+
+fn replicate(replica: &TestServer, primary: &TestServer) {
+    let mut replicaof = redis::cmd("REPLICAOF");
+    replicaof.arg("127.0.0.1").arg(primary.port());
+    replicaof.exec(&mut replica.client()).unwrap();
+    for _ in 0..600 {
+        let mut info = redis::cmd("INFO");
+        let text: String = info
+            .arg("replication")
+            .query(&mut replica.client())
+            .unwrap();
+        if text.contains("master_link_status:up") {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("the replica does not come up");
+}
+
+/// What is deleted at the source is deleted at its replica, too.
+#[test]
+fn delete_source_to_a_writable_replica_is_refused() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let replica = TestServer::builder(version)
+        .option("--replica-read-only", "no")
+        .user("meek on >p ~* &* +@all -info -role")
+        .start();
+    fill(&source, 5);
+    replicate(&replica, &source);
+    let meek = format!("redis://meek:p@127.0.0.1:{}", replica.port());
+    for url in [replica.url(), meek] {
+        for flags in [
+            &[][..],
+            &["--replace"],
+            &["--add-prefix", "x:"],
+            &["--dry-run"],
+        ] {
+            let copy = ["copy", &source.url(), &url, "--delete-source"];
+            run(&[&copy[..], flags].concat(), b"")
+                .expect_code(2)
+                .expect_stderr("it is a replica");
+            assert_eq!((size(&source), size(&replica)), (5, 5), "{url} {flags:?}");
+        }
+    }
+    // Without it, what will happen is said.
+    run(
+        &["copy", &source.url(), &replica.url(), "--add-prefix", "x:"],
+        b"",
+    )
+    .success()
+    .expect_stderr("the destination is a replica");
+}
+
+/// The role of the destination is looked at again before each deletion, and where nothing tells it
+/// nothing begins.
+#[test]
+fn delete_source_goes_on_only_while_the_destination_is_a_primary() {
+    const REPLICA: &str = "$40\r\n# Replication\r\nrole:slave\r\nmaxmemory:0\r\n\r\n";
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill(&source, 300);
+    let silent = Between::start(destination.addr(), |words| {
+        match words[0].to_ascii_uppercase().as_slice() {
+            b"INFO" | b"HELLO" | b"ROLE" => Act::Say("-NOPERM no\r\n"),
+            _ => Act::Pass,
+        }
+    });
+    let copy = ["copy", &source.url(), &silent.url(), "--delete-source"];
+    run(&copy, b"").expect_code(13).expect_stderr("+role");
+    assert_eq!((size(&source), size(&destination)), (300, 0));
+    let mut looks = 0;
+    let turning = Between::start(destination.addr(), move |words| {
+        if !words[0].eq_ignore_ascii_case(b"INFO") {
+            return Act::Pass;
+        }
+        looks += 1;
+        match looks {
+            ..10 => Act::Pass,
+            _ => Act::Say(REPLICA),
+        }
+    });
+    let copy = ["copy", &source.url(), &turning.url(), "--delete-source"];
+    let output = run(&[&copy[..], &["--json"]].concat(), b"").expect_code(1);
+    let output = output.expect_stderr("became a replica during this run");
+    let left = size(&source);
+    assert!((1..300).contains(&left), "{left}");
+    assert_eq!(output.summary()["sink"]["source_deleted"], 300 - left);
+    let said = format!("{} keys were deleted at the source already", 300 - left);
+    assert!(output.stderr.contains(&said), "{}", output.stderr);
+}
+
+/// What a destination acknowledged and lost is not deleted at the source.
+#[test]
+fn delete_source_stops_where_the_destination_comes_back_empty() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    const KEYS: u64 = 300;
+    for login in ["", "meek:p@"] {
+        let source = TestServer::start(version);
+        let mut destination = TestServer::builder(version)
+            .user("meek on >p ~* &* +@all -info")
+            .start();
+        fill(&source, KEYS);
+        let url = format!("redis://{login}127.0.0.1:{}", destination.port());
+        let pace = ["--delete-source", "--rate-limit", "100", "--json"];
+        let running = Tool::new(&["copy", &source.url(), &url])
+            .args(&pace)
+            .spawn();
+        wait_for(&destination, 100);
+        destination.restart();
+        let output = running.wait().expect_code(1);
+        let shown = &output.stderr;
+        assert!(!shown.contains("run the same command again"), "{shown}");
+        let deleted = KEYS - size(&source);
+        assert!((50..250).contains(&deleted), "{deleted}: {shown}");
+        let said = format!("{deleted} keys were deleted at the source already");
+        assert!(shown.contains(&said), "{said}: {shown}");
+        assert_eq!(output.summary()["sink"]["source_deleted"], deleted);
+    }
+}
+
+/// The same without `--delete-source`: nothing that was lost is called exact.
+#[test]
+fn a_destination_that_comes_back_empty_is_not_called_exact() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let mut destination = TestServer::start(version);
+    fill(&source, 200);
+    let copy = [
+        "copy",
+        &source.url(),
+        &destination.url(),
+        "--rate-limit",
+        "100",
+    ];
+    let running = Tool::new(&copy).spawn();
+    wait_for(&destination, 80);
+    destination.restart();
+    let output = running
+        .wait()
+        .expect_code(3)
+        .expect_stderr("run the same command again")
+        .expect_stderr("not exact at the destination");
+    assert!(!output.stderr.contains("exact as of"), "{}", output.stderr);
+    assert!(size(&destination) < 200);
+}
+
+fn wait_for(destination: &TestServer, keys: u64) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while size(destination) < keys {
+        assert!(std::time::Instant::now() < deadline, "nothing arrives");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Whether the destination evicts has to be known before anything is deleted; CONFIG tells as well
+/// as INFO.
+#[test]
+fn a_destination_that_does_not_say_whether_it_evicts() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    let destination = TestServer::builder(version)
+        .user("meek on >p ~* &* +@all -info -config")
+        .user("half on >p ~* &* +@all -info")
+        .start();
+    fill(&source, 5);
+    let url = |login: &str| format!("redis://{login}:p@127.0.0.1:{}", destination.port());
+    let word = "whether the destination evicted keys during this run is not known";
+    for flags in [&[][..], &["--dry-run"]] {
+        let copy = ["copy", &source.url(), &url("meek"), "--delete-source"];
+        run(&[&copy[..], flags].concat(), b"")
+            .expect_code(13)
+            .expect_stderr("+config|get");
+        assert_eq!((size(&source), size(&destination)), (5, 0));
+    }
+    run(&["copy", &source.url(), &url("meek")], b"")
+        .success()
+        .expect_stderr(word);
+    let half = url("half");
+    let known = run(&["copy", &source.url(), &half, "--replace"], b"").success();
+    assert!(!known.stderr.contains(word), "{}", known.stderr);
+    run(&["copy", &source.url(), &half, "--delete-source"], b"").success();
+    assert_eq!((size(&source), size(&destination)), (0, 5));
 }

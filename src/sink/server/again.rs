@@ -335,6 +335,10 @@ impl ServerSink {
             };
             let why = self.lanes[at].why.take();
             self.met(at, met, why);
+            // What a replica may have is given to it first, and then the run ends.
+            if self.routes.is_none() && !self.lanes[at].is_watched() {
+                self.end_if_halted()?;
+            }
             return Ok(true);
         }
     }
@@ -418,6 +422,17 @@ impl ServerSink {
             ));
         }
         self.losses.unknown |= met == Met::Unknown;
+        // A single server is watched by a connection that tells.
+        if met == Met::Unknown && self.routes.is_some() && self.lanes[at].acknowledged {
+            if let Some(accepted) = &mut self.accepted
+                && let Err(halted) = accepted.halt(
+                    "a node of the destination was connected to again, and does not say whether it \
+                     is still the same process (INFO run_id)",
+                )
+            {
+                self.halted.get_or_insert(halted);
+            }
+        }
         if matches!(met, Met::Other | Met::Successor) {
             // What a replica confirmed is at the one that took over, and the rest is sent again.
             let lane = &self.lanes[at];
@@ -436,13 +451,32 @@ impl ServerSink {
 
     /// What was acknowledged there may not stand any more, and is not at hand.
     pub(super) fn acknowledged_is_gone(&mut self, at: usize) {
-        let address = self.lanes[at].address();
+        let why = format!(
+            "{} was started anew, or replaced, during this run",
+            self.lanes[at].address()
+        );
+        self.lose_memory(
+            &why,
+            "what it had acknowledged before and not saved is gone; run the same command again: \
+             what stands as it should is left, and what is missing is written",
+        );
+    }
+
+    /// What was acknowledged may be gone. Where it was deleted at the source the run ends; else
+    /// `advice` says what to do.
+    pub(super) fn lose_memory(&mut self, why: &str, advice: &str) {
         self.memory_lost = true;
-        self.report.problems.push(format!(
-            "{address} was started anew, or replaced, during this run: what it had acknowledged \
-             before and not saved is gone; run the same command again: what stands as it should is \
-             left, and what is missing is written"
-        ));
+        let accepted = self.accepted.as_mut();
+        match accepted.map_or(Ok(()), |accepted| accepted.halt(why)) {
+            Ok(()) => self.report.problems.push(format!("{why}: {advice}")),
+            Err(halted) => _ = self.halted.get_or_insert(halted),
+        }
+    }
+
+    /// # Errors
+    /// Why nothing more may be deleted at the source, once.
+    pub(super) fn end_if_halted(&mut self) -> Result<()> {
+        self.halted.take().map_or(Ok(()), Err)
     }
 
     /// How often connections were lost, once at the end.

@@ -248,13 +248,15 @@ impl ServerSink {
         let (kept, dropped) = self.lanes[at].unconfirmed.take();
         let address = self.lanes[at].address();
         if dropped > 0 {
-            self.memory_lost = true;
-            self.report.problems.push(format!(
+            let why = format!(
                 "{address} is the primary no more, and no replica had confirmed the last {} that \
-                 it acknowledged: they may be missing; run the same command again, which writes \
-                 what is missing",
+                 it acknowledged",
                 crate::units::plural(dropped, "key")
-            ));
+            );
+            self.lose_memory(
+                &why,
+                "they may be missing; run the same command again, which writes what is missing",
+            );
         }
         if !kept.is_empty() {
             self.observer.notice(&format!(

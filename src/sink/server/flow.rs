@@ -247,7 +247,7 @@ impl ServerSink {
             }
             if self.again.is_empty() {
                 self.recalls = !self.in_hand.is_empty();
-                return Ok(());
+                return self.end_if_halted();
             }
             // These wait for what is in hand, and that for this.
             let follows = |sent: &Sent| self.in_hand.contains(&sent.print);

@@ -189,7 +189,8 @@ impl Lane {
     ///
     /// # Errors
     /// The connection.
-    pub fn meet_as(&mut self, mut conn: Conn, facts: Facts) -> Result<Met, ServerError> {
+    pub fn meet_as(&mut self, mut conn: Conn, mut facts: Facts) -> Result<Met, ServerError> {
+        facts.learn_eviction(&mut conn)?;
         let moved = self.is_watched() && !self.reached.is_empty() && self.reached != conn.address();
         let met = match (&self.facts.run_id, &facts.run_id) {
             (Some(before), Some(now)) if before == now => Met::Same,

@@ -16,6 +16,7 @@ mod by_commands;
 pub mod commands;
 pub mod compare;
 mod confirm;
+mod dangers;
 mod fate;
 mod flow;
 pub mod foresee;
@@ -280,6 +281,8 @@ pub struct ServerSink {
     witnesses: Option<Witnesses>,
     /// A process that had acknowledged something was started anew, or replaced.
     memory_lost: bool,
+    /// Why nothing more may be deleted at the source, until the run ends because of it.
+    halted: Option<anyhow::Error>,
     /// What is in flight on any lane, or to be sent again.
     prints: FingerprintSet,
     /// Whether some of that was acknowledged by a primary that is gone: no later record of its key
@@ -358,6 +361,7 @@ impl ServerSink {
             held: Held::default(),
             witnesses: None,
             memory_lost: false,
+            halted: None,
             prints: FingerprintSet::default(),
             recalls: false,
             in_hand: Vec::new(),
@@ -390,35 +394,6 @@ impl ServerSink {
         }
         sink.say_what_may_go_wrong()?;
         Ok(sink)
-    }
-
-    fn say_what_may_go_wrong(&self) -> Result<()> {
-        let evicting = self.lanes.iter().find_map(|lane| {
-            let policy = lane.facts.policy.as_deref()?;
-            (lane.facts.maxmemory? > 0 && policy != "noeviction").then_some(policy)
-        });
-        if let (Some(policy), true) = (evicting, self.options.deletes_source) {
-            return Err(Usage(format!(
-                "with --delete-source a key that the destination evicts is gone from both ends, and \
-                 it evicts keys when it is full (maxmemory-policy {policy}): set its \
-                 maxmemory-policy to noeviction until the copy is done, or copy without \
-                 --delete-source; nothing was read"
-            ))
-            .into());
-        }
-        if let Some(policy) = evicting {
-            self.observer.warn(&format!(
-                "the destination evicts keys when it is full (maxmemory-policy {policy}); \
-                 evictions during this run will be counted"
-            ));
-        }
-        if self.options.may_collide && self.options.on_conflict == OnConflict::Replace {
-            self.observer.warn(
-                "with these databases or prefixes different keys may get the same name, and under \
-                 --on-conflict replace the last one wins unseen",
-            );
-        }
-        Ok(())
     }
 
     /// The values will come straight from a live server of this family and version.
@@ -555,26 +530,6 @@ impl ServerSink {
         Ok(())
     }
 
-    /// Evictions since the start: accepted, and lost after all.
-    fn count_evictions(&mut self) -> Result<()> {
-        for lane in &mut self.lanes {
-            match lane.evictions() {
-                Ok(count) => self.report.evicted += count.unwrap_or(0),
-                // All is acknowledged; only this is not known.
-                Err(error) if error.is_passing() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        if self.report.evicted > 0 {
-            self.report.problems.push(format!(
-                "the destination evicted {} keys during this run, perhaps some of those just written; \
-                 raise maxmemory and run again",
-                self.report.evicted
-            ));
-        }
-        Ok(())
-    }
-
     fn closing_report(mut self) -> SinkReport {
         if self.options.repeats == Repeats::No {
             self.report.left_standing = self.report.skipped + self.report.conflicts;
@@ -585,6 +540,7 @@ impl ServerSink {
             self.lasting.told_as_lasting(),
         ];
         self.report.problems.extend(told.into_iter().flatten());
+        self.report.memory_lost = self.memory_lost;
         self.report
     }
 
