@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod conn;
+pub mod counts;
 pub mod facts;
 pub mod identity;
 pub mod patience;

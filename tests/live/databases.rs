@@ -568,3 +568,44 @@ fn databases_that_are_swapped_under_a_scan_are_told_of() {
         }
     }
 }
+
+/// Somebody else swaps or empties databases under an import: what was acknowledged may be elsewhere
+/// by then, or gone.
+#[test]
+fn databases_that_are_swapped_or_emptied_under_an_import_are_told_of() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let destination = TestServer::start(version);
+    let records = archive(&[
+        (0..50).map(|n| string(&format!("a:{n}"), "v")).collect(),
+        vec![string("last", "v")],
+    ]);
+    for (act, code) in [
+        (Some(&["SWAPDB", "0", "1"][..]), 3),
+        (Some(&["FLUSHDB"]), 3),
+        (None, 0),
+    ] {
+        redis::cmd("FLUSHALL")
+            .exec(&mut destination.client())
+            .unwrap();
+        let address = destination.addr();
+        let toy = Toy::start(address, move |words| {
+            if words[0] == b"RESTORE"
+                && words[1] == b"last"
+                && let Some(act) = act
+            {
+                let client = redis::Client::open(format!("redis://{address}")).unwrap();
+                let mut command = redis::cmd(act[0]);
+                command.arg(&act[1..]);
+                command.exec(&mut client.get_connection().unwrap()).unwrap();
+            }
+            Deed::Pass
+        });
+        let output = run(&["import", &toy.url()], &records).expect_code(code);
+        let told = output
+            .stderr
+            .contains("somebody emptied or swapped databases");
+        assert_eq!(told, code == 3, "{act:?}: {}", output.stderr);
+    }
+}

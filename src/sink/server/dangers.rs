@@ -80,4 +80,26 @@ impl ServerSink {
         }
         Ok(())
     }
+
+    /// Somebody emptied or swapped whole databases while they were written: what was acknowledged may
+    /// be gone, or stand in another one.
+    pub(super) fn count_upheavals(&mut self) -> Result<()> {
+        let mut times = 0;
+        for lane in self.lanes.iter_mut().filter(|lane| lane.acknowledged) {
+            times += match lane.upheavals() {
+                Ok(count) => count.unwrap_or(0),
+                Err(error) if error.is_passing() => 0,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        if times > 0 {
+            self.report.problems.push(format!(
+                "somebody emptied or swapped databases at the destination during this run (FLUSHALL, \
+                 FLUSHDB, SWAPDB: {}): what was written may be gone, or stand in another database; \
+                 look which, and run the same command again, which writes what is missing",
+                crate::units::plural(times, "time")
+            ));
+        }
+        Ok(())
+    }
 }

@@ -10,6 +10,7 @@ use super::confirm::{MAX_KEPT_BYTES, Unconfirmed};
 use super::target::Target;
 use super::{Action, Sent};
 use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
+use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
@@ -66,6 +67,8 @@ pub(super) struct Lane {
     pub unconfirmed: Unconfirmed,
     /// `evicted_keys` at the first look.
     evicted_before: Option<u64>,
+    /// How often each command had been called then.
+    counts_before: Option<CommandCounts>,
 }
 
 /// SELECT is in flight, behind all that goes to the database before.
@@ -141,6 +144,7 @@ impl Lane {
             kept_max_bytes: 0,
             unconfirmed: Unconfirmed::default(),
             evicted_before: None,
+            counts_before: None,
         }
     }
 
@@ -233,6 +237,10 @@ impl Lane {
         }
         if is_another || met == Met::First {
             self.evicted_before = facts.evicted_keys;
+            self.counts_before = match facts.info {
+                true => CommandCounts::ask(&mut conn)?,
+                false => None,
+            };
         }
         conn.address().clone_into(&mut self.reached);
         self.is_replicated |= facts.replicas.is_some_and(|count| count > 0);
@@ -314,6 +322,19 @@ impl Lane {
         };
         let after = Facts::ask(conn)?.evicted_keys;
         Ok(after.map(|after| after.saturating_sub(before)))
+    }
+
+    /// How often somebody emptied or swapped whole databases since the first look; `None` where it
+    /// does not say.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn upheavals(&mut self) -> Result<Option<u64>, ServerError> {
+        let (Some(before), Some(conn)) = (&self.counts_before, &mut self.conn) else {
+            return Ok(None);
+        };
+        let after = CommandCounts::ask(conn)?;
+        Ok(after.and_then(|after| after.upheavals_since(before)))
     }
 }
 

@@ -567,6 +567,7 @@ impl ServerSink {
             finished?;
         }
         self.count_evictions()?;
+        self.count_upheavals()?;
         self.tell_losses();
         Ok(())
     }

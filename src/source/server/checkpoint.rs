@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::counts::CommandCounts;
 use super::{Job, ServerSource};
 use crate::ledger::SourceCounts;
 use crate::record::Checkpoint;
+use crate::server::counts::CommandCounts;
 
 /// How often at most.
 const EVERY: Duration = Duration::from_millis(250);

@@ -7,7 +7,6 @@
 
 mod checkpoint;
 pub(in crate::source) mod converge;
-mod counts;
 mod databases;
 pub(in crate::source) mod given;
 mod in_cluster;
@@ -31,7 +30,6 @@ use anyhow::{Result, anyhow};
 
 use self::checkpoint::Checkpoints;
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
-use self::counts::CommandCounts;
 pub(in crate::source) use self::databases::libraries_unread;
 pub use self::databases::without_hint;
 use self::given::Given;
@@ -53,6 +51,7 @@ use crate::policy::ReadFunctions;
 use crate::record::{Batch, Context, KeyRecord, Record, Value};
 use crate::select::Selection;
 use crate::server::Conn;
+use crate::server::counts::CommandCounts;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 #[cfg(doc)]
 use crate::server::resp::VALUE_LIMIT;

@@ -4,8 +4,8 @@
 use anyhow::Result;
 
 use super::ServerSource;
-use super::counts::{CommandCounts, Since};
 use crate::record::Checkpoint;
+use crate::server::counts::{CommandCounts, Since};
 
 impl ServerSource {
     /// Looks, once at the end of a scan, whether databases were swapped meanwhile.

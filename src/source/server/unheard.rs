@@ -249,6 +249,7 @@ fn module_type(dump: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::counts::CommandCounts;
 
     /// The id of a module's type (module.c, moduleTypeEncodeId).
     fn id(name: &str, version: u64) -> [u8; 8] {
@@ -293,5 +294,31 @@ mod tests {
         let vectors = Module::of_type("vectorset").expect("it is known");
         assert!(!vectors.may_be_silent("vadd"));
         assert!(vectors.may_be_silent("vnew"));
+    }
+
+    #[test]
+    fn commands_of_modules_that_nobody_has_seen_announced() {
+        let json = [7, 0x81, 0x45, 0xe2, 0x52, 0x38, 0xdf, 0x91, 0x2c, 0x03];
+        let found = unheard(crate::record::Family::Redis, &json);
+        let name = crate::payload::module_name(u64::from_be_bytes(json[2..].try_into().unwrap()));
+        let Some(Unheard::Counts(module)) = found else {
+            panic!("{name}: {found:?}");
+        };
+        let counts = |rows: &[(&str, u64)]| {
+            let line =
+                |(name, count): &(&str, u64)| format!("cmdstat_{name}:calls={count},usec=9\r\n");
+            CommandCounts::parse(&rows.iter().map(line).collect::<String>()).expect("counts")
+        };
+        let before = counts(&[("json.set", 1), ("get", 1)]);
+        let heard = counts(&[("json.set", 5), ("json.get", 1), ("get", 4)]);
+        let silent = |now: &CommandCounts| {
+            let mut called = now.called_since(&before);
+            called
+                .find(|name| module.may_be_silent(name))
+                .map(str::to_owned)
+        };
+        assert_eq!(silent(&heard), None);
+        let unheard_of = counts(&[("json.set", 5), ("json.new", 1)]);
+        assert_eq!(silent(&unheard_of), Some("json.new".to_owned()));
     }
 }

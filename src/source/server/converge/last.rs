@@ -478,7 +478,8 @@ fn doubt(source: &ConvergingSource, module: &Module) -> Option<String> {
             module.type_name()
         ));
     };
-    let command = now.silent_since(before, module)?;
+    let mut called = now.called_since(before);
+    let command = called.find(|name| module.may_be_silent(name))?;
     Some(format!(
         "{} was called, and whether the source announces what it changes ({}) is not known",
         command.to_uppercase(),

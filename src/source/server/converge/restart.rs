@@ -10,10 +10,10 @@ use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
+use crate::server::counts::CommandCounts;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::tracking::{FLUSHED, Tracker};
 use crate::source::Source;
-use crate::source::server::counts::CommandCounts;
 use crate::source::server::{Job, ServerSource};
 use crate::units::plural;
 

@@ -9,11 +9,11 @@ use redis::Value as Reply;
 
 use super::ConvergingSource;
 use crate::record::Eviction;
+use crate::server::counts::CommandCounts;
 use crate::server::facts::{Keyspace, keyspace, unix_ms};
 use crate::server::resp::Item;
 use crate::server::transaction::DISCARDED;
 use crate::server::{Conn, ServerError};
-use crate::source::server::counts::CommandCounts;
 use crate::source::server::probe::EvictionCommand;
 use crate::source::server::unheard::{Module, StreamFacts};
 

@@ -10,8 +10,8 @@ use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
+use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
-use crate::source::server::counts::CommandCounts;
 use crate::source::server::given::Given;
 use crate::source::server::{ServerSource, probe};
 

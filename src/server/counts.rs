@@ -5,20 +5,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::server::facts::info;
-use crate::server::{Conn, ServerError};
-use crate::source::server::unheard::Module;
+use super::facts::info;
+use super::{Conn, ServerError};
 
 /// From 7.0 on the reset itself is counted, right after it has set everything to 0.
 const RESET: &str = "config|resetstat";
 
 /// Calls by command, names in lower case. Subcommands are named as `config|get`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in crate::source::server) struct CommandCounts(BTreeMap<String, u64>);
+pub struct CommandCounts(BTreeMap<String, u64>);
 
 /// What two looks at the counts, one after the other, tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::source::server) enum Since {
+pub enum Since {
     /// Nothing.
     Quiet,
     /// SWAPDB was called.
@@ -87,18 +86,27 @@ impl CommandCounts {
         }
     }
 
-    /// A command that was called since `before`, and may change values of this type unheard.
-    pub fn silent_since<'a>(&'a self, before: &Self, module: &Module) -> Option<&'a str> {
+    /// Commands that were called since `before`.
+    pub fn called_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a str> {
         let called = |(name, count): &(&String, &u64)| **count != before.of(name);
-        let mut names = self.0.iter().filter(called).map(|(name, _)| name.as_str());
-        names.find(|name| module.may_be_silent(name))
+        self.0.iter().filter(called).map(|(name, _)| name.as_str())
+    }
+
+    /// How often whole databases were emptied or swapped since `before`; `None` where counts were set
+    /// back.
+    pub fn upheavals_since(&self, before: &Self) -> Option<u64> {
+        const NAMES: [&str; 3] = ["flushall", "flushdb", "swapdb"];
+        let count = |counts: &Self| NAMES.iter().map(|name| counts.of(name)).sum::<u64>();
+        match self.since(before) {
+            Since::Reset => None,
+            Since::Quiet | Since::Swapped => Some(count(self).saturating_sub(count(before))),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::server::unheard::{Unheard, unheard};
 
     fn counts(rows: &[(&str, u64)]) -> CommandCounts {
         let line = |(name, count): &(&str, u64)| {
@@ -130,18 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_modules_that_nobody_has_seen_announced() {
-        let json = [7, 0x81, 0x45, 0xe2, 0x52, 0x38, 0xdf, 0x91, 0x2c, 0x03];
-        let found = unheard(crate::record::Family::Redis, &json);
-        let name = crate::payload::module_name(u64::from_be_bytes(json[2..].try_into().unwrap()));
-        let Some(Unheard::Counts(module)) = found else {
-            panic!("{name}: {found:?}");
-        };
-        let before = counts(&[("json.set", 1), ("get", 1)]);
-        let heard = counts(&[("json.set", 5), ("json.get", 1), ("get", 4)]);
-        assert_eq!(heard.silent_since(&before, module), None);
-        let silent = counts(&[("json.set", 5), ("json.new", 1)]);
-        assert_eq!(silent.silent_since(&before, module), Some("json.new"));
-        assert_eq!(silent.silent_since(&silent, module), None);
+    fn emptied_and_swapped_databases_are_counted() {
+        let before = counts(&[("flushdb", 2), ("hello", 1)]);
+        let after = counts(&[("flushdb", 3), ("flushall", 1), ("swapdb", 1), ("hello", 4)]);
+        assert_eq!(after.upheavals_since(&before), Some(3));
+        assert_eq!(before.upheavals_since(&before), Some(0));
+        assert_eq!(before.upheavals_since(&after), None);
     }
 }
