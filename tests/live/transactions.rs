@@ -170,7 +170,7 @@ fn an_odd_exec_hides_no_deletion_at_the_source() {
     }
 }
 
-/// Imports what `fill` made, by native commands, through a proxy.
+/// Copies by native commands, to the destination behind a proxy.
 fn copy(source: &TestServer, proxy: &Between, policy: &str) -> Output {
     let (from, to) = (source.url(), proxy.url());
     let arguments = ["copy", &from, &to, "--method", "commands", "--json"];

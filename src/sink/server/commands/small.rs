@@ -191,7 +191,8 @@ impl Commands {
         ticket: Ticket,
     ) -> Result<Answer, CommandError> {
         let Ticket { due, mut losses } = ticket;
-        if matches!(due, Due::Rename { .. } | Due::CleanUp { .. }) {
+        let is_built = matches!(due, Due::Rename { .. });
+        if is_built || matches!(due, Due::CleanUp { .. }) {
             // Queued here and not by the caller, who may not have flushed since.
             conn.flush()?;
         }
@@ -221,15 +222,8 @@ impl Commands {
                 let due = Due::Rename { temp, swap };
                 return Ok(Answer::Again(Ticket { due, losses }));
             }
-            Due::Swap { temp, swap } => {
-                let mut is_made = false;
-                match swap.read(conn, &mut is_made) {
-                    Ok(written) => written,
-                    Err(error) => return clean_up(conn, temp, is_made, error),
-                }
-            }
-            Due::Rename { temp, swap } => {
-                let mut is_made = true;
+            Due::Swap { temp, swap } | Due::Rename { temp, swap } => {
+                let mut is_made = is_built;
                 match swap.read(conn, &mut is_made) {
                     Ok(written) => written,
                     Err(error) => return clean_up(conn, temp, is_made, error),
