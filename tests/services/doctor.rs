@@ -160,6 +160,20 @@ fn a_cluster_is_shown_shard_by_shard_and_its_rules_are_enough() {
         let exporter = user(&cluster, "exporter", "~* &* +@all -eval");
         let seen = report(&[&exporter]);
         assert_eq!(promise(&seen, "export", "moment").0, "less");
+        // CLUSTER NODES alone cannot be refused before 7.0.
+        if version.is_at_least_7() {
+            let exporter = user(&cluster, "exporter", "~* &* +@all -cluster|nodes");
+            let seen = report(&[&exporter]);
+            assert_eq!(promise(&seen, "export", "moment").0, "less");
+            assert!(
+                promise(&seen, "export", "slots")
+                    .1
+                    .contains("CLUSTER NODES")
+            );
+        }
+        let exporter = user(&cluster, "exporter", "~* &* +@all -asking");
+        let seen = report(&[&exporter]);
+        assert!(promise(&seen, "export", "slots").1.contains("ASKING"));
         let exporter = user(&cluster, "exporter", "~* &* +@all -cluster");
         let seen = report(&[&exporter]);
         assert_eq!(seen["export"]["possible"], false);
