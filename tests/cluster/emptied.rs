@@ -69,4 +69,17 @@ fn what_a_node_lost_with_its_process_is_not_deleted() {
         let server = imported(version, &[place.file(how)]);
         assert!(dbsize(&mut server.client()) > kept, "{how}");
     }
+
+    // The other one is away for so short a time that the connection to it is made again.
+    let follows = TestServer::start(version);
+    let following = Tool::new(&["copy", &url, &follows.url(), "--follow"])
+        .args(&["--until-idle", "30s"])
+        .spawn();
+    wait_for_keys(&follows, kept);
+    cluster.nodes[0].restart();
+    following
+        .wait()
+        .expect_code(1)
+        .expect_stderr("nothing is deleted for it");
+    assert_eq!(dbsize(&mut follows.client()), kept);
 }
