@@ -12,6 +12,7 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
 use sha2::{Digest, Sha256};
 
+use super::standing::has_each_key_once;
 use crate::cli::ImportArgs;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
@@ -27,6 +28,7 @@ use crate::resume::{self, Begin, Part, State, VERSION};
 use crate::select::Sought;
 use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
+use crate::source::reading::Reading;
 
 /// What leads to the frames of a file.
 pub struct Map {
@@ -69,8 +71,9 @@ pub fn open_archives(
     for (at, file) in files.iter().enumerate() {
         let mut input = ArchiveInput::open_with(Some(file), &keys, Some(stop))?;
         let name = input.name().to_owned();
+        let mut first = None;
         if args.verify_first {
-            verify_first(&mut input, limits, stop).with_context(|| name.clone())?;
+            first = Some(verify_first(&mut input, limits, stop).with_context(|| name.clone())?);
             // The next one may be damaged, and then nothing is imported.
             let then = match at + 1 == files.len() {
                 true => "; importing",
@@ -85,8 +88,15 @@ pub fn open_archives(
                 table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
             map = table.map(|table| Map { table, file });
         }
+        if let Some(Map { table, .. }) = &map {
+            let found = Reading::of(table.archive_id, Some(&table.end));
+            if let Some(first) = first {
+                first.must_equal(found).with_context(|| name.clone())?;
+            }
+            first = Some(found);
+        }
         let input_bytes = input.len_bytes();
-        let archive = ArchiveSource::open(
+        let mut archive = ArchiveSource::open(
             input,
             limits,
             sought.watch(args.selection()?),
@@ -95,6 +105,9 @@ pub fn open_archives(
             Arc::clone(observer),
         )
         .with_context(|| name.clone())?;
+        if let Some(first) = first {
+            archive = archive.again(first);
+        }
         if let Some(loss) = loss_of(archive.header()) {
             observer.warn(&format!("{name} {loss}"));
         }
@@ -111,10 +124,8 @@ pub fn open_archives(
         tables.push(map);
     }
     let is_simple = |map: &Option<Map>| {
-        map.as_ref().is_some_and(|map| {
-            let end = &map.table.end;
-            !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
-        })
+        map.as_ref()
+            .is_some_and(|map| has_each_key_once(&map.table.end))
     };
     let may_repeat = archives.len() > 1 || !tables.iter().all(is_simple);
     let observer = Arc::clone(observer);
@@ -367,8 +378,9 @@ pub fn read_ahead(
     }
 }
 
-/// Reads the whole archive before the first key is written, then goes back to its start.
-fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result<()> {
+/// Reads the whole archive before the first key is written, then goes back to its start. What was
+/// read.
+fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result<Reading> {
     if !input.is_regular_file() {
         return Err(Usage(
             "--verify-first reads the archive twice and needs a regular file; a pipe can be \
@@ -384,8 +396,36 @@ fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result
             return Err(Interrupted.into());
         }
     }
+    let reading = Reading::of(reader.archive_id(), reader.end());
     drop(reader);
     input
         .rewind()
-        .context("go back to the start of the archive")
+        .context("go back to the start of the archive")?;
+    Ok(reading)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encryption::Keys;
+    use crate::source::reading::tests::archive;
+
+    /// What `--verify-first` has read is what is imported then, or nothing is.
+    #[test]
+    fn what_was_verified_is_known_again() {
+        let directory = tempfile::tempdir().expect("tempdir");
+        let path = directory.path().join("a.rmz");
+        std::fs::write(&path, archive("one", true)).expect("written");
+        let mut input =
+            ArchiveInput::open_with(Some(path.as_os_str()), &Keys::NONE, None).expect("opened");
+        let first = verify_first(&mut input, Limits::default(), &Stop::new()).expect("verified");
+        let found = |input: &mut ArchiveInput| {
+            let table = table_of(input, false).expect("read").expect("a table");
+            Reading::of(table.archive_id, Some(&table.end))
+        };
+        first.must_equal(found(&mut input)).expect("the same");
+        std::fs::write(&path, archive("two", true)).expect("written over");
+        let error = first.must_equal(found(&mut input)).expect_err("another");
+        assert!(error.to_string().contains("the archive changed"), "{error}");
+    }
 }

@@ -154,31 +154,9 @@ fn read(
 
 #[cfg(test)]
 mod tests {
-    use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
-    use redis_migrate_format::record::{Context, KeyRecord, Value};
-    use redis_migrate_format::{Writer, WriterOptions};
-
     use super::*;
     use crate::encryption::Keys;
-
-    fn archive(key: &str, duplicates_possible: bool) -> Vec<u8> {
-        let mut writer =
-            Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).expect("begun");
-        writer.set_context(Context::default()).expect("context");
-        let record = Record::Key(KeyRecord {
-            db: 0,
-            key: key.as_bytes().to_vec(),
-            value: Value::Compact(b"\x00\x01v".to_vec()),
-            expire_at_ms: None,
-            eviction: None,
-        });
-        writer.write(&record).expect("written");
-        let facts = EndFacts {
-            duplicates_possible,
-            ..EndFacts::new(ConsistencyReached::Exact(vec![(0, 1)]))
-        };
-        writer.finish(facts).expect("finished").inner
-    }
+    use crate::source::reading::tests::archive;
 
     /// Whether what was found out is still said to be true, when the file was written over with
     /// `later` in between.

@@ -38,7 +38,7 @@ impl Reading {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
@@ -53,7 +53,7 @@ mod tests {
     use crate::source::archive::ArchiveSource;
 
     /// An archive of this key, with an id of its own.
-    fn archive(key: &str) -> Vec<u8> {
+    pub(crate) fn archive(key: &str, duplicates_possible: bool) -> Vec<u8> {
         let mut writer =
             Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).expect("begun");
         writer.set_context(Context::default()).expect("context");
@@ -65,7 +65,10 @@ mod tests {
             eviction: None,
         });
         writer.write(&record).expect("written");
-        let facts = EndFacts::new(ConsistencyReached::Exact(vec![(0, 1)]));
+        let facts = EndFacts {
+            duplicates_possible,
+            ..EndFacts::new(ConsistencyReached::Exact(vec![(0, 1)]))
+        };
         writer.finish(facts).expect("finished").inner
     }
 
@@ -90,7 +93,7 @@ mod tests {
     #[test]
     fn a_second_reading_of_another_archive_ends_with_an_error() {
         // As many records, and each archive is sound.
-        let (one, other) = (archive("one"), archive("two"));
+        let (one, other) = (archive("one", true), archive("two", true));
         let first = read_to_the_end(source(&one)).expect("read");
         let same = read_to_the_end(source(&one).again(first)).expect("the same");
         assert_eq!(same, first);
