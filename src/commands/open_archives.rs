@@ -417,7 +417,7 @@ mod tests {
         let path = directory.path().join("a.rmz");
         std::fs::write(&path, archive("one", true)).expect("written");
         let mut input =
-            ArchiveInput::open_with(Some(path.as_os_str()), &Keys::NONE, None).expect("opened");
+            ArchiveInput::open_with(Some(path.as_os_str()), Keys::NONE, None).expect("opened");
         let first = verify_first(&mut input, Limits::default(), &Stop::new()).expect("verified");
         let found = |input: &mut ArchiveInput| {
             let table = table_of(input, false).expect("read").expect("a table");

@@ -164,7 +164,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("a.rmz");
         std::fs::write(&path, first).expect("written");
-        let kept = Kept::open(Some(path.as_os_str()), &Keys::NONE, &Stop::new()).expect("opened");
+        let kept = Kept::open(Some(path.as_os_str()), Keys::NONE, &Stop::new()).expect("opened");
         let stands = Stands::find(&kept, Limits::default(), &Stop::new()).expect("found");
         std::fs::write(&path, later).expect("written over");
         let mut reader =
