@@ -1,6 +1,7 @@
 //! An archive in words: its header and its end as text and as JSON, tables of what is in it.
 //! Used by `verify`, `list` and `inspect`; text from the archive is cleaned before it is shown.
 
+mod loss;
 pub mod table;
 pub mod tally;
 pub mod watch;
@@ -14,6 +15,7 @@ use redis_migrate_format::header::{
 };
 use serde_json::{Value, json};
 
+pub use self::loss::loss_of;
 use crate::observer::hex;
 use crate::record::{Family, show_key};
 use crate::ui::{clean, consistency_json};

@@ -5,15 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use redis_migrate_format::Error;
-use redis_migrate_format::header::{
-    ArchiveOrigin, ConsistencyReached, Header, Node, SelectionFacts,
-};
+use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Node, SelectionFacts};
 use redis_migrate_format::record::Family;
+use redis_migrate_format::{Error, Header};
 
-use super::open_archives::loss_of;
 use super::open_source::modified_ms;
 use crate::cli::{ConvertArgs, ConvertTo};
+use crate::describe::loss_of;
 use crate::exit::{Interrupted, Usage};
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
@@ -169,8 +167,10 @@ fn open_archive(
         to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_regular_file());
     if is_streamed {
         let input = Cursor::new(seen).chain(input);
+        let source = archive_source(args, input, len, observer)?;
+        warn_of_loss(args, source.header(), observer);
         return Ok(Opened {
-            source: Box::new(archive_source(args, input, len, observer)?),
+            source: Box::new(source),
             target: None,
             taken: None,
             superseded: Superseded::default(),
@@ -191,9 +191,7 @@ fn open_archive(
     input.rewind()?;
     let source = archive_source(args, input, len, observer)?.again(first.reading);
     let header = source.header();
-    if let Some(loss) = loss_of(header) {
-        observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
-    }
+    warn_of_loss(args, header, observer);
     let Node {
         version,
         rdb_version,
@@ -294,6 +292,12 @@ fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
         // Of several shards each has an instant of its own.
         at_one_instant: matches!(reached, ConsistencyReached::Exact(moments) if moments.len() == 1),
         is_whole: true,
+    }
+}
+
+fn warn_of_loss(args: &ConvertArgs, header: &Header, observer: &Observer) {
+    if let Some(loss) = loss_of(header) {
+        observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
     }
 }
 

@@ -172,6 +172,7 @@ impl Question<'_> {
             readers.without.push(readers.rewrite.dbs.map(*db)?);
         }
         answer.what = (left.side.what, right.side.what);
+        self.warn_of_losses([&left.side.loss, &right.side.loss], observer);
         let expected = [&left, &right].map(|opened| opened.side.source.estimate());
         let sum = expected
             .iter()
@@ -229,6 +230,15 @@ impl Question<'_> {
         for (end, failed) in [self.left, self.right].iter().zip(&unread.by_exports) {
             if let Some(text) = export_failed_text(failed) {
                 observer.warn(&format!("{}: {text}", ui::clean(&end.name())));
+            }
+        }
+    }
+
+    /// Nor is what was lost before it was salvaged.
+    fn warn_of_losses(&self, losses: [&Option<String>; 2], observer: &Observer) {
+        for (end, loss) in [self.left, self.right].iter().zip(losses) {
+            if let (Verb::Diff, Some(loss)) = (self.verb, loss) {
+                observer.warn(&format!("{} {loss}", ui::clean(&end.name())));
             }
         }
     }

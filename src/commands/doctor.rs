@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
-use super::{ended, print};
+use super::{ended, print, warn_of_loss};
 use crate::cli::DoctorArgs;
 use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
@@ -69,6 +69,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         let by_commands = goes_by_commands(&found);
         let mut trial = KeyTrial::new(&to, &found.facts, by_commands);
         let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
+        warn_of_loss(&name, reader.header());
         needs.try_databases(&to, &found.facts, &mut trial);
         found.archive = Some((name, needs));
     }

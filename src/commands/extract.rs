@@ -10,7 +10,7 @@ use redis_migrate_format::frame::FrameType;
 use redis_migrate_format::record::Glance;
 use redis_migrate_format::salvage::{Content, Decoder, IntactFrame};
 use redis_migrate_format::seek::{Place, Table, read_frame};
-use redis_migrate_format::{End, Limits, Reader};
+use redis_migrate_format::{End, Header, Limits, Reader};
 
 use super::quiet_when_nobody_reads;
 use crate::cli::ExtractArgs;
@@ -43,6 +43,7 @@ struct Found {
     /// The database that was meant.
     db: u32,
     last: Option<Last>,
+    header: Header,
     end: End,
 }
 
@@ -67,7 +68,14 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     } else {
         search_forwards(input, &wanted, limits, stop)
     };
-    let Found { db, last, end } = found.with_context(|| name.clone())?;
+    let found = found.with_context(|| name.clone())?;
+    let Found {
+        db,
+        last,
+        header,
+        end,
+    } = found;
+    super::warn_of_loss(&name, &header);
     let shown = show_key(&wanted.key);
     match last {
         Some(Last::Value(record, context)) if is_larger(&record.value, context.family, max) => {
@@ -155,14 +163,22 @@ fn search_backwards<R: Read + Seek>(
                 if let Some((found, last)) = of_key(record, &frame.context, &wanted.key)
                     && found == db
                 {
-                    let (last, end) = (Some(last), table.end);
-                    return Ok(Found { db, last, end });
+                    return Ok(Found {
+                        db,
+                        last: Some(last),
+                        header: table.header,
+                        end: table.end,
+                    });
                 }
             }
         }
     }
-    let (last, end) = (None, table.end);
-    Ok(Found { db, last, end })
+    Ok(Found {
+        db,
+        last: None,
+        header: table.header,
+        end: table.end,
+    })
 }
 
 /// Whether the parts of a value are those of this key. As many are read as it takes to know its name,
@@ -211,8 +227,12 @@ fn search_forwards(
     }
     let end = reader.end().context("the archive has no end")?.clone();
     let db = meant(wanted, &end);
-    let last = found.remove(&db);
-    Ok(Found { db, last, end })
+    Ok(Found {
+        db,
+        last: found.remove(&db),
+        header: reader.header().clone(),
+        end,
+    })
 }
 
 fn of_key(record: Record, context: &Context, key: &[u8]) -> Option<(u32, Last)> {

@@ -8,7 +8,7 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::{Value, json};
 
-use super::{ended, print, unread_json, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_loss, warn_of_unread};
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
@@ -55,6 +55,7 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
         true => Ok(()),
         false => print(&clean_lines(&text(&found, &watched))),
     };
+    warn_of_loss(&name, &found.header);
     warn_of_unread(found.end.as_ref());
     let code = match found.error {
         Some(error) => Err(anyhow::Error::new(error).context(name)),

@@ -8,7 +8,7 @@ use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
 use super::standing::Stands;
-use super::{ended, unread_json, warn_of_unread};
+use super::{ended, unread_json, warn_of_loss, warn_of_unread};
 use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
@@ -93,6 +93,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     if walked.is_ok() && !is_silent {
         ui::check_matched(listed);
     }
+    warn_of_loss(kept.name(), reader.header());
     warn_of_unread(end.as_ref());
     let code = walked.map(|()| match problem {
         None => exit::OK,

@@ -25,9 +25,9 @@ mod verify_values;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
-use redis_migrate_format::End;
+use redis_migrate_format::{End, Header};
 
-use crate::describe::{export_failed, export_failed_json, export_failed_text};
+use crate::describe::{export_failed, export_failed_json, export_failed_text, loss_of};
 use crate::exit;
 use crate::ui;
 
@@ -38,7 +38,14 @@ fn warn_of_unread(end: Option<&End>) {
     }
 }
 
-/// The same as JSON; null where there are none, or nothing is known of it.
+/// Says what an archive lost when it was salvaged: a key that it does not hold may be one of those.
+fn warn_of_loss(name: &str, header: &Header) {
+    if let Some(loss) = loss_of(header) {
+        ui::print_warning(&format!("{name} {loss}"));
+    }
+}
+
+/// The keys that the export could not read, as JSON; null where there are none, or nothing is known of it.
 fn unread_json(end: Option<&End>) -> serde_json::Value {
     export_failed_json(&end.map(export_failed).unwrap_or_default())
 }

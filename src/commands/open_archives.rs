@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::header::{ArchiveOrigin, Header};
 use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
 use sha2::{Digest, Sha256};
 
 use super::standing::has_each_key_once;
 use crate::cli::ImportArgs;
+use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::input::{ArchiveInput, SharedFile};
@@ -73,13 +73,15 @@ pub fn open_archives(
         let name = input.name().to_owned();
         let mut first = None;
         if args.verify_first {
-            first = Some(verify_first(&mut input, limits, stop).with_context(|| name.clone())?);
+            let (reading, found) =
+                verify_first(&mut input, limits, stop).with_context(|| name.clone())?;
+            first = Some(reading);
             // The next one may be damaged, and then nothing is imported.
             let then = match at + 1 == files.len() {
                 true => "; importing",
                 false => "",
             };
-            observer.notice(&format!("{name} is complete and intact{then}"));
+            observer.notice(&format!("{name} is {found}{then}"));
         }
         let mut map = None;
         if input.is_regular_file() {
@@ -141,43 +143,6 @@ pub fn open_archives(
 /// Of a value that will be refused for its size no more is read than tells what it is.
 fn limits_of(args: &ImportArgs) -> Limits {
     size::limits(args.write.max_value.unwrap_or(u64::MAX))
-}
-
-/// What a salvaged archive lacks.
-pub fn loss_of(header: &Header) -> Option<String> {
-    let ArchiveOrigin::Salvaged { .. } = header.origin else {
-        return None;
-    };
-    let differs = header
-        .extra
-        .iter()
-        .any(|(name, _)| matches!(name.as_str(), "salvaged_digest" | "salvaged_counts"));
-    if differs {
-        return Some(
-            "was salvaged from an archive that was changed after it was written: any of its keys may \
-             have a wrong value"
-                .to_owned(),
-        );
-    }
-    let mut lost = header
-        .extra
-        .iter()
-        .filter_map(|(name, value)| match name.as_str() {
-            "salvaged_lost_records" if value == "unknown" => {
-                Some("nobody knows how many records".to_owned())
-            }
-            "salvaged_lost_records" => Some(format!("{value} records")),
-            "salvaged_lost_frames" => Some(format!("{value} frames")),
-            "salvaged_end" => Some("its end".to_owned()),
-            _ => None,
-        })
-        .peekable();
-    lost.peek()?;
-    let lost: Vec<String> = lost.collect();
-    Some(format!(
-        "was salvaged from a damaged archive: {} were lost",
-        lost.join(", ")
-    ))
 }
 
 /// What the end of an archive says. One without its end is refused before anything is written,
@@ -379,8 +344,12 @@ pub fn read_ahead(
 }
 
 /// Reads the whole archive before the first key is written, then goes back to its start. What was
-/// read.
-fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result<Reading> {
+/// read, and what it was found to be.
+fn verify_first(
+    input: &mut ArchiveInput,
+    limits: Limits,
+    stop: &Stop,
+) -> Result<(Reading, &'static str)> {
     if !input.is_regular_file() {
         return Err(Usage(
             "--verify-first reads the archive twice and needs a regular file; a pipe can be \
@@ -397,11 +366,16 @@ fn verify_first(input: &mut ArchiveInput, limits: Limits, stop: &Stop) -> Result
         }
     }
     let reading = Reading::of(reader.archive_id(), reader.end());
+    // What was lost when it was salvaged is told next.
+    let found = match loss_of(reader.header()) {
+        Some(_) => "intact",
+        None => "complete and intact",
+    };
     drop(reader);
     input
         .rewind()
         .context("go back to the start of the archive")?;
-    Ok(reading)
+    Ok((reading, found))
 }
 
 #[cfg(test)]
@@ -418,7 +392,8 @@ mod tests {
         std::fs::write(&path, archive("one", true)).expect("written");
         let mut input =
             ArchiveInput::open_with(Some(path.as_os_str()), Keys::NONE, None).expect("opened");
-        let first = verify_first(&mut input, Limits::default(), &Stop::new()).expect("verified");
+        let (first, _) =
+            verify_first(&mut input, Limits::default(), &Stop::new()).expect("verified");
         let found = |input: &mut ArchiveInput| {
             let table = table_of(input, false).expect("read").expect("a table");
             Reading::of(table.archive_id, Some(&table.end))

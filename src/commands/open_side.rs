@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::open_source::{self, Wishes};
 use crate::cli::{ReadArgs, SideEnd, SourceEnd};
+use crate::describe::loss_of;
 use crate::encryption::Keys;
 use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
@@ -35,6 +36,8 @@ pub struct OpenedSide {
     pub what: &'static str,
     /// Databases that are wanted and cannot be read.
     pub not_had: Vec<u32>,
+    /// What an archive lost when it was salvaged, as the rest of a sentence about it.
+    pub loss: Option<String>,
 }
 
 /// What is wanted of a side.
@@ -89,6 +92,7 @@ pub fn open(
                 time_ms: opened.time_ms,
                 what: "server",
                 not_had: opened.not_had,
+                loss: None,
             })
         }
     }
@@ -145,6 +149,7 @@ fn file(
             source: Box::new(source),
             what: "RDB file",
             not_had: Vec::new(),
+            loss: None,
         });
     }
     let source = ArchiveSource::open(
@@ -158,6 +163,7 @@ fn file(
     .context(shown)?;
     Ok(OpenedSide {
         time_ms: source.header().source_time_ms,
+        loss: loss_of(source.header()),
         source: Box::new(source),
         what: "archive",
         not_had: Vec::new(),

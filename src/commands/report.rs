@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
 use super::standing::Stands;
-use super::{ended, warn_of_unread};
+use super::{ended, warn_of_loss, warn_of_unread};
 use crate::cli::{PageArgs, ReportArgs, RunArgs};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
@@ -122,6 +122,7 @@ fn write_page(args: &PageArgs, report: &Report, about: &About) -> Result<()> {
 fn tell(args: &PageArgs, report: &Report, about: &About) -> u8 {
     let written = write_page(args, report, about);
     ui::session::summary(json(report, about));
+    warn_of_loss(&about.name, &about.header);
     warn_of_unread(Some(&about.end));
     for problem in &about.problems {
         ui::print_warning(problem);

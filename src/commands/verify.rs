@@ -11,12 +11,12 @@ use serde_json::json;
 use super::diff::Question;
 use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
-use super::{ended, print, unread_json, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_loss, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
-    end_lines, error_json, header_json, header_lines, inconsistencies, lines_text,
+    end_lines, error_json, header_json, header_lines, inconsistencies, lines_text, loss_of,
 };
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
@@ -43,6 +43,14 @@ struct Findings {
     error: Option<Error>,
     /// What is wrong with an archive that is intact.
     problems: Vec<String>,
+}
+
+impl Findings {
+    /// Whether it was salvaged, and not all could be.
+    fn has_lost(&self) -> bool {
+        let header = self.header.as_ref();
+        header.is_some_and(|(header, _)| loss_of(header).is_some())
+    }
 }
 
 /// Runs the verb; the exit code.
@@ -242,6 +250,9 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     if !args.json && !args.quiet {
         printed = print(&clean_lines(&text(args, name, &found)));
     }
+    if let Some((header, _)) = &found.header {
+        warn_of_loss(name, header);
+    }
     warn_of_unread(found.end.as_ref());
     for problem in &found.problems {
         ui::print_warning(problem);
@@ -314,6 +325,7 @@ fn judgement(found: &Findings) -> &'static str {
     let values = &found.values;
     let unsound = values.damaged + values.bad_functions + found.tally.bad_payloads;
     match found.problems.as_slice() {
+        [] if found.has_lost() => "intact, but what it was salvaged from was not complete",
         [] => "complete and intact",
         _ if unsound > 0 => "complete, but not every value is sound",
         _ if values.too_large + values.withheld_functions > 0 => {
@@ -343,11 +355,14 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
     }
     if let (Some(end), None) = (&found.end, &found.error) {
         let checked = match args.level() {
-            VerifyLevel::Frames => {
-                "its frames, digest and trailer are intact (frames checked: nothing was \
-                 decompressed)"
-                    .to_owned()
-            }
+            VerifyLevel::Frames => format!(
+                "its frames, digest and trailer are intact{} (frames checked: nothing was \
+                 decompressed)",
+                match found.has_lost() {
+                    true => ", but what it was salvaged from was not complete",
+                    false => "",
+                }
+            ),
             VerifyLevel::Records => format!(
                 "{} (records checked: values were not decoded)",
                 judgement(found)

@@ -7,7 +7,7 @@
 use super::data::{About, GROUPS, json};
 use super::treemap::squarified;
 use super::{Bucket, Group, LargeKey, Report, Weight};
-use crate::describe::{end_lines, export_failed, header_lines};
+use crate::describe::{end_lines, export_failed, header_lines, loss_of};
 use crate::escape::{clean, json_text};
 use crate::units::{bytes_text, count_text, time_text};
 use redis_migrate_format::header::ConsistencyReached;
@@ -135,8 +135,10 @@ fn head(about: &About) -> String {
 
 /// How exact it is. A word and a sign say it, the colour only repeats it.
 fn verdict(about: &About) -> String {
+    let loss = loss_of(&about.header);
     let (class, sign, word) = match &about.end.facts.reached {
         _ if !about.problems.is_empty() => ("bad", "✗", "It does not add up"),
+        _ if loss.is_some() => ("poor", "!", "Salvaged, and not all of it"),
         _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key is in it"),
         ConsistencyReached::Exact(_) => ("good", "✓", "Exact"),
         ConsistencyReached::PerKey { .. } => ("fair", "≈", "Exact for each key"),
@@ -156,7 +158,11 @@ fn verdict(about: &About) -> String {
     };
     format!(
         "<div class=\"verdict {class}\" id=\"verdict\">\n<p><span class=\"sign\" aria-hidden=\"true\">{sign}</span>\
-         <strong>{word}.</strong> Complete and intact; {}.</p>\n{problems}</div>\n",
+         <strong>{word}.</strong> {}; {}.</p>\n{problems}</div>\n",
+        match &loss {
+            Some(loss) => format!("Intact, but it {}", escaped(loss)),
+            None => "Complete and intact".to_owned(),
+        },
         escaped(text)
     )
 }

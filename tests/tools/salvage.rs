@@ -348,6 +348,46 @@ fn what_was_lost_is_told_in_json_and_in_the_archive() {
     let text = String::from_utf8(inspected.stdout).expect("text");
     assert!(text.contains("salvaged from a damaged archive"), "{text}");
     assert!(text.contains("salvaged_lost_frames = 1"), "{text}");
+    // Whoever looks into the new archive hears of it, and nobody calls it complete.
+    let file = good.display().to_string();
+    let lines = directory.path().join("x.jsonl").display().to_string();
+    for arguments in [
+        &["verify", &file][..],
+        &["verify", &file, "--level", "records"],
+        &["verify", &file, "--quick"],
+        &["list", &file],
+        &["inspect", &file],
+        &["report", &file],
+        &["extract", &file, "--key", "none"],
+        &["diff", &file, &file],
+        &["convert", &file, &lines],
+        &["import", "redis://127.0.0.1:1", &file, "--verify-first"],
+    ] {
+        let output = Tool::new(arguments).run().expect_stderr("lacks 1 frame");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            !text.contains("omplete and intact") && !output.stderr.contains("complete and intact"),
+            "{arguments:?}: {text}"
+        );
+        if arguments[0] == "verify" {
+            assert!(text.contains("salvaged from was not complete"), "{text}");
+        }
+        if let "verify" | "list" | "inspect" | "report" | "diff" = arguments[0] {
+            output.success();
+        }
+    }
+    // Of one from which nothing was lost nothing is said.
+    std::fs::write(&broken, &whole).expect("written");
+    Tool::new(&["salvage"])
+        .arg(&broken)
+        .arg("-o")
+        .arg(&good)
+        .run()
+        .success();
+    let output = Tool::new(&["verify"]).arg(&good).run().success();
+    assert!(!output.stderr.contains("lacks"), "{}", output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("complete and intact"), "{text}");
 }
 
 /// Keys that the export could not read are not in its archive, and that is said of what is salvaged
