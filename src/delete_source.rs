@@ -11,7 +11,7 @@
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
 //! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
 //!
-//! Before each group the destination is looked at: it has to be the process that it was, and a
+//! Just before MULTI the destination is looked at: it has to be the process that it was, and a
 //! primary that evicts nothing. Else nothing more is deleted.
 
 pub mod destination;
@@ -80,6 +80,8 @@ pub struct DeleteSource {
     watch: Option<Watch>,
     /// The destination is not what it was: nothing more is deleted.
     halted: bool,
+    /// Why, until the run ends because of it.
+    unfit: Option<anyhow::Error>,
     /// The destination is the same server: a key that did not move must not be deleted.
     same_server: bool,
     pexpiretime: bool,
@@ -121,6 +123,7 @@ impl DeleteSource {
         Ok(Self {
             watch: Watch::begin(to, &stop)?,
             halted: false,
+            unfit: None,
             conn,
             retries: Retries::new(&connect),
             connect,
@@ -148,10 +151,6 @@ impl DeleteSource {
         if group.is_empty() {
             return Ok(());
         }
-        if let Err(unfit) = self.look_at_destination() {
-            self.kept += group.len() as u64;
-            return Err(unfit);
-        }
         if self.halted {
             self.kept += group.len() as u64;
             return Ok(());
@@ -173,17 +172,20 @@ impl DeleteSource {
         Ok(())
     }
 
-    /// Whether what the group holds still stands where it was acknowledged.
-    fn look_at_destination(&mut self) -> Result<()> {
-        if self.halted {
-            return Ok(());
-        }
+    /// Whether what the group holds still stands where it was acknowledged. `deleted_before`: keys
+    /// of the group that are gone already, and not counted yet.
+    fn look_at_destination(&mut self, deleted_before: u64) -> Result<()> {
         let Some(watch) = &mut self.watch else {
             return Ok(());
         };
         match watch.look() {
             Ok(None) => Ok(()),
-            Ok(Some(why)) => self.halt(&format!("the destination {why}")),
+            Ok(Some(why)) => {
+                self.deleted += deleted_before;
+                let halted = self.halt(&format!("the destination {why}"));
+                self.deleted -= deleted_before;
+                halted
+            }
             Err(lost) => {
                 self.halted = true;
                 Err(lost)
@@ -203,7 +205,14 @@ impl DeleteSource {
                 Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
                 done => {
                     self.retries.succeeded();
-                    return Ok(done?);
+                    let done = done?;
+                    let Some(unfit) = self.unfit.take() else {
+                        return Ok(done);
+                    };
+                    let deleted = done.unwrap_or(0);
+                    self.deleted += deleted;
+                    self.kept += group.len() as u64 - deleted;
+                    return Err(unfit);
                 }
             };
             let stop = || self.stop.is_set();
@@ -244,6 +253,11 @@ impl DeleteSource {
         }
         if unchanged.is_empty() {
             self.expect("UNWATCH", &redis::cmd("UNWATCH"), &Reply::Okay)?;
+            return Ok(Some(deleted_before));
+        }
+        // After all that may take its time, a connection to the source that was lost among it.
+        if let Err(unfit) = self.look_at_destination(deleted_before) {
+            self.unfit = Some(unfit);
             return Ok(Some(deleted_before));
         }
         self.expect("MULTI", &redis::cmd("MULTI"), &Reply::Okay)?;

@@ -190,6 +190,8 @@ pub struct SinkReport {
     pub evicted: u64,
     /// A destination that had acknowledged keys was started anew or replaced: some may be gone.
     pub memory_lost: bool,
+    /// A destination was connected to again that does not say whether it is still the same process.
+    pub memory_unknown: bool,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
     pub unacknowledged: u64,
     /// What an earlier run of the same import has done, where this one went on with it.

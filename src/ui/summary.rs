@@ -204,6 +204,9 @@ pub(super) fn final_line(
                 .to_owned()
         }
         true if sink.left_standing > 0 => left_standing_text(outcome),
+        true if is_exact && sink.memory_unknown && outcome.error.is_none() => {
+            ", not known to be exact at the destination: it may have been started anew".to_owned()
+        }
         _ => consistency_text(options.verb, outcome),
     };
     if let Some(left_out) = &outcome.source.left_out {

@@ -78,6 +78,52 @@ fn what_could_not_be_read_is_not_called_exact() {
     assert!(text.contains(&format!("{exact}{but}")), "{text}");
 }
 
+/// However exactly the source was read.
+#[test]
+fn a_destination_that_lost_keys_is_not_called_exact() {
+    let said = |sink: SinkReport| {
+        let outcome = Outcome {
+            source: SourceReport {
+                reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
+                ..SourceReport::default()
+            },
+            sink,
+            error: None,
+        };
+        line(Verb::Copy, &outcome)
+    };
+    assert!(said(SinkReport::default()).contains("exact as of"));
+    for (sink, word) in [
+        (
+            SinkReport {
+                memory_lost: true,
+                ..SinkReport::default()
+            },
+            "not exact at the destination",
+        ),
+        (
+            SinkReport {
+                evicted: 1,
+                ..SinkReport::default()
+            },
+            "not exact at the destination",
+        ),
+        (
+            SinkReport {
+                memory_unknown: true,
+                ..SinkReport::default()
+            },
+            "not known to be exact at the destination",
+        ),
+    ] {
+        let text = said(sink);
+        assert!(
+            text.contains(word) && !text.contains("exact as of"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn the_headline_counts_each_key_once() {
     let said = |verb, keys, sink: SinkReport| {

@@ -1,6 +1,9 @@
 //! `copy --delete-source` where a mistake would lose the only copy of a key: one server under two
 //! addresses, a destination that is a replica, evicts, or comes back empty.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use crate::between::{Act, Between};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
@@ -323,4 +326,40 @@ fn a_destination_that_does_not_say_whether_it_evicts() {
     assert!(!known.stderr.contains(word), "{}", known.stderr);
     run(&["copy", &source.url(), &half, "--delete-source"], b"").success();
     assert_eq!((size(&source), size(&destination)), (0, 5));
+}
+
+/// What was acknowledged by one process is not deleted under another, however long the source was
+/// away in between.
+#[test]
+fn delete_source_looks_at_the_destination_after_the_source_was_lost() {
+    const OTHER: &str =
+        "$65\r\n# Server\r\nrun_id:other\r\n# Replication\r\nrole:master\r\nmaxmemory:0\r\n\r\n";
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill(&source, 100);
+    let was_lost = Arc::new(AtomicBool::new(false));
+    let (loses, lost) = (Arc::clone(&was_lost), Arc::clone(&was_lost));
+    let mut is_deleting = false;
+    let from = Between::start(source.addr(), move |words| {
+        is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH");
+        let is_now = is_deleting && words[0].eq_ignore_ascii_case(b"DUMP");
+        match is_now && !loses.swap(true, SeqCst) {
+            true => Act::HangUp,
+            false => Act::Pass,
+        }
+    });
+    let to = Between::start(destination.addr(), move |words| {
+        match words[0].eq_ignore_ascii_case(b"INFO") && lost.load(SeqCst) {
+            true => Act::Say(OTHER),
+            false => Act::Pass,
+        }
+    });
+    run(&["copy", &from.url(), &to.url(), "--delete-source"], b"")
+        .expect_code(1)
+        .expect_stderr("was started anew, or replaced")
+        .expect_stderr("no key was deleted at the source");
+    assert!(was_lost.load(SeqCst));
+    assert_eq!(size(&source), 100);
 }

@@ -494,6 +494,7 @@ impl ServerSink {
             ));
         }
         if unknown && times > 0 {
+            self.report.memory_unknown = true;
             self.observer.warn(
                 "the destination does not say whether it is still the same process (INFO \
                  run_id): had it been started anew, what it had not saved would be missing",
