@@ -423,15 +423,16 @@ impl ServerSink {
         }
         self.losses.unknown |= met == Met::Unknown;
         // A single server is watched by a connection that tells.
-        if met == Met::Unknown && self.routes.is_some() && self.lanes[at].acknowledged {
-            if let Some(accepted) = &mut self.accepted
-                && let Err(halted) = accepted.halt(
-                    "a node of the destination was connected to again, and does not say whether it \
-                     is still the same process (INFO run_id)",
-                )
-            {
-                self.halted.get_or_insert(halted);
-            }
+        if met == Met::Unknown
+            && self.routes.is_some()
+            && self.lanes[at].acknowledged
+            && let Some(accepted) = &mut self.accepted
+            && let Err(halted) = accepted.halt(
+                "a node of the destination was connected to again, and does not say whether it is \
+                 still the same process (INFO run_id)",
+            )
+        {
+            self.halted.get_or_insert(halted);
         }
         if matches!(met, Met::Other | Met::Successor) {
             // What a replica confirmed is at the one that took over, and the rest is sent again.
