@@ -153,7 +153,11 @@ impl ResumingSink {
                 });
             }
             self.note_processes()?;
-            self.state.is_sending(mark)?;
+            let changing = self.inner.about_to_change(&batch).into_iter();
+            let changing: Vec<Witness> = changing
+                .map(|one| Witness::of(one, &self.reading))
+                .collect();
+            self.state.is_sending(mark, &changing)?;
         }
         self.inner.write(batch)?;
         self.settle()

@@ -335,13 +335,15 @@ impl State {
         &self.place
     }
 
-    /// Records before `mark` are about to be sent.
+    /// Records before `mark` are about to be sent, and what these keys hold is not known until that
+    /// is settled.
     ///
     /// # Errors
     /// The system's.
-    pub fn is_sending(&mut self, mark: Mark) -> Result<()> {
+    pub fn is_sending(&mut self, mark: Mark, changing: &[Witness]) -> Result<()> {
         self.sending = mark;
         self.buffer.clear();
+        put_all(&mut self.buffer, WITNESSES, changing, Witness::put);
         put(&mut self.buffer, SENDING, &mark_bytes(mark));
         self.write()
     }
@@ -444,7 +446,7 @@ mod tests {
             0o600
         );
         let prints: Vec<Fingerprint> = (1..200_000).collect();
-        state.is_sending(mark(0, 5)).unwrap();
+        state.is_sending(mark(0, 5), &[]).unwrap();
         let news = News {
             failed: 1,
             records: 77,
@@ -453,7 +455,7 @@ mod tests {
         };
         state.is_settled(mark(0, 3), &news).unwrap();
         let before_last = place.metadata().unwrap().len();
-        state.is_sending(mark(1, 2)).unwrap();
+        state.is_sending(mark(1, 2), &[]).unwrap();
         drop(state);
         let mut state = State::load(&place).unwrap().unwrap();
         assert_eq!((state.settled, state.sending), (mark(0, 3), mark(1, 2)));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use redis::{Connection, cmd};
@@ -15,6 +17,7 @@ use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::Tool;
+use crate::support::toy::{Deed, Toy};
 
 /// Records that may be in flight, and those of one frame.
 const WINDOW: u64 = 8_000 + 1_000;
@@ -651,6 +654,54 @@ fn where_every_key_that_was_noted_has_expired_nothing_is_believed() {
     assert!(text.contains("no key is left of database 0"), "{text}");
     assert!(summary["earlier"].is_null(), "{summary}");
     assert_eq!(read_all(&mut import.server.client()).len(), 50);
+}
+
+/// A key that was noted, and whose next record was carried out unheard, says nothing of what is lost.
+#[test]
+fn what_was_on_its_way_at_the_end_is_not_taken_for_a_loss() {
+    let server = TestServer::start(available()[0]);
+    let dies = Arc::new(AtomicBool::new(true));
+    let is_dying = Arc::clone(&dies);
+    let toy = Toy::start(server.addr(), move |words| {
+        let is_later = words
+            .iter()
+            .any(|word| word.windows(5).any(|part| part == b"later"));
+        match is_later && is_dying.load(SeqCst) {
+            true => Deed::Cut(1),
+            false => Deed::Pass,
+        }
+    });
+    // Alone in its database: it is noted, whatever else is. A second one stays as it is.
+    let mut records = vec![string(1, b"key", b"earlier"), string(1, b"other", b"value")];
+    records.extend((0..300).map(|n| string(0, format!("key:{n}").as_bytes(), b"value")));
+    records.insert(200, string(1, b"another", b"value"));
+    records.push(string(1, b"key", b"later"));
+    records.push(string(1, b"other", b"later"));
+    let directory = tempfile::tempdir().expect("tempdir");
+    let file = directory.path().join("snap.rmz");
+    let frames = WriterOptions {
+        frame_target_bytes: 1,
+        ..WriterOptions::default()
+    };
+    std::fs::write(&file, archive(&records, frames)).expect("written");
+    let resume = format!("--resume={}", directory.path().join("state").display());
+    let run = || {
+        Tool::new(&["import", &toy.url(), &resume, "--replace", "--retries=0"])
+            .arg(&file)
+            .run()
+    };
+    run().expect_code(1);
+    let key: String = cmd("GET")
+        .arg("key")
+        .query(&mut server.client_db(1))
+        .expect("GET");
+    assert_eq!(key, "later", "it was carried out");
+    dies.store(false, SeqCst);
+    run().success().expect_stderr("going on with frame");
+    assert_eq!(read_all(&mut server.client()).len(), 300);
+    let due = [("another", "value"), ("key", "later"), ("other", "later")];
+    let due = due.map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
+    assert_eq!(read_all(&mut server.client_db(1)), BTreeMap::from(due));
 }
 
 /// A database that holds nothing but a hash whose fields expire.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{Sent, ServerSink};
 use crate::memory::{Fingerprint, FingerprintSet};
 use crate::payload::{self, Kind, kind_of};
-use crate::record::{Family, Value};
+use crate::record::{Batch, Family, Record, Value};
 
 /// Larger values are not kept to be noted.
 const MAX_VALUE_BYTES: usize = 64 << 10;
@@ -256,7 +256,43 @@ impl ServerSink {
     /// changed since.
     pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         let witnesses = self.witnesses.as_mut();
-        witnesses.map_or_else(Vec::new, Witnesses::take_unsaved)
+        let mut all = witnesses.map_or_else(Vec::new, Witnesses::take_unsaved);
+        // Of what a later record has on its way already, nobody can say which one stands.
+        for one in &mut all {
+            if self.prints.contains(&one.print) {
+                one.holds = Holds::Unknown;
+            }
+        }
+        all
+    }
+
+    /// Keys that were noted and that records of this batch are about to change: until they are
+    /// acknowledged, nobody can say what they hold.
+    pub fn about_to_change(&self, batch: &Batch) -> Vec<Acknowledged> {
+        let Some(witnesses) = self
+            .witnesses
+            .as_ref()
+            .filter(|some| !some.known.is_empty())
+        else {
+            return Vec::new();
+        };
+        let names = batch.records.iter().filter_map(|record| match record {
+            Record::Key(record) => Some((record.db, &record.key)),
+            Record::Deleted { db, key } => Some((*db, key)),
+            _ => None,
+        });
+        let noted = names.filter_map(|(db, key)| {
+            let print = self.own.fingerprint(db, key);
+            witnesses.known.contains(&print).then(|| Acknowledged {
+                print,
+                db,
+                key: key.clone(),
+                expire_at_ms: None,
+                family: Family::default(),
+                holds: Holds::Unknown,
+            })
+        });
+        noted.collect()
     }
 
     /// The key stands as it was sent.
