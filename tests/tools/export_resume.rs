@@ -48,17 +48,29 @@ impl Export {
             .arg(&self.file)
     }
 
+    /// How many places the journal notes.
     fn noted(&self) -> u64 {
-        self.journal.metadata().map_or(0, |metadata| metadata.len())
+        let bytes = std::fs::read(&self.journal).unwrap_or_default();
+        String::from_utf8_lossy(&bytes)
+            .matches("\"run_id\":")
+            .count() as u64
     }
 
     /// Kills a run when it has noted a few places more, or at some moment before.
     fn kill(&self, tool: Tool, places: u64, random: &mut Random) {
         let before = self.noted();
         let mut running = tool.spawn();
-        // A place takes more than 200 bytes.
-        // A program that has hardly begun has nothing to lose yet.
-        let begun = || self.part.exists() && self.noted() >= before + 200 * places;
+        // A program that has hardly begun has nothing to lose yet. One that starts over has a new
+        // journal.
+        let begun = || {
+            let now = self.noted();
+            let wanted = if now < before {
+                places
+            } else {
+                before + places
+            };
+            self.part.exists() && now >= wanted
+        };
         while !begun() && !running.has_ended() {
             std::thread::sleep(Duration::from_millis(1));
         }
