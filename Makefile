@@ -29,7 +29,9 @@ bench: servers
 	cargo bench --bench throughput -- $(BENCH)
 
 # REPLY_FAULTS=5000 runs so many cases only, REPLY_FAULTS_ONLY='import|SELECT|!close' only those
-# with such names, REPLY_FAULTS_SEED=1 chooses and orders them.
+# with such names, REPLY_FAULTS_SEED=1 chooses and orders them. REPLY_FAULTS_DONE=FILE keeps the names
+# of what is done, and passes over those: all of it can be run in several sittings. REPLY_FAULTS_LOG=FILE
+# gets violations as they are found.
 reply-faults: servers
 	REPLY_FAULTS=$${REPLY_FAULTS:-all} cargo test --test reply_faults -- --nocapture --test-threads 1
 

@@ -221,12 +221,21 @@ pub struct Findings {
     pub seconds: f64,
 }
 
-/// Runs all of them; `log` gets a line for each violation as it is found.
-pub fn run_all(cases: Vec<Case>, workers: Vec<Vec<World>>, log: Option<std::fs::File>) -> Findings {
+/// Files that get a line as something is found.
+#[derive(Default)]
+pub struct Logs {
+    /// For each violation.
+    pub violations: Option<std::fs::File>,
+    /// For each case without one.
+    pub done: Option<std::fs::File>,
+}
+
+/// Runs all of them.
+pub fn run_all(cases: Vec<Case>, workers: Vec<Vec<World>>, logs: Logs) -> Findings {
     let began = Instant::now();
     let cases = Arc::new(cases);
     let next = Arc::new(AtomicUsize::new(0));
-    let shared = Arc::new(Mutex::new((Findings::default(), log)));
+    let shared = Arc::new(Mutex::new((Findings::default(), logs)));
     let threads: Vec<_> = workers
         .into_iter()
         .map(|mut worlds| {
@@ -238,8 +247,8 @@ pub fn run_all(cases: Vec<Case>, workers: Vec<Vec<World>>, log: Option<std::fs::
                     let world = world.expect("each pair");
                     let verdict = look(world, case.scenario, Some(case));
                     let mut shared = shared.lock().unwrap_or_else(|e| e.into_inner());
-                    let (findings, log) = &mut *shared;
-                    findings.note(case, &verdict, log.as_mut());
+                    let (findings, logs) = &mut *shared;
+                    findings.note(case, &verdict, logs);
                 }
             })
         })
@@ -256,7 +265,7 @@ pub fn run_all(cases: Vec<Case>, workers: Vec<Vec<World>>, log: Option<std::fs::
 }
 
 impl Findings {
-    fn note(&mut self, case: &Case, verdict: &Verdict, log: Option<&mut std::fs::File>) {
+    fn note(&mut self, case: &Case, verdict: &Verdict, logs: &mut Logs) {
         use std::io::Write as _;
         self.runs += 1;
         self.not_fired += usize::from(!verdict.fired);
@@ -275,9 +284,13 @@ impl Findings {
         if self.runs.is_multiple_of(500) {
             eprintln!("{} runs, {} violations", self.runs, self.violations());
         }
+        let (log, line) = match verdict.violations.is_empty() {
+            true => (&mut logs.done, format!("{case}\n")),
+            false => (&mut logs.violations, lines),
+        };
         if let Some(log) = log {
             // Losing a line of the log is all that can go wrong.
-            let _ = log.write_all(lines.as_bytes());
+            let _ = log.write_all(line.as_bytes());
         }
     }
 

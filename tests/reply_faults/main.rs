@@ -22,8 +22,10 @@ mod plants;
 mod scenario;
 mod world;
 
+use std::collections::HashSet;
+
 use self::case::Case;
-use self::drive::{clean_runs, look, run_all};
+use self::drive::{Logs, clean_runs, look, run_all};
 use self::scenario::{SCENARIOS, Scenario};
 use self::world::{Pair, World};
 use support::random::Random;
@@ -69,6 +71,8 @@ struct Wish {
     workers: usize,
     /// See [`is_wanted`].
     only: String,
+    /// Cases that earlier runs have done: all of them take more time than there may be at once.
+    done: HashSet<String>,
 }
 
 impl Wish {
@@ -87,6 +91,11 @@ impl Wish {
             seed: of("REPLY_FAULTS_SEED").unwrap_or_else(support::dataset::now_ms),
             workers: of("REPLY_FAULTS_WORKERS").unwrap_or(WORKERS) as usize,
             only: variable("REPLY_FAULTS_ONLY").unwrap_or_default(),
+            done: variable("REPLY_FAULTS_DONE")
+                .and_then(|path| std::fs::read_to_string(path).ok())
+                .map_or_else(HashSet::new, |text| {
+                    text.lines().map(str::to_owned).collect()
+                }),
         }
     }
 
@@ -109,16 +118,28 @@ impl Wish {
             all.extend(make(*pair, scenario, seen));
         }
         all.retain(|case| is_wanted(&case.to_string(), &self.only));
+        let before = all.len();
+        all.retain(|case| !self.done.contains(&case.to_string()));
+        if all.len() < before {
+            eprintln!(
+                "{what}: {} of {before} cases were done before",
+                before - all.len()
+            );
+        }
         shuffle(&mut all, &mut Random::new(self.seed));
         let whole = all.len();
         all.truncate(self.count);
         let (seed, count) = (self.seed, all.len());
         eprintln!("{what}: seed {seed}, {count} of {whole} cases");
-        let log = variable("REPLY_FAULTS_LOG").map(|path| {
+        let open = |path: String| {
             let mut options = std::fs::OpenOptions::new();
             options.create(true).append(true).open(path).expect("a log")
-        });
-        let findings = run_all(all, workers, log);
+        };
+        let logs = Logs {
+            violations: variable("REPLY_FAULTS_LOG").map(open),
+            done: variable("REPLY_FAULTS_DONE").map(open),
+        };
+        let findings = run_all(all, workers, logs);
         let text = findings.text();
         assert!(
             findings.not_fired * 10 <= findings.runs,
