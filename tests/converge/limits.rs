@@ -8,7 +8,7 @@ use redis::ConnectionLike as _;
 use crate::run::{Scene, far_away, reached, said, summary, wait_for_listener};
 use crate::support::dataset::command;
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::Tool;
+use crate::support::tool::{Output, Tool};
 use crate::writer::{Op, Plan, Writer, apply, preload};
 
 fn after(ms: u64) {
@@ -120,6 +120,20 @@ fn without_info(version: Version, databases: &str) -> Scene {
     }
 }
 
+/// An export during which two databases are swapped.
+fn swapped_meanwhile(scene: &Scene, url: &str, consistency: &str) -> Output {
+    let tool = Tool::new(&["export", "--json", "--consistency", consistency, url])
+        .arg("--scan-count=50")
+        .arg("-o")
+        .arg(scene.archive())
+        .spawn();
+    wait_for_listener(&scene.source);
+    after(200);
+    let swap = [Op::new(0, &["SWAPDB", "1", "9"])];
+    apply(&mut scene.source.client(), &swap);
+    tool.wait()
+}
+
 #[test]
 fn what_info_would_have_told_is_not_claimed() {
     for version in [Version::Redis60, Version::Valkey81] {
@@ -131,16 +145,7 @@ fn what_info_would_have_told_is_not_claimed() {
         let proxy = far_away(&scene.source);
         let url = format!("redis://bob:secret@{}", proxy.addr());
         for (how, code) in [("converge", 4), ("pause", 4), ("auto", 0)] {
-            let tool = Tool::new(&["export", "--json", "--consistency", how, &url])
-                .arg("--scan-count=50")
-                .arg("-o")
-                .arg(scene.archive())
-                .spawn();
-            wait_for_listener(&scene.source);
-            after(200);
-            let swap = [Op::new(0, &["SWAPDB", "1", "9"])];
-            apply(&mut scene.source.client(), &swap);
-            let output = tool.wait().expect_code(code);
+            let output = swapped_meanwhile(&scene, &url, how).expect_code(code);
             assert!(said(&output, "does not answer INFO, so"), "{how}");
             assert_eq!(reached(&output), "scan", "{version} {how}");
             assert_eq!(scene.inspected(), "scan", "{version} {how}");
@@ -158,16 +163,7 @@ fn databases_that_are_swapped_are_told_of_where_nothing_is_read_anew() {
     preload(&mut scene.source.client());
     let proxy = far_away(&scene.source);
     let url = format!("redis://{}", proxy.addr());
-    let tool = Tool::new(&["export", "--json", "--consistency=auto", &url])
-        .arg("--scan-count=50")
-        .arg("-o")
-        .arg(scene.archive())
-        .spawn();
-    wait_for_listener(&scene.source);
-    after(200);
-    let swap = [Op::new(0, &["SWAPDB", "1", "9"])];
-    apply(&mut scene.source.client(), &swap);
-    let output = tool.wait().expect_code(3);
+    let output = swapped_meanwhile(&scene, &url, "auto").expect_code(3);
     assert!(said(&output, "databases were swapped while they were read"));
     assert_eq!(reached(&output), "scan");
 }
