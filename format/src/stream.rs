@@ -153,7 +153,9 @@ impl<R: Read> FrameStream<R> {
     fn read_payload(&mut self, frame: &StreamFrame, payload: &mut Vec<u8>) -> Result<()> {
         payload.clear();
         let due = u64::from(frame.header.stored_len);
-        // `take` and `read_to_end` grow the buffer as bytes arrive, whatever the header claims.
+        // At most a frame's limit, and untouched memory costs nothing. A buffer that grows as bytes
+        // arrive would leave its smaller copies behind.
+        payload.reserve_exact(frame.header.stored_len as usize);
         let got = (&mut self.inner)
             .take(due)
             .read_to_end(payload)

@@ -377,6 +377,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             };
             batch.context = frame.context;
             batch.goes_on = frame.goes_on;
+            batch.records.reserve(frame.records.len());
             for record in frame.records {
                 match self.choice.of(&record, &frame.context)? {
                     Fate::Given => batch.push(record),

@@ -39,7 +39,7 @@ fn vouches(question: &str) -> bool {
 
 /// Whether an archive takes so long that only the whole matrix asks for it.
 fn is_heavy(hostile: &Hostile) -> bool {
-    hostile.largest_value > 100 << 20 || hostile.name == "types-65536"
+    hostile.largest_bytes > 100 << 20 || hostile.name == "types-65536"
 }
 
 fn ask(question: &str, file: &Path, out: &Path, server: &TestServer) -> (Output, bool) {
@@ -61,7 +61,7 @@ fn ask(question: &str, file: &Path, out: &Path, server: &TestServer) -> (Output,
 /// What is wrong with an answer.
 fn judge(hostile: &Hostile, question: &str, output: &Output, timed_out: bool) -> Vec<String> {
     let mut wrong = Vec::new();
-    let most = MEMORY_KIB + hostile.largest_value / 1024;
+    let most = MEMORY_KIB + hostile.largest_bytes / 1024;
     if output.peak_memory_kib > most {
         wrong.push(format!(
             "takes {} KiB, more than {most}",

@@ -34,8 +34,9 @@ pub struct Hostile {
     pub name: &'static str,
     /// What a reader must make of it.
     pub verdict: Verdict,
-    /// Bytes of its largest value or key, 0 if it is small. A value that never ends does not count.
-    pub largest_value: u64,
+    /// Bytes of the largest value, key or frame of many records, which a reader holds whole; 0 if it
+    /// is small. A value that never ends does not count.
+    pub largest_bytes: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
 }
@@ -43,10 +44,10 @@ pub struct Hostile {
 /// All of them. Takes a few seconds and 100 MiB.
 pub fn all() -> Vec<Hostile> {
     use Verdict::{Complete, Damaged};
-    let hostile = |name, verdict, largest_value, bytes| Hostile {
+    let hostile = |name, verdict, largest_bytes, bytes| Hostile {
         name,
         verdict,
-        largest_value,
+        largest_bytes,
         bytes,
     };
     let mut all = vec![
@@ -63,7 +64,7 @@ pub fn all() -> Vec<Hostile> {
         hostile("longest-key", Complete, 16 << 20, key_of_zeros(16 << 20)),
         hostile("skipped-zeros", Complete, 0, skipped_zeros(600 << 20)),
         hostile("small-entries", Complete, 0, small_entries(131_071)),
-        hostile("full-frames", Complete, 0, full_frames(3)),
+        hostile("full-frames", Complete, MAX_BODY as u64, full_frames(3)),
         hostile("empty-entries", Damaged, 0, small_entries(1_500_000)),
         hostile("zstd-window", Damaged, 0, zstd_window(31)),
         hostile("claimed-frame", Damaged, 0, claimed_frame()),

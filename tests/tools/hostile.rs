@@ -19,7 +19,7 @@ const ALLOWED_KIB: u64 = 64 * 1024;
 
 fn check(hostile: &Hostile, arguments: &[&str], file: &std::path::Path) -> Result<(), String> {
     let output = Tool::new(arguments).arg(file).stdout_null().run();
-    let allowed = ALLOWED_KIB + hostile.largest_value / 1024;
+    let allowed = ALLOWED_KIB + hostile.largest_bytes / 1024;
     let code = output.code();
     let verb = arguments[0];
     let right = match (hostile.verdict, code) {
