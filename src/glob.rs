@@ -69,6 +69,12 @@ impl Token {
     }
 }
 
+/// What every name begins with that a pattern matches: all before its first special character.
+pub fn literal_prefix(pattern: &[u8]) -> &[u8] {
+    let end = pattern.iter().position(|byte| b"*?[\\".contains(byte));
+    &pattern[..end.unwrap_or(pattern.len())]
+}
+
 impl Glob {
     /// Reads a pattern. Every sequence of bytes is one.
     pub fn new(pattern: &[u8]) -> Self {

@@ -9,17 +9,19 @@ use redis_migrate_format::header::Mode;
 use super::open_source::{self, Wishes, probe_source};
 use super::prove::Proof;
 use crate::cli::{CopyArgs, SourceEnd};
-use crate::delete_source::DeleteSource;
+use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
+use crate::glob::literal_prefix;
 use crate::observer::Observer;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
 use crate::record::show_key;
 use crate::rewrite::Rewrite;
+use crate::select::Selection;
 use crate::server::facts::{Facts, Keyspace};
-use crate::server::identity::{Identity, same_server};
+use crate::server::identity::{Identity, run_id, same_server};
 use crate::server::probe_key::by_probe_key;
 use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
@@ -53,17 +55,31 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     if let Some(warning) = sink_conn.warning() {
         observer.warn(&warning);
     }
+    let mut selection = args.selection(&from);
     let same_server = match (&from, &mut source_conn) {
         (SourceEnd::Server(from), Some(source_conn)) => {
             match same_server(source_conn, &mut sink_conn)? {
-                Identity::Unknown(_) => find_out(args, from, &to, observer)?,
-                known => known == Identity::Same,
+                Identity::Unknown(_) => {
+                    let silent = match run_id(source_conn)? {
+                        None => from,
+                        Some(_) => &to,
+                    };
+                    find_out(args, [from, &to], silent, &selection, observer)?
+                }
+                Identity::Same => true,
+                Identity::ReplicaOf => {
+                    observer.warn(
+                        "the source is a replica of the destination, so what is written there \
+                         comes back: both are treated as one server",
+                    );
+                    true
+                }
+                Identity::Another => false,
             }
         }
         _ => false,
     };
-    let delete_source = args.delete_source && !args.run.dry_run;
-    let mut selection = args.selection(&from);
+    let deletes = args.delete_source && !args.run.dry_run;
     let prefix = args.write.rewrite(&to, 0)?.add_prefix;
     if same_server && !prefix.is_empty() {
         observer.warn(&format!(
@@ -82,7 +98,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
             _ => ReadFunctions::IfPossible,
         },
         // What is deleted is first compared with what the server gives then.
-        verbatim: delete_source,
+        verbatim: deletes,
         consistency: consistency(args, same_server)?,
         max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
         takes_back: false,
@@ -99,6 +115,9 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
             facts.role_is_replica() == Some(true),
         )?;
         if args.run.dry_run {
+            if let SourceEnd::Server(options) = &from {
+                delete_source::rehearse(options)?;
+            }
             observer.notice(
                 "with --delete-source the run deletes each source key that it then sees at the \
                  destination with the same value and expiry; this dry run does not ask for that",
@@ -107,7 +126,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     }
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
-    let accepted: Option<Box<dyn Accepted>> = match (&from, delete_source) {
+    let accepted: Option<Box<dyn Accepted>> = match (&from, deletes) {
         (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
             options.as_ref().clone(),
             &to,
@@ -172,7 +191,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     }
     let steps = Steps {
         rewrite,
-        keep_origins: delete_source || may_collide || proof.is_asked(),
+        keep_origins: deletes || may_collide || proof.is_asked(),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
@@ -195,10 +214,12 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
 
 /// The servers do not tell whether they are one. Where that matters, a key that is written at one and
 /// looked for at the other tells; where even that does not, the run ends before anything is read.
+/// `silent`: the one of them that does not tell.
 fn find_out(
     args: &CopyArgs,
-    from: &ConnectOptions,
-    to: &ConnectOptions,
+    [from, to]: [&ConnectOptions; 2],
+    silent: &ConnectOptions,
+    selection: &Selection,
     observer: &Observer,
 ) -> Result<bool> {
     let rewrite = args.write.rewrite(to, 0)?;
@@ -221,8 +242,11 @@ fn find_out(
             dbs.push(db);
         }
     }
-    let why = match by_probe_key(from, to, &dbs, &rewrite.add_prefix)? {
-        Identity::Same => return Ok(true),
+    // Users may be held to names that begin like those that are read or written.
+    let read = selection.push_down().match_.map(literal_prefix);
+    let prefixes = [rewrite.add_prefix.as_slice(), read.unwrap_or_default()];
+    let why = match by_probe_key(from, to, &dbs, &prefixes)? {
+        Identity::Same | Identity::ReplicaOf => return Ok(true),
         Identity::Another => return Ok(false),
         Identity::Unknown(why) => why,
     };
@@ -234,9 +258,9 @@ fn find_out(
         false => "the copy would read what it writes",
     };
     let refused = ServerError::Refused {
-        address: to.address.to_string(),
+        address: silent.address.to_string(),
         command: "INFO".to_owned(),
-        reason: "it does not tell its run_id, or the source does not".to_owned(),
+        reason: "it does not tell its run_id".to_owned(),
     };
     Err(anyhow::Error::new(refused).context(format!(
         "nothing tells whether source and destination are the same server ({why}); if they are, \

@@ -10,6 +10,8 @@ use super::{Conn, ServerError};
 pub enum Identity {
     /// They lead to one server, or to nodes of one cluster.
     Same,
+    /// The first leads to a replica of the second: what is written there comes back.
+    ReplicaOf,
     /// They lead to different servers.
     Another,
     /// Neither was seen; why, in words.
@@ -23,11 +25,15 @@ pub enum Identity {
 /// # Errors
 /// The connections.
 pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerError> {
-    let run_ids = (run_id(one)?, run_id(other)?);
-    if let (Some(run_id), Some(other_run_id)) = &run_ids
+    let told = (Told::ask(one)?, Told::ask(other)?);
+    let run_ids = (&told.0.run_id, &told.1.run_id);
+    if let (Some(run_id), Some(other_run_id)) = run_ids
         && run_id == other_run_id
     {
         return Ok(Identity::Same);
+    }
+    if told.0.follows(&told.1) {
+        return Ok(Identity::ReplicaOf);
     }
     let clusters = same_cluster(one, other)?;
     if let (Some(_), Some(_)) = run_ids {
@@ -38,6 +44,11 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerE
     }
     if !matches!(clusters, Identity::Unknown(_)) {
         return Ok(clusters);
+    }
+    if let (Some(is_cluster), Some(other_is_cluster)) = (is_cluster(one)?, is_cluster(other)?)
+        && is_cluster != other_is_cluster
+    {
+        return Ok(Identity::Another);
     }
     for turn in 0..2 {
         let found = match turn {
@@ -55,6 +66,53 @@ pub fn same_server(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerE
     Ok(Identity::Unknown(
         "INFO and CLIENT LIST do not tell on both sides".to_owned(),
     ))
+}
+
+/// What INFO tells of who a server is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    run_id: Option<String>,
+    /// `master_replid`: a primary and all that follow it, at any distance, have the same
+    /// (replication.c, `readSyncBulkPayload`).
+    replid: Option<String>,
+    /// It is a replica, and its link is up.
+    is_linked_replica: bool,
+}
+
+impl Told {
+    fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
+        let text = info(conn, None)?;
+        Ok(text.map(|text| Self::read(&text)).unwrap_or_default())
+    }
+
+    fn read(text: &str) -> Self {
+        let value = |name: &str| {
+            let mut found = text.lines().filter_map(|line| line.split_once(':'));
+            let found = found.find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.trim().to_owned())
+        };
+        let is = |name: &str, what: &str| value(name).as_deref() == Some(what);
+        Self {
+            run_id: value("run_id"),
+            replid: value("master_replid").filter(|id| id.bytes().any(|byte| byte != b'0')),
+            is_linked_replica: is("role", "slave") && is("master_link_status", "up"),
+        }
+    }
+
+    /// Whether what is written to `other` comes to this server by replication.
+    fn follows(&self, other: &Self) -> bool {
+        self.is_linked_replica && self.replid.is_some() && self.replid == other.replid
+    }
+}
+
+/// Whether a server is a node of a cluster; `None` where it does not say.
+fn is_cluster(conn: &mut Conn) -> Result<Option<bool>, ServerError> {
+    Ok(match conn.ask(redis::cmd("CLUSTER").arg("SLOTS"))? {
+        Ok(Value::Array(_)) => Some(true),
+        // cluster.c, clusterCommand.
+        Err(text) if text.contains("cluster support disabled") => Some(false),
+        _ => None,
+    })
 }
 
 /// Nodes of one cluster are one place: what is written to one of them may be read of another.
@@ -126,4 +184,30 @@ pub fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_follows_only_while_its_link_is_up() {
+        let info = |role: &str, replid: &str, link: &str| {
+            Told::read(&format!(
+                "# Server\r\nrun_id:r\r\n\r\n# Replication\r\nrole:{role}\r\n\
+                 master_link_status:{link}\r\nmaster_replid:{replid}\r\n"
+            ))
+        };
+        let primary = info("master", "abc", "");
+        assert_eq!(primary.run_id.as_deref(), Some("r"));
+        assert!(info("slave", "abc", "up").follows(&primary));
+        // A stale replica may be what is left of a primary that lost its data.
+        assert!(!info("slave", "abc", "down").follows(&primary));
+        assert!(!info("slave", "abd", "up").follows(&primary));
+        assert!(!primary.follows(&info("slave", "abc", "up")));
+        // Before the first synchronization.
+        let zeros = "0".repeat(40);
+        assert!(!info("slave", &zeros, "up").follows(&info("master", &zeros, "")));
+        assert!(!Told::read("").follows(&Told::read("")));
+    }
 }

@@ -20,6 +20,12 @@ const EXPIRES_MS: u64 = 10_000;
 /// How often it is looked for: who answers may lag behind.
 const LOOKS: u32 = 4;
 
+/// How many names are tried where nodes of a cluster say that they do not serve a slot.
+const NAMES: u32 = 64;
+
+/// How such a node begins its answer (cluster.c, `clusterRedirectClient`).
+const MOVED: &str = "MOVED ";
+
 /// The wait between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -47,8 +53,7 @@ enum Put {
 }
 
 /// Writes a key at the destination and looks for it at the source, in the same database. `dbs`: the
-/// databases to try in turn; `prefix`: how names must begin that may be written, where there is
-/// such a rule.
+/// databases to try in turn; `prefixes`: how names may have to begin, where a user is held to some.
 ///
 /// That it is not seen proves something only if it stood at the destination all the while, so it is
 /// written once more at the end, which has to be refused.
@@ -59,29 +64,40 @@ pub fn by_probe_key(
     source: &ConnectOptions,
     destination: &ConnectOptions,
     dbs: &[u32],
-    prefix: &[u8],
+    prefixes: &[&[u8]],
 ) -> Result<Identity, ServerError> {
     let (mut source, mut destination) = (Conn::open(source)?, Conn::open(destination)?);
-    let plain = [
-        TEMP_KEY_PREFIX,
-        format!("probe:{:016x}", random()).as_bytes(),
-    ]
-    .concat();
-    let mut names = vec![plain.clone()];
-    if !prefix.is_empty() {
-        names.push([prefix, &plain].concat());
-    }
     let mut why = None;
-    for (db, name) in dbs
+    let mut beginnings: Vec<&[u8]> = vec![b""];
+    beginnings.extend(prefixes.iter().filter(|prefix| !prefix.is_empty()));
+    for (db, prefix) in dbs
         .iter()
-        .flat_map(|db| names.iter().map(move |name| (*db, name)))
+        .flat_map(|db| beginnings.iter().map(move |prefix| (*db, *prefix)))
     {
-        match probe(&mut source, &mut destination, db, name)? {
+        match at_these_nodes(&mut source, &mut destination, db, prefix)? {
             Identity::Unknown(words) => _ = why.get_or_insert(words),
             known => return Ok(known),
         }
     }
     Ok(Identity::Unknown(why.unwrap_or_default()))
+}
+
+/// Tries names until one has a slot that both nodes serve, where they are of clusters.
+fn at_these_nodes(
+    source: &mut Conn,
+    destination: &mut Conn,
+    db: u32,
+    prefix: &[u8],
+) -> Result<Identity, ServerError> {
+    let mut tries = 0..NAMES;
+    loop {
+        let suffix = format!("probe:{:016x}", random());
+        let name = [prefix, TEMP_KEY_PREFIX, suffix.as_bytes()].concat();
+        match probe(source, destination, db, &name)? {
+            Identity::Unknown(why) if why.contains(MOVED) && tries.next().is_some() => {}
+            found => return Ok(found),
+        }
+    }
 }
 
 fn probe(
@@ -104,6 +120,13 @@ fn probe(
         if let Put::Done = write(destination, by, key)? {
             put = Put::Done;
         }
+    }
+    if let Put::Refused(text) = &put
+        && text.starts_with(MOVED)
+    {
+        return Ok(Identity::Unknown(format!(
+            "the destination answers RESTORE with {text}"
+        )));
     }
     // From here on it may stand.
     let looked = look(source, key);
