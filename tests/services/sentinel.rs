@@ -324,3 +324,48 @@ fn a_destination_that_fails_over_gets_everything_or_is_no_success() {
     }
     eprintln!("{whole} whole, {honest} told");
 }
+
+/// Told to give way, the old primary takes writes for seconds after the sentinels name another one,
+/// and loses them.
+#[test]
+fn a_destination_that_gives_way_alive_gets_everything_or_is_no_success() {
+    let Some(version) = require(VERSIONS[0]) else {
+        return;
+    };
+    const KEYS: u64 = 3_000;
+    for deletes in [false, true] {
+        let source = TestServer::start(version);
+        fill_many(&mut source.client(), KEYS, 7);
+        let mut watched = Watched::start(version);
+        let mut copy = Tool::new(&["copy", &source.url(), &watched.url()]).args(&[
+            "--rate-limit",
+            "800",
+            "--consistency",
+            "scan",
+        ]);
+        if deletes {
+            copy = copy.arg("--delete-source");
+        }
+        let running = copy.spawn();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let size = |server: &TestServer| -> u64 {
+            redis::cmd("DBSIZE").query(&mut server.client()).unwrap()
+        };
+        while size(watched.primary()) < 500 {
+            assert!(Instant::now() < deadline, "nothing arrives");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        watched.fail_over();
+        let output = running.wait();
+        let (there, left) = (size(watched.primary()), size(&source));
+        if output.code() == Some(0) {
+            assert!(there >= KEYS, "{there} of {KEYS}: {}", output.stderr);
+        } else {
+            assert!(
+                output.stderr.contains("may be missing") || output.stderr.contains("may be gone"),
+                "{}",
+                output.stderr
+            );
+        }
+    }
+}

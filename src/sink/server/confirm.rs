@@ -7,6 +7,7 @@
 //! that was started anew it is told, and nothing more can be done.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -30,6 +31,9 @@ const RECORD_BYTES: usize = 512;
 
 /// How long a primary may hold up its lane to hear from its replicas, at most.
 const PATIENCE_MS: &[u8] = b"50";
+
+/// How often sentinels are asked whom they name, at most.
+const SENTINELS_EVERY: Duration = Duration::from_secs(1);
 
 /// At the end there is nothing behind it that could be held up.
 const LAST_PATIENCE_MS: &[u8] = b"1000";
@@ -59,6 +63,11 @@ impl Unconfirmed {
     /// Whether it is time to ask for replicas.
     fn is_due(&self) -> bool {
         !self.refused && (self.asked_bytes >= ASK_BYTES || self.asked_records >= ASK_RECORDS)
+    }
+
+    /// Whether there is soon no room for what no replica has.
+    fn is_filling(&self) -> bool {
+        self.bytes > self.max_bytes / 2
     }
 
     fn keep(&mut self, sent: Sent, wrote: Wrote) {
@@ -155,10 +164,66 @@ impl ServerSink {
         if !self.lanes[at].unconfirmed.is_due() {
             return Ok(());
         }
+        let lane = &self.lanes[at];
+        let is_long_ago = |named: Instant| named.elapsed() >= SENTINELS_EVERY;
+        if (lane.named.is_none_or(is_long_ago) || lane.unconfirmed.is_filling())
+            && self.heed_sentinels(at)?
+        {
+            return Ok(());
+        }
         match self.queue_wait(at, PATIENCE_MS) {
             Ok(()) => Ok(()),
             Err(lost) => self.lost(at, lost),
         }
+    }
+
+    /// Sentinels that put another primary in the place of one that lives leave that taking writes for
+    /// seconds, and all of these are lost. So they are asked now and then, and at the end; where they
+    /// name another one this lane's connection is given up, and whoever takes over is given what no
+    /// replica had. `true`: that happened.
+    fn heed_sentinels(&mut self, at: usize) -> Result<bool> {
+        let lane = &mut self.lanes[at];
+        if !lane.is_watched() {
+            return Ok(false);
+        }
+        lane.named = Some(Instant::now());
+        match lane.is_still_named() {
+            Some(true) => {
+                lane.confirmed_since = false;
+                return Ok(false);
+            }
+            None => return Ok(false),
+            Some(false) => {}
+        }
+        lane.unkept |= lane.confirmed_since;
+        lane.confirmed_since = false;
+        let lost = ServerError::Lost {
+            address: lane.address(),
+            doing: "restoring keys".to_owned(),
+            reason: "the sentinels name another primary by now".to_owned(),
+        };
+        self.lost(at, lost)?;
+        Ok(true)
+    }
+
+    /// As [`Self::heed_sentinels`], for all lanes; whoever took over is met before this returns.
+    fn heed_all_sentinels(&mut self) -> Result<bool> {
+        let mut moved = false;
+        for at in 0..self.lanes.len() {
+            if !self.heed_sentinels(at)? {
+                continue;
+            }
+            moved = true;
+            while self.lanes[at].conn.is_none() {
+                if !self.connect(at)? {
+                    self.rest()?;
+                }
+            }
+        }
+        if moved {
+            self.drain()?;
+        }
+        Ok(moved)
     }
 
     fn queue_wait(&mut self, at: usize, patience_ms: &[u8]) -> Result<(), ServerError> {
@@ -177,6 +242,7 @@ impl ServerSink {
         match answer {
             Ok(1..) if unconfirmed.wrote => {
                 unconfirmed.confirm();
+                lane.confirmed_since = true;
                 // It has all that the primary wrote before, whoever asked for it.
                 lane.unkept = false;
             }
@@ -192,6 +258,7 @@ impl ServerSink {
     pub(super) fn confirm_all(&mut self) -> Result<()> {
         const ROUNDS: usize = 5;
         for _ in 0..ROUNDS {
+            self.heed_all_sentinels()?;
             for at in 0..self.lanes.len() {
                 let unconfirmed = &self.lanes[at].unconfirmed;
                 if unconfirmed.kept.is_empty() || unconfirmed.refused {
@@ -208,11 +275,13 @@ impl ServerSink {
                 .lanes
                 .iter()
                 .all(|lane| lane.unconfirmed.kept.is_empty())
+                && !self.heed_all_sentinels()?
             {
                 return Ok(());
             }
             self.reconnect_kept()?;
         }
+        self.heed_all_sentinels()?;
         let left: u64 = self
             .lanes
             .iter()

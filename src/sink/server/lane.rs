@@ -2,6 +2,7 @@
 //! cluster one for each primary.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use redis::Value as Reply;
 
@@ -13,7 +14,7 @@ use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
-use crate::server::{ABSENT_KEY, Conn, ServerError};
+use crate::server::{ABSENT_KEY, Conn, ServerError, sentinel};
 
 /// One connection and what is in flight on it.
 pub(super) struct Lane {
@@ -59,6 +60,10 @@ pub(super) struct Lane {
     pub unkept: bool,
     /// The server that answered last: sentinels may name another one by now.
     reached: String,
+    /// When they were asked last.
+    pub named: Option<Instant>,
+    /// A replica confirmed something since: it may have followed a primary that is none any more.
+    pub confirmed_since: bool,
     /// Whether the cluster, or the node itself, knows of a replica.
     pub is_replicated: bool,
     /// How much may be kept until a replica has it.
@@ -140,6 +145,8 @@ impl Lane {
             acknowledged: false,
             unkept: false,
             reached: String::new(),
+            named: None,
+            confirmed_since: false,
             is_replicated: false,
             kept_max_bytes: 0,
             unconfirmed: Unconfirmed::default(),
@@ -254,6 +261,12 @@ impl Lane {
         Ok(met)
     }
 
+    /// Whether the sentinels still name the server that this leads to; `None` where nobody says.
+    pub fn is_still_named(&self) -> Option<bool> {
+        self.conn.as_ref()?;
+        sentinel::still_name(&self.to, &self.reached)
+    }
+
     /// Whether sentinels put a replica in the place of a primary that dies.
     pub fn is_watched(&self) -> bool {
         matches!(self.to.address, Transport::Sentinel(_))
@@ -322,6 +335,11 @@ impl Lane {
         };
         let after = Facts::ask(conn)?.evicted_keys;
         Ok(after.map(|after| after.saturating_sub(before)))
+    }
+
+    /// Whether the server told at the first look how often each command had been called.
+    pub fn has_counts(&self) -> bool {
+        self.counts_before.is_some()
     }
 
     /// How often somebody emptied or swapped whole databases since the first look; `None` where it
