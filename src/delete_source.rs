@@ -11,8 +11,9 @@
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
 //! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
 //!
-//! Just before MULTI the destination is looked at: it has to be the process that it was, and a
-//! primary that evicts nothing. Else nothing more is deleted.
+//! Just before MULTI the destination is looked at: it has to be the process that it was, a primary
+//! that evicts nothing, and none of its databases may have been emptied or swapped. Else nothing
+//! more is deleted.
 
 pub mod destination;
 
@@ -67,6 +68,35 @@ impl Candidate {
     }
 }
 
+/// What a dry run asks in place of [`DeleteSource::open`].
+///
+/// # Errors
+/// Where the source refuses a command that deleting takes, and the connection.
+pub fn rehearse(from: &ConnectOptions) -> Result<(), ServerError> {
+    prove(&mut Conn::open(from)?)
+}
+
+/// Whether this user may watch keys, delete them, and do that in a transaction. What it says of one
+/// key may be different for others.
+fn prove(conn: &mut Conn) -> Result<(), ServerError> {
+    transaction::prove(conn)??;
+    let of_key = |name: &str| redis::cmd(name).arg(ABSENT_KEY).to_owned();
+    for (name, command) in [
+        ("WATCH", of_key("WATCH")),
+        ("UNWATCH", redis::cmd("UNWATCH")),
+        // There is no such key.
+        ("DEL", of_key("DEL")),
+    ] {
+        match conn.try_query(&command)? {
+            Err(text) if is_forbidden(&text) && !is_about_key(&text) => {
+                return Err(conn.refusal(name, text));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Deletes at the source.
 pub struct DeleteSource {
     conn: Conn,
@@ -76,8 +106,8 @@ pub struct DeleteSource {
     /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
     in_doubt: HashSet<usize>,
     family: Family,
-    /// Looks at the destination; `None` for a cluster.
-    watch: Option<Watch>,
+    /// Looks at the destination.
+    watch: Watch,
     /// The destination is not what it was: nothing more is deleted.
     halted: bool,
     /// Why, until the run ends because of it.
@@ -118,7 +148,7 @@ impl DeleteSource {
         let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         // Before the first key is written: else it is known only after many of them.
-        transaction::prove(&mut conn)??;
+        prove(&mut conn)?;
         conn.doing("deleting copied keys at the source");
         Ok(Self {
             watch: Watch::begin(to, &stop)?,
@@ -175,10 +205,7 @@ impl DeleteSource {
     /// Whether what the group holds still stands where it was acknowledged. `deleted_before`: keys
     /// of the group that are gone already, and not counted yet.
     fn look_at_destination(&mut self, deleted_before: u64) -> Result<()> {
-        let Some(watch) = &mut self.watch else {
-            return Ok(());
-        };
-        match watch.look() {
+        match self.watch.look() {
             Ok(None) => Ok(()),
             Ok(Some(why)) => {
                 self.deleted += deleted_before;

@@ -188,6 +188,8 @@ pub struct SinkReport {
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
+    /// Databases of the destination were emptied or swapped while we wrote, or it does not tell.
+    pub may_be_emptied: bool,
     /// A destination that had acknowledged keys was started anew or replaced: some may be gone.
     pub memory_lost: bool,
     /// A destination was connected to again that does not say whether it is still the same process.

@@ -6,9 +6,11 @@ use anyhow::Result;
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::exit::{Interrupted, Usage};
 use crate::pipe::Stop;
+use crate::server::cluster::{Topology, options_for};
+use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
-use crate::server::{Conn, ServerError};
+use crate::server::{Conn, ServerError, sentinel};
 
 /// Why a destination is no place to move keys to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,84 +93,145 @@ impl Unfit {
     }
 }
 
-/// Watches a single server by a connection of its own. As long as that connection stands, so does
-/// the process that it was made to.
+/// Watches the destination by connections of its own, one to each server that takes writes. As long
+/// as a connection stands, so does the process that it was made to.
 pub struct Watch {
-    conn: Conn,
-    to: ConnectOptions,
-    retries: Retries,
+    nodes: Vec<Watched>,
     stop: Stop,
-    run_id: Option<String>,
-    /// The connection is a new one: who answers is not known yet.
-    is_new: bool,
 }
 
 impl Watch {
-    /// Begins to watch; `None` for a cluster, whose nodes the sink knows.
+    /// Begins to watch a server, or the primaries of a cluster.
     ///
     /// # Errors
-    /// The connection.
-    pub fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Option<Self>, ServerError> {
-        let mut conn = Conn::open(to)?;
-        conn.heed(to, &stop.flag());
-        conn.doing("watching the destination");
-        let facts = Facts::ask(&mut conn)?;
-        // From here on another connection does not go unnoticed.
-        conn.settle();
-        Ok((!facts.cluster).then(|| Self {
-            conn,
-            to: to.clone(),
-            retries: Retries::new(to),
+    /// The connections, and a cluster that does not tell its nodes.
+    pub fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
+        let (mut first, is_cluster) = Watched::open(to, stop)?;
+        let nodes = match is_cluster {
+            false => vec![first],
+            true => Topology::ask(&mut first.conn)?
+                .shards
+                .iter()
+                .map(|shard| Ok(Watched::open(&options_for(to, &shard.primary), stop)?.0))
+                .collect::<Result<_, ServerError>>()?,
+        };
+        Ok(Self {
+            nodes,
             stop: stop.clone(),
-            run_id: facts.run_id,
-            is_new: false,
-        }))
+        })
     }
 
-    /// What is wrong with the destination by now, in words that follow its name; `None` if it is the
-    /// process that it was, and fit.
+    /// What is wrong with the destination by now, in words that follow its name; `None` if it is what
+    /// it was, and fit.
     ///
     /// # Errors
     /// The connection, and interruption.
     pub fn look(&mut self) -> Result<Option<String>> {
+        for node in &mut self.nodes {
+            if let Some(wrong) = node.look(&self.stop)? {
+                return Ok(Some(wrong));
+            }
+        }
+        // What such a node may have lost is the sink's to find out, which knows who took its place.
+        self.nodes.retain(|node| !node.is_gone);
+        Ok(None)
+    }
+}
+
+/// One server that is watched.
+struct Watched {
+    conn: Conn,
+    to: ConnectOptions,
+    retries: Retries,
+    run_id: Option<String>,
+    /// Where the server tells how often databases were emptied.
+    counts: Option<CommandCounts>,
+    of_cluster: bool,
+    /// The connection is a new one: who answers is not known yet.
+    is_new: bool,
+    /// The node of a cluster no longer answers, or is another one.
+    is_gone: bool,
+}
+
+impl Watched {
+    /// With whether it is a node of a cluster.
+    fn open(to: &ConnectOptions, stop: &Stop) -> Result<(Self, bool), ServerError> {
+        let mut conn = Conn::open(to)?;
+        conn.heed(to, &stop.flag());
+        conn.doing("watching the destination");
+        let facts = Facts::ask(&mut conn)?;
+        let counts = CommandCounts::ask(&mut conn)?;
+        // From here on another connection does not go unnoticed.
+        conn.settle();
+        let watched = Self {
+            conn,
+            to: to.clone(),
+            retries: Retries::new(to),
+            run_id: facts.run_id,
+            counts,
+            of_cluster: facts.cluster,
+            is_new: false,
+            is_gone: false,
+        };
+        Ok((watched, facts.cluster))
+    }
+
+    fn look(&mut self, stop: &Stop) -> Result<Option<String>> {
         loop {
             let lost = match self.ask() {
-                Ok(facts) => {
+                // One that its sentinels have replaced still answers for a while. What it has taken
+                // the sink gives to the one that they name.
+                Ok(_) if sentinel::still_name(&self.to, self.conn.address()) == Some(false) => self
+                    .conn
+                    .spoilt("the sentinels name another primary by now".to_owned()),
+                Ok((facts, counts)) => {
                     self.retries.succeeded();
-                    return Ok(self.judge(&facts));
+                    return Ok(self.judge(&facts, counts));
                 }
                 Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
                 Err(error) => error,
             };
-            let stop = || self.stop.is_set();
-            self.conn = match self.retries.connect(&self.to, lost, &stop) {
-                Err(_) if stop() => return Err(Interrupted.into()),
+            if self.of_cluster {
+                self.is_gone = true;
+                return Ok(None);
+            }
+            let is_set = || stop.is_set();
+            self.conn = match self.retries.connect(&self.to, lost, &is_set) {
+                Err(_) if is_set() => return Err(Interrupted.into()),
                 connected => connected?,
             };
-            self.conn.heed(&self.to, &self.stop.flag());
+            self.conn.heed(&self.to, &stop.flag());
             self.conn.doing("watching the destination");
             self.is_new = true;
         }
     }
 
-    fn ask(&mut self) -> Result<Facts, ServerError> {
+    fn ask(&mut self) -> Result<(Facts, Option<CommandCounts>), ServerError> {
         let mut facts = Facts::ask(&mut self.conn)?;
         facts.learn_eviction(&mut self.conn)?;
+        let counts = match self.counts {
+            Some(_) => CommandCounts::ask(&mut self.conn)?,
+            None => None,
+        };
         self.conn.settle();
-        Ok(facts)
+        Ok((facts, counts))
     }
 
-    fn judge(&mut self, facts: &Facts) -> Option<String> {
+    fn judge(&mut self, facts: &Facts, counts: Option<CommandCounts>) -> Option<String> {
         // Sentinels put another process in the place of one that dies, and the sink gives that what
         // it may lack.
         let is_watched = matches!(self.to.address, Transport::Sentinel(_));
         match (&self.run_id, &facts.run_id) {
-            _ if is_watched => {}
             (Some(before), Some(now)) if before != now => {
-                return Some("was started anew, or replaced, during this run".to_owned());
+                if !is_watched {
+                    return Some("was started anew, or replaced, during this run".to_owned());
+                }
+                // What another process has counted says nothing about this one.
+                self.run_id.clone_from(&facts.run_id);
+                self.counts = None;
             }
             (Some(_), Some(_)) => {}
-            _ if self.is_new => {
+            _ if self.is_new && !is_watched => {
                 return Some(
                     "was connected to again, and does not say whether it is still the same process \
                      (INFO run_id)"
@@ -178,6 +241,25 @@ impl Watch {
             _ => {}
         }
         self.is_new = false;
+        if let (Some(before), Some(now)) = (&self.counts, &counts) {
+            match now.upheavals_since(before) {
+                Some(0) => {}
+                Some(_) => {
+                    return Some(
+                        "had databases emptied or swapped during this run (FLUSHALL, FLUSHDB, \
+                         SWAPDB)"
+                            .to_owned(),
+                    );
+                }
+                None => {
+                    return Some(
+                        "had its statistics reset during this run (CONFIG RESETSTAT), and with them \
+                         the count of databases that were emptied"
+                            .to_owned(),
+                    );
+                }
+            }
+        }
         Unfit::of(facts).map(|unfit| unfit.now())
     }
 }

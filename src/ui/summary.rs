@@ -207,6 +207,11 @@ pub(super) fn final_line(
         true if is_exact && sink.memory_unknown && outcome.error.is_none() => {
             ", not known to be exact at the destination: it may have been started anew".to_owned()
         }
+        true if is_exact && sink.may_be_emptied && outcome.error.is_none() => {
+            ", not known to be exact at the destination: its databases may have been emptied or \
+             swapped"
+                .to_owned()
+        }
         _ => consistency_text(options.verb, outcome),
     };
     if let Some(left_out) = &outcome.source.left_out {

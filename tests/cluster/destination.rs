@@ -283,3 +283,55 @@ fn the_tests_count_slots_as_the_servers_do() {
         assert_eq!(slot, slot_of(key.as_bytes()), "{key}");
     }
 }
+
+/// A single server and a cluster are two places, whatever the user of the cluster is told.
+#[test]
+fn a_user_with_the_least_rights_may_rename_into_a_cluster() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let cluster = TestCluster::start_with(version, 3, 0, |_, builder| {
+        builder.user("least on >p ~* -@all +restore +select +cluster|slots +asking")
+    });
+    let source = TestServer::start(version);
+    fill_many(&mut source.client(), 30, 5);
+    let url = cluster.url().replace("redis://", "redis://least:p@");
+    for number in 0..6 {
+        let prefix = format!("p{number}:");
+        run(&["copy", &source.url(), &url, "--add-prefix", &prefix], b"").success();
+    }
+}
+
+/// One of its nodes is emptied while keys are moved there.
+#[test]
+fn delete_source_stops_where_a_node_is_emptied() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    const KEYS: u64 = 300;
+    let cluster = TestCluster::start(version, 3, 0);
+    let source = TestServer::start(version);
+    let mut pipe = redis::pipe();
+    for n in 0..KEYS {
+        pipe.cmd("SET").arg(format!("k{n}")).arg("v").ignore();
+    }
+    pipe.exec(&mut source.client()).unwrap();
+    let size =
+        |server: &TestServer| -> u64 { redis::cmd("DBSIZE").query(&mut server.client()).unwrap() };
+    let running = Tool::new(&["copy", &source.url(), &cluster.url()])
+        .args(&["--delete-source", "--rate-limit", "100"])
+        .spawn();
+    while size(&source) > KEYS - 100 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    redis::cmd("FLUSHALL")
+        .exec(&mut cluster.primaries()[1].client())
+        .unwrap();
+    let output = running
+        .wait()
+        .expect_code(1)
+        .expect_stderr("had databases emptied or swapped")
+        .expect_stderr("may be gone from both ends");
+    let left = size(&source);
+    assert!((50..250).contains(&left), "{left}: {}", output.stderr);
+}

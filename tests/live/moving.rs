@@ -260,6 +260,144 @@ fn delete_source_stops_where_the_destination_comes_back_empty() {
     }
 }
 
+/// What somebody empties there in the middle of the run is not deleted at the source after that; and a
+/// reset that could hide it ends the run, too.
+#[test]
+fn delete_source_stops_where_the_destination_is_emptied() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    const KEYS: u64 = 300;
+    for (then, said) in [
+        (None, "had databases emptied or swapped"),
+        (Some("RESETSTAT"), "had its statistics reset"),
+    ] {
+        let (source, destination) = (TestServer::start(version), TestServer::start(version));
+        fill(&source, KEYS);
+        let pace = ["--delete-source", "--rate-limit", "100", "--json"];
+        let running = Tool::new(&["copy", &source.url(), &destination.url()])
+            .args(&pace)
+            .spawn();
+        wait_for(&destination, 100);
+        let client = &mut destination.client();
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("FLUSHALL").ignore();
+        if let Some(word) = then {
+            pipe.cmd("CONFIG").arg(word).ignore();
+        }
+        pipe.exec(client).unwrap();
+        let output = running.wait().expect_code(1).expect_stderr(said);
+        let shown = &output.stderr;
+        assert!(!shown.contains("run the same command again"), "{shown}");
+        let deleted = KEYS - size(&source);
+        assert!((50..250).contains(&deleted), "{deleted}: {shown}");
+        let said = format!("{deleted} keys were deleted at the source already");
+        assert!(shown.contains(&said), "{said}: {shown}");
+    }
+}
+
+/// Emptied behind a reset of the statistics, a copy does not call itself exact.
+#[test]
+fn a_destination_that_hides_what_happened_is_not_called_exact() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    fill(&source, 200);
+    let running = Tool::new(&["copy", &source.url(), &destination.url()])
+        .args(&["--rate-limit", "100"])
+        .spawn();
+    wait_for(&destination, 80);
+    let mut pipe = redis::pipe();
+    pipe.cmd("FLUSHALL").cmd("CONFIG").arg("RESETSTAT");
+    pipe.exec(&mut destination.client()).unwrap();
+    let output = running
+        .wait()
+        .expect_stderr("does not tell any more whether its databases were emptied")
+        .expect_stderr("not known to be exact at the destination");
+    assert!(!output.stderr.contains("exact as of"), "{}", output.stderr);
+    assert!(size(&destination) < 200);
+}
+
+/// What is written to its primary comes back to the replica that is read.
+#[test]
+fn a_copy_from_a_replica_to_its_primary_does_not_copy_what_it_wrote() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (primary, replica) = (TestServer::start(version), TestServer::start(version));
+    fill(&primary, 500);
+    replicate(&replica, &primary);
+    let copy = ["copy", &replica.url(), &primary.url()];
+    for flags in [&[][..], &["--follow"]] {
+        run(&[&copy[..], flags].concat(), b"").expect_code(2);
+    }
+    run(
+        &[&copy[..], &["--add-prefix", "n:", "--rate-limit", "1000"]].concat(),
+        b"",
+    )
+    .success()
+    .expect_stderr("the source is a replica of the destination");
+    assert_eq!(size(&primary), 1_000);
+    // What arrives in database 1 is not read there and written to 2.
+    let map = ["--map-db", "0:1", "--map-db", "1:2"];
+    run(&[&copy[..], &map].concat(), b"").success();
+    let sizes: Vec<u64> = (1..3)
+        .map(|db| {
+            let dbsize = redis::cmd("DBSIZE");
+            dbsize.query(&mut primary.client_db(db)).unwrap()
+        })
+        .collect();
+    assert_eq!(sizes, [1_000, 0]);
+}
+
+/// What deleting takes is asked for before the first key is written, by a dry run as well.
+#[test]
+fn delete_source_is_refused_before_the_first_key_where_it_may_not_delete() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::builder(version)
+        .user("least on >p ~* -@all +scan +dump +pttl +select +info")
+        .user("reader on >p ~* +@all -watch")
+        .user("keeper on >p ~* +@all -del")
+        .start();
+    let destination = TestServer::start(version);
+    fill(&source, 3);
+    for (login, command) in [("least", "MULTI"), ("reader", "WATCH"), ("keeper", "DEL")] {
+        for flags in [&[][..], &["--dry-run"]] {
+            let url = format!("redis://{login}:p@127.0.0.1:{}", source.port());
+            let copy = ["copy", &url, &destination.url(), "--delete-source"];
+            run(&[&copy[..], flags].concat(), b"")
+                .expect_code(13)
+                .expect_stderr(&format!("refuses {command}"));
+            assert_eq!((size(&source), size(&destination)), (3, 0), "{login}");
+        }
+    }
+}
+
+/// A user who may read some names only, and is told nothing: a name among them tells the servers
+/// apart.
+#[test]
+fn the_key_that_tells_two_servers_apart_may_be_named_like_those_that_are_read() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = TestServer::builder(version)
+        .user("some on >p ~k* -@all +scan +dump +pttl +select")
+        .start();
+    let destination = TestServer::start(version);
+    fill(&source, 3);
+    let url = format!("redis://some:p@127.0.0.1:{}", source.port());
+    let copy = ["copy", &url, &destination.url(), "--add-prefix", "p:"];
+    // The source is the one that keeps silent.
+    run(&copy, b"")
+        .expect_code(13)
+        .expect_stderr(&format!("127.0.0.1:{} refuses INFO", source.port()));
+    run(&[&copy[..], &["--match", "k*"]].concat(), b"").success();
+    assert_eq!((size(&source), size(&destination)), (3, 3));
+}
+
 /// The same without `--delete-source`: nothing that was lost is called exact.
 #[test]
 fn a_destination_that_comes_back_empty_is_not_called_exact() {

@@ -84,19 +84,36 @@ impl ServerSink {
     /// Somebody emptied or swapped whole databases while they were written: what was acknowledged may
     /// be gone, or stand in another one.
     pub(super) fn count_upheavals(&mut self) -> Result<()> {
-        let mut times = 0;
+        let (mut times, mut is_unknown) = (0, false);
         for lane in self.lanes.iter_mut().filter(|lane| lane.acknowledged) {
-            times += match lane.upheavals() {
-                Ok(count) => count.unwrap_or(0),
-                Err(error) if error.is_passing() => 0,
+            match lane.upheavals() {
+                Ok(Some(count)) => times += count,
+                // Where nothing was counted before, nobody expects to hear of it.
+                Ok(None) => is_unknown |= lane.has_counts(),
+                Err(error) if error.is_passing() => is_unknown = true,
                 Err(error) => return Err(error.into()),
-            };
+            }
+        }
+        self.report.may_be_emptied = times > 0 || is_unknown;
+        if is_unknown && times == 0 && !self.options.dry_run {
+            self.observer.warn(
+                "the destination does not tell any more whether its databases were emptied or swapped \
+                 during this run (CONFIG RESETSTAT, or INFO is refused): had they been, keys would \
+                 be missing; diff tells",
+            );
         }
         if times > 0 {
+            let advice = match self.report.source_deleted {
+                0 => "look which, and run the same command again, which writes what is missing",
+                _ => {
+                    "and may be gone from both ends, because it was deleted at the source: look \
+                     which, before anything else, and in the destination's own files and backups"
+                }
+            };
             self.report.problems.push(format!(
                 "somebody emptied or swapped databases at the destination during this run (FLUSHALL, \
-                 FLUSHDB, SWAPDB: {}): what was written may be gone, or stand in another database; \
-                 look which, and run the same command again, which writes what is missing",
+                 FLUSHDB, SWAPDB: {}; which databases is not told): what was written may be gone, or \
+                 stand in another database; {advice}",
                 crate::units::plural(times, "time")
             ));
         }

@@ -34,8 +34,8 @@ impl ServerSource {
 
     /// Databases were swapped, and are not read again for it: in the ledger, and exit code 3.
     pub(super) fn swapped_meanwhile(&mut self) {
-        let text = "databases were swapped while they were read (SWAPDB): keys may be missing, or \
-                    stand under the number of another database; run again";
+        let text = "databases were swapped during this run (SWAPDB; which ones is not told): keys may \
+                    be missing, or stand under the number of another database; run again";
         if !self.unread.iter().any(|known| known == text) {
             self.observer.warn(text);
             self.unread.push(text.to_owned());
