@@ -6,8 +6,10 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use crate::exit::Usage;
+use crate::glob::{Glob, literal_prefix};
 use crate::payload::{self, FieldFate};
 use crate::record::{Context, KeyRecord, Record, Value};
+use crate::select::Selection;
 
 /// Latest expiry that is ever sent, Unix ms: far enough for everybody, and no sum a server makes
 /// of it overflows.
@@ -94,10 +96,8 @@ impl DbMap {
     /// # Errors
     /// [`Usage`] for the second database of a stream of which the destination's URL expects one.
     pub fn map(&self, db: u32) -> Result<u32, Usage> {
-        if let Some((_, to)) = self.pairs.iter().find(|(from, _)| *from == db) {
-            return Ok(*to);
-        }
-        if let Some(into) = self.only {
+        let is_named = self.pairs.iter().any(|(from, _)| *from == db);
+        if let (Some(into), false) = (self.only, is_named) {
             let first = *self.seen.get_or_init(|| db);
             return if first == db {
                 Ok(into)
@@ -105,7 +105,13 @@ impl DbMap {
                 Err(self.several(into, &[first, db]))
             };
         }
-        Ok(self.rest.unwrap_or(db))
+        Ok(self.place(db))
+    }
+
+    /// Where `db` goes by what was asked, whatever the destination's URL names.
+    fn place(&self, db: u32) -> u32 {
+        let named = self.pairs.iter().find(|(from, _)| *from == db);
+        named.map_or(self.rest.unwrap_or(db), |(_, to)| *to)
     }
 
     fn several(&self, into: u32, dbs: &[u32]) -> Usage {
@@ -181,6 +187,22 @@ impl Rewrite {
     /// Whether two different keys of the source may become one key of the destination.
     pub fn may_collide(&self) -> bool {
         !self.strip_prefix.is_empty() || self.dbs.may_meet()
+    }
+
+    /// The same of keys that all are in `selection`.
+    pub fn may_collide_among(&self, selection: &Selection) -> bool {
+        let begins = |glob: &Glob| literal_prefix(glob.pattern()).starts_with(&self.strip_prefix);
+        let all_stripped = !selection.matches.is_empty() && selection.matches.iter().all(begins);
+        let names_meet = !self.strip_prefix.is_empty() && !all_stripped;
+        let dbs_meet = match selection.dbs.as_slice() {
+            [] => self.dbs.may_meet(),
+            dbs => {
+                let different: HashSet<u32> = dbs.iter().copied().collect();
+                let into = different.iter().map(|db| self.dbs.place(*db));
+                into.collect::<HashSet<_>>().len() < different.len()
+            }
+        };
+        names_meet || dbs_meet
     }
 
     /// Changes one record.
@@ -408,5 +430,36 @@ mod tests {
         assert_eq!(expiry(TtlIntent::Keep, Some(u64::MAX)), Some(EXPIRE_MAX_MS));
         let early = TtlIntent::Rebase { base_now_ms: 10 };
         assert_eq!(expiry(early, Some(1)), Some(1));
+    }
+
+    #[test]
+    fn what_is_selected_may_keep_names_apart() {
+        let selection = |dbs: &[u32], matches: &[&str]| Selection {
+            dbs: dbs.to_vec(),
+            matches: matches
+                .iter()
+                .map(|glob| Glob::new(glob.as_bytes()))
+                .collect(),
+            ..Selection::default()
+        };
+        let mapped = Rewrite {
+            dbs: DbMap {
+                pairs: vec![(0, 8), (3, 9)],
+                ..DbMap::default()
+            },
+            ..Rewrite::default()
+        };
+        assert!(mapped.may_collide_among(&selection(&[], &[])));
+        assert!(!mapped.may_collide_among(&selection(&[0, 3, 3], &[])));
+        assert!(!mapped.may_collide_among(&selection(&[0, 3, 4], &[])));
+        assert!(mapped.may_collide_among(&selection(&[0, 8], &[])));
+        let stripped = Rewrite {
+            strip_prefix: b"user:".to_vec(),
+            ..Rewrite::default()
+        };
+        assert!(stripped.may_collide_among(&selection(&[], &[])));
+        assert!(!stripped.may_collide_among(&selection(&[], &["user:*", "user:[ab]*"])));
+        assert!(stripped.may_collide_among(&selection(&[], &["user:*", "use*"])));
+        assert!(stripped.may_collide_among(&selection(&[], &["user[:]*"])));
     }
 }

@@ -139,7 +139,10 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     };
     let proof = Proof::new(args.verify);
     let accepted = proof.listening(accepted);
-    let may_collide = args.write.rewrite(&to, 0)?.may_collide();
+    let may_collide = args
+        .write
+        .rewrite(&to, 0)?
+        .may_collide_among(&args.selection(&from));
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,

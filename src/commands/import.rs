@@ -48,7 +48,10 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         sought,
     } = open_archives(args, &files, observer, stop)?;
     observer.expect(source.estimate());
-    let may_collide = args.write.rewrite(&to, 0)?.may_collide();
+    let may_collide = args
+        .write
+        .rewrite(&to, 0)?
+        .may_collide_among(&args.selection()?);
     let options = ServerSinkOptions {
         on_conflict: args.write.on_conflict(),
         functions: args.write.functions,
