@@ -143,7 +143,9 @@ fn an_odd_exec_hides_no_deletion_at_the_source() {
             let act = act.clone();
             let shown = format!("{act:?}");
             let proxy = Between::start(source.addr(), move |words| {
-                is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH");
+                // Not the trial before anything is read either.
+                is_deleting |=
+                    words[0].eq_ignore_ascii_case(b"WATCH") && words[1].starts_with(b"k");
                 if !is_deleting || !words[0].eq_ignore_ascii_case(b"EXEC") {
                     return Act::Pass;
                 }
