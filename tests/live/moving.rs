@@ -481,7 +481,8 @@ fn delete_source_looks_at_the_destination_after_the_source_was_lost() {
     let (loses, lost) = (Arc::clone(&was_lost), Arc::clone(&was_lost));
     let mut is_deleting = false;
     let from = Between::start(source.addr(), move |words| {
-        is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH");
+        // Not the trial before anything is read.
+        is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH") && words[1].starts_with(b"k");
         let is_now = is_deleting && words[0].eq_ignore_ascii_case(b"DUMP");
         match is_now && !loses.swap(true, SeqCst) {
             true => Act::HangUp,
