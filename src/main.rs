@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     limits::fit_into_address_space();
     let expanded = alias::expand(std::env::args_os().collect(), &resolve::process_env);
     let outline = Outline::of(&expanded.args);
-    let needs_stdout = outline.needs_stdout;
+    let stdout_is_data = outline.stdout_is_data;
     session::begin(outline);
     let code = match parse::parse(&expanded.args) {
         // There is no outcome to tell of.
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
             if let Verb::Copy(args) = &mut verb {
                 args.report.announcements = expanded.announcements;
             }
-            match prepare(&verb, needs_stdout) {
+            match prepare(&verb, stdout_is_data) {
                 Ok(stop) => run(&verb, &stop),
                 Err(error) => ui::print_error(&error),
             }
@@ -43,13 +43,13 @@ fn main() -> ExitCode {
 }
 
 /// What comes before every verb: nothing is opened, written or connected to yet.
-fn prepare(verb: &Verb, needs_stdout: bool) -> anyhow::Result<Stop> {
+fn prepare(verb: &Verb, stdout_is_data: bool) -> anyhow::Result<Stop> {
     let files = verb.files();
     if output::overwritten(&Writing::Stdout, &files.reads).is_some() {
         session::spare_stdout();
     }
     output::keep_apart(&files.reads, &files.writes)?;
-    if needs_stdout {
+    if stdout_is_data {
         output::refuse_closed_stdout()?;
     }
     let stop = Stop::new();

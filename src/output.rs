@@ -184,7 +184,9 @@ pub fn is_closed(stream: impl AsFd) -> bool {
         && flags.contains(OFlags::RDWR)
 }
 
-/// Refuses a standard output that nobody gets, where something was asked for that goes there.
+/// Refuses a standard output that nobody gets, where an archive or other data is to go there. What is
+/// only printed is not worth a refusal: a program that throws our output away opens /dev/null for
+/// reading and writing, too, and that looks the same.
 ///
 /// # Errors
 /// [`Usage`].

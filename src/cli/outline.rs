@@ -18,9 +18,6 @@ pub struct Outline {
     pub json_progress: bool,
     /// Whether standard output is to carry an archive, or other data that is no report.
     pub stdout_is_data: bool,
-    /// Whether something was asked for that goes to standard output and nowhere else. Where the exit
-    /// code alone is an answer (`verify`, `diff`, `doctor`), that is so only with `--json`.
-    pub needs_stdout: bool,
     /// What stands where it is no flag nor the value of one, without program name and verb.
     positionals: Vec<OsString>,
     /// Names of flags, with their values where they have some.
@@ -29,9 +26,6 @@ pub struct Outline {
 
 /// Verbs that write data to standard output unless they are told a file.
 const DATA_VERBS: [&str; 4] = ["export", "convert", "salvage", "extract"];
-
-/// Verbs that do nothing but print.
-const PRINTING_VERBS: [&str; 3] = ["list", "inspect", "completions"];
 
 impl Outline {
     /// The outline of these arguments, program name first.
@@ -131,9 +125,6 @@ impl Outline {
             None => false,
         };
         self.stdout_is_data = writes_data && !is_file && !self.has("dry-run");
-        let verb = self.verb.as_deref();
-        let prints = verb.is_some_and(|verb| PRINTING_VERBS.contains(&verb)) && !is_quiet;
-        self.needs_stdout = self.stdout_is_data || self.json || prints;
     }
 
     /// Whether a flag is there, by its name without dashes.
@@ -185,28 +176,6 @@ mod tests {
     }
 
     #[test]
-    fn standard_output_is_needed_where_the_answer_goes_nowhere_else() {
-        for (line, is_needed) in [
-            ("redis-migrate list x", true),
-            ("redis-migrate list x -q", false),
-            ("redis-migrate list x -q --json", true),
-            ("redis-migrate inspect x", true),
-            ("redis-migrate completions bash", true),
-            ("redis-migrate report x -o page.html --json", true),
-            ("redis-migrate report x -o page.html", false),
-            ("redis-migrate salvage x -o y --json", true),
-            ("redis-migrate salvage x -o y", false),
-            ("redis-migrate export redis://h", true),
-            ("redis-migrate verify x", false),
-            ("redis-migrate verify x --json", true),
-            ("redis-migrate diff x y", false),
-            ("redis-migrate import redis://h x", false),
-        ] {
-            assert_eq!(outline(line).needs_stdout, is_needed, "{line}");
-        }
-    }
-
-    #[test]
     fn standard_output_carries_data_where_no_file_is_named() {
         for (line, is_data) in [
             ("redis-migrate export redis://h", true),
@@ -223,6 +192,10 @@ mod tests {
             ("redis-migrate report x", true),
             ("redis-migrate report x --json", false),
             ("redis-migrate report x -q", false),
+            ("redis-migrate salvage x -o y --json", false),
+            ("redis-migrate list x --json", false),
+            ("redis-migrate inspect x", false),
+            ("redis-migrate completions bash", false),
             ("redis-migrate verify x", false),
             ("redis-migrate import redis://h x", false),
         ] {
