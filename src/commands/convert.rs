@@ -265,7 +265,7 @@ fn read_first<R: Read + Send>(
 /// Whether the archive is of all that its source held, as far as its header says.
 fn is_whole(header: &Header) -> bool {
     let of_one = match header.origin {
-        ArchiveOrigin::Salvaged { .. } => false,
+        ArchiveOrigin::Salvaged { .. } => loss_of(header).is_none(),
         ArchiveOrigin::Split { of, .. } => of <= 1,
         ArchiveOrigin::Export => true,
     };

@@ -244,6 +244,13 @@ fn new_header<R: Read + Seek>(survey: &Survey, input: &mut R, limits: Limits) ->
         git: GIT.to_owned(),
     };
     header.created_ms = now_ms();
+    // The new origin takes the place of this one.
+    if let ArchiveOrigin::Split { part, of } = header.origin
+        && of > 1
+    {
+        let is_part = format!("part {part} of {of}");
+        header.selection.other.push(is_part);
+    }
     header.origin = ArchiveOrigin::Salvaged {
         lost: survey.lost.clone(),
     };

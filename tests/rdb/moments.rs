@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis_migrate_format::header::{
-    ConsistencyReached, EndFacts, Header, Node, SelectionFacts, SourceCounts,
+    ArchiveOrigin, ConsistencyReached, EndFacts, Header, Node, SelectionFacts, SourceCounts,
 };
 use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
 use redis_migrate_format::{Writer, WriterOptions};
@@ -216,6 +216,30 @@ fn a_file_that_lacks_something_says_so() {
     convert(&archive, &rdb, &["--overwrite"]).success();
     let (stderr, reached) = exported(&rdb);
     assert_eq!(reached, scan(BEGUN_MS, BEGUN_MS), "{stderr}");
+}
+
+/// Salvage that found everything leaves nothing out; what it lost, or what the archive was only a part
+/// of, the file lacks.
+#[test]
+fn a_file_of_a_salvaged_archive_lacks_what_was_lost() {
+    let whole = archive(&header(), &[record("k", "v")], exact(BEGUN_MS), false);
+    let part = Header {
+        origin: ArchiveOrigin::Split { part: 1, of: 2 },
+        ..header()
+    };
+    let part = archive(&part, &[record("k", "v")], exact(BEGUN_MS), false);
+    // Without its trailer and END.
+    let cut = whole[..whole.len() - 60].to_vec();
+    for (bytes, code, lacks) in [(&whole, 0, false), (&cut, 3, true), (&part, 0, true)] {
+        let (directory, broken) = saved(bytes);
+        let [good, rdb] = ["good.rmz", "a.rdb"].map(|name| directory.path().join(name));
+        run(&["salvage", text(&broken), "-o", text(&good)], b"").expect_code(code);
+        convert(&good, &rdb, &[]).success();
+        let (stderr, reached) = exported(&rdb);
+        let says_so = stderr.contains("without what was left out when the file was made");
+        assert_eq!(says_so, lacks, "{stderr}");
+        assert_eq!(reached == exact(BEGUN_MS), !lacks, "{stderr}");
+    }
 }
 
 /// Files before version 7 do not say when they were made, and nobody makes it up.
