@@ -127,11 +127,12 @@ fn metadata(code: &[u8]) -> Result<String, &'static str> {
     const BAD_NAME: &str =
         "its name has other characters than letters, digits and underscores, or none";
     let end = code.iter().position(|&byte| byte == b'\n');
-    let first = end.and_then(|end| code[..end].strip_prefix(b"#!"));
-    let first = first.ok_or(NO_METADATA)?;
-    let first = String::from_utf8_lossy(first);
+    let first = end.map(|end| &code[..end]);
+    // To a server a line ends at a zero byte.
+    let first = first.filter(|line| line.starts_with(b"#!") && !line.contains(&0));
+    let words = first.and_then(words).ok_or(NO_METADATA)?;
     // The first word is the engine.
-    let mut names = first.split_ascii_whitespace().skip(1).map(name_in);
+    let mut names = words.iter().skip(1).map(|word| name_in(word));
     let (Some(Some(name)), None) = (names.next(), names.next()) else {
         return Err(NO_METADATA);
     };
@@ -142,11 +143,93 @@ fn metadata(code: &[u8]) -> Result<String, &'static str> {
     }
 }
 
-/// The name in a word `name=mylib`, whose letters may be of any case, and which may be quoted.
-fn name_in(word: &str) -> Option<String> {
-    let word = word.replace(['"', '\''], "");
+/// The name in a word `name=mylib`, in which `name` may be in any case.
+fn name_in(word: &[u8]) -> Option<String> {
     let (key, name) = word.split_at_checked("name=".len())?;
-    key.eq_ignore_ascii_case("name=").then(|| name.to_owned())
+    key.eq_ignore_ascii_case(b"name=")
+        .then(|| String::from_utf8_lossy(name).into_owned())
+}
+
+/// The words of a line as a server splits it (sds.c, sdssplitargs); `None` where a quote is not
+/// closed, or something follows right behind it.
+fn words(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        while let Some((byte, after)) = rest.split_first()
+            && is_space(*byte)
+        {
+            rest = after;
+        }
+        if rest.is_empty() {
+            return Some(words);
+        }
+        words.push(take_word(&mut rest)?);
+    }
+}
+
+/// What C calls white space.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+fn take_word(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let mut word = Vec::new();
+    while let Some((&byte, after)) = rest.split_first() {
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => break,
+            quote @ (b'"' | b'\'') => {
+                *rest = after;
+                take_quoted(quote, rest, &mut word)?;
+                let ends_there = rest.first().is_none_or(|&byte| is_space(byte));
+                return ends_there.then_some(word);
+            }
+            _ => word.push(byte),
+        }
+        *rest = after;
+    }
+    Some(word)
+}
+
+/// The rest of a quoted word, with its escapes undone, up to and with the closing quote.
+fn take_quoted(quote: u8, rest: &mut &[u8], word: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        let (taken, used) = match (byte, quote, after) {
+            (byte, quote, _) if byte == quote => {
+                *rest = after;
+                return Some(());
+            }
+            (b'\\', b'\'', [b'\'', ..]) => (b'\'', 1),
+            (b'\\', b'"', [b'x', high, low, ..])
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
+                (hex_digit(*high) << 4 | hex_digit(*low), 3)
+            }
+            (b'\\', b'"', [escaped, ..]) => (unescaped(*escaped), 1),
+            (byte, _, _) => (byte, 0),
+        };
+        word.push(taken);
+        *rest = &after[used..];
+    }
+}
+
+fn hex_digit(digit: u8) -> u8 {
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        _ => digit.to_ascii_lowercase().wrapping_sub(b'a') + 10,
+    }
+}
+
+fn unescaped(escaped: u8) -> u8 {
+    match escaped {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'b' => 0x08,
+        b'a' => 0x07,
+        other => other,
+    }
 }
 
 /// The RDB version that libraries came up with in their present form (Redis 7.0).
@@ -168,9 +251,12 @@ const UNNAMED: &str = "(unnamed)";
 /// The name in a library's first line, `#!lua name=mylib`.
 pub fn library_name(code: &[u8]) -> String {
     let first = code.split(|&byte| byte == b'\n').next().unwrap_or(b"");
-    String::from_utf8_lossy(first)
-        .split_whitespace()
-        .find_map(name_in)
+    // Where no server can read the line, its name still tells people which library is meant.
+    let plain = || first.split(u8::is_ascii_whitespace).map(<[u8]>::to_vec);
+    words(first)
+        .unwrap_or_else(|| plain().collect())
+        .iter()
+        .find_map(|word| name_in(word))
         .unwrap_or_else(|| UNNAMED.to_owned())
 }
 
@@ -211,6 +297,10 @@ mod tests {
         assert_eq!(sorted.libraries, [&a[..], b].concat());
         assert_eq!(sorted.twice, ["\"a\""]);
         assert_eq!(sorted.flaws, []);
+        // However the name is written.
+        let quoted = b"\xf5\x15#!lua name=\"\\x61\"\nabc";
+        let dump = payload::sign(&[&a[..], quoted].concat(), 10);
+        assert_eq!(loadable_libraries(&dump).unwrap().twice, ["\"a\""]);
     }
 
     /// A server refuses a whole file for one of these.
@@ -230,6 +320,10 @@ mod tests {
             (plain("#!lua name=x-y\nabc"), "x-y"),
             (plain("#!lua name=\nabc"), ""),
             (plain("#lua name=x\nabc"), "x"),
+            (plain("#! lua name=x\nabc"), "x"),
+            (plain("#!lua name=\"x\"y\nabc"), "\"x\"y"),
+            (plain("#!lua name=\"x\nabc"), "\"x"),
+            (plain("#!lua name=x\0\nabc"), "x\0"),
         ] {
             let dump = payload::sign(&[&good[..], &bad].concat(), 10);
             let sorted = loadable_libraries(&dump).unwrap();
@@ -241,10 +335,16 @@ mod tests {
             "#!lua name=x\nabc",
             "#!LUA  NAME=x_1 \r\n",
             "#!js \"name=x\"\n",
+            "#!lua name=\"lib\\x42\"\n",
+            "#!lua 'name=lib'\n",
+            "#!lua \"na\\me=\\lib\"\n",
         ] {
             let dump = payload::sign(&plain(good), 10);
             assert_eq!(library_flaws(&dump).unwrap(), [], "{good:?}");
         }
+        assert_eq!(library_name(b"#!lua name=\"lib\\x42\"\n"), "libB");
+        assert_eq!(library_name(b"#!lua name=\"\\l\\\"b\"\n"), "l\"b");
+        assert_eq!(library_name(b"#!lua 'name=a\\'b'\n"), "a'b");
         assert!(library_flaws(&payload::sign(b"\xf5\x09a", 10)).is_err());
     }
 }

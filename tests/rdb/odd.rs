@@ -287,11 +287,15 @@ fn libraries_that_no_server_loads_are_refused_by_name() {
     };
     let good = "#!lua name=good\nredis.register_function('f', function() return 1 end)";
     let nameless = "redis.register_function('g', function() return 1 end)";
+    // Its name is libB.
+    let quoted =
+        "#!lua name=\"lib\\x42\"\nredis.register_function('h', function() return 2 end)";
     let inner = [
         library(good),
         library(nameless),
         // LZF: 3 bytes that would be 9, and refer to what was never there.
         b"\xf5\xc3\x03\x09\xe0\x00\x05".to_vec(),
+        library(quoted),
         b"\xfe\x00".to_vec(),
         key(0, "k", b"\x01v"),
     ]
@@ -309,6 +313,7 @@ fn libraries_that_no_server_loads_are_refused_by_name() {
     named(output);
     assert_eq!(ask::<String>(&server, &["GET", "k"]), "v");
     assert_eq!(ask::<i64>(&server, &["FCALL", "f", "0"]), 1);
+    assert_eq!(ask::<i64>(&server, &["FCALL", "h", "0"]), 2);
 
     // An archive keeps them, and is not called sound.
     let (name, archive) = (from.to_str().unwrap(), from.with_extension("rmz"));
