@@ -19,7 +19,7 @@ use super::patience::{self, Patience};
 use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
-use crate::endpoint::{ConnectOptions, Shunned, Transport};
+use crate::endpoint::{ConnectOptions, NodeAddress, Shunned, Transport};
 
 /// Bytes of commands that are collected before they are written without being asked.
 const OUT_BYTES: usize = 256 * 1024;
@@ -59,6 +59,8 @@ pub struct Conn {
     closed: bool,
     /// A password was given and the server has none, in its words.
     ignored_password: Option<String>,
+    /// Where sentinels said that the server is.
+    found_at: Option<NodeAddress>,
 }
 
 impl Conn {
@@ -111,6 +113,7 @@ impl Conn {
             settled: false,
             closed: false,
             ignored_password: None,
+            found_at: None,
         };
         conn.authenticate(options)?;
         conn.greet()?;
@@ -257,6 +260,15 @@ impl Conn {
     /// are the same.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer()
+    }
+
+    /// Where sentinels said that the server is, if they did.
+    pub(super) fn found_at(&self) -> Option<&NodeAddress> {
+        self.found_at.as_ref()
+    }
+
+    pub(super) fn is_found_at(&mut self, node: &NodeAddress) {
+        self.found_at = Some(node.clone());
     }
 
     /// Says what is under way, for messages about a lost connection.

@@ -4,6 +4,7 @@
 //! A failover takes a while in which the sentinels still name the server that is gone, or one that
 //! is not yet a primary; so what is found is tried again until connecting may take no longer.
 
+use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -19,6 +20,74 @@ const STEP: Duration = Duration::from_millis(250);
 
 /// The least time that one sentinel has to answer.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long all of them together may take to say whom they name now.
+const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the sentinels say of a primary that was found by them.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Every sentinel that answers still names it.
+    Named,
+    /// Whoever connects now is sent to this one.
+    Replaced(String),
+    /// Some name it, and at least one names this other one.
+    Disputed(String),
+    /// Nobody answers, and why.
+    Unknown(String),
+}
+
+/// Whether the sentinels still name the server of `conn`. A primary that has to give way in a planned
+/// failover goes on answering, and takes writes, for about ten seconds after they named the next one;
+/// nothing on its own connection tells of that. `None` if no sentinels named it.
+pub fn standing(conn: &Conn, options: &ConnectOptions) -> Option<Standing> {
+    let Transport::Sentinel(sentinels) = &options.address else {
+        return None;
+    };
+    let node = conn.found_at()?;
+    let options = ConnectOptions {
+        connect_timeout: options.connect_timeout.min(LOOK_PATIENCE),
+        ..options.clone()
+    };
+    let answers = sentinels
+        .nodes
+        .iter()
+        .map(|sentinel| match ask(sentinel, sentinels, &options) {
+            Ok(Answer::Primary(named)) => Ok(named),
+            Ok(Answer::Unknown(_)) => Err(format!("{sentinel}: it does not know the name")),
+            Err(error) => Err(format!("{sentinel}: {}", error.words())),
+        });
+    // One server may have several names.
+    let is_same = |named: &NodeAddress| {
+        named == node || {
+            let there = options.node_map.reach(named);
+            let found = (there.host.as_str(), there.port).to_socket_addrs();
+            found.is_ok_and(|mut found| found.any(|at| Some(at) == conn.peer()))
+        }
+    };
+    Some(judge(answers, is_same))
+}
+
+/// What their answers mean together. The first that answers is the one that connections go by.
+fn judge(
+    answers: impl IntoIterator<Item = Result<NodeAddress, String>>,
+    is_same: impl Fn(&NodeAddress) -> bool,
+) -> Standing {
+    let mut silent = Vec::new();
+    let mut is_named = false;
+    for answer in answers {
+        match answer {
+            Ok(named) if is_same(&named) => is_named = true,
+            Ok(named) if is_named => return Standing::Disputed(named.to_string()),
+            Ok(named) => return Standing::Replaced(named.to_string()),
+            Err(reason) => silent.push(reason),
+        }
+    }
+    match is_named {
+        true => Standing::Named,
+        false => Standing::Unknown(silent.join("; ")),
+    }
+}
 
 /// Connects to the primary that `sentinels` name.
 ///
@@ -204,6 +273,7 @@ fn connect(
                 .to_owned(),
         });
     }
+    conn.is_found_at(node);
     Ok(conn)
 }
 
@@ -232,5 +302,35 @@ fn options_at(options: &ConnectOptions, node: &NodeAddress, tls: bool) -> Connec
             false => Transport::Tcp { host, port },
         },
         ..options.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_other_name_is_enough_to_doubt_and_silence_is_none() {
+        let node = |port: u16| NodeAddress {
+            host: "h".to_owned(),
+            port,
+        };
+        let judged = |answers: &[Option<u16>]| {
+            let answers = answers
+                .iter()
+                .map(|port| port.map(node).ok_or_else(|| "silent".to_owned()));
+            judge(answers.collect::<Vec<_>>(), |named| named.port == 1)
+        };
+        let other = || "h:2".to_owned();
+        assert_eq!(judged(&[Some(1), Some(1)]), Standing::Named);
+        assert_eq!(judged(&[None, Some(1)]), Standing::Named);
+        assert_eq!(judged(&[Some(2), Some(1)]), Standing::Replaced(other()));
+        assert_eq!(judged(&[None, Some(2)]), Standing::Replaced(other()));
+        assert_eq!(
+            judged(&[Some(1), None, Some(2)]),
+            Standing::Disputed(other())
+        );
+        let silent = Standing::Unknown("silent; silent".to_owned());
+        assert_eq!(judged(&[None, None]), silent);
     }
 }

@@ -8,5 +8,6 @@ mod doctor;
 mod profiles;
 mod rights;
 mod sentinel;
+mod sentinel_source;
 mod sources;
 mod toys;

@@ -87,6 +87,15 @@ impl Sentinel {
         }
     }
 
+    fn listening(self) -> Self {
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -307,17 +316,22 @@ impl Watched {
     }
 }
 
+/// One sentinel that watches this server alone; not waited for.
+pub fn lone_sentinel(server: &TestServer) -> Sentinel {
+    Sentinel::start(
+        server.version(),
+        server.port(),
+        1,
+        &SentinelSetup::default(),
+    )
+    .listening()
+}
+
 /// One sentinel that speaks TLS, watching a server with TLS; not waited for.
 pub fn tls_sentinel(server: &TestServer) -> Sentinel {
     let setup = SentinelSetup {
         tls: Some(server.path().to_owned()),
         ..SentinelSetup::default()
     };
-    let sentinel = Sentinel::start(server.version(), server.tls_port(), 1, &setup);
-    let deadline = Instant::now() + PATIENCE;
-    while std::net::TcpStream::connect(("127.0.0.1", sentinel.port)).is_err() {
-        assert!(Instant::now() < deadline, "{}", sentinel.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    sentinel
+    Sentinel::start(server.version(), server.tls_port(), 1, &setup).listening()
 }

@@ -48,6 +48,11 @@ impl ConvergingSource {
             let idle = follow
                 .until_idle
                 .is_some_and(|idle| waiting == 0 && self.unchanged_for() >= idle);
+            // Silence is no rest where writers were sent elsewhere.
+            if self.follow_sentinels(idle)? {
+                return Ok(false);
+            }
+            let idle = idle && !self.watch.is_open();
             let over = follow.total.is_some_and(|total| began.elapsed() >= total);
             if follow.stop.is_set() || idle || over || self.others_are_over() {
                 self.end_following();

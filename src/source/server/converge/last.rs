@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::ConvergingSource;
+use super::named::is_still_named;
 use super::pause::Pause;
 use super::shot::{Had, How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
@@ -255,7 +256,7 @@ impl LastRound {
                 "the source is a replica, and {reason}"
             )));
         }
-        Ok(tried)
+        is_still_named(self, source, tried)
     }
 
     /// Tries once, while all shards of a cluster are paused. What it found is exact only if no

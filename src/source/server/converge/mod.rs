@@ -8,6 +8,7 @@
 
 mod follow;
 mod last;
+mod named;
 mod pause;
 mod restart;
 mod shard;
@@ -22,6 +23,7 @@ use anyhow::{Result, anyhow};
 
 pub use self::follow::Follow;
 use self::last::LastRound;
+use self::named::Watch;
 pub(in crate::source) use self::pause::Pause;
 use self::restart::{may_begin_anew, start_tracker};
 pub use self::shard::Together;
@@ -133,6 +135,8 @@ pub struct ConvergingSource {
     script: Option<&'static str>,
     /// While following in a cluster: when the slots were last looked at.
     looked: Instant,
+    /// The sentinels that found the source, if any did.
+    watch: Watch,
     /// In a cluster: what other nodes gave of slots that are read here now.
     heritage: Vec<GivenLog>,
     /// In a cluster: nothing more until the other shards have come so far.
@@ -211,6 +215,7 @@ impl ConvergingSource {
             lost_track: false,
             script,
             looked: Instant::now(),
+            watch: Watch::default(),
             heritage: Vec::new(),
             resting: false,
         }))
@@ -463,7 +468,8 @@ impl Source for ConvergingSource {
             report.reached = Some(reached.clone());
         }
         let asked = self.options.consistency != Consistency::Auto;
-        report.consistency_missed = asked && self.missed.is_some();
+        // Of a server that may not be the source any more, nothing that was asked for is known.
+        report.consistency_missed = self.watch.is_disputed || (asked && self.missed.is_some());
         report
     }
 
