@@ -1,6 +1,8 @@
 //! The other end of `copy --delete-source`: a key may go from the source only while the destination
 //! is a place where it stays.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use crate::endpoint::{ConnectOptions, Transport};
@@ -10,7 +12,11 @@ use crate::server::cluster::{Topology, options_for};
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
-use crate::server::{Conn, ServerError, sentinel};
+use crate::server::sentinel::{self, Standing};
+use crate::server::{Conn, ServerError};
+
+/// How often sentinels are asked whom they name, at most.
+const SENTINELS_EVERY: Duration = Duration::from_millis(250);
 
 /// Why a destination is no place to move keys to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +155,8 @@ struct Watched {
     of_cluster: bool,
     /// The connection is a new one: who answers is not known yet.
     is_new: bool,
+    /// When the sentinels were asked last.
+    named: Option<Instant>,
     /// The node of a cluster no longer answers, or is another one.
     is_gone: bool,
 }
@@ -171,6 +179,7 @@ impl Watched {
             counts,
             of_cluster: facts.cluster,
             is_new: false,
+            named: None,
             is_gone: false,
         };
         Ok((watched, facts.cluster))
@@ -181,7 +190,7 @@ impl Watched {
             let lost = match self.ask() {
                 // One that its sentinels have replaced still answers for a while. What it has taken
                 // the sink gives to the one that they name.
-                Ok(_) if sentinel::still_name(&self.to, self.conn.address()) == Some(false) => self
+                Ok(_) if self.is_replaced() => self
                     .conn
                     .spoilt("the sentinels name another primary by now".to_owned()),
                 Ok((facts, counts)) => {
@@ -204,6 +213,17 @@ impl Watched {
             self.conn.doing("watching the destination");
             self.is_new = true;
         }
+    }
+
+    /// Whether its sentinels name another one; asked now and then.
+    fn is_replaced(&mut self) -> bool {
+        let is_known = |at: Instant| at.elapsed() < SENTINELS_EVERY;
+        if self.named.is_some_and(is_known) {
+            return false;
+        }
+        self.named = Some(Instant::now());
+        let standing = sentinel::standing(&self.conn, &self.to);
+        matches!(standing, Some(Standing::Replaced(_)))
     }
 
     fn ask(&mut self) -> Result<(Facts, Option<CommandCounts>), ServerError> {

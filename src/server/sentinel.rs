@@ -151,17 +151,6 @@ fn locate(sentinels: &Sentinels, options: &ConnectOptions) -> Result<NodeAddress
     })
 }
 
-/// Whether the sentinels still name the server that calls itself `address` on its connection; `None`
-/// where they do not say. A primary that they replaced takes writes until it hears of it.
-pub fn still_name(options: &ConnectOptions, address: &str) -> Option<bool> {
-    let Transport::Sentinel(sentinels) = &options.address else {
-        return None;
-    };
-    let node = locate(sentinels, options).ok()?;
-    let (_, name) = place(&node, sentinels, options);
-    Some(name == address)
-}
-
 enum Answer {
     Primary(NodeAddress),
     /// The name is not known; these are.
@@ -243,28 +232,18 @@ fn watched(conn: &mut Conn) -> Result<Vec<String>, ServerError> {
     Ok(rows.into_iter().filter_map(name).collect())
 }
 
-/// How to connect to a server that was named, and what its connection calls it.
-fn place(
-    node: &NodeAddress,
-    sentinels: &Sentinels,
-    options: &ConnectOptions,
-) -> (ConnectOptions, String) {
-    let there = options_at(options, options.node_map.reach(node), sentinels.tls);
-    let name = format!(
-        "{} (primary of {})",
-        there.address,
-        sentinels.primary.escape_debug()
-    );
-    (there, name)
-}
-
 /// Connects to the server that was named, and makes sure that it is a primary, as far as it tells.
 fn connect(
     node: &NodeAddress,
     sentinels: &Sentinels,
     options: &ConnectOptions,
 ) -> Result<Conn, ServerError> {
-    let (there, name) = place(node, sentinels, options);
+    let there = options_at(options, options.node_map.reach(node), sentinels.tls);
+    let name = format!(
+        "{} (primary of {})",
+        there.address,
+        sentinels.primary.escape_debug()
+    );
     let mut conn = Conn::open_as(&there, name)?;
     if is_replica(&mut conn)? {
         return Err(ServerError::Connect {

@@ -288,8 +288,7 @@ fn libraries_that_no_server_loads_are_refused_by_name() {
     let good = "#!lua name=good\nredis.register_function('f', function() return 1 end)";
     let nameless = "redis.register_function('g', function() return 1 end)";
     // Its name is libB.
-    let quoted =
-        "#!lua name=\"lib\\x42\"\nredis.register_function('h', function() return 2 end)";
+    let quoted = "#!lua name=\"lib\\x42\"\nredis.register_function('h', function() return 2 end)";
     let inner = [
         library(good),
         library(nameless),

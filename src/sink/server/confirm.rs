@@ -15,6 +15,7 @@ use super::{Action, Counted, Sent, ServerSink, Wrote};
 use crate::memory::FingerprintSet;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
+use crate::server::sentinel::Standing;
 
 /// Acknowledged bytes and records after which a replica is asked for.
 const ASK_BYTES: usize = 1 << 20;
@@ -34,6 +35,9 @@ const PATIENCE_MS: &[u8] = b"50";
 
 /// How often sentinels are asked whom they name, at most.
 const SENTINELS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long they may take to agree at the end. They tell each other every two seconds.
+const AGREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// At the end there is nothing behind it that could be held up.
 const LAST_PATIENCE_MS: &[u8] = b"1000";
@@ -187,29 +191,45 @@ impl ServerSink {
             return Ok(false);
         }
         lane.named = Some(Instant::now());
-        match lane.is_still_named() {
-            Some(true) => {
+        let by = match lane.standing() {
+            Some(Standing::Replaced(by)) => by,
+            Some(Standing::Named) => {
                 lane.confirmed_since = false;
                 return Ok(false);
             }
-            None => return Ok(false),
-            Some(false) => {}
-        }
+            // They are asked again.
+            Some(Standing::Disputed(_) | Standing::Unknown(_)) | None => return Ok(false),
+        };
         lane.unkept |= lane.confirmed_since;
         lane.confirmed_since = false;
         let lost = ServerError::Lost {
             address: lane.address(),
             doing: "restoring keys".to_owned(),
-            reason: "the sentinels name another primary by now".to_owned(),
+            reason: format!("the sentinels name another primary now, {by} (a failover)"),
         };
         self.lost(at, lost)?;
         Ok(true)
     }
 
-    /// As [`Self::heed_sentinels`], for all lanes; whoever took over is met before this returns.
+    /// As [`Self::heed_sentinels`], for all lanes, once the sentinels agree; whoever took over is met
+    /// before this returns.
     fn heed_all_sentinels(&mut self) -> Result<bool> {
         let mut moved = false;
         for at in 0..self.lanes.len() {
+            let began = Instant::now();
+            while matches!(self.lanes[at].standing(), Some(Standing::Disputed(_)))
+                && began.elapsed() < AGREE_WITHIN
+            {
+                self.rest()?;
+            }
+            if began.elapsed() >= AGREE_WITHIN {
+                let text = "the sentinels of the destination do not agree on its primary: what was \
+                            written may be at a server that is replaced; run the same command again \
+                            when they do";
+                if !self.report.problems.iter().any(|known| known == text) {
+                    self.report.problems.push(text.to_owned());
+                }
+            }
             if !self.heed_sentinels(at)? {
                 continue;
             }

@@ -14,7 +14,8 @@ use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
-use crate::server::{ABSENT_KEY, Conn, ServerError, sentinel};
+use crate::server::sentinel::{self, Standing};
+use crate::server::{ABSENT_KEY, Conn, ServerError};
 
 /// One connection and what is in flight on it.
 pub(super) struct Lane {
@@ -261,10 +262,11 @@ impl Lane {
         Ok(met)
     }
 
-    /// Whether the sentinels still name the server that this leads to; `None` where nobody says.
-    pub fn is_still_named(&self) -> Option<bool> {
-        self.conn.as_ref()?;
-        sentinel::still_name(&self.to, &self.reached)
+    /// What the sentinels say by now of the server that this leads to; `None` where none named it, or
+    /// none answers.
+    pub fn standing(&self) -> Option<Standing> {
+        let standing = sentinel::standing(self.conn.as_ref()?, &self.to)?;
+        (!matches!(standing, Standing::Unknown(_))).then_some(standing)
     }
 
     /// Whether sentinels put a replica in the place of a primary that dies.
