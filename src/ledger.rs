@@ -219,6 +219,9 @@ pub struct FunctionCounts {
     pub skipped: u64,
     /// Refused.
     pub refused: u64,
+    /// Of those that were skipped or refused, the ones in whose way another one stood, which was left
+    /// as it stood.
+    pub left_standing: u64,
 }
 
 /// What happened on the way to values that were written, for the ledger. What was only made ready

@@ -164,6 +164,7 @@ fn code_of(found: &Findings) -> u8 {
         || !needs.closed.is_empty()
         || (needs.too_large > 0 && !found.rights.can(NATIVE) && !is_not_known(needs, found))
         || needs.refuses_functions(&found.rights)
+        || !needs.libraries_refused.is_empty()
     {
         codes.push(exit::SOME_KEYS);
     }

@@ -13,6 +13,8 @@ use crate::server::patience::{Patience, STEP};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way};
+use crate::sink::server::functions::Library;
+use crate::sink::server::libraries::{InTheWay, in_the_way};
 use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
 
 /// Keys that are asked about in one round trip.
@@ -139,6 +141,38 @@ impl<'a> KeyTrial<'a> {
         answers
     }
 
+    /// Why a function library would be refused for what stands there already, if it would. Where the
+    /// server does not tell, nothing is known against it.
+    pub fn in_the_way(&mut self, library: &Library) -> Option<String> {
+        let mut patience = Patience::new(self.to.retry_for);
+        while self.unforeseen.is_none() {
+            match self.ask_of_library(library) {
+                Ok(Ok(standing)) => return standing.refusal().map(|(reason, _)| reason),
+                Ok(Err(text)) if !asks_for_patience(&text) => return None,
+                Ok(Err(text)) if !patience.lasts_for(PATIENCE) => self.unforeseen = Some(text),
+                Ok(Err(_)) => std::thread::sleep(STEP),
+                Err(error) => self.lost(&error),
+            }
+        }
+        None
+    }
+
+    fn ask_of_library(
+        &mut self,
+        library: &Library,
+    ) -> Result<Result<InTheWay, String>, ServerError> {
+        let conn = connected(&mut self.conn, &mut self.rights, self.to)?;
+        in_the_way(conn, (&library.name, &library.code), false, |_| false)
+    }
+
+    fn lost(&mut self, error: &ServerError) {
+        self.conn = None;
+        self.losses += 1;
+        if self.losses >= MAX_LOSSES || !is_worth_another(error) {
+            self.unforeseen = Some(error.to_string());
+        }
+    }
+
     fn ask_patiently(
         &mut self,
         db: u32,
@@ -160,10 +194,8 @@ impl<'a> KeyTrial<'a> {
                 }
                 Err(Halt::Later(_)) => std::thread::sleep(STEP),
                 Err(Halt::Lost(error)) => {
-                    self.conn = None;
-                    self.losses += 1;
-                    if self.losses >= MAX_LOSSES || !is_worth_another(&error) {
-                        self.unforeseen = Some(error.to_string());
+                    self.lost(&error);
+                    if self.unforeseen.is_some() {
                         return;
                     }
                 }
@@ -178,15 +210,7 @@ impl<'a> KeyTrial<'a> {
         places: &[usize],
         answers: &mut [Option<String>],
     ) -> Result<(), Halt> {
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            None => {
-                let mut conn = Conn::open(self.to).map_err(Halt::Lost)?;
-                conn.doing("asking which keys may be written");
-                self.rights = KeyRights::ask(&mut conn).map_err(Halt::Lost)?;
-                self.conn.insert(conn)
-            }
-        };
+        let conn = connected(&mut self.conn, &mut self.rights, self.to).map_err(Halt::Lost)?;
         if conn.database() != Some(db)
             && let Err(text) = conn.select(db).map_err(Halt::Lost)?
         {
@@ -250,6 +274,24 @@ impl<'a> KeyTrial<'a> {
         }
         Ok(())
     }
+}
+
+/// The connection, which is made where there is none.
+fn connected<'c>(
+    slot: &'c mut Option<Conn>,
+    rights: &mut KeyRights,
+    to: &ConnectOptions,
+) -> Result<&'c mut Conn, ServerError> {
+    let conn = match slot.take() {
+        Some(conn) => conn,
+        None => {
+            let mut conn = Conn::open(to)?;
+            conn.doing("asking what may be written");
+            *rights = KeyRights::ask(&mut conn)?;
+            conn
+        }
+    };
+    Ok(slot.insert(conn))
 }
 
 fn is_worth_another(error: &ServerError) -> bool {

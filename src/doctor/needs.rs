@@ -21,6 +21,7 @@ use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
+use crate::sink::server::functions::split_libraries;
 use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
@@ -102,6 +103,8 @@ pub struct Needs {
     pub usage: Option<String>,
     /// Payloads of function libraries.
     pub functions: u64,
+    /// Function libraries in whose way something else stands, and what.
+    pub libraries_refused: Vec<(String, String)>,
     /// Keys that the export could not read, by database.
     pub export_failed: Vec<(u32, u64)>,
     /// Why an import would end before it has written anything: what to do, and the server's words.
@@ -151,7 +154,10 @@ impl Needs {
                             Record::Key(key) => {
                                 ready.extend(needs.key(key, frame.context, target, bounds, trial));
                             }
-                            Record::Functions(_) => needs.functions += 1,
+                            Record::Functions(dump) => {
+                                needs.functions += 1;
+                                needs.try_libraries(&dump, trial);
+                            }
                             Record::WithheldFunctions(_) => needs.functions_left_out += 1,
                             _ => {}
                         }
@@ -172,6 +178,25 @@ impl Needs {
         needs.ends = trial.ends.take();
         needs.unforeseen = trial.unforeseen.take();
         Ok(needs)
+    }
+
+    /// Asks what stands in the way of function libraries.
+    fn try_libraries(&mut self, dump: &[u8], trial: &mut KeyTrial<'_>) {
+        let libraries = match split_libraries(dump) {
+            Ok(libraries) => libraries,
+            Err(reason) => {
+                self.libraries_refused.push(("all".to_owned(), reason));
+                return;
+            }
+        };
+        for library in libraries {
+            if self.libraries_refused.len() >= MAX_REASONS {
+                return;
+            }
+            if let Some(reason) = trial.in_the_way(&library) {
+                self.libraries_refused.push((library.name, reason));
+            }
+        }
     }
 
     /// Asks whether keys may be written whose values are ready.

@@ -370,6 +370,13 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             }
         });
     }
+    for (name, why) in &needs.libraries_refused {
+        lines.push(format!(
+            "refused: function library {}: {}",
+            clean(name),
+            clean(why)
+        ));
+    }
     for (dbs, keys, why) in needs.closed_told() {
         lines.push(format!(
             "refused: {} that would go to {dbs}, not to be had ({}); see --map-db",
@@ -555,6 +562,11 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "ends": needs.ends.as_ref().map(|(advice, text)| format!("{advice} ({text})")),
         "unforeseen": needs.unforeseen,
         "functions_too_large": needs.functions_left_out,
+        "libraries_refused": needs
+            .libraries_refused
+            .iter()
+            .map(|(name, why)| json!({"name": name, "reason": why}))
+            .collect::<Vec<_>>(),
         "error": needs.error.as_ref().map(error_json),
     })
 }

@@ -203,7 +203,9 @@ pub(super) fn final_line(
             ", not exact at the destination: it lost keys during this run that it had acknowledged"
                 .to_owned()
         }
-        true if sink.left_standing > 0 => left_standing_text(outcome),
+        true if sink.left_standing + sink.functions.left_standing > 0 => {
+            left_standing_text(outcome)
+        }
         true if is_exact && sink.memory_unknown && outcome.error.is_none() => {
             ", not known to be exact at the destination: it may have been started anew".to_owned()
         }
@@ -269,17 +271,24 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
     format!(", functions {fate}")
 }
 
-/// Keys that were left as they stood are not as they are at the source, however exactly that was
-/// read.
+/// Keys and function libraries that were left as they stood are not as they are at the source,
+/// however exactly that was read.
 fn left_standing_text(outcome: &Outcome) -> String {
-    let keys = plural(outcome.sink.left_standing, "key");
+    let sink = &outcome.sink;
+    let libraries = sink.functions.left_standing;
+    let what = [
+        (sink.left_standing > 0).then(|| plural(sink.left_standing, "key")),
+        (libraries == 1).then(|| "1 function library".to_owned()),
+        (libraries > 1).then(|| format!("{} function libraries", count_text(libraries))),
+    ];
+    let what = what.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     match &outcome.source.reached {
         Some(ConsistencyReached::Exact(_)) => format!(
-            ", not exact at the destination: {keys} stood there with something else and were left \
+            ", not exact at the destination: {what} stood there with something else and were left \
              as they stood"
         ),
         _ => format!(
-            "{}, {keys} left as they stood at the destination",
+            "{}, {what} left as they stood at the destination",
             consistency_text(Verb::Copy, outcome)
         ),
     }
@@ -492,6 +501,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
                 "restored": sink.functions.restored,
                 "skipped": sink.functions.skipped,
                 "refused": sink.functions.refused,
+                "left_standing": sink.functions.left_standing,
             },
         },
         "earlier": sink.earlier.as_ref().map(|earlier| json!({

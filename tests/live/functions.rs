@@ -80,6 +80,82 @@ fn a_collision_follows_the_policies() {
     }
 }
 
+/// A function of another library: no policy but leaving all out helps. The dry run and doctor say the
+/// same as the run.
+#[test]
+fn a_function_that_another_library_holds_is_foretold() {
+    const HOLDER: &str = "#!lua name=holder\nredis.register_function{function_name='F1', callback=function() return 7 end}";
+    for version in [Version::Redis70, Version::Valkey91] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (source, destination) = (TestServer::start(version), TestServer::start(version));
+        load(&source, ONE);
+        load(&source, TWO);
+        let archive = run(&["export", &source.url()], b"").success().stdout;
+        let url = destination.url();
+        for more in [&[][..], &["--functions", "replace"]] {
+            for dry in [&["--dry-run"][..], &[]] {
+                flush(&destination);
+                load(&destination, HOLDER);
+                let arguments = [&["import", &url, "--json"], more, dry].concat();
+                let output = run(&arguments, &archive).expect_code(3);
+                let functions = &output.summary()["sink"]["functions"];
+                let counts = ["restored", "refused", "left_standing"];
+                let counts = counts.map(|name| functions[name].as_u64());
+                assert_eq!(counts, [1, 1, 1].map(Some), "{arguments:?}: {functions}");
+                let said = run(&arguments, &archive).stderr;
+                let reason = "belongs to the library holder at the destination";
+                assert!(said.contains(reason), "{arguments:?}: {said}");
+                assert!(!said.contains("overwrites it"), "{arguments:?}: {said}");
+            }
+        }
+        // The second of each two runs above found its own library, which is equal.
+        assert_eq!(call(&destination, "f1"), Some(7));
+        let doctor = run(&["doctor", &url, "-", "--json"], &archive).expect_code(3);
+        let refused = &doctor.summary()["archive"]["libraries_refused"];
+        assert_eq!(refused.as_array().map(Vec::len), Some(1), "{refused}");
+        assert_eq!(refused[0]["name"], "one");
+        run(&["doctor", &url, "-"], &archive).expect_code(3);
+
+        // Where it is not in the way any more, none of them says so.
+        flush(&destination);
+        load(&destination, OTHER_ONE);
+        run(&["doctor", &url, "-"], &archive).expect_code(3);
+        run(&["import", &url, "--dry-run"], &archive).expect_code(3);
+        let replacing = ["import", &url, "--functions", "replace"];
+        run(&[&replacing[..], &["--dry-run"]].concat(), &archive).success();
+        run(&replacing, &archive).success();
+        run(&["doctor", &url, "-"], &archive).success();
+        run(&["import", &url, "--dry-run"], &archive).success();
+    }
+}
+
+/// The destination has other code than the source, as `diff` says.
+#[test]
+fn a_library_that_is_left_standing_is_not_exact() {
+    let Some(version) = require(Version::Valkey91) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    load(&source, ONE);
+    let (from, to) = (source.url(), destination.url());
+    let copy = ["copy", &from, &to, "--on-conflict", "skip"];
+    let left = "not exact at the destination: 1 function library stood there with something else";
+    // An equal one takes nothing away.
+    for _ in 0..2 {
+        run(&copy, b"").success().expect_stderr(", exact as of");
+    }
+    load(&destination, OTHER_ONE);
+    run(&copy, b"").success().expect_stderr(left);
+    let failing = ["copy", &from, &to, "--on-conflict", "fail"];
+    run(&failing, b"").expect_code(3).expect_stderr(left);
+    run(&["diff", &from, &to], b"").expect_code(5);
+    // What was not asked for is not missed.
+    let output = run(&[&copy[..], &["--functions", "skip"]].concat(), b"").success();
+    assert!(!output.stderr.contains("not exact"), "{}", output.stderr);
+}
+
 #[test]
 fn an_export_without_functions_has_none() {
     let Some(version) = require(Version::Redis70) else {

@@ -6,6 +6,7 @@ use redis::Value as Reply;
 
 use super::ServerSink;
 use super::gate::Gate;
+use super::libraries::{InTheWay, in_the_way, told_in_the_way};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::{self, Slice, walk};
 use crate::policy::{FunctionPolicy, OnConflict};
@@ -18,9 +19,12 @@ use crate::server::conn::{asks_for_patience, is_forbidden};
 const FUNCTION2: u8 = 0xF5;
 
 /// One library of a FUNCTION DUMP.
-struct Library {
-    name: String,
-    code: Vec<u8>,
+#[derive(Debug)]
+pub struct Library {
+    /// Its name.
+    pub name: String,
+    /// Its source code.
+    pub code: Vec<u8>,
     /// A FUNCTION DUMP of just this library, without its footer.
     body: Vec<u8>,
     /// RDB version of the footer it came with.
@@ -30,8 +34,10 @@ struct Library {
 /// What became of a library at one node.
 enum Fate {
     Restored,
-    /// Left out as asked, or there already.
-    Skipped,
+    /// There already, with the same code.
+    Equal,
+    /// Another one stands in its way and was left as it stands, as asked.
+    LeftOut,
     /// Left out, since there are no functions.
     Lost,
     Refused(FailureKind, String, Option<String>),
@@ -76,19 +82,22 @@ impl ServerSink {
             }
         };
         let mut refused = None;
-        let (mut restored, mut lost) = (false, false);
+        let (mut restored, mut lost, mut left_standing) = (false, false, false);
         for (fate, at) in fates {
             match fate {
                 Fate::Restored => restored = true,
-                Fate::Skipped => {}
+                Fate::Equal => {}
+                Fate::LeftOut => left_standing = true,
                 Fate::Lost => lost = true,
                 Fate::Refused(kind, reason, hint) => {
+                    left_standing |= kind == FailureKind::Conflict;
                     let address = self.routes.as_ref().map(|_| self.lanes[at].address());
                     let place = address.map_or_else(String::new, |at| format!("{at}: "));
                     refused.get_or_insert((kind, place + &reason, hint));
                 }
             }
         }
+        self.report.functions.left_standing += u64::from(left_standing);
         match refused {
             Some((kind, reason, hint)) => self.refuse_library(&library.name, kind, reason, hint),
             None if restored => {
@@ -259,17 +268,44 @@ impl ServerSink {
         text: String,
         is_doubtful: bool,
     ) -> Result<Fate, ServerError> {
-        let is_equal = self.standing_code(at, &library.name)?.as_ref() == Some(&library.code);
-        if is_equal && is_doubtful {
-            return Ok(Fate::Restored);
+        let conn = self.lanes[at].conn()?;
+        let told = told_in_the_way(conn, (&library.name, &library.code), &text)?;
+        let standing = self.told_or_later(at, told)?.flatten();
+        Ok(match standing {
+            Some(InTheWay::Equal) if is_doubtful => Fate::Restored,
+            Some(standing) => self.fate_beside(&standing),
+            // What stands there is not told.
+            None if self.options.on_conflict == OnConflict::Skip => Fate::LeftOut,
+            None => Fate::Refused(FailureKind::Conflict, text, None),
+        })
+    }
+
+    /// What the policy makes of a library in whose way this stands.
+    fn fate_beside(&self, standing: &InTheWay) -> Fate {
+        match standing.refusal() {
+            None if *standing == InTheWay::Equal => Fate::Equal,
+            None => Fate::Restored,
+            Some(_) if self.options.on_conflict == OnConflict::Skip => Fate::LeftOut,
+            Some((reason, hint)) => Fate::Refused(FailureKind::Conflict, reason, Some(hint)),
         }
-        if is_equal || self.options.on_conflict == OnConflict::Skip {
-            return Ok(Fate::Skipped);
+    }
+
+    /// What a server told; `None` where it refuses that, and a loss where it may tell in a while.
+    fn told_or_later<T>(
+        &self,
+        at: usize,
+        told: Result<T, String>,
+    ) -> Result<Option<T>, ServerError> {
+        match told {
+            Ok(told) => Ok(Some(told)),
+            // The same question again, in a while.
+            Err(text) if self.may_pass(at, &text) => Err(ServerError::Lost {
+                address: self.lanes[at].to.address.to_string(),
+                doing: "looking at function libraries".to_owned(),
+                reason: text,
+            }),
+            Err(_) => Ok(None),
         }
-        let hint = Some(
-            "--functions replace overwrites it, --functions skip leaves them all out".to_owned(),
-        );
-        Ok(Fate::Refused(FailureKind::Conflict, text, hint))
     }
 
     /// Why a library cannot be restored, in the server's words. Tried with arguments that cannot be
@@ -297,48 +333,23 @@ impl ServerSink {
         if let Some(text) = self.no_functions(at)? {
             return Ok(self.refused_library(at, text));
         }
-        Ok(match self.standing_code(at, &library.name)? {
-            Some(_) if self.replaces_libraries() => Fate::Restored,
-            Some(code) if self.options.on_conflict == OnConflict::Skip || code == library.code => {
-                Fate::Skipped
-            }
-            Some(_) => Fate::Refused(
-                FailureKind::Conflict,
-                "the library stands at the destination already".to_owned(),
-                None,
-            ),
+        let replaces = self.replaces_libraries();
+        let lane = &mut self.lanes[at];
+        let overwritten = &self.overwritten;
+        let told = in_the_way(
+            lane.conn()?,
+            (&library.name, &library.code),
+            replaces,
+            |name| replaces && overwritten.contains(name),
+        )?;
+        let fate = match self.told_or_later(at, told)? {
+            Some(standing) => self.fate_beside(&standing),
             None => Fate::Restored,
-        })
-    }
-
-    /// The code of the destination's library of that name.
-    fn standing_code(&mut self, at: usize, name: &str) -> Result<Option<Vec<u8>>, ServerError> {
-        let mut command = redis::cmd("FUNCTION");
-        command
-            .arg("LIST")
-            .arg("LIBRARYNAME")
-            .arg(name)
-            .arg("WITHCODE");
-        let value = match self.lanes[at].conn()?.try_query(&command)? {
-            Ok(value) => value,
-            // The same question again, in a while.
-            Err(text) if self.may_pass(at, &text) => {
-                return Err(ServerError::Lost {
-                    address: self.lanes[at].to.address.to_string(),
-                    doing: "looking at function libraries".to_owned(),
-                    reason: text,
-                });
-            }
-            Err(_) => return Ok(None),
         };
-        let rows: Vec<std::collections::HashMap<String, redis::Value>> =
-            redis::from_redis_value(value).unwrap_or_default();
-        Ok(rows
-            .into_iter()
-            .find_map(|mut row| match row.remove("library_code") {
-                Some(Reply::BulkString(code)) => Some(code),
-                _ => None,
-            }))
+        if matches!(fate, Fate::Restored) {
+            self.overwritten.insert(library.name.clone());
+        }
+        Ok(fate)
     }
 
     fn refuse_library(
@@ -365,7 +376,10 @@ fn is_redirection(text: &str) -> bool {
 }
 
 /// Takes a FUNCTION DUMP apart (functions.c: for each library an opcode and the code).
-fn split_libraries(dump: &[u8]) -> Result<Vec<Library>, String> {
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn split_libraries(dump: &[u8]) -> Result<Vec<Library>, String> {
     let (mut body, version) = payload::split(dump).map_err(|error| error.to_string())?;
     let mut libraries = Vec::new();
     while let Some((&opcode, rest)) = body.split_first() {

@@ -20,10 +20,11 @@ mod dangers;
 mod fate;
 mod flow;
 pub mod foresee;
-mod functions;
+pub mod functions;
 pub mod gate;
 pub mod held;
 mod lane;
+pub mod libraries;
 mod limits;
 mod modules;
 mod past;
@@ -38,7 +39,7 @@ mod try_out;
 mod window;
 pub mod witness;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -266,6 +267,8 @@ pub struct ServerSink {
     observer: Arc<Observer>,
     stop: Stop,
     accepted: Option<Box<dyn Accepted>>,
+    /// In a dry run: the libraries that would have been written by now.
+    overwritten: HashSet<String>,
     /// The values come straight from live servers of this family and version.
     twin_of: Option<(Family, String)>,
     /// RESTORE is not to be used, or not to be had.
@@ -361,6 +364,7 @@ impl ServerSink {
             held: Held::default(),
             witnesses: None,
             memory_lost: false,
+            overwritten: HashSet::new(),
             halted: None,
             prints: FingerprintSet::default(),
             recalls: false,
