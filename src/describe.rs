@@ -88,6 +88,14 @@ pub fn export_failed_text(failed: &[(u32, u64)]) -> Option<String> {
     ))
 }
 
+/// A line about what an archive's export did not have beyond single keys, as a warning.
+pub fn export_lacks_text(line: &str) -> String {
+    format!(
+        "the export did not have everything, and the archive may lack keys: {}",
+        clean(line)
+    )
+}
+
 /// The same as JSON; null where there are none.
 pub fn export_failed_json(failed: &[(u32, u64)]) -> Value {
     let by_db: Vec<Value> = told(failed)
@@ -302,6 +310,8 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     if let Some(text) = export_failed_text(&export_failed(end)) {
         lines.push(("left out", text));
     }
+    let lacks = end.lacks.iter();
+    lines.extend(lacks.map(|line| ("lacks", clean(line).into_owned())));
     if facts.duplicates_possible {
         lines.push((
             "duplicates",
@@ -488,6 +498,7 @@ pub fn end_json(end: &End) -> Value {
         "started_ms": end.facts.started_ms,
         "finished_ms": end.facts.finished_ms,
         "sha256_before_end": hex(&end.sha256),
+        "lacks": end.lacks,
         "not_told": not_told(&[
             ("per_db", end.per_db.len()),
             ("counts", end.facts.counts.len()),

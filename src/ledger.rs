@@ -92,6 +92,9 @@ pub struct SourceReport {
     /// larger than `--max-value` allowed, by database. They were never in the
     /// archive, which is no failure of the run that reads it.
     pub export_failed: Vec<(u32, u64)>,
+    /// Of archives: what their exports did not have beyond single keys, one line each. That is no
+    /// failure of the run that reads them either.
+    pub export_lacks: Vec<String>,
     /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
     pub above_max_value: u64,
     /// The longest that writes were paused, where they were.

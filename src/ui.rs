@@ -21,7 +21,7 @@ use self::progress::Ticker;
 pub use self::summary::consistency_json;
 pub use self::verb::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
-use crate::describe::export_failed_text;
+use crate::describe::{export_failed_text, export_lacks_text};
 use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
@@ -172,6 +172,9 @@ impl Ui {
         }
         if let Some(text) = export_failed_text(&outcome.source.export_failed) {
             self.console.warning(&text);
+        }
+        for line in &outcome.source.export_lacks {
+            self.console.warning(&export_lacks_text(line));
         }
         match &outcome.error {
             Some(error) => self.console.error(error, code),

@@ -278,4 +278,7 @@ pub struct End {
     pub facts: EndFacts,
     /// SHA-256 of every byte before the END frame's header.
     pub sha256: [u8; 32],
+    /// What the source may hold beyond single keys and the archive has not, a line each. These stand
+    /// in NOTE frames before END, and are anybody's text: escape them before showing them.
+    pub lacks: Vec<String>,
 }

@@ -46,6 +46,7 @@ pub mod frame;
 pub mod header;
 mod index;
 mod keyset;
+mod lacks;
 pub mod limits;
 mod lookalike;
 mod pending;
@@ -66,6 +67,7 @@ mod zstandard;
 
 pub use error::{Class, Error, Incompleteness, Position, Result, Trailing};
 pub use header::{End, EndFacts, Header};
+pub use lacks::LACKS;
 pub use limits::Limits;
 pub use lookalike::LookAlike;
 pub use reader::{Frame, Reader};

@@ -11,6 +11,7 @@ use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
 use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
+use crate::lacks;
 use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_NOTES_KEPT};
 use crate::pieces::Rest;
 use crate::record::{Context, Record};
@@ -79,6 +80,7 @@ pub struct Reader<R: Read> {
     skipped_entries: u64,
     notes: Vec<String>,
     notes_seen: u64,
+    lacks: Vec<String>,
     end: Option<End>,
     /// Of values in FRAGMENT runs only the beginning is kept.
     heads_only: bool,
@@ -138,6 +140,7 @@ impl<R: Read> Reader<R> {
             skipped_entries: 0,
             notes: Vec::new(),
             notes_seen: 0,
+            lacks: Vec::new(),
             end: None,
             heads_only: false,
             visiting: false,
@@ -447,12 +450,13 @@ impl<R: Read> Reader<R> {
     }
 
     fn end_of_archive(&mut self, frame: StreamFrame) -> Result<()> {
-        let end = self.stream.check_end(&frame, &self.raw)?;
+        let mut end = self.stream.check_end(&frame, &self.raw)?;
         if self.whole {
             self.totals
                 .check(&end)
                 .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
         }
+        end.lacks = std::mem::take(&mut self.lacks);
         self.end = Some(end);
         self.stream.close()
     }
@@ -465,6 +469,9 @@ impl<R: Read> Reader<R> {
         let text =
             wire::decode_note(&self.raw).map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
         self.notes_seen += 1;
+        if frame.header.codec == Codec::Stored {
+            lacks::learn(&mut self.lacks, &text);
+        }
         if self.notes.len() < MAX_NOTES_KEPT {
             self.notes.push(text);
         }

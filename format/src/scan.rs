@@ -7,6 +7,7 @@ use std::io::Read;
 use crate::error::{Error, Result};
 use crate::frame::{Codec, FrameType};
 use crate::header::{End, Header};
+use crate::lacks;
 use crate::reader::aborted;
 use crate::stream::{FrameStream, StreamFrame};
 use crate::version::Preamble;
@@ -51,6 +52,7 @@ pub struct Scan<R: Read> {
     stream: FrameStream<R>,
     header: Header,
     payload: Vec<u8>,
+    lacks: Vec<String>,
     end: Option<End>,
     state: State,
 }
@@ -78,6 +80,7 @@ impl<R: Read> Scan<R> {
             stream,
             header,
             payload,
+            lacks: Vec::new(),
             end: None,
             state: State::First(FrameInfo::from(&frame)),
         })
@@ -96,8 +99,18 @@ impl<R: Read> Scan<R> {
                 self.state = State::Walking;
                 match frame.header.frame_type {
                     FrameType::END => {
-                        self.end = Some(self.stream.check_end(&frame, &self.payload)?);
+                        let mut end = self.stream.check_end(&frame, &self.payload)?;
+                        end.lacks = std::mem::take(&mut self.lacks);
+                        self.end = Some(end);
                         self.state = State::Ending;
+                    }
+                    FrameType::NOTE if frame.header.codec == Codec::Stored => {
+                        let note = wire::decode_note(&self.payload)
+                            .map_err(|what| Error::damaged(frame.at("NOTE"), what));
+                        if note.is_err() {
+                            self.state = State::Failed;
+                        }
+                        lacks::learn(&mut self.lacks, &note?);
                     }
                     FrameType::ABORT => {
                         self.state = State::Failed;

@@ -11,6 +11,8 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::error::{Class, Error, Incompleteness, Position, Result, Trailing};
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType};
 use crate::header::{End, Header};
+use crate::lacks;
+use crate::limits::MAX_NOTES_KEPT;
 use crate::reader::Frame;
 use crate::record::{Context, Glance};
 use crate::salvage::IntactFrame;
@@ -69,7 +71,7 @@ impl Table {
         let trailer = read_trailer(inner, len, archive_id)?;
         let end_frame = frame_at(inner, trailer.end_offset, archive_id, FrameType::END)?;
         check_nothing_follows(&end_frame, len)?;
-        let end = wire::decode_end(&end_frame.payload, minor)
+        let mut end = wire::decode_end(&end_frame.payload, minor)
             .map_err(|what| Error::damaged(end_frame.at("END"), what))?;
         if end.frames != end_frame.header.seq {
             let what = format!(
@@ -82,6 +84,7 @@ impl Table {
             0 => hop(inner, trailer.end_offset, end.frames, archive_id)?,
             offset => indexed(inner, offset, archive_id)?,
         };
+        end.lacks = lacks_before_end(inner, &frames, archive_id)?;
         Ok(Table {
             header,
             end,
@@ -302,6 +305,29 @@ fn payload_of<R: Read>(inner: &mut R, offset: u64, header: FrameHeader) -> Resul
         return Err(Error::damaged(frame.at("payload CRC"), what));
     }
     Ok(frame)
+}
+
+/// What NOTE frames behind the last record say that the archive lacks.
+fn lacks_before_end<R: Read + Seek>(
+    inner: &mut R,
+    frames: &[Place],
+    archive_id: u64,
+) -> Result<Vec<String>> {
+    let is_note = |place: &&Place| place.frame_type == FrameType::NOTE;
+    let notes = frames.iter().rev().take_while(is_note).count();
+    let mut lacks = Vec::new();
+    for place in frames[frames.len() - notes..]
+        .iter()
+        .take(MAX_NOTES_KEPT * 2)
+    {
+        let frame = read_frame(inner, place, archive_id)?;
+        if frame.header.codec == Codec::Stored {
+            let note = wire::decode_note(&frame.payload)
+                .map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
+            lacks::learn(&mut lacks, &note);
+        }
+    }
+    Ok(lacks)
 }
 
 /// The frames as INDEX tells them.

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::frame::{Codec, FrameHeader, FrameType};
 use crate::header::{End, EndFacts, Header};
 use crate::keyset::{KeySet, pair};
+use crate::lacks::{self, LACKS};
 use crate::limits::{
     DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
     MAX_JOINED_LEN, MAX_KEY_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MAX_TIME_SPREAD_MS, MIN_FRAGMENT_LEN,
@@ -80,6 +81,7 @@ pub struct Writer<W: Write> {
     raw_bytes: u64,
     hasher: Sha256,
     packer: Option<Packer>,
+    lacks: Vec<String>,
     context: Option<Context>,
     /// That of the pending frame.
     pending_context: Option<Context>,
@@ -137,6 +139,7 @@ impl<W: Write> Writer<W> {
             raw_bytes: 0,
             hasher: Sha256::new(),
             packer,
+            lacks: Vec::new(),
             context: None,
             pending_context: None,
             pending: Pending::default(),
@@ -390,6 +393,19 @@ impl<W: Write> Writer<W> {
         })
     }
 
+    /// Says what the source may hold beyond single keys and the archive has not, behind the last
+    /// record. Readers tell it as [`End::lacks`].
+    pub fn lacks(&mut self, text: &str) -> Result<()> {
+        self.check_alive()?;
+        self.guard(Self::close_frame)?;
+        // Stored as it is, for readers that decompress nothing.
+        let packer = self.packer.take();
+        let note = format!("{LACKS}{text}");
+        let written = self.note(&note);
+        self.packer = packer;
+        written.map(|()| lacks::learn(&mut self.lacks, &note))
+    }
+
     /// Gives up: writes what is pending, and the reason. The archive stays incomplete and says why.
     pub fn abort(mut self, reason: &str) -> Result<W> {
         self.check_alive()?;
@@ -419,6 +435,7 @@ impl<W: Write> Writer<W> {
             rdb_versions: self.totals.rdb_versions(),
             facts,
             sha256: [0; 32],
+            lacks: std::mem::take(&mut self.lacks),
         };
         self.totals.check_written(&end).map_err(Error::Unwritable)?;
         let index_offset = self.put_index()?;

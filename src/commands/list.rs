@@ -86,6 +86,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
         "keys": keys,
         "problem": problem,
         "export_failed": unread_json(end.as_ref()),
+        "export_lacks": end.as_ref().map(|end| &end.lacks),
         "records": reader.records_read(),
     }));
     // What was listed before the damage is intact, and comes out before the error is told.

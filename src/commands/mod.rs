@@ -27,14 +27,19 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use redis_migrate_format::{End, Header};
 
-use crate::describe::{export_failed, export_failed_json, export_failed_text, loss_of};
+use crate::describe::{
+    export_failed, export_failed_json, export_failed_text, export_lacks_text, loss_of,
+};
 use crate::exit;
 use crate::ui;
 
-/// Says which keys the export could not read, where the end of its archive was seen.
+/// Says which keys the export could not read, and what else it did not have, where the end of its archive was seen.
 fn warn_of_unread(end: Option<&End>) {
     if let Some(text) = end.and_then(|end| export_failed_text(&export_failed(end))) {
         ui::print_warning(&text);
+    }
+    for line in end.iter().flat_map(|end| &end.lacks) {
+        ui::print_warning(&export_lacks_text(line));
     }
 }
 

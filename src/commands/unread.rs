@@ -22,6 +22,8 @@ impl Unread {
         // A function library that was not read is no less missing from the comparison than a
         // database that was not.
         let lines = report.not_had.iter().chain(&report.cut_short);
+        // Nor is it there to be compared where an export did not have it.
+        let lines = lines.chain(&report.export_lacks);
         Self {
             lines: lines.map(|line| format!("{line} ({name})")).collect(),
             left_out: report

@@ -51,6 +51,11 @@ impl Findings {
         let header = self.header.as_ref();
         header.is_some_and(|(header, _)| loss_of(header).is_some())
     }
+
+    /// Whether its export did not have everything beyond single keys.
+    fn lacks_some(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| !end.lacks.is_empty())
+    }
 }
 
 /// Runs the verb; the exit code.
@@ -326,6 +331,7 @@ fn judgement(found: &Findings) -> &'static str {
     let unsound = values.damaged + values.bad_functions + found.tally.bad_payloads;
     match found.problems.as_slice() {
         [] if found.has_lost() => "intact, but what it was salvaged from was not complete",
+        [] if found.lacks_some() => "intact, but its export did not have everything",
         [] => "complete and intact",
         _ if unsound > 0 => "complete, but not every value is sound",
         _ if values.too_large + values.withheld_functions > 0 => {
@@ -358,9 +364,10 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
             VerifyLevel::Frames => format!(
                 "its frames, digest and trailer are intact{} (frames checked: nothing was \
                  decompressed)",
-                match found.has_lost() {
-                    true => ", but what it was salvaged from was not complete",
-                    false => "",
+                match (found.has_lost(), found.lacks_some()) {
+                    (true, _) => ", but what it was salvaged from was not complete",
+                    (false, true) => ", but its export did not have everything",
+                    (false, false) => "",
                 }
             ),
             VerifyLevel::Records => format!(

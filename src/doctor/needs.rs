@@ -107,6 +107,8 @@ pub struct Needs {
     pub libraries_refused: Vec<(String, String)>,
     /// Keys that the export could not read, by database.
     pub export_failed: Vec<(u32, u64)>,
+    /// What the export did not have beyond single keys, a line each.
+    pub export_lacks: Vec<String>,
     /// Why an import would end before it has written anything: what to do, and the server's words.
     pub ends: Option<(&'static str, String)>,
     /// Why it could not be found out which keys may be written.
@@ -166,6 +168,8 @@ impl Needs {
                 }
                 Ok(None) => {
                     needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
+                    let lacks = reader.end().map(|end| end.lacks.clone());
+                    needs.export_lacks = lacks.unwrap_or_default();
                     break;
                 }
                 Err(error) => {

@@ -15,7 +15,7 @@ use super::promise::{Promise, is_possible, promises};
 use super::{Findings, not_known, server::Leftovers};
 use crate::describe::table::{Align, Table};
 use crate::describe::{
-    error_json, export_failed_json, export_failed_text, family_name, lines_text,
+    error_json, export_failed_json, export_failed_text, export_lacks_text, family_name, lines_text,
 };
 use crate::payload::{Encoding, kind_of};
 use crate::server::conn::asks_for_patience;
@@ -385,6 +385,12 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
         ));
     }
     lines.extend(export_failed_text(&needs.export_failed));
+    lines.extend(
+        needs
+            .export_lacks
+            .iter()
+            .map(|line| export_lacks_text(line)),
+    );
     if let Some((advice, text)) = &needs.ends {
         lines.push(format!(
             "an import ends at once: {advice} ({})",
@@ -558,6 +564,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "closed_databases": needs.closed.keys().collect::<Vec<_>>(),
         "functions": needs.functions,
         "export_failed": export_failed_json(&needs.export_failed),
+        "export_lacks": needs.export_lacks,
         "functions_refused": needs.refuses_functions(&found.rights),
         "ends": needs.ends.as_ref().map(|(advice, text)| format!("{advice} ({text})")),
         "unforeseen": needs.unforeseen,

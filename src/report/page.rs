@@ -139,6 +139,7 @@ fn verdict(about: &About) -> String {
     let (class, sign, word) = match &about.end.facts.reached {
         _ if !about.problems.is_empty() => ("bad", "✗", "It does not add up"),
         _ if loss.is_some() => ("poor", "!", "Salvaged, and not all of it"),
+        _ if !about.end.lacks.is_empty() => ("poor", "!", "Keys may be missing"),
         _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key is in it"),
         ConsistencyReached::Exact(_) => ("good", "✓", "Exact"),
         ConsistencyReached::PerKey { .. } => ("fair", "≈", "Exact for each key"),

@@ -14,7 +14,7 @@ use redis_migrate_format::header::{
 use redis_migrate_format::record::Family;
 use redis_migrate_format::salvage::{Content, Decoder};
 use redis_migrate_format::seek::read_frame;
-use redis_migrate_format::{Context, Finished, Limits, Record, Writer, WriterOptions};
+use redis_migrate_format::{Context, Finished, LACKS, Limits, Record, Writer, WriterOptions};
 
 pub use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
@@ -111,7 +111,7 @@ pub fn rescue<R: Read + Seek, W: Write>(
                 window = Some((from_ms.min(at_ms), to_ms.max(at_ms)));
                 observer.count(records, place.raw_len.into());
             }
-            Content::Note(text) => writer.note(&text).context("write the new archive")?,
+            Content::Note(text) => keep_note(&mut writer, &text)?,
             Content::Part => {}
             _ => bail!("the archive changed while it was read"),
         }
@@ -125,6 +125,15 @@ pub fn rescue<R: Read + Seek, W: Write>(
     let finished = writer.finish(facts).context("complete the new archive")?;
     rescued.keys = census.finish().context("use a temporary file")?.keys;
     Ok((rescued, finished))
+}
+
+/// A note stays what it was, also where it says what the archive lacks.
+fn keep_note<W: Write>(writer: &mut Writer<W>, text: &str) -> Result<()> {
+    let kept = match text.strip_prefix(LACKS) {
+        Some(lacks) => writer.lacks(lacks),
+        None => writer.note(text),
+    };
+    kept.context("write the new archive")
 }
 
 /// What the export could not read is in no archive, and the new one says so too: its keys by

@@ -5,12 +5,13 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::frame::{FRAME_HEADER_LEN, FrameType};
+use redis_migrate_format::limits::MAX_NOTES_KEPT;
 use redis_migrate_format::record::Glance;
 use redis_migrate_format::salvage::{Content, Decoder, Found, Index, IntactFrame, Scanner};
 use redis_migrate_format::seek::{Place, Recount, read_frame};
 use redis_migrate_format::trailer::{TRAILER_LEN, Trailer};
 use redis_migrate_format::version::{PREAMBLE_LEN, Preamble};
-use redis_migrate_format::{End, Header, Limits, Position};
+use redis_migrate_format::{End, Header, LACKS, Limits, Position};
 use sha2::{Digest, Sha256};
 
 use super::Range;
@@ -114,6 +115,7 @@ pub fn survey<R: Read + Seek>(
     let mut look = Look {
         decoder: Decoder::new(limits)?.of_minor(preamble.minor),
         survey,
+        lacks: Vec::new(),
         counted: Recount::default(),
         digest: Sha256::new_with_prefix(preamble.encode()),
         run: Vec::new(),
@@ -296,6 +298,8 @@ fn find_frames<R: Read + Seek>(
 struct Look {
     decoder: Decoder,
     survey: Survey,
+    /// What its notes say that it lacks.
+    lacks: Vec<String>,
     /// What the records come to, to be compared with END.
     counted: Recount,
     /// Over preamble and frames in order, END excepted.
@@ -335,7 +339,14 @@ impl Look {
                 }
                 self.survey.records += records;
             }
-            Ok(Content::Note(_)) => self.kept[at] = true,
+            Ok(Content::Note(text)) => {
+                self.kept[at] = true;
+                if let Some(lacks) = text.strip_prefix(LACKS)
+                    && self.lacks.len() < MAX_NOTES_KEPT
+                {
+                    self.lacks.push(lacks.to_owned());
+                }
+            }
             Ok(Content::Header(header)) => self.survey.header = Some(*header),
             Ok(Content::End(end)) => self.survey.end = Some(*end),
             Ok(Content::Index(index)) => self.index = Some(index),
@@ -356,6 +367,9 @@ impl Look {
     fn conclude(mut self, places: &[Place]) -> (Survey, Vec<bool>) {
         self.lose_run(places);
         let mut survey = self.survey;
+        if let Some(end) = &mut survey.end {
+            end.lacks = std::mem::take(&mut self.lacks);
+        }
         let kept = self.kept;
         let is_lost = |seq: u64| {
             let at = places.binary_search_by_key(&seq, |place| place.seq);

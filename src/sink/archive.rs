@@ -12,7 +12,7 @@ use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
 use redis_migrate_format::limits::MAX_KEY_LEN;
 use redis_migrate_format::{Writer, WriterOptions};
 
-use super::{Miscounted, Sink};
+use super::{Miscounted, Sink, lacks};
 use crate::census::Census;
 use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
@@ -486,9 +486,12 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         report.keys = self.census.and_then(Census::keys);
         // Whatever the source says: what stands in the archive was counted.
         facts.duplicates_possible |= report.keys.is_some_and(|keys| keys != report.archived);
-        let Some(writer) = self.writer.take() else {
+        let Some(mut writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };
+        if let Err(error) = lacks::say(&mut writer, source) {
+            return (report, Err(error.context("complete the archive")));
+        }
         let finished = match writer.finish(facts) {
             Ok(finished) => finished,
             Err(error) => {

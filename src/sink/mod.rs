@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod jsonl;
+mod lacks;
 mod miscounted;
 pub mod rdb;
 pub mod server;

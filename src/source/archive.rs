@@ -403,6 +403,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
+            export_lacks: self.end().map(|end| end.lacks.clone()).unwrap_or_default(),
             not_had: self.choice.not_had.clone(),
             libraries_unread: self.choice.not_had.first().cloned(),
             started_ms: self.started_ms,
@@ -609,6 +610,11 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
             for &(db, keys) in &report.export_failed {
                 let sum = export_failed.entry(db).or_default();
                 *sum = sum.saturating_add(keys);
+            }
+            for line in &report.export_lacks {
+                if whole.export_lacks.len() < MOST_NOT_HAD && !whole.export_lacks.contains(line) {
+                    whole.export_lacks.push(line.clone());
+                }
             }
             whole.functions += report.functions;
             let unread = &report.libraries_unread;

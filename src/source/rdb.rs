@@ -402,6 +402,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             lost_dbs: Vec::new(),
             left_out: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
             export_failed: Vec::new(),
+            export_lacks: Vec::new(),
             above_max_value: self.above_max_value,
             paused: None,
         }

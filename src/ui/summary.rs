@@ -469,6 +469,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "not_had": outcome.source.not_had,
             "left_out": outcome.source.left_out,
             "export_failed": export_failed_json(&outcome.source.export_failed),
+            "export_lacks": outcome.source.export_lacks,
             "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },

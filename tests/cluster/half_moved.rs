@@ -136,12 +136,70 @@ fn keys_of_a_half_moved_slot_are_read_or_named() {
             "{lines}"
         );
     }
+    every_verb_says_what_is_missing(&place, &file, version);
 
     // The least rights that are documented are enough.
     let least = "~* -@all +scan +dump +pttl +select +cluster|slots +cluster|nodes +asking";
     export(&user(&cluster, least), &file, &["--no-functions"]).success();
     let server = imported(version, &[file]);
     assert_eq!(dbsize(&mut server.client()), total);
+}
+
+/// Nobody who reads the archive later takes it for all of its cluster.
+#[track_caller]
+fn every_verb_says_what_is_missing(place: &Place, file: &str, version: Version) {
+    const MISSING: &str = "keys of such slots may be missing";
+    let (rdb, salvaged) = (place.file("r.rdb"), place.file("s.rmz"));
+    let server = TestServer::start(version);
+    let url = server.url();
+    let convert = ["convert", file, &rdb, "--to", "rdb"];
+    for (verb, code) in [
+        (&["verify", file][..], 0),
+        (&["verify", file, "--quick"], 0),
+        (&["inspect", file], 0),
+        (&["list", file], 0),
+        (&["report", file, "-o", &place.file("page.html")], 0),
+        (&["import", &url, file, "--dry-run"], 0),
+        (&["import", &url, file], 0),
+        (
+            &[
+                "import",
+                &url,
+                file,
+                "--jobs",
+                "3",
+                "--on-conflict",
+                "replace",
+            ],
+            0,
+        ),
+        (&["doctor", &url, file], 0),
+        (&["diff", file, &url], 3),
+        (&["verify", file, "--against", &url], 3),
+        (&convert, 0),
+        (&["convert", file, &place.file("lines"), "--to", "jsonl"], 0),
+        (&["salvage", file, "-o", &salvaged], 0),
+        (&["verify", &salvaged], 0),
+    ] {
+        let output = run(verb, b"").expect_code(code);
+        let all = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            output.stderr
+        );
+        assert!(all.contains(MISSING), "{verb:?}: {all}");
+        assert!(!all.contains("complete and intact"), "{verb:?}: {all}");
+        assert!(!all.contains("equal: "), "{verb:?}: {all}");
+    }
+    let bytes = std::fs::read(&rdb).expect("an RDB file");
+    let mark = b"redis-migrate-not-whole";
+    assert!(bytes.windows(mark.len()).any(|part| part == mark));
+    let output = run(&["verify", file, "--json"], b"").success();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("\"lacks\":[\"(a server) does not tell"),
+        "{text}"
+    );
 }
 
 /// The node that gives does not know that the slot is on its way, because that was called off there, or

@@ -166,6 +166,15 @@ fn databases_that_are_swapped_are_told_of_where_nothing_is_read_anew() {
     let output = swapped_meanwhile(&scene, &url, "auto").expect_code(3);
     assert!(said(&output, "databases were swapped during this run"));
     assert_eq!(reached(&output), "scan");
+    // Who reads the archive later is told, too.
+    let archive = scene.archive();
+    let archive = archive.to_str().expect("a plain name");
+    for more in [&[][..], &["--quick"]] {
+        let output = Tool::new(&["verify", archive]).args(more).run().success();
+        let output = output.expect_stderr("databases were swapped while they were read");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("its export did not have everything"), "{text}");
+    }
 }
 
 #[test]

@@ -252,6 +252,7 @@ impl From<WireEnd> for End {
                 finished_ms: wire.finished_ms,
             },
             sha256: wire.sha256,
+            lacks: Vec::new(),
         }
     }
 }

@@ -252,6 +252,7 @@ impl<W: Write + Send> RdbSink<W> {
         of_sink
             || source.total().failed > 0
             || !source.export_failed.is_empty()
+            || !source.export_lacks.is_empty()
             || !source.cut_short.is_empty()
             || !source.not_had.is_empty()
             || source.left_out.is_some()

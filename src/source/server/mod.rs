@@ -561,6 +561,7 @@ impl Source for ServerSource {
             lost_dbs: self.lost_dbs.clone(),
             left_out: self.left_out.clone(),
             export_failed: Vec::new(),
+            export_lacks: Vec::new(),
             above_max_value: self.above_max_value,
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
