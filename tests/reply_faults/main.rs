@@ -32,7 +32,7 @@ use support::random::Random;
 use support::servers::require;
 
 /// Cases of the short form.
-const SAMPLE: usize = 1_500;
+const SAMPLE: usize = 1_200;
 
 /// The same of hostile servers.
 const HOSTILE_SAMPLE: usize = 150;
