@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::Reader;
 
 use super::access::{Access, Rights};
 use super::keys::{Asked, KeyTrial};
+use crate::census::Census;
 use crate::describe::export_failed;
 use crate::describe::tally::type_name;
 use crate::endpoint::ConnectOptions;
@@ -25,6 +26,7 @@ use crate::sink::server::functions::split_libraries;
 use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
+use crate::units::plural;
 
 /// What becomes of the values of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +83,9 @@ pub struct Reason {
 /// What an archive needs.
 #[derive(Debug, Default)]
 pub struct Needs {
+    /// Keys that stand when everything was read: of a key with several records the last counts. All
+    /// other numbers of keys here are of records.
+    pub keys: u64,
     /// By type.
     pub by_type: BTreeMap<&'static str, Fates>,
     /// Why some are refused. Reasons that name one key's own numbers are put together.
@@ -135,7 +140,7 @@ impl Needs {
     /// Reads an archive to its end, or to its damage.
     ///
     /// # Errors
-    /// [`Interrupted`].
+    /// [`Interrupted`], and those of a temporary file.
     pub fn of(
         reader: &mut Reader<impl Read>,
         target: &mut Target,
@@ -145,6 +150,7 @@ impl Needs {
     ) -> Result<Self> {
         let mut needs = Self::default();
         let mut ready = Vec::new();
+        let mut census = Census::default();
         loop {
             if stop.is_set() {
                 return Err(Interrupted.into());
@@ -152,6 +158,7 @@ impl Needs {
             match reader.next_piece() {
                 Ok(Some(frame)) => {
                     for record in frame.records {
+                        census.add(&record);
                         match record {
                             Record::Key(key) => {
                                 ready.extend(needs.key(key, frame.context, target, bounds, trial));
@@ -178,6 +185,7 @@ impl Needs {
                 }
             }
         }
+        needs.keys = census.finish().context("use a temporary file")?.keys;
         needs.streams_filled_in = target.changes.streams_filled_in;
         needs.ends = trial.ends.take();
         needs.unforeseen = trial.unforeseen.take();
@@ -364,6 +372,14 @@ impl Needs {
             _ => true,
         };
         self.functions > 0 && !is_taken(restore) && !(is_load_tried && is_taken(load))
+    }
+
+    /// So many of the records that were counted, in words: records of most archives are keys.
+    pub fn counted(&self, count: u64) -> String {
+        match self.total().keys == self.keys {
+            true => plural(count, "key"),
+            false => plural(count, "record"),
+        }
     }
 
     /// All types together.

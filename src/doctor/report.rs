@@ -295,7 +295,7 @@ fn leftovers_text(left: &Leftovers) -> String {
 fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String {
     let mut table = Table::new(&[
         ("type", Align::Left),
-        ("keys", Align::Right),
+        ("records", Align::Right),
         ("kept", Align::Right),
         ("re-stamped", Align::Right),
         ("re-encoded", Align::Right),
@@ -315,10 +315,14 @@ fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String {
         row.extend(cells.map(count_text));
         table.row(row);
     }
+    let records = match needs.keys == total.keys {
+        true => String::new(),
+        false => format!(" in {}", plural(total.keys, "record")),
+    };
     let mut text = format!(
-        "{} here: {}, {} of keys and values, the largest {}\n{table}",
+        "{} here: {}{records}, {} of keys and values, the largest {}\n{table}",
         clean(name),
-        plural(total.keys, "key"),
+        plural(needs.keys, "key"),
         bytes_text(needs.bytes),
         bytes_text(needs.largest_bytes)
     );
@@ -336,7 +340,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
         });
         lines.push(format!(
             "refused: {} such as {}: {}{allow}",
-            plural(reason.keys, "key"),
+            needs.counted(reason.keys),
             reason.example,
             clean(text)
         ));
@@ -380,7 +384,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     for (dbs, keys, why) in needs.closed_told() {
         lines.push(format!(
             "refused: {} that would go to {dbs}, not to be had ({}); see --map-db",
-            plural(keys, "key"),
+            needs.counted(keys),
             clean(why)
         ));
     }
@@ -552,7 +556,8 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
     let total = needs.total();
     json!({
         "name": name,
-        "keys": total.keys,
+        "keys": needs.keys,
+        "key_records": total.keys,
         "refused": total.refused,
         "by_type": by_type,
         "reasons": reasons,

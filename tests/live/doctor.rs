@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::archives::{archive, string};
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, differences};
 use crate::support::servers::{TestServer, Version, available, require};
@@ -46,6 +47,23 @@ pub fn user(server: &TestServer, name: &str, rule: &str) -> String {
     set.exec(&mut server.client())
         .unwrap_or_else(|error| panic!("{}: {rule}: {error}", server.version()));
     format!("redis://{name}:pw@127.0.0.1:{}", server.port())
+}
+
+/// A key of several records is one key.
+#[test]
+fn keys_of_an_archive_are_counted_and_not_records() {
+    let Some(server) = require(Version::Redis70).map(TestServer::start) else {
+        return;
+    };
+    let (one, two) = (string("one", "v"), string("two", "v"));
+    let bytes = archive(&[vec![one.clone(), two], vec![one]]);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.rmz");
+    std::fs::write(&file, bytes).unwrap();
+    let doctor = ["doctor", &server.url(), file.to_str().unwrap()];
+    let output = run(&doctor, b"").success();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("2 keys in 3 records"), "{text}");
 }
 
 #[test]
