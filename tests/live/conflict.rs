@@ -160,7 +160,10 @@ fn too_many_failures_end_the_run() {
         &archive(&[records]),
     )
     .expect_code(3)
-    .expect_stderr("--max-errors 5");
+    .expect_stderr("--max-errors 5")
+    .expect_stderr("conflicts 50")
+    // Six were named.
+    .expect_stderr("44 keys more stand at the destination already");
 }
 
 #[test]
@@ -224,6 +227,31 @@ fn a_key_that_stands_equal_does_not_hide_another_of_the_same_name() {
             .success()
             .expect_stderr("unchanged");
     }
+}
+
+/// A key that cannot have its name at the destination is named once, however often it comes.
+#[test]
+fn a_key_that_falls_on_another_is_named_once() {
+    let Some(server) = server() else { return };
+    let file = |first: &str| {
+        archive(&[
+            vec![string(first, "1"), string("p:x", "2")],
+            vec![string("p:x", "3")],
+            vec![string("p:x", "4")],
+        ])
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("errors.jsonl");
+    let url = server.url();
+    let import = ["import", &url, "--strip-prefix", "p:", "--errors-to"];
+    let output = run(
+        &[&import[..], &[journal.to_str().unwrap()]].concat(),
+        &file("x"),
+    );
+    output.expect_code(3).expect_stderr("conflicts 3");
+    let lines = std::fs::read_to_string(&journal).unwrap();
+    assert_eq!(lines.lines().count(), 1, "{lines}");
+    assert_eq!(get(&server, "x").as_deref(), Some("1"));
 }
 
 /// What stood there before the run, and what the run then says of two keys with several records

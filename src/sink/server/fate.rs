@@ -521,8 +521,16 @@ impl ServerSink {
         origins.map_or(Ok(true), |origins| Ok(origins.contains(print)?))
     }
 
+    /// Each record is counted, and each key is named once.
     fn collided(&mut self, sent: Sent) -> Result<()> {
+        const WHAT: &str = "remember a conflict in a temporary file";
         self.report.conflicts += 1;
+        if let Some(print) = self.origin_of(&sent) {
+            if self.held.collided.contains(print).context(WHAT)? {
+                return Ok(());
+            }
+            self.held.collided.insert(print).context(WHAT)?;
+        }
         self.observer
             .key_failed(&collision(sent.record.db, sent.record.key))
     }

@@ -129,6 +129,9 @@ pub(super) struct Held {
     /// Keys that were told at once: that they differ, and that they were deleted at the source. Each is
     /// told once, however often it changes.
     told: [OwnWrites; 2],
+    /// Keys of the source that were named because another one has their name at the destination. A
+    /// source may give a key again.
+    pub(super) collided: OwnWrites,
 }
 
 impl Held {
@@ -270,11 +273,13 @@ impl ServerSink {
     /// The temporary file's, and the journal's; everything is counted all the same.
     pub(super) fn judge_held(&mut self) -> Result<()> {
         const WHAT: &str = "read conflicts from a temporary file";
-        let held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
+        // Who was named when its record came is not named again.
+        let (mut seen, mut told) = (std::mem::take(&mut held.collided), Ok(()));
         let Some(mut reader) = held.into_reader().context(WHAT)? else {
             return Ok(());
         };
-        let (mut seen, mut told, mut earlier) = (OwnWrites::default(), Ok(()), 0_u64);
+        let (mut earlier, mut unnamed) = (0_u64, 0_u64);
         while let Some(one) = HeldConflict::take(&mut reader).context(WHAT)? {
             let counts = u64::from(!one.earlier);
             if self.own.contains(one.print).context(WHAT)? {
@@ -288,6 +293,7 @@ impl ServerSink {
                 self.report.conflicts += counts;
                 if !seen.contains(foreign).context(WHAT)? {
                     seen.insert(foreign).context(WHAT)?;
+                    unnamed += u64::from(told.is_err());
                     told = told.and_then(|()| {
                         let failure = collision(one.db, one.key);
                         self.observer.key_failed(&failure)
@@ -306,10 +312,18 @@ impl ServerSink {
             }
             self.report.conflicts += counts;
             earlier += u64::from(is_first && one.earlier);
+            unnamed += u64::from(is_first && told.is_err());
             if is_first && told.is_ok() {
                 let failure = conflict(one.db, one.key, &one.reason);
                 told = self.observer.key_failed(&failure);
             }
+        }
+        if unnamed > 0 {
+            self.report.problems.push(format!(
+                "{} more stand at the destination already and were left alone; they are not named, \
+                 because the run was stopped before",
+                plural(unnamed, "key")
+            ));
         }
         if earlier > 0 {
             self.report.problems.push(format!(
