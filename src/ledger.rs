@@ -67,6 +67,9 @@ pub struct SourceReport {
     pub duplicates_possible: bool,
     /// What consistency was reached; `None` where the question makes no sense.
     pub reached: Option<ConsistencyReached>,
+    /// Whether a file is all of one instant. `reached` is a scan all the same where it lacks
+    /// something.
+    pub of_one_instant: bool,
     /// Whether the consistency that was asked for was missed (exit 4).
     pub consistency_missed: bool,
     /// Start of the reading, this machine's clock, Unix ms.

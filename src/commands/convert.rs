@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
-use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Node, SelectionFacts};
+use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Mode, Node, SelectionFacts};
 use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
@@ -200,7 +200,8 @@ fn open_archive(
     Ok(Opened {
         target: target_like(header.source.family, &version, rdb_version),
         taken: first.reached.map(|reached| Taken {
-            is_whole: is_whole(header) && args.wants_all(),
+            is_whole: is_whole(header) && !is_part_of_file(header, &reached) && args.wants_all(),
+            at_one_instant: is_of_one_instant(header, &reached),
             ..taken_by(&reached, header.source_time_ms)
         }),
         // Where the first reading met damage, nobody knows which record is the last.
@@ -272,7 +273,22 @@ fn is_whole(header: &Header) -> bool {
     of_one && header.functions && header.selection == SelectionFacts::default()
 }
 
-/// Of what moment an archive is that reached this; `otherwise_ms` (Unix ms) where it names none.
+/// Whether an archive is of an RDB file that is of one instant, and still not exact: it lacks
+/// something, if only what was written after it (the base of an append-only file).
+fn is_part_of_file(header: &Header, reached: &ConsistencyReached) -> bool {
+    let is_known =
+        matches!(reached, ConsistencyReached::Scan { from_ms, to_ms } if from_ms == to_ms);
+    is_known && header.source.mode == Mode::RdbFile
+}
+
+/// Of several shards each has an instant of its own.
+fn is_of_one_instant(header: &Header, reached: &ConsistencyReached) -> bool {
+    matches!(reached, ConsistencyReached::Exact(moments) if moments.len() == 1)
+        || is_part_of_file(header, reached)
+}
+
+/// Between which moments an archive was read that reached this; `otherwise_ms` (Unix ms) where it
+/// names none. Nothing else is claimed.
 fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
     let (from_ms, to_ms) = match reached {
         ConsistencyReached::Scan { from_ms, to_ms }
@@ -289,9 +305,8 @@ fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
     Taken {
         from_ms,
         to_ms: to_ms.max(from_ms),
-        // Of several shards each has an instant of its own.
-        at_one_instant: matches!(reached, ConsistencyReached::Exact(moments) if moments.len() == 1),
-        is_whole: true,
+        at_one_instant: false,
+        is_whole: false,
     }
 }
 

@@ -393,6 +393,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             functions: self.functions_given,
             duplicates_possible: false,
             reached: Some(self.reached()),
+            of_one_instant: self.taken().at_one_instant,
             consistency_missed: false,
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),

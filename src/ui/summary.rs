@@ -332,6 +332,10 @@ fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
         Some(ConsistencyReached::Scan { from_ms: 0, .. }) => {
             ", as of a moment that the file does not tell".to_owned()
         }
+        // What the file lacks is said elsewhere.
+        Some(ConsistencyReached::Scan { from_ms, .. }) if outcome.source.of_one_instant => {
+            format!(", as of {}", time_text(*from_ms))
+        }
         // The base of an append-only file: of one instant, and not of the file's last.
         Some(ConsistencyReached::Scan { from_ms, to_ms }) if from_ms == to_ms => {
             format!(", without what was written after {}", time_text(*from_ms))

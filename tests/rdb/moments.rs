@@ -194,13 +194,15 @@ fn a_file_that_lacks_something_says_so() {
         for file in [&rdb, &again, &third] {
             let (stderr, reached) = exported(file);
             let is_exact = more.is_empty();
+            // What was left out was left out of one instant.
+            let word = if is_exact { "exact as of" } else { "as of" };
+            let moment = format!("{word} 2023-11-14T22:13:20");
+            assert!(stderr.contains(&moment), "{more:?}: {stderr}");
+            assert!(!stderr.contains("written after"), "{more:?}: {stderr}");
             assert_eq!(reached == exact(BEGUN_MS), is_exact, "{more:?} {file:?}");
             assert_eq!(stderr.contains("exact"), is_exact, "{more:?}: {stderr}");
-            // That of the archive was told to who exported it.
-            if file != &third {
-                let lacks = stderr.contains("without what was left out when the file was made");
-                assert_eq!(lacks, !is_exact, "{more:?}: {stderr}");
-            }
+            let lacks = stderr.contains("without what was left out when the file was made");
+            assert_eq!(lacks, !is_exact, "{more:?}: {stderr}");
         }
     }
     // What the export of an archive left out is missing from the file as well.

@@ -349,6 +349,7 @@ fn the_base_of_an_append_only_file_is_not_exact() {
         let copied = copied.expect_stderr("appendonly.aof.1.incr.aof");
         assert!(!copied.stderr.contains("exact"), "{}", copied.stderr);
         let export = run(&["export", base.to_str().unwrap()], b"").success();
+        let export = export.expect_stderr("without what was written after 2");
         assert!(!export.stderr.contains("exact"), "{}", export.stderr);
         let reached = crate::read(&export.stdout).end.facts.reached;
         assert!(

@@ -547,6 +547,7 @@ impl Source for ServerSource {
                 from_ms: self.from_ms,
                 to_ms: self.clock.now_ms(),
             }),
+            of_one_instant: false,
             consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
             cut_short: Vec::new(),
