@@ -257,7 +257,11 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
     }
     lines.push(("selection", selection_text(&header.selection)));
     let asked = |yes: bool| if yes { "asked for" } else { "not asked for" };
-    lines.push(("functions", asked(header.functions).to_owned()));
+    let functions = match header.functions {
+        true => "asked for",
+        false => "not read: not asked for, or refused by the source",
+    };
+    lines.push(("functions", functions.to_owned()));
     lines.push(("eviction data", asked(header.eviction).to_owned()));
     let compression = match header.level {
         0 => "none".to_owned(),

@@ -84,6 +84,9 @@ pub struct SourceReport {
     /// Why function libraries that are there, or may be, were not read: a line that is one of
     /// `not_had` or of `cut_short`, too.
     pub libraries_unread: Option<String>,
+    /// Why no function library was read at all where there may be some, in the server's words. Where
+    /// the run does without them, this is all that tells of it.
+    pub no_libraries: Option<String>,
     /// Of a cluster that is compared: the libraries that are not the same on every primary.
     pub libraries_apart: Vec<LibraryApart>,
     /// Databases that could be gone to when the reading began, and not any more: of what they hold

@@ -160,7 +160,8 @@ fn file(
         input_bytes,
         Arc::clone(observer),
     )
-    .context(shown)?;
+    .context(shown)?
+    .compared();
     Ok(OpenedSide {
         time_ms: source.header().source_time_ms,
         loss: loss_of(source.header()),

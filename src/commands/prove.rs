@@ -88,6 +88,15 @@ impl Proof {
                 outcome.sink.verified = Some(verified);
                 let problem = libraries_unread.map(|text| format!("not verified: {text}"));
                 outcome.sink.problems.extend(problem);
+                // What the source did not give was not written, and cannot be proved. Where this is
+                // more than a warning, it is said already.
+                let source = &outcome.source;
+                if let (Some(text), None) = (&source.no_libraries, &source.libraries_unread) {
+                    outcome.sink.problems.push(format!(
+                        "not verified: the source did not give its function libraries ({text}); \
+                         --functions skip leaves them out"
+                    ));
+                }
                 for (count, why) in [
                     (verified.incomparable, "nobody can compare the values"),
                     (verified.unread, "the destination did not give the values"),

@@ -36,6 +36,10 @@ pub fn functions_not_kept(len: u64) -> String {
     )
 }
 
+/// Why the libraries of an archive are not compared that were not read when it was made.
+const LIBRARIES_NOT_READ: &str = "function libraries were not read when the archive was made, because \
+     they were not asked for or the source refused them; --no-functions leaves them out";
+
 type StartAhead = Box<dyn FnOnce() -> Result<Ahead> + Send>;
 
 /// Reads an archive.
@@ -52,6 +56,8 @@ pub struct ArchiveSource<R: Read + Send> {
     from_frame: u64,
     /// What an earlier reading found, where one went before.
     earlier: Option<Reading>,
+    /// It is to be compared.
+    is_compared: bool,
     started_ms: u64,
 }
 
@@ -84,8 +90,27 @@ impl<R: Read + Send> ArchiveSource<R> {
             observer,
             from_frame: 0,
             earlier: None,
+            is_compared: false,
             started_ms: now_ms(),
         })
+    }
+
+    /// The archive is to be compared: that it has no function libraries then says something only
+    /// where they were read.
+    #[must_use]
+    pub fn compared(self) -> Self {
+        Self {
+            is_compared: true,
+            ..self
+        }
+    }
+
+    /// Why the libraries are not known that its source may have had.
+    fn libraries_not_read(&self) -> Option<String> {
+        let choice = &self.choice;
+        let has_none = choice.functions && choice.functions_given == 0;
+        let lacks = self.is_compared && has_none && !self.header().functions;
+        lacks.then(|| LIBRARIES_NOT_READ.to_owned())
     }
 
     /// The archive was read before, and `earlier` is what that found. Where this reading finds
@@ -397,6 +422,8 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
 
     fn report(&self) -> SourceReport {
         let facts = self.end().map(|end| &end.facts);
+        let mut not_had = self.choice.not_had.clone();
+        not_had.extend(self.libraries_not_read());
         SourceReport {
             counts: self.choice.counts.rows(),
             functions: self.choice.functions_given,
@@ -404,8 +431,8 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
             export_lacks: self.end().map(|end| end.lacks.clone()).unwrap_or_default(),
-            not_had: self.choice.not_had.clone(),
-            libraries_unread: self.choice.not_had.first().cloned(),
+            libraries_unread: not_had.first().cloned(),
+            not_had,
             started_ms: self.started_ms,
             ..SourceReport::default()
         }

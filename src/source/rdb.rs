@@ -398,6 +398,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             started_ms: self.started_ms,
             cut_short: self.left_out.clone(),
             libraries_unread: self.left_out.first().cloned(),
+            no_libraries: None,
             libraries_apart: Vec::new(),
             not_had: Vec::new(),
             lost_dbs: Vec::new(),

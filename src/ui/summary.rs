@@ -216,6 +216,9 @@ pub(super) fn final_line(
         }
         _ => consistency_text(options.verb, outcome),
     };
+    if outcome.source.no_libraries.is_some() && outcome.error.is_none() {
+        line += ", without function libraries, which the source did not give";
+    }
     if let Some(left_out) = &outcome.source.left_out {
         line += &format!(", {left_out}");
     }

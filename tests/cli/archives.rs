@@ -56,6 +56,7 @@ pub fn archive_lacking(
             label: label.map(str::to_owned),
             ..SourceFacts::default()
         },
+        functions: true,
         ..Header::default()
     };
     let options = WriterOptions {

@@ -146,3 +146,71 @@ fn libraries_that_cannot_be_read_back_are_not_verified() {
     );
     assert!(!problems.contains("--no-functions"), "{said}");
 }
+
+/// That an archive has no libraries says nothing of its source, where they were not read.
+#[test]
+fn libraries_that_were_refused_at_export_are_not_compared() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = server(version, true, &["-function"]);
+    let bare = server(version, false, &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (refused, left_out, rdb) = (at("refused.rmz"), at("left_out.rmz"), at("a.rdb"));
+    let output = run(&["export", &limited(&source), "-o", &refused], b"").success();
+    let output = output.expect_stderr("function libraries are not read");
+    output.expect_stderr("without function libraries, which the source did not give");
+    let export = ["export", &source.url(), "-o", &left_out, "--no-functions"];
+    let output = run(&export, b"").success();
+    assert!(!output.stderr.contains("libraries"), "{}", output.stderr);
+    for archive in [&refused, &left_out] {
+        let text = run(&["inspect", archive], b"").success().stdout;
+        let text = String::from_utf8(text).unwrap();
+        assert!(
+            text.contains("not read: not asked for, or refused"),
+            "{text}"
+        );
+        expect_unread(archive, &bare.url(), &[]);
+        expect_unread(&bare.url(), archive, &[]);
+        expect_unread(archive, &source.url(), &["one"]);
+        for url in [bare.url(), source.url()] {
+            let verify = ["verify", archive, "--against", &url, "--recheck", "0"];
+            let text = run(&verify, b"").expect_code(3).stdout;
+            let text = String::from_utf8(text).unwrap();
+            let line = "not compared: function libraries were not read";
+            assert!(text.contains(line), "{text}");
+            run(&[&verify[..], &["--no-functions"]].concat(), b"").success();
+        }
+        run(&["convert", archive, &rdb, "--overwrite"], b"").success();
+        let export = run(&["export", &rdb], b"").success();
+        export.expect_stderr("without what was left out when the file was made");
+    }
+    // Where they were read, there being none is a fact.
+    let all = at("all.rmz");
+    run(&["export", &bare.url(), "-o", &all], b"").success();
+    diff(&all, &bare.url(), &["--recheck", "0"]).success();
+    diff(&all, &source.url(), &["--recheck", "0"]).expect_code(5);
+}
+
+/// A copy that could not read the libraries does not prove them either.
+#[test]
+fn a_copy_without_libraries_is_not_called_verified() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = server(version, true, &["-function"]);
+    let destination = TestServer::start(version);
+    let copy = |more: &[&str], code| {
+        send(&mut destination.client(), &["FLUSHALL"]);
+        let copy = ["copy", &limited(&source), &destination.url()];
+        run(&[&copy[..], more].concat(), b"").expect_code(code)
+    };
+    const WITHOUT: &str = "without function libraries, which the source did not give";
+    let output = copy(&["--verify"], 3);
+    let output = output.expect_stderr("not verified: the source did not give its function libra");
+    output.expect_stderr(WITHOUT);
+    copy(&[], 0).expect_stderr(WITHOUT);
+    let output = copy(&["--verify", "--functions", "skip"], 0);
+    assert!(!output.stderr.contains("libraries"), "{}", output.stderr);
+}

@@ -19,7 +19,11 @@ pub fn archive(frames: &[Vec<Record>]) -> Vec<u8> {
 
 /// The same, for records of several servers.
 pub fn archive_of(frames: &[(Context, Vec<Record>)]) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).unwrap();
+    let header = Header {
+        functions: true,
+        ..Header::default()
+    };
+    let mut writer = Writer::new(Vec::new(), &header, WriterOptions::default()).unwrap();
     let mut written: BTreeMap<u32, u64> = BTreeMap::new();
     for (context, frame) in frames {
         writer.set_context(*context).unwrap();

@@ -49,6 +49,7 @@ pub fn archive(records: &[Record], options: WriterOptions) -> Vec<u8> {
             label: Some("tools".to_owned()),
             ..SourceFacts::default()
         },
+        functions: true,
         ..Header::default()
     };
     let mut writer = Writer::new(Vec::new(), &header, options).expect("begins");

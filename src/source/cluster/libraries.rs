@@ -48,6 +48,8 @@ impl ClusterSource {
         }
         let answers = self.ask_for_libraries(wish)?;
         self.libraries_unread = answers.unread.as_deref().map(libraries_unread);
+        let unknown = answers.unread.as_ref().or(answers.refused.as_ref());
+        self.no_libraries = unknown.filter(|_| answers.given.is_empty()).cloned();
         if let Some(text) = &answers.refused {
             // A service that has no such command refuses it everywhere, and from the beginning.
             let others_gave = !answers.given.is_empty() || self.libraries_seen;

@@ -124,6 +124,8 @@ pub struct ClusterSource {
     functions_given: u64,
     /// Why function libraries, if there are any, are not known, or not all of them.
     libraries_unread: Option<String>,
+    /// Why no node gave any where there may be some.
+    no_libraries: Option<String>,
     /// Function libraries of which not every code was taken, a line each.
     libraries_left: Vec<String>,
     /// Those that are not the same on every primary, for a comparison.

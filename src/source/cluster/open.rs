@@ -59,6 +59,7 @@ impl ClusterSource {
             functions: None,
             functions_given: 0,
             libraries_unread: None,
+            no_libraries: None,
             libraries_left: Vec::new(),
             libraries_apart: Vec::new(),
             libraries_seen: false,

@@ -39,6 +39,7 @@ impl ClusterSource {
         report.not_had.extend(self.not_had.clone());
         report.not_had.extend(self.libraries_left.clone());
         report.libraries_unread = self.libraries_unread.clone();
+        report.no_libraries = self.no_libraries.clone();
         report.libraries_apart = self.libraries_apart.clone();
         report.not_had.sort();
         report.not_had.dedup();

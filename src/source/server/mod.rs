@@ -182,6 +182,8 @@ pub struct ServerSource {
     functions_given: u64,
     /// Why function libraries that there are, or may be, were not read.
     libraries_unread: Option<String>,
+    /// Why no function library is read where there may be some.
+    no_libraries: Option<String>,
     started_ms: u64,
     from_ms: u64,
     /// The longest that writes were paused.
@@ -236,6 +238,7 @@ impl ServerSource {
             .abilities
             .unwrap_or_else(|| Abilities::of(&facts, &clock));
         let libraries = probe::function_dump(&mut conn, options.functions, &facts)?;
+        let no_libraries = libraries.unknown().map(str::to_owned);
         probe::leave_no_trace(&mut conn, &facts)?;
         // There is no SWAPDB in clusters.
         let counts_before = match facts.info && !facts.cluster {
@@ -283,6 +286,7 @@ impl ServerSource {
             above_max_value: 0,
             functions_given: 0,
             libraries_unread: None,
+            no_libraries,
             started_ms: now_ms(),
             paused: Duration::ZERO,
             consistency_missed: false,
@@ -558,6 +562,7 @@ impl Source for ServerSource {
                 .cloned()
                 .collect(),
             libraries_unread: self.libraries_unread.clone(),
+            no_libraries: self.no_libraries.clone(),
             libraries_apart: Vec::new(),
             lost_dbs: self.lost_dbs.clone(),
             left_out: self.left_out.clone(),
