@@ -25,10 +25,11 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Differences;
 use crate::ledger::Verified;
 use crate::memory::FingerprintSet;
-use crate::observer::{FailureKind, KeyFailure, Observer};
+use crate::observer::{FailureKind, KeyFailure, Observer, Recording};
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
+use crate::server::ServerError;
 use crate::sink::Accepted;
 use crate::source::server::without_hint;
 use crate::units::plural;
@@ -50,6 +51,33 @@ impl Proof {
     pub fn begin(&self, now_ms: u64) {
         if let Some(memory) = &self.0 {
             written::lock(memory).reading.from_ms = now_ms;
+        }
+    }
+
+    /// Before anything is written: whether the destination, of which these databases are written, lets
+    /// itself be read at all. What else is wrong with it is told when it is read.
+    ///
+    /// # Errors
+    /// That SCAN, DUMP or PTTL is refused.
+    pub fn try_reading(&self, to: &ConnectOptions, dbs: &[u32], stop: &Stop) -> Result<()> {
+        if self.0.is_none() || dbs.is_empty() {
+            return Ok(());
+        }
+        let end = SideEnd::Server(Box::new(to.clone()));
+        let wanted = Wanted {
+            selection: Selection {
+                dbs: dbs.to_vec(),
+                ..Selection::default()
+            },
+            ..of_destination()
+        };
+        // What it says is said when it is read.
+        let quiet = Observer::new(Box::new(Recording::default()), None, None);
+        match open_side::open(&end, wanted, &Arc::new(quiet), stop) {
+            Err(error) if refuses_to_be_read(&error) => {
+                Err(error.context("--verify reads the destination, and nothing was written yet"))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -117,6 +145,28 @@ impl Proof {
     }
 }
 
+fn refuses_to_be_read(error: &anyhow::Error) -> bool {
+    let refused = error.chain().find_map(|cause| cause.downcast_ref());
+    matches!(
+        refused,
+        Some(ServerError::Refused { command, .. })
+            if ["SCAN", "DUMP", "PTTL"].contains(&command.as_str())
+    )
+}
+
+/// How a destination is read; of every database, and without function libraries.
+fn of_destination() -> Wanted<'static> {
+    Wanted {
+        selection: Selection::default(),
+        other_urls_db: None,
+        functions: false,
+        keys: Keys::NONE,
+        max_value_bytes: u64::MAX,
+        allow_stale: true,
+        kept: None,
+    }
+}
+
 fn prove(
     memory: &Memory,
     to: &ConnectOptions,
@@ -147,12 +197,8 @@ fn prove(
         .and_names(wants);
         let wanted = Wanted {
             selection,
-            other_urls_db: None,
             functions: libraries,
-            keys: Keys::NONE,
-            max_value_bytes: u64::MAX,
-            allow_stale: true,
-            kept: None,
+            ..of_destination()
         };
         let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
         let opened = open_side::open(&end, wanted, &unread.listening(observer), stop)?;

@@ -222,7 +222,7 @@ fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<
     /// where nobody says otherwise.
     const FORBIDDEN: usize = 16;
     asking.observer.notice(
-        "the source does not tell its databases (INFO); they are found by trying one after the \
+        "the server does not tell its databases (INFO); they are found by trying one after the \
          other",
     );
     let candidates = match named {
