@@ -181,6 +181,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         .collect();
     let into = into?;
     sink.check_databases(dbs.iter().copied().zip(into.iter().map(|(db, _)| *db)))?;
+    let written: Vec<u32> = into.iter().map(|(db, _)| *db).collect();
+    proof.try_reading(&to, &written, stop)?;
     // Where nothing is known to come yet, what the URL names is where it will go.
     sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
     if same_server {

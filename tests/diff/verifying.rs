@@ -234,3 +234,43 @@ fn a_move_is_verified_too() {
     let size: u64 = redis::cmd("DBSIZE").query(&mut source.client()).unwrap();
     assert_eq!(size, 0);
 }
+
+/// Who may write and not read is told so before the first key.
+#[test]
+fn what_may_not_be_verified_is_not_begun() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    send(&mut source.client(), &["SET", "k", "v"]);
+    let archive = run(&["export", &source.url()], b"").success().stdout;
+    let mut client = destination.client();
+    let user = |client: &mut redis::Connection, rule: &str| {
+        let all = [
+            "ACL", "SETUSER", "some", "reset", "on", ">pw", "~*", "&*", "+@all",
+        ];
+        send(client, &[&all[..], &[rule]].concat());
+        destination.url().replacen("://", "://some:pw@", 1)
+    };
+    for rule in ["-scan", "-dump"] {
+        let url = user(&mut client, rule);
+        for verb in [&["import", &url][..], &["copy", &source.url(), &url]] {
+            let output = run(&[verb, &["--verify"]].concat(), &archive);
+            output
+                .expect_code(13)
+                .expect_stderr("--verify reads the destination")
+                .expect_stderr(&rule.replacen('-', "+", 1));
+            let keys: u64 = redis::cmd("DBSIZE").query(&mut client).expect("DBSIZE");
+            assert_eq!(keys, 0, "{rule} {verb:?}");
+        }
+    }
+    // What is said of the destination does not call it the source.
+    let url = user(&mut client, "-@dangerous");
+    let output = run(&["import", &url, "--verify"], &archive).success();
+    assert!(
+        output.stderr.contains("verified: 1 of 1"),
+        "{}",
+        output.stderr
+    );
+    assert!(!output.stderr.contains("the source"), "{}", output.stderr);
+}
