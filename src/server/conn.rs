@@ -115,7 +115,7 @@ impl Conn {
             ignored_password: None,
             found_at: None,
         };
-        conn.authenticate(options)?;
+        conn.authenticate(options).map_err(unanswered)?;
         conn.greet()?;
         Ok(conn)
     }
@@ -206,13 +206,7 @@ impl Conn {
                         false => self.shunned.acquit(PING),
                         true => {}
                     }
-                    let reason = match reason.contains("client certificate") {
-                        true => reason,
-                        false => format!(
-                            "{reason}, before the first answer (is it a Redis port, and is it TLS?)"
-                        ),
-                    };
-                    return Err(ServerError::Connect { address, reason });
+                    return Err(no_answer(address, reason));
                 }
                 Err(error) => return Err(error),
             }
@@ -539,6 +533,30 @@ pub fn refusal(address: &str, command: &str, reason: String) -> ServerError {
             command,
             reason,
         }
+    }
+}
+
+/// A connection that ended before anything was answered was none.
+fn no_answer(address: String, reason: String) -> ServerError {
+    let reason = match reason.contains("client certificate") {
+        true => reason,
+        false => {
+            format!("{reason}, before the first answer (is it a Redis port, and is it TLS?)")
+        }
+    };
+    ServerError::Connect { address, reason }
+}
+
+/// The same of an error of the first command.
+fn unanswered(error: ServerError) -> ServerError {
+    match error {
+        ServerError::Lost {
+            address, reason, ..
+        }
+        | ServerError::Protocol {
+            address, reason, ..
+        } if !reason.starts_with("LOADING ") => no_answer(address, reason),
+        other => other,
     }
 }
 

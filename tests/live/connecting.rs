@@ -191,6 +191,13 @@ fn client_certificates_are_shown_to_the_side_they_are_for() {
         run(&["export", &from], &[&of(&source, "")[..1]])
             .expect_code(12)
             .expect_stderr("demands a client certificate (--cert and --key)");
+        // With a password the first command is another one.
+        for verb in ["export", "doctor"] {
+            let with_password = from.replacen("://", "://:secret@", 1);
+            let output = run(&[verb, &with_password], &[&of(&source, "")[..1]]);
+            let output = output.expect_code(12);
+            assert!(output.stderr.contains("certificate"), "{}", output.stderr);
+        }
         let [_, cert, key] = of(&destination, "");
         run(&["export", &from], &[&of(&source, "")[..1], &[cert, key]])
             .expect_code(12)
