@@ -268,10 +268,10 @@ pub enum Plan {
 #[non_exhaustive]
 pub enum Refusal {
     /// A type byte that only servers like the source know.
-    #[error("values of type {0} can only go to a server that is known to have them")]
+    #[error("{} only go to a server that is known to have them", opaque_text(*.0))]
     Opaque(u8),
     /// A module's value, and the destination is not known to have the module.
-    #[error("the destination is not known to have the module type {0:?}")]
+    #[error("the destination is not known to have {}", module_text(.0))]
     Module(String),
     /// A value that cannot be read here, with a footer that is not accepted there.
     #[error(
@@ -289,6 +289,21 @@ pub enum Refusal {
     /// There is no form of this value that the destination knows.
     #[error("the destination has no {0} in any form this tool writes")]
     NoForm(Kind),
+}
+
+fn opaque_text(type_byte: u8) -> String {
+    match Encoding::of(Family::Redis, type_byte) == Some(Encoding::Module) {
+        true => "values of modules (vector sets are such, too)".to_owned(),
+        false => format!("values of the type with number {type_byte}"),
+    }
+}
+
+/// The servers' name of vector sets is a module's.
+fn module_text(name: &str) -> String {
+    match name {
+        "vectorset" => "vector sets".to_owned(),
+        name => format!("the module type {name:?}"),
+    }
 }
 
 /// What must become of a value of this type byte, from a server of `family`, that came in a payload
@@ -377,6 +392,7 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
         return Plan::Refuse(Refusal::NoForm(Kind::Unknown));
     };
     let encoding = Encoding::of(family, type_byte);
+    let mut module = None;
     if encoding == Some(Encoding::Module) {
         let name = match walk::length(&mut Slice::new(body)) {
             Ok(id) => walk::module_name(id),
@@ -385,8 +401,13 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
         if !accepts.modules.contains(&name) {
             return Plan::Refuse(Refusal::Module(name));
         }
+        module = Some(name);
     }
-    let plan = plan(accepts, family, rdb_version, type_byte);
+    let plan = match (plan(accepts, family, rdb_version, type_byte), module) {
+        // A module of that name, in a server of another family.
+        (Plan::Refuse(Refusal::Opaque(_)), Some(name)) => Plan::Refuse(Refusal::Module(name)),
+        (plan, _) => plan,
+    };
     let (Plan::Keep | Plan::Restamp(_), Some(encoding)) = (&plan, encoding) else {
         return plan;
     };

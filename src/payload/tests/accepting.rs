@@ -167,7 +167,15 @@ fn opaque_values_only_go_where_they_are_known() {
     assert_eq!(plan_value(&accepts, Redis, 12, &value), refused);
     accepts.modules.insert("vectorset".to_owned());
     assert_eq!(plan_value(&accepts, Redis, 12, &value), Plan::Verbatim);
-    assert_ne!(plan_value(&accepts, Valkey, 12, &value), Plan::Verbatim);
+    // A person reads what it is, also where the servers are of two families.
+    let refused = plan_value(&accepts, Valkey, 12, &value);
+    assert_eq!(
+        refused,
+        Plan::Refuse(Refusal::Module("vectorset".to_owned()))
+    );
+    let text = |refusal: Refusal| refusal.to_string();
+    assert!(text(Refusal::Module("vectorset".to_owned())).ends_with("to have vector sets"));
+    assert!(text(Refusal::Opaque(7)).contains("modules"));
     assert_eq!(
         plan_value(&accepts, Redis, 12, &[7]),
         Plan::Refuse(Refusal::Opaque(7))
