@@ -97,7 +97,7 @@ impl LookAlike {
                 "the export probably failed at once; look at its messages and run it again"
             }
             LookAlike::RedisRdb | LookAlike::ValkeyRdb => {
-                "only archives made by redis-migrate can be read here; an RDB file has to be loaded by a server"
+                "only archives made by redis-migrate can be read here; write an RDB file into a server with `redis-migrate copy FILE DEST`, or make an archive of it with `redis-migrate export FILE`"
             }
             LookAlike::Protocol => "load it with redis-cli --pipe, or export with redis-migrate",
             LookAlike::Gzip => "unpack it first, for instance with gzip -dc FILE |",

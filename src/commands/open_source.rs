@@ -2,12 +2,14 @@
 //! file.
 
 use std::ffi::OsStr;
+use std::io::{Cursor, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
+use redis_migrate_format::version::MAGIC;
 
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
@@ -177,8 +179,8 @@ fn open_as_asked(
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
     if !facts.knows_role {
         observer.notice(
-            "the source tells neither INFO nor ROLE: whether it is a replica that lags behind its \
-             primary is not known",
+            "the server that is read tells neither INFO nor ROLE: whether it is a replica that lags \
+             behind its primary is not known",
         );
     }
     let Some(reason) = &facts.out_of_step else {
@@ -532,8 +534,22 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     if wishes.read.via != Via::Scan {
         return Err(Usage("--via says how a server is read, and SRC is a file".to_owned()).into());
     }
-    let input = ArchiveInput::open(Some(name))?;
+    let mut input = ArchiveInput::open(Some(name))?;
     let shown = input.name().to_owned();
+    let mut head = Vec::new();
+    input
+        .by_ref()
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut head)
+        .with_context(|| format!("read {shown}"))?;
+    if head == MAGIC {
+        return Err(Usage(format!(
+            "{shown} is an archive, and not an RDB file: write it into a server with `redis-migrate \
+             import DEST FILE`, or make an RDB file of it with `redis-migrate convert`"
+        ))
+        .into());
+    }
+    let input = Cursor::new(head).chain(input);
     // Old files do not say when they were made; the file system may.
     let otherwise_ms = modified_ms(name).unwrap_or_else(now_ms);
     let options = rdb_options(&wishes, Some(name), otherwise_ms);

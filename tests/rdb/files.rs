@@ -147,6 +147,17 @@ fn what_cannot_be_meant_is_refused() {
     run(&["export", "-"], b"\x89RMZ")
         .expect_code(10)
         .expect_stderr("no RDB file");
+    // An archive where an RDB file is due, and an RDB file where an archive is.
+    let archive = b"\x89RMZ\r\n\x1a\n and more";
+    run(&["export", "-"], archive)
+        .expect_code(2)
+        .expect_stderr("is an archive")
+        .expect_stderr("import DEST FILE");
+    for verb in ["verify", "list"] {
+        run(&[verb, "-"], b"REDIS0011\xfa\x09redis-ver")
+            .expect_code(10)
+            .expect_stderr("redis-migrate copy FILE DEST");
+    }
 }
 
 /// What the README begins with; no server is needed.

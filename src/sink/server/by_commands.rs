@@ -383,7 +383,8 @@ impl ServerSink {
         *lost += 1;
         if *lost == 1 {
             self.observer.warn(
-                "native commands cannot set idle times and frequencies: the keys that they write                  count as just used (the summary says how many)",
+                "native commands cannot set idle times and frequencies: the keys that they write \
+                 count as just used (the summary says how many)",
             );
         }
     }
