@@ -71,6 +71,8 @@ pub struct Facts {
     pub read_only: Option<bool>,
     /// Of a replica: what keeps it from having what its primary has, in words.
     pub out_of_step: Option<String>,
+    /// `master_replid2`: whose data it had when it was last made a primary; zeros for nobody's.
+    pub promoted_with: Option<String>,
     /// Replicas that are connected (`connected_slaves`).
     pub replicas: Option<u64>,
     /// Databases with keys; `None` where INFO keyspace is refused.
@@ -182,6 +184,7 @@ impl Facts {
                 "master_link_status" => link.is_up = Some(value == "up"),
                 "master_sync_in_progress" => link.syncs = value != "0",
                 "master_last_io_seconds_ago" => link.silent_secs = value.parse().ok(),
+                "master_replid2" => self.promoted_with = Some(value.to_owned()),
                 "connected_slaves" => self.replicas = value.parse().ok(),
                 "maxmemory" => self.maxmemory = value.parse().ok(),
                 "maxmemory_policy" => self.policy = Some(value.to_owned()),
@@ -204,6 +207,15 @@ impl Facts {
         match self.knows_role {
             true => Some(self.replica),
             false => self.hello_replica,
+        }
+    }
+
+    /// Whether it was made a primary out of a replica since it said `before`, which it keeps a
+    /// note of (replication.c, shiftReplicationId). `false` also where it does not tell.
+    pub fn was_promoted_since(&self, before: &Self) -> bool {
+        match (&before.promoted_with, &self.promoted_with) {
+            (Some(before), Some(now)) => before != now && now.bytes().any(|digit| digit != b'0'),
+            _ => false,
         }
     }
 
@@ -468,6 +480,23 @@ mod tests {
             facts.read(&format!("# Keyspace\r\ndb1:keys=1,expires=0\r\n{line}\r\n"));
             assert_eq!(facts.keyspace, None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_replica_that_was_made_a_primary_is_known_by_what_it_had_then() {
+        let facts = |text: &str| {
+            let mut facts = Facts::default();
+            facts.read(text);
+            facts
+        };
+        let never = facts("role:master\r\nmaster_replid2:0000000000\r\n");
+        let once = facts("role:master\r\nmaster_replid2:8a10b2c3d4\r\n");
+        let silent = facts("role:master\r\n");
+        assert!(once.was_promoted_since(&never));
+        assert!(!never.was_promoted_since(&never) && !once.was_promoted_since(&once));
+        // What it noted is forgotten once its own history begins anew.
+        assert!(!never.was_promoted_since(&once));
+        assert!(!once.was_promoted_since(&silent) && !silent.was_promoted_since(&once));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::destination::{assert_arrived, flush, given};
 use super::fault_runs;
+use super::place::{dbsize, wait_until_it_has};
 use crate::support::cluster::{TestCluster, node_id};
 use crate::support::random::Random;
 use crate::support::servers::{Builder, TestServer, Version, require};
@@ -173,6 +174,16 @@ fn where_wait_is_refused_a_failover_is_no_success() {
 /// nothing to be kept for it, and that is told.
 #[test]
 fn a_replica_that_joined_meanwhile_and_lacks_the_last_is_no_success() {
+    a_late_replica_takes_over(true);
+}
+
+/// The same where the old primary lives on, and becomes a replica as one does that was drained.
+#[test]
+fn a_primary_that_lives_on_behind_a_replica_that_lacks_the_last_is_no_success() {
+    a_late_replica_takes_over(false);
+}
+
+fn a_late_replica_takes_over(primary_dies: bool) {
     let Some(version) = require(Version::Redis70) else {
         return;
     };
@@ -202,6 +213,7 @@ fn a_replica_that_joined_meanwhile_and_lacks_the_last_is_no_success() {
     let id = node_id(&mut primary);
     let mut dying = std::mem::replace(&mut cluster.nodes[1], TestServer::start(version));
     let output = import_in_pieces(300, &cluster, &archive, 1, "fail", || {
+        wait_until_it_has(&mut primary, 100);
         let mut join = redis::cmd("CLUSTER");
         join.arg("REPLICATE")
             .arg(&id)
@@ -209,17 +221,27 @@ fn a_replica_that_joined_meanwhile_and_lacks_the_last_is_no_success() {
             .expect("a replica");
         wait_for(&mut late, &["INFO", "replication"], "master_link_status:up");
         // From here on it gets nothing any more.
-        let mut lock = redis::cmd("CONFIG");
-        lock.arg("SET").arg("requirepass").arg("secret");
-        lock.exec(&mut primary).expect("a password");
+        let mut lock = redis::cmd("ACL");
+        lock.arg("SETUSER")
+            .arg("default")
+            .arg("-psync")
+            .arg("-sync");
+        lock.exec(&mut primary).expect("no replication");
         let mut cut = redis::cmd("CLIENT");
         cut.arg("KILL").arg("TYPE").arg("replica");
         cut.exec(&mut primary).expect("cut off");
-        std::thread::sleep(Duration::from_millis(1_000));
-        dying.kill();
+        // What is acknowledged now, it alone has.
+        let reached = dbsize(&mut primary);
+        wait_until_it_has(&mut primary, reached + 100);
+        if primary_dies {
+            dying.kill();
+        }
         let mut take_over = redis::cmd("CLUSTER");
         take_over.arg("FAILOVER").arg("TAKEOVER");
         take_over.exec(&mut late).expect("it takes over");
+        if !primary_dies {
+            wait_for(&mut primary, &["INFO", "replication"], "role:slave");
+        }
     });
     output
         .expect_code(3)
@@ -234,7 +256,7 @@ fn a_replica_that_joined_meanwhile_and_lacks_the_last_is_no_success() {
     assert_arrived(&server, &mut cluster.client());
 }
 
-fn wait_for(client: &mut redis::Connection, command: &[&str], word: &str) {
+pub fn wait_for(client: &mut redis::Connection, command: &[&str], word: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text: String = redis::cmd(command[0])

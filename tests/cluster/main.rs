@@ -7,6 +7,7 @@ mod support;
 
 mod between;
 mod destination;
+mod drained;
 mod emptied;
 mod failover;
 mod half_moved;

@@ -1,6 +1,7 @@
 //! Where a cluster is exported to, and what is looked at afterwards.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use redis::Connection;
 use tempfile::TempDir;
@@ -89,4 +90,15 @@ pub fn assert_same(cluster: &TestCluster, server: &mut Connection, version: Vers
 
 pub fn dbsize(connection: &mut Connection) -> u64 {
     redis::cmd("DBSIZE").query(connection).expect("DBSIZE")
+}
+
+/// Waits until a node has at least so many keys.
+pub fn wait_until_it_has(node: &mut Connection, keys: u64) {
+    for _ in 0..6_000 {
+        if dbsize(node) >= keys {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no keys come");
 }

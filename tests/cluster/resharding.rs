@@ -1,6 +1,8 @@
 //! Slots that the servers' own tools move while keys are written into them or read from them: key by
 //! key, as `--cluster reshard` does, and all at once, as Valkey does from 9.0 on.
 
+use std::ops::RangeInclusive;
+
 use redis::Value;
 
 use super::between::{calls, errors, id_at};
@@ -17,7 +19,7 @@ use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
 
 /// That many slots, the first ones, hold all keys and are moved.
-const MOVED: u16 = 60;
+pub const MOVED: u16 = 60;
 
 /// Keys in each of them.
 const KEYS: u64 = 500;
@@ -26,7 +28,7 @@ const KEYS: u64 = 500;
 type Shift = fn(&TestCluster, usize, usize);
 
 /// A server whose keys lie in the first slots.
-fn crowded(version: Version) -> TestServer {
+pub fn crowded(version: Version) -> TestServer {
     let server = TestServer::start(version);
     let mut tags = vec![None; usize::from(MOVED)];
     let mut number = 0u64;
@@ -59,7 +61,7 @@ fn crowded(version: Version) -> TestServer {
     server
 }
 
-fn wait_until_agreed(cluster: &TestCluster) {
+pub fn wait_until_agreed(cluster: &TestCluster) {
     let address = cluster.nodes[0].addr().to_string();
     for _ in 0..300 {
         let checked = cluster.nodes[0].cli(&["--cluster", "check", &address]);
@@ -72,7 +74,7 @@ fn wait_until_agreed(cluster: &TestCluster) {
 }
 
 /// Moves them slot by slot and key by key.
-fn reshard(cluster: &TestCluster, from: usize, to: usize) {
+pub fn reshard(cluster: &TestCluster, from: usize, to: usize) {
     let address = cluster.nodes[0].addr().to_string();
     let (from, to, count) = (id_at(cluster, from), id_at(cluster, to), MOVED.to_string());
     let output = cluster.nodes[0].cli(&[
@@ -101,12 +103,17 @@ fn reshard(cluster: &TestCluster, from: usize, to: usize) {
 /// Moves more of them as one, by CLUSTER MIGRATESLOTS: the keys follow as to a replica, stay unseen
 /// there, and change hands together.
 fn migrate_slots(cluster: &TestCluster, from: usize, to: usize) {
+    migrate_range(cluster, 0..=2999, from, to);
+}
+
+/// The same for these slots.
+pub fn migrate_range(cluster: &TestCluster, slots: RangeInclusive<u16>, from: usize, to: usize) {
     let mut source = cluster.nodes[from].client();
     redis::cmd("CLUSTER")
         .arg("MIGRATESLOTS")
         .arg("SLOTSRANGE")
-        .arg(0)
-        .arg(2999)
+        .arg(*slots.start())
+        .arg(*slots.end())
         .arg("NODE")
         .arg(id_at(cluster, to))
         .exec(&mut source)

@@ -349,8 +349,8 @@ impl ServerSink {
         }
         if !kept.is_empty() {
             self.observer.notice(&format!(
-                "the primary {address} was replaced; {} that it acknowledged last are checked \
-                 at its successor",
+                "{address} was started anew, or is the primary of its slots no more; {} that it \
+                 acknowledged last are checked again where their slots are now",
                 crate::units::plural(kept.len() as u64, "key")
             ));
         }

@@ -283,6 +283,11 @@ impl Lane {
         };
     }
 
+    /// Whether something was acknowledged that its node alone may have, and that is not at hand.
+    pub fn may_lack(&self) -> bool {
+        self.unkept || self.unconfirmed.dropped > 0
+    }
+
     /// Whether values that were made ready for one go to the other as they are.
     pub fn is_like(&self, other: &Self) -> bool {
         self.facts.family == other.facts.family && self.facts.version == other.facts.version

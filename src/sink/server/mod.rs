@@ -17,6 +17,7 @@ pub mod commands;
 pub mod compare;
 mod confirm;
 mod dangers;
+mod drained;
 mod fate;
 mod flow;
 pub mod foresee;

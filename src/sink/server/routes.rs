@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 
 use super::ServerSink;
 use super::confirm::{KEPT_BYTES, MAX_KEPT_BYTES};
+use super::drained::Before;
 use super::lane::Lane;
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{ClusterNode, Topology, options_at, options_for};
-use crate::server::facts::Facts;
 use crate::server::slots::{SLOTS, slot_of};
 use crate::server::{Conn, ServerError};
 
@@ -52,6 +52,21 @@ impl Routes {
     pub fn slot_at(&self, at: usize) -> Option<u16> {
         let shard = self.lane_of_shard.iter().position(|lane| *lane == at)?;
         Some(*self.topology.shards[shard].slots.first()?.start())
+    }
+
+    /// The primary that a lane leads to.
+    pub fn primary_at(&self, at: usize) -> Option<&ClusterNode> {
+        let shard = self.lane_of_shard.iter().position(|lane| *lane == at)?;
+        Some(&self.topology.shards.get(shard)?.primary)
+    }
+
+    /// Goes by this topology from now on, once [`ServerSink::spread`] has given each shard its lane.
+    fn renew(&mut self, topology: Topology) -> Before {
+        self.stale = false;
+        Before {
+            topology: std::mem::replace(&mut self.topology, topology),
+            lane_of_shard: std::mem::take(&mut self.lane_of_shard),
+        }
     }
 
     /// Has it asked anew before anything else is sent.
@@ -103,20 +118,11 @@ impl Routes {
 }
 
 /// How to ask a node that others can stand in for.
-fn briefly(mut options: ConnectOptions) -> ConnectOptions {
+pub(super) fn briefly(mut options: ConnectOptions) -> ConnectOptions {
     options.timeout = options.timeout.min(ASK_TIMEOUT);
     options.connect_timeout = options.connect_timeout.min(ASK_TIMEOUT);
     options.retry_for = options.retry_for.min(ASK_TIMEOUT);
     options
-}
-
-/// Whether a node that has no slots any more gave them away itself: it is the process that was
-/// written to, and no replica. What it had acknowledged went with its slots then.
-fn gave_its_slots_away(lane: &Lane) -> bool {
-    let asked = Conn::open(&briefly(lane.to.clone())).and_then(|mut conn| Facts::ask(&mut conn));
-    asked.is_ok_and(|now| {
-        now.run_id.is_some() && now.run_id == lane.facts.run_id && now.knows_role && !now.replica
-    })
 }
 
 impl ServerSink {
@@ -238,28 +244,15 @@ impl ServerSink {
                 .wait_for("no node of the cluster says who serves what")
                 .context("asking the cluster for its slots");
         };
-        routes.stale = false;
-        routes.topology = topology;
+        let before = routes.renew(topology);
         self.spread();
+        self.leave_lanes(&before);
         self.follow_kept();
         Ok(())
     }
 
-    /// What was acknowledged follows its slots: to the node that took them over as they were, or
-    /// once more to the one that took the place of their primary.
+    /// What is kept until a replica has it goes with its slots to the primaries that have them now.
     fn follow_kept(&mut self) {
-        let Some(routes) = &self.routes else { return };
-        let primaries = routes.primaries();
-        for at in 0..self.lanes.len() {
-            if primaries.contains(&at) {
-                continue;
-            }
-            self.check_again(at);
-            let was_unkept = std::mem::take(&mut self.lanes[at].unkept);
-            if was_unkept && !gave_its_slots_away(&self.lanes[at]) {
-                self.acknowledged_is_gone(at);
-            }
-        }
         let Some(routes) = &self.routes else { return };
         let mut moved = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
