@@ -66,6 +66,19 @@ fn assert_not_exact(output: &Output, how: &str) {
     assert_ne!(reached, "exact", "{how}: {}", output.stderr);
 }
 
+/// Half of the keys are with the node that imports the slot, and their owner does not send clients
+/// there: nobody knows whether they are left over.
+#[track_caller]
+fn assert_left_over(output: &Output, how: &str) {
+    let lines = output.summary()["source"]["not_had"].to_string();
+    let said = format!(
+        "{} keys of slots {} came from",
+        KEYS / 2,
+        slot_of(b"{here}")
+    );
+    assert!(lines.contains(&said), "{how}: {}", output.stderr);
+}
+
 fn all_keys(cluster: &TestCluster) -> u64 {
     let nodes = cluster.primaries().iter();
     nodes.map(|node| dbsize(&mut node.client())).sum()
@@ -225,10 +238,11 @@ fn only_the_node_that_a_slot_goes_to_tells_of_it() {
         .expect("CLUSTER SETSLOT");
     let place = Place::new();
     let file = place.file("all");
-    for (how, code) in [("scan", 0), ("pause", 4)] {
+    for (how, code) in [("scan", 3), ("pause", 3)] {
         let more = ["--consistency", how, "--max-wait", "1s"];
         let output = export(&cluster.url(), &file, &more).expect_code(code);
         assert_not_exact(&output, how);
+        assert_left_over(&output, how);
         let server = imported(version, std::slice::from_ref(&file));
         assert_eq!(dbsize(&mut server.client()), 100 + KEYS, "{how}");
     }
@@ -248,7 +262,7 @@ fn only_the_node_that_a_slot_goes_to_tells_of_it() {
         });
     }
     // Where the slot goes it may be that nobody serves it any more (CLUSTERDOWN).
-    for (how, code) in [("scan", 0), ("auto", 0)] {
+    for how in ["scan", "auto"] {
         let more = ["--consistency", how, "--max-wait", "1s"];
         let output = export(&cluster.url(), &file, &more);
         assert_not_exact(&output, how);
@@ -257,8 +271,10 @@ fn only_the_node_that_a_slot_goes_to_tells_of_it() {
         let server = imported(version, std::slice::from_ref(&file));
         let arrived = dbsize(&mut server.client());
         assert!(arrived + failed >= 100 + KEYS, "{how}: {}", output.stderr);
-        let code = if failed > 0 { 3 } else { code };
-        output.expect_code(code);
+        if failed == 0 {
+            assert_left_over(&output, how);
+        }
+        output.expect_code(3);
     }
 
     // It is not to be asked any more, and the others do not take it for dead yet.

@@ -12,6 +12,7 @@ mod emptied;
 mod failover;
 mod half_moved;
 mod last_round;
+mod leftovers;
 mod moves;
 mod place;
 mod replicas;

@@ -8,7 +8,8 @@ use anyhow::{Result, anyhow};
 
 use super::settle::ASK_EVERY;
 use super::*;
-use crate::source::server::{ServerSource, Unserved};
+use crate::source::server::{Leftovers, ServerSource, Unserved};
+use crate::units::plural;
 
 /// How often a key is asked for that the node does not answer for.
 const ASK_TIMES: u32 = 3;
@@ -22,7 +23,8 @@ impl ClusterSource {
             let node = self.view.node(id);
             let node = node.ok_or_else(|| anyhow!("a node without an address"))?;
             self.observer.notice(&format!(
-                "slots {} are on their way to another node; what is there already is read there",
+                "slots {} are on their way to another node; keys that their owner does not have are \
+                 read there",
                 slots.show()
             ));
             let names = asked
@@ -41,7 +43,15 @@ impl ClusterSource {
             if let Some(reason) = part.lost.take() {
                 return Err(anyhow!("{reason}; run again"));
             }
-            for slot in part.take_disturbed().astray.iter() {
+            let of_part = part.take_disturbed();
+            for slot in of_part.astray.iter() {
+                self.unanswered.insert(slot);
+            }
+            for slot in of_part.slots.iter() {
+                self.came_back.insert(slot);
+            }
+            // If its move is called off for good, the owner is asked again.
+            for slot in part.leftovers().slots.iter() {
                 self.unanswered.insert(slot);
             }
         }
@@ -88,9 +98,35 @@ impl ClusterSource {
     pub(super) fn retire_asking(&mut self) -> Result<()> {
         for part in &mut self.parts {
             if part.asking && part.is_live() {
+                let here = part.leftovers();
+                if here.keys > 0 {
+                    let known = self.leftovers.entry(part.primary.clone()).or_default();
+                    known.keys = known.keys.max(here.keys);
+                    for slot in here.slots.iter() {
+                        known.slots.insert(slot);
+                    }
+                }
                 part.retire()?;
             }
         }
         Ok(())
+    }
+
+    /// Of keys that may be leftovers nobody knows whether they belong to the dataset: what came is
+    /// not called exact or current, and they are counted.
+    pub(super) fn tell_leftovers(&mut self) {
+        for (id, Leftovers { keys, slots }) in std::mem::take(&mut self.leftovers) {
+            let node = self.view.node(&id);
+            let name = node.map_or(id, |node| node.announced.to_string());
+            let reason = format!(
+                "{} of slots {} came from {name}, which imports these slots: their owner has no such \
+                 key and does not send clients there, so they may be leftovers of a move that was \
+                 called off (redis-cli --cluster check, then fix, ends such a move)",
+                plural(keys, "key"),
+                slots.show()
+            );
+            self.has_leftovers = true;
+            self.not_had.push(reason);
+        }
     }
 }

@@ -31,7 +31,7 @@ use self::bystanders::Bystander;
 use self::libraries::When;
 use self::part::{Part, Reader};
 use self::view::View;
-use super::server::{Disturbed, ServerSourceOptions, SlotSet, Together};
+use super::server::{Disturbed, Leftovers, ServerSourceOptions, SlotSet, Together};
 use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
 use crate::ledger::{LibraryApart, SourceReport};
@@ -140,6 +140,12 @@ pub struct ClusterSource {
     pause_missed: bool,
     /// Slots on their way, of which keys were not answered for: to be read again if they stay.
     unanswered: SlotSet,
+    /// Slots on their way, of which keys were with their owner again: to be read again there.
+    came_back: SlotSet,
+    /// Keys that were read where slots go and may be leftovers there, by the node's id.
+    leftovers: BTreeMap<String, Leftovers>,
+    /// There were such keys.
+    has_leftovers: bool,
     /// Primaries that are not read, by id.
     bystanders: BTreeMap<String, Bystander>,
     /// Those of them that count as failed, of which that was said.
@@ -319,6 +325,7 @@ impl ClusterSource {
             return Ok(true);
         }
         self.retire_asking()?;
+        self.tell_leftovers();
         if let Some(unknown) = &self.view.unknown {
             let reason = &unknown.reason;
             self.not_had

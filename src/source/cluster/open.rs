@@ -5,7 +5,7 @@ use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
 use super::libraries::When;
 use super::part::is_lost;
-use super::settle::ASK_EVERY;
+use super::settle::{ASK_EVERY, LOOK_FOR};
 use super::view::Look;
 use super::wanted::{left_out, slots_of, wanted_slots};
 use super::*;
@@ -16,7 +16,7 @@ use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::facts::{Facts, Keyspace, info};
 use crate::server::patience::Patience;
-use crate::source::server::{ConvergingSource, Place, ServerSource};
+use crate::source::server::{ConvergingSource, Owner, Place, ServerSource};
 use crate::units::now_ms;
 
 /// After a connection was lost it is tried so often to connect again; then somebody else is looked
@@ -67,6 +67,9 @@ impl ClusterSource {
             common: false,
             pause_missed: false,
             unanswered: SlotSet::default(),
+            came_back: SlotSet::default(),
+            leftovers: BTreeMap::new(),
+            has_leftovers: false,
             bystanders: BTreeMap::new(),
             failed_told: BTreeSet::new(),
             not_had: Vec::new(),
@@ -245,6 +248,7 @@ impl ClusterSource {
         if self.options.consistency != Consistency::Scan {
             scan.remember_given()?;
         }
+        scan.heed_owners(self.owners_of(slots));
         scan.read_names(names)?;
         self.next_number += 1;
         Ok(Part {
@@ -258,6 +262,27 @@ impl ClusterSource {
             took_over: false,
             share: (0, 0),
         })
+    }
+
+    /// Who owns these slots, each with its own.
+    fn owners_of(&self, slots: &SlotSet) -> Vec<Owner> {
+        let mut by_owner: BTreeMap<&str, SlotSet> = BTreeMap::new();
+        for slot in slots.iter() {
+            if let Some(owner) = self.view.owner(slot) {
+                by_owner.entry(owner).or_default().insert(slot);
+            }
+        }
+        let owner = |(id, slots): (&str, SlotSet)| {
+            let node = self.view.node(id)?;
+            let mut connect = options_for(&self.options.connect, &node);
+            connect.retry_for = connect.retry_for.min(LOOK_FOR);
+            Some(Owner {
+                slots,
+                connect,
+                conn: None,
+            })
+        };
+        by_owner.into_iter().filter_map(owner).collect()
     }
 
     /// How many slots of a primary are read, and how many it serves; 0 where none is read yet.

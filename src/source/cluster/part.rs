@@ -11,7 +11,7 @@ use crate::record::{Batch, Family};
 use crate::server::facts::Keyspace;
 use crate::server::{Conn, ServerError};
 use crate::source::server::given::GivenLog;
-use crate::source::server::{ConvergingSource, Disturbed, ServerSource, SlotSet};
+use crate::source::server::{ConvergingSource, Disturbed, Leftovers, ServerSource, SlotSet};
 use crate::source::{Estimate, Source};
 
 /// How a node is read.
@@ -89,6 +89,11 @@ impl Part {
             return self.primary_conn.as_mut();
         }
         self.scan().map(ServerSource::conn)
+    }
+
+    /// What it gave, asked with ASKING, that may be left over.
+    pub fn leftovers(&mut self) -> Leftovers {
+        self.scan().map(|scan| scan.leftovers()).unwrap_or_default()
     }
 
     pub fn take_disturbed(&mut self) -> Disturbed {

@@ -21,7 +21,7 @@ use crate::server::slots::slot_of;
 use crate::source::server::given::GivenLog;
 
 /// How long a node that is only asked for what it knows may load its dataset.
-const LOOK_FOR: Duration = Duration::from_secs(2);
+pub(super) const LOOK_FOR: Duration = Duration::from_secs(2);
 
 /// How often it is asked.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -31,6 +31,7 @@ impl ClusterSource {
     pub(super) fn settle(&mut self) -> Result<bool> {
         let mut disturbed = Disturbed {
             astray: std::mem::take(&mut self.unanswered),
+            slots: std::mem::take(&mut self.came_back),
             ..Disturbed::default()
         };
         for part in &mut self.parts {

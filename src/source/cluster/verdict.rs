@@ -45,6 +45,9 @@ impl ClusterSource {
         report.not_had.dedup();
         report.counts = counts.rows();
         report.reached = report.reached.map(|reached| self.since_start(reached));
+        if self.has_leftovers {
+            report.reached = report.reached.map(as_of_scan);
+        }
         // One moment means one instant of the whole; several, that each shard has its own, also if
         // two of them happen to lie in the same millisecond.
         if let (true, Some(ConsistencyReached::Exact(moments))) = (self.common, &mut report.reached)
@@ -86,6 +89,15 @@ impl ClusterSource {
             },
             exact @ ConsistencyReached::Exact(_) => exact,
         }
+    }
+}
+
+/// Where some keys may be leftovers, not every key is known to be current.
+fn as_of_scan(reached: ConsistencyReached) -> ConsistencyReached {
+    let (from_ms, to_ms) = window(&reached);
+    match reached {
+        changing @ ConsistencyReached::Changing { .. } => changing,
+        _ => ConsistencyReached::Scan { from_ms, to_ms },
     }
 }
 

@@ -12,10 +12,14 @@ use redis::Value;
 
 use crate::endpoint::NodeAddress;
 use crate::server::cluster::{ClusterNode, Topology};
+use crate::server::facts::{info, keyspace};
 use crate::server::resp::VALUE_LIMIT;
 use crate::server::slots::SLOTS;
 use crate::server::{Conn, ServerError};
 use crate::source::server::converge::same_owners;
+
+/// Of so many slots that are on their way to a node it is asked whether it has keys of them.
+const MOST_COUNTED: usize = 100;
 
 /// What one node says.
 #[derive(Debug, Clone)]
@@ -44,6 +48,8 @@ pub(super) struct Nodes {
     leaving: BTreeMap<u16, String>,
     /// Slots of others that are on their way to it.
     coming: BTreeSet<u16>,
+    /// Those of them of which it has no key.
+    without_keys: BTreeSet<u16>,
     /// All nodes that it knows, by id.
     known: BTreeMap<String, Known>,
 }
@@ -90,6 +96,13 @@ impl Nodes {
             Ok(Value::SimpleString(text) | Value::VerbatimString { text, .. }) => Self::read(&text),
             Ok(_) => Err("it is no text".to_owned()),
             Err(text) => Err(text),
+        };
+        let told = match told {
+            Ok(mut nodes) => {
+                nodes.without_keys = without_keys(conn, &nodes.coming)?;
+                Ok(nodes)
+            }
+            refused => refused,
         };
         Ok(told.map_err(|text| {
             let advice = match text.starts_with("NOPERM") {
@@ -208,8 +221,9 @@ impl View {
             self.open.entry(slot).or_default().insert(to);
         }
         for slot in nodes.coming {
-            // What came already is no longer on its way.
-            if self.owner(slot) != Some(&nodes.id) {
+            // What came already is no longer on its way, and where nothing came yet there is nothing
+            // to be missed: if it is on its way the owner tells, or a key comes.
+            if self.owner(slot) != Some(&nodes.id) && !nodes.without_keys.contains(&slot) {
                 self.open.entry(slot).or_default().insert(nodes.id.clone());
             }
         }
@@ -271,6 +285,34 @@ impl View {
                 hostname: known.hostname.clone(),
             })
         })
+    }
+}
+
+/// Of slots that are on their way to this node, those of which it has no key. Where it does not tell,
+/// none.
+fn without_keys(conn: &mut Conn, coming: &BTreeSet<u16>) -> Result<BTreeSet<u16>, ServerError> {
+    let mut empty = BTreeSet::new();
+    if coming.is_empty() || coming.len() > MOST_COUNTED || conn.database() != Some(0) {
+        return Ok(empty);
+    }
+    for &slot in coming {
+        let count = redis::cmd("CLUSTER")
+            .arg("COUNTKEYSINSLOT")
+            .arg(slot)
+            .to_owned();
+        match conn.ask(&count)? {
+            Ok(Value::Int(0)) => empty.insert(slot),
+            Ok(_) => false,
+            Err(_) => return Ok(BTreeSet::new()),
+        };
+    }
+    // It counts the keys of one database. Asked last: a key that came meanwhile is told of.
+    let text = info(conn, Some("keyspace"))?;
+    let rows = text.and_then(|text| keyspace(&text));
+    let in_0_only = rows.is_some_and(|rows| rows.iter().all(|row| row.db == 0 || row.keys == 0));
+    match in_0_only {
+        true => Ok(empty),
+        false => Ok(BTreeSet::new()),
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::Result;
 
 use super::given::{Given, GivenLog};
+use super::owners::Owners;
 use super::{Job, Sent, ServerSource, ServerSourceOptions};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::server::Conn;
@@ -16,7 +17,7 @@ use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::slots::{SLOTS, slot_of};
 
 /// Names that answered ASK, kept by name; of more than so many only the slots are known.
-const MAX_ASKED: usize = 1_000_000;
+pub(super) const MAX_ASKED: usize = 1_000_000;
 
 /// A set of slots, which another thread may look at while it changes.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,7 @@ impl SlotSet {
 }
 
 /// What a source knows of its place in a cluster.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct InCluster {
     /// The slots that are read from this node.
     pub owned: SlotSet,
@@ -123,13 +124,15 @@ pub(super) struct InCluster {
     /// Whether every command for a key is preceded by ASKING: the slots are on their way here.
     pub asking: bool,
     /// Slots of keys that the node did not answer for: they have to be read again, where they are.
-    disturbed: SlotSet,
+    pub(super) disturbed: SlotSet,
     /// Slots of keys that have to be looked for where their slot goes, or here if it stays.
-    astray: SlotSet,
+    pub(super) astray: SlotSet,
     /// Names that are to be asked for where their slot is on its way to.
     asked: Vec<(u32, Vec<u8>)>,
     /// Of a node that is asked with ASKING: keys that it did not answer for.
-    unserved: Vec<Unserved>,
+    pub(super) unserved: Vec<Unserved>,
+    /// Who has these slots still, where they are on their way here.
+    pub(super) owners: Option<Owners>,
     /// What ASKING was answered with, the last time that it was not OK.
     pub asking_refused: Option<String>,
     /// Why a key was not answered for, the last time.
@@ -139,10 +142,10 @@ pub(super) struct InCluster {
 /// A key that the node its slot goes to did not answer for.
 #[derive(Debug)]
 pub struct Unserved {
-    db: u32,
+    pub(super) db: u32,
     pub(in crate::source) key: Vec<u8>,
-    /// In the node's words.
-    reason: String,
+    /// For people.
+    pub(super) reason: String,
 }
 
 /// What could not be read of a node.
@@ -342,6 +345,8 @@ impl ServerSource {
                 Some(text) => format!("ASKING was answered with {text}"),
                 None => format!("it answered {redirect}"),
             };
+            let reason =
+                format!("the node that its slot is on its way to does not serve it: {reason}");
             let unserved = Unserved { db, key, reason };
             if cluster.unserved.len() < MAX_ASKED {
                 cluster.unserved.push(unserved);
@@ -387,7 +392,7 @@ impl ServerSource {
             if !self.count_failure(&row.key, false)? {
                 continue;
             }
-            let hint = row.reason.contains("NOPERM").then(|| {
+            let hint = row.reason.contains("with NOPERM").then(|| {
                 "the user needs ASKING (+asking) to read keys of slots that are on their way"
                     .to_owned()
             });
@@ -395,10 +400,7 @@ impl ServerSource {
                 db: row.db,
                 key: row.key,
                 kind: FailureKind::Unread,
-                reason: format!(
-                    "the node that its slot is on its way to does not serve it: {}",
-                    row.reason
-                ),
+                reason: row.reason,
                 hint,
             })?;
         }

@@ -12,6 +12,7 @@ pub(in crate::source) mod given;
 mod in_cluster;
 mod marks;
 mod names;
+mod owners;
 mod page;
 mod patience;
 mod probe;
@@ -35,6 +36,7 @@ pub use self::databases::without_hint;
 use self::given::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet, Unserved};
+pub use self::owners::{Leftovers, Owner};
 use self::page::Page;
 use self::patience::Patience;
 use self::probe::{Abilities, Asking, FunctionsBy, NotHad};
@@ -406,6 +408,7 @@ impl ServerSource {
             Job::Names(_, names) => {
                 counts.reread += names.len() as u64;
                 self.keys = names.into();
+                self.leave_to_owners(0, true);
             }
         }
         self.enter()

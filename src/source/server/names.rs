@@ -56,6 +56,8 @@ impl ServerSource {
         self.cursor = (cursor != b"0" && !self.abandoned).then_some(cursor);
         if self.abandoned {
             self.drop_names();
+        } else {
+            self.leave_to_owners(known, false);
         }
         self.got_on();
         Ok(())

@@ -388,6 +388,7 @@ impl ServerSource {
             return self.leave_out(key, &payload, batch);
         }
         self.recovers(&key)?;
+        self.note_leftover(&key);
         self.counts.of(self.db).written += 1;
         if let Some(given) = &mut self.given {
             given.note(self.facts.family, self.db, &key, &payload)?;

@@ -1,0 +1,267 @@
+//! The owners of slots that are on their way.
+//!
+//! As long as the owner of a slot has a key, clients are served the owner's value, whatever lies
+//! where the slot goes: that may be what an interrupted or aborted move left there. So the node that
+//! a slot goes to gives only the keys that the owner does not have.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use redis::Value;
+
+use super::ServerSource;
+use super::in_cluster::{MAX_ASKED, SlotSet, Unserved};
+use crate::endpoint::ConnectOptions;
+use crate::server::cluster::Redirect;
+use crate::server::conn::asks_for_patience;
+use crate::server::slots::slot_of;
+use crate::server::{Conn, ServerError};
+
+/// So many keys are asked for at once.
+const AT_ONCE: usize = 500;
+
+/// An owner, and how to reach it.
+pub struct Owner {
+    /// The slots that it owns, of those that are on their way.
+    pub slots: SlotSet,
+    /// How to reach it.
+    pub connect: ConnectOptions,
+    /// A connection, once there is one.
+    pub conn: Option<Conn>,
+}
+
+/// What an owner says of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Says {
+    /// It has it.
+    Here,
+    /// It sends clients to where the slot goes.
+    Ask,
+    /// It has no such key, and sends nobody elsewhere.
+    Nowhere,
+    /// Why this is not known.
+    Unknown(String),
+}
+
+/// All of them, and what they said.
+#[derive(Default)]
+pub(super) struct Owners {
+    list: Vec<Owner>,
+    /// Keys that may be leftovers: their owners neither have them nor send clients elsewhere.
+    doubtful: BTreeSet<(u32, Vec<u8>)>,
+    /// Those of them that were given.
+    given: Leftovers,
+}
+
+/// Keys that were given and may be leftovers of a move that was called off.
+#[derive(Debug, Clone, Default)]
+pub struct Leftovers {
+    /// How many.
+    pub keys: u64,
+    /// Of these slots.
+    pub slots: SlotSet,
+}
+
+impl Leftovers {
+    fn count(&mut self, key: &[u8]) {
+        self.keys += 1;
+        self.slots.insert(slot_of(key));
+    }
+}
+
+impl Owner {
+    /// What it says of each key, in the order of the keys.
+    fn ask(&mut self, command: &[u8], db: u32, keys: &[&[u8]]) -> Vec<Says> {
+        let mut error = None;
+        // A connection that was idle may be lost.
+        for _ in 0..2 {
+            match self.try_ask(command, db, keys) {
+                Ok(said) => return said,
+                Err(lost) => {
+                    self.conn = None;
+                    error = Some(lost.to_string());
+                }
+            }
+        }
+        let reason = error.unwrap_or_default();
+        vec![Says::Unknown(reason); keys.len()]
+    }
+
+    fn try_ask(
+        &mut self,
+        command: &[u8],
+        db: u32,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Says>, ServerError> {
+        let conn = match self.conn.take() {
+            Some(conn) => self.conn.insert(conn),
+            None => self.conn.insert(Conn::open(&self.connect)?),
+        };
+        conn.doing("asking the owner of a slot for its keys");
+        if let Err(text) = conn.select(db)? {
+            let refused = Says::Unknown(format!("SELECT {db} was answered with {text}"));
+            return Ok(vec![refused; keys.len()]);
+        }
+        for key in keys {
+            conn.queue(&[command, key])?;
+        }
+        conn.flush()?;
+        let mut said = Vec::with_capacity(keys.len());
+        for _ in keys {
+            said.push(Says::of(conn.reply()?));
+        }
+        // Alone, and patiently, where it was busy.
+        for (key, says) in keys.iter().zip(&mut said) {
+            let is_busy = |text: &str| asks_for_patience(text) && Redirect::parse(text).is_none();
+            if matches!(says, Says::Unknown(text) if is_busy(text)) {
+                let mut again = redis::Cmd::new();
+                again.arg(command).arg(*key);
+                *says = Says::of(conn.ask(&again)?);
+            }
+        }
+        Ok(said)
+    }
+}
+
+impl Says {
+    /// Of the answer to PTTL or PEXPIRETIME.
+    fn of(answer: Result<Value, String>) -> Self {
+        match answer {
+            Ok(Value::Int(-2)) => Self::Nowhere,
+            Ok(Value::Int(-1 | 0..)) => Self::Here,
+            Ok(_) => Self::Unknown("an expiry that is no number".to_owned()),
+            Err(text) => match Redirect::parse(&text) {
+                Some(Redirect::Ask { .. }) => Self::Ask,
+                _ => Self::Unknown(text),
+            },
+        }
+    }
+}
+
+impl Owners {
+    /// What the owners say of keys of this database, in the order of the keys.
+    fn ask(&mut self, command: &[u8], db: u32, keys: &[Vec<u8>]) -> Vec<Says> {
+        let unowned = Says::Unknown("nobody serves the slot".to_owned());
+        let mut said = vec![unowned; keys.len()];
+        for owner in &mut self.list {
+            let own = (0..keys.len()).filter(|&at| owner.slots.has_key(&keys[at]));
+            let mut own: Vec<usize> = own.collect();
+            // The second time those are asked for that it did not have: it may have had an expired
+            // key, and sends clients elsewhere as soon as that is gone.
+            for _ in 0..2 {
+                for some in own.chunks(AT_ONCE) {
+                    let names: Vec<&[u8]> = some.iter().map(|&at| keys[at].as_slice()).collect();
+                    for (&at, says) in some.iter().zip(owner.ask(command, db, &names)) {
+                        said[at] = says;
+                    }
+                }
+                own.retain(|&at| said[at] == Says::Nowhere);
+            }
+        }
+        said
+    }
+}
+
+impl ServerSource {
+    /// Of keys of slots that are on their way here, those that their owners have are left to them.
+    pub(in crate::source) fn heed_owners(&mut self, list: Vec<Owner>) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.owners = Some(Owners {
+                list,
+                ..Owners::default()
+            });
+        }
+    }
+
+    /// Asks the owners about the names from `first` on, and keeps those that are to be read here.
+    /// `by_name`: these are names that their owners had sent elsewhere before.
+    pub(super) fn leave_to_owners(&mut self, first: usize, by_name: bool) {
+        let Some(cluster) = self.cluster.as_mut() else {
+            return;
+        };
+        let Some(mut owners) = cluster.owners.take() else {
+            return;
+        };
+        let command: &[u8] = match self.abilities.pexpiretime {
+            true => b"PEXPIRETIME",
+            false => b"PTTL",
+        };
+        let db = self.db;
+        let names: Vec<Vec<u8>> = self.keys.drain(first..).collect();
+        let said = owners.ask(command, db, &names);
+        for (key, says) in names.into_iter().zip(said) {
+            match says {
+                Says::Ask => self.keys.push_back(key),
+                Says::Nowhere => {
+                    // Whether it is given or filtered is known later; of more than so many not.
+                    if owners.doubtful.len() < MAX_ASKED {
+                        owners.doubtful.insert((db, key.clone()));
+                    } else {
+                        owners.given.count(&key);
+                    }
+                    self.keys.push_back(key);
+                }
+                Says::Here => {
+                    self.counts.of(db).superseded += 1;
+                    // It was scanned there, unless it came back since.
+                    if by_name {
+                        cluster.disturbed.insert(slot_of(&key));
+                    }
+                }
+                Says::Unknown(reason) => {
+                    self.counts.of(db).superseded += 1;
+                    cluster.astray.insert(slot_of(&key));
+                    let reason = format!(
+                        "its slot is on its way to another node, and it is not known whether the \
+                         slot's owner still has it: {reason}"
+                    );
+                    cluster.unserved.push(Unserved { db, key, reason });
+                }
+            }
+        }
+        cluster.owners = Some(owners);
+    }
+
+    /// A key is given. Is it one that may be a leftover?
+    pub(super) fn note_leftover(&mut self, key: &[u8]) {
+        let cluster = self.cluster.as_mut();
+        if let Some(owners) = cluster.and_then(|cluster| cluster.owners.as_mut())
+            && owners.doubtful.remove(&(self.db, key.to_vec()))
+        {
+            owners.given.count(key);
+        }
+    }
+
+    /// Keys that were given and may be leftovers of a move that was called off.
+    pub(in crate::source) fn leftovers(&self) -> Leftovers {
+        let owners = self.cluster.as_ref().and_then(|it| it.owners.as_ref());
+        owners.map(|it| it.given.clone()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_that_the_owner_is_known_not_to_have_is_read_elsewhere() {
+        let error = |text: &str| Err(text.to_owned());
+        assert_eq!(Says::of(Ok(Value::Int(-2))), Says::Nowhere);
+        assert_eq!(Says::of(Ok(Value::Int(-1))), Says::Here);
+        assert_eq!(Says::of(Ok(Value::Int(1_700_000_000_000))), Says::Here);
+        assert_eq!(Says::of(error("ASK 100 127.0.0.1:7001")), Says::Ask);
+        for answer in [
+            error("MOVED 100 127.0.0.1:7001"),
+            error("CLUSTERDOWN The cluster is down"),
+            error("NOPERM no"),
+            Ok(Value::Nil),
+            Ok(Value::Int(-3)),
+            Ok(Value::SimpleString("QUEUED".to_owned())),
+        ] {
+            assert!(
+                matches!(Says::of(answer.clone()), Says::Unknown(_)),
+                "{answer:?}"
+            );
+        }
+    }
+}
