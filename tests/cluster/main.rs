@@ -6,6 +6,7 @@
 mod support;
 
 mod between;
+mod dead_shard;
 mod destination;
 mod drained;
 mod emptied;

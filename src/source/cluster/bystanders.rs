@@ -24,11 +24,6 @@ impl ClusterSource {
     pub(super) fn ask_bystanders(&mut self, view: &mut View) {
         for (id, has_failed) in view.not_asked() {
             let node = view.node(&id);
-            let is_owner = view
-                .topology
-                .shards
-                .iter()
-                .any(|shard| shard.primary.id == id);
             let name = node
                 .as_ref()
                 .map_or_else(|| id.clone(), |node| node.announced.to_string());
@@ -37,7 +32,7 @@ impl ClusterSource {
             if self.parts.iter().any(is_read) {
                 continue;
             }
-            if has_failed && !is_owner {
+            if has_failed && !self.is_concerned(view, &id) {
                 self.tell_failed(&id, &name);
                 continue;
             }
@@ -55,8 +50,15 @@ impl ClusterSource {
         }
     }
 
-    /// A node without slots that the others take for dead is not waited for: many clusters keep such a node on
-    /// their list for ever.
+    /// Whether a slot that is read belongs to a node, or is known to be on its way to it.
+    fn is_concerned(&self, view: &View, id: &str) -> bool {
+        let goes_to = |slot| view.open.get(&slot).is_some_and(|to| to.contains(id));
+        let mut wanted = self.wanted.iter();
+        wanted.any(|slot| view.owner(slot) == Some(id) || goes_to(slot))
+    }
+
+    /// A node that the others take for dead, and that nothing is read from, is not waited for: many
+    /// clusters keep such a node on their list for ever, and single shards are read where others died.
     fn tell_failed(&mut self, id: &str, name: &str) {
         if self.failed_told.insert(id.to_owned()) {
             self.observer.notice(&format!(

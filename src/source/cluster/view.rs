@@ -149,7 +149,7 @@ impl Nodes {
             hostname: hostname
                 .filter(|name| !name.contains('='))
                 .map(str::to_owned),
-            is_primary: has("master") && !has("handshake") && !has("noaddr"),
+            is_primary: has("master") && !has("handshake"),
             has_failed: has("fail"),
         };
         self.known.insert((*id).to_owned(), known);
@@ -246,14 +246,15 @@ impl View {
         }
     }
 
-    /// The ids of primaries that did not tell, and whether each is taken for dead.
+    /// The ids of primaries that did not tell, and whether each is taken for dead, or is at an address
+    /// that nobody knows.
     pub fn not_asked(&self) -> Vec<(String, bool)> {
         let primaries = self
             .known
             .iter()
             .filter(|(id, node)| node.is_primary && !self.told.contains(*id));
         primaries
-            .map(|(id, node)| (id.clone(), node.has_failed))
+            .map(|(id, node)| (id.clone(), node.has_failed || node.address.is_none()))
             .collect()
     }
 
@@ -370,7 +371,8 @@ ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
         let view = of(Nodes::read(TEXT).map_err(|_| unreachable!()));
         let to = |id: &str| BTreeSet::from([id.to_owned()]);
         assert_eq!(view.open, BTreeMap::from([(77, to("aa")), (93, to("bb"))]));
-        let not_asked = [("bb".to_owned(), false), ("ee".to_owned(), true)];
+        let not_asked = [("bb", false), ("cc", true), ("ee", true)];
+        let not_asked = not_asked.map(|(id, failed)| (id.to_owned(), failed));
         assert_eq!(view.not_asked(), not_asked);
         assert!(view.is_same(&view));
 
