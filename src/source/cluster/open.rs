@@ -85,11 +85,17 @@ impl ClusterSource {
         if let Ok(view) = source.look()? {
             source.view = view;
         }
-        if let Some(unknown) = &source.view.unknown {
-            source.observer.warn(&format!(
+        match &source.view.unknown {
+            // Whether keys may be missing for it is known at the end.
+            Some(unknown) if unknown.may_pass => {
+                let reason = &unknown.reason;
+                source.observer.notice(&format!("{reason}; trying again"));
+            }
+            Some(unknown) => source.observer.warn(&format!(
                 "{}: keys of such slots may be missing",
                 unknown.reason
-            ));
+            )),
+            None => {}
         }
         source.together.settled(source.view.topology.clone());
         // If they cannot be had, now is the time to say so.
