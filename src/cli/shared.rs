@@ -64,8 +64,8 @@ pub struct ReadArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
     pub max_pause: Duration,
 
-    /// The longest that the rounds after the scan may take [default: 60s; with auto as long as the
-    /// scan, 10s to 60s]
+    /// The longest that the rounds after the scan may take [default: 60s; with auto, and a source
+    /// that is no cluster, as long as the scan, 10s to 60s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
 
