@@ -169,3 +169,35 @@ fn a_mark_that_was_forgotten_costs_nothing_where_no_key_lies() {
         assert_eq!(dbsize(&mut it.owner) + dbsize(&mut it.other), 201);
     }
 }
+
+/// A mark that was forgotten at a third node: clients are sent to the node that the owner names.
+#[test]
+fn where_the_owner_sends_clients_nobody_else_counts() {
+    let Some(version) = require(Version::Valkey91) else {
+        return;
+    };
+    let cluster = TestCluster::start(version, 3, 0);
+    fill(&cluster, 200);
+    let at = cluster.client().owners[usize::from(slot_of(STALE.as_bytes()))];
+    let mut clients: Vec<Connection> = cluster.primaries().iter().map(|it| it.client()).collect();
+    let mut owner = clients.remove(at);
+    for (client, value) in clients.iter_mut().zip(["moved", "stale"]) {
+        setslot(client, &["IMPORTING", &node_id(&mut owner)]);
+        redis::cmd("ASKING").exec(client).expect("ASKING");
+        set(client, DELETED, value);
+    }
+    setslot(&mut owner, &["MIGRATING", &node_id(&mut clients[0])]);
+    for how in ["scan", "auto"] {
+        let to = TestServer::start(version);
+        let copy = ["copy", &cluster.url(), &to.url(), "--max-wait", "1s"];
+        Tool::new(&copy)
+            .args(&["--consistency", how, "--on-conflict", "replace"])
+            .run()
+            .success();
+        assert_eq!(
+            get(&mut to.client(), DELETED).as_deref(),
+            Some("moved"),
+            "{how}"
+        );
+    }
+}

@@ -70,6 +70,8 @@ pub(super) struct View {
     pub topology: Topology,
     /// Slots that are on their way: to which nodes.
     pub open: BTreeMap<u16, BTreeSet<String>>,
+    /// Those of them of which the owner says where they go.
+    sent: BTreeSet<u16>,
     pub epochs: BTreeMap<String, u64>,
     /// Why not all of them are known, if so.
     pub unknown: Option<Unknown>,
@@ -188,6 +190,7 @@ impl View {
         let mut view = Self {
             topology: looks.first()?.topology.clone(),
             open: BTreeMap::new(),
+            sent: BTreeSet::new(),
             epochs: BTreeMap::new(),
             unknown: None,
             told: BTreeSet::new(),
@@ -218,12 +221,22 @@ impl View {
     /// What a node says of slots that are on their way.
     pub fn add(&mut self, nodes: Nodes) {
         for (slot, to) in nodes.leaving {
-            self.open.entry(slot).or_default().insert(to);
+            // Where the owner sends clients, nobody else counts: a mark elsewhere was forgotten.
+            if self.owner(slot) == Some(&nodes.id) {
+                self.open.insert(slot, BTreeSet::from([to]));
+                self.sent.insert(slot);
+            } else if !self.sent.contains(&slot) {
+                self.open.entry(slot).or_default().insert(to);
+            }
         }
         for slot in nodes.coming {
             // What came already is no longer on its way, and where nothing came yet there is nothing
             // to be missed: if it is on its way the owner tells, or a key comes.
-            if self.owner(slot) != Some(&nodes.id) && !nodes.without_keys.contains(&slot) {
+            let is_elsewhere = self.sent.contains(&slot);
+            if self.owner(slot) != Some(&nodes.id)
+                && !is_elsewhere
+                && !nodes.without_keys.contains(&slot)
+            {
                 self.open.entry(slot).or_default().insert(nodes.id.clone());
             }
         }
