@@ -194,6 +194,10 @@ impl Needs {
 
     /// Asks what stands in the way of function libraries.
     fn try_libraries(&mut self, dump: &[u8], trial: &mut KeyTrial<'_>) {
+        // One line is enough to refuse; an archive may hold any number of bad payloads.
+        if self.libraries_refused.len() >= MAX_REASONS {
+            return;
+        }
         let libraries = match split_libraries(dump) {
             Ok(libraries) => libraries,
             Err(reason) => {
