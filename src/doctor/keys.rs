@@ -145,14 +145,19 @@ impl<'a> KeyTrial<'a> {
     /// server does not tell, nothing is known against it.
     pub fn in_the_way(&mut self, library: &Library) -> Option<String> {
         let mut patience = Patience::new(self.to.retry_for);
-        while self.unforeseen.is_none() {
-            match self.ask_of_library(library) {
-                Ok(Ok(standing)) => return standing.refusal().map(|(reason, _)| reason),
-                Ok(Err(text)) if !asks_for_patience(&text) => return None,
-                Ok(Err(text)) if !patience.lasts_for(PATIENCE) => self.unforeseen = Some(text),
-                Ok(Err(_)) => std::thread::sleep(STEP),
-                Err(error) => self.lost(&error),
+        for _ in 0..=MAX_LOSSES {
+            loop {
+                match self.ask_of_library(library) {
+                    Ok(Ok(standing)) => return standing.refusal().map(|(reason, _)| reason),
+                    Ok(Err(text)) if asks_for_patience(&text) && patience.lasts_for(PATIENCE) => {
+                        std::thread::sleep(STEP);
+                    }
+                    // An import does not ask this, so that it ends nothing there.
+                    Ok(Err(_)) => return None,
+                    Err(_) => break,
+                }
             }
+            self.conn = None;
         }
         None
     }
