@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use crate::between::{Act, Between};
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::{Tool, run};
+use crate::support::tool::{Running, Tool, run};
 
 /// A user who may write, and is told nothing but whether keys are evicted.
 const LEAST: &str = "least on >p ~* -@all +restore +select +config|get";
@@ -21,6 +21,13 @@ fn fill(server: &TestServer, keys: u64) {
         pipe.cmd("SET").arg(format!("k{n}")).arg("v").ignore();
     }
     pipe.exec(&mut server.client()).unwrap();
+}
+
+/// Begins to copy 100 keys a second, so that something can happen in between.
+fn slow_copy(source: &TestServer, url: &str, flags: &[&str]) -> Running {
+    Tool::new(&["copy", &source.url(), url, "--rate-limit", "100"])
+        .args(flags)
+        .spawn()
 }
 
 /// The same server by addresses that cannot be compared, and a login that is told nothing.
@@ -243,10 +250,7 @@ fn delete_source_stops_where_the_destination_comes_back_empty() {
             .start();
         fill(&source, KEYS);
         let url = format!("redis://{login}127.0.0.1:{}", destination.port());
-        let pace = ["--delete-source", "--rate-limit", "100", "--json"];
-        let running = Tool::new(&["copy", &source.url(), &url])
-            .args(&pace)
-            .spawn();
+        let running = slow_copy(&source, &url, &["--delete-source", "--json"]);
         wait_for(&destination, 100);
         destination.restart();
         let output = running.wait().expect_code(1);
@@ -274,10 +278,8 @@ fn delete_source_stops_where_the_destination_is_emptied() {
     ] {
         let (source, destination) = (TestServer::start(version), TestServer::start(version));
         fill(&source, KEYS);
-        let pace = ["--delete-source", "--rate-limit", "100", "--json"];
-        let running = Tool::new(&["copy", &source.url(), &destination.url()])
-            .args(&pace)
-            .spawn();
+        let flags = ["--delete-source", "--json"];
+        let running = slow_copy(&source, &destination.url(), &flags);
         wait_for(&destination, 100);
         let client = &mut destination.client();
         let mut pipe = redis::pipe();
@@ -304,9 +306,7 @@ fn a_destination_that_hides_what_happened_is_not_called_exact() {
     };
     let (source, destination) = (TestServer::start(version), TestServer::start(version));
     fill(&source, 200);
-    let running = Tool::new(&["copy", &source.url(), &destination.url()])
-        .args(&["--rate-limit", "100"])
-        .spawn();
+    let running = slow_copy(&source, &destination.url(), &[]);
     wait_for(&destination, 80);
     let mut pipe = redis::pipe();
     pipe.cmd("FLUSHALL").cmd("CONFIG").arg("RESETSTAT");
@@ -407,14 +407,7 @@ fn a_destination_that_comes_back_empty_is_not_called_exact() {
     let source = TestServer::start(version);
     let mut destination = TestServer::start(version);
     fill(&source, 200);
-    let copy = [
-        "copy",
-        &source.url(),
-        &destination.url(),
-        "--rate-limit",
-        "100",
-    ];
-    let running = Tool::new(&copy).spawn();
+    let running = slow_copy(&source, &destination.url(), &[]);
     wait_for(&destination, 80);
     destination.restart();
     let output = running
