@@ -33,7 +33,8 @@ use crate::describe::{
 use crate::exit;
 use crate::ui;
 
-/// Says which keys the export could not read, and what else it did not have, where the end of its archive was seen.
+/// Says which keys the export could not read, and what else it did not have, where the end of its
+/// archive was seen.
 fn warn_of_unread(end: Option<&End>) {
     if let Some(text) = end.and_then(|end| export_failed_text(&export_failed(end))) {
         ui::print_warning(&text);

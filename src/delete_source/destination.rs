@@ -112,14 +112,14 @@ impl Watch {
     /// # Errors
     /// The connections, and a cluster that does not tell its nodes.
     pub fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
-        let (mut first, is_cluster) = Watched::open(to, stop)?;
-        let nodes = match is_cluster {
+        let mut first = Watched::open(to, stop)?;
+        let nodes = match first.of_cluster {
             false => vec![first],
             true => Topology::ask(&mut first.conn)?
                 .shards
                 .iter()
-                .map(|shard| Ok(Watched::open(&options_for(to, &shard.primary), stop)?.0))
-                .collect::<Result<_, ServerError>>()?,
+                .map(|shard| Watched::open(&options_for(to, &shard.primary), stop))
+                .collect::<Result<_, _>>()?,
         };
         Ok(Self {
             nodes,
@@ -157,13 +157,12 @@ struct Watched {
     is_new: bool,
     /// When the sentinels were asked last.
     named: Option<Instant>,
-    /// The node of a cluster no longer answers, or is another one.
+    /// The node of a cluster no longer answers.
     is_gone: bool,
 }
 
 impl Watched {
-    /// With whether it is a node of a cluster.
-    fn open(to: &ConnectOptions, stop: &Stop) -> Result<(Self, bool), ServerError> {
+    fn open(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
         let mut conn = Conn::open(to)?;
         conn.heed(to, &stop.flag());
         conn.doing("watching the destination");
@@ -171,7 +170,7 @@ impl Watched {
         let counts = CommandCounts::ask(&mut conn)?;
         // From here on another connection does not go unnoticed.
         conn.settle();
-        let watched = Self {
+        Ok(Self {
             conn,
             to: to.clone(),
             retries: Retries::new(to),
@@ -181,8 +180,7 @@ impl Watched {
             is_new: false,
             named: None,
             is_gone: false,
-        };
-        Ok((watched, facts.cluster))
+        })
     }
 
     fn look(&mut self, stop: &Stop) -> Result<Option<String>> {
@@ -190,13 +188,13 @@ impl Watched {
             let lost = match self.ask() {
                 // One that its sentinels have replaced still answers for a while. What it has taken
                 // the sink gives to the one that they name.
-                Ok(_) if self.is_replaced() => self
-                    .conn
-                    .spoilt("the sentinels name another primary by now".to_owned()),
-                Ok((facts, counts)) => {
-                    self.retries.succeeded();
-                    return Ok(self.judge(&facts, counts));
-                }
+                Ok((facts, counts)) => match self.replaced_by() {
+                    Some(by) => sentinel::replaced(&self.conn, &by),
+                    None => {
+                        self.retries.succeeded();
+                        return Ok(self.judge(&facts, counts));
+                    }
+                },
                 Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
                 Err(error) => error,
             };
@@ -215,15 +213,17 @@ impl Watched {
         }
     }
 
-    /// Whether its sentinels name another one; asked now and then.
-    fn is_replaced(&mut self) -> bool {
+    /// Whom its sentinels name in its place; asked now and then.
+    fn replaced_by(&mut self) -> Option<String> {
         let is_known = |at: Instant| at.elapsed() < SENTINELS_EVERY;
         if self.named.is_some_and(is_known) {
-            return false;
+            return None;
         }
         self.named = Some(Instant::now());
-        let standing = sentinel::standing(&self.conn, &self.to);
-        matches!(standing, Some(Standing::Replaced(_)))
+        match sentinel::standing(&self.conn, &self.to)? {
+            Standing::Replaced(by) => Some(by),
+            _ => None,
+        }
     }
 
     fn ask(&mut self) -> Result<(Facts, Option<CommandCounts>), ServerError> {
@@ -246,9 +246,9 @@ impl Watched {
                 if !is_watched {
                     return Some("was started anew, or replaced, during this run".to_owned());
                 }
-                // What another process has counted says nothing about this one.
+                // Another process has counts of its own.
                 self.run_id.clone_from(&facts.run_id);
-                self.counts = None;
+                self.counts.clone_from(&counts);
             }
             (Some(_), Some(_)) => {}
             _ if self.is_new && !is_watched => {

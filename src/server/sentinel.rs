@@ -24,6 +24,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// How long all of them together may take to say whom they name now.
 const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long sentinels may take to agree. They tell each other every two seconds.
+pub const AGREE_WITHIN: Duration = Duration::from_secs(10);
+
 /// What the sentinels say of a primary that was found by them.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -66,6 +69,13 @@ pub fn standing(conn: &Conn, options: &ConnectOptions) -> Option<Standing> {
         }
     };
     Some(judge(answers, is_same))
+}
+
+/// The end of a connection to a server in whose place the sentinels name another one, `by`.
+pub fn replaced(conn: &Conn, by: &str) -> ServerError {
+    conn.spoilt(format!(
+        "the sentinels name another primary now, {by} (a failover)"
+    ))
 }
 
 /// What their answers mean together. The first that answers is the one that connections go by.

@@ -15,7 +15,7 @@ use super::{Action, Counted, Sent, ServerSink, Wrote};
 use crate::memory::FingerprintSet;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
-use crate::server::sentinel::Standing;
+use crate::server::sentinel::{self, AGREE_WITHIN, Standing};
 
 /// Acknowledged bytes and records after which a replica is asked for.
 const ASK_BYTES: usize = 1 << 20;
@@ -35,9 +35,6 @@ const PATIENCE_MS: &[u8] = b"50";
 
 /// How often sentinels are asked whom they name, at most.
 const SENTINELS_EVERY: Duration = Duration::from_secs(1);
-
-/// How long they may take to agree at the end. They tell each other every two seconds.
-const AGREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// At the end there is nothing behind it that could be held up.
 const LAST_PATIENCE_MS: &[u8] = b"1000";
@@ -191,7 +188,14 @@ impl ServerSink {
             return Ok(false);
         }
         lane.named = Some(Instant::now());
-        let by = match lane.standing() {
+        let standing = lane.standing();
+        self.heed(at, standing)
+    }
+
+    /// What the sentinels said of a lane's server.
+    fn heed(&mut self, at: usize, standing: Option<Standing>) -> Result<bool> {
+        let lane = &mut self.lanes[at];
+        let by = match standing {
             Some(Standing::Replaced(by)) => by,
             Some(Standing::Named) => {
                 lane.confirmed_since = false;
@@ -202,11 +206,7 @@ impl ServerSink {
         };
         lane.unkept |= lane.confirmed_since;
         lane.confirmed_since = false;
-        let lost = ServerError::Lost {
-            address: lane.address(),
-            doing: "restoring keys".to_owned(),
-            reason: format!("the sentinels name another primary now, {by} (a failover)"),
-        };
+        let lost = sentinel::replaced(lane.conn()?, &by);
         self.lost(at, lost)?;
         Ok(true)
     }
@@ -217,12 +217,13 @@ impl ServerSink {
         let mut moved = false;
         for at in 0..self.lanes.len() {
             let began = Instant::now();
-            while matches!(self.lanes[at].standing(), Some(Standing::Disputed(_)))
-                && began.elapsed() < AGREE_WITHIN
+            let mut standing = self.lanes[at].standing();
+            while matches!(standing, Some(Standing::Disputed(_))) && began.elapsed() < AGREE_WITHIN
             {
                 self.rest()?;
+                standing = self.lanes[at].standing();
             }
-            if began.elapsed() >= AGREE_WITHIN {
+            if matches!(standing, Some(Standing::Disputed(_))) {
                 let text = "the sentinels of the destination do not agree on its primary: what was \
                             written may be at a server that is replaced; run the same command again \
                             when they do";
@@ -230,7 +231,7 @@ impl ServerSink {
                     self.report.problems.push(text.to_owned());
                 }
             }
-            if !self.heed_sentinels(at)? {
+            if !self.heed(at, standing)? {
                 continue;
             }
             moved = true;
@@ -278,7 +279,6 @@ impl ServerSink {
     pub(super) fn confirm_all(&mut self) -> Result<()> {
         const ROUNDS: usize = 5;
         for _ in 0..ROUNDS {
-            self.heed_all_sentinels()?;
             for at in 0..self.lanes.len() {
                 let unconfirmed = &self.lanes[at].unconfirmed;
                 if unconfirmed.kept.is_empty() || unconfirmed.refused {
@@ -291,17 +291,18 @@ impl ServerSink {
                 }
             }
             self.drain()?;
-            if self
-                .lanes
-                .iter()
-                .all(|lane| lane.unconfirmed.kept.is_empty())
-                && !self.heed_all_sentinels()?
+            // After WAIT: only then it is the primary's replica that has confirmed.
+            let moved = self.heed_all_sentinels()?;
+            if !moved
+                && self
+                    .lanes
+                    .iter()
+                    .all(|lane| lane.unconfirmed.kept.is_empty())
             {
                 return Ok(());
             }
             self.reconnect_kept()?;
         }
-        self.heed_all_sentinels()?;
         let left: u64 = self
             .lanes
             .iter()

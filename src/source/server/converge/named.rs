@@ -12,17 +12,13 @@ use super::ConvergingSource;
 use super::last::{LastRound, Outcome};
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
-use crate::server::ServerError;
-use crate::server::sentinel::{self, Standing};
+use crate::server::sentinel::{self, AGREE_WITHIN, Standing};
 
 /// While following, how long between two looks, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks that take long are rarer: so many times as long as one takes.
 const REST: u32 = 5;
-
-/// How long sentinels may take to agree. They tell each other every two seconds.
-const AGREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long to wait before they are asked again.
 const STEP: Duration = Duration::from_millis(250);
@@ -80,12 +76,6 @@ impl ConvergingSource {
         None
     }
 
-    fn replaced(&self, by: &str) -> ServerError {
-        self.inner.conn.spoilt(format!(
-            "the sentinels name another primary now, {by} (a failover)"
-        ))
-    }
-
     /// While following: asks the sentinels once in a while, and `at_once` before it ends. Where they
     /// name another primary it goes on there; `true` if so. Nothing is in flight.
     pub(super) fn follow_sentinels(&mut self, at_once: bool) -> Result<bool> {
@@ -95,7 +85,7 @@ impl ConvergingSource {
         let Some(Standing::Replaced(by)) = self.standing() else {
             return Ok(false);
         };
-        let lost = self.replaced(&by);
+        let lost = sentinel::replaced(&self.inner.conn, &by);
         self.inner.resume(lost.into())?;
         Ok(true)
     }
@@ -115,7 +105,9 @@ pub(super) fn is_still_named(
     let mut was_disputed = false;
     loop {
         match source.standing() {
-            Some(Standing::Replaced(by)) => return Err(source.replaced(&by).into()),
+            Some(Standing::Replaced(by)) => {
+                return Err(sentinel::replaced(&source.inner.conn, &by).into());
+            }
             Some(Standing::Disputed(_)) if source.watch.is_open() => was_disputed = true,
             Some(Standing::Disputed(by)) => {
                 round.forget_shot();
