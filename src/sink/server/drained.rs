@@ -37,9 +37,18 @@ enum Left {
 impl Before {
     /// The shard whose primary the lane led to.
     fn shard_at(&self, at: usize) -> Option<&Shard> {
-        let number = self.lane_of_shard.iter().position(|lane| *lane == at)?;
-        self.topology.shards.get(number)
+        shard_at(&self.topology, &self.lane_of_shard, at)
     }
+}
+
+/// The shard whose primary a lane leads to.
+pub(super) fn shard_at<'a>(
+    topology: &'a Topology,
+    lane_of_shard: &[usize],
+    at: usize,
+) -> Option<&'a Shard> {
+    let number = lane_of_shard.iter().position(|lane| *lane == at)?;
+    topology.shards.get(number)
 }
 
 impl ServerSink {

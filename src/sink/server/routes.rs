@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::ServerSink;
 use super::confirm::{KEPT_BYTES, MAX_KEPT_BYTES};
-use super::drained::Before;
+use super::drained::{Before, shard_at};
 use super::lane::Lane;
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{ClusterNode, Topology, options_at, options_for};
@@ -56,8 +56,7 @@ impl Routes {
 
     /// The primary that a lane leads to.
     pub fn primary_at(&self, at: usize) -> Option<&ClusterNode> {
-        let shard = self.lane_of_shard.iter().position(|lane| *lane == at)?;
-        Some(&self.topology.shards.get(shard)?.primary)
+        shard_at(&self.topology, &self.lane_of_shard, at).map(|shard| &shard.primary)
     }
 
     /// Goes by this topology from now on, once [`ServerSink::spread`] has given each shard its lane.
