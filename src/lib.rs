@@ -7,7 +7,7 @@
 //! Who may import whom:
 //!
 //! ```text
-//! main → commands → compare → {source, sink, pipe} → {server, payload, rdb} → format
+//! main → commands → compare → {source, sink, pipe} → {server, payload, rdb} → dialect → format
 //! ```
 //!
 //! `compare` is what `diff` and `--verify` share; sources and sinks know nothing of it.
@@ -23,6 +23,7 @@ pub mod commands;
 pub mod compare;
 pub mod delete_source;
 pub mod describe;
+pub mod dialect;
 pub mod doctor;
 pub mod encryption;
 pub mod endpoint;

@@ -3,8 +3,8 @@
 use super::access::{Access, Rights};
 use super::not_known;
 use super::probes::{NATIVE, NATIVE_FIELDS, PROBES, Probe, Want};
-use crate::record::Family;
-use crate::server::facts::{Facts, Version};
+use crate::dialect::Feature;
+use crate::server::facts::Facts;
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ fn is_for_all_keys(job: Job, probe: &Probe) -> bool {
     probe.name == "SELECT" || (job == Job::Export && is_slots)
 }
 
-/// Whether rules may name databases (`alldbs`, `resetdbs`, `db=0,1`): Valkey from 9.1 on (acl.c).
+/// Whether rules may name databases (`alldbs`, `resetdbs`, `db=0,1`).
 pub fn has_database_rules(facts: &Facts) -> bool {
-    facts.family == Family::Valkey && facts.parsed_version() >= Version::parse("9.1.0")
+    facts.dialect().has(Feature::DatabaseRules)
 }

@@ -74,7 +74,7 @@ enum Halt {
 impl<'a> KeyTrial<'a> {
     /// `by_commands`: values go by native commands.
     pub fn new(to: &'a ConnectOptions, facts: &Facts, by_commands: bool) -> Self {
-        let features = Features::of(facts.family, facts.parsed_version());
+        let features = Features::of(facts.dialect());
         Self {
             to,
             facts: facts.clone(),

@@ -236,6 +236,15 @@ fn layout(encoding: Encoding) -> &'static str {
         Encoding::RedisHashListpackTtlRc => "a listpack, field expiry, release candidates",
         Encoding::RedisHashTtl | Encoding::ValkeyHashTtl => "strings, field expiry",
         Encoding::RedisHashListpackTtl => "a listpack, field expiry",
+        Encoding::Stream4 => "the same, with idempotency",
+        Encoding::Stream5 => "the same, with entries given back",
+        Encoding::RedisArray => "indexes and values",
+        Encoding::RedisTemplateListpack => "fields, a listpack of values",
+        Encoding::RedisTemplateTable => "fields, values",
+        Encoding::RedisTemplateListpackRef | Encoding::RedisTemplateTableRef => {
+            "a template's number, values"
+        }
+        Encoding::ValkeyPathHash => "paths, each with fields and values",
     }
 }
 

@@ -8,14 +8,15 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use redis_migrate_format::record::Family;
-
 use super::decode::{BackLengths, Checked, back_lengths};
 use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
 use super::object::StreamForm;
 use super::source::Slice;
-use super::types::{Encoding, Kind};
 use super::walk;
+use crate::dialect::{Dialect, Encoding, Family, Feature, Kind};
+
+/// The oldest RDB version that destinations are counted on with.
+const OLDEST_VERSION: u16 = 8;
 
 /// A set of RDB versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -147,39 +148,31 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    /// What a server of this version takes by its source, for where it cannot be tried out. A
-    /// newer one than is known here takes at least what the newest known one does; of servers of
-    /// neither family only the common types are counted on. None for servers before 4.0.
-    pub fn of_server(family: Family, major: u32, minor: u32) -> Option<Self> {
-        let (versions, last_type): (&[RangeInclusive<u16>], u8) = match (family, (major, minor)) {
-            (Family::Valkey, (9, 2..) | (10.., _)) => (&[1..=11, 80..=81], 21),
-            (Family::Valkey, (9, _)) => (&[1..=11, 80..=80], 21),
-            (Family::Valkey, _) => (&[0..=11], 21),
-            (_, (0..4, _)) => return None,
-            (_, (4, _)) => (&[0..=8], 14),
-            (_, (5 | 6, _)) => (&[0..=9], 15),
-            (_, (7, 0..2)) => (&[0..=10], 19),
-            (_, (7, 2..4)) => (&[0..=11], 21),
-            (_, (7, _) | (8, 0..6)) => (&[0..=12], 21),
-            (_, (8, 6..8)) => (&[0..=13], 21),
-            _ => (&[0..=14], 21),
+    /// What a server takes by its source, for where it cannot be tried out. A newer one than is
+    /// known here takes at least what the newest known one does; of servers of neither family only
+    /// the common types are counted on. None for servers before 4.0.
+    pub fn of_server(dialect: Dialect) -> Option<Self> {
+        // A server of neither family is measured by the Redis whose version it claims.
+        let is_other = dialect.family() == Family::Other;
+        let rows = match is_other {
+            true => Dialect::of(Family::Redis, dialect.version()),
+            false => dialect,
         };
-        let own: &[u8] = match (family, (major, minor)) {
-            (Family::Redis, (7, 4..) | (8.., _)) => &[24, 25],
-            (Family::Valkey, (9.., _)) => &[22],
-            _ => &[],
-        };
+        if rows.release()?.rdb_version < OLDEST_VERSION {
+            return None;
+        }
+        let types = rows
+            .encodings()
+            .filter(|one| *one != Encoding::Module && !one.is_of_release_candidates())
+            .filter(|one| !is_other || one.family().is_none());
         Some(Self {
-            family,
-            versions: versions.iter().cloned().collect(),
-            types: (0..=5)
-                .chain(9..=last_type)
-                .chain(own.iter().copied())
-                .collect(),
+            family: dialect.family(),
+            versions: rows.footers().iter().cloned().collect(),
+            types: types.map(Encoding::type_byte).collect(),
             modules: BTreeSet::new(),
-            back_lengths: match (family, (major, minor)) {
-                (Family::Valkey, (9, 1..) | (10.., _)) => BackLengths::Exact,
-                _ => BackLengths::Early,
+            back_lengths: match dialect.has(Feature::ExactBackLengths) {
+                true => BackLengths::Exact,
+                false => BackLengths::Early,
             },
         })
     }
@@ -313,7 +306,17 @@ fn module_text(name: &str) -> String {
 /// looks at which one it is.
 pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) -> Plan {
     let encoding = match Encoding::of(family, type_byte) {
-        None => {
+        None
+        | Some(
+            Encoding::Stream4
+            | Encoding::Stream5
+            | Encoding::RedisArray
+            | Encoding::RedisTemplateListpack
+            | Encoding::RedisTemplateListpackRef
+            | Encoding::RedisTemplateTable
+            | Encoding::RedisTemplateTableRef
+            | Encoding::ValkeyPathHash,
+        ) => {
             let known = accepts.types.contains(type_byte);
             return opaque(accepts, family, rdb_version, type_byte, known);
         }
@@ -348,7 +351,9 @@ fn anew(accepts: &Accepts, encoding: Encoding, rdb_version: u16) -> Plan {
             FieldTtlForm::Valkey => Encoding::ValkeyHashTtl,
         },
         Kind::Stream => forms.stream.encoding(),
-        kind @ (Kind::Module | Kind::Unknown) => return Plan::Refuse(Refusal::NoForm(kind)),
+        kind @ (Kind::Array | Kind::PathHash | Kind::Module | Kind::Unknown) => {
+            return Plan::Refuse(Refusal::NoForm(kind));
+        }
     };
     if !accepts.takes(target) {
         return Plan::Refuse(Refusal::NoForm(encoding.kind()));

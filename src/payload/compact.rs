@@ -5,9 +5,9 @@ use redis_migrate_format::record::Family;
 
 use super::error::{ErrorKind, PayloadError};
 use super::source::{Slice, Source};
-use super::types::Encoding;
 use super::walk::walk;
 use super::{lzf, write};
+use crate::dialect::Encoding;
 
 /// Appends the compact form of `body` (type byte first, no footer) to `out`. The value is walked
 /// completely, and must end where `body` does.

@@ -6,7 +6,7 @@ use super::decode::{BackLengths, Reader, check, read};
 use super::encode::{FieldTtlForm, Forms, Packing, encode};
 use super::error::PayloadError;
 use super::object::{Object, StreamForm};
-use super::types::Encoding;
+use crate::dialect::Encoding;
 
 /// What becomes of a field that expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use super::decode::{Checked, check};
 use super::error::PayloadError;
 use super::lzf;
 use super::source::{Slice, Source as _};
-use super::types::Encoding;
 use super::walk::{Head, compressed_lengths, head, length, walk};
+use crate::dialect::Encoding;
 
 /// What was found when a value was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,10 +23,10 @@ pub mod meaning;
 mod object;
 pub mod probe;
 mod source;
-mod types;
 pub mod walk;
 pub mod write;
 
+pub use crate::dialect::{Encoding, Kind, kind_of};
 pub use compact::{compact, compact_within};
 pub use decode::{
     BackLengths, Checked, Elements, Fields, Members, Reader, Vector, VectorSet, check, decode,
@@ -44,7 +44,6 @@ pub use object::{
     StreamForm, StreamId, StreamNode,
 };
 pub use source::{ReadError, Recorder, Slice, Source};
-pub use types::{Encoding, Kind, kind_of};
 pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]

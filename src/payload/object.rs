@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::types::{Encoding, Kind};
+use crate::dialect::{Encoding, Kind};
 
 /// A string, a member, an element: any bytes. Borrowed from the payload where they stand in it
 /// plainly.

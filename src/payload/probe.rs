@@ -9,8 +9,8 @@ use redis_migrate_format::record::Family;
 
 use super::decode::BackLengths;
 use super::footer::sign;
-use super::types::Encoding;
 use super::write;
+use crate::dialect::Encoding;
 
 /// The RDB versions that are worth a try: all that any server wrote so far, and a few to come.
 pub fn versions() -> impl Iterator<Item = u16> {

@@ -8,7 +8,7 @@ use redis_migrate_format::record::Family;
 use super::error::ErrorKind;
 use super::lzf;
 use super::source::{Slice, Source};
-use super::types::Encoding;
+use crate::dialect::Encoding;
 
 /// Passes over one value, its type byte first, and says what it was. The value is well-formed down
 /// to its strings when this returns, and the source stands behind it.
@@ -58,6 +58,16 @@ pub fn walk_body<S: Source>(
         }
         Encoding::ValkeyHashTtl => rows(source, &[Text, Text, Eight])?,
         Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => stream(source, encoding)?,
+        Encoding::Stream4
+        | Encoding::Stream5
+        | Encoding::RedisArray
+        | Encoding::RedisTemplateListpack
+        | Encoding::RedisTemplateListpackRef
+        | Encoding::RedisTemplateTable
+        | Encoding::RedisTemplateTableRef
+        | Encoding::ValkeyPathHash => {
+            return Err(source.error(ErrorKind::Opaque(type_byte)));
+        }
         Encoding::Module => {
             length(source)?;
             module_items(source)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::input::Input;
-use super::opcode;
+use crate::dialect::Opcode;
 use crate::payload::{self, Slice, Source as _, walk, write};
 
 /// The libraries in a FUNCTION DUMP, checked: an opcode and a string each, no footer.
@@ -16,7 +16,7 @@ pub fn function_libraries(dump: &[u8]) -> Result<&[u8], String> {
     let mut slice = Slice::new(body);
     while !slice.rest().is_empty() {
         match slice.byte() {
-            Ok(opcode::FUNCTION) => {
+            Ok(byte) if byte == Opcode::Function.byte() => {
                 walk::string(&mut slice).map_err(|error| error.to_string())?;
             }
             _ => return Err("they are not in the form that 7.0 and later write".to_owned()),
@@ -232,14 +232,14 @@ fn unescaped(escaped: u8) -> u8 {
     }
 }
 
-/// The RDB version that libraries came up with in their present form (Redis 7.0).
-pub const FUNCTIONS_VERSION: u16 = 10;
+/// The RDB version that libraries came up with in their present form.
+pub use crate::dialect::opcode::FUNCTION_SINCE as FUNCTIONS_VERSION;
 
 /// The FUNCTION DUMP that holds libraries of this code, for servers that tell the code only.
 pub fn functions_payload(codes: &[Vec<u8>]) -> Vec<u8> {
     let mut body = Vec::new();
     for code in codes {
-        body.push(opcode::FUNCTION);
+        body.push(Opcode::Function.byte());
         write::string(&mut body, code);
     }
     payload::sign(&body, FUNCTIONS_VERSION)

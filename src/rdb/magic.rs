@@ -1,15 +1,13 @@
 //! The nine bytes at the start.
 
-use redis_migrate_format::record::Family;
+use crate::dialect::opcode::CHECKSUM_SINCE;
+use crate::dialect::{Family, VALKEY_MIN, family_of_rdb_version};
 
 /// Length of the magic.
 pub const MAGIC_LEN: usize = 9;
 
 /// Highest version of Redis that is read.
 pub const REDIS_MAX: u16 = 12;
-
-/// First version that Valkey counts for itself. 12 to 79 are left to Redis (rdb.h).
-pub const VALKEY_MIN: u16 = 80;
 
 /// Highest version of Valkey that is read.
 pub const VALKEY_MAX: u16 = 80;
@@ -43,12 +41,10 @@ impl Magic {
 
     /// What a server of this family writes at this version.
     pub fn of(version: u16) -> Self {
-        let family = if version >= VALKEY_MIN {
-            Family::Valkey
-        } else {
-            Family::Redis
-        };
-        Self { family, version }
+        Self {
+            family: family_of_rdb_version(version),
+            version,
+        }
     }
 
     /// Its bytes.
@@ -70,7 +66,7 @@ impl Magic {
 
     /// Whether a checksum ends it.
     pub fn has_checksum(&self) -> bool {
-        self.version >= 5
+        self.version >= CHECKSUM_SINCE
     }
 }
 

@@ -16,7 +16,6 @@ mod error;
 mod functions;
 mod input;
 mod magic;
-pub mod opcode;
 mod reader;
 mod taken;
 mod target;

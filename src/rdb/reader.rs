@@ -11,8 +11,8 @@ use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Value};
 use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic};
-use super::opcode;
 use super::taken;
+use crate::dialect::Opcode;
 use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
@@ -335,21 +335,23 @@ impl<R: Read> RdbReader<R> {
         loop {
             let offset = self.input.position();
             let byte = self.input.byte()?;
-            match byte {
-                opcode::EXPIRE_MS => {
+            match Opcode::of(self.facts.magic.family, byte) {
+                Some(Opcode::ExpireMs) => {
                     self.expire_at_ms = at(i64::from_le_bytes(self.input.array()?))
                 }
-                opcode::EXPIRE_SECONDS => {
+                Some(Opcode::ExpireSeconds) => {
                     let seconds = i32::from_le_bytes(self.input.array()?);
                     self.expire_at_ms = at(i64::from(seconds) * 1000);
                 }
-                opcode::IDLE => self.eviction = Some(Eviction::IdleSecs(self.input.length()?)),
-                opcode::FREQUENCY => self.eviction = Some(Eviction::Freq(self.input.byte()?)),
-                opcode::EOF => {
+                Some(Opcode::Idle) => {
+                    self.eviction = Some(Eviction::IdleSecs(self.input.length()?))
+                }
+                Some(Opcode::Frequency) => self.eviction = Some(Eviction::Freq(self.input.byte()?)),
+                Some(Opcode::Eof) => {
                     self.end()?;
                     return Ok(None);
                 }
-                opcode::SELECT_DB => {
+                Some(Opcode::SelectDb) => {
                     let db = self.input.length()?;
                     self.db = u32::try_from(db)
                         .ok()
@@ -360,33 +362,31 @@ impl<R: Read> RdbReader<R> {
                         })?;
                     return Ok(Some(Event::Database(self.db)));
                 }
-                opcode::RESIZE_DB => {
+                Some(Opcode::ResizeDb) => {
                     let (keys, expires) = (self.input.length()?, self.input.length()?);
                     return Ok(Some(Event::Sizes { keys, expires }));
                 }
-                opcode::AUX => return self.aux().map(Some),
-                opcode::MODULE_AUX => return self.module_aux().map(Some),
-                opcode::FUNCTION => return self.function().map(Some),
-                opcode::FUNCTION_PRE_GA => return self.old_function().map(Some),
-                MODULE_PRE_GA => {
+                Some(Opcode::Aux) => return self.aux().map(Some),
+                Some(Opcode::ModuleAux) => return self.module_aux().map(Some),
+                Some(Opcode::Function) => return self.function().map(Some),
+                Some(Opcode::FunctionPreGa) => return self.old_function().map(Some),
+                None if byte == MODULE_PRE_GA => {
                     let kind = RdbErrorKind::ReleaseCandidate("a module's value");
                     return Err(Fault { offset, kind });
                 }
                 // Hints for clusters.
-                opcode::SLOT_INFO => {
+                Some(Opcode::SlotInfo) => {
                     for _ in 0..3 {
                         self.input.length()?;
                     }
                 }
-                opcode::VALKEY_SLOT_IMPORT if self.facts.magic.family == Family::Valkey => {
-                    self.slot_import()?;
+                Some(Opcode::SlotImport) => self.slot_import()?,
+                None if payload::Encoding::of(self.facts.family, byte).is_some() => {
+                    return self.key(byte, wants).map(Some);
                 }
-                type_byte => {
-                    if payload::Encoding::of(self.facts.family, type_byte).is_none() {
-                        let kind = RdbErrorKind::Unknown(type_byte);
-                        return Err(Fault { offset, kind });
-                    }
-                    return self.key(type_byte, wants).map(Some);
+                Some(Opcode::KeyMetadata | Opcode::HashTemplate | Opcode::Update) | None => {
+                    let kind = RdbErrorKind::Unknown(byte);
+                    return Err(Fault { offset, kind });
                 }
             }
         }
@@ -483,7 +483,7 @@ impl<R: Read> RdbReader<R> {
     }
 
     fn function(&mut self) -> Result<Event, Fault> {
-        let mut library = vec![opcode::FUNCTION];
+        let mut library = vec![Opcode::Function.byte()];
         let mut take = Take::verbatim(&mut self.input, &mut library, self.max_value_bytes);
         walk::string(&mut take)?;
         if take.is_over() {
@@ -505,7 +505,7 @@ impl<R: Read> RdbReader<R> {
             return Ok(Event::FunctionTooLarge);
         };
         let code = [b"#!", &engine[..], b" name=", &name, b"\n", &code].concat();
-        let mut library = vec![opcode::FUNCTION];
+        let mut library = vec![Opcode::Function.byte()];
         write::string(&mut library, &code);
         Ok(Event::Function(library))
     }

@@ -1,10 +1,8 @@
 //! For which server an RDB file is written: that decides its version and which types it may hold.
 
-use redis_migrate_format::record::Family;
-
-use super::magic::{Magic, REDIS_MAX, VALKEY_MAX, VALKEY_MIN};
+use super::magic::{Magic, REDIS_MAX, VALKEY_MAX};
+use crate::dialect::{Dialect, Family, Feature, VALKEY_MIN, Version, oldest_with_rdb_version};
 use crate::payload::accept::Accepts;
-use crate::server::facts::Version;
 
 /// The reader of an RDB file that is to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +23,8 @@ impl RdbTarget {
         if family == Family::Other {
             return None;
         }
-        let Version {
-            major,
-            minor,
-            patch,
-        } = version;
-        let accepts = Accepts::of_server(family, major.into(), minor.into())?;
+        let dialect = Dialect::of(family, version);
+        let accepts = Accepts::of_server(dialect)?;
         // A newer server reads what the newest version known here has.
         let highest = accepts.versions.highest()?;
         let rdb_version = match family {
@@ -40,8 +34,8 @@ impl RdbTarget {
         Some(Self {
             magic: Magic::of(rdb_version),
             accepts,
-            server_version: format!("{major}.{minor}.{patch}"),
-            has_vector_sets: family == Family::Redis && major >= 8,
+            server_version: format!("{}.{}.{}", version.major, version.minor, version.patch),
+            has_vector_sets: dialect.has(Feature::VectorSets),
         })
     }
 
@@ -61,15 +55,11 @@ impl RdbTarget {
 
     /// The oldest server that reads this RDB version; `None` for versions that are not written.
     pub fn rdb_version(rdb_version: u16) -> Option<Self> {
-        Self::parse(match rdb_version {
-            8 => "redis-4.0",
-            9 => "redis-5.0",
-            10 => "redis-7.0",
-            11 => "redis-7.2",
-            12 => "redis-7.4",
-            80 => "valkey-9.0",
-            _ => return None,
-        })
+        if !Magic::of(rdb_version).is_readable() {
+            return None;
+        }
+        let oldest = oldest_with_rdb_version(rdb_version)?;
+        Self::server(oldest.family, oldest.since)
     }
 
     /// The name of its family, for people.

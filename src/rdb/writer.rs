@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use redis_migrate_format::record::Eviction;
 
 use super::magic::Magic;
-use super::opcode;
+use crate::dialect::{Opcode, opcode};
 use crate::payload::crc64::Crc64;
 use crate::payload::write;
 
@@ -49,8 +49,8 @@ impl<W: Write> RdbWriter<W> {
     /// # Errors
     /// Those of the output.
     pub fn aux(&mut self, name: &str, value: &str) -> io::Result<()> {
-        if self.magic.version >= 7 {
-            self.buffer.push(opcode::AUX);
+        if self.magic.version >= opcode::AUX_SINCE {
+            self.buffer.push(Opcode::Aux.byte());
             write::string(&mut self.buffer, name.as_bytes());
             write::string(&mut self.buffer, value.as_bytes());
         }
@@ -86,23 +86,23 @@ impl<W: Write> RdbWriter<W> {
         };
         let out = &mut self.buffer;
         if self.db != Some(db) {
-            out.push(opcode::SELECT_DB);
+            out.push(Opcode::SelectDb.byte());
             write::length(out, db.into());
             self.db = Some(db);
         }
         if let Some(ms) = expire_at_ms {
             // As a number with a sign; −1 would mean "none".
             let ms = i64::try_from(ms).unwrap_or(i64::MAX);
-            out.push(opcode::EXPIRE_MS);
+            out.push(Opcode::ExpireMs.byte());
             out.extend_from_slice(&ms.to_le_bytes());
         }
         match eviction {
-            Some(Eviction::IdleSecs(secs)) if self.magic.version >= 9 => {
-                out.push(opcode::IDLE);
+            Some(Eviction::IdleSecs(secs)) if self.magic.version >= opcode::EVICTION_SINCE => {
+                out.push(Opcode::Idle.byte());
                 write::length(out, secs);
             }
-            Some(Eviction::Freq(freq)) if self.magic.version >= 9 => {
-                out.extend_from_slice(&[opcode::FREQUENCY, freq]);
+            Some(Eviction::Freq(freq)) if self.magic.version >= opcode::EVICTION_SINCE => {
+                out.extend_from_slice(&[Opcode::Frequency.byte(), freq]);
             }
             _ => {}
         }
@@ -124,7 +124,7 @@ impl<W: Write> RdbWriter<W> {
     /// # Errors
     /// Those of the output.
     pub fn finish(mut self) -> io::Result<W> {
-        self.buffer.push(opcode::EOF);
+        self.buffer.push(Opcode::Eof.byte());
         self.flush()?;
         if self.magic.has_checksum() {
             let crc = self.crc.clone().finish();

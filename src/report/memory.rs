@@ -95,7 +95,15 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
             (LIST_NODE + count(0) * LIST_NODE + len, None)
         }
         Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => (of_stream(body, len), None),
-        Encoding::Module => (len, None),
+        Encoding::Module
+        | Encoding::Stream4
+        | Encoding::Stream5
+        | Encoding::RedisArray
+        | Encoding::RedisTemplateListpack
+        | Encoding::RedisTemplateListpackRef
+        | Encoding::RedisTemplateTable
+        | Encoding::RedisTemplateTableRef
+        | Encoding::ValkeyPathHash => (len, None),
         packed => (allocated(len), packed_elements(packed, body)),
     }
 }

@@ -7,35 +7,9 @@ use redis::Value;
 
 use super::patience::STEP;
 use super::{Conn, ServerError};
+use crate::dialect::{Dialect, Feature, Version};
 use crate::record::Family;
 use crate::units::now_ms;
-
-/// A server's version, for comparisons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-pub struct Version {
-    /// Major.
-    pub major: u16,
-    /// Minor.
-    pub minor: u16,
-    /// Patch.
-    pub patch: u16,
-}
-
-impl Version {
-    /// Reads `7.0.15`; missing or odd parts count as 0.
-    pub fn parse(text: &str) -> Self {
-        let mut parts = text.split('.').map(|part| {
-            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse().unwrap_or(0)
-        });
-        let mut next = || parts.next().unwrap_or(0);
-        Self {
-            major: next(),
-            minor: next(),
-            patch: next(),
-        }
-    }
-}
 
 /// One line of INFO keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,23 +230,20 @@ impl Facts {
         Version::parse(&self.version)
     }
 
+    /// What it speaks, going by what it says of itself.
+    pub fn dialect(&self) -> Dialect {
+        Dialect::of(self.family, self.parsed_version())
+    }
+
     /// Whether its version is known to be one that has no function libraries.
     pub fn is_before_functions(&self) -> bool {
-        (1..7).contains(&self.parsed_version().major)
+        self.dialect().lacks(Feature::Functions)
     }
 
     /// RDB version that a server of this family and version writes into DUMP footers; 0 where it
-    /// is unknown (`rdb.h`, RDB_VERSION, of each release).
+    /// is unknown.
     pub fn rdb_version(&self) -> u16 {
-        let Version { major, minor, .. } = self.parsed_version();
-        match (self.family, major, minor) {
-            (Family::Redis, 5 | 6, _) => 9,
-            (Family::Redis, 7, 0) => 10,
-            (Family::Redis, 7, 2) | (Family::Valkey, 7 | 8, _) => 11,
-            (Family::Redis, 7, 4) | (Family::Redis, 8, 0..=4) => 12,
-            (Family::Valkey, 9, 0 | 1) => 80,
-            _ => 0,
-        }
+        self.dialect().rdb_version().unwrap_or(0)
     }
 
     /// `Redis 7.0.15`, or what little is known.

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
+use redis_migrate::dialect::{self, Dialect};
+use redis_migrate::dialect::{self, Dialect};
+use redis_migrate::dialect::{self, Dialect};
 use redis_migrate::payload::accept::Accepts;
 use redis_migrate::payload::meaning::{Lenience, difference_but};
 use redis_migrate::payload::{self, FieldTtlForm, Packing};
@@ -60,9 +63,8 @@ fn every_vector_written_anew_is_restored_by_every_server() {
             false => Family::Redis,
         };
         let exact = version.exact();
-        let mut numbers = exact.split('.').map(|part| part.parse().expect("a number"));
-        let (major, minor) = (numbers.next().unwrap(), numbers.next().unwrap());
-        let accepts = Accepts::of_server(family, major, minor).expect("a supported version");
+        let dialect = Dialect::of(family, dialect::Version::parse(&exact));
+        let accepts = Accepts::of_server(dialect).expect("a supported version");
         let mut client = server.client();
         let mut restored = 0;
         for packing in [Packing::None, Packing::Ziplist, accepts.forms().packing] {

@@ -41,8 +41,8 @@ use self::zipmap::Zipmap;
 use super::error::{ErrorKind, PayloadError};
 use super::object::{Bytes, Object, Stream, StreamForm};
 use super::source::{Slice, Source};
-use super::types::Encoding;
 use super::walk;
+use crate::dialect::Encoding;
 
 /// A value that is being read.
 #[derive(Debug, Clone)]
@@ -122,7 +122,15 @@ pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadEr
         Encoding::Stream1 => Reader::Stream(stream::stream(source, StreamForm::V1)?),
         Encoding::Stream2 => Reader::Stream(stream::stream(source, StreamForm::V2)?),
         Encoding::Stream3 => Reader::Stream(stream::stream(source, StreamForm::V3)?),
-        Encoding::Module => return Err(opaque),
+        Encoding::Module
+        | Encoding::Stream4
+        | Encoding::Stream5
+        | Encoding::RedisArray
+        | Encoding::RedisTemplateListpack
+        | Encoding::RedisTemplateListpackRef
+        | Encoding::RedisTemplateTable
+        | Encoding::RedisTemplateTableRef
+        | Encoding::ValkeyPathHash => return Err(opaque),
     })
 }
 

@@ -13,8 +13,8 @@ use super::decode::listpack::rewritten;
 use super::decode::{BackLengths, Checked, Element, Reader, check_reader, read};
 use super::error::PayloadError;
 use super::object::{Bytes, Field, Object, Stream, StreamForm, StreamId};
-use super::types::Encoding;
 use super::write;
+use crate::dialect::Encoding;
 
 /// How hash fields with an expiry can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,8 +4,8 @@
 
 use std::cmp::Ordering;
 
+use crate::dialect::Encoding;
 use crate::payload::decode::{BackLengths, Element};
-use crate::payload::types::Encoding;
 use crate::payload::write;
 
 /// In what a destination wants small collections packed.

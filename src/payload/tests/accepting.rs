@@ -5,9 +5,11 @@ use redis_migrate_format::record::Family::{self, Other, Redis, Valkey};
 use super::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
 use super::vectors::vectors;
 use super::*;
+use crate::dialect::{Dialect, Version};
 
-fn server(family: Family, major: u32, minor: u32) -> Accepts {
-    Accepts::of_server(family, major, minor).expect("a known server")
+fn server(family: Family, major: u16, minor: u16) -> Accepts {
+    let dialect = Dialect::of(family, Version::new(major, minor, 0));
+    Accepts::of_server(dialect).expect("a known server")
 }
 
 /// The servers that were tried out against each other.
@@ -134,23 +136,24 @@ fn numbers_of_the_other_family_are_not_believed() {
 
 #[test]
 fn opaque_values_only_go_where_they_are_known() {
+    const NOBODYS: u8 = 99;
     let mut accepts = server(Redis, 8, 8);
     assert_eq!(
-        plan(&accepts, Redis, 14, 28),
-        Plan::Refuse(Refusal::Opaque(28))
+        plan(&accepts, Redis, 14, NOBODYS),
+        Plan::Refuse(Refusal::Opaque(NOBODYS))
     );
-    accepts.types.insert(28);
-    assert_eq!(plan(&accepts, Redis, 14, 28), Plan::Verbatim);
+    accepts.types.insert(NOBODYS);
+    assert_eq!(plan(&accepts, Redis, 14, NOBODYS), Plan::Verbatim);
     assert_eq!(
-        plan(&accepts, Valkey, 14, 28),
-        Plan::Refuse(Refusal::Opaque(28))
+        plan(&accepts, Valkey, 14, NOBODYS),
+        Plan::Refuse(Refusal::Opaque(NOBODYS))
     );
     // Not to be read, so not to be signed anew.
     let expected = Refusal::OpaqueVersion {
-        type_byte: 28,
+        type_byte: NOBODYS,
         version: 15,
     };
-    assert_eq!(plan(&accepts, Redis, 15, 28), Plan::Refuse(expected));
+    assert_eq!(plan(&accepts, Redis, 15, NOBODYS), Plan::Refuse(expected));
 
     // "vectorset", version 0.
     let id = b"vectorset".iter().fold(0u64, |id, letter| {
@@ -198,7 +201,7 @@ fn a_destination_without_a_form_is_told_so() {
         plan(&accepts, Redis, 9, 14),
         Plan::Reencode { .. }
     ));
-    assert!(Accepts::of_server(Redis, 3, 2).is_none());
+    assert!(Accepts::of_server(Dialect::of(Redis, Version::new(3, 2, 0))).is_none());
 }
 
 #[test]

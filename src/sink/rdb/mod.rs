@@ -16,6 +16,7 @@ use self::latest::Superseded;
 use super::archive::Commit;
 use super::{Miscounted, Sink};
 use crate::census::Census;
+use crate::dialect::opcode::FUNCTION_SINCE;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::accept::{Plan, plan_checked};
@@ -27,9 +28,6 @@ use crate::size::is_larger;
 
 /// The module type that Redis 8 has built in.
 const VECTOR_SET: &str = "vectorset";
-
-/// RDB version that brought function libraries.
-const FUNCTIONS_SINCE: u16 = 10;
 
 /// Writes an RDB file.
 pub struct RdbSink<W: Write + Send> {
@@ -190,7 +188,7 @@ impl<W: Write + Send> RdbSink<W> {
             }
         };
         let has_any = !sorted.libraries.is_empty() || !sorted.flaws.is_empty();
-        if self.target.magic.version < FUNCTIONS_SINCE && has_any {
+        if self.target.magic.version < FUNCTION_SINCE && has_any {
             if self.allow.functions {
                 counts.skipped += 1;
                 self.report.changes.functions_lost += 1;

@@ -21,11 +21,11 @@ use anyhow::Result;
 use super::lane::Move;
 use super::refusal::{Refusal, is_about_database};
 use super::{Action, Sent, ServerSink};
+use crate::dialect::Feature;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::record::{Batch, Origin, Record};
 use crate::server::conn::asks_for_patience;
-use crate::server::facts::Version;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::units::{count_text, plural};
 
@@ -363,11 +363,11 @@ impl ServerSink {
 }
 
 impl super::lane::Lane {
-    /// Why a user may not use the database in which every connection begins: Valkey has users with
-    /// other databases only from 9.1 on. `None` where nothing says so.
+    /// Why a user may not use the database in which every connection begins. `None` where nothing
+    /// says so, and where the server has no rules about databases.
     fn refuses_database_0(&mut self) -> Option<String> {
         let is_possible =
-            self.facts.version.is_empty() || self.facts.parsed_version() >= Version::parse("9.0.0");
+            self.facts.version.is_empty() || self.facts.dialect().has(Feature::DatabaseRules);
         let conn = self.conn.as_mut()?;
         if !is_possible || conn.database() != Some(0) {
             return None;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::modules::Modules;
 use super::try_out::{ProbeKeys, Tried, try_out};
+use crate::dialect::Feature;
 use crate::ledger::Changes;
 use crate::observer::Observer;
 use crate::payload::accept::{
@@ -18,7 +19,7 @@ use crate::payload::{
 };
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value, not_kept};
-use crate::server::facts::{Facts, Version};
+use crate::server::facts::Facts;
 use crate::server::patience::Patience;
 use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
@@ -94,8 +95,7 @@ impl Target {
         observer: &Observer,
     ) -> Result<Self, ServerError> {
         conn.doing("trying what the destination accepts");
-        let Version { major, minor, .. } = facts.parsed_version();
-        let table = Accepts::of_server(facts.family, u32::from(major), u32::from(minor));
+        let table = Accepts::of_server(facts.dialect());
         let mut patience = Patience::new(keys.patience);
         let tried = match try_out(conn, facts, &keys.plain, &mut patience)? {
             Tried::Accepts(accepts) => Tried::Accepts(accepts),
@@ -131,7 +131,7 @@ impl Target {
             obstacle,
             // rdb.c of 6.0 calls exit() for a module type that is not loaded.
             modules_are_safe: facts.family == Family::Valkey
-                || (facts.family == Family::Redis && (major, minor) >= (6, 2)),
+                || facts.dialect().has(Feature::RefusesModules),
             modules: Modules::ask(conn)?,
             allow,
             twin: false,
@@ -423,11 +423,13 @@ fn everything(family: Family) -> Accepts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::{Dialect, Version};
     use crate::sink::server::modules::may_define;
 
-    fn target(family: Family, major: u32, minor: u32) -> Target {
+    fn target(family: Family, major: u16, minor: u16) -> Target {
         Target {
-            accepts: Accepts::of_server(family, major, minor).expect("a known version"),
+            accepts: Accepts::of_server(Dialect::of(family, Version::new(major, minor, 0)))
+                .expect("a known version"),
             probed: false,
             obstacle: None,
             modules_are_safe: true,

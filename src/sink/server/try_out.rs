@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::dialect::Dialect;
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
 use crate::payload::probe;
 use crate::record::Family;
 use crate::server::conn::asks_for_patience;
-use crate::server::facts::{Facts, Version};
+use crate::server::facts::Facts;
 use crate::server::identity::random;
 use crate::server::patience::{Patience, STEP};
 use crate::server::resp::Item;
@@ -130,8 +131,7 @@ pub(super) fn try_out(
         }
     }
     // A server that checks deeply takes one of the two only; one that does not gets what it writes.
-    let Version { major, minor, .. } = facts.parsed_version();
-    let by_version = Accepts::of_server(known_family, u32::from(major), u32::from(minor))
+    let by_version = Accepts::of_server(Dialect::of(known_family, facts.parsed_version()))
         .map_or(BackLengths::Early, |table| table.back_lengths);
     let both = [BackLengths::Early, BackLengths::Exact];
     let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));

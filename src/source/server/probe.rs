@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::ServerSourceOptions;
+use crate::dialect::Feature;
 use crate::observer::Observer;
 use crate::policy::ReadFunctions;
 use crate::rdb::{function_codes, functions_payload};
@@ -33,7 +34,7 @@ impl Abilities {
     pub fn of(facts: &Facts, clock: &ServerClock) -> Self {
         Self {
             multi: false,
-            pexpiretime: facts.parsed_version().major >= 7,
+            pexpiretime: facts.dialect().has(Feature::ExpireTime),
             time: clock.is_servers,
             eviction: None,
         }

@@ -1,8 +1,9 @@
 //! What the destination's commands can do.
 
+use crate::dialect::{Dialect, Feature};
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
-use crate::server::facts::{Facts, Version};
+use crate::server::facts::Facts;
 use crate::server::{Conn, ServerError};
 
 /// The latest that HPEXPIREAT of Redis takes, which is earlier than RESTORE's (t_hash.c,
@@ -13,36 +14,28 @@ const REDIS_FIELD_TTL_MAX_MS: u64 = (1 << 46) - 1;
 /// of hash fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Features {
-    /// `SET … PXAT` (6.2).
+    /// [`Feature::SetAbsoluteTtl`].
     pub set_pxat: bool,
-    /// `XGROUP CREATECONSUMER` (6.2). Without it a consumer is created by having it read what is
-    /// pending for it, which is nothing; such a server tells that to its replicas only when the
-    /// consumer gets an entry.
+    /// [`Feature::CreateConsumer`].
     pub create_consumer: bool,
-    /// `XSETID … ENTRIESADDED … MAXDELETEDID` and `XGROUP CREATE … ENTRIESREAD` (7.0).
+    /// [`Feature::StreamMetadata`].
     pub stream_metadata: bool,
-    /// HPEXPIREAT (Redis 7.4, Valkey 9.0), and the latest expiry that it takes.
+    /// [`Feature::FieldTtl`]: the latest expiry that HPEXPIREAT takes.
     pub field_ttl_max_ms: Option<u64>,
 }
 
 impl Features {
-    /// Of a server of this family and version. All versions of Valkey have what 7.2 had.
-    pub fn of(family: Family, version: Version) -> Self {
-        let from = |major, minor| (version.major, version.minor) >= (major, minor);
-        match family {
-            Family::Redis => Self {
-                set_pxat: from(6, 2),
-                create_consumer: from(6, 2),
-                stream_metadata: from(7, 0),
-                field_ttl_max_ms: from(7, 4).then_some(REDIS_FIELD_TTL_MAX_MS),
-            },
-            Family::Valkey => Self {
-                set_pxat: true,
-                create_consumer: true,
-                stream_metadata: true,
-                field_ttl_max_ms: from(9, 0).then_some(1 << 62),
-            },
-            Family::Other => Self::default(),
+    /// Of a server that speaks this.
+    pub fn of(dialect: Dialect) -> Self {
+        let field_ttl_max_ms = match dialect.family() {
+            Family::Valkey => 1 << 62,
+            _ => REDIS_FIELD_TTL_MAX_MS,
+        };
+        Self {
+            set_pxat: dialect.has(Feature::SetAbsoluteTtl),
+            create_consumer: dialect.has(Feature::CreateConsumer),
+            stream_metadata: dialect.has(Feature::StreamMetadata),
+            field_ttl_max_ms: dialect.has(Feature::FieldTtl).then_some(field_ttl_max_ms),
         }
     }
 
@@ -56,7 +49,7 @@ impl Features {
         if facts.family == Family::Other || facts.version.is_empty() {
             Self::try_out(conn)
         } else {
-            Ok(Self::of(facts.family, facts.parsed_version()))
+            Ok(Self::of(facts.dialect()))
         }
     }
 
@@ -90,10 +83,11 @@ impl Features {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dialect::Version;
 
     #[test]
     fn versions_are_told_apart() {
-        let of = |family, text| Features::of(family, Version::parse(text));
+        let of = |family, text| Features::of(Dialect::of(family, Version::parse(text)));
         assert_eq!(of(Family::Redis, "6.0.16"), Features::default());
         assert!(of(Family::Redis, "6.2.0").set_pxat);
         assert!(!of(Family::Redis, "6.2.14").stream_metadata);

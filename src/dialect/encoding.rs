@@ -1,6 +1,6 @@
 //! The RDB type bytes (rdb.h), and what they mean in which family.
 
-use redis_migrate_format::record::Family;
+use super::Family;
 
 /// How a value is laid out. Up to 21 the type bytes mean the same everywhere; from there on Redis
 /// and Valkey count for themselves.
@@ -56,9 +56,62 @@ pub enum Encoding {
     RedisHashListpackTtl,
     /// 22 of Valkey (9.0): field, value, absolute expiry.
     ValkeyHashTtl,
+    /// 26 of Redis (8.6): as 21, with the idempotency state of XADD IDMP.
+    Stream4,
+    /// 27 of Redis (8.8): as 26, with the entries of each group that XNACK gave back.
+    Stream5,
+    /// 28 of Redis (8.8): indexes and values of a sparse array.
+    RedisArray,
+    /// 29 of Redis (8.10): names of fields, then a listpack of values.
+    RedisTemplateListpack,
+    /// 30 of Redis (8.10), in files only: a listpack of a template's number and values.
+    RedisTemplateListpackRef,
+    /// 31 of Redis (8.10): names of fields, then values.
+    RedisTemplateTable,
+    /// 32 of Redis (8.10), in files only: a template's number, then values.
+    RedisTemplateTableRef,
+    /// 23 of Valkey (9.2): paths, each with fields and values.
+    ValkeyPathHash,
 }
 
 impl Encoding {
+    /// All of them, by type byte.
+    pub const ALL: &[Self] = &[
+        Self::String,
+        Self::List,
+        Self::Set,
+        Self::ZSetText,
+        Self::Hash,
+        Self::ZSet,
+        Self::Module,
+        Self::HashZipmap,
+        Self::ListZiplist,
+        Self::SetIntset,
+        Self::ZSetZiplist,
+        Self::HashZiplist,
+        Self::ListQuicklist,
+        Self::Stream1,
+        Self::HashListpack,
+        Self::ZSetListpack,
+        Self::ListQuicklist2,
+        Self::Stream2,
+        Self::SetListpack,
+        Self::Stream3,
+        Self::RedisHashTtlRc,
+        Self::RedisHashListpackTtlRc,
+        Self::RedisHashTtl,
+        Self::RedisHashListpackTtl,
+        Self::ValkeyHashTtl,
+        Self::ValkeyPathHash,
+        Self::Stream4,
+        Self::Stream5,
+        Self::RedisArray,
+        Self::RedisTemplateListpack,
+        Self::RedisTemplateListpackRef,
+        Self::RedisTemplateTable,
+        Self::RedisTemplateTableRef,
+    ];
+
     /// What a type byte of this family means; nothing where that is unknown.
     pub fn of(family: Family, type_byte: u8) -> Option<Self> {
         Some(match (type_byte, family) {
@@ -86,7 +139,15 @@ impl Encoding {
             (23, Family::Redis) => Self::RedisHashListpackTtlRc,
             (24, Family::Redis) => Self::RedisHashTtl,
             (25, Family::Redis) => Self::RedisHashListpackTtl,
+            (26, Family::Redis) => Self::Stream4,
+            (27, Family::Redis) => Self::Stream5,
+            (28, Family::Redis) => Self::RedisArray,
+            (29, Family::Redis) => Self::RedisTemplateListpack,
+            (30, Family::Redis) => Self::RedisTemplateListpackRef,
+            (31, Family::Redis) => Self::RedisTemplateTable,
+            (32, Family::Redis) => Self::RedisTemplateTableRef,
             (22, Family::Valkey) => Self::ValkeyHashTtl,
+            (23, Family::Valkey) => Self::ValkeyPathHash,
             _ => return None,
         })
     }
@@ -115,9 +176,16 @@ impl Encoding {
             Self::SetListpack => 20,
             Self::Stream3 => 21,
             Self::RedisHashTtlRc | Self::ValkeyHashTtl => 22,
-            Self::RedisHashListpackTtlRc => 23,
+            Self::RedisHashListpackTtlRc | Self::ValkeyPathHash => 23,
             Self::RedisHashTtl => 24,
             Self::RedisHashListpackTtl => 25,
+            Self::Stream4 => 26,
+            Self::Stream5 => 27,
+            Self::RedisArray => 28,
+            Self::RedisTemplateListpack => 29,
+            Self::RedisTemplateListpackRef => 30,
+            Self::RedisTemplateTable => 31,
+            Self::RedisTemplateTableRef => 32,
         }
     }
 
@@ -136,7 +204,81 @@ impl Encoding {
             | Self::RedisHashListpackTtlRc
             | Self::RedisHashTtl
             | Self::RedisHashListpackTtl => 12,
+            Self::Stream4 => 13,
+            Self::Stream5 | Self::RedisArray => 14,
+            Self::RedisTemplateListpack
+            | Self::RedisTemplateListpackRef
+            | Self::RedisTemplateTable
+            | Self::RedisTemplateTableRef => 15,
             Self::ValkeyHashTtl => 80,
+            Self::ValkeyPathHash => 81,
+        }
+    }
+
+    /// Whose it is alone; `None` for those that mean the same everywhere.
+    pub fn family(self) -> Option<Family> {
+        match self {
+            Self::ValkeyHashTtl | Self::ValkeyPathHash => Some(Family::Valkey),
+            _ => (self.type_byte() >= 22).then_some(Family::Redis),
+        }
+    }
+
+    /// Whether only release candidates wrote it. Such values are always rewritten.
+    pub fn is_of_release_candidates(self) -> bool {
+        matches!(self, Self::RedisHashTtlRc | Self::RedisHashListpackTtlRc)
+    }
+
+    /// Whether it can stand in a DUMP payload. A reference needs a template of its file.
+    pub fn in_payloads(self) -> bool {
+        !matches!(
+            self,
+            Self::RedisTemplateListpackRef | Self::RedisTemplateTableRef
+        )
+    }
+
+    /// Whether a real server of the tests wrote and read it. The others were read about.
+    pub fn is_proven(self) -> bool {
+        !matches!(
+            self,
+            Self::Stream5
+                | Self::RedisArray
+                | Self::RedisTemplateListpack
+                | Self::RedisTemplateListpackRef
+                | Self::RedisTemplateTable
+                | Self::RedisTemplateTableRef
+                | Self::ValkeyPathHash
+        )
+    }
+
+    /// What a value may be rewritten to where this form is not read, best first. What each of them
+    /// cannot hold is a loss that is named.
+    pub fn rewritten_to(self) -> &'static [Self] {
+        match self.kind() {
+            Kind::String => &[Self::String],
+            Kind::List => &[Self::List],
+            Kind::Set => &[Self::Set],
+            Kind::ZSet => &[Self::ZSet],
+            Kind::Hash => match self {
+                Self::RedisHashTtlRc
+                | Self::RedisHashListpackTtlRc
+                | Self::RedisHashTtl
+                | Self::RedisHashListpackTtl
+                | Self::ValkeyHashTtl => &[Self::RedisHashTtl, Self::ValkeyHashTtl, Self::Hash],
+                _ => &[Self::Hash],
+            },
+            Kind::Stream => {
+                const DOWN: &[Encoding] = &[
+                    Encoding::Stream5,
+                    Encoding::Stream4,
+                    Encoding::Stream3,
+                    Encoding::Stream2,
+                    Encoding::Stream1,
+                ];
+                // None is written higher than it was read.
+                let at = DOWN.iter().position(|one| *one == self).unwrap_or(0);
+                &DOWN[at..]
+            }
+            Kind::Array | Kind::PathHash | Kind::Module | Kind::Unknown => &[],
         }
     }
 
@@ -157,8 +299,16 @@ impl Encoding {
             | Self::RedisHashListpackTtlRc
             | Self::RedisHashTtl
             | Self::RedisHashListpackTtl
+            | Self::RedisTemplateListpack
+            | Self::RedisTemplateListpackRef
+            | Self::RedisTemplateTable
+            | Self::RedisTemplateTableRef
             | Self::ValkeyHashTtl => Kind::Hash,
-            Self::Stream1 | Self::Stream2 | Self::Stream3 => Kind::Stream,
+            Self::Stream1 | Self::Stream2 | Self::Stream3 | Self::Stream4 | Self::Stream5 => {
+                Kind::Stream
+            }
+            Self::RedisArray => Kind::Array,
+            Self::ValkeyPathHash => Kind::PathHash,
             Self::Module => Kind::Module,
         }
     }
@@ -179,7 +329,11 @@ pub enum Kind {
     Hash,
     /// A stream.
     Stream,
-    /// A module's own type; TYPE says its name ([`module_name`](super::module_name)).
+    /// A sparse array (Redis 8.8).
+    Array,
+    /// Fields under paths (Valkey 9.2).
+    PathHash,
+    /// A module's own type; TYPE says its name ([`module_name`](crate::payload::module_name)).
     Module,
     /// A type byte this version knows nothing of.
     Unknown,
@@ -195,6 +349,8 @@ impl Kind {
             Self::ZSet => "zset",
             Self::Hash => "hash",
             Self::Stream => "stream",
+            Self::Array => "array",
+            Self::PathHash => "pathhash",
             Self::Module => "module",
             Self::Unknown => "unknown",
         }
@@ -207,12 +363,11 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// What a value of this type byte is to a user. More is known here than can be read: the streams of
-/// Redis 8.6 and later (26, 27) are streams, although their layout is not ours.
+/// What a value of this type byte is to a user.
 pub fn kind_of(family: Family, type_byte: u8) -> Kind {
-    match (type_byte, family) {
-        (6, _) => Kind::Module,
-        (26 | 27, Family::Redis) => Kind::Stream,
+    match type_byte {
+        // Modules of 4.0's release candidates.
+        6 => Kind::Module,
         _ => Encoding::of(family, type_byte).map_or(Kind::Unknown, Encoding::kind),
     }
 }
@@ -247,5 +402,9 @@ mod tests {
         assert_eq!(Encoding::of(Family::Valkey, 25), None);
         assert_eq!(kind_of(Family::Valkey, 26), Kind::Unknown);
         assert_eq!(kind_of(Family::Redis, 26).name(), "stream");
+        for &encoding in Encoding::ALL {
+            let family = encoding.family().unwrap_or(Family::Other);
+            assert_eq!(Encoding::of(family, encoding.type_byte()), Some(encoding));
+        }
     }
 }

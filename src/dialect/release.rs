@@ -1,0 +1,143 @@
+//! The versions that changed something that matters here.
+
+use std::ops::RangeInclusive;
+
+use super::{Family, Version};
+
+/// First RDB version that Valkey counts for itself. 12 to 79 are left to Redis (rdb.h).
+pub const VALKEY_MIN: u16 = 80;
+
+/// How well a row is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// The tests run this server, of this version.
+    Tested(&'static str),
+    /// The rules of the versions on either side hold, and those are tested.
+    Between,
+    /// Read in published sources of the server or of programs that read its files. No server of this
+    /// version was there to ask.
+    FromSources,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Whose.
+    pub family: Family,
+    /// The first version that it holds for. It holds up to the next row.
+    pub since: Version,
+    /// Of the last row of a family, the last version that it is known to hold for.
+    pub until: Option<Version>,
+    /// What it writes into files and footers (rdb.h, RDB_VERSION).
+    pub rdb_version: u16,
+    /// RDB versions of footers that RESTORE takes.
+    pub footers: &'static [RangeInclusive<u16>],
+    /// How well this is known.
+    pub proof: Proof,
+}
+
+impl Release {
+    /// `Redis 8.6`.
+    pub fn title(&self) -> String {
+        let family = match self.family {
+            Family::Redis => "Redis",
+            Family::Valkey => "Valkey",
+            Family::Other => "other",
+        };
+        format!("{family} {}", self.since)
+    }
+
+    /// The last minor version that it is known for.
+    pub(super) fn last_minor(&self) -> Version {
+        self.until.unwrap_or(self.since).minor_only()
+    }
+}
+
+const fn redis(
+    major: u16,
+    minor: u16,
+    rdb_version: u16,
+    footers: &'static [RangeInclusive<u16>],
+    proof: Proof,
+) -> Release {
+    Release {
+        family: Family::Redis,
+        since: Version::new(major, minor, 0),
+        until: None,
+        rdb_version,
+        footers,
+        proof,
+    }
+}
+
+const fn valkey(
+    major: u16,
+    minor: u16,
+    rdb_version: u16,
+    footers: &'static [RangeInclusive<u16>],
+    proof: Proof,
+) -> Release {
+    Release {
+        family: Family::Valkey,
+        since: Version::new(major, minor, 0),
+        until: None,
+        rdb_version,
+        footers,
+        proof,
+    }
+}
+
+/// The table. Rows of a family lie together, lowest first.
+pub static RELEASES: &[Release] = &[
+    redis(2, 4, 2, &[0..=2], Proof::FromSources),
+    redis(2, 6, 6, &[0..=6], Proof::FromSources),
+    redis(2, 8, 6, &[0..=6], Proof::Tested("2.8.17")),
+    redis(3, 0, 6, &[0..=6], Proof::Between),
+    redis(3, 2, 7, &[0..=7], Proof::Tested("3.2.6")),
+    redis(4, 0, 8, &[0..=8], Proof::FromSources),
+    redis(5, 0, 9, &[0..=9], Proof::Tested("5.0.6")),
+    redis(6, 0, 9, &[0..=9], Proof::Tested("6.0.16")),
+    redis(6, 2, 9, &[0..=9], Proof::Tested("6.2.14")),
+    redis(7, 0, 10, &[0..=10], Proof::Tested("7.0.15")),
+    redis(7, 2, 11, &[0..=11], Proof::Between),
+    redis(7, 4, 12, &[0..=12], Proof::Tested("7.4.1")),
+    redis(8, 0, 12, &[0..=12], Proof::Tested("8.0.2")),
+    // Vector sets are laid out in another way, under the same name.
+    redis(8, 2, 12, &[0..=12], Proof::Tested("8.2.3")),
+    redis(8, 6, 13, &[0..=13], Proof::Tested("8.6.3")),
+    redis(8, 8, 14, &[0..=14], Proof::FromSources),
+    redis(8, 10, 15, &[0..=15], Proof::FromSources),
+    valkey(7, 2, 11, &[0..=11], Proof::Between),
+    valkey(8, 0, 11, &[0..=11], Proof::Tested("8.1.1")),
+    valkey(9, 0, 80, &[1..=11, 80..=80], Proof::Tested("9.0.0")),
+    // Listpacks say lengths backwards in another way.
+    valkey(9, 1, 80, &[1..=11, 80..=80], Proof::Tested("9.1.2")),
+    valkey(9, 2, 81, &[1..=11, 80..=81], Proof::FromSources),
+];
+
+/// The highest RDB version of a family that is known.
+pub fn newest_rdb_version(family: Family) -> u16 {
+    let rows = RELEASES.iter().filter(|row| row.family == family);
+    let count_for_themselves =
+        rows.filter(|row| (family == Family::Valkey) == (row.rdb_version >= VALKEY_MIN));
+    count_for_themselves
+        .map(|row| row.rdb_version)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The oldest release that writes this RDB version, of the family that counts it.
+pub fn oldest_with_rdb_version(rdb_version: u16) -> Option<&'static Release> {
+    let family = family_of_rdb_version(rdb_version);
+    RELEASES
+        .iter()
+        .find(|row| row.family == family && row.rdb_version == rdb_version)
+}
+
+/// Which family counts this RDB version.
+pub fn family_of_rdb_version(rdb_version: u16) -> Family {
+    match rdb_version >= VALKEY_MIN {
+        true => Family::Valkey,
+        false => Family::Redis,
+    }
+}
