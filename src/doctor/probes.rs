@@ -81,7 +81,7 @@ pub const PROBES: &[Probe] = &[
         rule: "+pttl",
         export: Want::Needed,
         import: Want::Useful,
-        use_of: "reads the expiry, before 7.0",
+        use_of: "reads the expiry, where there is no PEXPIRETIME",
         only_cluster: false,
         how: Try::Sent(&["PTTL", ABSENT]),
         fine: &[],

@@ -225,7 +225,7 @@ fn export(found: &Findings, list: &mut List) {
             list.say(Verdict::Yes, "functions", "function libraries are read");
         }
         (Access::Absent, Access::Absent) if facts.is_before_functions() => {
-            list.say(Verdict::Yes, "functions", "there are none before 7.0");
+            list.say(Verdict::Yes, "functions", "this version has none");
         }
         _ if list.later(
             "functions",
@@ -474,7 +474,7 @@ fn forms(found: &Findings, list: &mut List) {
         accepts.types.contains(19),
         "streams",
         "stream metadata is kept as far as the source has it",
-        "no stream metadata of 7.0 (entries added, entries read, highest deleted id): it is left \
+        "no stream metadata (entries added, entries read, highest deleted id): it is left \
          out, and counted",
     );
 }

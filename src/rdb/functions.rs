@@ -19,7 +19,7 @@ pub fn function_libraries(dump: &[u8]) -> Result<&[u8], String> {
             Ok(byte) if byte == Opcode::Function.byte() => {
                 walk::string(&mut slice).map_err(|error| error.to_string())?;
             }
-            _ => return Err("they are not in the form that 7.0 and later write".to_owned()),
+            _ => return Err("they are not in the form that FUNCTION DUMP writes".to_owned()),
         }
     }
     Ok(body)

@@ -120,8 +120,7 @@ fn of_server(error: &ServerError) -> Option<String> {
             }
             if reason.contains("access database") {
                 return Some(
-                    "let the user go to this database (ACL SETUSER … db=N, Valkey 9.1 and later), or \
-                     use another user"
+                    "let the user go to this database (ACL SETUSER … db=N), or use another user"
                         .to_owned(),
                 );
             }

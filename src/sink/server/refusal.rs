@@ -64,8 +64,8 @@ impl Refusal {
             },
             // An argument of RESTORE that the server does not know: ABSTTL.
             _ if text.starts_with("ERR syntax error") => Refusal::Run {
-                advice: "the destination's RESTORE does not know ABSTTL, which came with Redis 5.0: \
-                         the server is too old",
+                advice: "the destination's RESTORE does not know ABSTTL: the server is too old, or \
+                         only looks like one",
             },
             _ if is_forbidden(text) => Refusal::Run {
                 advice: "the user or the service does not allow RESTORE, without which nothing can \
