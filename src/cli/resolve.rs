@@ -23,6 +23,7 @@ use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, SourceEnd, TimeoutArgs,
     WriteArgs,
 };
+use crate::dialect::{Family, Proof, RELEASES, Release};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
@@ -49,12 +50,29 @@ pub fn short_version() -> String {
     }
 }
 
+/// RDB versions up to here are not worth a word: servers of both sides are tested.
+const OLDEST_SHOWN: u16 = 9;
+
 /// The version, and what it can read.
 pub fn long_version() -> String {
+    let newest = |family| {
+        RELEASES
+            .iter()
+            .rfind(|row| row.family == family)
+            .map_or_else(String::new, Release::title)
+    };
+    let untested: Vec<String> = RELEASES
+        .iter()
+        .filter(|row| row.proof == Proof::FromSources && row.rdb_version > OLDEST_SHOWN)
+        .map(|row| format!("{} (RDB {})", row.title(), row.rdb_version))
+        .collect();
     format!(
-        "{}\narchive format: {MAJOR}.{MINOR}\nservers: Redis and Valkey, 6.0 and later\nDUMP \
-         payloads: RDB versions up to 12 (Redis) and 80 (Valkey); later values travel as they are",
-        short_version()
+        "{}\narchive format: {MAJOR}.{MINOR}\nservers: up to {} and {}; of newer ones, what they have \
+         in common with these\nknown from published sources only, tried on no server: {}",
+        short_version(),
+        newest(Family::Redis),
+        newest(Family::Valkey),
+        untested.join(", ")
     )
 }
 
