@@ -18,6 +18,12 @@ use crate::dialect::{Dialect, Encoding, Family, Feature, Kind};
 /// The oldest RDB version that destinations are counted on with.
 const OLDEST_VERSION: u16 = 8;
 
+/// The type byte of a module's value.
+const MODULE: u8 = 7;
+
+/// The name of vector sets, which are a module's to a server.
+const VECTOR_SET: &str = "vectorset";
+
 /// A set of RDB versions.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Versions(Vec<RangeInclusive<u16>>);
@@ -241,7 +247,8 @@ impl Accepts {
 pub enum Plan {
     /// Nothing: it is taken with the footer it had.
     Keep,
-    /// It gets a footer of this version. To be done only to what was checked completely.
+    /// It gets a footer of this version. To be done only to what was checked completely; of a
+    /// module's value that is its frame: the rest the module judges when it is restored.
     Restamp(u16),
     /// It is written anew in other forms, and gets a footer of this version.
     Reencode {
@@ -294,7 +301,7 @@ fn opaque_text(type_byte: u8) -> String {
 /// The servers' name of vector sets is a module's.
 fn module_text(name: &str) -> String {
     match name {
-        "vectorset" => "vector sets".to_owned(),
+        VECTOR_SET => "vector sets".to_owned(),
         name => format!("the module type {name:?}"),
     }
 }
@@ -390,6 +397,27 @@ fn opaque(accepts: &Accepts, family: Family, version: u16, type_byte: u8, known:
     }
 }
 
+/// A value of the module type `name`. What is in it only the module knows, and the module says what
+/// it can load by a version of its own, which is in the value: the footer's tells nothing of that.
+/// So a footer that the destination does not accept is replaced, and the module decides. Not so for
+/// vector sets: their layout changed with the server's version.
+fn of_module(accepts: &Accepts, family: Family, version: u16, name: String) -> Plan {
+    if !accepts.modules.contains(&name) {
+        return Plan::Refuse(Refusal::Module(name));
+    }
+    match opaque(accepts, family, version, MODULE, true) {
+        // A module of that name, in a server of another family.
+        Plan::Refuse(Refusal::Opaque(_)) => Plan::Refuse(Refusal::Module(name)),
+        Plan::Refuse(Refusal::OpaqueVersion { .. }) if name != VECTOR_SET => {
+            match accepts.versions.nearest(version, Encoding::Module.since()) {
+                Some(version) => Plan::Restamp(version),
+                None => Plan::Refuse(Refusal::NoVersion),
+            }
+        }
+        plan => plan,
+    }
+}
+
 /// As [`plan`], for a whole value, type byte first. A module's value goes only where its module is,
 /// and listpacks only where they are read as they were written.
 pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[u8]) -> Plan {
@@ -397,22 +425,13 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
         return Plan::Refuse(Refusal::NoForm(Kind::Unknown));
     };
     let encoding = Encoding::of(family, type_byte);
-    let mut module = None;
     if encoding == Some(Encoding::Module) {
-        let name = match walk::length(&mut Slice::new(body)) {
-            Ok(id) => walk::module_name(id),
-            Err(_) => return Plan::Refuse(Refusal::Opaque(type_byte)),
+        return match walk::length(&mut Slice::new(body)) {
+            Ok(id) => of_module(accepts, family, rdb_version, walk::module_name(id)),
+            Err(_) => Plan::Refuse(Refusal::Opaque(type_byte)),
         };
-        if !accepts.modules.contains(&name) {
-            return Plan::Refuse(Refusal::Module(name));
-        }
-        module = Some(name);
     }
-    let plan = match (plan(accepts, family, rdb_version, type_byte), module) {
-        // A module of that name, in a server of another family.
-        (Plan::Refuse(Refusal::Opaque(_)), Some(name)) => Plan::Refuse(Refusal::Module(name)),
-        (plan, _) => plan,
-    };
+    let plan = plan(accepts, family, rdb_version, type_byte);
     let (Plan::Keep | Plan::Restamp(_), Some(encoding)) = (&plan, encoding) else {
         return plan;
     };

@@ -134,6 +134,43 @@ fn numbers_of_the_other_family_are_not_believed() {
     assert!(!server(Other, 7, 4).types.contains(25));
 }
 
+/// An empty value of this module type, version 0.
+fn of_module(name: &str) -> Vec<u8> {
+    let id = name.bytes().fold(0u64, |id, letter| {
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let six = letters.iter().position(|&l| l == letter).expect("a letter");
+        id << 6 | six as u64
+    }) << 10;
+    assert_eq!(module_name(id), name);
+    [&[7, 0x81][..], &id.to_be_bytes(), &[0]].concat()
+}
+
+/// Of a module's value the footer's version says nothing: the module decides.
+#[test]
+fn values_of_modules_get_the_footer_that_the_destination_takes() {
+    let (json, vectors) = (of_module("ReJSON-RL"), of_module("vectorset"));
+    let mut accepts = server(Redis, 7, 2);
+    let refused = Plan::Refuse(Refusal::Module("ReJSON-RL".to_owned()));
+    assert_eq!(plan_value(&accepts, Redis, 12, &json), refused);
+    accepts.modules.insert("ReJSON-RL".to_owned());
+    assert_eq!(plan_value(&accepts, Redis, 12, &json), Plan::Restamp(11));
+    assert_eq!(plan_value(&accepts, Redis, 11, &json), Plan::Verbatim);
+    assert_eq!(plan_value(&accepts, Valkey, 80, &json), refused);
+    // The layout of vector sets is the server's own affair.
+    accepts.modules.insert("vectorset".to_owned());
+    let refused = Refusal::OpaqueVersion {
+        type_byte: 7,
+        version: 12,
+    };
+    assert_eq!(
+        plan_value(&accepts, Redis, 12, &vectors),
+        Plan::Refuse(refused)
+    );
+    accepts.versions = Versions::default();
+    let refused = Plan::Refuse(Refusal::NoVersion);
+    assert_eq!(plan_value(&accepts, Redis, 12, &json), refused);
+}
+
 #[test]
 fn opaque_values_only_go_where_they_are_known() {
     const NOBODYS: u8 = 99;
@@ -155,14 +192,7 @@ fn opaque_values_only_go_where_they_are_known() {
     };
     assert_eq!(plan(&accepts, Redis, 15, NOBODYS), Plan::Refuse(expected));
 
-    // "vectorset", version 0.
-    let id = b"vectorset".iter().fold(0u64, |id, letter| {
-        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let six = letters.iter().position(|l| l == letter).expect("a letter");
-        id << 6 | six as u64
-    }) << 10;
-    assert_eq!(module_name(id), "vectorset");
-    let value = [&[7, 0x81][..], &id.to_be_bytes(), &[0]].concat();
+    let value = of_module("vectorset");
     accepts.types.insert(7);
     let refused = Plan::Refuse(Refusal::Module("vectorset".to_owned()));
     assert_eq!(plan_value(&accepts, Redis, 12, &value), refused);

@@ -313,10 +313,11 @@ impl Target {
         }
     }
 
-    /// A value that cannot be read here goes only where it is known, and exactly as it came.
+    /// A value that cannot be read here goes only where it is known, and as it came: of a module's
+    /// value only the footer may be another one.
     fn prepare_opaque(
         &mut self,
-        record: &KeyRecord,
+        record: &mut KeyRecord,
         context: &Context,
         rdb_version: u16,
     ) -> Result<Ready, (String, Option<String>)> {
@@ -334,6 +335,12 @@ impl Target {
         }
         match plan_value(&self.accepts, context.family, rdb_version, body) {
             Plan::Refuse(refusal) => Err(refused(&refusal)),
+            Plan::Restamp(version) => {
+                self.last.restamped += 1;
+                let body_len = body.len();
+                strip_footer(&mut record.value, body_len);
+                Ok(Ready::Footer(version))
+            }
             _ => Ok(Ready::AsIs),
         }
     }
@@ -522,6 +529,30 @@ mod tests {
         );
         assert_eq!(record.value.type_byte(), Some(16));
         assert_eq!(seven.changes.field_ttls_lost, 1);
+    }
+
+    #[test]
+    fn a_modules_value_gets_a_footer_that_is_accepted() {
+        // "ReJSON-RL", version 3, nothing in it.
+        let body = b"\x07\x81\x44\x97\x92\x0d\x23\x7e\x44\x0b\x00".to_vec();
+        let dump = Value::Verbatim(payload::sign(&body, 12));
+        let mut seven = target(Family::Redis, 7, 2);
+        let from = || context(Family::Redis, 12);
+        let name = payload::module_name_of(Family::Redis, &body).expect("a module's value");
+        let (reason, _) = seven
+            .prepare(&mut record(dump.clone()), &mut from())
+            .unwrap_err();
+        assert!(reason.contains(&name), "{reason}");
+        seven.modules = Modules::Unknown;
+        let mut taken = record(dump);
+        let ready = seven.prepare(&mut taken, &mut from());
+        assert_eq!(ready, Ok(Ready::Footer(11)));
+        assert_eq!(taken.value, Value::Compact(body.clone()));
+        // What is accepted stays as it is.
+        let mut old = record(Value::Verbatim(payload::sign(&body, 11)));
+        let ready = seven.prepare(&mut old, &mut context(Family::Redis, 11));
+        assert_eq!(ready, Ok(Ready::AsIs));
+        assert_eq!(seven.changes.restamped, 1);
     }
 
     #[test]
