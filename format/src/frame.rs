@@ -30,6 +30,8 @@ impl FrameType {
     pub const INDEX: FrameType = FrameType(0x81);
     /// Text for people.
     pub const NOTE: FrameType = FrameType(0x82);
+    /// Data of a module that belongs to no key.
+    pub const MODULE_AUX: FrameType = FrameType(0x90);
 
     /// Whether a reader that does not know this type may skip it.
     pub fn is_ancillary(self) -> bool {
@@ -51,6 +53,7 @@ impl FrameType {
             FrameType::END => "END",
             FrameType::INDEX => "INDEX",
             FrameType::NOTE => "NOTE",
+            FrameType::MODULE_AUX => "MODULE_AUX",
             _ => return None,
         })
     }

@@ -281,4 +281,6 @@ pub struct End {
     /// What the source may hold beyond single keys and the archive has not, a line each. These stand
     /// in NOTE frames before END, and are anybody's text: escape them before showing them.
     pub lacks: Vec<String>,
+    /// What the source holds outside keys, an object of JSON each, from NOTE frames as well.
+    pub outside: Vec<String>,
 }

@@ -67,6 +67,10 @@ pub(crate) const PIECE_RECORDS: usize = 32_768;
 /// Bytes of entries at which such a piece ends. Frames of ordinary size are shorter.
 pub(crate) const PIECE_BYTES: usize = 2 * DEFAULT_FRAME_TARGET as usize;
 
+/// How many bytes of MODULE_AUX frames a reader keeps that nobody has taken yet; it counts the frames
+/// that are more.
+pub const MAX_MODULE_AUX_KEPT: usize = 2 * MAX_RAW_LEN as usize;
+
 /// How many notes a reader keeps; it counts the others.
 pub const MAX_NOTES_KEPT: usize = 16;
 

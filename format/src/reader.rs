@@ -11,8 +11,11 @@ use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
 use crate::header::{End, Header};
 use crate::index::IndexDigest;
 use crate::keyset::KeySet;
-use crate::lacks;
-use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_NOTES_KEPT};
+use crate::lacks::Told;
+use crate::limits::{
+    DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_MODULE_AUX_KEPT, MAX_NOTES_KEPT,
+};
+use crate::module_aux::ModuleAux;
 use crate::pieces::Rest;
 use crate::record::{Context, Record};
 use crate::seek::Table;
@@ -80,7 +83,11 @@ pub struct Reader<R: Read> {
     skipped_entries: u64,
     notes: Vec<String>,
     notes_seen: u64,
-    lacks: Vec<String>,
+    told: Told,
+    module_aux: Vec<ModuleAux>,
+    module_aux_bytes: usize,
+    /// MODULE_AUX frames that were more than is kept.
+    module_aux_lost: u64,
     end: Option<End>,
     /// Of values in FRAGMENT runs only the beginning is kept.
     heads_only: bool,
@@ -140,7 +147,10 @@ impl<R: Read> Reader<R> {
             skipped_entries: 0,
             notes: Vec::new(),
             notes_seen: 0,
-            lacks: Vec::new(),
+            told: Told::default(),
+            module_aux: Vec::new(),
+            module_aux_bytes: 0,
+            module_aux_lost: 0,
             end: None,
             heads_only: false,
             visiting: false,
@@ -299,6 +309,7 @@ impl<R: Read> Reader<R> {
                 FrameType::END => return self.end_of_archive(frame).map(|()| None),
                 FrameType::ABORT => return Err(self.aborted(frame)),
                 FrameType::NOTE => self.note(frame)?,
+                FrameType::MODULE_AUX => self.module_aux(frame)?,
                 FrameType::INDEX => self.check_index(frame)?,
                 _ => self.skipped_frames += 1,
             }
@@ -456,7 +467,8 @@ impl<R: Read> Reader<R> {
                 .check(&end)
                 .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
         }
-        end.lacks = std::mem::take(&mut self.lacks);
+        let told = std::mem::take(&mut self.told);
+        (end.lacks, end.outside) = (told.lacks, told.outside);
         self.end = Some(end);
         self.stream.close()
     }
@@ -470,12 +482,33 @@ impl<R: Read> Reader<R> {
             wire::decode_note(&self.raw).map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
         self.notes_seen += 1;
         if frame.header.codec == Codec::Stored {
-            lacks::learn(&mut self.lacks, &text);
+            self.told.learn(&text);
         }
         if self.notes.len() < MAX_NOTES_KEPT {
             self.notes.push(text);
         }
         Ok(())
+    }
+
+    fn module_aux(&mut self, frame: StreamFrame) -> Result<()> {
+        let aux = wire::decode_module_aux(&self.raw)
+            .map_err(|what| Error::damaged(frame.at("MODULE_AUX"), what))?;
+        let bytes = self.module_aux_bytes + self.raw.len();
+        if bytes > MAX_MODULE_AUX_KEPT {
+            self.module_aux_lost += 1;
+        } else {
+            self.module_aux_bytes = bytes;
+            self.module_aux.push(aux);
+        }
+        Ok(())
+    }
+
+    /// What MODULE_AUX frames said that were read since this was asked last, and how many of them
+    /// were more than is kept.
+    pub fn take_module_aux(&mut self) -> (Vec<ModuleAux>, u64) {
+        self.module_aux_bytes = 0;
+        let lost = std::mem::take(&mut self.module_aux_lost);
+        (std::mem::take(&mut self.module_aux), lost)
     }
 
     fn check_index(&mut self, frame: StreamFrame) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType, SYNC};
 use crate::header::{End, Header};
 use crate::keyset::KeySet;
 use crate::limits::{Limits, MAX_RAW_LEN, STORED_SLACK};
+use crate::module_aux::ModuleAux;
 use crate::pieces::Rest;
 use crate::reader::{Frame, release_if_large};
 use crate::record::{Context, Glance, Record};
@@ -287,6 +288,8 @@ pub enum Content {
     Index(Index),
     /// NOTE.
     Note(String),
+    /// MODULE_AUX.
+    ModuleAux(Box<ModuleAux>),
     /// Anything else.
     Other,
 }
@@ -487,6 +490,9 @@ impl Decoder {
             FrameType::NOTE => wire::decode_note(&self.raw)
                 .map(Content::Note)
                 .map_err(damaged("NOTE")),
+            FrameType::MODULE_AUX => wire::decode_module_aux(&self.raw)
+                .map(|aux| Content::ModuleAux(Box::new(aux)))
+                .map_err(damaged("MODULE_AUX")),
             _ => Ok(Content::Other),
         }
     }

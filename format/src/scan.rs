@@ -7,7 +7,7 @@ use std::io::Read;
 use crate::error::{Error, Result};
 use crate::frame::{Codec, FrameType};
 use crate::header::{End, Header};
-use crate::lacks;
+use crate::lacks::Told;
 use crate::reader::aborted;
 use crate::stream::{FrameStream, StreamFrame};
 use crate::version::Preamble;
@@ -52,7 +52,7 @@ pub struct Scan<R: Read> {
     stream: FrameStream<R>,
     header: Header,
     payload: Vec<u8>,
-    lacks: Vec<String>,
+    told: Told,
     end: Option<End>,
     state: State,
 }
@@ -80,7 +80,7 @@ impl<R: Read> Scan<R> {
             stream,
             header,
             payload,
-            lacks: Vec::new(),
+            told: Told::default(),
             end: None,
             state: State::First(FrameInfo::from(&frame)),
         })
@@ -100,7 +100,8 @@ impl<R: Read> Scan<R> {
                 match frame.header.frame_type {
                     FrameType::END => {
                         let mut end = self.stream.check_end(&frame, &self.payload)?;
-                        end.lacks = std::mem::take(&mut self.lacks);
+                        let told = std::mem::take(&mut self.told);
+                        (end.lacks, end.outside) = (told.lacks, told.outside);
                         self.end = Some(end);
                         self.state = State::Ending;
                     }
@@ -110,7 +111,7 @@ impl<R: Read> Scan<R> {
                         if note.is_err() {
                             self.state = State::Failed;
                         }
-                        lacks::learn(&mut self.lacks, &note?);
+                        self.told.learn(&note?);
                     }
                     FrameType::ABORT => {
                         self.state = State::Failed;

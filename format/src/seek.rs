@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom};
 use crate::error::{Class, Error, Incompleteness, Position, Result, Trailing};
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameType};
 use crate::header::{End, Header};
-use crate::lacks;
+use crate::lacks::Told;
 use crate::limits::MAX_NOTES_KEPT;
 use crate::reader::Frame;
 use crate::record::{Context, Glance};
@@ -84,7 +84,8 @@ impl Table {
             0 => hop(inner, trailer.end_offset, end.frames, archive_id)?,
             offset => indexed(inner, offset, archive_id)?,
         };
-        end.lacks = lacks_before_end(inner, &frames, archive_id)?;
+        let told = told_before_end(inner, &frames, archive_id)?;
+        (end.lacks, end.outside) = (told.lacks, told.outside);
         Ok(Table {
             header,
             end,
@@ -307,27 +308,30 @@ fn payload_of<R: Read>(inner: &mut R, offset: u64, header: FrameHeader) -> Resul
     Ok(frame)
 }
 
-/// What NOTE frames behind the last record say that the archive lacks.
-fn lacks_before_end<R: Read + Seek>(
+/// What NOTE frames behind the last record say of the source beyond single keys.
+fn told_before_end<R: Read + Seek>(
     inner: &mut R,
     frames: &[Place],
     archive_id: u64,
-) -> Result<Vec<String>> {
-    let is_note = |place: &&Place| place.frame_type == FrameType::NOTE;
+) -> Result<Told> {
+    // What a module left behind the keys may stand there, too.
+    let is_note =
+        |place: &&Place| matches!(place.frame_type, FrameType::NOTE | FrameType::MODULE_AUX);
     let notes = frames.iter().rev().take_while(is_note).count();
-    let mut lacks = Vec::new();
+    let mut told = Told::default();
     for place in frames[frames.len() - notes..]
         .iter()
-        .take(MAX_NOTES_KEPT * 2)
+        .filter(|place| place.frame_type == FrameType::NOTE)
+        .take(MAX_NOTES_KEPT * 3)
     {
         let frame = read_frame(inner, place, archive_id)?;
         if frame.header.codec == Codec::Stored {
             let note = wire::decode_note(&frame.payload)
                 .map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
-            lacks::learn(&mut lacks, &note);
+            told.learn(&note);
         }
     }
-    Ok(lacks)
+    Ok(told)
 }
 
 /// The frames as INDEX tells them.

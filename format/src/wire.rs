@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, de, de::DeserializeOwned};
 use crate::entry::{Cursor, EntryError};
 use crate::header::{ArchiveOrigin, ConsistencyReached, End, Header};
 use crate::limits::{MAX_DATABASES, MAX_LOST_RANGES, MAX_NODES, MAX_TEXTS};
+use crate::module_aux::ModuleAux;
 use crate::record::Context;
 use crate::version::MINOR;
 
@@ -254,6 +255,15 @@ struct WireNote {
     text: String,
 }
 
+#[derive(Serialize, Deserialize)]
+struct WireModuleAux {
+    family: WireFamily,
+    rdb_version: u16,
+    after_keys: bool,
+    module: String,
+    data: Vec<u8>,
+}
+
 /// Head of a FRAGMENT body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FragmentHead {
@@ -411,6 +421,26 @@ pub(crate) fn encode_note(text: &str) -> Vec<u8> {
 
 pub(crate) fn decode_note(bytes: &[u8]) -> Result<String, String> {
     decode::<WireNote>(bytes).map(|note| note.text)
+}
+
+pub(crate) fn encode_module_aux(aux: &ModuleAux) -> Vec<u8> {
+    encode(&WireModuleAux {
+        family: aux.family.into(),
+        rdb_version: aux.rdb_version,
+        after_keys: aux.after_keys,
+        module: aux.module.clone(),
+        data: aux.data.clone(),
+    })
+}
+
+pub(crate) fn decode_module_aux(bytes: &[u8]) -> Result<ModuleAux, String> {
+    decode::<WireModuleAux>(bytes).map(|aux| ModuleAux {
+        family: aux.family.into(),
+        rdb_version: aux.rdb_version,
+        after_keys: aux.after_keys,
+        module: aux.module,
+        data: aux.data,
+    })
 }
 
 pub(crate) fn encode_fragment_head(head: &FragmentHead) -> Vec<u8> {

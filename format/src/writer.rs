@@ -10,11 +10,12 @@ use crate::error::{Error, Result};
 use crate::frame::{Codec, FrameHeader, FrameType};
 use crate::header::{End, EndFacts, Header};
 use crate::keyset::{KeySet, pair};
-use crate::lacks::{self, LACKS};
+use crate::lacks::{LACKS, OUTSIDE, Told};
 use crate::limits::{
     DEFAULT_FRAGMENT_LEN, DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_ENTRIES, MAX_HEADER_LEN,
     MAX_JOINED_LEN, MAX_KEY_LEN, MAX_NOTE_LEN, MAX_RAW_LEN, MAX_TIME_SPREAD_MS, MIN_FRAGMENT_LEN,
 };
+use crate::module_aux::ModuleAux;
 use crate::pending::Pending;
 use crate::reader::Reader;
 use crate::record::{Context, KeyRecord, Record, Value};
@@ -81,7 +82,7 @@ pub struct Writer<W: Write> {
     raw_bytes: u64,
     hasher: Sha256,
     packer: Option<Packer>,
-    lacks: Vec<String>,
+    told: Told,
     context: Option<Context>,
     /// That of the pending frame.
     pending_context: Option<Context>,
@@ -139,7 +140,7 @@ impl<W: Write> Writer<W> {
             raw_bytes: 0,
             hasher: Sha256::new(),
             packer,
-            lacks: Vec::new(),
+            told: Told::default(),
             context: None,
             pending_context: None,
             pending: Pending::default(),
@@ -396,14 +397,40 @@ impl<W: Write> Writer<W> {
     /// Says what the source may hold beyond single keys and the archive has not, behind the last
     /// record. Readers tell it as [`End::lacks`].
     pub fn lacks(&mut self, text: &str) -> Result<()> {
+        self.tell(format!("{LACKS}{text}"))
+    }
+
+    /// Says what the source holds outside keys, an object of JSON, behind the last record. Readers
+    /// tell it as [`End::outside`].
+    pub fn outside(&mut self, json: &str) -> Result<()> {
+        self.tell(format!("{OUTSIDE}{json}"))
+    }
+
+    fn tell(&mut self, note: String) -> Result<()> {
         self.check_alive()?;
         self.guard(Self::close_frame)?;
         // Stored as it is, for readers that decompress nothing.
         let packer = self.packer.take();
-        let note = format!("{LACKS}{text}");
         let written = self.note(&note);
         self.packer = packer;
-        written.map(|()| lacks::learn(&mut self.lacks, &note))
+        written.map(|()| self.told.learn(&note))
+    }
+
+    /// Keeps data that a module had outside keys, in a frame of its own: before the first record or
+    /// behind the last one, as it stood in the RDB file.
+    pub fn module_aux(&mut self, aux: &ModuleAux) -> Result<()> {
+        self.check_alive()?;
+        let body = wire::encode_module_aux(aux);
+        if body.len() > MAX_RAW_LEN as usize {
+            return Err(Error::Unwritable(format!(
+                "module data of {} bytes, a frame holds {MAX_RAW_LEN}",
+                aux.data.len()
+            )));
+        }
+        self.guard(|writer| {
+            writer.close_frame()?;
+            writer.put_frame(FrameType::MODULE_AUX, &body, 0)
+        })
     }
 
     /// Gives up: writes what is pending, and the reason. The archive stays incomplete and says why.
@@ -435,7 +462,8 @@ impl<W: Write> Writer<W> {
             rdb_versions: self.totals.rdb_versions(),
             facts,
             sha256: [0; 32],
-            lacks: std::mem::take(&mut self.lacks),
+            lacks: std::mem::take(&mut self.told.lacks),
+            outside: std::mem::take(&mut self.told.outside),
         };
         self.totals.check_written(&end).map_err(Error::Unwritable)?;
         let index_offset = self.put_index()?;

@@ -97,6 +97,9 @@ class Archive:
                 joined = self.fragment(Body(body))
                 if joined is not None: count = yield from self.entries(joined, only_one=True)
             elif kind == 0x82: Body(body).text()
+            elif kind == 0x90:                                  # §7.7
+                b = Body(body)
+                b.tup(lambda: b.enum((), (), ()), b.u16, b.flag, b.text, b.raw)
             elif kind == 0x81:                                  # §7.5
                 b = Body(body)
                 need(b.list(lambda: b.tup(b.u8, b.u32, b.u32, b.u32)) == self.index, "INDEX")

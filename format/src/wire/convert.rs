@@ -253,6 +253,7 @@ impl From<WireEnd> for End {
             },
             sha256: wire.sha256,
             lacks: Vec::new(),
+            outside: Vec::new(),
         }
     }
 }

@@ -195,6 +195,7 @@ fn an_end_has_one_form_only() {
         facts: crate::EndFacts::new(crate::header::ConsistencyReached::Exact(vec![(0, 250)])),
         sha256: [7; 32],
         lacks: Vec::new(),
+        outside: Vec::new(),
     };
     let bytes = encode_end(&end);
     assert_eq!(decode_end(&bytes, MINOR), Ok(end.clone()));

@@ -1,0 +1,19 @@
+//! Data that a module keeps outside keys, as RDB files carry it (SPEC.md, §7.7).
+
+use crate::record::Family;
+
+/// What one module has written for itself into an RDB file, such as the definitions of its search
+/// indexes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleAux {
+    /// Whose module it is.
+    pub family: Family,
+    /// Version of the RDB file it stood in.
+    pub rdb_version: u16,
+    /// Whether it stood behind the keys.
+    pub after_keys: bool,
+    /// Name of the module's data type, nine characters. Anybody's text: escape it before showing it.
+    pub module: String,
+    /// What stood behind the opcode: the type's id, the moment, the items and their end mark.
+    pub data: Vec<u8>,
+}
