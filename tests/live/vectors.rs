@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 use redis_migrate::dialect::{self, Dialect};
-use redis_migrate::dialect::{self, Dialect};
-use redis_migrate::dialect::{self, Dialect};
 use redis_migrate::payload::accept::Accepts;
 use redis_migrate::payload::meaning::{Lenience, difference_but};
 use redis_migrate::payload::{self, FieldTtlForm, Packing};
