@@ -22,8 +22,10 @@ fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/redis-migrate.fish
 demo:
 	tests/demo
 
+# Most tests wait for servers most of the time: four at once keep two cores busy.
 test: servers
-	python=$$(tests/python) && PYTHON=$$python cargo test --workspace
+	python=$$(tests/python) && PYTHON=$$python \
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace
 
 bench: servers
 	cargo bench --bench throughput -- $(BENCH)
