@@ -67,7 +67,7 @@ impl Settings {
                 "--ceilings" => settings.ceilings = true,
                 "--server" => {
                     let name = value()?;
-                    let known = Version::ALL.into_iter().find(|v| v.name() == name);
+                    let known = Version::EVERY.into_iter().find(|v| v.name() == name);
                     settings.version = known.ok_or(format!("no server {name}"))?;
                 }
                 "--only" => {

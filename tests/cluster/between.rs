@@ -8,7 +8,7 @@ use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, assert_same};
 use crate::support::many::fill_many;
 use crate::support::reading::Side;
-use crate::support::servers::{TestServer, Version, require};
+use crate::support::servers::{TestServer, Version, require, require_tls};
 use crate::support::tool::{Output, Tool, run};
 
 /// The rule of README.md, section "Least rights", for what is exact.
@@ -156,7 +156,7 @@ fn users_of_clusters_need_the_documented_rights_and_no_more() {
 /// Only a Valkey says both its ports to others while the nodes talk in the clear.
 #[test]
 fn all_nodes_are_reached_over_tls() {
-    let Some(version) = require(Version::Valkey91) else {
+    let Some(version) = require_tls(Version::Valkey91) else {
         return;
     };
     let server = filled(version);

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use crate::support::servers::{TestServer, Version, require, skipped};
+use crate::support::servers::{TestServer, Version, require, require_tls, skipped};
 use crate::support::tool::{Tool, run};
 
-/// Every version but the 6.2 of the matrix's extras speaks TLS.
 #[test]
 fn tls_is_verified_unless_it_is_said_not_to_be() {
     for version in Version::MATRIX {
-        let Some(version) = require(version) else {
+        let Some(version) = require_tls(version) else {
             continue;
         };
         let server = TestServer::builder(version).tls().start();
@@ -163,7 +162,7 @@ fn with_a_key(server: TestServer) -> TestServer {
 #[test]
 fn client_certificates_are_shown_to_the_side_they_are_for() {
     for version in Version::MATRIX {
-        let Some(version) = require(version) else {
+        let Some(version) = require_tls(version) else {
             continue;
         };
         let demanding = || {

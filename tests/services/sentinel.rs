@@ -8,7 +8,7 @@ use crate::support::equality::{Options, assert_equal, differences};
 use crate::support::many::fill_many;
 use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::sentinel::{SentinelSetup, Watched, tls_sentinel};
-use crate::support::servers::{TestServer, Version, require};
+use crate::support::servers::{TestServer, Version, require, require_tls};
 use crate::support::tool::{Tool, run};
 
 const VERSIONS: [Version; 2] = [Version::Redis70, Version::Valkey91];
@@ -181,7 +181,7 @@ fn least_rights_and_mapped_addresses() {
 
 #[test]
 fn tls_to_sentinels_and_to_servers() {
-    for version in VERSIONS.into_iter().filter_map(require) {
+    for version in VERSIONS.into_iter().filter_map(require_tls) {
         let server = TestServer::builder(version).tls().start();
         fill_every_type(&mut server.client(), version);
         let sentinel = tls_sentinel(&server);

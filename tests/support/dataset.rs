@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::{Connection, ConnectionLike as _, Value};
 
+use redis_migrate::dialect::Feature;
+
 use super::random::Random;
 use super::servers::Version;
 
@@ -51,8 +53,13 @@ impl Fill<'_> {
     }
 
     fn run_bytes(&mut self, parts: &[&[u8]]) -> Value {
+        let mut parts = parts.to_vec();
+        if parts[0] == b"HSET" && !self.version.is_at_least(4, 0) {
+            // There HSET takes one field.
+            parts[0] = b"HMSET";
+        }
         let mut packed = Vec::new();
-        command(&mut packed, parts);
+        command(&mut packed, &parts);
         let reply = self.connection.req_packed_command(&packed);
         reply.unwrap_or_else(|error| {
             let name = String::from_utf8_lossy(parts[0]).into_owned();
@@ -106,7 +113,9 @@ pub fn fill_every_type(connection: &mut Connection, version: Version) -> Vec<Ent
     sets(&mut fill);
     hashes(&mut fill);
     sorted_sets(&mut fill);
-    streams(&mut fill);
+    if version.has_streams() {
+        streams(&mut fill);
+    }
     expiries(&mut fill);
     if version.has_field_ttl() {
         field_expiries(&mut fill);
@@ -197,12 +206,18 @@ fn lists(fill: &mut Fill<'_>) {
     if fill.version.is_at_least_7() {
         fill.run(&[threshold[0], threshold[1], "0"]);
     }
-    fill.run(&["CONFIG", "SET", "list-compress-depth", "1"]);
+    // Before 3.2 a list is one ziplist or linked nodes.
+    let compresses = fill.version.is_at_least(3, 2);
+    if compresses {
+        fill.run(&["CONFIG", "SET", "list-compress-depth", "1"]);
+    }
     let repeated: Vec<String> = (0..800)
         .map(|n| format!("{n} {}", "text ".repeat(20)))
         .collect();
     fill.many("list:compressed", "RPUSH", &repeated);
-    fill.run(&["CONFIG", "SET", "list-compress-depth", "0"]);
+    if compresses {
+        fill.run(&["CONFIG", "SET", "list-compress-depth", "0"]);
+    }
 }
 
 fn sets(fill: &mut Fill<'_>) {
@@ -303,7 +318,9 @@ fn sorted_sets(fill: &mut Fill<'_>) {
         "37.502669",
         "Catania",
     ];
-    fill.text("zset:geo", "GEOADD", &places);
+    if fill.version.is_at_least(3, 2) {
+        fill.text("zset:geo", "GEOADD", &places);
+    }
 }
 
 fn streams(fill: &mut Fill<'_>) {
@@ -381,7 +398,7 @@ fn streams(fill: &mut Fill<'_>) {
     fill.run(&[&claim[..], &[&then]].concat());
     // An entry that is pending and no longer there.
     fill.run(&["XDEL", key, "4-0"]);
-    if fill.version != Version::Redis60 {
+    if fill.version.has(Feature::CreateConsumer) {
         fill.run(&["XGROUP", "CREATECONSUMER", key, "workers", "never read"]);
     }
     fill.note("groups with pending entries, some claimed", key.as_bytes());
@@ -424,6 +441,9 @@ fn expiries(fill: &mut Fill<'_>) {
         ("ttl:zset", "ZADD", &["1", "m"][..]),
         ("ttl:stream", "XADD", &["1-1", "f", "v"][..]),
     ] {
+        if name == "XADD" && !fill.version.has_streams() {
+            continue;
+        }
         fill.text(what, name, parts);
         fill.run(&["PEXPIREAT", what, &(now + 7200 * SECOND + 1).to_string()]);
     }
@@ -472,7 +492,11 @@ fn other_databases(fill: &mut Fill<'_>) {
     fill.text("ttl:minutes", "SET", &["with another expiry"]);
     fill.run(&["PEXPIRE", "ttl:minutes", "1234567"]);
     fill.select(9);
-    fill.text("stream:plain", "XADD", &["9-9", "in", "database 9"]);
+    if fill.version.has_streams() {
+        fill.text("stream:plain", "XADD", &["9-9", "in", "database 9"]);
+    } else {
+        fill.text("list:small", "RPUSH", &["in", "database 9"]);
+    }
     fill.select(15);
     fill.text("string:int16", "SET", &["15"]);
 }
@@ -490,7 +514,7 @@ fn functions(fill: &mut Fill<'_>) {
 /// Adds a vector set where the server has them: a module's type, which only such a server
 /// takes back. Returns nothing where there are none.
 pub fn fill_vector_sets(connection: &mut Connection, version: Version) -> Vec<Entry> {
-    if version != Version::Redis80 {
+    if !version.has(Feature::VectorSets) {
         return Vec::new();
     }
     let mut fill = Fill {

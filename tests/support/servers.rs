@@ -9,23 +9,36 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The servers of the matrix.
+use redis_migrate::dialect::{self, Dialect, Family, Feature};
+
+/// The servers that `tests/fetch-servers` can unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
+    /// By a command of its own (`make old-servers`), never demanded.
+    Redis28,
+    /// By a command of its own (`make old-servers`), never demanded.
+    Redis32,
+    Redis50,
     Redis60,
-    /// Not in the matrix and never demanded: taken where it can be had.
     Redis62,
     Redis70,
     Redis80,
+    Redis82,
+    Redis86,
     Valkey81,
-    /// The newest Valkey 9 that is offered.
+    /// By a command of its own (`make old-servers`), never demanded.
+    Valkey90,
     Valkey91,
-    /// Redis Stack, for tests of modules only (see [`Builder::module`]). For amd64 only.
+    /// Redis Stack, with modules (see [`Builder::module`]). For amd64 only.
     Stack74,
+    /// A Redis newer than those above, if Debian offers one: nothing is known of it.
+    RedisNew,
+    /// A Valkey newer than those above, if Debian offers one: nothing is known of it.
+    ValkeyNew,
 }
 
 impl Version {
-    /// The five that every test of versions has to cover.
+    /// The five that every test of versions covers.
     pub const MATRIX: [Self; 5] = [
         Self::Redis60,
         Self::Redis70,
@@ -34,26 +47,61 @@ impl Version {
         Self::Valkey91,
     ];
 
-    pub const ALL: [Self; 6] = [
+    /// All known versions, for the matrix of pairs and for what is quickly asked of each. Filter
+    /// them with [`require`]: a few are there only if asked for.
+    pub const EVERY: [Self; 13] = [
+        Self::Redis28,
+        Self::Redis32,
+        Self::Redis50,
         Self::Redis60,
         Self::Redis62,
         Self::Redis70,
+        Self::Stack74,
         Self::Redis80,
+        Self::Redis82,
+        Self::Redis86,
         Self::Valkey81,
+        Self::Valkey90,
         Self::Valkey91,
     ];
 
+    /// Those that data is moved from.
+    pub const SOURCES: [Self; 13] = Self::EVERY;
+
+    /// Those that data is moved to: from 5.0 on.
+    pub const DESTINATIONS: [Self; 11] = {
+        let [_, _, rest @ ..] = Self::EVERY;
+        rest
+    };
+
+    /// What is unpacked only if Debian offers something newer than the known versions.
+    pub const NEWER: [Self; 2] = [Self::RedisNew, Self::ValkeyNew];
+
+    /// Its family and the directory's name, which is also its name in messages.
+    fn row(self) -> (Family, &'static str) {
+        use Family::{Redis, Valkey};
+        match self {
+            Self::Redis28 => (Redis, "redis-2.8"),
+            Self::Redis32 => (Redis, "redis-3.2"),
+            Self::Redis50 => (Redis, "redis-5.0"),
+            Self::Redis60 => (Redis, "redis-6.0"),
+            Self::Redis62 => (Redis, "redis-6.2"),
+            Self::Redis70 => (Redis, "redis-7.0"),
+            Self::Redis80 => (Redis, "redis-8.0"),
+            Self::Redis82 => (Redis, "redis-8.2"),
+            Self::Redis86 => (Redis, "redis-8.6"),
+            Self::Valkey81 => (Valkey, "valkey-8.1"),
+            Self::Valkey90 => (Valkey, "valkey-9.0"),
+            Self::Valkey91 => (Valkey, "valkey-9.1"),
+            Self::Stack74 => (Redis, "stack-7.4"),
+            Self::RedisNew => (Redis, "redis-new"),
+            Self::ValkeyNew => (Valkey, "valkey-new"),
+        }
+    }
+
     /// The name of its directory, and in messages.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Redis60 => "redis-6.0",
-            Self::Redis62 => "redis-6.2",
-            Self::Redis70 => "redis-7.0",
-            Self::Redis80 => "redis-8.0",
-            Self::Valkey81 => "valkey-8.1",
-            Self::Valkey91 => "valkey-9.1",
-            Self::Stack74 => "stack-7.4",
-        }
+        self.row().1
     }
 
     /// Where it is unpacked, whether it is there or not.
@@ -81,28 +129,67 @@ impl Version {
         text.unwrap_or_default().trim().to_owned()
     }
 
+    pub fn family(self) -> Family {
+        self.row().0
+    }
+
     pub fn is_valkey(self) -> bool {
-        matches!(self, Self::Valkey81 | Self::Valkey91)
+        self.family() == Family::Valkey
+    }
+
+    /// What the tool's own table says of it: of its exact version if it is unpacked, else of the
+    /// series that its name says.
+    pub fn dialect(self) -> Dialect {
+        let exact = self.exact();
+        let series = self.name().split_once('-').map_or("", |(_, series)| series);
+        let version = if exact.is_empty() { series } else { &exact };
+        Dialect::of(self.family(), dialect::Version::parse(version))
+    }
+
+    pub fn has(self, feature: Feature) -> bool {
+        self.dialect().has(feature)
+    }
+
+    /// Whether its major and minor version are at least these. Versions of Valkey count as 7.2
+    /// and more.
+    pub fn is_at_least(self, major: u16, minor: u16) -> bool {
+        self.dialect().version() >= dialect::Version::new(major, minor, 0)
+    }
+
+    pub fn has_streams(self) -> bool {
+        self.is_at_least(5, 0)
     }
 
     /// Whether hash fields can have an expiry of their own.
     pub fn has_field_ttl(self) -> bool {
-        matches!(self, Self::Redis80 | Self::Valkey91 | Self::Stack74)
+        self.has(Feature::FieldTtl)
     }
 
     /// Whether it has function libraries, PEXPIRETIME and the stream metadata of 7.0.
     pub fn is_at_least_7(self) -> bool {
-        !matches!(self, Self::Redis60 | Self::Redis62)
+        self.has(Feature::Functions)
     }
 
-    /// The RDB version in the footer of its DUMP payloads.
+    /// Whether it was built with TLS. Some of those that come in Python packages were not.
+    pub fn has_tls(self) -> bool {
+        self.has(Feature::Hello) && !self.directory().join("NO-TLS").exists()
+    }
+
+    /// The RDB version in the footer of its DUMP payloads. Panics for one that the table does not
+    /// know.
     pub fn rdb_version(self) -> u16 {
+        let known = self.dialect().rdb_version();
+        known.unwrap_or_else(|| panic!("{self} is newer than the table"))
+    }
+
+    /// Whether nobody has to have it: tests that want it are skipped where it is not there.
+    pub fn is_optional(self) -> bool {
         match self {
-            Self::Redis60 | Self::Redis62 => 9,
-            Self::Redis70 => 10,
-            Self::Valkey81 => 11,
-            Self::Redis80 | Self::Stack74 => 12,
-            Self::Valkey91 => 80,
+            Self::Redis28 | Self::Redis32 | Self::Valkey90 => true,
+            Self::RedisNew | Self::ValkeyNew => true,
+            // Built for amd64 only.
+            Self::Redis62 | Self::Stack74 => !cfg!(target_arch = "x86_64"),
+            _ => false,
         }
     }
 }
@@ -125,27 +212,41 @@ pub fn skipped(what: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// The version if it is there. If not, `None` and a visible line; in CI, a failure.
+/// The version if it is there. If not, `None` and a visible line; in CI, a failure unless it is
+/// an optional one.
 pub fn require(version: Version) -> Option<Version> {
     if version.is_available() {
         return Some(version);
     }
     let hint = format!(
-        "{} is not in {}: run tests/fetch-servers",
-        version,
+        "{version} is not in {}: run tests/fetch-servers {version}",
         version.directory().display()
     );
-    let optional = version == Version::Redis62
-        || (version == Version::Stack74 && !cfg!(target_arch = "x86_64"));
-    assert!(!is_ci() || optional, "{hint}");
+    assert!(!is_ci() || version.is_optional(), "{hint}");
     let thread = std::thread::current();
     skipped(&format!("{}: {hint}", thread.name().unwrap_or("a test")));
     None
 }
 
+/// The same, if it was built with TLS: a visible line if not, in CI too, for a build without may
+/// be all that can be had.
+pub fn require_tls(version: Version) -> Option<Version> {
+    let version = require(version)?;
+    if !version.has_tls() {
+        skipped(&format!("TLS with {version}: it was built without"));
+        return None;
+    }
+    Some(version)
+}
+
 /// The versions of the matrix that are there; says which are not (in CI they must all be).
 pub fn available() -> Vec<Version> {
     Version::MATRIX.into_iter().filter_map(require).collect()
+}
+
+/// All versions that are there; says which are not (in CI only the optional ones may be missing).
+pub fn every_available() -> Vec<Version> {
+    Version::EVERY.into_iter().filter_map(require).collect()
 }
 
 /// How a server is to be started.
@@ -177,11 +278,21 @@ impl Builder {
         self
     }
 
-    /// Loads one of the modules that came with [`Version::Stack74`], such as `redisbloom`.
+    /// Loads one of the modules that came with the server: `redisbloom`, `rejson`, `redisearch`,
+    /// `redistimeseries` and `redisgears` with [`Version::Stack74`], `falkordb` with
+    /// [`Version::Redis82`].
     pub fn module(self, name: &str) -> Self {
-        let file = self.version.directory().join(format!("modules/{name}.so"));
-        let file = file.to_str().expect("a path in UTF-8").to_owned();
-        self.option("--loadmodule", &file)
+        let path = |name: &str| {
+            let file = self.version.directory().join(name);
+            file.to_str().expect("a path in UTF-8").to_owned()
+        };
+        let file = path(&format!("modules/{name}.so"));
+        let plugin = path("lib/libredisgears_v8_plugin.so");
+        let started = self.option("--loadmodule", &file);
+        match name {
+            "redisgears" => started.args(["v8-plugin-path", &plugin]),
+            _ => started,
+        }
     }
 
     /// Demands a password of the default user. [`TestServer::client`] knows it.
@@ -230,6 +341,16 @@ impl Builder {
 
     /// Starts it and waits until it answers. Panics with its log if it does not.
     pub fn start(self) -> TestServer {
+        let version = self.version;
+        assert!(
+            self.users.is_empty() || version.has(Feature::Hello),
+            "{version} has no users"
+        );
+        assert!(!self.tls || version.has_tls(), "{version} has no TLS");
+        assert!(
+            !self.cluster || version.is_at_least(3, 0),
+            "{version} has no clusters"
+        );
         let directory = tempfile::Builder::new()
             .prefix("redis-migrate-test-")
             .tempdir()
