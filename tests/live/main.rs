@@ -27,6 +27,7 @@ mod refused;
 mod rerun;
 mod selection;
 mod soundness;
+mod square;
 mod succession;
 mod transactions;
 mod ttl;

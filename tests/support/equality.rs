@@ -226,7 +226,7 @@ fn compare_page(
         if let Some(detail) = l.meaning.difference(
             &r.meaning,
             options.ignore_zero_sign,
-            options.ignore_delivery_times,
+            options.ignore_delivery_times || !(left.says_deliveries && right.says_deliveries),
         ) {
             note(Kind::Value, format!("({}) {detail}", l.kind));
         }

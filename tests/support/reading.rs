@@ -195,6 +195,9 @@ pub struct Side<'a> {
     pub says_expiry: bool,
     /// Whether it has HPEXPIRETIME.
     says_field_expiry: bool,
+    /// Whether it has XINFO STREAM … FULL, which 5.0 lacks: there nothing says when an entry was
+    /// delivered.
+    pub says_deliveries: bool,
 }
 
 impl<'a> Side<'a> {
@@ -212,6 +215,7 @@ impl<'a> Side<'a> {
             owners,
             says_expiry: false,
             says_field_expiry: false,
+            says_deliveries: true,
         };
         // In a cluster every node knows the same commands, or says MOVED of those that it knows.
         let knows = |reply: &Value| match reply {
@@ -227,9 +231,19 @@ impl<'a> Side<'a> {
                 b"1",
                 b"f",
             ],
+            vec![b"ACL", b"WHOAMI"],
         ]);
         side.says_expiry = knows(&replies[0]);
         side.says_field_expiry = knows(&replies[1]);
+        // They came up together.
+        let is_unknown = |reply: &Value| match reply {
+            Value::ServerError(error) => {
+                let text = error.details().unwrap_or_default();
+                text.to_lowercase().starts_with("unknown command")
+            }
+            _ => false,
+        };
+        side.says_deliveries = !is_unknown(&replies[2]);
         side
     }
 
@@ -301,6 +315,17 @@ impl<'a> Side<'a> {
         names
             .filter_map(|rest| rest.split_once(':')?.0.parse().ok())
             .collect()
+    }
+
+    /// How many keys there are in all databases.
+    pub fn keys(&mut self) -> u64 {
+        let mut keys = 0;
+        for db in self.databases() {
+            self.select(db);
+            keys += u64::try_from(number(&self.one(&[b"DBSIZE"]))).expect("a count");
+        }
+        self.select(0);
+        keys
     }
 
     /// One step of SCAN; the cursor moves on, and from node to node.
@@ -375,8 +400,21 @@ impl<'a> Side<'a> {
         let (expiries, kinds) = replies[1..].split_at(keys.len());
         let kinds: Vec<Vec<u8>> = kinds.iter().map(bytes).collect();
 
-        let commands: Vec<Vec<&[u8]>> = keys.iter().zip(&kinds).map(|(k, t)| query(k, t)).collect();
-        let values = self.pipeline(&commands);
+        let is_old = |kind: &[u8]| kind == b"stream" && !self.says_deliveries;
+        let olds: Vec<bool> = kinds.iter().map(|kind| is_old(kind)).collect();
+        let commands: Vec<Vec<&[u8]>> = std::iter::zip(keys, &kinds)
+            .zip(&olds)
+            .map(|((key, kind), old)| query(key, if *old { b"none" } else { kind }))
+            .collect();
+        let mut values = self.pipeline(&commands);
+        for ((key, value), _) in keys
+            .iter()
+            .zip(&mut values)
+            .zip(&olds)
+            .filter(|(_, old)| **old)
+        {
+            *value = self.old_stream(key);
+        }
         let mut states: Vec<State> = std::iter::zip(&kinds, values)
             .zip(expiries)
             .map(|((kind, value), expiry)| State {
@@ -394,6 +432,55 @@ impl<'a> Side<'a> {
             self.read_field_expiries(keys, &mut states);
         }
         states
+    }
+
+    /// What XINFO STREAM … FULL of later versions says, as far as 5.0 does: no times.
+    fn old_stream(&mut self, key: &[u8]) -> Value {
+        let text = |name: &[u8]| Value::BulkString(name.to_vec());
+        let replies = self.pipeline(&[
+            vec![b"XINFO", b"STREAM", key],
+            vec![b"XRANGE", key, b"-", b"+"],
+            vec![b"XINFO", b"GROUPS", key],
+        ]);
+        let [stream, entries, groups] = replies.try_into().expect("three replies");
+        let stream = facts(&stream);
+        let mut full = vec![text(b"entries"), entries, text(b"groups")];
+        let mut rows = Vec::new();
+        for group in elements(groups) {
+            let group = facts(&group);
+            let name = bytes(group[&b"name"[..]]);
+            let replies = self.pipeline(&[
+                vec![b"XINFO", b"CONSUMERS", key, &name],
+                vec![b"XPENDING", key, &name, b"-", b"+", b"1000000"],
+            ]);
+            let [consumers, pending] = replies.try_into().expect("two replies");
+            let consumers = elements(consumers).into_iter().map(|consumer| {
+                let consumer = facts(&consumer);
+                Value::Array(vec![
+                    text(b"name"),
+                    consumer[&b"name"[..]].clone(),
+                    text(b"pel-count"),
+                    consumer[&b"pending"[..]].clone(),
+                ])
+            });
+            rows.push(Value::Array(vec![
+                text(b"name"),
+                Value::BulkString(name),
+                text(b"last-delivered-id"),
+                group[&b"last-delivered-id"[..]].clone(),
+                text(b"pel-count"),
+                group[&b"pending"[..]].clone(),
+                text(b"pel"),
+                pending,
+                text(b"consumers"),
+                Value::Array(consumers.collect()),
+            ]));
+        }
+        full.push(Value::Array(rows));
+        for name in [&b"length"[..], b"last-generated-id"] {
+            full.extend([text(name), stream[name].clone()]);
+        }
+        Value::Array(full)
     }
 
     fn read_field_expiries(&mut self, keys: &[Vec<u8>], states: &mut [State]) {
