@@ -1,11 +1,12 @@
 # make demo    see it work: two private servers, an export, an import, and proof
 # make test    everything that can be tested here; fetches what it needs
+# make matrix-all  each version into each, the old ones too; prints the table
 # make bench   what it reaches, beside what the server allows (some minutes)
 # make reply-faults  every command of every verb answered otherwise, all of it (an hour or two)
 # make lint    formatting, clippy, documentation, scripts
 # make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
 # make man     the man pages alone, into target/man
-.PHONY: demo test bench reply-faults lint servers clean-servers build man completions install uninstall
+.PHONY: demo test matrix-all bench reply-faults lint servers old-servers clean-servers build man completions install uninstall
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -26,6 +27,9 @@ demo:
 test: servers
 	python=$$(tests/python) && PYTHON=$$python \
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace
+
+matrix-all: servers old-servers
+	MATRIX=all cargo test --test live every_version_into_every_version -- --nocapture --test-threads 1
 
 bench: servers
 	cargo bench --bench throughput -- $(BENCH)
@@ -73,6 +77,10 @@ uninstall:
 # The servers of the matrix, unpacked under target/servers and installed nowhere.
 servers:
 	tests/fetch-servers
+
+# Those that no other test demands: Redis 2.8 and 3.2, built from source, and Valkey 9.0.
+old-servers:
+	tests/fetch-servers --old
 
 clean-servers:
 	rm -rf target/servers

@@ -31,5 +31,6 @@ mod square;
 mod succession;
 mod transactions;
 mod ttl;
+mod unknown_newer;
 mod vectors;
 mod versions;

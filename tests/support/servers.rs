@@ -207,9 +207,13 @@ pub fn is_ci() -> bool {
 
 /// Says that a test did not run. The test harness cannot swallow it.
 pub fn skipped(what: &str) {
-    let line = format!("SKIPPED {what}\n");
-    // Losing the line is all that can go wrong.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    announce(&format!("SKIPPED {what}"));
+}
+
+/// Prints past the test harness, which keeps what a test that succeeds prints.
+pub fn announce(text: &str) {
+    // Losing the text is all that can go wrong.
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// The version if it is there. If not, `None` and a visible line; in CI, a failure unless it is
