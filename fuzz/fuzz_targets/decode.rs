@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use redis_migrate::payload::meaning::{Lenience, difference_but};
-use redis_migrate::payload::{FieldTtlForm, Forms, StreamForm, check, decode, encode, recode};
+use redis_migrate::payload::{
+    BackLengths, FieldTtlForm, Forms, Packing, StreamForm, check, decode, encode, recode,
+};
 use redis_migrate_format::record::Family;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,11 +20,15 @@ fuzz_target!(|input: &[u8]| {
         (Family::Valkey, FieldTtlForm::Valkey),
         (Family::Other, FieldTtlForm::Dropped),
     ][usize::from(choice / 3 % 3)];
-    let stream = [StreamForm::V1, StreamForm::V2, StreamForm::V3][usize::from(choice / 9 % 3)];
+    // Only Redis has the two highest.
+    let known = if target == Family::Redis { 5 } else { 3 };
+    let stream = StreamForm::ALL[usize::from(choice / 9) % known];
     let forms = Forms {
         stream,
         field_ttl,
         back_lengths: BackLengths::Early,
+        packing: Packing::None,
+        intsets: false,
     };
 
     let object = decode(family, value);

@@ -185,9 +185,9 @@ impl Accepts {
 
     /// The forms in which this destination takes most.
     pub fn forms(&self) -> Forms {
-        let stream = [StreamForm::V3, StreamForm::V2]
+        let stream = StreamForm::ALL
             .into_iter()
-            .find(|form| self.types.contains(form.encoding().type_byte()));
+            .rfind(|form| self.takes(form.encoding()));
         let field_ttl = match self.family {
             Family::Redis if self.takes(Encoding::RedisHashTtl) => FieldTtlForm::Redis,
             Family::Valkey if self.takes(Encoding::ValkeyHashTtl) => FieldTtlForm::Valkey,
@@ -315,9 +315,7 @@ pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) 
     let encoding = match Encoding::of(family, type_byte) {
         None
         | Some(
-            Encoding::Stream4
-            | Encoding::Stream5
-            | Encoding::RedisArray
+            Encoding::RedisArray
             | Encoding::RedisTemplateListpack
             | Encoding::RedisTemplateListpackRef
             | Encoding::RedisTemplateTable
@@ -345,25 +343,13 @@ pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) 
 
 /// Writes a value of this encoding in other forms.
 fn anew(accepts: &Accepts, encoding: Encoding, rdb_version: u16) -> Plan {
-    let forms = accepts.forms();
-    let target = match encoding.kind() {
-        Kind::String => Encoding::String,
-        Kind::List => Encoding::List,
-        Kind::Set => Encoding::Set,
-        Kind::ZSet => Encoding::ZSet,
-        Kind::Hash => match forms.field_ttl {
-            _ if !has_field_ttls(encoding) => Encoding::Hash,
-            FieldTtlForm::Dropped => Encoding::Hash,
-            FieldTtlForm::Redis => Encoding::RedisHashTtl,
-            FieldTtlForm::Valkey => Encoding::ValkeyHashTtl,
-        },
-        Kind::Stream => forms.stream.encoding(),
-        kind @ (Kind::Array | Kind::PathHash | Kind::Module | Kind::Unknown) => {
-            return Plan::Refuse(Refusal::NoForm(kind));
-        }
-    };
-    if !accepts.takes(target) {
+    let mut forms = accepts.forms();
+    let mut targets = encoding.rewritten_to().iter();
+    let Some(&target) = targets.find(|one| accepts.takes(**one)) else {
         return Plan::Refuse(Refusal::NoForm(encoding.kind()));
+    };
+    if let Some(form) = StreamForm::of(target) {
+        forms.stream = form;
     }
     match accepts
         .versions

@@ -1,7 +1,8 @@
 //! Whether two values mean the same, however they are stored.
 //!
 //! Sets, hashes and sorted sets have no order; scores are numbers, zero and minus zero one of them;
-//! what a stream's form cannot hold is not compared with what a server filled in for it.
+//! what a stream's form cannot hold is not compared with what a server filled in for it. Of a
+//! stream's idempotency the settings count, and not the ids: they are forgotten as time goes by.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write};
@@ -9,8 +10,9 @@ use std::fmt::{self, Write};
 use redis_migrate_format::record::Family;
 
 use super::decode::{Vector, VectorSet, decode, vector_set};
+use super::encode::with_owners;
 use super::error::PayloadError;
-use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm};
+use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm, StreamId};
 
 /// The first difference that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,6 +316,18 @@ fn streams(left: &Stream<'_>, right: &Stream<'_>, lenience: Lenience) -> Option<
                 .or_else(|| number("entries added", left.entries_added, right.entries_added))
         })
         .or_else(|| {
+            if form < StreamForm::V4 {
+                return None;
+            }
+            let (left, right) = (&left.idempotency, &right.idempotency);
+            number(
+                "idempotency duration",
+                left.duration_secs,
+                right.duration_secs,
+            )
+            .or_else(|| number("most idempotency ids", left.max_ids, right.max_ids))
+        })
+        .or_else(|| {
             by_name(
                 &left.groups,
                 &right.groups,
@@ -360,7 +374,37 @@ fn entries(left: &Stream<'_>, right: &Stream<'_>) -> Option<Difference> {
     })
 }
 
+/// Compares two groups. Where one of the servers knows no entries that were given back, they count
+/// as what they become there.
 fn groups(
+    left: &Group<'_>,
+    right: &Group<'_>,
+    form: StreamForm,
+    lenience: Lenience,
+) -> Option<Difference> {
+    if form >= StreamForm::V5 {
+        return owned_groups(left, right, form, lenience)
+            .or_else(|| given_back(&left.given_back, &right.given_back));
+    }
+    let (ours, theirs) = (with_owners(left), with_owners(right));
+    owned_groups(
+        ours.as_ref().unwrap_or(left),
+        theirs.as_ref().unwrap_or(right),
+        form,
+        lenience,
+    )
+}
+
+/// Compares what was given back: a list, in its order.
+fn given_back(left: &[StreamId], right: &[StreamId]) -> Option<Difference> {
+    let unequal = left.iter().zip(right).find(|(left, right)| left != right);
+    match unequal {
+        Some((left, right)) => number("next entry given back", left, right),
+        None => number("number of entries given back", left.len(), right.len()),
+    }
+}
+
+fn owned_groups(
     left: &Group<'_>,
     right: &Group<'_>,
     form: StreamForm,
@@ -431,7 +475,7 @@ fn consumers(
         return None;
     }
     number("seen", left.seen_ms, right.seen_ms).or_else(|| {
-        if form == StreamForm::V3 {
+        if form >= StreamForm::V3 {
             number("active", left.active_ms, right.active_ms)
         } else {
             None

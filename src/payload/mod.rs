@@ -33,15 +33,16 @@ pub use decode::{
     read, vector_set,
 };
 pub use encode::{
-    FieldTtlForm, Forms, Losses, Packing, encode, is_plain_string, recode, recode_checked,
+    FieldTtlForm, Forms, GIVEN_BACK, Losses, Packing, encode, is_plain_string, recode,
+    recode_checked, with_owners,
 };
 pub use error::{ErrorKind, PayloadError};
 pub use expiry::{FieldFate, Refielded, body_with_field_expiry, last_field_ms, refield};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
 pub use gate::{Examined, examine};
 pub use object::{
-    Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Member, Object, Pending, Stream,
-    StreamForm, StreamId, StreamNode,
+    Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Idempotency, IdempotentId, Member,
+    Object, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
 };
 pub use source::{ReadError, Recorder, Slice, Source};
 pub use walk::{module_name, module_name_of};

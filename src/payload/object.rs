@@ -100,6 +100,10 @@ pub enum StreamForm {
     V2,
     /// Type 21 (7.2): active times of consumers.
     V3,
+    /// Type 26 of Redis (8.6): idempotency.
+    V4,
+    /// Type 27 of Redis (8.8): entries that were given back (XNACK).
+    V5,
 }
 
 impl StreamForm {
@@ -109,11 +113,23 @@ impl StreamForm {
             Self::V1 => Encoding::Stream1,
             Self::V2 => Encoding::Stream2,
             Self::V3 => Encoding::Stream3,
+            Self::V4 => Encoding::Stream4,
+            Self::V5 => Encoding::Stream5,
         }
+    }
+
+    /// All of them, lowest first.
+    pub const ALL: [Self; 5] = [Self::V1, Self::V2, Self::V3, Self::V4, Self::V5];
+
+    /// The form that is laid out so; `None` for what is no stream.
+    pub fn of(encoding: Encoding) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|form| form.encoding() == encoding)
     }
 }
 
-/// A stream. What its form does not hold is zero.
+/// A stream. What its form does not hold is zero, or what a server sets by default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stream<'a> {
     /// Which of the fields say something.
@@ -136,6 +152,64 @@ pub struct Stream<'a> {
     pub entries_added: u64,
     /// The consumer groups.
     pub groups: Vec<Group<'a>>,
+    /// What `XADD … IDMP` goes by. From `V4` on.
+    pub idempotency: Idempotency<'a>,
+}
+
+/// How a stream tells entries that were added before from new ones (`XADD … IDMP`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency<'a> {
+    /// How long an id is remembered, seconds; 1 to 86,400.
+    pub duration_secs: u64,
+    /// How many ids are remembered for each producer; 1 to 10,000. A server takes more than that
+    /// when it loads them.
+    pub max_ids: u64,
+    /// Who added entries, each of a name of its own, and the ids that are remembered.
+    pub producers: Vec<Producer<'a>>,
+    /// Entries ever added with an id.
+    pub ids_added: u64,
+    /// Entries not added because their id was known.
+    pub duplicates: u64,
+}
+
+impl Idempotency<'_> {
+    /// Whether a stream that never heard of idempotency has the same: the default settings
+    /// (config.c, stream-idmp-duration and stream-idmp-maxsize) and no id remembered.
+    pub fn is_default(&self) -> bool {
+        let default = Self::default();
+        self.producers.is_empty()
+            && (self.duration_secs, self.max_ids) == (default.duration_secs, default.max_ids)
+    }
+}
+
+impl Default for Idempotency<'_> {
+    fn default() -> Self {
+        Self {
+            duration_secs: 100,
+            max_ids: 100,
+            producers: Vec::new(),
+            ids_added: 0,
+            duplicates: 0,
+        }
+    }
+}
+
+/// Someone who adds entries to a stream, each with an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Producer<'a> {
+    /// The producer's name.
+    pub name: Bytes<'a>,
+    /// The ids that are remembered, in the order in which they came.
+    pub ids: Vec<IdempotentId<'a>>,
+}
+
+/// An id that a producer gave to an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotentId<'a> {
+    /// The producer's id; a server takes an empty one too, and the same one twice.
+    pub name: Bytes<'a>,
+    /// The entry's id. The entry itself may be gone.
+    pub entry: StreamId,
 }
 
 /// A node of a stream: some entries in a listpack.
@@ -170,8 +244,11 @@ pub struct Group<'a> {
     pub entries_read: u64,
     /// Entries delivered and not acknowledged.
     pub pending: Vec<Pending>,
-    /// The consumers. Every pending entry belongs to exactly one of them.
+    /// The consumers. Every pending entry belongs to exactly one of them, or was given back.
     pub consumers: Vec<Consumer<'a>>,
+    /// Pending entries that belong to nobody because their consumer gave them back (XNACK), in the
+    /// order of the server's list. From [`StreamForm::V5`] on.
+    pub given_back: Vec<StreamId>,
 }
 
 /// An entry delivered and not acknowledged.

@@ -109,4 +109,13 @@ const SAMPLES: &[(Encoding, &[u8])] = &[
         b"\0\0\0\0\0\x80\0\0\x17\x17\0\0\0\x03\0\x81a\x02\x81b\x02\xf4\0\0\0\0\0\x80\0\0\x09\xff",
     ),
     (Encoding::ValkeyHashTtl, b"\x01\x01a\x01b\0\0\0\0\0\x80\0\0"),
+    // Nothing that is remembered, by the default settings: 100 seconds, 100 ids.
+    (
+        Encoding::Stream4,
+        b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
+    ),
+    (
+        Encoding::Stream5,
+        b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
+    ),
 ];

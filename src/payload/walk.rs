@@ -7,6 +7,7 @@ use redis_migrate_format::record::Family;
 
 use super::error::ErrorKind;
 use super::lzf;
+use super::object::StreamForm;
 use super::source::{Slice, Source};
 use crate::dialect::Encoding;
 
@@ -57,10 +58,12 @@ pub fn walk_body<S: Source>(
             rows(source, &[Length, Text, Text])?;
         }
         Encoding::ValkeyHashTtl => rows(source, &[Text, Text, Eight])?,
-        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => stream(source, encoding)?,
-        Encoding::Stream4
-        | Encoding::Stream5
-        | Encoding::RedisArray
+        Encoding::Stream1 => stream(source, StreamForm::V1)?,
+        Encoding::Stream2 => stream(source, StreamForm::V2)?,
+        Encoding::Stream3 => stream(source, StreamForm::V3)?,
+        Encoding::Stream4 => stream(source, StreamForm::V4)?,
+        Encoding::Stream5 => stream(source, StreamForm::V5)?,
+        Encoding::RedisArray
         | Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef
         | Encoding::RedisTemplateTable
@@ -114,8 +117,8 @@ fn lengths<S: Source>(source: &mut S, count: usize) -> Result<(), S::Error> {
     Ok(())
 }
 
-fn stream<S: Source>(source: &mut S, encoding: Encoding) -> Result<(), S::Error> {
-    let first = encoding == Encoding::Stream1;
+fn stream<S: Source>(source: &mut S, form: StreamForm) -> Result<(), S::Error> {
+    let first = form == StreamForm::V1;
     rows(source, &[Part::Text, Part::Text])?;
     // Length and last id; from the second form on first id, highest deleted id, entries added.
     lengths(source, if first { 3 } else { 8 })?;
@@ -129,11 +132,30 @@ fn stream<S: Source>(source: &mut S, encoding: Encoding) -> Result<(), S::Error>
         }
         for _ in 0..length(source)? {
             string(source)?;
-            source.pass(if encoding == Encoding::Stream3 { 16 } else { 8 })?;
-            for _ in 0..length(source)? {
-                source.pass(16)?;
-            }
+            source.pass(if form >= StreamForm::V3 { 16 } else { 8 })?;
+            ids(source)?;
         }
+        if form >= StreamForm::V5 {
+            ids(source)?;
+        }
+    }
+    if form >= StreamForm::V4 {
+        // For how long and how many ids are remembered.
+        lengths(source, 2)?;
+        for _ in 0..length(source)? {
+            string(source)?;
+            rows(source, &[Part::Text, Part::Length, Part::Length])?;
+        }
+        // Ids added and duplicates.
+        lengths(source, 2)?;
+    }
+    Ok(())
+}
+
+/// A count, and so many ids of sixteen bytes.
+fn ids<S: Source>(source: &mut S) -> Result<(), S::Error> {
+    for _ in 0..length(source)? {
+        source.pass(16)?;
     }
     Ok(())
 }

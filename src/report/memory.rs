@@ -94,10 +94,12 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
         Encoding::ListQuicklist | Encoding::ListQuicklist2 => {
             (LIST_NODE + count(0) * LIST_NODE + len, None)
         }
-        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => (of_stream(body, len), None),
-        Encoding::Module
+        Encoding::Stream1
+        | Encoding::Stream2
+        | Encoding::Stream3
         | Encoding::Stream4
-        | Encoding::Stream5
+        | Encoding::Stream5 => (of_stream(body, len), None),
+        Encoding::Module
         | Encoding::RedisArray
         | Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef

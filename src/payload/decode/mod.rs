@@ -122,9 +122,9 @@ pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadEr
         Encoding::Stream1 => Reader::Stream(stream::stream(source, StreamForm::V1)?),
         Encoding::Stream2 => Reader::Stream(stream::stream(source, StreamForm::V2)?),
         Encoding::Stream3 => Reader::Stream(stream::stream(source, StreamForm::V3)?),
+        Encoding::Stream4 => Reader::Stream(stream::stream(source, StreamForm::V4)?),
+        Encoding::Stream5 => Reader::Stream(stream::stream(source, StreamForm::V5)?),
         Encoding::Module
-        | Encoding::Stream4
-        | Encoding::Stream5
         | Encoding::RedisArray
         | Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef
@@ -320,7 +320,11 @@ pub(super) fn back_lengths(
                 }
             }
         }
-        Encoding::Stream1 | Encoding::Stream2 | Encoding::Stream3 => {
+        Encoding::Stream1
+        | Encoding::Stream2
+        | Encoding::Stream3
+        | Encoding::Stream4
+        | Encoding::Stream5 => {
             for _ in 0..walk::length(&mut source)? {
                 walk::string(&mut source)?;
                 if let Some(found) = one(&mut source)? {

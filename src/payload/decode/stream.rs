@@ -8,7 +8,8 @@ use super::text::{blob, text};
 use super::unique::Unique;
 use crate::payload::error::{ErrorKind, PayloadError};
 use crate::payload::object::{
-    Consumer, Entry, Group, Pending, Stream, StreamForm, StreamId, StreamNode,
+    Consumer, Entry, Group, Idempotency, IdempotentId, Pending, Producer, Stream, StreamForm,
+    StreamId, StreamNode,
 };
 use crate::payload::source::{Slice, Source};
 use crate::payload::walk::length;
@@ -38,6 +39,7 @@ pub fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>>
         max_deleted_id: StreamId::default(),
         entries_added: 0,
         groups: Vec::new(),
+        idempotency: Idempotency::default(),
     };
     if form >= StreamForm::V2 {
         stream.first_id = id(source)?;
@@ -45,6 +47,9 @@ pub fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>>
         stream.entries_added = self::length(source)?;
     }
     stream.groups = groups(source, form)?;
+    if form >= StreamForm::V4 {
+        stream.idempotency = idempotency(source)?;
+    }
     source.end()?;
     Ok(stream)
 }
@@ -113,7 +118,11 @@ fn groups<'a>(source: &mut Slice<'a>, form: StreamForm) -> Result<Vec<Group<'a>>
             });
         }
         let consumers = consumers(source, form)?;
-        owners(&pending, &consumers)
+        let given_back = match form >= StreamForm::V5 {
+            true => ids(source)?,
+            false => Vec::new(),
+        };
+        owners(&pending, &consumers, &given_back)
             .map_err(|what| PayloadError::new(source.position(), ErrorKind::Stream(what)))?;
         names.see(&name);
         groups.push(Group {
@@ -122,6 +131,7 @@ fn groups<'a>(source: &mut Slice<'a>, form: StreamForm) -> Result<Vec<Group<'a>>
             entries_read,
             pending,
             consumers,
+            given_back,
         });
     }
     if !names.all_differ(|| groups.iter().map(|group| &group.name)) {
@@ -140,14 +150,11 @@ fn consumers<'a>(source: &mut Slice<'a>, form: StreamForm) -> Result<Vec<Consume
     for _ in 0..length(source)? {
         let name = text(source)?;
         let seen_ms = i64::from_le_bytes(source.array()?);
-        let active_ms = match form {
-            StreamForm::V3 => i64::from_le_bytes(source.array()?),
-            _ => 0,
+        let active_ms = match form >= StreamForm::V3 {
+            true => i64::from_le_bytes(source.array()?),
+            false => 0,
         };
-        let mut pending = Vec::new();
-        for _ in 0..length(source)? {
-            pending.push(StreamId::from_bytes(source.array()?));
-        }
+        let pending = ids(source)?;
         names.see(&name);
         consumers.push(Consumer {
             name,
@@ -162,11 +169,59 @@ fn consumers<'a>(source: &mut Slice<'a>, form: StreamForm) -> Result<Vec<Consume
     Ok(consumers)
 }
 
-/// Every pending entry of the group belongs to exactly one consumer: without one the server reads
-/// through a null pointer, with two it frees twice.
+/// A count, and so many ids of sixteen bytes.
+fn ids(source: &mut Slice<'_>) -> Result<Vec<StreamId>> {
+    let mut ids = Vec::new();
+    for _ in 0..length(source)? {
+        ids.push(StreamId::from_bytes(source.array()?));
+    }
+    Ok(ids)
+}
+
+/// Reads what `XADD … IDMP` goes by. RESTORE refuses other settings, and a producer twice; it takes
+/// any ids, however many.
+fn idempotency<'a>(source: &mut Slice<'a>) -> Result<Idempotency<'a>> {
+    let at = source.position();
+    let (duration_secs, max_ids) = (length(source)?, length(source)?);
+    let bad = |what| Err(PayloadError::new(at, ErrorKind::Stream(what)));
+    if !(1..=86_400).contains(&duration_secs) {
+        return bad("idempotency duration is not 1 to 86400 seconds");
+    }
+    if !(1..=10_000).contains(&max_ids) {
+        return bad("number of idempotency ids is not 1 to 10000");
+    }
+    let mut producers: Vec<Producer<'a>> = Vec::new();
+    let mut names = Unique::new();
+    for _ in 0..length(source)? {
+        let name = text(source)?;
+        let mut ids = Vec::new();
+        for _ in 0..length(source)? {
+            ids.push(IdempotentId {
+                name: text(source)?,
+                entry: id(source)?,
+            });
+        }
+        names.see(&name);
+        producers.push(Producer { name, ids });
+    }
+    if !names.all_differ(|| producers.iter().map(|producer| &producer.name)) {
+        return Err(PayloadError::new(at, ErrorKind::Duplicate("producer")));
+    }
+    Ok(Idempotency {
+        duration_secs,
+        max_ids,
+        producers,
+        ids_added: length(source)?,
+        duplicates: length(source)?,
+    })
+}
+
+/// Every pending entry of the group belongs to exactly one consumer, or was given back: without one
+/// the server reads through a null pointer, with two it frees twice.
 fn owners(
     pending: &[Pending],
     consumers: &[Consumer<'_>],
+    given_back: &[StreamId],
 ) -> std::result::Result<(), &'static str> {
     let mut known: Vec<StreamId> = pending.iter().map(|pending| pending.id).collect();
     known.sort_unstable();
@@ -176,10 +231,13 @@ fn owners(
     let mut owned: Vec<StreamId> = consumers
         .iter()
         .flat_map(|consumer| consumer.pending.iter().copied())
+        .chain(given_back.iter().copied())
         .collect();
     owned.sort_unstable();
     if owned == known {
         Ok(())
+    } else if given_back.iter().any(|id| known.binary_search(id).is_err()) {
+        Err("entry given back is unknown to the group")
     } else if owned.windows(2).any(|pair| pair[0] == pair[1]) {
         Err("pending entry of two consumers")
     } else if owned.iter().any(|id| known.binary_search(id).is_err()) {

@@ -12,7 +12,9 @@ pub use self::pack::Packing;
 use super::decode::listpack::rewritten;
 use super::decode::{BackLengths, Checked, Element, Reader, check_reader, read};
 use super::error::PayloadError;
-use super::object::{Bytes, Field, Object, Stream, StreamForm, StreamId};
+use super::object::{
+    Bytes, Consumer, Field, Group, Idempotency, Object, Stream, StreamForm, StreamId,
+};
 use super::write;
 use crate::dialect::Encoding;
 
@@ -81,6 +83,12 @@ pub struct Losses {
     pub stream_metadata: bool,
     /// Consumers lost the time they were last active.
     pub active_times: bool,
+    /// A stream lost its settings of idempotency, or ids that it remembered of producers: an entry
+    /// that is sent again will be added again.
+    pub idempotency: bool,
+    /// Entries of a stream that had been given back (XNACK) and belong to a consumer again,
+    /// [`GIVEN_BACK`]; delivered at no time, so that whoever claims idle entries gets them.
+    pub given_back: u64,
 }
 
 impl Losses {
@@ -397,6 +405,10 @@ fn id(out: &mut Vec<u8>, id: StreamId) {
     write::length(out, id.seq);
 }
 
+/// The consumer that gets the entries that nobody has, in forms that know none such. Nobody reads
+/// under its name, so no consumer gets entries that it does not expect.
+pub const GIVEN_BACK: &[u8] = b"given-back";
+
 fn stream(out: &mut Vec<u8>, stream: &Stream<'_>, forms: Forms) -> Losses {
     let form = stream.form.min(forms.stream);
     out.push(form.encoding().type_byte());
@@ -415,31 +427,20 @@ fn stream(out: &mut Vec<u8>, stream: &Stream<'_>, forms: Forms) -> Losses {
         id(out, stream.max_deleted_id);
         write::length(out, stream.entries_added);
     }
+    let mut given_back = 0;
     write::length(out, stream.groups.len() as u64);
-    for group in &stream.groups {
-        write::string(out, &group.name);
-        id(out, group.last_id);
-        if form >= StreamForm::V2 {
-            write::length(out, group.entries_read);
-        }
-        write::length(out, group.pending.len() as u64);
-        for pending in &group.pending {
-            out.extend_from_slice(&pending.id.to_bytes());
-            out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
-            write::length(out, pending.deliveries);
-        }
-        write::length(out, group.consumers.len() as u64);
-        for consumer in &group.consumers {
-            write::string(out, &consumer.name);
-            out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
-            if form == StreamForm::V3 {
-                out.extend_from_slice(&consumer.active_ms.to_le_bytes());
-            }
-            write::length(out, consumer.pending.len() as u64);
-            for pending in &consumer.pending {
-                out.extend_from_slice(&pending.to_bytes());
-            }
-        }
+    for of_stream in &stream.groups {
+        let owned = match form < StreamForm::V5 {
+            true => with_owners(of_stream),
+            false => None,
+        };
+        given_back += owned
+            .as_ref()
+            .map_or(0, |_| of_stream.given_back.len() as u64);
+        group(out, owned.as_ref().unwrap_or(of_stream), form);
+    }
+    if form >= StreamForm::V4 {
+        idempotency(out, &stream.idempotency);
     }
     let consumers = stream
         .groups
@@ -447,7 +448,90 @@ fn stream(out: &mut Vec<u8>, stream: &Stream<'_>, forms: Forms) -> Losses {
         .any(|group| !group.consumers.is_empty());
     Losses {
         stream_metadata: stream.form >= StreamForm::V2 && form == StreamForm::V1,
-        active_times: stream.form == StreamForm::V3 && form < StreamForm::V3 && consumers,
+        active_times: stream.form >= StreamForm::V3 && form < StreamForm::V3 && consumers,
+        idempotency: form < StreamForm::V4 && !stream.idempotency.is_default(),
+        given_back,
         ..Losses::default()
     }
+}
+
+/// The same group, with a consumer for every entry; nothing if that is so already.
+pub fn with_owners<'a>(group: &Group<'a>) -> Option<Group<'a>> {
+    if group.given_back.is_empty() {
+        return None;
+    }
+    let mut group = group.clone();
+    let mut ids = std::mem::take(&mut group.given_back);
+    ids.sort_unstable();
+    for pending in &mut group.pending {
+        if ids.binary_search(&pending.id).is_ok() {
+            pending.delivered_ms = 0;
+        }
+    }
+    match group
+        .consumers
+        .iter_mut()
+        .find(|one| *one.name == *GIVEN_BACK)
+    {
+        Some(consumer) => {
+            consumer.pending.extend(ids);
+            consumer.pending.sort_unstable();
+        }
+        None => group.consumers.push(Consumer {
+            name: GIVEN_BACK.into(),
+            seen_ms: 0,
+            active_ms: -1,
+            pending: ids,
+        }),
+    }
+    Some(group)
+}
+
+fn group(out: &mut Vec<u8>, group: &Group<'_>, form: StreamForm) {
+    write::string(out, &group.name);
+    id(out, group.last_id);
+    if form >= StreamForm::V2 {
+        write::length(out, group.entries_read);
+    }
+    write::length(out, group.pending.len() as u64);
+    for pending in &group.pending {
+        out.extend_from_slice(&pending.id.to_bytes());
+        out.extend_from_slice(&pending.delivered_ms.to_le_bytes());
+        write::length(out, pending.deliveries);
+    }
+    write::length(out, group.consumers.len() as u64);
+    for consumer in &group.consumers {
+        write::string(out, &consumer.name);
+        out.extend_from_slice(&consumer.seen_ms.to_le_bytes());
+        if form >= StreamForm::V3 {
+            out.extend_from_slice(&consumer.active_ms.to_le_bytes());
+        }
+        ids(out, &consumer.pending);
+    }
+    if form >= StreamForm::V5 {
+        ids(out, &group.given_back);
+    }
+}
+
+fn ids(out: &mut Vec<u8>, ids: &[StreamId]) {
+    write::length(out, ids.len() as u64);
+    for id in ids {
+        out.extend_from_slice(&id.to_bytes());
+    }
+}
+
+fn idempotency(out: &mut Vec<u8>, state: &Idempotency<'_>) {
+    write::length(out, state.duration_secs);
+    write::length(out, state.max_ids);
+    write::length(out, state.producers.len() as u64);
+    for producer in &state.producers {
+        write::string(out, &producer.name);
+        write::length(out, producer.ids.len() as u64);
+        for known in &producer.ids {
+            write::string(out, &known.name);
+            id(out, known.entry);
+        }
+    }
+    write::length(out, state.ids_added);
+    write::length(out, state.duplicates);
 }

@@ -41,7 +41,11 @@ fn every_vector_in_every_form() {
             (Family::Valkey, FieldTtlForm::Valkey),
             (Family::Other, FieldTtlForm::Dropped),
         ] {
-            for stream in [StreamForm::V1, StreamForm::V2, StreamForm::V3] {
+            let known = |form: &StreamForm| {
+                let encoding = form.encoding();
+                Encoding::of(family, encoding.type_byte()) == Some(encoding)
+            };
+            for stream in StreamForm::ALL.into_iter().filter(known) {
                 let forms = Forms {
                     stream,
                     field_ttl,
@@ -61,7 +65,7 @@ fn every_vector_in_every_form() {
                 };
                 let difference = same_but(vector.family, body, family, &recoded, lenience);
                 assert_eq!(difference, Ok(None), "{vector}");
-                assert!([0, 1, 2, 4, 5, 15, 19, 21, 22, 24].contains(&recoded[0]));
+                assert!([0, 1, 2, 4, 5, 15, 19, 21, 22, 24, 26].contains(&recoded[0]));
                 let unexpired = checked.expiring_fields == 0;
                 assert_eq!(losses.field_ttls == 0, unexpired || family != Family::Other);
             }
@@ -246,5 +250,69 @@ fn a_stream_with_everything() {
         if stream.form >= StreamForm::V2 {
             assert!(stream.entries_added >= stream.length, "{vector}");
         }
+    }
+}
+
+/// XADD IDMP and XCFGSET, as Redis 8.6.3 keeps them.
+#[test]
+fn idempotency_of_real_streams() {
+    let vectors = vectors();
+    let of = |key: &str| {
+        let vector = vectors.iter().find(|vector| vector.key == key);
+        match decoded(vector.expect("a vector")) {
+            Object::Stream(stream) => stream,
+            other => panic!("{key}: {other:?}"),
+        }
+    };
+    let words = |key: &str| {
+        let state = of(key).idempotency;
+        let producers = state.producers.iter().map(|producer| {
+            let names = producer.ids.iter().map(|id| id.name.escape_ascii());
+            let names: Vec<String> = names.map(|name| name.to_string()).collect();
+            let last = producer.ids.last().expect("an id").entry;
+            let name = producer.name.escape_ascii().to_string();
+            format!("{name}: {} {}", names.join(" "), last.ms < 1 << 20)
+        });
+        let producers: Vec<String> = producers.collect();
+        (
+            (state.duration_secs, state.max_ids),
+            producers.join(", "),
+            (state.ids_added, state.duplicates),
+        )
+    };
+    let (settings, producers, counts) = words("stream:idmp");
+    assert_eq!((settings, counts), ((100, 100), (3, 1)));
+    // The server keeps them by name. An id that IDMPAUTO makes is a hash of the entry.
+    assert!(producers.starts_with("auto: "), "{producers}");
+    assert!(
+        producers.ends_with(" false, p1: i1 17 false"),
+        "{producers}"
+    );
+    let (long, iid) = ("b".repeat(70), "z".repeat(200));
+    let expected = format!("a: one 2 true, {long}: three {iid} true");
+    assert_eq!(
+        words("stream:idmpgrp"),
+        ((86_400, 10_000), expected, (4, 0))
+    );
+    assert_eq!(words("stream:idmpset"), ((1, 1), String::new(), (0, 0)));
+    assert!(!of("stream:idmpset").idempotency.is_default());
+    assert!(of("stream:grp").groups.len() > 1);
+    for vector in vectors.iter().filter(|vector| vector.type_byte == 26) {
+        let Object::Stream(stream) = decoded(vector) else {
+            panic!("{vector}")
+        };
+        let is_default = !vector.key.contains("idmp");
+        assert_eq!(stream.idempotency.is_default(), is_default, "{vector}");
+        let mut written = Vec::new();
+        let forms = Forms {
+            stream: StreamForm::V5,
+            field_ttl: FieldTtlForm::Redis,
+            back_lengths: BackLengths::Early,
+            packing: Packing::None,
+            intsets: false,
+        };
+        let object = Object::Stream(stream);
+        assert!(encode(&object, forms, &mut written).is_none());
+        assert_eq!(decode(Family::Redis, &written), Ok(object), "{vector}");
     }
 }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::pack;
 use crate::payload::{
-    Bytes, Consumer, Entry, Field, Group, Member, Object, Pending, Stream, StreamForm, StreamId,
+    Bytes, Consumer, Entry, Field, Group, Idempotency, IdempotentId, Member, Object, Pending,
+    Producer, Stream, StreamForm, StreamId,
 };
 
 fn owned(bytes: Vec<u8>) -> Bytes<'static> {
@@ -85,14 +86,20 @@ fn group(form: StreamForm) -> impl Strategy<Value = Group<'static>> {
                 .map(|(name, (seen_ms, active_ms))| Consumer {
                     name: owned(name),
                     seen_ms,
-                    active_ms: if form == StreamForm::V3 { active_ms } else { 0 },
+                    active_ms: if form >= StreamForm::V3 { active_ms } else { 0 },
                     pending: Vec::new(),
                 })
                 .collect();
             let count = consumers.len();
+            let mut given_back = Vec::new();
             for (id, (_, _, owner)) in &pending {
-                consumers[owner % count].pending.push(*id);
+                match owner % (count + 1) {
+                    at if at < count => consumers[at].pending.push(*id),
+                    _ if form < StreamForm::V5 => consumers[0].pending.push(*id),
+                    _ => given_back.push(*id),
+                }
             }
+            given_back.reverse();
             let pending = pending
                 .into_iter()
                 .map(|(id, (delivered_ms, deliveries, _))| Pending {
@@ -110,40 +117,70 @@ fn group(form: StreamForm) -> impl Strategy<Value = Group<'static>> {
                 },
                 pending: pending.collect(),
                 consumers,
+                given_back,
+            }
+        },
+    )
+}
+
+fn idempotency() -> impl Strategy<Value = Idempotency<'static>> {
+    // A producer may have no ids, and an id may come twice.
+    let producers = btree_map(bytes(), vec((bytes(), id()), 0..4), 0..4);
+    let settings = (
+        prop_oneof![Just(100u64), 1..=86_400u64],
+        prop_oneof![Just(100u64), 1..=10_000u64],
+    );
+    (settings, producers, any::<u64>(), any::<u64>()).prop_map(
+        |((duration_secs, max_ids), producers, ids_added, duplicates)| {
+            let known = |(name, entry)| IdempotentId {
+                name: owned(name),
+                entry,
+            };
+            let producers = producers.into_iter().map(|(name, ids)| Producer {
+                name: owned(name),
+                ids: ids.into_iter().map(known).collect(),
+            });
+            Idempotency {
+                duration_secs,
+                max_ids,
+                producers: producers.collect(),
+                ids_added,
+                duplicates,
             }
         },
     )
 }
 
 fn stream() -> impl Strategy<Value = Object<'static>> {
-    let form = prop_oneof![
-        Just(StreamForm::V1),
-        Just(StreamForm::V2),
-        Just(StreamForm::V3)
-    ];
-    form.prop_flat_map(|form| {
-        let ids = (id(), id(), id(), any::<u64>());
-        let groups = vec(group(form), 0..4);
-        (Just(form), entries(), 1..4usize, ids, groups)
-    })
-    .prop_map(
-        |(form, entries, per_node, (last, first, deleted, added), mut groups)| {
-            groups.sort_by(|a, b| a.name.cmp(&b.name));
-            groups.dedup_by(|a, b| a.name == b.name);
-            let more = form >= StreamForm::V2;
-            Object::Stream(Stream {
-                form,
-                nodes: pack::nodes(&entries, per_node),
-                length: entries.len() as u64,
-                counter: entries.len() as u64,
-                last_id: entries.last().map_or(last, |entry| entry.id.max(last)),
-                first_id: if more { first } else { StreamId::default() },
-                max_deleted_id: if more { deleted } else { StreamId::default() },
-                entries_added: if more { added } else { 0 },
-                groups,
-            })
-        },
-    )
+    proptest::sample::select(&StreamForm::ALL[..])
+        .prop_flat_map(|form| {
+            let ids = (id(), id(), id(), any::<u64>());
+            let groups = vec(group(form), 0..4);
+            (Just(form), entries(), 1..4usize, ids, groups, idempotency())
+        })
+        .prop_map(
+            |(form, entries, per_node, (last, first, deleted, added), mut groups, idempotency)| {
+                groups.sort_by(|a, b| a.name.cmp(&b.name));
+                groups.dedup_by(|a, b| a.name == b.name);
+                let more = form >= StreamForm::V2;
+                Object::Stream(Stream {
+                    form,
+                    nodes: pack::nodes(&entries, per_node),
+                    length: entries.len() as u64,
+                    counter: entries.len() as u64,
+                    last_id: entries.last().map_or(last, |entry| entry.id.max(last)),
+                    first_id: if more { first } else { StreamId::default() },
+                    max_deleted_id: if more { deleted } else { StreamId::default() },
+                    entries_added: if more { added } else { 0 },
+                    groups,
+                    idempotency: if form >= StreamForm::V4 {
+                        idempotency
+                    } else {
+                        Idempotency::default()
+                    },
+                })
+            },
+        )
 }
 
 /// Any object that a server could hold.

@@ -49,7 +49,7 @@ pub fn fails(family: Family, value: &[u8], expected: ErrorKind) {
     assert!(error.offset <= value.len() as u64);
     assert_eq!(check(family, value), Err(error));
     let forms = Forms {
-        stream: StreamForm::V3,
+        stream: StreamForm::V5,
         field_ttl: FieldTtlForm::Redis,
         back_lengths: BackLengths::Early,
         packing: Packing::None,
@@ -543,7 +543,8 @@ fn opaque_is_not_damage() {
     for (family, type_byte) in [
         (Redis, 6),
         (Redis, 7),
-        (Redis, 26),
+        (Redis, 99),
+        (Valkey, 26),
         (Valkey, 25),
         (Redis, 243),
     ] {

@@ -165,7 +165,7 @@ fn stream(form: StreamForm) -> Stream<'static> {
                 Consumer {
                     name: b"a"[..].into(),
                     seen_ms: 5,
-                    active_ms: if form == StreamForm::V3 { -1 } else { 0 },
+                    active_ms: if form >= StreamForm::V3 { -1 } else { 0 },
                     pending: vec![id(1), id(2)],
                 },
                 Consumer {
@@ -175,7 +175,9 @@ fn stream(form: StreamForm) -> Stream<'static> {
                     pending: Vec::new(),
                 },
             ],
+            given_back: Vec::new(),
         }],
+        idempotency: Idempotency::default(),
     }
 }
 
@@ -192,9 +194,9 @@ fn streams(
 
 #[test]
 fn streams_of_different_forms() {
-    use StreamForm::{V1, V2, V3};
-    for left in [V1, V2, V3] {
-        for right in [V1, V2, V3] {
+    use StreamForm::{V1, V2, V3, V4, V5};
+    for left in StreamForm::ALL {
+        for right in StreamForm::ALL {
             assert_eq!(streams(stream(left), right, |_| {}), "same");
             // Packed otherwise.
             let repacked = streams(stream(left), right, |stream| {
@@ -205,7 +207,7 @@ fn streams_of_different_forms() {
             let added = streams(stream(left), right, |stream| stream.entries_added = 8);
             let expected = match left.min(right) {
                 V1 => "same",
-                V2 | V3 => "entries added: 7 here, 8 there",
+                _ => "entries added: 7 here, 8 there",
             };
             assert_eq!(added, expected);
             let active = streams(stream(left), right, |s| {
@@ -213,11 +215,113 @@ fn streams_of_different_forms() {
             });
             let expected = match left.min(right) {
                 V1 | V2 => "same",
-                V3 => r#"group "g", consumer "a", active: -1 here, 6 there"#,
+                V3 | V4 | V5 => r#"group "g", consumer "a", active: -1 here, 6 there"#,
             };
             assert_eq!(active, expected);
+            for (change, expected) in IDEMPOTENCY {
+                let told = streams(stream(left), right, |stream| {
+                    change(&mut stream.idempotency)
+                });
+                let expected = match left.min(right) {
+                    V1 | V2 | V3 => "same",
+                    V4 | V5 => expected,
+                };
+                assert_eq!(told, *expected, "{left:?} {right:?}");
+            }
         }
     }
+}
+
+/// A change of what a stream remembers, and what is told of it.
+type Remembered = (fn(&mut Idempotency<'static>), &'static str);
+
+/// The settings count. The ids do not: they are forgotten while time goes by.
+const IDEMPOTENCY: &[Remembered] = &[
+    (
+        |state| state.duration_secs = 7,
+        "idempotency duration: 100 here, 7 there",
+    ),
+    (
+        |state| state.max_ids = 7,
+        "most idempotency ids: 100 here, 7 there",
+    ),
+    (
+        |state| {
+            state.producers.push(Producer {
+                name: b"p"[..].into(),
+                ids: Vec::new(),
+            });
+        },
+        "same",
+    ),
+    (|state| state.ids_added = 7, "same"),
+    (|state| state.duplicates = 7, "same"),
+];
+
+/// Entries that were given back belong to nobody (27). Where there is no such thing they are a
+/// consumer's, and count as the same.
+#[test]
+fn entries_given_back() {
+    let give = |stream: &mut Stream<'static>, ids: &[u64]| {
+        let group = &mut stream.groups[0];
+        for consumer in &mut group.consumers {
+            consumer.pending.retain(|id| !ids.contains(&id.ms));
+        }
+        let ids = ids.iter().map(|&ms| StreamId { ms, seq: 0 });
+        group.given_back = ids.collect();
+    };
+    let mut left = stream(StreamForm::V5);
+    give(&mut left, &[2, 1]);
+    let told =
+        |ids: &'static [u64]| streams(left.clone(), StreamForm::V5, |stream| give(stream, ids));
+    assert_eq!(told(&[2, 1]), "same");
+    let place = r#"group "g", "#;
+    let order = format!("{place}next entry given back: 2-0 here, 1-0 there");
+    assert_eq!(told(&[1, 2]), order);
+    assert!(!told(&[2]).contains("given back") && told(&[2]).starts_with(place));
+
+    let mut written = Vec::new();
+    let left = Object::Stream(left);
+    for form in [StreamForm::V4, StreamForm::V3, StreamForm::V1] {
+        written.clear();
+        let forms = Forms {
+            stream: form,
+            field_ttl: FieldTtlForm::Redis,
+            back_lengths: BackLengths::Early,
+            packing: Packing::None,
+            intsets: false,
+        };
+        assert_eq!(encode(&left, forms, &mut written).given_back, 2);
+        let right = decode(Redis, &written).expect("sound");
+        assert_eq!(difference(&left, &right), None);
+        let Object::Stream(right) = right else {
+            panic!("a stream")
+        };
+        let group = &right.groups[0];
+        // Everything is idle for as long as can be, and delivered as often as before.
+        let pending: Vec<_> = group
+            .pending
+            .iter()
+            .map(|one| (one.delivered_ms, one.deliveries))
+            .collect();
+        assert_eq!(pending, [(0, 2), (0, 1)]);
+        let owner = group.consumers.last().expect("a consumer");
+        assert_eq!((&*owner.name, group.consumers.len()), (GIVEN_BACK, 3));
+        assert_eq!(owner.pending, [1, 2].map(|ms| StreamId { ms, seq: 0 }));
+    }
+    // A consumer of that name, of an earlier migration, gets them with what it has.
+    let Ok(Object::Stream(mut again)) = decode(Redis, &written) else {
+        panic!("a stream")
+    };
+    again.form = StreamForm::V5;
+    again.groups[0].consumers[2].pending = vec![StreamId { ms: 2, seq: 0 }];
+    again.groups[0].given_back = vec![StreamId { ms: 1, seq: 0 }];
+    let owned = with_owners(&again.groups[0]).expect("a change");
+    assert_eq!(owned.consumers.len(), 3);
+    assert_eq!(
+        owned.consumers[2].pending,
+        [1, 2].map(|ms| StreamId { ms, seq: 0 })
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::vectors::vectors;
 use super::*;
 
 const FORMS: Forms = Forms {
-    stream: StreamForm::V3,
+    stream: StreamForm::V5,
     field_ttl: FieldTtlForm::Redis,
     back_lengths: BackLengths::Early,
     packing: Packing::None,

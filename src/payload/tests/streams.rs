@@ -199,3 +199,113 @@ fn tombstones_need_no_order() {
         ["1-0", "4-0"]
     );
 }
+
+/// A stream without entries and groups, and this state of idempotency.
+fn remembers(text: &str) -> Vec<u8> {
+    body(&["1a 00 00 00 00 00 00 00 00 00 00", text].concat())
+}
+
+fn state(value: &[u8]) -> Idempotency<'_> {
+    match decode(Redis, value) {
+        Ok(Object::Stream(stream)) => stream.idempotency,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn idempotency() {
+    let plain = remembers("4064 4064 00 00 00");
+    assert_eq!(state(&plain), Idempotency::default());
+    let largest = remembers("80 00015180 80 00002710 00 00 00");
+    let largest = state(&largest);
+    assert_eq!((largest.duration_secs, largest.max_ids), (86_400, 10_000));
+    assert!(!largest.is_default());
+    // Counters alone are nothing that is kept.
+    assert!(state(&remembers("4064 4064 00 05 06")).is_default());
+    // Servers take an id without a name, one that comes twice, and more than the settings say.
+    let odd = remembers("01 01 01 0170 03 00 01 00 0161 02 00 0161 03 00 03 00");
+    let odd = state(&odd);
+    assert_eq!(odd.producers[0].ids.len(), 3);
+    assert!(!odd.is_default());
+
+    let bad = |text: &str, kind| fails(Redis, &remembers(text), kind);
+    let duration = ErrorKind::Stream("idempotency duration is not 1 to 86400 seconds");
+    let ids = ErrorKind::Stream("number of idempotency ids is not 1 to 10000");
+    bad("00 4064 00 00 00", duration.clone());
+    bad("80 00015181 4064 00 00 00", duration);
+    bad("4064 00 00 00 00", ids.clone());
+    bad("4064 80 00002711 00 00 00", ids);
+    bad(
+        "4064 4064 02 0170 00 0170 00 00 00",
+        ErrorKind::Duplicate("producer"),
+    );
+    // Counts that lie.
+    bad("4064 4064 81 00ffffffffffffff", ErrorKind::Truncated);
+    bad(
+        "4064 4064 01 0170 81 00ffffffffffffff",
+        ErrorKind::Truncated,
+    );
+    bad("4064 4064 00 00", ErrorKind::Truncated);
+    bad("4064 4064 00 00 00 00", ErrorKind::Trailing(1));
+    // 21 ends before it.
+    fails(
+        Redis,
+        &[&[21][..], &remembers("4064 4064 00 00 00")[1..]].concat(),
+        ErrorKind::Trailing(7),
+    );
+}
+
+/// By the layout as it is published: no server of the tests writes 27.
+#[test]
+fn entries_given_back() {
+    let id = |n: u8| format!("00000000000000{n:02x}0000000000000000");
+    let pending = |n: u8| format!("{} 0000000000000000 01", id(n));
+    let seen = "0000000000000000 ffffffffffffffff";
+    let value = |groups: &str| {
+        body(
+            &[
+                "1b 00 00 00 00 00 00 00 00 00",
+                groups,
+                "4064 4064 00 00 00",
+            ]
+            .concat(),
+        )
+    };
+    let group = |rest: String| value(&format!("01 0167 00 00 00 {rest}"));
+    let (one, two) = (pending(1), pending(2));
+    let (first, second) = (id(1), id(2));
+    let sound = group(format!(
+        "02 {one} {two} 01 0163 {seen} 01 {first} 01 {second}"
+    ));
+    let Ok(Object::Stream(stream)) = decode(Redis, &sound) else {
+        panic!("a sound stream")
+    };
+    assert_eq!(stream.groups[0].given_back, [StreamId { ms: 2, seq: 0 }]);
+    assert_eq!(stream.groups[0].consumers.len(), 1);
+    // In a group without consumers too, in any order, and none at all.
+    for sound in [
+        group(format!("02 {one} {two} 00 02 {second} {first}")),
+        group("00 00 00".to_owned()),
+        value("00"),
+    ] {
+        assert!(decode(Redis, &sound).is_ok());
+    }
+    let bad = |rest: String, kind| fails(Redis, &group(rest), kind);
+    bad(
+        format!("01 {one} 00 01 {second}"),
+        ErrorKind::Stream("entry given back is unknown to the group"),
+    );
+    bad(
+        format!("01 {one} 01 0163 {seen} 01 {first} 01 {first}"),
+        ErrorKind::Stream("pending entry of two consumers"),
+    );
+    bad(
+        format!("01 {one} 00 02 {first} {first}"),
+        ErrorKind::Stream("pending entry of two consumers"),
+    );
+    bad(
+        format!("01 {one} 00 00"),
+        ErrorKind::Stream("pending entry of no consumer"),
+    );
+    bad("00 00 81 00ffffffffffffff".to_owned(), ErrorKind::Truncated);
+}

@@ -176,7 +176,8 @@ fn opaque_types() {
     for (family, type_byte) in [
         (Family::Redis, 6),
         (Family::Redis, 8),
-        (Family::Redis, 26),
+        (Family::Redis, 99),
+        (Family::Valkey, 26),
         (Family::Redis, 243),
         (Family::Valkey, 23),
         (Family::Valkey, 24),
