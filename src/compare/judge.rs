@@ -252,9 +252,22 @@ impl Judge {
                 _ => aspects.push(Aspect::FieldTtl),
             }
         }
-        if ours.depth != theirs.depth {
-            partly = true;
-        } else if ours.late != theirs.late {
+        let mut differs = false;
+        for (has, ours_of, theirs_of) in [
+            (Depth::has_late as fn(Depth) -> bool, ours.late, theirs.late),
+            (Depth::has_idempotency, ours.idempotency, theirs.idempotency),
+            (Depth::has_given_back, ours.given_back, theirs.given_back),
+        ] {
+            if ours_of == theirs_of {
+                continue;
+            }
+            // What only one of them keeps is left out.
+            match has(ours.depth) && has(theirs.depth) {
+                true => differs = true,
+                false => partly = true,
+            }
+        }
+        if differs {
             aspects.push(Aspect::StreamMetadata);
         }
         (aspects, partly)

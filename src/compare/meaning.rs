@@ -5,7 +5,8 @@
 
 use super::prints::{Print, Prints, Role};
 use crate::payload::{
-    self, Field, Group, Kind, PayloadError, Reader, Stream, StreamForm, VectorSet, kind_of, read,
+    self, Field, Group, Idempotency, Kind, PayloadError, Reader, Stream, StreamForm, VectorSet,
+    kind_of, read,
 };
 use crate::record::{Family, Value};
 
@@ -39,6 +40,10 @@ pub struct Meaning {
     pub more: Print,
     /// What only streams of 7.0 and later say of themselves and their groups.
     pub late: Print,
+    /// Settings of idempotency of a stream of Redis 8.6 or later; 0 for the default ones.
+    pub idempotency: Print,
+    /// Entries that were given back, of a stream of Redis 8.8 or later; 0 for none.
+    pub given_back: Print,
     /// Fields that expire within a day, the first ones first.
     pub soon: Vec<Soon>,
     /// More of those, which expire later than each of `soon`.
@@ -57,6 +62,10 @@ pub enum Depth {
     Whole,
     /// A stream of the form before 7.0, which says less of itself.
     EarlyStream,
+    /// All of a stream of Redis 8.6, which has settings of idempotency.
+    IdempotentStream,
+    /// All of a stream of Redis 8.8, which may have entries that were given back.
+    GivingStream,
     /// Nothing: a module's value, or one of an unknown type. The hash is that of its bytes.
     Opaque,
     /// Nothing, because it is damaged. The hash is that of its bytes.
@@ -74,6 +83,31 @@ impl Depth {
     /// Whether [`Meaning::reason`] says more.
     pub fn has_reason(self) -> bool {
         matches!(self, Self::Unread | Self::Collided)
+    }
+
+    /// How much a stream of this form says of itself.
+    fn of_stream(form: StreamForm) -> Self {
+        match form {
+            StreamForm::V1 => Self::EarlyStream,
+            StreamForm::V2 | StreamForm::V3 => Self::Whole,
+            StreamForm::V4 => Self::IdempotentStream,
+            StreamForm::V5 => Self::GivingStream,
+        }
+    }
+
+    /// Whether a stream says what streams of 7.0 and later say of themselves.
+    pub fn has_late(self) -> bool {
+        self != Self::EarlyStream
+    }
+
+    /// Whether a stream says its settings of idempotency.
+    pub fn has_idempotency(self) -> bool {
+        matches!(self, Self::IdempotentStream | Self::GivingStream)
+    }
+
+    /// Whether a stream says which entries were given back.
+    pub fn has_given_back(self) -> bool {
+        self == Self::GivingStream
     }
 }
 
@@ -332,8 +366,10 @@ impl Reading {
         for group in &stream.groups {
             all.more = all.more.wrapping_add(self.group(group));
         }
-        if stream.form == StreamForm::V1 {
-            all.depth = Depth::EarlyStream;
+        all.depth = Depth::of_stream(stream.form);
+        all.idempotency = self.idempotency(&stream.idempotency);
+        all.given_back = self.given_back(stream);
+        if !all.depth.has_late() {
             return Ok(());
         }
         all.late = self
@@ -351,7 +387,40 @@ impl Reading {
         Ok(())
     }
 
+    /// The settings. Not the ids: they are forgotten while time goes by.
+    fn idempotency(&self, state: &Idempotency<'_>) -> Print {
+        let of = |state: &Idempotency<'_>| (state.duration_secs, state.max_ids);
+        if of(state) == of(&Idempotency::default()) {
+            return 0;
+        }
+        let begun = self.prints.begin(Role::StreamIdempotency);
+        begun
+            .number(state.duration_secs)
+            .number(state.max_ids)
+            .end()
+    }
+
+    /// What was given back, in its order.
+    fn given_back(&self, stream: &Stream<'_>) -> Print {
+        let of_group = |group: &Group<'_>| {
+            let begun = self.prints.begin(Role::GivenBack).bytes(&group.name);
+            let ids = group.given_back.iter();
+            ids.fold(begun, |all, id| {
+                all.print(u128::from_be_bytes(id.to_bytes()))
+            })
+            .end()
+        };
+        let groups = stream.groups.iter();
+        groups
+            .filter(|group| !group.given_back.is_empty())
+            .map(of_group)
+            .fold(0, Print::wrapping_add)
+    }
+
+    /// A group. What was given back counts as what it becomes where there is no such thing.
     fn group(&self, group: &Group<'_>) -> Print {
+        let owned = payload::with_owners(group);
+        let group = owned.as_ref().unwrap_or(group);
         let id = |id: payload::StreamId| u128::from_be_bytes(id.to_bytes());
         let mut pending: Print = 0;
         for entry in &group.pending {
@@ -468,6 +537,98 @@ mod tests {
         right.expire_at_ms = Some(FROM_MS + 90_000_000);
         let verdict = judged(&left, Some(&right), 280);
         assert_eq!(verdict, Verdict::Different(vec![Aspect::Ttl]));
+    }
+
+    /// A stream of two entries with a group, as a server that writes this form says it, and what is
+    /// wrong with it.
+    fn stream(
+        form: StreamForm,
+        change: impl FnOnce(&mut Stream<'static>, payload::StreamId),
+    ) -> Row {
+        let id = payload::StreamId { ms: 1, seq: 1 };
+        let mut stream = Stream {
+            form,
+            nodes: Vec::new(),
+            length: 0,
+            counter: 0,
+            last_id: id,
+            first_id: payload::StreamId::default(),
+            max_deleted_id: payload::StreamId::default(),
+            entries_added: 0,
+            groups: vec![Group {
+                name: b"g"[..].into(),
+                last_id: id,
+                entries_read: 0,
+                pending: vec![payload::Pending {
+                    id,
+                    delivered_ms: 7,
+                    deliveries: 1,
+                }],
+                consumers: Vec::new(),
+                given_back: vec![id],
+            }],
+            idempotency: Idempotency::default(),
+        };
+        change(&mut stream, id);
+        // What the form does not hold becomes what it would be there.
+        let forms = payload::Forms {
+            stream: form,
+            field_ttl: payload::FieldTtlForm::Dropped,
+            back_lengths: payload::BackLengths::default(),
+            packing: payload::Packing::None,
+            intsets: false,
+        };
+        let mut value = Vec::new();
+        let _losses = payload::encode(&payload::Object::Stream(stream), forms, &mut value);
+        let (kind, meaning) = reading().value(Family::Redis, &Value::Compact(value));
+        assert_eq!(meaning.depth, Depth::of_stream(form));
+        Row {
+            what: What::Key(kind),
+            meaning,
+            ..hash([])
+        }
+    }
+
+    /// What both sides keep is compared, and what only one does is left out and counted.
+    #[test]
+    fn streams_are_compared_as_far_as_both_sides_keep_them() {
+        let newer = [
+            StreamForm::V2,
+            StreamForm::V3,
+            StreamForm::V4,
+            StreamForm::V5,
+        ];
+        for left in newer {
+            for right in newer {
+                let least = left.min(right);
+                let ours = stream(left, |_, _| {});
+                let judge = |theirs: &Row| judged(&ours, Some(theirs), 0);
+                let metadata = Verdict::Different(vec![Aspect::StreamMetadata]);
+                // The entry that was given back is kept in a list, or as a consumer's.
+                let gives = left >= StreamForm::V5;
+                let partly = gives != (right >= StreamForm::V5);
+                assert_eq!(
+                    judge(&stream(right, |_, _| {})),
+                    Verdict::Equal { partly },
+                    "{left:?} {right:?}"
+                );
+                let settings = stream(right, |stream, _| stream.idempotency.max_ids = 7);
+                let is_left_out = partly || right >= StreamForm::V4;
+                let expected = match least >= StreamForm::V4 {
+                    true => metadata.clone(),
+                    false => Verdict::Equal {
+                        partly: is_left_out,
+                    },
+                };
+                assert_eq!(judge(&settings), expected, "{left:?} {right:?}");
+                let deleted = stream(right, |stream, id| stream.max_deleted_id = id);
+                assert_eq!(judge(&deleted), metadata, "{left:?} {right:?}");
+                let ids = stream(right, |stream, _| stream.idempotency.ids_added = 7);
+                assert_eq!(judge(&ids), Verdict::Equal { partly }, "{left:?} {right:?}");
+                let added = stream(StreamForm::V1, |_, _| {});
+                assert_eq!(judge(&added), Verdict::Equal { partly: true });
+            }
+        }
     }
 
     /// A hash of nothing else is gone when the last of its fields is, and not before.

@@ -49,6 +49,10 @@ pub enum Role {
     VectorSet,
     /// A vector.
     Vector,
+    /// What a stream goes by when entries are sent again (Redis 8.6).
+    StreamIdempotency,
+    /// Entries of a group that were given back (Redis 8.8).
+    GivenBack,
 }
 
 /// The key of one run.

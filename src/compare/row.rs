@@ -1,8 +1,8 @@
 //! What is kept of a record: a short line of bytes in a temporary file.
 //!
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
-//! is a tombstone `count | body (16) | more (16)? | late (16)? | number of soon | soon… | crowd?`, and
-//! of a key
+//! is a tombstone `count | body (16) | more (16)? | late (16)? | idempotency (16)? | given back (16)? |
+//! number of soon | soon… | crowd?`, and of a key
 //! that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
 //! the side may meet under one name, the name is followed by `db | length | name` of the key as the
 //! side itself calls it. Numbers are LEB128. About forty bytes and the name.
@@ -75,10 +75,15 @@ const HAS_SOON: u8 = 0x80;
 /// Beside the depth.
 const HAS_ORIGIN: u8 = 0x80;
 const HAS_CROWD: u8 = 0x40;
+const HAS_IDEMPOTENCY: u8 = 0x20;
+const HAS_GIVEN_BACK: u8 = 0x10;
+const DEPTH: u8 = 0x0f;
 
-const DEPTHS: [Depth; 7] = [
+const DEPTHS: [Depth; 9] = [
     Depth::Whole,
     Depth::EarlyStream,
+    Depth::IdempotentStream,
+    Depth::GivingStream,
     Depth::Opaque,
     Depth::Damaged,
     Depth::TooLarge,
@@ -107,7 +112,9 @@ impl Row {
         out.push(
             depth.unwrap_or(0) as u8
                 | flag(self.origin.is_some(), HAS_ORIGIN)
-                | flag(meaning.crowd.is_some(), HAS_CROWD),
+                | flag(meaning.crowd.is_some(), HAS_CROWD)
+                | flag(meaning.idempotency != 0, HAS_IDEMPOTENCY)
+                | flag(meaning.given_back != 0, HAS_GIVEN_BACK),
         );
         number(out, self.db.into());
         number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
@@ -123,7 +130,12 @@ impl Row {
         }
         number(out, meaning.count);
         out.extend_from_slice(&meaning.body.to_le_bytes());
-        for print in [meaning.more, meaning.late] {
+        for print in [
+            meaning.more,
+            meaning.late,
+            meaning.idempotency,
+            meaning.given_back,
+        ] {
             if print != 0 {
                 out.extend_from_slice(&print.to_le_bytes());
             }
@@ -179,7 +191,7 @@ impl Row {
             origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(depth & !(HAS_ORIGIN | HAS_CROWD)))?,
+                depth: *DEPTHS.get(usize::from(depth & DEPTH))?,
                 ..Meaning::default()
             },
         };
@@ -194,6 +206,12 @@ impl Row {
         }
         if head & HAS_LATE != 0 {
             meaning.late = Print::from_le_bytes(take(bytes)?);
+        }
+        if depth & HAS_IDEMPOTENCY != 0 {
+            meaning.idempotency = Print::from_le_bytes(take(bytes)?);
+        }
+        if depth & HAS_GIVEN_BACK != 0 {
+            meaning.given_back = Print::from_le_bytes(take(bytes)?);
         }
         if head & HAS_SOON != 0 {
             for _ in 0..take_number(bytes)? {
@@ -310,6 +328,18 @@ mod tests {
                     depth: Depth::EarlyStream,
                     late: 9,
                     count: u64::MAX,
+                    ..Meaning::default()
+                },
+                ..plain.clone()
+            },
+            Row {
+                what: What::Key(Kind::Stream),
+                origin: Some((3, b"o".to_vec())),
+                meaning: Meaning {
+                    depth: Depth::GivingStream,
+                    late: 9,
+                    idempotency: 10,
+                    given_back: 11,
                     ..Meaning::default()
                 },
                 ..plain.clone()

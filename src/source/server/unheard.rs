@@ -1,6 +1,6 @@
 //! Values that may change without anybody being told: no push of CLIENT TRACKING, no WATCH.
 //!
-//! Streams: consumer groups and XSETID (t_stream.c signals no key for them). Values of modules: a
+//! Streams: consumer groups, XSETID and XCFGSET (t_stream.c signals no key for them). Values of modules: a
 //! key is announced when a module closes it after opening it for writing (module.c, moduleCloseKey),
 //! and some commands open it for reading only (CMS.INCRBY, FT.SUGDEL). What is of an unknown type
 //! may be anything.
@@ -27,6 +27,9 @@ pub(super) struct StreamFacts {
     pub last_id: StreamId,
     /// Entries added and highest deleted id, from Redis 7.0 on.
     pub added: Option<(u64, StreamId)>,
+    /// Settings of idempotency and ids ever added: duration in seconds, most ids, count. From Redis
+    /// 8.6 on. The ids themselves go with time, and nothing is changed by that.
+    pub idempotency: Option<[u64; 3]>,
 }
 
 /// A module's type whose changes are announced.
@@ -229,6 +232,10 @@ fn stream(family: Family, dump: &[u8]) -> Unheard {
             last_id: stream.last_id,
             added: (stream.form != StreamForm::V1)
                 .then_some((stream.entries_added, stream.max_deleted_id)),
+            idempotency: (stream.form >= StreamForm::V4).then(|| {
+                let state = &stream.idempotency;
+                [state.duration_secs, state.max_ids, state.ids_added]
+            }),
         }),
         // Groups change unheard; and what cannot be read here may have some.
         _ => Unheard::Reads,

@@ -468,7 +468,13 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
         (None, None) => true,
         _ => false,
     };
+    let settings = [&b"idmp-duration"[..], b"idmp-maxsize", b"iids-added"].map(number);
+    let idempotency = match facts.idempotency {
+        Some(before) => settings == before.map(Some),
+        None => settings == [None; 3],
+    };
     newer
+        && idempotency
         && number(b"groups") == Some(0)
         && number(b"length") == Some(facts.length)
         && id(b"last-generated-id") == Some(text(&facts.last_id))
