@@ -1,12 +1,12 @@
 # make demo    see it work: two private servers, an export, an import, and proof
 # make test    everything that can be tested here; fetches what it needs
-# make matrix-all  each version into each, the old ones too; prints the table
+# make square  each version into each, four ways, the old ones too; writes docs/versions.md
 # make bench   what it reaches, beside what the server allows (some minutes)
 # make reply-faults  every command of every verb answered otherwise, all of it (an hour or two)
 # make lint    formatting, clippy, documentation, scripts
 # make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
 # make man     the man pages alone, into target/man
-.PHONY: demo test matrix-all bench reply-faults lint servers old-servers clean-servers build man completions install uninstall
+.PHONY: demo test square bench reply-faults lint servers old-servers clean-servers build man completions install uninstall
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -28,8 +28,8 @@ test: servers
 	python=$$(tests/python) && PYTHON=$$python \
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace
 
-matrix-all: servers old-servers
-	MATRIX=all cargo test --test live every_version_into_every_version -- --nocapture --test-threads 1
+square: servers old-servers
+	VERSIONS_TABLE=docs/versions.md cargo test --test live the_full_square -- --ignored --nocapture
 
 bench: servers
 	cargo bench --bench throughput -- $(BENCH)
