@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{AgeReadArgs, LimitArgs, ReportArgs, RunArgs, SelectArgs};
 use crate::policy::Loss;
+use crate::rdb::RdbTarget;
 
 /// `convert`.
 #[derive(Debug, Args)]
@@ -42,8 +43,8 @@ pub struct ConvertArgs {
     #[arg(long = "for", value_name = "SERVER", conflicts_with = "rdb_version")]
     pub for_server: Option<String>,
 
-    /// RDB of this version: 8 to 12, or 80 for Valkey
-    #[arg(long, value_name = "N")]
+    /// RDB of this version
+    #[arg(long, value_name = "N", help = rdb_version_help())]
     pub rdb_version: Option<u16>,
 
     /// Leave function libraries out
@@ -69,6 +70,10 @@ pub struct ConvertArgs {
     /// What to print.
     #[command(flatten)]
     pub report: ReportArgs,
+}
+
+fn rdb_version_help() -> String {
+    format!("RDB of this version: {}", RdbTarget::versions())
 }
 
 /// What `convert` writes.

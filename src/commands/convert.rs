@@ -421,7 +421,8 @@ impl ConvertArgs {
             Some(version) => match RdbTarget::rdb_version(version) {
                 Some(target) => Ok(Some(target)),
                 None => Err(Usage(format!(
-                    "RDB version {version} is not written; 8 to 12 are, and 80 (Valkey)"
+                    "RDB version {version} is not written; those that are: {}",
+                    RdbTarget::versions()
                 ))
                 .into()),
             },

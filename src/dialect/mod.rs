@@ -22,7 +22,7 @@ pub use opcode::Opcode;
 pub use redis_migrate_format::record::Family;
 pub use release::{
     Proof, RELEASES, Release, VALKEY_MIN, family_of_rdb_version, newest_rdb_version,
-    oldest_with_rdb_version,
+    oldest_with_rdb_version, version_to_name_to_valkey,
 };
 pub use version::Version;
 

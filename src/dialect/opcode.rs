@@ -95,3 +95,5 @@ pub const AUX_SINCE: u16 = 7;
 pub const EVICTION_SINCE: u16 = 9;
 /// The first RDB version that has [`Opcode::Function`].
 pub const FUNCTION_SINCE: u16 = 10;
+/// The first RDB version that has [`Opcode::Update`].
+pub const UPDATE_SINCE: u16 = 81;

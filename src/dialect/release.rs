@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Family, Version};
+use super::{Family, Version, opcode};
 
 /// First RDB version that Valkey counts for itself. 12 to 79 are left to Redis (rdb.h).
 pub const VALKEY_MIN: u16 = 80;
@@ -126,6 +126,24 @@ pub fn newest_rdb_version(family: Family) -> u16 {
         .unwrap_or(0)
 }
 
+/// The version that a replica may name to a server of Valkey: that server's own, but none that
+/// brings snapshots with [`Opcode::Update`](super::Opcode::Update). A snapshot without those commands
+/// is wrong data, and carrying them out takes a server. The server writes what the named version
+/// reads, and breaks off at a key that it cannot write so (replication.c, `REPLCONF version`).
+pub fn version_to_name_to_valkey(server: Version) -> Version {
+    let without_updates = RELEASES
+        .iter()
+        .filter(|row| row.family == Family::Valkey && row.rdb_version < opcode::UPDATE_SINCE);
+    let is_below = RELEASES
+        .iter()
+        .find(|row| row.family == Family::Valkey && row.rdb_version >= opcode::UPDATE_SINCE)
+        .is_none_or(|row| server < row.since);
+    match is_below {
+        true => server,
+        false => without_updates.map(|row| row.since).max().unwrap_or(server),
+    }
+}
+
 /// The oldest release that writes this RDB version, of the family that counts it.
 pub fn oldest_with_rdb_version(rdb_version: u16) -> Option<&'static Release> {
     let family = family_of_rdb_version(rdb_version);
@@ -139,5 +157,21 @@ pub fn family_of_rdb_version(rdb_version: u16) -> Family {
     match rdb_version >= VALKEY_MIN {
         true => Family::Valkey,
         false => Family::Redis,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_replica_claims_to_read_updates() {
+        let named = |text| version_to_name_to_valkey(Version::parse(text));
+        for below in ["7.2.4", "8.1.1", "9.0.0", "9.1.2"] {
+            assert_eq!(named(below), Version::parse(below));
+        }
+        for above in ["9.2.0", "9.2.3", "9.10.0", "10.0.0"] {
+            assert_eq!(named(above), Version::new(9, 1, 0), "{above}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::magic::{Magic, REDIS_MAX, VALKEY_MAX};
+use super::magic::{Magic, readable_versions};
 use crate::payload::{self, PayloadError};
 use crate::record::show_key;
 
@@ -61,8 +61,8 @@ pub enum RdbErrorKind {
     NotRdb,
     /// Of a version that may hold what this tool would misread.
     #[error(
-        "{0} is not supported (known are 1 to {REDIS_MAX} of Redis, {VALKEY_MAX} of Valkey); a newer \
-         redis-migrate may read it,"
+        "{0} is not supported (known are {known}); a newer redis-migrate may read it,",
+        known = readable_versions()
     )]
     Version(Magic),
     /// It ends before its end mark.

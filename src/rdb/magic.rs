@@ -1,16 +1,20 @@
 //! The nine bytes at the start.
 
 use crate::dialect::opcode::CHECKSUM_SINCE;
-use crate::dialect::{Family, VALKEY_MIN, family_of_rdb_version};
+use crate::dialect::{Family, VALKEY_MIN, family_of_rdb_version, newest_rdb_version};
 
 /// Length of the magic.
 pub const MAGIC_LEN: usize = 9;
 
-/// Highest version of Redis that is read.
-pub const REDIS_MAX: u16 = 12;
-
-/// Highest version of Valkey that is read.
-pub const VALKEY_MAX: u16 = 80;
+/// The RDB versions that are read, for people: `1 to 15 of Redis, 80 to 81 of Valkey`.
+pub fn readable_versions() -> String {
+    let (redis, valkey) = (Family::Redis, Family::Valkey);
+    format!(
+        "1 to {} of Redis, {VALKEY_MIN} to {} of Valkey",
+        newest_rdb_version(redis),
+        newest_rdb_version(valkey)
+    )
+}
 
 /// Whose file of which version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,10 +62,11 @@ impl Magic {
 
     /// Whether this tool reads it.
     pub fn is_readable(&self) -> bool {
-        match self.family {
-            Family::Valkey => (VALKEY_MIN..=VALKEY_MAX).contains(&self.version),
-            _ => (1..=REDIS_MAX).contains(&self.version),
-        }
+        let oldest = match self.family {
+            Family::Valkey => VALKEY_MIN,
+            _ => 1,
+        };
+        (oldest..=newest_rdb_version(self.family)).contains(&self.version)
     }
 
     /// Whether a checksum ends it.
@@ -88,11 +93,13 @@ mod tests {
         for (bytes, family, version, readable) in [
             (b"REDIS0006", Family::Redis, 6, true),
             (b"REDIS0012", Family::Redis, 12, true),
-            (b"REDIS0013", Family::Redis, 13, false),
+            (b"REDIS0015", Family::Redis, 15, true),
+            (b"REDIS0016", Family::Redis, 16, false),
             (b"REDIS0080", Family::Redis, 80, false),
             (b"REDIS0000", Family::Redis, 0, false),
             (b"VALKEY080", Family::Valkey, 80, true),
-            (b"VALKEY081", Family::Valkey, 81, false),
+            (b"VALKEY081", Family::Valkey, 81, true),
+            (b"VALKEY082", Family::Valkey, 82, false),
             (b"VALKEY011", Family::Valkey, 11, false),
         ] {
             let magic = Magic::parse(bytes).unwrap();
@@ -108,6 +115,7 @@ mod tests {
         ] {
             assert_eq!(Magic::parse(bytes), None);
         }
+        assert_eq!(readable_versions(), "1 to 15 of Redis, 80 to 81 of Valkey");
         assert_eq!(Magic::of(11).bytes(), b"REDIS0011");
         assert_eq!(Magic::of(80).bytes(), b"VALKEY080");
     }

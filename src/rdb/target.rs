@@ -1,7 +1,10 @@
 //! For which server an RDB file is written: that decides its version and which types it may hold.
 
-use super::magic::{Magic, REDIS_MAX, VALKEY_MAX};
-use crate::dialect::{Dialect, Family, Feature, VALKEY_MIN, Version, oldest_with_rdb_version};
+use super::magic::Magic;
+use crate::dialect::{
+    Dialect, Family, Feature, RELEASES, Release, Version, newest_rdb_version,
+    oldest_with_rdb_version,
+};
 use crate::payload::accept::Accepts;
 
 /// The reader of an RDB file that is to be written.
@@ -27,12 +30,8 @@ impl RdbTarget {
         let accepts = Accepts::of_server(dialect)?;
         // A newer server reads what the newest version known here has.
         let highest = accepts.versions.highest()?;
-        let rdb_version = match family {
-            Family::Valkey if highest >= VALKEY_MIN => VALKEY_MAX,
-            _ => highest.min(REDIS_MAX),
-        };
         Some(Self {
-            magic: Magic::of(rdb_version),
+            magic: Magic::of(highest),
             accepts,
             server_version: format!("{}.{}.{}", version.major, version.minor, version.patch),
             has_vector_sets: dialect.has(Feature::VectorSets),
@@ -60,6 +59,22 @@ impl RdbTarget {
         }
         let oldest = oldest_with_rdb_version(rdb_version)?;
         Self::server(oldest.family, oldest.since)
+    }
+
+    /// The RDB versions that are written, for people: `8 to 15, or 80 to 81 for Valkey`.
+    pub fn versions() -> String {
+        let redis = || RELEASES.iter().filter(|row| row.family == Family::Redis);
+        let oldest = redis().find(|row| Self::server(row.family, row.since).is_some());
+        let of_valkey = |row: &&Release| Magic::of(row.rdb_version).family == Family::Valkey;
+        let first_own = RELEASES.iter().find(of_valkey);
+        let number = |row: Option<&Release>| row.map_or(0, |row| row.rdb_version);
+        format!(
+            "{} to {}, or {} to {} for Valkey",
+            number(oldest),
+            newest_rdb_version(Family::Redis),
+            number(first_own),
+            newest_rdb_version(Family::Valkey)
+        )
     }
 
     /// The name of its family, for people.
@@ -91,11 +106,17 @@ mod tests {
             ("redis-7.0", b"REDIS0010"),
             ("redis-7.2", b"REDIS0011"),
             ("redis-8", b"REDIS0012"),
-            ("redis-8.8", b"REDIS0012"),
+            ("redis-8.4", b"REDIS0012"),
+            ("redis-8.6", b"REDIS0013"),
+            ("redis-8.8", b"REDIS0014"),
+            ("redis-8.10", b"REDIS0015"),
+            ("redis-9.9", b"REDIS0015"),
             ("valkey-7.2", b"REDIS0011"),
             ("valkey-8.1.1", b"REDIS0011"),
             ("valkey-9.0", b"VALKEY080"),
-            ("valkey-9.9", b"VALKEY080"),
+            ("valkey-9.1", b"VALKEY080"),
+            ("valkey-9.2", b"VALKEY081"),
+            ("valkey-9.9", b"VALKEY081"),
         ] {
             let target = RdbTarget::parse(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(target.magic.bytes(), magic, "{text}");
@@ -113,12 +134,13 @@ mod tests {
         ] {
             assert_eq!(RdbTarget::parse(bad), None, "{bad}");
         }
-        for version in [8, 9, 10, 11, 12, 80] {
+        for version in [8, 9, 10, 11, 12, 13, 14, 15, 80, 81] {
             let target = RdbTarget::rdb_version(version).unwrap();
             assert_eq!(target.magic.version, version);
         }
-        for version in [0, 6, 7, 13, 79, 81] {
+        for version in [0, 6, 7, 16, 79, 82] {
             assert_eq!(RdbTarget::rdb_version(version), None);
         }
+        assert_eq!(RdbTarget::versions(), "8 to 15, or 80 to 81 for Valkey");
     }
 }

@@ -12,7 +12,9 @@
 //! `capa eof`. Where it ends is for the reader of the RDB data to find, which has an end mark and a
 //! checksum of its own; the 40 bytes must follow right there. Valkey from 9.0 on asks for our
 //! version: to a replica that it takes for older it writes an older RDB version, and breaks off at
-//! the first hash with expiring fields.
+//! the first hash with expiring fields. To one that it takes for 9.2 or later it may send commands
+//! between the keys, so less is said ([`version_to_name_to_valkey`]). Without `capa eof` it may send
+//! its own newest version whatever was said, so that is always said.
 
 use std::io::{self, Read, Write};
 
@@ -21,6 +23,7 @@ use super::facts::Facts;
 use super::patience::{Patience, STEP};
 use super::stream::{Stream, plain};
 use super::{Conn, ServerError};
+use crate::dialect::{Version, version_to_name_to_valkey};
 use crate::record::Family;
 
 /// The longest line of the handshake that is listened to.
@@ -104,9 +107,18 @@ pub fn request_snapshot(mut conn: Conn, facts: &Facts) -> Result<Transfer, Serve
     let mut capabilities = redis::cmd("REPLCONF");
     capabilities.arg(&["capa", "eof", "capa", "psync2"]);
     let _ = conn.ask(&capabilities)?;
-    if facts.family == Family::Valkey {
+    // Who is told none takes it for an old one, so what nobody knows is not made up.
+    if facts.family == Family::Valkey && !facts.version.is_empty() {
+        let named = version_to_name_to_valkey(Version::parse(&facts.version));
+        let Version {
+            major,
+            minor,
+            patch,
+        } = named;
         let mut version = redis::cmd("REPLCONF");
-        version.arg("version").arg(&facts.version);
+        version
+            .arg("version")
+            .arg(format!("{major}.{minor}.{patch}"));
         let _ = conn.ask(&version)?;
     }
     // From 7.0 on this spares the server collecting the writes that follow the snapshot.

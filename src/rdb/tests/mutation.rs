@@ -17,7 +17,7 @@ use crate::rdb::{Event, Form, Magic, RdbReader, RdbWriter};
 /// Room for a value; compressed strings expand.
 const LIMIT: u64 = 1 << 20;
 
-const VERSIONS: [u16; 9] = [3, 6, 7, 8, 9, 10, 11, 12, 80];
+const VERSIONS: [u16; 13] = [3, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 80, 81];
 
 /// The keys up to the end or the first fault, and whether it was the end.
 fn keys(bytes: &[u8], form: Form) -> (Vec<KeyRecord>, bool) {
@@ -148,7 +148,7 @@ fn mutation_loop() {
 #[test]
 fn every_truncation_of_every_seed_is_an_error() {
     for inside in seeds().iter().filter(|inside| inside.len() < 2_000) {
-        for version in [9, 12, 80] {
+        for version in [9, 12, 15, 80, 81] {
             let bytes = file(version, inside, None);
             for len in 0..bytes.len() {
                 assert!(!keys(&bytes[..len], Form::Compact).1, "cut to {len}");

@@ -236,8 +236,8 @@ fn what_is_not_known_is_refused_by_name() {
         error.to_string()
     };
     for (magic, text) in [
-        (&b"REDIS0013"[..], "RDB version 13 is not supported"),
-        (b"VALKEY081", "Valkey RDB version 81 is not supported"),
+        (&b"REDIS0016"[..], "RDB version 16 is not supported"),
+        (b"VALKEY082", "Valkey RDB version 82 is not supported"),
         (b"*2\r\n$6\r\n", "no RDB file"),
         (b"\x89RMZ", "no RDB file"),
         (b"", "cut short"),
