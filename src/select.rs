@@ -24,6 +24,9 @@ pub const TEMP_KEY_PREFIX: &[u8] = b"__redis-migrate:tmp:";
 /// Type names that TYPE and SCAN TYPE know on every server.
 pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
 
+/// Type names of single versions: arrays (Redis 8.8), hashes with paths (Valkey 9.2).
+pub const RARE_TYPES: [&str; 2] = ["array", "pathhash"];
+
 /// Every type of a module, vector sets among them.
 pub const MODULE_TYPE: &str = "module";
 

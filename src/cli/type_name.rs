@@ -1,17 +1,16 @@
 //! The value of `--type`.
 
-use crate::select::{CORE_TYPES, MODULE_TYPE, VECTOR_SET_TYPE};
+use crate::select::{CORE_TYPES, MODULE_TYPE, RARE_TYPES, VECTOR_SET_TYPE};
 
 /// Characters of the name of a module's type.
 const MODULE_NAME_LEN: usize = 9;
 
 /// Other words for types, and what is meant.
-const OTHER_WORDS: [(&str, &str); 22] = [
+const OTHER_WORDS: [(&str, &str); 21] = [
     ("str", "string"),
     ("bitmap", "string"),
     ("hyperloglog", "string"),
     ("hll", "string"),
-    ("array", "list"),
     ("sortedset", "zset"),
     ("sorted-set", "zset"),
     ("sorted_set", "zset"),
@@ -37,7 +36,10 @@ const OTHER_WORDS: [(&str, &str); 22] = [
 /// One line with the names there are, or with what was meant.
 pub fn parse_type(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
-    let names = || CORE_TYPES.into_iter().chain([VECTOR_SET_TYPE, MODULE_TYPE]);
+    let names = || {
+        let all = CORE_TYPES.into_iter().chain([VECTOR_SET_TYPE]);
+        all.chain(RARE_TYPES).chain([MODULE_TYPE])
+    };
     if let Some(name) = names().find(|name| *name == lower) {
         return Ok(name.to_owned());
     }
@@ -89,6 +91,7 @@ mod tests {
             ("string", "string"),
             ("HASH", "hash"),
             ("vectorset", "vectorset"),
+            ("array", "array"),
             ("module", "module"),
             ("module:ReJSON-RL", "module:ReJSON-RL"),
         ] {
@@ -104,7 +107,7 @@ mod tests {
             ("module:json", "9 characters"),
             (
                 "hsah",
-                "string, list, set, zset, hash, stream, vectorset, module",
+                "string, list, set, zset, hash, stream, vectorset, array, pathhash, module",
             ),
             ("", "string, list"),
         ] {

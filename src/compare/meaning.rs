@@ -5,8 +5,8 @@
 
 use super::prints::{Print, Prints, Role};
 use crate::payload::{
-    self, Field, Group, Idempotency, Kind, PayloadError, Reader, Stream, StreamForm, VectorSet,
-    kind_of, read,
+    self, Field, Group, Idempotency, Kind, PathRow, PayloadError, Reader, Stream, StreamForm,
+    VectorSet, kind_of, read,
 };
 use crate::record::{Family, Value};
 
@@ -302,6 +302,30 @@ impl Reading {
                 all.crowd_in();
             }
             Reader::Stream(stream) => self.stream(&stream, &mut all)?,
+            Reader::Array(slots) => {
+                let cursor = slots.cursor();
+                for slot in slots {
+                    let slot = slot?;
+                    let begun = self.prints.begin(Role::Slot).number(slot.index);
+                    add(begun.bytes(&slot.value.text()).end());
+                }
+                if let Some(cursor) = cursor {
+                    let print = self.prints.begin(Role::Cursor).number(cursor).end();
+                    all.body = all.body.wrapping_add(print);
+                }
+            }
+            Reader::PathHash(rows) => {
+                let mut path = payload::Bytes::default();
+                for row in rows {
+                    match row? {
+                        PathRow::Path(next) => path = next,
+                        PathRow::Field(name, value) => {
+                            let begun = self.prints.begin(Role::PathField).bytes(&path);
+                            add(begun.bytes(&name).bytes(&value).end());
+                        }
+                    }
+                }
+            }
         }
         Ok(all)
     }

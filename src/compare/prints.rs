@@ -53,6 +53,12 @@ pub enum Role {
     StreamIdempotency,
     /// Entries of a group that were given back (Redis 8.8).
     GivenBack,
+    /// An index of an array, with its value.
+    Slot,
+    /// The cursor of an array.
+    Cursor,
+    /// A field under a path, with its value.
+    PathField,
 }
 
 /// The key of one run.

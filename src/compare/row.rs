@@ -55,7 +55,7 @@ pub struct Row {
     pub meaning: Meaning,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 10] = [
     Kind::String,
     Kind::List,
     Kind::Set,
@@ -64,6 +64,8 @@ const KINDS: [Kind; 8] = [
     Kind::Stream,
     Kind::Module,
     Kind::Unknown,
+    Kind::Array,
+    Kind::PathHash,
 ];
 const LIBRARY: u8 = 14;
 const GONE: u8 = 15;

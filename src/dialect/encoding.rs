@@ -1,6 +1,6 @@
 //! The RDB type bytes (rdb.h), and what they mean in which family.
 
-use super::Family;
+use super::{Family, Release, oldest_with_rdb_version};
 
 /// How a value is laid out. Up to 21 the type bytes mean the same everywhere; from there on Redis
 /// and Valkey count for themselves.
@@ -215,6 +215,12 @@ impl Encoding {
         }
     }
 
+    /// The first server that has it, for people: `Redis 8.8`.
+    pub fn brought_by(self) -> String {
+        let release = oldest_with_rdb_version(self.since());
+        release.map_or_else(String::new, Release::title)
+    }
+
     /// Whose it is alone; `None` for those that mean the same everywhere.
     pub fn family(self) -> Option<Family> {
         match self {
@@ -402,6 +408,8 @@ mod tests {
         assert_eq!(Encoding::of(Family::Valkey, 25), None);
         assert_eq!(kind_of(Family::Valkey, 26), Kind::Unknown);
         assert_eq!(kind_of(Family::Redis, 26).name(), "stream");
+        assert_eq!(Encoding::RedisArray.brought_by(), "Redis 8.8");
+        assert_eq!(Encoding::ValkeyPathHash.brought_by(), "Valkey 9.2");
         for &encoding in Encoding::ALL {
             let family = encoding.family().unwrap_or(Family::Other);
             assert_eq!(Encoding::of(family, encoding.type_byte()), Some(encoding));

@@ -287,7 +287,7 @@ pub enum Refusal {
     #[error("the destination accepts no RDB version")]
     NoVersion,
     /// There is no form of this value that the destination knows.
-    #[error("the destination has no {0} in any form this tool writes")]
+    #[error("{}", no_form_text(*.0))]
     NoForm(Kind),
 }
 
@@ -295,6 +295,22 @@ fn opaque_text(type_byte: u8) -> String {
     match Encoding::of(Family::Redis, type_byte) == Some(Encoding::Module) {
         true => "values of modules (vector sets are such, too)".to_owned(),
         false => format!("values of the type with number {type_byte}"),
+    }
+}
+
+fn no_form_text(kind: Kind) -> String {
+    match kind {
+        Kind::Array => format!(
+            "it is an array of {}, and the destination has nothing equal to it: no list or hash keeps \
+             its holes and what the AR commands do",
+            Encoding::RedisArray.brought_by()
+        ),
+        Kind::PathHash => format!(
+            "it is a path hash of {}, and the destination has nothing equal to it: the same field may \
+             stand under several paths",
+            Encoding::ValkeyPathHash.brought_by()
+        ),
+        kind => format!("the destination has no {kind} in any form this tool writes"),
     }
 }
 
@@ -315,12 +331,10 @@ pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) 
     let encoding = match Encoding::of(family, type_byte) {
         None
         | Some(
-            Encoding::RedisArray
-            | Encoding::RedisTemplateListpack
+            Encoding::RedisTemplateListpack
             | Encoding::RedisTemplateListpackRef
             | Encoding::RedisTemplateTable
-            | Encoding::RedisTemplateTableRef
-            | Encoding::ValkeyPathHash,
+            | Encoding::RedisTemplateTableRef,
         ) => {
             let known = accepts.types.contains(type_byte);
             return opaque(accepts, family, rdb_version, type_byte, known);
@@ -462,5 +476,7 @@ pub fn refused_as_is(accepts: &Accepts, encoding: Encoding, checked: &Checked) -
     // counts wrong.
     let miscounts =
         checked.miscounted.is_some() && (checked.count == 0 || accepts.family != Family::Redis);
-    checked.has_empty_node || miscounts || too_late
+    // Only release candidates of 9.2 held one without paths.
+    let has_no_paths = encoding == Encoding::ValkeyPathHash && checked.count == 0;
+    checked.has_empty_node || miscounts || too_late || has_no_paths
 }

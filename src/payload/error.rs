@@ -95,6 +95,9 @@ pub enum ErrorKind {
     #[error("fields of a hash not in the order of their expiry")]
     FieldOrder,
 
+    /// A sparse array that no server writes.
+    #[error("array: {0}")]
+    Array(&'static str),
     /// A stream that t_stream.c would not write.
     #[error("stream: {0}")]
     Stream(&'static str),

@@ -9,6 +9,7 @@ use std::fmt::{self, Write};
 
 use redis_migrate_format::record::Family;
 
+use super::array::Array;
 use super::decode::{Vector, VectorSet, decode, vector_set};
 use super::encode::with_owners;
 use super::error::PayloadError;
@@ -142,6 +143,22 @@ pub fn difference_but(
             |left, right| fields(left, right, lenience),
         ),
         (Object::Stream(left), Object::Stream(right)) => streams(left, right, lenience),
+        (Object::Array(left), Object::Array(right)) => arrays(left, right),
+        (Object::PathHash(left), Object::PathHash(right)) => by_name(
+            left,
+            right,
+            "path",
+            |path| &path.path,
+            |left, right| {
+                by_name(
+                    &left.fields,
+                    &right.fields,
+                    "field",
+                    |field| &field.0,
+                    |left, right| strings(&left.1, &right.1),
+                )
+            },
+        ),
         _ => Some(Difference::new("", left.kind(), right.kind())),
     }
 }
@@ -193,6 +210,34 @@ fn lists(left: &[Bytes<'_>], right: &[Bytes<'_>]) -> Option<Difference> {
         ));
     }
     number("number of elements", left.len(), right.len())
+}
+
+/// By index, whichever way the values are kept.
+fn arrays(left: &Array<'_>, right: &Array<'_>) -> Option<Difference> {
+    let by_index = |array: &Array<'_>| {
+        let mut rows: Vec<usize> = (0..array.slots.len()).collect();
+        rows.sort_by_key(|row| array.slots[*row].index);
+        rows
+    };
+    for (ours, theirs) in by_index(left).into_iter().zip(by_index(right)) {
+        let (ours, theirs) = (&left.slots[ours], &right.slots[theirs]);
+        if ours.index != theirs.index {
+            return number("next index", ours.index, theirs.index);
+        }
+        if ours.value != theirs.value {
+            return Some(Difference::new(
+                format_args!("index {}", ours.index),
+                show(&ours.value.text()),
+                show(&theirs.value.text()),
+            ));
+        }
+    }
+    let cursor = |array: &Array<'_>| {
+        let cursor = array.cursor;
+        cursor.map_or("none".to_owned(), |index| index.to_string())
+    };
+    number("number of indexes", left.slots.len(), right.slots.len())
+        .or_else(|| number("cursor", cursor(left), cursor(right)))
 }
 
 /// Compares rows of the same name, in whatever order they come.

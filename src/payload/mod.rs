@@ -10,6 +10,7 @@
 //! server, or are compared.
 
 pub mod accept;
+mod array;
 mod compact;
 pub mod crc64;
 mod decode;
@@ -27,10 +28,11 @@ pub mod walk;
 pub mod write;
 
 pub use crate::dialect::{Encoding, Kind, kind_of};
+pub use array::{Array, Slot, SlotValue, float_text};
 pub use compact::{compact, compact_within};
 pub use decode::{
-    BackLengths, Checked, Elements, Fields, Members, Reader, Vector, VectorSet, check, decode,
-    read, vector_set,
+    BackLengths, Checked, Elements, Fields, Members, PathRow, Paths, Reader, Slots, Vector,
+    VectorSet, check, decode, read, vector_set,
 };
 pub use encode::{
     FieldTtlForm, Forms, GIVEN_BACK, Losses, Packing, encode, is_plain_string, recode,
@@ -42,7 +44,7 @@ pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
 pub use gate::{Examined, examine};
 pub use object::{
     Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Idempotency, IdempotentId, Member,
-    Object, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
+    Object, Path, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
 };
 pub use source::{ReadError, Recorder, Slice, Source};
 pub use walk::{module_name, module_name_of};

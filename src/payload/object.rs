@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::array::Array;
 use crate::dialect::{Encoding, Kind};
 
 /// A string, a member, an element: any bytes. Borrowed from the payload where they stand in it
@@ -24,6 +25,10 @@ pub enum Object<'a> {
     Hash(Vec<Field<'a>>),
     /// A stream.
     Stream(Stream<'a>),
+    /// A sparse array.
+    Array(Array<'a>),
+    /// Paths, each once and each with fields, in no order.
+    PathHash(Vec<Path<'a>>),
 }
 
 impl Object<'_> {
@@ -36,6 +41,8 @@ impl Object<'_> {
             Self::ZSet(_) => Kind::ZSet,
             Self::Hash(_) => Kind::Hash,
             Self::Stream(_) => Kind::Stream,
+            Self::Array(_) => Kind::Array,
+            Self::PathHash(_) => Kind::PathHash,
         }
     }
 }
@@ -58,6 +65,15 @@ pub struct Field<'a> {
     pub value: Bytes<'a>,
     /// When the field expires, Unix milliseconds; at most `i64::MAX`.
     pub expire_at_ms: Option<u64>,
+}
+
+/// A path of a hash that has paths (Valkey 9.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path<'a> {
+    /// The path.
+    pub path: Bytes<'a>,
+    /// Names and values of its fields, each name once; at least one.
+    pub fields: Vec<(Bytes<'a>, Bytes<'a>)>,
 }
 
 /// Id of a stream entry, `ms-seq`.

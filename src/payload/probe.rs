@@ -118,4 +118,6 @@ const SAMPLES: &[(Encoding, &[u8])] = &[
         Encoding::Stream5,
         b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
     ),
+    (Encoding::RedisArray, b"\x01\0\0\0\x01a"),
+    (Encoding::ValkeyPathHash, b"\x01\x01p\x01\x01a\x01b"),
 ];

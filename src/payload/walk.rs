@@ -5,6 +5,7 @@
 
 use redis_migrate_format::record::Family;
 
+use super::decode::{FLOAT, INT, SMALL_TEXT, TEXT};
 use super::error::ErrorKind;
 use super::lzf;
 use super::object::StreamForm;
@@ -63,12 +64,17 @@ pub fn walk_body<S: Source>(
         Encoding::Stream3 => stream(source, StreamForm::V3)?,
         Encoding::Stream4 => stream(source, StreamForm::V4)?,
         Encoding::Stream5 => stream(source, StreamForm::V5)?,
-        Encoding::RedisArray
-        | Encoding::RedisTemplateListpack
+        Encoding::RedisArray => array(source)?,
+        Encoding::ValkeyPathHash => {
+            for _ in 0..length(source)? {
+                string(source)?;
+                rows(source, &[Text, Text])?;
+            }
+        }
+        Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef
         | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef
-        | Encoding::ValkeyPathHash => {
+        | Encoding::RedisTemplateTableRef => {
             return Err(source.error(ErrorKind::Opaque(type_byte)));
         }
         Encoding::Module => {
@@ -105,6 +111,23 @@ fn rows<S: Source>(source: &mut S, row: &[Part]) -> Result<(), S::Error> {
                     len => source.pass(len.into())?,
                 },
             }
+        }
+    }
+    Ok(())
+}
+
+fn array<S: Source>(source: &mut S) -> Result<(), S::Error> {
+    let count = length(source)?;
+    // The second one is the cursor, where the first says that there is one.
+    for _ in 0..length(source)?.min(1) {
+        length(source)?;
+    }
+    for _ in 0..count {
+        length(source)?;
+        match length(source)? {
+            TEXT | SMALL_TEXT => string(source)?,
+            INT | FLOAT => source.pass(8)?,
+            _ => return Err(source.error(ErrorKind::Array("unknown tag"))),
         }
     }
     Ok(())

@@ -11,6 +11,8 @@
 //! | `zset` | `[[text, score], …]`; a score is a number, or `"inf"`, `"-inf"` |
 //! | `hash` | `[[field, value], …]`; a field that expires has a third element, Unix ms |
 //! | `stream` | `{"entries": [[id, [[field, value], …]], …], "length", "last_id", …, "groups"}` |
+//! | `array` | `{"elements": [[index, text], …], "cursor"}` |
+//! | `pathhash` | `[[path, [[field, value], …]], …]` |
 //! | others | none; `"payload_hex"` is the DUMP payload, `"module"` the name of a module's type |
 //!
 //! Beside them stand `db`, and where there are any `expire_at_ms` (Unix ms), `idle_secs`, `freq`. A
@@ -306,6 +308,23 @@ fn value(object: &Object<'_>) -> Result<Json, String> {
             })
             .collect(),
         Object::Stream(value) => stream(value)?,
+        Object::Array(array) => {
+            let slots = array.slots.iter();
+            let slots: Vec<Json> = slots
+                .map(|slot| json!([slot.index, text(&slot.value.text())]))
+                .collect();
+            json!({ "elements": slots, "cursor": array.cursor })
+        }
+        Object::PathHash(paths) => paths
+            .iter()
+            .map(|path| {
+                let fields = path.fields.iter();
+                let fields: Vec<Json> = fields
+                    .map(|(name, value)| json!([text(name), text(value)]))
+                    .collect();
+                json!([text(&path.path), fields])
+            })
+            .collect(),
     })
 }
 

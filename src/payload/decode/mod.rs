@@ -10,11 +10,13 @@
 //! Memory is bounded by what is there: no claimed count or length is allocated for, and nothing
 //! recurses.
 
+mod array;
 mod cells;
 mod intset;
 pub(super) mod listpack;
 mod node;
 mod packed;
+mod paths;
 mod rows;
 mod stream;
 mod text;
@@ -25,8 +27,11 @@ mod zipmap;
 
 use redis_migrate_format::record::Family;
 
+pub use array::Slots;
+pub(super) use array::{FLOAT, INT, SMALL_TEXT, TEXT};
 pub use listpack::BackLengths;
 pub(super) use packed::Element;
+pub use paths::{PathRow, Paths};
 pub use rows::{Elements, Fields, Members};
 pub use vectors::{Vector, VectorSet, vector_set};
 
@@ -59,6 +64,10 @@ pub enum Reader<'a> {
     Hash(Fields<'a>),
     /// A stream, read and checked as a whole.
     Stream(Stream<'a>),
+    /// What stands in a sparse array.
+    Array(Slots<'a>),
+    /// Paths and their fields.
+    PathHash(Paths<'a>),
 }
 
 /// Begins to read `value`, a type byte and its body. Each iterator checks what it passes and, at
@@ -124,20 +133,20 @@ pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadEr
         Encoding::Stream3 => Reader::Stream(stream::stream(source, StreamForm::V3)?),
         Encoding::Stream4 => Reader::Stream(stream::stream(source, StreamForm::V4)?),
         Encoding::Stream5 => Reader::Stream(stream::stream(source, StreamForm::V5)?),
+        Encoding::RedisArray => Reader::Array(Slots::new(source)?),
+        Encoding::ValkeyPathHash => Reader::PathHash(Paths::new(source)?),
         Encoding::Module
-        | Encoding::RedisArray
         | Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef
         | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef
-        | Encoding::ValkeyPathHash => return Err(opaque),
+        | Encoding::RedisTemplateTableRef => return Err(opaque),
     })
 }
 
 /// What is known of a value that was checked, beside that it is sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Checked {
-    /// Elements, members, fields or entries; 1 for a string.
+    /// Elements, members, fields, indexes or entries; 1 for a string.
     pub count: u64,
     /// Fields of a hash that expire.
     pub expiring_fields: u64,
@@ -168,6 +177,8 @@ pub(super) fn check_reader(reader: &Reader<'_>) -> Result<Checked, PayloadError>
             checked.count = stream.length;
             checked.miscounted = (stream.counter != stream.length).then_some(stream.counter);
         }
+        Reader::Array(slots) => checked.count = slots.clone().checked()?,
+        Reader::PathHash(paths) => checked.count = paths.clone().checked()?,
         Reader::List(elements) => {
             let mut elements = elements.clone();
             checked.count = count(&mut elements)?;
@@ -268,6 +279,8 @@ pub fn decode<'a>(family: Family, value: &'a [u8]) -> Result<Object<'a>, Payload
             Object::Hash(fields)
         }
         Reader::Stream(stream) => Object::Stream(stream),
+        Reader::Array(slots) => Object::Array(slots.decoded()?),
+        Reader::PathHash(paths) => Object::PathHash(paths.decoded()?),
     })
 }
 

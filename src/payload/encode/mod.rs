@@ -9,11 +9,14 @@ use std::convert::Infallible;
 use redis_migrate_format::record::Family;
 
 pub use self::pack::Packing;
+use super::array::{Array, SlotValue};
 use super::decode::listpack::rewritten;
-use super::decode::{BackLengths, Checked, Element, Reader, check_reader, read};
+use super::decode::{
+    BackLengths, Checked, Element, FLOAT, INT, Reader, TEXT, check_reader, decode, read,
+};
 use super::error::PayloadError;
 use super::object::{
-    Bytes, Consumer, Field, Group, Idempotency, Object, Stream, StreamForm, StreamId,
+    Bytes, Consumer, Field, Group, Idempotency, Object, Path, Stream, StreamForm, StreamId,
 };
 use super::write;
 use crate::dialect::Encoding;
@@ -145,6 +148,8 @@ pub fn encode(object: &Object<'_>, forms: Forms, out: &mut Vec<u8>) -> Losses {
             }
         }
         Object::Stream(value) => Ok(stream(out, value, forms)),
+        Object::Array(value) => Ok(array(out, value)),
+        Object::PathHash(value) => Ok(paths(out, value)),
     };
     let Ok(losses) = result;
     losses
@@ -194,6 +199,7 @@ pub fn recode_checked(
             }
         }
         Reader::Stream(value) => Ok(stream(out, &value, forms)),
+        Reader::Array(_) | Reader::PathHash(_) => Ok(encode(&decode(family, value)?, forms, out)),
     };
     if result.is_err() {
         out.truncate(start);
@@ -534,4 +540,50 @@ fn idempotency(out: &mut Vec<u8>, state: &Idempotency<'_>) {
     }
     write::length(out, state.ids_added);
     write::length(out, state.duplicates);
+}
+
+/// In the only form there is. No destination is sent what is written here ([`plan`] keeps such values
+/// as they came, or refuses them): no server was there to read it.
+///
+/// [`plan`]: super::accept::plan
+fn array(out: &mut Vec<u8>, array: &Array<'_>) -> Losses {
+    out.push(Encoding::RedisArray.type_byte());
+    write::length(out, array.slots.len() as u64);
+    write::length(out, array.cursor.is_some().into());
+    if let Some(cursor) = array.cursor {
+        write::length(out, cursor);
+    }
+    for slot in &array.slots {
+        write::length(out, slot.index);
+        match &slot.value {
+            SlotValue::Text(bytes) => {
+                write::length(out, TEXT);
+                write::string(out, bytes);
+            }
+            SlotValue::Int(number) => {
+                write::length(out, INT);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+            SlotValue::Float(number) => {
+                write::length(out, FLOAT);
+                out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+    Losses::default()
+}
+
+/// As [`array`].
+fn paths(out: &mut Vec<u8>, paths: &[Path<'_>]) -> Losses {
+    out.push(Encoding::ValkeyPathHash.type_byte());
+    write::length(out, paths.len() as u64);
+    for Path { path, fields } in paths {
+        write::string(out, path);
+        write::length(out, fields.len() as u64);
+        for (name, value) in fields {
+            write::string(out, name);
+            write::string(out, value);
+        }
+    }
+    Losses::default()
 }

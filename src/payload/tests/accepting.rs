@@ -257,7 +257,7 @@ fn probes_are_sound_values() {
         let known: Vec<u8> = probes.iter().map(|(type_byte, _)| *type_byte).collect();
         let newest = match family {
             Redis => server(Redis, 8, 8),
-            Valkey => server(Valkey, 9, 1),
+            Valkey => server(Valkey, 9, 2),
             Other => server(Other, 8, 0),
         };
         // There is no sample of a type that cannot be read.

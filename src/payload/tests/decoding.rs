@@ -152,6 +152,7 @@ fn words(server: &str, key: &str) -> String {
             });
             entries.collect::<Vec<_>>().join("; ")
         }
+        other => panic!("no server wrote {other:?}"),
     }
 }
 

@@ -33,10 +33,26 @@ pub fn strings(object: Object<'_>) -> Vec<String> {
             .entries()
             .map(|entry| entry.expect("a sound stream").id.to_string())
             .collect(),
+        Object::Array(array) => {
+            let slots = array.slots.iter();
+            let slots = slots.map(|slot| format!("{}={}", slot.index, show(&slot.value.text())));
+            slots
+                .chain(array.cursor.map(|cursor| format!("cursor {cursor}")))
+                .collect()
+        }
+        Object::PathHash(paths) => paths
+            .iter()
+            .flat_map(|path| {
+                let fields = path.fields.iter();
+                fields.map(|(name, value)| {
+                    format!("{}: {}={}", show(&path.path), show(name), show(value))
+                })
+            })
+            .collect(),
     }
 }
 
-fn reads(family: Family, text: &str, expected: &[&str]) {
+pub fn reads(family: Family, text: &str, expected: &[&str]) {
     let value = body(text);
     let object = decode(family, &value).unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(strings(object), expected, "{text}");

@@ -4,6 +4,7 @@ mod accepting;
 mod decoding;
 mod generate;
 mod handmade;
+pub(crate) mod later;
 mod meanings;
 pub(crate) mod mutation;
 mod pack;

@@ -179,7 +179,7 @@ fn opaque_types() {
         (Family::Redis, 99),
         (Family::Valkey, 26),
         (Family::Redis, 243),
-        (Family::Valkey, 23),
+        (Family::Valkey, 26),
         (Family::Valkey, 24),
         (Family::Valkey, 255),
         (Family::Other, 22),

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::{CommandError, CommandLimits, CommandLosses, Features};
-use crate::payload::{Bytes, Elements, Fields, Members, PayloadError, Reader};
+use crate::payload::{Bytes, Elements, Fields, Kind, Members, PayloadError, Reader};
 use crate::server::Conn;
 use crate::server::resp::{self, Item};
 
@@ -218,6 +218,8 @@ impl Target<'_> {
             Reader::ZSet(rows) => self.members(rows, out),
             Reader::Hash(rows) => self.fields(&rows, out),
             Reader::Stream(stream) => self.stream(&stream, out),
+            Reader::Array(_) => Err(no_commands(Kind::Array)),
+            Reader::PathHash(_) => Err(no_commands(Kind::PathHash)),
         }
     }
 
@@ -371,6 +373,14 @@ fn score_text(out: &mut Vec<u8>, score: f64) {
     };
 }
 
+/// What no server was there to try commands on.
+fn no_commands(kind: Kind) -> CommandError {
+    CommandError::refused(format!(
+        "values of type {kind} are not written by commands: no server confirmed any; --method restore \
+         sends them as they are to a server that has the type"
+    ))
+}
+
 /// Bytes of the longest argument that a value's commands would have.
 pub(super) fn largest_argument(reader: Reader<'_>) -> Result<u64, PayloadError> {
     let mut largest = 0;
@@ -395,6 +405,8 @@ pub(super) fn largest_argument(reader: Reader<'_>) -> Result<u64, PayloadError> 
                 see(&row.value);
             }
         }
+        // They are not written by commands.
+        Reader::Array(_) | Reader::PathHash(_) => {}
         Reader::Stream(stream) => {
             for entry in stream.entries() {
                 for (name, value) in entry?.fields {
