@@ -37,6 +37,9 @@ pub enum Feature {
     FieldTtl,
     /// Vector sets.
     VectorSets,
+    /// Vector sets whose nodes say the version of their layout. A server that has vector sets and
+    /// not this one stands still for seconds when it is given such a value.
+    VersionedVectorNodes,
     /// XADD IDMP, XCFGSET and the idempotency state of streams.
     StreamIdempotency,
     /// XIDMPRECORD.
@@ -74,6 +77,7 @@ impl Feature {
             Self::ConsumerActiveTimes => (at(7, 2, 0), VALKEY),
             Self::FieldTtl => (at(7, 4, 0), at(9, 0, 0)),
             Self::VectorSets => (at(8, 0, 0), None),
+            Self::VersionedVectorNodes => (at(8, 2, 0), None),
             Self::StreamIdempotency => (at(8, 6, 0), None),
             Self::RecordIdempotency => (at(8, 6, 2), None),
             Self::KeyMetadata => (at(8, 6, 0), None),

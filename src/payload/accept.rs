@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::decode::{BackLengths, Checked, back_lengths};
+use super::decode::{BackLengths, Checked, VectorLayout, back_lengths, vector_layout};
 use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
 use super::object::StreamForm;
 use super::source::Slice;
@@ -17,9 +17,6 @@ use crate::dialect::{Dialect, Encoding, Family, Feature, Kind};
 
 /// The oldest RDB version that destinations are counted on with.
 const OLDEST_VERSION: u16 = 8;
-
-/// The type byte of a module's value.
-const MODULE: u8 = 7;
 
 /// The name of vector sets, which are a module's to a server.
 const VECTOR_SET: &str = "vectorset";
@@ -151,9 +148,26 @@ pub struct Accepts {
     pub modules: BTreeSet<String>,
     /// How it expects listpacks to say lengths backwards.
     pub back_lengths: BackLengths,
+    /// The newest layout of vector sets that it reads, where it has vector sets. Never tried out: one
+    /// that is too new blocks a server for seconds.
+    pub vector_layout: VectorLayout,
 }
 
 impl Accepts {
+    /// The newest layout of vector sets that a server reads, as far as its version is known.
+    pub fn vector_layout(dialect: Dialect) -> VectorLayout {
+        match dialect.has(Feature::VersionedVectorNodes) {
+            true => VectorLayout::Second,
+            false => VectorLayout::First,
+        }
+    }
+
+    /// Why a vector set must not be given to this destination, if it must not.
+    pub fn refuses_vectors(&self, value: &[u8]) -> Option<Refusal> {
+        let is_old = vector_layout(value) == Some(VectorLayout::First);
+        (self.vector_layout < VectorLayout::Second && !is_old).then_some(Refusal::VectorLayout)
+    }
+
     /// What a server takes by its source, for where it cannot be tried out. A newer one than is
     /// known here takes at least what the newest known one does; of servers of neither family only
     /// the common types are counted on. None for servers before 4.0.
@@ -180,6 +194,7 @@ impl Accepts {
                 true => BackLengths::Exact,
                 false => BackLengths::Early,
             },
+            vector_layout: Self::vector_layout(dialect),
         })
     }
 
@@ -273,6 +288,13 @@ pub enum Refusal {
     /// A module's value, and the destination is not known to have the module.
     #[error("the destination is not known to have {}", module_text(.0))]
     Module(String),
+    /// A vector set that would block the destination.
+    #[error(
+        "it is a vector set as {} and later write them, or in a layout that is not known: an older \
+         server stands still for seconds when it is given one, and then refuses it",
+        vector_layout_since()
+    )]
+    VectorLayout,
     /// A value that cannot be read here, with a footer that is not accepted there.
     #[error(
         "the destination does not accept RDB version {version}, and values of type {type_byte} cannot be written anew"
@@ -312,6 +334,11 @@ fn no_form_text(kind: Kind) -> String {
         ),
         kind => format!("the destination has no {kind} in any form this tool writes"),
     }
+}
+
+fn vector_layout_since() -> String {
+    let since = Feature::VersionedVectorNodes.since(Family::Redis);
+    since.map_or_else(String::new, |version| format!("Redis {version}"))
 }
 
 /// The servers' name of vector sets is a module's.
@@ -399,22 +426,25 @@ fn opaque(accepts: &Accepts, family: Family, version: u16, type_byte: u8, known:
 
 /// A value of the module type `name`. What is in it only the module knows, and the module says what
 /// it can load by a version of its own, which is in the value: the footer's tells nothing of that.
-/// So a footer that the destination does not accept is replaced, and the module decides. Not so for
-/// vector sets: their layout changed with the server's version.
-fn of_module(accepts: &Accepts, family: Family, version: u16, name: String) -> Plan {
+/// So a footer that the destination does not accept is replaced, and the module decides. Only of
+/// vector sets the layout is looked at: one that is too new does harm.
+fn of_module(accepts: &Accepts, family: Family, version: u16, name: String, value: &[u8]) -> Plan {
     if !accepts.modules.contains(&name) {
         return Plan::Refuse(Refusal::Module(name));
     }
-    match opaque(accepts, family, version, MODULE, true) {
-        // A module of that name, in a server of another family.
-        Plan::Refuse(Refusal::Opaque(_)) => Plan::Refuse(Refusal::Module(name)),
-        Plan::Refuse(Refusal::OpaqueVersion { .. }) if name != VECTOR_SET => {
-            match accepts.versions.nearest(version, Encoding::Module.since()) {
-                Some(version) => Plan::Restamp(version),
-                None => Plan::Refuse(Refusal::NoVersion),
-            }
-        }
-        plan => plan,
+    // There may be a module of that name in a server of another family.
+    if family == Family::Other || family != accepts.family {
+        return Plan::Refuse(Refusal::Module(name));
+    }
+    if name == VECTOR_SET
+        && let Some(refusal) = accepts.refuses_vectors(value)
+    {
+        return Plan::Refuse(refusal);
+    }
+    match accepts.versions.nearest(version, Encoding::Module.since()) {
+        Some(same) if same == version => Plan::Verbatim,
+        Some(version) => Plan::Restamp(version),
+        None => Plan::Refuse(Refusal::NoVersion),
     }
 }
 
@@ -427,7 +457,7 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
     let encoding = Encoding::of(family, type_byte);
     if encoding == Some(Encoding::Module) {
         return match walk::length(&mut Slice::new(body)) {
-            Ok(id) => of_module(accepts, family, rdb_version, walk::module_name(id)),
+            Ok(id) => of_module(accepts, family, rdb_version, walk::module_name(id), value),
             Err(_) => Plan::Refuse(Refusal::Opaque(type_byte)),
         };
     }

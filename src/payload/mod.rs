@@ -32,7 +32,7 @@ pub use array::{Array, Slot, SlotValue, float_text};
 pub use compact::{compact, compact_within};
 pub use decode::{
     BackLengths, Checked, Elements, Fields, Members, PathRow, Paths, Reader, Slots, Vector,
-    VectorSet, check, decode, read, vector_set,
+    VectorLayout, VectorSet, check, decode, read, vector_layout, vector_set,
 };
 pub use encode::{
     FieldTtlForm, Forms, GIVEN_BACK, Losses, Packing, encode, is_plain_string, recode,

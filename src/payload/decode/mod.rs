@@ -33,7 +33,7 @@ pub use listpack::BackLengths;
 pub(super) use packed::Element;
 pub use paths::{PathRow, Paths};
 pub use rows::{Elements, Fields, Members};
-pub use vectors::{Vector, VectorSet, vector_set};
+pub use vectors::{Vector, VectorLayout, VectorSet, vector_layout, vector_set};
 
 use self::cells::Cells;
 use self::intset::Intset;

@@ -5,7 +5,8 @@
 //! set, and for each element its name, its attributes if flag 2 is set, its vector in the form of
 //! the quantization, and the parameters of its node in the graph: id, level, links; the last one
 //! holds the two floats that scale the vector (vset.c, VectorSetRdbSave; hnsw.c,
-//! hnsw_serialize_node).
+//! hnsw_serialize_node). From Redis 8.2 on, the level has the version of the node's layout in its
+//! highest byte, 1, and more parameters follow ([`VectorLayout`]).
 
 use super::text::text;
 use crate::payload::object::Bytes;
@@ -19,6 +20,19 @@ const FLAG_ATTRIBUTES: u64 = 2;
 /// Kinds of items in a module's value (module.c, RDB_MODULE_OPCODE).
 const UNSIGNED: u64 = 2;
 const STRING: u64 = 5;
+
+/// The highest level of a node (hnsw.c, HNSW_MAX_LEVEL).
+const MAX_LEVEL: u64 = 16;
+
+/// How the nodes of a vector set are laid out. The module's name and version are the same in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VectorLayout {
+    /// As Redis 8.0 wrote them. All versions read it.
+    First,
+    /// As Redis 8.2 and later write them. To 8.0 the version in a node's level is part of the level:
+    /// it makes room for 16 million levels of links before it refuses the value.
+    Second,
+}
 
 /// A vector set, without its graph: that only serves to find what is near.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +62,29 @@ pub struct Vector<'a> {
 
 /// Reads a vector set; `None` for everything else, and for layouts that are not known.
 pub fn vector_set(value: &[u8]) -> Option<VectorSet<'_>> {
+    let mut vectors = Vec::new();
+    let head = read(body_of(value)?, |vector, _| vectors.push(vector)).ok()?;
+    Some(VectorSet { vectors, ..head })
+}
+
+/// How a vector set is laid out; `None` for everything else, and for layouts that are not known.
+pub fn vector_layout(value: &[u8]) -> Option<VectorLayout> {
+    let mut layout = Some(VectorLayout::First);
+    let of_node = |level: u64| match (level >> 24, level & 0xff_ffff) {
+        (0, ..=MAX_LEVEL) => Some(VectorLayout::First),
+        (1, ..=MAX_LEVEL) => Some(VectorLayout::Second),
+        _ => None,
+    };
+    read(body_of(value)?, |_, level| {
+        let node = level.and_then(of_node);
+        layout = layout.and_then(|so_far| node.map(|node| so_far.max(node)));
+    })
+    .ok()?;
+    layout
+}
+
+/// What stands behind the name of the module.
+fn body_of(value: &[u8]) -> Option<Slice<'_>> {
     // 7: a module's value. Valkey has no such module.
     let [7, body @ ..] = value else { return None };
     let mut source = Slice::new(body);
@@ -55,10 +92,15 @@ pub fn vector_set(value: &[u8]) -> Option<VectorSet<'_>> {
     if module_name(id) != "vectorset" || id & 0x3ff != 0 {
         return None;
     }
-    read(source).ok()
+    Some(source)
 }
 
-fn read(mut source: Slice<'_>) -> Result<VectorSet<'_>, PayloadError> {
+/// Reads it to its end, and gives each vector with the level of its node. The set that is returned
+/// has none.
+fn read<'a>(
+    mut source: Slice<'a>,
+    mut each: impl FnMut(Vector<'a>, Option<u64>),
+) -> Result<VectorSet<'a>, PayloadError> {
     let dimension = unsigned(&mut source)?;
     let count = unsigned(&mut source)?;
     let config = unsigned(&mut source)?;
@@ -70,7 +112,6 @@ fn read(mut source: Slice<'_>) -> Result<VectorSet<'_>, PayloadError> {
         0 => None,
         _ => Some((unsigned(&mut source)?, string(&mut source)?)),
     };
-    let mut vectors = Vec::new();
     for _ in 0..count {
         let name = string(&mut source)?;
         let attributes = match flags & FLAG_ATTRIBUTES {
@@ -79,17 +120,22 @@ fn read(mut source: Slice<'_>) -> Result<VectorSet<'_>, PayloadError> {
         };
         let bytes = string(&mut source)?;
         let parameters = unsigned(&mut source)?;
-        let mut scale = None;
-        for _ in 0..parameters {
-            scale = Some(unsigned(&mut source)?);
+        let (mut level, mut scale) = (None, None);
+        for at in 0..parameters {
+            let parameter = unsigned(&mut source)?;
+            if at == 1 {
+                level = Some(parameter);
+            }
+            scale = Some(parameter);
         }
         let scale = scale.ok_or_else(|| source.error(ErrorKind::Truncated))?;
-        vectors.push(Vector {
+        let vector = Vector {
             name,
             attributes,
             bytes,
             scale,
-        });
+        };
+        each(vector, level);
     }
     // The end mark.
     match length(&mut source)? {
@@ -100,7 +146,7 @@ fn read(mut source: Slice<'_>) -> Result<VectorSet<'_>, PayloadError> {
         dimension,
         config,
         matrix,
-        vectors,
+        vectors: Vec::new(),
     })
 }
 

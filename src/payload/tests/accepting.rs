@@ -3,6 +3,7 @@
 use redis_migrate_format::record::Family::{self, Other, Redis, Valkey};
 
 use super::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
+use super::vector_sets::{OF_8_2, OF_8_6, TWO, value};
 use super::vectors::vectors;
 use super::*;
 use crate::dialect::{Dialect, Version};
@@ -154,7 +155,7 @@ fn of_module(name: &str) -> Vec<u8> {
 /// Of a module's value the footer's version says nothing: the module decides.
 #[test]
 fn values_of_modules_get_the_footer_that_the_destination_takes() {
-    let (json, vectors) = (of_module("ReJSON-RL"), of_module("vectorset"));
+    let json = of_module("ReJSON-RL");
     let mut accepts = server(Redis, 7, 2);
     let refused = Plan::Refuse(Refusal::Module("ReJSON-RL".to_owned()));
     assert_eq!(plan_value(&accepts, Redis, 12, &json), refused);
@@ -162,19 +163,36 @@ fn values_of_modules_get_the_footer_that_the_destination_takes() {
     assert_eq!(plan_value(&accepts, Redis, 12, &json), Plan::Restamp(11));
     assert_eq!(plan_value(&accepts, Redis, 11, &json), Plan::Verbatim);
     assert_eq!(plan_value(&accepts, Valkey, 80, &json), refused);
-    // The layout of vector sets is the server's own affair.
-    accepts.modules.insert("vectorset".to_owned());
-    let refused = Refusal::OpaqueVersion {
-        type_byte: 7,
-        version: 12,
-    };
-    assert_eq!(
-        plan_value(&accepts, Redis, 12, &vectors),
-        Plan::Refuse(refused)
-    );
     accepts.versions = Versions::default();
     let refused = Plan::Refuse(Refusal::NoVersion);
     assert_eq!(plan_value(&accepts, Redis, 12, &json), refused);
+}
+
+/// A vector set goes down as far as its layout is read, and no further.
+#[test]
+fn vector_sets_only_go_where_their_layout_is_read() {
+    let with_vectors = |major, minor| {
+        let mut accepts = server(Redis, major, minor);
+        accepts.modules.insert("vectorset".to_owned());
+        accepts
+    };
+    let (eight, two, six) = (with_vectors(8, 0), with_vectors(8, 2), with_vectors(8, 6));
+    let (first, second, newest) = (value(TWO), value(OF_8_2), value(OF_8_6));
+    for accepts in [&eight, &two, &six] {
+        assert_eq!(plan_value(accepts, Redis, 12, &first), Plan::Verbatim);
+    }
+    let refused = Plan::Refuse(Refusal::VectorLayout);
+    assert_eq!(plan_value(&eight, Redis, 12, &second), refused);
+    assert_eq!(plan_value(&eight, Redis, 13, &newest), refused);
+    assert_eq!(plan_value(&two, Redis, 12, &second), Plan::Verbatim);
+    assert_eq!(plan_value(&two, Redis, 13, &newest), Plan::Restamp(12));
+    assert_eq!(plan_value(&six, Redis, 13, &newest), Plan::Verbatim);
+    // What is not known to be of the first layout may be of a later one.
+    let unread = of_module("vectorset");
+    assert_eq!(plan_value(&eight, Redis, 12, &unread), refused);
+    assert_eq!(plan_value(&two, Redis, 12, &unread), Plan::Verbatim);
+    let text = Refusal::VectorLayout.to_string();
+    assert!(text.contains("as Redis 8.2 and later"), "{text}");
 }
 
 #[test]

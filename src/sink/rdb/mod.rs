@@ -334,6 +334,15 @@ fn prepare(
                         target.server_version
                     )));
                 }
+                if module == VECTOR_SET
+                    && let Some(refusal) = target.accepts.refuses_vectors(body)
+                {
+                    return Err(refused(format!(
+                        "it cannot be written for {} {}: {refusal}",
+                        target.family_name(),
+                        target.server_version
+                    )));
+                }
                 modules.insert(module);
                 return Ok(Prepared::AsIs(body.len()));
             }

@@ -15,7 +15,8 @@ use crate::payload::accept::{
     Accepts, Plan, Refusal, plan, plan_checked, plan_value, refused_as_is,
 };
 use crate::payload::{
-    self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, kind_of,
+    self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, VectorLayout,
+    kind_of,
 };
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value, not_kept};
@@ -424,6 +425,7 @@ fn everything(family: Family) -> Accepts {
         types: (0..=5).chain(9..=25).collect(),
         modules: BTreeSet::new(),
         back_lengths: BackLengths::Early,
+        vector_layout: VectorLayout::First,
     }
 }
 

@@ -146,6 +146,7 @@ pub(super) fn try_out(
         types,
         modules: BTreeSet::new(),
         back_lengths,
+        vector_layout: Accepts::vector_layout(facts.dialect()),
     }))
 }
 
