@@ -12,10 +12,11 @@ use crate::server::facts::Facts;
 use crate::server::patience::{Patience, STEP};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
-use crate::sink::server::foresee::{KeyRights, Way};
+use crate::sink::server::foresee::{KeyRights, Way, offer};
 use crate::sink::server::functions::Library;
 use crate::sink::server::libraries::{InTheWay, in_the_way};
 use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
+use crate::sink::server::target::{Ready, Target};
 
 /// Keys that are asked about in one round trip.
 const ASKED_AT_ONCE: usize = 256;
@@ -114,6 +115,26 @@ impl<'a> KeyTrial<'a> {
             key: std::mem::take(&mut record.key),
             way,
         }
+    }
+
+    /// Offers a value that cannot be read here; the server's words if it does not take it. Where
+    /// nothing can be found out, nothing is known against it.
+    pub fn offer(
+        &mut self,
+        target: &mut Target,
+        record: &KeyRecord,
+        ready: Ready,
+    ) -> Option<String> {
+        let kind = target.opaque().cloned()?;
+        if self.by_commands || self.ends.is_some() || self.unforeseen.is_some() {
+            return None;
+        }
+        let conn = connected(&mut self.conn, &mut self.rights, self.to);
+        let answer = conn.and_then(|conn| offer(conn, target, kind, record, ready));
+        answer.unwrap_or_else(|error| {
+            self.lost(&error);
+            None
+        })
     }
 
     /// Asks about keys; why each would be refused, if it would. Once it is clear that the run would

@@ -237,7 +237,7 @@ impl Needs {
         mut context: Context,
         target: &mut Target,
         bounds: Bounds,
-        trial: &KeyTrial<'_>,
+        trial: &mut KeyTrial<'_>,
     ) -> Option<Prepared> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
         self.bytes += bytes;
@@ -249,6 +249,12 @@ impl Needs {
             true => Err(("larger than --max-value allows".to_owned(), None)),
             false => target.prepare(&mut record, &mut context),
         };
+        // What an import would be told, too.
+        let fits = record.value.stored_len() <= bounds.max_payload_bytes;
+        let ready = ready.and_then(|ready| {
+            let refused = fits.then(|| trial.offer(target, &record, ready)).flatten();
+            refused.map_or(Ok(ready), |text| Err((text, None)))
+        });
         let fates = self.by_type.entry(name).or_default();
         fates.keys += 1;
         match ready {

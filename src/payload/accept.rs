@@ -151,6 +151,9 @@ pub struct Accepts {
     /// The newest layout of vector sets that it reads, where it has vector sets. Never tried out: one
     /// that is too new blocks a server for seconds.
     pub vector_layout: VectorLayout,
+    /// Whether it can say itself whether it takes a value of a type that nobody here knows: a server
+    /// can when it is offered one, a file cannot.
+    pub answers: bool,
 }
 
 impl Accepts {
@@ -195,6 +198,7 @@ impl Accepts {
                 false => BackLengths::Early,
             },
             vector_layout: Self::vector_layout(dialect),
+            answers: false,
         })
     }
 
@@ -272,7 +276,8 @@ pub enum Plan {
         /// The version.
         version: u16,
     },
-    /// It cannot be read, but the destination can: the payload goes as it came, with its own footer.
+    /// It cannot be read here: the payload goes as it came, with its own footer, and the destination
+    /// says whether it takes it.
     Verbatim,
     /// It cannot be brought there.
     Refuse(Refusal),
@@ -283,8 +288,15 @@ pub enum Plan {
 #[non_exhaustive]
 pub enum Refusal {
     /// A type byte that only servers like the source know.
-    #[error("{} only go to a server that is known to have them", opaque_text(*.0))]
+    #[error("{} go only to a server of the family they come from", opaque_text(*.0))]
     Opaque(u8),
+    /// The same for a file, which cannot say what its reader takes.
+    #[error(
+        "{}, and a server that does not know them refuses the whole file: import or copy them to a \
+         server of the same family, which says itself whether it takes them",
+        opaque_text(*.0)
+    )]
+    Unknown(u8),
     /// A module's value, and the destination is not known to have the module.
     #[error("the destination is not known to have {}", module_text(.0))]
     Module(String),
@@ -316,7 +328,7 @@ pub enum Refusal {
 fn opaque_text(type_byte: u8) -> String {
     match Encoding::of(Family::Redis, type_byte) == Some(Encoding::Module) {
         true => "values of modules (vector sets are such, too)".to_owned(),
-        false => format!("values of the type with number {type_byte}"),
+        false => format!("this version of the tool cannot read values of type {type_byte}: they"),
     }
 }
 
@@ -412,11 +424,16 @@ fn has_field_ttls(encoding: Encoding) -> bool {
     )
 }
 
-/// What cannot be read here goes only to a server of the same family that is known to read it, and
-/// is never signed anew.
+/// What cannot be read here is offered to servers of the same family, and is never signed anew: a
+/// server that does not know the type or the footer's version says so at once. Into a file it goes
+/// only if its reader is known to have the type.
 fn opaque(accepts: &Accepts, family: Family, version: u16, type_byte: u8, known: bool) -> Plan {
-    if family == Family::Other || family != accepts.family || !known {
+    if family == Family::Other || family != accepts.family {
         Plan::Refuse(Refusal::Opaque(type_byte))
+    } else if accepts.answers {
+        Plan::Verbatim
+    } else if !known {
+        Plan::Refuse(Refusal::Unknown(type_byte))
     } else if !accepts.versions.contains(version) {
         Plan::Refuse(Refusal::OpaqueVersion { type_byte, version })
     } else {

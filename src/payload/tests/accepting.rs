@@ -196,13 +196,33 @@ fn vector_sets_only_go_where_their_layout_is_read() {
 }
 
 #[test]
-fn opaque_values_only_go_where_they_are_known() {
+fn opaque_values_are_offered_to_servers_of_their_family() {
+    const NOBODYS: u8 = 99;
+    let asked = |family, major, minor| Accepts {
+        answers: true,
+        ..server(family, major, minor)
+    };
+    // Whatever its version and that of the footer: the server answers.
+    for (major, minor) in [(6, 0), (8, 6), (8, 10)] {
+        let accepts = asked(Redis, major, minor);
+        for version in [9, 16, 40] {
+            assert_eq!(plan(&accepts, Redis, version, NOBODYS), Plan::Verbatim);
+        }
+    }
+    let refused = Plan::Refuse(Refusal::Opaque(NOBODYS));
+    assert_eq!(plan(&asked(Valkey, 9, 1), Redis, 16, NOBODYS), refused);
+    assert_eq!(plan(&asked(Redis, 8, 6), Valkey, 81, NOBODYS), refused);
+    assert_eq!(plan(&asked(Other, 8, 6), Other, 16, NOBODYS), refused);
+    assert_eq!(plan(&asked(Redis, 8, 6), Other, 16, NOBODYS), refused);
+}
+
+#[test]
+fn opaque_values_only_go_into_files_where_they_are_known() {
     const NOBODYS: u8 = 99;
     let mut accepts = server(Redis, 8, 8);
-    assert_eq!(
-        plan(&accepts, Redis, 14, NOBODYS),
-        Plan::Refuse(Refusal::Opaque(NOBODYS))
-    );
+    let refusal = Refusal::Unknown(NOBODYS);
+    assert!(refusal.to_string().contains("type 99"), "{refusal}");
+    assert_eq!(plan(&accepts, Redis, 14, NOBODYS), Plan::Refuse(refusal));
     accepts.types.insert(NOBODYS);
     assert_eq!(plan(&accepts, Redis, 14, NOBODYS), Plan::Verbatim);
     assert_eq!(

@@ -6,6 +6,9 @@
 //! else is well, and any other error is what the run itself would be told. `--dry-run` and `doctor`
 //! both ask this way, and both read the answer as the run does ([`super::refusal`]).
 //!
+//! A value that cannot be read here is offered as well, under a name that nobody has: the
+//! destination alone knows whether it takes it ([`offer`]).
+//!
 //! Asking for every key would double the commands of a dry run. Which keys a user may write is
 //! settled by patterns (ACL), so one key of each set of patterns stands for all keys that match
 //! the same ones. Where the server does not tell its patterns, every key is asked about.
@@ -14,7 +17,12 @@ use std::collections::HashMap;
 
 use redis::Value as Reply;
 
+use super::target::{OpaqueKind, Ready, Target};
+use super::try_out::{ProbeKeys, is_about_payload};
 use crate::glob::Glob;
+use crate::payload::footer;
+use crate::record::KeyRecord;
+use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 
 /// An option that RESTORE and SET do not have.
@@ -68,6 +76,44 @@ impl Way {
             Self::Rename => text.starts_with("ERR no such key"),
         }
     }
+}
+
+/// Offers a value that cannot be read here and was made ready for this destination: the server's
+/// words, if it does not take it. It is restored to a name that nobody has, and past its time: the
+/// server looks at it completely and keeps nothing. Of a kind that was taken before it is not asked
+/// again. Answers that are about something else say nothing.
+///
+/// # Errors
+/// The connection.
+pub fn offer(
+    conn: &mut Conn,
+    target: &mut Target,
+    kind: OpaqueKind,
+    record: &KeyRecord,
+    ready: Ready,
+) -> Result<Option<String>, ServerError> {
+    if target.has_taken(&kind) {
+        return Ok(None);
+    }
+    let key = ProbeKeys::new(&record.key, Some(slot_of(&record.key))).alike;
+    let value = record.value.bytes();
+    let signed = match ready {
+        Ready::AsIs => Vec::new(),
+        Ready::Footer(version) => [value, &footer(value, version)].concat(),
+    };
+    let payload = match ready {
+        Ready::AsIs => value,
+        Ready::Footer(_) => &signed,
+    };
+    conn.queue(&[b"RESTORE", &key, b"1", payload, b"ABSTTL"])?;
+    conn.flush()?;
+    Ok(match conn.reply()? {
+        Ok(_) => {
+            target.note_taken(kind);
+            None
+        }
+        Err(text) => Some(text).filter(|text| is_about_payload(text)),
+    })
 }
 
 /// The key patterns of a user, and what was learnt about the keys that match them.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::foresee::{KeyRights, Way};
+use super::foresee::{KeyRights, Way, offer};
 use super::refusal::{Outlook, Refusal, is_about_key};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
@@ -97,13 +97,35 @@ impl ServerSink {
             return self.take_by_commands(sent);
         }
         if self.options.dry_run {
-            return self.try_key(sent, Way::Restore);
+            return match self.offer(&sent)? {
+                Some((at, text)) => self.refused(at, sent, text),
+                None => self.try_key(sent, Way::Restore),
+            };
         }
         sent.action = Action::Restore {
             replace,
             own: false,
         };
         self.send(sent)
+    }
+
+    /// A dry run: does the destination refuse a value that cannot be read here? Where, and in which
+    /// words.
+    fn offer(&mut self, sent: &Sent) -> Result<Option<(usize, String)>> {
+        let target = self.lanes[sent.at].target.as_ref();
+        let Some(kind) = target.and_then(Target::opaque).cloned() else {
+            return Ok(None);
+        };
+        let (at, refused) = self.ask_lane(&sent.record.key, |sink, at| {
+            let lane = &mut sink.lanes[at];
+            match (&mut lane.conn, &mut lane.target) {
+                (Some(conn), Some(target)) => {
+                    offer(conn, target, kind.clone(), &sent.record, sent.ready)
+                }
+                _ => lane.conn().map(|_| None),
+            }
+        })?;
+        Ok(refused.map(|text| (at, text)))
     }
 
     /// A dry run: could this key be written, and then, does it stand already?

@@ -34,6 +34,10 @@ pub enum Ready {
     Footer(u16),
 }
 
+/// A kind of values that cannot be read here: type byte, RDB version of the footer, and a module's
+/// name of its type.
+pub type OpaqueKind = (u8, u16, Option<String>);
+
 /// What a destination accepts.
 #[derive(Debug)]
 pub struct Target {
@@ -55,6 +59,10 @@ pub struct Target {
     unchecked: bool,
     /// The value that was made ready last is a stream that miscounts its entries.
     miscounted: Option<Miscounted>,
+    /// The value that was made ready last cannot be read here.
+    opaque: Option<OpaqueKind>,
+    /// Kinds of which the destination took one.
+    taken: BTreeSet<OpaqueKind>,
     scratch: Vec<u8>,
     /// What was changed in the value that was made ready last.
     last: Changes,
@@ -110,7 +118,8 @@ impl Target {
         let was_probed = probed.is_some();
         let accepts = match (probed, table) {
             (Some(accepts), _) => accepts,
-            (None, Some(table)) => {
+            (None, Some(mut table)) => {
+                table.answers = true;
                 observer.notice(&format!(
                     "the destination cannot be tried out; going by its version, {}",
                     facts.title()
@@ -138,6 +147,8 @@ impl Target {
             twin: false,
             unchecked: false,
             miscounted: None,
+            opaque: None,
+            taken: BTreeSet::new(),
             scratch: Vec::new(),
             last: Changes::default(),
             changes: Changes::default(),
@@ -179,6 +190,7 @@ impl Target {
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
         self.miscounted = None;
+        self.opaque = None;
         if self.twin && self.universal.is_none() && is_known(&record.value, context.family) {
             match self.as_from_twin(record.value.bytes(), context.family) {
                 Ok(true) => return Ok(Ready::AsIs),
@@ -314,8 +326,28 @@ impl Target {
         }
     }
 
-    /// A value that cannot be read here goes only where it is known, and as it came: of a module's
-    /// value only the footer may be another one.
+    /// Of which kind the value is that was made ready last, if it cannot be read here: a destination
+    /// may refuse it though everything that is known here speaks for it.
+    pub fn opaque(&self) -> Option<&OpaqueKind> {
+        self.opaque.as_ref()
+    }
+
+    /// Whether the destination took a value of this kind before.
+    pub fn has_taken(&self, kind: &OpaqueKind) -> bool {
+        self.taken.contains(kind)
+    }
+
+    /// Remembers that it did.
+    pub fn note_taken(&mut self, kind: OpaqueKind) {
+        /// Names of modules' types are anything an archive says.
+        const MAX_KINDS: usize = 1024;
+        if self.taken.len() < MAX_KINDS {
+            self.taken.insert(kind);
+        }
+    }
+
+    /// A value that cannot be read here goes as it came: of a module's value only the footer may be
+    /// another one.
     fn prepare_opaque(
         &mut self,
         record: &mut KeyRecord,
@@ -334,7 +366,10 @@ impl Target {
         if Encoding::of(context.family, type_byte(body)) == Some(Encoding::Module) {
             self.allow_module(body);
         }
-        match plan_value(&self.accepts, context.family, rdb_version, body) {
+        let plan = plan_value(&self.accepts, context.family, rdb_version, body);
+        let name = payload::module_name_of(context.family, body);
+        self.opaque = Some((type_byte(body), rdb_version, name));
+        match plan {
             Plan::Refuse(refusal) => Err(refused(&refusal)),
             Plan::Restamp(version) => {
                 self.last.restamped += 1;
@@ -426,6 +461,7 @@ fn everything(family: Family) -> Accepts {
         modules: BTreeSet::new(),
         back_lengths: BackLengths::Early,
         vector_layout: VectorLayout::First,
+        answers: true,
     }
 }
 
@@ -448,6 +484,8 @@ mod tests {
             twin: false,
             unchecked: false,
             miscounted: None,
+            opaque: None,
+            taken: BTreeSet::new(),
             scratch: Vec::new(),
             last: Changes::default(),
             changes: Changes::default(),

@@ -32,6 +32,11 @@ fn may_pass(patience: &mut Patience, text: &str) -> bool {
     }
 }
 
+/// Whether a refusal is about the payload and nothing else.
+pub(super) fn is_about_payload(text: &str) -> bool {
+    text.contains("DUMP payload version or checksum") || text.contains("Bad data format")
+}
+
 /// Names that nobody uses, to try things on.
 #[derive(Debug)]
 pub struct ProbeKeys {
@@ -147,6 +152,7 @@ pub(super) fn try_out(
         modules: BTreeSet::new(),
         back_lengths,
         vector_layout: Accepts::vector_layout(facts.dialect()),
+        answers: true,
     }))
 }
 
@@ -181,9 +187,7 @@ fn restore_all(conn: &mut Conn, key: &[u8], payloads: &[Vec<u8>]) -> Result<Answ
             Item::Simple(b"OK") => answers.push(true),
             Item::Error(text) => {
                 let text = String::from_utf8_lossy(&text);
-                let is_about_payload = text.contains("DUMP payload version or checksum")
-                    || text.contains("Bad data format");
-                if !is_about_payload {
+                if !is_about_payload(&text) {
                     refusals += 1;
                     refused.get_or_insert_with(|| text.into_owned());
                 }
