@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::payload::Undecoded;
+
 pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
 
 /// Counts by database, grown as databases turn up.
@@ -213,6 +215,8 @@ pub struct SinkReport {
     pub archive: Option<ArchiveWritten>,
     /// What had to be changed so that the destination takes it.
     pub changes: Changes,
+    /// Values that came and that this version cannot look into.
+    pub undecoded: Undecoded,
     /// Findings that must make the exit code 3, one line each.
     pub problems: Vec<String>,
 }

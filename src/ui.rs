@@ -176,6 +176,13 @@ impl Ui {
         for line in &outcome.source.export_lacks {
             self.console.warning(&export_lacks_text(line));
         }
+        let undecoded = &outcome.sink.undecoded;
+        if let Some(text) = undecoded.warning() {
+            self.console.warning(&text);
+        }
+        if let Some(text) = undecoded.notice() {
+            self.console.notice(&text);
+        }
         match &outcome.error {
             Some(error) => self.console.error(error, code),
             None => warn_if_nothing_matched(&self.console, outcome),

@@ -8,7 +8,7 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, Reader};
 use serde_json::{Value, json};
 
-use super::{ended, print, unread_json, warn_of_loss, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
 use crate::describe::watch::{Seen, Watched, frames_table};
@@ -57,6 +57,7 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
     };
     warn_of_loss(&name, &found.header);
     warn_of_unread(found.end.as_ref());
+    warn_of_undecoded(&found.tally.undecoded);
     let code = match found.error {
         Some(error) => Err(anyhow::Error::new(error).context(name)),
         None => Ok(exit::OK),
@@ -132,6 +133,7 @@ fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
         "tombstones": found.tally.tombstones,
         "functions": found.tally.functions,
         "notes": found.notes,
+        "undecoded": found.tally.undecoded.json(),
         "export_failed": unread_json(found.end.as_ref()),
         "end": found.end.as_ref().map(end_json),
         "error": found.error.as_ref().map(error_json),

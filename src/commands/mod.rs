@@ -31,7 +31,18 @@ use crate::describe::{
     export_failed, export_failed_json, export_failed_text, export_lacks_text, loss_of,
 };
 use crate::exit;
+use crate::payload::Undecoded;
 use crate::ui;
+
+/// Says of which types there are values that this version cannot look into.
+fn warn_of_undecoded(undecoded: &Undecoded) {
+    if let Some(text) = undecoded.warning() {
+        ui::print_warning(&text);
+    }
+    if let Some(text) = undecoded.notice() {
+        ui::print_line(&text);
+    }
+}
 
 /// Says which keys the export could not read, and what else it did not have, where the end of its
 /// archive was seen.

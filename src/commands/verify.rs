@@ -11,7 +11,7 @@ use serde_json::json;
 use super::diff::Question;
 use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
-use super::{ended, print, unread_json, warn_of_loss, warn_of_unread};
+use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
@@ -259,6 +259,7 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
         warn_of_loss(name, header);
     }
     warn_of_unread(found.end.as_ref());
+    warn_of_undecoded(&found.tally.undecoded);
     for problem in &found.problems {
         ui::print_warning(problem);
     }
@@ -316,6 +317,7 @@ fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
         "keys": (args.level() != VerifyLevel::Frames).then_some(found.tally.keys),
         "key_records": (args.level() != VerifyLevel::Frames).then(|| found.tally.total().keys),
         "by_db_and_type": (args.level() != VerifyLevel::Frames).then(|| found.tally.json()),
+        "undecoded": (args.level() != VerifyLevel::Frames).then(|| found.tally.undecoded.json()),
         "tombstones": (args.level() != VerifyLevel::Frames).then_some(found.tally.tombstones),
         "functions": (args.level() != VerifyLevel::Frames).then_some(found.tally.functions),
         "export_failed": unread_json(found.end.as_ref()),

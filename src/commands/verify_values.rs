@@ -159,7 +159,7 @@ impl Values {
         let mut text = format!("{} decoded", plural(self.decoded, "value"));
         if self.opaque > 0 {
             text += &format!(
-                ", {} that only a server with the module can read",
+                ", {} that only a server that knows the type can read",
                 plural(self.opaque, "value")
             );
         }

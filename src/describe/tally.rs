@@ -8,7 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table};
 use crate::census::Census;
-use crate::payload;
+use crate::payload::{self, Undecoded};
 use crate::record::{Context, KeyRecord, Record, Value};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -137,6 +137,8 @@ pub struct Tally {
     pub functions: u64,
     /// Verbatim payloads whose footer does not fit: every server would refuse them.
     pub bad_payloads: u64,
+    /// Values that this version cannot look into.
+    pub undecoded: Undecoded,
 }
 
 impl Tally {
@@ -163,6 +165,8 @@ impl Tally {
                         value_bytes,
                         largest_bytes: value_bytes,
                     });
+                let is_whole = key.value.bytes().len() as u64 == value_bytes;
+                self.undecoded.note(context.family, &key.value, is_whole);
                 if let Value::Verbatim(dump) = &key.value
                     && dump.len() as u64 == value_bytes
                 {

@@ -15,7 +15,7 @@ use crate::describe::tally::type_name;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::payload::accept::{Plan, plan_value};
-use crate::payload::{self, FieldTtlForm, kind_of};
+use crate::payload::{self, FieldTtlForm, Undecoded, kind_of};
 use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
@@ -104,6 +104,8 @@ pub struct Needs {
     /// Databases of the destination that are not to be had: how many keys would go there, and why
     /// not.
     pub closed: BTreeMap<u32, (u64, String)>,
+    /// Values that this version cannot look into.
+    pub undecoded: Undecoded,
     /// Why an import would not begin.
     pub usage: Option<String>,
     /// Payloads of function libraries.
@@ -243,6 +245,7 @@ impl Needs {
         self.bytes += bytes;
         *self.databases.entry(record.db).or_default() += 1;
         let name = type_name(&record, &context);
+        self.undecoded.note(context.family, &record.value, true);
         let before = target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {

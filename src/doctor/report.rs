@@ -397,6 +397,8 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             clean(why)
         ));
     }
+    lines.extend(needs.undecoded.warning());
+    lines.extend(needs.undecoded.notice());
     lines.extend(export_failed_text(&needs.export_failed));
     lines.extend(
         needs
@@ -577,6 +579,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "databases": needs.databases.keys().collect::<Vec<_>>(),
         "closed_databases": needs.closed.keys().collect::<Vec<_>>(),
         "functions": needs.functions,
+        "undecoded": needs.undecoded.json(),
         "export_failed": export_failed_json(&needs.export_failed),
         "export_lacks": needs.export_lacks,
         "functions_refused": needs.refuses_functions(&found.rights),

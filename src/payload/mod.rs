@@ -24,6 +24,7 @@ pub mod meaning;
 mod object;
 pub mod probe;
 mod source;
+mod undecoded;
 pub mod walk;
 pub mod write;
 
@@ -47,6 +48,7 @@ pub use object::{
     Object, Path, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
 };
 pub use source::{ReadError, Recorder, Slice, Source};
+pub use undecoded::Undecoded;
 pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]

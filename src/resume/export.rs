@@ -16,6 +16,7 @@ use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{put, take};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
+use crate::payload::Undecoded;
 use crate::record::Checkpoint;
 
 const MAGIC: &[u8; 8] = b"RMEXPRT1";
@@ -73,6 +74,9 @@ pub struct Taken {
     pub functions: u64,
     /// Those not fit for it by database.
     pub damaged: Vec<(u32, u64)>,
+    /// Those that cannot be looked into.
+    #[serde(default)]
+    pub undecoded: Undecoded,
 }
 
 /// A place to go on from.

@@ -131,6 +131,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
             self.damaged = taken.damaged.into_iter().collect();
+            self.report.undecoded = taken.undecoded;
         }
         self
     }
@@ -152,6 +153,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 unsound: self.report.damaged,
                 functions: self.report.functions.taken,
                 damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
+                undecoded: self.report.undecoded.clone(),
             },
             errors,
         };
@@ -234,7 +236,11 @@ impl<W: Write + Send> ArchiveSink<W> {
             Record::Key(key) => {
                 self.report.taken += 1;
                 match self.make_ready(key, context) {
-                    Ok(look) => self.note_look(look, key)?,
+                    Ok(look) => {
+                        let undecoded = &mut self.report.undecoded;
+                        undecoded.note(context.family, &key.value, true);
+                        self.note_look(look, key)?;
+                    }
                     Err(LeftOut { reason, is_large }) => {
                         self.report.refused += 1;
                         self.report.above_max_value += u64::from(is_large);

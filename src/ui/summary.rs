@@ -504,6 +504,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "source_kept": sink.source_kept,
             "source_kept_for_another": sink.source_kept_for_another,
             "changes": changes_json(&sink.changes),
+            "undecoded": sink.undecoded.json(),
             "functions": {
                 "taken": sink.functions.taken,
                 "restored": sink.functions.restored,

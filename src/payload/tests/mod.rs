@@ -11,7 +11,7 @@ mod pack;
 mod roundtrip;
 mod speed;
 mod streams;
-mod vector_sets;
+pub(crate) mod vector_sets;
 pub(crate) mod vectors;
 mod walking;
 

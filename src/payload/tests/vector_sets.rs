@@ -21,7 +21,7 @@ pub(super) const OF_8_2: &str = "0781bde72da2bb1eb400020302020250010200050162050
     813e92dc020000000002813f4d41b2406f775105016105032a557f0207020102800100000002010220020202813e92dc020000\
     000002813f4d41b2406f775100\
     0c00c0ec9f5bfba1cdf4";
-pub(super) const OF_8_6: &str = "0781bde72da2bb1eb40002030202025001020005016205037f552a020a0202028001000001020102200201028\
+pub(crate) const OF_8_6: &str = "0781bde72da2bb1eb40002030202025001020005016205037f552a020a0202028001000001020102200201028\
     13e92dc020000000002000210020002813f4d41b2406f775105016105032a557f0207020102800100000002010220020202813\
     e92dc020000000002813f4d41b2406f7751000d00b791cc2b99f1082d";
 /// `80`, and the level of the only node of [`OF_8_6`] that is above the ground.
@@ -57,7 +57,7 @@ fn layouts_are_told_apart() {
     assert_eq!(vector_layout(b"\x00\x01a"), None);
 }
 
-pub(super) fn value(text: &str) -> Vec<u8> {
+pub(crate) fn value(text: &str) -> Vec<u8> {
     let payload = hex(text);
     let (value, _) = split(&payload).expect("a sound payload");
     value.to_vec()

@@ -113,6 +113,8 @@ impl<W: Write + Send> RdbSink<W> {
                 if is_larger(&record.value, context.family, self.max_value_bytes) {
                     return self.refuse(record, (larger_than(self.max_value_bytes), None));
                 }
+                let undecoded = &mut self.report.undecoded;
+                undecoded.note(context.family, &record.value, true);
                 return self.put_key(record, context);
             }
             // The records that it deletes were superseded.

@@ -1,0 +1,251 @@
+//! What of a data set this version cannot look into: which types, and how many values of each.
+
+use std::collections::BTreeMap;
+
+use redis_migrate_format::record::{Family, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+
+use super::decode::vector_layout;
+use super::footer::FOOTER_LEN;
+use super::gate::{Examined, examine};
+use super::walk::module_name_of;
+use crate::dialect::{Encoding, Kind, kind_of};
+use crate::units::plural;
+
+/// The module's name of vector sets, which can be read.
+const VECTOR_SET: &str = "vectorset";
+
+/// Types that are told apart: the names of modules' types may be anything.
+const MAX_TYPES: usize = 100;
+
+/// Types that a sentence names.
+const TYPES_TOLD: usize = 12;
+
+/// A type whose values cannot be looked into.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Unknown {
+    type_byte: u8,
+    /// What TYPE calls it, where that is known.
+    name: Option<String>,
+    /// The module's name of the type, of a module's value.
+    module: Option<String>,
+}
+
+/// How many values cannot be looked into, by type.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undecoded {
+    types: Vec<(Unknown, u64)>,
+    /// Of further types.
+    others: u64,
+}
+
+impl Undecoded {
+    /// Counts a value from a server of `family`, if it is such. `is_whole`: all its bytes are there.
+    pub fn note(&mut self, family: Family, value: &Value, is_whole: bool) {
+        let body = match value {
+            Value::Compact(body) => body.as_slice(),
+            Value::Verbatim(dump) if is_whole => &dump[..dump.len().saturating_sub(FOOTER_LEN)],
+            Value::Verbatim(dump) => dump,
+            Value::Withheld(_) => return,
+        };
+        if let Some(unknown) = unknown(family, body, is_whole) {
+            self.add(unknown, 1);
+        }
+    }
+
+    fn add(&mut self, unknown: Unknown, count: u64) {
+        match self.types.iter().position(|(known, _)| *known == unknown) {
+            Some(at) => self.types[at].1 += count,
+            None if self.types.len() < MAX_TYPES => self.types.push((unknown, count)),
+            None => self.others += count,
+        }
+    }
+
+    /// Of types that are newer than this version.
+    fn of_new_types(&self) -> Vec<String> {
+        let types = self.types.iter().filter(|(one, _)| one.module.is_none());
+        types
+            .map(
+                |(
+                    Unknown {
+                        type_byte, name, ..
+                    },
+                    count,
+                )| {
+                    let name = name
+                        .as_ref()
+                        .map_or(String::new(), |name| format!(" ({name})"));
+                    format!("{} of type {type_byte}{name}", plural(*count, "value"))
+                },
+            )
+            .collect()
+    }
+
+    /// Of types of modules.
+    fn of_modules(&self) -> Vec<String> {
+        let types = self.types.iter();
+        types
+            .filter_map(|(one, count)| {
+                let module = one.module.as_ref()?;
+                Some(format!("{} of {module:?}", plural(*count, "value")))
+            })
+            .collect()
+    }
+
+    /// What cannot be looked into because it is newer than this version, in a line; `None` where
+    /// there is none.
+    pub fn warning(&self) -> Option<String> {
+        let mut told = self.of_new_types();
+        if self.others > 0 {
+            told.push(format!("{} of other types", plural(self.others, "value")));
+        }
+        (!told.is_empty()).then(|| {
+            format!(
+                "{}: this version cannot look into them; they go only to servers of the same \
+                 family, as they are, and each server says itself whether it takes them",
+                listed(told)
+            )
+        })
+    }
+
+    /// The same of the values of modules.
+    pub fn notice(&self) -> Option<String> {
+        let told = self.of_modules();
+        (!told.is_empty()).then(|| {
+            format!(
+                "{}, which are types of modules: only the module can look into them; they go only \
+                 to servers of the same family that have it",
+                listed(told)
+            )
+        })
+    }
+
+    /// As a list of objects, which count values.
+    pub fn json(&self) -> Json {
+        let sorted: BTreeMap<&Unknown, u64> = self
+            .types
+            .iter()
+            .map(|(one, count)| (one, *count))
+            .collect();
+        let mut rows: Vec<Json> = sorted
+            .into_iter()
+            .map(|(one, count)| {
+                json!({
+                    "type_byte": one.type_byte,
+                    "type": one.name,
+                    "module": one.module,
+                    "values": count,
+                })
+            })
+            .collect();
+        if self.others > 0 {
+            rows.push(json!({
+                "type_byte": null, "type": null, "module": null, "values": self.others,
+            }));
+        }
+        rows.into()
+    }
+}
+
+fn listed(mut told: Vec<String>) -> String {
+    told.sort();
+    if told.len() > TYPES_TOLD {
+        let more = told.len() - TYPES_TOLD;
+        told.truncate(TYPES_TOLD);
+        told.push(format!("{more} more types"));
+    }
+    told.join(", ")
+}
+
+/// Which type a value is of, if it cannot be looked into.
+fn unknown(family: Family, body: &[u8], is_whole: bool) -> Option<Unknown> {
+    let &type_byte = body.first()?;
+    let module = match Encoding::of(family, type_byte) {
+        Some(Encoding::Module) => {
+            let name = module_name_of(family, body).unwrap_or_else(|| "?".to_owned());
+            if name == VECTOR_SET && (!is_whole || vector_layout(body).is_some()) {
+                return None;
+            }
+            Some(name)
+        }
+        // What real servers wrote was read.
+        Some(encoding) if encoding.is_proven() => return None,
+        _ if examine(family, body) != Examined::Opaque => return None,
+        _ => None,
+    };
+    let name = match kind_of(family, type_byte) {
+        Kind::Unknown => None,
+        kind => Some(kind.name().to_owned()),
+    };
+    Some(Unknown {
+        type_byte,
+        name,
+        module,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::sign;
+
+    const MODULE: &[u8] = b"\x07\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02\x05\x00";
+
+    #[test]
+    fn they_are_counted_by_type() {
+        let mut undecoded = Undecoded::default();
+        let mut note = |body: &[u8]| {
+            let dump = Value::Verbatim(sign(body, 16));
+            undecoded.note(Family::Redis, &dump, true);
+        };
+        for body in [
+            b"\x63abc".as_slice(),
+            b"\x63",
+            b"\x64x",
+            b"\x00\x01a",
+            MODULE,
+        ] {
+            note(body);
+        }
+        undecoded.note(Family::Redis, &Value::Compact(b"\x00\x01a".to_vec()), true);
+        // Of a value of which only the first is there.
+        undecoded.note(Family::Redis, &Value::Verbatim(b"\x63".to_vec()), false);
+        let text = undecoded.warning().expect("some");
+        assert!(
+            text.starts_with("1 value of type 100, 3 values of type 99: this version"),
+            "{text}"
+        );
+        let name = module_name_of(Family::Redis, MODULE).expect("a module's value");
+        let text = undecoded.notice().expect("one");
+        assert!(text.starts_with(&format!("1 value of {name:?}")), "{text}");
+        let rows = undecoded.json();
+        assert_eq!(rows[0]["module"], json!(name));
+        assert_eq!(rows[1]["type_byte"], 99);
+        assert_eq!(rows[1]["values"], 3);
+        assert_eq!(rows.as_array().map(Vec::len), Some(3));
+    }
+
+    #[test]
+    fn there_is_nothing_to_say_where_all_was_read() {
+        let mut undecoded = Undecoded::default();
+        let vector_set =
+            crate::payload::tests::vector_sets::value(crate::payload::tests::vector_sets::OF_8_6);
+        for body in [b"\x00\x01a".to_vec(), b"".to_vec(), vector_set] {
+            undecoded.note(Family::Redis, &Value::Verbatim(sign(&body, 13)), true);
+        }
+        assert_eq!((undecoded.warning(), undecoded.notice()), (None, None));
+        assert_eq!(undecoded.json(), json!([]));
+    }
+
+    #[test]
+    fn the_number_of_types_is_bounded() {
+        let mut undecoded = Undecoded::default();
+        for id in 0..500_u64 {
+            let body = [&[7, 0x81][..], &(id << 10).to_be_bytes(), &[0]].concat();
+            undecoded.note(Family::Redis, &Value::Compact(body), true);
+        }
+        assert_eq!(undecoded.others, 400);
+        assert!(undecoded.notice().is_some_and(|text| text.len() < 1000));
+    }
+}
