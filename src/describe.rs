@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 pub use self::loss::loss_of;
 use crate::observer::hex;
+use crate::outside::{self, Outside};
 use crate::record::{Family, show_key};
 use crate::ui::{clean, consistency_json};
 use crate::units::{bytes_text, count_text, duration_text, plural, time_text};
@@ -275,6 +276,9 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
         ),
     ));
     for (name, value) in told(&header.extra) {
+        if name == outside::HEADER_FIELD {
+            continue;
+        }
         lines.push(("extra", format!("{name} = {value}")));
     }
     for line in &mut lines {
@@ -316,6 +320,8 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     }
     let lacks = end.lacks.iter();
     lines.extend(lacks.map(|line| ("lacks", clean(line).into_owned())));
+    let outside = end.outside.iter().map(|json| Outside::read(json));
+    lines.extend(outside.map(|outside| ("outside keys", outside.inspected())));
     if facts.duplicates_possible {
         lines.push((
             "duplicates",
@@ -503,6 +509,7 @@ pub fn end_json(end: &End) -> Value {
         "finished_ms": end.facts.finished_ms,
         "sha256_before_end": hex(&end.sha256),
         "lacks": end.lacks,
+        "outside": end.outside.iter().map(|json| Outside::read(json).json()).collect::<Vec<_>>(),
         "not_told": not_told(&[
             ("per_db", end.per_db.len()),
             ("counts", end.facts.counts.len()),

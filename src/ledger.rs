@@ -7,6 +7,8 @@ use crate::payload::Undecoded;
 
 pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
 
+use crate::outside::Outside;
+
 /// Counts by database, grown as databases turn up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CountsByDb(BTreeMap<u32, SourceCounts>);
@@ -103,6 +105,9 @@ pub struct SourceReport {
     /// Of archives: what their exports did not have beyond single keys, one line each. That is no
     /// failure of the run that reads them either.
     pub export_lacks: Vec<String>,
+    /// What the source holds outside its keys, or, of an archive, what its source held. That is no
+    /// failure.
+    pub outside: Vec<Outside>,
     /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
     pub above_max_value: u64,
     /// The longest that writes were paused, where they were.

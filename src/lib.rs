@@ -37,6 +37,7 @@ pub mod limits;
 pub mod memory;
 pub mod observer;
 pub mod output;
+pub mod outside;
 pub mod pace;
 pub mod partitions;
 pub mod payload;

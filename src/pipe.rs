@@ -15,6 +15,7 @@ use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
+use crate::outside::{self, OutsideKeys};
 use crate::pace::Pace;
 use crate::record::Batch;
 use crate::rewrite::Rewrite;
@@ -113,6 +114,8 @@ pub struct Steps {
     pub rewrite: Rewrite,
     /// Whether the sink is told where each record came from.
     pub keep_origins: bool,
+    /// What the source holds outside its keys, where it is a live server.
+    pub outside: OutsideKeys,
 }
 
 /// Runs records from `source` through `steps` into `sink`, as fast as these can.
@@ -158,7 +161,10 @@ pub fn run_paced(
     if let Some(pace) = pace {
         pace.tell(observer);
     }
-    let report = source.map(|source| source.report()).unwrap_or_default();
+    let mut report = source.map(|source| source.report()).unwrap_or_default();
+    if written.is_ok() && matches!(read, Ok(Pumped::End)) {
+        outside::merge(&mut report.outside, steps.outside.conclude());
+    }
     // When the sink fails, the reader only sees its channel close: the sink's error is the real one.
     let ended = match (written, read) {
         // A wish to stop ends what waits for a server as if the connection were lost.
@@ -343,6 +349,7 @@ fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bo
         batch.remember_origins();
     }
     let context = batch.context;
+    steps.outside.saw(&batch);
     for record in &mut batch.records {
         steps.rewrite.apply(record, &context)?;
     }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use redis_migrate_format::ModuleAux;
 pub use redis_migrate_format::record::{
     Context, Eviction, Family, KeyRecord, Record, Value, Withheld,
 };
@@ -42,6 +43,9 @@ pub struct Batch {
     pub mark: Option<Mark>,
     /// Everything that came so far, this batch included, is all that SCAN gave so far.
     pub checkpoint: Option<Box<Checkpoint>>,
+    /// What modules keep outside keys, as an RDB file has it: what stood before the keys goes before
+    /// the records, the rest behind them.
+    pub module_aux: Vec<ModuleAux>,
     /// More batches of the same mark come.
     pub goes_on: bool,
     payload_bytes: usize,
@@ -119,6 +123,7 @@ impl Batch {
             origins: Vec::new(),
             mark: None,
             checkpoint: None,
+            module_aux: Vec::new(),
             goes_on: false,
             payload_bytes: 0,
             most_records: records.min(BATCH_TARGET_RECORDS),
@@ -137,14 +142,20 @@ impl Batch {
             ..Batch::limited(records, bytes)
         };
         let mut part = empty();
+        let (behind, before): (Vec<_>, Vec<_>) =
+            self.module_aux.into_iter().partition(|aux| aux.after_keys);
+        before.into_iter().for_each(|aux| part.push_module_aux(aux));
         for record in self.records {
             part.push(record);
             if part.is_full() {
                 parts.push(std::mem::replace(&mut part, empty()));
             }
         }
-        if !part.is_empty() {
+        if !part.is_empty() || (parts.is_empty() && !behind.is_empty()) {
             parts.push(part);
+        }
+        if let Some(last) = parts.last_mut() {
+            behind.into_iter().for_each(|aux| last.push_module_aux(aux));
         }
         if let Some(last) = parts.last_mut() {
             last.goes_on = self.goes_on;
@@ -159,12 +170,19 @@ impl Batch {
         self.records.push(record);
     }
 
+    /// Adds what a module keeps outside keys.
+    pub fn push_module_aux(&mut self, aux: ModuleAux) {
+        self.payload_bytes += aux.data.len();
+        self.module_aux.push(aux);
+    }
+
     /// Forgets the records, keeps the allocation.
     pub fn clear(&mut self) {
         self.records.clear();
         self.origins.clear();
         self.mark = None;
         self.checkpoint = None;
+        self.module_aux.clear();
         self.goes_on = false;
         self.payload_bytes = 0;
     }
@@ -214,7 +232,7 @@ impl Batch {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.records.is_empty() && self.module_aux.is_empty()
     }
 }
 
@@ -280,6 +298,34 @@ pub fn read_key(text: &[u8]) -> Result<Vec<u8>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_outside_keys_stays_before_or_behind_them() {
+        let aux = |after_keys: bool| ModuleAux {
+            family: Family::Redis,
+            rdb_version: 12,
+            after_keys,
+            module: "ft_index0".to_owned(),
+            data: vec![0; 10],
+        };
+        let mut batch = Batch::new();
+        batch.push_module_aux(aux(true));
+        batch.push_module_aux(aux(false));
+        assert!(!batch.is_empty());
+        for n in 0..5 {
+            let key = vec![n];
+            batch.push(Record::Deleted { db: 0, key });
+        }
+        let parts = batch.split(2, usize::MAX);
+        let told = |part: &Batch| -> Vec<bool> {
+            part.module_aux.iter().map(|aux| aux.after_keys).collect()
+        };
+        let told: Vec<_> = parts.iter().map(told).collect();
+        assert_eq!(told, [vec![false], vec![], vec![true]]);
+        let mut only = Batch::new();
+        only.push_module_aux(aux(true));
+        assert_eq!(only.split(2, usize::MAX).len(), 1);
+    }
 
     #[test]
     fn a_key_is_read_as_it_is_shown() {

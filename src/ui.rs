@@ -183,6 +183,20 @@ impl Ui {
         if let Some(text) = undecoded.notice() {
             self.console.notice(&text);
         }
+        let converts = self.options.verb == Verb::Convert;
+        let outside = outcome.source.outside.iter();
+        // What convert does with it, it has said.
+        for outside in outside.filter(|outside| !(converts && outside.kept)) {
+            let text = outside.text(self.options.verb);
+            let moves = matches!(
+                self.options.verb,
+                Verb::Export | Verb::Copy | Verb::Import | Verb::Convert
+            );
+            match moves && (!outside.kept || self.options.verb == Verb::Import) {
+                true => self.console.warning(&text),
+                false => self.console.notice(&text),
+            }
+        }
         match &outcome.error {
             Some(error) => self.console.error(error, code),
             None => warn_if_nothing_matched(&self.console, outcome),

@@ -197,6 +197,7 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
     let steps = Steps {
         rewrite,
         keep_origins: deletes || may_collide || proof.is_asked(),
+        outside: source.outside_keys(&from, &args.read),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;

@@ -512,6 +512,7 @@ impl Readers<'_> {
         let steps = Steps {
             keep_origins: self.rewrite_of(which).may_collide(),
             rewrite: self.rewrite_of(which),
+            ..Steps::default()
         };
         let outcome = pipe::run(opened.source, &steps, sink, &self.observer, self.stop);
         match outcome.error {

@@ -14,6 +14,7 @@ use crate::cli::{ExportArgs, GIT, SourceEnd};
 use crate::encryption::{Sealing, StoredAs};
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
+use crate::outside::OutsideKeys;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::Consistency;
 use crate::sink::Sink;
@@ -56,7 +57,11 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let wishes = wishes(args, &from, stop);
     let source = open_source::open(&from, None, wishes, observer)?;
     observer.expect(source.source.estimate());
-    let header = header(args, &source, &args.selection(&from));
+    let steps = Steps {
+        outside: source.outside_keys(&from, &args.read),
+        ..Steps::default()
+    };
+    let header = header(args, &source, &args.selection(&from), &steps.outside);
     let sink = match output {
         Some(output) => sink(args, output, Box::new(complete), &header, observer)?,
         None => sink(
@@ -71,7 +76,7 @@ fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let _probe = probe_source(&from, pace.as_ref(), observer)?;
     Ok(pipe::run_paced(
         source.source,
-        &Steps::default(),
+        &steps,
         sink,
         observer,
         &stop.of_pipe(args.read.follow),
@@ -143,6 +148,7 @@ pub(super) fn header(
     args: &ExportArgs,
     source: &OpenedSource,
     selection: &crate::select::Selection,
+    outside: &OutsideKeys,
 ) -> Header {
     Header {
         tool: Tool {
@@ -171,6 +177,7 @@ pub(super) fn header(
         eviction: source.eviction,
         level: args.zstd_level(),
         frame_target_bytes: WriterOptions::default().frame_target_bytes,
+        extra: outside.header_field().into_iter().collect(),
         ..Header::default()
     }
 }

@@ -79,6 +79,10 @@ pub(super) fn export(
             "{shown} cannot be gone on with: {why}; the export starts over"
         ));
     }
+    let steps = Steps {
+        outside: source.outside_keys(from, &args.read),
+        ..Steps::default()
+    };
     let (noted, journal, writer) = match ready {
         Some((noted, writer)) => {
             let journal = partial.go_on(&noted)?;
@@ -92,7 +96,7 @@ pub(super) fn export(
         None => {
             let journal = partial.begin(&begin)?;
             observer.begin_errors_anew()?;
-            let header = header(args, &source, &wishes.selection);
+            let header = header(args, &source, &wishes.selection, &steps.outside);
             let writer = Writer::new(partial.writer()?, &header, options(args))?;
             (None, journal, writer)
         }
@@ -104,7 +108,7 @@ pub(super) fn export(
     let _probe = probe_source(from, pace.as_ref(), observer)?;
     let outcome = pipe::run_paced(
         source.source,
-        &Steps::default(),
+        &steps,
         Box::new(sink),
         observer,
         stop,

@@ -130,6 +130,7 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let steps = Steps {
         rewrite,
         keep_origins: may_collide || proof.is_asked(),
+        ..Steps::default()
     };
     let pace = args.pace.pace();
     let _probe = match &pace {

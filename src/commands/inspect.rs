@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use anyhow::{Context as _, Result};
 use redis_migrate_format::frame::Codec;
 use redis_migrate_format::version::Preamble;
-use redis_migrate_format::{End, Error, Header, Limits, Reader};
+use redis_migrate_format::{End, Error, Header, Limits, OUTSIDE, Reader};
 use serde_json::{Value, json};
 
 use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
@@ -18,6 +18,7 @@ use crate::describe::{
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
 use crate::input::ArchiveInput;
+use crate::outside;
 use crate::pipe::Stop;
 use crate::ui::{self, SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
@@ -151,8 +152,13 @@ fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
     }
     if let Some(end) = &found.end {
         lines.extend(end_lines(&found.header, end));
+    } else {
+        let outside = outside::of_archive(&found.header, None);
+        lines.extend(outside.iter().map(|one| ("outside keys", one.inspected())));
     }
-    for note in &found.notes {
+    // What is outside keys was told from the same notes.
+    let others = found.notes.iter();
+    for note in others.filter(|note| found.end.is_none() || !note.starts_with(OUTSIDE)) {
         lines.push(("note", clean(note).into_owned()));
     }
     let more = found.notes_seen - found.notes.len() as u64;

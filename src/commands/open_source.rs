@@ -16,6 +16,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
+use crate::outside::OutsideKeys;
 use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
@@ -84,6 +85,8 @@ pub struct OpenedSource {
     pub left_out: Option<String>,
     /// Databases that are wanted and cannot be read.
     pub not_had: Vec<u32>,
+    /// Modules that are loaded at a server, where it told.
+    pub modules: Option<Vec<String>>,
 }
 
 impl OpenedSource {
@@ -95,6 +98,18 @@ impl OpenedSource {
             expires: row.expires,
         };
         self.databases.iter().map(row).collect()
+    }
+
+    /// What the source holds outside its keys, where it is a live server that is scanned: a snapshot
+    /// brings what its modules wrote for themselves.
+    pub fn outside_keys(&self, from: &SourceEnd, read: &ReadArgs) -> OutsideKeys {
+        match from {
+            SourceEnd::Server(connect) if read.via == Via::Scan => {
+                let is_cluster = self.facts.mode == Mode::Cluster;
+                OutsideKeys::ask(connect, self.modules.clone(), is_cluster)
+            }
+            _ => OutsideKeys::default(),
+        }
     }
 }
 
@@ -156,7 +171,8 @@ fn open_as_asked(
                 Some(facts) if !is_cluster => is_stale(facts, &wishes, observer)?,
                 _ => false,
             };
-            match (is_cluster, wishes.read.via) {
+            let modules = facts.as_ref().and_then(|facts| facts.modules.clone());
+            let opened = match (is_cluster, wishes.read.via) {
                 (false, Via::Scan) => scan(conn, facts, options, wishes, is_stale, observer),
                 (false, Via::Replica) => replica(conn, wishes, observer),
                 (true, Via::Scan) => cluster(conn, options, wishes, observer),
@@ -166,7 +182,8 @@ fn open_as_asked(
                         .to_owned(),
                 )
                 .into()),
-            }
+            };
+            opened.map(|opened| OpenedSource { modules, ..opened })
         }
         SourceEnd::RdbFile(name) => rdb_file(name, wishes, observer),
     }
@@ -267,6 +284,7 @@ fn cluster(
         eviction: wishes.read.eviction,
         left_out: source.left_out().map(str::to_owned),
         not_had: Vec::new(),
+        modules: None,
         source: Box::new(source),
     })
 }
@@ -405,6 +423,7 @@ pub fn open_at(
         None => false,
     };
     let options = scan_options(&wishes, connect);
+    let modules = facts.as_ref().and_then(|facts| facts.modules.clone());
     let mut source = open_enduring(conn, facts, connect, &options, wishes.stop, observer)?;
     if is_stale
         && matches!(
@@ -423,7 +442,11 @@ pub fn open_at(
         None => None,
     };
     let opened = scanned(&source, wishes.consistency, wishes.read.eviction);
-    Ok((opened(Box::new(source)), why_not))
+    let opened = OpenedSource {
+        modules,
+        ..opened(Box::new(source))
+    };
+    Ok((opened, why_not))
 }
 
 /// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
@@ -492,6 +515,7 @@ fn scanned(
         eviction,
         left_out,
         not_had,
+        modules: None,
     }
 }
 
@@ -513,6 +537,7 @@ fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<O
         eviction: true,
         left_out: None,
         not_had: Vec::new(),
+        modules: None,
         source: Box::new(source),
     })
 }
@@ -574,6 +599,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
         eviction: true,
         left_out,
         not_had: Vec::new(),
+        modules: None,
         source: Box::new(source),
     })
 }

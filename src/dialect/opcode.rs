@@ -97,3 +97,5 @@ pub const EVICTION_SINCE: u16 = 9;
 pub const FUNCTION_SINCE: u16 = 10;
 /// The first RDB version that has [`Opcode::Update`].
 pub const UPDATE_SINCE: u16 = 81;
+/// The first RDB version that has [`Opcode::ModuleAux`].
+pub const MODULE_AUX_SINCE: u16 = 9;

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 
+use redis_migrate_format::ModuleAux;
 use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Value};
 
 use super::error::{Fault, RdbError, RdbErrorKind};
@@ -57,7 +58,7 @@ pub struct Facts {
     pub from_ms: Option<u64>,
     /// `redis-migrate-to-ms`: nothing in it was read after that, Unix ms.
     pub to_ms: Option<u64>,
-    /// Modules that left data of their own, which belongs to no key and is passed over.
+    /// Modules that left data of their own, which belongs to no key.
     pub module_aux: Vec<String>,
 }
 
@@ -93,8 +94,12 @@ pub enum Event {
     },
     /// A function library as it stands in a FUNCTION DUMP: opcode and string.
     Function(Vec<u8>),
-    /// A module's own data was passed over.
-    ModuleAux(String),
+    /// Data of a module that belongs to no key.
+    ModuleAux(ModuleAux),
+    /// The same, larger than [`RdbReader::within`] allows or an archive holds; it was passed over.
+    ModuleAuxTooLarge(String),
+    /// A module said that it has no data of its own.
+    NoModuleAux(String),
     /// A key.
     Key(KeyRecord),
     /// A key that was not wanted; its value was passed over.
@@ -514,22 +519,45 @@ impl<R: Read> RdbReader<R> {
     fn module_aux(&mut self) -> Result<Event, Fault> {
         /// RDB_MODULE_OPCODE_UINT: the moment is written as one.
         const UINT: u64 = 2;
-        let name = payload::module_name(self.input.length()?);
+        /// The moment behind the keys (module.h, REDISMODULE_AUX_AFTER_RDB).
+        const AFTER_KEYS: u64 = 2;
+        let id = self.input.length()?;
+        let module = payload::module_name(id);
         let offset = self.input.position();
-        match self.input.length()? {
-            UINT => drop(self.input.length()?),
+        let moment = match self.input.length()? {
+            UINT => self.input.length()?,
             other => {
                 let kind = RdbErrorKind::ModuleAux(other);
                 return Err(Fault { offset, kind });
             }
+        };
+        // As servers write it, whatever the upper bits are.
+        let mut data = vec![0x81];
+        data.extend_from_slice(&id.to_be_bytes());
+        write::length(&mut data, UINT);
+        write::length(&mut data, moment);
+        let head = data.len();
+        let limit = self.max_value_bytes.min(MAX_MODULE_AUX);
+        let mut take = Take::verbatim(&mut self.input, &mut data, limit);
+        walk::module_items(&mut take)?;
+        if take.is_over() {
+            return Ok(Event::ModuleAuxTooLarge(module));
         }
-        walk::module_items(&mut Take::nothing(&mut self.input))?;
+        if says_nothing(&data[head..]) {
+            return Ok(Event::NoModuleAux(module));
+        }
         const MOST_NAMES: usize = 64;
         let names = &mut self.facts.module_aux;
-        if !names.contains(&name) && names.len() < MOST_NAMES {
-            names.push(name.clone());
+        if !names.contains(&module) && names.len() < MOST_NAMES {
+            names.push(module.clone());
         }
-        Ok(Event::ModuleAux(name))
+        Ok(Event::ModuleAux(ModuleAux {
+            family: self.facts.family,
+            rdb_version: self.facts.magic.version,
+            after_keys: moment == AFTER_KEYS,
+            module,
+            data,
+        }))
     }
 
     /// Slots that were being imported: a job's name and ranges of slots. Their keys are no part of
@@ -560,6 +588,22 @@ impl<R: Read> RdbReader<R> {
         });
         Ok(())
     }
+}
+
+/// Largest data of a module that are kept: what a frame of an archive holds, without what is around
+/// them.
+const MAX_MODULE_AUX: u64 = redis_migrate_format::limits::MAX_RAW_LEN as u64 - 64;
+
+/// Whether the items of a module's own data are none, or nothing but the number 0: modules write how
+/// many things they have, also where that is none. A server without the module refuses a file that
+/// has even that.
+fn says_nothing(items: &[u8]) -> bool {
+    const UINT_ZERO: [u8; 2] = [2, 0];
+    let Some((&[0], numbers)) = items.split_last_chunk::<1>().map(|(head, end)| (end, head)) else {
+        return false;
+    };
+    let (pairs, rest) = numbers.as_chunks::<2>();
+    rest.is_empty() && pairs.iter().all(|pair| *pair == UINT_ZERO)
 }
 
 /// An expiry as our records have it. −1 is "none" to rdb.c; any other moment before 1970 is long

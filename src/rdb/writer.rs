@@ -57,6 +57,17 @@ impl<W: Write> RdbWriter<W> {
         self.flush_if_full()
     }
 
+    /// Data of a module that belongs to no key: what stands behind the opcode. Servers before 5.0
+    /// know none.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn module_aux(&mut self, data: &[u8]) -> io::Result<()> {
+        self.buffer.push(Opcode::ModuleAux.byte());
+        self.buffer.extend_from_slice(data);
+        self.flush_if_full()
+    }
+
     /// Function libraries, as they stand in a FUNCTION DUMP: opcode and string each, no footer.
     ///
     /// # Errors

@@ -14,7 +14,9 @@ use redis_migrate_format::header::{
 use redis_migrate_format::record::Family;
 use redis_migrate_format::salvage::{Content, Decoder};
 use redis_migrate_format::seek::read_frame;
-use redis_migrate_format::{Context, Finished, LACKS, Limits, Record, Writer, WriterOptions};
+use redis_migrate_format::{
+    Context, Finished, LACKS, Limits, OUTSIDE, Record, Writer, WriterOptions,
+};
 
 pub use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
@@ -112,6 +114,10 @@ pub fn rescue<R: Read + Seek, W: Write>(
                 observer.count(records, place.raw_len.into());
             }
             Content::Note(text) => keep_note(&mut writer, &text)?,
+            Content::ModuleAux(aux) => {
+                let kept = writer.module_aux(&aux);
+                kept.context("write the new archive")?;
+            }
             Content::Part => {}
             _ => bail!("the archive changed while it was read"),
         }
@@ -127,11 +133,12 @@ pub fn rescue<R: Read + Seek, W: Write>(
     Ok((rescued, finished))
 }
 
-/// A note stays what it was, also where it says what the archive lacks.
+/// A note stays what it was, also where it says what the archive lacks, or what is outside keys.
 fn keep_note<W: Write>(writer: &mut Writer<W>, text: &str) -> Result<()> {
-    let kept = match text.strip_prefix(LACKS) {
-        Some(lacks) => writer.lacks(lacks),
-        None => writer.note(text),
+    let kept = match (text.strip_prefix(LACKS), text.strip_prefix(OUTSIDE)) {
+        (Some(lacks), _) => writer.lacks(lacks),
+        (_, Some(outside)) => writer.outside(outside),
+        _ => writer.note(text),
     };
     kept.context("write the new archive")
 }

@@ -347,6 +347,7 @@ impl Look {
                     self.lacks.push(lacks.to_owned());
                 }
             }
+            Ok(Content::ModuleAux(_)) => self.kept[at] = true,
             Ok(Content::Header(header)) => self.survey.header = Some(*header),
             Ok(Content::End(end)) => self.survey.end = Some(*end),
             Ok(Content::Index(index)) => self.index = Some(index),

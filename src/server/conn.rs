@@ -13,7 +13,7 @@ use std::time::Duration;
 use redis::{Cmd, FromRedisValue, Value};
 
 use self::pace::{Heed, LISTEN_EVERY, LeastPace, Paced};
-pub use self::words::{asks_for_patience, ends_connection, is_forbidden};
+pub use self::words::{asks_for_patience, ends_connection, is_forbidden, is_unknown_command};
 use self::words::{has_no_password, is_closed, turns_away};
 use super::patience::{self, Patience};
 use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};

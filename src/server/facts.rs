@@ -59,6 +59,9 @@ pub struct Facts {
     pub used_memory: Option<u64>,
     /// `evicted_keys`.
     pub evicted_keys: Option<u64>,
+    /// Names of the modules that are loaded; `None` where INFO has no section about them (before
+    /// 6.0, and where it is withheld).
+    pub modules: Option<Vec<String>>,
 }
 
 impl Facts {
@@ -137,6 +140,7 @@ impl Facts {
         let mut valkey_version = None;
         // Without the heading the section was withheld, which is not the same as "no keys".
         self.keyspace = keyspace(text);
+        self.modules = modules(text);
         let mut link = Link::default();
         for line in text.lines() {
             let Some((name, value)) = line.split_once(':') else {
@@ -281,6 +285,19 @@ impl Link {
             "it has heard nothing of its primary for {silent} s"
         ))
     }
+}
+
+/// The names in an INFO modules (module.c, genModulesInfoString: `module:name=search,ver=21005,…`);
+/// `None` where there is no such section.
+fn modules(text: &str) -> Option<Vec<String>> {
+    let mut lines = text.lines();
+    lines.find(|line| line.starts_with("# Modules"))?;
+    let section = lines.take_while(|line| !line.starts_with('#'));
+    let name = |line: &str| {
+        let fields = line.strip_prefix("module:name=")?;
+        Some(fields.split(',').next()?.trim_end().to_owned())
+    };
+    Some(section.filter_map(name).collect())
 }
 
 /// The databases of an INFO keyspace; `None` where it has no such section, or one that is not

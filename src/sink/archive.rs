@@ -21,7 +21,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{self, ErrorKind, Examined, compact_within};
 use crate::rdb::{Flaw, library_flaws};
 use crate::record::{
-    Batch, Checkpoint, Context, Family, KeyRecord, Record, Value, larger_than, not_kept,
+    Batch, Checkpoint, Context, Family, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept,
 };
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::size::is_larger;
@@ -221,6 +221,15 @@ impl<W: Write + Send> ArchiveSink<W> {
             hint: None,
         })?;
         Ok(true)
+    }
+
+    /// Data of modules outside keys, those of before the keys or of behind them.
+    fn put_module_aux(&mut self, batch: &[ModuleAux], after_keys: bool) -> Result<()> {
+        for aux in batch.iter().filter(|aux| aux.after_keys == after_keys) {
+            let written = self.writer()?.module_aux(aux);
+            written.context("write the archive")?;
+        }
+        Ok(())
     }
 
     fn put(&mut self, mut record: Record, context: &Context) -> Result<()> {
@@ -469,9 +478,11 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         self.writer()?
             .set_context(context)
             .context("write the archive")?;
+        self.put_module_aux(&batch.module_aux, false)?;
         for record in batch.records {
             self.put(record, &context)?;
         }
+        self.put_module_aux(&batch.module_aux, true)?;
         if let Some((every, last)) = &mut self.flush
             && last.elapsed() >= *every
         {

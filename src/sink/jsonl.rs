@@ -21,6 +21,7 @@
 //! counts, as everywhere; it is such a line, too, where the key's later value is left out. Function libraries are one line
 //! `{"functions":[text, …]}`.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ use super::Sink;
 use super::archive::Commit;
 use super::rdb::latest::Superseded;
 use crate::census::Census;
-use crate::escape::write_json;
+use crate::escape::{self, write_json};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
@@ -39,6 +40,9 @@ use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
+
+/// How many modules are named whose data are left out.
+const MOST_MODULES: usize = 16;
 
 /// Writes JSON Lines.
 pub struct JsonlSink<W: Write + Send> {
@@ -51,6 +55,8 @@ pub struct JsonlSink<W: Write + Send> {
     stands: Option<OwnWrites>,
     /// Key records and tombstones that came so far.
     ordinal: u64,
+    /// Modules whose data outside keys came, as they are shown.
+    module_aux: BTreeSet<String>,
     report: SinkReport,
     census: Census,
 }
@@ -66,6 +72,7 @@ impl<W: Write + Send> JsonlSink<W> {
             superseded: Superseded::default(),
             stands: None,
             ordinal: 0,
+            module_aux: BTreeSet::new(),
             report: SinkReport::default(),
             census: Census::default(),
         }
@@ -216,6 +223,12 @@ impl<W: Write + Send> JsonlSink<W> {
 impl<W: Write + Send> Sink for JsonlSink<W> {
     fn write(&mut self, batch: Batch) -> Result<()> {
         let context = batch.context;
+        for aux in batch.module_aux {
+            if self.module_aux.len() < MOST_MODULES {
+                let short: String = aux.module.chars().take(64).collect();
+                self.module_aux.insert(escape::clean(&short).into_owned());
+            }
+        }
         for record in batch.records {
             self.put(record, &context)?;
         }
@@ -227,6 +240,13 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
             Some(out) => (self.commit)(out).context("complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };
+        if !self.module_aux.is_empty() {
+            let modules: Vec<&str> = self.module_aux.iter().map(String::as_str).collect();
+            self.observer.warn(&format!(
+                "data of modules outside keys are left out, because lines hold keys only: {}",
+                modules.join(", ")
+            ));
+        }
         self.report.keys = self.census.keys();
         (self.report, done)
     }

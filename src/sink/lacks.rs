@@ -30,6 +30,11 @@ pub(super) fn say<W: Write>(writer: &mut Writer<W>, source: &SourceReport) -> Re
         let more = lines.len() - told;
         writer.lacks(&format!("and {more} more that the export named"))?;
     }
+    for outside in source.outside.iter().take(MAX_NOTES_KEPT) {
+        let mut outside = outside.clone();
+        outside.why = outside.why.map(|why| without_addresses(&why));
+        writer.outside(&outside.json().to_string())?;
+    }
     Ok(())
 }
 

@@ -20,10 +20,11 @@ use crate::describe::export_failed;
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::Observer;
+use crate::outside;
 use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
 use crate::size;
-use crate::units::{bytes_text, now_ms};
+use crate::units::{bytes_text, now_ms, plural};
 
 /// Lines about payloads of function libraries that were not kept: an archive has one or two of them.
 const MOST_NOT_HAD: usize = 16;
@@ -222,6 +223,18 @@ impl<R: Read + Send> ArchiveSource<R> {
         }
     }
 
+    /// Whatever modules kept outside keys goes along, as it belongs to no key.
+    fn take_module_aux(&mut self, batch: &mut Batch) {
+        let (kept, lost) = self.reader.take_module_aux();
+        kept.into_iter().for_each(|aux| batch.push_module_aux(aux));
+        if lost > 0 {
+            self.observer.warn(&format!(
+                "the archive holds more data of modules outside keys than can be kept: {} left out",
+                plural(lost, "part")
+            ));
+        }
+    }
+
     /// Shows the records of the next frame as they would be given, of large values the beginning
     /// only unless the selection asks for sizes; `false` after the last. To be used in place of
     /// [`Source::read`], and on no archive that was begun by that.
@@ -396,7 +409,12 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             let frame = self.next_frame()?;
             let offset = self.offset();
             self.observer.progress.archive_bytes.store(offset, Relaxed);
+            self.take_module_aux(batch);
             let Some(frame) = frame else {
+                // What stood behind the keys comes in a batch of its own.
+                if !batch.is_empty() {
+                    return Ok(true);
+                }
                 let changed = self.earlier.map(|it| it.must_equal(self.reading()));
                 return changed.transpose().map(|_| false);
             };
@@ -431,6 +449,7 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
             export_lacks: self.end().map(|end| end.lacks.clone()).unwrap_or_default(),
+            outside: outside::of_archive(self.header(), self.end()),
             libraries_unread: not_had.first().cloned(),
             not_had,
             started_ms: self.started_ms,
@@ -643,6 +662,7 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
                     whole.export_lacks.push(line.clone());
                 }
             }
+            outside::merge(&mut whole.outside, report.outside.iter().cloned());
             whole.functions += report.functions;
             let unread = &report.libraries_unread;
             whole.libraries_unread = whole.libraries_unread.or_else(|| unread.clone());

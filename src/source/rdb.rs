@@ -5,6 +5,7 @@
 //! first time only, and named. No server writes or loads such data. The end is reached only with the file's own
 //! end mark and checksum; until then everything given is provisional, as with any source.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,16 +17,20 @@ use super::{Estimate, Source};
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
+use crate::outside::{self, Outside};
 use crate::payload;
 use crate::policy::ReadFunctions;
 use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail, Taken};
-use crate::record::{Batch, Context, KeyRecord, Record, show_key};
+use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, show_key};
 use crate::select::{Selection, type_of};
 use crate::size;
 use crate::units::now_ms;
 
 /// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
 pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file was made";
+
+/// Most bytes of modules' own data that are kept of one file.
+const MOST_MODULE_AUX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What is wanted of an RDB file.
 #[derive(Debug, Clone)]
@@ -57,6 +62,12 @@ pub struct RdbSource<R: Read + Send> {
     /// Function libraries read and not given yet, as they stand in a FUNCTION DUMP.
     libraries: Vec<u8>,
     at_end: bool,
+    /// Data of modules read and not given yet.
+    module_aux: Vec<ModuleAux>,
+    /// Bytes of those that were given or are to be.
+    module_aux_bytes: usize,
+    /// Names of modules whose data are too large to be given.
+    module_aux_left_out: BTreeSet<String>,
     /// Function libraries that were not read, and why, one line each.
     left_out: Vec<String>,
     /// Keys that came.
@@ -87,6 +98,9 @@ impl<R: Read + Send> RdbSource<R> {
             observer,
             pending: None,
             libraries: Vec::new(),
+            module_aux: Vec::new(),
+            module_aux_bytes: 0,
+            module_aux_left_out: BTreeSet::new(),
             at_end: false,
             left_out: Vec::new(),
             seen: OwnWrites::default(),
@@ -142,8 +156,8 @@ impl<R: Read + Send> RdbSource<R> {
 
     /// The next key, wanted or not; everything before it is taken in.
     fn event(&mut self) -> Result<Option<Event>, RdbError> {
-        let selection = &self.options.selection;
         loop {
+            let selection = &self.options.selection;
             let family = self.reader.facts().family;
             let wants = |db, key: &[u8], type_byte| {
                 selection.wants_db(db)
@@ -175,11 +189,33 @@ impl<R: Read + Send> RdbSource<R> {
                     Event::Aux { .. }
                     | Event::Database(_)
                     | Event::Sizes { .. }
-                    | Event::ModuleAux(_),
+                    | Event::NoModuleAux(_),
                 ) => {}
+                Some(Event::ModuleAux(aux)) => self.keep_module_aux(aux),
+                Some(Event::ModuleAuxTooLarge(module)) => {
+                    self.leave_out_module_aux(module);
+                }
                 event @ (Some(Event::Key(_) | Event::Unwanted { .. } | Event::TooLarge { .. })
                 | None) => return Ok(event),
             }
+        }
+    }
+
+    /// They belong to no key, so no selection is about them.
+    fn keep_module_aux(&mut self, aux: ModuleAux) {
+        let bytes = self.module_aux_bytes.saturating_add(aux.data.len());
+        if bytes > MOST_MODULE_AUX_BYTES {
+            self.leave_out_module_aux(aux.module);
+            return;
+        }
+        self.module_aux_bytes = bytes;
+        self.module_aux.push(aux);
+    }
+
+    fn leave_out_module_aux(&mut self, module: String) {
+        const MOST_NAMES: usize = 64;
+        if self.module_aux_left_out.len() < MOST_NAMES {
+            self.module_aux_left_out.insert(module);
         }
     }
 
@@ -281,6 +317,15 @@ impl<R: Read + Send> RdbSource<R> {
         }
     }
 
+    /// What modules keep outside keys goes along, and no RESTORE brings it.
+    fn outside(&self) -> Vec<Outside> {
+        let mut modules = Outside::of(outside::MODULE_DATA, &self.facts().module_aux);
+        if let Some(modules) = &mut modules {
+            modules.kept = true;
+        }
+        modules.into_iter().collect()
+    }
+
     fn say_what_follows(&self, tail: Tail) {
         let what = match tail {
             Tail::EndMark => {
@@ -314,11 +359,15 @@ impl<R: Read + Send> RdbSource<R> {
                  was checked, its contents could not be",
             );
         }
-        let modules = &self.reader.facts().module_aux;
-        if !modules.is_empty() {
+        if !self.module_aux_left_out.is_empty() {
+            let modules: Vec<&str> = self
+                .module_aux_left_out
+                .iter()
+                .map(String::as_str)
+                .collect();
             self.observer.warn(&format!(
-                "modules keep data of their own in the RDB data that belongs to no key ({}); it \
-                 is left out",
+                "data of modules outside keys are left out, because they are larger than can be \
+                 kept: {}",
                 modules.join(", ")
             ));
         }
@@ -363,6 +412,9 @@ impl<R: Read + Send> Source for RdbSource<R> {
             };
             // Before the first key, as in an export of a server.
             self.give_libraries(batch);
+            self.module_aux
+                .drain(..)
+                .for_each(|aux| batch.push_module_aux(aux));
             match event {
                 Some(Event::Key(record)) => self.give(record, batch)?,
                 Some(Event::Unwanted { db }) => {
@@ -405,6 +457,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             left_out: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
             export_failed: Vec::new(),
             export_lacks: Vec::new(),
+            outside: self.outside(),
             above_max_value: self.above_max_value,
             paused: None,
         }

@@ -10,6 +10,7 @@ use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::describe::{but_for_unread, export_failed_json};
 use crate::exit;
 use crate::ledger::{Changes, ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
+use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
 
@@ -221,6 +222,10 @@ pub(super) fn final_line(
     }
     if let Some(left_out) = &outcome.source.left_out {
         line += &format!(", {left_out}");
+    }
+    let outside = outside::counted(&outcome.source.outside);
+    if !outside.is_empty() && outcome.error.is_none() {
+        line += &format!(", without {outside} (outside keys)");
     }
     let came = outcome.source.total().scanned;
     line += &format!(", {}", duration_text(elapsed));
@@ -477,6 +482,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "left_out": outcome.source.left_out,
             "export_failed": export_failed_json(&outcome.source.export_failed),
             "export_lacks": outcome.source.export_lacks,
+            "outside": outcome.source.outside.iter().map(Outside::json).collect::<Vec<_>>(),
             "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },

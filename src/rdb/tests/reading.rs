@@ -48,7 +48,13 @@ fn one_of_everything() {
         .filter(|event| !matches!(event, Event::Key(_) | Event::Aux { .. }))
         .collect();
     assert!(matches!(others[0], Event::Function(bytes) if bytes == b"\xf5\x09#!lua x=1"));
-    assert!(matches!(others[1], Event::ModuleAux(_)));
+    let Event::ModuleAux(aux) = others[1] else {
+        panic!("{:?}", others[1]);
+    };
+    let behind_the_opcode = b"\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02\x02\x05\x03abc\x00";
+    assert_eq!(aux.data, behind_the_opcode);
+    assert!(aux.after_keys && aux.module.len() == 9);
+    assert_eq!((aux.family, aux.rdb_version), (Family::Redis, 12));
     assert_eq!(*others[2], Event::Database(0));
     assert_eq!(
         *others[3],

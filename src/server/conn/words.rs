@@ -29,6 +29,20 @@ pub fn ends_connection(text: &str) -> bool {
     text.starts_with(ENDS_CONNECTION)
 }
 
+/// Whether an error reply says that there is no such command, in the words of one server or another.
+pub fn is_unknown_command(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    [
+        "unknown command",
+        "unknown subcommand",
+        "unsupported",
+        "not supported",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
+        || ends_connection(&text)
+}
+
 /// Whether AUTH was refused because the server lets anybody in (6.0 and later, and before).
 pub(super) fn has_no_password(text: &str) -> bool {
     text.contains("without any password configured") || text.contains("no password is set")

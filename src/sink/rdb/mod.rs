@@ -16,14 +16,14 @@ use self::latest::Superseded;
 use super::archive::Commit;
 use super::{Miscounted, Sink};
 use crate::census::Census;
-use crate::dialect::opcode::FUNCTION_SINCE;
+use crate::dialect::opcode::{FUNCTION_SINCE, MODULE_AUX_SINCE};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::payload::accept::{Plan, plan_checked};
-use crate::payload::{self, Checked, Examined, FieldTtlForm};
+use crate::payload::{self, Checked, Examined, FieldTtlForm, PayloadError, Slice, walk};
 use crate::policy::AllowLoss;
 use crate::rdb::{Flaw, NOT_WHOLE, RdbTarget, RdbWriter, Taken, loadable_libraries};
-use crate::record::{Batch, Context, KeyRecord, Record, Value, larger_than, not_kept};
+use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 
 /// The module type that Redis 8 has built in.
@@ -43,6 +43,8 @@ pub struct RdbSink<W: Write + Send> {
     ordinal: u64,
     functions: u64,
     modules: BTreeSet<String>,
+    /// Modules whose data outside keys were left out.
+    module_aux_left_out: BTreeSet<String>,
     scratch: Vec<u8>,
     report: SinkReport,
     census: Census,
@@ -84,6 +86,7 @@ impl<W: Write + Send> RdbSink<W> {
             ordinal: 0,
             functions: 0,
             modules: BTreeSet::new(),
+            module_aux_left_out: BTreeSet::new(),
             scratch: Vec::new(),
             report: SinkReport::default(),
             census: Census::default(),
@@ -97,6 +100,41 @@ impl<W: Write + Send> RdbSink<W> {
             max_value_bytes,
             ..self
         }
+    }
+
+    fn leave_out_module_aux(&mut self, module: &str) {
+        const MOST_NAMES: usize = 16;
+        if self.module_aux_left_out.len() < MOST_NAMES {
+            self.module_aux_left_out.insert(clean(module));
+        }
+    }
+
+    /// What modules keep outside keys, those of before the keys or of behind them. Only a server of
+    /// the same family may have the module, and one without it refuses the whole file.
+    fn put_module_aux(&mut self, batch: &[ModuleAux], after_keys: bool) -> Result<()> {
+        for aux in batch.iter().filter(|aux| aux.after_keys == after_keys) {
+            if aux.family != self.target.accepts.family
+                || self.target.magic.version < MODULE_AUX_SINCE
+            {
+                self.leave_out_module_aux(&aux.module);
+                continue;
+            }
+            if !is_module_aux(&aux.data) {
+                self.leave_out_module_aux(&aux.module);
+                self.report.problems.push(format!(
+                    "the data outside keys of the module type {} are damaged and are left out",
+                    clean(&aux.module)
+                ));
+                continue;
+            }
+            let writer = self
+                .writer
+                .as_mut()
+                .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
+            writer.module_aux(&aux.data).context("write the RDB file")?;
+            self.modules.insert(clean(&aux.module));
+        }
+        Ok(())
     }
 
     fn put(&mut self, record: Record, context: &Context) -> Result<()> {
@@ -250,6 +288,7 @@ impl<W: Write + Send> RdbSink<W> {
         let of_sink =
             sink.failed() > 0 || sink.changes.functions_lost > 0 || !sink.problems.is_empty();
         of_sink
+            || !self.module_aux_left_out.is_empty()
             || source.total().failed > 0
             || !source.export_failed.is_empty()
             || !source.export_lacks.is_empty()
@@ -275,9 +314,18 @@ impl<W: Write + Send> RdbSink<W> {
         if !self.modules.is_empty() {
             let names: Vec<&str> = self.modules.iter().map(String::as_str).collect();
             self.observer.warn(&format!(
-                "the file holds values of modules ({}); a server without them refuses the whole \
+                "the file holds what modules wrote ({}); a server without them refuses the whole \
                  file",
                 names.join(", ")
+            ));
+        }
+        if !self.module_aux_left_out.is_empty() {
+            let names = self.module_aux_left_out.iter().map(String::as_str);
+            self.observer.warn(&format!(
+                "data of modules outside keys are left out, because {} {} cannot load them: {}",
+                self.target.family_name(),
+                self.target.server_version,
+                names.collect::<Vec<_>>().join(", ")
             ));
         }
         (self.report, done())
@@ -297,6 +345,23 @@ struct Aim<'a> {
     target: &'a RdbTarget,
     allow: AllowLoss,
     observer: &'a Observer,
+}
+
+/// The name of a module's type for people: in an archive it is anybody's text.
+fn clean(module: &str) -> String {
+    let short: String = module.chars().take(64).collect();
+    crate::escape::clean(&short).into_owned()
+}
+
+/// Whether a server can follow module data to their end: the type's id, the moment, the items.
+fn is_module_aux(data: &[u8]) -> bool {
+    let mut rest = Slice::new(data);
+    let head = (|| {
+        let _id = walk::length(&mut rest)?;
+        Ok::<_, PayloadError>((walk::length(&mut rest)?, walk::length(&mut rest)?))
+    })();
+    let is_whole = |rest: &mut Slice<'_>| walk::module_items(rest).is_ok() && rest.end().is_ok();
+    matches!(head, Ok((2, _))) && is_whole(&mut rest)
 }
 
 fn prepare(
@@ -396,10 +461,11 @@ fn prepare(
 impl<W: Write + Send> Sink for RdbSink<W> {
     fn write(&mut self, batch: Batch) -> Result<()> {
         let context = batch.context;
+        self.put_module_aux(&batch.module_aux, false)?;
         for record in batch.records {
             self.put(record, &context)?;
         }
-        Ok(())
+        self.put_module_aux(&batch.module_aux, true)
     }
 
     fn finish(self: Box<Self>, source: &SourceReport) -> (SinkReport, Result<()>) {

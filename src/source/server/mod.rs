@@ -571,6 +571,7 @@ impl Source for ServerSource {
             left_out: self.left_out.clone(),
             export_failed: Vec::new(),
             export_lacks: Vec::new(),
+            outside: Vec::new(),
             above_max_value: self.above_max_value,
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }

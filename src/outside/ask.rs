@@ -1,0 +1,318 @@
+//! Asking a source what it holds outside its keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::{Cmd, Value};
+
+use super::series::Series;
+use super::{GRAPH, HEADER_FIELD, LIBRARY, Outside, SEARCH_INDEX, merge};
+use crate::endpoint::ConnectOptions;
+use crate::record::Batch;
+use crate::server::cluster::{Topology, options_for};
+use crate::server::conn::is_unknown_command;
+use crate::server::facts::Facts;
+use crate::server::{Conn, ServerError};
+
+/// What a source holds outside its keys, as far as it was asked at the start and as keys come.
+#[derive(Debug, Default)]
+pub struct OutsideKeys {
+    known: Vec<Outside>,
+    /// Where there may be time series.
+    series: Option<Series>,
+}
+
+/// One thing to be asked.
+struct Question {
+    kind: &'static str,
+    command: &'static str,
+    cmd: Cmd,
+    names: fn(Value) -> Option<Vec<Vec<u8>>>,
+    /// Names of the modules that have the command, in lower case.
+    modules: &'static [&'static str],
+}
+
+fn questions() -> [Question; 4] {
+    [
+        Question {
+            kind: SEARCH_INDEX,
+            command: "FT._LIST",
+            cmd: redis::cmd("FT._LIST"),
+            names: plain_names,
+            modules: &["search", "searchlight"],
+        },
+        Question {
+            kind: LIBRARY,
+            command: "TFUNCTION LIST",
+            cmd: redis::cmd("TFUNCTION").arg("LIST").to_owned(),
+            names: |value| named(value, b"name"),
+            modules: &["redisgears_2"],
+        },
+        Question {
+            kind: LIBRARY,
+            command: "RG.DUMPREGISTRATIONS",
+            cmd: redis::cmd("RG.DUMPREGISTRATIONS"),
+            names: |value| named(value, b"id"),
+            modules: &["rg"],
+        },
+        Question {
+            kind: GRAPH,
+            command: "GRAPH.LIST",
+            cmd: redis::cmd("GRAPH.LIST"),
+            names: plain_names,
+            modules: &["graph"],
+        },
+    ]
+}
+
+/// Modules of time series.
+const SERIES_MODULES: [&str; 1] = ["timeseries"];
+
+/// What was answered so far: names by kind, or why there is no answer.
+#[derive(Default)]
+struct Answers {
+    names: BTreeMap<&'static str, BTreeSet<Vec<u8>>>,
+    refused: BTreeMap<&'static str, String>,
+}
+
+impl OutsideKeys {
+    /// Asks the source, of a cluster each shard. `modules` are those that are loaded, where INFO said
+    /// so. Nothing that is answered or refused here, or not at all, ends a run.
+    pub fn ask(connect: &ConnectOptions, modules: Option<Vec<String>>, is_cluster: bool) -> Self {
+        if modules.as_ref().is_some_and(|modules| {
+            let has = |one: &Question| is_loaded(modules, one.modules);
+            !questions().iter().any(has) && !is_loaded(modules, &SERIES_MODULES)
+        }) {
+            return Self::default();
+        }
+        let mut answers = Answers::default();
+        let mut may_have_series = true;
+        let asked = look(
+            connect,
+            modules.clone(),
+            is_cluster,
+            &mut answers,
+            &mut may_have_series,
+        );
+        if let Err(error) = asked {
+            let of_loaded = |one: &&Question| {
+                modules
+                    .as_ref()
+                    .is_none_or(|modules| is_loaded(modules, one.modules))
+            };
+            for question in questions().iter().filter(of_loaded) {
+                let why = format!("{} was not answered: {error}", question.command);
+                answers.refused.entry(question.kind).or_insert(why);
+            }
+        }
+        Self {
+            known: answers.told(),
+            series: may_have_series.then(|| Series::new(connect.clone(), is_cluster)),
+        }
+    }
+
+    /// What is known before keys are read, for an archive's header.
+    pub fn header_field(&self) -> Option<(String, String)> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let list: Vec<serde_json::Value> = self.known.iter().map(Outside::json).collect();
+        let list = serde_json::Value::from(list).to_string();
+        Some((HEADER_FIELD.to_owned(), list))
+    }
+
+    /// Looks at what the source gave.
+    pub fn saw(&self, batch: &Batch) {
+        if let Some(series) = &self.series {
+            series.saw(batch);
+        }
+    }
+
+    /// All that is known when the source was read.
+    pub fn conclude(&self) -> Vec<Outside> {
+        let mut all = self.known.clone();
+        merge(&mut all, self.series.iter().filter_map(Series::ask));
+        all
+    }
+}
+
+fn is_loaded(modules: &[String], of: &[&str]) -> bool {
+    let mut names = modules.iter().map(|name| name.to_ascii_lowercase());
+    names.any(|name| of.contains(&name.as_str()))
+}
+
+fn look(
+    connect: &ConnectOptions,
+    modules: Option<Vec<String>>,
+    is_cluster: bool,
+    answers: &mut Answers,
+    may_have_series: &mut bool,
+) -> Result<(), ServerError> {
+    let mut conn = Conn::open(connect)?;
+    conn.doing("asking what there is outside keys");
+    let modules = match modules {
+        Some(modules) => Some(modules),
+        None => ask_modules(&mut conn)?,
+    };
+    *may_have_series = modules
+        .as_ref()
+        .is_none_or(|modules| is_loaded(modules, &SERIES_MODULES));
+    let of_loaded = |one: &Question| {
+        modules
+            .as_ref()
+            .is_none_or(|modules| is_loaded(modules, one.modules))
+    };
+    let questions: Vec<Question> = questions().into_iter().filter(of_loaded).collect();
+    if questions.is_empty() {
+        return Ok(());
+    }
+    if !is_cluster {
+        return ask_all(&mut conn, &questions, modules.is_some(), answers);
+    }
+    for shard in Topology::ask(&mut conn)?.shards {
+        let mut conn = Conn::open(&options_for(connect, &shard.primary))?;
+        ask_all(&mut conn, &questions, modules.is_some(), answers)?;
+    }
+    Ok(())
+}
+
+/// Names of the modules that are loaded; `None` where the server does not tell.
+fn ask_modules(conn: &mut Conn) -> Result<Option<Vec<String>>, ServerError> {
+    if let Some(modules) = Facts::ask(conn)?.modules {
+        return Ok(Some(modules));
+    }
+    Ok(match conn.ask(redis::cmd("MODULE").arg("LIST"))? {
+        Ok(value) => named(value, b"name").map(|names| {
+            let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
+            names.into_iter().map(text).collect()
+        }),
+        // Before 4.0 there are none.
+        Err(text) if is_unknown_command(&text) => Some(Vec::new()),
+        Err(_) => None,
+    })
+}
+
+fn ask_all(
+    conn: &mut Conn,
+    questions: &[Question],
+    knows_modules: bool,
+    answers: &mut Answers,
+) -> Result<(), ServerError> {
+    for question in questions {
+        let refused = match conn.ask(&question.cmd)? {
+            Ok(value) => match (question.names)(value) {
+                Some(names) => {
+                    answers
+                        .names
+                        .entry(question.kind)
+                        .or_default()
+                        .extend(names);
+                    continue;
+                }
+                None => format!("what {} answered is not understood", question.command),
+            },
+            // No module has it, as far as anybody can tell.
+            Err(text) if !knows_modules && is_unknown_command(&text) => continue,
+            Err(text) => format!("{} was refused: {text}", question.command),
+        };
+        answers.refused.entry(question.kind).or_insert(refused);
+    }
+    Ok(())
+}
+
+impl Answers {
+    fn told(self) -> Vec<Outside> {
+        let names = self.names.into_iter();
+        let mut all: Vec<Outside> = names
+            .filter_map(|(kind, names)| {
+                let mut one = Outside::of(kind, names)?;
+                one.at_least = self.refused.contains_key(kind);
+                Some(one)
+            })
+            .collect();
+        for (kind, why) in &self.refused {
+            merge(&mut all, [Outside::unknown(kind, why)]);
+        }
+        all
+    }
+}
+
+/// A list of names.
+fn plain_names(value: Value) -> Option<Vec<Vec<u8>>> {
+    match value {
+        Value::Array(items) | Value::Set(items) => items.into_iter().map(bytes).collect(),
+        _ => None,
+    }
+}
+
+/// A list of maps, or of names and values in turn, of which one is the name.
+fn named(value: Value, field: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (Value::Array(rows) | Value::Set(rows)) = value else {
+        return None;
+    };
+    let name_of = |row: Value| match row {
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .find_map(|(name, value)| (bytes(name)? == field).then(|| bytes(value))?),
+        Value::Array(items) => {
+            let at = items
+                .iter()
+                .step_by(2)
+                .position(|name| bytes(name.clone()).is_some_and(|name| name == field))?;
+            bytes(items.into_iter().nth(2 * at + 1)?)
+        }
+        _ => None,
+    };
+    rows.into_iter().map(name_of).collect()
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::ServerAddress;
+
+    fn text(text: &str) -> Value {
+        Value::BulkString(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn names_in_every_form_of_reply() {
+        let list = Value::Array(vec![text("a"), text("b")]);
+        assert_eq!(plain_names(list), Some(vec![b"a".to_vec(), b"b".to_vec()]));
+        assert_eq!(plain_names(Value::Nil), None);
+        assert_eq!(plain_names(Value::Array(vec![Value::Int(1)])), None);
+        let row = Value::Array(vec![text("ver"), Value::Int(1), text("name"), text("x")]);
+        assert_eq!(
+            named(Value::Array(vec![row]), b"name"),
+            Some(vec![b"x".to_vec()])
+        );
+        let map = Value::Map(vec![(text("name"), text("y"))]);
+        assert_eq!(
+            named(Value::Array(vec![map]), b"name"),
+            Some(vec![b"y".to_vec()])
+        );
+        let odd = Value::Array(vec![Value::Array(vec![text("ver")])]);
+        assert_eq!(named(odd, b"name"), None);
+    }
+
+    #[test]
+    fn nobody_is_asked_who_has_no_such_module() {
+        let nowhere = ServerAddress::parse("redis://127.0.0.1:1").expect("an address");
+        let mut nowhere = ConnectOptions::new(nowhere);
+        nowhere.retries = 0;
+        let outside = OutsideKeys::ask(&nowhere, Some(vec!["bf".to_owned()]), false);
+        assert!(outside.header_field().is_none() && outside.conclude().is_empty());
+        // Who has it and does not answer leaves it open.
+        let outside = OutsideKeys::ask(&nowhere, Some(vec!["search".to_owned()]), false);
+        let why = outside.known[0].why.as_deref().unwrap_or_default();
+        assert!(why.starts_with("FT._LIST was not answered"), "{why}");
+        assert_eq!(outside.known.len(), 1);
+    }
+}
