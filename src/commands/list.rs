@@ -244,7 +244,8 @@ fn key_json(
         "source_time_ms": context.source_time_ms,
     });
     put_key(&mut object, &key.key);
-    let is_module = type_name(key, context) == payload::Kind::Module.name();
+    let type_byte = key.value.type_byte().unwrap_or(u8::MAX);
+    let is_module = payload::kind_of(context.family, type_byte) == payload::Kind::Module;
     if let Some(name) = module_name(key.value.bytes()).filter(|_| is_module) {
         object["module"] = json!(name);
     }

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table};
 use crate::census::Census;
-use crate::payload::{self, Undecoded};
+use crate::payload::{self, Kind, Undecoded};
 use crate::record::{Context, KeyRecord, Record, Value};
+use crate::select::{MODULE_TYPE, VECTOR_SET_TYPE, module_name};
 use crate::units::{bytes_text, count_text, plural};
 
 /// Counts of one type in one database.
@@ -47,10 +49,35 @@ impl Counts {
     }
 }
 
-/// Name of a record's type, as TYPE gives it; `module` for every module.
+/// Types of modules that are told one by one. A damaged or hostile archive may name any number.
+const MODULE_TYPES_TOLD: usize = 256;
+
+/// Name of a record's type as `--type` takes it: what TYPE gives, and `module:NAME` for a module's
+/// own, or `module` where the value does not tell its name, or there are too many of them.
 pub fn type_name(record: &KeyRecord, context: &Context) -> &'static str {
     let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-    payload::kind_of(context.family, type_byte).name()
+    match payload::kind_of(context.family, type_byte) {
+        kind @ Kind::Module => match module_name(record.value.head()) {
+            Some(name) if name == VECTOR_SET_TYPE => VECTOR_SET_TYPE,
+            Some(name) => module_type(&name).unwrap_or(kind.name()),
+            None => kind.name(),
+        },
+        kind => kind.name(),
+    }
+}
+
+/// `module:NAME`, one and the same text each time: these are kept for ever, up to a limit.
+fn module_type(name: &str) -> Option<&'static str> {
+    static TOLD: Mutex<BTreeMap<String, &'static str>> = Mutex::new(BTreeMap::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = told.get(name) {
+        return Some(text);
+    }
+    (told.len() < MODULE_TYPES_TOLD).then(|| {
+        let text: &'static str = Box::leak(format!("{MODULE_TYPE}:{name}").into_boxed_str());
+        told.insert(name.to_owned(), text);
+        text
+    })
 }
 
 /// Databases that are told one by one. An archive may have 65,536; nobody reads that many rows.
