@@ -211,16 +211,14 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
         "" => String::new(),
         git => format!(" ({git})"),
     };
-    let mut source = format!(
-        "{} {}, {}",
-        family_name(header.source.family),
-        header
-            .source
-            .nodes
-            .first()
-            .map_or("", |node| node.version.as_str()),
-        mode_name(header.source.mode)
-    );
+    let version = header.source.nodes.first();
+    let version = version.map_or("", |node| node.version.as_str());
+    let mut source = match header.source.family {
+        // What only calls itself Redis has its own name in its version.
+        Family::Other if version.starts_with(char::is_alphabetic) => version.to_owned(),
+        family => format!("{} {version}", family_name(family)),
+    };
+    source += &format!(", {}", mode_name(header.source.mode));
     if header.source.nodes.len() > 1 {
         source += &format!(" of {} nodes", header.source.nodes.len());
     }

@@ -67,7 +67,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
             max_value_bytes: args.limits.max_value_bytes(),
         };
         let by_commands = goes_by_commands(&found);
-        let mut trial = KeyTrial::new(&to, &found.facts, by_commands);
+        let mut trial = KeyTrial::new(&to, &found.facts, found.features, by_commands);
         let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
         warn_of_loss(&name, reader.header());
         needs.try_databases(&to, &found.facts, &mut trial);

@@ -547,7 +547,7 @@ fn server_facts(facts: &Facts, rdb_version: u16) -> SourceFacts {
         family: facts.family,
         mode: Mode::Standalone,
         nodes: vec![Node {
-            version: facts.version.clone(),
+            version: facts.version_told(),
             run_id: facts.run_id.clone().unwrap_or_default(),
             rdb_version,
         }],

@@ -13,6 +13,10 @@ pub enum Feature {
     Unlink,
     /// MEMORY USAGE.
     MemoryUsage,
+    /// HSET of several fields. Before, HMSET does that.
+    SetManyFields,
+    /// Streams.
+    Streams,
     /// `RESTORE … ABSTTL`, IDLETIME and FREQ.
     RestoreAbsoluteTtl,
     /// HELLO, ACL and CLIENT TRACKING.
@@ -66,6 +70,8 @@ impl Feature {
             Self::RestoreReplace => (at(3, 0, 0), VALKEY),
             Self::Unlink => (at(4, 0, 0), VALKEY),
             Self::MemoryUsage => (at(4, 0, 0), VALKEY),
+            Self::SetManyFields => (at(4, 0, 0), VALKEY),
+            Self::Streams => (at(5, 0, 0), VALKEY),
             Self::RestoreAbsoluteTtl => (at(5, 0, 0), VALKEY),
             Self::Hello => (at(6, 0, 0), VALKEY),
             Self::RefusesModules => (at(6, 2, 0), VALKEY),

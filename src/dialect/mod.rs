@@ -9,15 +9,18 @@
 //! - [`Encoding`]: what a type byte means, and what a value may be rewritten to.
 //! - [`Opcode`]: what stands in an RDB file where a type byte could.
 //! - [`Feature`]: commands and options, and since when.
+//! - [`Lookalike`]: what only calls itself Redis.
 
 mod encoding;
 mod feature;
+mod lookalike;
 pub mod opcode;
 mod release;
 mod version;
 
 pub use encoding::{Encoding, Kind, kind_of};
 pub use feature::Feature;
+pub use lookalike::Lookalike;
 pub use opcode::Opcode;
 pub use redis_migrate_format::record::Family;
 pub use release::{

@@ -8,7 +8,7 @@ use super::probes::{PROBES, Probe, Try};
 use crate::server::conn::asks_for_patience;
 use crate::server::transaction::cause_of_discard;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
-use crate::sink::server::commands::NATIVE_COMMANDS;
+use crate::sink::server::commands::{Features, native_commands};
 use crate::sink::server::refusal::{is_about_database, is_about_key};
 
 /// What a try of a command showed.
@@ -116,6 +116,7 @@ impl Rights {
         conn: &mut Conn,
         mut again: impl FnMut() -> Result<Conn, ServerError>,
         cluster: bool,
+        features: &Features,
     ) -> Result<Self, ServerError> {
         conn.doing("trying which commands may be used");
         let mut rights = Self {
@@ -128,7 +129,8 @@ impl Rights {
             }
             let access = match probe.how {
                 Try::Sent(args) => send(conn, args, probe.fine, cluster)?,
-                Try::Queued(commands) => queue(&mut again()?, commands, probe.fine, cluster)?.0,
+                Try::Native => native(&mut again()?, cluster, features)?.0,
+                Try::Queued(args) => queue(&mut again()?, [args], probe.fine, cluster)?.0,
                 Try::Transaction => {
                     // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
@@ -192,15 +194,19 @@ fn send(
 ///
 /// # Errors
 /// The connection.
-pub fn native(conn: &mut Conn, cluster: bool) -> Result<(Access, &'static str), ServerError> {
-    queue(conn, NATIVE_COMMANDS, &[], cluster)
+pub fn native(
+    conn: &mut Conn,
+    cluster: bool,
+    features: &Features,
+) -> Result<(Access, &'static str), ServerError> {
+    queue(conn, native_commands(features), &[], cluster)
 }
 
 /// Queued commands are checked for existence, rights, memory and role. They are never executed: the
 /// connection is not used for anything else.
 fn queue(
     conn: &mut Conn,
-    commands: &[&[&'static str]],
+    commands: impl IntoIterator<Item = &'static [&'static str]>,
     fine: &[&str],
     cluster: bool,
 ) -> Result<(Access, &'static str), ServerError> {
@@ -211,12 +217,12 @@ fn queue(
         Err(text) => return Ok((Access::of_error(text, &[], cluster), "MULTI")),
     }
     // Nothing that changes anything goes out before one that changes nothing was queued.
-    let harmless: &[&'static str] = &["EXISTS", ABSENT_KEY];
+    const HARMLESS: &[&str] = &["EXISTS", ABSENT_KEY];
     let mut worst = (Access::Allowed, "");
-    for args in std::iter::once(&harmless).chain(commands) {
+    for args in std::iter::once(HARMLESS).chain(commands) {
         let name = args.first().copied().unwrap_or_default();
         let mut command = redis::Cmd::new();
-        command.arg(*args);
+        command.arg(args);
         match conn.try_query(&command)? {
             Ok(Value::SimpleString(word)) if word == "QUEUED" => {}
             Ok(_) => return Ok((Access::Unknown, name)),
@@ -321,6 +327,8 @@ mod tests {
     #[test]
     fn the_rule_for_native_commands_names_what_is_used() {
         use std::collections::BTreeSet;
+
+        use crate::sink::server::commands::NATIVE_COMMANDS;
         let probe = PROBES
             .iter()
             .find(|probe| probe.name == super::super::probes::NATIVE);

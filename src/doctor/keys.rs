@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::endpoint::ConnectOptions;
-use crate::record::{Context, KeyRecord};
+use crate::payload;
+use crate::policy::AllowLoss;
+use crate::record::{Context, KeyRecord, Value, not_kept};
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
@@ -73,9 +75,14 @@ enum Halt {
 }
 
 impl<'a> KeyTrial<'a> {
-    /// `by_commands`: values go by native commands.
-    pub fn new(to: &'a ConnectOptions, facts: &Facts, by_commands: bool) -> Self {
-        let features = Features::of(facts.dialect());
+    /// `features`: what the destination's commands can do. `by_commands`: values go by native
+    /// commands.
+    pub fn new(
+        to: &'a ConnectOptions,
+        facts: &Facts,
+        features: Features,
+        by_commands: bool,
+    ) -> Self {
         Self {
             to,
             facts: facts.clone(),
@@ -95,6 +102,29 @@ impl<'a> KeyTrial<'a> {
     /// Whether values go by native commands.
     pub fn is_by_commands(&self) -> bool {
         self.by_commands
+    }
+
+    /// Why native commands cannot write a value, and what to do about it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check_for_commands(
+        &self,
+        record: &KeyRecord,
+        context: &Context,
+    ) -> Result<(), (String, Option<String>)> {
+        let body = match &record.value {
+            Value::Compact(body) => body.as_slice(),
+            Value::Verbatim(dump) => match payload::split(dump) {
+                Ok((body, _)) => body,
+                Err(error) => return Err((format!("its payload is damaged: {error}"), None)),
+            },
+            Value::Withheld(value) => return Err((not_kept(value), None)),
+        };
+        let features = self.commands.features();
+        features
+            .check(context.family, body, AllowLoss::default())
+            .map(|_| ())
     }
 
     /// What is to be asked about a record, whose key it takes. `too_large`: for RESTORE.

@@ -28,6 +28,7 @@ use crate::policy::AllowLoss;
 use crate::server::Conn;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
+use crate::sink::server::commands::Features;
 use crate::sink::server::gate::closed_databases;
 use crate::sink::server::refusal::is_about_database;
 use crate::sink::server::target::Target;
@@ -55,6 +56,8 @@ pub struct Findings {
     pub limits: Limits,
     /// Names of loaded modules; `Err` is why MODULE LIST does not tell.
     pub modules: Result<Vec<String>, String>,
+    /// What its commands can do.
+    pub features: Features,
     /// Which commands may be used.
     pub rights: Rights,
     /// What it accepts.
@@ -158,7 +161,8 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
     });
     let limits = Limits::ask(conn)?;
     let modules = server::modules(conn)?;
-    let rights = Rights::learn(conn, || Conn::open(options), facts.cluster)?;
+    let features = Features::ask(conn, &facts)?;
+    let rights = Rights::learn(conn, || Conn::open(options), facts.cluster, &features)?;
     if !facts.info && rights.can("INFO") {
         // It could not answer at first.
         facts = Facts::ask(conn)?;
@@ -194,6 +198,7 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
         closed,
         limits,
         modules,
+        features,
         rights,
         target,
         notes: recording.lines(),

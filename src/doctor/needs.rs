@@ -12,6 +12,7 @@ use super::keys::{Asked, KeyTrial};
 use crate::census::Census;
 use crate::describe::export_failed;
 use crate::describe::tally::type_name;
+use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::payload::accept::{Plan, plan_value};
@@ -23,7 +24,7 @@ use crate::rewrite::DbMap;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 use crate::sink::server::functions::split_libraries;
-use crate::sink::server::gate::{closed_databases, show_databases};
+use crate::sink::server::gate::{closed_databases, only_database_0, show_databases};
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
 use crate::units::plural;
@@ -250,7 +251,8 @@ impl Needs {
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
             true => Err(("larger than --max-value allows".to_owned(), None)),
-            false => target.prepare(&mut record, &mut context),
+            false if trial.is_by_commands() => trial.check_for_commands(&record, &context),
+            false => target.prepare(&mut record, &mut context).map(|_| ()),
         };
         // What an import would be told, too.
         let fits = record.value.stored_len() <= bounds.max_payload_bytes;
@@ -332,6 +334,13 @@ impl Needs {
             self.unforeseen.get_or_insert_with(|| why.to_owned());
         }
         closed.append(&mut trial.closed);
+        let mut has_one = false;
+        for db in &into {
+            if let Some(why) = only_database_0(facts, *db) {
+                has_one = true;
+                closed.insert(*db, why);
+            }
+        }
         for (db, why) in closed {
             if asks_for_patience(&why) {
                 self.unforeseen.get_or_insert(why);
@@ -341,9 +350,10 @@ impl Needs {
                 Some(_) => self.databases.values().sum(),
                 None => self.databases.get(&db).copied().unwrap_or(0),
             };
-            if facts.cluster {
+            if facts.cluster || has_one {
+                let what = facts.lookalike.map_or("a cluster", Lookalike::name);
                 self.usage.get_or_insert_with(|| {
-                    format!("the destination is a cluster and has no database {db}")
+                    format!("the destination is {what} and has no database {db}")
                 });
             }
             self.closed.insert(db, (keys, why));

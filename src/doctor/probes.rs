@@ -1,8 +1,6 @@
 //! The commands that the tool may want: what for, how much, the ACL rule that allows each, and how
 //! it is tried.
 
-use crate::sink::server::commands::NATIVE_COMMANDS;
-
 /// A name that nobody uses.
 const ABSENT: &str = crate::server::ABSENT_KEY;
 
@@ -21,8 +19,11 @@ pub enum Want {
 pub(super) enum Try {
     /// Sent as it is; harmless because of its arguments.
     Sent(&'static [&'static str]),
-    /// Queued in a MULTI that is never executed: several, which are usable if all of them are.
-    Queued(&'static [&'static [&'static str]]),
+    /// Queued in a MULTI that is never executed.
+    Queued(&'static [&'static str]),
+    /// The native commands that the server's version has, queued in the same way. They are usable if
+    /// all of them are.
+    Native,
     /// An empty transaction.
     Transaction,
     /// Asked about: trying it is doing it.
@@ -105,7 +106,7 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "write values that are too large for RESTORE, or all where it is refused",
         only_cluster: false,
-        how: Try::Queued(NATIVE_COMMANDS),
+        how: Try::Native,
         fine: &[],
     },
     Probe {
@@ -115,7 +116,7 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "the same for hash fields that expire",
         only_cluster: false,
-        how: Try::Queued(&[&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]]),
+        how: Try::Queued(&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]),
         fine: &[],
     },
     Probe {

@@ -471,6 +471,7 @@ pub fn json(found: &Findings, code: u8) -> Json {
             "address": found.address,
             "family": family_name(facts.family),
             "version": facts.version,
+            "title": facts.title(),
             "info": facts.info,
             "cluster": facts.cluster,
             "replica": facts.replica,

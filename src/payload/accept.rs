@@ -13,7 +13,7 @@ use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
 use super::object::StreamForm;
 use super::source::Slice;
 use super::walk;
-use crate::dialect::{Dialect, Encoding, Family, Feature, Kind};
+use crate::dialect::{Dialect, Encoding, Family, Feature, Kind, Lookalike};
 
 /// The oldest RDB version that destinations are counted on with.
 const OLDEST_VERSION: u16 = 8;
@@ -200,6 +200,17 @@ impl Accepts {
             vector_layout: Self::vector_layout(dialect),
             answers: false,
         })
+    }
+
+    /// What a look-alike takes by its source.
+    pub fn of_lookalike(lookalike: Lookalike) -> Self {
+        Self {
+            family: Family::Other,
+            versions: [lookalike.footers()].into_iter().collect(),
+            types: lookalike.types().iter().cloned().flatten().collect(),
+            modules: BTreeSet::new(),
+            back_lengths: BackLengths::Early,
+        }
     }
 
     /// The forms in which this destination takes most.

@@ -11,6 +11,7 @@
 
 pub mod accept;
 mod array;
+mod aux_tail;
 mod compact;
 pub mod crc64;
 mod decode;
@@ -30,6 +31,7 @@ pub mod write;
 
 pub use crate::dialect::{Encoding, Kind, kind_of};
 pub use array::{Array, Slot, SlotValue, float_text};
+pub use aux_tail::without_aux;
 pub use compact::{compact, compact_within};
 pub use decode::{
     BackLengths, Checked, Elements, Fields, Members, PathRow, Paths, Reader, Slots, Vector,

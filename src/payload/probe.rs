@@ -22,6 +22,13 @@ pub fn version_probe(version: u16) -> Vec<u8> {
     sign(b"\x00\x01a", version)
 }
 
+/// Two payloads that every server refuses that looks at them: a value of a type that nobody has, with
+/// a footer of this version; and a string with a footer of a version that nobody writes.
+pub fn nonsense(version: u16) -> [Vec<u8>; 2] {
+    const NO_TYPE: u8 = 60;
+    [sign(&[NO_TYPE, 1, b'a'], version), version_probe(u16::MAX)]
+}
+
 /// For every type that a server of this family may know, the type byte and a payload that is only
 /// refused for its type. The types that release candidates of Redis 7.4 wrote are left out: they
 /// are rewritten anyhow.

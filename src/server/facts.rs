@@ -7,7 +7,8 @@ use redis::Value;
 
 use super::patience::STEP;
 use super::{Conn, ServerError};
-use crate::dialect::{Dialect, Feature, Version};
+use crate::dialect::{Dialect, Feature, Lookalike, Version};
+use crate::payload::without_aux;
 use crate::record::Family;
 use crate::units::now_ms;
 
@@ -29,8 +30,13 @@ pub struct Facts {
     pub info: bool,
     /// Redis or Valkey; `Other` where it is unknown.
     pub family: Family,
-    /// Version text of that family, empty where it is unknown.
+    /// Version text of that family, empty where it is unknown. Of a look-alike, the version of Redis
+    /// that it says it is.
     pub version: String,
+    /// What it is, if it only calls itself Redis. Its family is `Other` then.
+    pub lookalike: Option<Lookalike>,
+    /// That one's own version.
+    pub own_version: String,
     /// `run_id`.
     pub run_id: Option<String>,
     /// Whether the server is a node of a cluster.
@@ -118,7 +124,11 @@ impl Facts {
         let Value::Array(items) = value else { return };
         let text = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap_or_default();
         for pair in items.chunks_exact(2) {
-            match text(&pair[0]).as_str() {
+            let name = text(&pair[0]);
+            if let Some(one) = Lookalike::by_field(&name) {
+                (self.lookalike, self.own_version) = (Some(one), text(&pair[1]));
+            }
+            match name.as_str() {
                 "server" if text(&pair[1]) == "redis" => self.family = Family::Redis,
                 "server" if text(&pair[1]) == "valkey" => self.family = Family::Valkey,
                 "version" => self.version = text(&pair[1]),
@@ -133,6 +143,9 @@ impl Facts {
                 _ => {}
             }
         }
+        if self.lookalike.is_some() {
+            self.family = Family::Other;
+        }
     }
 
     fn read(&mut self, text: &str) {
@@ -144,19 +157,24 @@ impl Facts {
         let mut link = Link::default();
         for line in text.lines() {
             let Some((name, value)) = line.split_once(':') else {
+                self.lookalike = self.lookalike.or(Lookalike::by_section(line));
                 continue;
             };
             let value = value.trim_end();
+            if let Some(one) = Lookalike::by_field(name) {
+                (self.lookalike, self.own_version) = (Some(one), value.to_owned());
+            }
             match name {
                 "redis_version" => redis_version = Some(value.to_owned()),
                 "valkey_version" => valkey_version = Some(value.to_owned()),
                 "run_id" => self.run_id = Some(value.to_owned()),
                 "redis_mode" | "server_mode" => self.cluster |= value == "cluster",
                 "cluster_enabled" => self.cluster |= value == "1",
-                // Some servers have roles of their own, of which nothing is known here.
+                // Some servers have roles of their own, of which nothing is known here. Dragonfly
+                // says "replica" (server_family.cc).
                 "role" => {
-                    self.knows_role = matches!(value, "master" | "slave");
-                    self.replica = value == "slave";
+                    self.knows_role = matches!(value, "master" | "slave" | "replica");
+                    self.replica = matches!(value, "slave" | "replica");
                 }
                 "slave_read_only" => self.read_only = Some(value != "0"),
                 "master_link_status" => link.is_up = Some(value == "up"),
@@ -172,6 +190,7 @@ impl Facts {
             }
         }
         self.family = match (&valkey_version, &redis_version) {
+            _ if self.lookalike.is_some() => Family::Other,
             (Some(_), _) => Family::Valkey,
             (None, Some(_)) => Family::Redis,
             (None, None) => Family::Other,
@@ -239,19 +258,50 @@ impl Facts {
         Dialect::of(self.family, self.parsed_version())
     }
 
-    /// Whether its version is known to be one that has no function libraries.
+    /// A payload as DUMP gave it, without what a look-alike adds.
+    pub fn dumped(&self, payload: Vec<u8>) -> Vec<u8> {
+        match self.lookalike.is_some_and(Lookalike::dumps_aux) {
+            true => without_aux(payload),
+            false => payload,
+        }
+    }
+
+    /// Whether it is known to have no function libraries.
     pub fn is_before_functions(&self) -> bool {
-        self.dialect().lacks(Feature::Functions)
+        match self.lookalike {
+            Some(lookalike) => !lookalike.has_libraries(),
+            None => self.dialect().lacks(Feature::Functions),
+        }
     }
 
     /// RDB version that a server of this family and version writes into DUMP footers; 0 where it
     /// is unknown.
     pub fn rdb_version(&self) -> u16 {
-        self.dialect().rdb_version().unwrap_or(0)
+        match self.lookalike {
+            Some(lookalike) => lookalike.rdb_version(),
+            None => self.dialect().rdb_version().unwrap_or(0),
+        }
     }
 
-    /// `Redis 7.0.15`, or what little is known.
+    /// Its version, with the name before it where that is not its family's: `7.0.15`, `Dragonfly
+    /// df-v1.30.0`.
+    pub fn version_told(&self) -> String {
+        match self.lookalike {
+            None => self.version.clone(),
+            Some(one) if self.own_version.is_empty() => format!("{} {}", one.name(), self.version),
+            Some(one) => format!("{} {}", one.name(), self.own_version),
+        }
+    }
+
+    /// `Redis 7.0.15`, `Dragonfly df-v1.30.0 (calls itself Redis 7.4.0)`, or what little is known.
     pub fn title(&self) -> String {
+        if self.lookalike.is_some() {
+            let told = self.version_told();
+            return match self.own_version.is_empty() || self.version.is_empty() {
+                true => told,
+                false => format!("{told} (calls itself Redis {})", self.version),
+            };
+        }
         let name = match self.family {
             Family::Redis => "Redis",
             Family::Valkey => "Valkey",
@@ -449,6 +499,63 @@ mod tests {
             ])
         );
         assert!(!facts.cluster && !facts.replica);
+    }
+
+    #[test]
+    fn look_alikes_are_known_by_what_they_say_and_named() {
+        let facts = |text: &str| {
+            let mut facts = Facts::default();
+            facts.read(text);
+            facts
+        };
+        for (text, told, title) in [
+            (
+                "# Server\r\nredis_version:7.4.0\r\ndragonfly_version:df-v1.30.0\r\n",
+                "Dragonfly df-v1.30.0",
+                "Dragonfly df-v1.30.0 (calls itself Redis 7.4.0)",
+            ),
+            (
+                "# Server\r\ngarnet_version:1.0.84\r\nserver_name:garnet\r\nredis_version:7.4.3\r\n",
+                "Garnet 1.0.84",
+                "Garnet 1.0.84 (calls itself Redis 7.4.3)",
+            ),
+            (
+                "# Server\r\nversion:2.10.0\r\nkvrocks_version:2.10.0\r\nredis_version:4.0.0\r\n",
+                "Kvrocks 2.10.0",
+                "Kvrocks 2.10.0 (calls itself Redis 4.0.0)",
+            ),
+            (
+                "# Server\r\nredis_version:6.3.4\r\n\r\n# KeyDB\r\nmvcc_depth:0\r\n",
+                "KeyDB 6.3.4",
+                "KeyDB 6.3.4",
+            ),
+        ] {
+            let facts = facts(text);
+            assert_eq!(facts.family, Family::Other, "{told}");
+            assert_eq!(
+                (facts.version_told(), facts.title()),
+                (told.to_owned(), title.to_owned())
+            );
+            assert_ne!(facts.rdb_version(), 0);
+        }
+        // Dragonfly's word for a replica.
+        assert!(facts("redis_version:7.4.0\r\nrole:replica\r\n").replica);
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let mut by_hello = Facts::default();
+        let pairs = [
+            "server",
+            "redis",
+            "version",
+            "7.4.0",
+            "dragonfly_version",
+            "df-v1.30.0",
+        ];
+        by_hello.read_hello(Value::Array(pairs.map(bulk).to_vec()));
+        assert_eq!(by_hello.family, Family::Other);
+        assert_eq!(
+            by_hello.title(),
+            "Dragonfly df-v1.30.0 (calls itself Redis 7.4.0)"
+        );
     }
 
     #[test]

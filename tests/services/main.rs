@@ -5,6 +5,7 @@
 mod support;
 
 mod doctor;
+mod lookalikes;
 mod profiles;
 mod rights;
 mod sentinel;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 /// What the toy does with a command.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Deed {
     Pass,
     /// These bytes are the answer; the server does not see the command.
@@ -21,6 +21,8 @@ pub enum Deed {
     Close,
     /// The answer of the server up to so many bytes, and then the end of the connection.
     Cut(usize),
+    /// What this makes of the answer of the server.
+    Edit(fn(Vec<u8>) -> Vec<u8>),
 }
 
 impl Deed {
@@ -154,7 +156,7 @@ fn serve(
             Deed::Endless(bytes) => loop {
                 to_client.write_all(&bytes)?;
             },
-            Deed::Pass | Deed::Cut(_) => {
+            Deed::Pass | Deed::Cut(_) | Deed::Edit(_) => {
                 to_server.write_all(&packed(&words))?;
                 let mut reply = Vec::new();
                 answer(&mut answers, &mut reply)?;
@@ -162,6 +164,9 @@ fn serve(
                     reply.truncate(len);
                     to_client.write_all(&reply)?;
                     return Ok(());
+                }
+                if let Deed::Edit(edit) = deed {
+                    reply = edit(reply);
                 }
                 to_client.write_all(&reply)?;
             }

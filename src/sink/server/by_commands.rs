@@ -77,18 +77,20 @@ impl ServerSink {
             let body = std::mem::take(dump);
             sent.record.value = Value::Compact(body);
         }
-        let checked = match payload::check(sent.context.family, sent.record.value.bytes()) {
+        let key = &sent.record.key;
+        let learnt = self.ask_in_database(sent.record.db, key, Self::learn_commands)?;
+        let (at, features) = match learnt {
+            Ok(learnt) => learnt,
+            Err(why) => return Ok(Err((no_database(sent.record.db, &why), None))),
+        };
+        sent.at = at;
+        if self.options.dry_run && !std::mem::replace(&mut self.tried_native, true) {
+            self.try_native(at, sent.record.db, &features)?;
+        }
+        let (family, allow) = (sent.context.family, self.options.allow_loss);
+        let checked = match features.check(family, sent.record.value.bytes(), allow) {
             Ok(checked) => checked,
-            Err(error) if error.is_opaque() => {
-                let reason = "a module\'s value cannot be written by native commands".to_owned();
-                return Ok(Err((reason, None)));
-            }
-            Err(error) => {
-                return Ok(Err((
-                    format!("its value is damaged and is not sent: {error}"),
-                    None,
-                )));
-            }
+            Err(refusal) => return Ok(Err(refusal)),
         };
         if let Some(said) = checked.miscounted {
             let miscounted = Miscounted {
@@ -99,41 +101,17 @@ impl ServerSink {
             let (db, key) = (sent.record.db, &sent.record.key);
             miscounted.note(&self.observer, &mut self.report.changes, db, key);
         }
-        let key = &sent.record.key;
-        let learnt = self.ask_in_database(sent.record.db, key, Self::learn_commands)?;
-        let (at, features) = match learnt {
-            Ok(learnt) => learnt,
-            Err(why) => return Ok(Err((no_database(sent.record.db, &why), None))),
-        };
-        sent.at = at;
-        if self.options.dry_run && !std::mem::replace(&mut self.tried_native, true) {
-            self.try_native(at, sent.record.db)?;
-        }
-        let has_field_ttl = features.field_ttl_max_ms.is_some();
-        if checked.expiring_fields > 0 && !has_field_ttl && !self.options.allow_loss.hash_field_ttl
-        {
-            return Ok(Err((
-                format!(
-                    "{} of its fields expire, and the destination has no expiry of fields",
-                    checked.expiring_fields
-                ),
-                Some(
-                    "--allow-loss hash-field-ttl writes it with fields that do not expire"
-                        .to_owned(),
-                ),
-            )));
-        }
         Ok(Ok(()))
     }
 
     /// A dry run sends no native command, so whether they may be used is tried as `doctor` does.
-    fn try_native(&self, at: usize, db: u32) -> Result<()> {
+    fn try_native(&self, at: usize, db: u32, features: &Features) -> Result<()> {
         let to = &self.lanes[at].to;
         let mut conn = Conn::open(to)?;
         if conn.select(db)?.is_err() {
             return Ok(());
         }
-        let (access, command) = access::native(&mut conn, self.routes.is_some())?;
+        let (access, command) = access::native(&mut conn, self.routes.is_some(), features)?;
         if access.is_usable() || access == access::Access::Unknown {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::payload::meaning::Lenience;
 use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
+use crate::server::facts::Facts;
 use crate::server::resp::Item;
 use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::Seen;
@@ -126,6 +127,26 @@ enum Answer {
 }
 
 impl Found {
+    /// Takes off what a look-alike adds to its payloads.
+    pub fn clean(&mut self, facts: &Facts) {
+        self.payload = self.payload.take().map(|payload| facts.dumped(payload));
+    }
+
+    /// Takes a nil that DUMP answered for what it is, if the key's expiry says that it stands:
+    /// Garnet dumps strings only, and answers for other types as if there were no key. `now_ms`: the
+    /// destination's clock.
+    pub fn doubt_nil(&mut self, now_ms: u64) {
+        const JUST_EXPIRED_MS: u64 = 1000;
+        let stands = match self.expiry {
+            FoundExpiry::Never => true,
+            FoundExpiry::At { at_ms, .. } => at_ms > now_ms + JUST_EXPIRED_MS,
+            FoundExpiry::Unknown => false,
+        };
+        if stands && self.payload.is_none() && self.refusal.is_none() {
+            self.refusal = Some("the server answers DUMP as if it were not there".to_owned());
+        }
+    }
+
     /// What there is to compare with.
     pub fn standing(&self) -> Standing {
         match (&self.payload, &self.refusal) {

@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use super::compare::{self, Standing};
 use super::foresee::Way;
 use super::held::{Repeats, collision};
-use super::refusal::{Refusal, TOO_FEW_REPLICAS, is_about_database, is_too_few_replicas};
+use super::refusal::{
+    Refusal, TOO_FEW_REPLICAS, is_about_database, is_replaceable, is_too_few_replicas,
+};
 use super::try_out::REPLICAS_PATIENCE;
 use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
 use crate::memory::{Fingerprint, OwnWrites};
@@ -226,8 +228,10 @@ impl ServerSink {
         &mut self,
         at: usize,
         mut sent: Sent,
-        found: compare::Found,
+        mut found: compare::Found,
     ) -> Result<()> {
+        found.clean(&self.lanes[at].facts);
+        found.doubt_nil(self.clock.now_ms());
         if self.routes.is_some()
             && let Some(redirect) = found.refusal.as_deref().and_then(Redirect::parse)
         {
@@ -442,7 +446,7 @@ impl ServerSink {
             }
             // Some services and users have everything but RESTORE.
             Refusal::Run { .. }
-                if is_forbidden(&text)
+                if is_replaceable(&text)
                     && self.options.method == Method::Auto
                     && sent.by_commands.is_none() =>
             {

@@ -71,7 +71,12 @@ impl Way {
     /// Whether an error reply to the question says that the key could be written.
     pub fn is_open(self, text: &str) -> bool {
         match self {
-            Self::Restore | Self::Set => text.starts_with("ERR syntax error"),
+            Self::Set => text.starts_with("ERR syntax error"),
+            // Dragonfly looks at the payload before it looks at the options (generic_family.cc).
+            Self::Restore => {
+                text.starts_with("ERR syntax error")
+                    || text.contains("DUMP payload version or checksum")
+            }
             Self::RestoreNew => text.contains("DUMP payload version or checksum"),
             Self::Rename => text.starts_with("ERR no such key"),
         }

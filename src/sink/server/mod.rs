@@ -60,6 +60,7 @@ use self::window::Window;
 use self::witness::Witnesses;
 use super::{Accepted, Seen, Sink};
 use crate::census::Census;
+use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::ledger::{Changes, SinkReport, SourceReport};
@@ -382,6 +383,9 @@ impl ServerSink {
             report: SinkReport::default(),
             census: Census::default(),
         };
+        if facts.lookalike.is_some_and(Lookalike::has_one_database) {
+            sink.cluster_databases = 1;
+        }
         if facts.cluster {
             sink.cluster_databases = cluster_databases(&mut conn)?;
             sink.open_cluster(to, &mut conn)?;
@@ -433,8 +437,12 @@ impl ServerSink {
                     true => String::new(),
                     false => format!(" as database {to}"),
                 };
+                let what = match self.facts().lookalike {
+                    Some(lookalike) => lookalike.name(),
+                    None => "a cluster",
+                };
                 Err(Usage(format!(
-                    "the destination is a cluster, which has database 0 only, and keys of database \
+                    "the destination is {what}, which has database 0 only, and keys of database \
                      {from} would go there{mapped}; --map-db {from}:0 (or *:0) puts them into \
                      database 0, --db leaves databases out"
                 )))

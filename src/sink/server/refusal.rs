@@ -39,6 +39,8 @@ impl Refusal {
         let code = text.split(' ').next().unwrap_or("");
         match code {
             "BUSYKEY" => Refusal::Standing,
+            // Kvrocks (cmd_server.cc, CommandRestore).
+            _ if text.starts_with("ERR target key name already exists") => Refusal::Standing,
             // Too few replicas just now; they may come back.
             "NOREPLICAS" => Refusal::Later,
             _ if asks_for_patience(text) => Refusal::Later,
@@ -62,10 +64,9 @@ impl Refusal {
                     "the user may not write this key: widen its ACL key patterns".to_owned(),
                 ),
             },
-            // An argument of RESTORE that the server does not know: ABSTTL.
-            _ if text.starts_with("ERR syntax error") => Refusal::Run {
-                advice: "the destination's RESTORE does not know ABSTTL: the server is too old, or \
-                         only looks like one",
+            _ if has_no_absttl(text) => Refusal::Run {
+                advice: "the destination's RESTORE has no ABSTTL: leave out --method restore, and \
+                         native commands write the keys",
             },
             _ if is_forbidden(text) => Refusal::Run {
                 advice: "the user or the service does not allow RESTORE, without which nothing can \
@@ -107,12 +108,25 @@ impl Outlook {
     /// By the server's words.
     pub fn of(text: &str, method: Method) -> Self {
         match Refusal::of(text, &Facts::default(), &Context::default()) {
-            Refusal::Run { .. } if is_forbidden(text) && method == Method::Auto => Self::ByCommands,
+            Refusal::Run { .. } if is_replaceable(text) && method == Method::Auto => {
+                Self::ByCommands
+            }
             Refusal::Run { advice } => Self::Nothing(advice),
             Refusal::Later if is_too_few_replicas(text) => Self::Nothing(TOO_FEW_REPLICAS),
             _ => Self::Open,
         }
     }
+}
+
+/// Whether RESTORE does not know its argument ABSTTL: old servers do not (cluster.c), nor does Garnet,
+/// whose RESTORE takes exactly three arguments (KeyAdminCommands.cs).
+pub fn has_no_absttl(text: &str) -> bool {
+    text.starts_with("ERR syntax error") || text.starts_with("ERR wrong number of arguments")
+}
+
+/// Whether native commands take the place of a RESTORE that is refused in these words.
+pub(super) fn is_replaceable(text: &str) -> bool {
+    is_forbidden(text) || has_no_absttl(text)
 }
 
 /// Whether an error reply says that too few replicas are connected (min-replicas-to-write).

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::foresee::{KeyRights, Way, offer};
-use super::refusal::{Outlook, Refusal, is_about_key};
+use super::refusal::{Outlook, Refusal, has_no_absttl, is_about_key};
 use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
@@ -217,9 +217,12 @@ impl ServerSink {
     /// RESTORE is not to be had.
     pub(super) fn write_by_commands(&mut self, text: &str) {
         if !std::mem::replace(&mut self.all_by_commands, true) {
+            let why = match has_no_absttl(text) {
+                true => format!("{} has no RESTORE with ABSTTL", self.facts().title()),
+                false => format!("the destination refuses RESTORE ({text})"),
+            };
             self.observer.notice(&format!(
-                "the destination refuses RESTORE ({text}); writing by native commands, which is \
-                 slower"
+                "{why}; writing by native commands, which is slower"
             ));
         }
     }

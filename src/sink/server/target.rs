@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::modules::Modules;
+use super::refusal::has_no_absttl;
 use super::try_out::{ProbeKeys, Tried, try_out};
 use crate::dialect::Feature;
 use crate::ledger::Changes;
@@ -104,20 +105,34 @@ impl Target {
         observer: &Observer,
     ) -> Result<Self, ServerError> {
         conn.doing("trying what the destination accepts");
-        let table = Accepts::of_server(facts.dialect());
+        let mut table = match facts.lookalike {
+            Some(lookalike) => Some(Accepts::of_lookalike(lookalike)),
+            None => Accepts::of_server(facts.dialect()),
+        };
         let mut patience = Patience::new(keys.patience);
         let tried = match try_out(conn, facts, &keys.plain, &mut patience)? {
             Tried::Accepts(accepts) => Tried::Accepts(accepts),
+            Tried::Blind(versions) => Tried::Blind(versions),
             _ => try_out(conn, facts, &keys.alike, &mut patience)?,
         };
         let (probed, obstacle) = match tried {
             Tried::Accepts(accepts) => (Some(accepts), None),
             Tried::Refused(text) => (None, Some(text)),
+            Tried::Blind(versions) => {
+                if let (Some(versions), Some(table)) = (versions, &mut table) {
+                    table.versions = versions;
+                }
+                (None, None)
+            }
             Tried::Unclear => (None, None),
         };
         let was_probed = probed.is_some();
+        // Nothing goes by RESTORE then.
+        let is_of_no_use = obstacle.as_deref().is_some_and(has_no_absttl);
         let accepts = match (probed, table) {
             (Some(accepts), _) => accepts,
+            (None, Some(table)) if is_of_no_use => table,
+            (None, None) if is_of_no_use => everything(facts.family),
             (None, Some(mut table)) => {
                 table.answers = true;
                 observer.notice(&format!(

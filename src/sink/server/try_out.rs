@@ -76,6 +76,10 @@ pub(super) enum Tried {
     Accepts(Accepts),
     /// Every RESTORE was refused with these words, whatever it carried.
     Refused(String),
+    /// It says OK to a value of a type that nobody has: it does not look at what is past its time
+    /// (Dragonfly, generic_family.cc, OpRestore; Kvrocks, cmd_server.cc, CommandRestore). The
+    /// versions that it accepts, unless it says OK to one that nobody writes, too.
+    Blind(Option<Versions>),
     /// The answers are about something else.
     Unclear,
 }
@@ -114,6 +118,12 @@ pub(super) fn try_out(
     let Some(version) = versions.highest() else {
         return Ok(Tried::Unclear);
     };
+    match restore_patiently(conn, key, &probe::nonsense(version), patience)? {
+        Answers::Each(ok) if ok == [true, true] => return Ok(Tried::Blind(None)),
+        Answers::Each(ok) if ok[0] => return Ok(Tried::Blind(Some(versions))),
+        Answers::Each(_) => {}
+        Answers::Refused(_) | Answers::Unclear => return Ok(Tried::Unclear),
+    }
     let mut types = Types::default();
     let mut known_family = family;
     let families = match family {

@@ -546,7 +546,8 @@ pub(in crate::source) fn function_dump(
     wish: ReadFunctions,
     facts: &Facts,
 ) -> Result<Libraries> {
-    if wish == ReadFunctions::No {
+    let has_none = facts.lookalike.is_some() && facts.is_before_functions();
+    if wish == ReadFunctions::No || (has_none && wish != ReadFunctions::Required) {
         return Ok(Libraries::default());
     }
     let mut refused = None;

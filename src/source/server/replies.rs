@@ -21,6 +21,10 @@ use crate::units::bytes_text;
 /// A reply from which on the window falls at once instead of by and by.
 const LARGE_REPLY_BYTES: usize = 64 * 1024;
 
+/// Why a key is not read that stands, and of which DUMP says nothing.
+const NOT_DUMPED: &str = "it is there, but the server answers DUMP as if it were not: it dumps no \
+                          values of this type";
+
 /// A key whose payload comes next.
 pub(super) struct Awaited {
     pub key: Vec<u8>,
@@ -168,7 +172,10 @@ impl ServerSource {
             Dumped::Payload(payload) => payload,
             Dumped::Nothing => {
                 self.learn(0);
-                return self.gone(key, batch);
+                return match self.is_there(&expiry) {
+                    true => self.fail(key, NOT_DUMPED),
+                    false => self.gone(key, batch),
+                };
             }
             Dumped::Refused(text) => return self.fail(key, &text),
             Dumped::TooLong(bytes) => {
@@ -184,6 +191,20 @@ impl ServerSource {
             }
             Expiry::None => self.give(key, payload, None, eviction, batch),
             Expiry::At(at_ms) => self.give(key, payload, Some(at_ms), eviction, batch),
+        }
+    }
+
+    /// Whether a key is there that DUMP says nothing of. Its expiry was read in the same
+    /// transaction, or is the same before and after. Garnet dumps strings only and answers for
+    /// every other type as if there were no key (KeyAdminCommands.cs, NetworkDUMP).
+    ///
+    /// A key whose time has just come may be there for the one command and gone for the next.
+    fn is_there(&self, expiry: &Expiry) -> bool {
+        const JUST_EXPIRED_MS: u64 = 1000;
+        match expiry {
+            Expiry::None => true,
+            Expiry::At(at_ms) => *at_ms > self.clock.now_ms() + JUST_EXPIRED_MS,
+            Expiry::Gone | Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => false,
         }
     }
 
@@ -375,6 +396,7 @@ impl ServerSource {
         eviction: Option<Eviction>,
         batch: &mut Batch,
     ) -> Result<()> {
+        let payload = self.facts.dumped(payload);
         let kind = type_of(self.facts.family, &payload);
         let size = match self.options.selection.needs_size() {
             true => size::of_dump(&payload, self.facts.family, &mut self.scratch),

@@ -1,6 +1,8 @@
 //! What the destination's commands can do.
 
-use crate::dialect::{Dialect, Feature};
+use crate::dialect::{Dialect, Feature, Version};
+use crate::payload;
+use crate::policy::AllowLoss;
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::facts::Facts;
@@ -10,10 +12,15 @@ use crate::server::{Conn, ServerError};
 /// HFE_MAX_ABS_TIME_MSEC).
 const REDIS_FIELD_TTL_MAX_MS: u64 = (1 << 46) - 1;
 
-/// What the destination's commands can do. By default nothing that came after 6.0, and no expiry
-/// of hash fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the destination's commands can do. By default what 6.0 can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
+    /// [`Feature::Unlink`].
+    pub unlink: bool,
+    /// [`Feature::SetManyFields`].
+    pub set_many_fields: bool,
+    /// [`Feature::Streams`].
+    pub streams: bool,
     /// [`Feature::SetAbsoluteTtl`].
     pub set_pxat: bool,
     /// [`Feature::CreateConsumer`].
@@ -24,6 +31,20 @@ pub struct Features {
     pub field_ttl_max_ms: Option<u64>,
 }
 
+impl Default for Features {
+    fn default() -> Self {
+        Self {
+            unlink: true,
+            set_many_fields: true,
+            streams: true,
+            set_pxat: false,
+            create_consumer: false,
+            stream_metadata: false,
+            field_ttl_max_ms: None,
+        }
+    }
+}
+
 impl Features {
     /// Of a server that speaks this.
     pub fn of(dialect: Dialect) -> Self {
@@ -31,7 +52,13 @@ impl Features {
             Family::Valkey => 1 << 62,
             _ => REDIS_FIELD_TTL_MAX_MS,
         };
+        if dialect.family() == Family::Other || dialect.version() == Version::default() {
+            return Self::default();
+        }
         Self {
+            unlink: dialect.has(Feature::Unlink),
+            set_many_fields: dialect.has(Feature::SetManyFields),
+            streams: dialect.has(Feature::Streams),
             set_pxat: dialect.has(Feature::SetAbsoluteTtl),
             create_consumer: dialect.has(Feature::CreateConsumer),
             stream_metadata: dialect.has(Feature::StreamMetadata),
@@ -53,6 +80,58 @@ impl Features {
         }
     }
 
+    /// The command that removes a temporary key.
+    pub fn remove(&self) -> &'static str {
+        match self.unlink {
+            true => "UNLINK",
+            false => "DEL",
+        }
+    }
+
+    /// The command that sets several fields of a hash.
+    pub fn set_fields(&self) -> &'static str {
+        match self.set_many_fields {
+            true => "HSET",
+            false => "HMSET",
+        }
+    }
+
+    /// Checks a value, type byte and body, that is to be written by commands. `Err`: why it cannot be,
+    /// and what to do about it.
+    ///
+    /// # Errors
+    /// See above.
+    pub fn check(
+        &self,
+        family: Family,
+        value: &[u8],
+        allow: AllowLoss,
+    ) -> Result<payload::Checked, (String, Option<String>)> {
+        let checked = payload::check(family, value).map_err(|error| {
+            let reason = match error.is_opaque() {
+                true => "a module's value cannot be written by native commands".to_owned(),
+                false => format!("its value is damaged and is not sent: {error}"),
+            };
+            (reason, None)
+        })?;
+        let type_byte = value.first().copied().unwrap_or_default();
+        if payload::kind_of(family, type_byte) == payload::Kind::Stream && !self.streams {
+            return Err(("the destination has no streams".to_owned(), None));
+        }
+        let drops_ttls = self.field_ttl_max_ms.is_none() && !allow.hash_field_ttl;
+        if checked.expiring_fields > 0 && drops_ttls {
+            let hint = "--allow-loss hash-field-ttl writes it with fields that do not expire";
+            return Err((
+                format!(
+                    "{} of its fields expire, and the destination has no expiry of fields",
+                    checked.expiring_fields
+                ),
+                Some(hint.to_owned()),
+            ));
+        }
+        Ok(checked)
+    }
+
     /// By trying.
     ///
     /// # Errors
@@ -71,7 +150,18 @@ impl Features {
         let set_id = ask("XSETID", &["1-1", "ENTRIESADDED", "1"])?;
         let is_7_0 = set_id.is_err_and(|text| text.starts_with("ERR no such key"));
         let fields = ask("HPEXPIREAT", &["1", "FIELDS", "1", "f"])?;
+        let is_there = |answer: Result<_, String>| {
+            answer
+                .err()
+                .is_none_or(|text| !text.starts_with("ERR unknown command"))
+        };
+        let streams = is_there(ask("XLEN", &[])?);
+        let unlink = is_there(ask("UNLINK", &[])?);
         Ok(Self {
+            unlink,
+            // To try it would write.
+            set_many_fields: true,
+            streams,
             set_pxat: is_6_2,
             create_consumer: is_6_2,
             stream_metadata: is_7_0,
@@ -83,13 +173,17 @@ impl Features {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialect::Version;
 
     #[test]
     fn versions_are_told_apart() {
         let of = |family, text| Features::of(Dialect::of(family, Version::parse(text)));
         assert_eq!(of(Family::Redis, "6.0.16"), Features::default());
         assert!(of(Family::Redis, "6.2.0").set_pxat);
+        assert!(of(Family::Redis, "5.0.6").streams);
+        let old = of(Family::Redis, "4.0.14");
+        assert!(old.unlink && old.set_many_fields && !old.streams);
+        let older = of(Family::Redis, "3.2.6");
+        assert!(!older.unlink && !older.set_many_fields);
         assert!(!of(Family::Redis, "6.2.14").stream_metadata);
         assert_eq!(of(Family::Redis, "7.2.4").field_ttl_max_ms, None);
         assert!(of(Family::Redis, "7.4.0").field_ttl_max_ms.is_some());

@@ -87,11 +87,11 @@ impl Sent {
 pub(super) fn fits(command: &str, item: &Item<'_>) -> bool {
     match (command, item) {
         (_, Item::Error(_)) => true,
-        ("SET" | "RENAME" | "XSETID" | "XGROUP", Item::Simple(word)) => *word == b"OK",
+        ("SET" | "RENAME" | "HMSET" | "XSETID" | "XGROUP", Item::Simple(word)) => *word == b"OK",
         ("XGROUP" | "RPUSH" | "SADD" | "ZADD" | "HSET" | "APPEND", Item::Int(_)) => true,
         ("STRLEN" | "LLEN" | "SCARD" | "ZCARD" | "HLEN" | "XLEN", Item::Int(_)) => true,
         ("XDEL" | "XTRIM", Item::Int(_)) => true,
-        ("RENAMENX" | "UNLINK" | "PEXPIREAT", Item::Int(count)) => matches!(count, 0 | 1),
+        ("RENAMENX" | "UNLINK" | "DEL" | "PEXPIREAT", Item::Int(count)) => matches!(count, 0 | 1),
         ("XADD", Item::Bulk(_)) => true,
         ("XREADGROUP", Item::Nil) => true,
         _ => false,
@@ -278,7 +278,7 @@ impl Target<'_> {
     /// Fields first, then their number, then their expiry: afterwards the number may fall.
     fn fields(&self, fields: &Fields<'_>, out: &mut impl Out) -> Result<Filled, CommandError> {
         let mut filled = Filled::default();
-        let mut rows = self.rows("HSET");
+        let mut rows = self.rows(self.features.set_fields());
         let (mut count, mut expiring) = (0, 0);
         for field in fields.clone() {
             let field = field.map_err(damaged)?;

@@ -79,6 +79,7 @@ impl Commands {
             expire_at_ms: job.expire_at_ms,
             replace: job.replace,
             may_vanish: filled.may_vanish,
+            remove: self.features.remove(),
         };
         swap.pack(conn.out(), temp, job.key, b"");
         let mut stands = true;

@@ -17,8 +17,8 @@
 //!   Streams and hashes with expiring fields take two turns.
 //!
 //! The commands that a user needs for that: SET APPEND STRLEN, RPUSH LLEN, SADD SCARD, ZADD ZCARD,
-//! HSET HPEXPIREAT HLEN, XADD XLEN XSETID XDEL XTRIM XCLAIM XGROUP (XREADGROUP before 6.2), EXISTS
-//! MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK, for its own keys and for those with the prefix.
+//! HSET HPEXPIREAT HLEN (HMSET before 4.0), XADD XLEN XSETID XDEL XTRIM XCLAIM XGROUP (XREADGROUP before 6.2), EXISTS
+//! MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK (DEL before 4.0), for its own keys and for those with the prefix.
 
 mod features;
 mod fill;
@@ -68,6 +68,15 @@ pub const NATIVE_COMMANDS: &[&[&str]] = &[
     &["RENAMENX", ABSENT_KEY, ABSENT_KEY],
     &["UNLINK", ABSENT_KEY],
 ];
+
+/// Of [`NATIVE_COMMANDS`], those that a server with these features has.
+pub fn native_commands(features: &Features) -> impl Iterator<Item = &'static [&'static str]> {
+    let (streams, unlink) = (features.streams, features.unlink);
+    NATIVE_COMMANDS.iter().copied().filter(move |args| {
+        let name = args.first().copied().unwrap_or_default();
+        (streams || !name.starts_with('X')) && (unlink || name != "UNLINK")
+    })
+}
 
 /// How much may be sent at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -129,6 +129,7 @@ impl Commands {
             expire_at_ms: job.expire_at_ms,
             replace: job.replace,
             may_vanish: filled.may_vanish,
+            remove: self.features.remove(),
         };
         let due = match (&scratch.sent[..], filled.length) {
             ([only], Some((_, length))) => {
@@ -215,7 +216,7 @@ impl Commands {
                     }
                 }
                 if let Some(error) = failed {
-                    return clean_up(conn, temp, is_made, error);
+                    return clean_up(conn, self.features.remove(), temp, is_made, error);
                 }
                 swap.pack(conn.out(), &temp, key, b"");
                 conn.flush_if_full()?;
@@ -226,7 +227,9 @@ impl Commands {
                 let mut is_made = is_built;
                 match swap.read(conn, &mut is_made) {
                     Ok(written) => written,
-                    Err(error) => return clean_up(conn, temp, is_made, error),
+                    Err(error) => {
+                        return clean_up(conn, self.features.remove(), temp, is_made, error);
+                    }
                 }
             }
             Due::CleanUp {
@@ -240,7 +243,7 @@ impl Commands {
                     self.left = is_made.then_some(temp);
                     return Err(error);
                 }
-                _ => return Err(conn.confused("no answer to UNLINK").into()),
+                _ => return Err(conn.confused("no answer to the removal of a key").into()),
             },
         };
         Ok(Answer::Written(written, losses))
@@ -250,6 +253,7 @@ impl Commands {
 /// Queues the removal of a temporary key after `error`, which is told when that is done.
 fn clean_up(
     conn: &mut Conn,
+    remove: &str,
     temp: Vec<u8>,
     is_made: bool,
     error: CommandError,
@@ -257,7 +261,7 @@ fn clean_up(
     if matches!(error, CommandError::Connection(_)) {
         return Err(error);
     }
-    conn.queue(&[b"UNLINK", &temp])?;
+    conn.queue(&[remove.as_bytes(), &temp])?;
     Ok(Answer::Again(Ticket {
         due: Due::CleanUp {
             temp,

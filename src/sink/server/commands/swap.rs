@@ -7,7 +7,8 @@ use crate::server::Conn;
 use crate::server::resp::{self, Item};
 use crate::server::transaction::{DISCARDED, cause_of_discard};
 
-/// `MULTI; [a command with data]; [PEXPIREAT]; RENAME | RENAMENX, UNLINK; EXEC`.
+/// `MULTI; [a command with data]; [PEXPIREAT]; RENAME | RENAMENX, UNLINK; EXEC`. DEL where there is
+/// no UNLINK.
 ///
 /// A command that is refused when it is queued takes the whole transaction with it (EXECABORT). One
 /// that fails in EXEC does not: so there is one with data at most, and when it fails there is
@@ -20,6 +21,8 @@ pub(super) struct Swap {
     pub replace: Replace,
     /// The value may be gone by itself, field by field.
     pub may_vanish: bool,
+    /// What removes the temporary key: UNLINK or DEL.
+    pub remove: &'static str,
 }
 
 impl Swap {
@@ -36,7 +39,7 @@ impl Swap {
             Replace::IfAbsent => {
                 resp::pack(out, &[b"RENAMENX", temp, key]);
                 // There only if the key stood already.
-                resp::pack(out, &[b"UNLINK", temp]);
+                resp::pack(out, &[self.remove.as_bytes(), temp]);
             }
         }
         resp::pack(out, &[b"EXEC"]);
@@ -44,13 +47,14 @@ impl Swap {
 
     /// The commands between MULTI and EXEC.
     fn commands(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let last: &[&str] = match self.replace {
-            Replace::Always => &["RENAME"],
-            Replace::IfAbsent => &["RENAMENX", "UNLINK"],
+        let (rename, remove) = match self.replace {
+            Replace::Always => ("RENAME", None),
+            Replace::IfAbsent => ("RENAMENX", Some(self.remove)),
         };
         let data = self.data.map(|(name, _)| name);
         let expire = self.expire_at_ms.map(|_| "PEXPIREAT");
-        data.into_iter().chain(expire).chain(last.iter().copied())
+        let all = [data, expire, Some(rename), remove];
+        all.into_iter().flatten()
     }
 
     /// Reads all the replies.
@@ -164,11 +168,11 @@ impl<'s> Judge<'s> {
                 self.written = Some(Written::Expired);
             }
             // It had got its name already, or was gone.
-            ("UNLINK", Err(_))
+            ("UNLINK" | "DEL", Err(_))
                 if matches!(self.written, Some(Written::Stored | Written::Expired)) => {}
             ("PEXPIREAT", Ok(done)) => self.is_vain = done == Some(0),
             ("PEXPIREAT", Err(text)) => self.no_expiry = Some(CommandError::answer(name, &text)),
-            ("UNLINK", Ok(_)) => {}
+            ("UNLINK" | "DEL", Ok(_)) => {}
             (_, Ok(Some(found))) => {
                 let want = self.swap.data.and_then(|(_, want)| want);
                 if want.is_some_and(|want| u64::try_from(found) != Ok(want)) {
