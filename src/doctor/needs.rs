@@ -251,13 +251,16 @@ impl Needs {
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
             true => Err(("larger than --max-value allows".to_owned(), None)),
-            false if trial.is_by_commands() => trial.check_for_commands(&record, &context),
-            false => target.prepare(&mut record, &mut context).map(|_| ()),
+            false if trial.is_by_commands() => {
+                trial.check_for_commands(&record, &context).map(|()| None)
+            }
+            false => target.prepare(&mut record, &mut context).map(Some),
         };
         // What an import would be told, too.
         let fits = record.value.stored_len() <= bounds.max_payload_bytes;
         let ready = ready.and_then(|ready| {
-            let refused = fits.then(|| trial.offer(target, &record, ready)).flatten();
+            let offered = ready.filter(|_| fits);
+            let refused = offered.and_then(|ready| trial.offer(target, &record, ready));
             refused.map_or(Ok(ready), |text| Err((text, None)))
         });
         let fates = self.by_type.entry(name).or_default();

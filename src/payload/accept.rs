@@ -210,6 +210,8 @@ impl Accepts {
             types: lookalike.types().iter().cloned().flatten().collect(),
             modules: BTreeSet::new(),
             back_lengths: BackLengths::Early,
+            vector_layout: VectorLayout::First,
+            answers: false,
         }
     }
 

@@ -253,7 +253,7 @@ fn what_is_not_known_is_refused_by_name() {
     }
     let file = || Rdb::new(b"REDIS0012").bytes(b"\xfe\x00");
     for (bytes, text) in [
-        (file().key(26, "k", b"\0"), "byte 26 is neither"),
+        (file().key(99, "k", b"\0"), "byte 99 is neither"),
         (file().bytes(b"\xf3"), "byte 243 is neither"),
         (file().bytes(b"\xf2"), "byte 242 is neither"),
         (
