@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::dialect::{Dialect, Feature, oldest_with_rdb_version};
 use crate::payload::meaning::Lenience;
 use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
@@ -193,7 +194,7 @@ impl Found {
                     tolerance_ms,
                 },
                 Some(ours),
-            ) if at_ms.abs_diff(ours) <= *tolerance_ms
+            ) if at_ms.abs_diff(ours) <= (*tolerance_ms).max(inexact_by_ms(context))
                 || lenience.same_expiry(Some(ours), Some(*at_ms)) =>
             {
                 None
@@ -201,6 +202,17 @@ impl Found {
             (FoundExpiry::Unknown, _) => Some("its expiry cannot be read to compare".to_owned()),
             _ => Some("with the same value and another expiry".to_owned()),
         }
+    }
+}
+
+/// How far off the expiry of a record may be: that of a server without PEXPIRETIME was computed from
+/// what was left, and comes out a little different each time.
+fn inexact_by_ms(context: &Context) -> u64 {
+    match oldest_with_rdb_version(context.rdb_version) {
+        Some(oldest) if !Dialect::of(oldest.family, oldest.since).has(Feature::ExpireTime) => {
+            PTTL_TOLERANCE_MS
+        }
+        _ => 0,
     }
 }
 
@@ -229,5 +241,22 @@ fn value_difference(
         Ok(None) => None,
         Ok(Some(_)) => Some("with another value".to_owned()),
         Err(_) => Some("with a value that cannot be compared".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_of_an_old_server_is_a_little_off() {
+        let off_by = |rdb_version| {
+            inexact_by_ms(&Context {
+                rdb_version,
+                ..Context::default()
+            })
+        };
+        assert_eq!([6, 7, 9].map(off_by), [PTTL_TOLERANCE_MS; 3]);
+        assert_eq!([0, 10, 13, 80].map(off_by), [0; 4]);
     }
 }
