@@ -262,6 +262,12 @@ pub struct Changes {
     /// Streams of which the destination fills in by default what it knows and the source did not,
     /// or the other way round.
     pub streams_filled_in: u64,
+    /// Streams whose settings of idempotency, or ids that were remembered, the destination does not
+    /// keep.
+    pub idempotency_lost: u64,
+    /// Entries of streams that were given back (XNACK) and that a consumer has again, because the
+    /// destination knows none that belong to nobody.
+    pub given_back_owned: u64,
     /// Values written by native commands.
     pub by_commands: u64,
     /// Keys whose idle time or frequency did not go with them: native commands cannot set it.
@@ -271,7 +277,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    fn fields(&mut self) -> [&mut u64; 10] {
+    fn fields(&mut self) -> [&mut u64; 12] {
         [
             &mut self.restamped,
             &mut self.reencoded,
@@ -280,6 +286,8 @@ impl Changes {
             &mut self.streams_miscounted,
             &mut self.fields_expired,
             &mut self.streams_filled_in,
+            &mut self.idempotency_lost,
+            &mut self.given_back_owned,
             &mut self.by_commands,
             &mut self.eviction_lost,
             &mut self.functions_lost,
@@ -308,6 +316,7 @@ impl Changes {
             &mut self.restamped,
             &mut self.reencoded,
             &mut self.streams_filled_in,
+            &mut self.idempotency_lost,
         ] {
             *count = (*count).min(1);
         }

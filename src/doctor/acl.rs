@@ -2,7 +2,9 @@
 
 use super::access::{Access, Rights};
 use super::not_known;
-use super::probes::{NATIVE, NATIVE_FIELDS, PROBES, Probe, Want};
+use super::probes::{
+    NATIVE, NATIVE_FIELDS, NATIVE_IDEMPOTENCY, NATIVE_IDEMPOTENT_IDS, PROBES, Probe, Want,
+};
 use crate::dialect::Feature;
 use crate::server::facts::Facts;
 
@@ -24,7 +26,9 @@ impl Job {
             Job::Export => probe.export,
             Job::Import => probe.import,
             Job::Commands => match (probe.name, probe.import) {
-                (NATIVE | NATIVE_FIELDS, _) => Want::Needed,
+                (NATIVE | NATIVE_FIELDS | NATIVE_IDEMPOTENCY | NATIVE_IDEMPOTENT_IDS, _) => {
+                    Want::Needed
+                }
                 (_, Want::No) => Want::No,
                 _ if matches!(probe.name, "RESTORE" | "EXISTS") => Want::No,
                 _ => Want::Useful,

@@ -94,6 +94,10 @@ pub struct Needs {
     /// Streams of which the destination fills in what the archive does not say, or drops what it
     /// does not know.
     pub streams_filled_in: u64,
+    /// Streams whose settings of idempotency or ids of producers the destination does not keep.
+    pub idempotency_lost: u64,
+    /// Entries of streams that were given back and that a consumer would have again.
+    pub given_back_owned: u64,
     /// Values whose payload is larger than one RESTORE there can carry.
     pub too_large: u64,
     /// The largest payload.
@@ -190,6 +194,8 @@ impl Needs {
         }
         needs.keys = census.finish().context("use a temporary file")?.keys;
         needs.streams_filled_in = target.changes.streams_filled_in;
+        needs.idempotency_lost = target.changes.idempotency_lost;
+        needs.given_back_owned = target.changes.given_back_owned;
         needs.ends = trial.ends.take();
         needs.unforeseen = trial.unforeseen.take();
         Ok(needs)

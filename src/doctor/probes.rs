@@ -55,6 +55,11 @@ pub const NATIVE: &str = "native commands";
 /// The one more for hash fields that expire.
 pub const NATIVE_FIELDS: &str = "HPEXPIREAT";
 
+/// The two more for streams of Redis 8.6.
+pub const NATIVE_IDEMPOTENCY: &str = "XCFGSET";
+/// See there. From 8.6.2 on.
+pub const NATIVE_IDEMPOTENT_IDS: &str = "XIDMPRECORD";
+
 /// The commands, the needed ones first.
 pub const PROBES: &[Probe] = &[
     Probe {
@@ -117,6 +122,26 @@ pub const PROBES: &[Probe] = &[
         use_of: "the same for hash fields that expire",
         only_cluster: false,
         how: Try::Queued(&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]),
+        fine: &[],
+    },
+    Probe {
+        name: NATIVE_IDEMPOTENCY,
+        rule: "+xcfgset",
+        export: Want::No,
+        import: Want::No,
+        use_of: "the same for settings of idempotency of streams",
+        only_cluster: false,
+        how: Try::Queued(&[&["XCFGSET", ABSENT, "IDMP-DURATION", "1"]]),
+        fine: &[],
+    },
+    Probe {
+        name: NATIVE_IDEMPOTENT_IDS,
+        rule: "+xidmprecord",
+        export: Want::No,
+        import: Want::No,
+        use_of: "the same for ids that streams remember of producers",
+        only_cluster: false,
+        how: Try::Queued(&[&["XIDMPRECORD", ABSENT, "p", "i", "1-1"]]),
         fine: &[],
     },
     Probe {

@@ -17,7 +17,7 @@ use crate::describe::table::{Align, Table};
 use crate::describe::{
     error_json, export_failed_json, export_failed_text, export_lacks_text, family_name, lines_text,
 };
-use crate::payload::{Encoding, kind_of};
+use crate::payload::{Encoding, GIVEN_BACK, kind_of};
 use crate::server::conn::asks_for_patience;
 use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
@@ -360,6 +360,21 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             plural(needs.streams_filled_in, "stream")
         ));
     }
+    if needs.idempotency_lost > 0 {
+        lines.push(format!(
+            "{}: this server has no idempotency of streams; settings and remembered ids of producers \
+             are left out, and an entry that is sent again is added again",
+            plural(needs.idempotency_lost, "stream")
+        ));
+    }
+    if needs.given_back_owned > 0 {
+        lines.push(format!(
+            "pending entries of streams that were given back (XNACK), {}: here each has a consumer, \
+             so they go to one named {}, to be claimed from there",
+            count_text(needs.given_back_owned),
+            String::from_utf8_lossy(GIVEN_BACK)
+        ));
+    }
     if needs.too_large > 0 {
         lines.push(format!(
             "{} larger than one RESTORE may carry here ({}): native commands, in chunks",
@@ -574,6 +589,8 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "by_type": by_type,
         "reasons": reasons,
         "streams_filled_in": needs.streams_filled_in,
+        "idempotency_lost": needs.idempotency_lost,
+        "given_back_owned": needs.given_back_owned,
         "too_large": needs.too_large,
         "largest_bytes": needs.largest_bytes,
         "bytes": needs.bytes,

@@ -10,7 +10,7 @@
 //! | `list`, `set` | `[text, …]` |
 //! | `zset` | `[[text, score], …]`; a score is a number, or `"inf"`, `"-inf"` |
 //! | `hash` | `[[field, value], …]`; a field that expires has a third element, Unix ms |
-//! | `stream` | `{"entries": [[id, [[field, value], …]], …], "length", "last_id", …, "groups"}` |
+//! | `stream` | `{"entries": [[id, [[field, value], …]], …], "length", "last_id", …, "groups"}`; of Redis 8.6 and later also `"idempotency": {"duration_secs", "max_ids", "producers": [{"name", "ids": [[id, entry id], …]}, …], "ids_added", "duplicates"}` |
 //! | `array` | `{"elements": [[index, text], …], "cursor"}` |
 //! | `pathhash` | `[[path, [[field, value], …]], …]` |
 //! | others | none; `"payload_hex"` is the DUMP payload, `"module"` the name of a module's type |
@@ -36,7 +36,9 @@ use crate::escape::{self, write_json};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
-use crate::payload::{self, ENTRIES_READ_UNKNOWN, Object, Stream, kind_of};
+use crate::payload::{
+    self, ENTRIES_READ_UNKNOWN, Idempotency, Object, Stream, StreamForm, kind_of,
+};
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
@@ -370,18 +372,47 @@ fn stream(stream: &Stream<'_>) -> Result<Json, String> {
             .collect();
         entries.push(json!([entry.id.to_string(), fields]));
     }
-    let groups: Vec<Json> = stream.groups.iter().map(group).collect();
-    Ok(json!({
+    let groups: Vec<Json> = stream
+        .groups
+        .iter()
+        .map(|of_stream| group(of_stream, stream.form))
+        .collect();
+    let mut line = json!({
         "entries": entries,
         "length": stream.length,
         "last_id": stream.last_id.to_string(),
         "max_deleted_id": stream.max_deleted_id.to_string(),
         "entries_added": stream.entries_added,
         "groups": groups,
-    }))
+    });
+    if stream.form >= StreamForm::V4 {
+        line["idempotency"] = idempotency(&stream.idempotency);
+    }
+    Ok(line)
 }
 
-fn group(group: &payload::Group<'_>) -> Json {
+fn idempotency(state: &Idempotency<'_>) -> Json {
+    let producers: Vec<Json> = state
+        .producers
+        .iter()
+        .map(|producer| {
+            let ids = producer.ids.iter();
+            let ids: Vec<Json> = ids
+                .map(|id| json!([text(&id.name), id.entry.to_string()]))
+                .collect();
+            json!({ "name": text(&producer.name), "ids": ids })
+        })
+        .collect();
+    json!({
+        "duration_secs": state.duration_secs,
+        "max_ids": state.max_ids,
+        "producers": producers,
+        "ids_added": state.ids_added,
+        "duplicates": state.duplicates,
+    })
+}
+
+fn group(group: &payload::Group<'_>, form: StreamForm) -> Json {
     let pending: Vec<Json> = group
         .pending
         .iter()
@@ -406,13 +437,18 @@ fn group(group: &payload::Group<'_>) -> Json {
             })
         })
         .collect();
-    json!({
+    let mut line = json!({
         "name": text(&group.name),
         "last_id": group.last_id.to_string(),
         "entries_read": Some(group.entries_read).filter(|&read| read != ENTRIES_READ_UNKNOWN),
         "pending": pending,
         "consumers": consumers,
-    })
+    });
+    if form >= StreamForm::V5 {
+        let ids = group.given_back.iter();
+        line["given_back"] = ids.map(|id| Json::from(id.to_string())).collect();
+    }
+    line
 }
 
 #[cfg(test)]

@@ -385,6 +385,11 @@ fn changes_text(sink: &SinkReport) -> String {
         ("by commands", changes.by_commands),
         ("without idle time or frequency", changes.eviction_lost),
         ("streams with defaults filled in", changes.streams_filled_in),
+        ("idempotency of streams lost", changes.idempotency_lost),
+        (
+            "entries given back that a consumer has again",
+            changes.given_back_owned,
+        ),
         ("field expiries lost", changes.field_ttls_lost),
         (
             "field expiries moved to the latest possible",
@@ -437,6 +442,8 @@ fn changes_json(changes: &Changes) -> Value {
         "by_commands": changes.by_commands,
         "eviction_lost": changes.eviction_lost,
         "streams_filled_in": changes.streams_filled_in,
+        "idempotency_lost": changes.idempotency_lost,
+        "given_back_owned": changes.given_back_owned,
         "field_ttls_lost": changes.field_ttls_lost,
         "field_ttls_clamped": changes.field_ttls_clamped,
         "streams_miscounted": changes.streams_miscounted,

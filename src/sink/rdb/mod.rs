@@ -449,6 +449,8 @@ fn prepare(
             report.changes.field_ttls_clamped += losses.field_ttls_clamped;
             report.changes.streams_filled_in +=
                 u64::from(losses.stream_metadata || losses.active_times);
+            report.changes.idempotency_lost += u64::from(losses.idempotency);
+            report.changes.given_back_owned += losses.given_back;
             Ok(Prepared::Anew)
         }
         Plan::Refuse(refusal) => Err(refused(format!(

@@ -373,6 +373,8 @@ impl ServerSink {
         changes.field_ttls_lost += losses.field_ttls;
         changes.field_ttls_clamped += losses.field_ttls_clamped;
         changes.streams_filled_in += u64::from(losses.stream_metadata || losses.consumer_times > 0);
+        changes.idempotency_lost += u64::from(losses.idempotency);
+        changes.given_back_owned += losses.given_back;
         if losses.pending > 0 {
             self.report.problems.push(format!(
                 "{} pending entries of a stream's groups were not taken by the destination",

@@ -286,6 +286,8 @@ impl Target {
                 if losses.stream_metadata || losses.active_times {
                     self.last.streams_filled_in = 1;
                 }
+                self.last.idempotency_lost += u64::from(losses.idempotency);
+                self.last.given_back_owned += losses.given_back;
                 record.value = Value::Compact(std::mem::take(&mut self.scratch));
                 context.family = self.accepts.family;
                 Ok(Ready::Footer(version))

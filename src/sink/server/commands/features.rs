@@ -27,6 +27,10 @@ pub struct Features {
     pub create_consumer: bool,
     /// [`Feature::StreamMetadata`].
     pub stream_metadata: bool,
+    /// [`Feature::StreamIdempotency`].
+    pub idempotency: bool,
+    /// [`Feature::RecordIdempotency`].
+    pub record_idempotency: bool,
     /// [`Feature::FieldTtl`]: the latest expiry that HPEXPIREAT takes.
     pub field_ttl_max_ms: Option<u64>,
 }
@@ -62,6 +66,8 @@ impl Features {
             set_pxat: dialect.has(Feature::SetAbsoluteTtl),
             create_consumer: dialect.has(Feature::CreateConsumer),
             stream_metadata: dialect.has(Feature::StreamMetadata),
+            idempotency: dialect.has(Feature::StreamIdempotency),
+            record_idempotency: dialect.has(Feature::RecordIdempotency),
             field_ttl_max_ms: dialect.has(Feature::FieldTtl).then_some(field_ttl_max_ms),
         }
     }
@@ -146,9 +152,14 @@ impl Features {
         // Where the option is known, its number is none.
         let set = ask("SET", &["v", "PXAT", "x"])?;
         let is_6_2 = set.is_err_and(|text| text.contains("not an integer"));
-        // Where the option is known, the key is missed.
-        let set_id = ask("XSETID", &["1-1", "ENTRIESADDED", "1"])?;
-        let is_7_0 = set_id.is_err_and(|text| text.starts_with("ERR no such key"));
+        // Where the command and its options are known, the key is missed.
+        let mut misses_key = |name: &str, args: &[&str]| -> Result<bool, ServerError> {
+            let is_missed = |text: String| text.starts_with("ERR no such key");
+            Ok(ask(name, args)?.is_err_and(is_missed))
+        };
+        let is_7_0 = misses_key("XSETID", &["1-1", "ENTRIESADDED", "1"])?;
+        let idempotency = misses_key("XCFGSET", &["IDMP-DURATION", "1"])?;
+        let record_idempotency = misses_key("XIDMPRECORD", &["p", "i", "1-1"])?;
         let fields = ask("HPEXPIREAT", &["1", "FIELDS", "1", "f"])?;
         let is_there = |answer: Result<_, String>| {
             answer
@@ -165,6 +176,8 @@ impl Features {
             set_pxat: is_6_2,
             create_consumer: is_6_2,
             stream_metadata: is_7_0,
+            idempotency,
+            record_idempotency,
             field_ttl_max_ms: fields.is_ok().then_some(REDIS_FIELD_TTL_MAX_MS),
         })
     }
@@ -188,6 +201,11 @@ mod tests {
         assert_eq!(of(Family::Redis, "7.2.4").field_ttl_max_ms, None);
         assert!(of(Family::Redis, "7.4.0").field_ttl_max_ms.is_some());
         assert!(of(Family::Valkey, "7.2.9").stream_metadata);
+        assert!(!of(Family::Redis, "8.4.0").idempotency);
+        let early = of(Family::Redis, "8.6.1");
+        assert!(early.idempotency && !early.record_idempotency);
+        assert!(of(Family::Redis, "8.6.2").record_idempotency);
+        assert!(!of(Family::Valkey, "9.1.2").idempotency);
         assert_eq!(of(Family::Valkey, "8.1.1").field_ttl_max_ms, None);
         assert!(of(Family::Valkey, "9.1.2").field_ttl_max_ms.is_some());
         assert_eq!(of(Family::Other, ""), Features::default());

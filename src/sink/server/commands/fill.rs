@@ -88,6 +88,7 @@ pub(super) fn fits(command: &str, item: &Item<'_>) -> bool {
     match (command, item) {
         (_, Item::Error(_)) => true,
         ("SET" | "RENAME" | "HMSET" | "XSETID" | "XGROUP", Item::Simple(word)) => *word == b"OK",
+        ("XCFGSET" | "XIDMPRECORD", Item::Simple(word)) => *word == b"OK",
         ("XGROUP" | "RPUSH" | "SADD" | "ZADD" | "HSET" | "APPEND", Item::Int(_)) => true,
         ("STRLEN" | "LLEN" | "SCARD" | "ZCARD" | "HLEN" | "XLEN", Item::Int(_)) => true,
         ("XDEL" | "XTRIM", Item::Int(_)) => true,

@@ -17,8 +17,10 @@
 //!   Streams and hashes with expiring fields take two turns.
 //!
 //! The commands that a user needs for that: SET APPEND STRLEN, RPUSH LLEN, SADD SCARD, ZADD ZCARD,
-//! HSET HPEXPIREAT HLEN (HMSET before 4.0), XADD XLEN XSETID XDEL XTRIM XCLAIM XGROUP (XREADGROUP before 6.2), EXISTS
-//! MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK (DEL before 4.0), for its own keys and for those with the prefix.
+//! HSET HPEXPIREAT HLEN (HMSET before 4.0), XADD XLEN XSETID XDEL XTRIM XCLAIM XGROUP (XREADGROUP
+//! before 6.2; XCFGSET and XIDMPRECORD where the server has them and the stream came from such a
+//! server), EXISTS MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK (DEL before 4.0), for its own keys and
+//! for those with the prefix.
 
 mod features;
 mod fill;
@@ -175,6 +177,12 @@ pub struct CommandLosses {
     pub consumer_times: u64,
     /// Entries pending in a stream's groups that the server did not take.
     pub pending: u64,
+    /// A stream lost its settings of idempotency, or ids that it remembered of producers: the server
+    /// has no commands for them, or the id is one that XIDMPRECORD does not take.
+    pub idempotency: bool,
+    /// Entries of a stream that had been given back, and belong to a consumer again
+    /// ([`payload::GIVEN_BACK`]).
+    pub given_back: u64,
 }
 
 impl CommandLosses {

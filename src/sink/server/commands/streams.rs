@@ -3,12 +3,18 @@
 //! XADD for every entry, XSETID for what the entries do not tell, XGROUP for the groups and their
 //! consumers, XCLAIM for what is pending. An entry that is pending in a group but was deleted from
 //! the stream cannot be claimed (t_stream.c, xclaimCommand: it must exist), so it is added as a
-//! placeholder, claimed, and deleted again: that leaves it pending, as it was.
+//! placeholder, claimed, and deleted again: that leaves it pending, as it was. The same is done for
+//! an entry that is gone and of which a producer's id is remembered: XIDMPRECORD wants it to exist.
+//!
+//! XCFGSET and XIDMPRECORD set what `XADD … IDMP` goes by. XCFGSET always comes where the stream says
+//! its settings, because the destination's own default may be another.
+
+use std::collections::HashSet;
 
 use super::fill::{Expect, Filled, Out, Target, number};
 use super::{CommandError, CommandLosses};
 use crate::payload::{
-    Consumer, ENTRIES_READ_UNKNOWN, Group, Pending, Stream, StreamForm, StreamId,
+    Consumer, ENTRIES_READ_UNKNOWN, Group, Pending, Stream, StreamForm, StreamId, with_owners,
 };
 
 /// Ids in one XCLAIM or XDEL. The server looks each of them up.
@@ -30,6 +36,19 @@ struct Added {
     top: StreamId,
 }
 
+/// An id of a producer that is to be remembered.
+struct Recorded<'s> {
+    producer: &'s [u8],
+    name: &'s [u8],
+    entry: StreamId,
+}
+
+/// Whether there may have been such an entry: XADD takes no 0-0, and nothing above the last id may
+/// ever have been.
+fn could_be(id: StreamId, last_id: StreamId) -> bool {
+    id > StreamId::default() && id <= last_id
+}
+
 impl Added {
     fn count(&self) -> u64 {
         self.alive + self.head + self.others.len() as u64
@@ -48,9 +67,16 @@ impl Target<'_> {
         out: &mut impl Out,
     ) -> Result<Filled, CommandError> {
         let mut losses = CommandLosses::default();
-        let added = self.entries(stream, out)?;
+        let recorded = self.recorded(stream);
+        let added = self.entries(stream, &recorded, out)?;
         self.set_id(stream, &added, added.has_placeholders(), &mut losses, out)?;
+        self.idempotency(stream, &recorded, &mut losses, out)?;
         for group in &stream.groups {
+            let owned = with_owners(group);
+            if owned.is_some() {
+                losses.given_back += group.given_back.len() as u64;
+            }
+            let group = owned.as_ref().unwrap_or(group);
             self.group(stream.form, group, &mut losses, out)?;
         }
         if added.has_placeholders() {
@@ -68,6 +94,68 @@ impl Target<'_> {
         })
     }
 
+    /// The ids of producers that XIDMPRECORD takes, in their order: none without a name, and each
+    /// once.
+    fn recorded<'s>(&self, stream: &'s Stream<'_>) -> Vec<Recorded<'s>> {
+        if !self.features.record_idempotency {
+            return Vec::new();
+        }
+        let mut recorded = Vec::new();
+        for producer in &stream.idempotency.producers {
+            let mut names = HashSet::new();
+            for id in &producer.ids {
+                let can_be = could_be(id.entry, stream.last_id);
+                if !producer.name.is_empty()
+                    && !id.name.is_empty()
+                    && can_be
+                    && names.insert(&*id.name)
+                {
+                    recorded.push(Recorded {
+                        producer: &producer.name,
+                        name: &id.name,
+                        entry: id.entry,
+                    });
+                }
+            }
+        }
+        recorded
+    }
+
+    /// Sets what `XADD … IDMP` goes by. The settings come first: a change of them makes the server
+    /// forget all ids.
+    fn idempotency(
+        &self,
+        stream: &Stream<'_>,
+        recorded: &[Recorded<'_>],
+        losses: &mut CommandLosses,
+        out: &mut impl Out,
+    ) -> Result<(), CommandError> {
+        let state = &stream.idempotency;
+        let ids = state.producers.iter().map(|producer| producer.ids.len());
+        losses.idempotency = match self.features.idempotency {
+            true => recorded.len() < ids.sum::<usize>(),
+            false => !state.is_default(),
+        };
+        if !self.features.idempotency || stream.form < StreamForm::V4 {
+            return Ok(());
+        }
+        let (duration, most) = (number(state.duration_secs), number(state.max_ids));
+        let settings = [
+            self.key,
+            b"IDMP-DURATION",
+            &duration,
+            b"IDMP-MAXSIZE",
+            &most,
+        ];
+        out.command("XCFGSET", &settings, Expect::Done)?;
+        for id in recorded {
+            let entry = id.entry.to_string();
+            let args = [self.key, id.producer, id.name, entry.as_bytes()];
+            out.command("XIDMPRECORD", &args, Expect::Done)?;
+        }
+        Ok(())
+    }
+
     fn add(
         &self,
         id: StreamId,
@@ -83,14 +171,19 @@ impl Target<'_> {
     }
 
     /// Adds the entries and the placeholders, lowest id first.
-    fn entries(&self, stream: &Stream<'_>, out: &mut impl Out) -> Result<Added, CommandError> {
+    fn entries(
+        &self,
+        stream: &Stream<'_>,
+        recorded: &[Recorded<'_>],
+        out: &mut impl Out,
+    ) -> Result<Added, CommandError> {
         let mut added = Added::default();
         let pending = stream.groups.iter().flat_map(|group| &group.pending);
         let mut pending: Vec<StreamId> = pending.map(|pending| pending.id).collect();
+        pending.extend(recorded.iter().map(|id| id.entry));
         pending.sort_unstable();
         pending.dedup();
-        // XADD takes no 0-0, and nothing above the last id may ever have been.
-        pending.retain(|&id| id > StreamId::default() && id <= stream.last_id);
+        pending.retain(|&id| could_be(id, stream.last_id));
         let mut pending = pending.into_iter().peekable();
         let placeholder = |id, added: &mut Added, out: &mut _| {
             if added.alive == 0 {
