@@ -131,7 +131,7 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "the same for settings of idempotency of streams",
         only_cluster: false,
-        how: Try::Queued(&[&["XCFGSET", ABSENT, "IDMP-DURATION", "1"]]),
+        how: Try::Queued(&["XCFGSET", ABSENT, "IDMP-DURATION", "1"]),
         fine: &[],
     },
     Probe {
@@ -141,7 +141,7 @@ pub const PROBES: &[Probe] = &[
         import: Want::No,
         use_of: "the same for ids that streams remember of producers",
         only_cluster: false,
-        how: Try::Queued(&[&["XIDMPRECORD", ABSENT, "p", "i", "1-1"]]),
+        how: Try::Queued(&["XIDMPRECORD", ABSENT, "p", "i", "1-1"]),
         fine: &[],
     },
     Probe {

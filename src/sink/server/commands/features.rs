@@ -44,6 +44,8 @@ impl Default for Features {
             set_pxat: false,
             create_consumer: false,
             stream_metadata: false,
+            idempotency: false,
+            record_idempotency: false,
             field_ttl_max_ms: None,
         }
     }
