@@ -219,7 +219,9 @@ impl SideRows {
             while let Some(row) = Row::read(&mut rest) {
                 if asked.contains(&row.print) {
                     match row.meaning.depth {
-                        Depth::Opaque => bodies.insert(row.print, row.meaning.body),
+                        Depth::Opaque | Depth::Shifting => {
+                            bodies.insert(row.print, row.meaning.body)
+                        }
                         _ => bodies.remove(&row.print),
                     };
                 }

@@ -44,6 +44,8 @@ pub enum Aspect {
     Ttl,
     /// Only its server can read the value, and gives other bytes each time it is asked.
     Unsteady,
+    /// Only its server can read the value, whose bytes are not the same for the same value.
+    Shifting,
     /// Only fields differ that expire while the sides are read, and they are too many to be told apart.
     FieldsExpiring,
     /// The value is larger than was allowed, and was not looked at.
@@ -64,7 +66,9 @@ impl Aspect {
             Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
-            Aspect::Unsteady | Aspect::FieldsExpiring | Aspect::TooLarge => "incomparable",
+            Aspect::Unsteady | Aspect::Shifting | Aspect::FieldsExpiring | Aspect::TooLarge => {
+                "incomparable"
+            }
             Aspect::Unread => "unread",
             Aspect::Collision => "collision",
         }
@@ -81,7 +85,7 @@ impl Aspect {
             Aspect::Unreadable => "unreadable",
             Aspect::Groups => "groups",
             Aspect::StreamMetadata => "stream-metadata",
-            Aspect::Unsteady => "unsteady",
+            Aspect::Unsteady | Aspect::Shifting => "unsteady",
             Aspect::FieldsExpiring => "fields-expiring",
             Aspect::TooLarge => "too-large",
             other => other.class(),
@@ -102,6 +106,10 @@ impl Aspect {
             Aspect::Ttl => "another expiry",
             Aspect::Unsteady => {
                 "only a server with the module can read it, and its bytes differ each time it is asked"
+            }
+            Aspect::Shifting => {
+                "only a server with the module can read it, and its bytes are not the same for the \
+                 same value"
             }
             Aspect::FieldsExpiring => {
                 "only fields that expire while it is compared differ, and they are too many to be \
@@ -145,12 +153,22 @@ fn unknown(left: &Row, right: &Row) -> Option<Aspect> {
     }
 }
 
+/// Whether the bytes of a value say nothing of what it is.
+fn is_shifting(row: Option<&Row>) -> bool {
+    row.is_some_and(|row| row.meaning.depth == Depth::Shifting)
+}
+
 impl Judge {
     /// Judges a key. `is_unsteady`: one side gave other bytes for it when it was asked again.
     pub fn judge(&self, left: Option<&Row>, right: Option<&Row>, is_unsteady: bool) -> Verdict {
         match self.judge_steady(left, right) {
             Verdict::Different(aspects) if is_unsteady && aspects == [Aspect::Unreadable] => {
                 Verdict::Incomparable(Aspect::Unsteady)
+            }
+            Verdict::Different(aspects)
+                if aspects == [Aspect::Unreadable] && is_shifting(left) && is_shifting(right) =>
+            {
+                Verdict::Incomparable(Aspect::Shifting)
             }
             verdict => verdict,
         }
@@ -204,7 +222,12 @@ impl Judge {
     fn both(&self, left: &Row, right: &Row) -> Verdict {
         let (mut aspects, mut partly, mut is_unsure) = (Vec::new(), false, false);
         let (ours, theirs) = (&left.meaning, &right.meaning);
-        let unreadable = |row: &Row| matches!(row.meaning.depth, Depth::Opaque | Depth::Damaged);
+        let unreadable = |row: &Row| {
+            matches!(
+                row.meaning.depth,
+                Depth::Opaque | Depth::Shifting | Depth::Damaged
+            )
+        };
         let unknown = |row: &Row| row.what == What::Key(Kind::Unknown);
         if unreadable(left) || unreadable(right) {
             let is_type = left.what != right.what && !unknown(left) && !unknown(right);

@@ -9,6 +9,7 @@ use crate::payload::{
     VectorSet, kind_of, read,
 };
 use crate::record::{Family, Value};
+use crate::select::module_name;
 
 /// Fields of one hash that may expire while sides are compared and are kept one by one. Of more, the
 /// first to expire are; the others make a [`Crowd`].
@@ -68,6 +69,9 @@ pub enum Depth {
     GivingStream,
     /// Nothing: a module's value, or one of an unknown type. The hash is that of its bytes.
     Opaque,
+    /// Nothing: a module's value whose bytes are not the same for the same value. The hash is that of
+    /// its bytes.
+    Shifting,
     /// Nothing, because it is damaged. The hash is that of its bytes.
     Damaged,
     /// Nothing, because it is larger than was allowed. There is no hash.
@@ -222,6 +226,14 @@ fn body_of(value: &Value) -> &[u8] {
     }
 }
 
+/// Whether DUMP gives other bytes for the same value of this module's type. RedisBloom writes the
+/// nodes of a TopK as they lie in memory, addresses included, so that each server has its own; graphs
+/// of FalkorDB differ from call to call.
+fn is_shifting(body: &[u8]) -> bool {
+    const TYPES: [&str; 2] = ["TopK-TYPE", "graphdata"];
+    module_name(body).is_some_and(|name| TYPES.contains(&name.as_str()))
+}
+
 impl Reading {
     /// What `value`, written by a server of this family, is and means.
     pub fn value(&self, family: Family, value: &Value) -> (Kind, Meaning) {
@@ -233,10 +245,11 @@ impl Reading {
         };
         let meaning = meaning.map_or_else(|| self.meaning(family, body), Ok);
         let meaning = meaning.unwrap_or_else(|error| Meaning {
-            depth: if error.is_opaque() || kind == Kind::Module {
-                Depth::Opaque
-            } else {
-                Depth::Damaged
+            depth: match kind {
+                Kind::Module if is_shifting(body) => Depth::Shifting,
+                Kind::Module => Depth::Opaque,
+                _ if error.is_opaque() => Depth::Opaque,
+                _ => Depth::Damaged,
             },
             count: body.len() as u64,
             body: self.prints.begin(Role::Opaque).bytes(body).end(),

@@ -137,9 +137,10 @@ fn describe(row: &Row) -> String {
     let count = row.meaning.count;
     let counted = |noun: &str| plural(count, noun);
     let amount = match (row.what, row.meaning.depth) {
-        (What::Key(_), Depth::Opaque | Depth::Damaged | Depth::TooLarge | Depth::Unread) => {
-            counted("byte")
-        }
+        (
+            What::Key(_),
+            Depth::Opaque | Depth::Shifting | Depth::Damaged | Depth::TooLarge | Depth::Unread,
+        ) => counted("byte"),
         // Of modules only vector sets are read.
         (What::Key(Kind::List | Kind::Module), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),

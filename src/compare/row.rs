@@ -81,7 +81,7 @@ const HAS_IDEMPOTENCY: u8 = 0x20;
 const HAS_GIVEN_BACK: u8 = 0x10;
 const DEPTH: u8 = 0x0f;
 
-const DEPTHS: [Depth; 9] = [
+const DEPTHS: [Depth; 10] = [
     Depth::Whole,
     Depth::EarlyStream,
     Depth::IdempotentStream,
@@ -91,6 +91,7 @@ const DEPTHS: [Depth; 9] = [
     Depth::TooLarge,
     Depth::Unread,
     Depth::Collided,
+    Depth::Shifting,
 ];
 
 impl Row {
