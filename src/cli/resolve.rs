@@ -59,7 +59,9 @@ pub fn long_version() -> String {
         RELEASES
             .iter()
             .rfind(|row| row.family == family)
-            .map_or_else(String::new, Release::title)
+            .map_or_else(String::new, |row| {
+                format!("{} ({})", row.rdb_version, row.title())
+            })
     };
     let untested: Vec<String> = RELEASES
         .iter()
@@ -67,8 +69,8 @@ pub fn long_version() -> String {
         .map(|row| format!("{} (RDB {})", row.title(), row.rdb_version))
         .collect();
     format!(
-        "{}\narchive format: {MAJOR}.{MINOR}\nservers: up to {} and {}; of newer ones, what they have \
-         in common with these\nknown from published sources only, tried on no server: {}",
+        "{}\narchive format: {MAJOR}.{MINOR}\nreads: RDB versions up to {} and {}; newer values travel \
+         as they are\nknown from published sources only, tried on no server: {}",
         short_version(),
         newest(Family::Redis),
         newest(Family::Valkey),

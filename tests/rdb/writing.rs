@@ -298,7 +298,7 @@ fn usage() {
         &["convert", name, "out.rmz"][..],
         &["convert", name, "out"],
         &["convert", name, out, "--for", "redis-3.0"],
-        &["convert", name, out, "--rdb-version", "13"],
+        &["convert", name, out, "--rdb-version", "16"],
         &["convert", name, "--to", "jsonl", "--for", "redis-7.0"],
         &["convert", "-", out],
         &["convert", "/no/such/file.rmz", out],
