@@ -23,7 +23,7 @@ use super::{
     CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, SourceEnd, TimeoutArgs,
     WriteArgs,
 };
-use crate::dialect::{Family, Proof, RELEASES, Release};
+use crate::dialect::{Family, Proof, RELEASES};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
