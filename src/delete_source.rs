@@ -27,7 +27,7 @@ use self::destination::Watch;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
-use crate::payload::{Kind, kind_of};
+use crate::payload::{self, Kind};
 use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
@@ -58,8 +58,7 @@ struct Candidate {
 
 impl Candidate {
     fn kind(&self, family: Family) -> Kind {
-        let type_byte = self.payload.first();
-        type_byte.map_or(Kind::Unknown, |&byte| kind_of(family, byte))
+        payload::kind(family, &self.payload)
     }
 
     /// Whether WATCH may miss changes of it.

@@ -274,10 +274,13 @@ pub struct Changes {
     pub eviction_lost: u64,
     /// Function libraries left out (`--allow-loss functions`).
     pub functions_lost: u64,
+    /// Keys whose metadata of modules were left out, for a destination that does not take them (of
+    /// classes that must not be ignored: `--allow-loss key-meta`).
+    pub key_metadata_lost: u64,
 }
 
 impl Changes {
-    fn fields(&mut self) -> [&mut u64; 12] {
+    fn fields(&mut self) -> [&mut u64; 13] {
         [
             &mut self.restamped,
             &mut self.reencoded,
@@ -291,6 +294,7 @@ impl Changes {
             &mut self.by_commands,
             &mut self.eviction_lost,
             &mut self.functions_lost,
+            &mut self.key_metadata_lost,
         ]
     }
 

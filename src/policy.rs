@@ -78,6 +78,9 @@ pub enum Loss {
     HashFieldTtl,
     /// Function libraries are left out, where the destination has none (before 7.0).
     Functions,
+    /// Key metadata of modules (Redis 8.6) are left out, where the destination does not take them,
+    /// also those of classes that must not be ignored.
+    KeyMeta,
 }
 
 /// Which losses are allowed.
@@ -87,6 +90,8 @@ pub struct AllowLoss {
     pub hash_field_ttl: bool,
     /// See [`Loss::Functions`].
     pub functions: bool,
+    /// See [`Loss::KeyMeta`].
+    pub key_meta: bool,
 }
 
 impl FromIterator<Loss> for AllowLoss {
@@ -96,6 +101,7 @@ impl FromIterator<Loss> for AllowLoss {
             match loss {
                 Loss::HashFieldTtl => allowed.hash_field_ttl = true,
                 Loss::Functions => allowed.functions = true,
+                Loss::KeyMeta => allowed.key_meta = true,
             }
         }
         allowed

@@ -34,10 +34,10 @@ pub const MODULE_TYPE: &str = "module";
 pub const VECTOR_SET_TYPE: &str = "vectorset";
 
 /// The name of a value's type: one of [`CORE_TYPES`], or `module:NAME` with the name that TYPE
-/// answers. `value` begins with the type byte.
+/// answers. `value` begins with the type byte, or with key metadata.
 pub fn type_of(family: Family, value: &[u8]) -> Cow<'static, str> {
-    let type_byte = value.first().copied().unwrap_or(u8::MAX);
-    match payload::kind_of(family, type_byte) {
+    let value = payload::plain(family, value);
+    match payload::kind(family, value) {
         Kind::Module => match module_name(value) {
             Some(name) => format!("{MODULE_TYPE}:{name}").into(),
             None => MODULE_TYPE.into(),

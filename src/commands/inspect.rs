@@ -131,6 +131,7 @@ fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
         "by_db_and_type": found.tally.json(),
         "keys": found.tally.keys,
         "key_records": found.tally.total().keys,
+        "key_metadata": found.tally.key_metadata,
         "tombstones": found.tally.tombstones,
         "functions": found.tally.functions,
         "notes": found.notes,
@@ -184,6 +185,9 @@ fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
     text += &format!("{}\n", found.tally.keys_text());
     if found.tally.functions > 0 {
         text += "with function libraries\n";
+    }
+    if let Some(line) = found.tally.metadata_text() {
+        text += &format!("{line}\n");
     }
     if found.tally.tombstones > 0 {
         text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));

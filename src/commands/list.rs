@@ -15,7 +15,7 @@ use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
 use crate::input::Kept;
 use crate::observer::hex;
-use crate::payload;
+use crate::payload::{self, metadata};
 use crate::pipe::Stop;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
@@ -238,16 +238,22 @@ fn key_json(
         "event": "key",
         "db": key.db,
         "type": type_name(key, context),
-        "type_byte": key.value.type_byte(),
+        "type_byte": payload::type_byte(context.family, key.value.head()),
         "value_bytes": value_bytes,
         "expire_at_ms": key.expire_at_ms,
         "source_time_ms": context.source_time_ms,
     });
     put_key(&mut object, &key.key);
-    let type_byte = key.value.type_byte().unwrap_or(u8::MAX);
-    let is_module = payload::kind_of(context.family, type_byte) == payload::Kind::Module;
-    if let Some(name) = module_name(key.value.bytes()).filter(|_| is_module) {
+    let value = payload::plain(context.family, key.value.bytes());
+    let is_module = payload::kind(context.family, value) == payload::Kind::Module;
+    if let Some(name) = module_name(value).filter(|_| is_module) {
         object["module"] = json!(name);
+    }
+    if let Ok(classes) = metadata::classes(context.family, key.value.bytes())
+        && !classes.is_empty()
+    {
+        let names: Vec<String> = classes.iter().map(metadata::Class::name).collect();
+        object["key_metadata"] = json!(names);
     }
     match key.eviction {
         Some(Eviction::IdleSecs(secs)) => object["idle_secs"] = json!(secs),

@@ -358,6 +358,9 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
     if found.tally.functions > 0 {
         text += "with function libraries\n";
     }
+    if let Some(line) = found.tally.metadata_text() {
+        text += &format!("{line}\n");
+    }
     if found.tally.tombstones > 0 {
         text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
     }

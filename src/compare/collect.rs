@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::store::Store;
 use super::unread::{UnreadKeys, unread};
 use crate::ledger::{LibraryApart, SinkReport, SourceReport};
-use crate::payload::{self, Kind, kind_of};
+use crate::payload::{self, Kind};
 use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
 use crate::select::{Selection, type_of};
@@ -104,13 +104,12 @@ impl Collect {
         if !is_larger(&record.value, context.family, self.max_value_bytes) {
             return self.reading.value(context.family, &record.value);
         }
-        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
         let meaning = Meaning {
             depth: Depth::TooLarge,
             count: record.value.stored_len(),
             ..Meaning::default()
         };
-        (kind_of(context.family, type_byte), meaning)
+        (payload::kind(context.family, record.value.head()), meaning)
     }
 
     /// Leaves these databases out: the other side could not be read there.

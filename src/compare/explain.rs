@@ -100,9 +100,8 @@ pub fn places(left: &Values, right: &Values) -> Places {
         let (right_family, right) = right.get(print)?;
         let differ = |ignore_delivery_times| {
             let lenience = Lenience {
-                earlier_by_ms: 0,
                 ignore_delivery_times,
-                ignore_field_ttls: false,
+                ..Lenience::default()
             };
             let (left, right) = (body(left), body(right));
             same_but(*left_family, left, *right_family, right, lenience).ok()?

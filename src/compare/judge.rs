@@ -1,6 +1,6 @@
 //! What it means that a key is on one side, or on both, as it is.
 
-use super::meaning::{Depth, Meaning};
+use super::meaning::{Beside, Depth, Meaning};
 use super::row::{Row, What};
 use crate::payload::Kind;
 
@@ -38,6 +38,8 @@ pub enum Aspect {
     Groups,
     /// What a stream says of itself from 7.0 on.
     StreamMetadata,
+    /// What modules keep beside the value.
+    KeyMetadata,
     /// Expiries of fields.
     FieldTtl,
     /// The expiry.
@@ -63,7 +65,11 @@ impl Aspect {
             Aspect::Missing => "missing",
             Aspect::Extra => "extra",
             Aspect::Type => "type",
-            Aspect::Value | Aspect::Unreadable | Aspect::Groups | Aspect::StreamMetadata => "value",
+            Aspect::Value
+            | Aspect::Unreadable
+            | Aspect::Groups
+            | Aspect::StreamMetadata
+            | Aspect::KeyMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
             Aspect::Unsteady | Aspect::Shifting | Aspect::FieldsExpiring | Aspect::TooLarge => {
@@ -85,6 +91,7 @@ impl Aspect {
             Aspect::Unreadable => "unreadable",
             Aspect::Groups => "groups",
             Aspect::StreamMetadata => "stream-metadata",
+            Aspect::KeyMetadata => "key-metadata",
             Aspect::Unsteady | Aspect::Shifting => "unsteady",
             Aspect::FieldsExpiring => "fields-expiring",
             Aspect::TooLarge => "too-large",
@@ -102,6 +109,7 @@ impl Aspect {
             Aspect::Unreadable => "other bytes of a value that cannot be read to compare",
             Aspect::Groups => "other consumer groups",
             Aspect::StreamMetadata => "other stream metadata",
+            Aspect::KeyMetadata => "other key metadata of modules",
             Aspect::FieldTtl => "other field expiry",
             Aspect::Ttl => "another expiry",
             Aspect::Unsteady => {
@@ -156,6 +164,31 @@ fn unknown(left: &Row, right: &Row) -> Option<Aspect> {
 /// Whether the bytes of a value say nothing of what it is.
 fn is_shifting(row: Option<&Row>) -> bool {
     row.is_some_and(|row| row.meaning.depth == Depth::Shifting)
+}
+
+/// How key metadata of two sides compare.
+enum Metadata {
+    Same,
+    /// One side has a class that the other one does not have, or does not keep.
+    OneSided,
+    Different,
+}
+
+fn metadata(left: &[Beside], right: &[Beside]) -> Metadata {
+    let of = |side: &[Beside], class| side.iter().find(|one| one.class == class).copied();
+    let both = left
+        .iter()
+        .filter_map(|one| Some((one, of(right, one.class)?)));
+    let (mut shared, mut differ) = (0, false);
+    for (one, other) in both {
+        shared += 1;
+        differ |= one.print != other.print;
+    }
+    match (differ, shared == left.len() && shared == right.len()) {
+        (true, _) => Metadata::Different,
+        (false, true) => Metadata::Same,
+        (false, false) => Metadata::OneSided,
+    }
 }
 
 impl Judge {
@@ -249,6 +282,11 @@ impl Judge {
                     false => self.values(left.what, &ours.lasting(), &theirs.lasting()),
                 };
             }
+        }
+        match metadata(&ours.metadata, &theirs.metadata) {
+            Metadata::Same => {}
+            Metadata::OneSided => partly = true,
+            Metadata::Different => aspects.push(Aspect::KeyMetadata),
         }
         if !self.ignore_ttl && !self.is_same_expiry(left.expire_at_ms, right.expire_at_ms) {
             aspects.push(Aspect::Ttl);

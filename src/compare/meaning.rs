@@ -6,7 +6,7 @@
 use super::prints::{Print, Prints, Role};
 use crate::payload::{
     self, Field, Group, Idempotency, Kind, PathRow, PayloadError, Reader, Stream, StreamForm,
-    VectorSet, kind_of, read,
+    VectorSet, metadata, read,
 };
 use crate::record::{Family, Value};
 use crate::select::module_name;
@@ -49,10 +49,21 @@ pub struct Meaning {
     pub soon: Vec<Soon>,
     /// More of those, which expire later than each of `soon`.
     pub crowd: Option<Crowd>,
+    /// What modules keep beside it, by class.
+    pub metadata: Vec<Beside>,
     /// Why it could not be read, where it could not ([`Depth::Unread`]), or which keys it stands for
     /// ([`Depth::Collided`]); of a function library where it stands, if that is not on every primary
     /// of a cluster.
     pub reason: String,
+}
+
+/// Key metadata of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beside {
+    /// Stands for the class's name.
+    pub class: u32,
+    /// Its version, and what is in it.
+    pub print: Print,
 }
 
 /// How much of a value could be read.
@@ -237,14 +248,15 @@ fn is_shifting(body: &[u8]) -> bool {
 impl Reading {
     /// What `value`, written by a server of this family, is and means.
     pub fn value(&self, family: Family, value: &Value) -> (Kind, Meaning) {
-        let body = body_of(value);
-        let kind = kind_of(family, body.first().copied().unwrap_or(u8::MAX));
+        let whole = body_of(value);
+        let body = payload::plain(family, whole);
+        let kind = payload::kind(family, body);
         let meaning = match kind {
             Kind::Module => payload::vector_set(body).map(|set| self.vector_set(&set)),
             _ => None,
         };
         let meaning = meaning.map_or_else(|| self.meaning(family, body), Ok);
-        let meaning = meaning.unwrap_or_else(|error| Meaning {
+        let mut meaning = meaning.unwrap_or_else(|error| Meaning {
             depth: match kind {
                 Kind::Module if is_shifting(body) => Depth::Shifting,
                 Kind::Module => Depth::Opaque,
@@ -255,7 +267,24 @@ impl Reading {
             body: self.prints.begin(Role::Opaque).bytes(body).end(),
             ..Meaning::default()
         });
+        if payload::has_metadata(family, whole) {
+            meaning.metadata = self.metadata(family, whole);
+        }
         (kind, meaning)
+    }
+
+    /// What modules keep beside a value; nothing where that is damaged, and so is the value then.
+    fn metadata(&self, family: Family, value: &[u8]) -> Vec<Beside> {
+        let classes = metadata::classes(family, value).unwrap_or_default();
+        let rows = classes.iter().filter_map(|class| {
+            let begun = self.prints.begin(Role::Metadata);
+            let begun = begun.number(class.version().into());
+            Some(Beside {
+                class: class.id(),
+                print: begun.bytes(&class.expanded().ok()?).end(),
+            })
+        });
+        rows.collect()
     }
 
     /// A function library, by its source.

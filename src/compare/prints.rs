@@ -59,6 +59,8 @@ pub enum Role {
     Cursor,
     /// A field under a path, with its value.
     PathField,
+    /// Key metadata of a class.
+    Metadata,
 }
 
 /// The key of one run.

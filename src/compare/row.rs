@@ -2,12 +2,13 @@
 //!
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
 //! is a tombstone `count | body (16) | more (16)? | late (16)? | idempotency (16)? | given back (16)? |
-//! number of soon | soon… | crowd?`, and of a key
+//! number of soon | soon… | crowd? | (classes | class and print (16), each…)?` (the latter of key
+//! metadata), and of a key
 //! that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
 //! the side may meet under one name, the name is followed by `db | length | name` of the key as the
 //! side itself calls it. Numbers are LEB128. About forty bytes and the name.
 
-use super::meaning::{Crowd, Depth, Meaning, Soon};
+use super::meaning::{Beside, Crowd, Depth, Meaning, Soon};
 use super::prints::Print;
 use crate::payload::Kind;
 
@@ -80,6 +81,9 @@ const HAS_CROWD: u8 = 0x40;
 const HAS_IDEMPOTENCY: u8 = 0x20;
 const HAS_GIVEN_BACK: u8 = 0x10;
 const DEPTH: u8 = 0x0f;
+/// In place of the depth: that stands in a byte of its own, which is the next one, and key metadata
+/// follow.
+const HAS_METADATA: u8 = 0x0f;
 
 const DEPTHS: [Depth; 10] = [
     Depth::Whole,
@@ -112,13 +116,18 @@ impl Row {
                 | flag(meaning.late != 0, HAS_LATE)
                 | flag(!meaning.soon.is_empty(), HAS_SOON),
         );
+        let depth = depth.unwrap_or(0) as u8;
+        let has_metadata = !meaning.metadata.is_empty();
         out.push(
-            depth.unwrap_or(0) as u8
+            if has_metadata { HAS_METADATA } else { depth }
                 | flag(self.origin.is_some(), HAS_ORIGIN)
                 | flag(meaning.crowd.is_some(), HAS_CROWD)
                 | flag(meaning.idempotency != 0, HAS_IDEMPOTENCY)
                 | flag(meaning.given_back != 0, HAS_GIVEN_BACK),
         );
+        if has_metadata {
+            out.push(depth);
+        }
         number(out, self.db.into());
         number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
         number(out, self.key.len() as u64);
@@ -158,6 +167,13 @@ impl Row {
             out.extend_from_slice(&crowd.body.to_le_bytes());
             out.extend_from_slice(&crowd.more.to_le_bytes());
         }
+        if !meaning.metadata.is_empty() {
+            number(out, meaning.metadata.len() as u64);
+            for beside in &meaning.metadata {
+                number(out, beside.class.into());
+                out.extend_from_slice(&beside.print.to_le_bytes());
+            }
+        }
         if self.has_reason() {
             number(out, meaning.reason.len() as u64);
             out.extend_from_slice(meaning.reason.as_bytes());
@@ -173,6 +189,11 @@ impl Row {
     pub fn read(bytes: &mut &[u8]) -> Option<Self> {
         let print = Print::from_le_bytes(take(bytes)?);
         let [head, depth] = take(bytes)?;
+        let has_metadata = depth & DEPTH == HAS_METADATA;
+        let level = match has_metadata {
+            true => u8::from_le_bytes(take(bytes)?),
+            false => depth & DEPTH,
+        };
         let what = match head & 0x0f {
             LIBRARY => What::Library,
             GONE => What::Gone,
@@ -194,7 +215,7 @@ impl Row {
             origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(depth & DEPTH))?,
+                depth: *DEPTHS.get(usize::from(level))?,
                 ..Meaning::default()
             },
         };
@@ -233,6 +254,14 @@ impl Row {
                 body: Print::from_le_bytes(take(bytes)?),
                 more: Print::from_le_bytes(take(bytes)?),
             });
+        }
+        if has_metadata {
+            for _ in 0..take_number(bytes)? {
+                meaning.metadata.push(Beside {
+                    class: u32::try_from(take_number(bytes)?).ok()?,
+                    print: Print::from_le_bytes(take(bytes)?),
+                });
+            }
         }
         if row.has_reason() {
             row.meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
@@ -352,6 +381,13 @@ mod tests {
                 meaning: Meaning {
                     depth: Depth::Unread,
                     reason: "NOPERM – no permission".repeat(9),
+                    metadata: vec![
+                        Beside {
+                            class: u32::MAX >> 8,
+                            print: u128::MAX,
+                        };
+                        3
+                    ],
                     ..Meaning::default()
                 },
                 ..plain.clone()

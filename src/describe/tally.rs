@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table};
 use crate::census::Census;
-use crate::payload::{self, Kind, Undecoded};
+use crate::payload::{self, Kind, Undecoded, metadata};
 use crate::record::{Context, KeyRecord, Record, Value};
 use crate::select::{MODULE_TYPE, VECTOR_SET_TYPE, module_name};
 use crate::units::{bytes_text, count_text, plural};
@@ -55,9 +55,9 @@ const MODULE_TYPES_TOLD: usize = 256;
 /// Name of a record's type as `--type` takes it: what TYPE gives, and `module:NAME` for a module's
 /// own, or `module` where the value does not tell its name, or there are too many of them.
 pub fn type_name(record: &KeyRecord, context: &Context) -> &'static str {
-    let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
-    match payload::kind_of(context.family, type_byte) {
-        kind @ Kind::Module => match module_name(record.value.head()) {
+    let value = payload::plain(context.family, record.value.head());
+    match payload::kind(context.family, value) {
+        kind @ Kind::Module => match module_name(value) {
             Some(name) if name == VECTOR_SET_TYPE => VECTOR_SET_TYPE,
             Some(name) => module_type(&name).unwrap_or(kind.name()),
             None => kind.name(),
@@ -162,6 +162,8 @@ pub struct Tally {
     pub tombstones: u64,
     /// Function payloads.
     pub functions: u64,
+    /// Records of keys by class of their key metadata, as far as these are there to be read.
+    pub key_metadata: BTreeMap<String, u64>,
     /// Verbatim payloads whose footer does not fit: every server would refuse them.
     pub bad_payloads: u64,
     /// Values that this version cannot look into.
@@ -194,6 +196,7 @@ impl Tally {
                     });
                 let is_whole = key.value.bytes().len() as u64 == value_bytes;
                 self.undecoded.note(context.family, &key.value, is_whole);
+                self.add_metadata(context, key.value.head());
                 if let Value::Verbatim(dump) = &key.value
                     && dump.len() as u64 == value_bytes
                 {
@@ -204,6 +207,28 @@ impl Tally {
             Record::Functions(_) | Record::WithheldFunctions(_) => self.functions += 1,
             _ => {}
         }
+    }
+
+    fn add_metadata(&mut self, context: &Context, head: &[u8]) {
+        /// A server has seven at most; a file can have any.
+        const MOST_NAMES: usize = 64;
+        if !payload::has_metadata(context.family, head) {
+            return;
+        }
+        for class in metadata::classes(context.family, head).unwrap_or_default() {
+            let name = class.name();
+            let is_room = self.key_metadata.len() < MOST_NAMES;
+            if is_room || self.key_metadata.contains_key(&name) {
+                *self.key_metadata.entry(name).or_default() += 1;
+            }
+        }
+    }
+
+    /// Key metadata in words: `key metadata of modules: 3 of class Tags`.
+    pub fn metadata_text(&self) -> Option<String> {
+        let row = |(name, keys): (&String, &u64)| format!("{} of class {name}", count_text(*keys));
+        let rows: Vec<String> = self.key_metadata.iter().map(row).collect();
+        (!rows.is_empty()).then(|| format!("key metadata of modules: {}", rows.join(", ")))
     }
 
     /// Says how many keys stand, once all records were counted: [`Tally::keys`].

@@ -99,3 +99,5 @@ pub const FUNCTION_SINCE: u16 = 10;
 pub const UPDATE_SINCE: u16 = 81;
 /// The first RDB version that has [`Opcode::ModuleAux`].
 pub const MODULE_AUX_SINCE: u16 = 9;
+/// The first RDB version of Redis that has [`Opcode::KeyMetadata`].
+pub const KEY_METADATA_SINCE: u16 = 13;

@@ -16,15 +16,17 @@ use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::payload::accept::{Plan, plan_value};
-use crate::payload::{self, FieldTtlForm, Undecoded, kind_of};
+use crate::payload::{self, FieldTtlForm, Undecoded, metadata};
 use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
 use crate::rewrite::DbMap;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
+use crate::sink::metadata::NOT_BY_COMMANDS;
 use crate::sink::server::functions::split_libraries;
 use crate::sink::server::gate::{closed_databases, only_database_0, show_databases};
+use crate::sink::server::refusal::is_bad_format;
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
 use crate::units::plural;
@@ -98,6 +100,8 @@ pub struct Needs {
     pub idempotency_lost: u64,
     /// Entries of streams that were given back and that a consumer would have again.
     pub given_back_owned: u64,
+    /// Keys whose metadata of modules are left out, as they say they may be.
+    pub key_metadata_lost: u64,
     /// Values whose payload is larger than one RESTORE there can carry.
     pub too_large: u64,
     /// The largest payload.
@@ -196,6 +200,7 @@ impl Needs {
         needs.streams_filled_in = target.changes.streams_filled_in;
         needs.idempotency_lost = target.changes.idempotency_lost;
         needs.given_back_owned = target.changes.given_back_owned;
+        needs.key_metadata_lost = target.changes.key_metadata_lost;
         needs.ends = trial.ends.take();
         needs.unforeseen = trial.unforeseen.take();
         Ok(needs)
@@ -299,10 +304,13 @@ impl Needs {
             Err((reason, _)) => {
                 fates.refused += 1;
                 // A value that is refused was not touched.
-                let loss = loss_of(&record, &context, target);
+                let loss = loss_of(&record, &context, target, &reason);
                 let reason = match loss {
                     Some(Loss::HashFieldTtl) => {
                         "fields expire, and the destination has no expiry of fields".to_owned()
+                    }
+                    Some(Loss::KeyMeta) if is_bad_format(&reason) => {
+                        format!("{reason}: the destination does not take its key metadata")
                     }
                     _ => reason,
                 };
@@ -429,10 +437,18 @@ impl Needs {
 }
 
 /// The loss by which a value could be carried, if it cannot be carried without.
-fn loss_of(record: &KeyRecord, context: &Context, target: &Target) -> Option<Loss> {
-    // Only hashes can lose something yet.
-    let type_byte = record.value.type_byte()?;
-    if kind_of(context.family, type_byte) != payload::Kind::Hash {
+fn loss_of(record: &KeyRecord, context: &Context, target: &Target, reason: &str) -> Option<Loss> {
+    let head = record.value.head();
+    if payload::has_metadata(context.family, head) {
+        let in_the_way = !target.accepts().takes_metadata()
+            || is_bad_format(reason)
+            || reason.contains(NOT_BY_COMMANDS);
+        if in_the_way && metadata::needed(context.family, head).ok()?.is_some() {
+            return Some(Loss::KeyMeta);
+        }
+    }
+    // Of values only hashes can lose something yet.
+    if payload::kind(context.family, head) != payload::Kind::Hash {
         return None;
     }
     let (body, version) = match &record.value {
@@ -453,6 +469,7 @@ pub fn loss_name(loss: Loss) -> &'static str {
     match loss {
         Loss::HashFieldTtl => "hash-field-ttl",
         Loss::Functions => "functions",
+        Loss::KeyMeta => "key-meta",
     }
 }
 

@@ -360,6 +360,12 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             plural(needs.streams_filled_in, "stream")
         ));
     }
+    if needs.key_metadata_lost > 0 {
+        lines.push(format!(
+            "{} with key metadata of modules: this server has none, and they are left out",
+            plural(needs.key_metadata_lost, "key")
+        ));
+    }
     if needs.idempotency_lost > 0 {
         lines.push(format!(
             "{}: this server has no idempotency of streams; settings and remembered ids of producers \
@@ -591,6 +597,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "streams_filled_in": needs.streams_filled_in,
         "idempotency_lost": needs.idempotency_lost,
         "given_back_owned": needs.given_back_owned,
+        "key_metadata_lost": needs.key_metadata_lost,
         "too_large": needs.too_large,
         "largest_bytes": needs.largest_bytes,
         "bytes": needs.bytes,

@@ -58,11 +58,9 @@ impl Series {
             let Record::Key(record) = record else {
                 continue;
             };
-            let name = crate::select::module_name(record.value.head());
-            let is_module = payload::kind_of(
-                batch.context.family,
-                record.value.type_byte().unwrap_or_default(),
-            ) == payload::Kind::Module;
+            let value = payload::plain(batch.context.family, record.value.head());
+            let name = crate::select::module_name(value);
+            let is_module = payload::kind(batch.context.family, value) == payload::Kind::Module;
             if !is_module || name.as_deref() != Some(TYPE_NAME) {
                 continue;
             }

@@ -10,10 +10,11 @@ use std::ops::RangeInclusive;
 
 use super::decode::{BackLengths, Checked, VectorLayout, back_lengths, vector_layout};
 use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
+use super::metadata::{plain, type_byte};
 use super::object::StreamForm;
 use super::source::Slice;
 use super::walk;
-use crate::dialect::{Dialect, Encoding, Family, Feature, Kind, Lookalike};
+use crate::dialect::{Dialect, Encoding, Family, Feature, Kind, Lookalike, Opcode};
 
 /// The oldest RDB version that destinations are counted on with.
 const OLDEST_VERSION: u16 = 8;
@@ -141,7 +142,8 @@ pub struct Accepts {
     pub family: Family,
     /// RDB versions of footers.
     pub versions: Versions,
-    /// Type bytes, in the numbers of its family.
+    /// Type bytes, in the numbers of its family; the mark of key metadata, which stands in such a
+    /// place, among them.
     pub types: Types,
     /// Names of the module types whose modules it has loaded. Never tried out: Redis 6.0 exits when
     /// it is given a value of a module it does not have.
@@ -188,10 +190,12 @@ impl Accepts {
             .encodings()
             .filter(|one| *one != Encoding::Module && !one.is_of_release_candidates())
             .filter(|one| !is_other || one.family().is_none());
+        let metadata = dialect.has(Feature::KeyMetadata);
+        let metadata = metadata.then(|| Opcode::KeyMetadata.byte());
         Some(Self {
             family: dialect.family(),
             versions: rows.footers().iter().cloned().collect(),
-            types: types.map(Encoding::type_byte).collect(),
+            types: types.map(Encoding::type_byte).chain(metadata).collect(),
             modules: BTreeSet::new(),
             back_lengths: match dialect.has(Feature::ExactBackLengths) {
                 true => BackLengths::Exact,
@@ -260,6 +264,11 @@ impl Accepts {
     fn takes(&self, encoding: Encoding) -> bool {
         let type_byte = encoding.type_byte();
         self.types.contains(type_byte) && Encoding::of(self.family, type_byte) == Some(encoding)
+    }
+
+    /// Whether it reads key metadata of modules before a type byte.
+    pub fn takes_metadata(&self) -> bool {
+        self.family == Family::Redis && self.types.contains(Opcode::KeyMetadata.byte())
     }
 
     /// Whether this destination fills in by default what a stream of this type byte does not say:
@@ -481,6 +490,7 @@ fn of_module(accepts: &Accepts, family: Family, version: u16, name: String, valu
 /// As [`plan`], for a whole value, type byte first. A module's value goes only where its module is,
 /// and listpacks only where they are read as they were written.
 pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[u8]) -> Plan {
+    let value = plain(family, value);
     let Some((&type_byte, body)) = value.split_first() else {
         return Plan::Refuse(Refusal::NoForm(Kind::Unknown));
     };
@@ -514,9 +524,7 @@ pub fn plan_checked(
     checked: &Checked,
 ) -> Plan {
     let plan = plan_value(accepts, family, rdb_version, value);
-    let encoding = value
-        .first()
-        .and_then(|&type_byte| Encoding::of(family, type_byte));
+    let encoding = type_byte(family, value).and_then(|type_byte| Encoding::of(family, type_byte));
     match (&plan, encoding) {
         (Plan::Keep | Plan::Restamp(_), Some(encoding))
             if refused_as_is(accepts, encoding, checked) =>

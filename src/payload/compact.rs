@@ -4,8 +4,9 @@
 use redis_migrate_format::record::Family;
 
 use super::error::{ErrorKind, PayloadError};
+use super::metadata::type_byte;
 use super::source::{Slice, Source};
-use super::walk::walk;
+use super::walk::{module_items, walk};
 use super::{lzf, write};
 use crate::dialect::Encoding;
 
@@ -34,8 +35,23 @@ pub fn compact_within(
     result
 }
 
+/// The same, of items that a module wrote, up to their end mark.
+pub(super) fn compact_items(items: &[u8], out: &mut Vec<u8>) -> Result<(), PayloadError> {
+    let mut source = Expand {
+        slice: Slice::new(items),
+        body: items,
+        copied: 0,
+        start: out.len(),
+        limit: u64::MAX,
+        out,
+    };
+    module_items(&mut source)?;
+    source.slice.end()?;
+    source.flush(items.len(), 0)
+}
+
 fn copy(body: &[u8], family: Family, limit: u64, out: &mut Vec<u8>) -> Result<(), PayloadError> {
-    if let Some(&type_byte) = body.first()
+    if let Some(type_byte) = type_byte(family, body)
         && Encoding::of(family, type_byte).is_none_or(|encoding| encoding == Encoding::Module)
     {
         return Err(PayloadError::new(0, ErrorKind::Opaque(type_byte)));

@@ -61,6 +61,9 @@ pub enum ErrorKind {
     /// A module's value holds an item that is none of the five kinds.
     #[error("module item of unknown kind {0}")]
     ModuleItem(u64),
+    /// Key metadata of modules behind key metadata.
+    #[error("key metadata stand twice")]
+    MetadataTwice,
 
     /// A listpack that listpack.c would not write.
     #[error("listpack: {0}")]

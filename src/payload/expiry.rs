@@ -5,6 +5,7 @@ use redis_migrate_format::record::{Family, Value};
 use super::decode::{BackLengths, Reader, check, read};
 use super::encode::{FieldTtlForm, Forms, Packing, encode};
 use super::error::PayloadError;
+use super::metadata::{split_metadata, type_byte};
 use super::object::{Object, StreamForm};
 use crate::dialect::Encoding;
 
@@ -20,7 +21,7 @@ pub enum FieldFate {
 /// A hash that was written anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refielded {
-    /// Type byte and body, of the same family.
+    /// Metadata, if it had some, type byte and body, of the same family.
     pub value: Vec<u8>,
     /// Fields that were left out.
     pub gone: u64,
@@ -31,7 +32,7 @@ pub struct Refielded {
 /// The body of a value whose fields may expire. `None` for every other value, for one that is not
 /// kept, and for one that is damaged, which is named where values are made ready.
 pub fn body_with_field_expiry(family: Family, value: &Value) -> Option<&[u8]> {
-    if !has_field_expiry(family, value.type_byte()?) {
+    if !has_field_expiry(family, type_byte(family, value.head())?) {
         return None;
     }
     match value {
@@ -80,6 +81,7 @@ pub fn refield(
     value: &[u8],
     fate: impl Fn(u64) -> FieldFate,
 ) -> Result<Option<Refielded>, PayloadError> {
+    let (metadata, value) = split_metadata(family, value)?;
     let type_byte = value.first().copied().unwrap_or(u8::MAX);
     if !has_field_expiry(family, type_byte) || check(family, value)?.expiring_fields == 0 {
         return Ok(None);
@@ -107,7 +109,9 @@ pub fn refield(
         return Ok(None);
     }
     let left = rows.len() as u64;
-    let mut value = Vec::with_capacity(value.len());
+    let mut value = Vec::with_capacity(metadata.len() + value.len());
+    // What modules keep beside it stays.
+    value.extend_from_slice(metadata);
     let _losses = encode(&Object::Hash(rows), forms(family), &mut value);
     Ok(Some(Refielded { value, gone, left }))
 }

@@ -10,6 +10,7 @@ use super::compact::compact;
 use super::decode::{Checked, check};
 use super::error::PayloadError;
 use super::lzf;
+use super::metadata::type_byte;
 use super::source::{Slice, Source as _};
 use super::walk::{Head, compressed_lengths, head, length, walk};
 use crate::dialect::Encoding;
@@ -115,9 +116,8 @@ pub fn examine(family: Family, value: &[u8]) -> Examined {
         Ok(checked) => Examined::Sound(checked),
         Err(error) if !error.is_opaque() => Examined::Damaged(error),
         Err(_) => {
-            let is_module = value
-                .first()
-                .is_some_and(|&byte| Encoding::of(family, byte) == Some(Encoding::Module));
+            let is_module = type_byte(family, value)
+                .is_some_and(|byte| Encoding::of(family, byte) == Some(Encoding::Module));
             if !is_module {
                 return Examined::Opaque;
             }

@@ -13,6 +13,7 @@ use super::array::Array;
 use super::decode::{Vector, VectorSet, decode, vector_set};
 use super::encode::with_owners;
 use super::error::PayloadError;
+use super::metadata::{Class, classes, has_metadata, split_metadata};
 use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm, StreamId};
 
 /// The first difference that was found.
@@ -56,6 +57,9 @@ pub struct Lenience {
     /// Expiries on the right side may be earlier by so much: an earlier run of the same import counted
     /// them from an earlier moment (`--ttl rebase`).
     pub earlier_by_ms: u64,
+    /// Key metadata of the left side that must not be ignored have to stand on the right side. What
+    /// only one side has counts for nothing otherwise: its server may not keep it.
+    pub metadata_must_stand: bool,
 }
 
 impl Lenience {
@@ -96,6 +100,9 @@ pub fn same_but(
     if left == right && (left_family == right_family || left.first().is_some_and(|&t| t < 22)) {
         return Ok(None);
     }
+    if has_metadata(left_family, left) || has_metadata(right_family, right) {
+        return beside(left_family, left, right_family, right, lenience);
+    }
     if let (Some(left), Some(right)) = (vector_set(left), vector_set(right)) {
         return Ok(vector_sets(&left, &right));
     }
@@ -113,6 +120,44 @@ pub fn same_but(
         ))),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
+}
+
+/// Compares two values of which one has key metadata at least: first the values themselves.
+fn beside(
+    left_family: Family,
+    left: &[u8],
+    right_family: Family,
+    right: &[u8],
+    lenience: Lenience,
+) -> Result<Option<Difference>, PayloadError> {
+    let (left_classes, right_classes) =
+        (classes(left_family, left)?, classes(right_family, right)?);
+    let (_, left) = split_metadata(left_family, left)?;
+    let (_, right) = split_metadata(right_family, right)?;
+    if let Some(difference) = same_but(left_family, left, right_family, right, lenience)? {
+        return Ok(Some(difference));
+    }
+    for class in &left_classes {
+        let place = || format!("key metadata {:?}", class.name());
+        match right_classes.iter().find(|other| other.id() == class.id()) {
+            Some(other) if other.version() == class.version() => {
+                let (left, right) = (class.expanded()?, other.expanded()?);
+                if left != right {
+                    return Ok(Some(Difference::new(place(), show(&left), show(&right))));
+                }
+            }
+            Some(other) => {
+                let version = |class: &Class<'_>| format!("version {}", class.version());
+                let difference = Difference::new(place(), version(class), version(other));
+                return Ok(Some(difference));
+            }
+            None if lenience.metadata_must_stand && !class.may_be_ignored() => {
+                return Ok(Some(Difference::new(place(), show(class.items), "none")));
+            }
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Compares two objects.

@@ -2,7 +2,8 @@
 //!
 //! `type (1) | body | RDB version (u16 LE) | CRC-64 (u64 LE)`. Throughout this room *value* or
 //! *body* means type byte and body without the footer, and what a type byte means depends on the
-//! [`Family`](redis_migrate_format::record::Family) of the server that wrote it.
+//! [`Family`](redis_migrate_format::record::Family) of the server that wrote it. Before the type byte
+//! there may be [`metadata`] of modules; everything here sees through them.
 //!
 //! On the way of every key: [`split`] checks the footer and takes it off, [`compact`] checks the
 //! value down to its strings and expands the compressed ones, [`examine`] decodes it to its last
@@ -22,6 +23,7 @@ mod footer;
 mod gate;
 pub mod lzf;
 pub mod meaning;
+pub mod metadata;
 mod object;
 pub mod probe;
 mod source;
@@ -45,6 +47,7 @@ pub use error::{ErrorKind, PayloadError};
 pub use expiry::{FieldFate, Refielded, body_with_field_expiry, last_field_ms, refield};
 pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
 pub use gate::{Examined, examine};
+pub use metadata::{has_metadata, kind, plain, split_metadata, type_byte};
 pub use object::{
     Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Idempotency, IdempotentId, Member,
     Object, Path, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,

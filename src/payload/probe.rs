@@ -10,7 +10,7 @@ use redis_migrate_format::record::Family;
 use super::decode::BackLengths;
 use super::footer::sign;
 use super::write;
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, Opcode};
 
 /// The RDB versions that are worth a try: all that any server wrote so far, and a few to come.
 pub fn versions() -> impl Iterator<Item = u16> {
@@ -30,17 +30,18 @@ pub fn nonsense(version: u16) -> [Vec<u8>; 2] {
 }
 
 /// For every type that a server of this family may know, the type byte and a payload that is only
-/// refused for its type. The types that release candidates of Redis 7.4 wrote are left out: they
+/// refused for its type; also for the mark of key metadata. The types that release candidates of Redis 7.4 wrote are left out: they
 /// are rewritten anyhow.
 pub fn type_probes(family: Family, version: u16) -> Vec<(u8, Vec<u8>)> {
     let own = SAMPLES
         .iter()
         .filter(|(encoding, _)| Encoding::of(family, encoding.type_byte()) == Some(*encoding));
-    own.map(|(encoding, body)| {
-        let type_byte = encoding.type_byte();
-        (type_byte, sign(&[&[type_byte], *body].concat(), version))
-    })
-    .collect()
+    let own = own.map(|(encoding, body)| (encoding.type_byte(), *body));
+    // Metadata of no class, before a string.
+    let metadata = (family == Family::Redis).then_some((Opcode::KeyMetadata.byte(), METADATA));
+    own.chain(metadata)
+        .map(|(first, body)| (first, sign(&[&[first], body].concat(), version)))
+        .collect()
 }
 
 /// A payload that only servers take that expect lengths backwards in this way and check listpacks
@@ -62,6 +63,9 @@ pub fn back_length_probe(back_lengths: BackLengths, version: u16) -> Vec<u8> {
     write::string(&mut value, &listpack);
     sign(&value, version)
 }
+
+/// What follows the mark of key metadata: no class, and a string.
+const METADATA: &[u8] = b"\0\0\x01a";
 
 /// One value of each type, as small as can be. Strings are "a" and "b", numbers 1, expiries in the
 /// year 6429.

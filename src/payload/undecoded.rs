@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::decode::vector_layout;
 use super::footer::FOOTER_LEN;
 use super::gate::{Examined, examine};
+use super::metadata::plain;
 use super::walk::module_name_of;
 use crate::dialect::{Encoding, Kind, kind_of};
 use crate::units::plural;
@@ -160,6 +161,7 @@ fn listed(mut told: Vec<String>) -> String {
 
 /// Which type a value is of, if it cannot be looked into.
 fn unknown(family: Family, body: &[u8], is_whole: bool) -> Option<Unknown> {
+    let body = plain(family, body);
     let &type_byte = body.first()?;
     let module = match Encoding::of(family, type_byte) {
         Some(Encoding::Module) => {

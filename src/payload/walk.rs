@@ -8,17 +8,18 @@ use redis_migrate_format::record::Family;
 use super::decode::{FLOAT, INT, SMALL_TEXT, TEXT};
 use super::error::ErrorKind;
 use super::lzf;
+use super::metadata::{plain, take_type_byte};
 use super::object::StreamForm;
 use super::source::{Slice, Source};
 use crate::dialect::Encoding;
 
-/// Passes over one value, its type byte first, and says what it was. The value is well-formed down
+/// Passes over one value, its type byte or [`metadata`](super::metadata) first, and says what it was. The value is well-formed down
 /// to its strings when this returns, and the source stands behind it.
 ///
 /// Values of modules (7) are walked too. Any other type that [`Encoding::of`] does not know is
 /// [`ErrorKind::Opaque`], and nothing but the type byte was taken.
 pub fn walk<S: Source>(source: &mut S, family: Family) -> Result<Encoding, S::Error> {
-    let type_byte = source.byte()?;
+    let type_byte = take_type_byte(source, family)?;
     walk_body(source, family, type_byte)
 }
 
@@ -257,6 +258,7 @@ pub(super) fn compressed_lengths<S: Source>(source: &mut S) -> Result<(u64, u64)
 /// The name of the type of a module's value, type byte first; nothing if it is no such value, or
 /// not laid out as rdb.c has it.
 pub fn module_name_of(family: Family, value: &[u8]) -> Option<String> {
+    let value = plain(family, value);
     let mut slice = Slice::new(value);
     if walk(&mut slice, family).ok()? != Encoding::Module {
         return None;

@@ -14,6 +14,7 @@ use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic};
 use super::taken;
 use crate::dialect::Opcode;
+use crate::dialect::opcode::KEY_METADATA_SINCE;
 use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
@@ -23,6 +24,14 @@ const KEPT_BYTES: usize = 64 * 1024;
 const MODULE: u8 = 7;
 /// Type byte of a module's value before 4.0 was released.
 const MODULE_PRE_GA: u8 = 6;
+
+/// What modules keep beside the next key, as it stands in the file; empty for most keys.
+#[derive(Default)]
+struct Metadata {
+    bytes: Vec<u8>,
+    /// They are larger than a value may be, and were not kept.
+    is_over: bool,
+}
 
 /// In which form values are given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +152,8 @@ pub struct RdbReader<R> {
     eviction: Option<Eviction>,
     last_key: Option<(u32, Vec<u8>)>,
     scratch: Vec<u8>,
+    /// Of the next key.
+    metadata: Metadata,
     checksum: Option<Checksum>,
 }
 
@@ -194,6 +205,7 @@ impl<R: Read> RdbReader<R> {
                     eviction: None,
                     last_key: None,
                     scratch: Vec::new(),
+                    metadata: Metadata::default(),
                     checksum: None,
                 });
             }
@@ -389,12 +401,36 @@ impl<R: Read> RdbReader<R> {
                 None if payload::Encoding::of(self.facts.family, byte).is_some() => {
                     return self.key(byte, wants).map(Some);
                 }
+                Some(Opcode::KeyMetadata) if self.facts.magic.version >= KEY_METADATA_SINCE => {
+                    let type_byte = self.key_metadata()?;
+                    return self.key(type_byte, wants).map(Some);
+                }
                 Some(Opcode::KeyMetadata | Opcode::HashTemplate | Opcode::Update) | None => {
                     let kind = RdbErrorKind::Unknown(byte);
                     return Err(Fault { offset, kind });
                 }
             }
         }
+    }
+
+    /// Keeps what modules have beside the next key, and takes the type byte behind it. Nothing else may
+    /// stand between the two (rdb.c, rdbResolveKeyType).
+    fn key_metadata(&mut self) -> Result<u8, Fault> {
+        let mut bytes = vec![Opcode::KeyMetadata.byte()];
+        let mut take = Take::verbatim(&mut self.input, &mut bytes, self.max_value_bytes);
+        payload::metadata::pass(&mut take)?;
+        let is_over = take.is_over();
+        self.metadata = Metadata { bytes, is_over };
+        let offset = self.input.position();
+        let type_byte = self.input.byte()?;
+        let kind = match payload::Encoding::of(self.facts.family, type_byte) {
+            Some(_) => return Ok(type_byte),
+            None if type_byte == MODULE_PRE_GA => {
+                RdbErrorKind::ReleaseCandidate("a module's value")
+            }
+            None => RdbErrorKind::Unknown(type_byte),
+        };
+        Err(Fault { offset, kind })
     }
 
     fn key(
@@ -404,6 +440,7 @@ impl<R: Read> RdbReader<R> {
     ) -> Result<Event, Fault> {
         let family = self.facts.family;
         let (expire_at_ms, eviction) = (self.expire_at_ms.take(), self.eviction.take());
+        let metadata = std::mem::take(&mut self.metadata);
         let Some(key) = self.input.string_within(self.max_value_bytes)? else {
             walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
             let db = self.db;
@@ -415,6 +452,7 @@ impl<R: Read> RdbReader<R> {
             return Ok(Event::Unwanted { db: self.db });
         }
         self.scratch.clear();
+        self.scratch.extend_from_slice(&metadata.bytes);
         self.scratch.push(type_byte);
         let verbatim = self.form == Form::Verbatim || type_byte == MODULE;
         let mut take = match verbatim {
@@ -422,7 +460,7 @@ impl<R: Read> RdbReader<R> {
             false => Take::compact(&mut self.input, &mut self.scratch, self.max_value_bytes),
         };
         walk::walk_body(&mut take, family, type_byte)?;
-        if take.is_over() {
+        if take.is_over() || metadata.is_over {
             self.was_good(&key);
             let (db, key) = (self.db, Some(key));
             return Ok(Event::TooLarge { db, key });

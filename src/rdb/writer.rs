@@ -9,6 +9,7 @@ use redis_migrate_format::record::Eviction;
 
 use super::magic::Magic;
 use crate::dialect::{Opcode, opcode};
+use crate::payload;
 use crate::payload::crc64::Crc64;
 use crate::payload::write;
 
@@ -77,7 +78,7 @@ impl<W: Write> RdbWriter<W> {
         self.flush_if_full()
     }
 
-    /// A key: its value is type byte and body. Databases may alternate; a server takes that.
+    /// A key: its value is type byte and body; key metadata may stand before them. Databases may alternate; a server takes that.
     ///
     /// # Errors
     /// Those of the output.
@@ -89,6 +90,8 @@ impl<W: Write> RdbWriter<W> {
         eviction: Option<Eviction>,
         value: &[u8],
     ) -> io::Result<()> {
+        let split = payload::split_metadata(self.magic.family, value);
+        let (metadata, value) = split.map_err(io::Error::other)?;
         let Some((&type_byte, body)) = value.split_first() else {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -117,6 +120,7 @@ impl<W: Write> RdbWriter<W> {
             }
             _ => {}
         }
+        out.extend_from_slice(metadata);
         out.push(type_byte);
         write::string(out, key);
         if body.len() < BUFFER_BYTES {

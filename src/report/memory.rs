@@ -19,6 +19,7 @@
 //! Other versions, allocators and thresholds differ; expect it to be right within a third for most
 //! data. A value is not walked for it, only its first bytes are looked at.
 
+use crate::payload::plain;
 use crate::payload::walk::length;
 use crate::payload::{Encoding, Slice};
 use crate::record::{Context, KeyRecord};
@@ -48,8 +49,11 @@ pub struct Estimate {
 
 /// Estimates a key's memory. Its value is `value_len` bytes long; only the first may be there.
 pub fn estimate(key: &KeyRecord, context: &Context, value_len: u64) -> Estimate {
-    let value = key.value.bytes();
-    let len = value_len.saturating_sub(1);
+    let stored = key.value.bytes();
+    let value = plain(context.family, stored);
+    // Of key metadata nobody knows what their module keeps for them.
+    let before = (stored.len() - value.len()) as u64;
+    let len = value_len.saturating_sub(before).saturating_sub(1);
     let (value_bytes, elements) = match value.split_first() {
         Some((type_byte, body)) => match Encoding::of(context.family, *type_byte) {
             Some(encoding) => of_value(encoding, body, len),

@@ -37,7 +37,7 @@ use crate::ledger::{SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::payload::{
-    self, ENTRIES_READ_UNKNOWN, Idempotency, Object, Stream, StreamForm, kind_of,
+    self, ENTRIES_READ_UNKNOWN, Idempotency, Object, Stream, StreamForm, metadata,
 };
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, larger_than, not_kept};
@@ -284,8 +284,7 @@ pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
         Value::Verbatim(dump) => payload::split(dump).map_err(|error| error.to_string())?.0,
         Value::Withheld(value) => return Err(not_kept(value)),
     };
-    let type_byte = body.first().copied().unwrap_or(u8::MAX);
-    let kind = kind_of(context.family, type_byte).name();
+    let kind = payload::kind(context.family, body).name();
     line.insert("type".to_owned(), kind.into());
     match payload::decode(context.family, body) {
         Ok(object) => {
@@ -303,6 +302,9 @@ pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
         }
         Err(error) => return Err(error.to_string()),
     }
+    if payload::has_metadata(context.family, body) {
+        line.insert("key_metadata".to_owned(), key_metadata(context, body)?);
+    }
     if let Some(at_ms) = record.expire_at_ms {
         line.insert("expire_at_ms".to_owned(), at_ms.into());
     }
@@ -312,6 +314,20 @@ pub fn key(record: &KeyRecord, context: &Context) -> Result<Json, String> {
         None => {}
     }
     Ok(Json::Object(line))
+}
+
+/// What modules keep beside a value: only they can read it.
+fn key_metadata(context: &Context, body: &[u8]) -> Result<Json, String> {
+    let classes = metadata::classes(context.family, body).map_err(|error| error.to_string())?;
+    let row = |class: &metadata::Class<'_>| {
+        json!({
+            "class": class.name(),
+            "version": class.version(),
+            "may_be_ignored": class.may_be_ignored(),
+            "hex": hex(class.items),
+        })
+    };
+    Ok(classes.iter().map(row).collect())
 }
 
 fn value(object: &Object<'_>) -> Result<Json, String> {

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod jsonl;
 mod lacks;
+pub mod metadata;
 mod miscounted;
 pub mod rdb;
 pub mod server;

@@ -401,6 +401,7 @@ fn changes_text(sink: &SinkReport) -> String {
         ),
         ("hash fields expired", changes.fields_expired),
         ("function libraries lost", changes.functions_lost),
+        ("without key metadata", changes.key_metadata_lost),
     ];
     let named = all.iter().filter(|(_, count)| *count > 0);
     named
@@ -449,6 +450,7 @@ fn changes_json(changes: &Changes) -> Value {
         "streams_miscounted": changes.streams_miscounted,
         "fields_expired": changes.fields_expired,
         "functions_lost": changes.functions_lost,
+        "key_metadata_lost": changes.key_metadata_lost,
     })
 }
 

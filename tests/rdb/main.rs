@@ -8,6 +8,7 @@ mod support;
 
 mod damage;
 mod files;
+mod key_metadata;
 mod moments;
 mod odd;
 mod replica;

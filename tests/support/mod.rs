@@ -19,6 +19,7 @@ pub mod dataset;
 pub mod equality;
 pub mod hostile_answers;
 pub mod hostile_archives;
+pub mod key_metadata;
 pub mod many;
 pub mod proxy;
 pub mod random;

@@ -44,6 +44,7 @@ use self::unique::Unique;
 use self::ziplist::Ziplist;
 use self::zipmap::Zipmap;
 use super::error::{ErrorKind, PayloadError};
+use super::metadata::take_type_byte;
 use super::object::{Bytes, Object, Stream, StreamForm};
 use super::source::{Slice, Source};
 use super::walk;
@@ -74,7 +75,7 @@ pub enum Reader<'a> {
 /// its end, that nothing follows; only whether members or fields come twice is left to [`check`].
 pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadError> {
     let mut source = Slice::new(value);
-    let type_byte = source.byte()?;
+    let type_byte = take_type_byte(&mut source, family)?;
     let opaque = PayloadError::new(0, ErrorKind::Opaque(type_byte));
     let Some(encoding) = Encoding::of(family, type_byte) else {
         return Err(opaque);

@@ -6,7 +6,7 @@ use super::accept::{Accepts, Plan, Refusal, Types, Versions, plan, plan_value};
 use super::vector_sets::{OF_8_2, OF_8_6, TWO, value};
 use super::vectors::vectors;
 use super::*;
-use crate::dialect::{Dialect, Version};
+use crate::dialect::{Dialect, Opcode, Version};
 
 fn server(family: Family, major: u16, minor: u16) -> Accepts {
     let dialect = Dialect::of(family, Version::new(major, minor, 0));
@@ -292,7 +292,11 @@ fn what_is_filled_in() {
 fn probes_are_sound_values() {
     for family in [Redis, Valkey, Other] {
         let probes = probe::type_probes(family, 9);
-        let known: Vec<u8> = probes.iter().map(|(type_byte, _)| *type_byte).collect();
+        let mut known: Vec<u8> = probes.iter().map(|(type_byte, _)| *type_byte).collect();
+        // Key metadata are tried at the end.
+        let mark = Opcode::KeyMetadata.byte();
+        assert_eq!(known.last() == Some(&mark), family == Redis);
+        known.retain(|&type_byte| type_byte != mark);
         let newest = match family {
             Redis => server(Redis, 8, 8),
             Valkey => server(Valkey, 9, 2),

@@ -562,7 +562,8 @@ fn opaque_is_not_damage() {
         (Redis, 99),
         (Valkey, 26),
         (Valkey, 25),
-        (Redis, 243),
+        (Redis, 242),
+        (Valkey, 243),
     ] {
         let error = decode(family, &[type_byte, 1, 2, 3]).unwrap_err();
         assert!(error.is_opaque());

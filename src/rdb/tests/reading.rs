@@ -484,3 +484,75 @@ fn a_reader_that_fails_is_not_called_damaged() {
     assert!(!error.is_damage());
     assert_eq!(crate::exit::code_of(&error.into()), crate::exit::FAILED);
 }
+
+/// Redis 8.6: a key with metadata in front of it, whole or too large, wanted or not, and the next
+/// one has none.
+#[test]
+fn key_metadata_belong_to_the_next_key_only() {
+    let beside = b"\xf3\x01\x14\x20\x00\x04\x05\x04text\x00";
+    let file = |magic: &[u8]| {
+        Rdb::new(magic)
+            .bytes(b"\xfe\x00")
+            .bytes(b"\xfc\x00\x10\x00\x00\x00\x01\x00\x00")
+            .bytes(beside)
+            .key(0, "a", b"\x05hello")
+            .key(0, "b", b"\x05hello")
+            .bytes(beside)
+            .key(7, "m", b"\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02\x05\x00")
+            .end()
+    };
+    let bytes = file(b"REDIS0013");
+    let read = |max: u64, name: Option<&[u8]>| {
+        let mut reader = RdbReader::new(&bytes[..], Form::Compact)
+            .unwrap()
+            .within(max);
+        let mut found = Vec::new();
+        let wants = |_, key: &[u8], _| name.is_none_or(|name| name == key);
+        while let Some(event) = reader.next_wanted(wants).unwrap() {
+            match event {
+                Event::Key(key) => found.push((key.key, Some(key.value.bytes().to_vec()))),
+                Event::TooLarge { key, .. } => found.push((key.unwrap(), None)),
+                _ => {}
+            }
+        }
+        found
+    };
+    let name = |text: &str| text.as_bytes().to_vec();
+    let hello = b"\x00\x05hello".to_vec();
+    let with = [&beside[..], &hello].concat();
+    let all = read(1 << 20, None);
+    assert_eq!(
+        all[..2],
+        [(name("a"), Some(with)), (name("b"), Some(hello.clone()))]
+    );
+    let module = all[2].1.as_ref().unwrap();
+    let (body, version) = payload::split(module).unwrap();
+    assert_eq!(
+        (version, payload::kind(Family::Redis, body)),
+        (13, payload::Kind::Module)
+    );
+    assert_eq!(body[..beside.len()], beside[..]);
+    assert_eq!(
+        read(1 << 20, Some(b"b")),
+        [(name("b"), Some(hello.clone()))]
+    );
+    // They count with the value.
+    let some = read(11, None);
+    assert_eq!(some[..2], [(name("a"), None), (name("b"), Some(hello))]);
+    // What they are not followed by, and where they do not stand.
+    let refused = |bytes: Vec<u8>| {
+        let error = read_all(bytes.as_slice(), Form::Compact).unwrap_err();
+        error.to_string()
+    };
+    let begun = || Rdb::new(b"REDIS0013").bytes(b"\xfe\x00").bytes(beside);
+    for (bytes, text) in [
+        (begun().bytes(b"\xfc"), "byte 252 is neither"),
+        (begun(), "byte 255 is neither"),
+        (begun().bytes(beside), "byte 243 is neither"),
+    ] {
+        let message = refused(bytes.end());
+        assert!(message.contains(text), "{message}");
+    }
+    let message = refused(file(b"REDIS0012"));
+    assert!(message.contains("byte 243 is neither"), "{message}");
+}

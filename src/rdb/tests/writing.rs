@@ -97,3 +97,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn key_metadata_are_written_before_the_type() {
+    let value = b"\xf3\x01\x14\x20\x00\x04\x05\x04text\x00\x00\x05hello";
+    let record = KeyRecord {
+        db: 0,
+        key: b"k".to_vec(),
+        value: Value::Compact(value.to_vec()),
+        expire_at_ms: Some(1 << 41),
+        eviction: Some(Eviction::Freq(7)),
+    };
+    let bytes = written(Magic::of(13), std::slice::from_ref(&record));
+    assert_eq!(keys(&bytes).unwrap(), [record]);
+    let due = b"\xf9\x07\xf3\x01\x14\x20\x00\x04\x05\x04text\x00\x00\x01k\x05hello\xff";
+    assert!(
+        bytes.windows(due.len()).any(|part| part == due),
+        "{bytes:x?}"
+    );
+    let mut writer = RdbWriter::new(Vec::new(), Magic::of(13));
+    let cut = writer.key(0, b"k", None, None, &value[..8]);
+    assert!(cut.is_err(), "nothing of it may be in the file");
+}

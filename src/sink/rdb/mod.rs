@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, anyhow};
 
 use self::latest::Superseded;
 use super::archive::Commit;
+use super::metadata::leave_out;
 use super::{Miscounted, Sink};
 use crate::census::Census;
 use crate::dialect::opcode::{FUNCTION_SINCE, MODULE_AUX_SINCE};
@@ -161,7 +162,16 @@ impl<W: Write + Send> RdbSink<W> {
         Ok(())
     }
 
-    fn put_key(&mut self, record: KeyRecord, context: &Context) -> Result<()> {
+    fn put_key(&mut self, mut record: KeyRecord, context: &Context) -> Result<()> {
+        if payload::has_metadata(context.family, record.value.head())
+            && !self.target.accepts.takes_metadata()
+        {
+            let why = format!("{} has no key metadata", self.target.magic);
+            let changes = &mut self.report.changes;
+            if let Err(refusal) = leave_out(&mut record, context, self.allow, &why, changes) {
+                return self.refuse(record, refusal);
+            }
+        }
         let writer = self
             .writer
             .as_mut()
@@ -402,7 +412,9 @@ fn prepare(
                     )));
                 }
                 if module == VECTOR_SET
-                    && let Some(refusal) = target.accepts.refuses_vectors(body)
+                    && let Some(refusal) = target
+                        .accepts
+                        .refuses_vectors(payload::plain(context.family, body))
                 {
                     return Err(refused(format!(
                         "it cannot be written for {} {}: {refusal}",
@@ -442,6 +454,10 @@ fn prepare(
                 ));
             }
             scratch.clear();
+            let beside = payload::split_metadata(context.family, body);
+            let (metadata, _) =
+                beside.map_err(|error| refused(format!("its value is damaged: {error}")))?;
+            scratch.extend_from_slice(metadata);
             let losses = payload::recode(context.family, body, forms, scratch)
                 .map_err(|error| refused(format!("its value is damaged: {error}")))?;
             report.changes.reencoded += 1;

@@ -18,6 +18,7 @@ use crate::server::conn::is_forbidden;
 use crate::server::transaction::{self, is_not_now};
 use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
+use crate::sink::metadata::NOT_BY_COMMANDS;
 
 /// So often a destination may answer MULTI or EXEC oddly before the run ends.
 const MAX_ODD_TRANSACTIONS: u8 = 3;
@@ -76,6 +77,9 @@ impl ServerSink {
             dump.truncate(body_len);
             let body = std::mem::take(dump);
             sent.record.value = Value::Compact(body);
+        }
+        if let Err(refused) = self.leave_metadata_out(sent, NOT_BY_COMMANDS) {
+            return Ok(Err(refused));
         }
         let key = &sent.record.key;
         let learnt = self.ask_in_database(sent.record.db, key, Self::learn_commands)?;

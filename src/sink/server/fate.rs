@@ -8,14 +8,15 @@ use super::compare::{self, Standing};
 use super::foresee::Way;
 use super::held::{Repeats, collision};
 use super::refusal::{
-    Refusal, TOO_FEW_REPLICAS, is_about_database, is_replaceable, is_too_few_replicas,
+    Refusal, TOO_FEW_REPLICAS, is_about_database, is_bad_format, is_replaceable,
+    is_too_few_replicas,
 };
 use super::try_out::REPLICAS_PATIENCE;
 use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
-use crate::payload::FieldTtlForm;
 use crate::payload::meaning::Lenience;
+use crate::payload::{FieldTtlForm, has_metadata};
 use crate::policy::{Method, OnConflict};
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::ServerError;
@@ -253,6 +254,7 @@ impl ServerSink {
             ignore_delivery_times: sent.by_commands.is_some(),
             earlier_by_ms: self.rebased_by(&sent.context),
             ignore_field_ttls: self.field_ttl_max_of_commands(at, &sent) == Some(None),
+            metadata_must_stand: self.metadata_must_stand(at, &sent),
         };
         let family = self.lanes[at].facts.family;
         let differs = found.differs_from(&sent.record, &sent.context, family, lenience);
@@ -284,6 +286,14 @@ impl ServerSink {
             self.report.source_kept_for_another += 1;
         }
         self.left_alone(sent, reason)
+    }
+
+    /// Whether what modules keep beside a key has to stand there with it.
+    fn metadata_must_stand(&self, at: usize, sent: &Sent) -> bool {
+        let target = self.lanes[at].target.as_ref();
+        sent.by_commands.is_none()
+            && !self.options.allow_loss.key_meta
+            && target.is_some_and(|target| target.accepts().takes_metadata())
     }
 
     /// It stood there a moment ago, and does not any more: it expired, or somebody removed it.
@@ -386,6 +396,12 @@ impl ServerSink {
         }
         if matches!(sent.action, Action::CleanUp(_)) {
             return self.not_removed(at, sent, &text);
+        }
+        if is_bad_format(&text)
+            && matches!(sent.action, Action::Restore { .. } | Action::Look)
+            && has_metadata(sent.context.family, sent.record.value.head())
+        {
+            return self.metadata_refused(sent, &text);
         }
         match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {

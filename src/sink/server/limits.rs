@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::commands::CommandLimits;
 use super::{Action, Sent, ServerSink};
-use crate::payload::{Kind, kind_of};
+use crate::payload::{Kind, kind};
 use crate::server::ServerError;
 use crate::units::bytes_text;
 
@@ -94,9 +94,7 @@ impl ServerSink {
         sent.strikes = sent.strikes.saturating_add(1);
         let says = error.to_string().contains(TOO_LONG);
         let value = sent.record.value.bytes();
-        let is_string = value
-            .first()
-            .is_some_and(|&byte| kind_of(sent.context.family, byte) == Kind::String);
+        let is_string = kind(sent.context.family, value) == Kind::String;
         let lane = &mut self.lanes[at];
         // A string goes in pieces; and once may be chance.
         if is_string || (!says && (lane.limits_known || sent.strikes < 2)) {

@@ -76,7 +76,7 @@ impl Refusal {
                 reason: text.to_owned(),
                 hint: Some(version_hint(facts, context)),
             },
-            _ if text.contains("Bad data format") => Refusal::Key {
+            _ if is_bad_format(text) => Refusal::Key {
                 reason: text.to_owned(),
                 hint: Some(format!(
                     "{} does not know this encoding; {}",
@@ -132,6 +132,11 @@ pub(super) fn is_replaceable(text: &str) -> bool {
 /// Whether an error reply says that too few replicas are connected (min-replicas-to-write).
 pub fn is_too_few_replicas(text: &str) -> bool {
     text.starts_with("NOREPLICAS")
+}
+
+/// Whether an error reply to RESTORE says that the value cannot be read (cluster.c).
+pub fn is_bad_format(text: &str) -> bool {
+    text.contains("Bad data format")
 }
 
 /// Whether an error reply says that this user may not use the database that is selected (Valkey

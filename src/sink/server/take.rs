@@ -8,10 +8,11 @@ use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
 use crate::ledger::Changes;
-use crate::payload::FOOTER_LEN;
+use crate::payload::{FOOTER_LEN, metadata};
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
 use crate::server::ServerError;
+use crate::sink::metadata::leave_out;
 use crate::size::is_larger;
 
 impl ServerSink {
@@ -245,6 +246,49 @@ impl ServerSink {
             sent.changes = Some(Box::new(before.and_then(changes)));
         }
         ready
+    }
+
+    /// Leaves the key metadata out of a value, and counts that once it is written. The error: why it
+    /// must be refused, and what to do about it.
+    pub(super) fn leave_metadata_out(
+        &self,
+        sent: &mut Sent,
+        why: &str,
+    ) -> Result<(), (String, Option<String>)> {
+        let mut changes = Changes::default();
+        let allow = self.options.allow_loss;
+        leave_out(&mut sent.record, &sent.context, allow, why, &mut changes)?;
+        if changes != Changes::default() {
+            let before = sent.changes.take().unwrap_or_default();
+            sent.changes = Some(Box::new(before.and_then(changes)));
+        }
+        Ok(())
+    }
+
+    /// The destination reads key metadata, and yet not those of this value: none of its modules has
+    /// one of the classes, or the module does not take what is there.
+    pub(super) fn metadata_refused(&mut self, mut sent: Sent, text: &str) -> Result<()> {
+        let value = sent.record.value.head();
+        let needed = metadata::needed(sent.context.family, value).ok().flatten();
+        if !self.options.allow_loss.key_meta {
+            let classes = needed.unwrap_or_else(|| "that may be ignored".to_owned());
+            let reason = format!(
+                "{text}: modules keep metadata beside it (class {classes}), and the destination does not \
+                 take them"
+            );
+            let hint = "load the modules that have these classes there, or write the key without \
+                        its metadata by --allow-loss key-meta";
+            let hint = Some(hint.to_owned());
+            return self.refuse(sent, Refusal::Key { reason, hint });
+        }
+        if let Err((reason, hint)) = self.leave_metadata_out(&mut sent, text) {
+            return self.refuse(sent, Refusal::Key { reason, hint });
+        }
+        sent.bytes = sent.record.value.bytes().len() + FOOTER_LEN;
+        match self.options.dry_run {
+            true => self.try_key(sent, Way::Restore),
+            false => self.queue(sent),
+        }
     }
 
     /// Says which streams do not hold as many entries as they say.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::modules::Modules;
 use super::refusal::has_no_absttl;
 use super::try_out::{ProbeKeys, Tried, try_out};
-use crate::dialect::Feature;
+use crate::dialect::{Feature, Opcode};
 use crate::ledger::Changes;
 use crate::observer::Observer;
 use crate::payload::accept::{
@@ -17,7 +17,7 @@ use crate::payload::accept::{
 };
 use crate::payload::{
     self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, VectorLayout,
-    kind_of,
+    kind_of, metadata,
 };
 use crate::policy::AllowLoss;
 use crate::record::{Context, Family, KeyRecord, Value, not_kept};
@@ -25,6 +25,7 @@ use crate::server::facts::Facts;
 use crate::server::patience::Patience;
 use crate::server::{Conn, ServerError};
 use crate::sink::Miscounted;
+use crate::sink::metadata::leave_out;
 
 /// How a value goes out once it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,11 +188,25 @@ impl Target {
     ) -> Result<Ready, (String, Option<String>)> {
         self.last = Changes::default();
         let ready = self.make_ready(record, context);
+        if ready.is_ok() && payload::has_metadata(context.family, record.value.head()) {
+            self.note_metadata(record, context);
+        }
         match ready {
             Ok(_) => self.changes.add(self.last),
             Err(_) => self.last = Changes::default(),
         }
         ready
+    }
+
+    /// Only the destination knows whether it takes these classes.
+    fn note_metadata(&mut self, record: &KeyRecord, context: &Context) {
+        let classes = metadata::classes(context.family, record.value.head()).unwrap_or_default();
+        let classes = metadata::names(&classes);
+        let before = self.opaque.take();
+        let (first, rdb_version, name) =
+            before.unwrap_or((Opcode::KeyMetadata.byte(), context.rdb_version, None));
+        let name = name.map_or_else(|| classes.clone(), |name| format!("{name} with {classes}"));
+        self.opaque = Some((first, rdb_version, Some(name)));
     }
 
     /// What was changed in the value that was made ready last.
@@ -206,6 +221,12 @@ impl Target {
     ) -> Result<Ready, (String, Option<String>)> {
         self.miscounted = None;
         self.opaque = None;
+        if payload::has_metadata(context.family, record.value.head())
+            && !self.accepts.takes_metadata()
+        {
+            let why = "the destination has no key metadata";
+            leave_out(record, context, self.allow, why, &mut self.last)?;
+        }
         if self.twin && self.universal.is_none() && is_known(&record.value, context.family) {
             match self.as_from_twin(record.value.bytes(), context.family) {
                 Ok(true) => return Ok(Ready::AsIs),
@@ -235,9 +256,8 @@ impl Target {
         {
             plan = self.anew(universal, context.family, rdb_version, body);
         }
-        if self.accepts.fills_in(type_byte(body))
-            && kind_of(context.family, type_byte(body)) == Kind::Stream
-        {
+        let first = type_byte(context.family, body);
+        if self.accepts.fills_in(first) && kind_of(context.family, first) == Kind::Stream {
             self.last.streams_filled_in = 1;
         }
         self.miscounted = checked.miscounted.map(|said| Miscounted {
@@ -276,6 +296,10 @@ impl Target {
                 self.scratch.clear();
                 self.scratch.reserve(body_len + 64);
                 let (family, scratch) = (context.family, &mut self.scratch);
+                // What modules keep beside it stays where it can.
+                let beside = payload::split_metadata(family, body);
+                let (metadata, _) = beside.map_err(|error| damaged(&error))?;
+                scratch.extend_from_slice(metadata);
                 let recoded = match self.unchecked {
                     true => payload::recode(family, body, forms, scratch),
                     false => payload::recode_checked(family, body, checked, forms, scratch),
@@ -329,7 +353,7 @@ impl Target {
                     corrected: false,
                 });
                 let is_refused = |encoding| refused_as_is(&self.accepts, encoding, &checked);
-                Ok(!Encoding::of(family, type_byte(body)).is_none_or(is_refused))
+                Ok(!Encoding::of(family, type_byte(family, body)).is_none_or(is_refused))
             }
             Examined::Opaque => Ok(false),
             Examined::Damaged(error) => Err(error),
@@ -380,12 +404,14 @@ impl Target {
         let Ok((body, _)) = payload::split(dump) else {
             return Err(("its payload is damaged".to_owned(), None));
         };
-        if Encoding::of(context.family, type_byte(body)) == Some(Encoding::Module) {
-            self.allow_module(body);
+        let value = payload::plain(context.family, body);
+        let first = type_byte(context.family, value);
+        if Encoding::of(context.family, first) == Some(Encoding::Module) {
+            self.allow_module(value);
         }
         let plan = plan_value(&self.accepts, context.family, rdb_version, body);
         let name = payload::module_name_of(context.family, body);
-        self.opaque = Some((type_byte(body), rdb_version, name));
+        self.opaque = Some((first, rdb_version, name));
         match plan {
             Plan::Refuse(refusal) => Err(refused(&refusal)),
             Plan::Restamp(version) => {
@@ -411,7 +437,7 @@ impl Target {
 
     /// `--sanitize`: everything is written anew, whatever the destination would take.
     fn anew(&self, universal: &Accepts, family: Family, rdb_version: u16, body: &[u8]) -> Plan {
-        match plan(universal, family, rdb_version, type_byte(body)) {
+        match plan(universal, family, rdb_version, type_byte(family, body)) {
             Plan::Refuse(refusal) => Plan::Refuse(refusal),
             Plan::Verbatim => Plan::Verbatim,
             Plan::Keep | Plan::Restamp(_) | Plan::Reencode { .. } => {
@@ -439,8 +465,8 @@ fn without_packed(accepts: &Accepts) -> Accepts {
     }
 }
 
-fn type_byte(body: &[u8]) -> u8 {
-    body.first().copied().unwrap_or(u8::MAX)
+fn type_byte(family: Family, value: &[u8]) -> u8 {
+    payload::type_byte(family, value).unwrap_or(u8::MAX)
 }
 
 /// Whether it is a payload of a type that every server of the version has; a module's value is not.
@@ -448,7 +474,8 @@ fn is_known(value: &Value, family: Family) -> bool {
     let Value::Verbatim(dump) = value else {
         return false;
     };
-    Encoding::of(family, type_byte(dump)).is_some_and(|encoding| encoding != Encoding::Module)
+    Encoding::of(family, type_byte(family, dump))
+        .is_some_and(|encoding| encoding != Encoding::Module)
 }
 
 fn strip_footer(value: &mut Value, body_len: usize) {

@@ -108,7 +108,8 @@ enum Fit {
 impl Fit {
     fn of(sent: &Sent) -> Self {
         let record = &sent.record;
-        let type_byte = record.value.type_byte().unwrap_or(u8::MAX);
+        let type_byte = payload::type_byte(sent.context.family, record.value.head());
+        let type_byte = type_byte.unwrap_or(u8::MAX);
         let kind = kind_of(sent.context.family, type_byte);
         let is_small = record.value.bytes().len() <= MAX_VALUE_BYTES;
         let is_changing = type_byte >= FIRST_CHANGING_TYPE;

@@ -208,11 +208,12 @@ pub(in crate::source) fn modules() -> impl Iterator<Item = &'static Module> {
 
 /// Why the value of this payload may change unheard, if it may.
 pub(super) fn unheard(family: Family, dump: &[u8]) -> Option<Unheard> {
-    let type_byte = *dump.first()?;
+    let value = payload::plain(family, dump);
+    let type_byte = *value.first()?;
     match kind_of(family, type_byte) {
         Kind::Stream => Some(stream(family, dump)),
         Kind::Module => Some(
-            match module_type(dump).as_deref().and_then(Module::of_type) {
+            match module_type(value).as_deref().and_then(Module::of_type) {
                 Some(module) => Unheard::Counts(module),
                 None => Unheard::Reads,
             },

@@ -1,12 +1,13 @@
 //! What the destination's commands can do.
 
 use crate::dialect::{Dialect, Feature, Version};
-use crate::payload;
+use crate::payload::{self, metadata};
 use crate::policy::AllowLoss;
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::facts::Facts;
 use crate::server::{Conn, ServerError};
+use crate::sink::metadata::{NOT_BY_COMMANDS, refusal};
 
 /// The latest that HPEXPIREAT of Redis takes, which is earlier than RESTORE's (t_hash.c,
 /// HFE_MAX_ABS_TIME_MSEC).
@@ -122,9 +123,15 @@ impl Features {
             };
             (reason, None)
         })?;
-        let type_byte = value.first().copied().unwrap_or_default();
-        if payload::kind_of(family, type_byte) == payload::Kind::Stream && !self.streams {
+        if payload::kind(family, value) == payload::Kind::Stream && !self.streams {
             return Err(("the destination has no streams".to_owned(), None));
+        }
+        if payload::has_metadata(family, value) && !allow.key_meta {
+            let needed =
+                metadata::needed(family, value).map_err(|error| (error.to_string(), None))?;
+            if let Some(classes) = needed {
+                return Err(refusal(&classes, NOT_BY_COMMANDS));
+            }
         }
         let drops_ttls = self.field_ttl_max_ms.is_none() && !allow.hash_field_ttl;
         if checked.expiring_fields > 0 && drops_ttls {

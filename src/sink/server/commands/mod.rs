@@ -298,10 +298,7 @@ impl Commands {
 
     /// By which command a value would get its name.
     pub fn way(&self, job: &Job<'_>) -> Way {
-        let is_string = job
-            .value
-            .first()
-            .is_some_and(|&byte| payload::kind_of(job.family, byte) == payload::Kind::String);
+        let is_string = payload::kind(job.family, job.value) == payload::Kind::String;
         let is_one_set = is_string
             && job.value.len() <= self.limits.chunk_bytes
             && (job.expire_at_ms.is_none() || self.features.set_pxat);
