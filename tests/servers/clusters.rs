@@ -8,15 +8,26 @@ use crate::support::servers::{TestServer, Version, require};
 
 #[test]
 fn a_cluster_forms_and_its_replicas_follow() {
-    for version in [Version::Redis60, Version::Redis70, Version::Valkey91] {
-        let Some(version) = require(version) else {
-            continue;
-        };
-        let cluster = cluster::TestCluster::start(version, 3, 1);
-        let text = cluster::info(&mut cluster.nodes[5].client());
-        assert!(text.contains("cluster_slots_ok:16384"), "{text}");
-        assert!(text.contains("cluster_size:3"), "{text}");
-    }
+    let versions = [
+        Version::Redis32,
+        Version::Redis50,
+        Version::Redis60,
+        Version::Redis70,
+        Version::Redis86,
+        Version::Valkey91,
+    ];
+    let versions: Vec<Version> = versions.into_iter().filter_map(require).collect();
+    // The nodes wait for each other most of the time.
+    std::thread::scope(|scope| {
+        for &version in &versions {
+            scope.spawn(move || {
+                let cluster = cluster::TestCluster::start(version, 3, 1);
+                let text = cluster::info(&mut cluster.nodes[5].client());
+                assert!(text.contains("cluster_slots_ok:16384"), "{version}: {text}");
+                assert!(text.contains("cluster_size:3"), "{version}: {text}");
+            });
+        }
+    });
 }
 
 #[test]
