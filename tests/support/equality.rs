@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redis::Connection;
 
 use super::dataset::{escaped, now_ms};
-use super::reading::{FieldExpiries, Meaning, Side, State};
+use super::reading::{FieldExpiries, Meaning, Side, State, Times};
 
 /// What counts as equal.
 #[derive(Clone, Debug)]
@@ -196,6 +196,11 @@ fn compare_page(
         let other = scope.spawn(|| right.read(&right_keys));
         (left.read(keys), other.join().expect("the right side reads"))
     });
+    let times = match options.ignore_delivery_times {
+        true => Times::Any,
+        false if left.has_inexact_times || right.has_inexact_times => Times::Within(250),
+        false => Times::Within(0),
+    };
     for ((key, l), r) in keys.iter().zip(left_states).zip(right_states) {
         let mut note = |kind, detail| {
             let key = key.clone();
@@ -223,11 +228,10 @@ fn compare_page(
             note(Kind::Type, format!("{} against {}", l.kind, r.kind));
             continue;
         }
-        if let Some(detail) = l.meaning.difference(
-            &r.meaning,
-            options.ignore_zero_sign,
-            options.ignore_delivery_times || !(left.says_deliveries && right.says_deliveries),
-        ) {
+        if let Some(detail) = l
+            .meaning
+            .difference(&r.meaning, options.ignore_zero_sign, times)
+        {
             note(Kind::Value, format!("({}) {detail}", l.kind));
         }
         if !options.ignore_field_ttl

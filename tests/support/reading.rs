@@ -6,6 +6,7 @@ use redis::{Connection, ConnectionLike as _, Value};
 
 use super::cluster::{ClusterClient, slot_of};
 use super::dataset::{command, escaped};
+use super::old_streams;
 
 /// The fields of a hash that expire, and when.
 pub type FieldExpiries = BTreeMap<Vec<u8>, i64>;
@@ -31,14 +32,26 @@ pub enum Meaning {
     Opaque(Vec<u8>),
 }
 
+/// What is asked of the times at which consumers were seen and entries delivered.
+#[derive(Clone, Copy, Debug)]
+pub enum Times {
+    /// At most so many milliseconds apart.
+    Within(u64),
+    Any,
+}
+
+impl Times {
+    fn agree(self, left: i64, right: i64) -> bool {
+        match self {
+            Self::Within(limit) => left.abs_diff(right) <= limit,
+            Self::Any => true,
+        }
+    }
+}
+
 impl Meaning {
     /// How it differs from another, if it does.
-    pub fn difference(
-        &self,
-        other: &Self,
-        ignore_zero_sign: bool,
-        ignore_delivery_times: bool,
-    ) -> Option<String> {
+    pub fn difference(&self, other: &Self, ignore_zero_sign: bool, times: Times) -> Option<String> {
         match (self, other) {
             (Self::String(l), Self::String(r)) | (Self::Opaque(l), Self::Opaque(r)) => {
                 let at = l.iter().zip(r).position(|(l, r)| l != r);
@@ -63,14 +76,12 @@ impl Meaning {
                     scores.map(|(m, s)| (m.clone(), plain(*s))).collect()
                 };
                 let (l, r) = (Self::SortedSet(unsigned(l)), Self::SortedSet(unsigned(r)));
-                l.difference(&r, false, ignore_delivery_times)
+                l.difference(&r, false, times)
             }
             (Self::SortedSet(l), Self::SortedSet(r)) => {
                 map_difference(l, r, |bits| format!("{:?}", f64::from_bits(*bits)))
             }
-            (Self::Stream(l), Self::Stream(r)) => {
-                stream_difference(l, r, "stream", ignore_delivery_times)
-            }
+            (Self::Stream(l), Self::Stream(r)) => stream_difference(l, r, "stream", times),
             _ => Some("of another kind".to_owned()),
         }
     }
@@ -90,23 +101,21 @@ fn map_difference<T: PartialEq>(
 
 /// Compares two `XINFO STREAM FULL`, or one group or consumer of it: every fact that both
 /// servers know, but for how they keep it (the radix tree) and what follows from the rest.
-fn stream_difference(
-    left: &Value,
-    right: &Value,
-    place: &str,
-    ignore_delivery_times: bool,
-) -> Option<String> {
+fn stream_difference(left: &Value, right: &Value, place: &str, times: Times) -> Option<String> {
     let (left, right) = (facts(left), facts(right));
     for (name, l) in &left {
         let Some(r) = right.get(name) else { continue };
         let place = format!("{place} {}", escaped(name));
         match (&name[..], l, r) {
             (b"radix-tree-keys" | b"radix-tree-nodes" | b"lag", ..) => {}
-            (b"seen-time" | b"active-time", ..) if ignore_delivery_times => {}
-            (b"pel" | b"pending", Value::Array(l), Value::Array(r)) if ignore_delivery_times => {
-                if let Some(at) = (0..l.len().max(r.len()))
-                    .find(|&at| l.get(at).map(timeless) != r.get(at).map(timeless))
-                {
+            (b"seen-time" | b"active-time", ..) if times.agree(number(l), number(r)) => {}
+            (b"pel" | b"pending", Value::Array(l), Value::Array(r)) => {
+                let all = 0..l.len().max(r.len());
+                let differ = |at: &usize| match (l.get(*at), r.get(*at)) {
+                    (Some(l), Some(r)) => !same_entry(l, r, times),
+                    _ => true,
+                };
+                if let Some(at) = all.into_iter().find(differ) {
                     return Some(format!(
                         "{place}: entry {at} of {} and {}",
                         l.len(),
@@ -119,9 +128,7 @@ fn stream_difference(
                     return Some(format!("{place}: {} against {}", l.len(), r.len()));
                 }
                 let mut pairs = l.iter().zip(r);
-                if let Some(odd) =
-                    pairs.find_map(|(l, r)| stream_difference(l, r, &place, ignore_delivery_times))
-                {
+                if let Some(odd) = pairs.find_map(|(l, r)| stream_difference(l, r, &place, times)) {
                     return Some(odd);
                 }
             }
@@ -135,17 +142,19 @@ fn stream_difference(
     None
 }
 
-/// A pending entry without the time of its delivery, which stands before the count.
-fn timeless(entry: &Value) -> Value {
-    let mut all = elements(entry.clone());
-    if all.len() >= 2 {
-        all.remove(all.len() - 2);
-    }
-    Value::Array(all)
+/// Whether two pending entries are the same. The time of the delivery stands before the count.
+fn same_entry(left: &Value, right: &Value, times: Times) -> bool {
+    let split = |entry: &Value| {
+        let mut all = elements(entry.clone());
+        let time = number(&all.remove(all.len() - 2));
+        (all, time)
+    };
+    let ((left, at), (right, other)) = (split(left), split(right));
+    left == right && times.agree(at, other)
 }
 
 /// A flat array of names and values as a map.
-fn facts(value: &Value) -> BTreeMap<Vec<u8>, &Value> {
+pub(super) fn facts(value: &Value) -> BTreeMap<Vec<u8>, &Value> {
     let Value::Array(all) = value else {
         panic!("facts in an array, not {value:?}");
     };
@@ -157,7 +166,7 @@ fn facts(value: &Value) -> BTreeMap<Vec<u8>, &Value> {
         .collect()
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::BulkString(bytes) => bytes.clone(),
         Value::SimpleString(text) => text.clone().into_bytes(),
@@ -167,7 +176,7 @@ fn bytes(value: &Value) -> Vec<u8> {
     }
 }
 
-fn elements(value: Value) -> Vec<Value> {
+pub(super) fn elements(value: Value) -> Vec<Value> {
     match value {
         Value::Array(all) => all,
         other => panic!("an array, not {other:?}"),
@@ -181,7 +190,7 @@ fn pairs(value: Value) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs.iter().map(|[a, b]| (bytes(a), bytes(b))).collect()
 }
 
-fn number(value: &Value) -> i64 {
+pub(super) fn number(value: &Value) -> i64 {
     let text = String::from_utf8(bytes(value)).expect("a number");
     text.parse().expect("a number")
 }
@@ -195,9 +204,8 @@ pub struct Side<'a> {
     pub says_expiry: bool,
     /// Whether it has HPEXPIRETIME.
     says_field_expiry: bool,
-    /// Whether it has XINFO STREAM … FULL, which 5.0 lacks: there nothing says when an entry was
-    /// delivered.
-    pub says_deliveries: bool,
+    /// Whether the times in streams that were read are some milliseconds off.
+    pub has_inexact_times: bool,
 }
 
 impl<'a> Side<'a> {
@@ -215,7 +223,7 @@ impl<'a> Side<'a> {
             owners,
             says_expiry: false,
             says_field_expiry: false,
-            says_deliveries: true,
+            has_inexact_times: false,
         };
         // In a cluster every node knows the same commands, or says MOVED of those that it knows.
         let knows = |reply: &Value| match reply {
@@ -231,19 +239,9 @@ impl<'a> Side<'a> {
                 b"1",
                 b"f",
             ],
-            vec![b"ACL", b"WHOAMI"],
         ]);
         side.says_expiry = knows(&replies[0]);
         side.says_field_expiry = knows(&replies[1]);
-        // They came up together.
-        let is_unknown = |reply: &Value| match reply {
-            Value::ServerError(error) => {
-                let text = error.details().unwrap_or_default();
-                text.to_lowercase().starts_with("unknown command")
-            }
-            _ => false,
-        };
-        side.says_deliveries = !is_unknown(&replies[2]);
         side
     }
 
@@ -400,21 +398,8 @@ impl<'a> Side<'a> {
         let (expiries, kinds) = replies[1..].split_at(keys.len());
         let kinds: Vec<Vec<u8>> = kinds.iter().map(bytes).collect();
 
-        let is_old = |kind: &[u8]| kind == b"stream" && !self.says_deliveries;
-        let olds: Vec<bool> = kinds.iter().map(|kind| is_old(kind)).collect();
-        let commands: Vec<Vec<&[u8]>> = std::iter::zip(keys, &kinds)
-            .zip(&olds)
-            .map(|((key, kind), old)| query(key, if *old { b"none" } else { kind }))
-            .collect();
-        let mut values = self.pipeline(&commands);
-        for ((key, value), _) in keys
-            .iter()
-            .zip(&mut values)
-            .zip(&olds)
-            .filter(|(_, old)| **old)
-        {
-            *value = self.old_stream(key);
-        }
+        let commands: Vec<Vec<&[u8]>> = keys.iter().zip(&kinds).map(|(k, t)| query(k, t)).collect();
+        let values = self.values(&commands);
         let mut states: Vec<State> = std::iter::zip(&kinds, values)
             .zip(expiries)
             .map(|((kind, value), expiry)| State {
@@ -434,53 +419,23 @@ impl<'a> Side<'a> {
         states
     }
 
-    /// What XINFO STREAM … FULL of later versions says, as far as 5.0 does: no times.
-    fn old_stream(&mut self, key: &[u8]) -> Value {
-        let text = |name: &[u8]| Value::BulkString(name.to_vec());
-        let replies = self.pipeline(&[
-            vec![b"XINFO", b"STREAM", key],
-            vec![b"XRANGE", key, b"-", b"+"],
-            vec![b"XINFO", b"GROUPS", key],
-        ]);
-        let [stream, entries, groups] = replies.try_into().expect("three replies");
-        let stream = facts(&stream);
-        let mut full = vec![text(b"entries"), entries, text(b"groups")];
-        let mut rows = Vec::new();
-        for group in elements(groups) {
-            let group = facts(&group);
-            let name = bytes(group[&b"name"[..]]);
-            let replies = self.pipeline(&[
-                vec![b"XINFO", b"CONSUMERS", key, &name],
-                vec![b"XPENDING", key, &name, b"-", b"+", b"1000000"],
-            ]);
-            let [consumers, pending] = replies.try_into().expect("two replies");
-            let consumers = elements(consumers).into_iter().map(|consumer| {
-                let consumer = facts(&consumer);
-                Value::Array(vec![
-                    text(b"name"),
-                    consumer[&b"name"[..]].clone(),
-                    text(b"pel-count"),
-                    consumer[&b"pending"[..]].clone(),
-                ])
-            });
-            rows.push(Value::Array(vec![
-                text(b"name"),
-                Value::BulkString(name),
-                text(b"last-delivered-id"),
-                group[&b"last-delivered-id"[..]].clone(),
-                text(b"pel-count"),
-                group[&b"pending"[..]].clone(),
-                text(b"pel"),
-                pending,
-                text(b"consumers"),
-                Value::Array(consumers.collect()),
-            ]));
+    /// The replies to what [`query`] asks.
+    fn values(&mut self, commands: &[Vec<&[u8]>]) -> Vec<Value> {
+        let mut values = self.try_pipeline(commands);
+        for (value, parts) in values.iter_mut().zip(commands) {
+            let Value::ServerError(error) = value else {
+                continue;
+            };
+            let text = error.details().unwrap_or_default();
+            match parts[..] {
+                [b"XINFO", b"STREAM", key, ..] if text.contains("Unknown subcommand") => {
+                    *value = old_streams::whole(self, key);
+                    self.has_inexact_times = true;
+                }
+                _ => panic!("{}: {error:?}", escaped(&parts.join(&b' '))),
+            }
         }
-        full.push(Value::Array(rows));
-        for name in [&b"length"[..], b"last-generated-id"] {
-            full.extend([text(name), stream[name].clone()]);
-        }
-        Value::Array(full)
+        values
     }
 
     fn read_field_expiries(&mut self, keys: &[Vec<u8>], states: &mut [State]) {
