@@ -106,7 +106,9 @@ impl Dialect {
     /// Whether what came up with RDB version `since` is in a server that writes `version`. Valkey
     /// took over all of 11 and then counted on from 80.
     fn counts(&self, since: u16, version: u16) -> bool {
-        since <= version && (version < VALKEY_MIN || since < 12 || since >= VALKEY_MIN)
+        /// What Redis counted after they parted.
+        const APART: std::ops::Range<u16> = 12..VALKEY_MIN;
+        since <= version && (version < VALKEY_MIN || !APART.contains(&since))
     }
 
     /// Whether it has a command or an option. Nothing is counted on where family or version are
