@@ -524,4 +524,26 @@ mod tests {
         );
         assert!(line(module).contains(r#""module":""#));
     }
+
+    /// What a stream of Redis 8.6 remembers of producers, and of 8.8 what was given back.
+    #[test]
+    fn streams_say_what_they_remember() {
+        let state = b"\x40\x3c\x40\x07\x01\x02p\xff\x01\x02i1\x05\x01\x09\x02";
+        let value = |type_byte: u8, groups: &[u8]| {
+            [&[type_byte, 0, 0, 9, 0, 0, 0, 0, 0, 0][..], groups, state].concat()
+        };
+        let remembered = r#""idempotency":{"duration_secs":60,"duplicates":2,"ids_added":9,"max_ids":7,"producers":[{"ids":[["i1","5-1"]],"name":{"hex":"70ff"}}]}"#;
+        let told = line(&value(26, &[0]));
+        assert!(told.contains(remembered), "{told}");
+        assert!(!told.contains("given_back"), "{told}");
+        let id = payload::StreamId { ms: 3, seq: 4 }.to_bytes();
+        let pending = [&id[..], &[0; 8], &[1]].concat();
+        let group = [&[1, 1, b'g', 0, 0, 0, 1][..], &pending, &[0, 1], &id].concat();
+        let told = line(&value(27, &group));
+        assert!(told.contains(r#""given_back":["3-4"]"#), "{told}");
+        assert!(told.contains(remembered), "{told}");
+        // Earlier forms say nothing of it.
+        let earlier = line(&[21, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(!earlier.contains("idempotency"), "{earlier}");
+    }
 }

@@ -18,6 +18,7 @@ mod databases;
 mod doctor;
 mod foretold;
 mod functions;
+mod idempotency;
 mod key_metadata;
 mod large;
 mod leftovers;
