@@ -5,7 +5,6 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::{ended, print, warn_of_loss};
 use crate::cli::DoctorArgs;
-use crate::doctor::access::Access;
 use crate::doctor::acl::Job;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
 use crate::doctor::layout::Shards;
@@ -17,10 +16,8 @@ use crate::escape::clean_lines;
 use crate::exit;
 use crate::input::ArchiveInput;
 use crate::pipe::Stop;
-use crate::policy::Method;
 use crate::record::Record;
 use crate::server::Conn;
-use crate::sink::server::refusal::Outlook;
 use crate::size;
 use crate::ui;
 
@@ -66,7 +63,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
             max_payload_bytes: found.limits.largest_payload_bytes(),
             max_value_bytes: args.limits.max_value_bytes(),
         };
-        let by_commands = goes_by_commands(&found);
+        let by_commands = found.goes_by_commands();
         let mut trial = KeyTrial::new(&to, &found.facts, found.features, by_commands);
         let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
         warn_of_loss(&name, reader.header());
@@ -94,16 +91,6 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         _ => Ok(code),
     };
     Ok(ended(printed, code))
-}
-
-/// Whether an import would write by native commands.
-fn goes_by_commands(found: &Findings) -> bool {
-    match found.rights.of("RESTORE") {
-        Access::Absent => true,
-        access => access
-            .reason()
-            .is_some_and(|text| Outlook::of(text, Method::Auto) == Outlook::ByCommands),
-    }
 }
 
 /// The name of the archive's first key, which tells what an import would begin with. Damage is
@@ -177,6 +164,6 @@ fn is_not_known(needs: &Needs, found: &Findings) -> bool {
         |is_needed: bool, names: &[&str]| is_needed && found.rights.later(names).is_some();
     found.layout.later().is_some()
         || is_later(true, &["RESTORE"])
-        || is_later(needs.too_large > 0 || goes_by_commands(found), &[NATIVE])
+        || is_later(needs.too_large > 0 || found.goes_by_commands(), &[NATIVE])
         || is_later(needs.functions > 0, &["FUNCTION RESTORE"])
 }

@@ -364,6 +364,7 @@ fn scan(
             Box::new(source),
         )),
         Err((mut source, refusal)) => {
+            let refusal = source.facts().untold(refusal);
             if wishes.read.follow {
                 return Err(anyhow::Error::new(refusal)
                     .context("--follow needs CLIENT TRACKING, MULTI and EXEC of the source"));

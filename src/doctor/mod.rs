@@ -17,20 +17,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use self::access::Rights;
+use self::access::{Access, Rights};
 use self::acl::has_database_rules;
 use self::layout::{Layout, served_here};
 use self::needs::Needs;
 use self::server::{Leftovers, Limits};
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::observer::{Observer, Recording};
-use crate::policy::AllowLoss;
+use crate::policy::{AllowLoss, Method};
 use crate::server::Conn;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::sink::server::commands::Features;
 use crate::sink::server::gate::closed_databases;
-use crate::sink::server::refusal::is_about_database;
+use crate::sink::server::refusal::{Outlook, is_about_database};
 use crate::sink::server::target::Target;
 
 /// Everything that was found out.
@@ -100,6 +100,16 @@ impl Findings {
         match self.target.probed {
             true => None,
             false => self.rights.later(&["RESTORE"]),
+        }
+    }
+
+    /// Whether an import would write by native commands.
+    pub fn goes_by_commands(&self) -> bool {
+        match self.rights.of("RESTORE") {
+            Access::Absent => true,
+            access => access
+                .reason()
+                .is_some_and(|text| Outlook::of(text, Method::Auto) == Outlook::ByCommands),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::payload::FieldTtlForm;
 use crate::policy::Method;
 use crate::server::conn::asks_for_patience;
 use crate::sink::server::gate::show_databases;
-use crate::sink::server::refusal::Outlook;
+use crate::sink::server::refusal::{Outlook, has_no_absttl};
 use crate::units::{bytes_text, count_text, plural};
 
 /// How good a piece of news is.
@@ -399,7 +399,9 @@ fn import(found: &Findings, list: &mut List) {
     databases(found, list);
     let accepts = found.target.accepts();
     let words = found.accepts_later();
-    if let Some(words) = words {
+    if found.goes_by_commands() {
+        // No payload goes there.
+    } else if let Some(words) = words {
         for about in ["payloads", "field expiry", "streams"] {
             list.later(about, Some(words));
         }
@@ -463,15 +465,35 @@ fn import(found: &Findings, list: &mut List) {
 /// In which forms values are written.
 fn forms(found: &Findings, list: &mut List) {
     let accepts = found.target.accepts();
+    let (field_ttl, metadata) = match found.goes_by_commands() {
+        true => (
+            found.features.field_ttl_max_ms.is_some(),
+            found.features.stream_metadata,
+        ),
+        false => (
+            accepts.forms().field_ttl != FieldTtlForm::Dropped,
+            accepts.types.contains(19),
+        ),
+    };
     list.either(
-        accepts.forms().field_ttl != FieldTtlForm::Dropped,
+        field_ttl,
         "field expiry",
         "hash fields keep their expiry",
         "this server has no expiry of hash fields: such hashes are refused unless --allow-loss \
          hash-field-ttl",
     );
+    let has_streams = match found.goes_by_commands() {
+        true => found.features.streams,
+        false => [15, 19, 21]
+            .iter()
+            .any(|byte| accepts.types.contains(*byte)),
+    };
+    if !has_streams {
+        let text = "this server takes no streams: they are refused by name";
+        return list.say(Verdict::Less, "streams", text);
+    }
     list.either(
-        accepts.types.contains(19),
+        metadata,
         "streams",
         "stream metadata is kept as far as the source has it",
         "no stream metadata (entries added, entries read, highest deleted id): it is left \
@@ -514,7 +536,16 @@ fn commands(found: &Findings, list: &mut List) {
         Outlook::ByCommands if rights.can(NATIVE) => list.say(
             Verdict::Less,
             "commands",
-            "RESTORE is refused: native commands write everything but modules' values, and slower",
+            match has_no_absttl(text) {
+                true => {
+                    "RESTORE has no ABSTTL here: native commands write everything but modules' \
+                     values, and slower"
+                }
+                false => {
+                    "RESTORE is refused: native commands write everything but modules' values, and \
+                     slower"
+                }
+            },
         ),
         Outlook::ByCommands => list.say(
             Verdict::No,
@@ -598,7 +629,7 @@ fn memory(found: &Findings, list: &mut List) {
         (None, _, _) => list.say(
             Verdict::Less,
             "memory",
-            "INFO is refused: neither room nor evictions can be watched",
+            "the server does not tell its maxmemory: neither room nor evictions can be watched",
         ),
     }
 }

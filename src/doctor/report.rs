@@ -42,7 +42,9 @@ pub fn text(found: &Findings) -> String {
     ] {
         text += &format!("\n{title}\n{}", promise_lines(&promises(job, found)));
     }
-    text += &format!("\nValues that it accepts\n{}", types_table(found));
+    if !found.goes_by_commands() {
+        text += &format!("\nValues that it accepts\n{}", types_table(found));
+    }
     text += &format!(
         "\nCommands that this user may use\n{}",
         commands_table(found)

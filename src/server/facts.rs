@@ -12,6 +12,9 @@ use crate::payload::without_aux;
 use crate::record::Family;
 use crate::units::now_ms;
 
+/// What stands between the name of what a server lacks and the version that brought it.
+pub const CAME_WITH: &str = "which came with";
+
 /// One line of INFO keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keyspace {
@@ -258,6 +261,33 @@ impl Facts {
         Dialect::of(self.family, self.parsed_version())
     }
 
+    /// Why the server does not have this, if its version is known to be one that lacks it: `Redis
+    /// 5.0.6 has no CLIENT TRACKING, which came with Redis 6.0`.
+    pub fn came_too_early_for(&self, feature: Feature, name: &str) -> Option<String> {
+        let since = feature.since(self.family)?;
+        let family = family_name(self.family)?;
+        let lacks = self.lookalike.is_none() && self.dialect().lacks(feature);
+        lacks.then(|| {
+            format!(
+                "{} has no {name}, {CAME_WITH} {family} {since}",
+                self.title()
+            )
+        })
+    }
+
+    /// Why it does not tell what changes: because it is too old, or in its own words.
+    pub fn untold(&self, refusal: ServerError) -> ServerError {
+        let too_old = self.came_too_early_for(Feature::Hello, "CLIENT TRACKING");
+        match (too_old, refusal) {
+            (Some(reason), ServerError::Refused { address, .. }) => ServerError::Refused {
+                address,
+                command: "CLIENT TRACKING".to_owned(),
+                reason,
+            },
+            (_, refusal) => refusal,
+        }
+    }
+
     /// A payload as DUMP gave it, without what a look-alike adds.
     pub fn dumped(&self, payload: Vec<u8>) -> Vec<u8> {
         match self.lookalike.is_some_and(Lookalike::dumps_aux) {
@@ -302,12 +332,18 @@ impl Facts {
                 false => format!("{told} (calls itself Redis {})", self.version),
             };
         }
-        let name = match self.family {
-            Family::Redis => "Redis",
-            Family::Valkey => "Valkey",
-            Family::Other => return "a server of unknown version".to_owned(),
-        };
-        format!("{name} {}", self.version)
+        match family_name(self.family) {
+            Some(name) => format!("{name} {}", self.version),
+            None => "a server of unknown version".to_owned(),
+        }
+    }
+}
+
+fn family_name(family: Family) -> Option<&'static str> {
+    match family {
+        Family::Redis => Some("Redis"),
+        Family::Valkey => Some("Valkey"),
+        Family::Other => None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::observer::TooManyErrors;
 use crate::rdb::RdbError;
 use crate::server::ServerError;
 use crate::server::conn::ends_connection;
+use crate::server::facts::CAME_WITH;
 
 /// Advice for the first cause that we have some for.
 pub fn of(error: &anyhow::Error) -> Option<String> {
@@ -75,15 +76,16 @@ fn of_io(error: &io::Error) -> Option<String> {
 
 /// Whether a refusal is one that other rights would change.
 fn is_about_rights(reason: &str) -> bool {
-    const OTHERS: [&str; 6] = [
+    const OTHERS: [&str; 7] = [
         "READONLY",
         "OOM",
         "MISCONF",
         "NOREPLICAS",
         "NOAUTH",
         "ERR syntax error",
+        "ERR wrong number of arguments",
     ];
-    !OTHERS.iter().any(|code| reason.starts_with(code))
+    !reason.contains(CAME_WITH) && !OTHERS.iter().any(|code| reason.starts_with(code))
 }
 
 fn of_server(error: &ServerError) -> Option<String> {
@@ -100,6 +102,11 @@ fn of_server(error: &ServerError) -> Option<String> {
         ServerError::Refused { command, .. } if command == "PSYNC" => Some(
             "managed services allow no replicas; leave --via replica out, and keys are read with \
              SCAN and DUMP; or let the user run PSYNC and REPLCONF (ACL SETUSER … +psync +replconf)",
+        ),
+        ServerError::Refused {
+            command, reason, ..
+        } if command == "SCAN" && reason.contains(CAME_WITH) => Some(
+            "--via replica reads it by replication, and its RDB file can be read: see export --help",
         ),
         ServerError::Refused { reason, .. } if !is_about_rights(reason) => None,
         ServerError::Refused {

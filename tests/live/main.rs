@@ -25,6 +25,7 @@ mod leftovers;
 mod matrix;
 mod methods;
 mod moving;
+mod old_servers;
 mod refused;
 mod rerun;
 mod selection;

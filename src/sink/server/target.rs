@@ -13,7 +13,7 @@ use crate::dialect::{Feature, Opcode};
 use crate::ledger::Changes;
 use crate::observer::Observer;
 use crate::payload::accept::{
-    Accepts, Plan, Refusal, plan, plan_checked, plan_value, refused_as_is,
+    Accepts, Plan, Refusal, Types, Versions, plan, plan_checked, plan_value, refused_as_is,
 };
 use crate::payload::{
     self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, VectorLayout,
@@ -132,8 +132,7 @@ impl Target {
         let is_of_no_use = obstacle.as_deref().is_some_and(has_no_absttl);
         let accepts = match (probed, table) {
             (Some(accepts), _) => accepts,
-            (None, Some(table)) if is_of_no_use => table,
-            (None, None) if is_of_no_use => everything(facts.family),
+            (None, _) if is_of_no_use => nothing(facts.family),
             (None, Some(mut table)) => {
                 table.answers = true;
                 observer.notice(&format!(
@@ -494,6 +493,19 @@ fn damaged(error: &PayloadError) -> (String, Option<String>) {
 
 fn refused(refusal: &Refusal) -> (String, Option<String>) {
     (refusal.to_string(), None)
+}
+
+/// Of a server that no payload can be sent to.
+fn nothing(family: Family) -> Accepts {
+    Accepts {
+        family,
+        versions: Versions::default(),
+        types: Types::default(),
+        modules: BTreeSet::new(),
+        back_lengths: BackLengths::Early,
+        vector_layout: VectorLayout::First,
+        answers: false,
+    }
 }
 
 /// For a server of which nothing is known: what it gets is what there is.

@@ -384,11 +384,13 @@ impl ClusterSource {
         };
         match ConvergingSource::open(scan, connect, converge)? {
             Ok(source) => Ok(Reader::Converge(Box::new(source))),
-            Err((_, refusal)) if self.options.follow.is_some() => {
+            Err((scan, refusal)) if self.options.follow.is_some() => {
+                let refusal = scan.facts().untold(refusal);
                 let what = "--follow needs CLIENT TRACKING of every node of the cluster";
                 Err(anyhow::Error::new(refusal).context(what))
             }
             Err((mut scan, refusal)) => {
+                let refusal = scan.facts().untold(refusal);
                 let text = format!(
                     "a node does not tell what changes ({}): a plain scan of it, exact only if \
                      nothing is written meanwhile",

@@ -362,7 +362,15 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         if let Err(text) = answer
             && is_about_command(text)
         {
-            return Err(conn.refusal(name, text.clone()).into());
+            let refusal = match facts.came_too_early_for(Feature::Scan, "SCAN") {
+                Some(reason) => ServerError::Refused {
+                    address: conn.address().to_owned(),
+                    command: "SCAN".to_owned(),
+                    reason,
+                },
+                None => conn.refusal(name, text.clone()),
+            };
+            return Err(refusal.into());
         }
     }
     let works = |answer: &Result<redis::Value, String>| match answer {
