@@ -195,7 +195,7 @@ impl Tally {
                         largest_bytes: value_bytes,
                     });
                 let is_whole = key.value.bytes().len() as u64 == value_bytes;
-                self.undecoded.note(context.family, &key.value, is_whole);
+                self.undecoded.note(context.family, key, is_whole);
                 self.add_metadata(context, key.value.head());
                 if let Value::Verbatim(dump) = &key.value
                     && dump.len() as u64 == value_bytes

@@ -257,7 +257,7 @@ impl Needs {
         self.bytes += bytes;
         *self.databases.entry(record.db).or_default() += 1;
         let name = type_name(&record, &context);
-        self.undecoded.note(context.family, &record.value, true);
+        self.undecoded.note(context.family, &record, true);
         let before = target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {

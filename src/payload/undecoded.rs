@@ -1,8 +1,9 @@
 //! What of a data set this version cannot look into: which types, and how many values of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use redis_migrate_format::record::{Family, Value};
+use redis_migrate_format::record::{Family, KeyRecord, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
@@ -19,6 +20,10 @@ const VECTOR_SET: &str = "vectorset";
 
 /// Types that are told apart: the names of modules' types may be anything.
 const MAX_TYPES: usize = 100;
+
+/// Keys that are told apart, so that one that is read again is not counted again. Beyond that, records
+/// are counted.
+const MAX_KEYS: usize = 64 * 1024;
 
 /// Types that a sentence names.
 const TYPES_TOLD: usize = 12;
@@ -39,28 +44,52 @@ pub struct Undecoded {
     types: Vec<(Unknown, u64)>,
     /// Of further types.
     others: u64,
+    /// The keys that were counted.
+    #[serde(skip)]
+    seen: HashSet<u64>,
+    /// Not all of them were kept: a key with several records may have been counted twice.
+    has_records: bool,
 }
 
 impl Undecoded {
-    /// Counts a value from a server of `family`, if it is such. `is_whole`: all its bytes are there.
-    pub fn note(&mut self, family: Family, value: &Value, is_whole: bool) {
-        let body = match value {
+    /// Counts a key from a server of `family`, if its value is such. `is_whole`: all its bytes are
+    /// there.
+    pub fn note(&mut self, family: Family, record: &KeyRecord, is_whole: bool) {
+        let body = match &record.value {
             Value::Compact(body) => body.as_slice(),
             Value::Verbatim(dump) if is_whole => &dump[..dump.len().saturating_sub(FOOTER_LEN)],
             Value::Verbatim(dump) => dump,
             Value::Withheld(_) => return,
         };
-        if let Some(unknown) = unknown(family, body, is_whole) {
-            self.add(unknown, 1);
+        let Some(unknown) = unknown(family, body, is_whole) else {
+            return;
+        };
+        let mut hasher = DefaultHasher::new();
+        (record.db, &record.key).hash(&mut hasher);
+        let print = hasher.finish();
+        if self.seen.contains(&print) {
+            return;
+        }
+        match self.seen.len() < MAX_KEYS {
+            true => drop(self.seen.insert(print)),
+            false => self.has_records = true,
+        }
+        match self.types.iter().position(|(known, _)| *known == unknown) {
+            Some(at) => self.types[at].1 += 1,
+            None if self.types.len() < MAX_TYPES => self.types.push((unknown, 1)),
+            None => self.others += 1,
         }
     }
 
-    fn add(&mut self, unknown: Unknown, count: u64) {
-        match self.types.iter().position(|(known, _)| *known == unknown) {
-            Some(at) => self.types[at].1 += count,
-            None if self.types.len() < MAX_TYPES => self.types.push((unknown, count)),
-            None => self.others += count,
-        }
+    /// What an earlier run counted, for one that goes on and does not know its keys.
+    #[must_use]
+    pub fn to_go_on(mut self) -> Self {
+        self.has_records |= !self.types.is_empty();
+        self
+    }
+
+    fn counted(&self, count: u64) -> String {
+        plural(count, if self.has_records { "record" } else { "value" })
     }
 
     /// Of types that are newer than this version.
@@ -77,7 +106,7 @@ impl Undecoded {
                     let name = name
                         .as_ref()
                         .map_or(String::new(), |name| format!(" ({name})"));
-                    format!("{} of type {type_byte}{name}", plural(*count, "value"))
+                    format!("{} of type {type_byte}{name}", self.counted(*count))
                 },
             )
             .collect()
@@ -89,7 +118,7 @@ impl Undecoded {
         types
             .filter_map(|(one, count)| {
                 let module = one.module.as_ref()?;
-                Some(format!("{} of {module:?}", plural(*count, "value")))
+                Some(format!("{} of {module:?}", self.counted(*count)))
             })
             .collect()
     }
@@ -99,7 +128,7 @@ impl Undecoded {
     pub fn warning(&self) -> Option<String> {
         let mut told = self.of_new_types();
         if self.others > 0 {
-            told.push(format!("{} of other types", plural(self.others, "value")));
+            told.push(format!("{} of other types", self.counted(self.others)));
         }
         (!told.is_empty()).then(|| {
             format!(
@@ -192,27 +221,33 @@ mod tests {
     use super::*;
     use crate::payload::sign;
 
+    fn record(key: usize, value: Value) -> KeyRecord {
+        KeyRecord {
+            db: 0,
+            key: key.to_string().into_bytes(),
+            value,
+            expire_at_ms: None,
+            eviction: None,
+        }
+    }
+
     const MODULE: &[u8] = b"\x07\x81\x01\x02\x03\x04\x05\x06\x07\x08\x02\x05\x00";
 
     #[test]
     fn they_are_counted_by_type() {
         let mut undecoded = Undecoded::default();
-        let mut note = |body: &[u8]| {
-            let dump = Value::Verbatim(sign(body, 16));
+        let bodies: [&[u8]; 5] = [b"\x63abc", b"\x63", b"\x64x", b"\x00\x01a", MODULE];
+        for (key, body) in bodies.iter().enumerate() {
+            let dump = record(key, Value::Verbatim(sign(body, 16)));
+            // Read twice, counted once.
             undecoded.note(Family::Redis, &dump, true);
-        };
-        for body in [
-            b"\x63abc".as_slice(),
-            b"\x63",
-            b"\x64x",
-            b"\x00\x01a",
-            MODULE,
-        ] {
-            note(body);
+            undecoded.note(Family::Redis, &dump, true);
         }
-        undecoded.note(Family::Redis, &Value::Compact(b"\x00\x01a".to_vec()), true);
+        let compact = record(7, Value::Compact(b"\x00\x01a".to_vec()));
+        undecoded.note(Family::Redis, &compact, true);
         // Of a value of which only the first is there.
-        undecoded.note(Family::Redis, &Value::Verbatim(b"\x63".to_vec()), false);
+        let begun = record(8, Value::Verbatim(b"\x63".to_vec()));
+        undecoded.note(Family::Redis, &begun, false);
         let text = undecoded.warning().expect("some");
         assert!(
             text.starts_with("1 value of type 100, 3 values of type 99: this version"),
@@ -228,13 +263,30 @@ mod tests {
         assert_eq!(rows.as_array().map(Vec::len), Some(3));
     }
 
+    /// The journal of an export that is gone on with holds the counts, and not the keys.
+    #[test]
+    fn an_earlier_run_counted_records() {
+        let mut undecoded = Undecoded::default();
+        let dump = record(1, Value::Verbatim(sign(b"\x63a", 16)));
+        undecoded.note(Family::Redis, &dump, true);
+        let kept = serde_json::to_string(&undecoded).expect("JSON");
+        let read: Undecoded = serde_json::from_str(&kept).expect("what was written");
+        let mut read = read.to_go_on();
+        read.note(Family::Redis, &dump, true);
+        let text = read.warning().expect("two");
+        assert!(text.starts_with("2 records of type 99"), "{text}");
+    }
+
     #[test]
     fn there_is_nothing_to_say_where_all_was_read() {
+        use crate::payload::tests::vector_sets::{OF_8_6, value};
         let mut undecoded = Undecoded::default();
-        let vector_set =
-            crate::payload::tests::vector_sets::value(crate::payload::tests::vector_sets::OF_8_6);
-        for body in [b"\x00\x01a".to_vec(), b"".to_vec(), vector_set] {
-            undecoded.note(Family::Redis, &Value::Verbatim(sign(&body, 13)), true);
+        for (key, body) in [b"\x00\x01a".to_vec(), b"".to_vec(), value(OF_8_6)]
+            .iter()
+            .enumerate()
+        {
+            let dump = record(key, Value::Verbatim(sign(body, 13)));
+            undecoded.note(Family::Redis, &dump, true);
         }
         assert_eq!((undecoded.warning(), undecoded.notice()), (None, None));
         assert_eq!(undecoded.json(), json!([]));
@@ -245,7 +297,8 @@ mod tests {
         let mut undecoded = Undecoded::default();
         for id in 0..500_u64 {
             let body = [&[7, 0x81][..], &(id << 10).to_be_bytes(), &[0]].concat();
-            undecoded.note(Family::Redis, &Value::Compact(body), true);
+            let dump = record(id as usize, Value::Compact(body));
+            undecoded.note(Family::Redis, &dump, true);
         }
         assert_eq!(undecoded.others, 400);
         assert!(undecoded.notice().is_some_and(|text| text.len() < 1000));

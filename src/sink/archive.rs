@@ -131,7 +131,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
             self.damaged = taken.damaged.into_iter().collect();
-            self.report.undecoded = taken.undecoded;
+            self.report.undecoded = taken.undecoded.to_go_on();
         }
         self
     }
@@ -247,7 +247,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 match self.make_ready(key, context) {
                     Ok(look) => {
                         let undecoded = &mut self.report.undecoded;
-                        undecoded.note(context.family, &key.value, true);
+                        undecoded.note(context.family, key, true);
                         self.note_look(look, key)?;
                     }
                     Err(LeftOut { reason, is_large }) => {

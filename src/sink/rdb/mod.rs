@@ -153,7 +153,7 @@ impl<W: Write + Send> RdbSink<W> {
                     return self.refuse(record, (larger_than(self.max_value_bytes), None));
                 }
                 let undecoded = &mut self.report.undecoded;
-                undecoded.note(context.family, &record.value, true);
+                undecoded.note(context.family, &record, true);
                 return self.put_key(record, context);
             }
             // The records that it deletes were superseded.

@@ -64,7 +64,7 @@ impl ServerSink {
             return self.refuse(sent, Refusal::Key { reason, hint: None });
         }
         let undecoded = &mut self.report.undecoded;
-        undecoded.note(sent.context.family, &sent.record.value, true);
+        undecoded.note(sent.context.family, &sent.record, true);
         let replace = self.options.on_conflict == OnConflict::Replace;
         let bytes = sent.record.value.bytes().len();
         if self.all_by_commands || self.is_too_large(at, &sent.record.key, bytes)? {
