@@ -65,10 +65,7 @@ impl Difference {
 
     /// Whether it was read, and nobody can tell whether it differs.
     pub fn is_incomparable(&self) -> bool {
-        matches!(
-            self.aspects.as_slice(),
-            [Aspect::Unsteady | Aspect::FieldsExpiring | Aspect::TooLarge]
-        )
+        matches!(self.aspects.as_slice(), [aspect] if aspect.is_incomparable())
     }
 
     /// Whether one of the sides did not give it.

@@ -48,6 +48,9 @@ pub enum Aspect {
     Unsteady,
     /// Only its server can read the value, whose bytes are not the same for the same value.
     Shifting,
+    /// Of a type that is newer than this version, and its bytes are not the same. Two values of a known
+    /// type may have other bytes and mean the same, so nobody can tell.
+    UnknownType,
     /// Only fields differ that expire while the sides are read, and they are too many to be told apart.
     FieldsExpiring,
     /// The value is larger than was allowed, and was not looked at.
@@ -72,12 +75,19 @@ impl Aspect {
             | Aspect::KeyMetadata => "value",
             Aspect::FieldTtl => "field-ttl",
             Aspect::Ttl => "ttl",
-            Aspect::Unsteady | Aspect::Shifting | Aspect::FieldsExpiring | Aspect::TooLarge => {
-                "incomparable"
-            }
+            Aspect::Unsteady
+            | Aspect::Shifting
+            | Aspect::UnknownType
+            | Aspect::FieldsExpiring
+            | Aspect::TooLarge => "incomparable",
             Aspect::Unread => "unread",
             Aspect::Collision => "collision",
         }
+    }
+
+    /// Whether nobody can tell whether the key, which was read, differs.
+    pub fn is_incomparable(self) -> bool {
+        self.class() == "incomparable"
     }
 
     /// Whether it is a matter of the value, whose type is the same.
@@ -93,6 +103,7 @@ impl Aspect {
             Aspect::StreamMetadata => "stream-metadata",
             Aspect::KeyMetadata => "key-metadata",
             Aspect::Unsteady | Aspect::Shifting => "unsteady",
+            Aspect::UnknownType => "unknown-type",
             Aspect::FieldsExpiring => "fields-expiring",
             Aspect::TooLarge => "too-large",
             other => other.class(),
@@ -118,6 +129,10 @@ impl Aspect {
             Aspect::Shifting => {
                 "only a server with the module can read it, and its bytes are not the same for the \
                  same value"
+            }
+            Aspect::UnknownType => {
+                "of a type that this version cannot read, and its bytes are not the same: whether the \
+                 values are, only its servers know"
             }
             Aspect::FieldsExpiring => {
                 "only fields that expire while it is compared differ, and they are too many to be \
@@ -191,6 +206,14 @@ fn metadata(left: &[Beside], right: &[Beside]) -> Metadata {
     }
 }
 
+/// Whether one of them is of a type that is newer than this version; a module's is not.
+fn is_of_unknown_type(left: Option<&Row>, right: Option<&Row>) -> bool {
+    let rows = || left.into_iter().chain(right);
+    let is_unknown =
+        |row: &Row| row.meaning.depth == Depth::Opaque && row.what != What::Key(Kind::Module);
+    rows().any(is_unknown) && !rows().any(|row| row.meaning.depth == Depth::Damaged)
+}
+
 impl Judge {
     /// Judges a key. `is_unsteady`: one side gave other bytes for it when it was asked again.
     pub fn judge(&self, left: Option<&Row>, right: Option<&Row>, is_unsteady: bool) -> Verdict {
@@ -202,6 +225,11 @@ impl Judge {
                 if aspects == [Aspect::Unreadable] && is_shifting(left) && is_shifting(right) =>
             {
                 Verdict::Incomparable(Aspect::Shifting)
+            }
+            Verdict::Different(aspects)
+                if aspects == [Aspect::Unreadable] && is_of_unknown_type(left, right) =>
+            {
+                Verdict::Incomparable(Aspect::UnknownType)
             }
             verdict => verdict,
         }

@@ -79,7 +79,7 @@ pub fn explain(difference: &Difference) -> String {
     match difference.aspects.as_slice() {
         [Aspect::Unread] => unread(difference),
         [Aspect::Collision] => collision(difference),
-        [Aspect::Unsteady | Aspect::FieldsExpiring | Aspect::TooLarge] => differing.join(", "),
+        [aspect] if aspect.is_incomparable() => differing.join(", "),
         [Aspect::Missing | Aspect::Extra, ..] => sides(false),
         [Aspect::Ttl] => sides(true),
         aspects if aspects.contains(&Aspect::Ttl) => {

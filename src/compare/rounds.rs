@@ -162,7 +162,10 @@ impl<'a> Comparison<'a> {
             let may_change = match unreadable_only {
                 true => matches!(
                     difference.aspects.as_slice(),
-                    [Aspect::Unreadable | Aspect::Unsteady | Aspect::Shifting]
+                    [Aspect::Unreadable
+                        | Aspect::Unsteady
+                        | Aspect::Shifting
+                        | Aspect::UnknownType]
                 ),
                 // Which of several keys is meant the servers do not know either.
                 false => !difference.is_collision(),
