@@ -9,7 +9,7 @@ use redis::Connection;
 
 use super::data::{self, Crowd, Payloads, Place};
 use super::scenario::Scenario;
-use crate::support::reading::{Side, State};
+use crate::support::reading::{Side, State, Times};
 use crate::support::resp_proxy::RespProxy;
 use crate::support::servers::{TestServer, Version};
 use crate::support::tool::Tool;
@@ -46,7 +46,7 @@ pub fn same_value(one: &State, other: &State) -> bool {
         && one.field_expiries == other.field_expiries
         && one
             .meaning
-            .difference(&other.meaning, false, true)
+            .difference(&other.meaning, false, Times::Any)
             .is_none()
 }
 

@@ -21,6 +21,7 @@ pub mod hostile_answers;
 pub mod hostile_archives;
 pub mod key_metadata;
 pub mod many;
+pub mod newer;
 pub mod old_streams;
 pub mod proxy;
 pub mod random;
