@@ -409,7 +409,7 @@ impl Target {
             self.allow_module(value);
         }
         let plan = plan_value(&self.accepts, context.family, rdb_version, body);
-        let name = payload::module_name_of(context.family, body);
+        let name = payload::module_name_of(context.family, value);
         self.opaque = Some((first, rdb_version, name));
         match plan {
             Plan::Refuse(refusal) => Err(refused(&refusal)),
