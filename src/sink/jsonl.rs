@@ -532,7 +532,7 @@ mod tests {
         let value = |type_byte: u8, groups: &[u8]| {
             [&[type_byte, 0, 0, 9, 0, 0, 0, 0, 0, 0][..], groups, state].concat()
         };
-        let remembered = r#""idempotency":{"duration_secs":60,"duplicates":2,"ids_added":9,"max_ids":7,"producers":[{"ids":[["i1","5-1"]],"name":{"hex":"70ff"}}]}"#;
+        let remembered = r#""idempotency":{"duplicates":2,"duration_secs":60,"ids_added":9,"max_ids":7,"producers":[{"ids":[["i1","5-1"]],"name":{"hex":"70ff"}}]}"#;
         let told = line(&value(26, &[0]));
         assert!(told.contains(remembered), "{told}");
         assert!(!told.contains("given_back"), "{told}");

@@ -14,7 +14,7 @@ use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, run};
 
 const STREAMS: u64 = 300;
-const SEED: u64 = 0x8_6_0003;
+const SEED: u64 = 860_003;
 
 /// Sends commands together. Some of them make no sense to the stream as it is, and are refused.
 struct Batch {
