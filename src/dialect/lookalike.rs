@@ -9,6 +9,10 @@
 
 use std::ops::RangeInclusive;
 
+/// The aux field of RDB files in which KeyDB keeps the name of a member or field that expires by
+/// itself, behind its key (rdb.cpp, rdbSaveKeyValuePair). Its DUMP says nothing of them.
+pub const KEYDB_MEMBER_EXPIRY: &[u8] = b"keydb-subexpire-key";
+
 /// A product that says `redis_version` and is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lookalike {

@@ -20,7 +20,7 @@ mod version;
 
 pub use encoding::{Encoding, Kind, kind_of};
 pub use feature::Feature;
-pub use lookalike::Lookalike;
+pub use lookalike::{KEYDB_MEMBER_EXPIRY, Lookalike};
 pub use opcode::Opcode;
 pub use redis_migrate_format::record::Family;
 pub use release::{

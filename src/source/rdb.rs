@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result};
 
 use super::{Estimate, Source};
+use crate::dialect::KEYDB_MEMBER_EXPIRY;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer};
@@ -24,7 +25,7 @@ use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail, Taken}
 use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, show_key};
 use crate::select::{Selection, type_of};
 use crate::size;
-use crate::units::now_ms;
+use crate::units::{count_text, now_ms};
 
 /// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
 pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file was made";
@@ -68,6 +69,8 @@ pub struct RdbSource<R: Read + Send> {
     module_aux_bytes: usize,
     /// Names of modules whose data are too large to be given.
     module_aux_left_out: BTreeSet<String>,
+    /// Expiries of members of sets and fields of hashes, as KeyDB has them.
+    member_expiries: u64,
     /// Function libraries that were not read, and why, one line each.
     left_out: Vec<String>,
     /// Keys that came.
@@ -101,6 +104,7 @@ impl<R: Read + Send> RdbSource<R> {
             module_aux: Vec::new(),
             module_aux_bytes: 0,
             module_aux_left_out: BTreeSet::new(),
+            member_expiries: 0,
             at_end: false,
             left_out: Vec::new(),
             seen: OwnWrites::default(),
@@ -184,6 +188,9 @@ impl<R: Read + Send> RdbSource<R> {
                         .progress
                         .expected_records
                         .fetch_add(keys, Relaxed);
+                }
+                Some(Event::Aux { name, .. }) if name == KEYDB_MEMBER_EXPIRY => {
+                    self.member_expiries += 1;
                 }
                 Some(
                     Event::Aux { .. }
@@ -352,12 +359,25 @@ impl<R: Read + Send> RdbSource<R> {
         ));
     }
 
+    fn member_expiries_lost(&self) -> Option<String> {
+        (self.member_expiries > 0).then(|| {
+            format!(
+                "KeyDB lets members and fields expire by themselves (EXPIREMEMBER), and no other \
+                 server does it so: {} of them live as long as their keys",
+                count_text(self.member_expiries)
+            )
+        })
+    }
+
     fn say_what_was_not_read(&self) {
         if self.reader.checksum() != Some(Checksum::Verified) {
             self.observer.notice(
                 "the RDB data has no checksum (rdbchecksum no, or before version 5); its layout \
                  was checked, its contents could not be",
             );
+        }
+        if let Some(text) = self.member_expiries_lost() {
+            self.observer.warn(&text);
         }
         if !self.module_aux_left_out.is_empty() {
             let modules: Vec<&str> = self
@@ -452,7 +472,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             libraries_unread: self.left_out.first().cloned(),
             no_libraries: None,
             libraries_apart: Vec::new(),
-            not_had: Vec::new(),
+            not_had: self.member_expiries_lost().into_iter().collect(),
             lost_dbs: Vec::new(),
             left_out: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
             export_failed: Vec::new(),

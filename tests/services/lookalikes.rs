@@ -502,6 +502,8 @@ struct Taken {
     streams: Option<&'static str>,
     /// Hashes with fields that expire are refused by name.
     has_no_field_ttl: bool,
+    /// What is said of a key that lives for longer than it lets any.
+    cuts: Option<&'static str>,
     /// What the run says about RESTORE, if it does without.
     without_restore: Option<&'static str>,
 }
@@ -591,7 +593,7 @@ fn as_destination(profile: &Profile, taken: &Taken) {
                 "{version}: {}",
                 import.stderr
             );
-            if let Some(text) = taken.without_restore {
+            for text in taken.without_restore.into_iter().chain(taken.cuts) {
                 assert_eq!(import.stderr.matches(text).count(), 1, "{}", import.stderr);
             }
             (sink["restored"].clone(), sink["left_standing"].clone())
@@ -616,6 +618,7 @@ fn to_keydb() {
     let taken = Taken {
         streams: None,
         has_no_field_ttl: true,
+        cuts: None,
         without_restore: None,
     };
     as_destination(&KEYDB, &taken);
@@ -626,6 +629,7 @@ fn to_dragonfly() {
     let taken = Taken {
         streams: None,
         has_no_field_ttl: true,
+        cuts: Some("Dragonfly lets no key live longer than 3106 days"),
         without_restore: None,
     };
     as_destination(&DRAGONFLY, &taken);
@@ -636,6 +640,7 @@ fn to_kvrocks() {
     let taken = Taken {
         streams: Some("has no stream in any form"),
         has_no_field_ttl: true,
+        cuts: None,
         without_restore: None,
     };
     as_destination(&KVROCKS_TO, &taken);
@@ -647,7 +652,37 @@ fn to_garnet() {
     let taken = Taken {
         streams: Some("the destination has no streams"),
         has_no_field_ttl: false,
+        cuts: None,
         without_restore: Some("has no RESTORE with ABSTTL; writing by native commands"),
     };
     as_destination(&GARNET, &taken);
+}
+
+/// KeyDB's file says of each key when it changed, and behind it which of its members expire
+/// (rdb.cpp, rdbSaveKeyValuePair): fields that a file of Redis does not have, put into one here.
+#[test]
+fn from_a_file_of_keydb() {
+    let Some(version) = require(Version::Redis60) else {
+        return;
+    };
+    let source = TestServer::start(version);
+    fill_every_type(&mut source.client(), version);
+    redis::cmd("SAVE").exec(&mut source.client()).unwrap();
+    let file = source.path().join("dump.rdb");
+    let whole = std::fs::read(&file).unwrap();
+    let body = &whole[..whole.len() - 9];
+    let changed = b"\xfa\x0bmvcc-tstamp\x131871646719795724288";
+    let expiry = b"\xfa\x13keydb-subexpire-key\x01m\xfa\x14keydb-subexpire-when\x0d1871646719795";
+    for (fields, code) in [(changed.to_vec(), 0), ([&changed[..], expiry].concat(), 3)] {
+        let mut edited = [body, &fields[..], b"\xff"].concat();
+        let crc = redis_migrate::payload::crc64::crc64(&edited);
+        edited.extend_from_slice(&crc.to_le_bytes());
+        std::fs::write(&file, &edited).unwrap();
+        let export = run(&["export", file.to_str().unwrap()], b"").expect_code(code);
+        let said = "1 of them live as long as their keys";
+        assert_eq!(export.stderr.contains(said), code == 3, "{}", export.stderr);
+        let destination = TestServer::start(version);
+        run(&["import", &destination.url()], &export.stdout);
+        compare(&source, &destination, 0);
+    }
 }

@@ -260,6 +260,8 @@ pub struct ServerSink {
     is_entering: bool,
     /// That the destination became a replica was told.
     told_demoted: bool,
+    /// That it cuts long expiries was told.
+    told_cut_short: bool,
     /// A dry run tried whether native commands may be used.
     tried_native: bool,
     /// A dry run: which keys may be written, once that was asked.
@@ -351,6 +353,7 @@ impl ServerSink {
             databases: Databases::default(),
             is_entering: false,
             told_demoted: false,
+            told_cut_short: false,
             tried_native: false,
             key_rights: None,
             clock,

@@ -11,7 +11,7 @@ use crate::ledger::Changes;
 use crate::payload::{FOOTER_LEN, metadata};
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
-use crate::server::ServerError;
+use crate::server::{ServerError, show_db_key};
 use crate::sink::metadata::leave_out;
 use crate::size::is_larger;
 
@@ -53,6 +53,7 @@ impl ServerSink {
             sent.action = Action::Delete { expired: true };
             return self.send(sent);
         }
+        self.say_if_cut_short(&sent);
         if self.accepted.is_some() && sent.origin.is_some() {
             sent.original = Some(Box::new(sent.record.value.clone()));
         }
@@ -129,6 +130,27 @@ impl ServerSink {
             }
         })?;
         Ok(refused.map(|text| (at, text)))
+    }
+
+    /// Says once that the destination cuts long expiries without a word, when the first such key
+    /// comes.
+    fn say_if_cut_short(&mut self, sent: &Sent) {
+        let lookalike = self.facts().lookalike;
+        let Some((name, longest_ms)) =
+            lookalike.and_then(|one| Some((one.name(), one.longest_ttl_ms()?)))
+        else {
+            return;
+        };
+        let at_ms = sent.record.expire_at_ms.unwrap_or(0);
+        let is_cut = at_ms > self.clock.now_ms().saturating_add(longest_ms);
+        if is_cut && !std::mem::replace(&mut self.told_cut_short, true) {
+            self.observer.warn(&format!(
+                "{name} lets no key live longer than {} days, and cuts longer expiries to that \
+                 without a word: so it is with {}",
+                longest_ms / (24 * 3600 * 1000),
+                show_db_key(sent.record.db, &sent.record.key)
+            ));
+        }
     }
 
     /// A dry run: could this key be written, and then, does it stand already?
