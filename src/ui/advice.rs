@@ -5,7 +5,7 @@ use std::io;
 use crate::encryption::EncryptionError;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::TooManyErrors;
-use crate::rdb::RdbError;
+use crate::rdb::{RdbError, RdbErrorKind};
 use crate::server::ServerError;
 use crate::server::conn::ends_connection;
 use crate::server::facts::CAME_WITH;
@@ -33,6 +33,14 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
         if let Some(rdb) = cause.downcast_ref::<RdbError>()
             && rdb.is_damage()
         {
+            // Where a value of an unknown type ends, nobody can say: the file cannot be read on.
+            let unknown = "a server newer than this tool may have written it: read that server itself \
+                           with export or copy (no --via replica), which carry values that they \
+                           cannot read, or take a newer redis-migrate; if the server is not newer, \
+                           the file is damaged";
+            if matches!(rdb.kind, RdbErrorKind::Unknown(_)) {
+                return Some(unknown.to_owned());
+            }
             let text = "redis-check-rdb or valkey-check-rdb of the server that wrote it says more; \
                         fetch it again, or let the server write a new one (BGSAVE)";
             return Some(text.to_owned());

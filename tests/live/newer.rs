@@ -224,3 +224,20 @@ fn files_do_not_hold_them() {
     let listed = run(&["convert", file, "--to", "jsonl"], b"").success();
     assert_eq!(text(&listed).lines().count(), 3, "{}", text(&listed));
 }
+
+/// Where such a value ends in a file nobody can say.
+#[test]
+fn files_that_hold_them_cannot_be_read_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("newer.rdb");
+    let rdb = b"REDIS0012\xfe\x00\x00\x01a\x01b\x63\x01k\x03abc\xff\0\0\0\0\0\0\0\0";
+    std::fs::write(&file, rdb).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    for words in [&["convert", file, "--to", "jsonl"][..], &["export", file]] {
+        run(words, b"")
+            .expect_code(10)
+            .expect_stderr("byte 99 is neither a value's type")
+            .expect_stderr("at byte 16 of the RDB data; the last good key is \"a\" (db 0)")
+            .expect_stderr("read that server itself with export or copy");
+    }
+}

@@ -49,6 +49,9 @@ pub struct Target {
     /// The destination's words, where it refuses every RESTORE, also on names that begin like those
     /// of the keys to come.
     pub obstacle: Option<String>,
+    /// Whether it is of neither family, whatever types it turned out to know: what a number that
+    /// nobody here knows means there, nobody knows either.
+    is_other: bool,
     /// Whether a module value that is not known is answered with an error instead of an exit.
     modules_are_safe: bool,
     modules: Modules,
@@ -154,6 +157,7 @@ impl Target {
             accepts,
             probed: was_probed,
             obstacle,
+            is_other: facts.family == Family::Other,
             // rdb.c of 6.0 calls exit() for a module type that is not loaded.
             modules_are_safe: facts.family == Family::Valkey
                 || facts.dialect().has(Feature::RefusesModules),
@@ -408,7 +412,10 @@ impl Target {
         if Encoding::of(context.family, first) == Some(Encoding::Module) {
             self.allow_module(value);
         }
-        let plan = plan_value(&self.accepts, context.family, rdb_version, body);
+        let plan = match self.is_other {
+            true => Plan::Refuse(Refusal::Opaque(first)),
+            false => plan_value(&self.accepts, context.family, rdb_version, body),
+        };
         let name = payload::module_name_of(context.family, value);
         self.opaque = Some((first, rdb_version, name));
         match plan {
@@ -533,6 +540,7 @@ mod tests {
                 .expect("a known version"),
             probed: false,
             obstacle: None,
+            is_other: false,
             modules_are_safe: true,
             modules: Modules::Loaded(BTreeSet::new()),
             allow: AllowLoss::default(),
@@ -625,6 +633,20 @@ mod tests {
         );
         assert_eq!(record.value.type_byte(), Some(16));
         assert_eq!(seven.changes.field_ttls_lost, 1);
+    }
+
+    /// Whoever takes Redis' types and is no Redis may mean something else by the others.
+    #[test]
+    fn unknown_types_are_not_offered_to_servers_of_neither_family() {
+        let mut target = target(Family::Redis, 8, 0);
+        target.accepts.answers = true;
+        let dump = || record(Value::Verbatim(payload::sign(b"\x63abc", 40)));
+        let from = || context(Family::Redis, 40);
+        assert_eq!(target.prepare(&mut dump(), &mut from()), Ok(Ready::AsIs));
+        assert!(target.opaque().is_some());
+        target.is_other = true;
+        let (reason, _) = target.prepare(&mut dump(), &mut from()).unwrap_err();
+        assert!(reason.contains("of the family they come from"), "{reason}");
     }
 
     #[test]
