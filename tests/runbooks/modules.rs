@@ -4,6 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, Value};
+use redis_migrate::payload;
+use redis_migrate_format::header::ConsistencyReached;
+use redis_migrate_format::{Context, EndFacts, Header, KeyRecord, Record, Writer, WriterOptions};
 use serde_json::json;
 
 use crate::Run;
@@ -376,4 +379,90 @@ fn a_type_of_a_module_is_chosen_by_its_name_whatever_is_read() {
     Tool::new(&["list", "--type", "module:short", text(&all)])
         .run()
         .expect_code(2);
+}
+
+/// The footer says nothing of what a module wrote: the module decides, also where the destination
+/// accepts no such version.
+#[test]
+fn footers_that_are_not_accepted_are_replaced_and_the_module_decides() {
+    let (Some(from), Some(mut to)) = (stack(), stack()) else {
+        return;
+    };
+    let mut client = from.client();
+    fill_all(&mut client);
+    let dump_of = |client: &mut Connection, key: &str| -> Vec<u8> {
+        redis::cmd("DUMP")
+            .arg(key)
+            .query(client)
+            .expect("a payload")
+    };
+    /// Of a server that is not written yet.
+    const VERSION: u16 = 99;
+    let context = Context {
+        rdb_version: VERSION,
+        ..Context::default()
+    };
+    let mut writer =
+        Writer::new(Vec::new(), &Header::default(), WriterOptions::default()).expect("it begins");
+    writer.set_context(context).expect("a context");
+    let mut put = |key: &str, body: &[u8]| {
+        let record = Record::Key(KeyRecord {
+            db: 0,
+            key: key.as_bytes().to_vec(),
+            value: redis_migrate_format::Value::Verbatim(payload::sign(body, VERSION)),
+            expire_at_ms: None,
+            eviction: None,
+        });
+        writer.write(&record).expect("it is written");
+    };
+    for (key, _) in TYPES {
+        let dump = dump_of(&mut client, key);
+        put(key, &dump[..dump.len() - payload::FOOTER_LEN]);
+    }
+    // As a later version of the module might write it: its own number is in the id's last ten bits.
+    // RedisBloom answers with an error, RedisJSON ends the server.
+    for (key, of) in [("later", "bloom"), ("deadly", "json")] {
+        let mut dump = dump_of(&mut client, of);
+        dump.truncate(dump.len() - payload::FOOTER_LEN);
+        dump[8] |= 3;
+        dump[9] = 0xff;
+        put(key, &dump);
+    }
+    let facts = EndFacts::new(ConsistencyReached::Scan {
+        from_ms: 1,
+        to_ms: 1,
+    });
+    let bytes = writer.finish(facts).expect("it ends").inner;
+    let work = tempfile::tempdir().expect("a directory");
+    let archive = work.path().join("later.rmz");
+    std::fs::write(&archive, bytes).expect("a file");
+
+    let dry = Tool::new(&["import", "--dry-run", &to.url(), text(&archive)]).run();
+    let imported = Tool::new(&["import", "--json", &to.url(), text(&archive)]).run();
+    let imported = imported.expect_code(3);
+    for (key, words) in [
+        ("later", "Bad data format"),
+        (
+            "deadly",
+            "in layout 1023, and the module is known to take layouts up to 3",
+        ),
+    ] {
+        let mut lines = imported.stderr.lines();
+        let refused = lines.find(|line| line.contains(&format!("\"{key}\"")));
+        let refused = refused.unwrap_or_else(|| panic!("{}", imported.stderr));
+        assert!(refused.contains(words), "{refused}");
+    }
+    let sink = &imported.summary()["sink"];
+    assert_eq!(
+        (
+            &sink["restored"],
+            &sink["refused"],
+            &sink["changes"]["restamped"]
+        ),
+        (&json!(TYPES.len()), &json!(2), &json!(TYPES.len()))
+    );
+    assert!(dry.stderr.contains("re-stamped"), "{}", dry.stderr);
+    assert!(to.is_running());
+    send(&mut to.client(), "SET plain text");
+    assert_eq!(asked_of_modules(&to), asked_of_modules(&from));
 }

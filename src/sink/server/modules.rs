@@ -1,6 +1,6 @@
 //! Which modules a destination has, as far as it says, and which data types are theirs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::server::{Conn, ServerError};
 
@@ -9,8 +9,8 @@ use crate::server::{Conn, ServerError};
 pub(super) enum Modules {
     /// MODULE LIST is refused.
     Unknown,
-    /// It named these.
-    Loaded(BTreeSet<String>),
+    /// It named these, with their versions as numbers: 20803 for 2.8.3.
+    Loaded(BTreeMap<String, u64>),
 }
 
 impl Modules {
@@ -21,18 +21,55 @@ impl Modules {
         };
         let rows: Vec<HashMap<String, redis::Value>> =
             redis::from_redis_value(value).unwrap_or_default();
-        let name = |mut row: HashMap<String, redis::Value>| {
-            redis::from_redis_value::<String>(row.remove("name")?).ok()
+        let module = |mut row: HashMap<String, redis::Value>| {
+            let name = redis::from_redis_value::<String>(row.remove("name")?).ok()?;
+            let version = row.remove("ver").map(redis::from_redis_value::<u64>);
+            Some((name, version.and_then(Result::ok).unwrap_or(0)))
         };
-        Ok(Self::Loaded(rows.into_iter().filter_map(name).collect()))
+        Ok(Self::Loaded(rows.into_iter().filter_map(module).collect()))
+    }
+
+    /// Whether a value of this data type, in the layout that its id names, ends the server: the
+    /// highest layout then that it is known to live with.
+    pub fn is_hurt_by(&self, type_name: &str, layout: u64) -> Option<u64> {
+        if type_name != JSON {
+            return None;
+        }
+        let safe = match self {
+            Self::Unknown => JSON_LAYOUT,
+            Self::Loaded(loaded) => {
+                let ours = loaded
+                    .iter()
+                    .filter(|(name, _)| name.eq_ignore_ascii_case("ReJSON"));
+                ours.map(|(_, version)| json_layout(*version)).min()?
+            }
+        };
+        (layout > safe).then_some(safe)
     }
 
     /// Whether one of them may define this data type.
     pub fn may_define(&self, type_name: &str) -> bool {
         match self {
             Self::Unknown => true,
-            Self::Loaded(loaded) => loaded.iter().any(|module| may_define(module, type_name)),
+            Self::Loaded(loaded) => loaded.keys().any(|module| may_define(module, type_name)),
         }
+    }
+}
+
+/// The data type of RedisJSON.
+const JSON: &str = "ReJSON-RL";
+
+/// The layout that RedisJSON has written since its second version.
+const JSON_LAYOUT: u64 = 3;
+
+/// The highest layout of values that RedisJSON of this version loads. For a higher one it panics, and
+/// the server ends with it (seen with 20803; type_methods::rdb_load of all versions reads so). Of
+/// later versions than that no higher layout is known.
+fn json_layout(version: u64) -> u64 {
+    match version {
+        1..10_000 => 0,
+        10_000..20_000 => 2,
+        _ => JSON_LAYOUT,
     }
 }
 
@@ -41,7 +78,7 @@ impl Modules {
 pub(super) fn may_define(module: &str, type_name: &str) -> bool {
     let types: &[&str] = match module.to_ascii_lowercase().as_str() {
         "vectorset" => &["vectorset"],
-        "rejson" => &["ReJSON-RL"],
+        "rejson" => &[JSON],
         "bf" => &[
             "MBbloom--",
             "MBbloomCF",
@@ -52,8 +89,27 @@ pub(super) fn may_define(module: &str, type_name: &str) -> bool {
         "timeseries" => &["TSDB-TYPE"],
         "graph" => &["graphdata", "graphmeta"],
         "search" | "searchlight" => &["ft_index0", "ft_invidx", "numericdx", "trietype0"],
-        "json" => &["ReJSON-RL"],
+        "json" => &[JSON],
         _ => return true,
     };
     types.contains(&type_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_in_a_layout_that_ends_the_server_are_known() {
+        let loaded = |name: &str, version| Modules::Loaded([(name.to_owned(), version)].into());
+        let stack = loaded("ReJSON", 20_803);
+        assert_eq!(stack.is_hurt_by("ReJSON-RL", 3), None);
+        assert_eq!(stack.is_hurt_by("ReJSON-RL", 4), Some(3));
+        assert_eq!(loaded("ReJSON", 10_007).is_hurt_by("ReJSON-RL", 3), Some(2));
+        assert_eq!(loaded("ReJSON", 80_000).is_hurt_by("ReJSON-RL", 4), Some(3));
+        assert_eq!(Modules::Unknown.is_hurt_by("ReJSON-RL", 4), Some(3));
+        // Others answer with an error, as far as is known.
+        assert_eq!(loaded("json", 10_000).is_hurt_by("ReJSON-RL", 9), None);
+        assert_eq!(stack.is_hurt_by("TSDB-TYPE", 1023), None);
+    }
 }

@@ -411,6 +411,7 @@ impl Target {
         let first = type_byte(context.family, value);
         if Encoding::of(context.family, first) == Some(Encoding::Module) {
             self.allow_module(value);
+            self.spares_the_server(value)?;
         }
         let plan = match self.is_other {
             true => Plan::Refuse(Refusal::Opaque(first)),
@@ -427,6 +428,31 @@ impl Target {
                 Ok(Ready::Footer(version))
             }
             _ => Ok(Ready::AsIs),
+        }
+    }
+
+    /// A value that would end the destination is not sent, unless nobody is to check
+    /// (`--no-check`).
+    fn spares_the_server(&self, value: &[u8]) -> Result<(), (String, Option<String>)> {
+        /// The layout is in the last ten bits of a type's id (module.c, moduleTypeEncodeId).
+        const LAYOUT: u64 = 0x3ff;
+        let Ok(id) = payload::walk::length(&mut payload::Slice::new(&value[1..])) else {
+            return Ok(());
+        };
+        let name = payload::module_name(id);
+        let layout = id & LAYOUT;
+        match self.modules.is_hurt_by(&name, layout) {
+            Some(safe) if !self.unchecked => Err((
+                format!(
+                    "it is of {name} in layout {layout}, and the module is known to take layouts up \
+                     to {safe}: given another one, it ends the server"
+                ),
+                Some(
+                    "a newer module at the destination may take it; --no-check sends it all the same"
+                        .to_owned(),
+                ),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -530,6 +556,8 @@ fn everything(family: Family) -> Accepts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::dialect::{Dialect, Version};
     use crate::sink::server::modules::may_define;
@@ -542,7 +570,7 @@ mod tests {
             obstacle: None,
             is_other: false,
             modules_are_safe: true,
-            modules: Modules::Loaded(BTreeSet::new()),
+            modules: Modules::Loaded(BTreeMap::new()),
             allow: AllowLoss::default(),
             universal: None,
             twin: false,
