@@ -229,6 +229,8 @@ pub fn strip(family: Family, value: &mut Value, allowed: bool) -> Result<bool, N
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::payload::meaning::{self, Lenience};
     use crate::payload::{Examined, FieldFate, compact, decode, examine, lzf, refield, sign, walk};
@@ -443,5 +445,46 @@ pub(crate) mod tests {
         // A difference in the value itself comes first.
         let other = with(b"Tags", 0, b"one", b"\x00\x01b");
         assert_eq!(differ(&of(b"one"), &other, false), Some(String::new()));
+    }
+
+    fn is_sound(value: &[u8]) -> bool {
+        matches!(examine(Family::Redis, value), Examined::Sound(_))
+    }
+
+    proptest! {
+        /// Whatever bytes come: nothing panics, and each way to look at them finds the same.
+        #[test]
+        fn any_bytes_are_metadata_or_damage(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..60),
+            is_real in any::<bool>(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            if is_real {
+                let (mut real, to) = (unhex(DUMP), at.index(DUMP.len() / 2));
+                real.truncate(real.len() - crate::payload::FOOTER_LEN);
+                let to = to.min(real.len() - 1);
+                real[to] ^= bytes.first().copied().unwrap_or(1);
+                bytes = real;
+            } else {
+                bytes.insert(0, MARK);
+            }
+            let family = Family::Redis;
+            let split = split_metadata(family, &bytes);
+            let all = classes(family, &bytes);
+            if let Ok((metadata, value)) = split {
+                prop_assert!(all.is_ok());
+                prop_assert_eq!(bytes.len(), metadata.len() + value.len());
+                prop_assert_eq!(is_sound(&bytes), is_sound(value));
+                prop_assert_eq!(kind(family, &bytes), kind(family, value));
+            } else {
+                prop_assert!(matches!(examine(family, &bytes), Examined::Damaged(_)));
+            }
+            let mut value = Value::Compact(bytes.clone());
+            if strip(family, &mut value, true) == Ok(true) {
+                prop_assert_eq!(value.bytes(), plain(family, &bytes));
+            }
+            let same = meaning::same_but(family, &bytes, Family::Valkey, b"\x00\x01a", Lenience::default());
+            prop_assert!(same.is_ok() || !is_sound(&bytes));
+        }
     }
 }
