@@ -44,12 +44,30 @@ pub enum Value {
 pub struct Withheld {
     /// Bytes of the whole value as stored.
     pub len: u64,
-    /// Its first bytes: the type, and the id of a module's type.
+    /// Its first bytes: the type, and the id of a module's type. Where key metadata stand before
+    /// these, enough bytes to reach them as a rule.
     pub head: Vec<u8>,
 }
 
-/// Bytes of [`Withheld::head`]: a type byte, and an RDB length of nine bytes.
-pub(crate) const WITHHELD_HEAD_LEN: usize = 10;
+impl Withheld {
+    /// Of a value of `len` bytes that begins so.
+    pub(crate) fn of(len: u64, begin: &[u8]) -> Self {
+        /// A type byte, and an RDB length of nine bytes.
+        const HEAD_LEN: usize = 10;
+        /// What key metadata begin with (rdb.h, RDB_OPCODE_KEY_META).
+        const KEY_METADATA: u8 = 0xf3;
+        /// With key metadata: as long as modules may be expected to make them.
+        const HEAD_LEN_WITH_METADATA: usize = 4096;
+        let head_len = match begin.first() {
+            Some(&KEY_METADATA) => HEAD_LEN_WITH_METADATA,
+            _ => HEAD_LEN,
+        };
+        Self {
+            len,
+            head: begin[..begin.len().min(head_len)].to_vec(),
+        }
+    }
+}
 
 impl Value {
     /// The stored bytes; none of a value that was not kept, so that nothing can be written for it.

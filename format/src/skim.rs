@@ -7,7 +7,7 @@ use crate::body::{Body, record_of, too_large};
 use crate::entry::{self, Cursor, Entry, EntryError};
 use crate::error::{Error, Position, Result};
 use crate::limits::{HEAD_LEN, Limits, MAX_ENTRIES, MAX_KEPT_FUNCTIONS};
-use crate::record::{Context, Record, Value, WITHHELD_HEAD_LEN, Withheld};
+use crate::record::{Context, Record, Value, Withheld};
 
 /// Longest kind and length of an entry: one byte, and a number of nine.
 const ENTRY_HEAD: usize = 10;
@@ -245,11 +245,8 @@ impl Skimmer {
         match (self.keep, &mut record) {
             (Keep::Heads, _) => len = Some(value_len as u64),
             (Keep::UpTo(most), Record::Key(key)) if value_len as u64 > most => {
-                let there = key.value.bytes();
-                key.value = Value::Withheld(Withheld {
-                    len: value_len as u64,
-                    head: there[..there.len().min(WITHHELD_HEAD_LEN)].to_vec(),
-                });
+                let withheld = Withheld::of(value_len as u64, key.value.bytes());
+                key.value = Value::Withheld(withheld);
             }
             (Keep::UpTo(most), Record::Functions(_))
                 if value_len as u64 > most.max(MAX_KEPT_FUNCTIONS) =>

@@ -101,6 +101,19 @@ fn a_value_that_is_not_to_be_kept_comes_with_its_key_type_and_length() {
     assert!(refused.to_string().contains("not kept"), "{refused}");
 }
 
+/// Behind key metadata the type is to be seen, too.
+#[test]
+fn more_is_kept_of_the_beginning_where_key_metadata_stand_there() {
+    let value = [&[0xf3][..], &vec![7; 3 << 20]].concat();
+    let bytes = write_all(&[key(0, b"large", &value)], in_parts());
+    let found = kept(&bytes, 1_000);
+    let [Record::Key(large)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(large.value.head(), &value[..4096]);
+    assert!(large.value.bytes().is_empty());
+}
+
 #[test]
 fn what_is_not_kept_is_checked_all_the_same() {
     let records = [key(0, b"large", &vec![1; 5 << 20])];
