@@ -25,7 +25,7 @@ use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 use crate::sink::metadata::NOT_BY_COMMANDS;
 use crate::sink::server::functions::split_libraries;
-use crate::sink::server::gate::{closed_databases, only_database_0, show_databases};
+use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::refusal::is_bad_format;
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
@@ -353,7 +353,7 @@ impl Needs {
         closed.append(&mut trial.closed);
         let mut has_one = false;
         for db in &into {
-            if let Some(why) = only_database_0(facts, *db) {
+            if let Some(why) = facts.lacks_database(*db) {
                 has_one = true;
                 closed.insert(*db, why);
             }

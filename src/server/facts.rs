@@ -288,6 +288,13 @@ impl Facts {
         }
     }
 
+    /// Why a database is not to be had of a look-alike that says OK to every SELECT and stays where it
+    /// is: what is read there, or written, are the keys of database 0.
+    pub fn lacks_database(&self, db: u32) -> Option<String> {
+        let lookalike = self.lookalike.filter(|one| one.has_one_database())?;
+        (db > 0).then(|| format!("{} has database 0 only", lookalike.name()))
+    }
+
     /// A payload as DUMP gave it, without what a look-alike adds.
     pub fn dumped(&self, payload: Vec<u8>) -> Vec<u8> {
         match self.lookalike.is_some_and(Lookalike::dumps_aux) {

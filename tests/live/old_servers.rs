@@ -163,6 +163,36 @@ fn clusters_of_old_servers_are_read() {
     }
 }
 
+#[test]
+fn clusters_of_old_servers_are_written_to() {
+    for version in [Version::Redis32, Version::Redis50] {
+        let (Some(version), Some(from)) = (require(version), require(Version::Redis50)) else {
+            continue;
+        };
+        let source = filled(from);
+        for db in 1..16 {
+            redis::cmd("FLUSHDB")
+                .exec(&mut source.client_db(db))
+                .unwrap();
+        }
+        let refused = if version.has_streams() {
+            0
+        } else {
+            streams(&source)
+        };
+        let code = if refused > 0 { 3 } else { 0 };
+        let cluster = TestCluster::start(version, 3, 0);
+        let (url, into) = (source.url(), cluster.url());
+        run(&["copy", &url, &into, "--verify"], b"").expect_code(code);
+        let again = run(&["copy", &url, &into, "--json"], b"").expect_code(code);
+        assert_eq!(sink(&again, "restored"), 0, "{}", again.stderr);
+        let diff = run(&["diff", &url, &into], b"");
+        let text = String::from_utf8_lossy(&diff.stdout).into_owned();
+        assert_eq!(text.matches("missing    db").count(), refused, "{text}");
+        assert!(!text.contains("value "), "{text}");
+    }
+}
+
 /// How many streams a server holds in all databases.
 fn streams(server: &TestServer) -> usize {
     let of = |db| {

@@ -356,6 +356,15 @@ fn expiring_hashes(server: &TestServer, db: u32) -> usize {
     keys.iter().filter(|key| expires(key)).count()
 }
 
+/// The keys of all databases.
+fn all_keys(server: &TestServer) -> u64 {
+    let count = |db| -> u64 {
+        let mut client = server.client_db(db);
+        redis::cmd("DBSIZE").query(&mut client).unwrap()
+    };
+    (0..16).map(count).sum()
+}
+
 /// What arrived is right. So many keys may be missing.
 fn compare(source: &TestServer, destination: &TestServer, missing: usize) {
     let options = Options {
@@ -494,6 +503,18 @@ fn from_kvrocks() {
         why: "Invalid or Not supported object type",
     };
     as_source(&KVROCKS, &lost);
+    // It says OK to every SELECT, and answers with the keys of database 0.
+    let Some(imitated) = source(&KVROCKS) else {
+        return;
+    };
+    let third = format!("{}/3", imitated.proxy.url());
+    let export = run(&["export", &third], b"");
+    assert_ne!(export.code(), Some(0), "{}", export.stderr);
+    assert!(
+        export.stderr.contains("Kvrocks has database 0 only"),
+        "{}",
+        export.stderr
+    );
 }
 
 /// What a look-alike does not take of an archive.
@@ -644,6 +665,19 @@ fn to_kvrocks() {
         without_restore: None,
     };
     as_destination(&KVROCKS_TO, &taken);
+    let Some(imitated) = KVROCKS_TO.start() else {
+        return;
+    };
+    let source = real_source(KVROCKS_TO.behind, false);
+    let (from, to) = (source.url(), imitated.proxy.url());
+    for more in [&[][..], &["--dry-run"]] {
+        let copy = run(&[&["copy", &from, &to], more].concat(), b"").expect_code(2);
+        assert!(copy.stderr.contains("Kvrocks, which has database 0 only"));
+    }
+    assert_eq!(all_keys(&imitated.real), 0);
+    let export = run(&["export", &from, "--db", "1"], b"").success();
+    run(&["import", &to], &export.stdout).expect_code(2);
+    assert_eq!(all_keys(&imitated.real), 0);
 }
 
 /// By native commands, which keep what RESTORE of Garnet does not.

@@ -26,7 +26,6 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::record::{Batch, Origin, Record};
 use crate::server::conn::asks_for_patience;
-use crate::server::facts::Facts;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::units::{count_text, plural};
 
@@ -84,7 +83,7 @@ impl ServerSink {
             if let Some(reason) = self.databases.refused.get(&db) {
                 return Ok(Gate::Refused(reason.clone()));
             }
-            if let Some(why) = only_database_0(&self.lanes[at].facts, db) {
+            if let Some(why) = self.lanes[at].facts.lacks_database(db) {
                 self.close_database(db, why);
                 continue;
             }
@@ -380,13 +379,6 @@ impl super::lane::Lane {
         let answer = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY)).ok()?;
         answer.err().filter(|text| is_about_database(text))
     }
-}
-
-/// Why a database is not to be had of a look-alike that says OK to every SELECT and stays where it is:
-/// its keys would replace those of database 0.
-pub fn only_database_0(facts: &Facts, db: u32) -> Option<String> {
-    let lookalike = facts.lookalike.filter(|one| one.has_one_database())?;
-    (db > 0).then(|| format!("{} has database 0 only", lookalike.name()))
 }
 
 /// Which of `dbs` are not to be had by somebody who connects by `to`, and why. Nothing is written.

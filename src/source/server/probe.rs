@@ -143,6 +143,15 @@ pub fn databases(conn: &mut Conn, asking: &Asking<'_>) -> Result<Databases> {
 /// Goes to each, and to the first of them to find out what can be done there.
 fn go_to_all(conn: &mut Conn, mut rows: Vec<Keyspace>, asking: &Asking<'_>) -> Result<Databases> {
     let mut found = Databases::default();
+    rows.retain(|row| {
+        let lacks = asking.facts.lacks_database(row.db);
+        found.not_had.extend(lacks.clone().map(|reason| NotHad {
+            db: row.db,
+            keys: None,
+            reason,
+        }));
+        lacks.is_none()
+    });
     // Database 0 comes first: a new connection is in it, and there may be no way back.
     rows.sort_by_key(|row| row.db);
     rows.dedup_by_key(|row| row.db);
