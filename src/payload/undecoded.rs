@@ -49,6 +49,9 @@ pub struct Undecoded {
     seen: HashSet<u64>,
     /// Not all of them were kept: a key with several records may have been counted twice.
     has_records: bool,
+    /// They come from a server that only calls itself Redis, whose types nobody else has.
+    #[serde(default)]
+    is_of_lookalike: bool,
 }
 
 impl Undecoded {
@@ -64,6 +67,7 @@ impl Undecoded {
         let Some(unknown) = unknown(family, body, is_whole) else {
             return;
         };
+        self.is_of_lookalike |= family == Family::Other;
         let mut hasher = DefaultHasher::new();
         (record.db, &record.key).hash(&mut hasher);
         let print = hasher.finish();
@@ -130,12 +134,16 @@ impl Undecoded {
         if self.others > 0 {
             told.push(format!("{} of other types", self.counted(self.others)));
         }
+        let fate = match self.is_of_lookalike {
+            true => "no server of another kind has them, and they are written to none",
+            false => {
+                "they go only to servers of the same family, as they are, and each server says \
+                 itself whether it takes them"
+            }
+        };
         (!told.is_empty()).then(|| {
-            format!(
-                "{}: this version cannot look into them; they go only to servers of the same \
-                 family, as they are, and each server says itself whether it takes them",
-                listed(told)
-            )
+            let told = listed(told);
+            format!("{told}: this version cannot look into them; {fate}")
         })
     }
 
@@ -253,6 +261,14 @@ mod tests {
             text.starts_with("1 value of type 100, 3 values of type 99: this version"),
             "{text}"
         );
+        assert!(
+            text.contains("only to servers of the same family"),
+            "{text}"
+        );
+        let mut own = Undecoded::default();
+        own.note(Family::Other, &begun, false);
+        let text = own.warning().expect("one");
+        assert!(text.ends_with("written to none"), "{text}");
         let name = module_name_of(Family::Redis, MODULE).expect("a module's value");
         let text = undecoded.notice().expect("one");
         assert!(text.starts_with(&format!("1 value of {name:?}")), "{text}");

@@ -416,6 +416,13 @@ fn as_source(profile: &Profile, lost: &Lost) {
     let export = run(&["export", &url, "--json"], b"").expect_code(code(unread == 0));
     assert_eq!(export.summary()["source"]["failed"], unread);
     assert_eq!(names(&export), unread.min(NAMED), "{}", export.stderr);
+    let nowhere = "and they are written to none";
+    assert_eq!(
+        export.stderr.contains(nowhere),
+        opaque > 0,
+        "{}",
+        export.stderr
+    );
     let inspect = run(&["inspect", "-"], &export.stdout);
     let inspect = String::from_utf8_lossy(&inspect.stdout).into_owned();
     assert!(inspect.contains(profile.name), "{inspect}");
@@ -477,7 +484,7 @@ fn from_dragonfly() {
     let lost = Lost {
         unread: &[],
         opaque: &[24, 25],
-        why: "number 31",
+        why: "values of type 31",
     };
     as_source(&DRAGONFLY, &lost);
 }
