@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use super::decode::{BackLengths, Checked, VectorLayout, back_lengths, vector_layout};
+use super::decode::{BackLengths, Checked, VectorLayout, back_lengths, is_readable, vector_layout};
 use super::encode::{FieldTtlForm, Forms, Packing, REDIS_FIELD_TTL_MAX};
 use super::metadata::{plain, type_byte};
 use super::object::StreamForm;
@@ -390,13 +390,7 @@ fn module_text(name: &str) -> String {
 /// looks at which one it is.
 pub fn plan(accepts: &Accepts, family: Family, rdb_version: u16, type_byte: u8) -> Plan {
     let encoding = match Encoding::of(family, type_byte) {
-        None
-        | Some(
-            Encoding::RedisTemplateListpack
-            | Encoding::RedisTemplateListpackRef
-            | Encoding::RedisTemplateTable
-            | Encoding::RedisTemplateTableRef,
-        ) => {
+        None | Some(Encoding::RedisTemplateListpackRef | Encoding::RedisTemplateTableRef) => {
             let known = accepts.types.contains(type_byte);
             return opaque(accepts, family, rdb_version, type_byte, known);
         }
@@ -500,6 +494,12 @@ pub fn plan_value(accepts: &Accepts, family: Family, rdb_version: u16, value: &[
             Ok(id) => of_module(accepts, family, rdb_version, walk::module_name(id), value),
             Err(_) => Plan::Refuse(Refusal::Opaque(type_byte)),
         };
+    }
+    if let Some(encoding) = encoding
+        && !is_readable(encoding, value)
+    {
+        let known = accepts.takes(encoding);
+        return opaque(accepts, family, rdb_version, type_byte, known);
     }
     let plan = plan(accepts, family, rdb_version, type_byte);
     let (Plan::Keep | Plan::Restamp(_), Some(encoding)) = (&plan, encoding) else {

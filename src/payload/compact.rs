@@ -3,6 +3,7 @@
 
 use redis_migrate_format::record::Family;
 
+use super::decode::{compact_template, is_template};
 use super::error::{ErrorKind, PayloadError};
 use super::metadata::type_byte;
 use super::source::{Slice, Source};
@@ -55,6 +56,13 @@ fn copy(body: &[u8], family: Family, limit: u64, out: &mut Vec<u8>) -> Result<()
         && Encoding::of(family, type_byte).is_none_or(|encoding| encoding == Encoding::Module)
     {
         return Err(PayloadError::new(0, ErrorKind::Opaque(type_byte)));
+    }
+    if let Some(encoding) = body
+        .first()
+        .and_then(|&type_byte| Encoding::of(family, type_byte))
+        && is_template(encoding)
+    {
+        return compact_template(encoding, body, limit, out);
     }
     let start = out.len();
     let mut source = Expand {

@@ -101,6 +101,9 @@ pub enum ErrorKind {
     /// A sparse array that no server writes.
     #[error("array: {0}")]
     Array(&'static str),
+    /// A hash with a template that no server writes.
+    #[error("hash template: {0}")]
+    Template(&'static str),
     /// A stream that t_stream.c would not write.
     #[error("stream: {0}")]
     Stream(&'static str),

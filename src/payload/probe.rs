@@ -130,5 +130,10 @@ const SAMPLES: &[(Encoding, &[u8])] = &[
         b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
     ),
     (Encoding::RedisArray, b"\x01\0\0\0\x01a"),
+    (
+        Encoding::RedisTemplateListpack,
+        b"\x01\x01\x01a\x0c\x0c\0\0\0\x02\0\0\x01\x81b\x02\xff",
+    ),
+    (Encoding::RedisTemplateTable, b"\x01\x01\x01a\x01b"),
     (Encoding::ValkeyPathHash, b"\x01\x01p\x01\x01a\x01b"),
 ];

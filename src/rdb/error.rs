@@ -3,6 +3,7 @@
 use std::io;
 
 use super::magic::{Magic, readable_versions};
+use crate::dialect::{Release, oldest_with_rdb_version, opcode};
 use crate::payload::{self, PayloadError};
 use crate::record::show_key;
 
@@ -91,9 +92,26 @@ pub enum RdbErrorKind {
     /// Data of a module that is not laid out as rdb.c does.
     #[error("module data that begins with {0}")]
     ModuleAux(u64),
+    /// Names of fields that hashes refer to, or such a hash, are not as they should be.
+    #[error("hash template: {0}")]
+    Template(String),
+    /// A command that was carried out while the snapshot was sent. Whoever passes over it has wrong
+    /// data.
+    #[error(
+        "here stands a command that was carried out while the snapshot was taken (opcode F2, which {} \
+         and later write without a fork), and this tool carries out none; take the snapshot with \
+         `forkless-infrastructure-enabled no`, or read the server without --via replica; it stands",
+        version_with_updates()
+    )]
+    Update,
     /// A value is not laid out as its type says.
     #[error("{0}")]
     Value(payload::ErrorKind),
+}
+
+fn version_with_updates() -> String {
+    let release = oldest_with_rdb_version(opcode::UPDATE_SINCE);
+    release.map_or_else(String::new, Release::title)
 }
 
 /// An error before it is known which key came last.

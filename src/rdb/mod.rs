@@ -19,6 +19,7 @@ mod magic;
 mod reader;
 mod taken;
 mod target;
+mod templates;
 mod writer;
 
 pub use error::{RdbError, RdbErrorKind};

@@ -13,6 +13,7 @@ use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic};
 use super::taken;
+use super::templates::{Templates, is_templated};
 use crate::dialect::Opcode;
 use crate::dialect::opcode::KEY_METADATA_SINCE;
 use crate::payload::{self, walk, write};
@@ -67,6 +68,8 @@ pub struct Facts {
     pub from_ms: Option<u64>,
     /// `redis-migrate-to-ms`: nothing in it was read after that, Unix ms.
     pub to_ms: Option<u64>,
+    /// Hashes that named their fields by templates. They are given as plain ones.
+    pub templated_hashes: u64,
     /// Modules that left data of their own, which belongs to no key.
     pub module_aux: Vec<String>,
 }
@@ -154,6 +157,7 @@ pub struct RdbReader<R> {
     scratch: Vec<u8>,
     /// Of the next key.
     metadata: Metadata,
+    templates: Templates,
     checksum: Option<Checksum>,
 }
 
@@ -196,6 +200,7 @@ impl<R: Read> RdbReader<R> {
                         is_not_whole: false,
                         from_ms: None,
                         to_ms: None,
+                        templated_hashes: 0,
                         module_aux: Vec::new(),
                     },
                     form,
@@ -206,6 +211,7 @@ impl<R: Read> RdbReader<R> {
                     last_key: None,
                     scratch: Vec::new(),
                     metadata: Metadata::default(),
+                    templates: Templates::default(),
                     checksum: None,
                 });
             }
@@ -405,7 +411,14 @@ impl<R: Read> RdbReader<R> {
                     let type_byte = self.key_metadata()?;
                     return self.key(type_byte, wants).map(Some);
                 }
-                Some(Opcode::KeyMetadata | Opcode::HashTemplate | Opcode::Update) | None => {
+                Some(Opcode::HashTemplate) => {
+                    self.templates.take(&mut self.input, self.max_value_bytes)?;
+                }
+                Some(Opcode::Update) => {
+                    let kind = RdbErrorKind::Update;
+                    return Err(Fault { offset, kind });
+                }
+                Some(Opcode::KeyMetadata) | None => {
                     let kind = RdbErrorKind::Unknown(byte);
                     return Err(Fault { offset, kind });
                 }
@@ -438,29 +451,20 @@ impl<R: Read> RdbReader<R> {
         type_byte: u8,
         wants: impl FnOnce(u32, &[u8], u8) -> bool,
     ) -> Result<Event, Fault> {
-        let family = self.facts.family;
         let (expire_at_ms, eviction) = (self.expire_at_ms.take(), self.eviction.take());
         let metadata = std::mem::take(&mut self.metadata);
         let Some(key) = self.input.string_within(self.max_value_bytes)? else {
-            walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
+            self.pass_value(type_byte)?;
             let db = self.db;
             return Ok(Event::TooLarge { db, key: None });
         };
         if !wants(self.db, &key, type_byte) {
-            walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
+            self.pass_value(type_byte)?;
             self.was_good(&key);
             return Ok(Event::Unwanted { db: self.db });
         }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&metadata.bytes);
-        self.scratch.push(type_byte);
         let verbatim = self.form == Form::Verbatim || type_byte == MODULE;
-        let mut take = match verbatim {
-            true => Take::verbatim(&mut self.input, &mut self.scratch, self.max_value_bytes),
-            false => Take::compact(&mut self.input, &mut self.scratch, self.max_value_bytes),
-        };
-        walk::walk_body(&mut take, family, type_byte)?;
-        if take.is_over() || metadata.is_over {
+        if !self.take_value(&metadata, type_byte, verbatim)? {
             self.was_good(&key);
             let (db, key) = (self.db, Some(key));
             return Ok(Event::TooLarge { db, key });
@@ -486,6 +490,50 @@ impl<R: Read> RdbReader<R> {
             expire_at_ms,
             eviction,
         }))
+    }
+
+    /// Takes a value into the scratch room, metadata and type byte first; `false` if it is too large,
+    /// and was passed over.
+    fn take_value(
+        &mut self,
+        metadata: &Metadata,
+        type_byte: u8,
+        verbatim: bool,
+    ) -> Result<bool, Fault> {
+        let (family, limit) = (self.facts.family, self.max_value_bytes);
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&metadata.bytes);
+        if let Some(encoding) = payload::Encoding::of(family, type_byte)
+            && is_templated(encoding)
+        {
+            self.facts.templated_hashes += 1;
+            let input = &mut self.input;
+            let fits = self
+                .templates
+                .hash(input, encoding, limit, &mut self.scratch)?;
+            return Ok(fits && !metadata.is_over);
+        }
+        self.scratch.push(type_byte);
+        let mut take = match verbatim {
+            true => Take::verbatim(&mut self.input, &mut self.scratch, limit),
+            false => Take::compact(&mut self.input, &mut self.scratch, limit),
+        };
+        walk::walk_body(&mut take, family, type_byte)?;
+        Ok(!take.is_over() && !metadata.is_over)
+    }
+
+    /// Passes over a value, behind its key.
+    fn pass_value(&mut self, type_byte: u8) -> Result<(), Fault> {
+        let family = self.facts.family;
+        if let Some(encoding) = payload::Encoding::of(family, type_byte)
+            && is_templated(encoding)
+        {
+            self.templates
+                .hash(&mut self.input, encoding, 0, &mut Vec::new())?;
+            return Ok(());
+        }
+        walk::walk_body(&mut Take::nothing(&mut self.input), family, type_byte)?;
+        Ok(())
     }
 
     /// Remembers a key for the message about what is wrong after it.

@@ -109,7 +109,7 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
         | Encoding::RedisTemplateListpack
         | Encoding::RedisTemplateListpackRef
         | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef => (len, None),
+        | Encoding::RedisTemplateTableRef => (allocated(len), None),
         Encoding::RedisArray => {
             let slots = count(0);
             (slots * POINTER + len, Some(slots))

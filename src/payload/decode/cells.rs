@@ -55,6 +55,17 @@ impl<'a> Cells<'a> {
         Self::counted(source, Layout::Strings, per)
     }
 
+    /// So many strings.
+    pub fn so_many(source: Slice<'a>, left: u64) -> Self {
+        Self {
+            source,
+            layout: Layout::Strings,
+            left,
+            packed: None,
+            has_empty_node: false,
+        }
+    }
+
     /// A count, and so many ziplists.
     pub fn ziplists(source: Slice<'a>) -> Result<Self, PayloadError> {
         Self::counted(source, Layout::Ziplists, 1)

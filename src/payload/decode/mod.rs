@@ -19,6 +19,7 @@ mod packed;
 mod paths;
 mod rows;
 mod stream;
+mod template;
 mod text;
 mod unique;
 mod vectors;
@@ -33,6 +34,8 @@ pub use listpack::BackLengths;
 pub(super) use packed::Element;
 pub use paths::{PathRow, Paths};
 pub use rows::{Elements, Fields, Members};
+pub use template::{PACKED_NAMES, PLAIN_NAMES, is_in_order, listpack_texts};
+pub(super) use template::{compact as compact_template, is_readable, is_template};
 pub use vectors::{Vector, VectorLayout, VectorSet, vector_layout, vector_set};
 
 use self::cells::Cells;
@@ -136,11 +139,12 @@ pub fn read<'a>(family: Family, value: &'a [u8]) -> Result<Reader<'a>, PayloadEr
         Encoding::Stream5 => Reader::Stream(stream::stream(source, StreamForm::V5)?),
         Encoding::RedisArray => Reader::Array(Slots::new(source)?),
         Encoding::ValkeyPathHash => Reader::PathHash(Paths::new(source)?),
-        Encoding::Module
-        | Encoding::RedisTemplateListpack
-        | Encoding::RedisTemplateListpackRef
-        | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef => return Err(opaque),
+        Encoding::Module | Encoding::RedisTemplateListpackRef | Encoding::RedisTemplateTableRef => {
+            return Err(opaque);
+        }
+        Encoding::RedisTemplateListpack | Encoding::RedisTemplateTable => {
+            Reader::Hash(template::fields(source, encoding).map_err(|_| opaque)?)
+        }
     })
 }
 

@@ -270,6 +270,8 @@ enum FieldLayout<'a> {
     },
     /// Field, value, absolute expiry or −1.
     TtlLast { source: Slice<'a>, left: u64 },
+    /// Fields and values apart, as many of the one as of the other.
+    Template(Box<[Cells<'a>; 2]>),
 }
 
 impl<'a> Fields<'a> {
@@ -315,6 +317,10 @@ impl<'a> Fields<'a> {
         Ok(Self::new(FieldLayout::TtlFirst { source, left, base }))
     }
 
+    pub(super) fn template(names: Cells<'a>, values: Cells<'a>) -> Self {
+        Self::new(FieldLayout::Template(Box::new([names, values])))
+    }
+
     pub(super) fn ttl_last(mut source: Slice<'a>) -> Result<Self, PayloadError> {
         let left = length(&mut source)?;
         Ok(Self::new(FieldLayout::TtlLast { source, left }))
@@ -337,6 +343,18 @@ impl<'a> Fields<'a> {
                     return Ok(None);
                 };
                 let value = cells.partner("hash")?;
+                Ok(Some(StoredField {
+                    name,
+                    value,
+                    expire_at_ms: None,
+                }))
+            }
+            FieldLayout::Template(both) => {
+                let [names, values] = &mut **both;
+                let Some(name) = names.next()? else {
+                    return Ok(None);
+                };
+                let value = values.partner("hash")?;
                 Ok(Some(StoredField {
                     name,
                     value,

@@ -298,14 +298,15 @@ fn probes_are_sound_values() {
         assert_eq!(known.last() == Some(&mark), family == Redis);
         known.retain(|&type_byte| type_byte != mark);
         let newest = match family {
-            Redis => server(Redis, 8, 8),
+            Redis => server(Redis, 8, 10),
             Valkey => server(Valkey, 9, 2),
             Other => server(Other, 8, 0),
         };
         // There is no sample of a type that cannot be read.
         let readable = |&byte: &u8| {
             let error = decode(family, &[byte]).expect_err("a type byte alone");
-            !error.is_opaque()
+            // Hashes with templates that do not fit are opaque, too.
+            !error.is_opaque() || (family == Redis && [29, 31].contains(&byte))
         };
         let types = newest.types.iter().filter(|&byte| byte != mark);
         let newest: Vec<u8> = types.filter(readable).collect();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use redis_migrate_format::record::{KeyRecord, Value};
 
 use super::build::everything;
+use super::later;
 use crate::payload;
 use crate::payload::crc64::crc64;
 use crate::payload::tests::mutation::{Random, mutate};
@@ -92,7 +93,8 @@ fn seeds() -> Vec<Vec<u8>> {
     const END_BYTES: usize = 9;
     let sample: &[u8] = include_bytes!("../../../fixtures/rdb/sample.rdb");
     let mut seeds = Vec::new();
-    for whole in [everything().as_slice(), sample] {
+    let (redis, valkey) = (later::of_redis(), later::of_valkey());
+    for whole in [everything().as_slice(), sample, &redis, &valkey] {
         seeds.push(whole[9..whole.len() - END_BYTES].to_vec());
     }
     let mut together: BTreeMap<String, Vec<u8>> = BTreeMap::new();
