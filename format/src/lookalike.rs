@@ -52,7 +52,7 @@ impl LookAlike {
             LookAlike::Empty
         } else if has(b"REDIS0") {
             LookAlike::RedisRdb
-        } else if has(b"VALKEY") {
+        } else if has(b"VALKEY") || has(b"VCS\x01") {
             LookAlike::ValkeyRdb
         } else if has(&[0x1F, 0x8B]) {
             LookAlike::Gzip

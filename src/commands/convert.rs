@@ -19,7 +19,7 @@ use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::ReadFunctions;
-use crate::rdb::{Form, RdbTarget, Taken};
+use crate::rdb::{Form, RdbTarget, Taken, begins_like_rdb};
 use crate::select::Selection;
 use crate::sink::Sink;
 use crate::sink::archive::Commit;
@@ -55,7 +55,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         superseded,
         taken,
         may_repeat,
-    } = match begins_like_rdb(&mut input)? {
+    } = match begin(&mut input)? {
         Begin::Rdb(seen) => open_rdb(args, Cursor::new(seen).chain(input), observer)?,
         Begin::Other(seen) => open_archive(args, seen, input, to, observer, stop)?,
     };
@@ -105,14 +105,14 @@ enum Begin {
     Other(Vec<u8>),
 }
 
-fn begins_like_rdb(input: &mut ArchiveInput) -> Result<Begin> {
+fn begin(input: &mut ArchiveInput) -> Result<Begin> {
     let mut seen = Vec::new();
     input
         .by_ref()
         .take(6)
         .read_to_end(&mut seen)
         .with_context(|| format!("read {}", input.name()))?;
-    Ok(if seen.starts_with(b"REDIS") || seen == b"VALKEY" {
+    Ok(if begins_like_rdb(&seen) {
         Begin::Rdb(seen)
     } else {
         Begin::Other(seen)

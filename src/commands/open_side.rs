@@ -15,16 +15,13 @@ use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFunctions};
-use crate::rdb::Form;
+use crate::rdb::{Form, begins_like_rdb};
 use crate::select::Selection;
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::units::now_ms;
-
-/// What an RDB file begins with, up to its version.
-const RDB_MAGICS: [&[u8]; 2] = [b"REDIS", b"VALKEY"];
 
 /// A side, and what is known of it.
 pub struct OpenedSide {
@@ -131,7 +128,7 @@ fn file(
         .take(16)
         .read_to_end(&mut head)
         .with_context(|| format!("read {shown}"))?;
-    let is_rdb = RDB_MAGICS.iter().any(|magic| head.starts_with(magic));
+    let is_rdb = begins_like_rdb(&head);
     let input = Cursor::new(head).chain(input);
     if is_rdb {
         let options = RdbSourceOptions {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::envelope::EnvelopeError;
 use super::magic::{Magic, readable_versions};
 use crate::dialect::{Release, oldest_with_rdb_version, opcode};
 use crate::payload::{self, PayloadError};
@@ -57,8 +58,11 @@ pub enum RdbErrorKind {
     /// It cannot be read, for reasons of its own.
     #[error("reading failed: {0}")]
     Io(io::Error),
+    /// It is compressed, and cannot be decompressed.
+    #[error(transparent)]
+    Envelope(EnvelopeError),
     /// It does not begin as an RDB file does.
-    #[error("this is no RDB file: it begins with neither REDIS nor VALKEY")]
+    #[error("this is no RDB file: it begins with none of REDIS, VALKEY and VCS")]
     NotRdb,
     /// Of a version that may hold what this tool would misread.
     #[error(
@@ -119,6 +123,15 @@ fn version_with_updates() -> String {
 pub(super) struct Fault {
     pub offset: u64,
     pub kind: RdbErrorKind,
+}
+
+impl From<io::Error> for RdbErrorKind {
+    fn from(error: io::Error) -> Self {
+        match EnvelopeError::of(&error) {
+            Some(of_envelope) => Self::Envelope(of_envelope.clone()),
+            None => Self::Io(error),
+        }
+    }
 }
 
 impl From<PayloadError> for Fault {

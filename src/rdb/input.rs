@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 
+use super::envelope::Envelope;
 use super::error::{Fault, RdbErrorKind};
 use crate::payload::crc64::Crc64;
 use crate::payload::{ErrorKind, PayloadError, Source, lzf, write};
@@ -15,8 +16,8 @@ const BUFFER_BYTES: usize = 256 * 1024;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// A reader that knows where it is and what the checksum of everything taken is.
-pub(super) struct Input<R> {
-    reader: R,
+pub(super) struct Input<R: Read> {
+    reader: Envelope<R>,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -30,7 +31,7 @@ pub(super) struct Input<R> {
 impl<R: Read> Input<R> {
     pub fn new(reader: R) -> Self {
         Self {
-            reader,
+            reader: Envelope::new(reader),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
@@ -40,8 +41,14 @@ impl<R: Read> Input<R> {
         }
     }
 
-    pub fn get_mut(&mut self) -> &mut R {
-        &mut self.reader
+    /// What is read from; `None` after an envelope could not be opened.
+    pub fn get_mut(&mut self) -> Option<&mut R> {
+        self.reader.get_mut()
+    }
+
+    /// See [`Envelope::has_checksum`].
+    pub fn envelope_has_checksum(&self) -> Option<bool> {
+        self.reader.has_checksum()
     }
 
     /// Bytes taken.
@@ -81,7 +88,7 @@ impl<R: Read> Input<R> {
             match self.reader.read(&mut self.buffer) {
                 Ok(len) => return Ok(len),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.fault(RdbErrorKind::Io(error))),
+                Err(error) => return Err(self.fault(error.into())),
             }
         }
     }
@@ -144,7 +151,7 @@ impl<R: Read> Input<R> {
         match result {
             Ok(_) if read > 0 => Ok(read),
             Ok(_) => Err(self.fault(RdbErrorKind::Truncated)),
-            Err(error) => Err(self.fault(RdbErrorKind::Io(error))),
+            Err(error) => Err(self.fault(error.into())),
         }
     }
 
@@ -251,7 +258,7 @@ enum Record<'a> {
 }
 
 /// The walker's view of an input.
-pub(super) struct Take<'i, 'o, R> {
+pub(super) struct Take<'i, 'o, R: Read> {
     input: &'i mut Input<R>,
     record: Record<'o>,
     limit: u64,

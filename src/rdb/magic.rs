@@ -1,5 +1,6 @@
 //! The nine bytes at the start.
 
+use super::envelope::ENVELOPE;
 use crate::dialect::opcode::CHECKSUM_SINCE;
 use crate::dialect::{Family, VALKEY_MIN, family_of_rdb_version, newest_rdb_version};
 
@@ -14,6 +15,14 @@ pub fn readable_versions() -> String {
         newest_rdb_version(redis),
         newest_rdb_version(valkey)
     )
+}
+
+/// Whether this is how RDB data begin, as they are or in an envelope of compressed data. Six bytes
+/// are enough.
+pub fn begins_like_rdb(head: &[u8]) -> bool {
+    [b"REDIS", &b"VALKEY"[..], ENVELOPE]
+        .iter()
+        .any(|magic| head.starts_with(magic))
 }
 
 /// Whose file of which version.

@@ -12,6 +12,7 @@
 //! only to find where each value ends, which [`payload::walk`](crate::payload::walk) does.
 //! [`RdbReader`] reads, [`RdbWriter`] writes; neither holds more than one value at a time.
 
+mod envelope;
 mod error;
 mod functions;
 mod input;
@@ -22,12 +23,13 @@ mod target;
 mod templates;
 mod writer;
 
+pub use envelope::EnvelopeError;
 pub use error::{RdbError, RdbErrorKind};
 pub use functions::{
     FUNCTIONS_VERSION, Flaw, Loadable, function_codes, function_libraries, functions_payload,
     library_flaws, library_name, loadable_libraries,
 };
-pub use magic::Magic;
+pub use magic::{Magic, begins_like_rdb};
 pub use reader::{Checksum, Event, Facts, Form, RdbReader, Tail};
 pub use taken::{NOT_WHOLE, Taken};
 pub use target::RdbTarget;

@@ -144,7 +144,7 @@ pub enum Tail {
 const END_MARK_LEN: usize = 40;
 
 /// Reads an RDB file or stream.
-pub struct RdbReader<R> {
+pub struct RdbReader<R: Read> {
     input: Input<R>,
     facts: Facts,
     form: Form,
@@ -341,8 +341,8 @@ impl<R: Read> RdbReader<R> {
         self.input.array().map_err(|fault| self.error(fault))
     }
 
-    /// What is read from.
-    pub fn get_mut(&mut self) -> &mut R {
+    /// What is read from; `None` after compressed data could not be opened.
+    pub fn get_mut(&mut self) -> Option<&mut R> {
         self.input.get_mut()
     }
 
@@ -660,10 +660,15 @@ impl<R: Read> RdbReader<R> {
     fn end(&mut self) -> Result<(), Fault> {
         let computed = self.input.checksum();
         let offset = self.input.position();
-        self.checksum = Some(if self.facts.magic.has_checksum() {
+        // Of what is compressed as a whole servers take any checksum, and so is what their own files
+        // may hold; the frame has one of its own.
+        let by_frame = self.input.envelope_has_checksum();
+        let checksum = if self.facts.magic.has_checksum() {
             match u64::from_le_bytes(self.input.array()?) {
+                _ if by_frame == Some(true) => Checksum::Verified,
                 0 => Checksum::Disabled,
                 stored if stored == computed => Checksum::Verified,
+                _ if by_frame.is_some() => Checksum::Disabled,
                 stored => {
                     let kind = RdbErrorKind::Checksum { stored, computed };
                     return Err(Fault { offset, kind });
@@ -671,7 +676,12 @@ impl<R: Read> RdbReader<R> {
             }
         } else {
             Checksum::None
-        });
+        };
+        // The frame is proved at its end only, and nothing may stand between.
+        if by_frame.is_some() && !self.input.is_at_end()? {
+            return Err(self.input.fault(RdbErrorKind::Trailing));
+        }
+        self.checksum = Some(checksum);
         Ok(())
     }
 }

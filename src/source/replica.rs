@@ -107,7 +107,9 @@ impl ReplicaSource {
                 }
             }
         }
-        reader.get_mut().close();
+        if let Some(transfer) = reader.get_mut() {
+            transfer.close();
+        }
         self.closed = true;
         Ok(())
     }

@@ -27,7 +27,7 @@ pub fn keys(events: &[Event]) -> Vec<&KeyRecord> {
 }
 
 /// Gives one byte a call.
-struct Drip<'a>(&'a [u8]);
+pub struct Drip<'a>(pub &'a [u8]);
 
 impl Read for Drip<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
