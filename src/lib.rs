@@ -57,3 +57,4 @@ pub mod sorter;
 pub mod source;
 pub mod ui;
 pub mod units;
+pub mod unproven;

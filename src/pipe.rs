@@ -22,6 +22,7 @@ use crate::rewrite::Rewrite;
 use crate::server::is_lost;
 use crate::sink::Sink;
 use crate::source::Source;
+use crate::unproven::Unproven;
 
 /// Bytes of records between source and sink, those the sink is at work on included. Enough to
 /// keep both busy; a value larger than this travels alone, so that memory stays within a few times
@@ -139,6 +140,7 @@ pub fn run_paced(
     pace: Option<&Arc<Pace>>,
 ) -> Outcome {
     let (sender, receiver) = channel(CHANNEL_BYTES);
+    let mut unproven = Unproven::default();
     let (source, read, written) = std::thread::scope(|scope| {
         let reader = Builder::new().spawn_scoped(scope, move || {
             let read = pump_stages(source.as_mut(), steps, &sender, stop, pace);
@@ -146,7 +148,13 @@ pub fn run_paced(
             (source, read)
         });
         // Without a reader the channel is closed, and this ends at once.
-        let written = drain(&receiver, sink.as_mut(), observer, pace.is_some());
+        let written = drain(
+            &receiver,
+            sink.as_mut(),
+            observer,
+            pace.is_some(),
+            &mut unproven,
+        );
         drop(receiver);
         match reader.map(ScopedJoinHandle::join) {
             Err(error) => (None, Err(no_thread(error)), written),
@@ -161,6 +169,7 @@ pub fn run_paced(
     if let Some(pace) = pace {
         pace.tell(observer);
     }
+    unproven.tell(observer);
     let mut report = source.map(|source| source.report()).unwrap_or_default();
     if written.is_ok() && matches!(read, Ok(Pumped::End)) {
         outside::merge(&mut report.outside, steps.outside.conclude());
@@ -362,6 +371,7 @@ fn drain(
     sink: &mut dyn Sink,
     observer: &Observer,
     paced: bool,
+    unproven: &mut Unproven,
 ) -> Result<()> {
     loop {
         let batch = match receiver.receive_within(IDLE) {
@@ -376,6 +386,7 @@ fn drain(
             }
         };
         let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
+        unproven.note(&batch);
         sink.write(batch)?;
         if paced {
             // What came is to be in flight now, and not together with what comes later.

@@ -26,6 +26,7 @@ use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, show_key};
 use crate::select::{Selection, type_of};
 use crate::size;
 use crate::units::{count_text, now_ms};
+use crate::unproven::Unproven;
 
 /// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
 pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file was made";
@@ -370,6 +371,12 @@ impl<R: Read + Send> RdbSource<R> {
     }
 
     fn say_what_was_not_read(&self) {
+        let mut unproven = Unproven::default();
+        let templated = self.reader.facts().templated_hashes;
+        if templated > 0 {
+            unproven.add(payload::Encoding::RedisTemplateTableRef, templated);
+        }
+        unproven.tell(&self.observer);
         if self.reader.checksum() != Some(Checksum::Verified) {
             self.observer.notice(
                 "the RDB data has no checksum (rdbchecksum no, or before version 5); its layout \

@@ -72,6 +72,7 @@ fn read(archive: &[u8]) -> Archive {
 macro_rules! for_each_version {
     ($test:path) => {
         $crate::for_each_version!($test, redis_6_0 Redis60, redis_7_0 Redis70, redis_8_0 Redis80,
+                                  redis_8_6 Redis86,
                                   valkey_8_1 Valkey81, valkey_9_1 Valkey91);
     };
     ($test:path, $($name:ident $version:ident),*) => {

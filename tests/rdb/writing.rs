@@ -110,7 +110,7 @@ fn older_files_are_loaded_by_all_newer_servers() {
     let source = filled(TestServer::builder(oldest));
     let dump = saved(&source);
     let out = source.path().join("out.rdb");
-    for rdb_version in ["9", "10", "11"] {
+    for rdb_version in ["9", "10", "11", "12", "13"] {
         let arguments = ["convert", dump.to_str().unwrap(), out.to_str().unwrap()];
         run(
             &[&arguments[..], &["--rdb-version", rdb_version]].concat(),
