@@ -3,6 +3,7 @@
 
 use crate::dialect::Encoding;
 use crate::observer::Observer;
+use crate::payload::metadata::type_byte;
 use crate::record::{Batch, Record};
 use crate::units::{count_text, plural};
 
@@ -15,7 +16,7 @@ impl Unproven {
     pub fn note(&mut self, batch: &Batch) {
         for record in &batch.records {
             if let Record::Key(record) = record
-                && let Some(type_byte) = record.value.type_byte()
+                && let Some(type_byte) = type_byte(batch.context.family, record.value.bytes())
                 && let Some(encoding) = Encoding::of(batch.context.family, type_byte)
                 && !encoding.is_proven()
             {

@@ -38,7 +38,8 @@ fuzz_target!(|input: &[u8]| {
     let Some((&choice, rest)) = input.split_first() else {
         return;
     };
-    let version = [3, 6, 9, 10, 11, 12, 80][usize::from(choice % 7)];
+    let versions = [3, 6, 9, 10, 11, 12, 13, 14, 15, 80, 81];
+    let version = versions[usize::from(choice) % versions.len()];
     let magic = Magic::of(version);
     let bytes = [&magic.bytes(), rest].concat();
 

@@ -65,6 +65,13 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let target = named.or(target).ok_or_else(|| {
                 Usage("the source does not say which server it is from; name one with --for".into())
             })?;
+            if !target.is_proven() {
+                observer.warn(&format!(
+                    "{} is written by published layouts; no server that loads it was there to try \
+                     one, so try the file before you need it",
+                    target.magic
+                ));
+            }
             let taken =
                 taken.ok_or_else(|| anyhow!("an archive was read and its end was not; a bug"))?;
             let out = Output::open(args, to)?;

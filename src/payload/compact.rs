@@ -5,7 +5,7 @@ use redis_migrate_format::record::Family;
 
 use super::decode::{compact_template, is_template};
 use super::error::{ErrorKind, PayloadError};
-use super::metadata::type_byte;
+use super::metadata::{plain, type_byte};
 use super::source::{Slice, Source};
 use super::walk::{module_items, walk};
 use super::{lzf, write};
@@ -57,12 +57,16 @@ fn copy(body: &[u8], family: Family, limit: u64, out: &mut Vec<u8>) -> Result<()
     {
         return Err(PayloadError::new(0, ErrorKind::Opaque(type_byte)));
     }
-    if let Some(encoding) = body
+    let value = plain(family, body);
+    if let Some(encoding) = value
         .first()
         .and_then(|&type_byte| Encoding::of(family, type_byte))
         && is_template(encoding)
     {
-        return compact_template(encoding, body, limit, out);
+        let metadata = &body[..body.len() - value.len()];
+        out.extend_from_slice(metadata);
+        let limit = limit.saturating_sub(metadata.len() as u64);
+        return compact_template(encoding, value, limit, out);
     }
     let start = out.len();
     let mut source = Expand {

@@ -77,7 +77,7 @@ pub struct Facts {
 /// What the checksum at the end was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// That of the bytes.
+    /// That of the bytes; of what is compressed as a whole that of its frame.
     Verified,
     /// Not computed by the server (`rdbchecksum no`).
     Disabled,

@@ -2,7 +2,7 @@
 
 use super::magic::Magic;
 use crate::dialect::{
-    Dialect, Family, Feature, RELEASES, Release, Version, newest_rdb_version,
+    Dialect, Family, Feature, Proof, RELEASES, Release, Version, newest_rdb_version,
     oldest_with_rdb_version,
 };
 use crate::payload::accept::Accepts;
@@ -77,6 +77,16 @@ impl RdbTarget {
         )
     }
 
+    /// Whether the tests have a server of this kind, or a later one that reads the same, load what is
+    /// written for it. The others were read about.
+    pub fn is_proven(&self) -> bool {
+        let Magic { family, version } = self.magic;
+        RELEASES.iter().any(|row| {
+            let is_tested = matches!(row.proof, Proof::Tested(_));
+            row.family == family && row.rdb_version >= version && is_tested
+        })
+    }
+
     /// The name of its family, for people.
     pub fn family_name(&self) -> &'static str {
         match self.accepts.family {
@@ -140,6 +150,10 @@ mod tests {
         }
         for version in [0, 6, 7, 16, 79, 82] {
             assert_eq!(RdbTarget::rdb_version(version), None);
+        }
+        for (version, proven) in [(8, true), (13, true), (14, false), (80, true), (81, false)] {
+            let target = RdbTarget::rdb_version(version).unwrap();
+            assert_eq!(target.is_proven(), proven, "{version}");
         }
         assert_eq!(RdbTarget::versions(), "8 to 15, or 80 to 81 for Valkey");
     }

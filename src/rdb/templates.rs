@@ -27,6 +27,8 @@ const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 const NAME_BYTES: u64 = 48;
 
 type Names = Vec<Vec<u8>>;
+/// A template's number, and the values of a hash that goes by it.
+type Numbered = (u64, Vec<Vec<u8>>);
 
 /// The templates of a file, from the record on that has them to the file's end.
 #[derive(Default)]
@@ -193,10 +195,7 @@ fn texts(packed: &[u8], offset: u64) -> Result<Vec<Vec<u8>>, Fault> {
 }
 
 /// Takes a listpack of a number and values; `None` for one of more than `limit` bytes.
-fn packed_values<R: Read>(
-    input: &mut Input<R>,
-    limit: u64,
-) -> Result<Option<(u64, Vec<Vec<u8>>)>, Fault> {
+fn packed_values<R: Read>(input: &mut Input<R>, limit: u64) -> Result<Option<Numbered>, Fault> {
     let offset = input.position();
     let Some(packed) = input.string_within(limit)? else {
         return Ok(None);

@@ -107,18 +107,9 @@ pub fn request_snapshot(mut conn: Conn, facts: &Facts) -> Result<Transfer, Serve
     let mut capabilities = redis::cmd("REPLCONF");
     capabilities.arg(&["capa", "eof", "capa", "psync2"]);
     let _ = conn.ask(&capabilities)?;
-    // Who is told none takes it for an old one, so what nobody knows is not made up.
-    if facts.family == Family::Valkey && !facts.version.is_empty() {
-        let named = version_to_name_to_valkey(Version::parse(&facts.version));
-        let Version {
-            major,
-            minor,
-            patch,
-        } = named;
+    if let Some(named) = version_to_name(facts) {
         let mut version = redis::cmd("REPLCONF");
-        version
-            .arg("version")
-            .arg(format!("{major}.{minor}.{patch}"));
+        version.arg("version").arg(named);
         let _ = conn.ask(&version)?;
     }
     // From 7.0 on this spares the server collecting the writes that follow the snapshot.
@@ -141,6 +132,20 @@ pub fn request_snapshot(mut conn: Conn, facts: &Facts) -> Result<Transfer, Serve
         Ok(line) => talk.transfer(&line),
         Err(text) => Err(talk.reply("PSYNC", text)),
     }
+}
+
+/// The version that we say we have, to those who ask for one. Who hears none takes us for old, so
+/// what nobody knows is not made up.
+fn version_to_name(facts: &Facts) -> Option<String> {
+    if facts.family != Family::Valkey || facts.version.is_empty() {
+        return None;
+    }
+    let Version {
+        major,
+        minor,
+        patch,
+    } = version_to_name_to_valkey(Version::parse(&facts.version));
+    Some(format!("{major}.{minor}.{patch}"))
 }
 
 /// The lines before the snapshot.
@@ -318,6 +323,22 @@ mod tests {
             patience: Patience::new(std::time::Duration::ZERO),
         };
         (talk, server)
+    }
+
+    #[test]
+    fn nobody_is_told_that_commands_between_keys_are_read() {
+        let named = |family, version: &str| {
+            version_to_name(&Facts {
+                family,
+                version: version.to_owned(),
+                ..Facts::default()
+            })
+        };
+        assert_eq!(named(Family::Valkey, "9.1.2").as_deref(), Some("9.1.2"));
+        assert_eq!(named(Family::Valkey, "9.2.0").as_deref(), Some("9.1.0"));
+        assert_eq!(named(Family::Valkey, "10.0.1").as_deref(), Some("9.1.0"));
+        assert_eq!(named(Family::Valkey, ""), None);
+        assert_eq!(named(Family::Redis, "8.6.3"), None);
     }
 
     #[test]

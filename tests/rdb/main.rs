@@ -9,6 +9,7 @@ mod support;
 mod damage;
 mod files;
 mod key_metadata;
+mod later;
 mod moments;
 mod odd;
 mod replica;

@@ -215,6 +215,17 @@ fn hashes_with_templates() {
     assert_eq!(same(Redis, &body(long), Redis, &out), Ok(None));
 }
 
+#[test]
+fn hashes_with_templates_behind_metadata() {
+    // One class, without a value.
+    let metadata = "f3 01 00000000 00";
+    let text = format!("{metadata} {TABLE_PACKED}");
+    reads(Redis, &text, &["a=x", "bb=y"]);
+    let mut out = Vec::new();
+    assert_eq!(compact(&body(&text), Redis, &mut out), Ok(()));
+    assert_eq!(out, body(&text));
+}
+
 /// What does not fit may be laid out in a way of its own: it is not called damaged, and goes only to
 /// servers that accept its version.
 #[test]
