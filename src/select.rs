@@ -27,6 +27,9 @@ pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "str
 /// Type names of single versions: arrays (Redis 8.8), hashes with paths (Valkey 9.2).
 pub const RARE_TYPES: [&str; 2] = ["array", "pathhash"];
 
+/// The types that this version of the tool cannot read.
+pub const UNKNOWN_TYPE: &str = "unknown";
+
 /// Every type of a module, vector sets among them.
 pub const MODULE_TYPE: &str = "module";
 

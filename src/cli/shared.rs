@@ -218,8 +218,9 @@ pub struct SelectArgs {
     #[arg(long = "exclude", value_name = "GLOB")]
     pub excludes: Vec<OsString>,
 
-    /// Only these types: string, list, set, zset, hash, stream, vectorset, module (any of a module),
-    /// or one, as TYPE answers it: module:ReJSON-RL. Repeatable, or a,b
+    /// Only these types: string, list, set, zset, hash, stream, vectorset, array, pathhash, unknown
+    /// (newer than this version), module (any of a module), or one, as TYPE answers it:
+    /// module:ReJSON-RL. Repeatable, or a,b
     #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = parse_type)]
     pub types: Vec<String>,
 

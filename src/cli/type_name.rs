@@ -1,6 +1,6 @@
 //! The value of `--type`.
 
-use crate::select::{CORE_TYPES, MODULE_TYPE, RARE_TYPES, VECTOR_SET_TYPE};
+use crate::select::{CORE_TYPES, MODULE_TYPE, RARE_TYPES, UNKNOWN_TYPE, VECTOR_SET_TYPE};
 
 /// Characters of the name of a module's type.
 const MODULE_NAME_LEN: usize = 9;
@@ -38,7 +38,7 @@ pub fn parse_type(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     let names = || {
         let all = CORE_TYPES.into_iter().chain([VECTOR_SET_TYPE]);
-        all.chain(RARE_TYPES).chain([MODULE_TYPE])
+        all.chain(RARE_TYPES).chain([UNKNOWN_TYPE, MODULE_TYPE])
     };
     if let Some(name) = names().find(|name| *name == lower) {
         return Ok(name.to_owned());
@@ -92,6 +92,7 @@ mod tests {
             ("HASH", "hash"),
             ("vectorset", "vectorset"),
             ("array", "array"),
+            ("unknown", "unknown"),
             ("module", "module"),
             ("module:ReJSON-RL", "module:ReJSON-RL"),
         ] {
@@ -107,7 +108,7 @@ mod tests {
             ("module:json", "9 characters"),
             (
                 "hsah",
-                "string, list, set, zset, hash, stream, vectorset, array, pathhash, module",
+                "string, list, set, zset, hash, stream, vectorset, array, pathhash, unknown, module",
             ),
             ("", "string, list"),
         ] {

@@ -12,7 +12,7 @@ use redis_migrate_format::{Error, Header};
 use super::open_source::modified_ms;
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::describe::loss_of;
-use crate::dialect::Version;
+use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
@@ -52,6 +52,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
     let Opened {
         source,
         target,
+        origin,
         superseded,
         taken,
         may_repeat,
@@ -63,7 +64,14 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
     let sink: Box<dyn Sink> = match to {
         ConvertTo::Rdb => {
             let target = named.or(target).ok_or_else(|| {
-                Usage("the source does not say which server it is from; name one with --for".into())
+                Usage(match origin {
+                    Some(name) => format!(
+                        "the source is {name}, and RDB files as old as that are not written; name a \
+                         newer server with --for"
+                    ),
+                    None => "the source does not say which server it is from; name one with --for"
+                        .to_owned(),
+                })
             })?;
             if !target.is_proven() {
                 observer.warn(&format!(
@@ -99,6 +107,8 @@ struct Opened {
     source: Box<dyn Source>,
     /// The server it is from.
     target: Option<RdbTarget>,
+    /// What it is called, as far as it is known.
+    origin: Option<String>,
     superseded: Superseded,
     /// Of what moment it is; `None` where that is known at its end only, and nobody asks before.
     taken: Option<Taken>,
@@ -148,6 +158,10 @@ fn open_rdb(
     let (facts, taken) = (source.facts(), source.taken());
     Ok(Opened {
         target: target_like(facts.family, &facts.server_version, facts.magic.version),
+        origin: Some(match facts.server_version.as_str() {
+            "" => format!("a file of {}", facts.magic),
+            version => origin_text(facts.family, version).unwrap_or_else(|| version.to_owned()),
+        }),
         // The source gives each key once.
         superseded: Superseded::default(),
         may_repeat: false,
@@ -177,6 +191,7 @@ fn open_archive(
         let source = archive_source(args, input, len, observer)?;
         warn_of_loss(args, source.header(), observer);
         return Ok(Opened {
+            origin: None,
             source: Box::new(source),
             target: None,
             taken: None,
@@ -206,6 +221,7 @@ fn open_archive(
     } = header.source.nodes.first().cloned().unwrap_or_default();
     Ok(Opened {
         target: target_like(header.source.family, &version, rdb_version),
+        origin: origin_text(header.source.family, &version),
         taken: first.reached.map(|reached| Taken {
             is_whole: is_whole(header) && !is_part_of_file(header, &reached) && args.wants_all(),
             at_one_instant: is_of_one_instant(header, &reached),
@@ -321,6 +337,14 @@ fn warn_of_loss(args: &ConvertArgs, header: &Header, observer: &Observer) {
     if let Some(loss) = loss_of(header) {
         observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
     }
+}
+
+/// `Redis 3.2.6`; `None` where nothing is known.
+fn origin_text(family: Family, version: &str) -> Option<String> {
+    let known = Dialect::of(family, Version::parse(version))
+        .release()
+        .is_some();
+    known.then(|| format!("{} {version}", crate::describe::family_name(family)))
 }
 
 /// A target like the source itself.

@@ -310,12 +310,12 @@ pub enum Plan {
 #[non_exhaustive]
 pub enum Refusal {
     /// A type byte that only servers like the source know.
-    #[error("{} go only to a server of the family they come from", opaque_text(*.0))]
+    #[error("{}: they go only to a server of the family they come from", opaque_text(*.0))]
     Opaque(u8),
     /// The same for a file, which cannot say what its reader takes.
     #[error(
-        "{}, and a server that does not know them refuses the whole file: import or copy them to a \
-         server of the same family, which says itself whether it takes them",
+        "{}, and a server that does not know such a value refuses the whole file: import or copy \
+         it to a server of the same family, which says itself whether it takes it",
         opaque_text(*.0)
     )]
     Unknown(u8),
@@ -349,8 +349,8 @@ pub enum Refusal {
 
 fn opaque_text(type_byte: u8) -> String {
     match Encoding::of(Family::Redis, type_byte) == Some(Encoding::Module) {
-        true => "values of modules (vector sets are such, too)".to_owned(),
-        false => format!("this version of the tool cannot read values of type {type_byte}: they"),
+        true => "values of modules (vector sets are such, too) cannot be read".to_owned(),
+        false => format!("this version of the tool cannot read values of type {type_byte}"),
     }
 }
 

@@ -132,7 +132,8 @@ impl Target {
         };
         let was_probed = probed.is_some();
         // Nothing goes by RESTORE then.
-        let is_of_no_use = obstacle.as_deref().is_some_and(has_no_absttl);
+        let is_too_old = facts.dialect().lacks(Feature::RestoreAbsoluteTtl);
+        let is_of_no_use = is_too_old || obstacle.as_deref().is_some_and(has_no_absttl);
         let accepts = match (probed, table) {
             (Some(accepts), _) => accepts,
             (None, _) if is_of_no_use => nothing(facts.family),

@@ -52,6 +52,20 @@ impl Default for Features {
     }
 }
 
+/// Why a value that cannot be read is not written by commands.
+fn unreadable(family: Family, value: &[u8]) -> String {
+    let what = match payload::kind(family, value) {
+        payload::Kind::Module if payload::vector_set(value).is_some() => "a vector set".to_owned(),
+        payload::Kind::Module => "a module's value".to_owned(),
+        _ => {
+            let type_byte = payload::plain(family, value).first().copied();
+            let number = type_byte.map_or_else(String::new, |byte| format!(" {byte}"));
+            format!("a value of type{number}, which this version of the tool cannot read,")
+        }
+    };
+    format!("{what} cannot be written by native commands")
+}
+
 impl Features {
     /// Of a server that speaks this.
     pub fn of(dialect: Dialect) -> Self {
@@ -118,7 +132,7 @@ impl Features {
     ) -> Result<payload::Checked, (String, Option<String>)> {
         let checked = payload::check(family, value).map_err(|error| {
             let reason = match error.is_opaque() {
-                true => "a module's value cannot be written by native commands".to_owned(),
+                true => unreadable(family, value),
                 false => format!("its value is damaged and is not sent: {error}"),
             };
             (reason, None)
