@@ -316,13 +316,11 @@ fn text(cell: &Cell, from: Version, to: Version) -> String {
     if cell.reencoded > 0 {
         parts.push(format!("{} rewritten", cell.reencoded));
     }
+    let lost = losses(from, to);
     if cell.refused > 0 {
-        parts.push(format!(
-            "{} need `{}`",
-            cell.refused,
-            losses(from, to).join("`, `")
-        ));
-    } else if losses(from, to).contains(&"functions") {
+        parts.push(format!("{} need `hash-field-ttl`", cell.refused));
+    }
+    if lost.contains(&"functions") {
         parts.push("libraries need `functions`".to_owned());
     }
     parts.join(", ")
