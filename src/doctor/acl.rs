@@ -26,9 +26,9 @@ impl Job {
             Job::Export => probe.export,
             Job::Import => probe.import,
             Job::Commands => match (probe.name, probe.import) {
-                (NATIVE | NATIVE_FIELDS | NATIVE_IDEMPOTENCY | NATIVE_IDEMPOTENT_IDS, _) => {
-                    Want::Needed
-                }
+                (NATIVE | NATIVE_FIELDS, _) => Want::Needed,
+                // Without them streams lose a little, and that is counted.
+                (NATIVE_IDEMPOTENCY | NATIVE_IDEMPOTENT_IDS, _) => Want::Useful,
                 (_, Want::No) => Want::No,
                 _ if matches!(probe.name, "RESTORE" | "EXISTS") => Want::No,
                 _ => Want::Useful,

@@ -104,7 +104,8 @@ impl<'a> KeyTrial<'a> {
         self.by_commands
     }
 
-    /// Why native commands cannot write a value, and what to do about it.
+    /// Why native commands cannot write a value, and what to do about it; else whether a stream loses
+    /// its idempotency.
     ///
     /// # Errors
     /// See above.
@@ -112,7 +113,7 @@ impl<'a> KeyTrial<'a> {
         &self,
         record: &KeyRecord,
         context: &Context,
-    ) -> Result<(), (String, Option<String>)> {
+    ) -> Result<bool, (String, Option<String>)> {
         let body = match &record.value {
             Value::Compact(body) => body.as_slice(),
             Value::Verbatim(dump) => match payload::split(dump) {
@@ -124,7 +125,7 @@ impl<'a> KeyTrial<'a> {
         let features = self.commands.features();
         features
             .check(context.family, body, AllowLoss::default())
-            .map(|_| ())
+            .map(|_| features.loses_idempotency(context.family, body))
     }
 
     /// What is to be asked about a record, whose key it takes. `too_large`: for RESTORE.

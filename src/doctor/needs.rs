@@ -198,7 +198,7 @@ impl Needs {
         }
         needs.keys = census.finish().context("use a temporary file")?.keys;
         needs.streams_filled_in = target.changes.streams_filled_in;
-        needs.idempotency_lost = target.changes.idempotency_lost;
+        needs.idempotency_lost += target.changes.idempotency_lost;
         needs.given_back_owned = target.changes.given_back_owned;
         needs.key_metadata_lost = target.changes.key_metadata_lost;
         needs.ends = trial.ends.take();
@@ -263,7 +263,10 @@ impl Needs {
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
             true => Err(("larger than --max-value allows".to_owned(), None)),
             false if trial.is_by_commands() => {
-                trial.check_for_commands(&record, &context).map(|()| None)
+                trial.check_for_commands(&record, &context).map(|loses| {
+                    self.idempotency_lost += u64::from(loses);
+                    None
+                })
             }
             false => target.prepare(&mut record, &mut context).map(Some),
         };

@@ -370,8 +370,9 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     if needs.idempotency_lost > 0 {
         lines.push(format!(
-            "{}: this server has no idempotency of streams; settings and remembered ids of producers \
-             are left out, and an entry that is sent again is added again",
+            "{}: settings of idempotency, or remembered ids of producers, are left out, because this \
+             server has none or native commands may not set them (XCFGSET, XIDMPRECORD): an entry \
+             that is sent again is added again",
             plural(needs.idempotency_lost, "stream")
         ));
     }

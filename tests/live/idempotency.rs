@@ -11,7 +11,7 @@ use crate::support::dataset::{command, now_ms};
 use crate::support::equality::{Options, assert_equal, differences};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::{Output, Tool, run};
+use crate::support::tool::{Output, run};
 
 const STREAMS: u64 = 300;
 const SEED: u64 = 860_003;
@@ -462,35 +462,132 @@ fn native_commands_write_what_is_remembered() {
     }
 }
 
-/// Without the right to a command the run ends and names it, and nothing of the stream is left.
+/// Without the right to one of the two commands a stream loses what it would have set, as the dry run
+/// and `doctor` foretell, and the run goes on.
 #[test]
-fn a_refused_command_of_idempotency_is_named() {
+fn a_refused_command_of_idempotency_is_a_loss() {
     let Some(version) = require(Version::Redis86) else {
         return;
     };
     let source = TestServer::start(version);
     let mut client = source.client();
     add(&mut client, "s", "1-1");
+    add(&mut client, "simple", "1-1");
     redis::cmd("XIDMPRECORD")
         .arg(&["s", "producer", "id", "1-1"])
         .exec(&mut client)
         .expect("XIDMPRECORD");
     let _: () = client.set("plain", "v").expect("SET");
     let archive = run(&["export", &source.url()], b"").success().stdout;
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("archive");
+    std::fs::write(&file, &archive).expect("the archive");
     for command in ["XCFGSET", "XIDMPRECORD"] {
-        let rule = format!("mover on >secret ~* +@all -{}", command.to_lowercase());
-        let destination = TestServer::builder(version).user(&rule).start();
+        let less = command.to_lowercase();
+        let destination = TestServer::builder(version)
+            .user(&format!("mover on >secret ~* +@all -restore -{less}"))
+            .start();
         let url = destination
             .url()
             .replace("redis://", "redis://mover:secret@");
-        let done = Tool::new(&["import", &url, "--method", "commands"])
-            .stdin_bytes(archive.clone())
-            .run()
-            .expect_code(13);
-        let told = format!("refuses {command}, which is needed");
-        assert!(done.stderr.contains(&told), "{}", done.stderr);
-        let keys: Vec<String> = destination.client().keys("*").expect("KEYS");
-        assert!(keys.iter().all(|key| key == "plain"), "{command}: {keys:?}");
+        let method = ["import", &url, "--json", "--method", "commands"];
+        let foretold = run(&[&method[..], &["--dry-run"]].concat(), &archive).success();
+        assert_eq!(changes(&foretold)["idempotency_lost"], 1, "{command}");
+        let doctor = ["doctor", &url, file.to_str().expect("a name")];
+        let told = run(&doctor, b"").success();
+        let text = String::from_utf8_lossy(&told.stdout);
+        assert!(text.contains("1 stream: settings of idempotency"), "{text}");
+
+        // RESTORE is refused: it goes over to native commands.
+        let done = run(&["import", &url, "--json"], &archive).success();
+        assert_eq!(changes(&done)["idempotency_lost"], 1, "{command}");
+        let mut there = destination.client();
+        let mut keys: Vec<String> = there.keys("*").expect("KEYS");
+        keys.sort();
+        assert_eq!(keys, ["plain", "s", "simple"], "{command}");
+        assert_eq!(fact(&mut there, "s", "iids-tracked"), Some(0));
+        assert_eq!(fact(&mut there, "s", "length"), Some(1));
+    }
+}
+
+/// Of a producer's ids the server keeps no more than the stream is set to, when they are recorded one
+/// by one: the latest.
+#[test]
+fn more_ids_than_a_stream_is_set_to_remember_are_a_loss() {
+    let Some(version) = require(Version::Redis86) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    let mut client = source.client();
+    let entry = format!("{}-1", now_ms());
+    add(&mut client, "s", &entry);
+    for n in 1..=5 {
+        redis::cmd("XIDMPRECORD")
+            .arg(&["s", "producer", &format!("id {n}"), &entry])
+            .exec(&mut client)
+            .expect("XIDMPRECORD");
+    }
+    let dump: Vec<u8> = redis::cmd("DUMP").arg("s").query(&mut client).unwrap();
+    let (body, rdb) = payload::split(&dump).expect("a server's payload");
+    // The default of 100 seconds and 100 ids: 86,400 of them, and 3.
+    let settings = body.windows(4).rposition(|four| four == b"@d@d");
+    let at = settings.expect("the settings");
+    let fewer = [&body[..at], b"\x80\x00\x01\x51\x80\x03", &body[at + 4..]].concat();
+    redis::cmd("RESTORE")
+        .arg(&["s", "0"])
+        .arg(payload::sign(&fewer, rdb))
+        .arg("REPLACE")
+        .exec(&mut client)
+        .expect("RESTORE");
+    assert_eq!(fact(&mut client, "s", "iids-tracked"), Some(5));
+    let archive = run(&["export", &source.url()], b"").success().stdout;
+    let by_commands = ["--method", "commands", "--verify"];
+    let dry = [&by_commands[..2], &["--dry-run"]].concat();
+    for flags in [&dry[..], &by_commands] {
+        let done = import(&destination, &archive, flags).success();
+        assert_eq!(changes(&done)["idempotency_lost"], 1, "{flags:?}");
+    }
+    let mut there = destination.client();
+    assert_eq!(fact(&mut there, "s", "idmp-maxsize"), Some(3));
+    assert_eq!(fact(&mut there, "s", "iids-tracked"), Some(3));
+    for n in 3..=5 {
+        let known: String = redis::cmd("XADD")
+            .arg(&["s", "IDMP", "producer", &format!("id {n}"), "*", "f", "v"])
+            .query(&mut there)
+            .expect("XADD");
+        assert_eq!(known, entry);
+    }
+}
+
+/// XGROUP CREATE of some versions takes no more entries read than were added: it arrives all the same.
+#[test]
+fn groups_that_read_more_than_was_added_arrive_by_native_commands() {
+    for version in [
+        Version::Redis70,
+        Version::Redis82,
+        Version::Redis86,
+        Version::Valkey91,
+    ] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (source, destination) = (TestServer::start(version), TestServer::start(version));
+        let mut client = source.client();
+        add(&mut client, "s", "1-1");
+        for command in [
+            &["XSETID", "s", "1-1", "ENTRIESADDED", "60"][..],
+            &["XGROUP", "CREATE", "s", "g", "1-1", "ENTRIESREAD", "50"],
+            &["XSETID", "s", "1-1", "ENTRIESADDED", "1"],
+        ] {
+            let (name, args) = command.split_first().expect("a command");
+            let sent = redis::cmd(name).arg(args).exec(&mut client);
+            sent.expect(name);
+        }
+        let archive = run(&["export", &source.url()], b"").success().stdout;
+        let by_commands = ["--method", "commands", "--verify"];
+        let done = import(&destination, &archive, &by_commands).success();
+        assert_eq!(changes(&done)["streams_filled_in"], 0, "{version}");
+        assert_equal(&mut client, &mut destination.client());
     }
 }
 

@@ -105,6 +105,10 @@ impl ServerSink {
             let (db, key) = (sent.record.db, &sent.record.key);
             miscounted.note(&self.observer, &mut self.report.changes, db, key);
         }
+        if self.options.dry_run {
+            let lost = features.loses_idempotency(family, sent.record.value.bytes());
+            self.count_idempotency_lost(lost);
+        }
         Ok(Ok(()))
     }
 
@@ -371,14 +375,26 @@ impl ServerSink {
         }
     }
 
+    fn count_idempotency_lost(&mut self, lost: bool) {
+        let count = &mut self.report.changes.idempotency_lost;
+        *count += u64::from(lost);
+        if lost && *count == 1 {
+            self.observer.notice(
+                "native commands cannot write all that streams remember of producers (XADD … IDMP) \
+                 where the destination does not have XCFGSET and XIDMPRECORD, does not let this \
+                 user run them, or takes no such id (the summary says how many streams)",
+            );
+        }
+    }
+
     fn count_losses(&mut self, losses: CommandLosses) {
         let changes = &mut self.report.changes;
         changes.by_commands += 1;
         changes.field_ttls_lost += losses.field_ttls;
         changes.field_ttls_clamped += losses.field_ttls_clamped;
         changes.streams_filled_in += u64::from(losses.stream_metadata || losses.consumer_times > 0);
-        changes.idempotency_lost += u64::from(losses.idempotency);
         changes.given_back_owned += losses.given_back;
+        self.count_idempotency_lost(losses.idempotency);
         if losses.pending > 0 {
             self.report.problems.push(format!(
                 "{} pending entries of a stream's groups were not taken by the destination",

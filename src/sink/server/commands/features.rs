@@ -1,17 +1,24 @@
 //! What the destination's commands can do.
 
+use super::streams;
 use crate::dialect::{Dialect, Feature, Version};
 use crate::payload::{self, metadata};
 use crate::policy::AllowLoss;
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
+use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
-use crate::server::{Conn, ServerError};
+use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::metadata::{NOT_BY_COMMANDS, refusal};
+use crate::sink::server::refusal::is_about_key;
 
 /// The latest that HPEXPIREAT of Redis takes, which is earlier than RESTORE's (t_hash.c,
 /// HFE_MAX_ABS_TIME_MSEC).
 const REDIS_FIELD_TTL_MAX_MS: u64 = (1 << 46) - 1;
+
+/// Arguments of XCFGSET and of XIDMPRECORD, for a key that is not there.
+const TRY_XCFGSET: &[&str] = &["IDMP-DURATION", "1"];
+const TRY_XIDMPRECORD: &[&str] = &["p", "i", "1-1"];
 
 /// What the destination's commands can do. By default what 6.0 can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +96,8 @@ impl Features {
         }
     }
 
-    /// Of the server that said this of itself. One that did not say its version is tried out, with
+    /// Of the server that said this of itself. Whether this user may use the commands of idempotency
+    /// is tried all the same: what is lost without them is no reason to end a run. One that did not say its version is tried out, with
     /// commands for a key that is not there: they change nothing, and the servers' complaints
     /// differ.
     ///
@@ -97,9 +105,33 @@ impl Features {
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn ask(conn: &mut Conn, facts: &Facts) -> Result<Self, ServerError> {
         if facts.family == Family::Other || facts.version.is_empty() {
-            Self::try_out(conn)
-        } else {
-            Ok(Self::of(facts.dialect()))
+            return Self::try_out(conn);
+        }
+        let mut features = Self::of(facts.dialect());
+        // There is no such key. Other complaints than these say nothing about others.
+        let mut may = |name: &str, args: &[&str]| -> Result<bool, ServerError> {
+            let answer = conn.try_query(redis::cmd(name).arg(ABSENT_KEY).arg(args))?;
+            let is_refused = |text: &String| is_forbidden(text) && !is_about_key(text);
+            Ok(!answer.err().as_ref().is_some_and(is_refused))
+        };
+        features.idempotency = features.idempotency && may("XCFGSET", TRY_XCFGSET)?;
+        features.record_idempotency = features.idempotency
+            && features.record_idempotency
+            && may("XIDMPRECORD", TRY_XIDMPRECORD)?;
+        Ok(features)
+    }
+
+    /// Whether a stream, type byte and body, that is written by commands loses settings of
+    /// idempotency or ids that it remembers.
+    pub fn loses_idempotency(&self, family: Family, value: &[u8]) -> bool {
+        if payload::kind(family, value) != payload::Kind::Stream {
+            return false;
+        }
+        match payload::decode(family, value) {
+            Ok(payload::Object::Stream(stream)) => {
+                streams::loses_idempotency(self, &stream, &streams::recorded(self, &stream))
+            }
+            _ => false,
         }
     }
 
@@ -181,8 +213,8 @@ impl Features {
             Ok(ask(name, args)?.is_err_and(is_missed))
         };
         let is_7_0 = misses_key("XSETID", &["1-1", "ENTRIESADDED", "1"])?;
-        let idempotency = misses_key("XCFGSET", &["IDMP-DURATION", "1"])?;
-        let record_idempotency = misses_key("XIDMPRECORD", &["p", "i", "1-1"])?;
+        let idempotency = misses_key("XCFGSET", TRY_XCFGSET)?;
+        let record_idempotency = misses_key("XIDMPRECORD", TRY_XIDMPRECORD)?;
         let fields = ask("HPEXPIREAT", &["1", "FIELDS", "1", "f"])?;
         let is_there = |answer: Result<_, String>| {
             answer

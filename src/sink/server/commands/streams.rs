@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 
 use super::fill::{Expect, Filled, Out, Target, number};
-use super::{CommandError, CommandLosses};
+use super::{CommandError, CommandLosses, Features};
 use crate::payload::{
     Consumer, ENTRIES_READ_UNKNOWN, Group, Pending, Stream, StreamForm, StreamId, with_owners,
 };
@@ -34,13 +34,59 @@ struct Added {
     others: Vec<StreamId>,
     /// The highest id.
     top: StreamId,
+    /// As many entries as a group has read, if that is more than were ever added.
+    read: u64,
 }
 
 /// An id of a producer that is to be remembered.
-struct Recorded<'s> {
+pub(super) struct Recorded<'s> {
     producer: &'s [u8],
     name: &'s [u8],
     entry: StreamId,
+}
+
+/// The ids of producers that XIDMPRECORD takes, in their order: none without a name, each once, and
+/// of each producer no more than the stream is set to remember (the server forgets the oldest for a
+/// newer one). None where XCFGSET is not to be had: which settings they would meet is not known.
+pub(super) fn recorded<'s>(features: &Features, stream: &'s Stream<'_>) -> Vec<Recorded<'s>> {
+    if !features.record_idempotency || !features.idempotency {
+        return Vec::new();
+    }
+    let most = usize::try_from(stream.idempotency.max_ids).unwrap_or(usize::MAX);
+    let mut recorded = Vec::new();
+    for producer in &stream.idempotency.producers {
+        let from = recorded.len();
+        let mut names = HashSet::new();
+        for id in &producer.ids {
+            let can_be = could_be(id.entry, stream.last_id);
+            if !producer.name.is_empty() && !id.name.is_empty() && can_be && names.insert(&*id.name)
+            {
+                recorded.push(Recorded {
+                    producer: &producer.name,
+                    name: &id.name,
+                    entry: id.entry,
+                });
+            }
+        }
+        let excess = (recorded.len() - from).saturating_sub(most);
+        recorded.drain(from..from + excess);
+    }
+    recorded
+}
+
+/// Whether a stream loses settings of idempotency, or ids, if these are recorded. The counts of ids
+/// ever added and of duplicates are statistics that no command sets.
+pub(super) fn loses_idempotency(
+    features: &Features,
+    stream: &Stream<'_>,
+    recorded: &[Recorded<'_>],
+) -> bool {
+    let state = &stream.idempotency;
+    let ids = state.producers.iter().map(|producer| producer.ids.len());
+    match features.idempotency {
+        true => recorded.len() < ids.sum::<usize>(),
+        false => !state.is_default(),
+    }
 }
 
 /// Whether there may have been such an entry: XADD takes no 0-0, and nothing above the last id may
@@ -57,6 +103,11 @@ impl Added {
     fn has_placeholders(&self) -> bool {
         self.head > 0 || !self.others.is_empty()
     }
+
+    /// Whether the stream has to say something else while its groups are made.
+    fn is_passing(&self) -> bool {
+        self.has_placeholders() || self.read > 0
+    }
 }
 
 impl Target<'_> {
@@ -67,9 +118,11 @@ impl Target<'_> {
         out: &mut impl Out,
     ) -> Result<Filled, CommandError> {
         let mut losses = CommandLosses::default();
-        let recorded = self.recorded(stream);
-        let added = self.entries(stream, &recorded, out)?;
-        self.set_id(stream, &added, added.has_placeholders(), &mut losses, out)?;
+        let recorded = recorded(self.features, stream);
+        let mut added = self.entries(stream, &recorded, out)?;
+        added.read = self.read_beyond(stream);
+        let is_passing = added.is_passing();
+        self.set_id(stream, &added, is_passing, &mut losses, out)?;
         self.idempotency(stream, &recorded, &mut losses, out)?;
         for group in &stream.groups {
             let owned = with_owners(group);
@@ -79,7 +132,7 @@ impl Target<'_> {
             let group = owned.as_ref().unwrap_or(group);
             self.group(stream.form, group, &mut losses, out)?;
         }
-        if added.has_placeholders() {
+        if is_passing {
             self.remove_placeholders(&added, out)?;
             let left = Added {
                 alive: added.alive,
@@ -94,33 +147,6 @@ impl Target<'_> {
         })
     }
 
-    /// The ids of producers that XIDMPRECORD takes, in their order: none without a name, and each
-    /// once.
-    fn recorded<'s>(&self, stream: &'s Stream<'_>) -> Vec<Recorded<'s>> {
-        if !self.features.record_idempotency {
-            return Vec::new();
-        }
-        let mut recorded = Vec::new();
-        for producer in &stream.idempotency.producers {
-            let mut names = HashSet::new();
-            for id in &producer.ids {
-                let can_be = could_be(id.entry, stream.last_id);
-                if !producer.name.is_empty()
-                    && !id.name.is_empty()
-                    && can_be
-                    && names.insert(&*id.name)
-                {
-                    recorded.push(Recorded {
-                        producer: &producer.name,
-                        name: &id.name,
-                        entry: id.entry,
-                    });
-                }
-            }
-        }
-        recorded
-    }
-
     /// Sets what `XADD … IDMP` goes by. The settings come first: a change of them makes the server
     /// forget all ids.
     fn idempotency(
@@ -131,11 +157,7 @@ impl Target<'_> {
         out: &mut impl Out,
     ) -> Result<(), CommandError> {
         let state = &stream.idempotency;
-        let ids = state.producers.iter().map(|producer| producer.ids.len());
-        losses.idempotency = match self.features.idempotency {
-            true => recorded.len() < ids.sum::<usize>(),
-            false => !state.is_default(),
-        };
+        losses.idempotency = loses_idempotency(self.features, stream, recorded);
         if !self.features.idempotency || stream.form < StreamForm::V4 {
             return Ok(());
         }
@@ -217,6 +239,19 @@ impl Target<'_> {
         Ok(added)
     }
 
+    /// The most entries that a group has read, if that is more than were ever added, else 0. XGROUP
+    /// CREATE of Redis 8.2 and later sets no more than were added by then (8.2 and 8.6.3; others take
+    /// any number), and XSETID later does not change it. So the stream says more while groups are
+    /// made.
+    fn read_beyond(&self, stream: &Stream<'_>) -> u64 {
+        if !self.features.stream_metadata || stream.form < StreamForm::V2 {
+            return 0;
+        }
+        let read = stream.groups.iter().map(|group| group.entries_read);
+        let settable = |&read: &u64| read <= NUMBER_MAX && read > stream.entries_added;
+        read.filter(settable).max().unwrap_or(0)
+    }
+
     /// Sets what the entries do not tell. XSETID takes nothing that contradicts what is there
     /// (t_stream.c, xsetidCommand); before 7.0 it takes the last id only.
     fn set_id(
@@ -241,10 +276,10 @@ impl Target<'_> {
             StreamForm::V1 => (stream.length, StreamId::default()),
             _ => (stream.entries_added, stream.max_deleted_id),
         };
-        let least = ever.clamp(added.count(), NUMBER_MAX);
-        // With placeholders in the stream it comes again. What is deleted after the first entry
+        let least = ever.clamp(added.count(), NUMBER_MAX).max(added.read);
+        // While it is passing it comes again. What is deleted after the first entry
         // counts as deleted: there is no way back to a stream that nothing was deleted from.
-        losses.stream_metadata |= (least != ever && !added.has_placeholders())
+        losses.stream_metadata |= (least != ever && !added.is_passing())
             || deleted > stream.last_id
             || (deleted == StreamId::default()
                 && stream.form >= StreamForm::V2
