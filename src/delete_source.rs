@@ -8,6 +8,12 @@
 //! some commands of modules (CMS.INCRBY): their values are deleted by a script that compares DUMP
 //! once more in the same instant, and kept where scripts are refused.
 //!
+//! A stream of Redis 8.6 and later forgets ids of producers by its server's clock, and DUMP leaves
+//! them out then, though nobody wrote. So these ids may be fewer than were read; all else has to be
+//! the same byte for byte, but for the count of duplicates. XCFGSET and XIDMPRECORD slip through
+//! WATCH and send no event (8.6.3), so these streams are deleted by a script too: it compares the
+//! settings and the number of ids ever added with what was read.
+//!
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
 //! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
 //!
@@ -16,14 +22,18 @@
 //! more is deleted.
 
 pub mod destination;
+mod kept;
+mod remembering;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Result;
 use redis::{Cmd, Value as Reply};
 
 use self::destination::Watch;
+use self::kept::Kept;
+use self::remembering::{DELETE_IF_SET_SO, NO_SUCH_KEY, Remembering};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
@@ -31,6 +41,7 @@ use crate::payload::{self, Kind};
 use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
 use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
@@ -50,6 +61,14 @@ const TIME_TRIES: u32 = 5;
 const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
     if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
     return 0";
+
+/// How a key is deleted that is what was read.
+enum Deletion {
+    /// By DEL: WATCH sees every change of it.
+    Watched,
+    /// By a script that compares once more.
+    Compared(Cmd),
+}
 
 struct Candidate {
     origin: Origin,
@@ -105,6 +124,8 @@ pub struct DeleteSource {
     /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
     in_doubt: HashSet<usize>,
     family: Family,
+    /// Of the source.
+    facts: Facts,
     /// Looks at the destination.
     watch: Watch,
     /// The destination is not what it was: nothing more is deleted.
@@ -119,12 +140,13 @@ pub struct DeleteSource {
     group_bytes: usize,
     deleted: u64,
     kept: u64,
-    streams_kept: u64,
-    /// Whether scripts are taken, once that was asked.
+    /// Of those, the ones that were changed.
+    changed: u64,
+    /// Of those, the ones that were kept for other reasons.
+    kept_for: Kept,
+    /// Whether each of the two scripts is taken, once that was asked.
     scripts: Option<bool>,
-    modules_kept: u64,
-    /// Keys that this user may not watch or delete.
-    forbidden_kept: u64,
+    stream_scripts: Option<bool>,
     /// What the source answered for the first of them.
     forbidden: Option<String>,
 }
@@ -148,8 +170,10 @@ impl DeleteSource {
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         // Before the first key is written: else it is known only after many of them.
         prove(&mut conn)?;
+        let facts = Facts::ask(&mut conn)?;
         conn.doing("deleting copied keys at the source");
         Ok(Self {
+            facts,
             watch: Watch::begin(to, &stop)?,
             halted: false,
             unfit: None,
@@ -166,10 +190,10 @@ impl DeleteSource {
             group_bytes: 0,
             deleted: 0,
             kept: 0,
-            streams_kept: 0,
+            changed: 0,
+            kept_for: Kept::default(),
             scripts: None,
-            modules_kept: 0,
-            forbidden_kept: 0,
+            stream_scripts: None,
             forbidden: None,
         })
     }
@@ -184,21 +208,29 @@ impl DeleteSource {
             self.kept += group.len() as u64;
             return Ok(());
         }
+        let before = self.kept_for;
         if let Some(deleted) = self.settle(&group, HashSet::new())? {
-            self.deleted += deleted;
-            self.kept += group.len() as u64 - deleted;
+            self.count(group.len(), deleted, before);
             return Ok(());
         }
         // Somebody wrote one of the keys meanwhile: each by itself, so that only that one is kept.
         let in_doubt = std::mem::take(&mut self.in_doubt);
         for (at, candidate) in group.iter().enumerate() {
             let doubt = in_doubt.contains(&at).then_some(0).into_iter().collect();
-            match self.settle(std::slice::from_ref(candidate), doubt)? {
-                Some(1) => self.deleted += 1,
-                _ => self.kept += 1,
-            }
+            let before = self.kept_for;
+            let deleted = self.settle(std::slice::from_ref(candidate), doubt)?;
+            self.count(1, deleted.unwrap_or(0), before);
         }
         Ok(())
+    }
+
+    /// Counts what became of so many keys. `before`: what had been kept until then.
+    fn count(&mut self, keys: usize, deleted: u64, before: Kept) {
+        let kept = keys as u64 - deleted;
+        let told = self.kept_for.total() - before.total();
+        self.deleted += deleted;
+        self.kept += kept;
+        self.changed += kept.saturating_sub(told);
     }
 
     /// Whether what the group holds still stands where it was acknowledged. `deleted_before`: keys
@@ -223,7 +255,10 @@ impl DeleteSource {
     /// does. `in_doubt`: of which keys of the group an EXEC may have been carried out unheard.
     fn settle(&mut self, group: &[Candidate], in_doubt: HashSet<usize>) -> Result<Option<u64>> {
         self.in_doubt = in_doubt;
+        let before = self.kept_for;
         loop {
+            // What is done again is counted again.
+            self.kept_for = before;
             let lost = match self.transaction(group) {
                 Err(error) if error.is_passing() => error,
                 // Which answer the next one belongs to is not known: only a new connection is sure
@@ -233,6 +268,9 @@ impl DeleteSource {
                     self.retries.succeeded();
                     let done = done?;
                     let Some(unfit) = self.unfit.take() else {
+                        if done.is_none() {
+                            self.kept_for = before;
+                        }
                         return Ok(done);
                     };
                     let deleted = done.unwrap_or(0);
@@ -269,12 +307,12 @@ impl DeleteSource {
             return Ok(self.one_by_one(group));
         }
         let mut deleted_before = 0;
-        let mut unchanged = HashSet::new();
+        let mut unchanged = HashMap::new();
         for (at, candidate) in group.iter().enumerate() {
             if self.in_doubt.contains(&at) && self.is_absent(candidate)? {
                 deleted_before += 1;
-            } else if self.is_unchanged(candidate)? {
-                unchanged.insert(at);
+            } else if let Some(deletion) = self.deletion(candidate)? {
+                unchanged.insert(at, deletion);
             }
         }
         if unchanged.is_empty() {
@@ -288,29 +326,29 @@ impl DeleteSource {
         }
         self.expect("MULTI", &redis::cmd("MULTI"), &Reply::Okay)?;
         let queued = Reply::SimpleString("QUEUED".to_owned());
-        let (compared, watched): (Vec<&Candidate>, Vec<&Candidate>) = unchanged
-            .iter()
-            .map(|at| &group[*at])
-            .partition(|candidate| candidate.is_unwatched(self.family));
-        let commands = usize::from(!watched.is_empty()) + compared.len();
         // From here on: what is not queued is carried out at once.
         let in_doubt_before = self.in_doubt.clone();
-        self.in_doubt.extend(&unchanged);
-        if !watched.is_empty() {
-            let mut del = redis::cmd("DEL");
-            for candidate in watched {
-                del.arg(&candidate.origin.key);
+        self.in_doubt.extend(unchanged.keys());
+        let mut del = redis::cmd("DEL");
+        let (mut watched, mut compared) = (0, Vec::new());
+        for (at, deletion) in unchanged {
+            match deletion {
+                Deletion::Watched => {
+                    del.arg(&group[at].origin.key);
+                    watched = 1;
+                }
+                Deletion::Compared(delete) => compared.push(delete),
             }
+        }
+        let commands = watched + compared.len();
+        if watched > 0 {
             // Carried out at once, it would not heed what WATCH saw.
             if !self.expect_for_keys("DEL", &del, &queued)? {
                 self.in_doubt = in_doubt_before;
                 return self.leave(group);
             }
         }
-        for candidate in compared {
-            let mut delete = redis::cmd("EVAL");
-            delete.arg(DELETE_IF_SAME).arg(1);
-            delete.arg(&candidate.origin.key).arg(&candidate.payload);
+        for delete in compared {
             if !self.expect_for_keys("EVAL", &delete, &queued)? {
                 self.in_doubt = in_doubt_before;
                 return self.leave(group);
@@ -352,7 +390,7 @@ impl DeleteSource {
         let [_] = group else {
             return None;
         };
-        self.forbidden_kept += 1;
+        self.kept_for.forbidden += 1;
         Some(0)
     }
 
@@ -396,25 +434,39 @@ impl DeleteSource {
         Ok(known)
     }
 
+    /// The same of the script for streams.
+    fn takes_stream_scripts(&mut self) -> Result<bool, ServerError> {
+        if let Some(known) = self.stream_scripts {
+            return Ok(known);
+        }
+        let mut probe = redis::cmd("EVAL");
+        probe.arg(DELETE_IF_SET_SO).arg(1).arg(ABSENT_KEY);
+        let answer = self.conn.try_query(&probe)?;
+        let known = answer.is_err_and(|text| text.contains(NO_SUCH_KEY));
+        self.stream_scripts = Some(known);
+        Ok(known)
+    }
+
     fn is_absent(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
         let exists = redis::cmd("EXISTS").arg(&candidate.origin.key).to_owned();
         Ok(matches!(self.conn.try_query(&exists)?, Ok(Reply::Int(0))))
     }
 
-    fn is_unchanged(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
+    /// How a key is to be deleted; `None` if it is kept.
+    fn deletion(&mut self, candidate: &Candidate) -> Result<Option<Deletion>, ServerError> {
         let key = &candidate.origin.key;
         if candidate.is_unwatched(self.family) && !self.takes_scripts()? {
-            self.modules_kept += 1;
-            return Ok(false);
+            self.kept_for.modules += 1;
+            return Ok(None);
         }
         let is_stream = candidate.kind(self.family) == Kind::Stream;
         if is_stream && self.may_have_groups(key)? {
-            self.streams_kept += 1;
-            return Ok(false);
+            self.kept_for.grouped += 1;
+            return Ok(None);
         }
         let expire_at_ms = match self.expiry(key)? {
             Some(expiry) => expiry,
-            None => return Ok(false),
+            None => return Ok(None),
         };
         let tolerance_ms = if self.pexpiretime {
             0
@@ -427,12 +479,50 @@ impl DeleteSource {
             _ => false,
         };
         if !same_expiry {
-            return Ok(false);
+            return Ok(None);
         }
-        Ok(match self.conn.try_query(redis::cmd("DUMP").arg(key))? {
-            Ok(Reply::BulkString(payload)) => payload == candidate.payload,
-            _ => false,
+        let Ok(Reply::BulkString(dump)) = self.conn.try_query(redis::cmd("DUMP").arg(key))? else {
+            return Ok(None);
+        };
+        if is_stream {
+            return self.stream_deletion(candidate, dump);
+        }
+        let unwatched = candidate.is_unwatched(self.family);
+        let mut delete = redis::cmd("EVAL");
+        if unwatched {
+            delete.arg(DELETE_IF_SAME).arg(1).arg(key).arg(&dump);
+        }
+        Ok(match self.facts.dumped(dump) == candidate.payload {
+            false => None,
+            true if unwatched => Some(Deletion::Compared(delete)),
+            true => Some(Deletion::Watched),
         })
+    }
+
+    /// The same of a stream without groups, which the source dumps so.
+    fn stream_deletion(
+        &mut self,
+        candidate: &Candidate,
+        dump: Vec<u8>,
+    ) -> Result<Option<Deletion>, ServerError> {
+        let dump = self.facts.dumped(dump);
+        let Some(read) = Remembering::of(self.family, &candidate.payload) else {
+            return Ok((dump == candidate.payload).then_some(Deletion::Watched));
+        };
+        let state = &read.stream.idempotency;
+        let expected = [state.duration_secs, state.max_ids, state.ids_added];
+        let now = Remembering::of(self.family, &dump);
+        if !now.is_some_and(|now| read.is_still(&now)) {
+            return Ok(None);
+        }
+        if !self.takes_stream_scripts()? {
+            self.kept_for.streams += 1;
+            return Ok(None);
+        }
+        let mut delete = redis::cmd("EVAL");
+        delete.arg(DELETE_IF_SET_SO).arg(1);
+        delete.arg(&candidate.origin.key).arg(&expected);
+        Ok(Some(Deletion::Compared(delete)))
     }
 
     /// Absolute expiry; the outer `None` when it cannot be read or the key is gone.
@@ -548,6 +638,10 @@ impl Accepted for DeleteSource {
         (self.deleted, self.kept)
     }
 
+    fn kept_because(&self) -> Vec<(&'static str, u64)> {
+        self.kept_for.because(self.changed)
+    }
+
     fn halt(&mut self, why: &str) -> Result<()> {
         self.halted = true;
         let already = match self.deleted {
@@ -569,27 +663,8 @@ impl Accepted for DeleteSource {
 
     fn finish(&mut self) -> Result<()> {
         self.flush()?;
-        if self.streams_kept > 0 {
-            self.observer.notice(&format!(
-                "kept at the source: {} with consumer groups, because what consumers do cannot be \
-                 watched",
-                plural(self.streams_kept, "stream")
-            ));
-        }
-        if self.forbidden_kept > 0 {
-            self.observer.warn(&format!(
-                "kept at the source: {}, which this user may not delete there ({})",
-                plural(self.forbidden_kept, "key"),
-                self.forbidden.as_deref().unwrap_or_default()
-            ));
-        }
-        if self.modules_kept > 0 {
-            self.observer.notice(&format!(
-                "kept at the source: {}, because not every change of them can be watched, and the \
-                 source refuses EVAL, which would compare them at the moment of the deletion",
-                plural(self.modules_kept, "module value")
-            ));
-        }
+        self.kept_for
+            .tell(self.changed, self.forbidden.as_deref(), &self.observer);
         Ok(())
     }
 }

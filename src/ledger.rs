@@ -200,6 +200,8 @@ pub struct SinkReport {
     pub source_deleted: u64,
     /// See `source_deleted`.
     pub source_kept: u64,
+    /// Of those that were accepted and kept all the same, how many for which reason.
+    pub source_kept_because: Vec<(&'static str, u64)>,
     /// Of those that were kept, the ones that stand at the destination with another value or expiry.
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.

@@ -167,4 +167,10 @@ impl Accepted for Remember {
     fn counts(&self) -> (u64, u64) {
         self.then.as_ref().map_or((0, 0), |then| then.counts())
     }
+
+    fn kept_because(&self) -> Vec<(&'static str, u64)> {
+        self.then
+            .as_ref()
+            .map_or_else(Vec::new, |then| then.kept_because())
+    }
 }

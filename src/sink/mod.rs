@@ -142,4 +142,9 @@ pub trait Accepted: Send {
     fn counts(&self) -> (u64, u64) {
         (0, 0)
     }
+
+    /// Why those were kept that had been accepted, by a name for machines, and how many.
+    fn kept_because(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }

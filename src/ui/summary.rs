@@ -1,5 +1,6 @@
 //! The end of a run: the reconciled ledger, as the last line or the last object.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -517,6 +518,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "evicted": sink.evicted,
             "source_deleted": sink.source_deleted,
             "source_kept": sink.source_kept,
+            "source_kept_because": sink.source_kept_because.iter().copied().collect::<BTreeMap<_, _>>(),
             "source_kept_for_another": sink.source_kept_for_another,
             "changes": changes_json(&sink.changes),
             "undecoded": sink.undecoded.json(),

@@ -495,3 +495,109 @@ fn delete_source_looks_at_the_destination_after_the_source_was_lost() {
     assert!(was_lost.load(SeqCst));
     assert_eq!(size(&source), 100);
 }
+
+fn exec(server: &TestServer, words: &[&str]) {
+    let (name, args) = words.split_first().expect("a command");
+    let done = redis::cmd(name).arg(args).exec(&mut server.client());
+    done.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+}
+
+fn exists(server: &TestServer, key: &str) -> bool {
+    let query = redis::cmd("EXISTS").arg(key).query(&mut server.client());
+    query.expect("EXISTS")
+}
+
+/// A stream that remembers an id for some seconds.
+fn remember(server: &TestServer, key: &str, seconds: &str) {
+    exec(server, &["XADD", key, "1-1", "f", "v"]);
+    exec(server, &["XCFGSET", key, "IDMP-DURATION", seconds]);
+    exec(server, &["XADD", key, "IDMP", "p", "i", "*", "f", "v"]);
+}
+
+/// Ids that the source forgets by its clock are no change, settings are one, and the reason is given.
+#[test]
+fn delete_source_of_streams_that_forget_ids() {
+    let Some(version) = require(Version::Redis86) else {
+        return;
+    };
+    let (source, destination) = (TestServer::start(version), TestServer::start(version));
+    for n in 0..30 {
+        remember(&source, &format!("s{n}"), ["1", "2", "3"][n % 3]);
+    }
+    let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+    let slowly = Tool::new(&copy).args(&["--rate-limit", "8", "--json"]);
+    let running = slowly.spawn();
+    wait_for(&destination, 1);
+    // It waits for others to be deleted together.
+    let mut there = destination.client();
+    let first: String = redis::cmd("RANDOMKEY").query(&mut there).unwrap();
+    exec(&source, &["XCFGSET", &first, "IDMP-MAXSIZE", "7"]);
+    let output = running.wait().success();
+    let output = output.expect_stderr("kept at the source: 1 key, because the value or expiry");
+    let sink = output.summary()["sink"].clone();
+    assert_eq!(
+        (&sink["source_deleted"], &sink["source_kept"]),
+        (&29.into(), &1.into())
+    );
+    assert_eq!(sink["source_kept_because"]["changed"], 1, "{sink}");
+    assert!(exists(&source, &first));
+    assert_eq!(size(&source), 1);
+}
+
+/// WATCH sees neither XCFGSET nor XIDMPRECORD, and nothing that they change is deleted all the same.
+#[test]
+fn delete_source_sees_settings_change_at_the_last_moment() {
+    let Some(version) = require(Version::Redis86) else {
+        return;
+    };
+    let source = TestServer::builder(version)
+        .user("plain on >p ~* &* +@all -eval")
+        .start();
+    let destination = TestServer::start(version);
+    for key in ["s1", "s2", "s3"] {
+        remember(&source, key, "3600");
+    }
+    fill(&source, 2);
+    let login = format!("redis://plain:p@127.0.0.1:{}", source.port());
+    let copy = [
+        "copy",
+        &login,
+        &destination.url(),
+        "--delete-source",
+        "--json",
+    ];
+    let kept = run(&copy, b"").success();
+    let why = kept.summary()["sink"]["source_kept_because"].clone();
+    assert_eq!(why["scripts_refused"], 3, "{why}");
+    assert_eq!(why["changed"], 0, "{why}");
+    assert_eq!(size(&source), 3);
+
+    let (mut is_deleting, mut client) = (false, source.client());
+    let from = Between::start(source.addr(), move |words| {
+        // Not the trial before anything is read.
+        is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH") && words[1].starts_with(b"s");
+        if is_deleting && words[0].eq_ignore_ascii_case(b"MULTI") {
+            for command in [
+                &["XCFGSET", "s1", "IDMP-DURATION", "77"][..],
+                &["XIDMPRECORD", "s2", "p", "late", "1-1"],
+            ] {
+                let (name, args) = command.split_first().expect("a command");
+                redis::cmd(name).arg(args).exec(&mut client).expect(name);
+            }
+        }
+        Act::Pass
+    });
+    let copy = [
+        "copy",
+        &from.url(),
+        &destination.url(),
+        "--delete-source",
+        "--json",
+    ];
+    let done = run(&copy, b"").success();
+    let sink = done.summary()["sink"].clone();
+    assert_eq!(sink["source_deleted"], 1, "{sink}");
+    assert_eq!(sink["source_kept_because"]["changed"], 2, "{sink}");
+    let left = ["s1", "s2", "s3"].map(|key| exists(&source, key));
+    assert_eq!(left, [true, true, false]);
+}

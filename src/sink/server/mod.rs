@@ -568,6 +568,7 @@ impl ServerSink {
             // What failed is told already, or is the consequence of it.
             let _ = accepted.finish();
             (self.report.source_deleted, self.report.source_kept) = accepted.counts();
+            self.report.source_kept_because = accepted.kept_because();
         }
     }
 
@@ -579,6 +580,7 @@ impl ServerSink {
             accepted.left(self.report.left());
             let finished = accepted.finish();
             (self.report.source_deleted, self.report.source_kept) = accepted.counts();
+            self.report.source_kept_because = accepted.kept_because();
             self.accepted = None;
             finished?;
         }

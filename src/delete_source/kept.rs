@@ -1,0 +1,77 @@
+//! Why keys were kept at the source.
+
+use crate::observer::Observer;
+use crate::units::plural;
+
+/// How many keys of those that had been accepted were kept for a reason other than a change.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Kept {
+    /// Streams with consumer groups.
+    pub grouped: u64,
+    /// Module values, where scripts are refused.
+    pub modules: u64,
+    /// Streams that may remember ids, where scripts are refused.
+    pub streams: u64,
+    /// Keys that this user may not watch or delete.
+    pub forbidden: u64,
+}
+
+impl Kept {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.grouped + self.modules + self.streams + self.forbidden
+    }
+
+    /// The reasons, each with its name for machines. `changed`: how many were changed.
+    pub fn because(self, changed: u64) -> Vec<(&'static str, u64)> {
+        vec![
+            ("changed", changed),
+            ("consumer_groups", self.grouped),
+            ("scripts_refused", self.modules + self.streams),
+            ("not_permitted", self.forbidden),
+        ]
+    }
+
+    /// Says why keys were kept.
+    /// `changed`: how many were changed; `forbidden`: what the source answered for the first key that
+    /// this user may not delete.
+    pub fn tell(self, changed: u64, forbidden: Option<&str>, observer: &Observer) {
+        let kept = self;
+        if kept.grouped > 0 {
+            observer.notice(&format!(
+                "kept at the source: {} with consumer groups, because what consumers do cannot be \
+                 watched",
+                plural(kept.grouped, "stream")
+            ));
+        }
+        if kept.forbidden > 0 {
+            observer.warn(&format!(
+                "kept at the source: {}, which this user may not delete there ({})",
+                plural(kept.forbidden, "key"),
+                forbidden.unwrap_or_default()
+            ));
+        }
+        if kept.modules > 0 {
+            observer.notice(&format!(
+                "kept at the source: {}, because not every change of them can be watched, and the \
+                 source refuses EVAL, which would compare them at the moment of the deletion",
+                plural(kept.modules, "module value")
+            ));
+        }
+        if kept.streams > 0 {
+            observer.notice(&format!(
+                "kept at the source: {}, because changes of their settings (XCFGSET) cannot be \
+                 watched, and the source refuses EVAL or XINFO STREAM, which would compare them at \
+                 the moment of the deletion",
+                plural(kept.streams, "stream")
+            ));
+        }
+        if changed > 0 {
+            observer.notice(&format!(
+                "kept at the source: {}, because the value or expiry there is no longer what was \
+                 read; run again to move what is there now",
+                plural(changed, "key")
+            ));
+        }
+    }
+}
