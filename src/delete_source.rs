@@ -512,7 +512,7 @@ impl DeleteSource {
         let state = &read.stream.idempotency;
         let expected = [state.duration_secs, state.max_ids, state.ids_added];
         let now = Remembering::of(self.family, &dump);
-        if !now.is_some_and(|now| read.is_still(&now)) {
+        if !now.is_some_and(|now| read.same_as(&now)) {
             return Ok(None);
         }
         if !self.takes_stream_scripts()? {

@@ -39,7 +39,7 @@ impl<'a> Remembering<'a> {
     }
 
     /// Whether `now` is this, apart from ids that were forgotten since, and the count of duplicates.
-    pub fn is_still(mut self, now: &Self) -> bool {
+    pub fn same_as(mut self, now: &Self) -> bool {
         let (then, left) = (&mut self.stream.idempotency, &now.stream.idempotency);
         let ids = |state: &payload::Idempotency<'a>| -> Vec<_> {
             let of = |one: &payload::Producer<'a>| {
@@ -89,13 +89,13 @@ mod tests {
     #[test]
     fn only_forgetting_is_no_change() {
         let read = || stream(&[b"a", b"b", b"c"]);
-        assert!(read().is_still(&read()));
-        assert!(read().is_still(&stream(&[b"b", b"c"])));
-        assert!(!read().is_still(&stream(&[b"b", b"d"])));
+        assert!(read().same_as(&read()));
+        assert!(read().same_as(&stream(&[b"b", b"c"])));
+        assert!(!read().same_as(&stream(&[b"b", b"d"])));
         let mut none = read();
         none.stream.idempotency.producers.clear();
         none.stream.idempotency.duplicates = 9;
-        assert!(read().is_still(&none));
+        assert!(read().same_as(&none));
         let changes: [fn(&mut Stream<'_>); 4] = [
             |stream| stream.idempotency.duration_secs = 7,
             |stream| stream.idempotency.max_ids = 7,
@@ -105,7 +105,7 @@ mod tests {
         for change in changes {
             let mut now = read();
             change(&mut now.stream);
-            assert!(!read().is_still(&now));
+            assert!(!read().same_as(&now));
         }
     }
 }
