@@ -5,11 +5,13 @@ use std::collections::HashSet;
 use crate::payload::{self, Object, Stream, StreamForm};
 use crate::record::Family;
 
-/// Deletes a stream if these are still its settings of idempotency and its number of ids ever added.
+/// Deletes a stream if these are still its settings of idempotency and its number of ids ever added,
+/// and it still has no groups.
 pub(super) const DELETE_IF_SET_SO: &str = "local facts, has = redis.call('XINFO', 'STREAM', KEYS[1]), {} \
     for n = 1, #facts, 2 do has[facts[n]] = facts[n + 1] end \
     for n, name in ipairs({'idmp-duration', 'idmp-maxsize', 'iids-added'}) do \
     if has[name] ~= tonumber(ARGV[n]) then return 0 end end \
+    if has['groups'] ~= 0 then return 0 end \
     return redis.call('DEL', KEYS[1])";
 
 /// What the source answers to [`DELETE_IF_SET_SO`] for a key that is not there.

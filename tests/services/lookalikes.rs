@@ -468,6 +468,27 @@ fn as_source(profile: &Profile, lost: &Lost) {
     }
 }
 
+/// What KeyDB adds to DUMP is no change of a key.
+#[test]
+fn keys_of_keydb_are_deleted_once_they_were_copied() {
+    let (Some(imitated), Some(version)) = (KEYDB.start(), require(Version::Redis70)) else {
+        return;
+    };
+    for key in ["a", "b", "c"] {
+        let mut client = imitated.real.client();
+        let set = redis::cmd("SET").arg(key).arg("v").exec(&mut client);
+        set.expect("SET");
+    }
+    let destination = TestServer::start(version);
+    let (from, to) = (imitated.proxy.url(), destination.url());
+    let copy = ["copy", &from, &to, "--json", "--delete-source"];
+    let sink = run(&copy, b"").success().summary()["sink"].clone();
+    assert_eq!(sink["source_deleted"], 3, "{sink}");
+    let mut client = imitated.real.client();
+    let left: u64 = redis::cmd("DBSIZE").query(&mut client).expect("DBSIZE");
+    assert_eq!(left, 0);
+}
+
 #[test]
 fn from_keydb() {
     let lost = Lost {
