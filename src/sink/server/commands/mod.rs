@@ -18,9 +18,9 @@
 //!
 //! The commands that a user needs for that: SET APPEND STRLEN, RPUSH LLEN, SADD SCARD, ZADD ZCARD,
 //! HSET HPEXPIREAT HLEN (HMSET before 4.0), XADD XLEN XSETID XDEL XTRIM XCLAIM XGROUP (XREADGROUP
-//! before 6.2; XCFGSET and XIDMPRECORD where the server has them and the stream came from such a
-//! server), EXISTS MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK (DEL before 4.0), for its own keys and
-//! for those with the prefix.
+//! before 6.2), EXISTS MULTI EXEC PEXPIREAT RENAME RENAMENX UNLINK (DEL before 4.0), for its own keys and
+//! for those with the prefix. XCFGSET and XIDMPRECORD are used where the server has them and takes
+//! them of this user: what streams lose without them is counted.
 
 mod features;
 mod fill;
@@ -178,7 +178,8 @@ pub struct CommandLosses {
     /// Entries pending in a stream's groups that the server did not take.
     pub pending: u64,
     /// A stream lost its settings of idempotency, or ids that it remembered of producers: the server
-    /// has no commands for them, or the id is one that XIDMPRECORD does not take.
+    /// has no commands for them or refuses them, the id is one that XIDMPRECORD does not take, or
+    /// there are more than the stream is set to remember.
     pub idempotency: bool,
     /// Entries of a stream that had been given back, and belong to a consumer again
     /// ([`payload::GIVEN_BACK`]).
