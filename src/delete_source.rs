@@ -591,7 +591,7 @@ impl DeleteSource {
 }
 
 impl Accepted for DeleteSource {
-    fn accepted(&mut self, origin: Origin, record: KeyRecord, _: Landed) -> Result<()> {
+    fn accepted(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
         let stays = self.same_server && origin.db == record.db && origin.key == record.key;
         let Value::Verbatim(payload) = record.value else {
             self.kept += 1;
@@ -599,6 +599,11 @@ impl Accepted for DeleteSource {
         };
         if stays {
             self.kept += 1;
+            return Ok(());
+        }
+        if landed.is_poorer {
+            self.kept += 1;
+            self.kept_for.poorer += 1;
             return Ok(());
         }
         if self

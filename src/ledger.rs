@@ -276,8 +276,9 @@ pub struct Changes {
     pub eviction_lost: u64,
     /// Function libraries left out (`--allow-loss functions`).
     pub functions_lost: u64,
-    /// Keys whose metadata of modules were left out, for a destination that does not take them (of
-    /// classes that must not be ignored: `--allow-loss key-meta`).
+    /// Keys whose metadata of modules were left out, for a destination that does not keep them (of
+    /// classes that must not be ignored: `--allow-loss key-meta`). Also of keys that stood already
+    /// as they would have been written.
     pub key_metadata_lost: u64,
 }
 
@@ -323,6 +324,7 @@ impl Changes {
             &mut self.reencoded,
             &mut self.streams_filled_in,
             &mut self.idempotency_lost,
+            &mut self.key_metadata_lost,
         ] {
             *count = (*count).min(1);
         }
@@ -361,6 +363,8 @@ pub struct Verified {
     pub compared: u64,
     /// As they were written.
     pub equal: u64,
+    /// Of these, without what the destination does not keep.
+    pub partly: u64,
     /// Expired since.
     pub expired: u64,
     /// Not as they were written.

@@ -259,6 +259,7 @@ fn prove(
     let verified = Verified {
         compared: counts.compared,
         equal: counts.equal,
+        partly: counts.partly,
         expired: counts.expired,
         different: counts.different(),
         incomparable: counts.incomparable,

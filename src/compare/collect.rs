@@ -11,6 +11,7 @@ use super::scope::Scope;
 use super::store::Store;
 use super::unread::{UnreadKeys, unread};
 use crate::ledger::{LibraryApart, SinkReport, SourceReport};
+use crate::payload::metadata::are_kept_by;
 use crate::payload::{self, Kind};
 use crate::rdb::{function_codes, library_name};
 use crate::record::{Batch, Context, KeyRecord, Origin, Record, Value};
@@ -102,7 +103,9 @@ impl Collect {
             return (Kind::Unknown, unread(BROKEN));
         }
         if !is_larger(&record.value, context.family, self.max_value_bytes) {
-            return self.reading.value(context.family, &record.value);
+            let (kind, mut meaning) = self.reading.value(context.family, &record.value);
+            meaning.keeps_metadata = are_kept_by(context.family, context.rdb_version);
+            return (kind, meaning);
         }
         let meaning = Meaning {
             depth: Depth::TooLarge,

@@ -101,6 +101,8 @@ pub fn places(left: &Values, right: &Values) -> Places {
         let differ = |ignore_delivery_times| {
             let lenience = Lenience {
                 ignore_delivery_times,
+                metadata_must_stand: true,
+                no_more_metadata: true,
                 ..Lenience::default()
             };
             let (left, right) = (body(left), body(right));

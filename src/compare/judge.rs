@@ -1,6 +1,6 @@
 //! What it means that a key is on one side, or on both, as it is.
 
-use super::meaning::{Beside, Depth, Meaning};
+use super::meaning::{Depth, Meaning};
 use super::row::{Row, What};
 use crate::payload::Kind;
 
@@ -184,25 +184,31 @@ fn is_shifting(row: Option<&Row>) -> bool {
 /// How key metadata of two sides compare.
 enum Metadata {
     Same,
-    /// One side has a class that the other one does not have, or does not keep.
+    /// One side has a class that the other one does not have: its server keeps none, or the class was
+    /// left out on the way there, which was told then.
     OneSided,
     Different,
 }
 
-fn metadata(left: &[Beside], right: &[Beside]) -> Metadata {
-    let of = |side: &[Beside], class| side.iter().find(|one| one.class == class).copied();
-    let both = left
-        .iter()
-        .filter_map(|one| Some((one, of(right, one.class)?)));
-    let (mut shared, mut differ) = (0, false);
-    for (one, other) in both {
-        shared += 1;
-        differ |= one.print != other.print;
+fn metadata(left: &Meaning, right: &Meaning) -> Metadata {
+    let both_keep = left.keeps_metadata && right.keeps_metadata;
+    let (mut differ, mut one_sided) = (false, false);
+    for (side, others) in [
+        (&left.metadata, &right.metadata),
+        (&right.metadata, &left.metadata),
+    ] {
+        for one in side {
+            match others.iter().find(|other| other.class == one.class) {
+                Some(other) => differ |= one.print != other.print,
+                None if both_keep && !one.left_out => differ = true,
+                None => one_sided = true,
+            }
+        }
     }
-    match (differ, shared == left.len() && shared == right.len()) {
+    match (differ, one_sided) {
         (true, _) => Metadata::Different,
-        (false, true) => Metadata::Same,
-        (false, false) => Metadata::OneSided,
+        (false, true) => Metadata::OneSided,
+        (false, false) => Metadata::Same,
     }
 }
 
@@ -311,7 +317,7 @@ impl Judge {
                 };
             }
         }
-        match metadata(&ours.metadata, &theirs.metadata) {
+        match metadata(ours, theirs) {
             Metadata::Same => {}
             Metadata::OneSided => partly = true,
             Metadata::Different => aspects.push(Aspect::KeyMetadata),

@@ -51,6 +51,8 @@ pub struct Meaning {
     pub crowd: Option<Crowd>,
     /// What modules keep beside it, by class.
     pub metadata: Vec<Beside>,
+    /// Whether the side keeps what modules keep beside keys: what is not there is not so there.
+    pub keeps_metadata: bool,
     /// Why it could not be read, where it could not ([`Depth::Unread`]), or which keys it stands for
     /// ([`Depth::Collided`]); of a function library where it stands, if that is not on every primary
     /// of a cluster.
@@ -64,6 +66,8 @@ pub struct Beside {
     pub class: u32,
     /// Its version, and what is in it.
     pub print: Print,
+    /// It was left out on the way to the other side, which was counted and named then.
+    pub left_out: bool,
 }
 
 /// How much of a value could be read.
@@ -282,6 +286,7 @@ impl Reading {
             Some(Beside {
                 class: class.id(),
                 print: begun.bytes(&class.expanded().ok()?).end(),
+                left_out: false,
             })
         });
         rows.collect()

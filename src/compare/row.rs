@@ -3,8 +3,7 @@
 //! `print (16) | head (1) | depth (1) | db | expiry + 1 | length of the name | name`, and unless it
 //! is a tombstone `count | body (16) | more (16)? | late (16)? | idempotency (16)? | given back (16)? |
 //! number of soon | soon… | crowd? | (classes | class and print (16), each…)?` (the latter of key
-//! metadata), and of a key
-//! that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
+//! metadata, which the depth of two bytes speaks of), and of a key that could not be read, or that stands for several, `length of the reason | reason`. Where keys of
 //! the side may meet under one name, the name is followed by `db | length | name` of the key as the
 //! side itself calls it. Numbers are LEB128. About forty bytes and the name.
 
@@ -81,9 +80,13 @@ const HAS_CROWD: u8 = 0x40;
 const HAS_IDEMPOTENCY: u8 = 0x20;
 const HAS_GIVEN_BACK: u8 = 0x10;
 const DEPTH: u8 = 0x0f;
-/// In place of the depth: that stands in a byte of its own, which is the next one, and key metadata
-/// follow.
+/// In place of the depth: that stands in a byte of its own, which is the next one, with what there is
+/// to say of key metadata.
 const HAS_METADATA: u8 = 0x0f;
+
+/// Beside the depth there.
+const KEEPS_METADATA: u8 = 0x10;
+const HAS_CLASSES: u8 = 0x20;
 
 const DEPTHS: [Depth; 10] = [
     Depth::Whole,
@@ -117,7 +120,8 @@ impl Row {
                 | flag(!meaning.soon.is_empty(), HAS_SOON),
         );
         let depth = depth.unwrap_or(0) as u8;
-        let has_metadata = !meaning.metadata.is_empty();
+        let has_classes = !meaning.metadata.is_empty();
+        let has_metadata = has_classes || meaning.keeps_metadata;
         out.push(
             if has_metadata { HAS_METADATA } else { depth }
                 | flag(self.origin.is_some(), HAS_ORIGIN)
@@ -126,7 +130,11 @@ impl Row {
                 | flag(meaning.given_back != 0, HAS_GIVEN_BACK),
         );
         if has_metadata {
-            out.push(depth);
+            out.push(
+                depth
+                    | flag(meaning.keeps_metadata, KEEPS_METADATA)
+                    | flag(has_classes, HAS_CLASSES),
+            );
         }
         number(out, self.db.into());
         number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
@@ -167,10 +175,11 @@ impl Row {
             out.extend_from_slice(&crowd.body.to_le_bytes());
             out.extend_from_slice(&crowd.more.to_le_bytes());
         }
-        if !meaning.metadata.is_empty() {
+        if has_classes {
             number(out, meaning.metadata.len() as u64);
             for beside in &meaning.metadata {
-                number(out, beside.class.into());
+                let class = u64::from(beside.class);
+                number(out, class << 1 | u64::from(beside.left_out));
                 out.extend_from_slice(&beside.print.to_le_bytes());
             }
         }
@@ -189,10 +198,9 @@ impl Row {
     pub fn read(bytes: &mut &[u8]) -> Option<Self> {
         let print = Print::from_le_bytes(take(bytes)?);
         let [head, depth] = take(bytes)?;
-        let has_metadata = depth & DEPTH == HAS_METADATA;
-        let level = match has_metadata {
-            true => u8::from_le_bytes(take(bytes)?),
-            false => depth & DEPTH,
+        let more = match depth & DEPTH {
+            HAS_METADATA => u8::from_le_bytes(take(bytes)?),
+            depth => depth,
         };
         let what = match head & 0x0f {
             LIBRARY => What::Library,
@@ -215,7 +223,8 @@ impl Row {
             origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(level))?,
+                depth: *DEPTHS.get(usize::from(more & DEPTH))?,
+                keeps_metadata: more & KEEPS_METADATA != 0,
                 ..Meaning::default()
             },
         };
@@ -255,10 +264,12 @@ impl Row {
                 more: Print::from_le_bytes(take(bytes)?),
             });
         }
-        if has_metadata {
+        if more & HAS_CLASSES != 0 {
             for _ in 0..take_number(bytes)? {
+                let class = take_number(bytes)?;
                 meaning.metadata.push(Beside {
-                    class: u32::try_from(take_number(bytes)?).ok()?,
+                    class: u32::try_from(class >> 1).ok()?,
+                    left_out: class & 1 != 0,
                     print: Print::from_le_bytes(take(bytes)?),
                 });
             }
@@ -385,10 +396,31 @@ mod tests {
                         Beside {
                             class: u32::MAX >> 8,
                             print: u128::MAX,
+                            left_out: true,
                         };
                         3
                     ],
                     ..Meaning::default()
+                },
+                ..plain.clone()
+            },
+            Row {
+                meaning: Meaning {
+                    keeps_metadata: true,
+                    ..plain.meaning.clone()
+                },
+                ..plain.clone()
+            },
+            Row {
+                meaning: Meaning {
+                    keeps_metadata: true,
+                    metadata: vec![Beside {
+                        class: 1,
+                        print: 2,
+                        left_out: false,
+                    }],
+                    depth: Depth::Shifting,
+                    ..plain.meaning.clone()
                 },
                 ..plain.clone()
             },

@@ -82,7 +82,11 @@ impl Remember {
         };
         let refielded = refielded(family, value, landed.field_ttls);
         let value = refielded.as_ref().unwrap_or(value);
-        let (kind, meaning) = written.reading.value(family, value);
+        let (kind, mut meaning) = written.reading.value(family, value);
+        meaning.keeps_metadata = landed.keeps_metadata;
+        for beside in &mut meaning.metadata {
+            beside.left_out = landed.classes_left_out.contains(&beside.class);
+        }
         let what = What::Key(kind);
         let mut row = row_of_key(&written.reading.prints, record, what, meaning, true);
         row.expire_at_ms = expire_at_ms;

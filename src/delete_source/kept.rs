@@ -14,12 +14,14 @@ pub(super) struct Kept {
     pub streams: u64,
     /// Keys that this user may not watch or delete.
     pub forbidden: u64,
+    /// Keys of whose key metadata the source may have the only copy.
+    pub poorer: u64,
 }
 
 impl Kept {
     /// All of them.
     pub fn total(self) -> u64 {
-        self.grouped + self.modules + self.streams + self.forbidden
+        self.grouped + self.modules + self.streams + self.forbidden + self.poorer
     }
 
     /// The reasons, each with its name for machines. `changed`: how many were changed.
@@ -29,6 +31,7 @@ impl Kept {
             ("consumer_groups", self.grouped),
             ("scripts_refused", self.modules + self.streams),
             ("not_permitted", self.forbidden),
+            ("key_metadata", self.poorer),
         ]
     }
 
@@ -49,6 +52,14 @@ impl Kept {
                 "kept at the source: {}, which this user may not delete there ({})",
                 plural(kept.forbidden, "key"),
                 forbidden.unwrap_or_default()
+            ));
+        }
+        if kept.poorer > 0 {
+            observer.warn(&format!(
+                "kept at the source: {}, because the destination is not known to keep all that \
+                 modules keep beside them (key metadata); --allow-loss key-meta deletes them all the \
+                 same",
+                plural(kept.poorer, "key")
             ));
         }
         if kept.modules > 0 {

@@ -16,6 +16,7 @@ use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way, offer};
 use crate::sink::server::functions::Library;
+use crate::sink::server::key_classes::{are_to_be_asked, ask};
 use crate::sink::server::libraries::{InTheWay, in_the_way};
 use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
 use crate::sink::server::target::{Ready, Target};
@@ -145,6 +146,21 @@ impl<'a> KeyTrial<'a> {
             db: self.to.db.unwrap_or(record.db),
             key: std::mem::take(&mut record.key),
             way,
+        }
+    }
+
+    /// Asks what the destination does with the classes of a value's key metadata, before the value is
+    /// made ready. Where nothing can be found out, nothing is known.
+    pub fn ask_for_classes(&mut self, target: &mut Target, record: &KeyRecord, context: &Context) {
+        if !are_to_be_asked(target, record, context)
+            || self.ends.is_some()
+            || self.unforeseen.is_some()
+        {
+            return;
+        }
+        let conn = connected(&mut self.conn, &mut self.rights, self.to);
+        if let Err(error) = conn.and_then(|conn| ask(conn, target, record, context)) {
+            self.lost(&error);
         }
     }
 

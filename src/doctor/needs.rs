@@ -1,7 +1,7 @@
 //! What an archive needs at a destination: every value of it is made ready as an import would, and
 //! nothing is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
@@ -102,6 +102,8 @@ pub struct Needs {
     pub given_back_owned: u64,
     /// Keys whose metadata of modules are left out, as they say they may be.
     pub key_metadata_lost: u64,
+    /// The classes that are left out, by name.
+    pub classes_left_out: BTreeSet<String>,
     /// Values whose payload is larger than one RESTORE there can carry.
     pub too_large: u64,
     /// The largest payload.
@@ -146,6 +148,9 @@ pub struct Bounds {
 
 /// Reasons that are told apart; an archive may hold any number of damaged values.
 const MAX_REASONS: usize = 50;
+
+/// Classes of key metadata that are named; an archive may name any.
+const MAX_CLASSES: usize = 8;
 
 impl Needs {
     /// Reads an archive to its end, or to its damage.
@@ -268,8 +273,16 @@ impl Needs {
                     None
                 })
             }
-            false => target.prepare(&mut record, &mut context).map(Some),
+            false => {
+                trial.ask_for_classes(target, &record, &context);
+                target.prepare(&mut record, &mut context).map(Some)
+            }
         };
+        for (_, class) in target.left_out() {
+            if self.classes_left_out.len() < MAX_CLASSES {
+                self.classes_left_out.insert(class.clone());
+            }
+        }
         // What an import would be told, too.
         let fits = record.value.stored_len() <= bounds.max_payload_bytes;
         let ready = ready.and_then(|ready| {

@@ -3,6 +3,8 @@
 mod databases;
 mod layout;
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value as Json, json};
 
 use self::databases::{database_rules_text, databases_json, databases_table, keys_text};
@@ -364,8 +366,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     if needs.key_metadata_lost > 0 {
         lines.push(format!(
-            "{} with key metadata of modules: this server has none, and they are left out",
-            plural(needs.key_metadata_lost, "key")
+            "{} with key metadata of modules that this server does not keep: they are left out \
+             (class {})",
+            plural(needs.key_metadata_lost, "key"),
+            classes_told(&needs.classes_left_out)
         ));
     }
     if needs.idempotency_lost > 0 {
@@ -601,6 +605,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "idempotency_lost": needs.idempotency_lost,
         "given_back_owned": needs.given_back_owned,
         "key_metadata_lost": needs.key_metadata_lost,
+        "key_metadata_classes_lost": needs.classes_left_out,
         "too_large": needs.too_large,
         "largest_bytes": needs.largest_bytes,
         "bytes": needs.bytes,
@@ -621,4 +626,9 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
             .collect::<Vec<_>>(),
         "error": needs.error.as_ref().map(error_json),
     })
+}
+/// Names of classes of key metadata, for people.
+fn classes_told(classes: &BTreeSet<String>) -> String {
+    let quoted: Vec<String> = classes.iter().map(|class| format!("{class:?}")).collect();
+    quoted.join(", ")
 }

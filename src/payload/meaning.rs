@@ -57,9 +57,12 @@ pub struct Lenience {
     /// Expiries on the right side may be earlier by so much: an earlier run of the same import counted
     /// them from an earlier moment (`--ttl rebase`).
     pub earlier_by_ms: u64,
-    /// Key metadata of the left side that must not be ignored have to stand on the right side. What
-    /// only one side has counts for nothing otherwise: its server may not keep it.
+    /// Key metadata of the left side have to stand on the right side. What only one side has counts
+    /// for nothing otherwise: the other one's server may not keep it.
     pub metadata_must_stand: bool,
+    /// Key metadata that only the right side has are a difference, too: the left side's server would
+    /// keep them.
+    pub no_more_metadata: bool,
 }
 
 impl Lenience {
@@ -151,13 +154,18 @@ fn beside(
                 let difference = Difference::new(place(), version(class), version(other));
                 return Ok(Some(difference));
             }
-            None if lenience.metadata_must_stand && !class.may_be_ignored() => {
+            None if lenience.metadata_must_stand => {
                 return Ok(Some(Difference::new(place(), show(class.items), "none")));
             }
             None => {}
         }
     }
-    Ok(None)
+    let is_more = |class: &&Class<'_>| left_classes.iter().all(|other| other.id() != class.id());
+    let more = right_classes.iter().find(is_more);
+    Ok(more.filter(|_| lenience.no_more_metadata).map(|class| {
+        let place = format!("key metadata {:?}", class.name());
+        Difference::new(place, "none", show(class.items))
+    }))
 }
 
 /// Compares two objects.

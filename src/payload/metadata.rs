@@ -14,7 +14,8 @@ use super::compact::compact_items;
 use super::error::{ErrorKind, PayloadError};
 use super::source::{Slice, Source};
 use super::walk::{length, module_items};
-use crate::dialect::{Kind, Opcode, kind_of};
+use crate::dialect::opcode::KEY_METADATA_SINCE;
+use crate::dialect::{Kind, Opcode, family_of_rdb_version, kind_of};
 
 /// The first byte of a value with metadata.
 const MARK: u8 = Opcode::KeyMetadata.byte();
@@ -71,6 +72,19 @@ impl Class<'_> {
     /// Whether a server that does not have the class leaves it out; otherwise it refuses the value.
     pub fn may_be_ignored(&self) -> bool {
         self.flags() & MAY_BE_IGNORED != 0
+    }
+
+    /// An empty string with this class alone. `may_be_ignored`: what the class is to say of itself,
+    /// by which a server's answer tells whether it has the class.
+    pub fn alone(&self, may_be_ignored: bool) -> Vec<u8> {
+        let flags = if may_be_ignored { MAY_BE_IGNORED } else { 0 };
+        let spec = self.spec & !7 | u32::from(flags);
+        let mut value = vec![MARK, 1];
+        value.extend_from_slice(&spec.to_le_bytes());
+        value.extend_from_slice(self.items);
+        // Type and length.
+        value.extend_from_slice(&[0, 0]);
+        value
     }
 }
 
@@ -201,6 +215,19 @@ pub enum NotStripped {
 /// # Errors
 /// See [`NotStripped`]. The value is as it was.
 pub fn strip(family: Family, value: &mut Value, allowed: bool) -> Result<bool, NotStripped> {
+    strip_some(family, value, allowed, |_| true)
+}
+
+/// As [`strip`], of those classes only that are `unwanted`.
+///
+/// # Errors
+/// See [`NotStripped`]. The value is as it was.
+pub fn strip_some(
+    family: Family,
+    value: &mut Value,
+    allowed: bool,
+    unwanted: impl Fn(&Class<'_>) -> bool,
+) -> Result<bool, NotStripped> {
     let (Value::Compact(bytes) | Value::Verbatim(bytes)) = &*value else {
         return Ok(false);
     };
@@ -215,16 +242,53 @@ pub fn strip(family: Family, value: &mut Value, allowed: bool) -> Result<bool, N
         }
         _ => (bytes.as_slice(), None),
     };
-    let needed = needed(family, body).map_err(|error| damaged(&error))?;
-    if let (false, Some(classes)) = (allowed, needed) {
-        return Err(NotStripped::Needed(classes));
+    let all = classes(family, body).map_err(|error| damaged(&error))?;
+    let (left_out, kept): (Vec<Class<'_>>, Vec<Class<'_>>) = all.into_iter().partition(unwanted);
+    if left_out.is_empty() && !kept.is_empty() {
+        return Ok(false);
+    }
+    let needed = |class: &Class<'_>| !class.may_be_ignored();
+    if !allowed && left_out.iter().any(needed) {
+        let needed: Vec<Class<'_>> = left_out.into_iter().filter(needed).collect();
+        return Err(NotStripped::Needed(names(&needed)));
     }
     let (_, plain) = split_metadata(family, body).map_err(|error| damaged(&error))?;
+    let body = [&written(&kept), plain].concat();
     *value = match rdb_version {
-        Some(version) => Value::Verbatim(super::sign(plain, version)),
-        None => Value::Compact(plain.to_vec()),
+        Some(version) => Value::Verbatim(super::sign(&body, version)),
+        None => Value::Compact(body),
     };
     Ok(true)
+}
+
+/// Metadata as they stand before a type byte; nothing for none.
+fn written(classes: &[Class<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if classes.is_empty() {
+        return bytes;
+    }
+    bytes.push(MARK);
+    super::write::length(&mut bytes, classes.len() as u64);
+    for class in classes {
+        bytes.extend_from_slice(&class.spec.to_le_bytes());
+        bytes.extend_from_slice(class.items);
+    }
+    bytes
+}
+
+/// The classes of a record's value, by number and name; none where they are damaged.
+pub fn ids(family: Family, value: &Value) -> Vec<(u32, String)> {
+    let classes = classes(family, value.head()).unwrap_or_default();
+    let row = |class: &Class<'_>| (class.id(), class.name());
+    classes.iter().map(row).collect()
+}
+
+/// Whether what was written with this RDB version, by a server of this family, is of one that keeps
+/// key metadata: a class that does not stand there was not there.
+pub fn are_kept_by(family: Family, rdb_version: u16) -> bool {
+    family == Family::Redis
+        && rdb_version >= KEY_METADATA_SINCE
+        && family_of_rdb_version(rdb_version) == Family::Redis
 }
 
 #[cfg(test)]
@@ -385,6 +449,39 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn single_classes_are_left_out_and_asked_about() {
+        let dump = unhex(DUMP);
+        let family = Family::Redis;
+        let is = |name: &'static str| move |class: &Class<'_>| class.name() == name;
+        let named_in = |value: &Value| {
+            let (body, version) = crate::payload::split(value.bytes()).unwrap();
+            assert_eq!(version, 13);
+            assert_eq!(plain(family, body), b"\x00\x05hello");
+            named(family, body)
+        };
+        let mut value = Value::Verbatim(dump.clone());
+        assert_eq!(strip_some(family, &mut value, false, is("None")), Ok(false));
+        assert_eq!(value.bytes(), dump);
+        let needed = Err(NotStripped::Needed("\"MUST\"".to_owned()));
+        assert_eq!(strip_some(family, &mut value, false, is("MUST")), needed);
+        assert_eq!(strip_some(family, &mut value, false, is("MAYB")), Ok(true));
+        assert_eq!(named_in(&value), [("MUST".to_owned(), 1, 0)]);
+        assert_eq!(strip_some(family, &mut value, true, is("MUST")), Ok(true));
+        assert_eq!(named_in(&value), []);
+        let (body, _) = crate::payload::split(&dump).unwrap();
+        for class in classes(family, body).unwrap() {
+            for may in [false, true] {
+                let alone = class.alone(may);
+                assert!(is_sound(&alone));
+                assert_eq!(named(family, &alone), [(class.name(), 1, u8::from(may))]);
+                assert_eq!(classes(family, &alone).unwrap()[0].items, class.items);
+            }
+        }
+        assert!(are_kept_by(family, 13) && !are_kept_by(family, 12));
+        assert!(!are_kept_by(family, 80) && !are_kept_by(Family::Valkey, 13));
+    }
+
+    #[test]
     fn they_stay_where_a_hash_gets_other_expiries() {
         // Type 24: lowest expiry, one field: 1 + its offset, "f", "v".
         let mut hash = vec![24];
@@ -419,12 +516,26 @@ pub(crate) mod tests {
         assert_eq!(differ(&of(b"one"), &of(b"two"), false), place);
         assert_eq!(differ(&of(b"one"), &of(b"one"), true), None);
         // Where one side has none, that is a difference only if it must stand there.
-        for (flags, must_stand, due) in
-            [(0, false, None), (0, true, place.clone()), (1, true, None)]
-        {
+        for (flags, must_stand, due) in [
+            (0, false, None),
+            (1, false, None),
+            (0, true, place.clone()),
+            (1, true, place.clone()),
+        ] {
             let left = with(b"Tags", flags, b"one", &plain_value);
             assert_eq!(differ(&left, &plain_value, must_stand), due);
             assert_eq!(differ(&plain_value, &left, must_stand), None);
+            // What only the right side has is one where the left side would keep it.
+            let lenience = Lenience {
+                no_more_metadata: true,
+                ..Lenience::default()
+            };
+            let same = |one: &[u8], other: &[u8]| {
+                let differs = meaning::same_but(family, one, family, other, lenience);
+                differs.unwrap().map(|difference| difference.place)
+            };
+            assert_eq!(same(&plain_value, &left), place.clone());
+            assert_eq!(same(&left, &plain_value), None);
         }
         // However the strings in it are stored.
         let text = [b'x'; 264];

@@ -48,6 +48,14 @@ pub struct Landed {
     /// What was seen there, where that need not be the record: an earlier run of the same import
     /// counted expiries from an earlier moment (`--ttl rebase`).
     pub seen: Option<Seen>,
+    /// Whether the server that wrote the record keeps key metadata of modules.
+    pub keeps_metadata: bool,
+    /// Classes of key metadata ([`Class::id`](crate::payload::metadata::Class::id)) that were left
+    /// out, because they cannot stand there.
+    pub classes_left_out: Vec<u32>,
+    /// The source may have the only copy of some of its key metadata: they were left out though
+    /// nobody allowed that loss by name, or nobody knows whether the destination keeps them.
+    pub is_poorer: bool,
 }
 
 /// What becomes of the expiry of fields.

@@ -252,6 +252,10 @@ fn verified_text(verified: &Verified) -> String {
         count_text(verified.asked())
     );
     for (count, what) in [
+        (
+            verified.partly,
+            "of these without what only one of the servers keeps",
+        ),
         (verified.expired, "expired since"),
         (verified.incomparable, "cannot be compared"),
         (verified.unread, "could not be read"),
@@ -538,6 +542,7 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
         "verified": sink.verified.map(|verified| json!({
             "compared": verified.compared,
             "equal": verified.equal,
+            "partly": verified.partly,
             "expired": verified.expired,
             "different": verified.different,
             "incomparable": verified.incomparable,

@@ -174,8 +174,25 @@ fn kept_where_the_module_is() {
         .arg(&["a", "b", "c"])
         .exec(&mut client);
     words.unwrap();
-    let partly = diff(0);
-    assert_eq!(partly["partly"], 1, "{partly}");
+    // A class that is not there, at a server that could have it.
+    let differs = diff(5);
+    assert_eq!(
+        (&differs["value"], &differs["partly"]),
+        (&1.into(), &0.into()),
+        "{differs}"
+    );
+    let path = there.path().join("snap.rmz");
+    std::fs::write(&path, &archive).unwrap();
+    let against = [
+        "verify",
+        path.to_str().unwrap(),
+        "--against",
+        &url,
+        "--json",
+    ];
+    let output = run(&against, b"").expect_code(5);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("key-metadata"), "{text}");
     run(&["import", &url], &archive)
         .expect_code(3)
         .expect_stderr("must:list");
@@ -194,24 +211,40 @@ fn without_the_module_what_must_stay_is_refused() {
     let url = there.url();
     let archive = source.archive(&[]);
     let needed = source.count(is_needed);
+    let lost = source.count(|key| key.starts_with("may"));
     // Both ask the server, and keep nothing there.
     let dry_run = ["import", &url, "--json", "--dry-run"];
     let counts = sink(&run(&dry_run, &archive).expect_code(3));
     assert_eq!(counts["refused"], needed, "{counts}");
+    assert_eq!(counts["changes"]["key_metadata_lost"], lost, "{counts}");
     let all = [&dry_run[..], &["--allow-loss", "key-meta"]].concat();
     let counts = sink(&run(&all, &archive).success());
     assert_eq!(counts["restored"], source.keys.len(), "{counts}");
-    assert_eq!(counts["changes"]["key_metadata_lost"], needed, "{counts}");
+    assert_eq!(
+        counts["changes"]["key_metadata_lost"],
+        needed + lost,
+        "{counts}"
+    );
     let path = there.path().join("snap.rmz");
     std::fs::write(&path, &archive).unwrap();
     let foretold = doctor(&url, path.to_str().unwrap());
     let reason = &foretold["reasons"][0];
     assert_eq!(reason["allow_loss"], "key-meta", "{foretold:#}");
     assert_eq!(foretold["refused"], needed, "{foretold:#}");
+    let classes = &foretold["key_metadata_classes_lost"];
+    assert_eq!(classes, &serde_json::json!([MAY]), "{foretold:#}");
     assert_eq!(names(&there), BTreeSet::new());
     let refused = run(&["import", &url, "--json"], &archive).expect_code(3);
     let counts = sink(&refused);
     assert_eq!(counts["refused"], needed, "{counts}");
+    assert_eq!(counts["changes"]["key_metadata_lost"], lost, "{counts}");
+    let named = format!("the class \\\"{MAY}\\\" are left out");
+    assert_eq!(
+        refused.stderr.matches(&named).count(),
+        1,
+        "{}",
+        refused.stderr
+    );
     assert!(refused.stderr.contains("must:zset"), "{}", refused.stderr);
     assert!(refused.stderr.contains("mu-9"), "{}", refused.stderr);
     assert!(
@@ -237,16 +270,150 @@ fn without_the_module_what_must_stay_is_refused() {
     let counts = sink(&run(&allowed, &archive).success());
     assert_eq!(counts["restored"], needed, "{counts}");
     assert_eq!(counts["unchanged"], rest.len(), "{counts}");
-    assert_eq!(counts["changes"]["key_metadata_lost"], needed, "{counts}");
-    let again = sink(&run(&allowed, &archive).success());
-    assert_eq!(again["unchanged"], source.keys.len(), "{again}");
-    let diff = run(&["diff", &source.server.url(), &url, "--json"], b"").success();
-    let counts = diff.summary();
+    // Of those that stand already, too.
     assert_eq!(
-        counts["partly"],
-        source.count(|key| !key.starts_with("plain")),
+        counts["changes"]["key_metadata_lost"],
+        needed + lost,
         "{counts}"
     );
+    let again = sink(&run(&allowed, &archive).success());
+    assert_eq!(again["unchanged"], source.keys.len(), "{again}");
+    // A server that could have them and has not.
+    let diff = run(&["diff", &source.server.url(), &url, "--json"], b"").expect_code(5);
+    let counts = diff.summary();
+    assert_eq!(counts["value"], needed + lost, "{counts}");
+}
+
+/// What a server leaves out without a word is found out, and the source keeps the only copy of it.
+#[test]
+fn the_only_copy_stays_at_the_source() {
+    let Some(module) = Module::build() else {
+        return;
+    };
+    let source = module.server();
+    let mut client = source.client();
+    let fill = |client: &mut redis::Connection| {
+        for key in ["k1", "k2", "plain"] {
+            redis::cmd("SET").arg(key).arg("v").exec(client).unwrap();
+        }
+        set(client, MAY, "k1", "precious");
+        set(client, MAY, "k2", "precious");
+    };
+    let from = source.url();
+    let copy = |to: &str, flags: &[&str]| {
+        let ways = [
+            &["copy", &from, to, "--delete-source", "--verify", "--json"],
+            flags,
+        ];
+        run(&ways.concat(), b"")
+    };
+    let named = format!("the class \\\"{MAY}\\\" are left out");
+    let mut bare = vec![module.without()];
+    bare.extend(require(Version::Redis70).map(TestServer::start));
+    for there in bare {
+        let url = there.url();
+        for (restored, deleted) in [(3, 1), (0, 0)] {
+            if restored > 0 {
+                fill(&mut client);
+            }
+            let output = copy(&url, &[]).success();
+            let counts = sink(&output);
+            assert_eq!(counts["restored"], restored, "{counts}");
+            assert_eq!(counts["changes"]["key_metadata_lost"], 2, "{counts}");
+            assert_eq!(counts["source_deleted"], deleted, "{counts}");
+            assert_eq!(counts["source_kept"], 2, "{counts}");
+            let verified = &output.summary()["verified"];
+            assert_eq!(verified["partly"], 2, "{verified:#}");
+            assert_eq!(verified["different"], 0, "{verified:#}");
+            let stderr = &output.stderr;
+            assert_eq!(stderr.matches(&named).count(), 1, "{stderr}");
+            output.expect_stderr("kept at the source: 2 keys");
+            let left: BTreeSet<String> = ["k1", "k2"].map(str::to_owned).into();
+            assert_eq!(names(&source), left);
+            assert_eq!(get(&mut client, MAY, "k1").as_deref(), Some("precious"));
+        }
+        let counts = sink(&copy(&url, &["--allow-loss", "key-meta"]).success());
+        assert_eq!(counts["source_deleted"], 2, "{counts}");
+        assert_eq!(names(&source), BTreeSet::new());
+    }
+    // A server that keeps them.
+    fill(&mut client);
+    let there = module.server();
+    let counts = sink(&copy(&there.url(), &[]).success());
+    assert_eq!(counts["source_deleted"], 3, "{counts}");
+    assert_eq!(counts["changes"]["key_metadata_lost"], 0, "{counts}");
+    let arrived = get(&mut there.client(), MAY, "k1");
+    assert_eq!(arrived.as_deref(), Some("precious"));
+}
+
+/// Where a class could stand and does not, the key that stands is another one.
+#[test]
+fn a_key_without_its_metadata_is_another_one() {
+    let Some(module) = Module::build() else {
+        return;
+    };
+    let (source, there) = (module.server(), module.server());
+    let (mut client, mut other) = (source.client(), there.client());
+    for key in ["ours", "theirs", "both"] {
+        for client in [&mut client, &mut other] {
+            redis::cmd("SET").arg(key).arg("v").exec(client).unwrap();
+        }
+    }
+    for key in ["ours", "both"] {
+        set(&mut client, MAY, key, "precious");
+    }
+    for key in ["theirs", "both"] {
+        set(&mut other, MAY, key, "precious");
+    }
+    let (from, to) = (source.url(), there.url());
+    let differs = run(&["diff", &from, &to, "--json"], b"").expect_code(5);
+    let counts = differs.summary();
+    assert_eq!((&counts["value"], &counts["equal"]), (&2.into(), &1.into()));
+    let ways = ["copy", &from, &to, "--verify", "--json"];
+    let counts = sink(&run(&ways, b"").expect_code(3));
+    assert_eq!(counts["conflicts"], 2, "{counts}");
+    assert_eq!(counts["unchanged"], 1, "{counts}");
+    let skip = ["--on-conflict", "skip", "--delete-source"];
+    let counts = sink(&run(&[&ways[..], &skip].concat(), b"").success());
+    assert_eq!(counts["skipped"], 2, "{counts}");
+    assert_eq!(counts["source_deleted"], 1, "{counts}");
+    assert_eq!(get(&mut client, MAY, "ours").as_deref(), Some("precious"));
+    let replace = ["--on-conflict", "replace", "--delete-source"];
+    let counts = sink(&run(&[&ways[..], &replace].concat(), b"").success());
+    assert_eq!(counts["source_deleted"], 2, "{counts}");
+    assert_eq!(get(&mut other, MAY, "ours").as_deref(), Some("precious"));
+    assert_eq!(get(&mut other, MAY, "theirs"), None);
+}
+
+/// A user whose rights do not let the class be tried out: nothing is said to be kept, and the source
+/// keeps its keys.
+#[test]
+fn what_cannot_be_tried_out_is_not_known() {
+    let Some(module) = Module::build() else {
+        return;
+    };
+    let (source, there) = (module.server(), module.server());
+    let mut client = source.client();
+    redis::cmd("SET")
+        .arg("k1")
+        .arg("v")
+        .exec(&mut client)
+        .unwrap();
+    set(&mut client, MAY, "k1", "precious");
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg("one").arg("on").arg(">secret");
+    user.arg("+@all").arg("~k1");
+    user.exec(&mut there.client()).unwrap();
+    let to = there.url().replace("redis://", "redis://one:secret@");
+    let ways = ["copy", &source.url(), &to, "--delete-source", "--json"];
+    let output = run(&ways, b"").success();
+    let counts = sink(&output);
+    assert_eq!(counts["restored"], 1, "{counts}");
+    assert_eq!(counts["source_deleted"], 0, "{counts}");
+    output.expect_stderr("nobody knows whether the destination keeps");
+    let arrived = get(&mut there.client(), MAY, "k1");
+    assert_eq!(arrived.as_deref(), Some("precious"));
+    assert_eq!(get(&mut client, MAY, "k1").as_deref(), Some("precious"));
 }
 
 /// Where no server has heard of them: a small loss or a refusal, as the class says.
@@ -310,7 +477,8 @@ fn older_servers_get_the_keys_without() {
         let counts = sink(&run(&allowed, &archive).success());
         assert_eq!(counts["restored"], needed, "{version}: {counts}");
         assert_eq!(
-            counts["changes"]["key_metadata_lost"], needed,
+            counts["changes"]["key_metadata_lost"],
+            needed + lost,
             "{version}: {counts}"
         );
         let again = sink(&run(&allowed, &archive).success());

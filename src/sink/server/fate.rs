@@ -16,6 +16,7 @@ use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
 use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::payload::meaning::Lenience;
+use crate::payload::metadata::are_kept_by;
 use crate::payload::{FieldTtlForm, has_metadata};
 use crate::policy::{Method, OnConflict};
 use crate::record::{Family, KeyRecord, Origin, Value};
@@ -140,6 +141,10 @@ impl ServerSink {
         Landed {
             field_ttls,
             seen: sent.seen.take().map(|seen| *seen),
+            keeps_metadata: are_kept_by(sent.context.family, sent.context.rdb_version),
+            is_poorer: !self.options.allow_loss.key_meta
+                && (sent.has_doubtful_classes || !sent.classes_left_out.is_empty()),
+            classes_left_out: sent.classes_left_out.clone(),
         }
     }
 
@@ -255,6 +260,8 @@ impl ServerSink {
             earlier_by_ms: self.rebased_by(&sent.context),
             ignore_field_ttls: self.field_ttl_max_of_commands(at, &sent) == Some(None),
             metadata_must_stand: self.metadata_must_stand(at, &sent),
+            no_more_metadata: self.keeps_metadata(at)
+                && are_kept_by(sent.context.family, sent.context.rdb_version),
         };
         let family = self.lanes[at].facts.family;
         let differs = found.differs_from(&sent.record, &sent.context, family, lenience);
@@ -288,12 +295,17 @@ impl ServerSink {
         self.left_alone(sent, reason)
     }
 
-    /// Whether what modules keep beside a key has to stand there with it.
+    /// Whether what modules keep beside a key has to stand there with it; what cannot was left out
+    /// of the record.
     fn metadata_must_stand(&self, at: usize, sent: &Sent) -> bool {
+        let may_be_lost = sent.has_doubtful_classes && self.options.allow_loss.key_meta;
+        sent.by_commands.is_none() && !may_be_lost && self.keeps_metadata(at)
+    }
+
+    /// Whether a destination has key metadata.
+    fn keeps_metadata(&self, at: usize) -> bool {
         let target = self.lanes[at].target.as_ref();
-        sent.by_commands.is_none()
-            && !self.options.allow_loss.key_meta
-            && target.is_some_and(|target| target.accepts().takes_metadata())
+        target.is_some_and(|target| target.accepts().takes_metadata())
     }
 
     /// It stood there a moment ago, and does not any more: it expired, or somebody removed it.

@@ -178,6 +178,8 @@ impl ServerSink {
         self.uncount(&sent);
         self.witness(at, &sent);
         self.report.unchanged += 1;
+        let is_poorer = !sent.classes_left_out.is_empty();
+        self.report.changes.key_metadata_lost += u64::from(is_poorer);
         self.own_it(&sent)?;
         self.stood.note(sent.print)?;
         let landed = self.landed(at, &mut sent);

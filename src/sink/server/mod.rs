@@ -24,6 +24,7 @@ pub mod foresee;
 pub mod functions;
 pub mod gate;
 pub mod held;
+pub mod key_classes;
 mod lane;
 pub mod libraries;
 mod limits;
@@ -40,7 +41,7 @@ mod try_out;
 mod window;
 pub mod witness;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -176,6 +177,10 @@ struct Sent {
     original: Option<Box<Value>>,
     /// What stands there in its place, where that may differ from it.
     seen: Option<Box<Seen>>,
+    /// Classes of key metadata that were left out of it.
+    classes_left_out: Vec<u32>,
+    /// Nobody knows whether the destination keeps each class of its key metadata.
+    has_doubtful_classes: bool,
     context: Context,
     print: Fingerprint,
     bytes: usize,
@@ -210,6 +215,8 @@ impl Sent {
             origin: None,
             original: None,
             seen: None,
+            classes_left_out: Vec::new(),
+            has_doubtful_classes: false,
             context,
             print,
             bytes: 0,
@@ -262,6 +269,8 @@ pub struct ServerSink {
     told_demoted: bool,
     /// That it cuts long expiries was told.
     told_cut_short: bool,
+    /// Classes of key metadata of which it was told that they are left out, or may be.
+    told_classes: BTreeSet<u32>,
     /// A dry run tried whether native commands may be used.
     tried_native: bool,
     /// A dry run: which keys may be written, once that was asked.
@@ -354,6 +363,7 @@ impl ServerSink {
             is_entering: false,
             told_demoted: false,
             told_cut_short: false,
+            told_classes: BTreeSet::new(),
             tried_native: false,
             key_rights: None,
             clock,

@@ -8,7 +8,7 @@ use super::target::{Ready, Target};
 use super::try_out::ProbeKeys;
 use super::{Action, Sent, ServerSink};
 use crate::ledger::Changes;
-use crate::payload::{FOOTER_LEN, metadata};
+use crate::payload::{self, FOOTER_LEN, metadata};
 use crate::policy::OnConflict;
 use crate::record::{Context, KeyRecord, Origin, Value, larger_than};
 use crate::server::{ServerError, show_db_key};
@@ -86,6 +86,7 @@ impl ServerSink {
                 return self.take_by_commands(sent);
             }
         }
+        self.ask_for_classes(&mut sent)?;
         match self.prepare(&mut sent, &mut context) {
             Ok(ready) => sent.ready = ready,
             Err((reason, hint)) => return self.refuse(sent, Refusal::Key { reason, hint }),
@@ -260,6 +261,12 @@ impl ServerSink {
         };
         let ready = target.prepare(&mut sent.record, context);
         let changes = target.last_changes();
+        let left_out = target.left_out().to_vec();
+        if ready.is_ok() {
+            let why = "the destination does not keep them";
+            self.note_left_out(sent, &left_out, why);
+            self.note_doubtful(sent);
+        }
         if changes != Changes::default() {
             let before = sent
                 .changes
@@ -273,13 +280,15 @@ impl ServerSink {
     /// Leaves the key metadata out of a value, and counts that once it is written. The error: why it
     /// must be refused, and what to do about it.
     pub(super) fn leave_metadata_out(
-        &self,
+        &mut self,
         sent: &mut Sent,
         why: &str,
     ) -> Result<(), (String, Option<String>)> {
         let mut changes = Changes::default();
         let allow = self.options.allow_loss;
+        let left_out = metadata::ids(sent.context.family, &sent.record.value);
         leave_out(&mut sent.record, &sent.context, allow, why, &mut changes)?;
+        self.note_left_out(sent, &left_out, why);
         if changes != Changes::default() {
             let before = sent.changes.take().unwrap_or_default();
             sent.changes = Some(Box::new(before.and_then(changes)));
@@ -347,11 +356,16 @@ impl ServerSink {
             }
             return Ok(Some(Ok(())));
         }
-        if former == at || self.lanes[at].is_like(&self.lanes[former]) {
+        // Which modules a node has is another matter than its version.
+        let has_metadata = payload::has_metadata(sent.context.family, sent.record.value.head());
+        let is_alike = self.lanes[at].is_like(&self.lanes[former]) && !has_metadata;
+        if former == at || is_alike {
             return Ok(Some(Ok(())));
         }
         self.drain_lane(at)?;
-        if let Err(lost) = self.learn_target(at, &sent.record.key) {
+        let learnt = self.learn_target(at, &sent.record.key);
+        let learnt = learnt.and_then(|()| self.ask_for_classes_at(at, &sent.record, &sent.context));
+        if let Err(lost) = learnt {
             self.lost(at, lost)?;
             return Ok(None);
         }

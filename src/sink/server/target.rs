@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::key_classes::Classes;
 use super::modules::Modules;
 use super::refusal::has_no_absttl;
 use super::try_out::{ProbeKeys, Tried, try_out};
@@ -15,6 +16,7 @@ use crate::observer::Observer;
 use crate::payload::accept::{
     Accepts, Plan, Refusal, Types, Versions, plan, plan_checked, plan_value, refused_as_is,
 };
+use crate::payload::metadata::Class;
 use crate::payload::{
     self, BackLengths, Checked, Encoding, Examined, FOOTER_LEN, Kind, PayloadError, VectorLayout,
     kind_of, metadata,
@@ -68,6 +70,10 @@ pub struct Target {
     opaque: Option<OpaqueKind>,
     /// Kinds of which the destination took one.
     taken: BTreeSet<OpaqueKind>,
+    /// What it does with classes of key metadata.
+    classes: Classes,
+    /// Classes, by number and name, that were left out of the value that was made ready last.
+    left_out: Vec<(u32, String)>,
     scratch: Vec<u8>,
     /// What was changed in the value that was made ready last.
     last: Changes,
@@ -169,6 +175,8 @@ impl Target {
             miscounted: None,
             opaque: None,
             taken: BTreeSet::new(),
+            classes: Classes::default(),
+            left_out: Vec::new(),
             scratch: Vec::new(),
             last: Changes::default(),
             changes: Changes::default(),
@@ -191,6 +199,7 @@ impl Target {
         context: &mut Context,
     ) -> Result<Ready, (String, Option<String>)> {
         self.last = Changes::default();
+        self.left_out.clear();
         let ready = self.make_ready(record, context);
         if ready.is_ok() && payload::has_metadata(context.family, record.value.head()) {
             self.note_metadata(record, context);
@@ -218,6 +227,63 @@ impl Target {
         self.last
     }
 
+    /// Classes of key metadata, by number and name, that were left out of the value that was made
+    /// ready last.
+    pub fn left_out(&self) -> &[(u32, String)] {
+        &self.left_out
+    }
+
+    /// What the destination does with classes of key metadata.
+    pub fn classes(&self) -> &Classes {
+        &self.classes
+    }
+
+    /// The same, to be learnt.
+    pub fn classes_mut(&mut self) -> &mut Classes {
+        &mut self.classes
+    }
+
+    /// Whether losses of key metadata are allowed.
+    pub fn allows_key_meta(&self) -> bool {
+        self.allow.key_meta
+    }
+
+    /// Whether it keeps every class of a value's key metadata that it may leave out without a word:
+    /// it refuses the others.
+    pub fn keeps_classes(&self, family: Family, value: &Value) -> bool {
+        let classes = metadata::classes(family, value.head());
+        let mut classes = classes.into_iter().flatten();
+        classes.all(|class| !class.may_be_ignored() || self.classes.keeps(class.id()))
+    }
+
+    /// Leaves the key metadata out that cannot stand there.
+    fn leave_metadata_out(
+        &mut self,
+        record: &mut KeyRecord,
+        context: &Context,
+    ) -> Result<(), (String, Option<String>)> {
+        let before = metadata::ids(context.family, &record.value);
+        if self.accepts.takes_metadata() {
+            let (allowed, known) = (self.allow.key_meta, &self.classes);
+            let unwanted = |class: &Class<'_>| {
+                (allowed || class.may_be_ignored()) && known.leaves_out(class.id())
+            };
+            let (value, changes) = (&mut record.value, &mut self.last);
+            match metadata::strip_some(context.family, value, allowed, unwanted) {
+                Ok(some) => changes.key_metadata_lost += u64::from(some),
+                // Damage is found below, and told in its words.
+                Err(_) => return Ok(()),
+            }
+        } else {
+            let why = "the destination has no key metadata";
+            leave_out(record, context, self.allow, why, &mut self.last)?;
+        }
+        let after = metadata::ids(context.family, &record.value);
+        self.left_out = before;
+        self.left_out.retain(|row| !after.contains(row));
+        Ok(())
+    }
+
     fn make_ready(
         &mut self,
         record: &mut KeyRecord,
@@ -225,11 +291,8 @@ impl Target {
     ) -> Result<Ready, (String, Option<String>)> {
         self.miscounted = None;
         self.opaque = None;
-        if payload::has_metadata(context.family, record.value.head())
-            && !self.accepts.takes_metadata()
-        {
-            let why = "the destination has no key metadata";
-            leave_out(record, context, self.allow, why, &mut self.last)?;
+        if payload::has_metadata(context.family, record.value.head()) {
+            self.leave_metadata_out(record, context)?;
         }
         if self.twin && self.universal.is_none() && is_known(&record.value, context.family) {
             match self.as_from_twin(record.value.bytes(), context.family) {
@@ -579,6 +642,8 @@ mod tests {
             miscounted: None,
             opaque: None,
             taken: BTreeSet::new(),
+            classes: Classes::default(),
+            left_out: Vec::new(),
             scratch: Vec::new(),
             last: Changes::default(),
             changes: Changes::default(),
