@@ -343,6 +343,12 @@ impl Judge {
         if ours.more != theirs.more {
             match what {
                 What::Key(Kind::Stream) => aspects.push(Aspect::Groups),
+                // One that says nothing of rules may have some all the same: DUMP leaves them out.
+                What::Key(Kind::Module) => match ours.more == 0 || theirs.more == 0 {
+                    true => partly = true,
+                    false if aspects.is_empty() => aspects.push(Aspect::Value),
+                    false => {}
+                },
                 _ if self.ignore_field_ttl => partly = true,
                 _ => aspects.push(Aspect::FieldTtl),
             }

@@ -6,7 +6,7 @@
 use super::prints::{Print, Prints, Role};
 use crate::payload::{
     self, Field, Group, Idempotency, Kind, PathRow, PayloadError, Reader, Stream, StreamForm,
-    VectorSet, metadata, read,
+    TimeSeries, VectorSet, metadata, read,
 };
 use crate::record::{Family, Value};
 use crate::select::module_name;
@@ -37,7 +37,8 @@ pub struct Meaning {
     pub count: u64,
     /// Everything but what follows.
     pub body: Print,
-    /// Expiries of a hash's fields, or consumer groups of a stream; 0 for none.
+    /// Expiries of a hash's fields, consumer groups of a stream, or compaction rules of a time series
+    /// and where it is compacted from; 0 for none.
     pub more: Print,
     /// What only streams of 7.0 and later say of themselves and their groups.
     pub late: Print,
@@ -82,6 +83,8 @@ pub enum Depth {
     IdempotentStream,
     /// All of a stream of Redis 8.8, which may have entries that were given back.
     GivingStream,
+    /// All of a time series but, where it came from DUMP, its rules.
+    TimeSeries,
     /// Nothing: a module's value, or one of an unknown type. The hash is that of its bytes.
     Opaque,
     /// Nothing: a module's value whose bytes are not the same for the same value. The hash is that of
@@ -256,7 +259,9 @@ impl Reading {
         let body = payload::plain(family, whole);
         let kind = payload::kind(family, body);
         let meaning = match kind {
-            Kind::Module => payload::vector_set(body).map(|set| self.vector_set(&set)),
+            Kind::Module => payload::vector_set(body)
+                .map(|set| self.vector_set(&set))
+                .or_else(|| Some(self.time_series(&payload::time_series(body)?))),
             _ => None,
         };
         let meaning = meaning.map_or_else(|| self.meaning(family, body), Ok);
@@ -275,6 +280,18 @@ impl Reading {
             meaning.metadata = self.metadata(family, whole);
         }
         (kind, meaning)
+    }
+
+    /// A time series. What it says of rules is kept apart, because DUMP leaves that out.
+    fn time_series(&self, series: &TimeSeries<'_>) -> Meaning {
+        let print = |bytes: &[u8]| self.prints.begin(Role::TimeSeries).bytes(bytes).end();
+        Meaning {
+            depth: Depth::TimeSeries,
+            count: series.samples,
+            body: print(&series.own()),
+            more: series.references().map_or(0, |bytes| print(&bytes)),
+            ..Meaning::default()
+        }
     }
 
     /// What modules keep beside a value; nothing where that is damaged, and so is the value then.

@@ -61,6 +61,8 @@ pub enum Role {
     PathField,
     /// Key metadata of a class.
     Metadata,
+    /// A time series, or what it says of rules.
+    TimeSeries,
 }
 
 /// The key of one run.

@@ -141,7 +141,8 @@ fn describe(row: &Row) -> String {
             What::Key(_),
             Depth::Opaque | Depth::Shifting | Depth::Damaged | Depth::TooLarge | Depth::Unread,
         ) => counted("byte"),
-        // Of modules only vector sets are read.
+        (What::Key(Kind::Module), Depth::TimeSeries) => counted("sample"),
+        // Of other modules only vector sets are read.
         (What::Key(Kind::List | Kind::Module), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),
         (What::Key(Kind::Hash), _) => counted("field"),
@@ -155,6 +156,14 @@ fn describe(row: &Row) -> String {
         // Not everywhere in a cluster.
         What::Library if !row.meaning.reason.is_empty() => row.meaning.reason.clone(),
         What::Library => amount,
+        What::Key(Kind::Module) => {
+            let name = match row.meaning.depth {
+                Depth::TimeSeries => "time series",
+                Depth::Whole => "vector set",
+                _ => "module",
+            };
+            format!("{name} of {amount}")
+        }
         what => format!("{} of {amount}", what.name()),
     }
 }

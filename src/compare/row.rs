@@ -88,7 +88,7 @@ const HAS_METADATA: u8 = 0x0f;
 const KEEPS_METADATA: u8 = 0x10;
 const HAS_CLASSES: u8 = 0x20;
 
-const DEPTHS: [Depth; 10] = [
+const DEPTHS: [Depth; 11] = [
     Depth::Whole,
     Depth::EarlyStream,
     Depth::IdempotentStream,
@@ -99,6 +99,7 @@ const DEPTHS: [Depth; 10] = [
     Depth::Unread,
     Depth::Collided,
     Depth::Shifting,
+    Depth::TimeSeries,
 ];
 
 impl Row {

@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 use redis_migrate_format::record::Family;
 
 use super::array::Array;
-use super::decode::{Vector, VectorSet, decode, vector_set};
+use super::decode::{Vector, VectorSet, decode, time_series, vector_set};
 use super::encode::with_owners;
 use super::error::PayloadError;
 use super::metadata::{Class, classes, has_metadata, split_metadata};
@@ -57,8 +57,8 @@ pub struct Lenience {
     /// Expiries on the right side may be earlier by so much: an earlier run of the same import counted
     /// them from an earlier moment (`--ttl rebase`).
     pub earlier_by_ms: u64,
-    /// Key metadata of the left side have to stand on the right side. What only one side has counts
-    /// for nothing otherwise: the other one's server may not keep it.
+    /// Key metadata of the left side, and rules of a time series, have to stand on the right side. What
+    /// only one side has counts for nothing otherwise: its server may not keep it.
     pub metadata_must_stand: bool,
     /// Key metadata that only the right side has are a difference, too: the left side's server would
     /// keep them.
@@ -90,7 +90,8 @@ pub fn same(
 
 /// As [`same`], leaving some things out.
 ///
-/// Values of modules, other than vector sets, and of unknown types are only equal byte for byte;
+/// Of time series, rules that only one side says count for nothing: DUMP leaves them out. Values of
+/// other modules, vector sets apart, and of unknown types are only equal byte for byte;
 /// where such a value differs from one of another type byte or length, that is said, and else the
 /// error is [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
 pub fn same_but(
@@ -108,6 +109,13 @@ pub fn same_but(
     }
     if let (Some(left), Some(right)) = (vector_set(left), vector_set(right)) {
         return Ok(vector_sets(&left, &right));
+    }
+    // Not where they differ: in what, only the module can say.
+    if let (Some(left), Some(right)) = (time_series(left), time_series(right))
+        && left.is_like(&right)
+        && (left.is_silent() || !right.is_silent() || !lenience.metadata_must_stand)
+    {
+        return Ok(None);
     }
     match (decode(left_family, left), decode(right_family, right)) {
         (Ok(left), Ok(right)) => Ok(difference_but(&left, &right, lenience)),

@@ -37,8 +37,8 @@ pub use aux_tail::without_aux;
 pub use compact::{compact, compact_within};
 pub use decode::{
     BackLengths, Checked, Elements, Fields, Members, PACKED_NAMES, PLAIN_NAMES, PathRow, Paths,
-    Reader, Slots, Vector, VectorLayout, VectorSet, check, decode, is_in_order, listpack_texts,
-    read, vector_layout, vector_set,
+    Reader, SERIES_TYPE, Slots, TimeSeries, Vector, VectorLayout, VectorSet, check, decode,
+    is_in_order, listpack_texts, read, time_series, vector_layout, vector_set,
 };
 pub use encode::{
     FieldTtlForm, Forms, GIVEN_BACK, Losses, Packing, encode, is_plain_string, recode,

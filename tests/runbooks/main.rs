@@ -6,6 +6,7 @@ mod support;
 
 mod modules;
 mod outside;
+mod series;
 
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
