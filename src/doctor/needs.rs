@@ -26,7 +26,7 @@ use crate::server::facts::Facts;
 use crate::sink::metadata::NOT_BY_COMMANDS;
 use crate::sink::server::functions::split_libraries;
 use crate::sink::server::gate::{closed_databases, show_databases};
-use crate::sink::server::refusal::is_bad_format;
+use crate::sink::server::refusal::{is_bad_format, module_hint, module_type};
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
 use crate::units::plural;
@@ -327,6 +327,12 @@ impl Needs {
                     }
                     Some(Loss::KeyMeta) if is_bad_format(&reason) => {
                         format!("{reason}: the destination does not take its key metadata")
+                    }
+                    _ if is_bad_format(&reason) => {
+                        match module_type(context.family, record.value.head()) {
+                            Some(name) => format!("{reason}: {}", module_hint(&name)),
+                            None => reason,
+                        }
                     }
                     _ => reason,
                 };

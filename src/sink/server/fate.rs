@@ -415,7 +415,8 @@ impl ServerSink {
         {
             return self.metadata_refused(sent, &text);
         }
-        match Refusal::of(&text, &self.lanes[at].facts, &sent.context) {
+        let refusal = Refusal::of(&text, &self.lanes[at].facts, &sent.context);
+        match refusal.of_value(sent.context.family, sent.record.value.head()) {
             Refusal::Standing if sent.counted.is_none() && self.collides(&sent)? => {
                 self.collided(sent)
             }

@@ -1,7 +1,9 @@
 //! What an error reply to RESTORE means for the key and for the run.
 
+use crate::payload;
 use crate::policy::Method;
 use crate::record::{Context, Family};
+use crate::select::{VECTOR_SET_TYPE, module_name};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 
@@ -90,6 +92,34 @@ impl Refusal {
             },
         }
     }
+
+    /// The same with what is known of the value: a module's is refused by the module, or because no
+    /// module has its type, whatever version wrote it.
+    pub fn of_value(self, family: Family, value: &[u8]) -> Self {
+        match (self, module_type(family, value)) {
+            (Self::Key { reason, .. }, Some(name)) if is_bad_format(&reason) => Self::Key {
+                hint: Some(module_hint(&name)),
+                reason,
+            },
+            (refusal, _) => refusal,
+        }
+    }
+}
+
+/// The data type of a module's value. A vector set is a server's own.
+pub fn module_type(family: Family, value: &[u8]) -> Option<String> {
+    let value = payload::plain(family, value);
+    let is_module = payload::kind(family, value) == payload::Kind::Module;
+    let name = is_module.then(|| module_name(value))??;
+    (name != VECTOR_SET_TYPE).then_some(name)
+}
+
+/// What to do where a value of this data type is refused as not readable.
+pub fn module_hint(name: &str) -> String {
+    format!(
+        "the module of the type {name} is probably not loaded at the destination, or is older than \
+         the one that wrote the value: load it there"
+    )
 }
 
 /// What a destination that refuses every RESTORE with these words means for a run: `import`,
