@@ -56,6 +56,27 @@ impl Modules {
     }
 }
 
+/// Data types whose values RESTORE reads without touching anything but the key: they may be tried
+/// under a name that nobody has. FalkorDB does not read so: it takes the graph's name from the value,
+/// and loads the value into the graph that stands under that name. Of types that are not known
+/// nobody knows how they are read.
+const READ_ALONE: [&str; 9] = [
+    "vectorset",
+    JSON,
+    "MBbloom--",
+    "MBbloomCF",
+    "CMSk-TYPE",
+    "TopK-TYPE",
+    "TDIS-TYPE",
+    "TSDB-TYPE",
+    "trietype0",
+];
+
+/// Whether a value of this data type may be offered to a destination that is not to be changed.
+pub(super) fn is_read_alone(type_name: &str) -> bool {
+    READ_ALONE.contains(&type_name)
+}
+
 /// The data type of RedisJSON.
 const JSON: &str = "ReJSON-RL";
 
@@ -98,6 +119,14 @@ pub(super) fn may_define(module: &str, type_name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_values_that_are_known_to_be_read_alone_are_tried() {
+        assert!(is_read_alone("vectorset") && is_read_alone("ReJSON-RL"));
+        for other in ["graphdata", "graphmeta", "ft_index0", "Nobodys-1"] {
+            assert!(!is_read_alone(other), "{other}");
+        }
+    }
 
     #[test]
     fn documents_in_a_layout_that_ends_the_server_are_known() {

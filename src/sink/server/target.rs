@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::key_classes::Classes;
-use super::modules::Modules;
+use super::modules::{Modules, is_read_alone};
 use super::refusal::has_no_absttl;
 use super::try_out::{ProbeKeys, Tried, try_out};
 use crate::dialect::{Feature, Opcode};
@@ -66,7 +66,7 @@ pub struct Target {
     unchecked: bool,
     /// The value that was made ready last is a stream that miscounts its entries.
     miscounted: Option<Miscounted>,
-    /// The value that was made ready last cannot be read here.
+    /// The value that was made ready last cannot be read here, and may be tried at the destination.
     opaque: Option<OpaqueKind>,
     /// Kinds of which the destination took one.
     taken: BTreeSet<OpaqueKind>,
@@ -213,6 +213,17 @@ impl Target {
 
     /// Only the destination knows whether it takes these classes.
     fn note_metadata(&mut self, record: &KeyRecord, context: &Context) {
+        let Value::Verbatim(dump) = &record.value else {
+            return self.note_classes(record, context);
+        };
+        let body = payload::split(dump).map_or(dump.as_slice(), |(body, _)| body);
+        match payload::module_name_of(context.family, body) {
+            Some(name) if !is_read_alone(&name) => {}
+            _ => self.note_classes(record, context),
+        }
+    }
+
+    fn note_classes(&mut self, record: &KeyRecord, context: &Context) {
         let classes = metadata::classes(context.family, record.value.head()).unwrap_or_default();
         let classes = metadata::names(&classes);
         let before = self.opaque.take();
@@ -473,7 +484,8 @@ impl Target {
         };
         let value = payload::plain(context.family, body);
         let first = type_byte(context.family, value);
-        if Encoding::of(context.family, first) == Some(Encoding::Module) {
+        let is_module = Encoding::of(context.family, first) == Some(Encoding::Module);
+        if is_module {
             self.allow_module(value);
             self.spares_the_server(value)?;
         }
@@ -482,7 +494,9 @@ impl Target {
             false => plan_value(&self.accepts, context.family, rdb_version, body),
         };
         let name = payload::module_name_of(context.family, value);
-        self.opaque = Some((first, rdb_version, name));
+        // What a module does beside the key when it reads a value, RESTORE does not take back.
+        let may_try = !is_module || name.as_deref().is_some_and(is_read_alone);
+        self.opaque = may_try.then_some((first, rdb_version, name));
         match plan {
             Plan::Refuse(refusal) => Err(refused(&refusal)),
             Plan::Restamp(version) => {
