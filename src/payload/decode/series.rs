@@ -237,7 +237,7 @@ mod tests {
         });
         let mut out = vec![7, 0x81];
         out.extend_from_slice(&(name << 10 | u64::from(version)).to_be_bytes());
-        for item in items.split(' ') {
+        for item in items.split_whitespace() {
             if let Some(text) = item.strip_prefix('"') {
                 out.extend([5, text.len() as u8]);
                 out.extend_from_slice(text.as_bytes());
