@@ -310,6 +310,17 @@ impl Selection {
         }
     }
 
+    /// Whether what modules keep outside keys may go along: it belongs to no key, but a server
+    /// without the modules refuses it, and so it does not go where no type of theirs is wanted.
+    /// Vector sets need no module.
+    pub fn wants_module_data(&self) -> bool {
+        let is_of_module = |wanted: &String| {
+            let wanted = wanted.to_ascii_lowercase();
+            wanted.starts_with(MODULE_TYPE) && wanted != "module:vectorset"
+        };
+        self.types.is_empty() || self.types.iter().any(is_of_module)
+    }
+
     /// What the server can do of it.
     pub fn push_down(&self) -> PushDown<'_> {
         let match_ = match self.matches.as_slice() {
@@ -436,6 +447,23 @@ mod tests {
             ..Selection::default()
         };
         assert_eq!(unsure.push_down(), PushDown::default());
+    }
+
+    #[test]
+    fn module_data_go_with_types_of_modules() {
+        for (types, wants) in [
+            (vec![], true),
+            (vec!["hash", "module"], true),
+            (vec!["module:ReJSON-RL"], true),
+            (vec!["hash", "vectorset", "module:vectorset"], false),
+        ] {
+            let types: Vec<String> = types.into_iter().map(str::to_owned).collect();
+            let of = Selection {
+                types,
+                ..Selection::default()
+            };
+            assert_eq!(of.wants_module_data(), wants, "{:?}", of.types);
+        }
     }
 
     #[test]

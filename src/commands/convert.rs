@@ -87,6 +87,7 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let allow = args.allow_loss.iter().copied().collect();
             let observer = Arc::clone(observer);
             let sink = RdbSink::create(out, target, superseded, taken, allow, commit, observer)?;
+            let sink = sink.without_module_aux(!args.selection().wants_module_data());
             Box::new(sink.within(args.limits.max_value_bytes()))
         }
         ConvertTo::Jsonl => {

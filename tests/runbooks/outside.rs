@@ -260,3 +260,44 @@ fn a_file_without_anything_of_modules_needs_no_module() {
     let loaded = TestServer::builder(version).rdb(&rdb).start();
     assert_eq!(number(&send(&mut loaded.client(), "EXISTS plain")), 1);
 }
+
+/// Of a Redis Stack with indexes, what a server without modules can load.
+#[test]
+fn types_without_modules_make_a_file_that_needs_none() {
+    let (Some(from), Some(version)) = (stack(), require(Version::Redis80)) else {
+        return;
+    };
+    let mut client = from.client();
+    fill_all(&mut client);
+    send(&mut client, "SAVE");
+    let dump = from.path().join("dump.rdb");
+    let work = tempfile::tempdir().expect("a directory");
+    let (all, some) = (work.path().join("all.rdb"), work.path().join("some.rdb"));
+    let whole = ["convert", text(&dump), text(&all)];
+    let said = Tool::new(&whole).run().success().stderr;
+    assert!(
+        said.contains("name the types that it has by --type"),
+        "{said}"
+    );
+    let types = "string,list,set,zset,hash,stream";
+    let convert = ["convert", text(&dump), text(&some), "--type", types];
+    let said = Tool::new(&convert).run().success().stderr;
+    assert!(
+        said.contains("because --type names no type of a module: ft_index0"),
+        "{said}"
+    );
+    assert!(!said.contains("refuses the whole file"), "{said}");
+    let loaded = TestServer::builder(version).rdb(&some).start();
+    let mut client = loaded.client();
+    assert_eq!(number(&send(&mut client, "EXISTS plain product:7")), 2);
+    assert_eq!(number(&send(&mut client, "DBSIZE")), 301);
+    // With types of modules the indexes go along.
+    let kept = work.path().join("kept.rdb");
+    let convert = ["convert", text(&dump), text(&kept), "--type", "hash,module"];
+    Tool::new(&convert).run().success();
+    let loaded = builder().expect("it was there").rdb(&kept).start();
+    assert_eq!(
+        found(&loaded, "FT.SEARCH shop keyboard LIMIT 0 0", 100),
+        100
+    );
+}

@@ -46,6 +46,9 @@ pub struct RdbSink<W: Write + Send> {
     modules: BTreeSet<String>,
     /// Modules whose data outside keys were left out.
     module_aux_left_out: BTreeSet<String>,
+    /// What modules keep outside keys is not chosen, and of which modules there was some.
+    without_module_aux: bool,
+    module_aux_not_chosen: BTreeSet<String>,
     scratch: Vec<u8>,
     report: SinkReport,
     census: Census,
@@ -88,6 +91,8 @@ impl<W: Write + Send> RdbSink<W> {
             functions: 0,
             modules: BTreeSet::new(),
             module_aux_left_out: BTreeSet::new(),
+            without_module_aux: false,
+            module_aux_not_chosen: BTreeSet::new(),
             scratch: Vec::new(),
             report: SinkReport::default(),
             census: Census::default(),
@@ -103,10 +108,23 @@ impl<W: Write + Send> RdbSink<W> {
         }
     }
 
+    /// Leaves out what modules keep outside keys, by name.
+    #[must_use]
+    pub fn without_module_aux(self, without: bool) -> Self {
+        Self {
+            without_module_aux: without,
+            ..self
+        }
+    }
+
     fn leave_out_module_aux(&mut self, module: &str) {
         const MOST_NAMES: usize = 16;
-        if self.module_aux_left_out.len() < MOST_NAMES {
-            self.module_aux_left_out.insert(clean(module));
+        let names = match self.without_module_aux {
+            true => &mut self.module_aux_not_chosen,
+            false => &mut self.module_aux_left_out,
+        };
+        if names.len() < MOST_NAMES {
+            names.insert(clean(module));
         }
     }
 
@@ -114,7 +132,8 @@ impl<W: Write + Send> RdbSink<W> {
     /// the same family may have the module, and one without it refuses the whole file.
     fn put_module_aux(&mut self, batch: &[ModuleAux], after_keys: bool) -> Result<()> {
         for aux in batch.iter().filter(|aux| aux.after_keys == after_keys) {
-            if aux.family != self.target.accepts.family
+            if self.without_module_aux
+                || aux.family != self.target.accepts.family
                 || self.target.magic.version < MODULE_AUX_SINCE
             {
                 self.leave_out_module_aux(&aux.module);
@@ -299,6 +318,7 @@ impl<W: Write + Send> RdbSink<W> {
             sink.failed() > 0 || sink.changes.functions_lost > 0 || !sink.problems.is_empty();
         of_sink
             || !self.module_aux_left_out.is_empty()
+            || !self.module_aux_not_chosen.is_empty()
             || source.total().failed > 0
             || !source.export_failed.is_empty()
             || !source.export_lacks.is_empty()
@@ -325,8 +345,16 @@ impl<W: Write + Send> RdbSink<W> {
             let names: Vec<&str> = self.modules.iter().map(String::as_str).collect();
             self.observer.warn(&format!(
                 "the file holds what modules wrote ({}); a server without them refuses the whole \
-                 file",
+                 file (for such a server name the types that it has by --type)",
                 names.join(", ")
+            ));
+        }
+        if !self.module_aux_not_chosen.is_empty() {
+            let names = self.module_aux_not_chosen.iter().map(String::as_str);
+            self.observer.warn(&format!(
+                "data of modules outside keys are left out, because --type names no type of a \
+                 module: {} (add \"module\" to it to keep them)",
+                names.collect::<Vec<_>>().join(", ")
             ));
         }
         if !self.module_aux_left_out.is_empty() {
