@@ -26,8 +26,6 @@ pub const SEARCH_INDEX: &str = "search index";
 pub const LIBRARY: &str = "library";
 /// Time series with compaction rules (RedisTimeSeries); they are counted by series.
 pub const SERIES_RULE: &str = "series rule";
-/// Graphs (RedisGraph, FalkorDB).
-pub const GRAPH: &str = "graph";
 /// What modules wrote for themselves into an RDB file.
 pub const MODULE_DATA: &str = "module data";
 
@@ -173,7 +171,6 @@ impl Outside {
             SEARCH_INDEX => "search indexes".to_owned(),
             LIBRARY => "RedisGears libraries".to_owned(),
             SERIES_RULE => "compaction rules of time series".to_owned(),
-            GRAPH => "graphs".to_owned(),
             MODULE_DATA => "data of modules".to_owned(),
             kind => format!("things of the kind {}", clean(kind)),
         }
@@ -192,10 +189,6 @@ impl Outside {
             }
             (LIBRARY, _) => "load them at the destination (TFUNCTION LOAD)",
             (SERIES_RULE, _) => "make them again at the destination (TS.CREATERULE)",
-            (GRAPH, _) => {
-                "nodes and edges are in keys, and what the module keeps beside them is not: compare \
-                 them at the destination"
-            }
             (MODULE_DATA, _) if verb == Verb::Export => {
                 "an import does not bring them, an RDB file made by convert does"
             }
@@ -276,9 +269,9 @@ mod tests {
         assert!(indexes.text(Verb::Copy).contains("not copied: 2 search"));
         assert_eq!(Outside::of(SEARCH_INDEX, [""; 0]), None);
         let many: Vec<String> = (0..30).map(|n| format!("i{n}")).collect();
-        let many = Outside::of(GRAPH, &many).expect("thirty");
+        let many = Outside::of(LIBRARY, &many).expect("thirty");
         assert_eq!(many.names.len(), 20);
-        assert!(many.what().starts_with("30 graphs (i0, i1,"));
+        assert!(many.what().starts_with("30 RedisGears libraries (i0, i1,"));
         assert!(
             many.what().ends_with("i19, and 10 more)"),
             "{}",
@@ -291,7 +284,7 @@ mod tests {
         );
         assert_eq!(
             counted(&[indexes, unknown, many]),
-            "2 search indexes, 30 graphs"
+            "2 search indexes, 30 RedisGears libraries"
         );
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use redis::{Cmd, Value};
 
 use super::series::Series;
-use super::{GRAPH, HEADER_FIELD, LIBRARY, Outside, SEARCH_INDEX, merge};
+use super::{HEADER_FIELD, LIBRARY, Outside, SEARCH_INDEX, merge};
 use crate::endpoint::ConnectOptions;
 use crate::record::Batch;
 use crate::server::cluster::{Topology, options_for};
@@ -31,7 +31,7 @@ struct Question {
     modules: &'static [&'static str],
 }
 
-fn questions() -> [Question; 4] {
+fn questions() -> [Question; 3] {
     [
         Question {
             kind: SEARCH_INDEX,
@@ -53,13 +53,6 @@ fn questions() -> [Question; 4] {
             cmd: redis::cmd("RG.DUMPREGISTRATIONS"),
             names: |value| named(value, b"id"),
             modules: &["rg"],
-        },
-        Question {
-            kind: GRAPH,
-            command: "GRAPH.LIST",
-            cmd: redis::cmd("GRAPH.LIST"),
-            names: plain_names,
-            modules: &["graph"],
         },
     ]
 }
