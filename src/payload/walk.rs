@@ -268,6 +268,29 @@ pub fn module_name_of(family: Family, value: &[u8]) -> Option<String> {
     Some(module_name(id))
 }
 
+/// The first thing that a module wrote into a value, if that is a string; expanded where it is
+/// compressed. `value` begins with its type byte.
+pub fn first_module_string(family: Family, value: &[u8]) -> Option<Vec<u8>> {
+    /// The opcode of a string (rdb.h, RDB_MODULE_OPCODE_STRING).
+    const STRING: u64 = 5;
+    let mut slice = Slice::new(plain(family, value).get(1..)?);
+    length(&mut slice).ok()?;
+    if length(&mut slice).ok()? != STRING {
+        return None;
+    }
+    match head(&mut slice).ok()? {
+        Head::Plain(len) => Some(slice.take(len).ok()?.to_vec()),
+        Head::Encoded(3) => {
+            let (compressed, plain) = compressed_lengths(&mut slice).ok()?;
+            let mut text = Vec::new();
+            let packed = slice.take(compressed).ok()?;
+            lzf::decompress(packed, usize::try_from(plain).ok()?, &mut text).ok()?;
+            Some(text)
+        }
+        Head::Encoded(_) => None,
+    }
+}
+
 /// The name of a module's type in its 64-bit id: nine characters of six bits, above ten bits of
 /// version (module.c, moduleTypeEncodeId).
 pub fn module_name(id: u64) -> String {

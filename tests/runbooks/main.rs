@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod graphs;
 mod modules;
 mod outside;
 mod series;

@@ -17,11 +17,16 @@ use crate::server::resp::Item;
 pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>, String> {
     match (action, item) {
         (_, Item::Error(text)) => Ok(Err(String::from_utf8_lossy(&text).into_owned())),
-        (Action::Restore { .. } | Action::Prelude(_) | Action::Select, Item::Simple(b"OK")) => {
-            Ok(Ok(1))
-        }
         (
-            Action::Delete { .. } | Action::CleanUp(_) | Action::Look | Action::Ask,
+            Action::Restore { .. } | Action::Prelude("ASKING") | Action::Select,
+            Item::Simple(b"OK"),
+        ) => Ok(Ok(1)),
+        (
+            Action::Prelude("DEL")
+            | Action::Delete { .. }
+            | Action::CleanUp(_)
+            | Action::Look
+            | Action::Ask,
             Item::Int(count @ (0 | 1)),
         ) => Ok(Ok(count)),
         (Action::Wait, Item::Int(count @ 0..)) => Ok(Ok(count)),
@@ -98,6 +103,7 @@ mod tests {
     fn one_key_is_there_or_not() {
         for action in [
             Action::Delete { expired: false },
+            Action::Prelude("DEL"),
             Action::CleanUp("UNLINK"),
             Action::Look,
         ] {

@@ -569,9 +569,12 @@ impl ServerSink {
     }
 
     pub(super) fn refuse(&mut self, sent: Sent, refusal: Refusal) -> Result<()> {
-        let Refusal::Key { reason, hint } = refusal else {
+        let Refusal::Key { mut reason, hint } = refusal else {
             return Ok(());
         };
+        if sent.is_graph && matches!(sent.action, Action::Restore { replace: true, .. }) {
+            reason.push_str(" (DEL of what stood there was sent before it)");
+        }
         self.uncount(&sent);
         self.report.refused += 1;
         self.observer.key_failed(&KeyFailure {

@@ -180,6 +180,18 @@ impl ServerSink {
                 let replace = *replace;
                 return self.pack_commands(at, sent, replace);
             }
+            Action::Restore { replace, .. } if sent.is_graph => {
+                if *replace {
+                    lane.conn()?.queue(&[b"DEL", &sent.record.key])?;
+                    lane.push_prelude("DEL");
+                    if asking {
+                        lane.conn()?.queue(&[b"ASKING"])?;
+                        lane.push_prelude("ASKING");
+                    }
+                }
+                // Where DEL did nothing, the answer is BUSYKEY.
+                pack_restore(lane.conn()?, sent, false)?;
+            }
             Action::Restore { replace, .. } => pack_restore(lane.conn()?, sent, *replace)?,
             Action::Compare => {
                 let question = Question {
@@ -370,7 +382,7 @@ impl ServerSink {
             (Ok(_), Action::Prelude(_) | Action::CleanUp(_) | Action::Compare | Action::Try(_)) => {
                 Ok(())
             }
-            (Err(text), Action::Prelude(word)) if is_forbidden(&text) => {
+            (Err(text), Action::Prelude(word)) if word != "DEL" && is_forbidden(&text) => {
                 Err(self.refusal(at, word, text).into())
             }
             // The answer to the command behind it says what that means.

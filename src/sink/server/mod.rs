@@ -23,6 +23,7 @@ mod flow;
 pub mod foresee;
 pub mod functions;
 pub mod gate;
+mod graphs;
 pub mod held;
 pub mod key_classes;
 mod lane;
@@ -51,6 +52,7 @@ use self::again::Losses;
 use self::commands::Ticket;
 use self::foresee::{KeyRights, Way};
 use self::gate::Databases;
+use self::graphs::Graphs;
 use self::held::{Held, Repeats};
 use self::lane::Lane;
 use self::routes::Routes;
@@ -104,7 +106,8 @@ pub struct ServerSinkOptions {
 
 #[derive(Debug, Clone, Copy)]
 enum Action {
-    /// A word before the next command, whose answer concerns no key (ASKING).
+    /// A command before the next one, whose answer speaks of what this one did (ASKING, DEL of a
+    /// graph).
     Prelude(&'static str),
     /// Goes to the lane's next database; see [`lane::Move`].
     Select,
@@ -202,6 +205,8 @@ struct Sent {
     strikes: u8,
     /// How often its answer was not one that there can be.
     odd_answers: u8,
+    /// It is a graph: what stands in its place is deleted before it, and not replaced.
+    is_graph: bool,
 }
 
 impl Sent {
@@ -229,6 +234,7 @@ impl Sent {
             turns: 0,
             strikes: 0,
             odd_answers: 0,
+            is_graph: false,
         }
     }
 
@@ -286,6 +292,8 @@ pub struct ServerSink {
     twin_of: Option<(Family, String)>,
     /// RESTORE is not to be used, or not to be had.
     all_by_commands: bool,
+    /// Graphs that were sent.
+    graphs: Graphs,
     own: OwnWrites,
     /// Of those, what stood there before this run wrote anything.
     stood: Stood,
@@ -373,6 +381,7 @@ impl ServerSink {
             accepted,
             twin_of: None,
             all_by_commands: options.method == Method::Commands,
+            graphs: Graphs::default(),
             own: OwnWrites::default(),
             stood: Stood::default(),
             own_origins: options.may_collide.then(OwnWrites::default),

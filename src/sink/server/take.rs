@@ -101,6 +101,13 @@ impl ServerSink {
         if self.is_too_large(sent.at, &sent.record.key, sent.bytes)? {
             return self.take_by_commands(sent);
         }
+        let target = self.lanes[sent.at].target.as_ref();
+        sent.is_graph = target.is_some_and(Target::is_graph);
+        if sent.is_graph
+            && let Some((reason, hint)) = self.graph_in_the_way(&sent)?
+        {
+            return self.refuse(sent, Refusal::Key { reason, hint });
+        }
         if self.options.dry_run {
             return match self.offer(&sent)? {
                 Some((at, text)) => self.refused(at, sent, text),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use super::graphs;
 use super::key_classes::Classes;
 use super::modules::{Modules, is_read_alone};
 use super::refusal::has_no_absttl;
@@ -75,6 +76,8 @@ pub struct Target {
     /// Classes, by number and name, that were left out of the value that was made ready last.
     left_out: Vec<(u32, String)>,
     scratch: Vec<u8>,
+    /// The value that was made ready last is a graph.
+    graph: bool,
     /// What was changed in the value that was made ready last.
     last: Changes,
     /// What was changed in all that were made ready so far, written or not.
@@ -178,6 +181,7 @@ impl Target {
             classes: Classes::default(),
             left_out: Vec::new(),
             scratch: Vec::new(),
+            graph: false,
             last: Changes::default(),
             changes: Changes::default(),
         })
@@ -200,6 +204,7 @@ impl Target {
     ) -> Result<Ready, (String, Option<String>)> {
         self.last = Changes::default();
         self.left_out.clear();
+        self.graph = false;
         let ready = self.make_ready(record, context);
         if ready.is_ok() && payload::has_metadata(context.family, record.value.head()) {
             self.note_metadata(record, context);
@@ -445,6 +450,11 @@ impl Target {
         }
     }
 
+    /// Whether the value that was made ready last is a graph (see [`super::graphs`]).
+    pub(super) fn is_graph(&self) -> bool {
+        self.graph
+    }
+
     /// Of which kind the value is that was made ready last, if it cannot be read here: a destination
     /// may refuse it though everything that is known here speaks for it.
     pub fn opaque(&self) -> Option<&OpaqueKind> {
@@ -488,12 +498,16 @@ impl Target {
         if is_module {
             self.allow_module(value);
             self.spares_the_server(value)?;
+            if let Some(name) = payload::module_name_of(context.family, value) {
+                graphs::check(context.family, &name, &record.key, value)?;
+            }
         }
         let plan = match self.is_other {
             true => Plan::Refuse(Refusal::Opaque(first)),
             false => plan_value(&self.accepts, context.family, rdb_version, body),
         };
         let name = payload::module_name_of(context.family, value);
+        self.graph = name.as_deref() == Some(graphs::GRAPH);
         // What a module does beside the key when it reads a value, RESTORE does not take back.
         let may_try = !is_module || name.as_deref().is_some_and(is_read_alone);
         self.opaque = may_try.then_some((first, rdb_version, name));
@@ -659,6 +673,7 @@ mod tests {
             classes: Classes::default(),
             left_out: Vec::new(),
             scratch: Vec::new(),
+            graph: false,
             last: Changes::default(),
             changes: Changes::default(),
         }
