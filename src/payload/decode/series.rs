@@ -288,11 +288,10 @@ mod tests {
     #[test]
     fn what_stands_behind_samples_that_are_not_compressed_counts_for_nothing() {
         let of = |rest: &str| {
-            let samples = format!("sixteen bytes, 1{rest}");
+            let samples = format!("sixteen_bytes,_1{rest}");
             value(
                 8,
-                &format!(r#""u 0 48 1 5 6d 1 0 1 "s 0 0d 0 0 1 5 1 48 "{samples}"#)
-                    .replace(", ", ",_"),
+                &format!(r#""u 0 48 1 5 6d 1 0 1 "s 0 0d 0 0 1 5 1 48 "{samples}"#),
             )
         };
         let (one, other) = (of("xxxx"), of("yyyy"));
