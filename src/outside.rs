@@ -6,7 +6,8 @@ mod series;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::ask::OutsideKeys;
+pub use self::ask::{OutsideKeys, rights};
+pub use self::series::Series;
 use crate::record::show_key;
 use crate::ui::Verb;
 use crate::units::{count_text, plural};
@@ -26,6 +27,8 @@ pub const SEARCH_INDEX: &str = "search index";
 pub const LIBRARY: &str = "library";
 /// Time series with compaction rules (RedisTimeSeries); they are counted by series.
 pub const SERIES_RULE: &str = "series rule";
+/// Time series that a destination has without all the rules that they brought.
+pub const RULES_MISSING: &str = "series rule missing";
 /// What modules wrote for themselves into an RDB file.
 pub const MODULE_DATA: &str = "module data";
 
@@ -103,6 +106,20 @@ impl Outside {
 
     /// The line about it at the end of a run of `verb`.
     pub fn text(&self, verb: Verb) -> String {
+        if self.kind == RULES_MISSING {
+            return match &self.why {
+                Some(why) => format!(
+                    "not known whether time series have their compaction rules at the destination: {}",
+                    clean(why)
+                ),
+                None => format!(
+                    "not at the destination: {}: a rule comes along only where both of its series get \
+                     their old names in the same run; {}",
+                    self.what(),
+                    self.hint(verb)
+                ),
+            };
+        }
         if let Some(why) = &self.why {
             return format!(
                 "not known whether there are {} outside keys: {}",
@@ -125,6 +142,17 @@ impl Outside {
         format!("outside keys, {place}: {}{hint}", self.what())
     }
 
+    /// The line about it of a server that was only asked.
+    pub fn standing(&self) -> String {
+        match &self.why {
+            Some(_) => self.text(Verb::Export),
+            None => format!(
+                "outside keys, and not in what an export over SCAN brings: {}",
+                self.what()
+            ),
+        }
+    }
+
     /// The same about an archive, beside what else it says of itself.
     pub fn inspected(&self) -> String {
         match (&self.why, self.kept) {
@@ -140,7 +168,7 @@ impl Outside {
         let at_least = if self.at_least { "at least " } else { "" };
         let what = match (self.kind.as_str(), count) {
             (MODULE_DATA, _) => "data of modules".to_owned(),
-            (SERIES_RULE, _) => format!(
+            (SERIES_RULE | RULES_MISSING, _) => format!(
                 "compaction rules of {at_least}{} time series",
                 count_text(count)
             ),
@@ -170,7 +198,7 @@ impl Outside {
         match self.kind.as_str() {
             SEARCH_INDEX => "search indexes".to_owned(),
             LIBRARY => "RedisGears libraries".to_owned(),
-            SERIES_RULE => "compaction rules of time series".to_owned(),
+            SERIES_RULE | RULES_MISSING => "compaction rules of time series".to_owned(),
             MODULE_DATA => "data of modules".to_owned(),
             kind => format!("things of the kind {}", clean(kind)),
         }
@@ -188,7 +216,9 @@ impl Outside {
                  application\""
             }
             (LIBRARY, _) => "load them at the destination (TFUNCTION LOAD)",
-            (SERIES_RULE, _) => "make them again at the destination (TS.CREATERULE)",
+            (SERIES_RULE | RULES_MISSING, _) => {
+                "make them again at the destination (TS.CREATERULE)"
+            }
             (MODULE_DATA, _) if verb == Verb::Export => {
                 "an import does not bring them, an RDB file made by convert does"
             }
@@ -231,7 +261,9 @@ pub fn counted(all: &[Outside]) -> String {
     let known = all.iter().filter(|one| one.why.is_none() && !one.kept);
     let names: Vec<String> = known
         .map(|one| match (one.kind.as_str(), one.count) {
-            (SERIES_RULE, Some(count)) => format!("rules of {} time series", count_text(count)),
+            (SERIES_RULE | RULES_MISSING, Some(count)) => {
+                format!("rules of {} time series", count_text(count))
+            }
             (SEARCH_INDEX, Some(count)) if count != 1 => {
                 format!("{} search indexes", count_text(count))
             }

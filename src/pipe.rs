@@ -15,7 +15,7 @@ use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
-use crate::outside::{self, OutsideKeys};
+use crate::outside::{self, OutsideKeys, Series};
 use crate::pace::Pace;
 use crate::record::Batch;
 use crate::rewrite::Rewrite;
@@ -117,6 +117,8 @@ pub struct Steps {
     pub keep_origins: bool,
     /// What the source holds outside its keys, where it is a live server.
     pub outside: OutsideKeys,
+    /// Time series that bring rules to a destination, where it is a live server.
+    pub with_rules: Option<Series>,
 }
 
 /// Runs records from `source` through `steps` into `sink`, as fast as these can.
@@ -191,6 +193,10 @@ pub fn run_paced(
         Ok(()) => {
             let (done, finished) = sink.finish(&report);
             let error = finished.and_then(|()| settle(&report, &done)).err();
+            if error.is_none() {
+                let missing = steps.with_rules.as_ref().and_then(Series::ask);
+                outside::merge(&mut report.outside, missing);
+            }
             Outcome {
                 source: report,
                 sink: done,
@@ -361,6 +367,9 @@ fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bo
     steps.outside.saw(&batch);
     for record in &mut batch.records {
         steps.rewrite.apply(record, &context)?;
+    }
+    if let Some(series) = &steps.with_rules {
+        series.saw(&batch);
     }
     let bytes = batch.channel_bytes();
     Ok(sender.send(batch, bytes))

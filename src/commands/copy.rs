@@ -14,6 +14,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::glob::literal_prefix;
 use crate::observer::Observer;
+use crate::outside::Series;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
@@ -198,6 +199,8 @@ fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcom
         rewrite,
         keep_origins: deletes || may_collide || proof.is_asked(),
         outside: source.outside_keys(&from, &args.read),
+        with_rules: (!args.run.dry_run)
+            .then(|| Series::written_to(to.clone(), sink.facts().cluster)),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;

@@ -11,6 +11,7 @@ use super::prove::Proof;
 use crate::cli::ImportArgs;
 use crate::exit::Usage;
 use crate::observer::Observer;
+use crate::outside::Series;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
@@ -130,6 +131,8 @@ fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let steps = Steps {
         rewrite,
         keep_origins: may_collide || proof.is_asked(),
+        with_rules: (!args.run.dry_run)
+            .then(|| Series::written_to(to.clone(), sink.facts().cluster)),
         ..Steps::default()
     };
     let pace = args.pace.pace();

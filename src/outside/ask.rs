@@ -60,6 +60,18 @@ fn questions() -> [Question; 3] {
 /// Modules of time series.
 const SERIES_MODULES: [&str; 1] = ["timeseries"];
 
+/// What ACL rules say to allow the questions to these modules: `+ft._list`, `+tfunction|list`.
+pub fn rights(modules: &[String]) -> Vec<String> {
+    let loaded = questions()
+        .into_iter()
+        .filter(|one| is_loaded(modules, one.modules));
+    let of_series = is_loaded(modules, &SERIES_MODULES).then_some("TS.INFO");
+    let commands = loaded.map(|one| one.command).chain(of_series);
+    commands
+        .map(|command| format!("+{}", command.to_ascii_lowercase().replace(' ', "|")))
+        .collect()
+}
+
 /// What was answered so far: names by kind, or why there is no answer.
 #[derive(Default)]
 struct Answers {
@@ -99,7 +111,7 @@ impl OutsideKeys {
         }
         Self {
             known: answers.told(),
-            series: may_have_series.then(|| Series::new(connect.clone(), is_cluster)),
+            series: may_have_series.then(|| Series::read_from(connect.clone(), is_cluster)),
         }
     }
 
@@ -111,6 +123,19 @@ impl OutsideKeys {
         let list: Vec<serde_json::Value> = self.known.iter().map(Outside::json).collect();
         let list = serde_json::Value::from(list).to_string();
         Some((HEADER_FIELD.to_owned(), list))
+    }
+
+    /// The same as lines for people who have exported nothing yet.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.known.iter().map(Outside::standing).collect();
+        if self.series.is_some() {
+            lines.push(
+                "compaction rules of time series are outside keys, too: an export over SCAN asks for \
+                 them at its end (TS.INFO) and names them"
+                    .to_owned(),
+            );
+        }
+        lines
     }
 
     /// Looks at what the source gave.

@@ -1,20 +1,16 @@
-//! Compaction rules of time series: DUMP leaves them out, and TS.INFO tells them key by key.
+//! Compaction rules of time series: DUMP leaves them out, RESTORE may lose them, and TS.INFO tells them
+//! key by key.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
 
-use redis::Value;
-
-use super::{Outside, SERIES_RULE};
+use super::{Outside, RULES_MISSING, SERIES_RULE};
 use crate::endpoint::ConnectOptions;
-use crate::payload;
-use crate::record::{Batch, Record};
+use crate::payload::{self, SERIES_TYPE};
+use crate::record::{Batch, Record, Value};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
-
-/// The data type of time series.
-const TYPE_NAME: &str = "TSDB-TYPE";
 
 /// So many series are asked about; of more, nobody waits for the answers.
 const MOST_SERIES: usize = 10_000;
@@ -24,57 +20,80 @@ const TOGETHER: usize = 100;
 
 /// Time series that came, to be asked about at the end.
 #[derive(Debug)]
-pub(super) struct Series {
+pub struct Series {
     connect: ConnectOptions,
+    /// They were written there with rules that must be there afterwards. Else they were read there
+    /// without their rules.
+    written: bool,
     is_cluster: bool,
     seen: Mutex<Seen>,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    keys: BTreeSet<(u32, Vec<u8>)>,
+    /// With the rules that each brought.
+    keys: BTreeMap<(u32, Vec<u8>), u64>,
     /// There were more.
     more: bool,
 }
 
 #[derive(Debug, Default)]
 struct Found {
-    with_rules: Vec<Vec<u8>>,
+    named: Vec<Vec<u8>>,
     why: Option<String>,
 }
 
 impl Series {
-    pub fn new(connect: ConnectOptions, is_cluster: bool) -> Self {
+    /// Those of a source that leaves out the rules.
+    pub fn read_from(connect: ConnectOptions, is_cluster: bool) -> Self {
         Self {
             connect,
+            written: false,
             is_cluster,
             seen: Mutex::default(),
         }
     }
 
-    /// Keeps the names of the time series in a batch, as they are at the source.
+    /// Those that bring their rules to a destination: RESTORE keeps a rule only where both series get
+    /// the names that it knows.
+    pub fn written_to(connect: ConnectOptions, is_cluster: bool) -> Self {
+        Self {
+            written: true,
+            ..Self::read_from(connect, is_cluster)
+        }
+    }
+
+    /// Keeps the names of the time series in a batch, as they are called there.
     pub fn saw(&self, batch: &Batch) {
         for record in &batch.records {
             let Record::Key(record) = record else {
                 continue;
             };
-            let value = payload::plain(batch.context.family, record.value.head());
+            let whole = match &record.value {
+                Value::Verbatim(dump) => payload::split(dump).map_or(&dump[..], |(body, _)| body),
+                value => value.head(),
+            };
+            let value = payload::plain(batch.context.family, whole);
             let name = crate::select::module_name(value);
             let is_module = payload::kind(batch.context.family, value) == payload::Kind::Module;
-            if !is_module || name.as_deref() != Some(TYPE_NAME) {
+            if !is_module || name.as_deref() != Some(SERIES_TYPE) {
+                continue;
+            }
+            let rules = payload::time_series(value).map_or(0, |series| series.rules());
+            if self.written && rules == 0 {
                 continue;
             }
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let name = (record.db, record.key.clone());
             if seen.keys.len() < MOST_SERIES {
-                seen.keys.insert(name);
-            } else if !seen.keys.contains(&name) {
+                seen.keys.insert(name, rules);
+            } else if !seen.keys.contains_key(&name) {
                 seen.more = true;
             }
         }
     }
 
-    /// How many of them have rules; `None` where there are none.
+    /// How many of them have rules, or lack some that they brought; `None` where there are none.
     pub fn ask(&self) -> Option<Outside> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.keys.is_empty() {
@@ -85,60 +104,77 @@ impl Series {
             found.why = Some(format!("TS.INFO was not answered: {error}"));
         }
         let open = seen.more || found.why.is_some();
-        match Outside::of(SERIES_RULE, &found.with_rules) {
+        let kind = match self.written {
+            true => RULES_MISSING,
+            false => SERIES_RULE,
+        };
+        match Outside::of(kind, &found.named) {
             Some(mut rules) => {
                 rules.at_least = open;
                 Some(rules)
             }
             None if open => {
                 let more = format!("more than {MOST_SERIES} time series were not all asked about");
-                Some(Outside::unknown(SERIES_RULE, &found.why.unwrap_or(more)))
+                Some(Outside::unknown(kind, &found.why.unwrap_or(more)))
             }
             None => None,
         }
     }
 
-    fn look(&self, keys: &BTreeSet<(u32, Vec<u8>)>, found: &mut Found) -> Result<(), ServerError> {
+    fn look(
+        &self,
+        keys: &BTreeMap<(u32, Vec<u8>), u64>,
+        found: &mut Found,
+    ) -> Result<(), ServerError> {
+        let is_named = |rules: u64, brought: u64| match self.written {
+            true => rules < brought,
+            false => rules > 0,
+        };
         let mut conn = Conn::open(&self.connect)?;
         conn.doing("asking for the rules of time series");
         if !self.is_cluster {
-            let mut by_db: HashMap<u32, Vec<&[u8]>> = HashMap::new();
-            for (db, key) in keys {
-                by_db.entry(*db).or_default().push(key);
+            let mut by_db: HashMap<u32, Vec<(&[u8], u64)>> = HashMap::new();
+            for ((db, key), rules) in keys {
+                by_db.entry(*db).or_default().push((key, *rules));
             }
             for (db, keys) in by_db {
                 match conn.select(db)? {
-                    Ok(()) => look_at(&mut conn, &keys, found)?,
+                    Ok(()) => look_at(&mut conn, &keys, is_named, found)?,
                     Err(text) => found.why = Some(format!("SELECT {db} was refused: {text}")),
                 }
             }
             return Ok(());
         }
         let topology = Topology::ask(&mut conn)?;
-        let mut by_shard: HashMap<usize, Vec<&[u8]>> = HashMap::new();
-        for (_, key) in keys {
+        let mut by_shard: HashMap<usize, Vec<(&[u8], u64)>> = HashMap::new();
+        for ((_, key), rules) in keys {
             if let Some(shard) = topology.owner(slot_of(key)) {
-                by_shard.entry(shard).or_default().push(key);
+                by_shard.entry(shard).or_default().push((key, *rules));
             }
         }
         for (shard, keys) in by_shard {
             let primary = &topology.shards[shard].primary;
             let mut conn = Conn::open(&options_for(&self.connect, primary))?;
-            look_at(&mut conn, &keys, found)?;
+            look_at(&mut conn, &keys, is_named, found)?;
         }
         Ok(())
     }
 }
 
-fn look_at(conn: &mut Conn, keys: &[&[u8]], found: &mut Found) -> Result<(), ServerError> {
+fn look_at(
+    conn: &mut Conn,
+    keys: &[(&[u8], u64)],
+    is_named: impl Fn(u64, u64) -> bool,
+    found: &mut Found,
+) -> Result<(), ServerError> {
     for keys in keys.chunks(TOGETHER) {
-        let ask = |key: &&[u8]| redis::cmd("TS.INFO").arg(*key).to_owned();
+        let ask = |(key, _): &(&[u8], u64)| redis::cmd("TS.INFO").arg(*key).to_owned();
         let commands: Vec<redis::Cmd> = keys.iter().map(ask).collect();
         let answers = conn.ask_all(&commands, |_| false)?;
-        for (key, answer) in keys.iter().zip(answers) {
-            match answer.map(has_rules) {
-                Ok(Some(true)) => found.with_rules.push(key.to_vec()),
-                Ok(Some(false)) => {}
+        for ((key, brought), answer) in keys.iter().zip(answers) {
+            match answer.map(rules_of) {
+                Ok(Some(rules)) if is_named(rules, *brought) => found.named.push(key.to_vec()),
+                Ok(Some(_)) => {}
                 Ok(None) => found.why = Some("what TS.INFO answered is not understood".to_owned()),
                 // It went away, or became something else.
                 Err(text) if text.contains("does not exist") || text.contains("WRONGTYPE") => {}
@@ -149,24 +185,24 @@ fn look_at(conn: &mut Conn, keys: &[&[u8]], found: &mut Found) -> Result<(), Ser
     Ok(())
 }
 
-/// Whether the field `rules` has any; `None` where there is no such field.
-fn has_rules(info: Value) -> Option<bool> {
-    let is_rules = |name: &Value| match name {
-        Value::SimpleString(text) => text == "rules",
-        Value::BulkString(bytes) => bytes == b"rules",
+/// How many the field `rules` has; `None` where there is no such field.
+fn rules_of(info: redis::Value) -> Option<u64> {
+    let is_rules = |name: &redis::Value| match name {
+        redis::Value::SimpleString(text) => text == "rules",
+        redis::Value::BulkString(bytes) => bytes == b"rules",
         _ => false,
     };
     let rules = match info {
-        Value::Array(items) => {
+        redis::Value::Array(items) => {
             let at = items.iter().step_by(2).position(is_rules)?;
             items.into_iter().nth(2 * at + 1)?
         }
-        Value::Map(pairs) => pairs.into_iter().find(|(name, _)| is_rules(name))?.1,
+        redis::Value::Map(pairs) => pairs.into_iter().find(|(name, _)| is_rules(name))?.1,
         _ => return None,
     };
     match rules {
-        Value::Array(rules) => Some(!rules.is_empty()),
-        Value::Map(rules) => Some(!rules.is_empty()),
+        redis::Value::Array(rules) => Some(rules.len() as u64),
+        redis::Value::Map(rules) => Some(rules.len() as u64),
         _ => None,
     }
 }
@@ -177,20 +213,20 @@ mod tests {
 
     #[test]
     fn rules_are_found_in_what_ts_info_answers() {
-        let name = |name: &str| Value::SimpleString(name.to_owned());
-        let info = |rules: Value| {
-            Value::Array(vec![
+        let name = |name: &str| redis::Value::SimpleString(name.to_owned());
+        let info = |rules: redis::Value| {
+            redis::Value::Array(vec![
                 name("totalSamples"),
-                Value::Int(1),
+                redis::Value::Int(1),
                 name("rules"),
                 rules,
             ])
         };
-        let rule = Value::Array(vec![name("dst")]);
-        assert_eq!(has_rules(info(Value::Array(vec![rule]))), Some(true));
-        assert_eq!(has_rules(info(Value::Array(Vec::new()))), Some(false));
-        assert_eq!(has_rules(info(Value::Nil)), None);
-        assert_eq!(has_rules(Value::Array(vec![name("rules")])), None);
-        assert_eq!(has_rules(Value::Okay), None);
+        let rule = redis::Value::Array(vec![name("dst")]);
+        assert_eq!(rules_of(info(redis::Value::Array(vec![rule]))), Some(1));
+        assert_eq!(rules_of(info(redis::Value::Array(Vec::new()))), Some(0));
+        assert_eq!(rules_of(info(redis::Value::Nil)), None);
+        assert_eq!(rules_of(redis::Value::Array(vec![name("rules")])), None);
+        assert_eq!(rules_of(redis::Value::Okay), None);
     }
 }

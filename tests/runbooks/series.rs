@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::modules::{send, stack, stdout, text};
 use crate::support::servers::{TestServer, Version, require};
-use crate::support::tool::Tool;
+use crate::support::tool::{Output, Tool};
 
 /// A series that two others are compacted from, and one that is not compressed.
 fn fill(client: &mut redis::Connection) {
@@ -116,4 +116,120 @@ fn where_modules_cannot_be_listed_the_reason_is_the_module() {
         "{said}"
     );
     assert!(!said.contains("RDB version"), "{said}");
+}
+
+/// What a run says of rules that are not at its destination: the names of series.
+fn missing(output: &Output) -> serde_json::Value {
+    let outside = output.summary()["source"]["outside"].clone();
+    let of_rules = |one: &&serde_json::Value| one["kind"] == "series rule missing";
+    let all = outside.as_array().expect("a list").clone();
+    all.iter()
+        .find(of_rules)
+        .map_or(json!([]), |one| one["names"].clone())
+}
+
+#[test]
+fn rules_that_do_not_arrive_are_named() {
+    let (Some(from), Some(to)) = (stack(), stack()) else {
+        return;
+    };
+    fill(&mut from.client());
+    let work = tempfile::tempdir().expect("a directory");
+    let archive = work.path().join("rep.rmz");
+    Tool::new(&[
+        "export",
+        "--via",
+        "replica",
+        &from.url(),
+        "-o",
+        text(&archive),
+    ])
+    .run()
+    .success();
+    let run = |before: &[&str], options: &[&str]| {
+        send(&mut to.client(), "FLUSHALL");
+        before.iter().for_each(|line| {
+            send(&mut to.client(), line);
+        });
+        let import = Tool::new(&["import", "--json", &to.url(), text(&archive)]);
+        let copy = ["copy", "--json", "--via", "replica", &from.url(), &to.url()];
+        let output = import.args(options).run();
+        send(&mut to.client(), "FLUSHALL");
+        before.iter().for_each(|line| {
+            send(&mut to.client(), line);
+        });
+        let copied = Tool::new(&copy).args(options).run();
+        assert_eq!(missing(&copied), missing(&output), "{options:?}");
+        output
+    };
+    for options in [&[][..], &["--map-db", "0:1"]] {
+        let output = run(&[], options).success();
+        assert_eq!(missing(&output), json!([]));
+        assert!(
+            !output.stderr.contains("TS.CREATERULE"),
+            "{}",
+            output.stderr
+        );
+    }
+    let renamed = run(&[], &["--add-prefix", "n:"]).success();
+    assert_eq!(missing(&renamed), json!(["n:ts:raw"]));
+    assert_eq!(rules(&to, "n:ts:raw"), 0);
+    let told = "not at the destination: compaction rules of 1 time series (n:ts:raw)";
+    assert!(renamed.stderr.contains(told), "{}", renamed.stderr);
+    let standing = ["TS.CREATE ts:raw"];
+    let skipped = run(&standing, &["--on-conflict", "skip"]);
+    assert_eq!(missing(&skipped), json!(["ts:raw"]));
+    assert_eq!(rules(&to, "ts:raw"), 0);
+    let chosen = run(&[], &["--match", "ts:raw"]).success();
+    let is_there = rules(&to, "ts:raw") == 2;
+    assert_eq!(missing(&chosen) == json!([]), is_there);
+    // A dry run writes nothing that could be missed.
+    let dry = Tool::new(&["import", "--json", "--dry-run", &to.url(), text(&archive)]).run();
+    assert_eq!(missing(&dry), json!([]));
+}
+
+#[test]
+fn doctor_tells_what_is_outside_keys() {
+    let (Some(from), Some(version)) = (stack(), require(Version::Redis70)) else {
+        return;
+    };
+    fill(&mut from.client());
+    send(
+        &mut from.client(),
+        "FT.CREATE products PREFIX 1 h: SCHEMA t TEXT",
+    );
+    let asked = Tool::new(&["doctor", "--source", &from.url()]).run();
+    let said = stdout(&asked);
+    for wanted in [
+        "outside keys, and not in what an export over SCAN brings: 1 search index (products)",
+        "compaction rules of time series are outside keys, too",
+        "+ft._list +ts.info",
+    ] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+    // The rule lets everything be asked.
+    let line = said.lines().find(|line| line.contains("export, full"));
+    let (_, rule) = line.and_then(|line| line.split_once("~*")).expect("a rule");
+    let user = format!("ACL SETUSER bob on >secret ~* {}", rule.trim());
+    send(&mut from.client(), &user);
+    let work = tempfile::tempdir().expect("a directory");
+    let archive = work.path().join("stack.rmz");
+    let url = format!("redis://bob:secret@{}", from.addr());
+    let exported = Tool::new(&["export", "--json", &url, "-o", text(&archive)]).run();
+    let outside = exported.success().summary()["source"]["outside"].clone();
+    assert_eq!(
+        outside,
+        json!([
+            {"kind": "search index", "count": 1, "names": ["products"]},
+            {"kind": "series rule", "count": 1, "names": ["ts:raw"]},
+        ])
+    );
+    let plain = TestServer::start(version);
+    let doctor = Tool::new(&["doctor", &plain.url(), text(&archive)]).run();
+    let said = stdout(&doctor);
+    assert!(
+        said.contains("outside keys: 1 search index (products), not in the archive"),
+        "{said}"
+    );
+    assert!(!said.contains("SCAN brings"), "{said}");
 }
