@@ -261,11 +261,11 @@ pub struct Changes {
     pub streams_miscounted: u64,
     /// Hash fields that were past their time and were left out.
     pub fields_expired: u64,
-    /// Streams of which the destination fills in by default what it knows and the source did not,
+    /// Records of streams of which the destination fills in by default what it knows and the source did not,
     /// or the other way round.
     pub streams_filled_in: u64,
-    /// Streams whose settings of idempotency, or ids that were remembered, the destination does not
-    /// keep.
+    /// Records of streams whose settings of idempotency, or ids that were remembered, the destination
+    /// does not keep. A stream with a group may come in several.
     pub idempotency_lost: u64,
     /// Entries of streams that were given back (XNACK) and that a consumer has again, because the
     /// destination knows none that belong to nobody.

@@ -24,6 +24,7 @@ use self::needs::Needs;
 use self::server::{Leftovers, Limits};
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::observer::{Observer, Recording};
+use crate::outside::OutsideKeys;
 use crate::policy::{AllowLoss, Method};
 use crate::server::Conn;
 use crate::server::conn::asks_for_patience;
@@ -194,6 +195,12 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
     let recording = Recording::default();
     let observer = Observer::new(Box::new(recording.clone()), None, None);
     let target = Target::learn(conn, &facts, &like, AllowLoss::default(), false, &observer)?;
+    let mut notes = recording.lines();
+    if let Ok(loaded) = &modules
+        && !loaded.is_empty()
+    {
+        notes.extend(OutsideKeys::ask(options, Some(loaded.clone()), facts.cluster).lines());
+    }
     Ok(Findings {
         address: conn.address().to_owned(),
         sentinels: match &options.address {
@@ -211,7 +218,7 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
         features,
         rights,
         target,
-        notes: recording.lines(),
+        notes,
         leftovers,
         archive: None,
     })

@@ -15,6 +15,7 @@ use crate::describe::tally::type_name;
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
+use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_value};
 use crate::payload::{self, FieldTtlForm, Undecoded, metadata};
 use crate::pipe::Stop;
@@ -96,7 +97,7 @@ pub struct Needs {
     /// Streams of which the destination fills in what the archive does not say, or drops what it
     /// does not know.
     pub streams_filled_in: u64,
-    /// Streams whose settings of idempotency or ids of producers the destination does not keep.
+    /// Records of streams whose settings of idempotency or ids of producers the destination does not keep.
     pub idempotency_lost: u64,
     /// Entries of streams that were given back and that a consumer would have again.
     pub given_back_owned: u64,
@@ -129,6 +130,8 @@ pub struct Needs {
     pub export_lacks: Vec<String>,
     /// Why an import would end before it has written anything: what to do, and the server's words.
     pub ends: Option<(&'static str, String)>,
+    /// What the archive says its source held outside its keys.
+    pub outside: Vec<Outside>,
     /// Why it could not be found out which keys may be written.
     pub unforeseen: Option<String>,
     /// Payloads of function libraries that are larger than `--max-value` allows.
@@ -191,6 +194,7 @@ impl Needs {
                 }
                 Ok(None) => {
                     needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
+                    needs.outside = outside::of_archive(reader.header(), reader.end());
                     let lacks = reader.end().map(|end| end.lacks.clone());
                     needs.export_lacks = lacks.unwrap_or_default();
                     break;

@@ -19,6 +19,7 @@ use crate::describe::table::{Align, Table};
 use crate::describe::{
     error_json, export_failed_json, export_failed_text, export_lacks_text, family_name, lines_text,
 };
+use crate::outside::{self, Outside};
 use crate::payload::{Encoding, GIVEN_BACK, kind_of};
 use crate::server::conn::asks_for_patience;
 use crate::ui::{SCHEMA_VERSION, clean};
@@ -71,7 +72,13 @@ pub fn text(found: &Findings) -> String {
 
 fn rule(job: Job, least: bool, found: &Findings) -> Result<String, String> {
     let database_rules = acl::has_database_rules(&found.facts);
-    acl::rule(job, least, &found.rights, database_rules)
+    let rule = acl::rule(job, least, &found.rights, database_rules)?;
+    if job != Job::Export || least {
+        return Ok(rule);
+    }
+    let modules = found.modules.as_deref().unwrap_or_default();
+    let more = outside::rights(modules).into_iter();
+    Ok(more.fold(rule, |all, one| format!("{all} {one}")))
 }
 
 const RULES: [(Job, bool, &str); 5] = [
@@ -347,6 +354,9 @@ fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String {
 
 fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     let mut lines = Vec::new();
+    for one in &needs.outside {
+        lines.push(format!("outside keys: {}", one.inspected()));
+    }
     for (text, reason) in &needs.reasons {
         let allow = reason.loss.map_or_else(String::new, |loss| {
             format!("; --allow-loss {} lets them through", loss_name(loss))
@@ -360,8 +370,8 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     if needs.streams_filled_in > 0 {
         lines.push(format!(
-            "{}: metadata that one of the two servers does not have is filled in or left out",
-            plural(needs.streams_filled_in, "stream")
+            "{} of streams: metadata that one of the two servers does not have is filled in or left out",
+            plural(needs.streams_filled_in, "record")
         ));
     }
     if needs.key_metadata_lost > 0 {
@@ -374,10 +384,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     if needs.idempotency_lost > 0 {
         lines.push(format!(
-            "{}: settings of idempotency, or remembered ids of producers, are left out, because this \
-             server has none or native commands may not set them (XCFGSET, XIDMPRECORD): an entry \
-             that is sent again is added again",
-            plural(needs.idempotency_lost, "stream")
+            "{} of streams: settings of idempotency, or remembered ids of producers, are left out, \
+             because this server has none or native commands may not set them (XCFGSET, \
+             XIDMPRECORD): an entry that is sent again is added again",
+            plural(needs.idempotency_lost, "record")
         ));
     }
     if needs.given_back_owned > 0 {
@@ -615,6 +625,7 @@ fn needs_json(name: &str, needs: &Needs, found: &Findings) -> Json {
         "undecoded": needs.undecoded.json(),
         "export_failed": export_failed_json(&needs.export_failed),
         "export_lacks": needs.export_lacks,
+        "outside": needs.outside.iter().map(Outside::json).collect::<Vec<_>>(),
         "functions_refused": needs.refuses_functions(&found.rights),
         "ends": needs.ends.as_ref().map(|(advice, text)| format!("{advice} ({text})")),
         "unforeseen": needs.unforeseen,

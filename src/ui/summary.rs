@@ -389,8 +389,14 @@ fn changes_text(sink: &SinkReport) -> String {
         ("re-encoded", changes.reencoded),
         ("by commands", changes.by_commands),
         ("without idle time or frequency", changes.eviction_lost),
-        ("streams with defaults filled in", changes.streams_filled_in),
-        ("idempotency of streams lost", changes.idempotency_lost),
+        (
+            "records of streams with defaults filled in",
+            changes.streams_filled_in,
+        ),
+        (
+            "records of streams without their idempotency",
+            changes.idempotency_lost,
+        ),
         (
             "entries given back that a consumer has again",
             changes.given_back_owned,
