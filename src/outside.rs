@@ -4,6 +4,8 @@
 mod ask;
 mod series;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::ask::{OutsideKeys, rights};
@@ -132,6 +134,7 @@ impl Outside {
             (Verb::Export, false) => "not in this archive",
             (Verb::Copy, _) => "not copied",
             (Verb::Import, true) => "in the archive and not imported",
+            (Verb::Convert, false) if self.kind == MODULE_DATA => "not in the file",
             (_, true) => "in the archive",
             (_, false) => "not in the archive",
         };
@@ -219,6 +222,9 @@ impl Outside {
             (SERIES_RULE | RULES_MISSING, _) => {
                 "make them again at the destination (TS.CREATERULE)"
             }
+            (MODULE_DATA, _) if !self.kept => {
+                "make them again at the destination, with the module's own commands"
+            }
             (MODULE_DATA, _) if verb == Verb::Export => {
                 "an import does not bring them, an RDB file made by convert does"
             }
@@ -228,6 +234,18 @@ impl Outside {
             _ => "",
         }
     }
+}
+
+/// Data of modules: of those of which nothing was left out, which are kept, and of the others, of
+/// which some may be there, and that is not enough for the module.
+pub fn module_data<'a>(
+    all: impl IntoIterator<Item = &'a String>,
+    left_out: &BTreeSet<String>,
+) -> Vec<Outside> {
+    let whole = all.into_iter().filter(|name| !left_out.contains(*name));
+    let kept = Outside::of(MODULE_DATA, whole).map(|kept| Outside { kept: true, ..kept });
+    let not_kept = Outside::of(MODULE_DATA, left_out);
+    kept.into_iter().chain(not_kept).collect()
 }
 
 /// Adds what another source says, each once.
@@ -264,6 +282,7 @@ pub fn counted(all: &[Outside]) -> String {
             (SERIES_RULE | RULES_MISSING, Some(count)) => {
                 format!("rules of {} time series", count_text(count))
             }
+            (MODULE_DATA, _) => one.plural_name(),
             (SEARCH_INDEX, Some(count)) if count != 1 => {
                 format!("{} search indexes", count_text(count))
             }
@@ -318,6 +337,26 @@ mod tests {
             counted(&[indexes, unknown, many]),
             "2 search indexes, 30 RedisGears libraries"
         );
+    }
+
+    #[test]
+    fn data_of_a_module_are_kept_only_if_nothing_of_them_was_left_out() {
+        let all = ["whole".to_owned(), "in part".to_owned()];
+        let left_out = BTreeSet::from(["in part".to_owned(), "none".to_owned()]);
+        let told = module_data(&all, &left_out);
+        let texts: Vec<String> = told.iter().map(|one| one.text(Verb::Export)).collect();
+        assert_eq!(
+            texts,
+            [
+                "outside keys, kept in this archive: data of modules (whole): an import does not \
+                 bring them, an RDB file made by convert does",
+                "outside keys, not in this archive: data of modules (in part, none): make them \
+                 again at the destination, with the module's own commands"
+            ]
+        );
+        assert_eq!(counted(&told), "data of modules");
+        assert!(told[1].text(Verb::Convert).contains("not in the file"));
+        assert_eq!(module_data(&[], &BTreeSet::new()), []);
     }
 
     #[test]

@@ -34,6 +34,9 @@ pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file w
 /// Most bytes of modules' own data that are kept of one file.
 const MOST_MODULE_AUX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Most modules that are named of those whose data are left out.
+const MOST_MODULE_NAMES: usize = 64;
+
 /// What is wanted of an RDB file.
 #[derive(Debug, Clone)]
 pub struct RdbSourceOptions {
@@ -221,8 +224,7 @@ impl<R: Read + Send> RdbSource<R> {
     }
 
     fn leave_out_module_aux(&mut self, module: String) {
-        const MOST_NAMES: usize = 64;
-        if self.module_aux_left_out.len() < MOST_NAMES {
+        if self.module_aux_left_out.len() < MOST_MODULE_NAMES {
             self.module_aux_left_out.insert(module);
         }
     }
@@ -327,11 +329,13 @@ impl<R: Read + Send> RdbSource<R> {
 
     /// What modules keep outside keys goes along, and no RESTORE brings it.
     fn outside(&self) -> Vec<Outside> {
-        let mut modules = Outside::of(outside::MODULE_DATA, &self.facts().module_aux);
-        if let Some(modules) = &mut modules {
-            modules.kept = true;
-        }
-        modules.into_iter().collect()
+        let left_out = &self.module_aux_left_out;
+        // Of more modules than are remembered none is known to be whole.
+        let all = match left_out.len() < MOST_MODULE_NAMES {
+            true => self.facts().module_aux.as_slice(),
+            false => &[],
+        };
+        outside::module_data(all, left_out)
     }
 
     fn say_what_follows(&self, tail: Tail) {
