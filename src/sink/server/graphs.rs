@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn what_is_cut_or_says_too_much_is_no_head() {
         let whole = packed(b"g", 3, 1);
-        for len in 0..whole.len() - 16 {
+        for len in 3..whole.len() - 16 {
             assert_eq!(Head::read(&whole[..len]), None, "{len}");
         }
         assert_eq!(Head::read(&packed(b"a\0b", 0, 1)), None);
