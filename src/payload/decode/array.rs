@@ -21,8 +21,8 @@ pub const SMALL_TEXT: u64 = 3;
 /// Bytes of a small text, at most.
 const SMALL_BYTES: usize = 7;
 
-/// What stands in an array, one after the other. Whether an index comes twice is left to
-/// [`Slots::all_differ`].
+/// What stands in an array, one after the other. Whether an index comes twice is known at the end of
+/// a whole check only.
 #[derive(Debug, Clone)]
 pub struct Slots<'a> {
     source: Slice<'a>,

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use redis::Value as Reply;
 
 use super::target::Target;
 use super::try_out::{ProbeKeys, is_about_payload};
@@ -120,11 +121,18 @@ pub fn ask(
             conn.queue(&[b"RESTORE", &key, b"1", &payload, b"ABSTTL"])?;
         }
         conn.flush()?;
-        let must = conn.reply()?.map(|_| ());
-        let may = conn.reply()?.map(|_| ());
-        target.classes_mut().learn(class, [must, may]);
+        let answers = [conn.reply()?, conn.reply()?];
+        target.classes_mut().learn(class, answers.map(said));
     }
     Ok(())
+}
+
+/// What an answer says: whatever is no OK, and no error either (`QUEUED`), says nothing.
+fn said(answer: Result<Reply, String>) -> Result<(), String> {
+    match answer? {
+        Reply::Okay => Ok(()),
+        odd => Err(format!("{odd:?}")),
+    }
 }
 
 impl ServerSink {
@@ -209,6 +217,7 @@ mod tests {
     fn both_answers_together_say_what_becomes_of_a_class() {
         let bad = || Err("ERR Bad data format".to_owned());
         let other = || Err("NOPERM No permissions to access a key".to_owned());
+        let queued = || Reply::SimpleString("QUEUED".to_owned());
         let known = |answers: [Result<(), String>; 2]| {
             let mut classes = Classes::default();
             classes.learn(7, answers);
@@ -223,6 +232,8 @@ mod tests {
             [other(), Ok(())],
             [bad(), other()],
             [Ok(()), bad()],
+            [said(Ok(queued())), said(Ok(queued()))],
+            [said(Ok(Reply::Nil)), said(Ok(Reply::Okay))],
         ] {
             assert_eq!(known(unclear), (false, false, true));
         }
