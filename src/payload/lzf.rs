@@ -7,7 +7,7 @@
 /// Why a compressed string does not expand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LzfError {
-    /// More is claimed than these bytes can ever expand to.
+    /// More is claimed, or less, than these bytes can ever expand to.
     #[error("claims {plain} bytes out of {compressed}")]
     Implausible {
         /// Length of the compressed bytes.
@@ -35,10 +35,12 @@ pub enum LzfError {
     },
 }
 
-/// Checks lengths before anything is allocated for them: three bytes make at most 264, and nothing
-/// makes nothing.
+/// Checks lengths before anything is allocated for them: three bytes make at most 264, nothing makes
+/// nothing, and no two bytes make less than one.
 pub fn plausible(compressed: u64, plain: u64) -> Result<(), LzfError> {
-    if plain == 0 || plain > compressed.saturating_mul(88) {
+    let is_too_much = plain > compressed.saturating_mul(88);
+    let is_too_little = compressed > plain.saturating_mul(2);
+    if plain == 0 || is_too_much || is_too_little {
         return Err(LzfError::Implausible { compressed, plain });
     }
     Ok(())

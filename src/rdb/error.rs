@@ -96,6 +96,9 @@ pub enum RdbErrorKind {
     /// Data of a module that is not laid out as rdb.c does.
     #[error("module data that begins with {0}")]
     ModuleAux(u64),
+    /// The name of a slot import does not have the one length that servers give it.
+    #[error("the name of a slot import (opcode F3) is not 40 bytes long,")]
+    SlotImport,
     /// Names of fields that hashes refer to, or such a hash, are not as they should be.
     #[error("hash template: {0}")]
     Template(String),

@@ -190,7 +190,8 @@ impl<R: Read> Input<R> {
         crate::payload::walk::length(&mut Take::nothing(self))
     }
 
-    /// A string, whatever its encoding, as its plain bytes (rdb.c, rdbGenericLoadStringObject).
+    /// A string, whatever its encoding, as its plain bytes (rdb.c, rdbGenericLoadStringObject). Only
+    /// for bytes that are in memory already: nothing but the input bounds its length.
     pub fn string(&mut self) -> Result<Vec<u8>, Fault> {
         Ok(self.string_within(u64::MAX)?.unwrap_or_default())
     }

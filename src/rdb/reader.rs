@@ -21,6 +21,9 @@ use crate::payload::{self, walk, write};
 /// Room for a value that is kept between values; a larger one is given away with its value.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// Characters of the name of a slot import (cluster_migrateslots.c, the length of a node's name).
+const SLOT_IMPORT_JOB_LEN: u64 = 40;
+
 /// Type byte of a module's value (rdb.h, RDB_TYPE_MODULE_2).
 const MODULE: u8 = 7;
 /// Type byte of a module's value before 4.0 was released.
@@ -649,7 +652,12 @@ impl<R: Read> RdbReader<R> {
     /// Slots that were being imported: a job's name and ranges of slots. Their keys are no part of
     /// the file's meaning to anybody but that cluster.
     fn slot_import(&mut self) -> Result<(), Fault> {
-        self.input.string()?;
+        let offset = self.input.position();
+        let job = self.input.string_within(SLOT_IMPORT_JOB_LEN)?;
+        if job.is_none_or(|job| job.len() as u64 != SLOT_IMPORT_JOB_LEN) {
+            let kind = RdbErrorKind::SlotImport;
+            return Err(Fault { offset, kind });
+        }
         for _ in 0..self.input.length()? {
             self.input.length()?;
             self.input.length()?;

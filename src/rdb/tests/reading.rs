@@ -279,7 +279,8 @@ fn what_is_not_known_is_refused_by_name() {
 #[test]
 fn slots_on_their_way_are_passed_over_in_valkey_only() {
     let bytes = Rdb::new(b"VALKEY080")
-        .bytes(b"\xf3\x03job\x02\x01\x02\x40\x80\x40\x90")
+        .bytes(b"\xf3\x280123456789abcdef0123456789abcdef01234567")
+        .bytes(b"\x02\x01\x02\x40\x80\x40\x90")
         .key(
             22,
             "ttls",
@@ -554,4 +555,45 @@ fn key_metadata_belong_to_the_next_key_only() {
     }
     let message = refused(file(b"REDIS0012"));
     assert!(message.contains("byte 243 is neither"), "{message}");
+}
+
+#[test]
+fn the_name_of_a_slot_import_has_one_length() {
+    for job in [
+        &b"\x03job"[..],
+        b"\x27123456789abcdef0123456789abcdef01234567",
+        b"\x2900123456789abcdef0123456789abcdef01234567",
+        // A name that claims gigabytes is not kept until its end comes.
+        b"\x81\0\0\0\x01\0\0\0\0abc",
+    ] {
+        let file = Rdb::new(b"VALKEY080")
+            .bytes(b"\xf3")
+            .bytes(job)
+            .bytes(b"\0");
+        let error = read_all(file.end().as_slice(), Form::Compact).unwrap_err();
+        assert!(error.is_damage());
+        let is_cut = matches!(error.kind, RdbErrorKind::Truncated);
+        assert!(is_cut == (job[0] == 0x81), "{error}");
+        if !is_cut {
+            assert!(
+                error.to_string().contains("is not 40 bytes long"),
+                "{error}"
+            );
+            assert_eq!(error.offset, 10);
+        }
+    }
+}
+
+#[test]
+fn compressed_bytes_that_are_more_than_any_for_the_value_are_not_kept() {
+    // 41 bytes that claim to be 20.
+    let file = Rdb::new(b"REDIS0011")
+        .bytes(b"\x00\xc3\x29\x14")
+        .bytes(&[0; 41])
+        .bytes(b"\x01v");
+    let error = read_all(file.end().as_slice(), Form::Compact).unwrap_err();
+    assert!(
+        error.to_string().contains("claims 20 bytes out of 41"),
+        "{error}"
+    );
 }
