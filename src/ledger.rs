@@ -1,7 +1,7 @@
 //! The ledger: every record that came in is accounted for by what became of it, or the run says
 //! that it does not add up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::payload::Undecoded;
 
@@ -108,6 +108,9 @@ pub struct SourceReport {
     /// What the source holds outside its keys, or, of an archive, what its source held. That is no
     /// failure.
     pub outside: Vec<Outside>,
+    /// Modules whose data outside keys were left out, in whole or in part, because they are larger
+    /// than can be kept. Whoever writes such data lacks them (exit 3).
+    pub module_aux_left_out: BTreeSet<String>,
     /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
     pub above_max_value: u64,
     /// The longest that writes were paused, where they were.

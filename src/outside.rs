@@ -96,6 +96,11 @@ impl Outside {
         }
     }
 
+    /// Whether it is data of modules that an RDB file would have, and that are not there.
+    pub fn is_lost_to_modules(&self) -> bool {
+        self.kind == MODULE_DATA && !self.kept
+    }
+
     /// As a NOTE of an archive has it. What is not understood is told all the same.
     pub fn read(json: &str) -> Self {
         serde_json::from_str(json).unwrap_or_else(|_| Self::unknown(json, "it is not understood"))
@@ -246,6 +251,37 @@ pub fn module_data<'a>(
     let kept = Outside::of(MODULE_DATA, whole).map(|kept| Outside { kept: true, ..kept });
     let not_kept = Outside::of(MODULE_DATA, left_out);
     kept.into_iter().chain(not_kept).collect()
+}
+
+/// What an archive says, where data of these modules were left out of what it gives.
+pub fn without_modules(all: Vec<Outside>, left_out: &BTreeSet<String>) -> Vec<Outside> {
+    if left_out.is_empty() {
+        return all;
+    }
+    let (data, mut others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|one| one.kind == MODULE_DATA);
+    let mut left_out = left_out.clone();
+    let (kept, lost): (Vec<_>, Vec<_>) = data.into_iter().partition(|one| one.kept);
+    left_out.extend(lost.into_iter().flat_map(|one| one.names));
+    let names: Vec<String> = kept.into_iter().flat_map(|one| one.names).collect();
+    others.extend(module_data(&names, &left_out));
+    others
+}
+
+/// What is said of data of modules that a run leaves out.
+pub fn modules_left_out(left_out: &BTreeSet<String>) -> Option<String> {
+    let named = left_out.iter().take(MOST_NAMED);
+    let mut names: Vec<String> = named.map(|name| clean(name)).collect();
+    if left_out.len() > names.len() {
+        names.push(format!("and {} more", left_out.len() - names.len()));
+    }
+    (!names.is_empty()).then(|| {
+        format!(
+            "data of modules outside keys are left out, because they are larger than can be kept: \
+             {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// Adds what another source says, each once.

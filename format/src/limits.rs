@@ -71,6 +71,9 @@ pub(crate) const PIECE_BYTES: usize = 2 * DEFAULT_FRAME_TARGET as usize;
 /// that are more.
 pub const MAX_MODULE_AUX_KEPT: usize = 2 * MAX_RAW_LEN as usize;
 
+/// How many modules a reader names of which it has not kept everything.
+pub const MAX_MODULES_NAMED: usize = 64;
+
 /// How many notes a reader keeps; it counts the others.
 pub const MAX_NOTES_KEPT: usize = 16;
 

@@ -1,5 +1,6 @@
 //! Reading an archive, front to back, from any byte stream.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Seek};
 
 use sha2::Sha256;
@@ -13,7 +14,8 @@ use crate::index::IndexDigest;
 use crate::keyset::KeySet;
 use crate::lacks::Told;
 use crate::limits::{
-    DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_MODULE_AUX_KEPT, MAX_NOTES_KEPT,
+    DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_MODULE_AUX_KEPT, MAX_MODULES_NAMED,
+    MAX_NOTES_KEPT,
 };
 use crate::module_aux::ModuleAux;
 use crate::pieces::Rest;
@@ -86,8 +88,9 @@ pub struct Reader<R: Read> {
     told: Told,
     module_aux: Vec<ModuleAux>,
     module_aux_bytes: usize,
-    /// MODULE_AUX frames that were more than is kept.
+    /// MODULE_AUX frames that were more than is kept, and whose they were.
     module_aux_lost: u64,
+    module_aux_left_out: BTreeSet<String>,
     end: Option<End>,
     /// Of values in FRAGMENT runs only the beginning is kept.
     heads_only: bool,
@@ -151,6 +154,7 @@ impl<R: Read> Reader<R> {
             module_aux: Vec::new(),
             module_aux_bytes: 0,
             module_aux_lost: 0,
+            module_aux_left_out: BTreeSet::new(),
             end: None,
             heads_only: false,
             visiting: false,
@@ -496,6 +500,9 @@ impl<R: Read> Reader<R> {
         let bytes = self.module_aux_bytes + self.raw.len();
         if bytes > MAX_MODULE_AUX_KEPT {
             self.module_aux_lost += 1;
+            if self.module_aux_left_out.len() < MAX_MODULES_NAMED {
+                self.module_aux_left_out.insert(aux.module);
+            }
         } else {
             self.module_aux_bytes = bytes;
             self.module_aux.push(aux);
@@ -509,6 +516,12 @@ impl<R: Read> Reader<R> {
         self.module_aux_bytes = 0;
         let lost = std::mem::take(&mut self.module_aux_lost);
         (std::mem::take(&mut self.module_aux), lost)
+    }
+
+    /// The modules whose frames were more than is kept, of all that was read: the first
+    /// [`MAX_MODULES_NAMED`] of them.
+    pub fn module_aux_left_out(&self) -> &BTreeSet<String> {
+        &self.module_aux_left_out
     }
 
     fn check_index(&mut self, frame: StreamFrame) -> Result<()> {

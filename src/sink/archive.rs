@@ -18,6 +18,7 @@ use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::outside;
 use crate::payload::{self, ErrorKind, Examined, compact_within};
 use crate::rdb::{Flaw, library_flaws};
 use crate::record::{
@@ -506,6 +507,8 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         let Some(mut writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };
+        let left_out = outside::modules_left_out(&source.module_aux_left_out);
+        report.problems.extend(left_out);
         if let Err(error) = lacks::say(&mut writer, source) {
             return (report, Err(error.context("complete the archive")));
         }

@@ -24,7 +24,7 @@ use crate::outside;
 use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
 use crate::size;
-use crate::units::{bytes_text, now_ms, plural};
+use crate::units::{bytes_text, now_ms};
 
 /// Lines about payloads of function libraries that were not kept: an archive has one or two of them.
 const MOST_NOT_HAD: usize = 16;
@@ -225,14 +225,8 @@ impl<R: Read + Send> ArchiveSource<R> {
 
     /// Whatever modules kept outside keys goes along, as it belongs to no key.
     fn take_module_aux(&mut self, batch: &mut Batch) {
-        let (kept, lost) = self.reader.take_module_aux();
+        let (kept, _) = self.reader.take_module_aux();
         kept.into_iter().for_each(|aux| batch.push_module_aux(aux));
-        if lost > 0 {
-            self.observer.warn(&format!(
-                "the archive holds more data of modules outside keys than can be kept: {} left out",
-                plural(lost, "part")
-            ));
-        }
     }
 
     /// Shows the records of the next frame as they would be given, of large values the beginning
@@ -449,7 +443,11 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
             reached: facts.map(|facts| facts.reached.clone()),
             export_failed: self.end().map(export_failed).unwrap_or_default(),
             export_lacks: self.end().map(|end| end.lacks.clone()).unwrap_or_default(),
-            outside: outside::of_archive(self.header(), self.end()),
+            outside: outside::without_modules(
+                outside::of_archive(self.header(), self.end()),
+                self.reader.module_aux_left_out(),
+            ),
+            module_aux_left_out: self.reader.module_aux_left_out().clone(),
             libraries_unread: not_had.first().cloned(),
             not_had,
             started_ms: self.started_ms,
@@ -663,6 +661,8 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
                 }
             }
             outside::merge(&mut whole.outside, report.outside.iter().cloned());
+            let left_out = report.module_aux_left_out.iter().cloned();
+            whole.module_aux_left_out.extend(left_out);
             whole.functions += report.functions;
             let unread = &report.libraries_unread;
             whole.libraries_unread = whole.libraries_unread.or_else(|| unread.clone());

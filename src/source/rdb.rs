@@ -390,18 +390,6 @@ impl<R: Read + Send> RdbSource<R> {
         if let Some(text) = self.member_expiries_lost() {
             self.observer.warn(&text);
         }
-        if !self.module_aux_left_out.is_empty() {
-            let modules: Vec<&str> = self
-                .module_aux_left_out
-                .iter()
-                .map(String::as_str)
-                .collect();
-            self.observer.warn(&format!(
-                "data of modules outside keys are left out, because they are larger than can be \
-                 kept: {}",
-                modules.join(", ")
-            ));
-        }
     }
 }
 
@@ -489,6 +477,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             export_failed: Vec::new(),
             export_lacks: Vec::new(),
             outside: self.outside(),
+            module_aux_left_out: self.module_aux_left_out.clone(),
             above_max_value: self.above_max_value,
             paused: None,
         }

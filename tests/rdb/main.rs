@@ -10,6 +10,7 @@ mod damage;
 mod files;
 mod key_metadata;
 mod later;
+mod module_data;
 mod moments;
 mod odd;
 mod replica;

@@ -20,6 +20,7 @@ use crate::census::Census;
 use crate::dialect::opcode::{FUNCTION_SINCE, MODULE_AUX_SINCE};
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
+use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_checked};
 use crate::payload::{self, Checked, Examined, FieldTtlForm, PayloadError, Slice, walk};
 use crate::policy::AllowLoss;
@@ -319,6 +320,7 @@ impl<W: Write + Send> RdbSink<W> {
         of_sink
             || !self.module_aux_left_out.is_empty()
             || !self.module_aux_not_chosen.is_empty()
+            || source.outside.iter().any(Outside::is_lost_to_modules)
             || source.total().failed > 0
             || !source.export_failed.is_empty()
             || !source.export_lacks.is_empty()
@@ -330,6 +332,10 @@ impl<W: Write + Send> RdbSink<W> {
     fn complete(mut self, source: &SourceReport) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
+        if !self.without_module_aux {
+            let left_out = outside::modules_left_out(&source.module_aux_left_out);
+            self.report.problems.extend(left_out);
+        }
         // Known only now. Servers take such a field anywhere in the file (rdb.c).
         let lacks_some = self.lacks_some(source);
         let done = move || {

@@ -572,6 +572,7 @@ impl Source for ServerSource {
             export_failed: Vec::new(),
             export_lacks: Vec::new(),
             outside: Vec::new(),
+            module_aux_left_out: Default::default(),
             above_max_value: self.above_max_value,
             paused: Some(self.paused).filter(|paused| !paused.is_zero()),
         }
