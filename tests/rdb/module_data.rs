@@ -124,8 +124,31 @@ fn an_archive_with_more_than_a_reader_keeps_makes_no_whole_file() {
     );
     std::fs::write(&from, archive).unwrap();
     let out = out.to_str().unwrap();
-    let convert = ["convert", from.to_str().unwrap(), out];
+    let convert = ["convert", from.to_str().unwrap(), out, "--for", "redis-8.0"];
     let said = LEFT_OUT.replace("ft_index0", &last);
     run(&convert, b"").expect_code(3).expect_stderr(&said);
     assert!(is_marked(out));
+}
+
+/// What a module keeps beside a key, by a class that says whether it may be ignored.
+fn with_metadata(may_be_ignored: u8) -> Vec<u8> {
+    // The class "AAAB", and an empty end of its items.
+    let spec = (1u32 << 8 | u32::from(may_be_ignored)).to_le_bytes();
+    let metadata = [&b"\xf3\x01"[..], &spec, b"\x02\x05\x00"].concat();
+    [metadata, key(0, "k", b"\x01v")].concat()
+}
+
+#[test]
+fn key_metadata_that_must_not_be_ignored_are_warned_of() {
+    for (may_be_ignored, is_warned) in [(0, true), (1, false)] {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = [&b"\xfe\x00"[..], &with_metadata(may_be_ignored)].concat();
+        let from = file(directory.path(), b"REDIS0013", &inner);
+        let out = directory.path().join("out.rdb");
+        let [from, out] = [&from, &out].map(|path| path.to_str().unwrap());
+        let output = run(&["convert", from, out, "--for", "redis-8.6"], b"").success();
+        let said = "the file holds key metadata that must not be ignored (AAAB); a server without \
+                    the modules";
+        assert_eq!(output.stderr.contains(said), is_warned, "{}", output.stderr);
+    }
 }

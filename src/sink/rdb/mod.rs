@@ -45,6 +45,8 @@ pub struct RdbSink<W: Write + Send> {
     ordinal: u64,
     functions: u64,
     modules: BTreeSet<String>,
+    /// Classes of key metadata in the file that a server without them does not ignore.
+    needed_classes: BTreeSet<String>,
     /// Modules whose data outside keys were left out.
     module_aux_left_out: BTreeSet<String>,
     /// What modules keep outside keys is not chosen, and of which modules there was some.
@@ -91,6 +93,7 @@ impl<W: Write + Send> RdbSink<W> {
             ordinal: 0,
             functions: 0,
             modules: BTreeSet::new(),
+            needed_classes: BTreeSet::new(),
             module_aux_left_out: BTreeSet::new(),
             without_module_aux: false,
             module_aux_not_chosen: BTreeSet::new(),
@@ -223,9 +226,21 @@ impl<W: Write + Send> RdbSink<W> {
                 value,
             )
             .context("write the RDB file")?;
+        self.note_classes(context, &record);
         self.report.archived += 1;
         self.census.add_key(record.db, &record.key, false);
         Ok(())
+    }
+
+    /// Remembers classes of metadata that a server without them does not ignore (keymeta.c).
+    fn note_classes(&mut self, context: &Context, record: &KeyRecord) {
+        const MOST_NAMES: usize = 16;
+        let classes = payload::metadata::classes(context.family, record.value.head());
+        for class in classes.unwrap_or_default() {
+            if !class.may_be_ignored() && self.needed_classes.len() < MOST_NAMES {
+                self.needed_classes.insert(class.name());
+            }
+        }
     }
 
     fn refuse(&mut self, record: KeyRecord, (reason, hint): Refusal) -> Result<()> {
@@ -352,6 +367,14 @@ impl<W: Write + Send> RdbSink<W> {
             self.observer.warn(&format!(
                 "the file holds what modules wrote ({}); a server without them refuses the whole \
                  file (for such a server name the types that it has by --type)",
+                names.join(", ")
+            ));
+        }
+        if !self.needed_classes.is_empty() {
+            let names: Vec<&str> = self.needed_classes.iter().map(String::as_str).collect();
+            self.observer.warn(&format!(
+                "the file holds key metadata that must not be ignored ({}); a server without the \
+                 modules that wrote them refuses the whole file",
                 names.join(", ")
             ));
         }
