@@ -172,7 +172,7 @@ impl Batch {
 
     /// Adds what a module keeps outside keys.
     pub fn push_module_aux(&mut self, aux: ModuleAux) {
-        self.payload_bytes += aux.data.len();
+        self.payload_bytes += aux.cost();
         self.module_aux.push(aux);
     }
 
@@ -211,7 +211,7 @@ impl Batch {
             .collect();
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, and what data of modules cost.
     pub fn payload_bytes(&self) -> usize {
         self.payload_bytes
     }

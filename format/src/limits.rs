@@ -67,9 +67,10 @@ pub(crate) const PIECE_RECORDS: usize = 32_768;
 /// Bytes of entries at which such a piece ends. Frames of ordinary size are shorter.
 pub(crate) const PIECE_BYTES: usize = 2 * DEFAULT_FRAME_TARGET as usize;
 
-/// How many bytes of MODULE_AUX frames a reader keeps that nobody has taken yet; it counts the frames
-/// that are more.
-pub const MAX_MODULE_AUX_KEPT: usize = 2 * MAX_RAW_LEN as usize;
+/// How much of MODULE_AUX frames a reader keeps that nobody has taken yet, by what each costs
+/// ([`ModuleAux::cost`](crate::ModuleAux::cost)); it counts the frames that are more. Whoever writes no more
+/// than this into an archive gets all of it back.
+pub const MAX_MODULE_AUX_KEPT: usize = 4 * MAX_RAW_LEN as usize;
 
 /// How many modules a reader names of which it has not kept everything.
 pub const MAX_MODULES_NAMED: usize = 64;

@@ -17,3 +17,12 @@ pub struct ModuleAux {
     /// What stood behind the opcode: the type's id, the moment, the items and their end mark.
     pub data: Vec<u8>,
 }
+
+impl ModuleAux {
+    /// Bytes of memory that it counts for: many tiny parts take far more than their data.
+    pub fn cost(&self) -> usize {
+        /// The part itself, and what two allocations take around their bytes.
+        const AROUND: usize = size_of::<ModuleAux>() + 64;
+        self.module.len() + self.data.len() + AROUND
+    }
+}

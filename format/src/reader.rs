@@ -497,7 +497,7 @@ impl<R: Read> Reader<R> {
     fn module_aux(&mut self, frame: StreamFrame) -> Result<()> {
         let aux = wire::decode_module_aux(&self.raw)
             .map_err(|what| Error::damaged(frame.at("MODULE_AUX"), what))?;
-        let bytes = self.module_aux_bytes + self.raw.len();
+        let bytes = self.module_aux_bytes + aux.cost();
         if bytes > MAX_MODULE_AUX_KEPT {
             self.module_aux_lost += 1;
             if self.module_aux_left_out.len() < MAX_MODULES_NAMED {

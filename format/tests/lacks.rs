@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Cursor;
 
+use redis_migrate_format::limits::MAX_MODULE_AUX_KEPT;
 use redis_migrate_format::record::Family;
 use redis_migrate_format::salvage::{Content, Decoder, Found, Scanner};
 use redis_migrate_format::scan::Scan;
@@ -158,9 +159,10 @@ fn salvage_finds_what_is_outside_keys() {
 fn module_data_that_nobody_takes_does_not_make_a_reader_grow() {
     let data = vec![1; 12 * 1024 * 1024];
     let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
-    for _ in 0..4 {
+    for at in 0..7 {
+        let module = format!("ft_index{at}");
         writer
-            .module_aux(&module_aux("ft_index0", &data, false))
+            .module_aux(&module_aux(&module, &data, false))
             .unwrap();
     }
     let too_large = vec![1; 16 * 1024 * 1024];
@@ -170,7 +172,33 @@ fn module_data_that_nobody_takes_does_not_make_a_reader_grow() {
     let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
     assert!(reader.next_frame().unwrap().is_none());
     let (kept, lost) = reader.take_module_aux();
-    assert_eq!((kept.len(), lost), (2, 2));
+    assert_eq!((kept.len(), lost), (5, 2));
+    assert!(
+        reader
+            .module_aux_left_out()
+            .iter()
+            .eq(["ft_index5", "ft_index6"])
+    );
+}
+
+/// Parts of no data cost as well.
+#[test]
+fn many_tiny_parts_cost_more_than_their_data() {
+    let tiny = module_aux("ft_index0", b"", false);
+    let fit = MAX_MODULE_AUX_KEPT / tiny.cost();
+    let options = WriterOptions {
+        index: false,
+        ..options()
+    };
+    let mut writer = Writer::new(Vec::new(), &header(), options).unwrap();
+    for _ in 0..fit + 2 {
+        writer.module_aux(&tiny).unwrap();
+    }
+    let bytes = writer.finish(facts()).unwrap().inner;
+    let mut reader = Reader::new(&bytes[..], Limits::default()).unwrap();
+    assert!(reader.next_frame().unwrap().is_none());
+    let (kept, lost) = reader.take_module_aux();
+    assert_eq!((kept.len(), lost), (fit, 2));
 }
 
 /// An archive with all that is outside keys is kept, as those of every version are.

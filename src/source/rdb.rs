@@ -31,8 +31,9 @@ use crate::unproven::Unproven;
 /// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
 pub const LEFT_OUT_BY_CONVERT: &str = "without what was left out when the file was made";
 
-/// Most bytes of modules' own data that are kept of one file.
-const MOST_MODULE_AUX_BYTES: usize = 64 * 1024 * 1024;
+/// Most of modules' own data that are kept of one file, by what each part costs: what a reader of an
+/// archive keeps, too.
+const MOST_MODULE_AUX_COST: usize = redis_migrate_format::limits::MAX_MODULE_AUX_KEPT;
 
 /// Most modules that are named of those whose data are left out.
 const MOST_MODULE_NAMES: usize = 64;
@@ -69,8 +70,8 @@ pub struct RdbSource<R: Read + Send> {
     at_end: bool,
     /// Data of modules read and not given yet.
     module_aux: Vec<ModuleAux>,
-    /// Bytes of those that were given or are to be.
-    module_aux_bytes: usize,
+    /// What those cost that were given or are to be.
+    module_aux_cost: usize,
     /// Names of modules whose data are too large to be given.
     module_aux_left_out: BTreeSet<String>,
     /// Expiries of members of sets and fields of hashes, as KeyDB has them.
@@ -106,7 +107,7 @@ impl<R: Read + Send> RdbSource<R> {
             pending: None,
             libraries: Vec::new(),
             module_aux: Vec::new(),
-            module_aux_bytes: 0,
+            module_aux_cost: 0,
             module_aux_left_out: BTreeSet::new(),
             member_expiries: 0,
             at_end: false,
@@ -214,12 +215,12 @@ impl<R: Read + Send> RdbSource<R> {
 
     /// They belong to no key, so no selection is about them.
     fn keep_module_aux(&mut self, aux: ModuleAux) {
-        let bytes = self.module_aux_bytes.saturating_add(aux.data.len());
-        if bytes > MOST_MODULE_AUX_BYTES {
+        let cost = self.module_aux_cost.saturating_add(aux.cost());
+        if cost > MOST_MODULE_AUX_COST {
             self.leave_out_module_aux(aux.module);
             return;
         }
-        self.module_aux_bytes = bytes;
+        self.module_aux_cost = cost;
         self.module_aux.push(aux);
     }
 
