@@ -259,6 +259,20 @@ fn frame_at<R: Read + Seek>(
     Ok(frame)
 }
 
+/// Goes to a place, by a step from here where that can be said: what is buffered is then kept, and
+/// small frames one after the other do not cost a full buffer each.
+fn go_to<R: Read + Seek>(inner: &mut R, offset: u64) -> Result<()> {
+    let step = |here: u64| {
+        let (offset, here) = (i64::try_from(offset).ok()?, i64::try_from(here).ok()?);
+        offset.checked_sub(here)
+    };
+    let failed = |source| Error::Read { offset, source };
+    match step(inner.stream_position().map_err(failed)?) {
+        Some(step) => inner.seek_relative(step).map_err(failed),
+        None => seek(inner, SeekFrom::Start(offset)).map(|_| ()),
+    }
+}
+
 fn header_at<R: Read + Seek>(
     inner: &mut R,
     offset: u64,
@@ -271,7 +285,7 @@ fn header_at<R: Read + Seek>(
         frame: seq,
         field: "frame header",
     };
-    seek(inner, SeekFrom::Start(offset))?;
+    go_to(inner, offset)?;
     let mut bytes = [0; FRAME_HEADER_LEN];
     let got = fill(inner, &mut bytes).map_err(|source| Error::Read { offset, source })?;
     if got < FRAME_HEADER_LEN {

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::io::Cursor;
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use redis_migrate_format::limits::MAX_MODULE_AUX_KEPT;
 use redis_migrate_format::record::Family;
 use redis_migrate_format::salvage::{Content, Decoder, Found, Scanner};
 use redis_migrate_format::scan::Scan;
-use redis_migrate_format::seek::Table;
+use redis_migrate_format::seek::{Table, read_frame};
 use redis_migrate_format::{LACKS, Limits, ModuleAux, OUTSIDE, Reader, Writer, WriterOptions};
 use support::*;
 
@@ -199,6 +199,42 @@ fn many_tiny_parts_cost_more_than_their_data() {
     assert!(reader.next_frame().unwrap().is_none());
     let (kept, lost) = reader.take_module_aux();
     assert_eq!((kept.len(), lost), (fit, 2));
+}
+
+/// A file that counts what is read of it.
+struct Counted<'a>(Cursor<&'a [u8]>, usize);
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let got = self.0.read(into)?;
+        self.1 += got;
+        Ok(got)
+    }
+}
+
+impl Seek for Counted<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+/// Going to the place of the next frame forgets nothing that is buffered.
+#[test]
+fn small_frames_one_after_the_other_are_read_once() {
+    let mut writer = Writer::new(Vec::new(), &header(), options()).unwrap();
+    for _ in 0..1000 {
+        let aux = module_aux("ft_index0", b"", false);
+        writer.module_aux(&aux).unwrap();
+    }
+    let bytes = writer.finish(facts()).unwrap().inner;
+    let table = Table::read(&mut Cursor::new(&bytes)).unwrap();
+    let mut input = BufReader::with_capacity(16 * 1024, Counted(Cursor::new(&bytes), 0));
+    for place in &table.frames {
+        read_frame(&mut input, place, table.archive_id).unwrap();
+    }
+    assert!(table.frames.len() > 1000);
+    let read = input.get_ref().1;
+    assert!(read <= bytes.len(), "{read} of {}", bytes.len());
 }
 
 /// An archive with all that is outside keys is kept, as those of every version are.
