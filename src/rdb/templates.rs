@@ -23,8 +23,11 @@ const MOST: u64 = 1 << 21;
 /// Memory that all templates of a file may take, however small the largest value that is wanted.
 const ROOM_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What a name costs beside its bytes.
-const NAME_BYTES: u64 = 48;
+/// What a name costs beside its bytes: where it stands, and the least that is ever allocated.
+const NAME_BYTES: u64 = 56;
+
+/// What a template costs beside its names: its place among the others, most of which may be empty.
+const ROW_BYTES: u64 = 128;
 
 type Names = Vec<Vec<u8>>;
 /// A template's number, and the values of a hash that goes by it.
@@ -71,8 +74,10 @@ impl Templates {
         count: u64,
         limit: u64,
     ) -> Result<Names, Fault> {
+        self.bytes += ROW_BYTES;
         let room = limit.max(ROOM_BYTES).saturating_sub(self.bytes);
-        let names = names(input, count, room)?;
+        let mut names = names(input, count, room)?;
+        names.shrink_to_fit();
         self.bytes += cost(&names);
         Ok(names)
     }
@@ -227,12 +232,27 @@ fn row(
         let what = format!("a hash has {values} values for its {fields} fields");
         return Err(fault(offset, what));
     }
+    let values_len: u64 = values.iter().map(|value| least(value)).sum();
+    if least_of_all(names, out).saturating_add(values_len) > limit {
+        return Ok(false);
+    }
     begin(names, out);
     for (name, value) in names.iter().zip(values) {
         write::string(out, name);
         write::string(out, value);
     }
     Ok(out.len() as u64 <= limit)
+}
+
+/// What a string takes in a plain hash, at least.
+fn least(string: &[u8]) -> u64 {
+    string.len() as u64 + 1
+}
+
+/// What a hash of these fields takes behind `out`, at least, without its values.
+fn least_of_all(names: &Names, out: &[u8]) -> u64 {
+    let names: u64 = names.iter().map(|name| least(name)).sum();
+    out.len() as u64 + 2 + names
 }
 
 fn begin(names: &Names, out: &mut Vec<u8>) {
@@ -247,8 +267,12 @@ fn values<R: Read>(
     limit: u64,
     out: &mut Vec<u8>,
 ) -> Result<bool, Fault> {
-    begin(names, out);
-    let mut fits = out.len() as u64 <= limit;
+    // Each value takes a byte at least. What cannot fit is not begun: names are copied for each hash,
+    // and they may be far larger than what the file spends on it.
+    let mut fits = least_of_all(names, out).saturating_add(names.len() as u64) <= limit;
+    if fits {
+        begin(names, out);
+    }
     for name in names {
         let room = match fits {
             true => limit.saturating_sub(out.len() as u64),

@@ -192,3 +192,48 @@ fn paths_and_commands_of_valkey() {
         assert!(message.contains(said), "{message}");
     }
 }
+
+#[test]
+fn a_template_that_cannot_fit_is_not_copied() {
+    let name = [b'n'; 60];
+    let template = [&b"\xf2\x00\x01\x3c"[..], &name].concat();
+    let file = redis().bytes(&template).key(32, "k", b"\x00\x01v").end();
+    for (most, fits) in [(40, false), (64, false), (65, true)] {
+        let reader = RdbReader::new(file.as_slice(), Form::Compact).unwrap();
+        // The template is larger than the limit, and is kept all the same.
+        let mut reader = reader.within(most);
+        let mut found = Vec::new();
+        while let Some(event) = reader.next_event().unwrap() {
+            found.extend(match event {
+                Event::Key(record) => Some(record.value.bytes().len()),
+                Event::TooLarge { .. } => Some(0),
+                _ => None,
+            });
+        }
+        assert_eq!(found, [if fits { 65 } else { 0 }], "within {most}");
+    }
+}
+
+#[test]
+fn many_small_templates_are_counted_by_their_number() {
+    let mut file = redis();
+    for number in 0..400_000_u32 {
+        file.0.extend_from_slice(b"\xf2\x80");
+        file.0.extend_from_slice(&number.to_be_bytes());
+        file.0.extend_from_slice(b"\x01\x01f");
+    }
+    let bytes = file.end();
+    let mut reader = RdbReader::new(bytes.as_slice(), Form::Compact)
+        .unwrap()
+        .within(1 << 20);
+    let error = loop {
+        match reader.next_event() {
+            Ok(event) => assert!(event.is_some(), "all were kept"),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        error.to_string().contains("names of fields take more"),
+        "{error}"
+    );
+}
