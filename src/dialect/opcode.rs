@@ -66,6 +66,18 @@ impl Opcode {
         })
     }
 
+    /// The RDB version that brought it, of those whose byte means something else in each family; 1 for
+    /// the others, which are read in files of any version.
+    pub const fn since(self) -> u16 {
+        match self {
+            Self::KeyMetadata => KEY_METADATA_SINCE,
+            Self::HashTemplate => HASH_TEMPLATE_SINCE,
+            Self::SlotImport => SLOT_IMPORT_SINCE,
+            Self::Update => UPDATE_SINCE,
+            _ => 1,
+        }
+    }
+
     /// The byte.
     pub const fn byte(self) -> u8 {
         match self {
@@ -101,3 +113,7 @@ pub const UPDATE_SINCE: u16 = 81;
 pub const MODULE_AUX_SINCE: u16 = 9;
 /// The first RDB version of Redis that has [`Opcode::KeyMetadata`].
 pub const KEY_METADATA_SINCE: u16 = 13;
+/// The first RDB version of Redis that has [`Opcode::HashTemplate`].
+pub const HASH_TEMPLATE_SINCE: u16 = 15;
+/// The first RDB version of Valkey that has [`Opcode::SlotImport`].
+pub const SLOT_IMPORT_SINCE: u16 = 80;

@@ -15,7 +15,6 @@ use super::magic::{MAGIC_LEN, Magic};
 use super::taken;
 use super::templates::{Templates, is_templated};
 use crate::dialect::Opcode;
-use crate::dialect::opcode::KEY_METADATA_SINCE;
 use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
@@ -361,7 +360,8 @@ impl<R: Read> RdbReader<R> {
         loop {
             let offset = self.input.position();
             let byte = self.input.byte()?;
-            match Opcode::of(self.facts.magic.family, byte) {
+            let opcode = Opcode::of(self.facts.magic.family, byte);
+            match opcode.filter(|opcode| self.facts.magic.version >= opcode.since()) {
                 Some(Opcode::ExpireMs) => {
                     self.expire_at_ms = at(i64::from_le_bytes(self.input.array()?))
                 }
@@ -407,10 +407,10 @@ impl<R: Read> RdbReader<R> {
                     }
                 }
                 Some(Opcode::SlotImport) => self.slot_import()?,
-                None if payload::Encoding::of(self.facts.family, byte).is_some() => {
+                None if self.encoding(byte).is_some() => {
                     return self.key(byte, wants).map(Some);
                 }
-                Some(Opcode::KeyMetadata) if self.facts.magic.version >= KEY_METADATA_SINCE => {
+                Some(Opcode::KeyMetadata) => {
                     let type_byte = self.key_metadata()?;
                     return self.key(type_byte, wants).map(Some);
                 }
@@ -421,12 +421,21 @@ impl<R: Read> RdbReader<R> {
                     let kind = RdbErrorKind::Update;
                     return Err(Fault { offset, kind });
                 }
-                Some(Opcode::KeyMetadata) | None => {
+                None => {
                     let kind = RdbErrorKind::Unknown(byte);
                     return Err(Fault { offset, kind });
                 }
             }
         }
+    }
+
+    /// What a type byte means in this file. From 22 on it says something else in each family, and
+    /// servers that write an older version have types of their own there (Dragonfly): such a byte
+    /// means nothing in a file of a version before its own.
+    fn encoding(&self, type_byte: u8) -> Option<payload::Encoding> {
+        let encoding = payload::Encoding::of(self.facts.family, type_byte)?;
+        let is_known = encoding.family().is_none() || self.facts.magic.version >= encoding.since();
+        is_known.then_some(encoding)
     }
 
     /// Keeps what modules have beside the next key, and takes the type byte behind it. Nothing else may
@@ -439,7 +448,7 @@ impl<R: Read> RdbReader<R> {
         self.metadata = Metadata { bytes, is_over };
         let offset = self.input.position();
         let type_byte = self.input.byte()?;
-        let kind = match payload::Encoding::of(self.facts.family, type_byte) {
+        let kind = match self.encoding(type_byte) {
             Some(_) => return Ok(type_byte),
             None if type_byte == MODULE_PRE_GA => {
                 RdbErrorKind::ReleaseCandidate("a module's value")

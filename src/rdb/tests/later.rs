@@ -237,3 +237,27 @@ fn many_small_templates_are_counted_by_their_number() {
         "{error}"
     );
 }
+
+#[test]
+fn a_byte_of_a_later_version_means_nothing_in_an_older_file() {
+    let own = [NAMES, b"\x01x\x01y"].concat();
+    for (magic, file_byte, body) in [
+        (b"REDIS0009", 31, own.as_slice()),
+        (b"REDIS0014", 31, own.as_slice()),
+        (b"REDIS0011", 24, &b"\x01"[..]),
+        (b"REDIS0014", 0xf2, &b""[..]),
+        (b"REDIS0012", 0xf3, &b""[..]),
+        (b"VALKEY080", 23, &b"\x00"[..]),
+        (b"VALKEY080", 0xf2, &b""[..]),
+    ] {
+        let message = fails(Rdb::new(magic).bytes(b"\xfe\x00").key(file_byte, "k", body));
+        let said = format!("byte {file_byte} is neither");
+        assert!(
+            message.contains(&said) && message.contains("at byte 11"),
+            "{message}"
+        );
+    }
+    // Those that both families have are read in files that understate their version.
+    let file = Rdb::new(b"REDIS0009").key(20, "k", b"\x0b\x0b\0\0\0\x02\0\x01\x01\x02\x01\xff");
+    assert!(read_all(file.end().as_slice(), Form::Verbatim).is_ok());
+}
