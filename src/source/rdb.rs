@@ -38,6 +38,9 @@ const MOST_MODULE_AUX_COST: usize = redis_migrate_format::limits::MAX_MODULE_AUX
 /// Most modules that are named of those whose data are left out.
 const MOST_MODULE_NAMES: usize = 64;
 
+/// Most keys that are passed over before a batch is given, however empty.
+const MOST_PASSED: u32 = 1000;
+
 /// What is wanted of an RDB file.
 #[derive(Debug, Clone)]
 pub struct RdbSourceOptions {
@@ -425,7 +428,10 @@ fn later_parts(path: &Path) -> Vec<String> {
 impl<R: Read + Send> Source for RdbSource<R> {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.context = self.context();
-        while !batch.is_full() && !self.at_end {
+        // Keys that are passed over fill no batch. An empty one is given now and then, so that who asks
+        // can be stopped.
+        let mut passed = 0;
+        while !batch.is_full() && !self.at_end && passed < MOST_PASSED {
             let event = match self.pending.take() {
                 Some(event) => Some(event),
                 None => self.event()?,
@@ -438,11 +444,15 @@ impl<R: Read + Send> Source for RdbSource<R> {
             match event {
                 Some(Event::Key(record)) => self.give(record, batch)?,
                 Some(Event::Unwanted { db }) => {
+                    passed += 1;
                     let counts = self.counts.of(db);
                     counts.scanned += 1;
                     counts.filtered += 1;
                 }
-                Some(Event::TooLarge { db, key }) => self.too_large(db, key)?,
+                Some(Event::TooLarge { db, key }) => {
+                    passed += 1;
+                    self.too_large(db, key)?;
+                }
                 Some(_) => {}
                 None => {
                     if self.options.alone
@@ -456,7 +466,7 @@ impl<R: Read + Send> Source for RdbSource<R> {
             }
         }
         self.give_libraries(batch);
-        Ok(!batch.is_empty())
+        Ok(!batch.is_empty() || !self.at_end)
     }
 
     fn report(&self) -> SourceReport {
@@ -490,5 +500,43 @@ impl<R: Read + Send> Source for RdbSource<R> {
             records: Some(records).filter(|&records| records > 0),
             bytes: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observer::Recording;
+
+    /// Whoever asks for batches hears that it is to stop only between two of them.
+    #[test]
+    fn keys_that_are_passed_over_do_not_keep_whoever_asks() {
+        const KEYS: u32 = 3 * MOST_PASSED;
+        let mut bytes = b"REDIS0011\xfe\x00".to_vec();
+        for number in 0..KEYS {
+            bytes.extend_from_slice(b"\x00\x04");
+            bytes.extend_from_slice(&number.to_be_bytes());
+            bytes.extend_from_slice(b"\x09a value..");
+        }
+        bytes.extend_from_slice(b"\xff\0\0\0\0\0\0\0\0");
+        let options = RdbSourceOptions {
+            selection: Selection::default(),
+            functions: ReadFunctions::No,
+            form: Form::Compact,
+            alone: true,
+            otherwise_ms: 1,
+            max_value_bytes: 8,
+            path: None,
+        };
+        let observer = Observer::new(Box::new(Recording::default()), None, None);
+        let mut source = RdbSource::open(bytes.as_slice(), options, Arc::new(observer)).unwrap();
+        let mut batches = 0;
+        let mut batch = Batch::default();
+        while source.read(&mut batch).unwrap() {
+            assert!(batch.is_empty());
+            batches += 1;
+        }
+        assert_eq!(batches, 3);
+        assert_eq!(source.report().above_max_value, u64::from(KEYS));
     }
 }
