@@ -6,7 +6,7 @@
 //! one frame of the codec: a complete RDB file, whose own checksum may be anything
 //! ```
 //!
-//! What stands behind the frame means nothing. A frame that is cut is an error, also where a decoder
+//! What stands behind the frame means nothing to servers; another RDB file there is lost to them. A frame that is cut is an error, also where a decoder
 //! would take it for a short one.
 
 use std::io::{self, BufReader, Read};
@@ -23,6 +23,9 @@ const HEADER_LEN: usize = 7;
 const FRAME_HEAD_LEN: usize = 5;
 const LZ4_MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// What the Zstandard library says of a frame whose window is larger than its default bound allows
+/// (ZSTD_WINDOWLOG_LIMIT_DEFAULT, 27).
+const WINDOW_TOO_LARGE: &str = "too much memory";
 /// The flag that a checksum of the contents ends the frame: the same bit in both formats.
 const HAS_CHECKSUM: u8 = 0x04;
 
@@ -45,6 +48,11 @@ pub enum EnvelopeError {
     /// No frame of its codec follows.
     #[error("no {0} frame follows the envelope of compressed data (VCS),")]
     NoFrame(&'static str),
+    /// Zstandard data that refer back farther than this tool keeps what it gave.
+    #[error(
+        "the compressed data need a window of more than 128 MiB, for which this tool takes no memory,"
+    )]
+    Window,
     /// It ends before its frame does.
     #[error("the compressed data are cut short")]
     Cut,
@@ -156,6 +164,22 @@ impl<R: Read> Envelope<R> {
         }
     }
 
+    /// Takes the first bytes behind the frame of an envelope that was read to its end, `most` at most;
+    /// nothing of what stands in no envelope.
+    pub fn behind(&mut self, most: u64) -> io::Result<Vec<u8>> {
+        let mut found = Vec::new();
+        match &mut self.0 {
+            State::Lz4(decoder, frame) if frame.is_over => {
+                decoder.get_mut().take(most).read_to_end(&mut found)?;
+            }
+            State::Zstd(decoder, frame) if frame.is_over => {
+                decoder.get_mut().take(most).read_to_end(&mut found)?;
+            }
+            _ => {}
+        }
+        Ok(found)
+    }
+
     fn open(&mut self) -> io::Result<()> {
         let State::Unread(raw) = &mut self.0 else {
             return Ok(());
@@ -240,7 +264,14 @@ fn given<R>(
         Ok(read) => Ok(read),
         Err(error) if raw.has_failed || error.kind() == io::ErrorKind::Interrupted => Err(error),
         Err(_) if raw.is_over => Err(io::Error::other(EnvelopeError::Cut)),
-        Err(error) => Err(io::Error::other(EnvelopeError::Damaged(error.to_string()))),
+        Err(error) => {
+            // The decoder has nothing but its words to tell it by.
+            let text = error.to_string();
+            Err(io::Error::other(match text.contains(WINDOW_TOO_LARGE) {
+                true => EnvelopeError::Window,
+                false => EnvelopeError::Damaged(text),
+            }))
+        }
     }
 }
 

@@ -76,6 +76,9 @@ pub enum RdbErrorKind {
     /// It goes on after its end mark, as an append-only file with an RDB preamble does.
     #[error("it goes on after its end mark; an append-only file is no RDB file,")]
     Trailing,
+    /// Another file stands behind the one that was read, which is compressed as a whole.
+    #[error("another RDB file follows the compressed one; every server would lose it,")]
+    Glued,
     /// The checksum is of other bytes.
     #[error("checksum {stored:016x} stands where {computed:016x} should,")]
     Checksum {

@@ -93,6 +93,12 @@ impl<R: Read> Input<R> {
         }
     }
 
+    /// See [`Envelope::behind`].
+    pub fn behind_envelope(&mut self, most: u64) -> Result<Vec<u8>, Fault> {
+        let found = self.reader.behind(most);
+        found.map_err(|error| self.fault(error.into()))
+    }
+
     /// Whether nothing is left.
     pub fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.start == self.end && !self.refill()?)

@@ -11,7 +11,7 @@ use redis_migrate_format::record::{Context, Eviction, Family, KeyRecord, Value};
 
 use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
-use super::magic::{MAGIC_LEN, Magic};
+use super::magic::{MAGIC_LEN, Magic, begins_like_rdb};
 use super::taken;
 use super::templates::{Templates, is_templated};
 use crate::dialect::Opcode;
@@ -140,8 +140,12 @@ pub enum Tail {
     EndMark,
     /// A line end.
     LineEnd,
+    /// Anything behind the frame of data that are compressed as a whole.
+    BehindFrame,
 }
 
+/// Bytes by which RDB data are told from others.
+const LONGEST_BEGINNING: u64 = 6;
 /// Characters of a replication end mark (replication.h, CONFIG_RUN_ID_SIZE).
 const END_MARK_LEN: usize = 40;
 
@@ -304,7 +308,7 @@ impl<R: Read> RdbReader<R> {
     /// Nothing may follow the end of a file but what every server passes over, which is told.
     ///
     /// # Errors
-    /// [`RdbErrorKind::Trailing`], and those of the reader.
+    /// [`RdbErrorKind::Trailing`], [`RdbErrorKind::Glued`], and those of the reader.
     pub fn expect_end_of_file(&mut self) -> Result<Option<Tail>, RdbError> {
         let at = self.input.fault(RdbErrorKind::Trailing);
         match self.tail() {
@@ -316,6 +320,13 @@ impl<R: Read> RdbReader<R> {
 
     /// `None`: something that does not belong there.
     fn tail(&mut self) -> Result<Option<Option<Tail>>, Fault> {
+        if self.input.envelope_has_checksum().is_some() && self.input.is_at_end()? {
+            let behind = self.input.behind_envelope(LONGEST_BEGINNING)?;
+            return match begins_like_rdb(&behind) {
+                true => Err(self.input.fault(RdbErrorKind::Glued)),
+                false => Ok(Some((!behind.is_empty()).then_some(Tail::BehindFrame))),
+            };
+        }
         let mut tail = Vec::new();
         while !self.input.is_at_end()? {
             if tail.len() == END_MARK_LEN {

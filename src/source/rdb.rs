@@ -349,6 +349,7 @@ impl<R: Read + Send> RdbSource<R> {
                  writes them out)"
             }
             Tail::LineEnd => "a line end",
+            Tail::BehindFrame => "something, after the end of the compressed data",
         };
         self.observer.notice(&format!(
             "behind the RDB data stands {what}; it is passed over, as every server does"

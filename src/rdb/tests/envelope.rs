@@ -7,7 +7,7 @@ use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 use super::build::{Rdb, everything};
 use super::later;
 use super::reading::{Drip, read_all};
-use crate::rdb::{Checksum, Form, RdbErrorKind, RdbReader, begins_like_rdb};
+use crate::rdb::{Checksum, Form, RdbErrorKind, RdbReader, Tail, begins_like_rdb};
 
 const LZ4: u8 = 1;
 const ZSTD: u8 = 2;
@@ -152,4 +152,37 @@ fn other_envelopes_are_refused_by_name() {
     for other in [&b"VC"[..], b"VCX\x01\x01\x00\x01", b"V"] {
         assert!(RdbReader::new(other, Form::Compact).is_err());
     }
+}
+
+#[test]
+fn what_follows_the_frame_is_told_and_another_file_is_an_error() {
+    for codec in [LZ4, ZSTD] {
+        for checksum in [true, false] {
+            let file = wrapped(codec, &everything(), checksum);
+            let tail = |more: &[u8]| {
+                let bytes = [&file[..], more].concat();
+                let mut reader = RdbReader::new(bytes.as_slice(), Form::Compact).unwrap();
+                while reader.next_event().unwrap().is_some() {}
+                reader.expect_end_of_file()
+            };
+            assert_eq!(tail(b"").unwrap(), None);
+            for more in [&b"\n"[..], b"VC", b"REDI", b"and much more than that"] {
+                assert_eq!(tail(more).unwrap(), Some(Tail::BehindFrame));
+            }
+            for more in [file.as_slice(), &everything(), b"VALKEY081"] {
+                let error = tail(more).unwrap_err();
+                assert!(matches!(error.kind, RdbErrorKind::Glued), "{error}");
+                assert!(error.is_damage());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_window_that_is_too_large_is_no_damage_of_the_data() {
+    // A frame of one raw block, whose window is 256 MiB (2^28: exponent 18 above 2^10).
+    let frame = b"\x28\xb5\x2f\xfd\x00\x90\x09\x00\x00R";
+    let file = [&b"VCS\x01\x02\x00\x01"[..], frame].concat();
+    let error = read_all(file.as_slice(), Form::Compact).unwrap_err();
+    assert!(error.to_string().contains("more than 128 MiB"), "{error}");
 }
