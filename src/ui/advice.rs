@@ -5,7 +5,7 @@ use std::io;
 use crate::encryption::EncryptionError;
 use crate::exit::{Interrupted, Usage};
 use crate::observer::TooManyErrors;
-use crate::rdb::{RdbError, RdbErrorKind};
+use crate::rdb::{EnvelopeError, RdbError, RdbErrorKind};
 use crate::server::ServerError;
 use crate::server::conn::ends_connection;
 use crate::server::facts::CAME_WITH;
@@ -41,6 +41,9 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
             if matches!(rdb.kind, RdbErrorKind::Unknown(_)) {
                 return Some(unknown.to_owned());
             }
+            if let Some(text) = of_sound_rdb(&rdb.kind) {
+                return Some(text.to_owned());
+            }
             let text = "redis-check-rdb or valkey-check-rdb of the server that wrote it says more; \
                         fetch it again, or let the server write a new one (BGSAVE)";
             return Some(text.to_owned());
@@ -49,6 +52,31 @@ pub fn of(error: &anyhow::Error) -> Option<String> {
             return of_server(server);
         }
         cause.downcast_ref::<io::Error>().and_then(of_io)
+    })
+}
+
+/// Advice about RDB data that are not damaged: to fetch or write them again would change nothing.
+fn of_sound_rdb(kind: &RdbErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        RdbErrorKind::Version(_) | RdbErrorKind::Envelope(EnvelopeError::Header { .. }) => {
+            "a server newer than this tool may have written it: take a newer redis-migrate, or read \
+             that server itself with export or copy (no --via replica)"
+        }
+        RdbErrorKind::Envelope(EnvelopeError::Replication) => {
+            "give a file that the server saved (SAVE, BGSAVE), or read the server itself with export \
+             or copy"
+        }
+        RdbErrorKind::Envelope(EnvelopeError::Window) => {
+            "compress its contents again with a smaller window, or let the server write a new file \
+             with rdbcompression lz4 or yes"
+        }
+        RdbErrorKind::Update => {
+            "the file is not damaged; a new snapshot without such commands can be read"
+        }
+        RdbErrorKind::Glued => {
+            "split the file where the second one begins, and read each by itself"
+        }
+        _ => return None,
     })
 }
 
