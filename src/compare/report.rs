@@ -143,9 +143,9 @@ fn describe(row: &Row) -> String {
         ) => counted("byte"),
         (What::Key(Kind::Module), Depth::TimeSeries) => counted("sample"),
         // Of other modules only vector sets are read.
-        (What::Key(Kind::List | Kind::Module), _) => counted("element"),
+        (What::Key(Kind::List | Kind::Module | Kind::Array), _) => counted("element"),
         (What::Key(Kind::Set | Kind::ZSet), _) => counted("member"),
-        (What::Key(Kind::Hash), _) => counted("field"),
+        (What::Key(Kind::Hash | Kind::PathHash), _) => counted("field"),
         (What::Key(Kind::Stream), _) => match count {
             1 => "1 entry".to_owned(),
             _ => format!("{} entries", count_text(count)),

@@ -342,6 +342,9 @@ pub enum Refusal {
     /// No footer is accepted at all.
     #[error("the destination accepts no RDB version")]
     NoVersion,
+    /// What no server takes, whatever it knows.
+    #[error("it is a path hash without paths, which no server takes")]
+    NoPaths,
     /// There is no form of this value that the destination knows.
     #[error("{}", no_form_text(*.0))]
     NoForm(Kind),
@@ -529,6 +532,9 @@ pub fn plan_checked(
         (Plan::Keep | Plan::Restamp(_), Some(encoding))
             if refused_as_is(accepts, encoding, checked) =>
         {
+            if has_no_paths(encoding, checked) {
+                return Plan::Refuse(Refusal::NoPaths);
+            }
             anew(accepts, encoding, rdb_version)
         }
         _ => plan,
@@ -544,7 +550,10 @@ pub fn refused_as_is(accepts: &Accepts, encoding: Encoding, checked: &Checked) -
     // counts wrong.
     let miscounts =
         checked.miscounted.is_some() && (checked.count == 0 || accepts.family != Family::Redis);
-    // Only release candidates of 9.2 held one without paths.
-    let has_no_paths = encoding == Encoding::ValkeyPathHash && checked.count == 0;
-    checked.has_empty_node || miscounts || too_late || has_no_paths
+    checked.has_empty_node || miscounts || too_late || has_no_paths(encoding, checked)
+}
+
+/// A path hash without paths. Only release candidates of 9.2 held such.
+fn has_no_paths(encoding: Encoding, checked: &Checked) -> bool {
+    encoding == Encoding::ValkeyPathHash && checked.count == 0
 }
