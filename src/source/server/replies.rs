@@ -22,8 +22,11 @@ use crate::units::bytes_text;
 const LARGE_REPLY_BYTES: usize = 64 * 1024;
 
 /// Why a key is not read that stands, and of which DUMP says nothing.
-const NOT_DUMPED: &str = "it is there, but the server answers DUMP as if it were not: it dumps no \
+pub(super) const NOT_DUMPED: &str = "it is there, but the server answers DUMP as if it were not: it dumps no \
                           values of this type";
+
+/// A key whose time comes within this may be there for one command and gone for the next.
+pub(super) const JUST_EXPIRED_MS: u64 = 1000;
 
 /// A key whose payload comes next.
 pub(super) struct Awaited {
@@ -200,7 +203,6 @@ impl ServerSource {
     ///
     /// A key whose time has just come may be there for the one command and gone for the next.
     fn is_there(&self, expiry: &Expiry) -> bool {
-        const JUST_EXPIRED_MS: u64 = 1000;
         match expiry {
             Expiry::None => true,
             Expiry::At(at_ms) => *at_ms > self.clock.now_ms() + JUST_EXPIRED_MS,

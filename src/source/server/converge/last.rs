@@ -24,6 +24,7 @@ use super::shot::{Had, How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};
+use crate::source::server::replies::NOT_DUMPED;
 use crate::source::server::unheard::{self, Module, Unheard};
 
 /// A name stays in the batch for so many attempts after it was last heard: hot keys come again.
@@ -130,6 +131,7 @@ impl LastRound {
                 }
                 Had::TooLong(bytes) => source.inner.fail_as_too_long(shown.key, bytes)?,
                 Had::Nothing => source.inner.gone(shown.key, batch)?,
+                Had::Withheld => source.inner.fail(shown.key, NOT_DUMPED)?,
             }
             source.inner.give_tombstones(batch);
             if batch.is_full() {

@@ -15,6 +15,7 @@ use crate::server::resp::Item;
 use crate::server::transaction::DISCARDED;
 use crate::server::{Conn, ServerError};
 use crate::source::server::probe::EvictionCommand;
+use crate::source::server::replies::JUST_EXPIRED_MS;
 use crate::source::server::unheard::{Module, StreamFacts};
 
 /// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
@@ -39,6 +40,8 @@ pub(super) enum Had {
     /// So many bytes, more than is taken.
     TooLong(u64),
     Nothing,
+    /// Nothing, though the key's expiry, of the same moment, says that it stands.
+    Withheld,
 }
 
 impl Had {
@@ -46,7 +49,7 @@ impl Had {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Payload(payload) => payload.len(),
-            Self::TooLong(_) | Self::Nothing => 0,
+            Self::TooLong(_) | Self::Nothing | Self::Withheld => 0,
         }
     }
 }
@@ -358,6 +361,13 @@ pub(super) fn read_instant(
                     spoilt.get_or_insert(Refused::Keys(text));
                     Had::Nothing
                 }
+            };
+            let had = match (had, &expires) {
+                (Had::Nothing, Expires::Never) => Had::Withheld,
+                (Had::Nothing, Expires::At(ms)) if *ms > at_ms.saturating_add(JUST_EXPIRED_MS) => {
+                    Had::Withheld
+                }
+                (had, _) => had,
             };
             room -= had.bytes().min(room);
             if matches!(had, Had::TooLong(bytes) if bytes <= max_value as u64) {
