@@ -32,7 +32,7 @@ use support::random::Random;
 use support::servers::require;
 
 /// Cases of the short form.
-const SAMPLE: usize = 1_200;
+const SAMPLE: usize = 1_000;
 
 /// The same of hostile servers.
 const HOSTILE_SAMPLE: usize = 150;
