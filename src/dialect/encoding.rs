@@ -225,8 +225,20 @@ impl Encoding {
     pub fn family(self) -> Option<Family> {
         match self {
             Self::ValkeyHashTtl | Self::ValkeyPathHash => Some(Family::Valkey),
-            _ => (self.type_byte() >= 22).then_some(Family::Redis),
+            _ => (!is_common(self.type_byte())).then_some(Family::Redis),
         }
+    }
+
+    /// Whether fields of such a hash can expire by themselves.
+    pub fn has_field_ttls(self) -> bool {
+        matches!(
+            self,
+            Self::RedisHashTtlRc
+                | Self::RedisHashListpackTtlRc
+                | Self::RedisHashTtl
+                | Self::RedisHashListpackTtl
+                | Self::ValkeyHashTtl
+        )
     }
 
     /// Whether only release candidates wrote it. Such values are always rewritten.
@@ -264,14 +276,10 @@ impl Encoding {
             Kind::List => &[Self::List],
             Kind::Set => &[Self::Set],
             Kind::ZSet => &[Self::ZSet],
-            Kind::Hash => match self {
-                Self::RedisHashTtlRc
-                | Self::RedisHashListpackTtlRc
-                | Self::RedisHashTtl
-                | Self::RedisHashListpackTtl
-                | Self::ValkeyHashTtl => &[Self::RedisHashTtl, Self::ValkeyHashTtl, Self::Hash],
-                _ => &[Self::Hash],
-            },
+            Kind::Hash if self.has_field_ttls() => {
+                &[Self::RedisHashTtl, Self::ValkeyHashTtl, Self::Hash]
+            }
+            Kind::Hash => &[Self::Hash],
             Kind::Stream => {
                 const DOWN: &[Encoding] = &[
                     Encoding::Stream5,
@@ -369,11 +377,19 @@ impl std::fmt::Display for Kind {
     }
 }
 
+/// Type byte of a module's value as release candidates of 4.0 wrote it; how it ends only the module
+/// knows.
+pub const MODULE_PRE_GA: u8 = 6;
+
+/// Whether a type byte means the same in every family, as far as it means anything.
+pub const fn is_common(type_byte: u8) -> bool {
+    type_byte < 22
+}
+
 /// What a value of this type byte is to a user.
 pub fn kind_of(family: Family, type_byte: u8) -> Kind {
     match type_byte {
-        // Modules of 4.0's release candidates.
-        6 => Kind::Module,
+        MODULE_PRE_GA => Kind::Module,
         _ => Encoding::of(family, type_byte).map_or(Kind::Unknown, Encoding::kind),
     }
 }

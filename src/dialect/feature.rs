@@ -7,12 +7,8 @@ use super::{Family, Version};
 pub enum Feature {
     /// SCAN.
     Scan,
-    /// `RESTORE … REPLACE`.
-    RestoreReplace,
     /// UNLINK.
     Unlink,
-    /// MEMORY USAGE.
-    MemoryUsage,
     /// HSET of several fields. Before, HMSET does that.
     SetManyFields,
     /// Streams.
@@ -35,8 +31,6 @@ pub enum Feature {
     Functions,
     /// `XSETID … ENTRIESADDED … MAXDELETEDID` and `XGROUP CREATE … ENTRIESREAD`.
     StreamMetadata,
-    /// When consumers were last active, in streams.
-    ConsumerActiveTimes,
     /// HPEXPIREAT and the expiry of hash fields.
     FieldTtl,
     /// Vector sets.
@@ -67,9 +61,7 @@ impl Feature {
         const VALKEY: Option<Version> = at(7, 2, 0);
         match self {
             Self::Scan => (at(2, 8, 0), VALKEY),
-            Self::RestoreReplace => (at(3, 0, 0), VALKEY),
             Self::Unlink => (at(4, 0, 0), VALKEY),
-            Self::MemoryUsage => (at(4, 0, 0), VALKEY),
             Self::SetManyFields => (at(4, 0, 0), VALKEY),
             Self::Streams => (at(5, 0, 0), VALKEY),
             Self::RestoreAbsoluteTtl => (at(5, 0, 0), VALKEY),
@@ -80,7 +72,6 @@ impl Feature {
             Self::ExpireTime => (at(7, 0, 0), VALKEY),
             Self::Functions => (at(7, 0, 0), VALKEY),
             Self::StreamMetadata => (at(7, 0, 0), VALKEY),
-            Self::ConsumerActiveTimes => (at(7, 2, 0), VALKEY),
             Self::FieldTtl => (at(7, 4, 0), at(9, 0, 0)),
             Self::VectorSets => (at(8, 0, 0), None),
             Self::VersionedVectorNodes => (at(8, 2, 0), None),

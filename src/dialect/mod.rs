@@ -18,7 +18,7 @@ pub mod opcode;
 mod release;
 mod version;
 
-pub use encoding::{Encoding, Kind, kind_of};
+pub use encoding::{Encoding, Kind, MODULE_PRE_GA, is_common, kind_of};
 pub use feature::Feature;
 pub use lookalike::{KEYDB_MEMBER_EXPIRY, Lookalike};
 pub use opcode::Opcode;

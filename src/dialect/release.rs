@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Family, Version, opcode};
+use super::Family::{self, Redis, Valkey};
+use super::{Version, opcode};
 
 /// First RDB version that Valkey counts for itself. 12 to 79 are left to Redis (rdb.h).
 pub const VALKEY_MIN: u16 = 80;
@@ -26,8 +27,6 @@ pub struct Release {
     pub family: Family,
     /// The first version that it holds for. It holds up to the next row.
     pub since: Version,
-    /// Of the last row of a family, the last version that it is known to hold for.
-    pub until: Option<Version>,
     /// What it writes into files and footers (rdb.h, RDB_VERSION).
     pub rdb_version: u16,
     /// RDB versions of footers that RESTORE takes.
@@ -47,40 +46,22 @@ impl Release {
         format!("{family} {}", self.since)
     }
 
-    /// The last minor version that it is known for.
+    /// Of the last row of a family, the last minor version that is known.
     pub(super) fn last_minor(&self) -> Version {
-        self.until.unwrap_or(self.since).minor_only()
+        self.since.minor_only()
     }
 }
 
-const fn redis(
-    major: u16,
-    minor: u16,
+const fn row(
+    family: Family,
+    (major, minor): (u16, u16),
     rdb_version: u16,
     footers: &'static [RangeInclusive<u16>],
     proof: Proof,
 ) -> Release {
     Release {
-        family: Family::Redis,
+        family,
         since: Version::new(major, minor, 0),
-        until: None,
-        rdb_version,
-        footers,
-        proof,
-    }
-}
-
-const fn valkey(
-    major: u16,
-    minor: u16,
-    rdb_version: u16,
-    footers: &'static [RangeInclusive<u16>],
-    proof: Proof,
-) -> Release {
-    Release {
-        family: Family::Valkey,
-        since: Version::new(major, minor, 0),
-        until: None,
         rdb_version,
         footers,
         proof,
@@ -89,30 +70,42 @@ const fn valkey(
 
 /// The table. Rows of a family lie together, lowest first.
 pub static RELEASES: &[Release] = &[
-    redis(2, 4, 2, &[0..=2], Proof::FromSources),
-    redis(2, 6, 6, &[0..=6], Proof::FromSources),
-    redis(2, 8, 6, &[0..=6], Proof::Tested("2.8.17")),
-    redis(3, 0, 6, &[0..=6], Proof::Between),
-    redis(3, 2, 7, &[0..=7], Proof::Tested("3.2.6")),
-    redis(4, 0, 8, &[0..=8], Proof::FromSources),
-    redis(5, 0, 9, &[0..=9], Proof::Tested("5.0.6")),
-    redis(6, 0, 9, &[0..=9], Proof::Tested("6.0.16")),
-    redis(6, 2, 9, &[0..=9], Proof::Tested("6.2.14")),
-    redis(7, 0, 10, &[0..=10], Proof::Tested("7.0.15")),
-    redis(7, 2, 11, &[0..=11], Proof::Between),
-    redis(7, 4, 12, &[0..=12], Proof::Tested("7.4.1")),
-    redis(8, 0, 12, &[0..=12], Proof::Tested("8.0.2")),
+    row(Redis, (2, 4), 2, &[0..=2], Proof::FromSources),
+    row(Redis, (2, 6), 6, &[0..=6], Proof::FromSources),
+    row(Redis, (2, 8), 6, &[0..=6], Proof::Tested("2.8.17")),
+    row(Redis, (3, 0), 6, &[0..=6], Proof::Between),
+    row(Redis, (3, 2), 7, &[0..=7], Proof::Tested("3.2.6")),
+    row(Redis, (4, 0), 8, &[0..=8], Proof::FromSources),
+    row(Redis, (5, 0), 9, &[0..=9], Proof::Tested("5.0.6")),
+    row(Redis, (6, 0), 9, &[0..=9], Proof::Tested("6.0.16")),
+    row(Redis, (6, 2), 9, &[0..=9], Proof::Tested("6.2.14")),
+    row(Redis, (7, 0), 10, &[0..=10], Proof::Tested("7.0.15")),
+    row(Redis, (7, 2), 11, &[0..=11], Proof::Between),
+    row(Redis, (7, 4), 12, &[0..=12], Proof::Tested("7.4.1")),
+    row(Redis, (8, 0), 12, &[0..=12], Proof::Tested("8.0.2")),
     // Vector sets are laid out in another way, under the same name.
-    redis(8, 2, 12, &[0..=12], Proof::Tested("8.2.3")),
-    redis(8, 6, 13, &[0..=13], Proof::Tested("8.6.3")),
-    redis(8, 8, 14, &[0..=14], Proof::FromSources),
-    redis(8, 10, 15, &[0..=15], Proof::FromSources),
-    valkey(7, 2, 11, &[0..=11], Proof::Between),
-    valkey(8, 0, 11, &[0..=11], Proof::Tested("8.1.1")),
-    valkey(9, 0, 80, &[1..=11, 80..=80], Proof::Tested("9.0.0")),
+    row(Redis, (8, 2), 12, &[0..=12], Proof::Tested("8.2.3")),
+    row(Redis, (8, 6), 13, &[0..=13], Proof::Tested("8.6.3")),
+    row(Redis, (8, 8), 14, &[0..=14], Proof::FromSources),
+    row(Redis, (8, 10), 15, &[0..=15], Proof::FromSources),
+    row(Valkey, (7, 2), 11, &[0..=11], Proof::Between),
+    row(Valkey, (8, 0), 11, &[0..=11], Proof::Tested("8.1.1")),
+    row(
+        Valkey,
+        (9, 0),
+        80,
+        &[1..=11, 80..=80],
+        Proof::Tested("9.0.0"),
+    ),
     // Listpacks say lengths backwards in another way.
-    valkey(9, 1, 80, &[1..=11, 80..=80], Proof::Tested("9.1.2")),
-    valkey(9, 2, 81, &[1..=11, 80..=81], Proof::FromSources),
+    row(
+        Valkey,
+        (9, 1),
+        80,
+        &[1..=11, 80..=80],
+        Proof::Tested("9.1.2"),
+    ),
+    row(Valkey, (9, 2), 81, &[1..=11, 80..=81], Proof::FromSources),
 ];
 
 /// The highest RDB version of a family that is known.

@@ -37,6 +37,11 @@ impl Version {
         }
     }
 
+    /// `8.6.0`: all three parts, as servers say them.
+    pub fn full(self) -> String {
+        format!("{}.{}.{}", self.major, self.minor, self.patch)
+    }
+
     /// Without the patch.
     pub const fn minor_only(self) -> Self {
         Self::new(self.major, self.minor, 0)

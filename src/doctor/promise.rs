@@ -5,6 +5,7 @@ use super::acl::Job;
 use super::layout::Layout;
 use super::probes::NATIVE;
 use super::{Findings, not_known};
+use crate::dialect::Encoding;
 use crate::payload::FieldTtlForm;
 use crate::policy::Method;
 use crate::server::conn::asks_for_patience;
@@ -472,7 +473,7 @@ fn forms(found: &Findings, list: &mut List) {
         ),
         false => (
             accepts.forms().field_ttl != FieldTtlForm::Dropped,
-            accepts.types.contains(19),
+            accepts.types.contains(Encoding::Stream2.type_byte()),
         ),
     };
     list.either(

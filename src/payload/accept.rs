@@ -272,14 +272,11 @@ impl Accepts {
     }
 
     /// Whether this destination fills in by default what a stream of this type byte does not say:
-    /// entries added, entries read, highest deleted id (from 7.0), active times (from 7.2).
+    /// entries added, entries read, highest deleted id, active times.
     pub fn fills_in(&self, type_byte: u8) -> bool {
-        let newer: &[u8] = match type_byte {
-            15 => &[19, 21],
-            19 => &[21],
-            _ => &[],
-        };
-        newer.iter().any(|&newer| self.types.contains(newer))
+        const FORMS: [Encoding; 3] = [Encoding::Stream1, Encoding::Stream2, Encoding::Stream3];
+        let at = FORMS.iter().position(|form| form.type_byte() == type_byte);
+        at.is_some_and(|at| FORMS[at + 1..].iter().any(|form| self.takes(*form)))
     }
 }
 
@@ -432,17 +429,6 @@ fn anew(accepts: &Accepts, encoding: Encoding, rdb_version: u16) -> Plan {
     }
 }
 
-fn has_field_ttls(encoding: Encoding) -> bool {
-    matches!(
-        encoding,
-        Encoding::RedisHashTtlRc
-            | Encoding::RedisHashListpackTtlRc
-            | Encoding::RedisHashTtl
-            | Encoding::RedisHashListpackTtl
-            | Encoding::ValkeyHashTtl
-    )
-}
-
 /// What cannot be read here is offered to servers of the same family, and is never signed anew: a
 /// server that does not know the type or the footer's version says so at once. Into a file it goes
 /// only if its reader is known to have the type.
@@ -543,7 +529,7 @@ pub fn plan_checked(
 
 /// Whether this destination refuses a sound value in the form it has (rdb.c, rdbLoadObject).
 pub fn refused_as_is(accepts: &Accepts, encoding: Encoding, checked: &Checked) -> bool {
-    let too_late = has_field_ttls(encoding)
+    let too_late = encoding.has_field_ttls()
         && encoding != Encoding::ValkeyHashTtl
         && checked.highest_expiry_ms > Some(REDIS_FIELD_TTL_MAX);
     // Every server refuses a stream that counts entries and has none; Valkey, from 9.1 on, each that

@@ -15,6 +15,7 @@ use super::encode::with_owners;
 use super::error::PayloadError;
 use super::metadata::{Class, classes, has_metadata, split_metadata};
 use super::object::{Bytes, Consumer, Field, Group, Member, Object, Stream, StreamForm, StreamId};
+use crate::dialect::is_common;
 
 /// The first difference that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +92,8 @@ pub fn same(
 /// As [`same`], leaving some things out.
 ///
 /// Of time series, rules that only one side says count for nothing: DUMP leaves them out. Values of
-/// other modules, vector sets apart, and of unknown types are only equal byte for byte;
-/// where such a value differs from one of another type byte or length, that is said, and else the
+/// other modules, vector sets apart, and of unknown types are only equal byte for byte; where such a
+/// value differs from one of another type byte or length, that is said, and else the
 /// error is [`ErrorKind::Opaque`](super::ErrorKind::Opaque).
 pub fn same_but(
     left_family: Family,
@@ -101,7 +102,9 @@ pub fn same_but(
     right: &[u8],
     lenience: Lenience,
 ) -> Result<Option<Difference>, PayloadError> {
-    if left == right && (left_family == right_family || left.first().is_some_and(|&t| t < 22)) {
+    if left == right
+        && (left_family == right_family || left.first().is_some_and(|&byte| is_common(byte)))
+    {
         return Ok(None);
     }
     if has_metadata(left_family, left) || has_metadata(right_family, right) {

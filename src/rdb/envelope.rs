@@ -6,8 +6,8 @@
 //! one frame of the codec: a complete RDB file, whose own checksum may be anything
 //! ```
 //!
-//! What stands behind the frame means nothing to servers; another RDB file there is lost to them. A frame that is cut is an error, also where a decoder
-//! would take it for a short one.
+//! What stands behind the frame means nothing to servers; another RDB file there is lost to them. A
+//! frame that is cut is an error, also where a decoder would take it for a short one.
 
 use std::io::{self, BufReader, Read};
 

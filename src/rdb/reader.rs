@@ -14,7 +14,7 @@ use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic, begins_like_rdb};
 use super::taken;
 use super::templates::{Templates, is_templated};
-use crate::dialect::Opcode;
+use crate::dialect::{MODULE_PRE_GA, Opcode};
 use crate::payload::{self, walk, write};
 
 /// Room for a value that is kept between values; a larger one is given away with its value.
@@ -22,11 +22,6 @@ const KEPT_BYTES: usize = 64 * 1024;
 
 /// Characters of the name of a slot import (cluster_migrateslots.c, the length of a node's name).
 const SLOT_IMPORT_JOB_LEN: u64 = 40;
-
-/// Type byte of a module's value (rdb.h, RDB_TYPE_MODULE_2).
-const MODULE: u8 = 7;
-/// Type byte of a module's value before 4.0 was released.
-const MODULE_PRE_GA: u8 = 6;
 
 /// What modules keep beside the next key, as it stands in the file; empty for most keys.
 #[derive(Default)]
@@ -486,7 +481,8 @@ impl<R: Read> RdbReader<R> {
             self.was_good(&key);
             return Ok(Event::Unwanted { db: self.db });
         }
-        let verbatim = self.form == Form::Verbatim || type_byte == MODULE;
+        let verbatim =
+            self.form == Form::Verbatim || type_byte == payload::Encoding::Module.type_byte();
         if !self.take_value(&metadata, type_byte, verbatim)? {
             self.was_good(&key);
             let (db, key) = (self.db, Some(key));

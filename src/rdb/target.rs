@@ -33,7 +33,7 @@ impl RdbTarget {
         Some(Self {
             magic: Magic::of(highest),
             accepts,
-            server_version: format!("{}.{}.{}", version.major, version.minor, version.patch),
+            server_version: version.full(),
             has_vector_sets: dialect.has(Feature::VectorSets),
         })
     }

@@ -140,12 +140,8 @@ fn version_to_name(facts: &Facts) -> Option<String> {
     if facts.family != Family::Valkey || facts.version.is_empty() {
         return None;
     }
-    let Version {
-        major,
-        minor,
-        patch,
-    } = version_to_name_to_valkey(Version::parse(&facts.version));
-    Some(format!("{major}.{minor}.{patch}"))
+    let own = Version::parse(&facts.version);
+    Some(version_to_name_to_valkey(own).full())
 }
 
 /// The lines before the snapshot.

@@ -10,6 +10,7 @@
 //! series is not compressed, else ten.
 
 use super::text::text;
+use crate::dialect::Encoding;
 use crate::payload::object::Bytes;
 use crate::payload::source::{Slice, Source};
 use crate::payload::walk::{length, module_name};
@@ -102,8 +103,10 @@ impl TimeSeries<'_> {
 
 /// Reads a time series; `None` for everything else, and for layouts that are not known.
 pub fn time_series(value: &[u8]) -> Option<TimeSeries<'_>> {
-    // 7: a module's value.
-    let [7, body @ ..] = value else { return None };
+    let (&type_byte, body) = value.split_first()?;
+    if type_byte != Encoding::Module.type_byte() {
+        return None;
+    }
     let mut source = Slice::new(body);
     let id = length(&mut source).ok()?;
     let version = id & 0x3ff;

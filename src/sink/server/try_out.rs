@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, is_common};
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
 use crate::payload::probe;
@@ -139,7 +139,7 @@ pub(super) fn try_out(
         for ((type_byte, _), ok) in probes.into_iter().zip(answers) {
             if ok {
                 types.insert(type_byte);
-                if type_byte >= 22 && known_family == Family::Other {
+                if !is_common(type_byte) && known_family == Family::Other {
                     known_family = family;
                 }
             }

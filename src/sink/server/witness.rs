@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::{Sent, ServerSink};
+use crate::dialect::is_common;
 use crate::memory::{Fingerprint, FingerprintSet};
 use crate::payload::{self, Kind, kind_of};
 use crate::record::{Batch, Family, Record, Value};
@@ -17,9 +18,6 @@ const MAX_VALUE_BYTES: usize = 64 << 10;
 
 /// Longer names are not noted.
 const MAX_KEY_BYTES: usize = 1 << 10;
-
-/// The first type byte of hashes whose fields expire, which change by themselves.
-const FIRST_CHANGING_TYPE: u8 = 22;
 
 /// Keys that are noted at most: they are kept in memory, to be noted again when they change.
 const MAX_KNOWN: usize = 1 << 16;
@@ -112,7 +110,8 @@ impl Fit {
         let type_byte = type_byte.unwrap_or(u8::MAX);
         let kind = kind_of(sent.context.family, type_byte);
         let is_small = record.value.bytes().len() <= MAX_VALUE_BYTES;
-        let is_changing = type_byte >= FIRST_CHANGING_TYPE;
+        // Of the types that a family has alone, some change by themselves: hashes whose fields expire.
+        let is_changing = !is_common(type_byte);
         match kind {
             _ if record.key.len() > MAX_KEY_BYTES => Self::Nothing,
             Kind::Hash if is_changing && is_small => Self::Fields,
