@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use redis::Value as Reply;
 
 use super::target::{OpaqueKind, Ready, Target};
-use super::try_out::{ProbeKeys, is_about_payload};
+use super::try_out::{ProbeKeys, is_about_payload, offer_past};
 use crate::glob::Glob;
 use crate::payload::footer;
 use crate::record::KeyRecord;
@@ -110,14 +110,13 @@ pub fn offer(
         Ready::AsIs => value,
         Ready::Footer(_) => &signed,
     };
-    conn.queue(&[b"RESTORE", &key, b"1", payload, b"ABSTTL"])?;
-    conn.flush()?;
-    Ok(match conn.reply()? {
-        Ok(_) => {
+    Ok(match offer_past(conn, &key, &[payload])?.pop() {
+        Some(Ok(())) => {
             target.note_taken(kind);
             None
         }
-        Err(text) => Some(text).filter(|text| is_about_payload(text)),
+        Some(Err(text)) => Some(text).filter(|text| is_about_payload(text)),
+        None => None,
     })
 }
 

@@ -9,10 +9,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::target::Target;
-use super::try_out::{ProbeKeys, is_about_payload};
+use super::try_out::{ProbeKeys, is_about_payload, offer_past};
 use super::{Sent, ServerSink};
 use crate::payload::{self, metadata};
 use crate::record::{Context, KeyRecord};
@@ -116,23 +115,13 @@ pub fn ask(
     };
     let key = ProbeKeys::new(&record.key, Some(slot_of(&record.key))).alike;
     for (class, offered) in open_classes(target, record, context) {
-        for value in &offered {
-            let payload = payload::sign(value, version);
-            conn.queue(&[b"RESTORE", &key, b"1", &payload, b"ABSTTL"])?;
+        let [must, may] = offered.map(|value| payload::sign(&value, version));
+        let said = offer_past(conn, &key, &[&must, &may])?;
+        if let Ok(said) = <[_; 2]>::try_from(said) {
+            target.classes_mut().learn(class, said);
         }
-        conn.flush()?;
-        let answers = [conn.reply()?, conn.reply()?];
-        target.classes_mut().learn(class, answers.map(said));
     }
     Ok(())
-}
-
-/// What an answer says: whatever is no OK, and no error either (`QUEUED`), says nothing.
-fn said(answer: Result<Reply, String>) -> Result<(), String> {
-    match answer? {
-        Reply::Okay => Ok(()),
-        odd => Err(format!("{odd:?}")),
-    }
 }
 
 impl ServerSink {
@@ -216,8 +205,9 @@ mod tests {
     #[test]
     fn both_answers_together_say_what_becomes_of_a_class() {
         let bad = || Err("ERR Bad data format".to_owned());
+        // As an answer is given that is neither OK nor an error.
+        let odd = || Err("simple-string(\"QUEUED\")".to_owned());
         let other = || Err("NOPERM No permissions to access a key".to_owned());
-        let queued = || Reply::SimpleString("QUEUED".to_owned());
         let known = |answers: [Result<(), String>; 2]| {
             let mut classes = Classes::default();
             classes.learn(7, answers);
@@ -232,8 +222,8 @@ mod tests {
             [other(), Ok(())],
             [bad(), other()],
             [Ok(()), bad()],
-            [said(Ok(queued())), said(Ok(queued()))],
-            [said(Ok(Reply::Nil)), said(Ok(Reply::Okay))],
+            [odd(), odd()],
+            [odd(), Ok(())],
         ] {
             assert_eq!(known(unclear), (false, false, true));
         }

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use redis::Value;
+
 use crate::dialect::{Dialect, is_common};
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
@@ -166,6 +168,36 @@ pub(super) fn try_out(
     }))
 }
 
+/// Offers payloads under a name that nobody has, past their time: the server looks at each completely
+/// and keeps nothing. What it says of each: OK, or the words of an error. Whatever is neither (`QUEUED`,
+/// nil) says nothing, and is given as words that are about no payload.
+///
+/// # Errors
+/// The connection.
+pub(super) fn offer_past(
+    conn: &mut Conn,
+    key: &[u8],
+    payloads: &[&[u8]],
+) -> Result<Vec<Result<(), String>>, ServerError> {
+    for payload in payloads {
+        queue_past(conn, key, payload)?;
+    }
+    conn.flush()?;
+    payloads.iter().map(|_| Ok(said(conn.reply()?))).collect()
+}
+
+/// 1 ms after the epoch: checked completely, and gone before it was there.
+fn queue_past(conn: &mut Conn, key: &[u8], payload: &[u8]) -> Result<(), ServerError> {
+    conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])
+}
+
+fn said(answer: Result<Value, String>) -> Result<(), String> {
+    match answer? {
+        Value::Okay => Ok(()),
+        odd => Err(format!("{odd:?}")),
+    }
+}
+
 fn restore_patiently(
     conn: &mut Conn,
     key: &[u8],
@@ -185,8 +217,7 @@ fn restore_patiently(
 /// Which of `payloads` are accepted, in one round trip.
 fn restore_all(conn: &mut Conn, key: &[u8], payloads: &[Vec<u8>]) -> Result<Answers, ServerError> {
     for payload in payloads {
-        // 1 ms after the epoch: checked completely, and gone before it was there.
-        conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])?;
+        queue_past(conn, key, payload)?;
     }
     conn.flush()?;
     let mut answers = Vec::with_capacity(payloads.len());
@@ -214,4 +245,25 @@ fn restore_all(conn: &mut Conn, key: &[u8], payloads: &[Vec<u8>]) -> Result<Answ
         None if usable => Answers::Each(answers),
         _ => Answers::Unclear,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transaction that somebody left open, a proxy: what is no answer says nothing for the payload
+    /// and nothing against it.
+    #[test]
+    fn only_ok_says_that_a_payload_was_taken() {
+        assert_eq!(said(Ok(Value::Okay)), Ok(()));
+        let queued = Value::SimpleString("QUEUED".to_owned());
+        for odd in [queued, Value::Nil, Value::Int(1)] {
+            let words = said(Ok(odd)).unwrap_err();
+            assert!(!is_about_payload(&words), "{words}");
+        }
+        assert_eq!(
+            said(Err("ERR Bad data format".to_owned())).unwrap_err(),
+            "ERR Bad data format"
+        );
+    }
 }
