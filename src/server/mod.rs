@@ -122,6 +122,14 @@ pub const ABSENT_KEY: &str = "__redis-migrate:absent";
 /// How far two expiries may lie apart where one is known only as remaining time (PTTL).
 pub const PTTL_TOLERANCE_MS: u64 = 100;
 
+/// Whether a key stands by its expiry alone, which a server told in the same moment in which it gave
+/// nil for the value: then it does not give the value, and Garnet is such a server. A key whose time
+/// has just come may be there for the one command and gone for the next.
+pub fn stands_by_expiry(expire_at_ms: Option<u64>, now_ms: u64) -> bool {
+    const JUST_EXPIRED_MS: u64 = 1000;
+    expire_at_ms.is_none_or(|at_ms| at_ms > now_ms.saturating_add(JUST_EXPIRED_MS))
+}
+
 /// A key and its database, for messages.
 pub fn show_db_key(db: u32, key: &[u8]) -> String {
     format!("key {} (db {db})", show_key(key))

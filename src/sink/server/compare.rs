@@ -8,7 +8,7 @@ use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::Facts;
 use crate::server::resp::Item;
-use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError};
+use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError, stands_by_expiry};
 use crate::sink::Seen;
 
 /// How to ask.
@@ -137,10 +137,9 @@ impl Found {
     /// Garnet dumps strings only, and answers for other types as if there were no key. `now_ms`: the
     /// destination's clock.
     pub fn doubt_nil(&mut self, now_ms: u64) {
-        const JUST_EXPIRED_MS: u64 = 1000;
         let stands = match self.expiry {
-            FoundExpiry::Never => true,
-            FoundExpiry::At { at_ms, .. } => at_ms > now_ms + JUST_EXPIRED_MS,
+            FoundExpiry::Never => stands_by_expiry(None, now_ms),
+            FoundExpiry::At { at_ms, .. } => stands_by_expiry(Some(at_ms), now_ms),
             FoundExpiry::Unknown => false,
         };
         if stands && self.payload.is_none() && self.refusal.is_none() {

@@ -9,12 +9,12 @@ use crate::observer::{FailureKind, KeyFailure};
 use crate::payload;
 use crate::record::{Batch, Eviction, KeyRecord, Record, Value, larger_than};
 use crate::select::type_of;
-use crate::server::PTTL_TOLERANCE_MS;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::unix_ms;
 use crate::server::resp::{Item, VALUE_LIMIT};
 use crate::server::transaction::{DISCARDED, cause_of_discard};
+use crate::server::{PTTL_TOLERANCE_MS, stands_by_expiry};
 use crate::size;
 use crate::units::bytes_text;
 
@@ -24,9 +24,6 @@ const LARGE_REPLY_BYTES: usize = 64 * 1024;
 /// Why a key is not read that stands, and of which DUMP says nothing.
 pub(super) const NOT_DUMPED: &str = "it is there, but the server answers DUMP as if it were not: it dumps no \
                           values of this type";
-
-/// A key whose time comes within this may be there for one command and gone for the next.
-pub(super) const JUST_EXPIRED_MS: u64 = 1000;
 
 /// A key whose payload comes next.
 pub(super) struct Awaited {
@@ -200,14 +197,15 @@ impl ServerSource {
     /// Whether a key is there that DUMP says nothing of. Its expiry was read in the same
     /// transaction, or is the same before and after. Garnet dumps strings only and answers for
     /// every other type as if there were no key (KeyAdminCommands.cs, NetworkDUMP).
-    ///
-    /// A key whose time has just come may be there for the one command and gone for the next.
     fn is_there(&self, expiry: &Expiry) -> bool {
-        match expiry {
-            Expiry::None => true,
-            Expiry::At(at_ms) => *at_ms > self.clock.now_ms() + JUST_EXPIRED_MS,
-            Expiry::Gone | Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => false,
-        }
+        let expire_at_ms = match expiry {
+            Expiry::None => None,
+            Expiry::At(at_ms) => Some(*at_ms),
+            Expiry::Gone | Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => {
+                return false;
+            }
+        };
+        stands_by_expiry(expire_at_ms, self.clock.now_ms())
     }
 
     /// The expiry that is asked for a second time, behind the payload.

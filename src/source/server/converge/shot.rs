@@ -13,9 +13,8 @@ use crate::server::counts::CommandCounts;
 use crate::server::facts::{Keyspace, keyspace, unix_ms};
 use crate::server::resp::Item;
 use crate::server::transaction::DISCARDED;
-use crate::server::{Conn, ServerError};
+use crate::server::{Conn, ServerError, stands_by_expiry};
 use crate::source::server::probe::EvictionCommand;
-use crate::source::server::replies::JUST_EXPIRED_MS;
 use crate::source::server::unheard::{Module, StreamFacts};
 
 /// What a server dumps in a millisecond, and what a command costs; to guess how long an EXEC takes.
@@ -362,12 +361,14 @@ pub(super) fn read_instant(
                     Had::Nothing
                 }
             };
-            let had = match (had, &expires) {
-                (Had::Nothing, Expires::Never) => Had::Withheld,
-                (Had::Nothing, Expires::At(ms)) if *ms > at_ms.saturating_add(JUST_EXPIRED_MS) => {
-                    Had::Withheld
-                }
-                (had, _) => had,
+            let stands = match expires {
+                Expires::Never => stands_by_expiry(None, at_ms),
+                Expires::At(ms) => stands_by_expiry(Some(ms), at_ms),
+                Expires::Gone => false,
+            };
+            let had = match had {
+                Had::Nothing if stands => Had::Withheld,
+                had => had,
             };
             room -= had.bytes().min(room);
             if matches!(had, Had::TooLong(bytes) if bytes <= max_value as u64) {
