@@ -64,8 +64,8 @@ const SERIES_MODULES: [&str; 1] = ["timeseries"];
 pub fn rights(modules: &[String]) -> Vec<String> {
     let loaded = questions()
         .into_iter()
-        .filter(|one| is_loaded(modules, one.modules));
-    let of_series = is_loaded(modules, &SERIES_MODULES).then_some("TS.INFO");
+        .filter(|one| may_be_loaded(Some(modules), one.modules));
+    let of_series = may_be_loaded(Some(modules), &SERIES_MODULES).then_some("TS.INFO");
     let commands = loaded.map(|one| one.command).chain(of_series);
     commands
         .map(|command| format!("+{}", command.to_ascii_lowercase().replace(' ', "|")))
@@ -83,10 +83,8 @@ impl OutsideKeys {
     /// Asks the source, of a cluster each shard. `modules` are those that are loaded, where INFO said
     /// so. Nothing that is answered or refused here, or not at all, ends a run.
     pub fn ask(connect: &ConnectOptions, modules: Option<Vec<String>>, is_cluster: bool) -> Self {
-        if modules.as_ref().is_some_and(|modules| {
-            let has = |one: &Question| is_loaded(modules, one.modules);
-            !questions().iter().any(has) && !is_loaded(modules, &SERIES_MODULES)
-        }) {
+        let may_be = |of: &[&str]| may_be_loaded(modules.as_deref(), of);
+        if !questions().iter().any(|one| may_be(one.modules)) && !may_be(&SERIES_MODULES) {
             return Self::default();
         }
         let mut answers = Answers::default();
@@ -99,12 +97,7 @@ impl OutsideKeys {
             &mut may_have_series,
         );
         if let Err(error) = asked {
-            let of_loaded = |one: &&Question| {
-                modules
-                    .as_ref()
-                    .is_none_or(|modules| is_loaded(modules, one.modules))
-            };
-            for question in questions().iter().filter(of_loaded) {
+            for question in questions().iter().filter(|one| may_be(one.modules)) {
                 let why = format!("{} was not answered: {error}", question.command);
                 answers.refused.entry(question.kind).or_insert(why);
             }
@@ -153,9 +146,12 @@ impl OutsideKeys {
     }
 }
 
-fn is_loaded(modules: &[String], of: &[&str]) -> bool {
-    let mut names = modules.iter().map(|name| name.to_ascii_lowercase());
-    names.any(|name| of.contains(&name.as_str()))
+/// Whether one of these modules is loaded, or nobody told which are.
+fn may_be_loaded(modules: Option<&[String]>, of: &[&str]) -> bool {
+    modules.is_none_or(|modules| {
+        let mut names = modules.iter().map(|name| name.to_ascii_lowercase());
+        names.any(|name| of.contains(&name.as_str()))
+    })
 }
 
 fn look(
@@ -171,15 +167,10 @@ fn look(
         Some(modules) => Some(modules),
         None => ask_modules(&mut conn)?,
     };
-    *may_have_series = modules
-        .as_ref()
-        .is_none_or(|modules| is_loaded(modules, &SERIES_MODULES));
-    let of_loaded = |one: &Question| {
-        modules
-            .as_ref()
-            .is_none_or(|modules| is_loaded(modules, one.modules))
-    };
-    let questions: Vec<Question> = questions().into_iter().filter(of_loaded).collect();
+    let may_be = |of: &[&str]| may_be_loaded(modules.as_deref(), of);
+    *may_have_series = may_be(&SERIES_MODULES);
+    let questions = questions().into_iter().filter(|one| may_be(one.modules));
+    let questions: Vec<Question> = questions.collect();
     if questions.is_empty() {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use super::{Outside, RULES_MISSING, SERIES_RULE};
 use crate::endpoint::ConnectOptions;
 use crate::payload::{self, SERIES_TYPE};
-use crate::record::{Batch, Record, Value};
+use crate::record::{Batch, Family, Record, Value};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
@@ -69,17 +69,17 @@ impl Series {
             let Record::Key(record) = record else {
                 continue;
             };
-            let whole = match &record.value {
-                Value::Verbatim(dump) => payload::split(dump).map_or(&dump[..], |(body, _)| body),
-                value => value.head(),
-            };
-            let value = payload::plain(batch.context.family, whole);
-            let name = crate::select::module_name(value);
-            let is_module = payload::kind(batch.context.family, value) == payload::Kind::Module;
-            if !is_module || name.as_deref() != Some(SERIES_TYPE) {
+            let family = batch.context.family;
+            let value = payload::plain(family, record.value.head());
+            let is_module = payload::kind(family, value) == payload::Kind::Module;
+            if !is_module || crate::select::module_name(value).as_deref() != Some(SERIES_TYPE) {
                 continue;
             }
-            let rules = payload::time_series(value).map_or(0, |series| series.rules());
+            // Of those that are read without their rules only the names are of interest.
+            let rules = match self.written {
+                true => brought_rules(family, &record.value),
+                false => 0,
+            };
             if self.written && rules == 0 {
                 continue;
             }
@@ -205,6 +205,15 @@ fn rules_of(info: redis::Value) -> Option<u64> {
         redis::Value::Map(rules) => Some(rules.len() as u64),
         _ => None,
     }
+}
+
+/// The compaction rules that a value brings.
+fn brought_rules(family: Family, value: &Value) -> u64 {
+    let whole = match value {
+        Value::Verbatim(dump) => payload::split(dump).map_or(&dump[..], |(body, _)| body),
+        value => value.head(),
+    };
+    payload::time_series(payload::plain(family, whole)).map_or(0, |series| series.rules())
 }
 
 #[cfg(test)]

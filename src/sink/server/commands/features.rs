@@ -97,9 +97,9 @@ impl Features {
     }
 
     /// Of the server that said this of itself. Whether this user may use the commands of idempotency
-    /// is tried all the same: what is lost without them is no reason to end a run. One that did not say its version is tried out, with
-    /// commands for a key that is not there: they change nothing, and the servers' complaints
-    /// differ.
+    /// is tried all the same: what is lost without them is no reason to end a run. One that did not
+    /// say its version is tried out, with commands for a key that is not there: they change nothing,
+    /// and the servers' complaints differ.
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
