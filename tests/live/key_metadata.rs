@@ -121,6 +121,18 @@ fn sink(output: &Output) -> Value {
     output.summary()["sink"].clone()
 }
 
+/// An import that may lose key metadata, and verifies the rest.
+fn allowing(url: &str) -> [&str; 6] {
+    [
+        "import",
+        url,
+        "--json",
+        "--verify",
+        "--allow-loss",
+        "key-meta",
+    ]
+}
+
 /// By archive and by copy, where the module is: everything arrives, and nothing is left to do.
 #[test]
 fn kept_where_the_module_is() {
@@ -259,14 +271,7 @@ fn without_the_module_what_must_stay_is_refused() {
         .cloned()
         .collect();
     assert_eq!(names(&there), rest);
-    let allowed = [
-        "import",
-        &url,
-        "--json",
-        "--verify",
-        "--allow-loss",
-        "key-meta",
-    ];
+    let allowed = allowing(&url);
     let counts = sink(&run(&allowed, &archive).success());
     assert_eq!(counts["restored"], needed, "{counts}");
     assert_eq!(counts["unchanged"], rest.len(), "{counts}");
@@ -466,14 +471,7 @@ fn older_servers_get_the_keys_without() {
                 output.stderr
             );
         }
-        let allowed = [
-            "import",
-            &url,
-            "--json",
-            "--verify",
-            "--allow-loss",
-            "key-meta",
-        ];
+        let allowed = allowing(&url);
         let counts = sink(&run(&allowed, &archive).success());
         assert_eq!(counts["restored"], needed, "{version}: {counts}");
         assert_eq!(

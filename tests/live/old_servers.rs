@@ -5,7 +5,7 @@ use redis_migrate::dialect::Feature;
 
 use crate::support::cluster::TestCluster;
 use crate::support::dataset::fill_every_type;
-use crate::support::equality::{Kind, Options, differences};
+use crate::support::equality::assert_only_missing;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, run};
 use crate::support::toy::{Deed, Toy};
@@ -24,23 +24,6 @@ fn filled(version: Version) -> TestServer {
     server
 }
 
-/// Nothing but so many keys is missing.
-fn compare(from: &TestServer, to: &TestServer, missing: usize) {
-    let options = Options {
-        functions: false,
-        ttl_tolerance_ms: Some(1000),
-        ignore_zero_sign: true,
-        ignore_delivery_times: true,
-        limit: 10_000,
-        ..Options::default()
-    };
-    let found = differences(&mut from.client(), &mut to.client(), &options);
-    let (gone, wrong): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|one| one.kind == Kind::Missing);
-    assert!(wrong.is_empty(), "{}: {wrong:?}", from.version());
-    assert_eq!(gone.len(), missing, "{}: {gone:?}", from.version());
-}
-
 fn sink(output: &Output, name: &str) -> u64 {
     output.summary()["sink"][name].as_u64().unwrap()
 }
@@ -55,7 +38,7 @@ fn what_old_servers_hold_arrives_at_new_ones() {
             let destination = TestServer::start(to);
             let into = destination.url();
             let import = run(&["import", &into, "--json"], &export.stdout).success();
-            compare(&source, &destination, 0);
+            assert_only_missing(&source, &destination, 0);
             assert!(sink(&import, "restored") > 50, "{}", import.stderr);
             let again = run(&["import", &into, "--json"], &export.stdout).success();
             assert_eq!(sink(&again, "restored"), 0, "{}", again.stderr);
@@ -63,7 +46,7 @@ fn what_old_servers_hold_arrives_at_new_ones() {
             let destination = TestServer::start(to);
             let into = destination.url();
             run(&["copy", &url, &into, "--verify"], b"").success();
-            compare(&source, &destination, 0);
+            assert_only_missing(&source, &destination, 0);
             let again = run(&["copy", &url, &into, "--json", "--verify"], b"").success();
             assert_eq!(sink(&again, "restored"), 0, "{}", again.stderr);
             run(&["diff", &url, &into], b"").success();
@@ -88,7 +71,7 @@ fn old_servers_are_read_by_replication_and_from_their_files() {
             };
             let destination = TestServer::start(to);
             run(&["import", &destination.url()], &export.stdout).success();
-            compare(&source, &destination, 0);
+            assert_only_missing(&source, &destination, 0);
         }
     }
 }
@@ -158,7 +141,7 @@ fn clusters_of_old_servers_are_read() {
             for db in 1..16 {
                 redis::cmd("FLUSHDB").exec(&mut all.client_db(db)).unwrap();
             }
-            compare(&all, &destination, 0);
+            assert_only_missing(&all, &destination, 0);
         }
     }
 }
@@ -253,12 +236,12 @@ fn old_servers_as_destinations() {
             };
             let planned = import(&["--dry-run"]);
             assert_eq!(import(&[]), planned);
-            compare(&source, &destination, refused);
+            assert_only_missing(&source, &destination, refused);
             assert_eq!(import(&[]), 0);
 
             // What stands is replaced, with its expiry, and nothing temporary is left.
             assert!(import(&["--on-conflict", "replace"]) > 0);
-            compare(&source, &destination, refused);
+            assert_only_missing(&source, &destination, refused);
 
             redis::cmd("FLUSHALL")
                 .exec(&mut destination.client())
@@ -272,7 +255,7 @@ fn old_servers_as_destinations() {
                 "--verify",
             ];
             run(&copy, b"").expect_code(code);
-            compare(&source, &destination, refused);
+            assert_only_missing(&source, &destination, refused);
         }
     }
 }

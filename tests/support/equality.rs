@@ -7,6 +7,7 @@ use redis::Connection;
 
 use super::dataset::{escaped, now_ms};
 use super::reading::{FieldExpiries, Meaning, Side, State, Times};
+use super::servers::TestServer;
 
 /// What counts as equal.
 #[derive(Clone, Debug)]
@@ -136,6 +137,25 @@ pub fn assert_same(left: Side<'_>, right: Side<'_>, options: &Options) {
         lines.len(),
         lines.join("\n")
     );
+}
+
+/// Panics unless all is equal but for so many keys, which are missing on the right: for servers that
+/// have no functions and tell times roughly.
+#[track_caller]
+pub fn assert_only_missing(left: &TestServer, right: &TestServer, missing: usize) {
+    let options = Options {
+        functions: false,
+        ttl_tolerance_ms: Some(1000),
+        ignore_zero_sign: true,
+        ignore_delivery_times: true,
+        limit: 10_000,
+        ..Options::default()
+    };
+    let found = differences(&mut left.client(), &mut right.client(), &options);
+    let (gone, wrong): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|one| one.kind == Kind::Missing);
+    assert!(wrong.is_empty(), "{}: {wrong:?}", left.version());
+    assert_eq!(gone.len(), missing, "{}: {gone:?}", left.version());
 }
 
 /// Compares everything on two servers that are not being written to. Leaves both connections
