@@ -12,7 +12,7 @@ use std::io;
 use redis_migrate_format::Record;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use crate::memory::{Already, Fingerprint, random_hash_keys};
+use crate::own_writes::{Already, Fingerprint, random_hash_keys};
 use crate::partitions::{self, Partitions, Visitor};
 use crate::sorter::{self, Sorted, Sorter};
 

@@ -5,6 +5,7 @@
 //! messages quote what they could not read.
 
 pub mod alias;
+mod completions;
 mod connect;
 mod convert;
 mod copy;
@@ -15,7 +16,6 @@ mod export;
 mod extract;
 mod files;
 pub mod habits;
-mod handling;
 mod import;
 mod look;
 pub mod outline;
@@ -31,6 +31,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
+pub use completions::{CompletionsArgs, ManPagesArgs};
 pub use connect::{
     ConnectArgs, DestinationArgs, LeftArgs, RightArgs, ServerFlags, SourceArgs, TimeoutArgs,
 };
@@ -42,7 +43,6 @@ pub use encryption::{AgeReadArgs, AgeWriteArgs};
 pub use export::ExportArgs;
 pub use extract::ExtractArgs;
 pub use files::Files;
-pub use handling::{CompletionsArgs, ManPagesArgs};
 pub use import::ImportArgs;
 pub use look::{InspectArgs, ListArgs, VerifyArgs, VerifyLevel};
 pub use report::PageArgs;

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
+use super::hashing::Prints;
 use super::meaning::{Depth, Meaning, Reading};
-use super::prints::Prints;
 use super::row::{Row, What};
 use super::scope::Scope;
 use super::store::Store;

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 
-use super::prints::{Print, Prints};
+use super::hashing::{Print, Prints};
 use crate::ledger::{SinkReport, SourceReport};
-use crate::memory::{Already, FingerprintSet};
+use crate::own_writes::{Already, FingerprintSet};
 use crate::payload::meaning::{Difference, Lenience, same_but};
 use crate::payload::split;
 use crate::record::{Batch, Family, Record, Value};

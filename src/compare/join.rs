@@ -5,12 +5,12 @@ use std::hash::BuildHasherDefault;
 
 use anyhow::Result;
 
+use super::hashing::{Print, Prints};
 use super::judge::{Aspect, Judge, Verdict};
 use super::meaning::{Depth, Meaning};
-use super::prints::{Print, Prints};
 use super::row::{Row, What};
 use super::store::{PARTITIONS, Store, partition_of};
-use crate::memory::{Already, FingerprintSet};
+use crate::own_writes::{Already, FingerprintSet};
 use crate::payload::Kind;
 use crate::record::show_key;
 

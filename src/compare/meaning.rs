@@ -3,7 +3,7 @@
 //! [`crate::payload::meaning`], with two exceptions: when a consumer was last
 //! seen or active is left out, because asking changes it, and so are fields past their time.
 
-use super::prints::{Print, Prints, Role};
+use super::hashing::{Print, Prints, Role};
 use crate::payload::{
     self, Field, Group, Idempotency, Kind, PathRow, PayloadError, Reader, Stream, StreamForm,
     TimeSeries, VectorSet, metadata, read,

@@ -16,11 +16,11 @@
 
 pub mod collect;
 pub mod explain;
+pub mod hashing;
 pub mod join;
 pub mod judge;
 pub mod meaning;
 pub mod names;
-pub mod prints;
 pub mod report;
 pub mod rounds;
 pub mod row;
@@ -30,10 +30,10 @@ pub mod unread;
 pub mod written;
 
 pub use self::collect::Collect;
+pub use self::hashing::Prints;
 pub use self::join::{Join, Totals};
 pub use self::judge::{Aspect, Judge, Verdict};
 pub use self::meaning::Reading;
-pub use self::prints::Prints;
 pub use self::rounds::Comparison;
 pub use self::row::{Row, What};
 pub use self::store::Store;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use super::prints::Print;
+use super::hashing::Print;
 
 /// How large a sample is.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::collect::Side;
+use super::hashing::Prints;
 use super::join::{Difference, Join, SideRows, Totals};
 use super::judge::{Aspect, Judge};
 use super::names::Sample;
-use super::prints::Prints;
 use crate::exit::Interrupted;
-use crate::memory::FingerprintSet;
+use crate::own_writes::FingerprintSet;
 use crate::pipe::Stop;
 
 /// Differences that are looked at again. When there are more, writes are not the reason.

@@ -7,8 +7,8 @@
 //! the side may meet under one name, the name is followed by `db | length | name` of the key as the
 //! side itself calls it. Numbers are LEB128. About forty bytes and the name.
 
+use super::hashing::Print;
 use super::meaning::{Beside, Crowd, Depth, Meaning, Soon};
-use super::prints::Print;
 use crate::payload::Kind;
 
 /// What a row speaks of.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use anyhow::{Context as _, Result};
 
-use super::prints::Print;
+use super::hashing::Print;
 use super::row::Row;
 
 /// Partitions. Two of them, one of each side, are in memory at a time.

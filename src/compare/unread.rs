@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use anyhow::Result;
 
 use super::collect::gone;
+use super::hashing::Prints;
 use super::meaning::{Depth, Meaning};
-use super::prints::Prints;
 use super::row::{Row, What};
 use super::store::{PARTITIONS, Store};
 use crate::observer::{KeyFailure, KeyNews, Observer};

@@ -64,7 +64,7 @@ pub struct Remember {
 }
 
 impl Remember {
-    /// Fills `memory`.
+    /// Fills `own_writes`.
     pub fn new(memory: &Memory, then: Option<Box<dyn Accepted>>) -> Self {
         Self {
             memory: Arc::clone(memory),

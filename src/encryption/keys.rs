@@ -8,7 +8,7 @@ use age::secrecy::SecretString;
 use age::{Decryptor, Identity, IdentityFile, scrypt};
 use anyhow::Result;
 
-use super::unseal::wrong_passphrase;
+use super::decrypt::wrong_passphrase;
 use super::{Sealed, ask_passphrase, read_passphrase_file, read_secret_file};
 use crate::exit::Usage;
 

@@ -10,19 +10,19 @@
 //! age's payload is made of chunks of 64 KiB. Each is authenticated, so that nothing that was
 //! changed comes through, and the last one is marked, so that a cut is seen.
 
+mod decrypt;
+mod encrypt;
 mod error;
 mod keys;
-mod mend;
 mod recipients;
-mod seal;
-mod unseal;
+mod recover;
 
+pub use self::decrypt::{SNIFF_BYTES, Sealed, Unsealed, unseal};
+pub use self::encrypt::{Sealing, StoredAs};
 pub use self::error::EncryptionError;
 pub use self::keys::Keys;
-pub use self::mend::Damage;
 pub use self::recipients::Recipients;
-pub use self::seal::{Sealing, StoredAs};
-pub use self::unseal::{SNIFF_BYTES, Sealed, Unsealed, unseal};
+pub use self::recover::Damage;
 
 use std::path::Path;
 

@@ -22,7 +22,7 @@ use super::rows::{MAX_BODY, mark_bytes, mark_of, put, put_all, take};
 use super::witness::{Noted, Witness};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
-use crate::memory::{Fingerprint, OwnWrites};
+use crate::own_writes::{Fingerprint, OwnWrites};
 use crate::record::Mark;
 use crate::sink::server::held::HeldConflict;
 

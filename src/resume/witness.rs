@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::compare::hashing::{Print, Prints};
 use crate::compare::meaning::Reading;
-use crate::compare::prints::{Print, Prints};
-use crate::memory::{Fingerprint, FingerprintSet};
+use crate::own_writes::{Fingerprint, FingerprintSet};
 use crate::record::{Family, Value};
 use crate::sink::server::witness::{Acknowledged, Holds};
 

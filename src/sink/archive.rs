@@ -16,9 +16,9 @@ use super::{Miscounted, Sink, lacks};
 use crate::census::Census;
 use crate::encryption::StoredAs;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
-use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::outside;
+use crate::own_writes::OwnWrites;
 use crate::payload::{self, ErrorKind, Examined, compact_within};
 use crate::rdb::{Flaw, library_flaws};
 use crate::record::{

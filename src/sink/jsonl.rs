@@ -34,8 +34,8 @@ use super::rdb::latest::Superseded;
 use crate::census::Census;
 use crate::escape::{self, write_json};
 use crate::ledger::{SinkReport, SourceReport};
-use crate::memory::OwnWrites;
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::own_writes::OwnWrites;
 use crate::payload::{
     self, ENTRIES_READ_UNKNOWN, Idempotency, Object, Stream, StreamForm, metadata,
 };

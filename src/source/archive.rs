@@ -13,14 +13,14 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Class, Error, Frame, Limits, Reader};
 use sha2::{Digest, Sha256};
 
-use super::ahead::Ahead;
+use super::prefetch::Ahead;
 use super::reading::Reading;
 use super::{Estimate, Source};
 use crate::describe::export_failed;
 use crate::ledger::{CountsByDb, SourceReport};
-use crate::memory::OwnWrites;
 use crate::observer::Observer;
 use crate::outside;
+use crate::own_writes::OwnWrites;
 use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
 use crate::size;

@@ -2,9 +2,9 @@
 //! that consists of several ([`Source::parts`]) is read by as many threads of the pipe, in stages:
 //! between two of them nothing is under way, and it may look at all of its parts.
 
-mod ahead;
 pub mod archive;
 pub mod cluster;
+mod prefetch;
 pub mod rdb;
 pub mod reading;
 pub mod replica;

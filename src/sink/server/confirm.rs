@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{Action, Counted, Sent, ServerSink, Wrote};
-use crate::memory::FingerprintSet;
+use crate::own_writes::FingerprintSet;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
 use crate::server::sentinel::{self, AGREE_WITHIN, Standing};

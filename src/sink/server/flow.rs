@@ -9,7 +9,7 @@ use super::lane::Lane;
 use super::refusal::Refusal;
 use super::target::Ready;
 use super::{Action, Sent, ServerSink, Wrote, answer};
-use crate::memory::Fingerprint;
+use crate::own_writes::Fingerprint;
 use crate::payload::footer;
 use crate::record::Eviction;
 use crate::server::conn::is_forbidden;

@@ -16,8 +16,8 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use anyhow::{Context as _, Result};
 
 use super::{Action, Counted, Sent, ServerSink};
-use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
+use crate::own_writes::{Fingerprint, OwnWrites};
 use crate::policy::OnConflict;
 use crate::units::plural;
 

@@ -7,10 +7,9 @@
 //! A standalone destination has one `Lane`, a cluster one for each primary, and
 //! `routes` says which key goes where. All lanes are worked by one thread: it sends to all of
 //! them, and reads the replies of the one that has enough in flight, while the others work.
-//! What becomes of a connection that is lost is told in `again`, of a primary that dies in
+//! What becomes of a connection that is lost is told in `retry`, of a primary that dies in
 //! `confirm`.
 
-mod again;
 mod answer;
 mod by_commands;
 pub mod commands;
@@ -18,7 +17,6 @@ pub mod compare;
 mod confirm;
 mod dangers;
 mod drained;
-mod fate;
 mod flow;
 pub mod foresee;
 pub mod functions;
@@ -30,13 +28,15 @@ mod lane;
 pub mod libraries;
 mod limits;
 mod modules;
+mod outcome;
 mod past;
+mod prepare;
+mod progress;
 pub mod refusal;
+mod retry;
 mod routes;
-mod settle;
 mod stood;
 mod sweep;
-mod take;
 pub mod target;
 mod try_out;
 mod window;
@@ -48,13 +48,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use self::again::Losses;
 use self::commands::Ticket;
 use self::foresee::{KeyRights, Way};
 use self::gate::Databases;
 use self::graphs::Graphs;
 use self::held::{Held, Repeats};
 use self::lane::Lane;
+use self::retry::Losses;
 use self::routes::Routes;
 use self::stood::Stood;
 use self::sweep::Listed;
@@ -67,8 +67,8 @@ use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::ledger::{Changes, SinkReport, SourceReport};
-use crate::memory::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::observer::Observer;
+use crate::own_writes::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::pipe::Stop;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::{Sent, ServerSink};
 use crate::dialect::is_common;
-use crate::memory::{Fingerprint, FingerprintSet};
+use crate::own_writes::{Fingerprint, FingerprintSet};
 use crate::payload::{self, Kind, kind_of};
 use crate::record::{Batch, Family, Record, Value};
 

@@ -6,7 +6,7 @@
 
 use anyhow::{Result, anyhow};
 
-use super::settle::ASK_EVERY;
+use super::reassign::ASK_EVERY;
 use super::*;
 use crate::source::server::{Leftovers, ServerSource, Unserved};
 use crate::units::plural;

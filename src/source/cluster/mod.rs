@@ -4,7 +4,7 @@
 //!
 //! First every part reads all keys of its slots, and what changed meanwhile. Then the cluster is
 //! looked at: slots that lie elsewhere now, or whose keys a node did not answer for, are read anew
-//! from whoever has them (`settle`), until nothing moved any more. What comes in a later stage is
+//! from whoever has them (`reassign`), until nothing moved any more. What comes in a later stage is
 //! newer than everything before, so that no older record wins. Then comes the last round: of each
 //! shard at its own instant, or of all of them at one, while writes are paused (`pause`). If slots
 //! moved meanwhile it was not the last.
@@ -16,7 +16,7 @@ mod loss;
 mod open;
 mod part;
 mod pause;
-mod settle;
+mod reassign;
 mod verdict;
 mod view;
 mod wanted;

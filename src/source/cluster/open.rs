@@ -5,7 +5,7 @@ use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
 use super::libraries::When;
 use super::part::is_lost;
-use super::settle::{ASK_EVERY, LOOK_FOR};
+use super::reassign::{ASK_EVERY, LOOK_FOR};
 use super::view::Look;
 use super::wanted::{left_out, slots_of, wanted_slots};
 use super::*;

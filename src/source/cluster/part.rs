@@ -10,7 +10,7 @@ use crate::pace::Pace;
 use crate::record::{Batch, Family};
 use crate::server::facts::Keyspace;
 use crate::server::{Conn, ServerError};
-use crate::source::server::given::GivenLog;
+use crate::source::server::delivered::GivenLog;
 use crate::source::server::{ConvergingSource, Disturbed, Leftovers, ServerSource, SlotSet};
 use crate::source::{Estimate, Source};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 
-use super::given::{Given, GivenLog};
+use super::delivered::{Given, GivenLog};
 use super::owners::Owners;
 use super::{Job, Sent, ServerSource, ServerSourceOptions};
 use crate::observer::{FailureKind, KeyFailure, Observer};

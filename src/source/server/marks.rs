@@ -5,7 +5,7 @@
 
 use anyhow::{Context as _, Result};
 
-use crate::memory::{Fingerprint, OwnWrites};
+use crate::own_writes::{Fingerprint, OwnWrites};
 
 const WHAT: &str = "remember a key in a temporary file";
 

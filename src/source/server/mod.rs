@@ -8,7 +8,7 @@
 mod checkpoint;
 pub(in crate::source) mod converge;
 mod databases;
-pub(in crate::source) mod given;
+pub(in crate::source) mod delivered;
 mod in_cluster;
 mod marks;
 mod names;
@@ -33,7 +33,7 @@ use self::checkpoint::Checkpoints;
 pub use self::converge::{ConvergeOptions, ConvergingSource, Follow, Together};
 pub(in crate::source) use self::databases::libraries_unread;
 pub use self::databases::without_hint;
-use self::given::Given;
+use self::delivered::Given;
 use self::in_cluster::InCluster;
 pub use self::in_cluster::{Disturbed, Place, SlotSet, Unserved};
 pub use self::owners::{Leftovers, Owner};

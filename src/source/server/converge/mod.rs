@@ -4,15 +4,15 @@
 //! CLIENT TRACKING tells the names. Rounds of re-reading shrink what is left; the last round reads
 //! all of it, together with what nobody is told of (streams with consumer groups, values of
 //! modules), in one MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
-//! with this round is what the source held at that EXEC. See [`last`] for why.
+//! with this round is what the source held at that EXEC. See [`final_round`] for why.
 
+mod final_round;
 mod follow;
-mod last;
+mod instant;
 mod named;
 mod pause;
 mod restart;
 mod shard;
-mod shot;
 mod verdict;
 
 use std::collections::{HashMap, HashSet};
@@ -21,15 +21,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
+use self::final_round::LastRound;
 pub use self::follow::Follow;
-use self::last::LastRound;
 use self::named::Watch;
 pub(in crate::source) use self::pause::Pause;
 use self::restart::{may_begin_anew, start_tracker};
 pub use self::shard::Together;
 pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
 use self::verdict::blindness;
-use super::given::{Given, GivenLog, NotMetAgain};
+use super::delivered::{Given, GivenLog, NotMetAgain};
 use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
@@ -181,7 +181,7 @@ impl ConvergingSource {
         let counts = inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         let blind = blindness(&mut inner, counts.is_some())?;
         let script = match options.together {
-            Some(_) => inner.ask(|conn| Ok(shot::script_for(conn)?))?,
+            Some(_) => inner.ask(|conn| Ok(instant::script_for(conn)?))?,
             None => None,
         };
         Ok(Ok(Self {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::ConvergingSource;
-use super::last::{LastRound, Outcome};
+use super::final_round::{LastRound, Outcome};
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
 use crate::server::sentinel::{self, AGREE_WITHIN, Standing};

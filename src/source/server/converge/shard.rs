@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::last::{LastRound, Outcome};
+use super::final_round::{LastRound, Outcome};
 use super::pause::Pause;
 use super::{ConvergingSource, MAX_ROUNDS, Phase};
 use crate::ledger::ConsistencyReached;
 use crate::server::Conn;
 use crate::server::cluster::Topology;
 use crate::server::tracking::Heard;
-use crate::source::server::given::GivenLog;
+use crate::source::server::delivered::GivenLog;
 use crate::source::server::{ServerSource, SlotSet};
 
 /// While following, how often a shard looks whether slots moved.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::last::{LastRound, Outcome, Pending};
+use super::final_round::{LastRound, Outcome, Pending};
 use super::{ConvergingSource, Phase};
 use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
@@ -12,7 +12,7 @@ use crate::record::{Batch, Record};
 use crate::server::ServerError;
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
-use crate::source::server::given::Given;
+use crate::source::server::delivered::Given;
 use crate::source::server::{ServerSource, probe};
 
 /// How often a batch may hold something that is refused.

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 
 use super::ServerSink;
 use super::lane::Lane;
-use crate::memory::{Fingerprint, OwnWrites};
+use crate::own_writes::{Fingerprint, OwnWrites};
 
 impl ServerSink {
     /// How many batches, from the first, have every record answered.

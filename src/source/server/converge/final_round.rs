@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::ConvergingSource;
+use super::instant::{Had, How, Plan, Refused, Shown, read_instant};
 use super::named::is_still_named;
 use super::pause::Pause;
-use super::shot::{Had, How, Plan, Refused, Shown, read_instant};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::SlotSet;
 use super::marks::Marks;
 use super::unheard::{Module, Unheard, unheard};
-use crate::memory::OwnWrites;
+use crate::own_writes::OwnWrites;
 use crate::record::Family;
 
 /// Bytes of names of values that may change unheard; with more of them exactness cannot be promised.

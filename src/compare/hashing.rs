@@ -5,7 +5,7 @@ use std::hash::Hasher;
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::memory::random_hash_keys;
+use crate::own_writes::random_hash_keys;
 
 /// A keyed hash, or a sum of them.
 pub type Print = u128;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use anyhow::Result;
 
 use super::EncryptionError;
-use super::unseal::{CHUNK_BYTES, Form, Unsealed};
+use super::decrypt::{CHUNK_BYTES, Form, Unsealed};
 use crate::exit::Interrupted;
 use crate::pipe::Stop;
 

@@ -13,8 +13,8 @@ use super::refusal::{
 };
 use super::try_out::REPLICAS_PATIENCE;
 use super::{Action, Counted, Sent, ServerSink, Wrote, answer};
-use crate::memory::{Fingerprint, OwnWrites};
 use crate::observer::{FailureKind, KeyFailure};
+use crate::own_writes::{Fingerprint, OwnWrites};
 use crate::payload::meaning::Lenience;
 use crate::payload::metadata::are_kept_by;
 use crate::payload::{FieldTtlForm, has_metadata};

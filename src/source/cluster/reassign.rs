@@ -18,7 +18,7 @@ use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::patience::Patience;
 use crate::server::slots::slot_of;
-use crate::source::server::given::GivenLog;
+use crate::source::server::delivered::GivenLog;
 
 /// How long a node that is only asked for what it knows may load its dataset.
 pub(super) const LOOK_FOR: Duration = Duration::from_secs(2);
