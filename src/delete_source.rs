@@ -29,7 +29,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Result;
-use redis::{Cmd, Value as Reply};
 
 use self::destination::Watch;
 use self::kept::Kept;
@@ -43,6 +42,7 @@ use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
+use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
@@ -67,7 +67,7 @@ enum Deletion {
     /// By DEL: WATCH sees every change of it.
     Watched,
     /// By a script that compares once more.
-    Compared(Cmd),
+    Compared(Command),
 }
 
 struct Candidate {
@@ -98,10 +98,10 @@ pub fn rehearse(from: &ConnectOptions) -> Result<(), ServerError> {
 /// key may be different for others.
 fn prove(conn: &mut Conn) -> Result<(), ServerError> {
     transaction::prove(conn)??;
-    let of_key = |name: &str| redis::cmd(name).arg(ABSENT_KEY).to_owned();
+    let of_key = |name: &str| cmd(name).arg(ABSENT_KEY).to_owned();
     for (name, command) in [
         ("WATCH", of_key("WATCH")),
-        ("UNWATCH", redis::cmd("UNWATCH")),
+        ("UNWATCH", cmd("UNWATCH")),
         // There is no such key.
         ("DEL", of_key("DEL")),
     ] {
@@ -166,7 +166,7 @@ impl DeleteSource {
     ) -> Result<Self, ServerError> {
         let mut conn = Conn::open(&connect)?;
         conn.heed(&connect, &stop.flag());
-        let probe = redis::cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
+        let probe = cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
         let pexpiretime = conn.try_query(&probe)?.is_ok();
         // Before the first key is written: else it is known only after many of them.
         prove(&mut conn)?;
@@ -299,7 +299,7 @@ impl DeleteSource {
             self.conn.forget_database();
             return Err(self.conn.refusal("SELECT", text));
         }
-        let mut watch = redis::cmd("WATCH");
+        let mut watch = cmd("WATCH");
         for candidate in group {
             watch.arg(&candidate.origin.key);
         }
@@ -316,7 +316,7 @@ impl DeleteSource {
             }
         }
         if unchanged.is_empty() {
-            self.expect("UNWATCH", &redis::cmd("UNWATCH"), &Reply::Okay)?;
+            self.expect("UNWATCH", &cmd("UNWATCH"), &Reply::Okay)?;
             return Ok(Some(deleted_before));
         }
         // After all that may take its time, a connection to the source that was lost among it.
@@ -324,12 +324,12 @@ impl DeleteSource {
             self.unfit = Some(unfit);
             return Ok(Some(deleted_before));
         }
-        self.expect("MULTI", &redis::cmd("MULTI"), &Reply::Okay)?;
-        let queued = Reply::SimpleString("QUEUED".to_owned());
+        self.expect("MULTI", &cmd("MULTI"), &Reply::Okay)?;
+        let queued = Reply::Status("QUEUED".to_owned());
         // From here on: what is not queued is carried out at once.
         let in_doubt_before = self.in_doubt.clone();
         self.in_doubt.extend(unchanged.keys());
-        let mut del = redis::cmd("DEL");
+        let mut del = cmd("DEL");
         let (mut watched, mut compared) = (0, Vec::new());
         for (at, deletion) in unchanged {
             match deletion {
@@ -354,7 +354,7 @@ impl DeleteSource {
                 return self.leave(group);
             }
         }
-        match self.conn.try_query(&redis::cmd("EXEC"))? {
+        match self.conn.try_query(&cmd("EXEC"))? {
             Ok(Reply::Array(replies)) if replies.len() == commands => {
                 // An error, too, is a key that is still there.
                 let deleted = replies.iter().map(|reply| match reply {
@@ -381,7 +381,7 @@ impl DeleteSource {
 
     /// Leaves a transaction in which a command was refused for its keys.
     fn leave(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
-        self.expect("DISCARD", &redis::cmd("DISCARD"), &Reply::Okay)?;
+        self.expect("DISCARD", &cmd("DISCARD"), &Reply::Okay)?;
         Ok(self.one_by_one(group))
     }
 
@@ -398,7 +398,7 @@ impl DeleteSource {
     fn expect_for_keys(
         &mut self,
         name: &str,
-        command: &Cmd,
+        command: &Command,
         answer: &Reply,
     ) -> Result<bool, ServerError> {
         match self.conn.try_query(command)? {
@@ -413,7 +413,7 @@ impl DeleteSource {
     }
 
     /// Sends a command that has one good answer.
-    fn expect(&mut self, name: &str, command: &Cmd, answer: &Reply) -> Result<(), ServerError> {
+    fn expect(&mut self, name: &str, command: &Command, answer: &Reply) -> Result<(), ServerError> {
         match self.conn.try_query(command)? {
             Ok(reply) if reply == *answer => Ok(()),
             Ok(reply) => Err(self.conn.confused(format!("{name}: {reply:?}"))),
@@ -426,7 +426,7 @@ impl DeleteSource {
         if let Some(known) = self.scripts {
             return Ok(known);
         }
-        let mut probe = redis::cmd("EVAL");
+        let mut probe = cmd("EVAL");
         probe.arg(DELETE_IF_SAME).arg(1).arg(ABSENT_KEY).arg("");
         // Nothing was deleted, and that is what it has to say.
         let known = matches!(self.conn.try_query(&probe)?, Ok(Reply::Int(0)));
@@ -439,7 +439,7 @@ impl DeleteSource {
         if let Some(known) = self.stream_scripts {
             return Ok(known);
         }
-        let mut probe = redis::cmd("EVAL");
+        let mut probe = cmd("EVAL");
         probe.arg(DELETE_IF_SET_SO).arg(1).arg(ABSENT_KEY);
         let answer = self.conn.try_query(&probe)?;
         let known = answer.is_err_and(|text| text.contains(NO_SUCH_KEY));
@@ -448,7 +448,7 @@ impl DeleteSource {
     }
 
     fn is_absent(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
-        let exists = redis::cmd("EXISTS").arg(&candidate.origin.key).to_owned();
+        let exists = cmd("EXISTS").arg(&candidate.origin.key).to_owned();
         Ok(matches!(self.conn.try_query(&exists)?, Ok(Reply::Int(0))))
     }
 
@@ -481,14 +481,14 @@ impl DeleteSource {
         if !same_expiry {
             return Ok(None);
         }
-        let Ok(Reply::BulkString(dump)) = self.conn.try_query(redis::cmd("DUMP").arg(key))? else {
+        let Ok(Reply::Bulk(dump)) = self.conn.try_query(cmd("DUMP").arg(key))? else {
             return Ok(None);
         };
         if is_stream {
             return self.stream_deletion(candidate, dump);
         }
         let unwatched = candidate.is_unwatched(self.family);
-        let mut delete = redis::cmd("EVAL");
+        let mut delete = cmd("EVAL");
         if unwatched {
             delete.arg(DELETE_IF_SAME).arg(1).arg(key).arg(&dump);
         }
@@ -519,7 +519,7 @@ impl DeleteSource {
             self.kept_for.streams += 1;
             return Ok(None);
         }
-        let mut delete = redis::cmd("EVAL");
+        let mut delete = cmd("EVAL");
         delete.arg(DELETE_IF_SET_SO).arg(1);
         delete.arg(&candidate.origin.key).arg(&expected);
         Ok(Some(Deletion::Compared(delete)))
@@ -530,7 +530,7 @@ impl DeleteSource {
         if !self.pexpiretime {
             return self.expiry_by_time(key);
         }
-        let command = redis::cmd("PEXPIRETIME").arg(key).to_owned();
+        let command = cmd("PEXPIRETIME").arg(key).to_owned();
         Ok(match self.conn.try_query(&command)? {
             Ok(Reply::Int(-1)) => Some(None),
             Ok(Reply::Int(ms @ 0..)) => Some(Some(ms.unsigned_abs())),
@@ -554,11 +554,11 @@ impl DeleteSource {
             };
             if [&before, &left, &after].into_iter().any(asks) {
                 // This one waits until it is answered.
-                let _ = self.conn.try_query(&redis::cmd("TIME"))?;
+                let _ = self.conn.try_query(&cmd("TIME"))?;
                 continue;
             }
             let time_ms = |reply: Result<Reply, String>| {
-                let (secs, micros): (u64, u64) = redis::from_redis_value(reply.ok()?).ok()?;
+                let (secs, micros): (u64, u64) = from_reply(reply.ok()?).ok()?;
                 Some(secs * 1000 + micros / 1000)
             };
             let left_ms = match left {
@@ -579,10 +579,7 @@ impl DeleteSource {
 
     fn may_have_groups(&mut self, key: &[u8]) -> Result<bool, ServerError> {
         Ok(
-            match self
-                .conn
-                .try_query(redis::cmd("XINFO").arg("GROUPS").arg(key))?
-            {
+            match self.conn.try_query(cmd("XINFO").arg("GROUPS").arg(key))? {
                 Ok(Reply::Array(groups)) => !groups.is_empty(),
                 _ => true,
             },

@@ -2,10 +2,9 @@
 //! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
 //! What cannot be tried without doing it (PSYNC) is asked about.
 
-use redis::Value;
-
 use super::probes::{PROBES, Probe, Try};
 use crate::server::conn::asks_for_patience;
+use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::cause_of_discard;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{Features, native_commands};
@@ -181,7 +180,7 @@ fn send(
     fine: &[&str],
     cluster: bool,
 ) -> Result<Access, ServerError> {
-    let mut command = redis::Cmd::new();
+    let mut command = Command::new();
     command.arg(args);
     Ok(match conn.try_query(&command)? {
         Ok(_) => Access::Allowed,
@@ -210,8 +209,8 @@ fn queue(
     fine: &[&str],
     cluster: bool,
 ) -> Result<(Access, &'static str), ServerError> {
-    match conn.try_query(&redis::cmd("MULTI"))? {
-        Ok(Value::Okay) => {}
+    match conn.try_query(&cmd("MULTI"))? {
+        Ok(Reply::Okay) => {}
         // Not understood: what is sent now might be carried out.
         Ok(_) => return Ok((Access::Unknown, "MULTI")),
         Err(text) => return Ok((Access::of_error(text, &[], cluster), "MULTI")),
@@ -221,10 +220,10 @@ fn queue(
     let mut worst = (Access::Allowed, "");
     for args in std::iter::once(HARMLESS).chain(commands) {
         let name = args.first().copied().unwrap_or_default();
-        let mut command = redis::Cmd::new();
+        let mut command = Command::new();
         command.arg(args);
         match conn.try_query(&command)? {
-            Ok(Value::SimpleString(word)) if word == "QUEUED" => {}
+            Ok(Reply::Status(word)) if word == "QUEUED" => {}
             Ok(_) => return Ok((Access::Unknown, name)),
             Err(text) => match Access::of_error(text, fine, cluster) {
                 Access::Allowed => {}
@@ -239,29 +238,29 @@ fn queue(
 /// Whether a command is there, by COMMAND INFO, and whether this user may use it, by ACL DRYRUN
 /// (7.0). Where those are refused nothing is known.
 fn ask(conn: &mut Conn, args: &[&str]) -> Result<Access, ServerError> {
-    let mut info = redis::cmd("COMMAND");
+    let mut info = cmd("COMMAND");
     info.arg("INFO").arg(args.first());
     let unknown = |text: String| match asks_for_patience(&text) {
         true => Access::Later(text),
         false => Access::Unknown,
     };
-    if let Ok(redis::Value::Array(rows)) = conn.try_query(&info)?
+    if let Ok(Reply::Array(rows)) = conn.try_query(&info)?
         && rows
             .iter()
-            .all(|row| matches!(row, redis::Value::Nil) || *row == redis::Value::Array(Vec::new()))
+            .all(|row| matches!(row, Reply::Nil) || *row == Reply::Array(Vec::new()))
     {
         return Ok(Access::Absent);
     }
-    let user = match conn.try_query(redis::cmd("ACL").arg("WHOAMI"))? {
+    let user = match conn.try_query(cmd("ACL").arg("WHOAMI"))? {
         Ok(user) => user,
         Err(text) => return Ok(unknown(text)),
     };
-    let user: String = redis::from_redis_value(user).unwrap_or_default();
-    let mut dry_run = redis::cmd("ACL");
+    let user: String = from_reply(user).unwrap_or_default();
+    let mut dry_run = cmd("ACL");
     dry_run.arg("DRYRUN").arg(user).arg(args);
     Ok(match conn.try_query(&dry_run)? {
-        Ok(redis::Value::Okay) => Access::Allowed,
-        Ok(other) => Access::Refused(redis::from_redis_value::<String>(other).unwrap_or_default()),
+        Ok(Reply::Okay) => Access::Allowed,
+        Ok(other) => Access::Refused(from_reply::<String>(other).unwrap_or_default()),
         Err(text) => unknown(text),
     })
 }

@@ -12,6 +12,7 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
 use crate::server::patience::{Patience, STEP};
+use crate::server::reply::cmd;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way, offer};
@@ -295,7 +296,7 @@ impl<'a> KeyTrial<'a> {
         }
         // Every connection begins in database 0, which a user may all the same not use.
         if db == 0 && !self.knows_0 {
-            let answer = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY));
+            let answer = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY));
             if let Err(text) = answer.map_err(Halt::Lost)?
                 && is_about_database(&text)
             {

@@ -5,6 +5,7 @@ use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, info};
+use crate::server::reply::cmd;
 use crate::server::slots::{SLOTS, tag_for_slot};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 
@@ -204,7 +205,7 @@ pub fn served_here(conn: &mut Conn, layout: &Layout, like: &[u8]) -> Result<Vec<
         };
         let name = [like, tag_for_slot(*slots.start()).as_bytes()].concat();
         let key = [name.as_slice(), ABSENT_KEY.as_bytes()].concat();
-        match conn.try_query(redis::cmd("PTTL").arg(&key))? {
+        match conn.try_query(cmd("PTTL").arg(&key))? {
             Err(text) if text.starts_with("MOVED") => {}
             _ => return Ok(name),
         }

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use crate::record::show_key;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace};
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
 use crate::sink::server::refusal::is_about_database;
 
@@ -67,20 +66,18 @@ fn config(
     name: &str,
     later: &mut Option<String>,
 ) -> Result<Option<String>, ServerError> {
-    Ok(
-        match conn.try_query(redis::cmd("CONFIG").arg("GET").arg(name))? {
-            Ok(value) => {
-                let pair: Vec<String> = redis::from_redis_value(value).unwrap_or_default();
-                pair.into_iter().nth(1)
+    Ok(match conn.try_query(cmd("CONFIG").arg("GET").arg(name))? {
+        Ok(value) => {
+            let pair: Vec<String> = from_reply(value).unwrap_or_default();
+            pair.into_iter().nth(1)
+        }
+        Err(text) => {
+            if asks_for_patience(&text) {
+                *later = Some(text);
             }
-            Err(text) => {
-                if asks_for_patience(&text) {
-                    *later = Some(text);
-                }
-                None
-            }
-        },
-    )
+            None
+        }
+    })
 }
 
 /// Databases that are tried where INFO does not name them.
@@ -107,8 +104,8 @@ pub fn databases(
             Err(_) if db > 0 => break,
             _ => {}
         }
-        match conn.try_query(&redis::cmd("DBSIZE"))? {
-            Ok(Value::Int(keys @ 1..)) => rows.push(Keyspace {
+        match conn.try_query(&cmd("DBSIZE"))? {
+            Ok(Reply::Int(keys @ 1..)) => rows.push(Keyspace {
                 db,
                 keys: keys.unsigned_abs(),
                 expires: 0,
@@ -122,8 +119,8 @@ pub fn databases(
     Ok(Ok(rows))
 }
 
-fn select(conn: &mut Conn, db: u32) -> Result<Result<Value, String>, ServerError> {
-    conn.try_query(redis::cmd("SELECT").arg(db))
+fn select(conn: &mut Conn, db: u32) -> Result<Result<Reply, String>, ServerError> {
+    conn.try_query(cmd("SELECT").arg(db))
 }
 
 /// Names of loaded modules. The inner error is why MODULE LIST does not tell.
@@ -131,15 +128,14 @@ fn select(conn: &mut Conn, db: u32) -> Result<Result<Value, String>, ServerError
 /// # Errors
 /// The connection.
 pub fn modules(conn: &mut Conn) -> Result<Result<Vec<String>, String>, ServerError> {
-    let value = match conn.try_query(redis::cmd("MODULE").arg("LIST"))? {
+    let value = match conn.try_query(cmd("MODULE").arg("LIST"))? {
         Ok(value) => value,
         Err(text) => return Ok(Err(text)),
     };
-    let rows: Vec<std::collections::HashMap<String, Value>> =
-        redis::from_redis_value(value).unwrap_or_default();
+    let rows: Vec<std::collections::HashMap<String, Reply>> = from_reply(value).unwrap_or_default();
     let names = rows
         .into_iter()
-        .filter_map(|mut row| redis::from_redis_value(row.remove("name")?).ok());
+        .filter_map(|mut row| from_reply(row.remove("name")?).ok());
     Ok(Ok(names.collect()))
 }
 
@@ -214,7 +210,7 @@ impl Leftovers {
                 }
                 scans += 1;
                 let pattern = [TEMP_KEY_PREFIX, b"*"].concat();
-                let mut scan = redis::cmd("SCAN");
+                let mut scan = cmd("SCAN");
                 scan.arg(&cursor).arg("MATCH").arg(pattern);
                 scan.arg("COUNT").arg(1000);
                 let page = match conn.try_query(&scan)? {
@@ -228,8 +224,7 @@ impl Leftovers {
                         break 'databases;
                     }
                 };
-                let Ok((next, keys)) = redis::from_redis_value::<(Vec<u8>, Vec<Vec<u8>>)>(page)
-                else {
+                let Ok((next, keys)) = from_reply::<(Vec<u8>, Vec<Vec<u8>>)>(page) else {
                     return Err(conn.confused("SCAN did not answer with a cursor and keys"));
                 };
                 left.found += keys.len() as u64;

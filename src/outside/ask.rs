@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::{Cmd, Value};
-
 use super::series::Series;
 use super::{HEADER_FIELD, LIBRARY, Outside, SEARCH_INDEX, merge};
 use crate::endpoint::ConnectOptions;
@@ -11,6 +9,7 @@ use crate::record::Batch;
 use crate::server::cluster::{Topology, options_for};
 use crate::server::conn::is_unknown_command;
 use crate::server::facts::Facts;
+use crate::server::reply::{Command, Reply, cmd};
 use crate::server::{Conn, ServerError};
 
 /// What a source holds outside its keys, as far as it was asked at the start and as keys come.
@@ -25,8 +24,8 @@ pub struct OutsideKeys {
 struct Question {
     kind: &'static str,
     command: &'static str,
-    cmd: Cmd,
-    names: fn(Value) -> Option<Vec<Vec<u8>>>,
+    cmd: Command,
+    names: fn(Reply) -> Option<Vec<Vec<u8>>>,
     /// Names of the modules that have the command, in lower case.
     modules: &'static [&'static str],
 }
@@ -36,21 +35,21 @@ fn questions() -> [Question; 3] {
         Question {
             kind: SEARCH_INDEX,
             command: "FT._LIST",
-            cmd: redis::cmd("FT._LIST"),
+            cmd: cmd("FT._LIST"),
             names: plain_names,
             modules: &["search", "searchlight"],
         },
         Question {
             kind: LIBRARY,
             command: "TFUNCTION LIST",
-            cmd: redis::cmd("TFUNCTION").arg("LIST").to_owned(),
+            cmd: cmd("TFUNCTION").arg("LIST").to_owned(),
             names: |value| named(value, b"name"),
             modules: &["redisgears_2"],
         },
         Question {
             kind: LIBRARY,
             command: "RG.DUMPREGISTRATIONS",
-            cmd: redis::cmd("RG.DUMPREGISTRATIONS"),
+            cmd: cmd("RG.DUMPREGISTRATIONS"),
             names: |value| named(value, b"id"),
             modules: &["rg"],
         },
@@ -189,7 +188,7 @@ fn ask_modules(conn: &mut Conn) -> Result<Option<Vec<String>>, ServerError> {
     if let Some(modules) = Facts::ask(conn)?.modules {
         return Ok(Some(modules));
     }
-    Ok(match conn.ask(redis::cmd("MODULE").arg("LIST"))? {
+    Ok(match conn.ask(cmd("MODULE").arg("LIST"))? {
         Ok(value) => named(value, b"name").map(|names| {
             let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
             names.into_iter().map(text).collect()
@@ -246,23 +245,23 @@ impl Answers {
 }
 
 /// A list of names.
-fn plain_names(value: Value) -> Option<Vec<Vec<u8>>> {
+fn plain_names(value: Reply) -> Option<Vec<Vec<u8>>> {
     match value {
-        Value::Array(items) | Value::Set(items) => items.into_iter().map(bytes).collect(),
+        Reply::Array(items) => items.into_iter().map(bytes).collect(),
         _ => None,
     }
 }
 
 /// A list of maps, or of names and values in turn, of which one is the name.
-fn named(value: Value, field: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (Value::Array(rows) | Value::Set(rows)) = value else {
+fn named(value: Reply, field: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let Reply::Array(rows) = value else {
         return None;
     };
-    let name_of = |row: Value| match row {
-        Value::Map(pairs) => pairs
+    let name_of = |row: Reply| match row {
+        Reply::Map(pairs) => pairs
             .into_iter()
             .find_map(|(name, value)| (bytes(name)? == field).then(|| bytes(value))?),
-        Value::Array(items) => {
+        Reply::Array(items) => {
             let at = items
                 .iter()
                 .step_by(2)
@@ -274,10 +273,10 @@ fn named(value: Value, field: &[u8]) -> Option<Vec<Vec<u8>>> {
     rows.into_iter().map(name_of).collect()
 }
 
-fn bytes(value: Value) -> Option<Vec<u8>> {
+fn bytes(value: Reply) -> Option<Vec<u8>> {
     match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.into_bytes()),
+        Reply::Bulk(bytes) => Some(bytes),
+        Reply::Status(text) => Some(text.into_bytes()),
         _ => None,
     }
 }
@@ -287,27 +286,27 @@ mod tests {
     use super::*;
     use crate::endpoint::ServerAddress;
 
-    fn text(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
+    fn text(text: &str) -> Reply {
+        Reply::Bulk(text.as_bytes().to_vec())
     }
 
     #[test]
     fn names_in_every_form_of_reply() {
-        let list = Value::Array(vec![text("a"), text("b")]);
+        let list = Reply::Array(vec![text("a"), text("b")]);
         assert_eq!(plain_names(list), Some(vec![b"a".to_vec(), b"b".to_vec()]));
-        assert_eq!(plain_names(Value::Nil), None);
-        assert_eq!(plain_names(Value::Array(vec![Value::Int(1)])), None);
-        let row = Value::Array(vec![text("ver"), Value::Int(1), text("name"), text("x")]);
+        assert_eq!(plain_names(Reply::Nil), None);
+        assert_eq!(plain_names(Reply::Array(vec![Reply::Int(1)])), None);
+        let row = Reply::Array(vec![text("ver"), Reply::Int(1), text("name"), text("x")]);
         assert_eq!(
-            named(Value::Array(vec![row]), b"name"),
+            named(Reply::Array(vec![row]), b"name"),
             Some(vec![b"x".to_vec()])
         );
-        let map = Value::Map(vec![(text("name"), text("y"))]);
+        let map = Reply::Map(vec![(text("name"), text("y"))]);
         assert_eq!(
-            named(Value::Array(vec![map]), b"name"),
+            named(Reply::Array(vec![map]), b"name"),
             Some(vec![b"y".to_vec()])
         );
-        let odd = Value::Array(vec![Value::Array(vec![text("ver")])]);
+        let odd = Reply::Array(vec![Reply::Array(vec![text("ver")])]);
         assert_eq!(named(odd, b"name"), None);
     }
 

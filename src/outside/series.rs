@@ -9,6 +9,7 @@ use crate::endpoint::ConnectOptions;
 use crate::payload::{self, SERIES_TYPE};
 use crate::record::{Batch, Family, Record, Value};
 use crate::server::cluster::{Topology, options_for};
+use crate::server::reply::{Command, Reply, cmd};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 
@@ -168,8 +169,8 @@ fn look_at(
     found: &mut Found,
 ) -> Result<(), ServerError> {
     for keys in keys.chunks(TOGETHER) {
-        let ask = |(key, _): &(&[u8], u64)| redis::cmd("TS.INFO").arg(*key).to_owned();
-        let commands: Vec<redis::Cmd> = keys.iter().map(ask).collect();
+        let ask = |(key, _): &(&[u8], u64)| cmd("TS.INFO").arg(*key).to_owned();
+        let commands: Vec<Command> = keys.iter().map(ask).collect();
         let answers = conn.ask_all(&commands, |_| false)?;
         for ((key, brought), answer) in keys.iter().zip(answers) {
             match answer.map(rules_of) {
@@ -186,23 +187,23 @@ fn look_at(
 }
 
 /// How many the field `rules` has; `None` where there is no such field.
-fn rules_of(info: redis::Value) -> Option<u64> {
-    let is_rules = |name: &redis::Value| match name {
-        redis::Value::SimpleString(text) => text == "rules",
-        redis::Value::BulkString(bytes) => bytes == b"rules",
+fn rules_of(info: Reply) -> Option<u64> {
+    let is_rules = |name: &Reply| match name {
+        Reply::Status(text) => text == "rules",
+        Reply::Bulk(bytes) => bytes == b"rules",
         _ => false,
     };
     let rules = match info {
-        redis::Value::Array(items) => {
+        Reply::Array(items) => {
             let at = items.iter().step_by(2).position(is_rules)?;
             items.into_iter().nth(2 * at + 1)?
         }
-        redis::Value::Map(pairs) => pairs.into_iter().find(|(name, _)| is_rules(name))?.1,
+        Reply::Map(pairs) => pairs.into_iter().find(|(name, _)| is_rules(name))?.1,
         _ => return None,
     };
     match rules {
-        redis::Value::Array(rules) => Some(rules.len() as u64),
-        redis::Value::Map(rules) => Some(rules.len() as u64),
+        Reply::Array(rules) => Some(rules.len() as u64),
+        Reply::Map(rules) => Some(rules.len() as u64),
         _ => None,
     }
 }
@@ -222,20 +223,20 @@ mod tests {
 
     #[test]
     fn rules_are_found_in_what_ts_info_answers() {
-        let name = |name: &str| redis::Value::SimpleString(name.to_owned());
-        let info = |rules: redis::Value| {
-            redis::Value::Array(vec![
+        let name = |name: &str| Reply::Status(name.to_owned());
+        let info = |rules: Reply| {
+            Reply::Array(vec![
                 name("totalSamples"),
-                redis::Value::Int(1),
+                Reply::Int(1),
                 name("rules"),
                 rules,
             ])
         };
-        let rule = redis::Value::Array(vec![name("dst")]);
-        assert_eq!(rules_of(info(redis::Value::Array(vec![rule]))), Some(1));
-        assert_eq!(rules_of(info(redis::Value::Array(Vec::new()))), Some(0));
-        assert_eq!(rules_of(info(redis::Value::Nil)), None);
-        assert_eq!(rules_of(redis::Value::Array(vec![name("rules")])), None);
-        assert_eq!(rules_of(redis::Value::Okay), None);
+        let rule = Reply::Array(vec![name("dst")]);
+        assert_eq!(rules_of(info(Reply::Array(vec![rule]))), Some(1));
+        assert_eq!(rules_of(info(Reply::Array(Vec::new()))), Some(0));
+        assert_eq!(rules_of(info(Reply::Nil)), None);
+        assert_eq!(rules_of(Reply::Array(vec![name("rules")])), None);
+        assert_eq!(rules_of(Reply::Okay), None);
     }
 }

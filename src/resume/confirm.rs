@@ -11,6 +11,7 @@ use crate::payload::meaning::Lenience;
 use crate::record::{Batch, Context, Family, KeyRecord, Record};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::facts::Facts;
+use crate::server::reply::cmd;
 use crate::server::slots::slot_of;
 use crate::server::{ABSENT_KEY, Conn};
 use crate::sink::server::compare::{self, Question};
@@ -89,7 +90,7 @@ fn ask_one(
     ours: &mut Vec<Ours>,
 ) -> Result<()> {
     let pexpiretime = conn
-        .try_query(redis::cmd("PEXPIRETIME").arg(ABSENT_KEY))?
+        .try_query(cmd("PEXPIRETIME").arg(ABSENT_KEY))?
         .map_or_else(|text| text.starts_with("MOVED"), |_| true);
     let question = Question {
         pexpiretime,

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::state::State;
 use super::witness::{Meaning, Witness, meaning_of, reading};
@@ -18,6 +17,7 @@ use crate::server::Conn;
 use crate::server::cluster::{Topology, options_for};
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::identity::run_id;
+use crate::server::reply::Reply;
 use crate::server::slots::slot_of;
 
 /// Keys that are asked for at once.
@@ -146,7 +146,7 @@ fn look_at(
                     .expire_at_ms
                     .is_some_and(|at_ms| at_ms <= clock.now_ms() + EXPIRY_SLACK_MS);
                 match reply {
-                    Ok(Reply::BulkString(payload)) => {
+                    Ok(Reply::Bulk(payload)) => {
                         let now = meaning_of(reading, family, &Value::Verbatim(payload));
                         match one.meaning == Meaning::Value(now) || may_be_gone {
                             true => looked.stands(one),

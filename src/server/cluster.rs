@@ -6,11 +6,10 @@
 
 use std::ops::RangeInclusive;
 
-use redis::Value;
-
 use super::slots::SLOTS;
 use super::{Conn, ServerError};
 use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
+use crate::server::reply::{Reply, cmd, from_reply_ref};
 
 /// One node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,7 +49,7 @@ impl Topology {
     /// Where CLUSTER SLOTS is refused or not understood, and the connection.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let value = conn
-            .ask(redis::cmd("CLUSTER").arg("SLOTS"))?
+            .ask(cmd("CLUSTER").arg("SLOTS"))?
             .map_err(|text| conn.refusal("CLUSTER SLOTS", text))?;
         Self::read(&value, conn.address())
             .ok_or_else(|| conn.confused("CLUSTER SLOTS without ranges, nodes or ports"))
@@ -58,14 +57,14 @@ impl Topology {
 
     /// An empty host means "where you asked" (cluster.c: a node that does not know its own address
     /// yet), and so does a null one with `cluster-preferred-endpoint-type unknown-endpoint`.
-    fn read(value: &Value, asked: &str) -> Option<Self> {
+    fn read(value: &Reply, asked: &str) -> Option<Self> {
         let own_host = own_host(asked);
-        let Value::Array(rows) = value else {
+        let Reply::Array(rows) = value else {
             return None;
         };
         let mut shards: Vec<Shard> = Vec::new();
         for row in rows {
-            let Value::Array(parts) = row else {
+            let Reply::Array(parts) = row else {
                 return None;
             };
             let [first, last, primary, replicas @ ..] = parts.as_slice() else {
@@ -202,23 +201,23 @@ fn own_host(address: &str) -> String {
     NodeAddress::parse(rest).map_or_else(String::new, |address| address.host)
 }
 
-fn slot(value: &Value) -> Option<u16> {
+fn slot(value: &Reply) -> Option<u16> {
     match value {
-        Value::Int(number) => u16::try_from(*number).ok().filter(|&slot| slot < SLOTS),
+        Reply::Int(number) => u16::try_from(*number).ok().filter(|&slot| slot < SLOTS),
         _ => None,
     }
 }
 
-fn text(value: &Value) -> Option<String> {
-    redis::from_redis_value_ref::<Option<String>>(value).ok()?
+fn text(value: &Reply) -> Option<String> {
+    from_reply_ref::<Option<String>>(value).ok()?
 }
 
-fn node(value: &Value, own_host: &str) -> Option<ClusterNode> {
-    let Value::Array(parts) = value else {
+fn node(value: &Reply, own_host: &str) -> Option<ClusterNode> {
+    let Reply::Array(parts) = value else {
         return None;
     };
     let port = match parts.get(1)? {
-        Value::Int(port) => u16::try_from(*port).ok()?,
+        Reply::Int(port) => u16::try_from(*port).ok()?,
         _ => return None,
     };
     let endpoint = text(parts.first()?).filter(|host| !host.is_empty() && host != "?");
@@ -234,13 +233,13 @@ fn node(value: &Value, own_host: &str) -> Option<ClusterNode> {
 }
 
 /// The fourth part is a flat list of names and values, or a map in RESP3.
-fn hostname(value: &Value) -> Option<String> {
-    let pairs: Vec<(&Value, &Value)> = match value {
-        Value::Array(items) => items
+fn hostname(value: &Reply) -> Option<String> {
+    let pairs: Vec<(&Reply, &Reply)> = match value {
+        Reply::Array(items) => items
             .chunks_exact(2)
             .map(|pair| (&pair[0], &pair[1]))
             .collect(),
-        Value::Map(pairs) => pairs.iter().map(|(name, value)| (name, value)).collect(),
+        Reply::Map(pairs) => pairs.iter().map(|(name, value)| (name, value)).collect(),
         _ => return None,
     };
     let (_, value) = pairs
@@ -253,34 +252,34 @@ fn hostname(value: &Value) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn bulk(text: &str) -> Value {
-        Value::BulkString(text.as_bytes().to_vec())
+    fn bulk(text: &str) -> Reply {
+        Reply::Bulk(text.as_bytes().to_vec())
     }
 
-    fn announced(host: Value, port: i64, id: &str, extra: Vec<Value>) -> Value {
-        let mut parts = vec![host, Value::Int(port), bulk(id)];
+    fn announced(host: Reply, port: i64, id: &str, extra: Vec<Reply>) -> Reply {
+        let mut parts = vec![host, Reply::Int(port), bulk(id)];
         if !extra.is_empty() {
-            parts.push(Value::Array(extra));
+            parts.push(Reply::Array(extra));
         }
-        Value::Array(parts)
+        Reply::Array(parts)
     }
 
     #[test]
     fn slots_are_read_with_and_without_names() {
-        let reply = Value::Array(vec![
-            Value::Array(vec![
-                Value::Int(8192),
-                Value::Int(16383),
+        let reply = Reply::Array(vec![
+            Reply::Array(vec![
+                Reply::Int(8192),
+                Reply::Int(16383),
                 announced(
-                    Value::Nil,
+                    Reply::Nil,
                     7001,
                     "b",
                     vec![bulk("hostname"), bulk("b.example")],
                 ),
             ]),
-            Value::Array(vec![
-                Value::Int(0),
-                Value::Int(8190),
+            Reply::Array(vec![
+                Reply::Int(0),
+                Reply::Int(8190),
                 announced(bulk("10.0.0.1"), 7000, "a", Vec::new()),
                 announced(bulk("10.0.0.3"), 7002, "c", Vec::new()),
             ]),
@@ -301,13 +300,13 @@ mod tests {
     #[test]
     fn what_is_no_topology_is_none() {
         for value in [
-            Value::Nil,
-            Value::Array(vec![Value::Int(1)]),
-            Value::Array(vec![Value::Array(vec![Value::Int(0), Value::Int(16_384)])]),
-            Value::Array(vec![Value::Array(vec![
-                Value::Int(0),
-                Value::Int(1),
-                Value::Int(2),
+            Reply::Nil,
+            Reply::Array(vec![Reply::Int(1)]),
+            Reply::Array(vec![Reply::Array(vec![Reply::Int(0), Reply::Int(16_384)])]),
+            Reply::Array(vec![Reply::Array(vec![
+                Reply::Int(0),
+                Reply::Int(1),
+                Reply::Int(2),
             ])]),
         ] {
             assert!(Topology::read(&value, "redis://h:1").is_none(), "{value:?}");

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, Value};
-
 use self::pace::{Heed, LISTEN_EVERY, LeastPace, Paced};
 pub use self::words::{asks_for_patience, ends_connection, is_forbidden, is_unknown_command};
 use self::words::{has_no_password, is_closed, turns_away};
@@ -20,6 +18,7 @@ use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
 use crate::endpoint::{ConnectOptions, NodeAddress, Shunned, Transport};
+use crate::server::reply::{Command, FromReply, Reply, cmd};
 
 /// Bytes of commands that are collected before they are written without being asked.
 const OUT_BYTES: usize = 256 * 1024;
@@ -52,7 +51,7 @@ pub struct Conn {
     /// Commands that end the connection.
     shunned: Shunned,
     /// Commands that gave the connection its state; a new one has to hear them again.
-    session: Vec<Cmd>,
+    session: Vec<Command>,
     /// Commands were queued: only their owner knows what a new connection would have to be told.
     settled: bool,
     /// The other side ended the connection.
@@ -134,13 +133,13 @@ impl Conn {
                 )),
             };
         };
-        let mut auth = redis::cmd("AUTH");
+        let mut auth = cmd("AUTH");
         if let Some(user) = &options.username {
             auth.arg(user);
         }
         auth.arg(password.expose());
         match self.try_patiently(&auth, CONTROL_LIMIT)? {
-            Ok(Value::Okay) => Ok(()),
+            Ok(Reply::Okay) => Ok(()),
             Ok(other) => Err(refused(
                 format!("AUTH was answered with {other:?}"),
                 &self.address,
@@ -215,10 +214,10 @@ impl Conn {
 
     /// A question that costs nothing and that everybody may ask: PING, or where that ends the
     /// connection the expiry of a key that nobody has.
-    pub fn greeting(&self) -> Cmd {
+    pub fn greeting(&self) -> Command {
         match self.shunned.has(PING) {
-            false => redis::cmd(PING),
-            true => redis::cmd("PTTL").arg(ABSENT_KEY).to_owned(),
+            false => cmd(PING),
+            true => cmd("PTTL").arg(ABSENT_KEY).to_owned(),
         }
     }
 
@@ -370,15 +369,15 @@ impl Conn {
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
-    pub fn reply(&mut self) -> Result<Result<Value, String>, ServerError> {
+    pub fn reply(&mut self) -> Result<Result<Reply, String>, ServerError> {
         self.reply_within(VALUE_LIMIT)
     }
 
-    fn reply_within(&mut self, max: usize) -> Result<Result<Value, String>, ServerError> {
+    fn reply_within(&mut self, max: usize) -> Result<Result<Reply, String>, ServerError> {
         let value = self.read(|replies, stream| replies.value(stream, max))?;
-        Ok(match resp::error_text(&value) {
-            Some(text) => Err(text.to_owned()),
-            None => Ok(value),
+        Ok(match value {
+            Reply::Error(text) => Err(text),
+            value => Ok(value),
         })
     }
 
@@ -414,16 +413,16 @@ impl Conn {
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
-    pub fn try_query(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+    pub fn try_query(&mut self, command: &Command) -> Result<Result<Reply, String>, ServerError> {
         self.try_within(command, VALUE_LIMIT)
     }
 
     fn try_within(
         &mut self,
-        command: &Cmd,
+        command: &Command,
         max: usize,
-    ) -> Result<Result<Value, String>, ServerError> {
-        command.write_packed_command(&mut self.out);
+    ) -> Result<Result<Reply, String>, ServerError> {
+        command.pack(&mut self.out);
         self.flush()?;
         self.reply_within(max)
     }
@@ -443,15 +442,15 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Refused`] for NOPERM and unknown commands, [`ServerError::Reply`] for other
     /// error replies, and those of [`Self::try_query`].
-    pub fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, ServerError> {
+    pub fn query<T: FromReply>(&mut self, command: &Command) -> Result<T, ServerError> {
         let name = name_of(command);
         let value = self
             .try_query(command)?
             .map_err(|text| self.refusal(&name, text))?;
-        T::from_redis_value(value).map_err(|error| ServerError::Protocol {
+        T::from_reply(value).map_err(|reason| ServerError::Protocol {
             address: self.address.clone(),
             doing: name,
-            reason: error.to_string(),
+            reason,
         })
     }
 
@@ -578,12 +577,11 @@ fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
 }
 
 /// The command's name, with its subcommand where it has one.
-fn name_of(command: &Cmd) -> String {
+fn name_of(command: &Command) -> String {
     const CONTAINERS: [&str; 5] = ["CLIENT", "CLUSTER", "FUNCTION", "OBJECT", "SENTINEL"];
-    let mut words = command.args_iter().map_while(|word| match word {
-        redis::Arg::Simple(word) => Some(String::from_utf8_lossy(word).into_owned()),
-        _ => None,
-    });
+    let mut words = command
+        .words()
+        .map(|word| String::from_utf8_lossy(word).into_owned());
     let Some(name) = words.next() else {
         return "a command".to_owned();
     };

@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use super::patience::STEP;
 use super::{Conn, ServerError};
 use crate::dialect::{Dialect, Feature, Lookalike, Version};
 use crate::payload::without_aux;
 use crate::record::Family;
+use crate::server::reply::{Reply, cmd, from_reply, from_reply_ref};
 use crate::units::now_ms;
 
 /// What stands between the name of what a server lacks and the version that brought it.
@@ -89,12 +88,12 @@ impl Facts {
             facts.read(&text);
         }
         if facts.version.is_empty()
-            && let Ok(value) = conn.ask(redis::cmd("HELLO").arg(2))?
+            && let Ok(value) = conn.ask(cmd("HELLO").arg(2))?
         {
             facts.read_hello(value);
         }
         if !facts.knows_role
-            && let Ok(value) = conn.ask(&redis::cmd("ROLE"))?
+            && let Ok(value) = conn.ask(&cmd("ROLE"))?
         {
             facts.read_role(&value);
         }
@@ -103,11 +102,9 @@ impl Facts {
 
     /// ROLE: of a replica its name, host, port, the state of its link and its offset
     /// (replication.c, roleCommand).
-    fn read_role(&mut self, value: &Value) {
-        let Value::Array(parts) = value else { return };
-        let text = |at: usize| -> Option<String> {
-            redis::from_redis_value_ref::<String>(parts.get(at)?).ok()
-        };
+    fn read_role(&mut self, value: &Reply) {
+        let Reply::Array(parts) = value else { return };
+        let text = |at: usize| -> Option<String> { from_reply_ref::<String>(parts.get(at)?).ok() };
         match text(0).as_deref() {
             Some("master") => self.knows_role = true,
             Some("slave") => {
@@ -123,9 +120,9 @@ impl Facts {
 
     /// HELLO tells the least, but from 6.2 on no ACL refuses it (acl.c exempts what may come before
     /// AUTH).
-    fn read_hello(&mut self, value: Value) {
-        let Value::Array(items) = value else { return };
-        let text = |value: &Value| redis::from_redis_value_ref::<String>(value).unwrap_or_default();
+    fn read_hello(&mut self, value: Reply) {
+        let Reply::Array(items) = value else { return };
+        let text = |value: &Reply| from_reply_ref::<String>(value).unwrap_or_default();
         for pair in items.chunks_exact(2) {
             let name = text(&pair[0]);
             if let Some(one) = Lookalike::by_field(&name) {
@@ -237,8 +234,8 @@ impl Facts {
             return Ok(());
         }
         for name in ["maxmemory", "maxmemory-policy"] {
-            let answer = conn.ask(redis::cmd("CONFIG").arg("GET").arg(name))?;
-            let pair = answer.ok().map(redis::from_redis_value::<(String, String)>);
+            let answer = conn.ask(cmd("CONFIG").arg("GET").arg(name))?;
+            let pair = answer.ok().map(from_reply::<(String, String)>);
             let Some(Ok((asked, value))) = pair else {
                 continue;
             };
@@ -439,14 +436,14 @@ const INFO_LIMIT: usize = 4 * 1024 * 1024;
 /// # Errors
 /// [`ServerError::Lost`] and [`ServerError::Protocol`].
 pub fn info(conn: &mut Conn, section: Option<&str>) -> Result<Option<String>, ServerError> {
-    let mut command = redis::cmd("INFO");
+    let mut command = cmd("INFO");
     if let Some(section) = section {
         command.arg(section);
     }
     Ok(match conn.ask_within(&command, INFO_LIMIT)? {
-        Ok(Value::BulkString(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Ok(Reply::Bulk(bytes)) => Some(String::from_utf8_lossy(&bytes).into_owned()),
         // Not what a transaction answers that nobody knows of.
-        Ok(Value::SimpleString(text)) => Some(text).filter(|text| text.contains(':')),
+        Ok(Reply::Status(text)) => Some(text).filter(|text| text.contains(':')),
         _ => None,
     })
 }
@@ -474,17 +471,17 @@ impl ServerClock {
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let mut before = Instant::now();
-        let mut answer = conn.ask(&redis::cmd("TIME"))?;
+        let mut answer = conn.ask(&cmd("TIME"))?;
         if before.elapsed() >= STEP {
             // Far away, or the server asked for patience first, which would be taken for the way.
             before = Instant::now();
-            answer = conn.ask(&redis::cmd("TIME"))?;
+            answer = conn.ask(&cmd("TIME"))?;
         }
         let round_trip = before.elapsed();
         // Half the round trip is the best guess at when the server looked at its clock.
         let asked = before + round_trip / 2;
         if let Ok(value) = answer
-            && let Ok((secs, micros)) = redis::from_redis_value::<(u64, u64)>(value)
+            && let Ok((secs, micros)) = from_reply::<(u64, u64)>(value)
             && let Some(at_ms) = unix_ms(secs, micros)
         {
             return Ok(Self {
@@ -583,7 +580,7 @@ mod tests {
         }
         // Dragonfly's word for a replica.
         assert!(facts("redis_version:7.4.0\r\nrole:replica\r\n").replica);
-        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
         let mut by_hello = Facts::default();
         let pairs = [
             "server",
@@ -593,7 +590,7 @@ mod tests {
             "dragonfly_version",
             "df-v1.30.0",
         ];
-        by_hello.read_hello(Value::Array(pairs.map(bulk).to_vec()));
+        by_hello.read_hello(Reply::Array(pairs.map(bulk).to_vec()));
         assert_eq!(by_hello.family, Family::Other);
         assert_eq!(
             by_hello.title(),
@@ -661,26 +658,26 @@ mod tests {
         ] {
             assert!(out_of_step(stale).is_some(), "{stale}");
         }
-        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
         let role = |state: &str| {
             let parts = vec![
                 bulk("slave"),
                 bulk("h"),
-                Value::Int(1),
+                Reply::Int(1),
                 bulk(state),
-                Value::Int(7),
+                Reply::Int(7),
             ];
             let mut facts = Facts::default();
-            facts.read_role(&Value::Array(parts));
+            facts.read_role(&Reply::Array(parts));
             (facts.knows_role, facts.replica, facts.out_of_step.is_some())
         };
         assert_eq!(role("connected"), (true, true, false));
         assert_eq!(role("connect"), (true, true, true));
         for other in [
-            Value::Nil,
-            Value::Array(Vec::new()),
+            Reply::Nil,
+            Reply::Array(Vec::new()),
             bulk("slave"),
-            Value::Okay,
+            Reply::Okay,
         ] {
             let mut facts = Facts::default();
             facts.read_role(&other);

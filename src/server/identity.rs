@@ -1,9 +1,8 @@
 //! Are two connections to the same server?
 
-use redis::Value;
-
 use super::facts::info;
 use super::{Conn, ServerError};
+use crate::server::reply::{Reply, cmd, from_reply};
 
 /// What is known of two connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +106,8 @@ impl Told {
 
 /// Whether a server is a node of a cluster; `None` where it does not say.
 fn is_cluster(conn: &mut Conn) -> Result<Option<bool>, ServerError> {
-    Ok(match conn.ask(redis::cmd("CLUSTER").arg("SLOTS"))? {
-        Ok(Value::Array(_)) => Some(true),
+    Ok(match conn.ask(cmd("CLUSTER").arg("SLOTS"))? {
+        Ok(Reply::Array(_)) => Some(true),
         // cluster.c, clusterCommand.
         Err(text) if text.contains("cluster support disabled") => Some(false),
         _ => None,
@@ -117,15 +116,15 @@ fn is_cluster(conn: &mut Conn) -> Result<Option<bool>, ServerError> {
 
 /// Nodes of one cluster are one place: what is written to one of them may be read of another.
 fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerError> {
-    let text = |answer: Result<Value, String>| {
-        let text = answer.ok().map(redis::from_redis_value::<String>);
+    let text = |answer: Result<Reply, String>| {
+        let text = answer.ok().map(from_reply::<String>);
         text.and_then(Result::ok).filter(|text| !text.is_empty())
     };
     let unknown = Ok(Identity::Unknown("they are no clusters".to_owned()));
-    let Some(id) = text(one.ask(redis::cmd("CLUSTER").arg("MYID"))?) else {
+    let Some(id) = text(one.ask(cmd("CLUSTER").arg("MYID"))?) else {
         return unknown;
     };
-    let Some(nodes) = text(other.ask(redis::cmd("CLUSTER").arg("NODES"))?) else {
+    let Some(nodes) = text(other.ask(cmd("CLUSTER").arg("NODES"))?) else {
         return unknown;
     };
     if !nodes.contains("myself") {
@@ -140,8 +139,8 @@ fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerErro
 /// Whether a name that is given to `named` is among the clients that `looking` lists.
 fn by_client_name(named: &mut Conn, looking: &mut Conn) -> Result<Identity, ServerError> {
     let name = format!("redis-migrate-{:016x}", random());
-    let set = named.ask(redis::cmd("CLIENT").arg("SETNAME").arg(&name))?;
-    if set != Ok(Value::Okay) {
+    let set = named.ask(cmd("CLIENT").arg("SETNAME").arg(&name))?;
+    if set != Ok(Reply::Okay) {
         return Ok(Identity::Unknown("CLIENT SETNAME is refused".to_owned()));
     }
     let is_seen = lists_client(looking, &name)?;
@@ -150,7 +149,7 @@ fn by_client_name(named: &mut Conn, looking: &mut Conn) -> Result<Identity, Serv
         Some(false) => lists_client(named, &name)?,
         _ => None,
     };
-    named.ask(redis::cmd("CLIENT").arg("SETNAME").arg(""))?.ok();
+    named.ask(cmd("CLIENT").arg("SETNAME").arg(""))?.ok();
     Ok(match (is_seen, has_arrived) {
         (Some(true), _) => Identity::Same,
         (Some(false), Some(true)) => Identity::Another,
@@ -160,9 +159,9 @@ fn by_client_name(named: &mut Conn, looking: &mut Conn) -> Result<Identity, Serv
 
 /// Whether a client of this name is listed; `None` without a list.
 fn lists_client(conn: &mut Conn, name: &str) -> Result<Option<bool>, ServerError> {
-    let list = match conn.ask(redis::cmd("CLIENT").arg("LIST"))? {
-        Ok(Value::BulkString(list)) => String::from_utf8_lossy(&list).into_owned(),
-        Ok(Value::SimpleString(list)) => list,
+    let list = match conn.ask(cmd("CLIENT").arg("LIST"))? {
+        Ok(Reply::Bulk(list)) => String::from_utf8_lossy(&list).into_owned(),
+        Ok(Reply::Status(list)) => list,
         _ => return Ok(None),
     };
     Ok(list.contains("addr=").then(|| list.contains(name)))

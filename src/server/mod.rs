@@ -1,4 +1,5 @@
-//! The talk with a server: the only room that knows the redis crate.
+//! The talk with a server: the only room that knows the redis crate. Others say [`cmd`] and read
+//! [`Reply`]s.
 //!
 //! Commands are packed by the redis crate. Replies are framed by [`resp`], so that a million small
 //! replies cost no allocation each and a large one exactly one; replies that are not keys and
@@ -13,6 +14,7 @@ pub mod patience;
 pub mod probe_key;
 pub mod reconnect;
 pub mod replication;
+pub mod reply;
 pub mod resp;
 pub mod sentinel;
 pub mod slots;
@@ -21,6 +23,7 @@ pub mod tracking;
 pub mod transaction;
 
 pub use conn::Conn;
+pub use reply::{Command, Reply, cmd};
 
 use crate::record::show_key;
 

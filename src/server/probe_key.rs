@@ -6,13 +6,12 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use super::identity::{Identity, random};
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
 use crate::payload::sign;
 use crate::select::TEMP_KEY_PREFIX;
+use crate::server::reply::{Reply, cmd};
 
 /// How long the key stands at most, ms.
 const EXPIRES_MS: u64 = 10_000;
@@ -149,7 +148,7 @@ fn probe(
 }
 
 fn write(conn: &mut Conn, by: By, key: &[u8]) -> Result<Put, ServerError> {
-    let mut command = redis::cmd(match by {
+    let mut command = cmd(match by {
         By::Restore => "RESTORE",
         By::Set => "SET",
     });
@@ -158,8 +157,8 @@ fn write(conn: &mut Conn, by: By, key: &[u8]) -> Result<Put, ServerError> {
         By::Set => command.arg(key).arg(1).arg("PX").arg(EXPIRES_MS).arg("NX"),
     };
     Ok(match (by, conn.ask(&command)?) {
-        (_, Ok(Value::Okay)) => Put::Done,
-        (By::Set, Ok(Value::Nil)) => Put::Stands,
+        (_, Ok(Reply::Okay)) => Put::Done,
+        (By::Set, Ok(Reply::Nil)) => Put::Stands,
         (By::Restore, Err(text)) if text.starts_with("BUSYKEY") => Put::Stands,
         (_, Err(text)) => Put::Refused(text),
         (_, Ok(other)) => Put::Refused(format!("{other:?}")),
@@ -172,12 +171,12 @@ fn look(conn: &mut Conn, key: &[u8]) -> Result<Result<bool, String>, ServerError
         if turn > 0 {
             std::thread::sleep(PAUSE);
         }
-        match conn.ask(redis::cmd("PTTL").arg(key))? {
-            Ok(Value::Int(-2)) => continue,
-            Ok(Value::Int(-1..)) => return Ok(Ok(true)),
-            odd => match conn.ask(redis::cmd("EXISTS").arg(key))? {
-                Ok(Value::Int(0)) => continue,
-                Ok(Value::Int(1)) => return Ok(Ok(true)),
+        match conn.ask(cmd("PTTL").arg(key))? {
+            Ok(Reply::Int(-2)) => continue,
+            Ok(Reply::Int(-1..)) => return Ok(Ok(true)),
+            odd => match conn.ask(cmd("EXISTS").arg(key))? {
+                Ok(Reply::Int(0)) => continue,
+                Ok(Reply::Int(1)) => return Ok(Ok(true)),
                 _ => {
                     return Ok(Err(
                         odd.map_or_else(|text| text, |other| format!("{other:?}"))
@@ -191,10 +190,10 @@ fn look(conn: &mut Conn, key: &[u8]) -> Result<Result<bool, String>, ServerError
 
 /// Takes the key away. Where nothing may be deleted it is replaced by one that is past its time.
 fn remove(conn: &mut Conn, key: &[u8]) -> Result<(), ServerError> {
-    if let Ok(Value::Int(_)) = conn.ask(redis::cmd("DEL").arg(key))? {
+    if let Ok(Reply::Int(_)) = conn.ask(cmd("DEL").arg(key))? {
         return Ok(());
     }
-    let mut restore = redis::cmd("RESTORE");
+    let mut restore = cmd("RESTORE");
     restore.arg(key).arg(1).arg(payload());
     restore.arg("REPLACE").arg("ABSTTL");
     // Refused, it expires by itself.

@@ -25,6 +25,7 @@ use super::stream::{Stream, plain};
 use super::{Conn, ServerError};
 use crate::dialect::{Version, version_to_name_to_valkey};
 use crate::record::Family;
+use crate::server::reply::cmd;
 
 /// The longest line of the handshake that is listened to.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -104,16 +105,16 @@ impl Read for Transfer {
 pub fn request_snapshot(mut conn: Conn, facts: &Facts) -> Result<Transfer, ServerError> {
     conn.doing("asking for a snapshot");
     // What is refused here is done without: then the snapshot comes with a length.
-    let mut capabilities = redis::cmd("REPLCONF");
+    let mut capabilities = cmd("REPLCONF");
     capabilities.arg(&["capa", "eof", "capa", "psync2"]);
     let _ = conn.ask(&capabilities)?;
     if let Some(named) = version_to_name(facts) {
-        let mut version = redis::cmd("REPLCONF");
+        let mut version = cmd("REPLCONF");
         version.arg("version").arg(named);
         let _ = conn.ask(&version)?;
     }
     // From 7.0 on this spares the server collecting the writes that follow the snapshot.
-    let _ = conn.ask(redis::cmd("REPLCONF").arg("rdb-only").arg(1))?;
+    let _ = conn.ask(cmd("REPLCONF").arg("rdb-only").arg(1))?;
 
     let mut talk = Talk::new(conn);
     match talk.patiently("PSYNC", b"PSYNC ? -1\r\n")? {

@@ -3,6 +3,7 @@
 //! Aggregates are not collected: [`Replies::next`] gives their length, and the elements follow as
 //! items of their own. So a reply with a thousand payloads never exists as one value in memory.
 
+use crate::server::reply::Reply;
 use std::io::{self, Read};
 
 /// Nesting that no server reaches; guards the recursion over replies.
@@ -149,7 +150,7 @@ impl Replies {
     ///
     /// # Errors
     /// See the type.
-    pub fn value(&mut self, stream: &mut impl Read, max: usize) -> io::Result<redis::Value> {
+    pub fn value(&mut self, stream: &mut impl Read, max: usize) -> io::Result<Reply> {
         self.value_at(stream, 0, &mut { max }, max)
     }
 
@@ -159,7 +160,7 @@ impl Replies {
         depth: u32,
         left: &mut usize,
         max: usize,
-    ) -> io::Result<redis::Value> {
+    ) -> io::Result<Reply> {
         if depth > MAX_DEPTH {
             return Err(invalid("a reply nested too deeply"));
         }
@@ -173,22 +174,16 @@ impl Replies {
             .checked_sub(bytes.saturating_add(if depth > 0 { ITEM_OVERHEAD } else { 0 }))
             .ok_or_else(|| too_long(max))?;
         let (count, is_map) = match item {
-            Item::Simple(b"OK") => return Ok(redis::Value::Okay),
+            Item::Simple(b"OK") => return Ok(Reply::Okay),
             Item::Simple(text) => {
-                return Ok(redis::Value::SimpleString(
-                    String::from_utf8_lossy(text).into_owned(),
-                ));
+                return Ok(Reply::Status(String::from_utf8_lossy(text).into_owned()));
             }
             Item::Error(text) => {
-                // Kept as text with a mark that no status can have; `Conn` turns it into an error.
-                return Ok(redis::Value::SimpleString(format!(
-                    "{ERROR_MARK}{}",
-                    String::from_utf8_lossy(&text)
-                )));
+                return Ok(Reply::Error(String::from_utf8_lossy(&text).into_owned()));
             }
-            Item::Int(number) => return Ok(redis::Value::Int(number)),
-            Item::Bulk(bytes) => return Ok(redis::Value::BulkString(bytes)),
-            Item::Nil => return Ok(redis::Value::Nil),
+            Item::Int(number) => return Ok(Reply::Int(number)),
+            Item::Bulk(bytes) => return Ok(Reply::Bulk(bytes)),
+            Item::Nil => return Ok(Reply::Nil),
             Item::TooLong(_) => return Err(too_long(max)),
             Item::Array(count) | Item::Push(count) => (count, false),
             Item::Map(count) => (count, true),
@@ -203,14 +198,14 @@ impl Replies {
             items.push(self.value_at(stream, depth + 1, left, max)?);
         }
         if !is_map {
-            return Ok(redis::Value::Array(items));
+            return Ok(Reply::Array(items));
         }
         let mut pairs = Vec::with_capacity(items.len() / 2);
         let mut items = items.into_iter();
         while let (Some(key), Some(value)) = (items.next(), items.next()) {
             pairs.push((key, value));
         }
-        Ok(redis::Value::Map(pairs))
+        Ok(Reply::Map(pairs))
     }
 
     /// One line without its CRLF, as a range of the buffer.
@@ -358,17 +353,6 @@ fn too_long(max: usize) -> io::Error {
         "a reply of more than {} is not taken here",
         crate::units::bytes_text(max as u64)
     ))
-}
-
-/// Marks an error reply inside a [`redis::Value`]; see [`Replies::value`].
-const ERROR_MARK: char = '\u{1}';
-
-/// The server's words, if `value` is an error reply.
-pub fn error_text(value: &redis::Value) -> Option<&str> {
-    match value {
-        redis::Value::SimpleString(text) => text.strip_prefix(ERROR_MARK),
-        _ => None,
-    }
 }
 
 fn invalid(what: &str) -> io::Error {
@@ -566,11 +550,8 @@ mod tests {
         let value = replies
             .value(&mut &b"*2\r\n-NOPERM x\r\n+fine\r\n"[..], CONTROL_LIMIT)
             .unwrap();
-        let redis::Value::Array(items) = value else {
-            panic!()
-        };
-        assert_eq!(error_text(&items[0]), Some("NOPERM x"));
-        assert_eq!(error_text(&items[1]), None);
+        let Reply::Array(items) = value else { panic!() };
+        assert_eq!(items[0], Reply::Error("NOPERM x".to_owned()));
     }
 
     #[test]

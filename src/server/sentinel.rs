@@ -7,13 +7,12 @@
 use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use super::facts::info;
 use super::{Conn, ServerError};
 use crate::endpoint::{
     ConnectOptions, NodeAddress, NodeMap, SentinelLogin, Sentinels, Shunned, TlsOptions, Transport,
 };
+use crate::server::reply::{Reply, cmd, from_reply};
 
 /// How long to wait before the sentinels are asked again.
 const STEP: Duration = Duration::from_millis(250);
@@ -205,7 +204,7 @@ fn ask(
         other => other,
     })?;
     conn.doing("asking where the primary is");
-    let mut question = redis::cmd("SENTINEL");
+    let mut question = cmd("SENTINEL");
     question
         .arg("GET-MASTER-ADDR-BY-NAME")
         .arg(&sentinels.primary);
@@ -222,7 +221,7 @@ fn ask(
         }
         Err(text) => return Err(conn.confused(text)),
     };
-    match redis::from_redis_value::<Option<(String, u16)>>(answer) {
+    match from_reply::<Option<(String, u16)>>(answer) {
         Ok(Some((host, port))) => Ok(Answer::Primary(NodeAddress { host, port })),
         Ok(None) => Ok(Answer::Unknown(watched(&mut conn)?)),
         Err(_) => Err(conn.confused("an address that is none")),
@@ -231,11 +230,11 @@ fn ask(
 
 /// The names that a sentinel knows, for the message.
 fn watched(conn: &mut Conn) -> Result<Vec<String>, ServerError> {
-    let Ok(Value::Array(rows)) = conn.try_query(redis::cmd("SENTINEL").arg("MASTERS"))? else {
+    let Ok(Reply::Array(rows)) = conn.try_query(cmd("SENTINEL").arg("MASTERS"))? else {
         return Ok(Vec::new());
     };
-    let name = |row: Value| {
-        let pairs: Vec<String> = redis::from_redis_value(row).ok()?;
+    let name = |row: Reply| {
+        let pairs: Vec<String> = from_reply(row).ok()?;
         let mut pairs = pairs.chunks_exact(2);
         pairs.find_map(|pair| (pair[0] == "name").then(|| pair[1].clone()))
     };
@@ -273,13 +272,13 @@ fn is_replica(conn: &mut Conn) -> Result<bool, ServerError> {
     {
         return Ok(role.trim() == "slave");
     }
-    let Ok(Value::Array(parts)) = conn.ask(&redis::cmd("ROLE"))? else {
+    let Ok(Reply::Array(parts)) = conn.ask(&cmd("ROLE"))? else {
         return Ok(false);
     };
     let role = parts
         .into_iter()
         .next()
-        .and_then(|role| redis::from_redis_value::<String>(role).ok());
+        .and_then(|role| from_reply::<String>(role).ok());
     Ok(role.as_deref() == Some("slave"))
 }
 

@@ -17,6 +17,7 @@ use super::patience::{Patience, STEP};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
+use crate::server::reply::{Reply, cmd};
 
 /// Bytes of names that are kept; more means that everything has to be read again.
 const MAX_NAME_BYTES: usize = 16 * 1024 * 1024;
@@ -111,8 +112,8 @@ impl Tracker {
             conn.heed(options, stop);
         }
         let run_id = run_id(&mut conn)?;
-        match conn.ask(redis::cmd("HELLO").arg(3))? {
-            Ok(redis::Value::Map(_)) => {}
+        match conn.ask(cmd("HELLO").arg(3))? {
+            Ok(Reply::Map(_)) => {}
             other => return Ok(Err(conn.needed("HELLO 3", other))),
         }
         // In RESP3 from here on, which a new connection would not be.
@@ -120,11 +121,11 @@ impl Tracker {
         // Where it is known: a full server should not drop this connection first. Before tracking
         // begins: what is pushed would be taken for its answer, and every later answer for that of
         // the question before.
-        let _ = conn.ask(redis::cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
-        let mut tracking = redis::cmd("CLIENT");
+        let _ = conn.ask(cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
+        let mut tracking = cmd("CLIENT");
         tracking.arg("TRACKING").arg("ON").arg("BCAST");
         match conn.ask(&tracking)? {
-            Ok(redis::Value::Okay) => {}
+            Ok(Reply::Okay) => {}
             other => return Ok(Err(conn.needed("CLIENT TRACKING", other))),
         }
         let ended = Arc::new(AtomicBool::new(false));

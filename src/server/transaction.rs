@@ -1,9 +1,8 @@
 //! Whether a server has transactions: MULTI and EXEC with nothing between, and whether it queues.
 
-use redis::Value;
-
 use super::conn::asks_for_patience;
 use super::{ABSENT_KEY, Conn, ServerError};
+use crate::server::reply::{Reply, cmd};
 
 /// How EXEC begins to say that nothing was carried out (multi.c, execCommandAbort).
 pub const DISCARDED: &str = "EXECABORT";
@@ -25,7 +24,7 @@ pub fn is_not_now(text: &str) -> bool {
 /// # Errors
 /// The connection's.
 pub fn prove(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
-    let commands = [redis::cmd("MULTI"), redis::cmd("EXEC")];
+    let commands = [cmd("MULTI"), cmd("EXEC")];
     let mut answers = conn.ask_all(&commands, is_not_now)?.into_iter();
     match (answers.next(), answers.next()) {
         (Some(multi), Some(exec)) => judge(conn, multi, exec),
@@ -39,14 +38,14 @@ pub fn prove(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
 /// # Errors
 /// The connection's; also where a transaction may still be open on it.
 pub fn refused_when_full(conn: &mut Conn) -> Result<Option<String>, ServerError> {
-    let dump = redis::cmd("DUMP").arg(ABSENT_KEY).to_owned();
-    let commands = [redis::cmd("MULTI"), dump, redis::cmd("EXEC")];
+    let dump = cmd("DUMP").arg(ABSENT_KEY).to_owned();
+    let commands = [cmd("MULTI"), dump, cmd("EXEC")];
     let answers = conn.ask_all(&commands, is_not_now)?;
     let [multi, dump, exec] = answers.as_slice() else {
         return Ok(None);
     };
     let is_over = match exec {
-        Ok(exec) => matches!(exec, Value::Array(_)),
+        Ok(exec) => matches!(exec, Reply::Array(_)),
         Err(text) => text.starts_with(DISCARDED),
     };
     if multi.is_ok() && !is_over {
@@ -60,8 +59,8 @@ pub fn refused_when_full(conn: &mut Conn) -> Result<Option<String>, ServerError>
 
 /// Else everything from now on would be queued.
 fn discard(conn: &mut Conn) -> Result<(), ServerError> {
-    match conn.ask(&redis::cmd("DISCARD"))? {
-        Ok(Value::Okay) | Err(_) => Ok(()),
+    match conn.ask(&cmd("DISCARD"))? {
+        Ok(Reply::Okay) | Err(_) => Ok(()),
         Ok(other) => Err(conn.spoilt(format!("DISCARD was answered with {other:?}"))),
     }
 }
@@ -73,16 +72,16 @@ fn discard(conn: &mut Conn) -> Result<(), ServerError> {
 /// The connection's; also where a transaction may still be open on it.
 pub fn judge(
     conn: &mut Conn,
-    multi: Result<Value, String>,
-    exec: Result<Value, String>,
+    multi: Result<Reply, String>,
+    exec: Result<Reply, String>,
 ) -> Result<Result<(), ServerError>, ServerError> {
-    let is_over = matches!(&exec, Ok(Value::Array(done)) if done.is_empty());
+    let is_over = matches!(&exec, Ok(Reply::Array(done)) if done.is_empty());
     if multi.is_ok() && !is_over {
         discard(conn)?;
     }
     Ok(match (multi, exec) {
-        (Ok(Value::Okay), Ok(_)) if is_over => Ok(()),
-        (Ok(Value::Okay), exec) => Err(conn.needed("EXEC", exec)),
+        (Ok(Reply::Okay), Ok(_)) if is_over => Ok(()),
+        (Ok(Reply::Okay), exec) => Err(conn.needed("EXEC", exec)),
         (multi, _) => Err(conn.needed("MULTI", multi)),
     })
 }

@@ -1,19 +1,18 @@
 //! Questions that can be done without: every answer is one, also the end of the connection.
 
-use redis::{Cmd, Value};
-
 use super::words::{ENDS_CONNECTION, asks_for_patience};
 use super::{CONTROL_LIMIT, Conn, name_of};
 use crate::server::ServerError;
 use crate::server::patience::STEP;
+use crate::server::reply::{Command, Reply, cmd};
 
 impl Conn {
     /// The same, again while the server asks for patience.
     pub(super) fn try_patiently(
         &mut self,
-        command: &Cmd,
+        command: &Command,
         max: usize,
-    ) -> Result<Result<Value, String>, ServerError> {
+    ) -> Result<Result<Reply, String>, ServerError> {
         loop {
             match self.try_within(command, max)? {
                 Err(text) if asks_for_patience(&text) => {
@@ -51,7 +50,7 @@ impl Conn {
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
-    pub fn ask(&mut self, command: &Cmd) -> Result<Result<Value, String>, ServerError> {
+    pub fn ask(&mut self, command: &Command) -> Result<Result<Reply, String>, ServerError> {
         self.ask_within(command, CONTROL_LIMIT)
     }
 
@@ -61,9 +60,9 @@ impl Conn {
     /// As there.
     pub fn ask_within(
         &mut self,
-        command: &Cmd,
+        command: &Command,
         max: usize,
-    ) -> Result<Result<Value, String>, ServerError> {
+    ) -> Result<Result<Reply, String>, ServerError> {
         let name = name_of(command);
         loop {
             if self.shunned.has(&name) {
@@ -91,22 +90,22 @@ impl Conn {
     /// As there.
     pub fn ask_all(
         &mut self,
-        commands: &[Cmd],
+        commands: &[Command],
         asks_for_patience: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Result<Value, String>>, ServerError> {
+    ) -> Result<Vec<Result<Reply, String>>, ServerError> {
         const TOGETHER: &str = "several commands at once";
         while !self.shunned.has(TOGETHER) {
             for command in commands {
-                command.write_packed_command(&mut self.out);
+                command.pack(&mut self.out);
             }
             let answers = self.flush().and_then(|()| {
-                let reply = |_: &Cmd| self.reply_within(CONTROL_LIMIT);
+                let reply = |_: &Command| self.reply_within(CONTROL_LIMIT);
                 commands.iter().map(reply).collect::<Result<Vec<_>, _>>()
             });
             match answers {
                 Ok(answers) => {
                     self.shunned.acquit(TOGETHER);
-                    let busy = |answer: &Result<Value, String>| {
+                    let busy = |answer: &Result<Reply, String>| {
                         answer.as_ref().is_err_and(|text| asks_for_patience(text))
                     };
                     if !answers.iter().any(busy) {
@@ -114,7 +113,7 @@ impl Conn {
                         return Ok(answers);
                     }
                     if !self.may_ask_again() {
-                        let told = |answer: Result<Value, String>| match busy(&answer) {
+                        let told = |answer: Result<Reply, String>| match busy(&answer) {
                             true => answer.map_err(|text| self.with_the_time(text)),
                             false => answer,
                         };
@@ -133,7 +132,7 @@ impl Conn {
     }
 
     /// That `command` cannot be done without, and that this was its answer.
-    pub fn needed(&self, command: &str, answer: Result<Value, String>) -> ServerError {
+    pub fn needed(&self, command: &str, answer: Result<Reply, String>) -> ServerError {
         let text = match answer {
             Ok(other) => return self.confused(format!("{command} was answered with {other:?}")),
             Err(text) => text,
@@ -188,7 +187,7 @@ impl Conn {
     }
 
     /// A command that gave the connection its state, to be sent again by [`Self::renew`].
-    pub fn keep(&mut self, command: &Cmd) {
+    pub fn keep(&mut self, command: &Command) {
         self.session.push(command.clone());
     }
 
@@ -214,8 +213,8 @@ impl Conn {
         if self.db == Some(db) {
             return Ok(Ok(()));
         }
-        match self.ask(redis::cmd("SELECT").arg(db))? {
-            Ok(Value::Okay) => {
+        match self.ask(cmd("SELECT").arg(db))? {
+            Ok(Reply::Okay) => {
                 self.db = Some(db);
                 Ok(Ok(()))
             }
@@ -256,14 +255,14 @@ impl Conn {
     /// # Errors
     /// As of [`Self::select`].
     pub fn select_each(&mut self, dbs: &[u32]) -> Result<Vec<Result<(), String>>, ServerError> {
-        let select = |db: &u32| redis::cmd("SELECT").arg(*db).to_owned();
-        let commands: Vec<Cmd> = dbs.iter().map(select).collect();
+        let select = |db: &u32| cmd("SELECT").arg(*db).to_owned();
+        let commands: Vec<Command> = dbs.iter().map(select).collect();
         let answers = self.ask_all(&commands, asks_for_patience)?;
         self.db = None;
         let mut gone_to = Vec::with_capacity(dbs.len());
         for (db, answer) in dbs.iter().zip(answers) {
             gone_to.push(match answer {
-                Ok(Value::Okay) => {
+                Ok(Reply::Okay) => {
                     self.db = Some(*db);
                     Ok(())
                 }

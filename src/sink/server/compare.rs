@@ -7,6 +7,7 @@ use crate::payload::meaning::Lenience;
 use crate::payload::{self, meaning};
 use crate::record::{Context, Family, KeyRecord, Value};
 use crate::server::facts::Facts;
+use crate::server::reply::from_reply;
 use crate::server::resp::Item;
 use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError, stands_by_expiry};
 use crate::sink::Seen;
@@ -81,7 +82,7 @@ pub fn read(conn: &mut Conn, question: Question) -> Result<Found, ServerError> {
     } else {
         conn.reply()?
             .ok()
-            .and_then(|value| redis::from_redis_value::<(u64, u64)>(value).ok())
+            .and_then(|value| from_reply::<(u64, u64)>(value).ok())
             .map(|(secs, micros)| secs * 1000 + micros / 1000)
     };
     let mut refusal = None;

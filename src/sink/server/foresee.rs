@@ -15,13 +15,12 @@
 
 use std::collections::HashMap;
 
-use redis::Value as Reply;
-
 use super::target::{OpaqueKind, Ready, Target};
 use super::try_out::{ProbeKeys, is_about_payload, offer_past};
 use crate::glob::Glob;
 use crate::payload::footer;
 use crate::record::KeyRecord;
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 
@@ -138,13 +137,13 @@ impl KeyRights {
     /// # Errors
     /// The connection.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let Ok(user) = conn.try_query(redis::cmd("ACL").arg("WHOAMI"))? else {
+        let Ok(user) = conn.try_query(cmd("ACL").arg("WHOAMI"))? else {
             return Ok(Self::default());
         };
-        let Ok(user) = redis::from_redis_value::<Vec<u8>>(user) else {
+        let Ok(user) = from_reply::<Vec<u8>>(user) else {
             return Ok(Self::default());
         };
-        let rules = conn.try_query(redis::cmd("ACL").arg("GETUSER").arg(user))?;
+        let rules = conn.try_query(cmd("ACL").arg("GETUSER").arg(user))?;
         let mut patterns = Vec::new();
         let is_told = rules.is_ok_and(|rules| read_patterns(&rules, &mut patterns).is_some());
         Ok(Self {
@@ -236,8 +235,8 @@ fn push(pattern: &[u8], into: &mut Vec<Glob>) -> Option<()> {
 
 fn text(value: &Reply) -> Option<&[u8]> {
     match value {
-        Reply::BulkString(bytes) => Some(bytes),
-        Reply::SimpleString(text) => Some(text.as_bytes()),
+        Reply::Bulk(bytes) => Some(bytes),
+        Reply::Status(text) => Some(text.as_bytes()),
         _ => None,
     }
 }
@@ -247,7 +246,7 @@ mod tests {
     use super::*;
 
     fn bulk(text: &str) -> Reply {
-        Reply::BulkString(text.as_bytes().to_vec())
+        Reply::Bulk(text.as_bytes().to_vec())
     }
 
     fn patterns(rules: &Reply) -> Option<Vec<Vec<u8>>> {
@@ -294,7 +293,7 @@ mod tests {
         // ARM and x86 read this range differently.
         let range = Reply::Array(vec![
             bulk("keys"),
-            Reply::Array(vec![Reply::BulkString(b"[a-\xff]".to_vec())]),
+            Reply::Array(vec![Reply::Bulk(b"[a-\xff]".to_vec())]),
         ]);
         assert_eq!(patterns(&range), None);
     }

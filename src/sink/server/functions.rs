@@ -2,7 +2,6 @@
 //! one that is there already does not cost the others.
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::ServerSink;
 use super::gate::Gate;
@@ -14,6 +13,7 @@ use crate::rdb::{FUNCTIONS_VERSION, library_name};
 use crate::record::Family;
 use crate::server::ServerError;
 use crate::server::conn::{asks_for_patience, is_forbidden};
+use crate::server::reply::{Reply, cmd};
 
 /// Opcode of a library in a FUNCTION DUMP (rdb.h, RDB_OPCODE_FUNCTION2).
 const FUNCTION2: u8 = 0xF5;
@@ -188,7 +188,7 @@ impl ServerSink {
             .and_then(|versions| versions.nearest(library.version, FUNCTIONS_VERSION))
             .unwrap_or(library.version);
         let replaces = self.replaces_libraries();
-        let mut command = redis::cmd("FUNCTION");
+        let mut command = cmd("FUNCTION");
         command
             .arg("RESTORE")
             .arg(payload::sign(&library.body, version))
@@ -197,7 +197,7 @@ impl ServerSink {
         let mut answer = conn.try_query(&command)?;
         // Some services know FUNCTION LOAD only; with one library it does the same.
         if answer.as_ref().is_err_and(|text| is_forbidden(text)) {
-            let mut command = redis::cmd("FUNCTION");
+            let mut command = cmd("FUNCTION");
             command.arg("LOAD");
             if replaces {
                 command.arg("REPLACE");
@@ -213,7 +213,7 @@ impl ServerSink {
                 self.wait_for_replicas(at)?;
                 return Ok(Fate::Restored);
             }
-            Ok(Reply::BulkString(name)) if name == library.name.as_bytes() => {
+            Ok(Reply::Bulk(name)) if name == library.name.as_bytes() => {
                 self.wait_for_replicas(at)?;
                 return Ok(Fate::Restored);
             }
@@ -253,7 +253,7 @@ impl ServerSink {
         let lane = &mut self.lanes[at];
         let mut has_it = false;
         if lane.unconfirmed.max_bytes > 0 {
-            let wait = lane.conn()?.try_query(redis::cmd("WAIT").arg(1).arg(1000));
+            let wait = lane.conn()?.try_query(cmd("WAIT").arg(1).arg(1000));
             has_it = matches!(wait?, Ok(Reply::Int(1..)));
         }
         lane.unkept |= !has_it;
@@ -312,7 +312,7 @@ impl ServerSink {
     /// right, so nothing is written; a complaint about them is proof that the command can be used.
     fn no_functions(&mut self, at: usize) -> Result<Option<String>, ServerError> {
         let conn = self.lanes[at].conn()?;
-        let mut command = redis::cmd("FUNCTION");
+        let mut command = cmd("FUNCTION");
         let answer = conn.try_query(command.arg("RESTORE").arg(""))?;
         let Some(text) = answer.err() else {
             return Ok(None);
@@ -320,7 +320,7 @@ impl ServerSink {
         if !is_forbidden(&text) {
             return Ok((!text.contains("payload version or checksum")).then_some(text));
         }
-        let mut command = redis::cmd("FUNCTION");
+        let mut command = cmd("FUNCTION");
         let answer = conn.try_query(command.arg("LOAD").arg("no library"))?;
         Ok(match answer {
             Err(loaded) if is_forbidden(&loaded) => Some(text),

@@ -26,6 +26,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::record::{Batch, Origin, Record};
 use crate::server::conn::asks_for_patience;
+use crate::server::reply::{Reply, cmd};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::units::{count_text, plural};
 
@@ -376,7 +377,7 @@ impl super::lane::Lane {
         if !is_possible || conn.database() != Some(0) {
             return None;
         }
-        let answer = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY)).ok()?;
+        let answer = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY)).ok()?;
         answer.err().filter(|text| is_about_database(text))
     }
 }
@@ -387,7 +388,7 @@ pub fn closed_databases(to: &ConnectOptions, dbs: &[u32]) -> BTreeMap<u32, Strin
     let mut closed = try_select(to, &others);
     if dbs.contains(&0)
         && let Ok(mut conn) = Conn::open(to)
-        && let Ok(Err(text)) = conn.try_query(redis::cmd("EXISTS").arg(ABSENT_KEY))
+        && let Ok(Err(text)) = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY))
         && is_about_database(&text)
     {
         closed.insert(0, text);
@@ -452,7 +453,7 @@ impl Trial {
         let sent = queue(conn);
         for (at, db) in dbs.iter().enumerate() {
             match conn.reply() {
-                Ok(Ok(redis::Value::Okay)) => self.hung_up = 0,
+                Ok(Ok(Reply::Okay)) => self.hung_up = 0,
                 Ok(Err(text)) => {
                     self.hung_up = 0;
                     if !asks_for_patience(&text) && !text.starts_with("NOAUTH") {

@@ -12,6 +12,7 @@ use super::{Sent, ServerSink};
 use crate::payload::walk::first_module_string;
 use crate::record::{Family, show_key};
 use crate::server::conn::is_unknown_command;
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
 
 /// The data type of graphs.
@@ -158,21 +159,21 @@ impl ServerSink {
 /// Whether a graph of this name stands under another key than this one of the selected database.
 /// The inner error: the server's words, where it does not tell.
 fn stands_elsewhere(conn: &mut Conn, key: &[u8]) -> Result<Result<bool, String>, ServerError> {
-    let listed = match conn.ask(&redis::cmd("GRAPH.LIST"))? {
+    let listed = match conn.ask(&cmd("GRAPH.LIST"))? {
         Ok(listed) => listed,
         // Without the module no graph stands, and RESTORE is refused.
         Err(text) if is_unknown_command(&text) => return Ok(Ok(false)),
         Err(text) => return Ok(Err(text)),
     };
-    let Ok(names) = redis::from_redis_value::<Vec<Vec<u8>>>(listed) else {
+    let Ok(names) = from_reply::<Vec<Vec<u8>>>(listed) else {
         let why = "what GRAPH.LIST answered is not understood";
         return Ok(Err(why.to_owned()));
     };
     if !names.iter().any(|name| name == key) {
         return Ok(Ok(false));
     }
-    Ok(match conn.ask(redis::cmd("TYPE").arg(key))? {
-        Ok(redis::Value::SimpleString(name)) => Ok(name != GRAPH),
+    Ok(match conn.ask(cmd("TYPE").arg(key))? {
+        Ok(Reply::Status(name)) => Ok(name != GRAPH),
         Ok(_) => Err("what TYPE answered is not understood".to_owned()),
         Err(text) => Err(text),
     })

@@ -4,8 +4,6 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use redis::Value as Reply;
-
 use super::commands::{CommandLimits, Commands};
 use super::confirm::{MAX_KEPT_BYTES, Unconfirmed};
 use super::target::Target;
@@ -14,6 +12,7 @@ use crate::endpoint::{ConnectOptions, NodeAddress, Transport};
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
+use crate::server::reply::{Reply, cmd};
 use crate::server::sentinel::{self, Standing};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 
@@ -229,9 +228,7 @@ impl Lane {
         // carried out behind what is sent now. Where that is refused, its socket buffer is short.
         if matches!(met, Met::Same | Met::Unknown) {
             let ended = match former {
-                Some(former) => {
-                    conn.try_query(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(former))?
-                }
+                Some(former) => conn.try_query(cmd("CLIENT").arg("KILL").arg("ID").arg(former))?,
                 None => Err("it was never told its id".to_owned()),
             };
             self.may_run_late |= self.left_writes && !matches!(ended, Ok(Reply::Int(_)));

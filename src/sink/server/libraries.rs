@@ -7,8 +7,7 @@
 
 use std::collections::HashMap;
 
-use redis::Value as Reply;
-
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
 
 /// Bytes that a server may tell of its libraries.
@@ -137,20 +136,19 @@ fn function_in(text: &str) -> Option<&str> {
 }
 
 fn list(conn: &mut Conn) -> Result<Result<Vec<Row>, String>, ServerError> {
-    let value = match conn.ask_within(redis::cmd("FUNCTION").arg("LIST"), LIST_LIMIT)? {
+    let value = match conn.ask_within(cmd("FUNCTION").arg("LIST"), LIST_LIMIT)? {
         Ok(value) => value,
         Err(text) => return Ok(Err(text)),
     };
     let row = |mut row: HashMap<String, Reply>| {
-        let functions: Vec<HashMap<String, Reply>> =
-            redis::from_redis_value(row.remove("functions")?).ok()?;
+        let functions: Vec<HashMap<String, Reply>> = from_reply(row.remove("functions")?).ok()?;
         let name = |mut function: HashMap<String, Reply>| text(function.remove("name")?);
         Some(Row {
             name: text(row.remove("library_name")?)?,
             functions: functions.into_iter().filter_map(name).collect(),
         })
     };
-    let rows: Option<Vec<HashMap<String, Reply>>> = redis::from_redis_value(value).ok();
+    let rows: Option<Vec<HashMap<String, Reply>>> = from_reply(value).ok();
     let rows = rows.and_then(|rows| rows.into_iter().map(row).collect());
     match rows {
         Some(rows) => Ok(Ok(rows)),
@@ -163,7 +161,7 @@ fn standing_code(
     conn: &mut Conn,
     name: &str,
 ) -> Result<Result<Option<Vec<u8>>, String>, ServerError> {
-    let mut command = redis::cmd("FUNCTION");
+    let mut command = cmd("FUNCTION");
     command
         .arg("LIST")
         .arg("LIBRARYNAME")
@@ -173,12 +171,12 @@ fn standing_code(
         Ok(value) => value,
         Err(text) => return Ok(Err(text)),
     };
-    let rows: Vec<HashMap<String, Reply>> = redis::from_redis_value(value).unwrap_or_default();
+    let rows: Vec<HashMap<String, Reply>> = from_reply(value).unwrap_or_default();
     // The server takes the name for a pattern of any case.
     let code = |mut row: HashMap<String, Reply>| {
         let is_it = row.remove("library_name").and_then(text).as_deref() == Some(name);
         match row.remove("library_code") {
-            Some(Reply::BulkString(code)) if is_it => Some(code),
+            Some(Reply::Bulk(code)) if is_it => Some(code),
             _ => None,
         }
     };
@@ -186,7 +184,7 @@ fn standing_code(
 }
 
 fn text(value: Reply) -> Option<String> {
-    redis::from_redis_value(value).ok()
+    from_reply(value).ok()
 }
 
 /// A word of Lua, as far as it matters here.

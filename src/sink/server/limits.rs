@@ -11,6 +11,7 @@ use super::commands::CommandLimits;
 use super::{Action, Sent, ServerSink};
 use crate::payload::{Kind, kind};
 use crate::server::ServerError;
+use crate::server::reply::{cmd, from_reply};
 use crate::units::bytes_text;
 
 /// Every server takes so much: neither limit can be set below 1 MiB (config.c).
@@ -45,10 +46,10 @@ impl ServerSink {
         let mut limits = CommandLimits::default();
         let conn = lane.conn()?;
         let mut ask = |name: &str| -> Result<Option<u64>, ServerError> {
-            let value = conn.try_query(redis::cmd("CONFIG").arg("GET").arg(name))?;
+            let value = conn.try_query(cmd("CONFIG").arg("GET").arg(name))?;
             let pair = value
                 .ok()
-                .and_then(|value| redis::from_redis_value::<Vec<String>>(value).ok());
+                .and_then(|value| from_reply::<Vec<String>>(value).ok());
             Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()))
         };
         let (bulk, query) = (

@@ -76,6 +76,7 @@ use crate::server::Conn;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::patience::Patience;
 use crate::server::reconnect::Retries;
+use crate::server::reply::{cmd, from_reply};
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]
@@ -612,10 +613,10 @@ impl ServerSink {
 
 /// Valkey has clusters of several databases from 9.0 on.
 fn cluster_databases(conn: &mut Conn) -> Result<u32> {
-    let answer = conn.try_query(redis::cmd("CONFIG").arg("GET").arg("cluster-databases"))?;
+    let answer = conn.try_query(cmd("CONFIG").arg("GET").arg("cluster-databases"))?;
     let pair = answer
         .ok()
-        .and_then(|value| redis::from_redis_value::<Vec<String>>(value).ok());
+        .and_then(|value| from_reply::<Vec<String>>(value).ok());
     Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()).unwrap_or(1))
 }
 

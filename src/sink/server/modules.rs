@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
 
 /// What is known of loaded modules.
@@ -16,14 +17,13 @@ pub(super) enum Modules {
 impl Modules {
     /// Asks by MODULE LIST.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let Ok(value) = conn.try_query(redis::cmd("MODULE").arg("LIST"))? else {
+        let Ok(value) = conn.try_query(cmd("MODULE").arg("LIST"))? else {
             return Ok(Self::Unknown);
         };
-        let rows: Vec<HashMap<String, redis::Value>> =
-            redis::from_redis_value(value).unwrap_or_default();
-        let module = |mut row: HashMap<String, redis::Value>| {
-            let name = redis::from_redis_value::<String>(row.remove("name")?).ok()?;
-            let version = row.remove("ver").map(redis::from_redis_value::<u64>);
+        let rows: Vec<HashMap<String, Reply>> = from_reply(value).unwrap_or_default();
+        let module = |mut row: HashMap<String, Reply>| {
+            let name = from_reply::<String>(row.remove("name")?).ok()?;
+            let version = row.remove("ver").map(from_reply::<u64>);
             Some((name, version.and_then(Result::ok).unwrap_or(0)))
         };
         Ok(Self::Loaded(rows.into_iter().filter_map(module).collect()))

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::lane::Lane;
 use super::refusal::Refusal;
 use super::{Action, Sent, ServerSink};
 use crate::record::show_key;
 use crate::server::conn::is_forbidden;
+use crate::server::reply::{Reply, cmd};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 use crate::units::{count_text, plural};
@@ -169,7 +169,7 @@ impl ServerSink {
 fn remove_one(conn: &mut Conn, temp: &[u8]) -> Result<Result<(), String>, ServerError> {
     let mut refusal = String::new();
     for command in ["UNLINK", "DEL"] {
-        match conn.try_query(redis::cmd(command).arg(temp))? {
+        match conn.try_query(cmd(command).arg(temp))? {
             Ok(Reply::Int(0 | 1)) => return Ok(Ok(())),
             Ok(_) => return Err(conn.confused(format!("no answer to {command}"))),
             Err(text) => refusal = text,

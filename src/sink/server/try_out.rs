@@ -4,8 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::dialect::{Dialect, is_common};
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
@@ -15,6 +13,7 @@ use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
 use crate::server::identity::random;
 use crate::server::patience::{Patience, STEP};
+use crate::server::reply::Reply;
 use crate::server::resp::Item;
 use crate::server::slots::{slot_of, tag_for_slot};
 use crate::server::{Conn, ServerError};
@@ -191,9 +190,9 @@ fn queue_past(conn: &mut Conn, key: &[u8], payload: &[u8]) -> Result<(), ServerE
     conn.queue(&[b"RESTORE", key, b"1", payload, b"ABSTTL"])
 }
 
-fn said(answer: Result<Value, String>) -> Result<(), String> {
+fn said(answer: Result<Reply, String>) -> Result<(), String> {
     match answer? {
-        Value::Okay => Ok(()),
+        Reply::Okay => Ok(()),
         odd => Err(format!("{odd:?}")),
     }
 }
@@ -255,9 +254,9 @@ mod tests {
     /// and nothing against it.
     #[test]
     fn only_ok_says_that_a_payload_was_taken() {
-        assert_eq!(said(Ok(Value::Okay)), Ok(()));
-        let queued = Value::SimpleString("QUEUED".to_owned());
-        for odd in [queued, Value::Nil, Value::Int(1)] {
+        assert_eq!(said(Ok(Reply::Okay)), Ok(()));
+        let queued = Reply::Status("QUEUED".to_owned());
+        for odd in [queued, Reply::Nil, Reply::Int(1)] {
             let words = said(Ok(odd)).unwrap_err();
             assert!(!is_about_payload(&words), "{words}");
         }

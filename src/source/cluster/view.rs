@@ -8,11 +8,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::Value;
-
 use crate::endpoint::NodeAddress;
 use crate::server::cluster::{ClusterNode, Topology};
 use crate::server::facts::{info, keyspace};
+use crate::server::reply::{Reply, cmd};
 use crate::server::resp::VALUE_LIMIT;
 use crate::server::slots::SLOTS;
 use crate::server::{Conn, ServerError};
@@ -92,10 +91,10 @@ impl Look {
 impl Nodes {
     /// Asks a node. The inner error says why it does not tell.
     pub fn ask(conn: &mut Conn) -> Result<Result<Self, Unknown>, ServerError> {
-        let answer = conn.ask_within(redis::cmd("CLUSTER").arg("NODES"), VALUE_LIMIT)?;
+        let answer = conn.ask_within(cmd("CLUSTER").arg("NODES"), VALUE_LIMIT)?;
         let told = match answer {
-            Ok(Value::BulkString(bytes)) => Self::read(&String::from_utf8_lossy(&bytes)),
-            Ok(Value::SimpleString(text) | Value::VerbatimString { text, .. }) => Self::read(&text),
+            Ok(Reply::Bulk(bytes)) => Self::read(&String::from_utf8_lossy(&bytes)),
+            Ok(Reply::Status(text)) => Self::read(&text),
             Ok(_) => Err("it is no text".to_owned()),
             Err(text) => Err(text),
         };
@@ -310,12 +309,9 @@ fn without_keys(conn: &mut Conn, coming: &BTreeSet<u16>) -> Result<BTreeSet<u16>
         return Ok(empty);
     }
     for &slot in coming {
-        let count = redis::cmd("CLUSTER")
-            .arg("COUNTKEYSINSLOT")
-            .arg(slot)
-            .to_owned();
+        let count = cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).to_owned();
         match conn.ask(&count)? {
-            Ok(Value::Int(0)) => empty.insert(slot),
+            Ok(Reply::Int(0)) => empty.insert(slot),
             Ok(_) => false,
             Err(_) => return Ok(BTreeSet::new()),
         };

@@ -14,6 +14,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::server::Conn;
 use crate::server::cluster::Redirect;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
+use crate::server::reply::cmd;
 use crate::server::slots::{SLOTS, slot_of};
 
 /// Names that answered ASK, kept by name; of more than so many only the slots are known.
@@ -209,7 +210,7 @@ impl ServerSource {
     ) -> Result<Self> {
         conn.doing("asking a node of the cluster what it is");
         if place.replica {
-            let readonly = redis::cmd("READONLY");
+            let readonly = cmd("READONLY");
             conn.query::<()>(&readonly)?;
             conn.keep(&readonly);
         }

@@ -7,13 +7,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use redis::Value;
 
 use super::ServerSource;
 use super::in_cluster::{MAX_ASKED, SlotSet, Unserved};
 use crate::endpoint::ConnectOptions;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
+use crate::server::reply::{Command, Reply};
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 
@@ -114,7 +114,7 @@ impl Owner {
         for (key, says) in keys.iter().zip(&mut said) {
             let is_busy = |text: &str| asks_for_patience(text) && Redirect::parse(text).is_none();
             if matches!(says, Says::Unknown(text) if is_busy(text)) {
-                let mut again = redis::Cmd::new();
+                let mut again = Command::new();
                 again.arg(command).arg(*key);
                 *says = Says::of(conn.ask(&again)?);
             }
@@ -125,10 +125,10 @@ impl Owner {
 
 impl Says {
     /// Of the answer to PTTL or PEXPIRETIME.
-    fn of(answer: Result<Value, String>) -> Self {
+    fn of(answer: Result<Reply, String>) -> Self {
         match answer {
-            Ok(Value::Int(-2)) => Self::Nowhere,
-            Ok(Value::Int(-1 | 0..)) => Self::Here,
+            Ok(Reply::Int(-2)) => Self::Nowhere,
+            Ok(Reply::Int(-1 | 0..)) => Self::Here,
             Ok(_) => Self::Unknown("an expiry that is no number".to_owned()),
             Err(text) => match Redirect::parse(&text) {
                 Some(Redirect::Ask { .. }) => Self::Ask,
@@ -246,17 +246,17 @@ mod tests {
     #[test]
     fn only_a_key_that_the_owner_is_known_not_to_have_is_read_elsewhere() {
         let error = |text: &str| Err(text.to_owned());
-        assert_eq!(Says::of(Ok(Value::Int(-2))), Says::Nowhere);
-        assert_eq!(Says::of(Ok(Value::Int(-1))), Says::Here);
-        assert_eq!(Says::of(Ok(Value::Int(1_700_000_000_000))), Says::Here);
+        assert_eq!(Says::of(Ok(Reply::Int(-2))), Says::Nowhere);
+        assert_eq!(Says::of(Ok(Reply::Int(-1))), Says::Here);
+        assert_eq!(Says::of(Ok(Reply::Int(1_700_000_000_000))), Says::Here);
         assert_eq!(Says::of(error("ASK 100 127.0.0.1:7001")), Says::Ask);
         for answer in [
             error("MOVED 100 127.0.0.1:7001"),
             error("CLUSTERDOWN The cluster is down"),
             error("NOPERM no"),
-            Ok(Value::Nil),
-            Ok(Value::Int(-3)),
-            Ok(Value::SimpleString("QUEUED".to_owned())),
+            Ok(Reply::Nil),
+            Ok(Reply::Int(-3)),
+            Ok(Reply::Status("QUEUED".to_owned())),
         ] {
             assert!(
                 matches!(Says::of(answer.clone()), Says::Unknown(_)),

@@ -13,6 +13,7 @@ use crate::record::Eviction;
 use crate::server::cluster::is_refusal;
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::{Facts, Keyspace, ServerClock};
+use crate::server::reply::{Command, Reply, cmd, from_reply_ref};
 use crate::server::{ABSENT_KEY, Conn, ServerError, transaction};
 use crate::units::plural;
 
@@ -285,8 +286,8 @@ fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<
 /// # Errors
 /// The connection's.
 pub fn count_keys(conn: &mut Conn) -> Result<Option<u64>, ServerError> {
-    Ok(match conn.ask(&redis::cmd("DBSIZE"))? {
-        Ok(redis::Value::Int(keys)) => u64::try_from(keys).ok(),
+    Ok(match conn.ask(&cmd("DBSIZE"))? {
+        Ok(Reply::Int(keys)) => u64::try_from(keys).ok(),
         _ => None,
     })
 }
@@ -299,14 +300,14 @@ pub fn is_empty(conn: &mut Conn) -> Result<bool, ServerError> {
     if let Some(keys) = count_keys(conn)? {
         return Ok(keys == 0);
     }
-    let answer = conn.ask(&redis::cmd("SCAN").arg(0).arg("COUNT").arg(10).to_owned())?;
-    let Ok(redis::Value::Array(parts)) = answer else {
+    let answer = conn.ask(&cmd("SCAN").arg(0).arg("COUNT").arg(10).to_owned())?;
+    let Ok(Reply::Array(parts)) = answer else {
         return Ok(false);
     };
-    let [cursor, redis::Value::Array(names)] = parts.as_slice() else {
+    let [cursor, Reply::Array(names)] = parts.as_slice() else {
         return Ok(false);
     };
-    let cursor: Option<String> = redis::from_redis_value_ref(cursor).ok();
+    let cursor: Option<String> = from_reply_ref(cursor).ok();
     Ok(cursor.as_deref() == Some("0") && names.is_empty())
 }
 
@@ -320,7 +321,7 @@ pub fn is_empty(conn: &mut Conn) -> Result<bool, ServerError> {
 /// The connection's.
 pub fn leave_no_trace(conn: &mut Conn, facts: &Facts) -> Result<(), ServerError> {
     if !facts.cluster && !facts.version.is_empty() {
-        let no_touch = redis::cmd("CLIENT").arg("NO-TOUCH").arg("ON").to_owned();
+        let no_touch = cmd("CLIENT").arg("NO-TOUCH").arg("ON").to_owned();
         if conn.ask(&no_touch)?.is_ok() {
             conn.keep(&no_touch);
         }
@@ -341,8 +342,8 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         observer,
     } = *asking;
     // The name is one that nobody uses: -2 says that the command works, whatever the key.
-    let on_absent = |name: &str| redis::cmd(name).arg(ABSENT_KEY).to_owned();
-    let scan = redis::cmd("SCAN").arg(0).arg("COUNT").arg(1).to_owned();
+    let on_absent = |name: &str| cmd(name).arg(ABSENT_KEY).to_owned();
+    let scan = cmd("SCAN").arg(0).arg("COUNT").arg(1).to_owned();
     let mut commands = vec![
         scan,
         on_absent("PEXPIRETIME"),
@@ -352,7 +353,7 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
     // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
     // costs more than asking for the expiry a second time.
     if !facts.cluster {
-        commands.extend([redis::cmd("MULTI"), redis::cmd("EXEC")]);
+        commands.extend([cmd("MULTI"), cmd("EXEC")]);
     }
     let answers = conn.ask_all(&commands, |text| {
         // In a cluster nobody may serve the slot of that name, for as long as it likes.
@@ -382,8 +383,8 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
             return Err(refusal.into());
         }
     }
-    let works = |answer: &Result<redis::Value, String>| match answer {
-        Ok(value) => matches!(value, redis::Value::Int(_)),
+    let works = |answer: &Result<Reply, String>| match answer {
+        Ok(value) => matches!(value, Reply::Int(_)),
         Err(text) => !is_about_command(text),
     };
     if let (false, Err(text)) = (works(pexpiretime), pttl)
@@ -442,7 +443,7 @@ fn eviction(
         Some(policy) if policy.contains("lfu") => (EvictionCommand::Freq, "FREQ"),
         _ => (EvictionCommand::IdleTime, "IDLETIME"),
     };
-    let mut object = redis::cmd("OBJECT");
+    let mut object = cmd("OBJECT");
     object.arg(sub).arg(ABSENT_KEY);
     // In a cluster nobody may serve that slot.
     let answer = match facts.cluster {
@@ -482,9 +483,9 @@ impl FunctionsBy {
 
     /// The payload that its reply is, or amounts to; `None` where there are no libraries. The error
     /// says what is wrong with the reply: then nobody knows whether there are any.
-    pub fn payload(self, reply: redis::Value) -> Result<Option<Vec<u8>>, String> {
+    pub fn payload(self, reply: Reply) -> Result<Option<Vec<u8>>, String> {
         let payload = match (self, reply) {
-            (Self::Dump, redis::Value::BulkString(payload)) => payload,
+            (Self::Dump, Reply::Bulk(payload)) => payload,
             (Self::Dump, other) => {
                 return Err(format!(
                     "FUNCTION DUMP was answered with {}",
@@ -499,27 +500,27 @@ impl FunctionsBy {
     }
 }
 
-fn kind_of_reply(reply: &redis::Value) -> String {
+fn kind_of_reply(reply: &Reply) -> String {
     match reply {
-        redis::Value::Nil => "nil".to_owned(),
-        redis::Value::Int(number) => format!("the number {number}"),
-        redis::Value::SimpleString(text) => format!("\"{}\"", text.escape_debug()),
-        redis::Value::Okay => "OK".to_owned(),
+        Reply::Nil => "nil".to_owned(),
+        Reply::Int(number) => format!("the number {number}"),
+        Reply::Status(text) => format!("\"{}\"", text.escape_debug()),
+        Reply::Okay => "OK".to_owned(),
         _ => "something that is no payload".to_owned(),
     }
 }
 
 /// The code of each library in a reply of FUNCTION LIST WITHCODE.
-fn library_codes(reply: &redis::Value) -> Result<Vec<Vec<u8>>, String> {
-    let is_list = matches!(reply, redis::Value::Array(_));
-    let rows: Option<Vec<HashMap<String, redis::Value>>> = match is_list {
-        true => redis::from_redis_value_ref(reply).ok(),
+fn library_codes(reply: &Reply) -> Result<Vec<Vec<u8>>, String> {
+    let is_list = matches!(reply, Reply::Array(_));
+    let rows: Option<Vec<HashMap<String, Reply>>> = match is_list {
+        true => from_reply_ref(reply).ok(),
         false => None,
     };
     let rows =
         rows.ok_or_else(|| format!("FUNCTION LIST was answered with {}", kind_of_reply(reply)))?;
-    let code = |mut row: HashMap<String, redis::Value>| match row.remove("library_code") {
-        Some(redis::Value::BulkString(code)) => Ok(code),
+    let code = |mut row: HashMap<String, Reply>| match row.remove("library_code") {
+        Some(Reply::Bulk(code)) => Ok(code),
         _ => Err("FUNCTION LIST gave a library without its code".to_owned()),
     };
     rows.into_iter().map(code).collect()
@@ -570,7 +571,7 @@ pub(in crate::source) fn function_dump(
     let mut refused = None;
     let mut wrong = None;
     for by in [FunctionsBy::Dump, FunctionsBy::List] {
-        let mut command = redis::Cmd::new();
+        let mut command = Command::new();
         command.arg(by.command());
         match conn.ask_within(&command, FUNCTIONS_LIMIT)? {
             Ok(reply) => match by.payload(reply) {

@@ -15,7 +15,7 @@ use redis_migrate::record::Family;
 use redis_migrate::select::TEMP_KEY_PREFIX;
 use redis_migrate::server::facts::Facts;
 use redis_migrate::server::slots::{SLOTS, slot_of, tag_for_slot};
-use redis_migrate::server::{Conn, ServerError};
+use redis_migrate::server::{Conn, ServerError, cmd};
 use redis_migrate::sink::server::commands::{
     Answer, CommandError, CommandLimits, CommandLosses, Commands, Features, Job, Queued, Replace,
     Ticket, Written,
@@ -93,10 +93,7 @@ impl Writer {
     }
 
     fn select(&mut self, db: u32) {
-        let _: String = self
-            .conn
-            .query(redis::cmd("SELECT").arg(db))
-            .expect("SELECT");
+        let _: String = self.conn.query(cmd("SELECT").arg(db)).expect("SELECT");
     }
 
     fn one(&mut self, item: &Item, replace: Replace) -> Outcome {

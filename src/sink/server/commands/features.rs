@@ -8,6 +8,7 @@ use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
+use crate::server::reply::cmd;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::metadata::{NOT_BY_COMMANDS, refusal};
 use crate::sink::server::refusal::is_about_key;
@@ -110,7 +111,7 @@ impl Features {
         let mut features = Self::of(facts.dialect());
         // There is no such key. Other complaints than these say nothing about others.
         let mut may = |name: &str, args: &[&str]| -> Result<bool, ServerError> {
-            let answer = conn.try_query(redis::cmd(name).arg(ABSENT_KEY).arg(args))?;
+            let answer = conn.try_query(cmd(name).arg(ABSENT_KEY).arg(args))?;
             let is_refused = |text: &String| is_forbidden(text) && !is_about_key(text);
             Ok(!answer.err().as_ref().is_some_and(is_refused))
         };
@@ -200,7 +201,7 @@ impl Features {
     pub fn try_out(conn: &mut Conn) -> Result<Self, ServerError> {
         let absent = [TEMP_KEY_PREFIX, b"absent"].concat();
         let mut ask = |name: &str, args: &[&str]| {
-            let mut command = redis::cmd(name);
+            let mut command = cmd(name);
             command.arg(&absent[..]).arg(args);
             conn.try_query(&command)
         };

@@ -5,12 +5,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Result;
-use redis::Value as Reply;
 
 use super::ConvergingSource;
 use crate::record::Eviction;
 use crate::server::counts::CommandCounts;
 use crate::server::facts::{Keyspace, keyspace, unix_ms};
+use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::resp::Item;
 use crate::server::transaction::DISCARDED;
 use crate::server::{Conn, ServerError, stands_by_expiry};
@@ -144,10 +144,7 @@ pub(super) const SCRIPT_WITH_FLAGS: &str = "#!lua flags=allow-cross-slot-keys,no
 /// The connection.
 pub(super) fn script_for(conn: &mut Conn) -> Result<Option<&'static str>, ServerError> {
     for script in [SCRIPT_WITH_FLAGS, SCRIPT] {
-        if conn
-            .try_query(redis::cmd("EVAL").arg(script).arg(0))?
-            .is_ok()
-        {
+        if conn.try_query(cmd("EVAL").arg(script).arg(0))?.is_ok() {
             return Ok(Some(script));
         }
     }
@@ -302,11 +299,11 @@ pub(super) fn read_instant(
         None => Ok(None),
     };
     let counts = match asks_counts.then(|| next(conn)).transpose()? {
-        Some(Reply::BulkString(text)) => CommandCounts::parse(&String::from_utf8_lossy(&text)),
+        Some(Reply::Bulk(text)) => CommandCounts::parse(&String::from_utf8_lossy(&text)),
         _ => None,
     };
     let databases = match asks_databases.then(|| next(conn)).transpose()? {
-        Some(Reply::BulkString(text)) => keyspace(&String::from_utf8_lossy(&text)),
+        Some(Reply::Bulk(text)) => keyspace(&String::from_utf8_lossy(&text)),
         _ => None,
     };
     // Every reply is read, also after one that spoils all.
@@ -426,12 +423,12 @@ enum Expires {
 
 /// The next reply; an error as a text, which nobody takes for an answer.
 fn next(conn: &mut Conn) -> Result<Reply, ServerError> {
-    Ok(conn.reply()?.unwrap_or_else(Reply::SimpleString))
+    Ok(conn.reply()?.unwrap_or_else(Reply::Status))
 }
 
 /// What TIME answered, Unix ms.
 fn time_of(reply: Reply) -> Option<u64> {
-    let (secs, micros) = redis::from_redis_value::<(u64, u64)>(reply).ok()?;
+    let (secs, micros) = from_reply::<(u64, u64)>(reply).ok()?;
     unix_ms(secs, micros)
 }
 
@@ -459,7 +456,7 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
     };
     let mut fields = HashMap::new();
     for pair in items.chunks_exact(2) {
-        if let Reply::BulkString(name) = &pair[0] {
+        if let Reply::Bulk(name) = &pair[0] {
             fields.insert(name.as_slice(), &pair[1]);
         }
     }
@@ -468,7 +465,7 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
         _ => None,
     };
     let id = |name: &[u8]| match fields.get(name) {
-        Some(Reply::BulkString(text)) => Some(text.clone()),
+        Some(Reply::Bulk(text)) => Some(text.clone()),
         _ => None,
     };
     let text = |id: &crate::payload::StreamId| format!("{}-{}", id.ms, id.seq).into_bytes();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::server::reply::cmd;
 use crate::server::{Conn, ServerError};
 
 /// CLIENT PAUSE … WRITE, for as short as can be. The server ends it by itself if we do not.
@@ -57,7 +58,7 @@ impl Pause {
     pub fn end(self, conn: &mut Conn) -> Option<Duration> {
         let began = self.began?;
         // Nothing is to be done if it fails: the pause has its own end.
-        let _ = conn.try_query(redis::cmd("CLIENT").arg("UNPAUSE"));
+        let _ = conn.try_query(cmd("CLIENT").arg("UNPAUSE"));
         // The server has ended it by then, whatever became of the request.
         Some(began.elapsed().min(self.limit))
     }
