@@ -31,6 +31,7 @@ pub mod errors_file;
 pub mod escape;
 pub mod exit;
 pub mod glob;
+pub mod host;
 pub mod input;
 pub mod ledger;
 pub mod limits;

@@ -8,9 +8,10 @@
 //! sorted and written to a temporary file as a run, of which only every 1024th entry stays in
 //! memory. Runs are merged when they become many.
 
+use crate::host;
 use std::collections::HashSet;
 use std::fs::File;
-use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
@@ -83,9 +84,7 @@ struct Run {
 
 /// Keys of fingerprints that nobody can guess.
 pub fn random_hash_keys() -> (u64, u64) {
-    // Each takes its own from the operating system's.
-    let random = || RandomState::new().build_hasher().finish();
-    (random(), random())
+    (host::random(), host::random())
 }
 
 impl Default for OwnWrites {

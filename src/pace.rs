@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub use self::probe::Probe;
+use crate::host;
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::units::duration_text;
@@ -115,7 +116,7 @@ impl Pace {
     /// Waits until so much more is due; `false` if the user wished to stop meanwhile. What is more
     /// than due is paid for by those that come next.
     pub fn wait(&self, keys: u64, bytes: u64, stop: &Stop) -> bool {
-        let now = Instant::now();
+        let now = host::now();
         let start = {
             let mut due = self.due.lock().unwrap_or_else(|error| error.into_inner());
             let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -124,8 +125,8 @@ impl Pace {
             start
         };
         let wait = start.saturating_duration_since(now);
-        let waited = sleep_unless(wait, stop);
-        let slept = u64::try_from(now.elapsed().min(wait).as_micros()).unwrap_or(0);
+        let waited = host::wait(wait, &|| stop.is_set());
+        let slept = u64::try_from(host::elapsed(now).min(wait).as_micros()).unwrap_or(0);
         self.held_back_us.fetch_add(slept, Relaxed);
         waited
     }
@@ -208,21 +209,6 @@ fn per_batch(rate: u64) -> usize {
     usize::try_from(rate / BATCHES_PER_SECOND)
         .unwrap_or(usize::MAX)
         .max(1)
-}
-
-fn sleep_unless(wait: Duration, stop: &Stop) -> bool {
-    const STEP: Duration = Duration::from_millis(50);
-    let end = Instant::now() + wait;
-    loop {
-        if stop.is_set() {
-            return false;
-        }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
-        std::thread::sleep(left.min(STEP));
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! The first real error wins: "the channel is closed" is never what the user sees. Whatever
 //! happens, every thread is joined and the sink is told, by `finish` or by `abort`.
 
+mod turns;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, ScopedJoinHandle};
@@ -13,6 +15,7 @@ use anyhow::{Result, anyhow};
 
 use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
+use crate::host;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
 use crate::outside::{self, OutsideKeys, Series};
@@ -141,33 +144,19 @@ pub fn run_paced(
     stop: &Stop,
     pace: Option<&Arc<Pace>>,
 ) -> Outcome {
-    let (sender, receiver) = channel(CHANNEL_BYTES);
     let mut unproven = Unproven::default();
-    let (source, read, written) = std::thread::scope(|scope| {
-        let reader = Builder::new().spawn_scoped(scope, move || {
-            let read = pump_stages(source.as_mut(), steps, &sender, stop, pace);
-            drop(sender);
-            (source, read)
-        });
-        // Without a reader the channel is closed, and this ends at once.
-        let written = drain(
-            &receiver,
-            sink.as_mut(),
-            observer,
-            pace.is_some(),
-            &mut unproven,
-        );
-        drop(receiver);
-        match reader.map(ScopedJoinHandle::join) {
-            Err(error) => (None, Err(no_thread(error)), written),
-            Ok(Ok((source, read))) => (Some(source), read, written),
-            Ok(Err(_)) => (
-                None,
-                Err(anyhow!("the reading thread panicked; this is a bug")),
-                written,
-            ),
-        }
-    });
+    let mut writing = Writing {
+        sink: sink.as_mut(),
+        observer,
+        is_paced: pace.is_some(),
+        unproven: &mut unproven,
+    };
+    let (source, read, written) = if host::simulated().is_some() {
+        let (read, written) = turns::run(source.as_mut(), steps, &mut writing, stop);
+        (Some(source), read, written)
+    } else {
+        run_beside(source, steps, &mut writing, stop, pace)
+    };
     if let Some(pace) = pace {
         pace.tell(observer);
     }
@@ -212,6 +201,36 @@ pub fn run_paced(
             }
         }
     }
+}
+
+/// The source on a thread of its own; its parts have one each.
+fn run_beside(
+    mut source: Box<dyn Source>,
+    steps: &Steps,
+    writing: &mut Writing<'_>,
+    stop: &Stop,
+    pace: Option<&Arc<Pace>>,
+) -> (Option<Box<dyn Source>>, Result<Pumped>, Result<()>) {
+    let (sender, receiver) = channel(CHANNEL_BYTES);
+    std::thread::scope(|scope| {
+        let reader = Builder::new().spawn_scoped(scope, move || {
+            let read = pump_stages(source.as_mut(), steps, &sender, stop, pace);
+            drop(sender);
+            (source, read)
+        });
+        // Without a reader the channel is closed, and this ends at once.
+        let written = drain(&receiver, writing);
+        drop(receiver);
+        match reader.map(ScopedJoinHandle::join) {
+            Err(error) => (None, Err(no_thread(error)), written),
+            Ok(Ok((source, read))) => (Some(source), read, written),
+            Ok(Err(_)) => (
+                None,
+                Err(anyhow!("the reading thread panicked; this is a bug")),
+                written,
+            ),
+        }
+    })
 }
 
 /// What to say where no thread can be started.
@@ -358,8 +377,15 @@ fn pump(
     }
 }
 
-/// Rewrites what is in the batch and queues it; `false` if nobody will ever receive it.
-fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bool> {
+/// Sends a batch on; false if nobody receives any more.
+fn hand_on(batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bool> {
+    let batch = prepare(batch, steps)?;
+    let bytes = batch.channel_bytes();
+    Ok(sender.send(batch, bytes))
+}
+
+/// What is done with a batch on its way from the source to the sink.
+fn prepare(mut batch: Batch, steps: &Steps) -> Result<Batch> {
     if steps.keep_origins {
         batch.remember_origins();
     }
@@ -371,36 +397,44 @@ fn hand_on(mut batch: Batch, steps: &Steps, sender: &Sender<Batch>) -> Result<bo
     if let Some(series) = &steps.with_rules {
         series.saw(&batch);
     }
-    let bytes = batch.channel_bytes();
-    Ok(sender.send(batch, bytes))
+    Ok(batch)
 }
 
-fn drain(
-    receiver: &Receiver<Batch>,
-    sink: &mut dyn Sink,
-    observer: &Observer,
-    paced: bool,
-    unproven: &mut Unproven,
-) -> Result<()> {
+/// The writing side.
+struct Writing<'a> {
+    sink: &'a mut dyn Sink,
+    observer: &'a Observer,
+    is_paced: bool,
+    unproven: &'a mut Unproven,
+}
+
+impl Writing<'_> {
+    fn write(&mut self, batch: Batch) -> Result<()> {
+        let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
+        self.unproven.note(&batch);
+        self.sink.write(batch)?;
+        if self.is_paced {
+            // What came is to be in flight now, and not together with what comes later.
+            self.sink.idle()?;
+        }
+        self.observer.count(records, bytes);
+        Ok(())
+    }
+}
+
+fn drain(receiver: &Receiver<Batch>, writing: &mut Writing<'_>) -> Result<()> {
     loop {
         let batch = match receiver.receive_within(IDLE) {
             Received::Item(batch) => batch,
             Received::End => return Ok(()),
             Received::Nothing => {
-                sink.idle()?;
+                writing.sink.idle()?;
                 match receiver.receive() {
                     Some(batch) => batch,
                     None => return Ok(()),
                 }
             }
         };
-        let (records, bytes) = (batch.records.len() as u64, batch.payload_bytes() as u64);
-        unproven.note(&batch);
-        sink.write(batch)?;
-        if paced {
-            // What came is to be in flight now, and not together with what comes later.
-            sink.idle()?;
-        }
-        observer.count(records, bytes);
+        writing.write(batch)?;
     }
 }

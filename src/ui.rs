@@ -25,6 +25,7 @@ use crate::describe::{export_failed_text, export_lacks_text};
 use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
+use crate::host;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
 
@@ -145,7 +146,7 @@ impl Ui {
             console,
             observer,
             ticker,
-            started: Instant::now(),
+            started: host::now(),
         })
     }
 
@@ -158,7 +159,7 @@ impl Ui {
     /// code.
     pub fn finish(self, outcome: &Outcome) -> u8 {
         self.ticker.stop();
-        let elapsed = self.started.elapsed();
+        let elapsed = host::elapsed(self.started);
         let code = outcome.exit_code();
         self.console.failures_not_shown();
         for problem in outcome

@@ -135,15 +135,6 @@ pub fn time_text(unix_ms: u64) -> String {
     humantime::format_rfc3339_millis(moment).to_string()
 }
 
-/// This machine's clock, Unix milliseconds.
-pub fn now_ms() -> u64 {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use crate::cli::{ConvertArgs, ConvertTo};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
+use crate::host::unix_ms;
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
@@ -32,7 +33,6 @@ use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
 use crate::source::reading::Reading;
 use crate::ui::{Ui, Verb};
-use crate::units::now_ms;
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
@@ -150,7 +150,7 @@ fn open_rdb(
         },
         form: Form::Compact,
         alone: true,
-        otherwise_ms: modified_ms(&args.input).unwrap_or_else(now_ms),
+        otherwise_ms: modified_ms(&args.input).unwrap_or_else(unix_ms),
         max_value_bytes: args.limits.max_value_bytes(),
         path: Some(PathBuf::from(&args.input)),
     };

@@ -12,6 +12,7 @@ use super::export_resume;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
 use crate::cli::{ExportArgs, GIT, SourceEnd};
 use crate::encryption::{Sealing, StoredAs};
+use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::output::ArchiveOutput;
 use crate::outside::OutsideKeys;
@@ -20,7 +21,7 @@ use crate::policy::Consistency;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Commit, Form};
 use crate::ui::{Ui, Verb};
-use crate::units::{bytes_text, now_ms};
+use crate::units::bytes_text;
 
 /// While following, a frame is closed at the latest after so long.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
@@ -156,7 +157,7 @@ pub(super) fn header(
             version: env!("CARGO_PKG_VERSION").to_owned(),
             git: GIT.to_owned(),
         },
-        created_ms: now_ms(),
+        created_ms: unix_ms(),
         source_time_ms: source.time_ms,
         source: SourceFacts {
             label: args.label.clone(),

@@ -11,6 +11,7 @@ use super::open_source::{self, Wishes};
 use crate::cli::{ReadArgs, SideEnd, SourceEnd};
 use crate::describe::loss_of;
 use crate::encryption::Keys;
+use crate::host::unix_ms;
 use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
@@ -21,7 +22,6 @@ use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::rdb::{RdbSource, RdbSourceOptions};
-use crate::units::now_ms;
 
 /// A side, and what is known of it.
 pub struct OpenedSide {
@@ -136,7 +136,7 @@ fn file(
             functions: wish(functions),
             form: Form::Compact,
             alone: true,
-            otherwise_ms: open_source::modified_ms(name).unwrap_or_else(now_ms),
+            otherwise_ms: open_source::modified_ms(name).unwrap_or_else(unix_ms),
             max_value_bytes,
             path: Some(name.into()),
         };

@@ -14,6 +14,7 @@ use redis_migrate_format::version::MAGIC;
 use crate::cli::{ReadArgs, SourceEnd};
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
+use crate::host::unix_ms;
 use crate::input::ArchiveInput;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
@@ -33,7 +34,6 @@ use crate::source::replica::ReplicaSource;
 use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
 };
-use crate::units::now_ms;
 
 /// COUNT of SCAN, if none was asked for.
 const SCAN_COUNT: u32 = 1_000;
@@ -527,7 +527,7 @@ fn left_out(not_had: &[u32]) -> Option<String> {
 }
 
 fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
-    let options = rdb_options(&wishes, None, now_ms());
+    let options = rdb_options(&wishes, None, unix_ms());
     let source = ReplicaSource::open(conn, options, Arc::clone(observer))?;
     Ok(OpenedSource {
         facts: server_facts(source.facts(), source.rdb_version()),
@@ -577,7 +577,7 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     }
     let input = Cursor::new(head).chain(input);
     // Old files do not say when they were made; the file system may.
-    let otherwise_ms = modified_ms(name).unwrap_or_else(now_ms);
+    let otherwise_ms = modified_ms(name).unwrap_or_else(unix_ms);
     let options = rdb_options(&wishes, Some(name), otherwise_ms);
     let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
     let facts = source.facts();

@@ -2,7 +2,7 @@
 
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -12,6 +12,7 @@ use super::join::{Difference, Join, SideRows, Totals};
 use super::judge::{Aspect, Judge};
 use super::names::Sample;
 use crate::exit::Interrupted;
+use crate::host;
 use crate::own_writes::FingerprintSet;
 use crate::pipe::Stop;
 
@@ -207,14 +208,10 @@ fn empty() -> FingerprintSet {
 }
 
 fn wait(stop: &Stop) -> Result<()> {
-    let until = Instant::now() + PAUSE;
-    while Instant::now() < until {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    match host::wait(PAUSE, &|| stop.is_set()) {
+        true => Ok(()),
+        false => Err(Interrupted.into()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::exit::{Interrupted, Usage};
+use crate::host;
 use crate::pipe::Stop;
 use crate::server::cluster::{Topology, options_for};
 use crate::server::counts::CommandCounts;
@@ -215,11 +216,11 @@ impl Watched {
 
     /// Whom its sentinels name in its place; asked now and then.
     fn replaced_by(&mut self) -> Option<String> {
-        let is_known = |at: Instant| at.elapsed() < SENTINELS_EVERY;
+        let is_known = |at: Instant| host::elapsed(at) < SENTINELS_EVERY;
         if self.named.is_some_and(is_known) {
             return None;
         }
-        self.named = Some(Instant::now());
+        self.named = Some(host::now());
         match sentinel::standing(&self.conn, &self.to)? {
             Standing::Replaced(by) => Some(by),
             _ => None,

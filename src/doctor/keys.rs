@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::payload;
 use crate::policy::AllowLoss;
 use crate::record::{Context, KeyRecord, Value, not_kept};
@@ -140,7 +141,7 @@ impl<'a> KeyTrial<'a> {
                 value: record.value.bytes(),
                 expire_at_ms: record.expire_at_ms,
                 replace: Replace::IfAbsent,
-                now_ms: crate::units::now_ms(),
+                now_ms: crate::host::unix_ms(),
             }),
         };
         Asked {
@@ -219,7 +220,7 @@ impl<'a> KeyTrial<'a> {
                 match self.ask_of_library(library) {
                     Ok(Ok(standing)) => return standing.refusal().map(|(reason, _)| reason),
                     Ok(Err(text)) if asks_for_patience(&text) && patience.lasts_for(PATIENCE) => {
-                        std::thread::sleep(STEP);
+                        host::sleep(STEP);
                     }
                     // An import does not ask this, so that it ends nothing there.
                     Ok(Err(_)) => return None,
@@ -266,7 +267,7 @@ impl<'a> KeyTrial<'a> {
                     self.unforeseen = Some(text);
                     return;
                 }
-                Err(Halt::Later(_)) => std::thread::sleep(STEP),
+                Err(Halt::Later(_)) => host::sleep(STEP),
                 Err(Halt::Lost(error)) => {
                     self.lost(&error);
                     if self.unforeseen.is_some() {

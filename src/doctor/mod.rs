@@ -167,7 +167,7 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
     let mut facts = Facts::ask(conn)?;
     let clock = ServerClock::ask(conn)?;
     let clock_offset_ms = clock.is_servers.then(|| {
-        let (theirs, ours) = (clock.now_ms(), crate::units::now_ms());
+        let (theirs, ours) = (clock.now_ms(), crate::host::unix_ms());
         theirs.cast_signed() - ours.cast_signed()
     });
     let limits = Limits::ask(conn)?;

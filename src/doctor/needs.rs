@@ -268,7 +268,7 @@ impl Needs {
         let name = type_name(&record, &context);
         self.undecoded.note(context.family, &record, true);
         let before = target.changes;
-        let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::units::now_ms());
+        let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::host::unix_ms());
         let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
             true => Err(("larger than --max-value allows".to_owned(), None)),
             false if trial.is_by_commands() => {

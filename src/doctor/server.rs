@@ -1,7 +1,8 @@
 //! What the server is: its facts, its limits, and what killed runs left on it. Read only.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::host;
 use crate::record::show_key;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::asks_for_patience;
@@ -187,7 +188,7 @@ impl Leftovers {
             complete: true,
             ..Self::default()
         };
-        let until = Instant::now() + MAX_TIME;
+        let until = host::now() + MAX_TIME;
         let mut scans = 0;
         'databases: for row in databases {
             match select(conn, row.db)? {
@@ -204,7 +205,7 @@ impl Leftovers {
             }
             let mut cursor = b"0".to_vec();
             loop {
-                if scans == MAX_SCANS || Instant::now() > until {
+                if scans == MAX_SCANS || host::now() > until {
                     left.complete = false;
                     break 'databases;
                 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Pace;
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::observer::Observer;
 use crate::server::{Conn, ServerError};
 use crate::units::duration_text;
@@ -107,7 +108,7 @@ fn ask(conn: Conn, connect: &ConnectOptions, ended: &AtomicBool, pace: &Pace, ta
 
 /// A refusal takes as long as an answer.
 fn question(conn: &mut Conn) -> Result<Duration, ServerError> {
-    let began = Instant::now();
+    let began = host::now();
     let _ = conn.try_query(&conn.greeting())?;
-    Ok(began.elapsed())
+    Ok(host::elapsed(began))
 }

@@ -22,6 +22,7 @@ use super::rows::{MAX_BODY, mark_bytes, mark_of, put, put_all, take};
 use super::witness::{Noted, Witness};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
+use crate::host;
 use crate::own_writes::{Fingerprint, OwnWrites};
 use crate::record::Mark;
 use crate::sink::server::held::HeldConflict;
@@ -201,7 +202,7 @@ impl State {
         Self {
             file,
             place: place.to_owned(),
-            synced: Instant::now(),
+            synced: host::now(),
             begin,
             settled: Mark::default(),
             sending: Mark::default(),
@@ -370,8 +371,8 @@ impl State {
         body.extend_from_slice(&news.records.to_le_bytes());
         put(&mut self.buffer, SETTLED, &body);
         self.write()?;
-        if self.synced.elapsed() >= SYNC_EVERY {
-            self.synced = Instant::now();
+        if host::elapsed(self.synced) >= SYNC_EVERY {
+            self.synced = host::now();
             let synced = self.file.sync_data();
             synced.with_context(|| format!("sync {}", self.place.display()))?;
         }

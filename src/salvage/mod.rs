@@ -22,13 +22,14 @@ pub use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
 use crate::cli::GIT;
 use crate::exit::Interrupted;
+use crate::host::unix_ms;
 use crate::ledger::CountsByDb;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::pipe::Stop;
 use crate::record::larger_than;
 use crate::size::{self, is_larger};
 use crate::source::archive::functions_not_kept;
-use crate::units::{now_ms, plural};
+use crate::units::plural;
 
 /// First byte and number of bytes.
 pub type Range = (u64, u64);
@@ -259,7 +260,7 @@ fn new_header<R: Read + Seek>(survey: &Survey, input: &mut R, limits: Limits) ->
         version: env!("CARGO_PKG_VERSION").to_owned(),
         git: GIT.to_owned(),
     };
-    header.created_ms = now_ms();
+    header.created_ms = unix_ms();
     // The new origin takes the place of this one.
     if let ArchiveOrigin::Split { part, of } = header.origin
         && of > 1

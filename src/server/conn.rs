@@ -18,6 +18,7 @@ use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
 use crate::endpoint::{ConnectOptions, NodeAddress, Shunned, Transport};
+use crate::host;
 use crate::server::reply::{Command, FromReply, Reply, cmd};
 
 /// Bytes of commands that are collected before they are written without being asked.
@@ -160,7 +161,7 @@ impl Conn {
         loop {
             match self.try_query(&question) {
                 Ok(Err(text)) if text.starts_with("LOADING") && self.patience.lasts() => {
-                    std::thread::sleep(patience::STEP);
+                    host::sleep(patience::STEP);
                 }
                 Ok(Err(text)) if text.starts_with("LOADING") => {
                     return Err(ServerError::Connect {

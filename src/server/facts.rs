@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use super::patience::STEP;
 use super::{Conn, ServerError};
 use crate::dialect::{Dialect, Feature, Lookalike, Version};
+use crate::host;
 use crate::payload::without_aux;
 use crate::record::Family;
 use crate::server::reply::{Reply, cmd, from_reply, from_reply_ref};
-use crate::units::now_ms;
 
 /// What stands between the name of what a server lacks and the version that brought it.
 pub const CAME_WITH: &str = "which came with";
@@ -470,14 +470,14 @@ impl ServerClock {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let mut before = Instant::now();
+        let mut before = host::now();
         let mut answer = conn.ask(&cmd("TIME"))?;
-        if before.elapsed() >= STEP {
+        if host::elapsed(before) >= STEP {
             // Far away, or the server asked for patience first, which would be taken for the way.
-            before = Instant::now();
+            before = host::now();
             answer = conn.ask(&cmd("TIME"))?;
         }
-        let round_trip = before.elapsed();
+        let round_trip = host::elapsed(before);
         // Half the round trip is the best guess at when the server looked at its clock.
         let asked = before + round_trip / 2;
         if let Ok(value) = answer
@@ -492,8 +492,8 @@ impl ServerClock {
             });
         }
         Ok(Self {
-            at_ms: now_ms(),
-            asked: Instant::now(),
+            at_ms: host::unix_ms(),
+            asked: host::now(),
             is_servers: false,
             round_trip,
         })
@@ -501,7 +501,7 @@ impl ServerClock {
 
     /// Now, on the server's clock, Unix ms.
     pub fn now_ms(&self) -> u64 {
-        self.at_ms + u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(0)
+        self.at_ms + u64::try_from(host::elapsed(self.asked).as_millis()).unwrap_or(0)
     }
 }
 

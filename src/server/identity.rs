@@ -138,7 +138,7 @@ fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerErro
 
 /// Whether a name that is given to `named` is among the clients that `looking` lists.
 fn by_client_name(named: &mut Conn, looking: &mut Conn) -> Result<Identity, ServerError> {
-    let name = format!("redis-migrate-{:016x}", random());
+    let name = format!("redis-migrate-{:016x}", crate::host::random());
     let set = named.ask(cmd("CLIENT").arg("SETNAME").arg(&name))?;
     if set != Ok(Reply::Okay) {
         return Ok(Identity::Unknown("CLIENT SETNAME is refused".to_owned()));
@@ -177,12 +177,6 @@ pub fn run_id(conn: &mut Conn) -> Result<Option<String>, ServerError> {
         text.lines()
             .find_map(|line| line.strip_prefix("run_id:").map(|id| id.trim().to_owned()))
     }))
-}
-
-/// From the randomness that the standard library seeds its hash maps with.
-pub(crate) fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::host;
 use crate::units::duration_text;
 
 /// How often a server is asked meanwhile.
@@ -37,7 +38,7 @@ impl Patience {
 
     /// The same, where there is a reason to wait for less.
     pub fn lasts_for(&mut self, less: Duration) -> bool {
-        self.since.get_or_insert_with(Instant::now).elapsed() < less.min(self.limit)
+        host::elapsed(*self.since.get_or_insert_with(host::now)) < less.min(self.limit)
     }
 
     /// Something was got done: the next wait may take the whole time.
@@ -56,7 +57,8 @@ impl Patience {
     }
 
     fn waited(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+        self.since
+            .map_or(Duration::ZERO, |since| host::elapsed(since))
     }
 
     /// How long was waited, for messages: `asked again for 2m (--retry-for)`.

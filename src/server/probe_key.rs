@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use super::identity::{Identity, random};
+use super::identity::Identity;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::payload::sign;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::reply::{Reply, cmd};
@@ -90,7 +91,7 @@ fn at_these_nodes(
 ) -> Result<Identity, ServerError> {
     let mut tries = 0..NAMES;
     loop {
-        let suffix = format!("probe:{:016x}", random());
+        let suffix = format!("probe:{:016x}", host::random());
         let name = [prefix, TEMP_KEY_PREFIX, suffix.as_bytes()].concat();
         match probe(source, destination, db, &name)? {
             Identity::Unknown(why) if why.contains(MOVED) && tries.next().is_some() => {}
@@ -169,7 +170,7 @@ fn write(conn: &mut Conn, by: By, key: &[u8]) -> Result<Put, ServerError> {
 fn look(conn: &mut Conn, key: &[u8]) -> Result<Result<bool, String>, ServerError> {
     for turn in 0..LOOKS {
         if turn > 0 {
-            std::thread::sleep(PAUSE);
+            host::sleep(PAUSE);
         }
         match conn.ask(cmd("PTTL").arg(key))? {
             Ok(Reply::Int(-2)) => continue,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
-use crate::units::now_ms;
+use crate::host;
 
 /// The first wait.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ impl Retries {
         while self.left > 0 && last.is_passing() {
             let wait = self.wait();
             self.left -= 1;
-            if !sleep_unless(wait, stop) {
+            if !host::wait(wait, stop) {
                 return Err(last);
             }
             match Conn::open(options) {
@@ -76,24 +76,8 @@ impl Retries {
         let doublings = (self.allowed - self.left).min(16);
         let whole = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
         let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(0);
-        // The clock's last digits are chance enough here.
-        Duration::from_millis(half_ms + now_ms() % (half_ms + 1))
+        Duration::from_millis(half_ms + host::random() % (half_ms + 1))
     }
-}
-
-/// Whether the whole time was waited, and not ended by the user's wish.
-fn sleep_unless(wait: Duration, stop: &dyn Fn() -> bool) -> bool {
-    const STEP: Duration = Duration::from_millis(50);
-    let mut left = wait;
-    while !left.is_zero() {
-        if stop() {
-            return false;
-        }
-        let step = left.min(STEP);
-        std::thread::sleep(step);
-        left -= step;
-    }
-    !stop()
 }
 
 #[cfg(test)]
@@ -114,10 +98,5 @@ mod tests {
             retries.left -= 1;
         }
         assert!(longest >= LONGEST_WAIT / 2);
-    }
-
-    #[test]
-    fn a_wish_to_stop_ends_the_wait() {
-        assert!(!sleep_unless(Duration::from_secs(3600), &|| true));
     }
 }

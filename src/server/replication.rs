@@ -24,6 +24,7 @@ use super::patience::{Patience, STEP};
 use super::stream::{Stream, plain};
 use super::{Conn, ServerError};
 use crate::dialect::{Version, version_to_name_to_valkey};
+use crate::host;
 use crate::record::Family;
 use crate::server::reply::cmd;
 
@@ -189,7 +190,7 @@ impl Talk {
                     if !self.patience.lasts() {
                         return Ok(Err(format!("{text} ({})", self.patience.told())));
                     }
-                    std::thread::sleep(STEP);
+                    host::sleep(STEP);
                 }
                 answer => return Ok(answer),
             }

@@ -5,13 +5,14 @@
 //! is not yet a primary; so what is found is tried again until connecting may take no longer.
 
 use std::net::ToSocketAddrs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::facts::info;
 use super::{Conn, ServerError};
 use crate::endpoint::{
     ConnectOptions, NodeAddress, NodeMap, SentinelLogin, Sentinels, Shunned, TlsOptions, Transport,
 };
+use crate::host;
 use crate::server::reply::{Reply, cmd, from_reply};
 
 /// How long to wait before the sentinels are asked again.
@@ -104,17 +105,17 @@ fn judge(
 /// [`ServerError::Connect`] where no sentinel answers, none knows the name, or no primary is found
 /// within [`ConnectOptions::connect_timeout`]; [`ServerError::Auth`].
 pub fn open(sentinels: &Sentinels, options: &ConnectOptions) -> Result<Conn, ServerError> {
-    let deadline = Instant::now() + options.connect_timeout;
+    let deadline = host::now() + options.connect_timeout;
     loop {
         let node = locate(sentinels, options)?;
         let error = match connect(&node, sentinels, options) {
             Ok(conn) => return Ok(conn),
             Err(error) => error,
         };
-        if !error.is_passing() || Instant::now() + STEP >= deadline {
+        if !error.is_passing() || host::now() + STEP >= deadline {
             return Err(error);
         }
-        std::thread::sleep(STEP);
+        host::sleep(STEP);
     }
 }
 

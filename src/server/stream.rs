@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +14,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::ServerError;
 use crate::endpoint::{ConnectOptions, TlsOptions, Transport};
+use crate::host::{self, Host, LinkId};
 
 /// An open connection, no more than its bytes.
 pub enum Stream {
@@ -23,6 +24,30 @@ pub enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     /// Unix socket.
     Unix(UnixStream),
+    /// A connection of a simulated world.
+    Simulated(SimulatedStream),
+}
+
+/// See [`Stream::Simulated`]; closed when it is dropped, as a socket is.
+pub struct SimulatedStream(LinkId);
+
+impl SimulatedStream {
+    /// Asks the world that this thread runs in.
+    fn with<T>(&self, act: impl FnOnce(&dyn Host, LinkId) -> io::Result<T>) -> io::Result<T> {
+        match host::simulated() {
+            Some(host) => act(host.as_ref(), self.0),
+            None => Err(io::Error::other("the simulated world is over")),
+        }
+    }
+}
+
+impl Drop for SimulatedStream {
+    fn drop(&mut self) {
+        let _ = self.with(|host, link| {
+            host.close(link);
+            Ok(())
+        });
+    }
 }
 
 impl Stream {
@@ -37,6 +62,16 @@ impl Stream {
             reason,
         };
         let stream = match &options.address {
+            Transport::Sentinel(_) => {
+                // `sentinel::open` turns it into an address before it comes here.
+                return Err(refused("sentinels have to be asked first".to_owned()));
+            }
+            address if let Some(host) = host::simulated() => {
+                let link = host.connect(address, options);
+                Stream::Simulated(SimulatedStream(
+                    link.map_err(|error| refused(plain(&error)))?,
+                ))
+            }
             Transport::Tcp { host, port } => {
                 Stream::Tcp(connect_tcp(host, *port, options).map_err(refused)?)
             }
@@ -46,10 +81,6 @@ impl Stream {
             }
             Transport::Unix { path } => {
                 Stream::Unix(UnixStream::connect(path).map_err(|error| refused(plain(&error)))?)
-            }
-            // `sentinel::open` turns it into an address before it comes here.
-            Transport::Sentinel(_) => {
-                return Err(refused("sentinels have to be asked first".to_owned()));
             }
         };
         stream
@@ -64,6 +95,10 @@ impl Stream {
         let _ = match self {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Both),
             Stream::Unix(socket) => socket.shutdown(Shutdown::Both),
+            Stream::Simulated(stream) => stream.with(|host, link| {
+                host.close(link);
+                Ok(())
+            }),
             Stream::Tls(tls) => {
                 tls.conn.send_close_notify();
                 let _ = tls.flush();
@@ -77,7 +112,7 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => socket.peer_addr().ok(),
             Stream::Tls(tls) => tls.sock.peer_addr().ok(),
-            Stream::Unix(_) => None,
+            Stream::Unix(_) | Stream::Simulated(_) => None,
         }
     }
 
@@ -87,6 +122,10 @@ impl Stream {
             Stream::Tcp(socket) => socket.as_fd(),
             Stream::Tls(tls) => tls.sock.as_fd(),
             Stream::Unix(socket) => socket.as_fd(),
+            Stream::Simulated(stream) => {
+                let asked = stream.with(|host, link| Ok(host.is_readable(link)));
+                return asked.unwrap_or(true);
+            }
         };
         let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
         // An error of the question is one of the read, too.
@@ -100,6 +139,10 @@ impl Stream {
     pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         let timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
         match self {
+            Stream::Simulated(stream) => stream.with(|host, link| {
+                host.set_timeout(link, timeout.unwrap_or_default());
+                Ok(())
+            }),
             Stream::Unix(socket) => {
                 socket.set_read_timeout(timeout)?;
                 socket.set_write_timeout(timeout)
@@ -116,6 +159,7 @@ impl Read for Stream {
             Stream::Tcp(socket) => socket.read(out),
             Stream::Tls(tls) => tls.read(out),
             Stream::Unix(socket) => socket.read(out),
+            Stream::Simulated(stream) => stream.with(|host, link| host.read(link, out)),
         }
     }
 }
@@ -126,6 +170,7 @@ impl Write for Stream {
             Stream::Tcp(socket) => socket.write(bytes),
             Stream::Tls(tls) => tls.write(bytes),
             Stream::Unix(socket) => socket.write(bytes),
+            Stream::Simulated(stream) => stream.with(|host, link| host.write(link, bytes)),
         }
     }
 
@@ -134,6 +179,7 @@ impl Write for Stream {
             Stream::Tcp(socket) => socket.flush(),
             Stream::Tls(tls) => tls.flush(),
             Stream::Unix(socket) => socket.flush(),
+            Stream::Simulated(_) => Ok(()),
         }
     }
 }
@@ -147,11 +193,11 @@ fn connect_tcp(host: &str, port: u16, options: &ConnectOptions) -> Result<TcpStr
     let addresses = (host, port)
         .to_socket_addrs()
         .map_err(|error| format!("the name does not resolve ({})", plain(&error)))?;
-    let deadline = Instant::now() + options.connect_timeout;
+    let deadline = host::now() + options.connect_timeout;
     let mut last = "the name has no address".to_owned();
     for address in addresses {
         let left = deadline
-            .saturating_duration_since(Instant::now())
+            .saturating_duration_since(host::now())
             .max(Duration::from_millis(1));
         match TcpStream::connect_timeout(&address, left) {
             Ok(socket) => {

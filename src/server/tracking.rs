@@ -17,6 +17,7 @@ use super::patience::{Patience, STEP};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::server::reply::{Reply, cmd};
 
 /// Bytes of names that are kept; more means that everything has to be read again.
@@ -304,7 +305,7 @@ fn ping(
                     let text = format!("{text} ({})", patience.told());
                     return Err(conn.refusal("PING", text));
                 }
-                std::thread::sleep(STEP);
+                host::sleep(STEP);
                 if shared.lock().closing {
                     return Ok(());
                 }
@@ -347,7 +348,7 @@ fn push(
         let mut state = shared.lock();
         let name_bytes = name.len() + NAME_OVERHEAD_BYTES;
         if !state.heard.overflowed && state.heard.names.insert(name) {
-            state.heard.since.get_or_insert_with(Instant::now);
+            state.heard.since.get_or_insert_with(host::now);
             state.name_bytes += name_bytes;
             if state.name_bytes > MAX_NAME_BYTES {
                 state.heard.overflowed = true;

@@ -15,6 +15,8 @@ use redis_migrate_format::{Writer, WriterOptions};
 use super::{Miscounted, Sink, lacks};
 use crate::census::Census;
 use crate::encryption::StoredAs;
+use crate::host;
+use crate::host::unix_ms;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::outside;
@@ -26,7 +28,6 @@ use crate::record::{
 };
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::size::is_larger;
-use crate::units::now_ms;
 
 /// Scratch room that is kept between values; a larger one is given back.
 const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;
@@ -193,7 +194,7 @@ impl<W: Write + Send> ArchiveSink<W> {
     /// Closes and flushes a frame at the latest after so long, for a reader that follows.
     #[must_use]
     pub fn flushing_every(mut self, every: Duration) -> Self {
-        self.flush = Some((every, Instant::now()));
+        self.flush = Some((every, host::now()));
         self
     }
 
@@ -428,12 +429,12 @@ impl<W: Write + Send> ArchiveSink<W> {
         EndFacts {
             reached: source.reached.clone().unwrap_or(ConsistencyReached::Scan {
                 from_ms: source.started_ms,
-                to_ms: now_ms(),
+                to_ms: unix_ms(),
             }),
             counts,
             duplicates_possible: source.duplicates_possible,
             started_ms: source.started_ms,
-            finished_ms: now_ms(),
+            finished_ms: unix_ms(),
         }
     }
 }
@@ -485,9 +486,9 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         }
         self.put_module_aux(&batch.module_aux, true)?;
         if let Some((every, last)) = &mut self.flush
-            && last.elapsed() >= *every
+            && host::elapsed(*last) >= *every
         {
-            *last = Instant::now();
+            *last = host::now();
             self.writer()?.flush_frame().context("write the archive")?;
         }
         if let Some(checkpoint) = checkpoint {

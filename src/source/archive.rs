@@ -17,6 +17,7 @@ use super::prefetch::Ahead;
 use super::reading::Reading;
 use super::{Estimate, Source};
 use crate::describe::export_failed;
+use crate::host::unix_ms;
 use crate::ledger::{CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::outside;
@@ -24,7 +25,7 @@ use crate::own_writes::OwnWrites;
 use crate::record::{Batch, Context, KeyRecord, Mark, Record};
 use crate::select::{Selection, type_of};
 use crate::size;
-use crate::units::{bytes_text, now_ms};
+use crate::units::bytes_text;
 
 /// Lines about payloads of function libraries that were not kept: an archive has one or two of them.
 const MOST_NOT_HAD: usize = 16;
@@ -92,7 +93,7 @@ impl<R: Read + Send> ArchiveSource<R> {
             from_frame: 0,
             earlier: None,
             is_compared: false,
-            started_ms: now_ms(),
+            started_ms: unix_ms(),
         })
     }
 

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 
 use super::{Estimate, Source};
 use crate::dialect::KEYDB_MEMBER_EXPIRY;
+use crate::host::unix_ms;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::outside::{self, Outside};
@@ -25,7 +26,7 @@ use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail, Taken}
 use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, show_key};
 use crate::select::{Selection, type_of};
 use crate::size;
-use crate::units::{count_text, now_ms};
+use crate::units::count_text;
 use crate::unproven::Unproven;
 
 /// What is said of a file that [`NOT_WHOLE`](crate::rdb::NOT_WHOLE) marks.
@@ -120,7 +121,7 @@ impl<R: Read + Send> RdbSource<R> {
             counts: CountsByDb::default(),
             above_max_value: 0,
             functions_given: 0,
-            started_ms: now_ms(),
+            started_ms: unix_ms(),
         };
         source.pending = source.event()?;
         if source.facts().is_aof_base {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::{Console, UiOptions, Verb};
 use crate::cli::ProgressStyle;
+use crate::host;
 use crate::observer::{Lag, Observer, Progress};
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
 
@@ -99,7 +100,7 @@ impl Shown {
             style,
             verb,
             console,
-            started: Instant::now(),
+            started: host::now(),
             bar,
         }
     }
@@ -113,7 +114,7 @@ impl Shown {
     }
 
     fn tick(&mut self, progress: &Progress) {
-        let sample = Sample::take(progress, self.started.elapsed());
+        let sample = Sample::take(progress, host::elapsed(self.started));
         match (&self.style, &self.bar) {
             (Style::Json, _) => self.console.json(sample.json(self.verb)),
             (Style::Bar, Some(bar)) => {
@@ -175,7 +176,8 @@ fn lag_text(lag: Lag) -> String {
 
 /// Since the first key changed that was not read again yet.
 fn behind(lag: Lag) -> Duration {
-    lag.since.map_or(Duration::ZERO, |since| since.elapsed())
+    lag.since
+        .map_or(Duration::ZERO, |since| host::elapsed(since))
 }
 
 impl Sample {

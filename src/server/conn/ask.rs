@@ -2,6 +2,7 @@
 
 use super::words::{ENDS_CONNECTION, asks_for_patience};
 use super::{CONTROL_LIMIT, Conn, name_of};
+use crate::host;
 use crate::server::ServerError;
 use crate::server::patience::STEP;
 use crate::server::reply::{Command, Reply, cmd};
@@ -19,7 +20,7 @@ impl Conn {
                     if !self.may_ask_again() {
                         return Ok(Err(self.with_the_time(text)));
                     }
-                    std::thread::sleep(STEP);
+                    host::sleep(STEP);
                 }
                 answer => {
                     self.patience.progress();
@@ -119,7 +120,7 @@ impl Conn {
                         };
                         return Ok(answers.into_iter().map(told).collect());
                     }
-                    std::thread::sleep(STEP);
+                    host::sleep(STEP);
                 }
                 Err(lost) if self.closed => {
                     self.shunned.ended_by(TOGETHER);

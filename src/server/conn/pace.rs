@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::host;
 use crate::server::stream::Stream;
 
 /// How long to wait for the other side while hearing the user's wish to stop.
@@ -65,9 +66,9 @@ impl LeastPace {
     }
 
     fn came(&mut self, bytes: usize) -> io::Result<()> {
-        let since = *self.since.get_or_insert_with(Instant::now);
+        let since = *self.since.get_or_insert_with(host::now);
         self.bytes += bytes;
-        if since.elapsed() < self.limit {
+        if host::elapsed(since) < self.limit {
             return Ok(());
         }
         if self.bytes < LEAST_BYTES {
@@ -75,7 +76,7 @@ impl LeastPace {
                 "the answer came too slowly to be waited for",
             ));
         }
-        (self.since, self.bytes) = (Some(Instant::now()), 0);
+        (self.since, self.bytes) = (Some(host::now()), 0);
         Ok(())
     }
 }

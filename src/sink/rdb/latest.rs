@@ -10,8 +10,9 @@
 //! their first bits; each file is then sorted for itself. In memory there are at most
 //! `ENTRIES_KEPT` entries, later one file's, and one bit for each record.
 
+use crate::host::HashKeys;
 use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
 use crate::record::Record;
@@ -34,7 +35,7 @@ struct Entry {
 
 /// Takes in the records of an archive, in order.
 pub struct Latest {
-    hashers: [RandomState; 2],
+    hashers: [HashKeys; 2],
     kept: Vec<Entry>,
     limit: usize,
     files: Vec<BufWriter<File>>,
@@ -51,7 +52,7 @@ impl Default for Latest {
 impl Latest {
     fn with_limit(limit: usize) -> Self {
         Self {
-            hashers: [RandomState::new(), RandomState::new()],
+            hashers: [HashKeys::default(), HashKeys::default()],
             kept: Vec::new(),
             limit,
             files: Vec::new(),
@@ -74,7 +75,7 @@ impl Latest {
             }
             _ => return Ok(()),
         };
-        let half = |state: &RandomState| {
+        let half = |state: &HashKeys| {
             let mut hasher = state.build_hasher();
             hasher.write_u32(db);
             hasher.write(key);

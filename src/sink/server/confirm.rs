@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{Action, Counted, Sent, ServerSink, Wrote};
+use crate::host;
 use crate::own_writes::FingerprintSet;
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
@@ -166,7 +167,7 @@ impl ServerSink {
             return Ok(());
         }
         let lane = &self.lanes[at];
-        let is_long_ago = |named: Instant| named.elapsed() >= SENTINELS_EVERY;
+        let is_long_ago = |named: Instant| host::elapsed(named) >= SENTINELS_EVERY;
         if (lane.named.is_none_or(is_long_ago) || lane.unconfirmed.is_filling())
             && self.heed_sentinels(at)?
         {
@@ -187,7 +188,7 @@ impl ServerSink {
         if !lane.is_watched() {
             return Ok(false);
         }
-        lane.named = Some(Instant::now());
+        lane.named = Some(host::now());
         let standing = lane.standing();
         self.heed(at, standing)
     }
@@ -216,9 +217,10 @@ impl ServerSink {
     fn heed_all_sentinels(&mut self) -> Result<bool> {
         let mut moved = false;
         for at in 0..self.lanes.len() {
-            let began = Instant::now();
+            let began = host::now();
             let mut standing = self.lanes[at].standing();
-            while matches!(standing, Some(Standing::Disputed(_))) && began.elapsed() < AGREE_WITHIN
+            while matches!(standing, Some(Standing::Disputed(_)))
+                && host::elapsed(began) < AGREE_WITHIN
             {
                 self.rest()?;
                 standing = self.lanes[at].standing();

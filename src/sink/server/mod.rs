@@ -44,7 +44,6 @@ pub mod witness;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::Result;
 
@@ -66,6 +65,7 @@ use crate::census::Census;
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
+use crate::host;
 use crate::ledger::{Changes, SinkReport, SourceReport};
 use crate::observer::Observer;
 use crate::own_writes::{Fingerprint, FingerprintSet, OwnWrites};
@@ -354,10 +354,10 @@ impl ServerSink {
         let (facts, clock, window) = loop {
             conn.doing("asking the destination what it is");
             let facts = Facts::ask(&mut conn);
-            let asked = Instant::now();
+            let asked = host::now();
             match facts.and_then(|facts| Ok((facts, ServerClock::ask(&mut conn)?))) {
                 Ok((facts, clock)) => {
-                    break (facts, clock, Window::for_round_trip(asked.elapsed()));
+                    break (facts, clock, Window::for_round_trip(host::elapsed(asked)));
                 }
                 Err(lost) => conn = retries.connect(to, lost, &|| stop.is_set())?,
             }

@@ -14,6 +14,7 @@ use super::held::Repeats;
 use super::lane::Met;
 use super::{Action, Sent, ServerSink};
 use crate::exit::Interrupted;
+use crate::host;
 use crate::server::cluster::Redirect;
 use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
@@ -154,7 +155,7 @@ impl ServerSink {
         if self.stop.is_set() {
             return Err(Interrupted.into());
         }
-        std::thread::sleep(PAUSE);
+        host::sleep(PAUSE);
         self.refresh_routes()
     }
 

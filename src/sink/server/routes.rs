@@ -9,6 +9,7 @@ use super::confirm::{KEPT_BYTES, MAX_KEPT_BYTES};
 use super::drained::{Before, shard_at};
 use super::lane::Lane;
 use crate::endpoint::{ConnectOptions, NodeAddress};
+use crate::host;
 use crate::server::cluster::{ClusterNode, Topology, options_at, options_for};
 use crate::server::slots::{SLOTS, slot_of};
 use crate::server::{Conn, ServerError};
@@ -140,7 +141,7 @@ impl ServerSink {
             lane_of_shard: Vec::new(),
             known: Vec::new(),
             stale: false,
-            asked: Instant::now(),
+            asked: host::now(),
             turn: 0,
             hint: None,
         };
@@ -232,12 +233,12 @@ impl ServerSink {
         if !routes.stale {
             return Ok(());
         }
-        let left = ASK_EVERY.saturating_sub(routes.asked.elapsed());
+        let left = ASK_EVERY.saturating_sub(host::elapsed(routes.asked));
         if !left.is_zero() {
-            std::thread::sleep(left);
+            host::sleep(left);
         }
         let asked = routes.ask();
-        routes.asked = Instant::now();
+        routes.asked = host::now();
         let Some(topology) = asked else {
             return self
                 .wait_for("no node of the cluster says who serves what")

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::dialect::{Dialect, is_common};
+use crate::host;
 use crate::payload::BackLengths;
 use crate::payload::accept::{Accepts, Types, Versions};
 use crate::payload::probe;
 use crate::record::Family;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
-use crate::server::identity::random;
 use crate::server::patience::{Patience, STEP};
 use crate::server::reply::Reply;
 use crate::server::resp::Item;
@@ -52,7 +52,7 @@ impl ProbeKeys {
     /// Where `like` is a key that the user may write; in a cluster, which takes a node's own slots
     /// only, with a `slot` of the node.
     pub fn new(like: &[u8], slot: Option<u16>) -> Self {
-        let name = format!("__redis-migrate:probe:{:016x}", random());
+        let name = format!("__redis-migrate:probe:{:016x}", host::random());
         let of = |start: &[u8], slot: Option<u16>| {
             let tag = slot.map_or_else(String::new, tag_for_slot);
             [start, tag.as_bytes(), name.as_bytes()].concat()
@@ -206,7 +206,7 @@ fn restore_patiently(
     loop {
         match restore_all(conn, key, payloads)? {
             Answers::Refused(text) if may_pass(patience, &text) => {
-                std::thread::sleep(STEP);
+                host::sleep(STEP);
             }
             answers => return Ok(answers),
         }

@@ -3,6 +3,7 @@
 
 use super::view::{Nodes, Unknown};
 use super::*;
+use crate::host;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
 
@@ -77,7 +78,7 @@ impl ClusterSource {
                     return told;
                 }
             }
-            Some(Bystander::NotReached(since, unknown)) if since.elapsed() < AGAIN_AFTER => {
+            Some(Bystander::NotReached(since, unknown)) if host::elapsed(since) < AGAIN_AFTER => {
                 let again = Bystander::NotReached(since, unknown.clone());
                 self.bystanders.insert(node.id.clone(), again);
                 return Err(unknown);
@@ -105,7 +106,7 @@ impl ClusterSource {
                     ),
                     may_pass: error.is_passing(),
                 };
-                let failed = Bystander::NotReached(Instant::now(), unknown.clone());
+                let failed = Bystander::NotReached(host::now(), unknown.clone());
                 self.bystanders.insert(node.id.clone(), failed);
                 Err(unknown)
             }
@@ -121,8 +122,8 @@ impl ClusterSource {
         if !self.exact_is_possible() {
             return Ok(false);
         }
-        let since = *self.resting_since.get_or_insert_with(Instant::now);
-        if !unknown.may_pass || since.elapsed() > self.options.max_wait {
+        let since = *self.resting_since.get_or_insert_with(host::now);
+        if !unknown.may_pass || host::elapsed(since) > self.options.max_wait {
             self.give_up(&unknown.reason);
         } else {
             self.rest(LOOK_EVERY)?;

@@ -34,6 +34,7 @@ use self::view::View;
 use super::server::{Disturbed, Leftovers, ServerSourceOptions, SlotSet, Together};
 use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::ledger::{LibraryApart, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
@@ -223,8 +224,8 @@ impl ClusterSource {
             self.stage = Stage::Asking;
             return Ok(true);
         }
-        let since = *self.resting_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > self.options.max_wait {
+        let since = *self.resting_since.get_or_insert_with(host::now);
+        if host::elapsed(since) > self.options.max_wait {
             self.give_up(&format!(
                 "slots of the cluster kept moving for {} (--max-wait)",
                 humantime::format_duration(self.options.max_wait)
@@ -268,8 +269,8 @@ impl ClusterSource {
 
     /// While slots are on their way nothing is exact: waits a little, and reads on.
     fn waits_for(&mut self, open: &BTreeMap<String, SlotSet>) -> Result<bool> {
-        let since = *self.resting_since.get_or_insert_with(Instant::now);
-        if since.elapsed() > self.options.max_wait {
+        let since = *self.resting_since.get_or_insert_with(host::now);
+        if host::elapsed(since) > self.options.max_wait {
             let slots: Vec<String> = open.values().map(SlotSet::show).collect();
             self.give_up(&format!(
                 "slots were on their way from one node to another for {} (--max-wait): {}",
@@ -303,7 +304,7 @@ impl ClusterSource {
     }
 
     fn begin_last(&mut self) -> Result<()> {
-        self.resting_since.get_or_insert_with(Instant::now);
+        self.resting_since.get_or_insert_with(host::now);
         self.common = false;
         if self.options.consistency == Consistency::Pause
             && self.exact_is_possible()

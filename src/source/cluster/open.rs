@@ -10,6 +10,7 @@ use super::view::Look;
 use super::wanted::{left_out, slots_of, wanted_slots};
 use super::*;
 use crate::exit::Usage;
+use crate::host::unix_ms;
 use crate::policy::ReadFunctions;
 use crate::record::Context;
 use crate::server::Conn;
@@ -17,7 +18,6 @@ use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::facts::{Facts, Keyspace, info};
 use crate::server::patience::Patience;
 use crate::source::server::{ConvergingSource, Owner, Place, ServerSource};
-use crate::units::now_ms;
 
 /// After a connection was lost it is tried so often to connect again; then somebody else is looked
 /// for who has the slots.
@@ -73,8 +73,8 @@ impl ClusterSource {
             bystanders: BTreeMap::new(),
             failed_told: BTreeSet::new(),
             not_had: Vec::new(),
-            started_ms: now_ms(),
-            from_ms: now_ms(),
+            started_ms: unix_ms(),
+            from_ms: unix_ms(),
             wanted,
             view,
             options,

@@ -6,6 +6,7 @@
 
 use super::part::is_lost;
 use super::*;
+use crate::host;
 use crate::source::server::ConvergingSource;
 use crate::source::server::converge::{Attempted, Pause, TogetherRound};
 
@@ -16,9 +17,9 @@ impl ClusterSource {
     /// Tries until all shards were read at one instant: `true` if so, or if something has to be read
     /// outside of a pause first; `false` if it is not to be had.
     pub(super) fn pause_together(&mut self) -> Result<bool> {
-        let since = *self.resting_since.get_or_insert_with(Instant::now);
+        let since = *self.resting_since.get_or_insert_with(host::now);
         loop {
-            let began = Instant::now();
+            let began = host::now();
             let (at, mut sources): (Vec<usize>, Vec<&mut ConvergingSource>) = self
                 .parts
                 .iter_mut()
@@ -88,7 +89,7 @@ impl ClusterSource {
                 }
                 return Ok(true);
             }
-            if since.elapsed() > self.options.max_wait {
+            if host::elapsed(since) > self.options.max_wait {
                 self.give_up(&format!(
                     "in {} no pause was long enough to read what was left of all shards \
                      (--max-wait, --max-pause)",
@@ -96,7 +97,7 @@ impl ClusterSource {
                 ));
                 return Ok(false);
             }
-            self.rest((began.elapsed() * 3).clamp(REST, Duration::from_secs(1)))?;
+            self.rest((host::elapsed(began) * 3).clamp(REST, Duration::from_secs(1)))?;
         }
     }
 
@@ -190,19 +191,17 @@ fn attempt_all(
     rounds: &mut [TogetherRound],
     pauses: &[Pause],
 ) -> Vec<Result<Attempted>> {
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = sources
-            .iter_mut()
-            .zip(rounds)
-            .zip(pauses)
-            .map(|((source, round), pause)| scope.spawn(move || round.attempt(source, pause)))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| match thread.join() {
-                Ok(attempt) => attempt,
-                Err(_) => Err(anyhow::anyhow!("a reading thread panicked; this is a bug")),
-            })
-            .collect()
-    })
+    let jobs = sources.iter_mut().zip(rounds).zip(pauses);
+    let jobs = jobs
+        .map(|((source, round), pause)| {
+            let job: Box<dyn FnOnce() -> Result<Attempted> + Send + '_> =
+                Box::new(move || round.attempt(source, pause));
+            job
+        })
+        .collect();
+    let panicked = || anyhow::anyhow!("a reading thread panicked; this is a bug");
+    let attempts = host::all_at_once(jobs).into_iter();
+    attempts
+        .map(|attempt| attempt.unwrap_or_else(|| Err(panicked())))
+        .collect()
 }

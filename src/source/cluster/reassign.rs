@@ -14,6 +14,7 @@ use super::part::is_lost;
 use super::view::{Look, View};
 use super::*;
 use crate::exit::Interrupted;
+use crate::host;
 use crate::server::Conn;
 use crate::server::cluster::{ClusterNode, options_for};
 use crate::server::patience::Patience;
@@ -72,7 +73,7 @@ impl ClusterSource {
         if self.options.stop.is_set() && self.options.follow.is_none() {
             return Err(Interrupted.into());
         }
-        std::thread::sleep(time);
+        host::sleep(time);
         Ok(())
     }
 

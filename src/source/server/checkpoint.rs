@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{Job, ServerSource};
+use crate::host;
 use crate::ledger::SourceCounts;
 use crate::record::Checkpoint;
 use crate::server::counts::CommandCounts;
@@ -34,7 +35,7 @@ impl ServerSource {
     /// From now on batches carry checkpoints.
     pub fn keep_checkpoints(&mut self) {
         self.checkpoints = Some(Checkpoints {
-            last: Instant::now(),
+            last: host::now(),
             every: EVERY,
             draining: None,
         });
@@ -75,9 +76,9 @@ impl ServerSource {
         if let Some(checkpoints) = &mut self.checkpoints
             && self.facts.run_id.is_some()
             && checkpoints.draining.is_none()
-            && checkpoints.last.elapsed() >= checkpoints.every
+            && host::elapsed(checkpoints.last) >= checkpoints.every
         {
-            checkpoints.draining = Some(Instant::now());
+            checkpoints.draining = Some(host::now());
         }
     }
 
@@ -98,8 +99,8 @@ impl ServerSource {
 
     pub(super) fn take_checkpoint(&mut self) -> Option<Checkpoint> {
         let checkpoints = self.checkpoints.as_mut()?;
-        let drained = checkpoints.draining.take()?.elapsed();
-        checkpoints.last = Instant::now();
+        let drained = host::elapsed(checkpoints.draining.take()?);
+        checkpoints.last = host::now();
         checkpoints.every = (drained * SHARE).clamp(EVERY, SELDOM);
         let scans = self.waiting.iter().filter_map(|job| match job {
             Job::Scan(db) => Some(*db),

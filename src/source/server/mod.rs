@@ -46,6 +46,7 @@ use self::resume::Link;
 use self::squeeze::Squeeze;
 use super::{Estimate, Source};
 use crate::exit::Usage;
+use crate::host::unix_ms;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
@@ -57,7 +58,6 @@ use crate::server::counts::CommandCounts;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 #[cfg(doc)]
 use crate::server::resp::VALUE_LIMIT;
-use crate::units::now_ms;
 
 /// Keys in one MULTI.
 const GROUP_KEYS: usize = 16;
@@ -289,7 +289,7 @@ impl ServerSource {
             functions_given: 0,
             libraries_unread: None,
             no_libraries,
-            started_ms: now_ms(),
+            started_ms: unix_ms(),
             paused: Duration::ZERO,
             consistency_missed: false,
             checkpoints: None,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::host;
 use crate::server::Conn;
 
 /// The largest page that is asked for of our own accord.
@@ -97,7 +98,7 @@ impl Page {
         let Some(round_trip) = self.round_trip else {
             return;
         };
-        let now = Instant::now();
+        let now = host::now();
         let cycle = self.last_came.replace(now).map(|last| now - last);
         if cycle.is_some_and(|cycle| cycle < 2 * round_trip) {
             self.count = self.count.saturating_mul(2).min(LARGEST.max(self.asked));
@@ -111,10 +112,10 @@ pub(super) fn round_trip(conn: &mut Conn, seen: Duration) -> Result<Duration> {
     if seen < NEAR {
         return Ok(seen);
     }
-    let began = Instant::now();
+    let began = host::now();
     // A refusal takes as long as an answer.
     let _ = conn.try_query(&conn.greeting())?;
-    Ok(seen.min(began.elapsed()))
+    Ok(seen.min(host::elapsed(began)))
 }
 
 #[cfg(test)]

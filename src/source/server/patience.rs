@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use super::ServerSource;
 use crate::exit::Interrupted;
+use crate::host;
 use crate::pipe::Stop;
 use crate::server::Conn;
 use crate::server::conn::asks_for_patience;
@@ -86,7 +87,7 @@ impl ServerSource {
             if self.stop().is_some_and(Stop::is_set) {
                 return Err(Interrupted.into());
             }
-            std::thread::sleep(STEP);
+            host::sleep(STEP);
             self.patience.asked = None;
         }
         if is_idle && (self.cursor.is_some() || !self.keys.is_empty()) {

@@ -29,10 +29,9 @@ mod small;
 mod streams;
 mod swap;
 
-use std::hash::{BuildHasher as _, RandomState};
-
 pub use self::features::Features;
 pub use self::small::{Answer, Queued, Ticket};
+use crate::host;
 use crate::payload::{self, PayloadError, Reader};
 use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
@@ -284,7 +283,7 @@ impl Commands {
         Self {
             features,
             limits,
-            run: RandomState::new().hash_one(std::time::SystemTime::now()),
+            run: host::random(),
             serial: 0,
             left: None,
         }

@@ -13,7 +13,7 @@
 //! counts show that no other command of their module was called.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -21,6 +21,7 @@ use super::ConvergingSource;
 use super::instant::{Had, How, Plan, Refused, Shown, read_instant};
 use super::named::is_still_named;
 use super::pause::Pause;
+use crate::host;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::record::Batch;
 use crate::server::facts::{Facts, Keyspace};
@@ -189,7 +190,7 @@ impl LastRound {
             false if self.took >= NOTICEABLE => self.took,
             false => return,
         };
-        std::thread::sleep(rest.min(MAX_REST));
+        host::sleep(rest.min(MAX_REST));
     }
 
     fn batch_names(&self) -> HashSet<&Vec<u8>> {
@@ -211,7 +212,7 @@ impl LastRound {
         if self.attempts > 1 {
             self.pace(pauses);
         }
-        let began = Instant::now();
+        let began = host::now();
         let mut paused = Pause::none();
         if pauses {
             paused = match Pause::begin(&mut source.inner.conn, source.options.max_pause)? {
@@ -228,7 +229,7 @@ impl LastRound {
         }
         let tried = self.attempt_within(source, &paused);
         let lasted = paused.end(&mut source.inner.conn);
-        self.took = began.elapsed();
+        self.took = host::elapsed(began);
         // Not while writes are held up.
         let tried = self.look_again(source, tried?);
         if let Some(lasted) = lasted {

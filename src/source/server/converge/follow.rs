@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::{ConvergingSource, MAX_ROUNDS, Phase};
+use crate::host;
 use crate::observer::Lag;
 use crate::pipe::Stop;
 
@@ -32,8 +33,8 @@ impl ConvergingSource {
         let Some(follow) = self.options.follow.clone() else {
             return Ok(false);
         };
-        let began = self.follow_began.unwrap_or_else(Instant::now);
-        let waited_since = Instant::now();
+        let began = self.follow_began.unwrap_or_else(host::now);
+        let waited_since = host::now();
         self.phase = Phase::Follow;
         loop {
             let (waiting, rescan) = self.tracker.waiting();
@@ -53,19 +54,21 @@ impl ConvergingSource {
                 return Ok(false);
             }
             let idle = idle && !self.watch.is_open();
-            let over = follow.total.is_some_and(|total| began.elapsed() >= total);
+            let over = follow
+                .total
+                .is_some_and(|total| host::elapsed(began) >= total);
             if follow.stop.is_set() || idle || over || self.others_are_over() {
                 self.end_following();
                 self.say_nothing_of_lag();
-                self.rounds_began = Some(Instant::now());
+                self.rounds_began = Some(host::now());
                 self.phase = Phase::Rounds {
                     left: MAX_ROUNDS,
                     last_names: usize::MAX,
                 };
                 return Ok(false);
             }
-            if waiting > 0 && waited_since.elapsed() >= GATHER {
-                self.last_change = Instant::now();
+            if waiting > 0 && host::elapsed(waited_since) >= GATHER {
+                self.last_change = host::now();
                 if self.look_for_swaps()? {
                     return Ok(false);
                 }
@@ -80,10 +83,10 @@ impl ConvergingSource {
             }
             let (waiting, since) = self.tracker.lag();
             self.say_lag(waiting, since);
-            if waited_since.elapsed() >= HEARTBEAT {
+            if host::elapsed(waited_since) >= HEARTBEAT {
                 return Ok(true);
             }
-            std::thread::sleep(Duration::from_millis(10));
+            host::sleep(Duration::from_millis(10));
         }
     }
 

@@ -33,6 +33,7 @@ use super::delivered::{Given, GivenLog, NotMetAgain};
 use super::probe::FunctionsBy;
 use super::{Job, ServerSource};
 use crate::endpoint::ConnectOptions;
+use crate::host;
 use crate::ledger::{ConsistencyReached, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
@@ -193,10 +194,10 @@ impl ConvergingSource {
             tracker,
             phase: Phase::Scan,
             restarts: 0,
-            began: Instant::now(),
+            began: host::now(),
             rounds_began: None,
             follow_began: None,
-            last_change: Instant::now(),
+            last_change: host::now(),
             postponed: HashSet::new(),
             rereads: HashMap::new(),
             reached: None,
@@ -214,7 +215,7 @@ impl ConvergingSource {
             follow_over: false,
             lost_track: false,
             script,
-            looked: Instant::now(),
+            looked: host::now(),
             watch: Watch::default(),
             heritage: Vec::new(),
             resting: false,
@@ -367,7 +368,7 @@ impl ConvergingSource {
 
     /// Takes what was heard, and reads it again.
     fn round(&mut self, left: u32, last_names: usize) -> Result<()> {
-        self.rounds_began.get_or_insert_with(Instant::now);
+        self.rounds_began.get_or_insert_with(host::now);
         self.tracker.barrier();
         let (waiting, rescan) = self.tracker.waiting();
         if rescan && !self.gave_up() {
@@ -379,8 +380,8 @@ impl ConvergingSource {
             self.phase = match &self.options.follow {
                 // Also where it is not exact: until somebody says when.
                 Some(_) if !self.follow_over => {
-                    self.follow_began.get_or_insert_with(Instant::now);
-                    self.last_change = Instant::now();
+                    self.follow_began.get_or_insert_with(host::now);
+                    self.last_change = host::now();
                     // Bounded while there is an end to come to; following has its own.
                     self.restarts = 0;
                     if let Some(given) = &mut self.inner.given {

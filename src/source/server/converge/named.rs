@@ -11,6 +11,7 @@ use anyhow::Result;
 use super::ConvergingSource;
 use super::final_round::{LastRound, Outcome};
 use crate::exit::Interrupted;
+use crate::host;
 use crate::pipe::Stop;
 use crate::server::sentinel::{self, AGREE_WITHIN, Standing};
 
@@ -39,13 +40,13 @@ pub(super) struct Watch {
 impl Watch {
     fn is_due(&self, at_once: bool) -> bool {
         let rest = if at_once { STEP } else { self.rest };
-        self.asked.is_none_or(|asked| asked.elapsed() >= rest)
+        self.asked.is_none_or(|asked| host::elapsed(asked) >= rest)
     }
 
     /// Whether they disagree, and may agree yet.
     pub fn is_open(&self) -> bool {
         let since = self.disputed_since;
-        since.is_some_and(|since| since.elapsed() < AGREE_WITHIN)
+        since.is_some_and(|since| host::elapsed(since) < AGREE_WITHIN)
     }
 }
 
@@ -53,11 +54,11 @@ impl ConvergingSource {
     /// Asks the sentinels; `None` where none named the source, or none answers, which is warned of
     /// once.
     fn standing(&mut self) -> Option<Standing> {
-        let began = Instant::now();
+        let began = host::now();
         let standing = sentinel::standing(&self.inner.conn, &self.connect)?;
         let watch = &mut self.watch;
-        watch.asked = Some(Instant::now());
-        watch.rest = LOOK_EVERY.max(began.elapsed() * REST);
+        watch.asked = Some(host::now());
+        watch.rest = LOOK_EVERY.max(host::elapsed(began) * REST);
         match &standing {
             Standing::Disputed(_) => {
                 watch.disputed_since.get_or_insert(began);
@@ -127,6 +128,6 @@ pub(super) fn is_still_named(
         if source.inner.stop().is_some_and(Stop::is_set) {
             return Err(Interrupted.into());
         }
-        std::thread::sleep(STEP);
+        host::sleep(STEP);
     }
 }

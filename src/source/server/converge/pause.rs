@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::host;
 use crate::server::reply::cmd;
 use crate::server::{Conn, ServerError};
 
@@ -28,7 +29,7 @@ impl Pause {
     /// Asks for it, and does not wait for the answer.
     pub fn ask(conn: &mut Conn, limit: Duration) -> Result<Self, ServerError> {
         // Measured from before it is sent: the server cannot have begun earlier.
-        let began = Instant::now();
+        let began = host::now();
         let limit_ms = limit.as_millis().to_string();
         conn.queue(&[b"CLIENT", b"PAUSE", limit_ms.as_bytes(), b"WRITE"])?;
         conn.flush()?;
@@ -51,7 +52,7 @@ impl Pause {
     /// Whether the server may have ended it already.
     pub fn is_over(&self) -> bool {
         self.began
-            .is_some_and(|began| began.elapsed() >= self.limit)
+            .is_some_and(|began| host::elapsed(began) >= self.limit)
     }
 
     /// Lets writes go on; how long they were held, at the most.
@@ -60,6 +61,6 @@ impl Pause {
         // Nothing is to be done if it fails: the pause has its own end.
         let _ = conn.try_query(cmd("CLIENT").arg("UNPAUSE"));
         // The server has ended it by then, whatever became of the request.
-        Some(began.elapsed().min(self.limit))
+        Some(host::elapsed(began).min(self.limit))
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use super::final_round::{LastRound, Outcome};
 use super::pause::Pause;
 use super::{ConvergingSource, MAX_ROUNDS, Phase};
+use crate::host;
 use crate::ledger::ConsistencyReached;
 use crate::server::Conn;
 use crate::server::cluster::Topology;
@@ -43,7 +44,7 @@ impl Default for Together {
             restless: AtomicBool::new(false),
             over: AtomicBool::new(false),
             state: Mutex::new(State {
-                last_change: Instant::now(),
+                last_change: host::now(),
                 topology: None,
             }),
         }
@@ -118,8 +119,8 @@ impl ConvergingSource {
 
     pub(super) fn unchanged_for(&self) -> Duration {
         match &self.options.together {
-            Some(together) => together.lock().last_change.elapsed(),
-            None => self.last_change.elapsed(),
+            Some(together) => host::elapsed(together.lock().last_change),
+            None => host::elapsed(self.last_change),
         }
     }
 
@@ -142,10 +143,10 @@ impl ConvergingSource {
         changed: bool,
     ) -> Result<bool> {
         if changed {
-            together.lock().last_change = Instant::now();
+            together.lock().last_change = host::now();
         }
-        if self.looked.elapsed() >= LOOK_EVERY {
-            self.looked = Instant::now();
+        if host::elapsed(self.looked) >= LOOK_EVERY {
+            self.looked = host::now();
             let now = Topology::ask(&mut self.inner.conn)?;
             if together.has_changed(&now) {
                 together.disturb();

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::final_round::{LastRound, Outcome, Pending};
 use super::{ConvergingSource, Phase};
+use crate::host;
 use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
@@ -49,9 +50,9 @@ impl ConvergingSource {
             }
             Pending::Nothing => {}
         }
-        let began = *self.rounds_began.get_or_insert_with(Instant::now);
+        let began = *self.rounds_began.get_or_insert_with(host::now);
         let max_wait = self.max_wait(began);
-        if self.missed.is_none() && began.elapsed() > max_wait {
+        if self.missed.is_none() && host::elapsed(began) > max_wait {
             self.miss(format!(
                 "keys kept changing for {} (--max-wait)",
                 humantime::format_duration(Duration::from_secs(max_wait.as_secs()))
