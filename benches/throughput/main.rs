@@ -15,8 +15,7 @@
 //! leaves the tool out. `latency` and `polite` compare the tool with itself: over a round trip of
 //! 50 ms beside loopback, and with `--latency-target` beside without.
 
-#[path = "../../tests/support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod far;
 mod polite;

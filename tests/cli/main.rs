@@ -4,8 +4,7 @@
 //! Left out: what export, import and copy do to data (`tests/live`) and what goes wrong on the
 //! network (`tests/faults`). No server is needed here but for the globs.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod archives;
 mod bad_input;

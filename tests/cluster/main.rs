@@ -2,8 +2,7 @@
 //!
 //! `FAULT_RUNS=20` sets how often each fault is tried.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod between;
 mod dead_shard;

@@ -1,7 +1,6 @@
 //! `diff`, `verify --against` and `--verify`: what differs is found, all of it and nothing else.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod bounds;
 mod classes;

@@ -4,8 +4,7 @@
 #[path = "../cli/archives.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line")]
 mod archives;
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod damage;
 mod interop;

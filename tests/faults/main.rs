@@ -1,8 +1,7 @@
 //! What goes wrong in mid-run: killed, interrupted, cut off, a full disk. Never an archive that
 //! looks complete, never a success that is none, and a second run that ends well.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;

@@ -3,8 +3,7 @@
 //!
 //! Left out: files that no server at hand writes, which are made by hand in `src/rdb/tests`.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod damage;
 mod files;

@@ -9,8 +9,7 @@
 //!   cargo test --test reply_faults one_case -- --nocapture
 //! ```
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod archives;
 mod case;

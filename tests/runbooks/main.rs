@@ -1,8 +1,7 @@
 //! `docs/runbooks.md`, run as it is written: the blocks of each section one after the other, in one
 //! shell, with real servers in the variables. `ssh` is stood in for: there is no other machine here.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod graphs;
 mod modules;

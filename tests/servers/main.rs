@@ -3,8 +3,7 @@
 //!
 //! Nothing of the tool itself is tested here.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod clusters;
 mod differences;

@@ -24,7 +24,7 @@ impl Module {
         let version = require(Version::Redis86)?;
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("text.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/key_metadata.c");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/key_metadata.c");
         let built = Command::new("cc")
             .args(["-O1", "-shared", "-fPIC", "-o"])
             .arg(&file)

@@ -109,7 +109,7 @@ impl Version {
         match std::env::var_os("REDIS_MIGRATE_SERVERS") {
             Some(directory) => PathBuf::from(directory).join(self.name()),
             None => Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("target/servers")
+                .join("../../target/servers")
                 .join(self.name()),
         }
     }

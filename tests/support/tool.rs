@@ -36,8 +36,19 @@ pub fn path() -> &'static Path {
     static PATH: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     PATH.get_or_init(|| {
         let named = std::env::var_os("REDIS_MIGRATE_TOOL").filter(|name| !name.is_empty());
-        named.map_or_else(|| env!("CARGO_BIN_EXE_redis-migrate").into(), PathBuf::from)
+        named.map_or_else(built, PathBuf::from)
     })
+}
+
+/// What Cargo built beside this test: tests lie in `deps`, programs above it.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let mut above = test.ancestors().skip(1);
+    let found = above.find_map(|directory| {
+        let program = directory.join("redis-migrate");
+        program.is_file().then_some(program)
+    });
+    found.expect("redis-migrate beside this test")
 }
 
 /// What a finished run left.

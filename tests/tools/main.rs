@@ -1,7 +1,6 @@
 //! Archives as people handle them: rescued, looked into, joined, imported in pieces.
 
-#[path = "../support/mod.rs"]
-mod support;
+use redis_migrate_test_support as support;
 
 mod archives;
 mod export_resume;

@@ -1,17 +1,9 @@
 //! What the integration tests and the benchmark share: real servers, data sets, equality by
 //! meaning, the tool under test, and a network that can be made to fail.
 //!
-//! Use it as
-//! ```ignore
-//! #[path = "../support/mod.rs"]
-//! mod support;
-//! ```
 //! Servers listen on 127.0.0.1 only, on ports of their own, and end with the value that
 //! stands for them.
-#![allow(
-    dead_code,
-    reason = "every test crate compiles this module for itself and uses only part of it"
-)]
+#![allow(missing_docs, reason = "its names and the tests that use them say it")]
 
 pub mod answers;
 pub mod cluster;
