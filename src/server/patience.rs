@@ -58,7 +58,7 @@ impl Patience {
 
     fn waited(&self) -> Duration {
         self.since
-            .map_or(Duration::ZERO, |since| host::elapsed(since))
+            .map_or(Duration::ZERO, host::elapsed)
     }
 
     /// How long was waited, for messages: `asked again for 2m (--retry-for)`.

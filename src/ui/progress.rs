@@ -177,7 +177,7 @@ fn lag_text(lag: Lag) -> String {
 /// Since the first key changed that was not read again yet.
 fn behind(lag: Lag) -> Duration {
     lag.since
-        .map_or(Duration::ZERO, |since| host::elapsed(since))
+        .map_or(Duration::ZERO, host::elapsed)
 }
 
 impl Sample {
