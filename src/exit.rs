@@ -115,3 +115,25 @@ pub fn strongest(codes: &[u8]) -> u8 {
         .find(|code| codes.contains(code))
         .unwrap_or(OK)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::rdb::RdbErrorKind;
+
+    #[test]
+    fn a_damaged_rdb_file_is_no_failure_to_read() {
+        let code = |kind| {
+            code_of(&anyhow::Error::new(RdbError {
+                offset: 0,
+                last_key: None,
+                kind,
+            }))
+        };
+        assert_eq!(code(RdbErrorKind::Truncated), ARCHIVE);
+        let reset = io::ErrorKind::ConnectionReset.into();
+        assert_eq!(code(RdbErrorKind::Io(reset)), FAILED);
+    }
+}

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::payload::Undecoded;
-
 pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
 
 use crate::outside::Outside;
+use crate::undecoded::Undecoded;
 
 /// Counts by database, grown as databases turn up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

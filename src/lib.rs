@@ -7,13 +7,14 @@
 //! Who may import whom:
 //!
 //! ```text
-//! main → commands → compare → {source, sink, pipe} → {server, payload, rdb} → dialect → format
+//! main → commands → compare → {source, sink, pipe} → server → {payload, rdb} → dialect → format
 //! ```
 //!
 //! `compare` is what `diff` and `--verify` share; sources and sinks know nothing of it.
 //!
 //! Sources and sinks never import each other, the command line or the ui. Only `server` knows the
-//! redis crate. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
+//! redis crate. [`payload`], [`rdb`] and [`dialect`] are the crate `redis-migrate-payload`, which
+//! needs no server. The crate `redis-migrate-format` imports nothing of ours; its `SPEC.md` is the
 //! authority on the bytes of an archive.
 
 pub mod census;
@@ -23,7 +24,6 @@ pub mod commands;
 pub mod compare;
 pub mod delete_source;
 pub mod describe;
-pub mod dialect;
 pub mod doctor;
 pub mod encryption;
 pub mod endpoint;
@@ -41,10 +41,8 @@ pub mod outside;
 pub mod own_writes;
 pub mod pace;
 pub mod partitions;
-pub mod payload;
 pub mod pipe;
 pub mod policy;
-pub mod rdb;
 pub mod record;
 pub mod report;
 pub mod resume;
@@ -57,5 +55,8 @@ pub mod size;
 pub mod sorter;
 pub mod source;
 pub mod ui;
+pub mod undecoded;
 pub mod units;
 pub mod unproven;
+
+pub use redis_migrate_payload::{dialect, payload, rdb};

@@ -9,6 +9,7 @@ pub use redis_migrate_format::ModuleAux;
 pub use redis_migrate_format::record::{
     Context, Eviction, Family, KeyRecord, Record, Value, Withheld,
 };
+pub use redis_migrate_payload::show_key;
 
 /// Why nothing can be done with a value that was not kept when its archive was read.
 pub fn not_kept(value: &Withheld) -> String {
@@ -236,18 +237,6 @@ impl Batch {
     }
 }
 
-/// A key for people: quoted, every byte that is not printable ASCII escaped, long ones shortened.
-/// Keys are bytes from outside; raw, they could carry terminal escapes.
-pub fn show_key(key: &[u8]) -> String {
-    const SHOWN_BYTES: usize = 120;
-    let shown = &key[..key.len().min(SHOWN_BYTES)];
-    let mut text = format!("\"{}\"", shown.escape_ascii());
-    if key.len() > SHOWN_BYTES {
-        text.push_str(&format!("… ({} bytes)", key.len()));
-    }
-    text
-}
-
 /// A key as people write it: in quotes with escapes, as [`show_key`] shows it, or as it is.
 ///
 /// # Errors
@@ -354,12 +343,5 @@ mod tests {
         assert_eq!(of(1_000, 100).channel_bytes(), 100_000);
         let small = of(1_000, 1).channel_bytes();
         assert!((20_000..100_000).contains(&small), "{small}");
-    }
-
-    #[test]
-    fn keys_are_shown_without_control_characters() {
-        assert_eq!(show_key(b"a\x1b[31m\n\xff\"b"), r#""a\x1b[31m\n\xff\"b""#);
-        assert_eq!(show_key(b""), r#""""#);
-        assert!(show_key(&[b'x'; 500]).ends_with("(500 bytes)"));
     }
 }

@@ -31,8 +31,8 @@ use crate::describe::{
     export_failed, export_failed_json, export_failed_text, export_lacks_text, loss_of,
 };
 use crate::exit;
-use crate::payload::Undecoded;
 use crate::ui;
+use crate::undecoded::Undecoded;
 
 /// Says of which types there are values that this version cannot look into.
 fn warn_of_undecoded(undecoded: &Undecoded) {

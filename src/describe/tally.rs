@@ -9,9 +9,10 @@ use serde_json::{Value as Json, json};
 
 use super::table::{Align, Table};
 use crate::census::Census;
-use crate::payload::{self, Kind, Undecoded, metadata};
+use crate::payload::{self, Kind, metadata};
 use crate::record::{Context, KeyRecord, Record, Value};
 use crate::select::{MODULE_TYPE, VECTOR_SET_TYPE, module_name};
+use crate::undecoded::Undecoded;
 use crate::units::{bytes_text, count_text, plural};
 
 /// Counts of one type in one database.

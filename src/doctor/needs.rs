@@ -17,7 +17,7 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_value};
-use crate::payload::{self, FieldTtlForm, Undecoded, metadata};
+use crate::payload::{self, FieldTtlForm, metadata};
 use crate::pipe::Stop;
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
@@ -30,6 +30,7 @@ use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::refusal::{is_bad_format, module_hint, module_type};
 use crate::sink::server::target::Target;
 use crate::size::is_larger;
+use crate::undecoded::Undecoded;
 use crate::units::plural;
 
 /// What becomes of the values of one type.

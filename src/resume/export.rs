@@ -16,8 +16,8 @@ use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{put, take};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
-use crate::payload::Undecoded;
 use crate::record::Checkpoint;
+use crate::undecoded::Undecoded;
 
 const MAGIC: &[u8; 8] = b"RMEXPRT1";
 

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redis_migrate::payload::{Recorder, Source, compact_within, walk};
-use redis_migrate_format::record::Family;
+use redis_migrate_payload::payload::{Recorder, Source, compact_within, walk};
+use redis_migrate_payload::Family;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, value)) = input.split_first() else {

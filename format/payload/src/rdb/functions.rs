@@ -87,7 +87,7 @@ pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, String> {
         let whole = &body[start..slice.at()];
         match named_code(&whole[1..]) {
             Ok(name) if names.insert(name.clone()) => sorted.libraries.extend_from_slice(whole),
-            Ok(name) => sorted.twice.push(crate::record::show_key(name.as_bytes())),
+            Ok(name) => sorted.twice.push(crate::show_key(name.as_bytes())),
             Err((name, reason)) => sorted.flaws.push(Flaw {
                 name: name.unwrap_or_else(|| format!("number {number}")),
                 reason,

@@ -91,7 +91,7 @@ fn holds(bytes: &[u8]) -> bool {
 /// server by itself and together with the others of its server.
 fn seeds() -> Vec<Vec<u8>> {
     const END_BYTES: usize = 9;
-    let sample: &[u8] = include_bytes!("../../../fixtures/rdb/sample.rdb");
+    let sample: &[u8] = include_bytes!("../../../../../fixtures/rdb/sample.rdb");
     let mut seeds = Vec::new();
     let (redis, valkey) = (later::of_redis(), later::of_valkey());
     for whole in [everything().as_slice(), sample, &redis, &valkey] {

@@ -27,7 +27,6 @@ pub mod metadata;
 mod object;
 pub mod probe;
 mod source;
-mod undecoded;
 pub mod walk;
 pub mod write;
 
@@ -54,7 +53,6 @@ pub use object::{
     Object, Path, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
 };
 pub use source::{ReadError, Recorder, Slice, Source};
-pub use undecoded::Undecoded;
 pub use walk::{module_name, module_name_of};
 
 #[cfg(test)]

@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redis_migrate::payload;
-use redis_migrate::rdb::{Event, Form, Magic, RdbReader, RdbWriter};
-use redis_migrate_format::record::{KeyRecord, Value};
+use redis_migrate_payload::payload;
+use redis_migrate_payload::rdb::{Event, Form, Magic, RdbReader, RdbWriter};
+use redis_migrate_payload::{KeyRecord, Value};
 
 const LIMIT: u64 = 1 << 20;
 

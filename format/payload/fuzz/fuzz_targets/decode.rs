@@ -3,11 +3,11 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use redis_migrate::payload::meaning::{Lenience, difference_but};
-use redis_migrate::payload::{
+use redis_migrate_payload::payload::meaning::{Lenience, difference_but};
+use redis_migrate_payload::payload::{
     BackLengths, FieldTtlForm, Forms, Packing, StreamForm, check, decode, encode, recode,
 };
-use redis_migrate_format::record::Family;
+use redis_migrate_payload::Family;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, value)) = input.split_first() else {

@@ -40,7 +40,7 @@ struct Stored {
 
 /// All of them.
 pub fn vectors() -> Vec<Vector> {
-    let text = include_str!("../../../fixtures/payloads.json");
+    let text = include_str!("../../../../../fixtures/payloads.json");
     let servers: BTreeMap<String, BTreeMap<String, Stored>> =
         serde_json::from_str(text).expect("fixtures/payloads.json");
     let mut vectors = Vec::new();

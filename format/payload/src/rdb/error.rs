@@ -6,7 +6,7 @@ use super::envelope::EnvelopeError;
 use super::magic::{Magic, readable_versions};
 use crate::dialect::{Release, oldest_with_rdb_version, opcode};
 use crate::payload::{self, PayloadError};
-use crate::record::show_key;
+use crate::show_key;
 
 /// Why an RDB file or stream cannot be read on.
 #[derive(Debug)]

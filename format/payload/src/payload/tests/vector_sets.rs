@@ -3,7 +3,7 @@
 use super::vectors::hex;
 use crate::payload::meaning::same;
 use crate::payload::{VectorLayout, split, vector_layout, vector_set};
-use crate::record::Family::Redis;
+use redis_migrate_format::record::Family::Redis;
 
 /// `VADD w REDUCE 2 VALUES 3 1 2 3 a NOQUANT`, `VADD w REDUCE 2 VALUES 3 2 4 6 b NOQUANT`.
 pub(super) const TWO: &str = "0781bde72da2bb1eb400020202020250000201020305c30f18043acd133f3ae0050300bf200f003f\

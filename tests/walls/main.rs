@@ -1,0 +1,3 @@
+//! What the compiler cannot hold of the structure of the code: it is read as text.
+
+mod versions;
