@@ -1,0 +1,335 @@
+//! One command's way: from the bytes to its reply.
+
+use super::Server;
+use super::client::{ClientId, Replies, Transaction, WORLD, Waits};
+use super::fault::Verdict;
+use super::release::Since;
+use super::reply::Reply;
+use super::request::{self, Request};
+use super::table::{
+    self, ALLOW_BUSY, Found, LOADING, MAY_REPLICATE, NEEDS_MEMORY, NO_AUTH, Row, STALE, WRITE,
+};
+
+/// For whom a command is carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cx {
+    pub client: ClientId,
+    pub db: u32,
+    pub now: u64,
+    pub in_exec: bool,
+    pub in_script: bool,
+}
+
+/// What became of a request.
+enum Served {
+    Done,
+    /// It is served when the pause is over.
+    Postponed,
+}
+
+impl Server {
+    /// Bytes from a client. What it is to be sent is put into its outbox.
+    pub fn receive(&mut self, id: ClientId, bytes: &[u8], now_ms: u64) {
+        self.time.seen(now_ms);
+        if let Some(client) = self.client_mut(id) {
+            client.input.extend_from_slice(bytes);
+        }
+        self.serve(id, now_ms);
+    }
+
+    /// Serves what the client has sent, as far as it is all there.
+    pub(super) fn serve(&mut self, id: ClientId, now: u64) {
+        let max_bulk = self.config.limits.max_bulk;
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        if client.waits.is_some() || client.input.is_empty() {
+            return;
+        }
+        let input = std::mem::take(&mut client.input);
+        let mut at = 0;
+        while self
+            .client(id)
+            .is_some_and(|client| !client.is_closed && client.waits.is_none())
+        {
+            match request::read(&input[at..], max_bulk) {
+                Request::Partial => break,
+                Request::Broken(text) => {
+                    self.say(id, &Reply::error(text));
+                    self.close(id);
+                }
+                Request::Words(words, end) => {
+                    let args: Vec<&[u8]> = words
+                        .into_iter()
+                        .map(|word| &input[at + word.start..at + word.end])
+                        .collect();
+                    if !args.is_empty() && matches!(self.take(id, &args, now), Served::Postponed) {
+                        break;
+                    }
+                    at += end;
+                }
+            }
+        }
+        if let Some(client) = self.client_mut(id) {
+            if client.input.is_empty() && at == 0 {
+                client.input = input;
+            } else {
+                client.input.splice(0..0, input[at..].iter().copied());
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, id: ClientId) {
+        if let Some(client) = self.client_mut(id).filter(|client| client.id != WORLD) {
+            client.is_closed = true;
+            client.input.clear();
+        }
+    }
+
+    /// Puts a reply into the client's outbox.
+    pub(super) fn say(&mut self, id: ClientId, reply: &Reply) {
+        let limit = self.config.limits.max_output;
+        if let Reply::Error(text) = reply {
+            self.stats.count_error(text);
+        }
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        match client.session.replies {
+            Replies::On => reply.write(&mut client.output, client.session.protocol),
+            Replies::Skip => client.session.replies = Replies::On,
+            Replies::SkipNext => client.session.replies = Replies::Skip,
+            Replies::Off => {}
+        }
+        let late = std::mem::take(&mut client.late);
+        client.output.extend_from_slice(&late);
+        if limit > 0 && client.output.len() > limit {
+            client.output.clear();
+            client.is_closed = true;
+        }
+    }
+
+    fn take(&mut self, id: ClientId, args: &[&[u8]], now: u64) -> Served {
+        let Some(client) = self.client(id) else {
+            return Served::Done;
+        };
+        let cx = Cx {
+            client: id,
+            db: client.session.db,
+            now,
+            in_exec: false,
+            in_script: false,
+        };
+        let verdict = self.faults.received(args);
+        match verdict {
+            Verdict::None => {}
+            Verdict::Say(reply) => {
+                self.say(id, &reply);
+                return Served::Done;
+            }
+            Verdict::Close => {
+                self.close(id);
+                return Served::Done;
+            }
+            Verdict::DoAndSay(_) | Verdict::DoAndClose => {}
+        }
+        let (row, refusal) = self.admit(&cx, args);
+        if let Some(refusal) = refusal {
+            self.refuse(id, row, &refusal);
+            self.say(id, &refusal);
+            return Served::Done;
+        }
+        let Some(row) = row else { return Served::Done };
+        if self.must_wait(&cx, row, args) {
+            if let Some(client) = self.client_mut(id) {
+                client.waits = Some(Waits::Pause);
+            }
+            return Served::Postponed;
+        }
+        let reply = match self.queues(id, row) {
+            true => self.queue(&cx, row, args),
+            false => self.call(&cx, row, args),
+        };
+        if let Some(client) = self
+            .client_mut(id)
+            .filter(|_| !matches!(row.name, "asking"))
+        {
+            client.session.asking = false;
+        }
+        match verdict {
+            Verdict::DoAndSay(other) => self.say(id, &other),
+            Verdict::DoAndClose => self.close(id),
+            _ => self.say(id, &reply),
+        }
+        Served::Done
+    }
+
+    /// A refused command spoils the transaction that it was to be queued in.
+    fn refuse(&mut self, id: ClientId, row: Option<&Row>, refusal: &Reply) {
+        let Some(client) = self.client_mut(id) else {
+            return;
+        };
+        client.session.asking = false;
+        match row.map(|row| row.name) {
+            Some("exec") => {
+                client.transaction = None;
+                client.watched.clear();
+                client.is_dirty = false;
+            }
+            _ => {
+                if let Some(transaction) = &mut client.transaction {
+                    transaction.has_failed |= refusal.as_error().is_some();
+                }
+            }
+        }
+    }
+
+    /// Finds the command, and asks everything that may refuse it before it is queued or carried out.
+    fn admit(&mut self, cx: &Cx, args: &[&[u8]]) -> (Option<&'static Row>, Option<Reply>) {
+        let row = match table::find(&self.config, args) {
+            Found::Row(row) => row,
+            Found::Refused(text) => return (None, Some(Reply::error(text))),
+        };
+        let refusal = self.refusal(cx, row, args).map(|text| match row.name {
+            "exec" => {
+                let cause = text.strip_prefix('-').unwrap_or(&text);
+                match self.release().has(Since::R62) {
+                    true => Reply::error(format!(
+                        "EXECABORT Transaction discarded because of: {cause}"
+                    )),
+                    false => Reply::error(text),
+                }
+            }
+            _ => Reply::error(text),
+        });
+        (Some(row), refusal)
+    }
+
+    fn refusal(&mut self, cx: &Cx, row: &'static Row, args: &[&[u8]]) -> Option<String> {
+        let client = self.client(cx.client)?;
+        if client.session.user.is_none() && row.flags & NO_AUTH == 0 {
+            return Some("NOAUTH Authentication required.".to_owned());
+        }
+        if client.transaction.is_some() && matches!(row.name, "watch" | "multi") {
+            return None;
+        }
+        if let Some(text) = self.forbids(cx, row, args) {
+            return Some(text);
+        }
+        let queued = client.transaction.as_ref().filter(|_| row.name == "exec");
+        let needs_memory = row.flags & NEEDS_MEMORY != 0
+            || self.queues(cx.client, row)
+            || queued.is_some_and(|transaction| transaction.needs_memory);
+        let writes = row.flags & WRITE != 0 || queued.is_some_and(|transaction| transaction.writes);
+        if !self.make_room(cx) && needs_memory {
+            return Some("OOM command not allowed when used memory > 'maxmemory'.".to_owned());
+        }
+        self.conditions_refuse(row, writes)
+    }
+
+    fn conditions_refuse(&self, row: &Row, writes: bool) -> Option<String> {
+        let conditions = &self.faults.conditions;
+        let name = if self.release().is_valkey() {
+            "Valkey"
+        } else {
+            "Redis"
+        };
+        if conditions.misconf && (writes || row.name == "ping") {
+            return Some(format!(
+                "MISCONF {name} is configured to save RDB snapshots, but it's currently unable to \
+                 persist to disk. Commands that may modify the data set are disabled, because this \
+                 instance is configured to report errors during writes if RDB snapshotting fails \
+                 (stop-writes-on-bgsave-error option). Please check the {name} logs for details \
+                 about the RDB error."
+            ));
+        }
+        if writes && self.is_replica() {
+            return Some("READONLY You can't write against a read only replica.".to_owned());
+        }
+        if conditions.master_down && row.flags & STALE == 0 {
+            return Some(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+                    .to_owned(),
+            );
+        }
+        if conditions.loading && row.flags & LOADING == 0 {
+            return Some(format!("LOADING {name} is loading the dataset in memory"));
+        }
+        if conditions.busy && row.flags & ALLOW_BUSY == 0 {
+            return Some(format!(
+                "BUSY {name} is busy running a script. You can only call SCRIPT KILL or SHUTDOWN \
+                 NOSAVE."
+            ));
+        }
+        None
+    }
+
+    /// Whether CLIENT PAUSE holds the command up.
+    fn must_wait(&self, cx: &Cx, row: &Row, args: &[&[u8]]) -> bool {
+        let Some(pause) = self.time.pause(cx.now) else {
+            return false;
+        };
+        let Some(client) = self.client(cx.client) else {
+            return false;
+        };
+        if client.session.is_replica {
+            return false;
+        }
+        if pause.is_of_all {
+            return true;
+        }
+        let queued = client.transaction.as_ref().filter(|_| row.name == "exec");
+        match queued {
+            Some(transaction) => transaction.writes,
+            None if client.transaction.is_some() => false,
+            None => {
+                row.flags & (WRITE | MAY_REPLICATE) != 0
+                    && !super::commands::script_writes_nothing(row, args)
+            }
+        }
+    }
+
+    fn queues(&self, id: ClientId, row: &Row) -> bool {
+        let in_multi = self
+            .client(id)
+            .is_some_and(|client| client.transaction.is_some());
+        in_multi
+            && !matches!(
+                row.name,
+                "exec" | "discard" | "multi" | "watch" | "quit" | "reset"
+            )
+    }
+
+    fn queue(&mut self, cx: &Cx, row: &Row, args: &[&[u8]]) -> Reply {
+        let Some(client) = self.client_mut(cx.client) else {
+            return Reply::Nothing;
+        };
+        let asking = client.session.asking;
+        let transaction = client.transaction.get_or_insert_with(Transaction::default);
+        transaction
+            .queued
+            .push(args.iter().map(|arg| arg.to_vec()).collect());
+        transaction.writes |= row.flags & (WRITE | MAY_REPLICATE) != 0
+            && !super::commands::script_writes_nothing(row, args);
+        transaction.needs_memory |= row.flags & NEEDS_MEMORY != 0;
+        transaction.asking |= asking;
+        Reply::Simple("QUEUED")
+    }
+
+    /// Carries out a command, and counts it.
+    pub(super) fn call(&mut self, cx: &Cx, row: &'static Row, args: &[&[u8]]) -> Reply {
+        self.stats.count(row, self.release().has(Since::R70));
+        if let Some(client) = self.client_mut(cx.client) {
+            client.session.last_command = row.name;
+        }
+        (row.run)(self, cx, args)
+    }
+
+    /// The same of words that nobody has looked up, as EXEC and scripts have them.
+    pub(super) fn run(&mut self, cx: &Cx, args: &[&[u8]]) -> Reply {
+        match table::find(&self.config, args) {
+            Found::Row(row) => self.call(cx, row, args),
+            Found::Refused(text) => Reply::error(text),
+        }
+    }
+}
