@@ -40,7 +40,12 @@ pub fn run(args: &CopyArgs, stop: &Stop) -> u8 {
     ui.finish(&outcome)
 }
 
-fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+/// Copies what the parsed command line says, until it is done or `stop` is set: the whole verb, except
+/// for the screen. `observer` hears of progress, warnings and failed keys.
+///
+/// # Errors
+/// What ended the run before any record was read. An error after that is in the outcome.
+pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let (from, to) = args.ends()?;
     for warning in [from.warnings(), to.warnings()].into_iter().flatten() {
         observer.warn(&warning);

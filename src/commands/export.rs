@@ -37,7 +37,12 @@ pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
     ui.finish(&outcome)
 }
 
-fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+/// Exports what the parsed command line says, until it is done or `stop` is set: the whole verb, except
+/// for the screen. `observer` hears of progress, warnings and failed keys.
+///
+/// # Errors
+/// What ended the run before any record was read. An error after that is in the outcome.
+pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let from = args.source()?;
     if let Some(warning) = from.warnings() {
         observer.warn(&warning);

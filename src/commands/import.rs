@@ -36,7 +36,12 @@ pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
     ui.finish(&outcome)
 }
 
-fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
+/// Imports what the parsed command line says, until it is done or `stop` is set: the whole verb, except
+/// for the screen. `observer` hears of progress, warnings and failed keys.
+///
+/// # Errors
+/// What ended the run before any record was read. An error after that is in the outcome.
+pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let (to, files) = args.ends()?;
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
