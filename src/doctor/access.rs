@@ -127,9 +127,9 @@ impl Rights {
                 continue;
             }
             let access = match probe.how {
-                Try::Sent(args) => send(conn, args, probe.fine, cluster)?,
+                Try::Sent(args) => send(conn, args, probe.proof, cluster)?,
                 Try::Native => native(&mut again()?, cluster, features)?.0,
-                Try::Queued(args) => queue(&mut again()?, [args], probe.fine, cluster)?.0,
+                Try::Queued(args) => queue(&mut again()?, [args], probe.proof, cluster)?.0,
                 Try::Transaction => {
                     // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn every_command_is_named_once_and_in_a_rule() {
         for (n, probe) in PROBES.iter().enumerate() {
-            assert!(probe.rule.starts_with('+'), "{}", probe.name);
+            assert!(probe.rule().starts_with('+'), "{}", probe.name);
             assert!(PROBES[..n].iter().all(|other| other.name != probe.name));
         }
     }
@@ -333,7 +333,7 @@ mod tests {
             .find(|probe| probe.name == super::super::probes::NATIVE);
         let rule: BTreeSet<String> = probe
             .unwrap()
-            .rule
+            .rule()
             .split(' ')
             .map(|word| word[1..].to_ascii_uppercase())
             .collect();

@@ -64,13 +64,14 @@ pub fn rule(
             Want::No => false,
         };
         if is_wanted && rights.concerns(probe) && *rights.of(probe.name) != Access::Absent {
+            let rule = probe.rule();
             // Servers look up a command before they say "not now", but some not its subcommand.
             if let Some(text) = rights.of(probe.name).later()
-                && probe.rule.contains('|')
+                && rule.contains('|')
             {
                 return Err(not_known(text));
             }
-            words.push(probe.rule.to_owned());
+            words.push(rule);
         }
     }
     Ok(words.join(" "))

@@ -1,8 +1,8 @@
 //! The commands that the tool may want: what for, how much, the ACL rule that allows each, and how
 //! it is tried.
 
-/// A name that nobody uses.
-const ABSENT: &str = crate::server::ABSENT_KEY;
+use self::Try::{Asked, Native, Queued, Sent, Transaction};
+use crate::server::ABSENT_KEY as ABSENT;
 
 /// How much a verb wants a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,16 +17,16 @@ pub enum Want {
 
 /// How a command is tried.
 pub(super) enum Try {
-    /// Sent as it is; harmless because of its arguments.
+    /// Sent; the arguments make it harmless.
     Sent(&'static [&'static str]),
     /// Queued in a MULTI that is never executed.
     Queued(&'static [&'static str]),
-    /// The native commands that the server's version has, queued in the same way. They are usable if
-    /// all of them are.
+    /// The native commands of the server's version, queued in the same way. They are usable if all
+    /// of them are.
     Native,
-    /// An empty transaction.
+    /// MULTI and EXEC with nothing between.
     Transaction,
-    /// Asked about: trying it is doing it.
+    /// Asked about with ACL DRYRUN: trying it is doing it.
     Asked(&'static [&'static str]),
 }
 
@@ -34,417 +34,146 @@ pub(super) enum Try {
 pub struct Probe {
     /// Its name.
     pub name: &'static str,
-    /// What an ACL rule says to allow it.
-    pub rule: &'static str,
-    /// Whether an export wants it.
-    pub export: Want,
-    /// Whether an import wants it.
-    pub import: Want,
     /// What it is for.
-    pub use_of: &'static str,
+    pub purpose: &'static str,
+    /// How much an export wants it.
+    pub export: Want,
+    /// How much an import wants it.
+    pub import: Want,
     /// Whether only clusters have a use for it.
     pub only_cluster: bool,
+    /// The ACL rule, where the name does not spell it.
+    special_rule: Option<&'static str>,
     pub(super) how: Try,
     /// Parts of error replies that prove the right to use it.
-    pub(super) fine: &'static [&'static str],
+    pub(super) proof: &'static [&'static str],
+}
+
+impl Probe {
+    /// What an ACL rule says to allow it: `+client|no-touch`.
+    pub fn rule(&self) -> String {
+        match self.special_rule {
+            Some(rule) => rule.to_owned(),
+            None => format!("+{}", self.name.to_ascii_lowercase().replace(' ', "|")),
+        }
+    }
 }
 
 /// The group of commands that write without RESTORE.
 pub const NATIVE: &str = "native commands";
 
-/// The one more for hash fields that expire.
+/// One more, for hash fields that expire.
 pub const NATIVE_FIELDS: &str = "HPEXPIREAT";
 
-/// The two more for streams of Redis 8.6.
+/// Two more, for streams of Redis 8.6.
 pub const NATIVE_IDEMPOTENCY: &str = "XCFGSET";
-/// See there. From 8.6.2 on.
+/// The second of them, from 8.6.2 on.
 pub const NATIVE_IDEMPOTENT_IDS: &str = "XIDMPRECORD";
 
-/// The commands, the needed ones first.
-pub const PROBES: &[Probe] = &[
-    Probe {
-        name: "SCAN",
-        rule: "+scan",
-        export: Want::Needed,
-        import: Want::No,
-        use_of: "finds the keys",
-        only_cluster: false,
-        how: Try::Sent(&["SCAN", "0", "COUNT", "1"]),
-        fine: &[],
-    },
-    Probe {
-        name: "DUMP",
-        rule: "+dump",
-        export: Want::Needed,
-        import: Want::Useful,
-        use_of: "reads a value; at a destination, compares a key that stands there already",
-        only_cluster: false,
-        how: Try::Sent(&["DUMP", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "PTTL",
-        rule: "+pttl",
-        export: Want::Needed,
-        import: Want::Useful,
-        use_of: "reads the expiry, where there is no PEXPIRETIME",
-        only_cluster: false,
-        how: Try::Sent(&["PTTL", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "RESTORE",
-        rule: "+restore",
-        export: Want::No,
-        import: Want::Needed,
-        use_of: "writes a key",
-        only_cluster: false,
-        how: Try::Sent(&["RESTORE", ABSENT, "1", "", "ABSTTL"]),
-        fine: &["DUMP payload version or checksum", "Bad data format"],
-    },
-    Probe {
-        name: NATIVE,
-        rule: "+set +append +strlen +rpush +llen +sadd +scard +zadd +zcard +hset +hlen +xadd +xlen \
-               +xsetid +xdel +xtrim +xclaim +xgroup +xreadgroup +exists +multi +exec +pexpireat \
-               +rename +renamenx +unlink",
-        export: Want::No,
-        import: Want::No,
-        use_of: "write values that are too large for RESTORE, or all where it is refused",
-        only_cluster: false,
-        how: Try::Native,
-        fine: &[],
-    },
-    Probe {
-        name: NATIVE_FIELDS,
-        rule: "+hpexpireat",
-        export: Want::No,
-        import: Want::No,
-        use_of: "the same for hash fields that expire",
-        only_cluster: false,
-        how: Try::Queued(&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"]),
-        fine: &[],
-    },
-    Probe {
-        name: NATIVE_IDEMPOTENCY,
-        rule: "+xcfgset",
-        export: Want::No,
-        import: Want::No,
-        use_of: "the same for settings of idempotency of streams",
-        only_cluster: false,
-        how: Try::Queued(&["XCFGSET", ABSENT, "IDMP-DURATION", "1"]),
-        fine: &[],
-    },
-    Probe {
-        name: NATIVE_IDEMPOTENT_IDS,
-        rule: "+xidmprecord",
-        export: Want::No,
-        import: Want::No,
-        use_of: "the same for ids that streams remember of producers",
-        only_cluster: false,
-        how: Try::Queued(&["XIDMPRECORD", ABSENT, "p", "i", "1-1"]),
-        fine: &[],
-    },
-    Probe {
-        name: "SELECT",
-        rule: "+select",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "goes to other databases than 0",
-        only_cluster: false,
-        how: Try::Sent(&["SELECT", "0"]),
-        fine: &[],
-    },
-    Probe {
-        name: "INFO",
-        rule: "+info",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "tells databases, memory and evictions",
-        only_cluster: false,
-        how: Try::Sent(&["INFO", "server"]),
-        fine: &[],
-    },
-    Probe {
-        name: "DBSIZE",
-        rule: "+dbsize",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "counts the keys where INFO is refused",
-        only_cluster: false,
-        how: Try::Sent(&["DBSIZE"]),
-        fine: &[],
-    },
-    Probe {
-        name: "PEXPIRETIME",
-        rule: "+pexpiretime",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "reads the expiry as the moment it is",
-        only_cluster: false,
-        how: Try::Sent(&["PEXPIRETIME", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "TIME",
-        rule: "+time",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "tells the server's clock",
-        only_cluster: false,
-        how: Try::Sent(&["TIME"]),
-        fine: &[],
-    },
-    Probe {
-        name: "MULTI, EXEC",
-        rule: "+multi +exec",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "reads value and expiry at the same moment",
-        only_cluster: false,
-        how: Try::Transaction,
-        fine: &[],
-    },
-    Probe {
-        name: "XINFO STREAM",
-        rule: "+xinfo|stream",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "shows changes of streams that nobody is told of",
-        only_cluster: false,
-        how: Try::Sent(&["XINFO", "STREAM", ABSENT]),
-        fine: &["no such key"],
-    },
-    Probe {
-        name: "CLIENT NO-TOUCH",
-        rule: "+client|no-touch",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "keeps an export from disturbing the LRU order",
-        only_cluster: false,
-        // Not ON: see source::server::probe.
-        how: Try::Sent(&["CLIENT", "NO-TOUCH", "OFF"]),
-        fine: &[],
-    },
-    Probe {
-        name: "OBJECT IDLETIME",
-        rule: "+object|idletime",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "idle times, with --eviction",
-        only_cluster: false,
-        how: Try::Sent(&["OBJECT", "IDLETIME", ABSENT]),
-        fine: &["no such key", "maxmemory policy"],
-    },
-    Probe {
-        name: "OBJECT FREQ",
-        rule: "+object|freq",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "LFU frequencies, with --eviction",
-        only_cluster: false,
-        how: Try::Sent(&["OBJECT", "FREQ", ABSENT]),
-        fine: &["no such key", "maxmemory policy"],
-    },
-    Probe {
-        name: "FUNCTION DUMP",
-        rule: "+function|dump",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "reads function libraries",
-        only_cluster: false,
-        how: Try::Sent(&["FUNCTION", "DUMP"]),
-        fine: &[],
-    },
-    Probe {
-        name: "FUNCTION RESTORE",
-        rule: "+function|restore",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "writes function libraries",
-        only_cluster: false,
-        how: Try::Sent(&["FUNCTION", "RESTORE", ""]),
-        fine: &["DUMP payload version or checksum"],
-    },
-    Probe {
-        name: "FUNCTION LIST",
-        rule: "+function|list",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "compares a library that stands there already; reads them where DUMP is refused",
-        only_cluster: false,
-        how: Try::Sent(&["FUNCTION", "LIST", "LIBRARYNAME", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "FUNCTION LOAD",
-        rule: "+function|load",
-        export: Want::No,
-        import: Want::No,
-        use_of: "writes function libraries where FUNCTION RESTORE is refused",
-        only_cluster: false,
-        how: Try::Sent(&["FUNCTION", "LOAD", "no library"]),
-        fine: &["Missing library metadata", "library"],
-    },
-    Probe {
-        name: "MODULE LIST",
-        rule: "+module|list",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "tells which modules' values can be restored",
-        only_cluster: false,
-        how: Try::Sent(&["MODULE", "LIST"]),
-        fine: &[],
-    },
-    Probe {
-        name: "EXISTS",
-        rule: "+exists",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "finds conflicts in a --dry-run",
-        only_cluster: false,
-        how: Try::Sent(&["EXISTS", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "DEL",
-        rule: "+del",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "with --on-conflict replace, removes a key whose new value is past its time",
-        only_cluster: false,
-        how: Try::Sent(&["DEL", ABSENT]),
-        fine: &[],
-    },
-    Probe {
-        name: "CONFIG GET",
-        rule: "+config|get",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "tells limits",
-        only_cluster: false,
-        how: Try::Sent(&["CONFIG", "GET", "proto-max-bulk-len"]),
-        fine: &[],
-    },
-    Probe {
-        name: "HELLO",
-        rule: "+hello",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "for CLIENT TRACKING",
-        only_cluster: false,
-        how: Try::Sent(&["HELLO", "2"]),
-        fine: &[],
-    },
-    Probe {
-        name: "PING",
-        rule: "+ping",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "for CLIENT TRACKING; tells how long an answer takes",
-        only_cluster: false,
-        how: Try::Sent(&["PING"]),
-        fine: &[],
-    },
-    Probe {
-        name: "CLIENT TRACKING",
-        rule: "+client|tracking",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "tells which keys change while they are read",
-        only_cluster: false,
-        how: Try::Sent(&["CLIENT", "TRACKING", "OFF"]),
-        fine: &[],
-    },
-    Probe {
-        name: "CLIENT PAUSE",
-        rule: "+client|pause +client|unpause",
-        export: Want::No,
-        import: Want::No,
-        use_of: "with --consistency pause, holds writers for the last round",
-        // With a time that is none, nobody is paused.
-        only_cluster: false,
-        how: Try::Sent(&["CLIENT", "PAUSE", "never", "WRITE"]),
-        fine: &["not an integer", "timeout"],
-    },
-    Probe {
-        name: "CLIENT ID, KILL",
-        rule: "+client|id +client|kill",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "after a connection was lost, makes sure that nothing of it comes late",
-        only_cluster: false,
-        // No client has this number.
-        how: Try::Sent(&["CLIENT", "KILL", "ID", "9223372036854775807"]),
-        fine: &["No such client"],
-    },
-    Probe {
-        name: "WAIT",
-        rule: "+wait",
-        export: Want::No,
-        import: Want::Useful,
-        use_of: "makes sure that replicas have what was written, before a failover loses it",
-        only_cluster: false,
-        how: Try::Sent(&["WAIT", "0", "1"]),
-        fine: &["replica instances"],
-    },
-    Probe {
-        name: "CLUSTER SLOTS",
-        rule: "+cluster|slots",
-        export: Want::Needed,
-        import: Want::Needed,
-        use_of: "tells which node has which keys",
-        only_cluster: true,
-        how: Try::Sent(&["CLUSTER", "SLOTS"]),
-        fine: &[],
-    },
-    Probe {
-        name: "CLUSTER NODES",
-        rule: "+cluster|nodes",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "tells which slots are on their way to another node; without it nothing is exact",
-        only_cluster: true,
-        how: Try::Sent(&["CLUSTER", "NODES"]),
-        fine: &[],
-    },
-    Probe {
-        name: "ASKING",
-        rule: "+asking",
-        export: Want::Useful,
-        import: Want::Useful,
-        use_of: "reads and writes keys of slots that are on their way",
-        only_cluster: true,
-        how: Try::Sent(&["ASKING"]),
-        fine: &[],
-    },
-    Probe {
-        name: "READONLY",
-        rule: "+readonly",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "with --read-from replica",
-        only_cluster: true,
-        how: Try::Sent(&["READONLY"]),
-        fine: &[],
-    },
-    Probe {
-        name: "EVAL",
-        rule: "+eval",
-        export: Want::Useful,
-        import: Want::No,
-        use_of: "reads what changed in a shard at one instant; MULTI is for one slot only",
-        only_cluster: true,
-        how: Try::Sent(&["EVAL", "return 1", "0"]),
-        fine: &[],
-    },
-    Probe {
-        name: "PSYNC, REPLCONF",
-        rule: "+psync +replconf",
-        export: Want::No,
-        import: Want::No,
-        use_of: "with --via replica, reads a snapshot",
-        only_cluster: false,
-        how: Try::Asked(&["PSYNC", "?", "-1"]),
-        fine: &[],
-    },
-];
+macro_rules! probes {
+    ($($name:tt: $export:ident, $import:ident, $how:expr => $purpose:literal
+        $(in $clusters:ident)? $(allowed by $rule:literal)? $(proved by $proof:expr)?;)*) => {
+        &[$(Probe {
+            name: $name,
+            purpose: $purpose,
+            export: Want::$export,
+            import: Want::$import,
+            only_cluster: $(!stringify!($clusters).is_empty() ||)? false,
+            how: $how,
+            special_rule: [$(Some($rule),)? None][0],
+            proof: [$($proof,)? &[] as &[&str]][0],
+        }),*]
+    };
+}
+
+/// The commands, the needed ones first. A row: how much an export and an import want it, how it is
+/// tried, what it is for; then the ACL rule that allows it, where its name does not spell that, and
+/// parts of error replies that prove the right to use it.
+pub const PROBES: &[Probe] = probes! {
+    "SCAN": Needed, No, Sent(&["SCAN", "0", "COUNT", "1"]) => "finds the keys";
+    "DUMP": Needed, Useful, Sent(&["DUMP", ABSENT])
+        => "reads a value; at a destination, compares it with a key that already exists";
+    "PTTL": Needed, Useful, Sent(&["PTTL", ABSENT])
+        => "reads the expiry where there is no PEXPIRETIME";
+    "RESTORE": No, Needed, Sent(&["RESTORE", ABSENT, "1", "", "ABSTTL"]) => "writes a key"
+        proved by &["DUMP payload version or checksum", "Bad data format"];
+    NATIVE: No, No, Native
+        => "write values that are too large for RESTORE, or every value where RESTORE is refused"
+        allowed by "+set +append +strlen +rpush +llen +sadd +scard +zadd +zcard +hset +hlen +xadd \
+            +xlen +xsetid +xdel +xtrim +xclaim +xgroup +xreadgroup +exists +multi +exec \
+            +pexpireat +rename +renamenx +unlink";
+    NATIVE_FIELDS: No, No, Queued(&["HPEXPIREAT", ABSENT, "1", "FIELDS", "1", "f"])
+        => "the same for hash fields that expire";
+    NATIVE_IDEMPOTENCY: No, No, Queued(&["XCFGSET", ABSENT, "IDMP-DURATION", "1"])
+        => "the same for idempotency settings of streams";
+    NATIVE_IDEMPOTENT_IDS: No, No, Queued(&["XIDMPRECORD", ABSENT, "p", "i", "1-1"])
+        => "the same for producer ids that a stream remembers";
+    "SELECT": Useful, Useful, Sent(&["SELECT", "0"]) => "reaches databases other than 0";
+    "INFO": Useful, Useful, Sent(&["INFO", "server"]) => "shows databases, memory and evictions";
+    "DBSIZE": Useful, No, Sent(&["DBSIZE"]) => "counts the keys where INFO is refused";
+    "PEXPIRETIME": Useful, Useful, Sent(&["PEXPIRETIME", ABSENT])
+        => "reads the expiry as an absolute time";
+    "TIME": Useful, Useful, Sent(&["TIME"]) => "reads the server's clock";
+    "MULTI, EXEC": Useful, No, Transaction => "reads a value and its expiry at the same moment"
+        allowed by "+multi +exec";
+    "XINFO STREAM": Useful, No, Sent(&["XINFO", "STREAM", ABSENT])
+        => "shows changes of streams that CLIENT TRACKING does not report"
+        proved by &["no such key"];
+    // Not ON: see source::server::probe.
+    "CLIENT NO-TOUCH": Useful, No, Sent(&["CLIENT", "NO-TOUCH", "OFF"])
+        => "keeps an export from disturbing the LRU order";
+    "OBJECT IDLETIME": Useful, No, Sent(&["OBJECT", "IDLETIME", ABSENT])
+        => "idle times, with --eviction"
+        proved by &["no such key", "maxmemory policy"];
+    "OBJECT FREQ": Useful, No, Sent(&["OBJECT", "FREQ", ABSENT])
+        => "LFU frequencies, with --eviction"
+        proved by &["no such key", "maxmemory policy"];
+    "FUNCTION DUMP": Useful, No, Sent(&["FUNCTION", "DUMP"]) => "reads function libraries";
+    "FUNCTION RESTORE": No, Useful, Sent(&["FUNCTION", "RESTORE", ""])
+        => "writes function libraries"
+        proved by &["DUMP payload version or checksum"];
+    "FUNCTION LIST": No, Useful, Sent(&["FUNCTION", "LIST", "LIBRARYNAME", ABSENT])
+        => "compares a library that already exists; reads libraries where FUNCTION DUMP is refused";
+    "FUNCTION LOAD": No, No, Sent(&["FUNCTION", "LOAD", "no library"])
+        => "writes function libraries where FUNCTION RESTORE is refused"
+        proved by &["Missing library metadata", "library"];
+    "MODULE LIST": No, Useful, Sent(&["MODULE", "LIST"])
+        => "shows which modules' values can be restored";
+    "EXISTS": No, Useful, Sent(&["EXISTS", ABSENT]) => "finds conflicts in a --dry-run";
+    "DEL": No, Useful, Sent(&["DEL", ABSENT])
+        => "with --on-conflict replace, deletes a key whose new value has already expired";
+    "CONFIG GET": No, Useful, Sent(&["CONFIG", "GET", "proto-max-bulk-len"])
+        => "reads the server's limits";
+    "HELLO": Useful, No, Sent(&["HELLO", "2"]) => "for CLIENT TRACKING";
+    "PING": Useful, Useful, Sent(&["PING"])
+        => "for CLIENT TRACKING; measures how long the server takes to answer";
+    "CLIENT TRACKING": Useful, No, Sent(&["CLIENT", "TRACKING", "OFF"])
+        => "reports keys that change while they are read";
+    // An invalid time pauses nobody.
+    "CLIENT PAUSE": No, No, Sent(&["CLIENT", "PAUSE", "never", "WRITE"])
+        => "with --consistency pause, pauses writers during the last round"
+        allowed by "+client|pause +client|unpause"
+        proved by &["not an integer", "timeout"];
+    // No client has this number.
+    "CLIENT ID, KILL": No, Useful, Sent(&["CLIENT", "KILL", "ID", "9223372036854775807"])
+        => "makes sure that a lost connection does not deliver a late write"
+        allowed by "+client|id +client|kill"
+        proved by &["No such client"];
+    "WAIT": No, Useful, Sent(&["WAIT", "0", "1"])
+        => "waits until replicas have what was written, so that a failover does not lose it"
+        proved by &["replica instances"];
+    "CLUSTER SLOTS": Needed, Needed, Sent(&["CLUSTER", "SLOTS"])
+        => "shows which node has which keys" in clusters;
+    "CLUSTER NODES": Useful, No, Sent(&["CLUSTER", "NODES"])
+        => "shows which slots are migrating; without it nothing is exact" in clusters;
+    "ASKING": Useful, Useful, Sent(&["ASKING"])
+        => "reads and writes keys of migrating slots" in clusters;
+    "READONLY": Useful, No, Sent(&["READONLY"])
+        => "with --read-from replica, reads from replicas" in clusters;
+    "EVAL": Useful, No, Sent(&["EVAL", "return 1", "0"])
+        => "reads all changed keys of a shard at one point in time; MULTI works in one slot only"
+        in clusters;
+    "PSYNC, REPLCONF": No, No, Asked(&["PSYNC", "?", "-1"])
+        => "with --via replica, reads a snapshot"
+        allowed by "+psync +replconf";
+};

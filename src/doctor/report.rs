@@ -284,7 +284,7 @@ fn commands_table(found: &Findings) -> Table {
             },
             want_word(probe.export).to_owned(),
             want_word(probe.import).to_owned(),
-            probe.use_of.to_owned(),
+            probe.purpose.to_owned(),
         ]);
     }
     table
