@@ -1,26 +1,27 @@
 //! An archive in words: its header and its end as text and as JSON, tables of what is in it.
 //! Used by `verify`, `list` and `inspect`; text from the archive is cleaned before it is shown.
 
+mod consistency;
 mod loss;
 pub mod table;
 pub mod tally;
 pub mod watch;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use redis_migrate_format::header::{
-    ArchiveOrigin, ConsistencyAsked, ConsistencyReached, End, Header, Mode, SelectionFacts,
-    SourceCounts,
+    ArchiveOrigin, ConsistencyAsked, End, Header, Mode, SelectionFacts, SourceCounts,
 };
 use serde_json::{Value, json};
 
+pub use self::consistency::{consistency_json, consistency_text, except};
 pub use self::loss::loss_of;
+use crate::escape::clean;
+use crate::ledger::{SourceReport, sum};
 use crate::observer::hex;
 use crate::outside::{self, Outside};
 use crate::record::{Family, show_key};
-use crate::ui::{clean, consistency_json};
-use crate::units::{bytes_text, count_text, duration_text, plural, time_text};
+use crate::units::{bytes_text, count_text, plural, time_text};
 
 /// The server's family, as people call it.
 pub fn family_name(family: Family) -> &'static str {
@@ -109,74 +110,24 @@ pub fn export_failed_json(failed: &[(u32, u64)]) -> Value {
     }
 }
 
-/// What is added to a claim about every key of a source; nothing where all were read.
-pub fn but_for_unread(keys: u64, above_max_value: u64) -> String {
-    let mut parts = Vec::new();
-    if keys > 0 {
-        parts.push(format!("{} that could not be read", plural(keys, "key")));
+/// `scanned 10 + read again 1 = written 9 + vanished 2`: what was read, in the verb's word, and what
+/// became of it. Of the entries (a name, how many, and whether it is named even when none are) those
+/// that count are named.
+pub fn ledger_text(
+    read: &str,
+    counts: &SourceCounts,
+    entries: impl IntoIterator<Item = (&'static str, u64, bool)>,
+) -> String {
+    let mut text = format!("{read} {}", count_text(counts.scanned));
+    if counts.reread > 0 {
+        text += &format!(" + read again {}", count_text(counts.reread));
     }
-    if above_max_value > 0 {
-        let values = plural(above_max_value, "value");
-        parts.push(format!("{values} above --max-value"));
-    }
-    match parts.is_empty() {
-        true => String::new(),
-        false => format!(", but for {}", parts.join(" and ")),
-    }
-}
-
-/// The same of an archive, whose end does not say why its export left keys out.
-fn but_for_left_out(keys: u64) -> String {
-    match keys {
-        0 => String::new(),
-        keys => format!(", but for {} that were left out", plural(keys, "key")),
-    }
-}
-
-fn reached_text(reached: &ConsistencyReached, failed: u64) -> String {
-    let window = |from_ms: &u64, to_ms: &u64| {
-        format!(
-            "{} to {} ({})",
-            time_text(*from_ms),
-            time_text(*to_ms),
-            duration_text(Duration::from_millis(to_ms.saturating_sub(*from_ms)))
-        )
-    };
-    match reached {
-        ConsistencyReached::Scan { from_ms: 0, .. } => {
-            "scan: each key as it was at a moment that is not known".to_owned()
-        }
-        ConsistencyReached::Scan { from_ms, to_ms } => format!(
-            "scan: each key as it was at some moment of {}",
-            window(from_ms, to_ms)
-        ),
-        ConsistencyReached::PerKey { from_ms, to_ms } => format!(
-            "per key: changed keys were read again, {}{}",
-            window(from_ms, to_ms),
-            but_for_left_out(failed)
-        ),
-        ConsistencyReached::Exact(moments) => match moments.as_slice() {
-            [(_, at_ms)] => format!(
-                "exact: the source at {}{}",
-                time_text(*at_ms),
-                but_for_left_out(failed)
-            ),
-            several => format!(
-                "exact: {} nodes, each at a moment of its own{}",
-                several.len(),
-                but_for_left_out(failed)
-            ),
-        },
-        ConsistencyReached::Changing {
-            from_ms,
-            to_ms,
-            keys,
-        } => format!(
-            "changing: {} still changed at the end of {}",
-            plural(*keys, "key"),
-            window(from_ms, to_ms)
-        ),
-    }
+    let entries = entries.into_iter();
+    let named: Vec<String> = entries
+        .filter(|(_, count, always)| *always || *count > 0)
+        .map(|(name, count, _)| format!("{name} {}", count_text(count)))
+        .collect();
+    format!("{text} = {}", named.join(" + "))
 }
 
 fn selection_text(selection: &SelectionFacts) -> String {
@@ -288,31 +239,36 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
 /// Name and value of each line about the end.
 pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     let facts = &end.facts;
-    let mut lines = vec![(
-        "consistency",
-        format!(
-            "asked {}; reached {}",
-            asked_name(header.consistency),
-            reached_text(&facts.reached, sum_of(&export_failed(end)))
+    let left_out = except(&[(
+        sum_of(&export_failed(end)),
+        "key",
+        "that the export left out",
+    )]);
+    let total = sum(&facts.counts);
+    let mut lines = vec![
+        (
+            "consistency",
+            format!(
+                "asked for {}; {}",
+                asked_name(header.consistency),
+                consistency_text(&facts.reached, false, &left_out)
+            ),
         ),
-    )];
-    let total = total_counts(&facts.counts);
-    let mut ledger = format!("scanned {}", count_text(total.scanned));
-    if total.reread > 0 {
-        ledger += &format!(" + read again {}", count_text(total.reread));
-    }
-    ledger += &format!(" = written {}", count_text(total.written));
-    for (name, count) in [
-        ("superseded", total.superseded),
-        ("filtered", total.filtered),
-        ("vanished", total.vanished),
-        ("failed", total.failed),
-    ] {
-        if count > 0 {
-            ledger += &format!(" + {name} {}", count_text(count));
-        }
-    }
-    lines.push(("export ledger", ledger));
+        (
+            "export ledger",
+            ledger_text(
+                "scanned",
+                &total,
+                [
+                    ("written", total.written, true),
+                    ("superseded", total.superseded, false),
+                    ("filtered", total.filtered, false),
+                    ("vanished", total.vanished, false),
+                    ("failed", total.failed, false),
+                ],
+            ),
+        ),
+    ];
     if let Some(text) = export_failed_text(&export_failed(end)) {
         lines.push(("left out", text));
     }
@@ -338,20 +294,11 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// All databases together.
-pub fn total_counts(counts: &[SourceCounts]) -> SourceCounts {
-    let report = crate::ledger::SourceReport {
-        counts: counts.to_vec(),
-        ..Default::default()
-    };
-    report.total()
-}
-
 /// What does not add up in an archive that is intact: the exporter's own mistakes.
 pub fn inconsistencies(end: &End) -> Vec<String> {
-    let report = crate::ledger::SourceReport {
+    let report = SourceReport {
         counts: end.facts.counts.clone(),
-        ..Default::default()
+        ..SourceReport::default()
     };
     let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
     // Where frames only were looked at, nobody has counted these.
@@ -400,41 +347,23 @@ pub fn header_json(header: &Header) -> Value {
             .map(|glob| json!({ "text": String::from_utf8_lossy(glob), "hex": hex(glob) }))
             .collect()
     };
-    let nodes: Vec<Value> = told(&header.source.nodes)
-        .iter()
-        .map(|node| {
-            json!({
-                "version": node.version,
-                "run_id": node.run_id,
-                "rdb_version": node.rdb_version,
-            })
-        })
-        .collect();
-    let expected: Vec<Value> = told(&header.expected)
-        .iter()
-        .map(|row| json!({ "db": row.db, "keys": row.keys, "expires": row.expires }))
-        .collect();
     let origin = match &header.origin {
         ArchiveOrigin::Export => json!({ "kind": "export" }),
         ArchiveOrigin::Salvaged { lost } => json!({ "kind": "salvaged", "lost": told(lost) }),
         ArchiveOrigin::Split { part, of } => json!({ "kind": "split", "part": part, "of": of }),
     };
     json!({
-        "tool": {
-            "name": header.tool.name,
-            "version": header.tool.version,
-            "git": header.tool.git,
-        },
+        "tool": header.tool,
         "created_ms": header.created_ms,
         "source_time_ms": header.source_time_ms,
         "source": {
             "family": family_name(header.source.family),
             "mode": mode_name(header.source.mode),
-            "nodes": nodes,
+            "nodes": told(&header.source.nodes),
             "label": header.source.label,
         },
         "consistency": asked_name(header.consistency),
-        "expected": expected,
+        "expected": told(&header.expected),
         "selection": {
             "dbs": header.selection.dbs,
             "matches": globs(&header.selection.matches),
@@ -466,42 +395,14 @@ pub fn header_json(header: &Header) -> Value {
 
 /// The end as JSON.
 pub fn end_json(end: &End) -> Value {
-    let per_db: Vec<Value> = told(&end.per_db)
-        .iter()
-        .map(|row| {
-            json!({
-                "db": row.db,
-                "records": row.records,
-                "with_ttl": row.with_ttl,
-                "value_bytes": row.value_bytes,
-                "key_bytes": row.key_bytes,
-                "tombstones": row.tombstones,
-            })
-        })
-        .collect();
-    let counts: Vec<Value> = told(&end.facts.counts)
-        .iter()
-        .map(|row| {
-            json!({
-                "db": row.db,
-                "scanned": row.scanned,
-                "reread": row.reread,
-                "written": row.written,
-                "superseded": row.superseded,
-                "filtered": row.filtered,
-                "vanished": row.vanished,
-                "failed": row.failed,
-            })
-        })
-        .collect();
     json!({
         "frames": end.frames,
         "records": end.records,
         "functions": end.functions,
-        "per_db": per_db,
+        "per_db": told(&end.per_db),
         "rdb_versions": [end.rdb_versions.0, end.rdb_versions.1],
         "consistency": consistency_json(&end.facts.reached),
-        "counts": counts,
+        "counts": told(&end.facts.counts),
         "duplicates_possible": end.facts.duplicates_possible,
         "started_ms": end.facts.started_ms,
         "finished_ms": end.facts.finished_ms,

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
+use serde::{Serialize, Serializer};
 
 use crate::outside::Outside;
 use crate::undecoded::Undecoded;
@@ -158,8 +159,9 @@ impl SourceReport {
     }
 }
 
-/// What became of the records that a sink took.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What became of the records that a sink took. Its JSON has what is skipped here beside it, or in
+/// another form.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SinkReport {
     /// Key and tombstone records taken.
     pub taken: u64,
@@ -203,35 +205,44 @@ pub struct SinkReport {
     /// See `source_deleted`.
     pub source_kept: u64,
     /// Of those that were accepted and kept all the same, how many for which reason.
+    #[serde(skip)]
     pub source_kept_because: Vec<(&'static str, u64)>,
     /// Of those that were kept, the ones that stand at the destination with another value or expiry.
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
     /// Databases of the destination were emptied or swapped while we wrote, or it does not tell.
+    #[serde(skip)]
     pub may_be_emptied: bool,
     /// A destination that had acknowledged keys was started anew or replaced: some may be gone.
+    #[serde(skip)]
     pub memory_lost: bool,
     /// A destination was connected to again that does not say whether it is still the same process.
+    #[serde(skip)]
     pub memory_unknown: bool,
     /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
     pub unacknowledged: u64,
     /// What an earlier run of the same import has done, where this one went on with it.
+    #[serde(skip)]
     pub earlier: Option<EarlierRun>,
     /// What `--verify` found at the end, where it was asked for.
+    #[serde(skip)]
     pub verified: Option<Verified>,
     /// The archive that was written.
+    #[serde(skip)]
     pub archive: Option<ArchiveWritten>,
     /// What had to be changed so that the destination takes it.
     pub changes: Changes,
     /// Values that came and that this version cannot look into.
+    #[serde(skip)]
     pub undecoded: Undecoded,
     /// Findings that must make the exit code 3, one line each.
+    #[serde(skip)]
     pub problems: Vec<String>,
 }
 
 /// Function payloads: FUNCTION DUMPs taken, and what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct FunctionCounts {
     /// Taken.
     pub taken: u64,
@@ -249,7 +260,7 @@ pub struct FunctionCounts {
 /// What happened on the way to values that were written, for the ledger. What was only made ready
 /// and then refused, or left as it stood, is not in it; `streams_miscounted` and `fields_expired` are
 /// of every value that came.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     /// Values whose footer got another version.
     pub restamped: u64,
@@ -285,34 +296,56 @@ pub struct Changes {
 }
 
 impl Changes {
-    fn fields(&mut self) -> [&mut u64; 13] {
+    /// Every count, by what people call it, in the order in which they are told.
+    fn named(&mut self) -> [(&'static str, &mut u64); 13] {
         [
-            &mut self.restamped,
-            &mut self.reencoded,
-            &mut self.field_ttls_lost,
-            &mut self.field_ttls_clamped,
-            &mut self.streams_miscounted,
-            &mut self.fields_expired,
-            &mut self.streams_filled_in,
-            &mut self.idempotency_lost,
-            &mut self.given_back_owned,
-            &mut self.by_commands,
-            &mut self.eviction_lost,
-            &mut self.functions_lost,
-            &mut self.key_metadata_lost,
+            ("payload version changed", &mut self.restamped),
+            ("re-encoded", &mut self.reencoded),
+            ("written by native commands", &mut self.by_commands),
+            ("without idle time or frequency", &mut self.eviction_lost),
+            (
+                "stream records with missing metadata filled in",
+                &mut self.streams_filled_in,
+            ),
+            (
+                "stream records without idempotency settings",
+                &mut self.idempotency_lost,
+            ),
+            (
+                "released stream entries given to a consumer",
+                &mut self.given_back_owned,
+            ),
+            ("hash field expiries lost", &mut self.field_ttls_lost),
+            (
+                "hash field expiries moved to the latest possible",
+                &mut self.field_ttls_clamped,
+            ),
+            (
+                "streams with a wrong entry count",
+                &mut self.streams_miscounted,
+            ),
+            ("hash fields expired", &mut self.fields_expired),
+            ("function libraries left out", &mut self.functions_lost),
+            ("without key metadata", &mut self.key_metadata_lost),
         ]
+    }
+
+    /// What is not zero, by what people call it.
+    pub fn told(mut self) -> Vec<(&'static str, u64)> {
+        let all = self.named().map(|(name, count)| (name, *count));
+        all.into_iter().filter(|(_, count)| *count > 0).collect()
     }
 
     /// Adds what was changed in another value.
     pub fn add(&mut self, mut more: Self) {
-        for (sum, more) in self.fields().into_iter().zip(more.fields()) {
+        for ((_, sum), (_, more)) in self.named().into_iter().zip(more.named()) {
             *sum += *more;
         }
     }
 
     /// Takes back what was added of a value that is not written after all.
     pub fn take_back(&mut self, mut less: Self) {
-        for (sum, less) in self.fields().into_iter().zip(less.fields()) {
+        for ((_, sum), (_, less)) in self.named().into_iter().zip(less.named()) {
             *sum = sum.saturating_sub(*less);
         }
     }
@@ -335,7 +368,7 @@ impl Changes {
 }
 
 /// What an earlier run of the same import settled, none of which this run read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EarlierRun {
     /// Key and tombstone records that were answered.
     pub records: u64,
@@ -346,9 +379,10 @@ pub struct EarlierRun {
 }
 
 /// An archive that stands complete.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ArchiveWritten {
     /// Its id.
+    #[serde(serialize_with = "id_in_hex")]
     pub archive_id: u64,
     /// Size of the file.
     pub bytes: u64,
@@ -358,8 +392,12 @@ pub struct ArchiveWritten {
     pub encrypted: bool,
 }
 
+fn id_in_hex<S: Serializer>(id: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{id:016x}"))
+}
+
 /// What was found when the destination was read again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Verified {
     /// Keys and function libraries that were written and not deleted again.
     pub compared: u64,

@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use self::console::{Console, ConsoleReport};
 use self::progress::Ticker;
-pub use self::summary::consistency_json;
 pub use self::verb::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 use crate::describe::{export_failed_text, export_lacks_text};

@@ -2,10 +2,12 @@
 //!
 //! These are the domain types; their bytes are the business of the wire module.
 
+use serde::Serialize;
+
 use crate::record::Family;
 
 /// The tool that wrote the archive.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Tool {
     /// Program name.
     pub name: String,
@@ -30,7 +32,7 @@ pub enum Mode {
 }
 
 /// Facts of one server of the source. No host, user or password: archives travel.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Node {
     /// Server version text, for instance `7.0.15`; empty where it is unknown.
     pub version: String,
@@ -101,7 +103,7 @@ pub enum ConsistencyReached {
 }
 
 /// Estimate for progress only: what INFO keyspace said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Expected {
     /// Database.
     pub db: u32,
@@ -178,7 +180,7 @@ pub struct Header {
 }
 
 /// Counts of one database that the reader can check by counting records itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct DbTotals {
     /// Database.
     pub db: u32,
@@ -197,7 +199,7 @@ pub struct DbTotals {
 /// Counts of one database that only the exporter knows. They reconcile:
 /// `scanned + reread = written + superseded + filtered + vanished + failed`,
 /// `written` being the KEY and TOMBSTONE records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct SourceCounts {
     /// Database.
     pub db: u32,

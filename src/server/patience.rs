@@ -57,8 +57,7 @@ impl Patience {
     }
 
     fn waited(&self) -> Duration {
-        self.since
-            .map_or(Duration::ZERO, host::elapsed)
+        self.since.map_or(Duration::ZERO, host::elapsed)
     }
 
     /// How long was waited, for messages: `asked again for 2m (--retry-for)`.

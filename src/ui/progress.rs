@@ -176,8 +176,7 @@ fn lag_text(lag: Lag) -> String {
 
 /// Since the first key changed that was not read again yet.
 fn behind(lag: Lag) -> Duration {
-    lag.since
-        .map_or(Duration::ZERO, host::elapsed)
+    lag.since.map_or(Duration::ZERO, host::elapsed)
 }
 
 impl Sample {

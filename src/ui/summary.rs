@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use super::console::error_text;
 use super::{UiOptions, Verb};
 use crate::describe::tally::{DATABASES_TOLD, ToldDb};
-use crate::describe::{but_for_unread, export_failed_json};
+use crate::describe::{
+    consistency_json, consistency_text, except, export_failed_json, ledger_text,
+};
 use crate::exit;
-use crate::ledger::{Changes, ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
+use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
 use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
-use crate::units::{bytes_text, count_text, duration_text, per_second, plural, time_text};
+use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
 
 /// What can become of a record: its name, how many, and whether it is named even when none are.
 type Entry = (&'static str, u64, bool);
@@ -27,12 +29,12 @@ fn entries(verb: Verb, outcome: &Outcome) -> Vec<Entry> {
         ("written", sink.archived, export),
         ("checked", sink.checked, verb == Verb::Verify),
         ("restored", sink.restored, writes),
-        ("replaced own", sink.replaced_own, false),
+        ("updated", sink.replaced_own, false),
         ("unchanged", sink.unchanged, false),
         ("skipped", sink.skipped, false),
         ("expired", sink.expired, writes),
         ("deleted", sink.deleted, false),
-        ("already gone", sink.already_gone, false),
+        ("already absent", sink.already_gone, false),
         ("conflicts", sink.conflicts, writes),
         (
             "refused",
@@ -56,37 +58,22 @@ fn above_max_value(outcome: &Outcome) -> u64 {
     outcome.source.above_max_value + outcome.sink.above_max_value
 }
 
-/// `scanned 10 = written 9 + … + vanished 1`. What was under way when a run ended early is named
-/// as well, so that the line always adds up.
+/// What was read and what became of it. What was under way when a run ended early is named as well,
+/// so that the line always adds up.
 fn equation(verb: Verb, outcome: &Outcome) -> String {
     let source = outcome.source.total();
-    let mut left = match verb {
-        Verb::Export | Verb::Copy => format!("scanned {}", count_text(source.scanned)),
-        _ => format!("read {}", count_text(source.scanned)),
+    let read = match verb {
+        Verb::Export | Verb::Copy => "scanned",
+        _ => "read",
     };
-    if source.reread > 0 {
-        left += &format!(" + read again {}", count_text(source.reread));
-    }
-    let entries = entries(verb, outcome);
-    let mut right: Vec<String> = entries
-        .iter()
-        .filter(|(_, count, always)| *always || *count > 0)
-        .map(|(name, count, _)| format!("{name} {}", count_text(*count)))
-        .collect();
-    let came = source.scanned + source.reread;
-    let went: u64 = entries.iter().map(|(_, count, _)| count).sum();
+    let mut entries = entries(verb, outcome);
     let unacknowledged = outcome.sink.unacknowledged;
-    if unacknowledged > 0 {
-        right.push(format!(
-            "sent without an answer {}",
-            count_text(unacknowledged)
-        ));
-    }
+    let went: u64 = entries.iter().map(|(_, count, _)| count).sum();
+    let came = source.scanned + source.reread;
     let open = came.saturating_sub(went + unacknowledged);
-    if open > 0 {
-        right.push(format!("not reached {}", count_text(open)));
-    }
-    format!("{left} = {}", right.join(" + "))
+    entries.push(("sent without an answer", unacknowledged, false));
+    entries.push(("not reached", open, false));
+    ledger_text(read, &source, entries)
 }
 
 fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
@@ -100,9 +87,9 @@ fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
         exit::OK => format!("{run} complete"),
         exit::INTERRUPTED => format!("{run} interrupted"),
         exit::SOME_KEYS if outcome.error.is_some() => format!("{run} stopped"),
-        exit::SOME_KEYS => format!("{run} finished, but not all is well"),
+        exit::SOME_KEYS => format!("{run} finished with problems"),
         exit::DIFFERENCES => format!("{run} finished, but the destination differs"),
-        exit::CONSISTENCY => format!("{run} finished, without the consistency asked for"),
+        exit::CONSISTENCY => format!("{run} finished, but not as consistent as asked for"),
         _ => format!("{run} failed"),
     }
 }
@@ -162,7 +149,7 @@ pub(super) fn final_line(
     );
     if let Some(earlier) = &sink.earlier {
         line += &format!(
-            ", {} settled by an earlier run: {}",
+            ", {} done by an earlier run: {}",
             plural(
                 earlier.records - earlier.failed.min(earlier.records),
                 "record"
@@ -173,10 +160,7 @@ pub(super) fn final_line(
     line += &functions_text(options.verb, sink);
     line += &changes_text(sink);
     if sink.damaged > 0 {
-        line += &format!(
-            ", {} damaged and archived as they are",
-            count_text(sink.damaged)
-        );
+        line += &format!(", {} damaged and archived as is", count_text(sink.damaged));
     }
     if sink.source_deleted + sink.source_kept > 0 {
         line += &format!(
@@ -202,24 +186,24 @@ pub(super) fn final_line(
     let lost_keys = sink.memory_lost || sink.evicted > 0;
     line += &match options.verb == Verb::Copy {
         true if is_exact && lost_keys && outcome.error.is_none() => {
-            ", not exact at the destination: it lost keys during this run that it had acknowledged"
+            ", not exact at the destination: it lost keys that it had acknowledged during this run"
                 .to_owned()
         }
         true if sink.left_standing + sink.functions.left_standing > 0 => {
             left_standing_text(outcome)
         }
         true if is_exact && sink.memory_unknown && outcome.error.is_none() => {
-            ", not known to be exact at the destination: it may have been started anew".to_owned()
+            ", not known to be exact at the destination: it may have restarted".to_owned()
         }
         true if is_exact && sink.may_be_emptied && outcome.error.is_none() => {
             ", not known to be exact at the destination: its databases may have been emptied or \
              swapped"
                 .to_owned()
         }
-        _ => consistency_text(options.verb, outcome),
+        _ => exactness(options.verb, outcome),
     };
     if outcome.source.no_libraries.is_some() && outcome.error.is_none() {
-        line += ", without function libraries, which the source did not give";
+        line += ", without function libraries, which could not be read";
     }
     if let Some(left_out) = &outcome.source.left_out {
         line += &format!(", {left_out}");
@@ -254,7 +238,7 @@ fn verified_text(verified: &Verified) -> String {
     for (count, what) in [
         (
             verified.partly,
-            "of these without what only one of the servers keeps",
+            "of these except for what only one of the servers stores",
         ),
         (verified.expired, "expired since"),
         (verified.incomparable, "cannot be compared"),
@@ -297,143 +281,55 @@ fn left_standing_text(outcome: &Outcome) -> String {
     let what = what.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     match &outcome.source.reached {
         Some(ConsistencyReached::Exact(_)) => format!(
-            ", not exact at the destination: {what} stood there with something else and were left \
-             as they stood"
+            ", not exact at the destination: {what} already existed there with other contents \
+             and were left as is"
         ),
         _ => format!(
-            "{}, {what} left as they stood at the destination",
-            consistency_text(Verb::Copy, outcome)
+            "{}, {what} left as they were at the destination",
+            exactness(Verb::Copy, outcome)
         ),
     }
 }
 
 /// How exact it is, where a live server was read.
-fn consistency_text(verb: Verb, outcome: &Outcome) -> String {
+fn exactness(verb: Verb, outcome: &Outcome) -> String {
+    let source = &outcome.source;
+    let Some(reached) = &source.reached else {
+        return String::new();
+    };
     if outcome.error.is_some() || !matches!(verb, Verb::Export | Verb::Copy) {
         return String::new();
     }
-    let window = |from_ms: u64, to_ms: u64| {
+    // What was never read is not as of any point in time.
+    let failed = source.total().failed.saturating_sub(source.above_max_value);
+    let unread = except(&[
+        (failed, "key", "that could not be read"),
+        (above_max_value(outcome), "value", "above --max-value"),
+    ]);
+    let text = consistency_text(reached, source.of_one_instant, &unread);
+    let paused = source.paused.map_or_else(String::new, |paused| {
         format!(
-            "of {} long",
-            duration_text(Duration::from_millis(to_ms.saturating_sub(from_ms)))
+            ", writes paused for {:.1} ms",
+            paused.as_secs_f64() * 1000.0
         )
-    };
-    // What was never read is not as of any instant.
-    let failed = outcome.source.total().failed;
-    let unread = but_for_unread(
-        failed.saturating_sub(outcome.source.above_max_value),
-        above_max_value(outcome),
-    );
-    let text = match &outcome.source.reached {
-        None => return String::new(),
-        Some(ConsistencyReached::Exact(moments)) => {
-            let times = || moments.iter().map(|(_, at_ms)| *at_ms);
-            match (times().min(), times().max()) {
-                (Some(first), Some(_)) if moments.len() == 1 => {
-                    format!(", exact as of {}{unread}", time_text(first))
-                }
-                (Some(first), Some(last)) => format!(
-                    ", each of {} shards exact as of its own instant, from {} within {}{unread}",
-                    moments.len(),
-                    time_text(first),
-                    duration_text(Duration::from_millis(last - first))
-                ),
-                _ => format!(", exact{unread}"),
-            }
-        }
-        // A file that does not say when it was made.
-        Some(ConsistencyReached::Scan { from_ms: 0, .. }) => {
-            ", as of a moment that the file does not tell".to_owned()
-        }
-        // What the file lacks is said elsewhere.
-        Some(ConsistencyReached::Scan { from_ms, .. }) if outcome.source.of_one_instant => {
-            format!(", as of {}", time_text(*from_ms))
-        }
-        // The base of an append-only file: of one instant, and not of the file's last.
-        Some(ConsistencyReached::Scan { from_ms, to_ms }) if from_ms == to_ms => {
-            format!(", without what was written after {}", time_text(*from_ms))
-        }
-        Some(ConsistencyReached::Scan { from_ms, to_ms }) => {
-            format!(", not of one instant (a scan {})", window(*from_ms, *to_ms))
-        }
-        Some(ConsistencyReached::PerKey { from_ms, to_ms }) => format!(
-            ", every key current, but not of one instant (a window {}){unread}",
-            window(*from_ms, *to_ms)
-        ),
-        Some(ConsistencyReached::Changing {
-            from_ms,
-            to_ms,
-            keys,
-        }) => format!(
-            ", not of one instant (a window {}, {} still changing)",
-            window(*from_ms, *to_ms),
-            plural(*keys, "key")
-        ),
-    };
-    match outcome.source.paused {
-        Some(paused) => {
-            format!(
-                "{text}, writes paused for {:.1} ms",
-                paused.as_secs_f64() * 1000.0
-            )
-        }
-        None => text,
-    }
+    });
+    format!(", {text}{paused}")
 }
 
 /// What had to be changed for the destination to take it.
 fn changes_text(sink: &SinkReport) -> String {
-    let changes = &sink.changes;
-    let all = [
-        ("re-stamped", changes.restamped),
-        ("re-encoded", changes.reencoded),
-        ("by commands", changes.by_commands),
-        ("without idle time or frequency", changes.eviction_lost),
-        (
-            "records of streams with defaults filled in",
-            changes.streams_filled_in,
-        ),
-        (
-            "records of streams without their idempotency",
-            changes.idempotency_lost,
-        ),
-        (
-            "entries given back that a consumer has again",
-            changes.given_back_owned,
-        ),
-        ("field expiries lost", changes.field_ttls_lost),
-        (
-            "field expiries moved to the latest possible",
-            changes.field_ttls_clamped,
-        ),
-        (
-            "streams that miscount their entries",
-            changes.streams_miscounted,
-        ),
-        ("hash fields expired", changes.fields_expired),
-        ("function libraries lost", changes.functions_lost),
-        ("without key metadata", changes.key_metadata_lost),
-    ];
-    let named = all.iter().filter(|(_, count)| *count > 0);
-    named
-        .map(|(name, count)| format!(", {name} {}", count_text(*count)))
+    let told = sink.changes.told().into_iter();
+    told.map(|(name, count)| format!(", {name} {}", count_text(count)))
         .collect()
 }
 
 /// Counts of each database. Those beyond what is told one by one stand together in a last row, whose
 /// `db` is null.
 fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
-    let row = |db: ToldDb, row: &SourceCounts| {
-        json!({
-            "db": db.json(),
-            "scanned": row.scanned,
-            "reread": row.reread,
-            "written": row.written,
-            "superseded": row.superseded,
-            "filtered": row.filtered,
-            "vanished": row.vanished,
-            "failed": row.failed,
-        })
+    let row = |db: ToldDb, counts: &SourceCounts| {
+        let mut row = json!(counts);
+        row["db"] = db.json();
+        row
     };
     let (told, others) = counts.split_at(counts.len().min(DATABASES_TOLD));
     let mut rows: Vec<Value> = told
@@ -446,37 +342,15 @@ fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
     rows
 }
 
-/// What had to be changed for the destination, for machines.
-fn changes_json(changes: &Changes) -> Value {
-    json!({
-        "restamped": changes.restamped,
-        "reencoded": changes.reencoded,
-        "by_commands": changes.by_commands,
-        "eviction_lost": changes.eviction_lost,
-        "streams_filled_in": changes.streams_filled_in,
-        "idempotency_lost": changes.idempotency_lost,
-        "given_back_owned": changes.given_back_owned,
-        "field_ttls_lost": changes.field_ttls_lost,
-        "field_ttls_clamped": changes.field_ttls_clamped,
-        "streams_miscounted": changes.streams_miscounted,
-        "fields_expired": changes.fields_expired,
-        "functions_lost": changes.functions_lost,
-        "key_metadata_lost": changes.key_metadata_lost,
-    })
-}
-
 /// The last object.
 pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
     let per_db = per_db_json(&outcome.source.counts);
-    let archive = sink.archive.as_ref().map(|archive| {
-        json!({
-            "archive_id": format!("{:016x}", archive.archive_id),
-            "bytes": archive.bytes,
-            "sha256": archive.sha256,
-            "encrypted": archive.encrypted,
-        })
-    });
+    let kept_because = sink.source_kept_because.iter().copied();
+    let mut sink_json = json!(sink);
+    sink_json["records"] = json!(sink.written());
+    sink_json["source_kept_because"] = json!(kept_because.collect::<BTreeMap<_, _>>());
+    sink_json["undecoded"] = sink.undecoded.json();
     json!({
         "event": "summary",
         "verb": options.verb.name(),
@@ -506,79 +380,10 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
             "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },
-        "sink": {
-            "keys": sink.keys,
-            "records": sink.written(),
-            "taken": sink.taken,
-            "archived": sink.archived,
-            "checked": sink.checked,
-            "restored": sink.restored,
-            "replaced_own": sink.replaced_own,
-            "unchanged": sink.unchanged,
-            "skipped": sink.skipped,
-            "expired": sink.expired,
-            "deleted": sink.deleted,
-            "already_gone": sink.already_gone,
-            "conflicts": sink.conflicts,
-            "refused": sink.refused,
-            "above_max_value": sink.above_max_value,
-            "left_standing": sink.left_standing,
-            "damaged": sink.damaged,
-            "unacknowledged": sink.unacknowledged,
-            "evicted": sink.evicted,
-            "source_deleted": sink.source_deleted,
-            "source_kept": sink.source_kept,
-            "source_kept_because": sink.source_kept_because.iter().copied().collect::<BTreeMap<_, _>>(),
-            "source_kept_for_another": sink.source_kept_for_another,
-            "changes": changes_json(&sink.changes),
-            "undecoded": sink.undecoded.json(),
-            "functions": {
-                "taken": sink.functions.taken,
-                "restored": sink.functions.restored,
-                "skipped": sink.functions.skipped,
-                "refused": sink.functions.refused,
-                "left_standing": sink.functions.left_standing,
-            },
-        },
-        "earlier": sink.earlier.as_ref().map(|earlier| json!({
-            "records": earlier.records,
-            "failed": earlier.failed,
-            "seen": earlier.seen,
-        })),
-        "verified": sink.verified.map(|verified| json!({
-            "compared": verified.compared,
-            "equal": verified.equal,
-            "partly": verified.partly,
-            "expired": verified.expired,
-            "different": verified.different,
-            "incomparable": verified.incomparable,
-            "unread": verified.unread,
-        })),
+        "sink": sink_json,
+        "earlier": sink.earlier,
+        "verified": sink.verified,
         "problems": sink.problems,
-        "archive": archive,
+        "archive": sink.archive,
     })
-}
-
-/// The consistency that was reached, for machines.
-pub fn consistency_json(reached: &ConsistencyReached) -> Value {
-    match reached {
-        ConsistencyReached::Scan { from_ms, to_ms } => {
-            json!({ "kind": "scan", "from_ms": from_ms, "to_ms": to_ms })
-        }
-        ConsistencyReached::PerKey { from_ms, to_ms } => {
-            json!({ "kind": "per-key", "from_ms": from_ms, "to_ms": to_ms })
-        }
-        ConsistencyReached::Exact(moments) => {
-            let moments: Vec<Value> = moments
-                .iter()
-                .map(|(node, at_ms)| json!({ "node": node, "at_ms": at_ms }))
-                .collect();
-            json!({ "kind": "exact", "moments": moments })
-        }
-        ConsistencyReached::Changing {
-            from_ms,
-            to_ms,
-            keys,
-        } => json!({ "kind": "changing", "from_ms": from_ms, "to_ms": to_ms, "keys": keys }),
-    }
 }

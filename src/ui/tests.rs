@@ -69,7 +69,7 @@ fn what_could_not_be_read_is_not_called_exact() {
         error: None,
     };
     let exact = "exact as of 1970-01-01T00:00:00.000Z, ";
-    let but = "but for 2 keys that could not be read, ";
+    let but = "except 2 keys that could not be read, ";
     let text = line(Verb::Export, &outcome);
     assert!(text.contains(exact) && !text.contains(but), "{text}");
     outcome.source.counts[0].scanned = 5;
@@ -219,7 +219,7 @@ fn failed_keys_are_not_called_complete() {
     };
     let text = line(Verb::Copy, &outcome);
     assert!(
-        text.starts_with("copy finished, but not all is well: 1 key restored"),
+        text.starts_with("copy finished with problems: 1 key restored"),
         "{text}"
     );
     let failed = Outcome {

@@ -283,13 +283,13 @@ fn what_the_export_could_not_read_is_said_by_whoever_reads_the_archive() {
             let output = Tool::new(&[verb, file]).run().success();
             String::from_utf8(output.stdout).expect("UTF-8")
         };
-        let exact = "exact: the source at 2023-11-14T22:13:20.000Z";
+        let exact = "exact as of 2023-11-14T22:13:20.000Z";
         assert!(
             text(&whole).contains(&format!("{exact}\n")),
             "{}",
             text(&whole)
         );
-        let less = format!("{exact}, but for 12 keys that were left out\n");
+        let less = format!("{exact}, except 12 keys that the export left out\n");
         assert!(text(&lacking).contains(&less), "{}", text(&lacking));
     }
 }

@@ -138,7 +138,7 @@ fn values_that_are_too_large_are_built_in_their_slot() {
     });
     run(&["import", &cluster.url()], &archive)
         .success()
-        .expect_stderr("by commands 4");
+        .expect_stderr("by native commands 4");
     assert_arrived(&server, &mut cluster.client());
 }
 

@@ -160,7 +160,7 @@ fn libraries_that_were_refused_at_export_are_not_compared() {
     let (refused, left_out, rdb) = (at("refused.rmz"), at("left_out.rmz"), at("a.rdb"));
     let output = run(&["export", &limited(&source), "-o", &refused], b"").success();
     let output = output.expect_stderr("function libraries are not read");
-    output.expect_stderr("without function libraries, which the source did not give");
+    output.expect_stderr("without function libraries, which could not be read");
     let export = ["export", &source.url(), "-o", &left_out, "--no-functions"];
     let output = run(&export, b"").success();
     assert!(!output.stderr.contains("libraries"), "{}", output.stderr);
@@ -206,7 +206,7 @@ fn a_copy_without_libraries_is_not_called_verified() {
         let copy = ["copy", &limited(&source), &destination.url()];
         run(&[&copy[..], more].concat(), b"").expect_code(code)
     };
-    const WITHOUT: &str = "without function libraries, which the source did not give";
+    const WITHOUT: &str = "without function libraries, which could not be read";
     let output = copy(&["--verify"], 3);
     let output = output.expect_stderr("not verified: the source did not give its function libra");
     output.expect_stderr(WITHOUT);

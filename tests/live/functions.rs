@@ -141,7 +141,7 @@ fn a_library_that_is_left_standing_is_not_exact() {
     load(&source, ONE);
     let (from, to) = (source.url(), destination.url());
     let copy = ["copy", &from, &to, "--on-conflict", "skip"];
-    let left = "not exact at the destination: 1 function library stood there with something else";
+    let left = "not exact at the destination: 1 function library already existed there with other contents";
     // An equal one takes nothing away.
     for _ in 0..2 {
         run(&copy, b"").success().expect_stderr(", exact as of");

@@ -436,7 +436,7 @@ fn following_over_an_earlier_copy_applies_changes_to_what_is_equal() {
         }
         let named = std::fs::read_to_string(journal.path()).expect("a journal");
         match policy {
-            "skip" => assert!(stderr.contains("20 keys stood there"), "{stderr}"),
+            "skip" => assert!(stderr.contains("20 keys already existed there"), "{stderr}"),
             _ => {
                 for n in 0..5 {
                     let of_key = named
@@ -455,7 +455,7 @@ fn following_over_an_earlier_copy_applies_changes_to_what_is_equal() {
                     .collect();
                 let distinct: std::collections::BTreeSet<&String> = keys.iter().collect();
                 assert_eq!(keys.len(), distinct.len(), "{named}");
-                let said = format!("{} keys stood there", distinct.len());
+                let said = format!("{} keys already existed there", distinct.len());
                 assert!(stderr.contains(&said), "{said}: {stderr}");
             }
         }

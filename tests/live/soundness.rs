@@ -220,7 +220,7 @@ fn named_archived(export: &Output, names: &[&str]) {
         let line = format!("damaged: db 0 key \"{name}\": its value is damaged and is archived");
         assert!(export.stderr.contains(&line), "{line}\n{}", export.stderr);
     }
-    let counted = format!("{} damaged and archived as they are", names.len());
+    let counted = format!("{} damaged and archived as is", names.len());
     assert!(
         export.stderr.contains(&counted),
         "{counted}\n{}",

@@ -461,7 +461,11 @@ fn footers_that_are_not_accepted_are_replaced_and_the_module_decides() {
         ),
         (&json!(TYPES.len()), &json!(2), &json!(TYPES.len()))
     );
-    assert!(dry.stderr.contains("re-stamped"), "{}", dry.stderr);
+    assert!(
+        dry.stderr.contains("payload version changed"),
+        "{}",
+        dry.stderr
+    );
     assert!(to.is_running());
     send(&mut to.client(), "SET plain text");
     assert_eq!(asked_of_modules(&to), asked_of_modules(&from));

@@ -286,7 +286,7 @@ fn what_is_above_the_limit_is_counted_once_and_said_of_the_archive() {
         let output = limited(&[&export[..], via].concat());
         let text = output.stderr.replace("read 3 =", "scanned 3 =");
         assert!(text.contains(equation), "{text}");
-        let but = ", but for 2 values above --max-value";
+        let but = ", except 2 values above --max-value";
         assert!(text.contains(but), "{text}");
         assert!(!text.contains("could not be read"), "{text}");
         for key in ["\"noise\"", "\"text\""] {
