@@ -1,18 +1,24 @@
 //! The report as one page that asks the network for nothing: no script, no font, no image, and a
 //! policy in its head that forbids them. Every picture is a table as well.
 //!
-//! Names of keys come from anybody. They go in through [`escaped`] only, and into the embedded data
-//! with `<` written as an escape, so that nothing ends an element early.
+//! Names of keys come from anybody. maud escapes whatever goes into the page, [`Text`] makes control
+//! characters visible before that, and in the embedded data `<` is written as an escape, so that
+//! nothing ends an element early.
+
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
+use redis_migrate_format::header::ConsistencyReached;
 
 use super::data::{About, GROUPS, json};
-use super::treemap::squarified;
+use super::treemap::{Rect, squarified};
 use super::{Bucket, Group, LargeKey, Report, Weight};
 use crate::describe::{end_lines, export_failed, header_lines, loss_of};
 use crate::escape::{clean, json_text};
 use crate::units::{bytes_text, count_text, time_text};
-use redis_migrate_format::header::ConsistencyReached;
 
 const STYLE: &str = include_str!("page.css");
+
+/// Nothing is fetched and nothing runs.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// Colours that groups are told apart by; their names stand in them as well.
 const COLOURS: usize = 8;
@@ -20,81 +26,92 @@ const COLOURS: usize = 8;
 /// Prefixes of the second level that are listed for each of the first.
 const LISTED_BELOW: usize = 8;
 
+/// Text from anybody, for an element or an attribute.
+pub(super) struct Text<'a>(pub &'a str);
+
+impl Render for Text<'_> {
+    fn render_to(&self, page: &mut String) {
+        let mut escaped = String::with_capacity(self.0.len() + 8);
+        clean(self.0).render_to(&mut escaped);
+        // maud leaves apostrophes, since it puts attributes into double quotes; not so every tool that
+        // rewrites a page.
+        *page += &escaped.replace('\'', "&#39;");
+    }
+}
+
 /// The page.
 pub fn page(report: &Report, about: &About) -> String {
     let groups = report.prefixes.groups(GROUPS);
     let total = report.total();
-    let mut body = String::with_capacity(128 * 1024);
-    body += &head(about);
-    body += &verdict(about);
-    body += &totals(report, &total);
-    body += &section("prefixes", "Prefixes", &prefixes(report, &groups, &total));
-    body += &section("types", "Types", &bars("type", &report.by_type(), &total));
-    body += &section("lives", "Expiry", &lives(report, &total));
-    let sizes = bars("value", &report.sizes, &total);
-    body += &section("sizes", "Sizes of values", &sizes);
-    body += &section("databases", "Databases", &databases(report, &total));
-    body += &section("largest", "Largest keys", &largest(report));
-    body += &section("facts", "The archive", &facts(about));
-    let data = in_a_data_block(&json(report, about));
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; \
-         style-src 'unsafe-inline'\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <meta name=\"referrer\" content=\"no-referrer\">\n\
-         <title>{} – redis-migrate report</title>\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<main>\n{body}</main>\n{FOOTER}\
-         <script type=\"application/json\" id=\"data\">{data}</script>\n</body>\n</html>\n",
-        escaped(&about.name)
-    )
+    // Nothing is escaped but what could end the block, and what must not be shown to those who look
+    // at the page's text.
+    let data = json_text(&json(report, about)).replace('<', "\\u003c");
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="referrer" content="no-referrer";
+                title { (Text(&about.name)) " – redis-migrate report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    (head(about))
+                    (verdict(about))
+                    (totals(report, &total))
+                    (section("prefixes", "Prefixes", prefixes(report, &groups, &total)))
+                    (section("types", "Types", bars("types", "Type", &report.by_type(), &total)))
+                    (section("lives", "Expiry", lives(report, &total)))
+                    (section("sizes", "Value sizes", bars("sizes", "Value", &report.sizes, &total)))
+                    (section("databases", "Databases", databases(report, &total)))
+                    (section("largest", "Largest keys", largest(report)))
+                    (section("facts", "The archive", facts(about)))
+                }
+                (footer())
+                script type="application/json" id="data" { (PreEscaped(data)) }
+            }
+        }
+    };
+    page.into_string() + "\n"
 }
 
-const FOOTER: &str = "<footer><p>Sizes are bytes of names and values as stored, before \
-    compression. Memory is an estimate: what Redis 7 would allocate for such values on 64 bits; it \
-    may be off by a third, more for other versions and for values of modules. A key that has \
-    several records is counted once, as the last of them has it. The numbers are in this page as JSON too \
-    (<code>#data</code>), and in <code>redis-migrate report --json</code>.</p></footer>\n";
-
-/// JSON for a data block, where nothing is escaped but what could end it, and what must not be shown
-/// to those who look at the page's text.
-fn in_a_data_block(json: &serde_json::Value) -> String {
-    json_text(json).replace('<', "\\u003c")
-}
-
-/// Text for an element or an attribute: control characters made visible, markup taken away.
-pub fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len() + 8);
-    for c in clean(text).chars() {
-        match c {
-            '&' => safe += "&amp;",
-            '<' => safe += "&lt;",
-            '>' => safe += "&gt;",
-            '"' => safe += "&quot;",
-            '\'' => safe += "&#39;",
-            c => safe.push(c),
+fn footer() -> Markup {
+    html! {
+        footer {
+            p {
+                "Sizes are bytes of names and values as stored, before compression. Memory is an \
+                 estimate: what Redis 7 on a 64-bit system would allocate for such values. It may be \
+                 off by a third, more for other versions and for modules' values. A key with several \
+                 records counts once, as its last record has it. The same numbers are in this page \
+                 as JSON (" code { "#data" } ") and in " code { "redis-migrate report --json" } "."
+            }
         }
     }
-    safe
 }
 
-fn section(id: &str, title: &str, content: &str) -> String {
-    format!(
-        "<section aria-labelledby=\"h-{id}\">\n<h2 id=\"h-{id}\">{title}</h2>\n{content}</section>\n"
-    )
+fn section(id: &str, title: &str, content: Markup) -> Markup {
+    html! {
+        section aria-labelledby={ "h-" (id) } {
+            h2 id={ "h-" (id) } { (title) }
+            (content)
+        }
+    }
 }
 
-/// A number that is shown for people and is there exactly for programs.
-fn number(exact: u64, shown: &str) -> String {
-    format!("<td class=\"n\" data-n=\"{exact}\">{shown}</td>")
+/// A cell with a number, shown for people and there exactly for programs.
+fn number(exact: u64, shown: &str) -> Markup {
+    html! { td.n data-n=(exact) { (shown) } }
 }
 
-fn count(n: u64) -> String {
+fn count(n: u64) -> Markup {
     number(n, &count_text(n))
 }
 
-fn size(n: u64) -> String {
+fn size(n: u64) -> Markup {
     number(n, &bytes_text(n))
 }
 
@@ -113,70 +130,63 @@ fn percent_text(part: u64, whole: u64) -> String {
     }
 }
 
-fn head(about: &About) -> String {
+fn head(about: &About) -> Markup {
     let header = &about.header;
     let label = header.source.label.as_deref().unwrap_or_default();
-    let label = match label {
-        "" => String::new(),
-        label => format!("<p class=\"label\">{}</p>\n", escaped(label)),
+    let encrypted = match about.encrypted {
+        true => "encrypted by age",
+        false => "not encrypted",
     };
-    format!(
-        "<header>\n<p class=\"kicker\">What is inside</p>\n<h1>{}</h1>\n{label}<p>{}, {}, as of {}</p>\n</header>\n",
-        escaped(&about.name),
-        bytes_text(about.bytes),
-        if about.encrypted {
-            "encrypted by age"
-        } else {
-            "not encrypted"
-        },
-        time_text(header.source_time_ms),
-    )
+    let time = time_text(header.source_time_ms);
+    html! {
+        header {
+            p.kicker { "What is inside" }
+            h1 { (Text(&about.name)) }
+            @if !label.is_empty() {
+                p.label { (Text(label)) }
+            }
+            p { (bytes_text(about.bytes)) ", " (encrypted) ", as of " (time) }
+        }
+    }
 }
 
 /// How exact it is. A word and a sign say it, the colour only repeats it.
-fn verdict(about: &About) -> String {
+fn verdict(about: &About) -> Markup {
     let loss = loss_of(&about.header);
     let (class, sign, word) = match &about.end.facts.reached {
-        _ if !about.problems.is_empty() => ("bad", "✗", "It does not add up"),
-        _ if loss.is_some() => ("poor", "!", "Salvaged, and not all of it"),
+        _ if !about.problems.is_empty() => ("bad", "✗", "The counts do not add up"),
+        _ if loss.is_some() => ("poor", "!", "Salvaged, with losses"),
         _ if !about.end.lacks.is_empty() => ("poor", "!", "Keys may be missing"),
-        _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Not every key is in it"),
+        _ if !export_failed(&about.end).is_empty() => ("fair", "≈", "Some keys were left out"),
         ConsistencyReached::Exact(_) => ("good", "✓", "Exact"),
         ConsistencyReached::PerKey { .. } => ("fair", "≈", "Exact for each key"),
-        ConsistencyReached::Scan { .. } => ("fair", "≈", "A scan, not one moment"),
-        _ => ("poor", "!", "Still changing when it ended"),
+        ConsistencyReached::Scan { .. } => ("fair", "≈", "A scan, not one point in time"),
+        _ => ("poor", "!", "Keys were still changing when it ended"),
+    };
+    let intact = match loss {
+        Some(loss) => format!("Intact, but it {loss}"),
+        None => "Complete and intact".to_owned(),
     };
     let lines = end_lines(&about.header, &about.end);
-    let text = lines.first().map_or("", |(_, text)| text.as_str());
-    let problems: String = about
-        .problems
-        .iter()
-        .map(|problem| format!("<li>{}</li>", escaped(problem)))
-        .collect();
-    let problems = match problems.as_str() {
-        "" => String::new(),
-        items => format!("<ul>{items}</ul>\n"),
-    };
-    format!(
-        "<div class=\"verdict {class}\" id=\"verdict\">\n<p><span class=\"sign\" aria-hidden=\"true\">{sign}</span>\
-         <strong>{word}.</strong> {}; {}.</p>\n{problems}</div>\n",
-        match &loss {
-            Some(loss) => format!("Intact, but it {}", escaped(loss)),
-            None => "Complete and intact".to_owned(),
-        },
-        escaped(text)
-    )
+    let consistency = lines.first().map_or("", |(_, text)| text.as_str());
+    html! {
+        div #verdict class={ "verdict " (class) } {
+            p {
+                span.sign aria-hidden="true" { (sign) }
+                strong { (word) "." } " " (Text(&intact)) "; " (Text(consistency)) "."
+            }
+            @if !about.problems.is_empty() {
+                ul {
+                    @for problem in &about.problems {
+                        li { (Text(problem)) }
+                    }
+                }
+            }
+        }
+    }
 }
 
-fn totals(report: &Report, total: &Weight) -> String {
-    let tile = |id: &str, name: &str, exact: u64, shown: &str, more: &str| {
-        format!(
-            "<div><dt>{name}</dt><dd id=\"total-{id}\" data-n=\"{exact}\">{shown}</dd>\
-             <dd class=\"more\">{more}</dd></div>\n"
-        )
-    };
-    let bytes = bytes_text(total.bytes);
-    let memory = bytes_text(total.memory_bytes);
+fn totals(report: &Report, total: &Weight) -> Markup {
     let mut more = Vec::new();
     if report.superseded > 0 {
         let records = total.keys + report.superseded;
@@ -188,32 +198,39 @@ fn totals(report: &Report, total: &Weight) -> String {
     if report.functions > 0 {
         more.push("with function libraries".to_owned());
     }
-    let more = more.join(", ");
-    format!(
-        "<dl class=\"tiles\">\n{}{}{}{}</dl>\n",
-        tile("keys", "Keys", total.keys, &count_text(total.keys), &more),
-        tile(
+    let (keys, with_ttl) = (count_text(total.keys), count_text(total.with_ttl));
+    let memory = format!("≈ {}", bytes_text(total.memory_bytes));
+    let share = percent_text(total.with_ttl, total.keys);
+    let bytes = bytes_text(total.bytes);
+    let tiles = [
+        ("keys", "Keys", total.keys, &keys, &*more.join(", ")),
+        (
             "bytes",
             "Names and values",
             total.bytes,
             &bytes,
-            "as stored"
+            "as stored",
         ),
-        tile(
+        (
             "memory",
             "Memory",
             total.memory_bytes,
-            &format!("≈ {memory}"),
-            "in a server, estimated"
+            &memory,
+            "in a server, estimated",
         ),
-        tile(
-            "ttl",
-            "With expiry",
-            total.with_ttl,
-            &percent_text(total.with_ttl, total.keys),
-            &count_text(total.with_ttl)
-        ),
-    )
+        ("ttl", "With expiry", total.with_ttl, &share, &with_ttl),
+    ];
+    html! {
+        dl.tiles {
+            @for (id, name, exact, shown, more) in tiles {
+                div {
+                    dt { (name) }
+                    dd id={ "total-" (id) } data-n=(exact) { (shown) }
+                    dd.more { (more) }
+                }
+            }
+        }
+    }
 }
 
 fn prefix_text(group: &Group) -> &str {
@@ -224,186 +241,178 @@ fn prefix_text(group: &Group) -> &str {
     }
 }
 
-fn prefixes(report: &Report, groups: &[Group], total: &Weight) -> String {
+fn prefixes(report: &Report, groups: &[Group], total: &Weight) -> Markup {
     if groups.is_empty() {
-        return "<p>No keys.</p>\n".to_owned();
+        return html! { p { "No keys." } };
     }
-    let mut text = String::new();
-    for (class, width, height) in [("wide", 200.0, 84.0), ("tall", 100.0, 125.0)] {
-        text += &map(class, groups, width, height, total);
+    let rows = html! {
+        @for group in groups {
+            (prefix_row(group, total, None))
+            @for child in group.children.iter().take(LISTED_BELOW) {
+                (prefix_row(child, total, Some("below")))
+            }
+        }
+    };
+    html! {
+        (map("wide", groups, 200.0, 84.0, total))
+        (map("tall", groups, 100.0, 125.0, total))
+        p.note {
+            "Areas are bytes of names and values. Ids are folded to " code { "*" } "."
+            @if report.prefixes.dropped {
+                " There are too many prefixes to list: small and rare ones are counted as "
+                em { "other" } "."
+            }
+        }
+        (table("prefixes", &["Prefix", "Keys", "Size", "Share", "Memory ≈"], rows))
     }
-    text +=
-        "<p class=\"note\">Areas are bytes of names and values. Ids are folded to <code>*</code>.";
-    if report.prefixes.dropped {
-        text += " There are more prefixes than were told apart: what is small and rare is counted as <em>other</em>.";
-    }
-    text += "</p>\n";
-    let mut rows = String::new();
-    for group in groups {
-        rows += &prefix_row(group, total, "");
-        for child in group.children.iter().take(LISTED_BELOW) {
-            rows += &prefix_row(child, total, " class=\"below\"");
+}
+
+fn prefix_row(group: &Group, total: &Weight, class: Option<&str>) -> Markup {
+    let weight = &group.weight;
+    html! {
+        tr class=[class] {
+            th scope="row" { (Text(prefix_text(group))) }
+            (count(weight.keys))
+            (size(weight.bytes))
+            td.n { (percent_text(weight.bytes, total.bytes)) }
+            (size(weight.memory_bytes))
         }
     }
-    text + &table(
-        "t-prefixes",
-        &["Prefix", "Keys", "Size", "Share", "Memory ≈"],
-        &rows,
-    )
 }
 
-fn prefix_row(group: &Group, total: &Weight, class: &str) -> String {
-    let Weight {
-        keys,
-        bytes,
-        memory_bytes,
-        ..
-    } = group.weight;
+/// A place in percent of the box around it, so that it fits any width.
+fn place(rect: &Rect, width: f64, height: f64) -> String {
     format!(
-        "<tr{class}><th scope=\"row\">{}</th>{}{}<td class=\"n\">{}</td>{}</tr>\n",
-        escaped(prefix_text(group)),
-        count(keys),
-        size(bytes),
-        percent_text(bytes, total.bytes),
-        size(memory_bytes)
+        "left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%",
+        rect.x * 100.0 / width,
+        rect.y * 100.0 / height,
+        rect.w * 100.0 / width,
+        rect.h * 100.0 / height
     )
 }
 
-/// The treemap: boxes in percent of their box, so that it fits any width; one form for wide screens
-/// and one for narrow ones.
-fn map(class: &str, groups: &[Group], width: f64, height: f64, total: &Weight) -> String {
+fn boxes(groups: &[Group], width: f64, height: f64) -> Vec<(&Group, Rect)> {
     let weights: Vec<u64> = groups.iter().map(|group| group.weight.bytes).collect();
     let rects = squarified(&weights, width, height);
-    let mut text = format!(
-        "<div class=\"map {class}\" role=\"img\" aria-label=\"Prefixes by bytes; the table below has the same\">\n"
-    );
-    for (n, (group, rect)) in groups.iter().zip(rects).enumerate() {
-        let title = map_title(group, total);
-        let colour = match group.prefix {
-            None => "other".to_owned(),
-            Some(_) => format!("c{}", n % COLOURS),
-        };
-        text += &format!(
-            "<div class=\"g {colour}\" style=\"left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%\" title=\"{title}\"><b>{}</b>",
-            rect.x * 100.0 / width,
-            rect.y * 100.0 / height,
-            rect.w * 100.0 / width,
-            rect.h * 100.0 / height,
-            escaped(prefix_text(group))
-        );
-        if rect.w * 100.0 / width > 12.0 && rect.h * 100.0 / height > 12.0 {
-            text += &inner_map(group, rect.w, rect.h, total);
-        }
-        text += "</div>\n";
-    }
-    text + "</div>\n"
+    groups.iter().zip(rects).collect()
 }
 
-fn inner_map(group: &Group, width: f64, height: f64, total: &Weight) -> String {
-    let weights: Vec<u64> = group
-        .children
-        .iter()
-        .map(|child| child.weight.bytes)
-        .collect();
-    let prefix = group.prefix.as_deref().unwrap_or_default();
-    let mut text = "<div class=\"in\">".to_owned();
-    for (child, rect) in group
-        .children
-        .iter()
-        .zip(squarified(&weights, width, height))
-    {
-        let shown = prefix_text(child);
-        let shown = shown.strip_prefix(prefix).unwrap_or(shown);
-        text += &format!(
-            "<div class=\"l\" style=\"left:{:.3}%;top:{:.3}%;width:{:.3}%;height:{:.3}%\" title=\"{}\">{}</div>",
-            rect.x * 100.0 / width,
-            rect.y * 100.0 / height,
-            rect.w * 100.0 / width,
-            rect.h * 100.0 / height,
-            map_title(child, total),
-            escaped(shown)
-        );
+/// The treemap; one form for wide screens and one for narrow ones.
+fn map(class: &str, groups: &[Group], width: f64, height: f64, total: &Weight) -> Markup {
+    let colour = |n: usize, group: &Group| match group.prefix {
+        None => "other".to_owned(),
+        Some(_) => format!("c{}", n % COLOURS),
+    };
+    let has_room = |rect: &Rect| rect.w / width > 0.12 && rect.h / height > 0.12;
+    html! {
+        div class={ "map " (class) } role="img"
+            aria-label="Prefixes by bytes; the table below has the same" {
+            @for (n, (group, rect)) in boxes(groups, width, height).into_iter().enumerate() {
+                div class={ "g " (colour(n, group)) } style=(place(&rect, width, height))
+                    title=(Text(&map_title(group, total))) {
+                    b { (Text(prefix_text(group))) }
+                    @if has_room(&rect) {
+                        (inner_map(group, rect.w, rect.h, total))
+                    }
+                }
+            }
+        }
     }
-    text + "</div>"
+}
+
+fn inner_map(group: &Group, width: f64, height: f64, total: &Weight) -> Markup {
+    let prefix = group.prefix.as_deref().unwrap_or_default();
+    let own = |child| {
+        let shown = prefix_text(child);
+        shown.strip_prefix(prefix).unwrap_or(shown)
+    };
+    html! {
+        div.in {
+            @for (child, rect) in boxes(&group.children, width, height) {
+                div.l style=(place(&rect, width, height)) title=(Text(&map_title(child, total))) {
+                    (Text(own(child)))
+                }
+            }
+        }
+    }
 }
 
 fn map_title(group: &Group, total: &Weight) -> String {
     let Weight { keys, bytes, .. } = group.weight;
-    let share = percent_text(bytes, total.bytes);
-    escaped(&format!(
-        "{}: {} keys, {}, {share}",
+    format!(
+        "{}: {} keys, {}, {}",
         prefix_text(group),
         count_text(keys),
         bytes_text(bytes),
-    ))
-}
-
-fn table(id: &str, columns: &[&str], rows: &str) -> String {
-    let head: String = columns
-        .iter()
-        .enumerate()
-        .map(|(n, name)| {
-            let class = if n == 0 { "" } else { " class=\"n\"" };
-            format!("<th scope=\"col\"{class}>{name}</th>")
-        })
-        .collect();
-    format!(
-        "<div class=\"scroll\" tabindex=\"0\"><table id=\"{id}\">\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody></table></div>\n"
+        percent_text(bytes, total.bytes)
     )
 }
 
-/// A row with a bar of its share of the keys behind its name, and the numbers.
-fn bar_row(name: &str, weight: &Weight, total: &Weight) -> String {
-    let share = percent(weight.keys, total.keys);
-    format!(
-        "<tr><th scope=\"row\">{}<span class=\"bar\" aria-hidden=\"true\"><i style=\"width:{share:.2}%\"></i></span></th>{}\
-         <td class=\"n\">{}</td>{}{}</tr>\n",
-        escaped(name),
-        count(weight.keys),
-        percent_text(weight.keys, total.keys),
-        size(weight.bytes),
-        size(weight.memory_bytes)
-    )
+/// A table of the section of this name; all columns but the first are of numbers.
+fn table(section: &str, columns: &[&str], rows: Markup) -> Markup {
+    html! {
+        div.scroll tabindex="0" {
+            table id={ "t-" (section) } {
+                thead {
+                    tr {
+                        @for (n, name) in columns.iter().enumerate() {
+                            th scope="col" .n[n > 0] { (name) }
+                        }
+                    }
+                }
+                tbody { (rows) }
+            }
+        }
+    }
 }
 
-fn bars(what: &str, rows: &[Bucket], total: &Weight) -> String {
-    let text: String = rows
-        .iter()
-        .map(|(name, weight)| bar_row(name, weight, total))
-        .collect();
-    let (id, head) = match what {
-        "type" => ("t-types", "Type"),
-        _ => ("t-sizes", "Value"),
+/// A row for each: a bar of its share of the keys behind its name, and the numbers.
+fn bars<'a, N: AsRef<str> + 'a>(
+    section: &str,
+    what: &str,
+    rows: impl IntoIterator<Item = &'a (N, Weight)>,
+    total: &Weight,
+) -> Markup {
+    let rows = html! {
+        @for (name, weight) in rows {
+            tr {
+                th scope="row" {
+                    (Text(name.as_ref()))
+                    span.bar aria-hidden="true" {
+                        i style={ "width:" (format!("{:.2}", percent(weight.keys, total.keys))) "%" } {}
+                    }
+                }
+                (count(weight.keys))
+                td.n { (percent_text(weight.keys, total.keys)) }
+                (size(weight.bytes))
+                (size(weight.memory_bytes))
+            }
+        }
     };
-    table(id, &[head, "Keys", "Share", "Size", "Memory ≈"], &text)
+    table(section, &[what, "Keys", "Share", "Size", "Memory ≈"], rows)
 }
 
-fn lives(report: &Report, total: &Weight) -> String {
-    let mut rows = bar_row("no expiry", &report.without_ttl, total);
-    for (name, weight) in &report.lives {
-        rows += &bar_row(name, weight, total);
+fn lives(report: &Report, total: &Weight) -> Markup {
+    let without: Bucket = ("no expiry", report.without_ttl);
+    let rows = std::iter::once(&without).chain(&report.lives);
+    html! {
+        p.note { "Counted from when each key was read." }
+        (bars("lives", "Time to live", rows, total))
     }
-    let head = ["Life that remained", "Keys", "Share", "Size", "Memory ≈"];
-    "<p class=\"note\">Counted from when each key was read.</p>\n".to_owned()
-        + &table("t-lives", &head, &rows)
 }
 
-fn databases(report: &Report, total: &Weight) -> String {
-    let rows: String = report
-        .by_db()
-        .iter()
-        .map(|(db, weight)| bar_row(&format!("db {db}"), weight, total))
-        .collect();
-    let head = ["Database", "Keys", "Share", "Size", "Memory ≈"];
-    table("t-databases", &head, &rows)
+fn databases(report: &Report, total: &Weight) -> Markup {
+    let rows = report.by_db().into_iter();
+    let rows: Vec<(String, Weight)> = rows.map(|(db, row)| (format!("db {db}"), row)).collect();
+    bars("databases", "Database", &rows, total)
 }
 
-fn largest(report: &Report) -> String {
-    let rows: String = report.largest().into_iter().map(large_row).collect();
-    if rows.is_empty() {
-        return "<p>No keys.</p>\n".to_owned();
+fn largest(report: &Report) -> Markup {
+    let keys = report.largest();
+    if keys.is_empty() {
+        return html! { p { "No keys." } };
     }
-    let head = [
+    let columns = [
         "Key",
         "Memory ≈",
         "Value",
@@ -412,50 +421,47 @@ fn largest(report: &Report) -> String {
         "db",
         "Expires",
     ];
-    table("t-largest", &head, &rows)
-}
-
-fn large_row(key: &LargeKey) -> String {
-    let name = match std::str::from_utf8(&key.key) {
-        Ok(text) => escaped(text),
-        Err(_) => escaped(&key.key.escape_ascii().to_string()),
-    };
-    let more = if key.key_bytes > key.key.len() as u64 {
-        "…"
-    } else {
-        ""
-    };
-    let name = if name.is_empty() {
-        "<em>(no name)</em>".to_owned()
-    } else {
-        name
-    };
-    format!(
-        "<tr><th scope=\"row\" class=\"key\">{name}{more}</th>{}{}{}<td class=\"n\">{}</td>{}<td class=\"n\">{}</td></tr>\n",
-        size(key.memory_bytes),
-        size(key.value_bytes),
-        key.elements
-            .map_or_else(|| "<td class=\"n\">–</td>".to_owned(), count),
-        key.type_name,
-        count(key.db.into()),
-        key.expire_at_ms.map_or_else(|| "–".to_owned(), time_text),
+    table(
+        "largest",
+        &columns,
+        html! { @for key in keys { (large_row(key)) } },
     )
 }
 
-fn facts(about: &About) -> String {
+fn large_row(key: &LargeKey) -> Markup {
+    let name = match std::str::from_utf8(&key.key) {
+        Ok(text) => text.to_owned(),
+        Err(_) => key.key.escape_ascii().to_string(),
+    };
+    html! {
+        tr {
+            th.key scope="row" {
+                @if name.is_empty() { em { "(no name)" } } @else { (Text(&name)) }
+                @if key.key_bytes > key.key.len() as u64 { "…" }
+            }
+            (size(key.memory_bytes))
+            (size(key.value_bytes))
+            @if let Some(elements) = key.elements { (count(elements)) } @else { td.n { "–" } }
+            td.n { (Text(key.type_name)) }
+            (count(key.db.into()))
+            td.n { (key.expire_at_ms.map_or_else(|| "–".to_owned(), time_text)) }
+        }
+    }
+}
+
+fn facts(about: &About) -> Markup {
     let mut lines = header_lines(&about.header, about.archive_id);
     lines.extend(end_lines(&about.header, &about.end));
     lines.push(("size", bytes_text(about.bytes)));
     lines.push(("sha256", about.sha256.clone()));
-    let rows: String = lines
-        .iter()
-        .map(|(name, text)| {
-            format!(
-                "<div><dt>{}</dt><dd>{}</dd></div>\n",
-                escaped(name),
-                escaped(text)
-            )
-        })
-        .collect();
-    format!("<dl class=\"facts\">\n{rows}</dl>\n")
+    html! {
+        dl.facts {
+            @for (name, text) in &lines {
+                div {
+                    dt { (name) }
+                    dd { (Text(text)) }
+                }
+            }
+        }
+    }
 }

@@ -1,4 +1,6 @@
-use super::page::escaped;
+use maud::Render as _;
+
+use super::page::Text;
 use super::*;
 use crate::record::{Family, Value};
 
@@ -67,7 +69,9 @@ fn every_key_is_in_every_sum_once() {
 
 #[test]
 fn nothing_of_a_name_is_markup() {
-    let text = escaped("</td><script>alert('1' & \"2\")</script>\u{202e}\u{7}");
+    let text = Text("</td><script>alert('1' & \"2\")</script>\u{202e}\u{7}")
+        .render()
+        .0;
     assert_eq!(
         text,
         "&lt;/td&gt;&lt;script&gt;alert(&#39;1&#39; &amp; &quot;2&quot;)&lt;/script&gt;\\u{202e}\\u{7}"
