@@ -33,12 +33,22 @@ impl Patience {
 
     /// The server answered that it cannot just now: whether it may be asked again.
     pub fn lasts(&mut self) -> bool {
-        self.lasts_for(self.limit)
+        self.lasts_at(host::now())
+    }
+
+    /// The same, at this time.
+    pub fn lasts_at(&mut self, now: Instant) -> bool {
+        self.lasts_within(self.limit, now)
     }
 
     /// The same, where there is a reason to wait for less.
     pub fn lasts_for(&mut self, less: Duration) -> bool {
-        host::elapsed(*self.since.get_or_insert_with(host::now)) < less.min(self.limit)
+        self.lasts_within(less, host::now())
+    }
+
+    fn lasts_within(&mut self, less: Duration, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        now.saturating_duration_since(since) < less.min(self.limit)
     }
 
     /// Something was got done: the next wait may take the whole time.
@@ -53,21 +63,27 @@ impl Patience {
 
     /// How much of it is left.
     pub fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.waited())
+        self.limit.saturating_sub(self.waited_at(host::now()))
     }
 
-    fn waited(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, host::elapsed)
+    fn waited_at(&self, now: Instant) -> Duration {
+        self.since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// How long was waited, for messages: `asked again for 2m (--retry-for)`.
     pub fn told(&self) -> String {
+        self.told_at(host::now())
+    }
+
+    /// The same, at this time.
+    pub fn told_at(&self, now: Instant) -> String {
         if self.limit.is_zero() {
             return "not asked again (--retry-for 0)".to_owned();
         }
         format!(
             "asked again for {} (--retry-for)",
-            duration_text(self.waited())
+            duration_text(self.waited_at(now))
         )
     }
 }

@@ -1,9 +1,10 @@
-//! Which keys change: CLIENT TRACKING in broadcast mode, on a connection of its own.
+//! Which keys change: CLIENT TRACKING in broadcast mode, on a connection of its own, which is read
+//! beside everything else. What is heard are names without a database.
 //!
-//! A thread reads all the time, because the server keeps what nobody reads. What it hears are
-//! names without a database. A push leaves the server after all replies of the same turn of its
-//! event loop (`beforeSleep`, server.c), so one PING proves nothing about writes before it; two, one
-//! after the other, do.
+//! [`listener`] decides; here its wishes are done: by a thread of its own, or step by step where
+//! everything runs in one thread.
+
+mod listener;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,23 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::conn::asks_for_patience;
+use self::listener::{Action, Event, Listener};
 use super::identity::run_id;
-use super::patience::{Patience, STEP};
+use super::reply::{Reply, cmd};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
 use crate::host;
-use crate::server::reply::{Reply, cmd};
-
-/// Bytes of names that are kept; more means that everything has to be read again.
-const MAX_NAME_BYTES: usize = 16 * 1024 * 1024;
-
-/// What a name costs beside its bytes.
-const NAME_OVERHEAD_BYTES: usize = 48;
-
-/// How often the thread listens when nobody waits for it.
-const LISTEN_EVERY: Duration = Duration::from_millis(20);
 
 /// How often a wish to stop is looked for while nothing is heard.
 const HEED_EVERY: Duration = Duration::from_millis(250);
@@ -51,7 +42,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Whether only a new scan can help.
+    /// Why only a new scan can help, if so.
     pub fn means_rescan(&self) -> Option<&str> {
         if let Some(reason) = &self.lost {
             return Some(reason);
@@ -64,24 +55,31 @@ impl Heard {
     }
 }
 
-#[derive(Default)]
-struct State {
-    heard: Heard,
-    name_bytes: usize,
-    barriers_asked: u64,
-    barriers_done: u64,
-    closing: bool,
-}
-
-#[derive(Default)]
+/// The listener, between who reads the connection and who wants to know.
 struct Shared {
-    state: Mutex<State>,
+    listener: Mutex<Listener>,
     changed: Condvar,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|error| error.into_inner())
+    fn lock(&self) -> MutexGuard<'_, Listener> {
+        self.listener
+            .lock()
+            .unwrap_or_else(|error| error.into_inner())
+    }
+
+    fn on(&self, event: Event) {
+        self.lock().on(event, host::now());
+        self.changed.notify_all();
+    }
+
+    fn wait<'a>(
+        &self,
+        listener: MutexGuard<'a, Listener>,
+        time: Duration,
+    ) -> MutexGuard<'a, Listener> {
+        let waited = self.changed.wait_timeout(listener, time);
+        waited.unwrap_or_else(|error| error.into_inner()).0
     }
 }
 
@@ -113,33 +111,23 @@ impl Tracker {
             conn.heed(options, stop);
         }
         let run_id = run_id(&mut conn)?;
-        match conn.ask(cmd("HELLO").arg(3))? {
-            Ok(Reply::Map(_)) => {}
-            other => return Ok(Err(conn.needed("HELLO 3", other))),
-        }
-        // In RESP3 from here on, which a new connection would not be.
-        conn.settle();
-        // Where it is known: a full server should not drop this connection first. Before tracking
-        // begins: what is pushed would be taken for its answer, and every later answer for that of
-        // the question before.
-        let _ = conn.ask(cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
-        let mut tracking = cmd("CLIENT");
-        tracking.arg("TRACKING").arg("ON").arg("BCAST");
-        match conn.ask(&tracking)? {
-            Ok(Reply::Okay) => {}
-            other => return Ok(Err(conn.needed("CLIENT TRACKING", other))),
+        if let Err(refusal) = begin(&mut conn)? {
+            return Ok(Err(refusal));
         }
         let ended = Arc::new(AtomicBool::new(false));
         conn.heed(options, &ended);
-        let shared = Arc::new(Shared::default());
-        let thread = {
-            let shared = Arc::clone(&shared);
-            std::thread::spawn(move || {
-                // Whoever waits for a barrier must not wait for ever, whatever happens here.
-                let _end = End(&shared);
-                listen(&mut conn, &shared, &wanted);
-            })
+        let address = conn.address().to_owned();
+        let listener = Listener::new(address, conn.retry_for(), host::now());
+        let shared = Arc::new(Shared {
+            listener: Mutex::new(listener),
+            changed: Condvar::new(),
+        });
+        let mut line = Line {
+            conn,
+            wanted: Box::new(wanted),
+            shared: Arc::clone(&shared),
         };
+        let thread = std::thread::spawn(move || line.listen());
         Ok(Ok(Self {
             shared,
             run_id,
@@ -164,21 +152,15 @@ impl Tracker {
         self.stop = Some(Arc::clone(stop));
     }
 
-    /// Waits until everything that was written before this call has been heard.
+    /// Waits until everything that was written before this call has been heard, or the connection is
+    /// lost.
     pub fn barrier(&self) {
-        let mut state = self.shared.lock();
-        state.barriers_asked += 1;
-        let mine = state.barriers_asked;
+        let mut listener = self.shared.lock();
+        let mine = listener.ask_barrier();
         self.shared.changed.notify_all();
-        while state.barriers_done < mine && state.heard.lost.is_none() {
-            state = self
-                .shared
-                .changed
-                .wait_timeout(state, HEED_EVERY)
-                .unwrap_or_else(|error| error.into_inner())
-                .0;
-            let stops = self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed));
-            if stops {
+        while !listener.has_proved(mine) && listener.heard().lost.is_none() {
+            listener = self.shared.wait(listener, HEED_EVERY);
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
                 self.ended.store(true, Relaxed);
             }
         }
@@ -186,40 +168,32 @@ impl Tracker {
 
     /// What was heard since the last call.
     pub fn take(&self) -> Heard {
-        let mut state = self.shared.lock();
-        state.name_bytes = 0;
-        let lost = state.heard.lost.clone();
-        let heard = std::mem::take(&mut state.heard);
-        state.heard.lost = lost;
-        heard
+        self.shared.lock().take()
     }
 
     /// Whether nothing is heard any more.
     pub fn is_lost(&self) -> bool {
-        self.shared.lock().heard.lost.is_some()
+        self.shared.lock().heard().lost.is_some()
     }
 
     /// How many names wait to be taken, and when the first of them was heard.
     pub fn lag(&self) -> (usize, Option<Instant>) {
-        let state = self.shared.lock();
-        (state.heard.names.len(), state.heard.since)
+        let listener = self.shared.lock();
+        (listener.heard().names.len(), listener.heard().since)
     }
 
     /// How many names wait to be taken, and whether a scan is needed.
     pub fn waiting(&self) -> (usize, bool) {
-        let state = self.shared.lock();
-        (
-            state.heard.names.len(),
-            state.heard.means_rescan().is_some(),
-        )
+        let listener = self.shared.lock();
+        let heard = listener.heard();
+        (heard.names.len(), heard.means_rescan().is_some())
     }
 }
 
 impl Drop for Tracker {
     fn drop(&mut self) {
-        self.shared.lock().closing = true;
         self.ended.store(true, Relaxed);
-        self.shared.changed.notify_all();
+        self.shared.on(Event::Closed);
         if let Some(thread) = self.thread.take() {
             // It ends at its next turn; a panic of it has been told by `lost`.
             let _ = thread.join();
@@ -227,134 +201,114 @@ impl Drop for Tracker {
     }
 }
 
-/// Says that nobody listens any more.
-struct End<'a>(&'a Shared);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state
-            .heard
-            .lost
-            .get_or_insert_with(|| "nobody listens to the source any more".to_owned());
-        drop(state);
-        self.0.changed.notify_all();
+/// Turns the connection into one that is told of every change. The inner `Err` says what the server
+/// refuses, or answers oddly.
+fn begin(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
+    match conn.ask(cmd("HELLO").arg(3))? {
+        Ok(Reply::Map(_)) => {}
+        other => return Ok(Err(conn.needed("HELLO 3", other))),
     }
+    // In RESP3 from here on, which a new connection would not be.
+    conn.settle();
+    // Where it is known: a full server should not drop this connection first. Before tracking
+    // begins: what is pushed would be taken for its answer, and every later answer for that of
+    // the question before.
+    let _ = conn.ask(cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
+    let mut tracking = cmd("CLIENT");
+    tracking.arg("TRACKING").arg("ON").arg("BCAST");
+    Ok(match conn.ask(&tracking)? {
+        Ok(Reply::Okay) => Ok(()),
+        other => Err(conn.needed("CLIENT TRACKING", other)),
+    })
 }
 
-fn listen(conn: &mut Conn, shared: &Shared, wanted: &dyn Fn(&[u8]) -> bool) {
-    loop {
-        let asked = {
-            let mut state = shared.lock();
-            if state.barriers_asked == state.barriers_done && !state.closing {
-                state = shared
-                    .changed
-                    .wait_timeout(state, LISTEN_EVERY)
-                    .unwrap_or_else(|error| error.into_inner())
-                    .0;
+/// The connection that is listened to.
+struct Line {
+    conn: Conn,
+    wanted: Box<dyn Fn(&[u8]) -> bool + Send>,
+    shared: Arc<Shared>,
+}
+
+impl Line {
+    /// Listens until it is over, as a thread of its own.
+    fn listen(&mut self) {
+        loop {
+            let mut listener = self.shared.lock();
+            let now = host::now();
+            match listener.next(now) {
+                Action::Rest(until) => {
+                    drop(self.shared.wait(listener, until.duration_since(now)));
+                }
+                Action::End => return,
+                action @ (Action::Ping | Action::Read) => {
+                    drop(listener);
+                    self.act(action);
+                }
             }
-            if state.closing {
-                return;
-            }
-            state.barriers_asked
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let done = match action {
+            Action::Ping => self.ping(),
+            _ => self.read(),
         };
-        let pings = if asked > shared.lock().barriers_done {
-            2
-        } else {
-            1
+        if let Err(error) = done {
+            self.shared.on(Event::Lost(error.to_string()));
+        }
+    }
+
+    fn ping(&mut self) -> Result<(), ServerError> {
+        self.conn.queue(&[b"PING"])?;
+        self.conn.flush()
+    }
+
+    /// One message: an answer, or what is pushed before it.
+    fn read(&mut self) -> Result<(), ServerError> {
+        let event = match self.conn.item()? {
+            Item::Push(count) => return self.read_push(count),
+            Item::Simple(_) | Item::Bulk(_) => Event::Answered,
+            Item::Error(text) => Event::Refused(String::from_utf8_lossy(&text).into_owned()),
+            _ => return Err(self.conn.confused("PING was answered by something else")),
         };
-        for _ in 0..pings {
-            if let Err(error) = ping(conn, shared, wanted) {
-                shared.lock().heard.lost = Some(error.to_string());
-                shared.changed.notify_all();
-                return;
-            }
-        }
-        if pings == 2 {
-            shared.lock().barriers_done = asked;
-            shared.changed.notify_all();
-        }
+        self.shared.on(event);
+        Ok(())
     }
-}
 
-/// One round trip; everything pushed before its end is heard.
-fn ping(
-    conn: &mut Conn,
-    shared: &Shared,
-    wanted: &dyn Fn(&[u8]) -> bool,
-) -> Result<(), ServerError> {
-    let mut patience = Patience::new(conn.retry_for());
-    conn.queue(&[b"PING"])?;
-    conn.flush()?;
-    loop {
-        match conn.item()? {
-            Item::Push(count) => push(conn, shared, wanted, count)?,
-            Item::Simple(_) | Item::Bulk(_) => return Ok(()),
-            Item::Error(text) => {
-                let text = String::from_utf8_lossy(&text).into_owned();
-                if text.starts_with("LOADING ") {
-                    return Err(conn.refusal("PING", text));
-                }
-                if !asks_for_patience(&text) {
-                    // An error stands where the answer would (MISCONF, NOPERM): as good for this.
-                    return Ok(());
-                }
-                // While a script holds the server up, answers leave it before what was pushed
-                // earlier: such an answer proves nothing.
-                if !patience.lasts() {
-                    let text = format!("{text} ({})", patience.told());
-                    return Err(conn.refusal("PING", text));
-                }
-                host::sleep(STEP);
-                if shared.lock().closing {
-                    return Ok(());
-                }
-                conn.queue(&[b"PING"])?;
-                conn.flush()?;
+    fn read_push(&mut self, count: usize) -> Result<(), ServerError> {
+        let is_invalidation =
+            matches!(self.conn.item()?, Item::Bulk(kind) if kind == b"invalidate");
+        if !is_invalidation || count != 2 {
+            for _ in 1..count {
+                self.conn.reply()?.ok();
             }
-            _ => return Err(conn.confused("PING was answered by something else")),
-        }
-    }
-}
-
-fn push(
-    conn: &mut Conn,
-    shared: &Shared,
-    wanted: &dyn Fn(&[u8]) -> bool,
-    count: usize,
-) -> Result<(), ServerError> {
-    let is_invalidation = matches!(conn.item()?, Item::Bulk(kind) if kind == b"invalidate");
-    if !is_invalidation || count != 2 {
-        for _ in 1..count {
-            conn.reply()?.ok();
-        }
-        return Ok(());
-    }
-    let names = match conn.item()? {
-        Item::Nil => {
-            shared.lock().heard.flushed = true;
             return Ok(());
         }
-        Item::Array(names) => names,
-        _ => return Err(conn.confused("an invalidation without names")),
-    };
-    for _ in 0..names {
-        let Item::Bulk(name) = conn.item()? else {
-            return Err(conn.confused("an invalidated name that is none"));
+        let names = match self.conn.item()? {
+            Item::Nil => {
+                self.shared.on(Event::Flushed);
+                return Ok(());
+            }
+            Item::Array(names) => names,
+            _ => return Err(self.conn.confused("an invalidation without names")),
         };
-        if !wanted(&name) {
-            continue;
-        }
-        let mut state = shared.lock();
-        let name_bytes = name.len() + NAME_OVERHEAD_BYTES;
-        if !state.heard.overflowed && state.heard.names.insert(name) {
-            state.heard.since.get_or_insert_with(host::now);
-            state.name_bytes += name_bytes;
-            if state.name_bytes > MAX_NAME_BYTES {
-                state.heard.overflowed = true;
-                state.heard.names = HashSet::new();
+        for _ in 0..names {
+            let Item::Bulk(name) = self.conn.item()? else {
+                return Err(self
+                    .conn
+                    .confused("an invalidation whose name is not a string"));
+            };
+            if (self.wanted)(&name) {
+                self.shared.lock().on(Event::Named(name), host::now());
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+impl Drop for Line {
+    /// Whoever waits for a barrier must not wait for ever, whatever happens here.
+    fn drop(&mut self) {
+        self.shared.on(Event::Closed);
+    }
 }
