@@ -261,7 +261,7 @@ impl Conn {
         self.found_at.as_ref()
     }
 
-    pub(super) fn is_found_at(&mut self, node: &NodeAddress) {
+    pub(super) fn set_found_at(&mut self, node: &NodeAddress) {
         self.found_at = Some(node.clone());
     }
 

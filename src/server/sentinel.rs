@@ -4,9 +4,13 @@
 //! A failover takes a while in which the sentinels still name the server that is gone, or one that
 //! is not yet a primary; so what is found is tried again until connecting may take no longer.
 
+mod answers;
+
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
+pub use self::answers::Standing;
+use self::answers::{Answer, Search, judge};
 use super::facts::info;
 use super::{Conn, ServerError};
 use crate::endpoint::{
@@ -27,19 +31,6 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 /// How long sentinels may take to agree. They tell each other every two seconds.
 pub const AGREE_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the sentinels say of a primary that was found by them.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Every sentinel that answers still names it.
-    Named,
-    /// Whoever connects now is sent to this one.
-    Replaced(String),
-    /// Some name it, and at least one names this other one.
-    Disputed(String),
-    /// Nobody answers, and why.
-    Unknown(String),
-}
-
 /// Whether the sentinels still name the server of `conn`. A primary that has to give way in a planned
 /// failover goes on answering, and takes writes, for about ten seconds after they named the next one;
 /// nothing on its own connection tells of that. `None` if no sentinels named it.
@@ -52,23 +43,25 @@ pub fn standing(conn: &Conn, options: &ConnectOptions) -> Option<Standing> {
         connect_timeout: options.connect_timeout.min(LOOK_PATIENCE),
         ..options.clone()
     };
-    let answers = sentinels
-        .nodes
-        .iter()
-        .map(|sentinel| match ask(sentinel, sentinels, &options) {
-            Ok(Answer::Primary(named)) => Ok(named),
-            Ok(Answer::Unknown(_)) => Err(format!("{sentinel}: it does not know the name")),
-            Err(error) => Err(format!("{sentinel}: {}", error.words())),
-        });
-    // One server may have several names.
-    let is_same = |named: &NodeAddress| {
-        named == node || {
-            let there = options.node_map.reach(named);
-            let found = (there.host.as_str(), there.port).to_socket_addrs();
-            found.is_ok_and(|mut found| found.any(|at| Some(at) == conn.peer()))
-        }
+    let answers = sentinels.nodes.iter().map(|sentinel| {
+        let answer = ask(sentinel, sentinels, &options);
+        (sentinel.clone(), answer)
+    });
+    Some(judge(answers, |named| is_at(conn, node, named, &options)))
+}
+
+/// Whether `named` is the server of `conn`, which was found at `node`. One server may have several
+/// names.
+fn is_at(conn: &Conn, node: &NodeAddress, named: &NodeAddress, options: &ConnectOptions) -> bool {
+    if named == node {
+        return true;
+    }
+    let Some(peer) = conn.peer() else {
+        return false;
     };
-    Some(judge(answers, is_same))
+    let there = options.node_map.reach(named);
+    let found = (there.host.as_str(), there.port).to_socket_addrs();
+    found.is_ok_and(|mut found| found.any(|at| at == peer))
 }
 
 /// The end of a connection to a server in whose place the sentinels name another one, `by`.
@@ -76,27 +69,6 @@ pub fn replaced(conn: &Conn, by: &str) -> ServerError {
     conn.spoilt(format!(
         "the sentinels name another primary now, {by} (a failover)"
     ))
-}
-
-/// What their answers mean together. The first that answers is the one that connections go by.
-fn judge(
-    answers: impl IntoIterator<Item = Result<NodeAddress, String>>,
-    is_same: impl Fn(&NodeAddress) -> bool,
-) -> Standing {
-    let mut silent = Vec::new();
-    let mut is_named = false;
-    for answer in answers {
-        match answer {
-            Ok(named) if is_same(&named) => is_named = true,
-            Ok(named) if is_named => return Standing::Disputed(named.to_string()),
-            Ok(named) => return Standing::Replaced(named.to_string()),
-            Err(reason) => silent.push(reason),
-        }
-    }
-    match is_named {
-        true => Standing::Named,
-        false => Standing::Unknown(silent.join("; ")),
-    }
 }
 
 /// Connects to the primary that `sentinels` name.
@@ -121,57 +93,68 @@ pub fn open(sentinels: &Sentinels, options: &ConnectOptions) -> Result<Conn, Ser
 
 /// Asks one sentinel after the other; the first that knows the name decides.
 fn locate(sentinels: &Sentinels, options: &ConnectOptions) -> Result<NodeAddress, ServerError> {
-    let mut refused = None;
-    let mut watched: Option<Vec<String>> = None;
-    let mut silent = Vec::new();
+    let mut search = Search::default();
     for sentinel in &sentinels.nodes {
-        match ask(sentinel, sentinels, options) {
-            Ok(Answer::Primary(node)) => return Ok(node),
-            Ok(Answer::Unknown(names)) => watched.get_or_insert_default().extend(names),
-            Err(error @ ServerError::Auth { .. }) => {
-                refused.get_or_insert(error);
-            }
-            Err(
-                ServerError::Connect { reason, .. }
-                | ServerError::Lost { reason, .. }
-                | ServerError::Protocol { reason, .. }
-                | ServerError::Refused { reason, .. }
-                | ServerError::Reply { reason, .. },
-            ) => silent.push(format!("{sentinel}: {reason}")),
+        let answer = ask(sentinel, sentinels, options);
+        if let Some(node) = search.on(sentinel, answer) {
+            return Ok(node);
         }
     }
-    if let Some(error) = refused {
-        return Err(error);
+    Err(search.failed(sentinels))
+}
+
+/// Asks one sentinel where the primary is.
+fn ask(sentinel: &NodeAddress, sentinels: &Sentinels, options: &ConnectOptions) -> Answer {
+    match try_to_ask(sentinel, sentinels, options) {
+        Ok(answer) => answer,
+        Err(error @ ServerError::Auth { .. }) => Answer::Forbidden(error),
+        Err(
+            ServerError::Connect { reason, .. }
+            | ServerError::Lost { reason, .. }
+            | ServerError::Protocol { reason, .. }
+            | ServerError::Refused { reason, .. }
+            | ServerError::Reply { reason, .. },
+        ) => Answer::Silent(reason),
     }
-    let reason = match watched {
-        Some(mut names) => {
-            names.sort();
-            names.dedup();
-            let names = match names.as_slice() {
-                [] => "nothing".to_owned(),
-                names => names.join(", "),
-            };
-            format!("the sentinels know no primary of this name; they watch {names}")
-        }
-        None => format!("no sentinel answers ({})", silent.join("; ")),
-    };
-    Err(ServerError::Connect {
-        address: sentinels.to_string(),
-        reason,
-    })
 }
 
-enum Answer {
-    Primary(NodeAddress),
-    /// The name is not known; these are.
-    Unknown(Vec<String>),
-}
-
-fn ask(
+fn try_to_ask(
     sentinel: &NodeAddress,
     sentinels: &Sentinels,
     options: &ConnectOptions,
 ) -> Result<Answer, ServerError> {
+    let mut conn = connect_sentinel(sentinel, sentinels, options)?;
+    conn.doing("asking where the primary is");
+    let mut question = cmd("SENTINEL");
+    question
+        .arg("GET-MASTER-ADDR-BY-NAME")
+        .arg(&sentinels.primary);
+    let answer = match conn.try_query(&question)? {
+        Ok(answer) => answer,
+        Err(text) if text.starts_with("NOPERM") => {
+            return Err(ServerError::Auth {
+                address: conn.address().to_owned(),
+                reason: text,
+            });
+        }
+        Err(text) if super::conn::is_forbidden(&text) => {
+            return Err(conn.confused(format!("it is not a sentinel ({text})")));
+        }
+        Err(text) => return Err(conn.confused(text)),
+    };
+    match from_reply::<Option<(String, u16)>>(answer) {
+        Ok(Some((host, port))) => Ok(Answer::Primary(NodeAddress { host, port })),
+        Ok(None) => Ok(Answer::Unknown(watched(&mut conn)?)),
+        Err(_) => Err(conn.confused("it names an address that is not one")),
+    }
+}
+
+/// Connects to a sentinel, with credentials of its own.
+fn connect_sentinel(
+    sentinel: &NodeAddress,
+    sentinels: &Sentinels,
+    options: &ConnectOptions,
+) -> Result<Conn, ServerError> {
     // A sentinel that does not answer must leave time for the others.
     let count = u32::try_from(sentinels.nodes.len()).unwrap_or(u32::MAX);
     let patience = (options.connect_timeout / count.max(1)).max(LEAST_PATIENCE);
@@ -193,7 +176,7 @@ fn ask(
         ..options_at(options, sentinel, sentinels.tls)
     };
     let name = format!("the sentinel {}", there.address);
-    let mut conn = Conn::open_as(&there, name).map_err(|error| match error {
+    Conn::open_as(&there, name).map_err(|error| match error {
         ServerError::Auth { address, reason } => ServerError::Auth {
             address,
             reason: format!(
@@ -203,30 +186,7 @@ fn ask(
             ),
         },
         other => other,
-    })?;
-    conn.doing("asking where the primary is");
-    let mut question = cmd("SENTINEL");
-    question
-        .arg("GET-MASTER-ADDR-BY-NAME")
-        .arg(&sentinels.primary);
-    let answer = match conn.try_query(&question)? {
-        Ok(answer) => answer,
-        Err(text) if text.starts_with("NOPERM") => {
-            return Err(ServerError::Auth {
-                address: conn.address().to_owned(),
-                reason: text,
-            });
-        }
-        Err(text) if super::conn::is_forbidden(&text) => {
-            return Err(conn.confused(format!("it is no sentinel ({text})")));
-        }
-        Err(text) => return Err(conn.confused(text)),
-    };
-    match from_reply::<Option<(String, u16)>>(answer) {
-        Ok(Some((host, port))) => Ok(Answer::Primary(NodeAddress { host, port })),
-        Ok(None) => Ok(Answer::Unknown(watched(&mut conn)?)),
-        Err(_) => Err(conn.confused("an address that is none")),
-    }
+    })
 }
 
 /// The names that a sentinel knows, for the message.
@@ -262,7 +222,7 @@ fn connect(
                 .to_owned(),
         });
     }
-    conn.is_found_at(node);
+    conn.set_found_at(node);
     Ok(conn)
 }
 
@@ -291,35 +251,5 @@ fn options_at(options: &ConnectOptions, node: &NodeAddress, tls: bool) -> Connec
             false => Transport::Tcp { host, port },
         },
         ..options.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_other_name_is_enough_to_doubt_and_silence_is_none() {
-        let node = |port: u16| NodeAddress {
-            host: "h".to_owned(),
-            port,
-        };
-        let judged = |answers: &[Option<u16>]| {
-            let answers = answers
-                .iter()
-                .map(|port| port.map(node).ok_or_else(|| "silent".to_owned()));
-            judge(answers.collect::<Vec<_>>(), |named| named.port == 1)
-        };
-        let other = || "h:2".to_owned();
-        assert_eq!(judged(&[Some(1), Some(1)]), Standing::Named);
-        assert_eq!(judged(&[None, Some(1)]), Standing::Named);
-        assert_eq!(judged(&[Some(2), Some(1)]), Standing::Replaced(other()));
-        assert_eq!(judged(&[None, Some(2)]), Standing::Replaced(other()));
-        assert_eq!(
-            judged(&[Some(1), None, Some(2)]),
-            Standing::Disputed(other())
-        );
-        let silent = Standing::Unknown("silent; silent".to_owned());
-        assert_eq!(judged(&[None, None]), silent);
     }
 }

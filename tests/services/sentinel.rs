@@ -114,7 +114,7 @@ fn what_cannot_be_found_is_said_in_a_sentence() {
             b"",
         )
         .expect_code(12)
-        .expect_stderr("it is no sentinel");
+        .expect_stderr("it is not a sentinel");
         run(
             &[
                 "export",
