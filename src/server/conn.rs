@@ -18,7 +18,7 @@ use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
 use super::stream::{Stream, plain};
 use super::{ABSENT_KEY, ServerError, sentinel};
 use crate::endpoint::{ConnectOptions, NodeAddress, Shunned, Transport};
-use crate::host;
+use crate::host::{self, LinkId};
 use crate::server::reply::{Command, FromReply, Reply, cmd};
 
 /// Bytes of commands that are collected before they are written without being asked.
@@ -254,6 +254,11 @@ impl Conn {
     /// are the same.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer()
+    }
+
+    /// The connection of a simulated world that this is, if so.
+    pub(super) fn link(&self) -> Option<LinkId> {
+        self.stream.link()
     }
 
     /// Where sentinels said that the server is, if they did.

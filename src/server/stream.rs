@@ -116,6 +116,14 @@ impl Stream {
         }
     }
 
+    /// The connection of a simulated world that this is, if so.
+    pub fn link(&self) -> Option<LinkId> {
+        match self {
+            Stream::Simulated(SimulatedStream(link)) => Some(*link),
+            Stream::Tcp(_) | Stream::Tls(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// Whether the socket has bytes, its end, or an error, for a read.
     pub fn is_readable(&self) -> bool {
         let socket = match self {

@@ -5,6 +5,8 @@
 //! everything runs in one thread.
 
 mod listener;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,10 +20,13 @@ use super::reply::{Reply, cmd};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
-use crate::host;
+use crate::host::{self, Beside, Step, TaskId};
 
 /// How often a wish to stop is looked for while nothing is heard.
 const HEED_EVERY: Duration = Duration::from_millis(250);
+
+/// Who wishes to stop still waits so long for an answer that is on its way.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What [`Heard::means_rescan`] says of FLUSHALL and FLUSHDB.
 pub const FLUSHED: &str = "a database was flushed";
@@ -91,7 +96,15 @@ pub struct Tracker {
     ended: Arc<AtomicBool>,
     /// The user's wish to stop.
     stop: Option<Arc<AtomicBool>>,
-    thread: Option<JoinHandle<()>>,
+    reader: Reader,
+}
+
+/// Who reads the connection.
+enum Reader {
+    /// A thread of its own.
+    Thread(Option<JoinHandle<()>>),
+    /// A simulated world, step by step; whoever waits for a barrier takes the first step.
+    Task(TaskId, Arc<Mutex<Line>>),
 }
 
 impl Tracker {
@@ -122,18 +135,20 @@ impl Tracker {
             listener: Mutex::new(listener),
             changed: Condvar::new(),
         });
-        let mut line = Line {
+        let line = Line {
             conn,
             wanted: Box::new(wanted),
             shared: Arc::clone(&shared),
+            limit: options.timeout,
+            ended: Arc::clone(&ended),
+            pinged: host::now(),
         };
-        let thread = std::thread::spawn(move || line.listen());
         Ok(Ok(Self {
             shared,
             run_id,
             ended,
             stop: None,
-            thread: Some(thread),
+            reader: Reader::start(line),
         }))
     }
 
@@ -158,11 +173,27 @@ impl Tracker {
         let mut listener = self.shared.lock();
         let mine = listener.ask_barrier();
         self.shared.changed.notify_all();
-        while !listener.has_proved(mine) && listener.heard().lost.is_none() {
-            listener = self.shared.wait(listener, HEED_EVERY);
-            if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
-                self.ended.store(true, Relaxed);
+        let Reader::Task(_, line) = &self.reader else {
+            while !listener.is_decided(mine) {
+                listener = self.shared.wait(listener, HEED_EVERY);
+                self.heed_stop();
             }
+            return;
+        };
+        drop(listener);
+        lock(line).advance();
+        while !self.shared.lock().is_decided(mine) {
+            let Some(host) = host::simulated() else {
+                return self.shared.on(Event::Closed);
+            };
+            host.drive(Some(HEED_EVERY), &|| self.shared.lock().is_decided(mine));
+            self.heed_stop();
+        }
+    }
+
+    fn heed_stop(&self) {
+        if self.stop.as_ref().is_some_and(|stop| stop.load(Relaxed)) {
+            self.ended.store(true, Relaxed);
         }
     }
 
@@ -194,11 +225,44 @@ impl Drop for Tracker {
     fn drop(&mut self) {
         self.ended.store(true, Relaxed);
         self.shared.on(Event::Closed);
-        if let Some(thread) = self.thread.take() {
-            // It ends at its next turn; a panic of it has been told by `lost`.
-            let _ = thread.join();
+        match &mut self.reader {
+            Reader::Thread(thread) => {
+                // It ends at its next turn; a panic of it has been told by `lost`.
+                let _ = thread.take().map(JoinHandle::join);
+            }
+            Reader::Task(task, _) => {
+                if let Some(host) = host::simulated() {
+                    host.end(*task);
+                }
+            }
         }
     }
+}
+
+impl Reader {
+    fn start(mut line: Line) -> Self {
+        match host::simulated() {
+            None => Self::Thread(Some(std::thread::spawn(move || line.listen()))),
+            Some(host) => {
+                let line = Arc::new(Mutex::new(line));
+                let task = host.beside(Box::new(Task(Arc::clone(&line))));
+                Self::Task(task, line)
+            }
+        }
+    }
+}
+
+/// See [`Reader::Task`].
+struct Task(Arc<Mutex<Line>>);
+
+impl Beside for Task {
+    fn step(&mut self) -> Step {
+        lock(&self.0).advance()
+    }
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(|error| error.into_inner())
 }
 
 /// Turns the connection into one that is told of every change. The inner `Err` says what the server
@@ -227,6 +291,11 @@ struct Line {
     conn: Conn,
     wanted: Box<dyn Fn(&[u8]) -> bool + Send>,
     shared: Arc<Shared>,
+    /// How long an answer may take.
+    limit: Duration,
+    ended: Arc<AtomicBool>,
+    /// When the last PING was sent.
+    pinged: Instant,
 }
 
 impl Line {
@@ -248,6 +317,47 @@ impl Line {
         }
     }
 
+    /// Goes on as far as it gets without waiting.
+    fn advance(&mut self) -> Step {
+        loop {
+            let now = host::now();
+            let action = self.shared.lock().next(now);
+            let until = match action {
+                Action::End => return Step::End,
+                Action::Ping => {
+                    self.act(action);
+                    continue;
+                }
+                Action::Rest(_) | Action::Read if self.conn.has_answer() => {
+                    self.act(Action::Read);
+                    continue;
+                }
+                Action::Rest(until) => until,
+                Action::Read => match self.why_no_longer(now) {
+                    None => now + HEED_EVERY,
+                    Some(reason) => {
+                        let lost = self.conn.spoilt(reason).to_string();
+                        self.shared.on(Event::Lost(lost));
+                        return Step::End;
+                    }
+                },
+            };
+            return Step::Wait {
+                link: self.conn.link(),
+                until: Some(until),
+            };
+        }
+    }
+
+    /// Why an answer is not waited for any longer. A thread is told so by its connection.
+    fn why_no_longer(&self, now: Instant) -> Option<&'static str> {
+        let waited = now.saturating_duration_since(self.pinged);
+        if waited >= self.limit && !self.limit.is_zero() {
+            return Some("no answer in time");
+        }
+        (waited >= GRACE && self.ended.load(Relaxed)).then_some("interrupted")
+    }
+
     fn act(&mut self, action: Action) {
         let done = match action {
             Action::Ping => self.ping(),
@@ -259,6 +369,7 @@ impl Line {
     }
 
     fn ping(&mut self) -> Result<(), ServerError> {
+        self.pinged = host::now();
         self.conn.queue(&[b"PING"])?;
         self.conn.flush()
     }

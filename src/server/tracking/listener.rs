@@ -104,13 +104,18 @@ impl Listener {
     }
 
     /// Asks for a proof that everything written before now has been heard. It is there when
-    /// [`Self::has_proved`] says so of the number returned, or never, once the server is lost.
+    /// [`Self::is_decided`] says so of the number returned, unless the server is lost.
     pub(super) fn ask_barrier(&mut self) -> u64 {
         self.barriers_asked += 1;
         self.barriers_asked
     }
 
-    pub(super) fn has_proved(&self, barrier: u64) -> bool {
+    /// Whether a barrier is proved, or never will be.
+    pub(super) fn is_decided(&self, barrier: u64) -> bool {
+        self.has_proved(barrier) || self.heard.lost.is_some()
+    }
+
+    fn has_proved(&self, barrier: u64) -> bool {
         self.barriers_proved >= barrier
     }
 
