@@ -70,7 +70,7 @@ impl Values {
                 db: 0,
                 key: flaw.title(),
                 kind: FailureKind::Damaged,
-                reason: format!("it is damaged: {}", flaw.reason),
+                reason: format!("it is damaged: {}", flaw.kind),
                 hint: None,
             })?;
         }

@@ -22,7 +22,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer, hex};
 use crate::outside;
 use crate::own_writes::OwnWrites;
 use crate::payload::{self, ErrorKind, Examined, compact_within};
-use crate::rdb::{Flaw, library_flaws};
+use crate::rdb::library_flaws;
 use crate::record::{
     Batch, Checkpoint, Context, Family, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept,
 };
@@ -377,19 +377,20 @@ impl<W: Write + Send> ArchiveSink<W> {
         if self.form.no_check {
             return Ok(());
         }
-        let flaws = library_flaws(dump).unwrap_or_else(|reason| {
-            vec![Flaw {
-                name: "all".to_owned(),
-                reason,
-            }]
-        });
-        for flaw in flaws {
+        let flaws = match library_flaws(dump) {
+            Ok(flaws) => flaws
+                .iter()
+                .map(|flaw| (flaw.title(), flaw.kind.to_string()))
+                .collect(),
+            Err(error) => vec![(b"function library all".to_vec(), error.to_string())],
+        };
+        for (key, reason) in flaws {
             self.report.damaged += 1;
             self.observer.key_failed(&KeyFailure {
                 db: 0,
-                key: flaw.title(),
+                key,
                 kind: FailureKind::Damaged,
-                reason: format!("it is damaged and is archived as it is: {}", flaw.reason),
+                reason: format!("it is damaged and is archived as it is: {reason}"),
                 hint: Some("no destination takes it".to_owned()),
             })?;
         }

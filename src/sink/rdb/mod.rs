@@ -319,7 +319,7 @@ impl<W: Write + Send> RdbSink<W> {
                 db: 0,
                 key: flaw.title(),
                 kind: FailureKind::Refused,
-                reason: format!("a server refuses a file with this library: {}", flaw.reason),
+                reason: format!("a server refuses a file with this library: {}", flaw.kind),
                 hint: None,
             })?;
         }

@@ -230,7 +230,7 @@ impl Encoding {
     }
 
     /// Whether fields of such a hash can expire by themselves.
-    pub fn has_field_ttls(self) -> bool {
+    pub(crate) fn has_field_ttls(self) -> bool {
         matches!(
             self,
             Self::RedisHashTtlRc
@@ -242,12 +242,12 @@ impl Encoding {
     }
 
     /// Whether only release candidates wrote it. Such values are always rewritten.
-    pub fn is_of_release_candidates(self) -> bool {
+    pub(crate) fn is_of_release_candidates(self) -> bool {
         matches!(self, Self::RedisHashTtlRc | Self::RedisHashListpackTtlRc)
     }
 
     /// Whether it can stand in a DUMP payload. A reference needs a template of its file.
-    pub fn in_payloads(self) -> bool {
+    pub(crate) fn in_payloads(self) -> bool {
         !matches!(
             self,
             Self::RedisTemplateListpackRef | Self::RedisTemplateTableRef
@@ -270,7 +270,7 @@ impl Encoding {
 
     /// What a value may be rewritten to where this form is not read, best first. What each of them
     /// cannot hold is a loss that is named.
-    pub fn rewritten_to(self) -> &'static [Self] {
+    pub(crate) fn rewritten_to(self) -> &'static [Self] {
         match self.kind() {
             Kind::String => &[Self::String],
             Kind::List => &[Self::List],

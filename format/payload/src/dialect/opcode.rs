@@ -100,20 +100,20 @@ impl Opcode {
 }
 
 /// The first RDB version whose files end with a checksum.
-pub const CHECKSUM_SINCE: u16 = 5;
+pub(crate) const CHECKSUM_SINCE: u16 = 5;
 /// The first RDB version that has [`Opcode::Aux`] and [`Opcode::ResizeDb`].
-pub const AUX_SINCE: u16 = 7;
+pub(crate) const AUX_SINCE: u16 = 7;
 /// The first RDB version that has [`Opcode::Idle`] and [`Opcode::Frequency`].
-pub const EVICTION_SINCE: u16 = 9;
+pub(crate) const EVICTION_SINCE: u16 = 9;
 /// The first RDB version that has [`Opcode::Function`].
 pub const FUNCTION_SINCE: u16 = 10;
 /// The first RDB version that has [`Opcode::Update`].
-pub const UPDATE_SINCE: u16 = 81;
+pub(crate) const UPDATE_SINCE: u16 = 81;
 /// The first RDB version that has [`Opcode::ModuleAux`].
 pub const MODULE_AUX_SINCE: u16 = 9;
 /// The first RDB version of Redis that has [`Opcode::KeyMetadata`].
-pub const KEY_METADATA_SINCE: u16 = 13;
+pub(crate) const KEY_METADATA_SINCE: u16 = 13;
 /// The first RDB version of Redis that has [`Opcode::HashTemplate`].
-pub const HASH_TEMPLATE_SINCE: u16 = 15;
+pub(crate) const HASH_TEMPLATE_SINCE: u16 = 15;
 /// The first RDB version of Valkey that has [`Opcode::SlotImport`].
-pub const SLOT_IMPORT_SINCE: u16 = 80;
+pub(crate) const SLOT_IMPORT_SINCE: u16 = 80;

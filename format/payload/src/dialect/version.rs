@@ -43,7 +43,7 @@ impl Version {
     }
 
     /// Without the patch.
-    pub const fn minor_only(self) -> Self {
+    pub(crate) const fn minor_only(self) -> Self {
         Self::new(self.major, self.minor, 0)
     }
 }

@@ -38,7 +38,7 @@ pub enum SlotValue<'a> {
 }
 
 impl SlotValue<'_> {
-    /// What a client sees. Of a [`SlotValue::Float`] it is [`float_text`].
+    /// What a client sees. Of a [`SlotValue::Float`] the shortest number that is the same.
     pub fn text(&self) -> Bytes<'_> {
         match self {
             Self::Text(bytes) => Cow::Borrowed(bytes),
@@ -50,7 +50,7 @@ impl SlotValue<'_> {
 
 /// Whether a client sees the same. Two [`SlotValue::Float`] are compared by their bits, so nothing
 /// depends on how a server writes them; one that stands as text on the other side is the same if the
-/// text is that of [`float_text`]. A text that only means the same number is another value.
+/// text is what [`SlotValue::text`] gives. A text that only means the same number is another value.
 impl PartialEq for SlotValue<'_> {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -65,7 +65,7 @@ impl Eq for SlotValue<'_> {}
 /// The shortest text that reads back as this number, written as Redis writes a double
 /// (deps/fpconv, fpconv_dtoa): plain up to 6 zeros behind the digits or 6 places behind the point,
 /// with an exponent (`1e+21`, `1.5e-10`) beyond.
-pub fn float_text(number: f64) -> String {
+pub(super) fn float_text(number: f64) -> String {
     if number.is_nan() {
         return "nan".to_owned();
     }

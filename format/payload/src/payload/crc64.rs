@@ -10,21 +10,21 @@ pub fn crc64(bytes: &[u8]) -> u64 {
 
 /// The checksum of bytes that come in pieces.
 #[derive(Clone)]
-pub struct Crc64(Digest);
+pub(crate) struct Crc64(Digest);
 
 impl Crc64 {
     /// The checksum of nothing, so far.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Digest::new(CrcAlgorithm::Crc64Redis))
     }
 
     /// Takes in the next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// The checksum of everything taken in.
-    pub fn finish(self) -> u64 {
+    pub(crate) fn finish(self) -> u64 {
         self.0.finalize()
     }
 }

@@ -37,7 +37,7 @@ pub enum LzfError {
 
 /// Checks lengths before anything is allocated for them: three bytes make at most 264, nothing makes
 /// nothing, and no two bytes make less than one.
-pub fn plausible(compressed: u64, plain: u64) -> Result<(), LzfError> {
+pub(crate) fn plausible(compressed: u64, plain: u64) -> Result<(), LzfError> {
     let is_too_much = plain > compressed.saturating_mul(88);
     let is_too_little = compressed > plain.saturating_mul(2);
     if plain == 0 || is_too_much || is_too_little {
@@ -52,7 +52,7 @@ const FIRST_BYTES: usize = 64 * 1024;
 /// Expands `input` to exactly `plain` bytes at the end of `out`. After an error `out` is as it was.
 ///
 /// Memory follows what the input really expands to, not what it claims: at most twice as much.
-pub fn decompress(input: &[u8], plain: usize, out: &mut Vec<u8>) -> Result<(), LzfError> {
+pub(crate) fn decompress(input: &[u8], plain: usize, out: &mut Vec<u8>) -> Result<(), LzfError> {
     plausible(input.len() as u64, plain as u64)?;
     let start = out.len();
     let mut room = Room {
@@ -70,7 +70,7 @@ pub fn decompress(input: &[u8], plain: usize, out: &mut Vec<u8>) -> Result<(), L
 
 /// Whether `input` expands to exactly `plain` bytes, without expanding it: so long as nobody wants to
 /// see them, where each copy comes from is all that can be wrong.
-pub fn expands_to(input: &[u8], plain: u64) -> bool {
+pub(crate) fn expands_to(input: &[u8], plain: u64) -> bool {
     if plausible(input.len() as u64, plain).is_err() {
         return false;
     }

@@ -148,7 +148,7 @@ pub(super) fn take_type_byte<S: Source>(source: &mut S, family: Family) -> Resul
 }
 
 /// Passes over metadata whose mark was taken. A count that lies ends with the bytes.
-pub fn pass<S: Source>(source: &mut S) -> Result<(), S::Error> {
+pub(crate) fn pass<S: Source>(source: &mut S) -> Result<(), S::Error> {
     for _ in 0..length(source)? {
         source.pass(4)?;
         module_items(source)?;

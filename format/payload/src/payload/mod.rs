@@ -21,7 +21,7 @@ mod error;
 mod expiry;
 mod footer;
 mod gate;
-pub mod lzf;
+pub(crate) mod lzf;
 pub mod meaning;
 pub mod metadata;
 mod object;
@@ -30,30 +30,32 @@ mod source;
 pub mod walk;
 pub mod write;
 
-pub use crate::dialect::{Encoding, Kind, kind_of};
-pub use array::{Array, Slot, SlotValue, float_text};
-pub use aux_tail::without_aux;
-pub use compact::{compact, compact_within};
-pub use decode::{
-    BackLengths, Checked, Elements, Fields, Members, PACKED_NAMES, PLAIN_NAMES, PathRow, Paths,
-    Reader, SERIES_TYPE, Slots, TimeSeries, Vector, VectorLayout, VectorSet, check, decode,
-    is_in_order, listpack_texts, read, time_series, vector_layout, vector_set,
+pub use self::array::{Array, Slot, SlotValue};
+pub use self::aux_tail::without_aux;
+pub use self::compact::{compact, compact_within};
+pub use self::decode::{
+    BackLengths, Checked, Elements, Fields, Members, PathRow, Paths, Reader, SERIES_TYPE, Slots,
+    TimeSeries, Vector, VectorLayout, VectorSet, check, decode, read, time_series, vector_layout,
+    vector_set,
 };
-pub use encode::{
+pub(crate) use self::decode::{PACKED_NAMES, PLAIN_NAMES, is_in_order, listpack_texts, text};
+pub use self::encode::{
     FieldTtlForm, Forms, GIVEN_BACK, Losses, Packing, encode, is_plain_string, recode,
     recode_checked, with_owners,
 };
-pub use error::{ErrorKind, PayloadError};
-pub use expiry::{FieldFate, Refielded, body_with_field_expiry, last_field_ms, refield};
-pub use footer::{FOOTER_LEN, FooterError, footer, sign, split};
-pub use gate::{Examined, examine};
-pub use metadata::{has_metadata, kind, plain, split_metadata, type_byte};
-pub use object::{
+pub use self::error::{ErrorKind, PayloadError};
+pub use self::expiry::{FieldFate, Refielded, body_with_field_expiry, last_field_ms, refield};
+pub use self::footer::{FOOTER_LEN, FooterError, footer, sign, split};
+pub use self::gate::{Examined, examine};
+pub use self::lzf::LzfError;
+pub use self::metadata::{has_metadata, kind, plain, split_metadata, type_byte};
+pub use self::object::{
     Bytes, Consumer, ENTRIES_READ_UNKNOWN, Entry, Field, Group, Idempotency, IdempotentId, Member,
     Object, Path, Pending, Producer, Stream, StreamForm, StreamId, StreamNode,
 };
-pub use source::{ReadError, Recorder, Slice, Source};
-pub use walk::{module_name, module_name_of};
+pub use self::source::{Slice, Source};
+pub use self::walk::{module_name, module_name_of};
+pub use crate::dialect::{Encoding, Kind, kind_of};
 
 #[cfg(test)]
 pub(crate) mod tests;

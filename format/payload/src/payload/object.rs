@@ -87,7 +87,7 @@ pub struct StreamId {
 
 impl StreamId {
     /// From the sixteen bytes that rax keys are made of (t_stream.c, streamDecodeID).
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         let both = u128::from_be_bytes(bytes);
         Self {
             ms: (both >> 64) as u64,

@@ -25,7 +25,7 @@ pub fn walk<S: Source>(source: &mut S, family: Family) -> Result<Encoding, S::Er
 
 /// As [`walk`], where the type byte was taken before, as in an RDB file, where a key stands
 /// between the two.
-pub fn walk_body<S: Source>(
+pub(crate) fn walk_body<S: Source>(
     source: &mut S,
     family: Family,
     type_byte: u8,

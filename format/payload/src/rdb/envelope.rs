@@ -15,7 +15,7 @@ use lz4_flex::frame::FrameDecoder;
 use zstd::stream::read::Decoder;
 
 /// What it begins with.
-pub const ENVELOPE: &[u8] = b"VCS";
+pub(super) const ENVELOPE: &[u8] = b"VCS";
 
 /// Bytes before the frame.
 const HEADER_LEN: usize = 7;
@@ -69,7 +69,7 @@ impl EnvelopeError {
 }
 
 /// RDB data as they are, and of those in an envelope what is in it.
-pub struct Envelope<R: Read>(State<R>);
+pub(super) struct Envelope<R: Read>(State<R>);
 
 enum State<R: Read> {
     /// Nothing was read.
@@ -136,7 +136,7 @@ impl<R: Read> Read for Raw<R> {
 
 impl<R: Read> Envelope<R> {
     /// Looks into nothing yet.
-    pub fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R) -> Self {
         Self(State::Unread(Raw {
             head: Vec::new(),
             used: 0,
@@ -147,7 +147,7 @@ impl<R: Read> Envelope<R> {
     }
 
     /// What is read from.
-    pub fn get_mut(&mut self) -> Option<&mut R> {
+    pub(super) fn get_mut(&mut self) -> Option<&mut R> {
         Some(match &mut self.0 {
             State::Unread(raw) | State::Plain(raw) => &mut raw.reader,
             State::Lz4(decoder, _) => &mut decoder.get_mut().get_mut().reader,
@@ -157,7 +157,7 @@ impl<R: Read> Envelope<R> {
     }
 
     /// Of data in an envelope, whether a checksum of all of them ends it; nothing of others.
-    pub fn has_checksum(&self) -> Option<bool> {
+    pub(super) fn has_checksum(&self) -> Option<bool> {
         match &self.0 {
             State::Lz4(_, frame) | State::Zstd(_, frame) => Some(frame.has_checksum),
             _ => None,
@@ -166,7 +166,7 @@ impl<R: Read> Envelope<R> {
 
     /// Takes the first bytes behind the frame of an envelope that was read to its end, `most` at most;
     /// nothing of what stands in no envelope.
-    pub fn behind(&mut self, most: u64) -> io::Result<Vec<u8>> {
+    pub(super) fn behind(&mut self, most: u64) -> io::Result<Vec<u8>> {
         let mut found = Vec::new();
         match &mut self.0 {
             State::Lz4(decoder, frame) if frame.is_over => {

@@ -3,23 +3,34 @@
 
 use std::collections::BTreeSet;
 
-use super::input::Input;
 use crate::dialect::Opcode;
-use crate::payload::{self, Slice, Source as _, walk, write};
+use crate::payload::{
+    self, Bytes, ErrorKind, FooterError, PayloadError, Slice, Source as _, text, walk, write,
+};
+
+/// Why a FUNCTION DUMP cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FunctionsError {
+    /// Its footer is not believed.
+    #[error(transparent)]
+    Footer(#[from] FooterError),
+    /// Something else stands where a library should.
+    #[error("they are not in the form that FUNCTION DUMP writes")]
+    NotALibrary,
+    /// The code of a library is cut short or damaged.
+    #[error(transparent)]
+    Code(#[from] PayloadError),
+}
 
 /// The libraries in a FUNCTION DUMP, checked: an opcode and a string each, no footer.
-///
-/// # Errors
-/// What is wrong with it, in words.
-pub fn function_libraries(dump: &[u8]) -> Result<&[u8], String> {
-    let (body, _) = payload::split(dump).map_err(|error| error.to_string())?;
+fn function_libraries(dump: &[u8]) -> Result<&[u8], FunctionsError> {
+    let (body, _) = payload::split(dump)?;
     let mut slice = Slice::new(body);
     while !slice.rest().is_empty() {
         match slice.byte() {
-            Ok(byte) if byte == Opcode::Function.byte() => {
-                walk::string(&mut slice).map_err(|error| error.to_string())?;
-            }
-            _ => return Err("they are not in the form that FUNCTION DUMP writes".to_owned()),
+            Ok(byte) if byte == Opcode::Function.byte() => walk::string(&mut slice)?,
+            _ => return Err(FunctionsError::NotALibrary),
         }
     }
     Ok(body)
@@ -28,14 +39,13 @@ pub fn function_libraries(dump: &[u8]) -> Result<&[u8], String> {
 /// The source code of each library in a FUNCTION DUMP.
 ///
 /// # Errors
-/// What is wrong with it, in words.
-pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-    let mut rest = Input::new(function_libraries(dump)?);
+/// What is wrong with the dump.
+pub fn function_codes(dump: &[u8]) -> Result<Vec<Vec<u8>>, FunctionsError> {
+    let mut rest = Slice::new(function_libraries(dump)?);
     let mut codes = Vec::new();
-    let damaged = |fault: super::error::Fault| fault.kind.to_string();
-    while !rest.is_at_end().map_err(damaged)? {
-        rest.byte().map_err(damaged)?;
-        codes.push(rest.string().map_err(damaged)?);
+    while !rest.rest().is_empty() {
+        rest.byte()?;
+        codes.push(text(&mut rest)?.into_owned());
     }
     Ok(codes)
 }
@@ -57,7 +67,22 @@ pub struct Flaw {
     /// The library's name, or its number where the name cannot be read.
     pub name: String,
     /// What is wrong with it.
-    pub reason: String,
+    pub kind: FlawKind,
+}
+
+/// What is wrong with a function library.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlawKind {
+    /// Its code is compressed, and does not expand.
+    #[error("its code cannot be read: {0}")]
+    Code(ErrorKind),
+    /// The first line of its code is not the one that servers demand.
+    #[error("its code does not begin with a line #!ENGINE name=NAME")]
+    NoMetadata,
+    /// Servers refuse its name.
+    #[error("its name has other characters than letters, digits and underscores, or none")]
+    BadName,
 }
 
 impl Flaw {
@@ -71,8 +96,8 @@ impl Flaw {
 /// cannot be expanded or does not name itself, and for a name that comes twice.
 ///
 /// # Errors
-/// Where the libraries cannot be told apart; in words.
-pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, String> {
+/// Where the libraries cannot be told apart.
+pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, FunctionsError> {
     let body = function_libraries(dump)?;
     let mut sorted = Loadable::default();
     let mut names = BTreeSet::new();
@@ -82,15 +107,15 @@ pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, String> {
         if slice.rest().is_empty() {
             break;
         }
-        let walked = slice.byte().and_then(|_| walk::string(&mut slice));
-        walked.map_err(|error| error.to_string())?;
+        slice.byte()?;
+        walk::string(&mut slice)?;
         let whole = &body[start..slice.at()];
         match named_code(&whole[1..]) {
             Ok(name) if names.insert(name.clone()) => sorted.libraries.extend_from_slice(whole),
             Ok(name) => sorted.twice.push(crate::show_key(name.as_bytes())),
-            Err((name, reason)) => sorted.flaws.push(Flaw {
+            Err((name, kind)) => sorted.flaws.push(Flaw {
                 name: name.unwrap_or_else(|| format!("number {number}")),
-                reason,
+                kind,
             }),
         }
     }
@@ -100,46 +125,40 @@ pub fn loadable_libraries(dump: &[u8]) -> Result<Loadable, String> {
 /// The libraries of a FUNCTION DUMP that no server takes.
 ///
 /// # Errors
-/// Where they cannot be told apart; in words.
-pub fn library_flaws(dump: &[u8]) -> Result<Vec<Flaw>, String> {
+/// Where they cannot be told apart.
+pub fn library_flaws(dump: &[u8]) -> Result<Vec<Flaw>, FunctionsError> {
     loadable_libraries(dump).map(|sorted| sorted.flaws)
 }
 
 /// The name of the library whose code this RDB string is; or the name, if there is one, and what is
 /// wrong.
-fn named_code(string: &[u8]) -> Result<String, (Option<String>, String)> {
-    let code = Input::new(string).string();
-    let code = code.map_err(|fault| (None, format!("its code cannot be read: {}", fault.kind)))?;
-    match metadata(&code) {
-        Ok(name) => Ok(name),
-        Err(reason) => {
-            let name = Some(library_name(&code)).filter(|name| name != UNNAMED);
-            Err((name, reason.to_owned()))
-        }
-    }
+fn named_code(string: &[u8]) -> Result<String, (Option<String>, FlawKind)> {
+    let code: Bytes<'_> =
+        text(&mut Slice::new(string)).map_err(|error| (None, FlawKind::Code(error.kind)))?;
+    metadata(&code).map_err(|kind| {
+        let name = Some(library_name(&code)).filter(|name| name != UNNAMED);
+        (name, kind)
+    })
 }
 
 /// The name in a library's first line, as a server demands it (functions.c,
 /// functionExtractLibMetaData and functionsVerifyName). Which engines there are only the server
 /// knows.
-fn metadata(code: &[u8]) -> Result<String, &'static str> {
-    const NO_METADATA: &str = "its code does not begin with a line #!ENGINE name=NAME";
-    const BAD_NAME: &str =
-        "its name has other characters than letters, digits and underscores, or none";
+fn metadata(code: &[u8]) -> Result<String, FlawKind> {
     let end = code.iter().position(|&byte| byte == b'\n');
     let first = end.map(|end| &code[..end]);
     // To a server a line ends at a zero byte.
     let first = first.filter(|line| line.starts_with(b"#!") && !line.contains(&0));
-    let words = first.and_then(words).ok_or(NO_METADATA)?;
+    let words = first.and_then(words).ok_or(FlawKind::NoMetadata)?;
     // The first word is the engine.
     let mut names = words.iter().skip(1).map(|word| name_in(word));
     let (Some(Some(name)), None) = (names.next(), names.next()) else {
-        return Err(NO_METADATA);
+        return Err(FlawKind::NoMetadata);
     };
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     match !name.is_empty() && name.bytes().all(is_plain) {
         true => Ok(name),
-        false => Err(BAD_NAME),
+        false => Err(FlawKind::BadName),
     }
 }
 

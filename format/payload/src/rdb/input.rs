@@ -29,7 +29,7 @@ pub(super) struct Input<R: Read> {
 }
 
 impl<R: Read> Input<R> {
-    pub fn new(reader: R) -> Self {
+    pub(super) fn new(reader: R) -> Self {
         Self {
             reader: Envelope::new(reader),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
@@ -42,22 +42,22 @@ impl<R: Read> Input<R> {
     }
 
     /// What is read from; `None` after an envelope could not be opened.
-    pub fn get_mut(&mut self) -> Option<&mut R> {
+    pub(super) fn get_mut(&mut self) -> Option<&mut R> {
         self.reader.get_mut()
     }
 
     /// See [`Envelope::has_checksum`].
-    pub fn envelope_has_checksum(&self) -> Option<bool> {
+    pub(super) fn envelope_has_checksum(&self) -> Option<bool> {
         self.reader.has_checksum()
     }
 
     /// Bytes taken.
-    pub fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.base + self.start as u64
     }
 
     /// Checksum of all bytes taken.
-    pub fn checksum(&mut self) -> u64 {
+    pub(super) fn checksum(&mut self) -> u64 {
         self.sum();
         self.crc.clone().finish()
     }
@@ -67,7 +67,7 @@ impl<R: Read> Input<R> {
         self.summed = self.start;
     }
 
-    pub fn fault(&self, kind: RdbErrorKind) -> Fault {
+    pub(super) fn fault(&self, kind: RdbErrorKind) -> Fault {
         Fault {
             offset: self.position(),
             kind,
@@ -94,18 +94,18 @@ impl<R: Read> Input<R> {
     }
 
     /// See [`Envelope::behind`].
-    pub fn behind_envelope(&mut self, most: u64) -> Result<Vec<u8>, Fault> {
+    pub(super) fn behind_envelope(&mut self, most: u64) -> Result<Vec<u8>, Fault> {
         let found = self.reader.behind(most);
         found.map_err(|error| self.fault(error.into()))
     }
 
     /// Whether nothing is left.
-    pub fn is_at_end(&mut self) -> Result<bool, Fault> {
+    pub(super) fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.start == self.end && !self.refill()?)
     }
 
     #[inline]
-    pub fn byte(&mut self) -> Result<u8, Fault> {
+    pub(super) fn byte(&mut self) -> Result<u8, Fault> {
         if self.start == self.end && !self.refill()? {
             return Err(self.fault(RdbErrorKind::Truncated));
         }
@@ -115,7 +115,7 @@ impl<R: Read> Input<R> {
     }
 
     #[inline]
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         if let Some(&array) = self.buffer[self.start..self.end].first_chunk::<N>() {
             self.start += N;
             return Ok(array);
@@ -128,7 +128,7 @@ impl<R: Read> Input<R> {
     }
 
     /// Takes `len` bytes to the end of `out`.
-    pub fn take(&mut self, mut len: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn take(&mut self, mut len: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
         loop {
             let here = (self.end - self.start).min(usize::try_from(len).unwrap_or(usize::MAX));
             out.extend_from_slice(&self.buffer[self.start..self.start + here]);
@@ -177,7 +177,7 @@ impl<R: Read> Input<R> {
     }
 
     /// Passes over `len` bytes.
-    pub fn skip(&mut self, mut len: u64) -> Result<(), Fault> {
+    pub(super) fn skip(&mut self, mut len: u64) -> Result<(), Fault> {
         loop {
             let here = (self.end - self.start).min(usize::try_from(len).unwrap_or(usize::MAX));
             self.start += here;
@@ -192,18 +192,13 @@ impl<R: Read> Input<R> {
     }
 
     /// A length (rdb.c, rdbLoadLen).
-    pub fn length(&mut self) -> Result<u64, Fault> {
+    pub(super) fn length(&mut self) -> Result<u64, Fault> {
         crate::payload::walk::length(&mut Take::nothing(self))
     }
 
-    /// A string, whatever its encoding, as its plain bytes (rdb.c, rdbGenericLoadStringObject). Only
-    /// for bytes that are in memory already: nothing but the input bounds its length.
-    pub fn string(&mut self) -> Result<Vec<u8>, Fault> {
-        Ok(self.string_within(u64::MAX)?.unwrap_or_default())
-    }
-
-    /// As [`Self::string`]; `None` for one of more than `limit` bytes, which is passed over.
-    pub fn string_within(&mut self, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
+    /// A string, whatever its encoding, as its plain bytes (rdb.c, rdbGenericLoadStringObject); `None`
+    /// for one of more than `limit` bytes, which is passed over.
+    pub(super) fn string_within(&mut self, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
         let at = self.position();
         let damaged = |kind: ErrorKind| Fault::from(PayloadError::new(at, kind));
         let first = self.byte()?;
@@ -274,7 +269,7 @@ pub(super) struct Take<'i, 'o, R: Read> {
 
 impl<'i, 'o, R: Read> Take<'i, 'o, R> {
     /// Takes, and keeps nothing.
-    pub fn nothing(input: &'i mut Input<R>) -> Self {
+    pub(super) fn nothing(input: &'i mut Input<R>) -> Self {
         Self {
             input,
             record: Record::Nothing,
@@ -284,7 +279,7 @@ impl<'i, 'o, R: Read> Take<'i, 'o, R> {
     }
 
     /// Appends what it takes to `out`, as long as that holds `limit` bytes at most.
-    pub fn verbatim(input: &'i mut Input<R>, out: &'o mut Vec<u8>, limit: u64) -> Self {
+    pub(super) fn verbatim(input: &'i mut Input<R>, out: &'o mut Vec<u8>, limit: u64) -> Self {
         Self {
             input,
             record: Record::Verbatim(out),
@@ -294,7 +289,7 @@ impl<'i, 'o, R: Read> Take<'i, 'o, R> {
     }
 
     /// As [`Self::verbatim`], compressed strings expanded.
-    pub fn compact(input: &'i mut Input<R>, out: &'o mut Vec<u8>, limit: u64) -> Self {
+    pub(super) fn compact(input: &'i mut Input<R>, out: &'o mut Vec<u8>, limit: u64) -> Self {
         Self {
             input,
             record: Record::Compact(out),
@@ -304,7 +299,7 @@ impl<'i, 'o, R: Read> Take<'i, 'o, R> {
     }
 
     /// Whether more came than `out` may hold: then nothing was kept.
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 

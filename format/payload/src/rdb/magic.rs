@@ -5,10 +5,10 @@ use crate::dialect::opcode::CHECKSUM_SINCE;
 use crate::dialect::{Family, VALKEY_MIN, family_of_rdb_version, newest_rdb_version};
 
 /// Length of the magic.
-pub const MAGIC_LEN: usize = 9;
+pub(super) const MAGIC_LEN: usize = 9;
 
 /// The RDB versions that are read, for people: `1 to 15 of Redis, 80 to 81 of Valkey`.
-pub fn readable_versions() -> String {
+pub(super) fn readable_versions() -> String {
     let (redis, valkey) = (Family::Redis, Family::Valkey);
     format!(
         "1 to {} of Redis, {VALKEY_MIN} to {} of Valkey",

@@ -26,7 +26,7 @@ mod writer;
 pub use envelope::EnvelopeError;
 pub use error::{RdbError, RdbErrorKind};
 pub use functions::{
-    FUNCTIONS_VERSION, Flaw, Loadable, function_codes, function_libraries, functions_payload,
+    FUNCTIONS_VERSION, Flaw, FlawKind, FunctionsError, Loadable, function_codes, functions_payload,
     library_flaws, library_name, loadable_libraries,
 };
 pub use magic::{Magic, begins_like_rdb};

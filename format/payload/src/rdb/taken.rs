@@ -9,17 +9,17 @@ use std::io::{self, Write};
 use super::{Facts, RdbWriter};
 
 /// `1` where the data are not those of one instant.
-pub const NOT_OF_ONE_INSTANT: &str = "redis-migrate-not-of-one-instant";
+pub(super) const NOT_OF_ONE_INSTANT: &str = "redis-migrate-not-of-one-instant";
 
 /// `1` where something was left out of the file: by a selection, or because it could not be had or
 /// written.
 pub const NOT_WHOLE: &str = "redis-migrate-not-whole";
 
 /// Unix ms: nothing in the file was read before that. Written where `ctime` does not say it all.
-pub const FROM_MS: &str = "redis-migrate-from-ms";
+pub(super) const FROM_MS: &str = "redis-migrate-from-ms";
 
 /// Unix ms: nothing in the file was read after that.
-pub const TO_MS: &str = "redis-migrate-to-ms";
+pub(super) const TO_MS: &str = "redis-migrate-to-ms";
 
 /// When the data of a file were read from their server, and whether they are all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,7 +53,7 @@ pub(super) fn is_templated(encoding: Encoding) -> bool {
 
 impl Templates {
     /// Takes a record, behind its opcode. `limit`: bytes of the largest value that is wanted.
-    pub fn take<R: Read>(&mut self, input: &mut Input<R>, limit: u64) -> Result<(), Fault> {
+    pub(super) fn take<R: Read>(&mut self, input: &mut Input<R>, limit: u64) -> Result<(), Fault> {
         let offset = input.position();
         let number = input.length()?;
         let bad = |what: String| fault(offset, what);
@@ -89,7 +89,7 @@ impl Templates {
 
     /// Takes a hash behind its key and appends it to `out`, as a plain hash: type byte and body.
     /// `false` for one of more than `limit` bytes, which is passed over; 0 passes over each.
-    pub fn hash<R: Read>(
+    pub(super) fn hash<R: Read>(
         &self,
         input: &mut Input<R>,
         encoding: Encoding,

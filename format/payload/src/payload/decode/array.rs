@@ -12,11 +12,11 @@ use crate::payload::source::{Slice, Source};
 use crate::payload::walk::length;
 
 /// Tags of values (sparsearray.h): how the server keeps them in memory.
-pub const TEXT: u64 = 0;
-pub const INT: u64 = 1;
-pub const FLOAT: u64 = 2;
+pub(crate) const TEXT: u64 = 0;
+pub(crate) const INT: u64 = 1;
+pub(crate) const FLOAT: u64 = 2;
 /// Text that fits into a pointer.
-pub const SMALL_TEXT: u64 = 3;
+pub(crate) const SMALL_TEXT: u64 = 3;
 
 /// Bytes of a small text, at most.
 const SMALL_BYTES: usize = 7;

@@ -11,7 +11,7 @@ use crate::payload::walk::length;
 
 /// The elements of a value, one after the other.
 #[derive(Debug, Clone)]
-pub struct Cells<'a> {
+pub(super) struct Cells<'a> {
     source: Slice<'a>,
     layout: Layout,
     /// Strings or nodes that were not begun yet.
@@ -36,7 +36,7 @@ enum Layout {
 
 /// Containers of quicklist nodes (quicklist.h).
 const PLAIN: u64 = 1;
-pub const PACKED: u64 = 2;
+pub(super) const PACKED: u64 = 2;
 
 impl<'a> Cells<'a> {
     fn counted(mut source: Slice<'a>, layout: Layout, per: u64) -> Result<Self, PayloadError> {
@@ -51,12 +51,12 @@ impl<'a> Cells<'a> {
     }
 
     /// A count, and so many times `per` strings.
-    pub fn strings(source: Slice<'a>, per: u64) -> Result<Self, PayloadError> {
+    pub(super) fn strings(source: Slice<'a>, per: u64) -> Result<Self, PayloadError> {
         Self::counted(source, Layout::Strings, per)
     }
 
     /// So many strings.
-    pub fn so_many(source: Slice<'a>, left: u64) -> Self {
+    pub(super) fn so_many(source: Slice<'a>, left: u64) -> Self {
         Self {
             source,
             layout: Layout::Strings,
@@ -67,17 +67,17 @@ impl<'a> Cells<'a> {
     }
 
     /// A count, and so many ziplists.
-    pub fn ziplists(source: Slice<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn ziplists(source: Slice<'a>) -> Result<Self, PayloadError> {
         Self::counted(source, Layout::Ziplists, 1)
     }
 
     /// A count, and so many nodes of either container.
-    pub fn containers(source: Slice<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn containers(source: Slice<'a>) -> Result<Self, PayloadError> {
         Self::counted(source, Layout::Containers, 1)
     }
 
     /// One packed list, and nothing after it.
-    pub fn whole(source: Slice<'a>, packed: Packed<'a>) -> Self {
+    pub(super) fn whole(source: Slice<'a>, packed: Packed<'a>) -> Self {
         Self {
             source,
             layout: Layout::Whole,
@@ -89,12 +89,12 @@ impl<'a> Cells<'a> {
 
     /// Whether one of the nodes read so far is nothing but an empty string. Servers take such a node
     /// for an empty list and refuse the value.
-    pub fn has_empty_node(&self) -> bool {
+    pub(super) fn has_empty_node(&self) -> bool {
         self.has_empty_node
     }
 
     /// An error of `kind` where the cells were read to.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(super) fn error(&self, kind: ErrorKind) -> PayloadError {
         match &self.packed {
             Some(packed) => packed.error(kind),
             None => self.source.error(kind),
@@ -103,7 +103,7 @@ impl<'a> Cells<'a> {
 
     /// The next element; none when all of them and all the bytes were taken.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         if self.layout == Layout::Strings && self.left > 0 {
             self.left -= 1;
             return text(&mut self.source).map(|bytes| Some(Element::Text(bytes)));
@@ -157,7 +157,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The element that must follow one already taken.
-    pub fn partner(&mut self, of: &'static str) -> Result<Element<'a>, PayloadError> {
+    pub(super) fn partner(&mut self, of: &'static str) -> Result<Element<'a>, PayloadError> {
         match self.next()? {
             Some(element) => Ok(element),
             None => Err(self.error(ErrorKind::Odd(of))),

@@ -7,7 +7,7 @@ const HEADER: usize = 8;
 
 /// An intset that is being read.
 #[derive(Debug, Clone)]
-pub struct Intset<'a> {
+pub(super) struct Intset<'a> {
     blob: Blob<'a>,
     width: usize,
     at: usize,
@@ -16,7 +16,7 @@ pub struct Intset<'a> {
 
 impl<'a> Intset<'a> {
     /// Checks the header.
-    pub fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
         let bad = |what| blob.error(0, ErrorKind::Intset(what));
         let (Some(width), Some(count)) = (blob.array(0), blob.array(4)) else {
             return Err(bad("no header"));
@@ -40,12 +40,12 @@ impl<'a> Intset<'a> {
     }
 
     /// An error of `kind` at the integer that comes next.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(super) fn error(&self, kind: ErrorKind) -> PayloadError {
         self.blob.error(self.at, kind)
     }
 
     /// The next integer. The servers search by halves, so an order that is broken is refused.
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         let number = match self.width {
             2 => self
                 .blob

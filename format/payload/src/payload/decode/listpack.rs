@@ -14,7 +14,7 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// A listpack that is being read.
 #[derive(Debug, Clone)]
-pub struct Listpack<'a> {
+pub(crate) struct Listpack<'a> {
     blob: Blob<'a>,
     at: usize,
     count: u16,
@@ -24,7 +24,7 @@ pub struct Listpack<'a> {
 
 impl<'a> Listpack<'a> {
     /// Checks the header.
-    pub fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
+    pub(crate) fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
         let bad = |what| blob.error(0, ErrorKind::Listpack(what));
         let (Some(total), Some(count)) = (blob.array(0), blob.array(4)) else {
             return Err(bad("no header"));
@@ -42,7 +42,7 @@ impl<'a> Listpack<'a> {
     }
 
     /// An error of `kind` at the entry that comes next.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(crate) fn error(&self, kind: ErrorKind) -> PayloadError {
         self.blob.error(self.at, kind)
     }
 
@@ -52,7 +52,7 @@ impl<'a> Listpack<'a> {
 
     /// The next entry; none when the listpack ended where it should.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         Ok(self.next_at()?.map(|(element, _)| element))
     }
 
@@ -200,19 +200,19 @@ fn is_backlen(bytes: &[u8], len: usize, steps: BackLengths) -> bool {
 }
 
 /// Whether a listpack of so many bytes can hold an entry that is written in two ways.
-pub fn may_step(len: u64) -> bool {
+pub(crate) fn may_step(len: u64) -> bool {
     len > FIRST_STEP as u64
 }
 
 /// Which way the entries of a listpack are written, if it has any that tell.
-pub fn back_lengths(blob: Blob<'_>) -> Result<Option<BackLengths>, PayloadError> {
+pub(crate) fn back_lengths(blob: Blob<'_>) -> Result<Option<BackLengths>, PayloadError> {
     let mut listpack = Listpack::new(blob)?;
     while listpack.next()?.is_some() {}
     Ok(listpack.steps)
 }
 
 /// A sound listpack, its backward lengths written the other way; nothing if they need no change.
-pub fn rewritten(bytes: &[u8], steps: BackLengths) -> Option<Vec<u8>> {
+pub(crate) fn rewritten(bytes: &[u8], steps: BackLengths) -> Option<Vec<u8>> {
     if !may_step(bytes.len() as u64) {
         return None;
     }

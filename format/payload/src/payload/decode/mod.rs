@@ -36,15 +36,16 @@ pub(super) use packed::Element;
 pub use paths::{PathRow, Paths};
 pub use rows::{Elements, Fields, Members};
 pub use series::{SERIES_TYPE, TimeSeries, time_series};
-pub use template::{PACKED_NAMES, PLAIN_NAMES, is_in_order, listpack_texts};
+pub(crate) use template::{PACKED_NAMES, PLAIN_NAMES, is_in_order, listpack_texts};
 pub(super) use template::{compact as compact_template, is_readable, is_template};
+pub(crate) use text::text;
 pub use vectors::{Vector, VectorLayout, VectorSet, vector_layout, vector_set};
 
 use self::cells::Cells;
 use self::intset::Intset;
 use self::listpack::Listpack;
 use self::packed::Packed;
-use self::text::{blob, text};
+use self::text::blob;
 use self::unique::Unique;
 use self::ziplist::Ziplist;
 use self::zipmap::Zipmap;

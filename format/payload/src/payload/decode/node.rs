@@ -16,11 +16,11 @@ const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
 
 /// Fields and values of an entry.
-pub type Pairs<'a> = Vec<(Bytes<'a>, Bytes<'a>)>;
+pub(super) type Pairs<'a> = Vec<(Bytes<'a>, Bytes<'a>)>;
 
 /// The entries of a node, being read.
 #[derive(Debug, Clone)]
-pub struct NodeEntries<'a> {
+pub(super) struct NodeEntries<'a> {
     listpack: Listpack<'a>,
     id: StreamId,
     fields: Vec<Element<'a>>,
@@ -30,7 +30,7 @@ pub struct NodeEntries<'a> {
 
 impl<'a> NodeEntries<'a> {
     /// Reads the master entry.
-    pub fn new(id: StreamId, blob: Blob<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn new(id: StreamId, blob: Blob<'a>) -> Result<Self, PayloadError> {
         let mut listpack = Listpack::new(blob)?;
         let alive = count(&mut listpack)?;
         let deleted = count(&mut listpack)?;
@@ -52,7 +52,7 @@ impl<'a> NodeEntries<'a> {
 
     /// Reads the next entry that is not deleted: its id, and its fields and values if they are
     /// wanted. None when there are as many entries as the master says, and nothing else.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         mut pairs: Option<&mut Pairs<'a>>,
     ) -> Result<Option<StreamId>, PayloadError> {

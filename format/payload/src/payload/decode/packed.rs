@@ -12,7 +12,7 @@ use crate::payload::object::Bytes;
 
 /// A string whose contents are read on.
 #[derive(Debug, Clone)]
-pub struct Blob<'a> {
+pub(crate) struct Blob<'a> {
     bytes: Bytes<'a>,
     /// Where it stands in the value.
     offset: u64,
@@ -22,7 +22,7 @@ pub struct Blob<'a> {
 
 impl<'a> Blob<'a> {
     /// The string `bytes` that stands at `offset`.
-    pub fn new(bytes: Bytes<'a>, offset: u64) -> Self {
+    pub(crate) fn new(bytes: Bytes<'a>, offset: u64) -> Self {
         let plain = matches!(bytes, Cow::Borrowed(_));
         Self {
             bytes,
@@ -32,7 +32,7 @@ impl<'a> Blob<'a> {
     }
 
     /// The same string, not owned.
-    pub fn borrowed(&self) -> Blob<'_> {
+    pub(crate) fn borrowed(&self) -> Blob<'_> {
         Blob {
             bytes: Cow::Borrowed(&self.bytes),
             ..*self
@@ -40,17 +40,17 @@ impl<'a> Blob<'a> {
     }
 
     /// Its bytes, as they came.
-    pub fn into_bytes(self) -> Bytes<'a> {
+    pub(crate) fn into_bytes(self) -> Bytes<'a> {
         self.bytes
     }
 
     /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Some of its bytes, borrowed from the value if they stand there.
-    pub fn cut(&self, range: Range<usize>) -> Option<Bytes<'a>> {
+    pub(crate) fn cut(&self, range: Range<usize>) -> Option<Bytes<'a>> {
         Some(match &self.bytes {
             Cow::Borrowed(bytes) => Cow::Borrowed(bytes.get(range)?),
             Cow::Owned(bytes) => Cow::Owned(bytes.get(range)?.to_vec()),
@@ -58,12 +58,12 @@ impl<'a> Blob<'a> {
     }
 
     /// The `N` bytes at `at`.
-    pub fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.bytes.get(at..)?.first_chunk().copied()
     }
 
     /// An error at `at` within the string; of an expanded string only its start is known.
-    pub fn error(&self, at: usize, kind: ErrorKind) -> PayloadError {
+    pub(crate) fn error(&self, at: usize, kind: ErrorKind) -> PayloadError {
         let within = if self.plain { at as u64 } else { 0 };
         PayloadError::new(self.offset + within, kind)
     }
@@ -71,7 +71,7 @@ impl<'a> Blob<'a> {
 
 /// One element of a list. Integers are kept apart: most become text, scores become numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Element<'a> {
+pub(crate) enum Element<'a> {
     /// Bytes.
     Text(Bytes<'a>),
     /// An integer, which stands for its decimal text.
@@ -80,7 +80,7 @@ pub enum Element<'a> {
 
 impl<'a> Element<'a> {
     /// The element as a user sees it.
-    pub fn into_bytes(self) -> Bytes<'a> {
+    pub(crate) fn into_bytes(self) -> Bytes<'a> {
         match self {
             Self::Text(bytes) => bytes,
             Self::Int(number) => Cow::Owned(decimal(number)),
@@ -88,7 +88,7 @@ impl<'a> Element<'a> {
     }
 
     /// Looks at the element as a user sees it.
-    pub fn see<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn see<T>(&self, look: impl FnOnce(&[u8]) -> T) -> T {
         match self {
             Self::Text(bytes) => look(bytes),
             Self::Int(number) => with_decimal(*number, look),
@@ -96,7 +96,7 @@ impl<'a> Element<'a> {
     }
 
     /// The element as a score.
-    pub fn score(&self) -> Option<f64> {
+    pub(crate) fn score(&self) -> Option<f64> {
         match self {
             Self::Int(number) => Some(*number as f64),
             Self::Text(text) => parse_score(text),
@@ -106,7 +106,7 @@ impl<'a> Element<'a> {
 
 /// The decimal text of an integer, without the detour over a formatter: whole lists and sets are
 /// made of these.
-pub fn decimal(number: i64) -> Vec<u8> {
+pub(super) fn decimal(number: i64) -> Vec<u8> {
     with_decimal(number, <[u8]>::to_vec)
 }
 
@@ -131,14 +131,14 @@ fn with_decimal<T>(number: i64, use_text: impl FnOnce(&[u8]) -> T) -> T {
 }
 
 /// A score written as text by any server ("%.17g", shortest form, "inf", "-inf").
-pub fn parse_score(text: &[u8]) -> Option<f64> {
+pub(super) fn parse_score(text: &[u8]) -> Option<f64> {
     let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!score.is_nan()).then_some(score)
 }
 
 /// A packed list that is being read.
 #[derive(Debug, Clone)]
-pub enum Packed<'a> {
+pub(super) enum Packed<'a> {
     Listpack(Listpack<'a>),
     Ziplist(Ziplist<'a>),
     Zipmap(Zipmap<'a>),
@@ -147,7 +147,7 @@ pub enum Packed<'a> {
 
 impl<'a> Packed<'a> {
     /// The next element; none when the list ended as it should.
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         match self {
             Self::Listpack(list) => list.next(),
             Self::Ziplist(list) => list.next(),
@@ -157,7 +157,7 @@ impl<'a> Packed<'a> {
     }
 
     /// An error of `kind` where the list was read to.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(super) fn error(&self, kind: ErrorKind) -> PayloadError {
         match self {
             Self::Listpack(list) => list.error(kind),
             Self::Ziplist(list) => list.error(kind),
@@ -168,7 +168,7 @@ impl<'a> Packed<'a> {
 }
 
 /// A signed integer of three bytes, little end first.
-pub fn i24(bytes: [u8; 3]) -> i64 {
+pub(super) fn i24(bytes: [u8; 3]) -> i64 {
     let [a, b, c] = bytes;
     i64::from(i32::from_le_bytes([0, a, b, c]) >> 8)
 }

@@ -17,7 +17,7 @@ use crate::payload::walk::length;
 type Result<T> = std::result::Result<T, PayloadError>;
 
 /// Reads and checks a whole stream.
-pub fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>> {
+pub(super) fn stream<'a>(mut source: Slice<'a>, form: StreamForm) -> Result<Stream<'a>> {
     let source = &mut source;
     let (nodes, entries) = nodes(source)?;
     let at = source.position();

@@ -23,12 +23,12 @@ use crate::payload::walk::{length, string};
 use crate::payload::write;
 
 /// In a listpack.
-pub const PACKED_NAMES: u64 = 0;
+pub(crate) const PACKED_NAMES: u64 = 0;
 /// One after the other.
-pub const PLAIN_NAMES: u64 = 1;
+pub(crate) const PLAIN_NAMES: u64 = 1;
 
 /// Whether a name of a template may stand behind another (t_hash.c).
-pub fn is_in_order(before: &[u8], after: &[u8]) -> bool {
+pub(crate) fn is_in_order(before: &[u8], after: &[u8]) -> bool {
     (before.len(), before) < (after.len(), after)
 }
 
@@ -36,7 +36,7 @@ pub fn is_in_order(before: &[u8], after: &[u8]) -> bool {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn listpack_texts(listpack: &[u8]) -> Result<Vec<Vec<u8>>, PayloadError> {
+pub(crate) fn listpack_texts(listpack: &[u8]) -> Result<Vec<Vec<u8>>, PayloadError> {
     let mut rest = Listpack::new(Blob::new(listpack.into(), 0))?;
     let mut texts = Vec::new();
     while let Some(element) = rest.next()? {
@@ -47,7 +47,10 @@ pub fn listpack_texts(listpack: &[u8]) -> Result<Vec<Vec<u8>>, PayloadError> {
 
 /// The fields of a value of this encoding, after its type byte. Everything was looked at when this
 /// returns.
-pub fn fields<'a>(mut source: Slice<'a>, encoding: Encoding) -> Result<Fields<'a>, PayloadError> {
+pub(super) fn fields<'a>(
+    mut source: Slice<'a>,
+    encoding: Encoding,
+) -> Result<Fields<'a>, PayloadError> {
     let (names, count) = names(&mut source)?;
     check_order(names.clone(), count)?;
     let values = match encoding {
@@ -121,7 +124,7 @@ fn check_order(mut names: Cells<'_>, count: u64) -> Result<(), PayloadError> {
 /// # Errors
 /// [`ErrorKind::Opaque`] where it does not fit, [`ErrorKind::TooLarge`] for more than `limit` bytes.
 /// What was appended then is the caller's to take off.
-pub fn compact(
+pub(crate) fn compact(
     encoding: Encoding,
     value: &[u8],
     limit: u64,
@@ -195,7 +198,7 @@ fn expand(
 
 /// Whether a value, type byte first, is laid out as these types are known to be; `true` of every
 /// other type.
-pub fn is_readable(encoding: Encoding, value: &[u8]) -> bool {
+pub(crate) fn is_readable(encoding: Encoding, value: &[u8]) -> bool {
     !is_template(encoding)
         || value
             .get(1..)
@@ -203,7 +206,7 @@ pub fn is_readable(encoding: Encoding, value: &[u8]) -> bool {
 }
 
 /// Whether it is one of the types that this is about.
-pub fn is_template(encoding: Encoding) -> bool {
+pub(crate) fn is_template(encoding: Encoding) -> bool {
     matches!(
         encoding,
         Encoding::RedisTemplateListpack | Encoding::RedisTemplateTable

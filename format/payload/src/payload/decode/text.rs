@@ -11,7 +11,7 @@ use crate::payload::walk::{Head, compressed_lengths, head};
 
 /// Takes a string. Integers become their decimal text, compressed strings are expanded.
 #[inline]
-pub fn text<'a>(source: &mut Slice<'a>) -> Result<Bytes<'a>, PayloadError> {
+pub(crate) fn text<'a>(source: &mut Slice<'a>) -> Result<Bytes<'a>, PayloadError> {
     match head(source)? {
         Head::Plain(len) => Ok(Cow::Borrowed(source.take(len)?)),
         Head::Encoded(code) => encoded(source, code).map(Cow::Owned),
@@ -40,7 +40,7 @@ fn encoded(source: &mut Slice<'_>, code: u8) -> Result<Vec<u8>, PayloadError> {
 }
 
 /// How long the string that comes next is once expanded. Nothing is taken.
-pub fn expanded_len(source: &Slice<'_>) -> Result<u64, PayloadError> {
+pub(super) fn expanded_len(source: &Slice<'_>) -> Result<u64, PayloadError> {
     let source = &mut source.clone();
     match head(source)? {
         Head::Plain(len) => Ok(len),
@@ -51,7 +51,7 @@ pub fn expanded_len(source: &Slice<'_>) -> Result<u64, PayloadError> {
 }
 
 /// Takes a string that is to be read on.
-pub fn blob<'a>(source: &mut Slice<'a>) -> Result<Blob<'a>, PayloadError> {
+pub(super) fn blob<'a>(source: &mut Slice<'a>) -> Result<Blob<'a>, PayloadError> {
     let start = source.position();
     let bytes = text(source)?;
     let offset = match bytes {

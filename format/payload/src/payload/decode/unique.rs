@@ -6,7 +6,7 @@ use std::collections::HashSet;
 /// Finds out whether all of many byte strings differ, with eight bytes of memory for each: only
 /// where two hashes agree the strings themselves are compared. The hash is a fast one without a key:
 /// strings made to collide cost a second look, which is keyed, and nothing else.
-pub struct Unique {
+pub(super) struct Unique {
     hashes: Vec<u64>,
 }
 
@@ -28,7 +28,7 @@ fn hash(bytes: &[u8]) -> u64 {
 
 impl Unique {
     /// Nothing seen yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             hashes: Vec::with_capacity(16),
         }
@@ -36,18 +36,18 @@ impl Unique {
 
     /// Takes note of a string.
     #[inline]
-    pub fn see(&mut self, bytes: &[u8]) {
+    pub(super) fn see(&mut self, bytes: &[u8]) {
         self.hashes.push(hash(bytes));
     }
 
     /// How many strings were seen.
-    pub fn seen(&self) -> usize {
+    pub(super) fn seen(&self) -> usize {
         self.hashes.len()
     }
 
     /// Whether all strings seen differ. `again` gives them all once more, and is asked only in
     /// doubt.
-    pub fn all_differ<T, I>(mut self, again: impl FnOnce() -> I) -> bool
+    pub(super) fn all_differ<T, I>(mut self, again: impl FnOnce() -> I) -> bool
     where
         T: AsRef<[u8]> + Eq + std::hash::Hash,
         I: Iterator<Item = T>,

@@ -13,7 +13,7 @@ const COUNT_UNKNOWN: u16 = u16::MAX;
 
 /// A ziplist that is being read.
 #[derive(Debug, Clone)]
-pub struct Ziplist<'a> {
+pub(super) struct Ziplist<'a> {
     blob: Blob<'a>,
     at: usize,
     /// Length of the entry before.
@@ -25,7 +25,7 @@ pub struct Ziplist<'a> {
 
 impl<'a> Ziplist<'a> {
     /// Checks the header.
-    pub fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
         let bad = |what| blob.error(0, ErrorKind::Ziplist(what));
         let (Some(total), Some(tail), Some(count)) = (blob.array(0), blob.array(4), blob.array(8))
         else {
@@ -47,7 +47,7 @@ impl<'a> Ziplist<'a> {
     }
 
     /// An error of `kind` at the entry that comes next.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(super) fn error(&self, kind: ErrorKind) -> PayloadError {
         self.blob.error(self.at, kind)
     }
 
@@ -56,7 +56,7 @@ impl<'a> Ziplist<'a> {
     }
 
     /// The next entry; none when the ziplist ended where it should.
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         let Some(&byte) = self.blob.bytes().get(self.at) else {
             return Err(self.bad("no end"));
         };

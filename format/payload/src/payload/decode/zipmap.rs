@@ -10,7 +10,7 @@ const LONG: u8 = 0xfe;
 
 /// A zipmap that is being read: field, value, field, value.
 #[derive(Debug, Clone)]
-pub struct Zipmap<'a> {
+pub(super) struct Zipmap<'a> {
     blob: Blob<'a>,
     at: usize,
     count: u8,
@@ -19,7 +19,7 @@ pub struct Zipmap<'a> {
 
 impl<'a> Zipmap<'a> {
     /// Checks the header.
-    pub fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
+    pub(super) fn new(blob: Blob<'a>) -> Result<Self, PayloadError> {
         let Some(&count) = blob.bytes().first() else {
             return Err(blob.error(0, ErrorKind::Zipmap("no header")));
         };
@@ -32,7 +32,7 @@ impl<'a> Zipmap<'a> {
     }
 
     /// An error of `kind` at the entry that comes next.
-    pub fn error(&self, kind: ErrorKind) -> PayloadError {
+    pub(super) fn error(&self, kind: ErrorKind) -> PayloadError {
         self.blob.error(self.at, kind)
     }
 
@@ -41,7 +41,7 @@ impl<'a> Zipmap<'a> {
     }
 
     /// The next field or value; none when the zipmap ended where it should.
-    pub fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, PayloadError> {
         let is_value = self.seen % 2 == 1;
         let Some(&byte) = self.blob.bytes().get(self.at) else {
             return Err(self.bad("no end"));

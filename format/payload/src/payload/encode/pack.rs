@@ -24,13 +24,13 @@ pub enum Packing {
 
 /// Elements, or pairs, of a collection that is packed: the least of the servers' defaults
 /// (config.c, `hash-max-listpack-entries` and the like), so that none unpacks what it just got.
-pub const MAX_ROWS: u64 = 128;
+pub(super) const MAX_ROWS: u64 = 128;
 
 /// Bytes of an element that is packed (`hash-max-listpack-value` and the like).
 const MAX_BYTES: usize = 64;
 
 /// Members of an intset (`set-max-intset-entries`).
-pub const MAX_INTEGERS: u64 = 512;
+pub(super) const MAX_INTEGERS: u64 = 512;
 
 /// Bytes of one node of a list (`list-max-listpack-size -2`).
 const NODE_BYTES: usize = 8 * 1024;
@@ -39,7 +39,7 @@ const NODE_BYTES: usize = 8 * 1024;
 const MAX_LIST_ELEMENT_BYTES: usize = NODE_BYTES / 2;
 
 /// Whether a row of elements could be packed; if not, nothing was written.
-pub type Packed<E> = Result<bool, E>;
+pub(super) type Packed<E> = Result<bool, E>;
 
 /// A packed list that is being written: its length as a string, header, entries, end.
 struct Pack<'o> {
@@ -137,7 +137,7 @@ impl<'o> Pack<'o> {
 }
 
 /// Writes elements, or fields and values in turn, as one packed list of this type.
-pub fn whole<'a, E>(
+pub(super) fn whole<'a, E>(
     out: &mut Vec<u8>,
     encoding: Encoding,
     ziplist: bool,
@@ -159,7 +159,7 @@ pub fn whole<'a, E>(
 }
 
 /// Writes a list as a quicklist: nodes of packed elements.
-pub fn list<'a, E>(
+pub(super) fn list<'a, E>(
     out: &mut Vec<u8>,
     ziplist: bool,
     cells: impl Iterator<Item = Result<Element<'a>, E>>,
@@ -200,7 +200,7 @@ pub fn list<'a, E>(
 }
 
 /// Writes a set of integers as an intset.
-pub fn integers<'a, E>(
+pub(super) fn integers<'a, E>(
     out: &mut Vec<u8>,
     cells: impl Iterator<Item = Result<Element<'a>, E>>,
 ) -> Packed<E> {
@@ -238,11 +238,11 @@ pub fn integers<'a, E>(
 }
 
 /// Members with their scores.
-pub type Scored<'a> = (Element<'a>, f64);
+pub(super) type Scored<'a> = (Element<'a>, f64);
 
 /// Writes a sorted set as one packed list, lowest score first, as its rows have to come: if they do
 /// not, or are too long, nothing is written.
-pub fn scored<'a, E>(
+pub(super) fn scored<'a, E>(
     out: &mut Vec<u8>,
     ziplist: bool,
     rows: impl Iterator<Item = Result<Scored<'a>, E>>,
@@ -274,7 +274,7 @@ pub fn scored<'a, E>(
 }
 
 /// The order of a sorted set: by score, then by member.
-pub fn compare(a: &Scored<'_>, b: &Scored<'_>) -> Ordering {
+pub(super) fn compare(a: &Scored<'_>, b: &Scored<'_>) -> Ordering {
     // Scores are never NaN; minus zero and zero are one score.
     let by_score = a.1.partial_cmp(&b.1).unwrap_or(Ordering::Equal);
     by_score.then_with(|| a.0.see(|a| b.0.see(|b| a.cmp(b))))

@@ -17,7 +17,7 @@ fn owned(bytes: Vec<u8>) -> Bytes<'static> {
 }
 
 /// Bytes: none, few, many, any, and the texts of numbers that servers store as such.
-pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(Vec::new()),
         vec(any::<u8>(), 0..40),
@@ -184,7 +184,7 @@ fn stream() -> impl Strategy<Value = Object<'static>> {
 }
 
 /// Any object that a server could hold.
-pub fn object() -> impl Strategy<Value = Object<'static>> {
+pub(super) fn object() -> impl Strategy<Value = Object<'static>> {
     let ttl = || {
         proptest::option::of(prop_oneof![
             1..(1u64 << 48),

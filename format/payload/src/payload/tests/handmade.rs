@@ -7,11 +7,11 @@ use super::pack::{self, Element};
 use super::vectors::hex;
 use super::*;
 
-pub fn body(text: &str) -> Vec<u8> {
+pub(super) fn body(text: &str) -> Vec<u8> {
     hex(&text.replace([' ', '\n'], ""))
 }
 
-pub fn strings(object: Object<'_>) -> Vec<String> {
+pub(super) fn strings(object: Object<'_>) -> Vec<String> {
     let show = |bytes: &[u8]| bytes.escape_ascii().to_string();
     match object {
         Object::String(string) => vec![show(&string)],
@@ -52,14 +52,14 @@ pub fn strings(object: Object<'_>) -> Vec<String> {
     }
 }
 
-pub fn reads(family: Family, text: &str, expected: &[&str]) {
+pub(super) fn reads(family: Family, text: &str, expected: &[&str]) {
     let value = body(text);
     let object = decode(family, &value).unwrap_or_else(|error| panic!("{text}: {error}"));
     assert_eq!(strings(object), expected, "{text}");
     assert!(check(family, &value).is_ok());
 }
 
-pub fn fails(family: Family, value: &[u8], expected: ErrorKind) {
+pub(super) fn fails(family: Family, value: &[u8], expected: ErrorKind) {
     let error = decode(family, value).expect_err("an unsound value");
     assert_eq!(error.kind, expected, "{}", value.escape_ascii());
     assert!(error.offset <= value.len() as u64);

@@ -19,7 +19,7 @@ const LISTPACK: &str =
     "1d 00 0e 0e0000000200 816102 82626203 ff 0f 0f0000000300 0001 817802 817902 ff";
 
 /// For the loops that break things.
-pub const VALUES: &[(Family, &str)] = &[
+pub(crate) const VALUES: &[(Family, &str)] = &[
     (Redis, ARRAY),
     (Valkey, PATHS),
     (Redis, TABLE),

@@ -83,7 +83,7 @@ fn any_bit_flipped() {
 }
 
 /// Marsaglia's xorshift: repeatable, and good enough to break things.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -93,12 +93,12 @@ impl Random {
         self.0
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
 }
 
-pub fn mutate(random: &mut Random, value: &mut Vec<u8>, other: &[u8]) {
+pub(crate) fn mutate(random: &mut Random, value: &mut Vec<u8>, other: &[u8]) {
     const TELLING: [u8; 12] = [
         0, 1, 2, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc3, 0xf0, 0xfe, 0xff,
     ];

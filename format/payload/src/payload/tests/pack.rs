@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use crate::payload::{BackLengths, Entry, StreamId, StreamNode};
 
 /// An element of a listpack.
-pub enum Element<'a> {
+pub(super) enum Element<'a> {
     Text(&'a [u8]),
     Int(i64),
 }
 
 /// A listpack of these elements.
-pub fn listpack(elements: &[Element<'_>]) -> Vec<u8> {
+pub(super) fn listpack(elements: &[Element<'_>]) -> Vec<u8> {
     let mut out = vec![0; 6];
     for element in elements {
         let start = out.len();
@@ -51,7 +51,7 @@ pub fn listpack(elements: &[Element<'_>]) -> Vec<u8> {
 }
 
 /// A node of these entries and, before the first of them, a deleted one of the same fields.
-pub fn node(entries: &[Entry<'_>], with_deleted: bool) -> StreamNode<'static> {
+pub(super) fn node(entries: &[Entry<'_>], with_deleted: bool) -> StreamNode<'static> {
     use Element::{Int, Text};
     let first = entries.first().expect("an entry");
     let id = first.id;
@@ -92,7 +92,7 @@ pub fn node(entries: &[Entry<'_>], with_deleted: bool) -> StreamNode<'static> {
 }
 
 /// Entries in nodes of at most `per_node`.
-pub fn nodes(entries: &[Entry<'_>], per_node: usize) -> Vec<StreamNode<'static>> {
+pub(super) fn nodes(entries: &[Entry<'_>], per_node: usize) -> Vec<StreamNode<'static>> {
     let chunks = entries.chunks(per_node.max(1)).enumerate();
     chunks
         .map(|(n, entries)| node(entries, n % 2 == 1))
@@ -100,7 +100,12 @@ pub fn nodes(entries: &[Entry<'_>], per_node: usize) -> Vec<StreamNode<'static>>
 }
 
 /// An entry of one field.
-pub fn entry(ms: u64, seq: u64, name: &'static [u8], value: &'static [u8]) -> Entry<'static> {
+pub(super) fn entry(
+    ms: u64,
+    seq: u64,
+    name: &'static [u8],
+    value: &'static [u8],
+) -> Entry<'static> {
     Entry {
         id: StreamId { ms, seq },
         fields: vec![(Cow::Borrowed(name), Cow::Borrowed(value))],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use redis_migrate_format::record::Family;
 
 /// One answer of DUMP.
-pub struct Vector {
+pub(crate) struct Vector {
     pub server: String,
     pub key: String,
     pub family: Family,
@@ -16,7 +16,7 @@ pub struct Vector {
 
 impl Vector {
     /// Type byte and body.
-    pub fn body(&self) -> &[u8] {
+    pub(crate) fn body(&self) -> &[u8] {
         super::split(&self.payload).expect("a real payload").0
     }
 }
@@ -39,7 +39,7 @@ struct Stored {
 }
 
 /// All of them.
-pub fn vectors() -> Vec<Vector> {
+pub(crate) fn vectors() -> Vec<Vector> {
     let text = include_str!("../../../../../fixtures/payloads.json");
     let servers: BTreeMap<String, BTreeMap<String, Stored>> =
         serde_json::from_str(text).expect("fixtures/payloads.json");
@@ -65,7 +65,7 @@ pub fn vectors() -> Vec<Vector> {
 }
 
 /// The bytes that `text` is the hex of.
-pub fn hex(text: &str) -> Vec<u8> {
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("a hex digit") as u8;
     text.as_bytes()
         .chunks(2)

@@ -4,34 +4,34 @@ use crate::payload::crc64::crc64;
 
 /// A file under construction.
 #[derive(Clone)]
-pub struct Rdb(pub Vec<u8>);
+pub(super) struct Rdb(pub Vec<u8>);
 
 impl Rdb {
-    pub fn new(magic: &[u8]) -> Self {
+    pub(super) fn new(magic: &[u8]) -> Self {
         Self(magic.to_vec())
     }
 
-    pub fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub fn aux(self, name: &str, value: &str) -> Self {
+    pub(super) fn aux(self, name: &str, value: &str) -> Self {
         self.bytes(&[0xfa]).text(name).text(value)
     }
 
     /// A short string.
-    pub fn text(self, text: &str) -> Self {
+    pub(super) fn text(self, text: &str) -> Self {
         assert!(text.len() < 64);
         self.bytes(&[text.len() as u8]).bytes(text.as_bytes())
     }
 
-    pub fn key(self, type_byte: u8, name: &str, body: &[u8]) -> Self {
+    pub(super) fn key(self, type_byte: u8, name: &str, body: &[u8]) -> Self {
         self.bytes(&[type_byte]).text(name).bytes(body)
     }
 
     /// End mark and checksum.
-    pub fn end(self) -> Vec<u8> {
+    pub(super) fn end(self) -> Vec<u8> {
         let mut bytes = self.bytes(&[0xff]).0;
         let crc = crc64(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -40,7 +40,7 @@ impl Rdb {
 }
 
 /// One of everything: every opcode, and layouts of every kind.
-pub fn everything() -> Vec<u8> {
+pub(super) fn everything() -> Vec<u8> {
     let packed = b"\xc3\x09\x40\x64\x01aa\xe0\x57\x00\x01aa";
     Rdb::new(b"REDIS0012")
         .aux("redis-ver", "8.0.2")

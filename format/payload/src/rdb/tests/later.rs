@@ -21,7 +21,7 @@ fn redis() -> Rdb {
 }
 
 /// Everything that 8.10 is said to write into a file.
-pub fn of_redis() -> Vec<u8> {
+pub(super) fn of_redis() -> Vec<u8> {
     redis()
         .bytes(TEMPLATE)
         .bytes(b"\xf2\x07\x01\x00")
@@ -44,7 +44,7 @@ pub fn of_redis() -> Vec<u8> {
         .end()
 }
 
-pub fn of_valkey() -> Vec<u8> {
+pub(super) fn of_valkey() -> Vec<u8> {
     Rdb::new(b"VALKEY081")
         .bytes(b"\xfe\x00\xfe\x01\xfe\x00")
         .key(23, "paths", b"\x01\x02/p\x01\x01f\x01v")

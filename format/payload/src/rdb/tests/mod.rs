@@ -5,4 +5,5 @@ mod envelope;
 mod later;
 mod mutation;
 mod reading;
+mod taking;
 mod writing;

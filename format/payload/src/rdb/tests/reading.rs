@@ -6,7 +6,7 @@ use super::build::{Rdb, everything};
 use crate::payload;
 use crate::rdb::{Checksum, Event, Form, RdbError, RdbErrorKind, RdbReader, Tail};
 
-pub fn read_all(bytes: impl Read, form: Form) -> Result<(Vec<Event>, Checksum), RdbError> {
+pub(super) fn read_all(bytes: impl Read, form: Form) -> Result<(Vec<Event>, Checksum), RdbError> {
     let mut reader = RdbReader::new(bytes, form)?;
     let mut events = Vec::new();
     while let Some(event) = reader.next_event()? {
@@ -16,7 +16,7 @@ pub fn read_all(bytes: impl Read, form: Form) -> Result<(Vec<Event>, Checksum), 
     Ok((events, reader.checksum().expect("the end was reached")))
 }
 
-pub fn keys(events: &[Event]) -> Vec<&KeyRecord> {
+pub(super) fn keys(events: &[Event]) -> Vec<&KeyRecord> {
     events
         .iter()
         .filter_map(|event| match event {
@@ -27,7 +27,7 @@ pub fn keys(events: &[Event]) -> Vec<&KeyRecord> {
 }
 
 /// Gives one byte a call.
-pub struct Drip<'a>(pub &'a [u8]);
+pub(super) struct Drip<'a>(pub &'a [u8]);
 
 impl Read for Drip<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
