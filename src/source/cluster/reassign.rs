@@ -146,8 +146,8 @@ impl ClusterSource {
     /// Gives slots to those who have them now; the inner `Err` says who could not be reached.
     fn hand_out(&mut self, view: View, disturbed: &Disturbed) -> Result<Result<bool, String>> {
         let mut moves: BTreeMap<String, SlotSet> = BTreeMap::new();
-        let (moved, unanswered) = (SlotSet::default(), SlotSet::default());
-        let on_their_way = SlotSet::default();
+        let (mut moved, mut unanswered) = (SlotSet::default(), SlotSet::default());
+        let mut on_their_way = SlotSet::default();
         let unsteady = self.unsteady(&view);
         for slot in self.wanted.iter() {
             let Some(owner) = view.owner(slot) else {
@@ -251,7 +251,7 @@ impl ClusterSource {
     /// A plain scan hears of no change: a slot that went away and came back in between may have had
     /// keys elsewhere when they were to be read. The number of the node that took it back tells.
     fn unsteady(&mut self, view: &View) -> SlotSet {
-        let unsteady = SlotSet::default();
+        let mut unsteady = SlotSet::default();
         for part in &mut self.parts {
             if !part.is_live() || !matches!(part.reader, Reader::Scan(_)) || part.asking {
                 continue;

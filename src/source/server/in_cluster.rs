@@ -3,123 +3,28 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
 
 use super::delivered::{Given, GivenLog};
 use super::owners::Owners;
+use super::slot_set::{SharedSlots, SlotSet};
 use super::{Job, Sent, ServerSource, ServerSourceOptions};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::server::Conn;
 use crate::server::cluster::Redirect;
 use crate::server::facts::{Facts, Keyspace, info, keyspace};
 use crate::server::reply::cmd;
-use crate::server::slots::{SLOTS, slot_of};
+use crate::server::slots::slot_of;
 
 /// Names that answered ASK, kept by name; of more than so many only the slots are known.
 pub(super) const MAX_ASKED: usize = 1_000_000;
 
-/// A set of slots, which another thread may look at while it changes.
-#[derive(Debug, Clone, Default)]
-pub struct SlotSet(Arc<Bits>);
-
-#[derive(Debug)]
-struct Bits([AtomicU64; SLOTS as usize / 64]);
-
-impl Default for Bits {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; SLOTS as usize / 64])
-    }
-}
-
-impl SlotSet {
-    /// Of these slots; it shares nothing with any other set.
-    pub fn of(slots: impl IntoIterator<Item = u16>) -> Self {
-        let set = Self::default();
-        for slot in slots {
-            set.insert(slot);
-        }
-        set
-    }
-
-    /// Every slot.
-    pub fn all() -> Self {
-        Self::of(0..SLOTS)
-    }
-
-    fn place(&self, slot: u16) -> (&AtomicU64, u64) {
-        let slot = slot % SLOTS;
-        (&self.0.0[usize::from(slot / 64)], 1 << (slot % 64))
-    }
-
-    /// Whether it has this slot.
-    pub fn contains(&self, slot: u16) -> bool {
-        let (word, bit) = self.place(slot);
-        word.load(Ordering::Relaxed) & bit != 0
-    }
-
-    /// Whether it has the slot of this key.
-    pub fn has_key(&self, key: &[u8]) -> bool {
-        self.contains(slot_of(key))
-    }
-
-    /// Adds a slot.
-    pub fn insert(&self, slot: u16) {
-        let (word, bit) = self.place(slot);
-        word.fetch_or(bit, Ordering::Relaxed);
-    }
-
-    /// Takes a slot out.
-    pub fn remove(&self, slot: u16) {
-        let (word, bit) = self.place(slot);
-        word.fetch_and(!bit, Ordering::Relaxed);
-    }
-
-    /// Its slots, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0..SLOTS).filter(|&slot| self.contains(slot))
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        let none = |word: &AtomicU64| word.load(Ordering::Relaxed) == 0;
-        self.0.0.iter().all(none)
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// `0-5460,9000`, at most a few ranges of it.
-    pub fn show(&self) -> String {
-        const SHOWN: usize = 8;
-        let mut ranges: Vec<(u16, u16)> = Vec::new();
-        for slot in self.iter() {
-            match ranges.last_mut() {
-                Some((_, last)) if *last + 1 == slot => *last = slot,
-                _ => ranges.push((slot, slot)),
-            }
-        }
-        let more = if ranges.len() > SHOWN { ",…" } else { "" };
-        let shown: Vec<String> = ranges
-            .iter()
-            .take(SHOWN)
-            .map(|(first, last)| match first == last {
-                true => first.to_string(),
-                false => format!("{first}-{last}"),
-            })
-            .collect();
-        shown.join(",") + more
-    }
-}
-
 /// What a source knows of its place in a cluster.
 #[derive(Default)]
 pub(super) struct InCluster {
-    /// The slots that are read from this node.
-    pub owned: SlotSet,
+    /// The slots that are read from this node; whoever listens to its changes sees them, too.
+    pub owned: SharedSlots,
     /// Of those, the ones that the present scan is about.
     pub reading: SlotSet,
     /// Whether every command for a key is preceded by ASKING: the slots are on their way here.
@@ -166,8 +71,8 @@ pub struct Disturbed {
 impl InCluster {
     pub fn new(slots: &SlotSet, asking: bool) -> Self {
         Self {
-            owned: SlotSet::of(slots.iter()),
-            reading: SlotSet::of(slots.iter()),
+            owned: SharedSlots::of(slots),
+            reading: slots.clone(),
             asking,
             ..Self::default()
         }
@@ -293,13 +198,13 @@ impl ServerSource {
     /// A scan that begins anew is about all of the slots.
     pub(super) fn read_all_owned(&mut self) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.reading = SlotSet::of(cluster.owned.iter());
+            cluster.reading = cluster.owned.snapshot();
         }
     }
 
     /// These slots are read elsewhere from now on.
     pub(in crate::source) fn release(&mut self, slots: &SlotSet) {
-        if let Some(cluster) = &self.cluster {
+        if let Some(cluster) = &mut self.cluster {
             for slot in slots.iter() {
                 cluster.owned.remove(slot);
                 cluster.reading.remove(slot);
@@ -435,20 +340,8 @@ mod tests {
         assert_eq!(cluster.reading.show(), "2-3");
         cluster.adopt(&SlotSet::of([3, 9]), false);
         assert_eq!(cluster.reading.show(), "2-3,9");
-        assert_eq!(cluster.owned.show(), "1-3,9");
+        assert_eq!(cluster.owned.snapshot().show(), "1-3,9");
         cluster.adopt(&SlotSet::of([1]), true);
         assert_eq!(cluster.reading.show(), "1");
-    }
-
-    #[test]
-    fn slots_come_and_go() {
-        let set = SlotSet::of([0, 1, 2, 64, 16_383]);
-        assert_eq!(set.show(), "0-2,64,16383");
-        assert_eq!((set.len(), set.is_empty()), (5, false));
-        set.remove(1);
-        assert!(!set.contains(1) && set.contains(2));
-        assert!(SlotSet::default().is_empty());
-        assert_eq!(SlotSet::all().show(), "0-16383");
-        assert!(SlotSet::of([12_182]).has_key(b"foo"));
     }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use super::ServerSource;
-use super::in_cluster::{MAX_ASKED, SlotSet, Unserved};
+use super::in_cluster::{MAX_ASKED, Unserved};
+use super::slot_set::SlotSet;
 use crate::endpoint::ConnectOptions;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;

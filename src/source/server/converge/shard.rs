@@ -190,7 +190,7 @@ impl ConvergingSource {
     pub(in crate::source) fn release(&mut self, slots: &SlotSet) {
         self.inner.release(slots);
         if let (Some(given), Some(cluster)) = (&mut self.inner.given, &self.inner.cluster) {
-            given.keep_unheard_of(&cluster.owned);
+            given.keep_unheard_of(&cluster.owned.snapshot());
             self.postponed.retain(|name| cluster.owned.has_key(name));
         }
     }
