@@ -4,6 +4,8 @@
 //! [`crate::endpoint::ConnectOptions::retry_for`] (`--retry-for`). A wait begins with the first
 //! answer of that kind and ends with progress, and with nothing less: another connection, or another
 //! question that is answered in the same way, does not make it longer.
+//!
+//! What ends with `_at` is told the time, for values that read no clock.
 
 use std::time::{Duration, Instant};
 
@@ -51,12 +53,12 @@ impl Patience {
         now.saturating_duration_since(since) < less.min(self.limit)
     }
 
-    /// Something was got done: the next wait may take the whole time.
+    /// There was progress: the next wait may take the whole time.
     pub fn progress(&mut self) {
         self.since = None;
     }
 
-    /// Whether the server has said "not now", and nothing was got done since.
+    /// Whether the server has said "not now", and there was no progress since.
     pub fn is_tried(&self) -> bool {
         self.since.is_some()
     }
@@ -92,20 +94,43 @@ impl Patience {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(10);
+
     #[test]
     fn only_progress_begins_it_anew() {
-        let mut patience = Patience::new(Duration::MAX);
+        let began = host::now();
+        let at = |secs| began + Duration::from_secs(secs);
+        let mut patience = Patience::new(LIMIT);
         assert!(!patience.is_tried());
-        assert!(patience.lasts() && patience.lasts());
-        let began = patience.since;
-        assert!(!patience.lasts_for(Duration::ZERO));
-        assert_eq!(patience.since, began);
+        assert!(patience.lasts_at(began) && patience.lasts_at(at(9)));
+        assert!(patience.is_tried());
+        assert!(!patience.lasts_at(at(10)));
+        assert_eq!(
+            patience.told_at(at(10)),
+            "asked again for 10s (--retry-for)"
+        );
+        assert!(
+            !patience.lasts_at(at(11)),
+            "it does not begin again by itself"
+        );
+
         patience.progress();
         assert!(!patience.is_tried());
+        assert!(patience.lasts_at(at(20)) && patience.lasts_at(at(29)));
+        assert!(!patience.lasts_at(at(30)));
+    }
+
+    #[test]
+    fn it_may_last_less_and_never_more() {
+        let mut patience = Patience::new(LIMIT);
+        assert_eq!(patience.left(), LIMIT);
+        assert!(!patience.lasts_for(Duration::ZERO));
+        assert!(patience.lasts_for(Duration::MAX));
 
         let mut none = Patience::new(Duration::ZERO);
         assert!(!none.lasts());
         assert_eq!(none.left(), Duration::ZERO);
-        assert!(!none.lasts_for(Duration::MAX), "less, never more");
+        assert!(!none.lasts_for(Duration::MAX));
+        assert_eq!(none.told(), "not asked again (--retry-for 0)");
     }
 }

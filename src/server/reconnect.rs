@@ -13,7 +13,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How often connecting may still be tried.
+/// How often connecting may still be tried, and how long to wait before each try.
 #[derive(Debug, Clone)]
 pub struct Retries {
     allowed: u32,
@@ -29,7 +29,7 @@ impl Retries {
         }
     }
 
-    /// Something was got done: the next loss may be tried as often again.
+    /// There was progress: after the next loss it may be tried as often again.
     pub fn succeeded(&mut self) {
         self.left = self.allowed;
     }
@@ -51,19 +51,14 @@ impl Retries {
         stop: &dyn Fn() -> bool,
     ) -> Result<Conn, ServerError> {
         let mut last = lost;
-        while self.left > 0 && last.is_passing() {
-            let wait = self.wait();
-            self.left -= 1;
+        while let Some(wait) = self.after(&last, host::random()) {
             if !host::wait(wait, stop) {
                 return Err(last);
             }
             match Conn::open(options) {
                 Ok(conn) => return Ok(conn),
                 Err(error) => {
-                    if error.is_loading_for_long() {
-                        // The next connection would wait as long once more.
-                        self.left = 0;
-                    }
+                    self.failed(&error);
                     last = error;
                 }
             }
@@ -71,32 +66,102 @@ impl Retries {
         Err(last)
     }
 
-    /// Twice as long each time, between half of that and the whole of it.
-    fn wait(&self) -> Duration {
-        let doublings = (self.allowed - self.left).min(16);
-        let whole = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
-        let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(0);
-        Duration::from_millis(half_ms + host::random() % (half_ms + 1))
+    /// How long to wait before the next try, which this allows; `None` where there is to be none
+    /// after such an error.
+    fn after(&mut self, error: &ServerError, random: u64) -> Option<Duration> {
+        if !error.is_passing() || self.left == 0 {
+            return None;
+        }
+        let wait = backoff(self.allowed - self.left, random);
+        self.left -= 1;
+        Some(wait)
     }
+
+    /// Another try failed.
+    fn failed(&mut self, error: &ServerError) {
+        if error.is_loading_for_long() {
+            // The next connection would wait as long once more.
+            self.left = 0;
+        }
+    }
+}
+
+/// The wait after so many tries: twice as long each time, between half of that and the whole of it.
+fn backoff(tries: u32, random: u64) -> Duration {
+    let whole = FIRST_WAIT
+        .saturating_mul(1 << tries.min(16))
+        .min(LONGEST_WAIT);
+    let half_ms = u64::try_from(whole.as_millis() / 2).unwrap_or(0);
+    Duration::from_millis(half_ms + random % (half_ms + 1))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn waits_grow_and_stay_bounded() {
-        let mut retries = Retries {
-            allowed: 12,
-            left: 12,
-        };
-        let mut longest = Duration::ZERO;
-        while retries.left > 0 {
-            let wait = retries.wait();
-            assert!(wait >= FIRST_WAIT / 2 && wait <= LONGEST_WAIT, "{wait:?}");
-            longest = longest.max(wait);
-            retries.left -= 1;
+    const RETRIES: u32 = 12;
+
+    fn retries() -> Retries {
+        Retries {
+            allowed: RETRIES,
+            left: RETRIES,
         }
-        assert!(longest >= LONGEST_WAIT / 2);
+    }
+
+    fn unreachable(reason: &str) -> ServerError {
+        ServerError::Connect {
+            address: "h".to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_limit_whatever_the_chance() {
+        for random in [0, 1, 49, 12_345, u64::MAX] {
+            for tries in 0..40 {
+                let wait = backoff(tries, random);
+                let whole = Duration::from_millis(100 << tries.min(7)).min(LONGEST_WAIT);
+                assert!(wait >= whole / 2 && wait <= whole, "{tries}: {wait:?}");
+            }
+        }
+        assert_eq!(backoff(0, 0), FIRST_WAIT / 2);
+        assert_eq!(backoff(0, 50), FIRST_WAIT);
+        assert_eq!(backoff(7, 5_000), LONGEST_WAIT);
+    }
+
+    #[test]
+    fn only_progress_allows_as_many_tries_again() {
+        let lost = unreachable("refused");
+        let mut retries = retries();
+        let mut waits = Vec::new();
+        while let Some(wait) = retries.after(&lost, 0) {
+            retries.failed(&lost);
+            waits.push(wait);
+        }
+        assert_eq!(waits.len(), RETRIES as usize);
+        assert!(waits.is_sorted() && waits.last() == Some(&(LONGEST_WAIT / 2)));
+        retries.once_more();
+        assert!(retries.after(&lost, 0).is_some());
+        assert!(retries.after(&lost, 0).is_none());
+        retries.succeeded();
+        assert_eq!(retries.after(&lost, 0), Some(FIRST_WAIT / 2));
+        retries.succeeded();
+        retries.once_more();
+        assert_eq!(retries.left, RETRIES, "never more than allowed");
+    }
+
+    #[test]
+    fn what_will_not_pass_is_final() {
+        let auth = ServerError::Auth {
+            address: "h".to_owned(),
+            reason: "WRONGPASS".to_owned(),
+        };
+        assert_eq!(retries().after(&auth, 0), None);
+        // A server that loads may be waited for once, not by each new connection.
+        let mut retries = retries();
+        let loading = unreachable("LOADING it");
+        assert!(retries.after(&loading, 0).is_some());
+        retries.failed(&loading);
+        assert_eq!(retries.after(&loading, 0), None);
     }
 }
