@@ -30,15 +30,10 @@ impl Server {
         self.user(name)
     }
 
-    /// Why the client may not do this: by the rules of its user, or by the slots of the cluster.
+    /// Why the client may not do this: by the rules of its user.
     pub(super) fn forbids(&self, cx: &Cx, row: &'static Row, args: &[&[u8]]) -> Option<String> {
-        let refusal = self
-            .user_of(cx.client)
-            .and_then(|user| self.rule_against(user, cx, row, args));
-        if refusal.is_some() {
-            return refusal;
-        }
-        None
+        let user = self.user_of(cx.client)?;
+        self.rule_against(user, cx, row, args)
     }
 
     /// Which rule of the user's stands against the command.
@@ -101,11 +96,6 @@ impl Server {
             .flatten()
             .any(|db| !allowed.contains(&db));
         refused.then(|| "NOPERM No permissions to access database".to_owned())
-    }
-
-    /// Whether it is a replica.
-    pub(super) fn is_replica(&self) -> bool {
-        false
     }
 
     /// Evicts keys until there is memory; `false` if there is none to be had.
@@ -239,9 +229,6 @@ impl Server {
         self.announce(cx, key);
         self.unsignalled(cx, key);
     }
-
-    /// A change that nobody hears of but the replicas, as those of consumer groups are.
-    pub(super) fn unsignalled(&mut self, _cx: &Cx, _key: &[u8]) {}
 }
 
 impl Server {

@@ -47,7 +47,9 @@ pub struct ModuleInfo {
     pub name: String,
     /// Its version.
     pub version: u64,
-    /// The nine characters of the name of its type.
+    /// Where it was loaded from.
+    pub path: String,
+    /// The nine characters of the name of its type; none for a module without one.
     pub type_name: String,
 }
 
@@ -106,7 +108,7 @@ impl Config {
             port: 6379,
             cluster: false,
             limits: Limits::default(),
-            modules: Vec::new(),
+            modules: ModuleInfo::built_in(release),
             users: Vec::new(),
             refused: Vec::new(),
         }
@@ -121,6 +123,23 @@ impl Config {
             port,
             ..Self::new(release)
         }
+    }
+}
+
+impl ModuleInfo {
+    /// The modules that a version brings along.
+    fn built_in(release: &Release) -> Vec<Self> {
+        let (name, path, type_name) = match () {
+            () if release.at_least((u16::MAX, 0), (9, 1)) => ("lua", "lua", ""),
+            () if release.at_least((8, 0), (u16::MAX, 0)) => ("vectorset", "", "vectorset"),
+            () => return Vec::new(),
+        };
+        vec![Self {
+            name: name.to_owned(),
+            version: 1,
+            path: path.to_owned(),
+            type_name: type_name.to_owned(),
+        }]
     }
 }
 

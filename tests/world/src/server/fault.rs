@@ -65,6 +65,8 @@ pub(super) struct Faults {
     pub conditions: Conditions,
     planned: Vec<Fault>,
     pub met: u64,
+    /// The process has ended.
+    pub is_dead: bool,
 }
 
 impl Faults {

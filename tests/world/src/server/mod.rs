@@ -22,11 +22,9 @@
 //! The model does not use the tool or any of its code: it is the judge. What it says is held against
 //! real servers by `tests/conformance.rs`.
 
-// Until all commands are there.
-#![allow(dead_code)]
-
 mod access;
 mod client;
+mod cluster;
 mod commands;
 mod config;
 mod dict;
@@ -37,8 +35,10 @@ mod payload;
 mod process;
 mod random;
 mod release;
+mod replication;
 mod reply;
 mod request;
+mod sentinel;
 mod slots;
 mod stats;
 mod table;
@@ -47,12 +47,16 @@ mod tracking;
 mod value;
 
 pub use client::ClientId;
+pub use cluster::{Cluster, Node};
 pub use config::{Commands, Config, Limits, ModuleInfo, Refusal, User};
 pub use fault::{Answer, Conditions, Fault};
 pub use keyspace::Keyspace;
+pub use payload::{PayloadError, dump, module_id, restore};
 pub use random::Random;
 pub use release::{Family, RELEASES, Release, Since};
+pub use replication::Snapshot;
 pub use reply::Reply;
+pub use sentinel::{Sentinel, Watched};
 pub use slots::{SLOTS, slot_of};
 pub use value::{
     Consumer, Entry, Field, Group, Idempotency, Module, Pending, Stream, StreamEntry, StreamId,
@@ -60,8 +64,10 @@ pub use value::{
 };
 
 use client::{Client, WORLD};
+use commands::Library;
 use fault::Faults;
 use process::Cx;
+use replication::Replication;
 use stats::Stats;
 use time::Time;
 
@@ -77,6 +83,9 @@ pub struct Server {
     stats: Stats,
     time: Time,
     faults: Faults,
+    libraries: Vec<Library>,
+    replication: Replication,
+    cluster: Option<Box<Cluster>>,
 }
 
 impl Server {
@@ -84,6 +93,7 @@ impl Server {
     pub fn new(config: Config, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let run_id = random.hex40();
+        let replication = Replication::new(random.hex40());
         let release = config.release;
         let keyspace = Keyspace::new(release, config.databases, config.cluster, random.next_u64());
         Self {
@@ -96,6 +106,9 @@ impl Server {
             stats: Stats::default(),
             time: Time::default(),
             faults: Faults::default(),
+            libraries: Vec::new(),
+            replication,
+            cluster: None,
         }
     }
 
@@ -134,6 +147,9 @@ impl Server {
     /// # Errors
     /// What the server says before it closes a connection that is one too many.
     pub fn connect(&mut self) -> Result<ClientId, Vec<u8>> {
+        if self.is_dead() {
+            return Err(Vec::new());
+        }
         if self.clients.len() > self.config.limits.max_clients {
             return Err(b"-ERR max number of clients reached\r\n".to_vec());
         }
@@ -174,11 +190,8 @@ impl Server {
     /// Carries out a command as the world itself, whom no ACL, pause or cluster slot holds up.
     pub fn execute(&mut self, db: u32, args: &[&[u8]], now_ms: u64) -> Reply {
         let cx = Cx {
-            client: WORLD,
-            db,
-            now: now_ms,
             in_exec: true,
-            in_script: false,
+            ..Cx::of_world(db, now_ms)
         };
         self.time.seen(now_ms);
         self.run(&cx, args)

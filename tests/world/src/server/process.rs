@@ -17,7 +17,18 @@ pub(super) struct Cx {
     pub db: u32,
     pub now: u64,
     pub in_exec: bool,
-    pub in_script: bool,
+}
+
+impl Cx {
+    /// The world itself.
+    pub fn of_world(db: u32, now: u64) -> Self {
+        Self {
+            client: WORLD,
+            db,
+            now,
+            in_exec: false,
+        }
+    }
 }
 
 /// What became of a request.
@@ -118,7 +129,6 @@ impl Server {
             db: client.session.db,
             now,
             in_exec: false,
-            in_script: false,
         };
         let verdict = self.faults.received(args);
         match verdict {
@@ -190,6 +200,15 @@ impl Server {
             Found::Row(row) => row,
             Found::Refused(text) => return (None, Some(Reply::error(text))),
         };
+        let is_anonymous = self
+            .client(cx.client)
+            .is_none_or(|client| client.session.user.is_none());
+        if !is_anonymous
+            && self.forbids(cx, row, args).is_none()
+            && let Some(text) = self.redirection(cx, row, args)
+        {
+            return (Some(row), Some(Reply::error(text)));
+        }
         let refusal = self.refusal(cx, row, args).map(|text| match row.name {
             "exec" => {
                 let cause = text.strip_prefix('-').unwrap_or(&text);

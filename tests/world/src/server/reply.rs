@@ -7,6 +7,8 @@ use std::borrow::Cow;
 pub enum Reply {
     /// `+OK`
     Simple(&'static str),
+    /// The same, of a word that is not known beforehand.
+    Status(String),
     /// `-ERR …`, without the dash.
     Error(Cow<'static, str>),
     /// `:1`
@@ -85,6 +87,7 @@ impl Reply {
         let is_3 = protocol >= 3;
         match self {
             Self::Simple(text) => line(out, b'+', text.as_bytes()),
+            Self::Status(text) => line(out, b'+', text.as_bytes()),
             Self::Error(text) => {
                 let text = text.replace(['\r', '\n'], " ");
                 line(out, b'-', text.as_bytes());

@@ -1,7 +1,7 @@
 //! What time alone does: pauses end, keys expire, the cron works.
 
 use super::Server;
-use super::client::{WORLD, Waits};
+use super::client::Waits;
 use super::process::Cx;
 
 /// How often a server's cron runs, in ms.
@@ -50,6 +50,7 @@ impl Server {
             self.keyspace.cron();
             self.expire_actively(now_ms);
         }
+        self.end_waits(now_ms);
         self.end_turn(now_ms);
     }
 
@@ -86,13 +87,7 @@ impl Server {
         if self.is_replica() || self.time.pause(now).is_some() {
             return;
         }
-        let cx = Cx {
-            client: WORLD,
-            db: 0,
-            now,
-            in_exec: false,
-            in_script: false,
-        };
+        let cx = Cx::of_world(0, now);
         for (db, key) in self.keyspace.overdue(now) {
             if self.random.chance(75) {
                 self.expire(&Cx { db, ..cx }, &key);
