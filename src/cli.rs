@@ -53,12 +53,6 @@ pub use shared::{
 };
 pub use source_end::{SideEnd, SourceEnd};
 
-/// The commit this was built from, or empty.
-pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
-    Some(hash) => hash,
-    None => "",
-};
-
 /// Move Redis and Valkey data between places that cannot see each other.
 #[derive(Debug, Parser)]
 #[command(

@@ -37,7 +37,6 @@ use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
 use crate::payload::{self, Kind};
-use crate::pipe::Stop;
 use crate::record::{Family, KeyRecord, Origin, Value};
 use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
@@ -47,6 +46,7 @@ use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
 use crate::sink::{Accepted, Landed};
+use crate::stop::Stop;
 use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.

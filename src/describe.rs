@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 pub use self::consistency::{consistency_json, consistency_text, except};
 pub use self::loss::loss_of;
 use crate::escape::clean;
-use crate::ledger::{SourceReport, sum};
-use crate::observer::hex;
+use crate::ledger::{SourceReport, export_failed, sum};
 use crate::outside::{self, Outside};
 use crate::record::{Family, show_key};
-use crate::units::{bytes_text, count_text, plural, time_text};
+use crate::units::{bytes_text, count_text, hex, plural, time_text};
 
 /// The server's family, as people call it.
 pub fn family_name(family: Family) -> &'static str {
@@ -53,13 +52,6 @@ fn asked_name(asked: ConsistencyAsked) -> &'static str {
 
 /// Databases that a sentence names before it stops.
 const DBS_TOLD: usize = 16;
-
-/// Keys that the export could not read or left out for its `--max-value`, by database: the archive's
-/// end has one number for both.
-pub fn export_failed(end: &End) -> Vec<(u32, u64)> {
-    let rows = end.facts.counts.iter().filter(|row| row.failed > 0);
-    rows.map(|row| (row.db, row.failed)).collect()
-}
 
 fn sum_of(failed: &[(u32, u64)]) -> u64 {
     let keys = failed.iter().map(|(_, keys)| *keys);

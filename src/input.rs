@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 
 use crate::encryption::{Damage, Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
 use crate::exit::{Interrupted, Usage};
-use crate::observer::hex;
 use crate::output::is_closed;
-use crate::pipe::Stop;
+use crate::stop::Stop;
+use crate::units::hex;
 
 /// Gives an archive: its plain bytes, also where the file is encrypted.
 pub struct ArchiveInput {

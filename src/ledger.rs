@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use redis_migrate_format::header::{ConsistencyReached, SourceCounts};
+pub use redis_migrate_format::header::{ConsistencyReached, End, SourceCounts};
 use serde::{Serialize, Serializer};
 
 use crate::outside::Outside;
@@ -463,4 +463,11 @@ impl SinkReport {
     pub fn failed(&self) -> u64 {
         self.conflicts + self.refused + self.functions.refused
     }
+}
+
+/// Keys that the export could not read or left out for its `--max-value`, by database: the archive's
+/// end has one number for both.
+pub fn export_failed(end: &End) -> Vec<(u32, u64)> {
+    let rows = end.facts.counts.iter().filter(|row| row.failed > 0);
+    rows.map(|row| (row.db, row.failed)).collect()
 }

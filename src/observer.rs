@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::errors_file::{ErrorsFile, ErrorsPlace};
 use crate::record::show_key;
-use crate::source::Estimate;
-use crate::units::plural;
+use crate::units::{hex, plural};
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -352,9 +351,13 @@ impl Observer {
     }
 }
 
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What a source expects to give; for progress only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Records.
+    pub records: Option<u64>,
+    /// Bytes of input.
+    pub bytes: Option<u64>,
 }
 
 /// Remembers events, for tests.

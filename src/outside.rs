@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub use self::ask::{OutsideKeys, rights};
 pub use self::series::Series;
 use crate::record::show_key;
-use crate::ui::Verb;
 use crate::units::{count_text, plural};
+use crate::verb::Verb;
 
 /// How many are named of each kind.
 const MOST_NAMED: usize = 20;

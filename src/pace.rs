@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use self::probe::Probe;
 use crate::host;
 use crate::observer::Observer;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 use crate::units::duration_text;
 
 /// What may be made up for after something else was slow.

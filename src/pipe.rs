@@ -7,7 +7,6 @@
 mod turns;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use anyhow::{Result, anyhow};
 
 use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
+use crate::exit_code;
 use crate::host;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
@@ -25,6 +25,7 @@ use crate::rewrite::Rewrite;
 use crate::server::is_lost;
 use crate::sink::Sink;
 use crate::source::Source;
+pub use crate::stop::Stop;
 use crate::unproven::Unproven;
 
 /// Bytes of records between source and sink, those the sink is at work on included. Enough to
@@ -34,39 +35,6 @@ const CHANNEL_BYTES: usize = 4 * 1024 * 1024;
 
 /// When nothing came for so long, the sink settles what it has.
 const IDLE: Duration = Duration::from_millis(100);
-
-/// The user's wish to stop, shared by all threads and the signal handler.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    /// Nobody wishes to stop yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What the pipe goes by: while changes are followed Ctrl-C ends the following, which the
-    /// source hears of, and not the run.
-    #[must_use]
-    pub fn of_pipe(&self, following: bool) -> Self {
-        if following { Self::new() } else { self.clone() }
-    }
-
-    /// Whether to stop.
-    pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Stop.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// The flag itself, for a signal handler.
-    pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
-    }
-}
 
 /// What became of a run.
 #[derive(Debug)]
@@ -93,7 +61,7 @@ impl Outcome {
     pub fn exit_code(&self) -> u8 {
         let mut codes = Vec::new();
         if let Some(error) = &self.error {
-            codes.push(exit::code_of(error));
+            codes.push(exit_code::of(error));
         }
         if self.source.total().failed > 0
             || self.sink.failed() > 0

@@ -9,7 +9,6 @@ mod console;
 mod progress;
 pub mod session;
 mod summary;
-mod verb;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -18,18 +17,17 @@ use std::time::Instant;
 
 use self::console::{Console, ConsoleReport};
 use self::progress::Ticker;
-pub use self::verb::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 use crate::describe::{export_failed_text, export_lacks_text};
 use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
+use crate::exit_code;
 use crate::host;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
-
-/// Version of the JSON that is printed; fields are only added within one.
-pub const SCHEMA_VERSION: u32 = 1;
+pub use crate::verb::Verb;
+pub use crate::version::SCHEMA_VERSION;
 
 /// How failed keys are printed before they are only counted.
 const FAILURES_SHOWN: u64 = 20;
@@ -115,7 +113,7 @@ impl Ui {
             Some(Ok(file)) => Some(file),
             Some(Err(error)) => {
                 let error = error.into();
-                let code = exit::code_of(&error);
+                let code = exit_code::of(&error);
                 console.error(&error, code);
                 return Err(code);
             }
@@ -123,7 +121,7 @@ impl Ui {
         let report = ConsoleReport(Arc::clone(&console));
         let observer = Observer::new(Box::new(report), errors_file, options.max_errors);
         if !keeps && let Err(error) = observer.begin_errors_anew() {
-            let code = exit::code_of(&error);
+            let code = exit_code::of(&error);
             console.error(&error, code);
             return Err(code);
         }
@@ -221,7 +219,7 @@ impl Ui {
 
 /// Prints an error that came before any ui, or in a verb without one; returns the exit code.
 pub fn print_error(error: &anyhow::Error) -> u8 {
-    let code = exit::code_of(error);
+    let code = exit_code::of(error);
     Console::of_session().error(error, code);
     code
 }

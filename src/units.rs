@@ -135,6 +135,11 @@ pub fn time_text(unix_ms: u64) -> String {
     humantime::format_rfc3339_millis(moment).to_string()
 }
 
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

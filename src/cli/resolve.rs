@@ -44,7 +44,7 @@ pub fn process_env(name: &str) -> Option<OsString> {
 
 /// `0.1.0 (abc123)`.
 pub fn short_version() -> String {
-    match super::GIT {
+    match crate::version::GIT {
         "" => env!("CARGO_PKG_VERSION").to_owned(),
         git => format!("{} ({git})", env!("CARGO_PKG_VERSION")),
     }

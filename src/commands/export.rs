@@ -10,7 +10,7 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
-use crate::cli::{ExportArgs, GIT, SourceEnd};
+use crate::cli::{ExportArgs, SourceEnd};
 use crate::encryption::{Sealing, StoredAs};
 use crate::host::unix_ms;
 use crate::observer::Observer;
@@ -160,7 +160,7 @@ pub(super) fn header(
         tool: Tool {
             name: env!("CARGO_PKG_NAME").to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            git: GIT.to_owned(),
+            git: crate::version::GIT.to_owned(),
         },
         created_ms: unix_ms(),
         source_time_ms: source.time_ms,

@@ -14,14 +14,13 @@ use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
 use crate::input::Kept;
-use crate::observer::hex;
 use crate::payload::{self, metadata};
 use crate::pipe::Stop;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
 use crate::size;
 use crate::ui::{self, SCHEMA_VERSION};
-use crate::units::{bytes_text, duration_text, time_text};
+use crate::units::{bytes_text, duration_text, hex, time_text};
 
 /// Runs the verb; the exit code.
 pub fn run(args: &ListArgs, stop: &Stop) -> u8 {

@@ -27,10 +27,9 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use redis_migrate_format::{End, Header};
 
-use crate::describe::{
-    export_failed, export_failed_json, export_failed_text, export_lacks_text, loss_of,
-};
+use crate::describe::{export_failed_json, export_failed_text, export_lacks_text, loss_of};
 use crate::exit;
+use crate::ledger::export_failed;
 use crate::ui;
 use crate::undecoded::Undecoded;
 

@@ -17,7 +17,7 @@ use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::input::{ArchiveInput, SharedFile};
-use crate::observer::{Observer, hex};
+use crate::observer::Observer;
 use crate::output::{Holds, Writing, keep_apart};
 use crate::own_writes::random_hash_keys;
 use crate::pipe::Stop;
@@ -29,6 +29,7 @@ use crate::select::Sought;
 use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
 use crate::source::reading::Reading;
+use crate::units::hex;
 
 /// What leads to the frames of a file.
 pub struct Map {

@@ -12,13 +12,12 @@ use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
 use crate::input::ArchiveInput;
-use crate::observer::hex;
 use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
 use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
-use crate::units::{bytes_text, count_text, plural};
+use crate::units::{bytes_text, count_text, hex, plural};
 
 /// Lost ranges that the report names.
 const RANGES_SHOWN: usize = 10;

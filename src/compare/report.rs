@@ -10,10 +10,9 @@ use super::judge::Aspect;
 use super::meaning::Depth;
 use super::row::{Row, What};
 use crate::describe::tally::{DATABASES_TOLD, ToldDb};
-use crate::observer::hex;
 use crate::payload::Kind;
 use crate::record::show_key;
-use crate::units::{count_text, plural, time_text};
+use crate::units::{count_text, hex, plural, time_text};
 
 /// Counts of each database, for programs. Databases beyond those that are told one by one stand
 /// together in a last row, whose `db` is null.

@@ -14,7 +14,7 @@ use super::names::Sample;
 use crate::exit::Interrupted;
 use crate::host;
 use crate::own_writes::FingerprintSet;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Differences that are looked at again. When there are more, writes are not the reason.
 const MAX_AGAIN: usize = 250_000;

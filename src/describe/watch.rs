@@ -11,8 +11,7 @@ use redis_migrate_format::version::PREAMBLE_LEN;
 use sha2::{Digest, Sha256};
 
 use super::table::{Align, Table};
-use crate::observer::hex;
-use crate::units::{bytes_text, count_text};
+use crate::units::{bytes_text, count_text, hex};
 
 /// Frames of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

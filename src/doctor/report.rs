@@ -19,11 +19,12 @@ use crate::describe::table::{Align, Table};
 use crate::describe::{
     error_json, export_failed_json, export_failed_text, export_lacks_text, family_name, lines_text,
 };
+use crate::escape::clean;
 use crate::outside::{self, Outside};
 use crate::payload::{Encoding, GIVEN_BACK, kind_of};
 use crate::server::conn::asks_for_patience;
-use crate::ui::{SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
+use crate::version::SCHEMA_VERSION;
 
 /// A clock that is further off than this is worth a word.
 const CLOCK_OFFSET_MS: u64 = 1_000;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest, Sha256};
 
 use super::Recipients;
-use crate::observer::hex;
+use crate::units::hex;
 
 /// What stands in the file, where that is not what was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::EncryptionError;
 use super::decrypt::{CHUNK_BYTES, Form, Unsealed};
 use crate::exit::Interrupted;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// So many damaged chunks in a row are no damage to chunks any more: bytes are missing or came in
 /// between, and everything behind them has shifted. To try each costs a new look at the header.

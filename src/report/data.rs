@@ -4,9 +4,10 @@ use redis_migrate_format::{End, Header};
 use serde_json::{Value, json};
 
 use super::{Group, LargeKey, Report, Weight};
-use crate::describe::{end_json, export_failed, export_failed_json, header_json};
-use crate::observer::hex;
-use crate::ui::SCHEMA_VERSION;
+use crate::describe::{end_json, export_failed_json, header_json};
+use crate::ledger::export_failed;
+use crate::units::hex;
+use crate::version::SCHEMA_VERSION;
 
 /// Prefixes that are told at each level.
 pub(super) const GROUPS: usize = 40;

@@ -11,8 +11,9 @@ use redis_migrate_format::header::ConsistencyReached;
 use super::data::{About, GROUPS, json};
 use super::treemap::{Rect, squarified};
 use super::{Bucket, Group, LargeKey, Report, Weight};
-use crate::describe::{end_lines, export_failed, header_lines, loss_of};
+use crate::describe::{end_lines, header_lines, loss_of};
 use crate::escape::{clean, json_text};
+use crate::ledger::export_failed;
 use crate::units::{bytes_text, count_text, time_text};
 
 const STYLE: &str = include_str!("page.css");

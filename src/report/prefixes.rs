@@ -212,7 +212,7 @@ fn without_digits(body: &[u8]) -> Vec<u8> {
 }
 
 fn shown(name: &[u8]) -> String {
-    crate::ui::clean(&String::from_utf8_lossy(name)).into_owned()
+    crate::escape::clean(&String::from_utf8_lossy(name)).into_owned()
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Take
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::Usage;
-use crate::observer::hex;
+use crate::units::hex;
 
 /// Where the state of this import is kept: as the user said, else among the user's other states,
 /// under a name made of the first archive and the destination.

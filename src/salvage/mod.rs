@@ -20,15 +20,14 @@ use redis_migrate_format::{
 
 pub use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
-use crate::cli::GIT;
 use crate::exit::Interrupted;
 use crate::host::unix_ms;
 use crate::ledger::CountsByDb;
 use crate::observer::{FailureKind, KeyFailure, Observer};
-use crate::pipe::Stop;
 use crate::record::larger_than;
 use crate::size::{self, is_larger};
 use crate::source::archive::functions_not_kept;
+use crate::stop::Stop;
 use crate::units::plural;
 
 /// First byte and number of bytes.
@@ -258,7 +257,7 @@ fn new_header<R: Read + Seek>(survey: &Survey, input: &mut R, limits: Limits) ->
     header.tool = Tool {
         name: env!("CARGO_PKG_NAME").to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        git: GIT.to_owned(),
+        git: crate::version::GIT.to_owned(),
     };
     header.created_ms = unix_ms();
     // The new origin takes the place of this one.

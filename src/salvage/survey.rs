@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::Range;
 use crate::exit::Interrupted;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Lost ranges that a header lists; beyond, neighbours are told as one.
 const MAX_RANGES: usize = 10_000;

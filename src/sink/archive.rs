@@ -18,7 +18,7 @@ use crate::encryption::StoredAs;
 use crate::host;
 use crate::host::unix_ms;
 use crate::ledger::{ArchiveWritten, SinkReport, SourceReport};
-use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::outside;
 use crate::own_writes::OwnWrites;
 use crate::payload::{self, ErrorKind, Examined, compact_within};
@@ -28,6 +28,7 @@ use crate::record::{
 };
 use crate::resume::{ExportJournal, Noted, Taken};
 use crate::size::is_larger;
+use crate::units::hex;
 
 /// Scratch room that is kept between values; a larger one is given back.
 const KEPT_SCRATCH_BYTES: usize = 1024 * 1024;

@@ -34,7 +34,7 @@ use super::rdb::latest::Superseded;
 use crate::census::Census;
 use crate::escape::{self, write_json};
 use crate::ledger::{SinkReport, SourceReport};
-use crate::observer::{FailureKind, KeyFailure, Observer, hex};
+use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::own_writes::OwnWrites;
 use crate::payload::{
     self, ENTRIES_READ_UNKNOWN, Idempotency, Object, Stream, StreamForm, metadata,
@@ -42,6 +42,7 @@ use crate::payload::{
 use crate::rdb::function_codes;
 use crate::record::{Batch, Context, Eviction, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
+use crate::units::hex;
 
 /// How many modules are named whose data are left out.
 const MOST_MODULES: usize = 16;

@@ -15,17 +15,9 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::ledger::SourceReport;
+pub use crate::observer::Estimate;
 use crate::pace::Pace;
 use crate::record::Batch;
-
-/// What a source expects to give; for progress only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Estimate {
-    /// Records.
-    pub records: Option<u64>,
-    /// Bytes of input.
-    pub bytes: Option<u64>,
-}
 
 /// Gives records, a batch at a time.
 pub trait Source: Send {

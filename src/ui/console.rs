@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice, session};
 use crate::escape::{clean, json_text};
-use crate::observer::{Event, KeyFailure, Report, hex};
+use crate::observer::{Event, KeyFailure, Report};
 use crate::record::show_key;
-use crate::units::plural;
+use crate::units::{hex, plural};
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";

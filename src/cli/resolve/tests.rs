@@ -46,7 +46,7 @@ fn password(options: &ConnectOptions) -> Option<&str> {
 
 fn is_usage<T>(result: Result<T>) -> String {
     let error = result.err().expect("refused");
-    assert_eq!(crate::exit::code_of(&error), crate::exit::USAGE);
+    assert_eq!(crate::exit_code::of(&error), crate::exit::USAGE);
     format!("{error:#}")
 }
 

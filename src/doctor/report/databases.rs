@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::describe::table::{Align, Table};
 use crate::doctor::Findings;
+use crate::escape::clean;
 use crate::server::facts::Keyspace;
-use crate::ui::clean;
 use crate::units::{count_text, plural};
 
 /// Databases that a rule is written out for.

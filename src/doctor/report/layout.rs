@@ -6,7 +6,7 @@ use crate::describe::family_name;
 use crate::describe::table::{Align, Table};
 use crate::doctor::layout::{Layout, Shards};
 use crate::doctor::{Findings, not_known};
-use crate::ui::clean;
+use crate::escape::clean;
 use crate::units::{bytes_text, count_text, plural};
 
 /// How it stands among others.

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::ServerSink;
-use crate::delete_source::destination::Unfit;
+use super::unfit::Unfit;
 use crate::policy::OnConflict;
 
 impl ServerSink {

@@ -39,6 +39,7 @@ mod stood;
 mod sweep;
 pub mod target;
 mod try_out;
+pub mod unfit;
 mod window;
 pub mod witness;
 
@@ -69,7 +70,6 @@ use crate::host;
 use crate::ledger::{Changes, SinkReport, SourceReport};
 use crate::observer::Observer;
 use crate::own_writes::{Fingerprint, FingerprintSet, OwnWrites};
-use crate::pipe::Stop;
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
 use crate::server::Conn;
@@ -77,6 +77,7 @@ use crate::server::facts::{Facts, ServerClock};
 use crate::server::patience::Patience;
 use crate::server::reconnect::Retries;
 use crate::server::reply::{cmd, from_reply};
+use crate::stop::Stop;
 
 /// How to write.
 #[derive(Debug, Clone, Copy, Default)]

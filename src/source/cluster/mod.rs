@@ -38,11 +38,11 @@ use crate::host;
 use crate::ledger::{LibraryApart, SourceReport};
 use crate::observer::Observer;
 use crate::pace::Pace;
-use crate::pipe::Stop;
 use crate::policy::{Consistency, ReadFrom};
 use crate::record::{Batch, Record};
 use crate::server::patience::Patience;
 use crate::source::server::{ConvergeOptions, Follow};
+use crate::stop::Stop;
 
 /// So many names may wait for the last round.
 const FEW_NAMES: usize = 50;

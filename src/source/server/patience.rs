@@ -6,10 +6,10 @@ use anyhow::Result;
 use super::ServerSource;
 use crate::exit::Interrupted;
 use crate::host;
-use crate::pipe::Stop;
 use crate::server::Conn;
 use crate::server::conn::asks_for_patience;
 use crate::server::patience::{self, STEP};
+use crate::stop::Stop;
 
 /// What is known of it.
 #[derive(Debug)]

@@ -12,10 +12,10 @@ use super::squeeze::Changed;
 use super::{Sent, ServerSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
-use crate::pipe::Stop;
 use crate::server::facts::{Facts, ServerClock};
 use crate::server::reconnect::Retries;
 use crate::server::{Conn, ServerError, is_lost};
+use crate::stop::Stop;
 
 /// How to connect again.
 pub(super) struct Link {

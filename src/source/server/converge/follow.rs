@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{ConvergingSource, MAX_ROUNDS, Phase};
 use crate::host;
 use crate::observer::Lag;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// While following, how often a source without news is heard of.
 const HEARTBEAT: Duration = Duration::from_millis(250);

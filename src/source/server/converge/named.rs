@@ -12,8 +12,8 @@ use super::ConvergingSource;
 use super::final_round::{LastRound, Outcome};
 use crate::exit::Interrupted;
 use crate::host;
-use crate::pipe::Stop;
 use crate::server::sentinel::{self, AGREE_WITHIN, Standing};
+use crate::stop::Stop;
 
 /// While following, how long between two looks, at least.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

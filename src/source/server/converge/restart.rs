@@ -6,7 +6,6 @@ use super::verdict::blindness;
 use super::{ConvergeOptions, ConvergingSource, Phase};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
-use crate::pipe::Stop;
 use crate::policy::Consistency;
 use crate::record::{Batch, Record};
 use crate::server::ServerError;
@@ -15,6 +14,7 @@ use crate::server::facts::{Facts, Keyspace};
 use crate::server::tracking::{FLUSHED, Tracker};
 use crate::source::Source;
 use crate::source::server::{Job, ServerSource};
+use crate::stop::Stop;
 use crate::units::plural;
 
 /// Scans that may be begun anew before giving up.

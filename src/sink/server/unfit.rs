@@ -1,0 +1,136 @@
+//! Whether a destination is a place where keys stay that go from the source.
+
+use crate::exit::Usage;
+use crate::server::ServerError;
+use crate::server::facts::Facts;
+
+/// Why a destination is no place to move keys to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// Its primary overwrites what it holds, and perhaps is the source itself.
+    Replica,
+    /// It does not say whether it is a replica.
+    UnknownRole,
+    /// It evicts keys by this policy.
+    Evicts(String),
+    /// It does not say whether it evicts keys.
+    UnknownEviction,
+}
+
+impl Unfit {
+    /// What speaks against a server that says this of itself; `None` if nothing does.
+    pub fn of(facts: &Facts) -> Option<Self> {
+        // A replica in a cluster sends writes to its primary.
+        match facts.role_is_replica() {
+            Some(true) if !facts.cluster => return Some(Self::Replica),
+            None if !facts.cluster => return Some(Self::UnknownRole),
+            _ => {}
+        }
+        match facts.evicts() {
+            Some(true) => Some(Self::Evicts(facts.policy.clone().unwrap_or_default())),
+            Some(false) => None,
+            None => Some(Self::UnknownEviction),
+        }
+    }
+
+    /// The refusal before anything is read.
+    pub fn refusal(&self, address: &str) -> anyhow::Error {
+        let refused = |reason: &str| ServerError::Refused {
+            address: address.to_owned(),
+            command: "INFO".to_owned(),
+            reason: reason.to_owned(),
+        };
+        match self {
+            Self::Replica => Usage(
+                "--delete-source needs a destination that is a primary, and it is a replica: what is \
+                 written there is lost when it next synchronizes with its primary, and keys that are \
+                 deleted at its primary are deleted there too; name the primary; nothing was read"
+                    .to_owned(),
+            )
+            .into(),
+            Self::Evicts(policy) => Usage(format!(
+                "with --delete-source a key that the destination evicts is gone from both ends, and \
+                 it evicts keys when it is full (maxmemory-policy {policy}): set its \
+                 maxmemory-policy to noeviction until the copy is done, or copy without \
+                 --delete-source; nothing was read"
+            ))
+            .into(),
+            Self::UnknownRole => anyhow::Error::new(refused("neither INFO nor ROLE tells the role"))
+                .context(
+                    "--delete-source needs to know whether the destination is a replica, which would \
+                     lose what is written there: allow its user INFO or ROLE (+info or +role), or \
+                     copy without --delete-source; nothing was read",
+                ),
+            Self::UnknownEviction => {
+                anyhow::Error::new(refused("neither INFO nor CONFIG GET tells maxmemory-policy"))
+                    .context(
+                        "--delete-source needs to know whether the destination evicts keys, which \
+                         would then be gone from both ends: allow its user INFO or CONFIG GET (+info \
+                         or +config|get), or copy without --delete-source; nothing was read",
+                    )
+            }
+        }
+    }
+
+    /// The same in the middle of a run.
+    pub fn now(&self) -> String {
+        match self {
+            Self::Replica => "became a replica during this run".to_owned(),
+            Self::UnknownRole => "does not say any more whether it is a replica".to_owned(),
+            Self::Evicts(policy) => {
+                format!("evicts keys when it is full by now (maxmemory-policy {policy})")
+            }
+            Self::UnknownEviction => "does not say any more whether it evicts keys".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_of_a_destination_is_not_taken_for_good() {
+        let fit = Facts {
+            knows_role: true,
+            maxmemory: Some(0),
+            ..Facts::default()
+        };
+        assert_eq!(Unfit::of(&fit), None);
+        let silent = Facts::default();
+        assert_eq!(Unfit::of(&silent), Some(Unfit::UnknownRole));
+        // HELLO is enough.
+        let hello = Facts {
+            knows_role: false,
+            hello_replica: Some(false),
+            ..fit.clone()
+        };
+        assert_eq!(Unfit::of(&hello), None);
+        for replica in [
+            Facts {
+                replica: true,
+                ..fit.clone()
+            },
+            Facts {
+                hello_replica: Some(true),
+                ..hello
+            },
+        ] {
+            assert_eq!(Unfit::of(&replica), Some(Unfit::Replica));
+        }
+        let evicting = |maxmemory: Option<u64>, policy: Option<&str>| {
+            Unfit::of(&Facts {
+                maxmemory,
+                policy: policy.map(str::to_owned),
+                ..fit.clone()
+            })
+        };
+        assert_eq!(evicting(Some(1), Some("noeviction")), None);
+        assert_eq!(evicting(None, Some("noeviction")), None);
+        let lru = Unfit::Evicts("allkeys-lru".to_owned());
+        assert_eq!(evicting(Some(1), Some("allkeys-lru")), Some(lru));
+        for (maxmemory, policy) in [(None, None), (Some(1), None), (None, Some("allkeys-lru"))] {
+            assert_eq!(evicting(maxmemory, policy), Some(Unfit::UnknownEviction));
+        }
+    }
+}
