@@ -24,10 +24,7 @@ mod report;
 pub mod resolve;
 mod salvage;
 mod shared;
-mod source_end;
 mod type_name;
-
-use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
@@ -51,7 +48,6 @@ pub use shared::{
     LimitArgs, NoLimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs,
     WriteArgs,
 };
-pub use source_end::{SideEnd, SourceEnd};
 
 /// Move Redis and Valkey data between places that cannot see each other.
 #[derive(Debug, Parser)]
@@ -110,20 +106,4 @@ pub enum Verb {
     /// Write the man pages into a directory.
     #[command(hide = true)]
     ManPages(ManPagesArgs),
-}
-
-/// What stands where a URL belongs. It may hold a password, and is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Named(pub OsString);
-
-impl From<OsString> for Named {
-    fn from(text: OsString) -> Self {
-        Self(text)
-    }
-}
-
-impl std::fmt::Debug for Named {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
 }

@@ -1,5 +1,4 @@
-//! What the user named: a server by URL, a file, or a standard stream; and what it takes to
-//! connect to that server.
+//! A server, as its URL names it, and what it takes to connect to it.
 //!
 //! Nothing here reads the environment or opens anything. A password is a [`Secret`], which no
 //! formatting shows, and no message quotes the URL it failed on, because the part that is wrong
@@ -9,7 +8,6 @@ mod nodes;
 mod sentinel;
 mod shunned;
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -243,35 +241,16 @@ impl ConnectOptions {
             shunned: Shunned::default(),
         }
     }
-}
 
-/// What a verb was pointed at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A server.
-    Server(ServerAddress),
-    /// A file.
-    File(PathBuf),
-    /// Standard input or output.
-    Stdio,
-}
-
-impl Endpoint {
-    /// Reads what the user wrote: `-`, a URL, or else a file name. Anything with `://` is a URL
-    /// and never a file name; write `./a://b` for a file that is really called that.
-    ///
-    /// # Errors
-    /// [`Usage`] for a URL that is unknown or malformed.
-    pub fn parse(text: &OsStr) -> Result<Self, Usage> {
-        if text == "-" {
-            return Ok(Endpoint::Stdio);
-        }
-        match text.to_str() {
-            Some(url) if url.contains("://") && !url.starts_with(['.', '/']) => {
-                ServerAddress::parse(url).map(Endpoint::Server)
-            }
-            _ => Ok(Endpoint::File(PathBuf::from(text))),
-        }
+    /// What must be said aloud of this connection.
+    pub fn warnings(&self) -> Option<String> {
+        self.tls.insecure.then(|| {
+            format!(
+                "--insecure: the certificate of {} is not verified; anybody in between can read \
+                 and change everything",
+                self.address
+            )
+        })
     }
 }
 
@@ -457,11 +436,14 @@ fn usage<T>(text: impl Into<String>) -> Result<T, Usage> {
     Err(Usage(text.into()))
 }
 
+/// Whether somebody who writes this may mean a server and forgot the scheme.
+pub fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
 fn without_scheme(text: &str) -> Usage {
-    let is_host_port = text
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if is_host_port && !text.contains('@') {
+    if is_host_and_port(text) && !text.contains('@') {
         Usage(format!(
             "{} has no scheme; did you mean redis://{}? (rediss:// for TLS)",
             text.escape_debug(),

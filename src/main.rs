@@ -11,10 +11,10 @@ use redis_migrate::commands::{
     completions, convert, copy, diff, doctor, export, extract, import, inspect, list, report,
     salvage, verify,
 };
-use redis_migrate::output::Writing;
 use redis_migrate::pipe::Stop;
+use redis_migrate::place::{self, Writing};
 use redis_migrate::ui::{self, session};
-use redis_migrate::{exit, limits, output};
+use redis_migrate::{exit, limits};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
@@ -45,12 +45,12 @@ fn main() -> ExitCode {
 /// What comes before every verb: nothing is opened, written or connected to yet.
 fn prepare(verb: &Verb, stdout_is_data: bool) -> anyhow::Result<Stop> {
     let files = verb.files();
-    if output::overwritten(&Writing::Stdout, &files.reads).is_some() {
+    if place::overwritten(&Writing::Stdout, &files.reads).is_some() {
         session::spare_stdout();
     }
-    output::keep_apart(&files.reads, &files.writes)?;
+    place::keep_apart(&files.reads, &files.writes)?;
     if stdout_is_data {
-        output::refuse_closed_stdout()?;
+        place::refuse_closed_stdout()?;
     }
     let stop = Stop::new();
     watch_signals(&stop)?;

@@ -15,6 +15,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 
+use crate::place::store::Positioned;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// A key as it is remembered. Never 0, which no merge would give.
@@ -252,32 +253,15 @@ impl Run {
 
 /// Several sorted runs as one sorted, without doubles.
 struct Merge<'a> {
-    readers: Vec<(BufReader<Cursor<'a>>, Option<Fingerprint>)>,
+    readers: Vec<(BufReader<Positioned<&'a File>>, Option<Fingerprint>)>,
     last: Fingerprint,
-}
-
-/// Reads a file from its start without moving the file's own position.
-struct Cursor<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Cursor<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(out, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
 }
 
 impl<'a> Merge<'a> {
     fn new(runs: &'a [Run]) -> io::Result<Self> {
         let mut readers = Vec::with_capacity(runs.len());
         for run in runs {
-            let mut reader = BufReader::new(Cursor {
-                file: &run.file,
-                at: 0,
-            });
+            let mut reader = BufReader::new(Positioned::new(&run.file, 0));
             let first = next_of(&mut reader)?;
             readers.push((reader, first));
         }

@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 
 use super::resolve::Env;
+use crate::place::Place;
 
 /// What became of the arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub fn expand(args: Vec<OsString>, env: Env<'_>) -> Expanded {
         .iter()
         .skip(1)
         .find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
-    let is_alias = first_word.is_some_and(|word| contains(word, b"://"));
+    let is_alias = first_word.is_some_and(|word| Place::of(word).is_server());
     if !is_alias {
         return Expanded {
             args,
@@ -61,12 +62,6 @@ pub fn expand(args: Vec<OsString>, env: Env<'_>) -> Expanded {
         expanded.args.insert(at + 1, flag.into());
     }
     expanded
-}
-
-fn contains(text: &OsStr, part: &[u8]) -> bool {
-    text.as_encoded_bytes()
-        .windows(part.len())
-        .any(|window| window == part)
 }
 
 fn is_flag(arg: &OsStr, name: &str) -> bool {

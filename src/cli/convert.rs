@@ -1,11 +1,9 @@
 //! Arguments of `convert`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::{AgeReadArgs, LimitArgs, ReportArgs, RunArgs, SelectArgs};
+use crate::place::Place;
 use crate::policy::Loss;
 use crate::rdb::RdbTarget;
 
@@ -23,12 +21,12 @@ Examples:
 pub struct ConvertArgs {
     /// The archive or RDB file to read; `-` is standard input
     #[arg(value_name = "IN")]
-    pub input: OsString,
+    pub input: Place,
 
     /// The file to write: it appears, complete, only at the end; without it, or with `-`, standard
     /// output
-    #[arg(value_name = "OUT")]
-    pub output: Option<PathBuf>,
+    #[arg(value_name = "OUT", value_hint = ValueHint::AnyPath)]
+    pub output: Option<Place>,
 
     /// Replace OUT even if it is an archive, or an RDB file that is to become JSON Lines
     #[arg(long)]

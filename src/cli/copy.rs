@@ -3,9 +3,10 @@
 use clap::Args;
 
 use super::{
-    DestinationArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs,
-    TimeoutArgs, WriteArgs,
+    DestinationArgs, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs, SourceArgs, TimeoutArgs,
+    WriteArgs,
 };
+use crate::place::Place;
 
 const PASSWORD_HELP_COPY: &str = "\
 Passwords: --source-askpass, --source-password-file and the same with --dest-; else
@@ -25,12 +26,12 @@ pub struct CopyArgs {
     /// The server or RDB file to read. A database in the URL, also /0, selects that one
     /// [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
-    pub source: Option<Named>,
+    pub source: Option<Place>,
 
     /// The server to write to. A database in the URL takes the one database that comes
     /// [env: DESTINATION_REDIS_URL]
     #[arg(value_name = "DEST")]
-    pub destination: Option<Named>,
+    pub destination: Option<Place>,
 
     /// Delete each key at the source after the destination accepted it, if it has not changed
     /// since it was read; a stream with consumer groups is kept

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, Named, ProgressStyle, RightArgs, SelectArgs,
+    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, ProgressStyle, RightArgs, SelectArgs,
     TimeoutArgs,
 };
 use crate::compare::names::SampleSize;
+use crate::place::Place;
 use crate::rewrite::parse_map_db;
 use crate::units::parse_duration_ms;
 
@@ -47,11 +48,11 @@ Examples:
 pub struct DiffArgs {
     /// The left side: an archive, an RDB file, or a server. `-` is standard input
     #[arg(value_name = "A")]
-    pub left: Named,
+    pub left: Place,
 
     /// The right side: likewise. A database in the URL of a server takes the one database of A
     #[arg(value_name = "B")]
-    pub right: Named,
+    pub right: Place,
 
     /// Print the result as JSON Lines on standard output: every difference, and a summary as the last
     #[arg(long)]
@@ -144,7 +145,7 @@ pub struct CompareArgs {
 pub struct AgainstArgs {
     /// When the archive is intact, compare it with this server, as `diff FILE URL` does
     #[arg(long, value_name = "URL")]
-    pub against: Option<Named>,
+    pub against: Option<Place>,
 
     /// What counts.
     #[command(flatten)]

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{AgeReadArgs, ConnectArgs, LimitArgs, Named, TimeoutArgs};
+use super::{AgeReadArgs, ConnectArgs, LimitArgs, TimeoutArgs};
+use crate::place::Place;
 
 /// `doctor`.
 #[derive(Debug, Args)]
@@ -27,11 +28,11 @@ pub struct DoctorArgs {
     /// The server: redis://, rediss:// (TLS), unix:// or redis-sentinel://; of a cluster any node
     /// [env: DESTINATION_REDIS_URL, with --source SOURCE_REDIS_URL]
     #[arg(value_name = "URL")]
-    pub server: Option<Named>,
+    pub server: Option<Place>,
 
     /// Say also what this archive would need there; `-` is standard input
     #[arg(value_name = "ARCHIVE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// Take URL and password from the source's environment variables, not the destination's
     #[arg(long)]

@@ -1,13 +1,12 @@
 //! Arguments of `export`.
 
-use std::path::PathBuf;
-
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{
-    AgeWriteArgs, ConnectArgs, LimitArgs, Named, PaceArgs, ReadArgs, ReportArgs, RunArgs,
-    SelectArgs, TimeoutArgs,
+    AgeWriteArgs, ConnectArgs, LimitArgs, PaceArgs, ReadArgs, ReportArgs, RunArgs, SelectArgs,
+    TimeoutArgs,
 };
+use crate::place::Place;
 
 /// How passwords are found; the text of a help section.
 const PASSWORD_HELP_SOURCE: &str = "\
@@ -28,12 +27,12 @@ pub struct ExportArgs {
     /// What to read: a server (redis://, rediss:// for TLS, unix://, redis-sentinel://) or an RDB
     /// file (`-`: standard input). A database in the URL, also /0, selects that one [env: SOURCE_REDIS_URL]
     #[arg(value_name = "SRC")]
-    pub source: Option<Named>,
+    pub source: Option<Place>,
 
     /// Write to FILE: it appears, complete, only at the end. A symbolic link means the file it points
     /// to. `-` is standard output, even a terminal
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub output: Option<Place>,
 
     /// Keep what was written in FILE.part, and go on there if an earlier run was stopped. SCAN goes
     /// on where it stood with --consistency scan, while the source was not restarted; else it starts

@@ -1,11 +1,11 @@
 //! Arguments of `extract`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{AgeReadArgs, LimitArgs};
+use crate::place::Place;
 
 /// `extract`.
 #[derive(Debug, Args)]
@@ -24,7 +24,7 @@ Examples:
 pub struct ExtractArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// The key, in quotes as `list` shows it, or as it is
     #[arg(short, long, value_name = "KEY")]
@@ -35,8 +35,8 @@ pub struct ExtractArgs {
     pub db: Option<u32>,
 
     /// Write to FILE: it appears, complete, only at the end. `-` is standard output, even a terminal
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub output: Option<Place>,
 
     /// Replace FILE even if it is an archive or an RDB file
     #[arg(long)]

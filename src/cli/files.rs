@@ -1,15 +1,13 @@
 //! Which files a command line names, to read and to write. Checked once, before any is opened, so
 //! that no verb can destroy what it, or its next run, needs.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::source_end::rdb_file;
 use super::{
-    AgeReadArgs, AgeWriteArgs, ConvertTo, CopyArgs, DiffArgs, ExportArgs, ImportArgs, Named,
-    RunArgs, ServerFlags, Verb,
+    AgeReadArgs, AgeWriteArgs, ConvertTo, CopyArgs, DiffArgs, ExportArgs, ImportArgs, RunArgs,
+    ServerFlags, Verb,
 };
-use crate::output::{Holds, Reading, Writing};
+use crate::place::{Holds, Location, Place, Reading, Writing};
 use crate::resume::files_beside;
 
 /// The files of one command line.
@@ -35,8 +33,7 @@ impl Verb {
                     _ => Holds::Other,
                 };
                 let holds = holds.unless(args.overwrite);
-                files.archive(Some(&args.input));
-                files.output(args.output.as_deref(), holds);
+                files.made_of(Some(&args.input), args.output.as_ref(), holds);
                 files.age_read(&args.encryption);
                 files.run(&args.run);
             }
@@ -49,22 +46,21 @@ impl Verb {
             Verb::Inspect(args) => files.look(args.file.as_ref(), &args.encryption),
             Verb::Report(args) => {
                 let holds = Holds::other(args.overwrite);
-                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
+                files.made_of(args.file.as_ref(), args.output.as_ref(), holds);
                 files.age_read(&args.encryption);
             }
             Verb::Extract(args) => {
                 let holds = Holds::other(args.overwrite);
-                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
+                files.made_of(args.file.as_ref(), args.output.as_ref(), holds);
                 files.age_read(&args.encryption);
             }
             Verb::Salvage(args) => {
-                let holds = Holds::Archive;
-                files.made_of(args.file.as_ref(), args.output.as_deref(), holds);
+                files.made_of(args.file.as_ref(), args.output.as_ref(), Holds::Archive);
                 files.age_read(&args.encryption);
                 files.secrets(&args.age_recipients_file);
             }
             Verb::Doctor(args) => {
-                files.archives(args.file.iter());
+                files.inputs(&args.file);
                 files.stdout();
                 files.age_read(&args.encryption);
                 files.server(&args.connect.flags());
@@ -75,16 +71,12 @@ impl Verb {
     }
 }
 
-fn is_url(name: &OsString) -> bool {
-    name.to_string_lossy().contains("://")
-}
-
 impl Files {
     fn of_export(&mut self, args: &ExportArgs) {
-        self.source(args.source.as_ref());
-        self.output(args.output.as_deref(), Holds::Archive);
+        self.inputs(&args.source);
+        self.output(args.output.as_ref(), Holds::Archive);
         if args.resume
-            && let Some(output) = args.output.as_deref()
+            && let Some(Place::Stored(Location::File(output))) = &args.output
             && let Ok([part, journal]) = files_beside(output)
         {
             // What stands there is looked at before anything is written to it.
@@ -97,11 +89,10 @@ impl Files {
     }
 
     fn of_import(&mut self, args: &ImportArgs) {
-        let all = args.destination.iter().map(|named| &named.0);
         // With the destination in the environment the first argument is a file.
-        self.archives(all.chain(&args.files).filter(|name| !is_url(name)));
+        self.inputs(args.destination.iter().chain(&args.files));
         if self.reads.is_empty() {
-            self.archive(None);
+            self.reads.push(Reading::Stored(Location::Stream));
         }
         if let Some(state) = args.resume.as_ref().filter(|state| !state.is_empty()) {
             self.write("the --resume state", Path::new(state), Holds::Other);
@@ -113,7 +104,7 @@ impl Files {
     }
 
     fn of_copy(&mut self, args: &CopyArgs) {
-        self.source(args.source.as_ref());
+        self.inputs(&args.source);
         self.stdout();
         self.server(&args.source_connect.flags());
         self.server(&args.destination_connect.flags());
@@ -121,37 +112,27 @@ impl Files {
     }
 
     fn of_diff(&mut self, args: &DiffArgs) {
-        let sides = [&args.left.0, &args.right.0].into_iter();
-        self.archives(sides.filter(|name| !is_url(name)));
+        self.inputs([&args.left, &args.right]);
         self.stdout();
         self.age_read(&args.encryption);
         self.server(&args.left_connect.flags());
         self.server(&args.right_connect.flags());
     }
 
-    /// Something that is made of an archive.
-    fn made_of(&mut self, file: Option<&OsString>, output: Option<&Path>, holds: Holds) {
-        self.archive(file);
+    /// Something that is made of an archive, which is on standard input where no file is named.
+    fn made_of(&mut self, file: Option<&Place>, output: Option<&Place>, holds: Holds) {
+        self.inputs([file.unwrap_or(&Place::Stored(Location::Stream))]);
         self.output(output, holds);
     }
 
-    fn source(&mut self, source: Option<&Named>) {
-        self.archives(rdb_file(source).iter());
+    /// All that are no servers.
+    fn inputs<'a>(&mut self, places: impl IntoIterator<Item = &'a Place>) {
+        let stored = places.into_iter().filter_map(|place| place.stored().ok());
+        self.reads.extend(stored.cloned().map(Reading::Stored));
     }
 
-    fn archives<'a>(&mut self, names: impl Iterator<Item = &'a OsString>) {
-        names.for_each(|name| self.archive(Some(name)));
-    }
-
-    fn archive(&mut self, name: Option<&OsString>) {
-        self.reads.push(match name.filter(|name| *name != "-") {
-            Some(name) => Reading::Input(name.into()),
-            None => Reading::Stdin,
-        });
-    }
-
-    fn output(&mut self, name: Option<&Path>, holds: Holds) {
-        match name.filter(|name| name.as_os_str() != "-") {
+    fn output(&mut self, place: Option<&Place>, holds: Holds) {
+        match place.and_then(|place| place.stored().ok()?.file()) {
             Some(name) => self.write("the output", name, holds),
             None => self.stdout(),
         }
@@ -166,9 +147,8 @@ impl Files {
         self.writes.push(Writing::Stdout);
     }
 
-    fn look(&mut self, file: Option<&OsString>, keys: &AgeReadArgs) {
-        self.archive(file);
-        self.stdout();
+    fn look(&mut self, file: Option<&Place>, keys: &AgeReadArgs) {
+        self.made_of(file, None, Holds::Other);
         self.age_read(keys);
     }
 

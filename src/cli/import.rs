@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    AgeReadArgs, ConnectArgs, Named, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs,
-    WriteArgs,
+    AgeReadArgs, ConnectArgs, PaceArgs, ReportArgs, RunArgs, SelectArgs, TimeoutArgs, WriteArgs,
 };
+use crate::place::Place;
 
 const PASSWORD_HELP_DESTINATION: &str = "\
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
@@ -27,12 +27,12 @@ pub struct ImportArgs {
     /// The server to write to: redis://, rediss:// (TLS), unix:// or redis-sentinel://. A database
     /// in the URL takes the one database of the archive [env: DESTINATION_REDIS_URL]
     #[arg(value_name = "DEST")]
-    pub destination: Option<Named>,
+    pub destination: Option<Place>,
 
     /// The archive; without it, or with `-`, standard input. Several (the parts of one export, or
     /// of a cluster) are read one after the other
     #[arg(value_name = "FILE")]
-    pub files: Vec<OsString>,
+    pub files: Vec<Place>,
 
     /// Only this key, in quotes as `list` shows it, or as it is. Repeatable
     #[arg(long, value_name = "KEY", help_heading = "Selection")]

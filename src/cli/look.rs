@@ -1,10 +1,9 @@
 //! Arguments of the verbs that only look into an archive: `verify`, `list`, `inspect`.
 
-use std::ffi::OsString;
-
 use clap::{Args, ValueEnum};
 
 use super::{AgainstArgs, AgeReadArgs, LimitArgs, NoLimitArgs, ProgressStyle, SelectArgs};
+use crate::place::Place;
 
 /// `verify`.
 #[derive(Debug, Args)]
@@ -22,7 +21,7 @@ Examples:
 pub struct VerifyArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// How much to check
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t)]
@@ -89,7 +88,7 @@ Examples:
 pub struct ListArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// One JSON object a key (key_hex stands in where a key is not UTF-8), and a summary as the last
     #[arg(long)]
@@ -119,7 +118,7 @@ Examples:
 pub struct InspectArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// Print every frame as well, before the rest
     #[arg(long)]

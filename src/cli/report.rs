@@ -1,11 +1,9 @@
 //! Arguments of `report`.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{AgeReadArgs, NoLimitArgs, ProgressStyle};
+use crate::place::Place;
 
 /// `report`.
 #[derive(Debug, Args)]
@@ -23,12 +21,12 @@ Examples:
 pub struct PageArgs {
     /// The archive; without it, or with `-`, standard input
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// Write the page to FILE: it appears, complete, only at the end. Without it, or with `-`, to
     /// standard output
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub output: Option<Place>,
 
     /// Replace FILE even if it is an archive or an RDB file
     #[arg(long)]

@@ -18,17 +18,14 @@ use std::path::Path;
 use anyhow::Result;
 use redis_migrate_format::version::{MAJOR, MINOR};
 
-use super::source_end::rdb_file;
-use super::{
-    CopyArgs, ExportArgs, ImportArgs, Named, SelectArgs, ServerFlags, SourceEnd, TimeoutArgs,
-    WriteArgs,
-};
+use super::{CopyArgs, ExportArgs, ImportArgs, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs};
 use crate::dialect::{Family, Proof, RELEASES};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
 use crate::exit::Usage;
 use crate::glob::Glob;
+use crate::place::{Endpoint, Location, Place};
 use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
 use crate::record::show_key;
 use crate::rewrite::{DbMap, Rewrite, TtlIntent};
@@ -113,7 +110,8 @@ fn usage<T>(text: impl Into<String>) -> Result<T> {
 /// One server: its URL, its flags, its environment.
 struct Server<'a> {
     side: Side,
-    url: Option<&'a OsStr>,
+    /// What was named; `None` where that is left to the environment.
+    place: Option<&'a Place>,
     flags: ServerFlags,
     timeouts: &'a TimeoutArgs,
     /// Whether it is the only server of the run, so that `REDISCLI_AUTH` can only mean it.
@@ -123,7 +121,7 @@ struct Server<'a> {
 impl Server<'_> {
     fn resolve(&self, env: Env<'_>) -> Result<ConnectOptions> {
         let from_env = env(&self.side.variable("URL"));
-        let url = match self.url.or(from_env.as_deref()) {
+        let url = match self.place.map(Place::word).or(from_env.as_deref()) {
             Some(url) => url.to_str().ok_or_else(|| {
                 Usage(format!(
                     "{} is not UTF-8; percent-encode such bytes",
@@ -282,35 +280,22 @@ fn read_password(path: &Path) -> Result<Secret> {
     Ok(Secret::new(bytes))
 }
 
-impl ConnectOptions {
-    /// What must be said aloud of this connection.
-    pub fn warnings(&self) -> Option<String> {
-        self.tls.insecure.then(|| {
-            format!(
-                "--insecure: the certificate of {} is not verified; anybody in between can read \
-                 and change everything",
-                self.address
-            )
-        })
-    }
-}
-
 impl ExportArgs {
     /// The source.
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn source(&self) -> Result<SourceEnd> {
-        Ok(match rdb_file(self.source.as_ref()) {
-            Some(file) => SourceEnd::RdbFile(file),
-            None => SourceEnd::Server(Box::new(self.source_in(&process_env)?)),
+    pub fn source(&self) -> Result<Endpoint> {
+        Ok(match &self.source {
+            Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
+            _ => Endpoint::Server(Box::new(self.source_in(&process_env)?)),
         })
     }
 
     fn source_in(&self, env: Env<'_>) -> Result<ConnectOptions> {
         Server {
             side: Side::Source,
-            url: self.source.as_ref().map(|named| named.0.as_os_str()),
+            place: self.source.as_ref(),
             flags: self.connect.flags(),
             timeouts: &self.timeouts,
             alone: true,
@@ -319,7 +304,7 @@ impl ExportArgs {
     }
 
     /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &SourceEnd) -> Selection {
+    pub fn selection(&self, source: &Endpoint) -> Selection {
         self.select.selection(source.db())
     }
 
@@ -339,33 +324,31 @@ impl ExportArgs {
 }
 
 impl ImportArgs {
-    /// The destination, and the archives' names (none: standard input).
+    /// The destination, and where the archives are.
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(ConnectOptions, Vec<OsString>)> {
+    pub fn ends(&self) -> Result<(ConnectOptions, Vec<Location>)> {
         self.ends_in(&process_env)
     }
 
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<OsString>)> {
-        let mut url = self.destination.as_ref().map(|named| named.0.as_os_str());
-        let mut files = self.files.clone();
-        // `import FILE`, the destination being in the environment.
-        let has_default = env(&Side::Destination.variable("URL")).is_some();
-        if let (Some(first), true) = (url, has_default)
-            && !looks_like_url(first)
-        {
-            files.insert(0, first.to_owned());
-            url = None;
-        }
+    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
+        let (place, first) = url_and_file(self.destination.as_ref(), Side::Destination, env);
         let destination = Server {
             side: Side::Destination,
-            url,
+            place,
             flags: self.connect.flags(),
             timeouts: &self.timeouts,
             alone: true,
         }
         .resolve(env)?;
+        let files = first.into_iter().chain(&self.files);
+        let mut files: Vec<Location> = files
+            .map(|place| place.stored().cloned())
+            .collect::<Result<_, Usage>>()?;
+        if files.is_empty() {
+            files.push(Location::Stream);
+        }
         Ok((destination, files))
     }
 
@@ -387,49 +370,46 @@ impl CopyArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(SourceEnd, ConnectOptions)> {
-        if let Some(file) = rdb_file(self.source.as_ref()) {
-            let destination = self.destination.as_ref().map(|named| named.0.as_os_str());
-            let destination = self
-                .side(Side::Destination, destination)
-                .resolve(&process_env)?;
-            return Ok((SourceEnd::RdbFile(file), destination));
-        }
-        let (source, destination) = self.ends_in(&process_env)?;
-        Ok((SourceEnd::Server(Box::new(source)), destination))
+    pub fn ends(&self) -> Result<(Endpoint, ConnectOptions)> {
+        self.ends_in(&process_env)
     }
 
-    fn side<'a>(&'a self, side: Side, url: Option<&'a OsStr>) -> Server<'a> {
-        Server {
-            side,
-            url,
-            flags: match side {
-                Side::Source | Side::Left => self.source_connect.flags(),
-                Side::Destination | Side::Right => self.destination_connect.flags(),
-            },
-            timeouts: &self.timeouts,
-            alone: false,
-        }
-    }
-
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, ConnectOptions)> {
-        fn url(named: &Option<Named>) -> Option<&OsStr> {
-            named.as_ref().map(|named| named.0.as_os_str())
-        }
-        let (mut source, mut destination) = (url(&self.source), url(&self.destination));
+    fn ends_in(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
+        let (mut source, mut destination) = (self.source.as_ref(), self.destination.as_ref());
         // One URL, the source being in the environment and the destination not.
         let is_set = |side: Side| env(&side.variable("URL")).is_some();
-        if destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
+        let is_url = source.is_some_and(Place::is_server);
+        if is_url && destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
             destination = source.take();
         }
-        Ok((
-            self.side(Side::Source, source).resolve(env)?,
-            self.side(Side::Destination, destination).resolve(env)?,
-        ))
+        let server = |side: Side, place, flags| {
+            Server {
+                side,
+                place,
+                flags,
+                timeouts: &self.timeouts,
+                alone: false,
+            }
+            .resolve(env)
+        };
+        let from = match source {
+            Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
+            _ => Endpoint::Server(Box::new(server(
+                Side::Source,
+                source,
+                self.source_connect.flags(),
+            )?)),
+        };
+        let to = server(
+            Side::Destination,
+            destination,
+            self.destination_connect.flags(),
+        )?;
+        Ok((from, to))
     }
 
     /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &SourceEnd) -> Selection {
+    pub fn selection(&self, source: &Endpoint) -> Selection {
         self.select.selection(source.db())
     }
 }
@@ -442,8 +422,17 @@ pub fn given_key(text: &OsStr) -> Result<Vec<u8>> {
     crate::record::read_key(text.as_bytes()).map_err(|reason| Usage(reason).into())
 }
 
-fn looks_like_url(text: &OsStr) -> bool {
-    text.to_str().is_none_or(|text| text.contains("://"))
+/// What was named in the place of a server. With that one in the environment it may be a file.
+fn url_and_file<'a>(
+    named: Option<&'a Place>,
+    side: Side,
+    env: Env<'_>,
+) -> (Option<&'a Place>, Option<&'a Place>) {
+    let has_default = env(&side.variable("URL")).is_some();
+    match named.is_some_and(|place| has_default && !place.is_server()) {
+        true => (None, named),
+        false => (named, None),
+    }
 }
 
 impl SelectArgs {

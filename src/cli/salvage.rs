@@ -1,13 +1,13 @@
 //! Arguments of `salvage`.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{AgeReadArgs, LimitArgs, ProgressStyle};
 use crate::encryption::Recipients;
+use crate::place::Place;
 
 /// `salvage`.
 #[derive(Debug, Args)]
@@ -30,11 +30,11 @@ pub struct SalvageArgs {
     /// The damaged archive; without it, or with `-`, standard input, which is first saved to a
     /// temporary file
     #[arg(value_name = "FILE")]
-    pub file: Option<OsString>,
+    pub file: Option<Place>,
 
     /// Write to FILE: it appears, complete, only at the end. `-` is standard output, even a terminal
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub output: Option<Place>,
 
     /// Print what was rescued and lost as one JSON object: on standard output with -o, else on
     /// standard error

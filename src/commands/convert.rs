@@ -1,7 +1,7 @@
 //! `convert`: an archive or an RDB file into an RDB file, or into JSON Lines.
 
-use std::io::{BufWriter, Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -9,18 +9,15 @@ use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Mode, Node
 use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
-use super::open_source::modified_ms;
 use crate::cli::{ConvertArgs, ConvertTo};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
-use crate::host::unix_ms;
-use crate::input::ArchiveInput;
 use crate::observer::Observer;
-use crate::output::ArchiveOutput;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::{Content, Input, Location, Output, Place};
 use crate::policy::ReadFunctions;
-use crate::rdb::{Form, RdbTarget, Taken, begins_like_rdb};
+use crate::rdb::{Form, RdbTarget, Taken};
 use crate::select::Selection;
 use crate::sink::Sink;
 use crate::sink::archive::Commit;
@@ -30,7 +27,7 @@ use crate::sink::rdb::latest::{Latest, Superseded};
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
-use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::source::open::{Wanted, rdb};
 use crate::source::reading::Reading;
 use crate::ui::{Ui, Verb};
 
@@ -47,8 +44,7 @@ pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
 fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let to = args.kind()?;
     let named = args.target(to)?;
-    let mut input =
-        ArchiveInput::open_with(Some(&args.input), &args.encryption.keys()?, Some(stop))?;
+    let mut input = Input::open(Some(&args.input), &args.encryption.keys()?, stop)?;
     let Opened {
         source,
         target,
@@ -56,9 +52,9 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         superseded,
         taken,
         may_repeat,
-    } = match begin(&mut input)? {
-        Begin::Rdb(seen) => open_rdb(args, Cursor::new(seen).chain(input), observer)?,
-        Begin::Other(seen) => open_archive(args, seen, input, to, observer, stop)?,
+    } = match input.content()?.known(input.name())? {
+        Content::Rdb => open_rdb(args, input, observer)?,
+        _ => open_archive(args, input, to, observer, stop)?,
     };
     observer.expect(source.estimate());
     let sink: Box<dyn Sink> = match to {
@@ -82,8 +78,8 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             }
             let taken =
                 taken.ok_or_else(|| anyhow!("an archive was read and its end was not; a bug"))?;
-            let out = Output::open(args, to)?;
-            let commit: Commit<Output> = Box::new(Output::commit);
+            let out = open_output(args, to)?;
+            let commit: Commit<Out> = Box::new(publish);
             let allow = args.allow_loss.iter().copied().collect();
             let observer = Arc::clone(observer);
             let sink = RdbSink::create(out, target, superseded, taken, allow, commit, observer)?;
@@ -91,8 +87,8 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             Box::new(sink.within(args.limits.max_value_bytes()))
         }
         ConvertTo::Jsonl => {
-            let out = Output::open(args, to)?;
-            let commit: Commit<Output> = Box::new(Output::commit);
+            let out = open_output(args, to)?;
+            let commit: Commit<Out> = Box::new(publish);
             let mut sink = JsonlSink::new(out, commit, Arc::clone(observer)).without(superseded);
             if may_repeat {
                 sink = sink.taking_back();
@@ -117,45 +113,17 @@ struct Opened {
     may_repeat: bool,
 }
 
-/// The first bytes of the input.
-enum Begin {
-    Rdb(Vec<u8>),
-    Other(Vec<u8>),
-}
-
-fn begin(input: &mut ArchiveInput) -> Result<Begin> {
-    let mut seen = Vec::new();
-    input
-        .by_ref()
-        .take(6)
-        .read_to_end(&mut seen)
-        .with_context(|| format!("read {}", input.name()))?;
-    Ok(if begins_like_rdb(&seen) {
-        Begin::Rdb(seen)
-    } else {
-        Begin::Other(seen)
-    })
-}
-
-fn open_rdb(
-    args: &ConvertArgs,
-    input: impl Read + Send + 'static,
-    observer: &Arc<Observer>,
-) -> Result<Opened> {
-    let options = RdbSourceOptions {
+fn open_rdb(args: &ConvertArgs, input: Input, observer: &Arc<Observer>) -> Result<Opened> {
+    let wanted = Wanted {
         selection: args.selection(),
         functions: match args.no_functions {
             true => ReadFunctions::No,
             false => ReadFunctions::IfPossible,
         },
         form: Form::Compact,
-        alone: true,
-        otherwise_ms: modified_ms(&args.input).unwrap_or_else(unix_ms),
         max_value_bytes: args.limits.max_value_bytes(),
-        path: Some(PathBuf::from(&args.input)),
     };
-    let source = RdbSource::open(input, options, Arc::clone(observer))
-        .with_context(|| Path::new(&args.input).display().to_string())?;
+    let source = rdb(input, wanted, observer)?;
     let (facts, taken) = (source.facts(), source.taken());
     Ok(Opened {
         target: target_like(facts.family, &facts.server_version, facts.magic.version),
@@ -176,21 +144,19 @@ fn open_rdb(
 
 fn open_archive(
     args: &ConvertArgs,
-    seen: Vec<u8>,
-    mut input: ArchiveInput,
+    mut input: Input,
     to: ConvertTo,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Opened> {
-    let len = input.len_bytes();
+    let (name, len) = (input.name().to_owned(), input.len_bytes());
     // All records go into JSON Lines, and the last line of a key counts. Where a selection looks at
     // values, though, the last record may be none that it wants.
     let is_streamed =
-        to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_regular_file());
+        to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_rereadable());
     if is_streamed {
-        let input = Cursor::new(seen).chain(input);
         let source = archive_source(args, input, len, observer)?;
-        warn_of_loss(args, source.header(), observer);
+        warn_of_loss(&name, source.header(), observer);
         return Ok(Opened {
             origin: None,
             source: Box::new(source),
@@ -200,7 +166,7 @@ fn open_archive(
             may_repeat: true,
         });
     }
-    if !input.is_regular_file() {
+    if !input.is_rereadable() {
         return Err(Usage(
             "an archive is read twice to become an RDB file, and standard input can be read once; \
              save it first"
@@ -214,7 +180,7 @@ fn open_archive(
     input.rewind()?;
     let source = archive_source(args, input, len, observer)?.again(first.reading);
     let header = source.header();
-    warn_of_loss(args, header, observer);
+    warn_of_loss(&name, header, observer);
     let Node {
         version,
         rdb_version,
@@ -334,9 +300,9 @@ fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
     }
 }
 
-fn warn_of_loss(args: &ConvertArgs, header: &Header, observer: &Observer) {
+fn warn_of_loss(name: &str, header: &Header, observer: &Observer) {
     if let Some(loss) = loss_of(header) {
-        observer.warn(&format!("{} {loss}", Path::new(&args.input).display()));
+        observer.warn(&format!("{name} {loss}"));
     }
 }
 
@@ -355,51 +321,23 @@ fn target_like(family: Family, version: &str, rdb_version: u16) -> Option<RdbTar
 }
 
 /// Where the file is written to.
-enum Output {
-    File(BufWriter<ArchiveOutput>),
-    /// A dry run.
-    Nowhere,
+type Out = BufWriter<Output>;
+
+fn open_output(args: &ConvertArgs, to: ConvertTo) -> Result<Out> {
+    let stream = Place::Stored(Location::Stream);
+    let output = match (&args.output, to) {
+        _ if args.run.dry_run => Output::nowhere(),
+        // Text may go to a terminal.
+        (None, ConvertTo::Jsonl) => Output::open(Some(&stream))?,
+        (place, _) => Output::open(place.as_ref())?,
+    };
+    Ok(BufWriter::with_capacity(256 * 1024, output))
 }
 
-impl Output {
-    fn open(args: &ConvertArgs, to: ConvertTo) -> Result<Self> {
-        if args.run.dry_run {
-            return Ok(Self::Nowhere);
-        }
-        let name = match (&args.output, to) {
-            // Text may go to a terminal.
-            (None, ConvertTo::Jsonl) => Some(Path::new("-")),
-            (name, _) => name.as_deref(),
-        };
-        let output = ArchiveOutput::open(name)?;
-        Ok(Self::File(BufWriter::with_capacity(256 * 1024, output)))
-    }
-
-    fn commit(self) -> Result<()> {
-        match self {
-            Self::Nowhere => Ok(()),
-            Self::File(file) => file
-                .into_inner()
-                .map_err(std::io::IntoInnerError::into_error)?
-                .commit(),
-        }
-    }
-}
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Nowhere => Ok(bytes.len()),
-            Self::File(file) => file.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Self::Nowhere => Ok(()),
-            Self::File(file) => file.flush(),
-        }
-    }
+fn publish(out: Out) -> Result<()> {
+    out.into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?
+        .publish()
 }
 
 impl ConvertArgs {
@@ -417,7 +355,8 @@ impl ConvertArgs {
         if let Some(to) = self.to {
             return Ok(to);
         }
-        let extension = self.output.as_deref().and_then(Path::extension);
+        let output = self.output.as_ref().map(|place| Path::new(place.word()));
+        let extension = output.and_then(Path::extension);
         match extension.and_then(|extension| extension.to_str()) {
             Some("rdb") => Ok(ConvertTo::Rdb),
             Some("jsonl" | "ndjson") => Ok(ConvertTo::Jsonl),

@@ -8,7 +8,7 @@ use redis_migrate_format::header::Mode;
 
 use super::open_source::{self, Wishes, probe_source};
 use super::prove::Proof;
-use crate::cli::{CopyArgs, SourceEnd};
+use crate::cli::CopyArgs;
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
@@ -17,6 +17,7 @@ use crate::observer::Observer;
 use crate::outside::Series;
 use crate::pace::Probe;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::Endpoint;
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
 use crate::record::show_key;
 use crate::rewrite::Rewrite;
@@ -51,8 +52,8 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         observer.warn(&warning);
     }
     let mut source_conn = match &from {
-        SourceEnd::Server(options) => Some(Conn::open(options)?),
-        SourceEnd::RdbFile(_) => None,
+        Endpoint::Server(options) => Some(Conn::open(options)?),
+        Endpoint::Stored(_) => None,
     };
     let mut sink_conn = Conn::open(&to)?;
     if !args.read.follow {
@@ -63,7 +64,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     }
     let mut selection = args.selection(&from);
     let same_server = match (&from, &mut source_conn) {
-        (SourceEnd::Server(from), Some(source_conn)) => {
+        (Endpoint::Server(from), Some(source_conn)) => {
             match same_server(source_conn, &mut sink_conn)? {
                 Identity::Unknown(_) => {
                     let silent = match run_id(source_conn)? {
@@ -121,7 +122,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
             facts.role_is_replica() == Some(true),
         )?;
         if args.run.dry_run {
-            if let SourceEnd::Server(options) = &from {
+            if let Endpoint::Server(options) = &from {
                 delete_source::rehearse(options)?;
             }
             observer.notice(
@@ -133,7 +134,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let source = open_source::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted: Option<Box<dyn Accepted>> = match (&from, deletes) {
-        (SourceEnd::Server(options), true) => Some(Box::new(DeleteSource::open(
+        (Endpoint::Server(options), true) => Some(Box::new(DeleteSource::open(
             options.as_ref().clone(),
             &to,
             stop.clone(),
@@ -159,7 +160,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         method: args.write.method,
         may_collide,
         repeats: match (&from, args.read.consistency) {
-            (SourceEnd::RdbFile(_), _) => Repeats::No,
+            (Endpoint::Stored(_), _) => Repeats::No,
             (_, Consistency::Scan) if !args.read.follow => Repeats::No,
             _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
             _ => Repeats::Live,
@@ -284,17 +285,17 @@ fn find_out(
 }
 
 /// Whether keys can be deleted at this source; a dry run and the run ask alike.
-fn may_delete(from: &SourceEnd, is_cluster: bool, is_replica: bool) -> Result<()> {
+fn may_delete(from: &Endpoint, is_cluster: bool, is_replica: bool) -> Result<()> {
     let why = match from {
-        SourceEnd::RdbFile(_) => "--delete-source deletes at a server, and SRC is a file",
-        SourceEnd::Server(_) if is_cluster => {
+        Endpoint::Stored(_) => "--delete-source deletes at a server, and SRC is a file",
+        Endpoint::Server(_) if is_cluster => {
             "--delete-source deletes at one server, and the source is a cluster; nothing was read"
         }
-        SourceEnd::Server(_) if is_replica => {
+        Endpoint::Server(_) if is_replica => {
             "--delete-source deletes at a primary, and the source is a replica: name its primary; \
              nothing was read"
         }
-        SourceEnd::Server(_) => return Ok(()),
+        Endpoint::Server(_) => return Ok(()),
     };
     Err(Usage(why.to_owned()).into())
 }

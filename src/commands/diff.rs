@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
 use super::is_broken_pipe;
-use super::open_side::{self, OpenedSide, Wanted};
+use super::open_side::{OpenedSide, Wanted, open_side};
 use super::unread::{Unread, left_out_of_file, temporary_keys};
-use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs, SideEnd};
+use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
@@ -23,11 +23,11 @@ use crate::describe::{export_failed_json, export_failed_text};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, write_json_line};
 use crate::exit::{self, Interrupted, Usage};
-use crate::input::Kept;
 use crate::ledger::SourceReport;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::own_writes::FingerprintSet;
 use crate::pipe::{self, Steps, Stop};
+use crate::place::{Endpoint, Kept};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, PassedOver, Selection};
 use crate::sink::Sink;
@@ -72,9 +72,9 @@ pub struct Question<'a> {
     /// The verb that asks.
     pub verb: Verb,
     /// The left side.
-    pub left: &'a SideEnd,
+    pub left: &'a Endpoint,
     /// The right side.
-    pub right: &'a SideEnd,
+    pub right: &'a Endpoint,
     /// What opens encrypted archives.
     pub keys: &'a Keys,
     /// What counts.
@@ -144,8 +144,7 @@ impl Question<'_> {
         {
             observer.warn(&warning);
         }
-        let is_stdin = |end: &SideEnd| matches!(end, SideEnd::File(name) if name == "-");
-        let is_read_once = self.kept.is_none() && is_stdin(self.left) || is_stdin(self.right);
+        let is_read_once = self.kept.is_none() && self.left.is_stream() || self.right.is_stream();
         if self.compare.explain && is_read_once {
             return Err(Usage(
                 "--explain reads both sides twice, and standard input can be read once".to_owned(),
@@ -193,8 +192,7 @@ impl Question<'_> {
         };
         let mut comparison = Comparison::new(left, right, judge, &readers.prints);
         comparison.sample = sample.as_deref();
-        let is_live = |end: &SideEnd| matches!(end, SideEnd::Server(_));
-        let rounds = match is_live(self.left) || is_live(self.right) {
+        let rounds = match self.left.is_server() || self.right.is_server() {
             true => self.compare.recheck,
             false => 0,
         };
@@ -342,7 +340,7 @@ impl Question<'_> {
         let totals = &answer.totals;
         let by_db = report::by_db_json(&totals.by_db);
         let mut object = report::counts_object(&totals.all);
-        let side = |end: &SideEnd, what: &str, failed: &[(u32, u64)]| {
+        let side = |end: &Endpoint, what: &str, failed: &[(u32, u64)]| {
             let failed = export_failed_json(failed);
             json!({ "name": end.name(), "what": what, "export_failed": failed })
         };
@@ -393,7 +391,7 @@ fn sample_filter(readers: &Readers<'_>, sample: &Option<Arc<Sample>>) -> Option<
 }
 
 impl Readers<'_> {
-    fn end(&self, which: Which) -> &SideEnd {
+    fn end(&self, which: Which) -> &Endpoint {
         match which {
             Which::Left => self.question.left,
             Which::Right => self.question.right,
@@ -446,7 +444,7 @@ impl Readers<'_> {
         };
         let unread = UnreadKeys::new(&self.prints, &self.rewrite_of(which));
         let observer = unread.listening(&self.observer);
-        let side = open_side::open(self.end(which), wanted, &observer, self.stop)?;
+        let side = open_side(self.end(which), wanted, &observer, self.stop)?;
         Ok(Opened {
             side,
             unread,
@@ -492,7 +490,7 @@ impl Readers<'_> {
         let passed_over = temporary_keys(passed_over.count(), &name);
         unread.left_out.extend(passed_over);
         unread.by_exports[at] = report.export_failed.clone();
-        if let (SideEnd::File(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
+        if let (Endpoint::Stored(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
             let line = left_out_of_file(db, &report);
             unread
                 .left_out
@@ -606,7 +604,7 @@ impl Readers<'_> {
         unread: &mut Unread,
     ) -> Result<(Option<Side>, Option<Side>)> {
         let one = |which: Which| -> Result<Option<(Side, Unread)>> {
-            if !matches!(self.end(which), SideEnd::Server(_)) {
+            if !self.end(which).is_server() {
                 return Ok(None);
             }
             let opened = self.open(which, Some(self.named(names)))?;

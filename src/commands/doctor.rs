@@ -14,8 +14,8 @@ use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
 use crate::escape::clean_lines;
 use crate::exit;
-use crate::input::ArchiveInput;
 use crate::pipe::Stop;
+use crate::place::Input;
 use crate::record::Record;
 use crate::server::Conn;
 use crate::size;
@@ -32,12 +32,9 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         ui::print_warning(&warning);
     }
     // Before connecting: a file that is not there is no matter of the server.
-    let mut input = match &file {
-        Some(name) => Some(ArchiveInput::open_with(
-            Some(name),
-            &args.encryption.keys()?,
-            Some(stop),
-        )?),
+    let keys = args.encryption.keys();
+    let mut input = match file {
+        Some(_) => Some(Input::open(file, &keys?, stop)?),
         None => None,
     };
     // A server that loads its dataset is waited for as long as for any verb. Further waits are
@@ -50,7 +47,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     }
     let like = match (&args.prefix, input.as_mut()) {
         (Some(prefix), _) => std::os::unix::ffi::OsStrExt::as_bytes(prefix.as_os_str()).to_vec(),
-        (None, Some(input)) if input.is_regular_file() => first_key(input)?,
+        (None, Some(input)) if input.is_rereadable() => first_key(input)?,
         (None, _) => Vec::new(),
     };
     let mut found = examine(&mut conn, &to, &like)?;
@@ -95,7 +92,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
 
 /// The name of the archive's first key, which tells what an import would begin with. Damage is
 /// left to the reading that follows.
-fn first_key(input: &mut ArchiveInput) -> Result<Vec<u8>> {
+fn first_key(input: &mut Input) -> Result<Vec<u8>> {
     let mut reader = Reader::new(&mut *input, Limits::default())?.heads_only();
     let mut first = None;
     while first.is_none() {

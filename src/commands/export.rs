@@ -1,6 +1,5 @@
 //! `export`: a live server or an RDB file into an archive.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +9,16 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
-use crate::cli::{ExportArgs, SourceEnd};
-use crate::encryption::{Sealing, StoredAs};
+use crate::cli::ExportArgs;
+use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
 use crate::observer::Observer;
-use crate::output::ArchiveOutput;
 use crate::outside::OutsideKeys;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::{Endpoint, Output};
 use crate::policy::Consistency;
 use crate::sink::Sink;
-use crate::sink::archive::{ArchiveSink, Commit, Form};
+use crate::sink::archive::{ArchiveSink, Form};
 use crate::ui::{Ui, Verb};
 use crate::units::bytes_text;
 
@@ -53,11 +52,10 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     }
     // Before anything is read: a terminal is refused, an unwritable place is found out.
     let output = match args.run.dry_run {
-        true => None,
+        true => Sealing::new(Output::nowhere(), &Recipients::default())?,
         false => {
             let recipients = args.encryption.recipients()?;
-            let output = ArchiveOutput::open(args.output.as_deref())?;
-            Some(Sealing::new(output, &recipients)?)
+            Sealing::new(Output::open(args.output.as_ref())?, &recipients)?
         }
     };
     let wishes = wishes(args, &from, stop);
@@ -68,16 +66,7 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         ..Steps::default()
     };
     let header = header(args, &source, &args.selection(&from), &steps.outside);
-    let sink = match output {
-        Some(output) => sink(args, output, Box::new(complete), &header, observer)?,
-        None => sink(
-            args,
-            std::io::sink(),
-            Box::new(|_| Ok(None)),
-            &header,
-            observer,
-        )?,
-    };
+    let sink = sink(args, output, &header, observer)?;
     let pace = args.pace.pace();
     let _probe = probe_source(&from, pace.as_ref(), observer)?;
     Ok(pipe::run_paced(
@@ -90,7 +79,7 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     ))
 }
 
-pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop) -> Wishes<'a> {
+pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &Endpoint, stop: &'a Stop) -> Wishes<'a> {
     Wishes {
         read: &args.read,
         selection: args.selection(from),
@@ -105,16 +94,15 @@ pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &SourceEnd, stop: &'a Stop)
 }
 
 /// Ends the encryption, where there is any, and puts the file in its place.
-fn complete(output: Sealing<ArchiveOutput>) -> Result<Option<StoredAs>> {
+fn complete(output: Sealing<Output>) -> Result<Option<StoredAs>> {
     let (output, stored) = output.finish()?;
-    output.commit()?;
+    output.publish()?;
     Ok(stored)
 }
 
-fn sink<W: Write + Send + 'static>(
+fn sink(
     args: &ExportArgs,
-    output: W,
-    commit: Commit<W, Option<StoredAs>>,
+    output: Sealing<Output>,
     header: &Header,
     observer: &Arc<Observer>,
 ) -> Result<Box<dyn Sink>> {
@@ -127,7 +115,7 @@ fn sink<W: Write + Send + 'static>(
         header,
         options,
         form(args),
-        commit,
+        Box::new(complete),
         Arc::clone(observer),
     )?;
     // Only what is followed while it changes comes more than once.

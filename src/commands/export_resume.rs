@@ -1,6 +1,5 @@
 //! `export --resume`: into a partial file with a journal, from which a later run goes on.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -8,26 +7,28 @@ use redis_migrate_format::{Limits, Writer, WriterOptions};
 
 use super::export::{form, header};
 use super::open_source::{self, Wishes, probe_source};
-use crate::cli::{ExportArgs, SourceEnd};
+use crate::cli::ExportArgs;
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::store::Appending;
+use crate::place::{Endpoint, Location, Place};
 use crate::policy::{Consistency, Via};
 use crate::resume::{Earlier, ExportBegin, Noted, Partial};
 use crate::sink::archive::ArchiveSink;
 
 pub(super) fn export(
     args: &ExportArgs,
-    from: &SourceEnd,
+    from: &Endpoint,
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Outcome> {
-    let output = match args.output.as_deref() {
-        Some(name) if name.as_os_str() != "-" => name,
+    let output = match &args.output {
+        Some(Place::Stored(Location::File(name))) => name,
         _ => return Err(refused("a file to write to (-o FILE)")),
     };
-    if !matches!(from, SourceEnd::Server(_)) || args.read.via != Via::Scan || args.read.follow {
+    if !from.is_server() || args.read.via != Via::Scan || args.read.follow {
         return Err(refused(
             "a live server that is scanned once, no RDB file, --via replica or --follow",
         ));
@@ -40,7 +41,7 @@ pub(super) fn export(
     let begin = begin(args, &wishes);
     let mut partial = Partial::open(output)?;
     let mut useless = None;
-    let mut ready: Option<(Box<Noted>, Writer<File>)> = None;
+    let mut ready: Option<(Box<Noted>, Writer<Appending>)> = None;
     match partial.earlier(&begin)? {
         Earlier::None => {}
         Earlier::Finished => observer.notice(&format!(
@@ -97,11 +98,11 @@ pub(super) fn export(
             let journal = partial.begin(&begin)?;
             observer.begin_errors_anew()?;
             let header = header(args, &source, &wishes.selection, &steps.outside);
-            let writer = Writer::new(partial.writer()?, &header, options(args))?;
+            let writer = Writer::new(partial.writer(), &header, options(args))?;
             (None, journal, writer)
         }
     };
-    let commit = Box::new(move |_: File| partial.commit().map(|()| None));
+    let commit = Box::new(move |_: Appending| partial.commit().map(|()| None));
     let sink = ArchiveSink::on(writer, form(args), commit, Arc::clone(observer))
         .noting(journal, noted.map(|noted| noted.taken));
     let pace = args.pace.pace();
@@ -152,10 +153,10 @@ fn read_again(
     args: &ExportArgs,
     partial: &Partial,
     noted: &Noted,
-) -> Result<Result<Writer<File>, String>> {
-    let written = partial.reader()?;
+) -> Result<Result<Writer<Appending>, String>> {
+    let written = partial.reader();
     let writer = Writer::go_on(
-        partial.writer()?,
+        partial.writer(),
         written,
         noted.bytes,
         Limits::default(),

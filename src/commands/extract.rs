@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, IsTerminal, Read, Seek, Write};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use memchr::memmem;
@@ -17,10 +16,9 @@ use crate::cli::ExtractArgs;
 use crate::cli::resolve::given_key;
 use crate::escape::json_text;
 use crate::exit::{self, Interrupted, Usage};
-use crate::input::ArchiveInput;
-use crate::output::ArchiveOutput;
 use crate::payload::{self, Examined, Object};
 use crate::pipe::Stop;
+use crate::place::{Input, Output};
 use crate::record::{Context, KeyRecord, Record, Value, larger_than, not_kept, show_key};
 use crate::sink::jsonl;
 use crate::size::{self, is_larger};
@@ -57,8 +55,7 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
         db: args.db,
         key: given_key(&args.key)?,
     };
-    let input =
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
+    let input = Input::open(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     let name = input.name().to_owned();
     let max = args.limits.max_value_bytes();
     let limits = size::limits(args.limits.max_value_bytes());
@@ -307,16 +304,14 @@ fn presented(args: &ExtractArgs, record: &KeyRecord, context: &Context) -> Resul
 
 /// Writes it where it is wanted. A terminal gets a value only if it is text.
 fn give(args: &ExtractArgs, bytes: &[u8]) -> Result<()> {
-    if let Some(file) = args
-        .output
-        .as_deref()
-        .filter(|name| *name != Path::new("-"))
+    if let Some(place) = &args.output
+        && place.word() != "-"
     {
-        let mut output = ArchiveOutput::open(Some(file))?;
+        let mut output = Output::open(Some(place))?;
         output
             .write_all(bytes)
             .with_context(|| format!("write {}", output.name()))?;
-        return output.commit();
+        return output.publish();
     }
     let mut out = io::stdout().lock();
     if args.output.is_none() && out.is_terminal() {

@@ -17,9 +17,9 @@ use crate::describe::{
 };
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
-use crate::input::ArchiveInput;
 use crate::outside;
 use crate::pipe::Stop;
+use crate::place::Input;
 use crate::ui::{self, SCHEMA_VERSION, clean};
 use crate::units::{bytes_text, count_text, plural};
 
@@ -43,8 +43,7 @@ struct Findings {
 }
 
 fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
-    let input =
-        ArchiveInput::open_with(args.file.as_deref(), &args.encryption.keys()?, Some(stop))?;
+    let input = Input::open(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     let name = input.name().to_owned();
     let mut watched = Watched::new(input);
     if args.frames && (args.json || !args.quiet) {
@@ -96,12 +95,12 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
 }
 
 /// Length and digest of the file, which for an encrypted one are not those of its plain bytes.
-fn stored(watched: &Watched<ArchiveInput>) -> (u64, String) {
+fn stored(watched: &Watched<Input>) -> (u64, String) {
     let of_file = watched.inner().stored();
     of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()))
 }
 
-fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
+fn json(found: &Findings, watched: &Watched<Input>) -> Value {
     let frames: Vec<Value> = watched
         .frames()
         .iter()
@@ -142,7 +141,7 @@ fn json(found: &Findings, watched: &Watched<ArchiveInput>) -> Value {
     })
 }
 
-fn text(found: &Findings, watched: &Watched<ArchiveInput>) -> String {
+fn text(found: &Findings, watched: &Watched<Input>) -> String {
     let mut lines = header_lines(&found.header, found.archive_id);
     let Preamble { major, minor, .. } = found.preamble;
     lines.insert(1, ("format", format!("{major}.{minor}")));

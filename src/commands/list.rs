@@ -13,9 +13,9 @@ use crate::cli::ListArgs;
 use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
-use crate::input::Kept;
 use crate::payload::{self, metadata};
 use crate::pipe::Stop;
+use crate::place::Kept;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
 use crate::size;
@@ -29,7 +29,7 @@ pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     let keys = args.encryption.keys()?;
-    let kept = Kept::open(args.file.as_deref(), &keys, stop)?;
+    let kept = Kept::open(args.file.as_ref(), &keys, stop)?;
     let limits = Limits::default();
     let mut stands = Stands::find(&kept, limits, stop)?;
     let selection = args.select.selection(None);
@@ -93,7 +93,7 @@ fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
     if walked.is_ok() && !is_silent {
         ui::check_matched(listed);
     }
-    warn_of_loss(kept.name(), reader.header());
+    warn_of_loss(&kept.name(), reader.header());
     warn_of_unread(end.as_ref());
     let code = walked.map(|()| match problem {
         None => exit::OK,

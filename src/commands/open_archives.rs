@@ -2,7 +2,7 @@
 //! run stopped.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,11 +16,10 @@ use crate::cli::ImportArgs;
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
-use crate::input::{ArchiveInput, SharedFile};
 use crate::observer::Observer;
-use crate::output::{Holds, Writing, keep_apart};
 use crate::own_writes::random_hash_keys;
 use crate::pipe::Stop;
+use crate::place::{Holds, Input, Location, SharedBytes, Writing, keep_apart};
 use crate::policy::FunctionPolicy;
 use crate::record::Mark;
 use crate::resume::destination::{self, Standing};
@@ -35,13 +34,13 @@ use crate::units::hex;
 pub struct Map {
     table: Table,
     /// `None` where the file cannot be read at several places at once.
-    file: Option<SharedFile>,
+    file: Option<SharedBytes>,
 }
 
 /// The archives of an import.
 pub struct OpenedArchives {
     /// They themselves.
-    pub row: ArchiveRow<ArchiveInput>,
+    pub row: ArchiveRow<Input>,
     /// Which they are.
     pub parts: Vec<Part>,
     /// Where their frames are, and another reader of the same bytes; `None` for a pipe.
@@ -58,19 +57,17 @@ pub struct OpenedArchives {
 /// [`Usage`], and what is wrong with one of them.
 pub fn open_archives(
     args: &ImportArgs,
-    files: &[OsString],
+    files: &[Location],
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedArchives> {
-    let stdin = [OsString::from("-")];
-    let files = if files.is_empty() { &stdin } else { files };
     let limits = limits_of(args);
     let keys = args.encryption.keys()?;
     let sought = Sought::default();
-    let mut archives: Vec<(String, ArchiveSource<ArchiveInput>)> = Vec::new();
+    let mut archives: Vec<(String, ArchiveSource<Input>)> = Vec::new();
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
     for (at, file) in files.iter().enumerate() {
-        let mut input = ArchiveInput::open_with(Some(file), &keys, Some(stop))?;
+        let mut input = Input::open_at(file, &keys, stop)?;
         let name = input.name().to_owned();
         let mut first = None;
         if args.verify_first {
@@ -85,8 +82,8 @@ pub fn open_archives(
             observer.notice(&format!("{name} is {found}{then}"));
         }
         let mut map = None;
-        if input.is_regular_file() {
-            let file = input.another()?;
+        if input.is_rereadable() {
+            let file = input.another();
             let table =
                 table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
             map = table.map(|table| Map { table, file });
@@ -148,7 +145,7 @@ fn limits_of(args: &ImportArgs) -> Limits {
 
 /// What the end of an archive says. One without its end is refused before anything is written,
 /// unless that is allowed. Of a pipe the end is seen only at the end.
-fn table_of(input: &mut ArchiveInput, allow_incomplete: bool) -> Result<Option<Table>> {
+fn table_of(input: &mut Input, allow_incomplete: bool) -> Result<Option<Table>> {
     let table = if allow_incomplete {
         Table::read(input).map(Some).or(Ok(None))
     } else {
@@ -199,7 +196,7 @@ pub fn state_of(
     (place, begin): (&OsStr, Begin),
     to: &ConnectOptions,
     (may_collide, may_repeat): (bool, bool),
-    row: &mut ArchiveRow<ArchiveInput>,
+    row: &mut ArchiveRow<Input>,
     tables: &[Option<Map>],
     observer: &Observer,
 ) -> Result<(State, Option<String>)> {
@@ -289,10 +286,7 @@ fn apart_from_errors(args: &ImportArgs, state: &Path) -> Result<(), Usage> {
 
 /// The databases that the archives hold, and how many keys: what their ends say. Of a pipe only what
 /// its beginning expects is known.
-pub fn expected_of(
-    row: &ArchiveRow<ArchiveInput>,
-    tables: &[Option<Map>],
-) -> BTreeMap<u32, Option<u64>> {
+pub fn expected_of(row: &ArchiveRow<Input>, tables: &[Option<Map>]) -> BTreeMap<u32, Option<u64>> {
     let mut expected: BTreeMap<u32, Option<u64>> = BTreeMap::new();
     // Archives that an earlier run has settled are no longer among those of the row.
     let settled = tables.len().saturating_sub(row.archives().count());
@@ -318,7 +312,7 @@ pub fn expected_of(
 /// that is left.
 pub fn read_ahead(
     args: &ImportArgs,
-    row: &mut ArchiveRow<ArchiveInput>,
+    row: &mut ArchiveRow<Input>,
     tables: Vec<Option<Map>>,
     from: Mark,
 ) {
@@ -338,7 +332,7 @@ pub fn read_ahead(
                 0 if !archive.passes_over() => from.frame,
                 _ => 0,
             };
-            let open = move || file.another();
+            let open = move || Ok(file.clone());
             archive.read_ahead(table, frame, args.jobs.into(), limits_of(args), open);
         }
     }
@@ -346,12 +340,8 @@ pub fn read_ahead(
 
 /// Reads the whole archive before the first key is written, then goes back to its start. What was
 /// read, and what it was found to be.
-fn verify_first(
-    input: &mut ArchiveInput,
-    limits: Limits,
-    stop: &Stop,
-) -> Result<(Reading, &'static str)> {
-    if !input.is_regular_file() {
+fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Reading, &'static str)> {
+    if !input.is_rereadable() {
         return Err(Usage(
             "--verify-first reads the archive twice and needs a regular file; a pipe can be \
              saved first and checked with `redis-migrate verify`"
@@ -391,11 +381,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("a.rmz");
         std::fs::write(&path, archive("one", true)).expect("written");
-        let mut input =
-            ArchiveInput::open_with(Some(path.as_os_str()), Keys::NONE, None).expect("opened");
+        let mut input = Input::open_at(&Location::File(path.clone()), Keys::NONE, &Stop::new())
+            .expect("opened");
         let (first, _) =
             verify_first(&mut input, Limits::default(), &Stop::new()).expect("verified");
-        let found = |input: &mut ArchiveInput| {
+        let found = |input: &mut Input| {
             let table = table_of(input, false).expect("read").expect("a table");
             Reading::of(table.archive_id, Some(&table.end))
         };

@@ -1,27 +1,23 @@
 //! Opening a side of a comparison: an archive or an RDB file, told apart by how they begin, or a
 //! live server.
 
-use std::ffi::OsStr;
-use std::io::{Cursor, Read};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
 use super::open_source::{self, Wishes};
-use crate::cli::{ReadArgs, SideEnd, SourceEnd};
+use crate::cli::ReadArgs;
 use crate::describe::loss_of;
 use crate::encryption::Keys;
-use crate::host::unix_ms;
-use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
+use crate::place::{Content, Endpoint, Input, Kept, Location};
 use crate::policy::{Consistency, ReadFunctions};
-use crate::rdb::{Form, begins_like_rdb};
+use crate::rdb::Form;
 use crate::select::Selection;
 use crate::size;
-use crate::source::Source;
 use crate::source::archive::ArchiveSource;
-use crate::source::rdb::{RdbSource, RdbSourceOptions};
+use crate::source::{Source, open};
 
 /// A side, and what is known of it.
 pub struct OpenedSide {
@@ -59,15 +55,15 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// What is wrong at the beginning of a file, also a wrong key; those of connecting and of asking a server.
-pub fn open(
-    end: &SideEnd,
+pub fn open_side(
+    end: &Endpoint,
     wanted: Wanted<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        SideEnd::File(name) => file(name, wanted, observer, stop),
-        SideEnd::Server(options) => {
+        Endpoint::Stored(location) => file(location, wanted, observer, stop),
+        Endpoint::Server(_) => {
             let wishes = Wishes {
                 read: &ReadArgs {
                     allow_stale: wanted.allow_stale,
@@ -82,8 +78,7 @@ pub fn open(
                 takes_back: false,
                 stop,
             };
-            let from = SourceEnd::Server(options.clone());
-            let opened = open_source::open(&from, None, wishes, observer)?;
+            let opened = open_source::open(end, None, wishes, observer)?;
             Ok(OpenedSide {
                 source: opened.source,
                 time_ms: opened.time_ms,
@@ -103,44 +98,24 @@ fn wish(functions: bool) -> ReadFunctions {
 }
 
 fn file(
-    name: &OsStr,
+    location: &Location,
     wanted: Wanted<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
-    let Wanted {
-        selection,
-        other_urls_db: _,
-        functions,
-        keys,
-        max_value_bytes,
-        allow_stale: _,
-        kept,
-    } = wanted;
-    let mut input = match kept {
+    let mut input = match wanted.kept {
         Some(kept) => kept.reader()?,
-        None => ArchiveInput::open_with(Some(name), keys, Some(stop))?,
+        None => Input::open_at(location, wanted.keys, stop)?,
     };
-    let (shown, input_bytes) = (input.name().to_owned(), input.len_bytes());
-    let mut head = Vec::new();
-    input
-        .by_ref()
-        .take(16)
-        .read_to_end(&mut head)
-        .with_context(|| format!("read {shown}"))?;
-    let is_rdb = begins_like_rdb(&head);
-    let input = Cursor::new(head).chain(input);
-    if is_rdb {
-        let options = RdbSourceOptions {
-            selection,
-            functions: wish(functions),
+    let name = input.name().to_owned();
+    if input.content()?.known(&name)? == Content::Rdb {
+        let wanted = open::Wanted {
+            selection: wanted.selection,
+            functions: wish(wanted.functions),
             form: Form::Compact,
-            alone: true,
-            otherwise_ms: open_source::modified_ms(name).unwrap_or_else(unix_ms),
-            max_value_bytes,
-            path: Some(name.into()),
+            max_value_bytes: wanted.max_value_bytes,
         };
-        let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
+        let source = open::rdb(input, wanted, observer)?;
         return Ok(OpenedSide {
             time_ms: source.taken_ms(),
             source: Box::new(source),
@@ -149,15 +124,16 @@ fn file(
             loss: None,
         });
     }
+    let len = input.len_bytes();
     let source = ArchiveSource::open(
         input,
-        size::limits(max_value_bytes),
-        selection,
-        functions,
-        input_bytes,
+        size::limits(wanted.max_value_bytes),
+        wanted.selection,
+        wanted.functions,
+        len,
         Arc::clone(observer),
     )
-    .context(shown)?
+    .context(name)?
     .compared();
     Ok(OpenedSide {
         time_ms: source.header().source_time_ms,

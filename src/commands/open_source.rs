@@ -1,25 +1,22 @@
 //! Opening what `export` and `copy` read from: a live server, by SCAN or as a replica, or an RDB
 //! file.
 
-use std::ffi::OsStr;
-use std::io::{Cursor, Read as _};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
-use redis_migrate_format::version::MAGIC;
 
-use crate::cli::{ReadArgs, SourceEnd};
+use crate::cli::ReadArgs;
+use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
 use crate::host::unix_ms;
-use crate::input::ArchiveInput;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
 use crate::pace::{Pace, Probe};
 use crate::pipe::Stop;
+use crate::place::{Content, Endpoint, Input, Location};
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::record::Checkpoint;
@@ -29,7 +26,8 @@ use crate::server::reconnect::Retries;
 use crate::server::{Conn, ServerError};
 use crate::source::Source;
 use crate::source::cluster::{ClusterOptions, ClusterSource};
-use crate::source::rdb::{LEFT_OUT_BY_CONVERT, RdbSource, RdbSourceOptions};
+use crate::source::open::{Wanted, rdb};
+use crate::source::rdb::{LEFT_OUT_BY_CONVERT, RdbSourceOptions};
 use crate::source::replica::ReplicaSource;
 use crate::source::server::{
     ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
@@ -102,9 +100,9 @@ impl OpenedSource {
 
     /// What the source holds outside its keys, where it is a live server that is scanned: a snapshot
     /// brings what its modules wrote for themselves.
-    pub fn outside_keys(&self, from: &SourceEnd, read: &ReadArgs) -> OutsideKeys {
+    pub fn outside_keys(&self, from: &Endpoint, read: &ReadArgs) -> OutsideKeys {
         match from {
-            SourceEnd::Server(connect) if read.via == Via::Scan => {
+            Endpoint::Server(connect) if read.via == Via::Scan => {
                 let is_cluster = self.facts.mode == Mode::Cluster;
                 OutsideKeys::ask(connect, self.modules.clone(), is_cluster)
             }
@@ -118,7 +116,7 @@ impl OpenedSource {
 /// # Errors
 /// [`Usage`], what the server refuses, and what is wrong at the beginning of a file.
 pub fn open(
-    from: &SourceEnd,
+    from: &Endpoint,
     conn: Option<Conn>,
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
@@ -132,12 +130,12 @@ pub fn open(
 }
 
 fn open_as_asked(
-    from: &SourceEnd,
+    from: &Endpoint,
     conn: Option<Conn>,
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
-    let is_live = matches!(from, SourceEnd::Server(_)) && wishes.read.via == Via::Scan;
+    let is_live = matches!(from, Endpoint::Server(_)) && wishes.read.via == Via::Scan;
     if wishes.read.follow && !is_live {
         return Err(Usage(
             "--follow needs a live server that is scanned; a snapshot (--via replica, an RDB \
@@ -147,7 +145,7 @@ fn open_as_asked(
         .into());
     }
     match from {
-        SourceEnd::Server(options) => {
+        Endpoint::Server(options) => {
             let mut conn = match conn {
                 Some(conn) => conn,
                 None => Conn::open(options)?,
@@ -185,7 +183,7 @@ fn open_as_asked(
             };
             opened.map(|opened| OpenedSource { modules, ..opened })
         }
-        SourceEnd::RdbFile(name) => rdb_file(name, wishes, observer),
+        Endpoint::Stored(location) => rdb_file(location, wishes, observer),
     }
 }
 
@@ -393,12 +391,12 @@ fn scan(
 /// # Errors
 /// As [`open`].
 pub fn open_at(
-    from: &SourceEnd,
+    from: &Endpoint,
     wishes: Wishes<'_>,
     at: Option<&Checkpoint>,
     observer: &Arc<Observer>,
 ) -> Result<(OpenedSource, Option<&'static str>)> {
-    let SourceEnd::Server(connect) = from else {
+    let Endpoint::Server(connect) = from else {
         return Err(Usage("--resume reads a live server".to_owned()).into());
     };
     let mut conn = Conn::open(connect)?;
@@ -482,14 +480,12 @@ fn open_enduring(
 /// # Errors
 /// The connection.
 pub fn probe_source(
-    from: &SourceEnd,
+    from: &Endpoint,
     pace: Option<&Arc<Pace>>,
     observer: &Observer,
 ) -> Result<Option<Probe>> {
     Ok(match (from, pace) {
-        (SourceEnd::Server(connect), Some(pace)) => {
-            Probe::start("source", connect, pace, observer)?
-        }
+        (Endpoint::Server(connect), Some(pace)) => Probe::start("source", connect, pace, observer)?,
         _ => None,
     })
 }
@@ -527,7 +523,15 @@ fn left_out(not_had: &[u32]) -> Option<String> {
 }
 
 fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
-    let options = rdb_options(&wishes, None, unix_ms());
+    let options = RdbSourceOptions {
+        selection: wishes.selection.clone(),
+        functions: wishes.functions,
+        form: form(&wishes),
+        alone: false,
+        otherwise_ms: unix_ms(),
+        max_value_bytes: wishes.max_value_bytes,
+        path: None,
+    };
     let source = ReplicaSource::open(conn, options, Arc::clone(observer))?;
     Ok(OpenedSource {
         facts: server_facts(source.facts(), source.rdb_version()),
@@ -556,30 +560,30 @@ fn server_facts(facts: &Facts, rdb_version: u16) -> SourceFacts {
     }
 }
 
-fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<OpenedSource> {
+fn rdb_file(
+    location: &Location,
+    wishes: Wishes<'_>,
+    observer: &Arc<Observer>,
+) -> Result<OpenedSource> {
     if wishes.read.via != Via::Scan {
         return Err(Usage("--via says how a server is read, and SRC is a file".to_owned()).into());
     }
-    let mut input = ArchiveInput::open(Some(name))?;
-    let shown = input.name().to_owned();
-    let mut head = Vec::new();
-    input
-        .by_ref()
-        .take(MAGIC.len() as u64)
-        .read_to_end(&mut head)
-        .with_context(|| format!("read {shown}"))?;
-    if head == MAGIC {
+    let mut input = Input::open_at(location, Keys::NONE, wishes.stop)?;
+    if input.content()?.known(input.name())? == Content::Archive {
         return Err(Usage(format!(
-            "{shown} is an archive, and not an RDB file: write it into a server with `redis-migrate \
-             import DEST FILE`, or make an RDB file of it with `redis-migrate convert`"
+            "{} is an archive, and not an RDB file: write it into a server with `redis-migrate \
+             import DEST FILE`, or make an RDB file of it with `redis-migrate convert`",
+            input.name()
         ))
         .into());
     }
-    let input = Cursor::new(head).chain(input);
-    // Old files do not say when they were made; the file system may.
-    let otherwise_ms = modified_ms(name).unwrap_or_else(unix_ms);
-    let options = rdb_options(&wishes, Some(name), otherwise_ms);
-    let source = RdbSource::open(input, options, Arc::clone(observer)).context(shown)?;
+    let wanted = Wanted {
+        form: form(&wishes),
+        selection: wishes.selection,
+        functions: wishes.functions,
+        max_value_bytes: wishes.max_value_bytes,
+    };
+    let source = rdb(input, wanted, observer)?;
     let facts = source.facts();
     let left_out = (facts.is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned());
     Ok(OpenedSource {
@@ -605,26 +609,9 @@ fn rdb_file(name: &OsStr, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Resul
     })
 }
 
-/// When a file was changed last, Unix ms.
-pub fn modified_ms(name: &OsStr) -> Option<u64> {
-    let modified = std::fs::metadata(name).ok()?.modified().ok()?;
-    let since = modified.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok()
-}
-
-/// `file`: where it is one, and nothing else may follow.
-fn rdb_options(wishes: &Wishes<'_>, file: Option<&OsStr>, otherwise_ms: u64) -> RdbSourceOptions {
-    RdbSourceOptions {
-        selection: wishes.selection.clone(),
-        functions: wishes.functions,
-        form: if wishes.verbatim {
-            Form::Verbatim
-        } else {
-            Form::Compact
-        },
-        alone: file.is_some(),
-        otherwise_ms,
-        max_value_bytes: wishes.max_value_bytes,
-        path: file.map(PathBuf::from),
+fn form(wishes: &Wishes<'_>) -> Form {
+    match wishes.verbatim {
+        true => Form::Verbatim,
+        false => Form::Compact,
     }
 }

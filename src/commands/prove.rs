@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
-use super::open_side::{self, Wanted};
-use crate::cli::SideEnd;
+use super::open_side::{Wanted, open_side};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::join::Difference;
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
@@ -27,6 +26,7 @@ use crate::ledger::Verified;
 use crate::observer::{FailureKind, KeyFailure, Observer, Recording};
 use crate::own_writes::FingerprintSet;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::Endpoint;
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::server::ServerError;
@@ -63,7 +63,7 @@ impl Proof {
         if self.0.is_none() || dbs.is_empty() {
             return Ok(());
         }
-        let end = SideEnd::Server(Box::new(to.clone()));
+        let end = Endpoint::Server(Box::new(to.clone()));
         let wanted = Wanted {
             selection: Selection {
                 dbs: dbs.to_vec(),
@@ -73,7 +73,7 @@ impl Proof {
         };
         // What it says is said when it is read.
         let quiet = Observer::new(Box::new(Recording::default()), None, None);
-        match open_side::open(&end, wanted, &Arc::new(quiet), stop) {
+        match open_side(&end, wanted, &Arc::new(quiet), stop) {
             Err(error) if refuses_to_be_read(&error) => {
                 Err(error.context("--verify reads the destination, and nothing was written yet"))
             }
@@ -186,7 +186,7 @@ fn prove(
         "reading the destination to verify what was written: {}",
         plural(store.rows(), "record")
     ));
-    let end = SideEnd::Server(Box::new(to.clone()));
+    let end = Endpoint::Server(Box::new(to.clone()));
     // Why not all function libraries of the destination are known.
     let libraries_unread = RefCell::new(None);
     let read = |wants: Box<NameCondition>| -> Result<Side> {
@@ -201,7 +201,7 @@ fn prove(
             ..of_destination()
         };
         let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
-        let opened = open_side::open(&end, wanted, &unread.listening(observer), stop)?;
+        let opened = open_side(&end, wanted, &unread.listening(observer), stop)?;
         let (collect, collected) =
             Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
         let collect = collect.with_unread(&unread);

@@ -12,10 +12,9 @@ use crate::cli::{PageArgs, ReportArgs, RunArgs};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
 use crate::exit::{self, Interrupted, Usage};
-use crate::input::Kept;
 use crate::observer::Observer;
-use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
+use crate::place::{Kept, Output};
 use crate::report::{About, Report, json, page};
 use crate::ui::{self, Ui, Verb};
 
@@ -49,9 +48,9 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
         .into());
     }
     let keys = args.encryption.keys()?;
-    let kept = Kept::open(args.file.as_deref(), &keys, stop)?;
+    let kept = Kept::open(args.file.as_ref(), &keys, stop)?;
     let limits = Limits::default();
-    let mut stands = Stands::find(&kept, limits, stop).with_context(|| kept.name().to_owned())?;
+    let mut stands = Stands::find(&kept, limits, stop).with_context(|| kept.name())?;
     let input = kept.reader()?;
     let name = input.name().to_owned();
     let expected = input.len_bytes().unwrap_or(0);
@@ -112,11 +111,11 @@ fn write_page(args: &PageArgs, report: &Report, about: &About) -> Result<()> {
     if args.output.is_none() && (args.json || args.quiet) {
         return Ok(());
     }
-    let mut output = ArchiveOutput::open(args.output.as_deref())?;
+    let mut output = Output::open(args.output.as_ref())?;
     output
         .write_all(page(report, about).as_bytes())
         .with_context(|| format!("write {}", output.name()))?;
-    output.commit()
+    output.publish()
 }
 
 fn tell(args: &PageArgs, report: &Report, about: &About) -> u8 {

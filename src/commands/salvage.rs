@@ -11,9 +11,8 @@ use super::{unread_json, warn_of_unread};
 use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
-use crate::input::ArchiveInput;
-use crate::output::ArchiveOutput;
 use crate::pipe::Stop;
+use crate::place::{Input, Output};
 use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
@@ -52,8 +51,7 @@ struct Done {
 
 fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
     let recipients = args.recipients()?;
-    let (input, damage) =
-        ArchiveInput::open_damaged(args.file.as_deref(), &args.encryption.keys()?, stop)?;
+    let (input, damage) = Input::open_damaged(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     if input.is_encrypted() && recipients.is_empty() && !args.plain {
         return Err(Usage(format!(
             "{} is encrypted, and what is rescued of it would not be: say for whom with \
@@ -87,7 +85,7 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         let how = Incompleteness::Truncated;
         return Err(anyhow::Error::new(Error::Incomplete { at, how }).context(NOTHING));
     }
-    let out = Sealing::new(ArchiveOutput::open(args.output.as_deref())?, &recipients)?;
+    let out = Sealing::new(Output::open(args.output.as_ref())?, &recipients)?;
     let (rescued, finished) = rescue(
         &mut input,
         &survey,
@@ -104,7 +102,7 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         ..
     } = finished;
     let (output, stored) = inner.finish()?;
-    output.commit()?;
+    output.publish()?;
     let plain = || StoredAs {
         bytes,
         sha256: hex(&sha256),

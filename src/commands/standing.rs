@@ -9,8 +9,8 @@ use redis_migrate_format::{End, Error, Limits, Reader, Record};
 
 use crate::census::{Census, Standing};
 use crate::exit::Interrupted;
-use crate::input::{ArchiveInput, Kept};
 use crate::pipe::Stop;
+use crate::place::{Input, Kept};
 use crate::source::reading::Reading;
 
 const TEMPORARY: &str = "use a temporary file";
@@ -121,7 +121,7 @@ pub(super) fn broken_claim(keys: u64, records: u64) -> Option<String> {
 }
 
 /// What a reading would find in an archive whose end says so, where that is seen quickly.
-fn claim(mut input: ArchiveInput) -> Option<Reading> {
+fn claim(mut input: Input) -> Option<Reading> {
     if !input.is_sought_quickly() {
         return None;
     }
@@ -156,6 +156,7 @@ fn read(
 mod tests {
     use super::*;
     use crate::encryption::Keys;
+    use crate::place::Place;
     use crate::source::reading::tests::archive;
 
     /// Whether what was found out is still said to be true, when the file was written over with
@@ -164,7 +165,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("tempdir");
         let path = directory.path().join("a.rmz");
         std::fs::write(&path, first).expect("written");
-        let kept = Kept::open(Some(path.as_os_str()), Keys::NONE, &Stop::new()).expect("opened");
+        let place = Place::of(path.as_os_str());
+        let kept = Kept::open(Some(&place), Keys::NONE, &Stop::new()).expect("opened");
         let stands = Stands::find(&kept, Limits::default(), &Stop::new()).expect("found");
         std::fs::write(&path, later).expect("written over");
         let mut reader =

@@ -12,7 +12,7 @@ use super::diff::Question;
 use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
 use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
-use crate::cli::{ReportArgs, RunArgs, SideEnd, VerifyArgs, VerifyLevel};
+use crate::cli::{ReportArgs, RunArgs, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -20,9 +20,9 @@ use crate::describe::{
 };
 use crate::escape::{clean_lines, json_text};
 use crate::exit::{self, Interrupted};
-use crate::input::{ArchiveInput, Kept};
 use crate::observer::Observer;
 use crate::pipe::Stop;
+use crate::place::{Endpoint, Input, Kept, Location, Place};
 use crate::size;
 use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
 use crate::units::{bytes_text, plural};
@@ -75,7 +75,7 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     };
     // What is compared as well is read twice.
     let kept = match other_side {
-        Some(_) => match Kept::open(args.file.as_deref(), &keys, stop) {
+        Some(_) => match Kept::open(args.file.as_ref(), &keys, stop) {
             Ok(kept) => Some(kept),
             Err(error) => return ui::print_error(&error),
         },
@@ -87,7 +87,7 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
     };
     let input = match &kept {
         Some(kept) => kept.reader(),
-        None => ArchiveInput::open_with(args.file.as_deref(), &keys, Some(stop)),
+        None => Input::open(args.file.as_ref(), &keys, stop),
     };
     let verified = input.and_then(|input| verify(args, input, &ui.observer(), stop));
     ui.close();
@@ -117,16 +117,16 @@ pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
 }
 
 /// The archive, and the server that it is to be compared with.
-fn sides(args: &VerifyArgs) -> Result<Option<(SideEnd, SideEnd)>> {
-    let file = args.file.clone().unwrap_or_else(|| "-".into());
-    Ok(args
-        .other_side()?
-        .map(|server| (SideEnd::File(file), server)))
+fn sides(args: &VerifyArgs) -> Result<Option<(Endpoint, Endpoint)>> {
+    let file = args.file.as_ref();
+    let file = file.map_or(Ok(&Location::Stream), Place::stored)?;
+    let server = args.other_side()?;
+    Ok(server.map(|server| (Endpoint::Stored(file.clone()), server)))
 }
 
 fn verify(
     args: &VerifyArgs,
-    input: ArchiveInput,
+    input: Input,
     observer: &Observer,
     stop: &Stop,
 ) -> Result<(String, Findings)> {

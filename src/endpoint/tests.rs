@@ -89,7 +89,6 @@ fn no_form_of_text_shows_the_password() {
             format!("{address}"),
             format!("{address:?}"),
             format!("{options:?}"),
-            format!("{:?}", Endpoint::Server(address.clone())),
         ] {
             assert!(!text.contains("hunter2"), "{text}");
         }
@@ -115,25 +114,15 @@ fn no_form_of_text_shows_the_password() {
 }
 
 #[test]
-fn an_unknown_scheme_is_an_error_and_never_a_file() {
-    let error = Endpoint::parse(OsStr::new("http://h")).expect_err("unknown");
-    assert!(error.to_string().contains("unknown scheme http://"));
-    let error = Endpoint::parse(OsStr::new("redis-sentinel://h")).expect_err("sentinel");
-    assert!(error.to_string().contains("which primary"));
-    let error = ServerAddress::parse("localhost:6379").expect_err("no scheme");
-    assert!(error.to_string().contains("redis://localhost:6379"));
-    assert!(matches!(
-        Endpoint::parse(OsStr::new("-")),
-        Ok(Endpoint::Stdio)
-    ));
-    assert!(matches!(
-        Endpoint::parse(OsStr::new("snap.rmz")),
-        Ok(Endpoint::File(path)) if path.as_os_str() == "snap.rmz"
-    ));
-    assert!(matches!(
-        Endpoint::parse(OsStr::new("./a://b")),
-        Ok(Endpoint::File(_))
-    ));
+fn what_is_wrong_with_a_scheme_is_said() {
+    for (url, part) in [
+        ("http://h", "unknown scheme http://"),
+        ("redis-sentinel://h", "which primary"),
+        ("localhost:6379", "redis://localhost:6379"),
+    ] {
+        let error = ServerAddress::parse(url).expect_err(url).to_string();
+        assert!(error.contains(part), "{error}");
+    }
 }
 
 #[test]

@@ -4,18 +4,18 @@
 //! added. Each says how long the partial file was when it held all that SCAN had given up to a
 //! cursor. What stands behind the last such place is cut off by the run that goes on.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
-use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{put, take};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
+use crate::place::place_of;
+use crate::place::store::{Appending, Held, Identity, Positioned, files};
 use crate::record::Checkpoint;
 use crate::undecoded::Undecoded;
 
@@ -25,7 +25,7 @@ const MAGIC: &[u8; 8] = b"RMEXPRT1";
 const BEGIN: u8 = 1;
 /// JSON of [`Noted`].
 const NOTED: u8 = 2;
-/// JSON of [`Finished`]: the partial file is complete, and is about to take its place.
+/// JSON of [`Identity`]: the partial file is complete, and is about to take its place.
 const FINISHED: u8 = 3;
 
 /// Which export it is.
@@ -104,24 +104,6 @@ impl Noted {
     }
 }
 
-/// The complete archive: a renamed file is the same file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Finished {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-}
-
-impl Finished {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-        }
-    }
-}
-
 /// What is known of an earlier run.
 #[derive(Debug)]
 pub enum Earlier {
@@ -136,9 +118,8 @@ pub enum Earlier {
 }
 
 /// The journal.
-#[derive(Debug)]
 pub struct ExportJournal {
-    file: File,
+    file: Arc<dyn Held>,
     place: PathBuf,
     buffer: Vec<u8>,
 }
@@ -151,20 +132,19 @@ impl ExportJournal {
     pub fn note(&mut self, noted: &Noted) -> Result<()> {
         self.buffer.clear();
         put(&mut self.buffer, NOTED, &serde_json::to_vec(noted)?);
-        let written = self.file.write_all(&self.buffer);
+        let written = self.file.append(&self.buffer);
         written.with_context(|| format!("write {}", self.place.display()))
     }
 }
 
 /// The partial file, which nobody else writes to meanwhile.
-#[derive(Debug)]
 pub struct Partial {
-    file: File,
+    file: Arc<dyn Held>,
     part: PathBuf,
     journal: PathBuf,
     place: PathBuf,
     /// The journal while it is ours: whoever is about to remove it keeps others from writing to it.
-    locked: Option<File>,
+    locked: Option<Arc<dyn Held>>,
     /// How much of the journal is whole.
     journal_bytes: u64,
 }
@@ -176,8 +156,7 @@ impl Partial {
     /// [`Usage`] for a name that cannot be meant, a file that is not ours, or another run at work;
     /// the system's errors.
     pub fn open(name: &Path) -> Result<Self> {
-        let place =
-            crate::output::place_of(name).with_context(|| format!("create {}", name.display()))?;
+        let place = place_of(name).with_context(|| format!("create {}", name.display()))?;
         if place.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Usage(format!(
                 "--resume needs a regular file, and {} is none",
@@ -193,18 +172,12 @@ impl Partial {
                 return Err(Usage(format!("{} is no regular file", path.display())).into());
             }
         }
-        let file = open_alone(&part, true, Use::Export)?
+        let file = files()
+            .hold(&part, true, &busy(&part))?
             .with_context(|| format!("create {}", part.display()))?;
-        let begun = file.metadata().map_or(0, |metadata| metadata.len());
-        if begun > 0 && !journal.exists() {
-            return Err(Usage(format!(
-                "{} was not left by export --resume; move it away",
-                part.display()
-            ))
-            .into());
+        if file.size().unwrap_or(0) > 0 && files().identity(&journal).is_none() {
+            return Err(not_ours(&part));
         }
-        file.set_permissions(Permissions::from_mode(0o600))
-            .with_context(|| format!("protect {}", part.display()))?;
         Ok(Self {
             file,
             part,
@@ -226,20 +199,17 @@ impl Partial {
     /// [`Usage`] for a journal that is none; the system's errors.
     pub fn earlier(&mut self, now: &ExportBegin) -> Result<Earlier> {
         let shown = self.journal.display().to_string();
-        let Some(file) = open_alone(&self.journal, false, Use::Export)? else {
+        let Some(file) = files().hold(&self.journal, false, &busy(&self.journal))? else {
             return Ok(Earlier::None);
         };
         let file = self.locked.insert(file);
-        let mut reader = BufReader::new(&*file);
+        let mut reader = BufReader::new(Positioned::new(&**file, 0));
         let mut magic = [0; MAGIC.len()];
         if reader.read_exact(&mut magic).is_err() || &magic != MAGIC {
-            return Err(Usage(format!(
-                "{shown} was not left by export --resume; move it away"
-            ))
-            .into());
+            return Err(not_ours(&self.journal));
         }
         let (mut begin, mut noted) = (None::<ExportBegin>, None::<Noted>);
-        let mut finished = None::<Finished>;
+        let mut finished = None::<Identity>;
         let mut good = MAGIC.len() as u64;
         let mut body = Vec::new();
         while let Some((kind, len)) =
@@ -254,19 +224,16 @@ impl Partial {
             good += len;
         }
         self.journal_bytes = good;
-        let written = self.file.metadata();
+        let written = self.file.identity();
         let written = written.with_context(|| format!("look at {}", self.part.display()))?;
         // It was renamed, and what stands under its name now is new.
         if let Some(finished) = finished
-            && Finished::of(&written) != finished
+            && written != finished
         {
-            let stands = self.place.metadata().ok();
-            return Ok(
-                match stands.is_some_and(|it| Finished::of(&it) == finished) {
-                    true => Earlier::Finished,
-                    false => Earlier::Useless("it was finished, and moved away since".to_owned()),
-                },
-            );
+            return Ok(match files().identity(&self.place) == Some(finished) {
+                true => Earlier::Finished,
+                false => Earlier::Useless("it was finished, and moved away since".to_owned()),
+            });
         }
         let Some(begin) = begin else {
             return Ok(Earlier::Useless("its journal is damaged".to_owned()));
@@ -275,7 +242,7 @@ impl Partial {
             return Ok(Earlier::Useless(difference.to_owned()));
         }
         Ok(match noted {
-            Some(noted) if written.len() < noted.bytes => {
+            Some(noted) if written.bytes < noted.bytes => {
                 Earlier::Useless("it is not the file that its journal is about".to_owned())
             }
             Some(noted) => Earlier::Noted(Box::new(noted)),
@@ -284,24 +251,13 @@ impl Partial {
     }
 
     /// The file from its beginning, to be checked.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn reader(&self) -> Result<BufReader<File>> {
-        let file = File::open(&self.part);
-        Ok(BufReader::with_capacity(
-            1 << 20,
-            file.with_context(|| format!("open {}", self.part.display()))?,
-        ))
+    pub fn reader(&self) -> impl Read + use<> {
+        BufReader::with_capacity(1 << 20, Positioned::new(Arc::clone(&self.file), 0))
     }
 
     /// The file to write to.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn writer(&self) -> Result<File> {
-        let file = self.file.try_clone();
-        file.with_context(|| format!("open {}", self.part.display()))
+    pub fn writer(&self) -> Appending {
+        Appending(Arc::clone(&self.file))
     }
 
     /// Cuts off what stands behind `noted`, and goes on there.
@@ -310,13 +266,9 @@ impl Partial {
     /// The system's.
     pub fn go_on(&mut self, noted: &Noted) -> Result<ExportJournal> {
         self.cut(noted.bytes)?;
-        let mut file = match &self.locked {
-            Some(file) => file.try_clone(),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-        .with_context(|| format!("open {}", self.journal.display()))?;
-        file.set_len(self.journal_bytes)
-            .and_then(|()| file.seek(SeekFrom::End(0)))
+        let file = self.locked.clone();
+        let file = file.ok_or_else(|| anyhow!("the journal was not read; this is a bug"))?;
+        file.cut(self.journal_bytes)
             .with_context(|| format!("write {}", self.journal.display()))?;
         Ok(self.journal_of(file))
     }
@@ -326,26 +278,15 @@ impl Partial {
     /// # Errors
     /// The system's.
     pub fn begin(&mut self, begin: &ExportBegin) -> Result<ExportJournal> {
-        let shown = self.journal.display();
-        let directory = directory_of(&self.journal);
         let mut bytes = MAGIC.to_vec();
         put(&mut bytes, BEGIN, &serde_json::to_vec(begin)?);
-        let mut file = tempfile::NamedTempFile::new_in(directory)
-            .with_context(|| format!("create {shown}"))?;
-        file.write_all(&bytes)
-            .and_then(|()| file.as_file().sync_all())
-            .with_context(|| format!("write {shown}"))?;
-        lock(file.as_file(), &self.journal, Use::Export)?;
-        let file = file
-            .persist(&self.journal)
-            .map_err(|error| error.error)
-            .with_context(|| format!("create {shown}"))?;
-        self.locked = Some(file.try_clone().with_context(|| format!("open {shown}"))?);
+        let file = files().hold_new(&self.journal, &bytes, true, &busy(&self.journal))?;
+        self.locked = Some(Arc::clone(&file));
         self.cut(0)?;
         Ok(self.journal_of(file))
     }
 
-    fn journal_of(&self, file: File) -> ExportJournal {
+    fn journal_of(&self, file: Arc<dyn Held>) -> ExportJournal {
         ExportJournal {
             file,
             place: self.journal.clone(),
@@ -354,11 +295,8 @@ impl Partial {
     }
 
     fn cut(&self, bytes: u64) -> Result<()> {
-        self.file
-            .set_len(bytes)
-            .and_then(|()| (&self.file).seek(SeekFrom::Start(bytes)))
-            .map(drop)
-            .with_context(|| format!("write {}", self.part.display()))
+        let cut = self.file.cut(bytes);
+        cut.with_context(|| format!("write {}", self.part.display()))
     }
 
     /// The archive is complete: it takes its place, and there is nothing to go on with.
@@ -367,15 +305,17 @@ impl Partial {
     /// The system's.
     pub fn commit(&self) -> Result<()> {
         self.take_place()?;
-        std::fs::remove_file(&self.journal)
-            .map_err(|error| anyhow!(error))
-            .with_context(|| format!("remove {}", self.journal.display()))
+        let removed = self
+            .locked
+            .as_ref()
+            .map_or(Ok(()), |journal| journal.remove());
+        removed.with_context(|| format!("remove {}", self.journal.display()))
     }
 
     /// Renames the archive, and the journal says so beforehand: it may be left behind.
     fn take_place(&self) -> Result<()> {
         let shown = self.place.display();
-        if !stands_at(&self.file, &self.part) {
+        if files().identity(&self.part) != self.file.identity().ok() {
             return Err(anyhow!(
                 "{} was removed or replaced while this export wrote to it, so the archive cannot \
                  get its name, {shown}; run the export again",
@@ -383,23 +323,33 @@ impl Partial {
             ));
         }
         self.file
-            .sync_all()
+            .sync()
             .with_context(|| format!("sync {}", self.part.display()))?;
         let note = || -> Result<()> {
-            let finished = Finished::of(&self.file.metadata()?);
             let mut bytes = Vec::new();
-            put(&mut bytes, FINISHED, &serde_json::to_vec(&finished)?);
-            let mut journal = OpenOptions::new().append(true).open(&self.journal)?;
-            journal.write_all(&bytes)?;
-            Ok(journal.sync_all()?)
+            let finished = serde_json::to_vec(&self.file.identity()?)?;
+            put(&mut bytes, FINISHED, &finished);
+            let journal = self.locked.as_ref();
+            let journal = journal.ok_or_else(|| anyhow!("it was not begun; this is a bug"))?;
+            journal.append(&bytes)?;
+            Ok(journal.sync()?)
         };
         note().with_context(|| format!("write {}", self.journal.display()))?;
-        std::fs::rename(&self.part, &self.place)
-            .with_context(|| format!("rename the finished archive to {shown}"))?;
-        File::open(directory_of(&self.place))
-            .and_then(|directory| directory.sync_all())
-            .with_context(|| format!("sync the directory of {shown}"))
+        self.file.rename(&self.place)
     }
+}
+
+/// What is said where another run has the file.
+fn busy(place: &Path) -> String {
+    format!("another export is writing {}", place.display())
+}
+
+fn not_ours(place: &Path) -> anyhow::Error {
+    let place = place.display();
+    Usage(format!(
+        "{place} was not left by export --resume; move it away"
+    ))
+    .into()
 }
 
 /// What stands beside an archive until it is complete: the partial file, and its journal.
@@ -407,7 +357,7 @@ impl Partial {
 /// # Errors
 /// Those of following the links that `name` may be.
 pub fn files_beside(name: &Path) -> io::Result<[PathBuf; 2]> {
-    Ok(beside(&crate::output::place_of(name)?))
+    Ok(beside(&place_of(name)?))
 }
 
 fn beside(place: &Path) -> [PathBuf; 2] {
@@ -418,15 +368,10 @@ fn beside(place: &Path) -> [PathBuf; 2] {
     })
 }
 
-fn directory_of(place: &Path) -> &Path {
-    match place.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn begin() -> ExportBegin {
@@ -452,7 +397,7 @@ mod tests {
     fn killed_at_the_end(name: &Path) {
         let mut partial = Partial::open(name).unwrap();
         let mut journal = partial.begin(&begin()).unwrap();
-        partial.writer().unwrap().write_all(b"archive").unwrap();
+        partial.writer().write_all(b"archive").unwrap();
         journal.note(&noted(4)).unwrap();
         partial.take_place().unwrap();
     }
@@ -472,7 +417,7 @@ mod tests {
         assert!(matches!(earlier, Earlier::Finished), "{earlier:?}");
         // The next export leaves nothing behind.
         partial.begin(&begin()).unwrap();
-        partial.writer().unwrap().write_all(b"newer").unwrap();
+        partial.writer().write_all(b"newer").unwrap();
         partial.commit().unwrap();
         assert_eq!(
             (std::fs::read(&name).unwrap(), files()),
@@ -503,16 +448,16 @@ mod tests {
         // Finished, and killed before it got its name.
         let mut partial = Partial::open(&name).unwrap();
         let mut journal = partial.begin(&begin()).unwrap();
-        partial.writer().unwrap().write_all(b"archive").unwrap();
+        partial.writer().write_all(b"archive").unwrap();
         journal.note(&noted(4)).unwrap();
-        let finished = Finished::of(&partial.file.metadata().unwrap());
+        let finished = partial.file.identity().unwrap();
         let mut bytes = Vec::new();
         put(
             &mut bytes,
             FINISHED,
             &serde_json::to_vec(&finished).unwrap(),
         );
-        journal.file.write_all(&bytes).unwrap();
+        journal.file.append(&bytes).unwrap();
         drop((partial, journal));
         let earlier = Partial::open(&name).unwrap().earlier(&begin()).unwrap();
         assert!(matches!(earlier, Earlier::Noted(_)), "{earlier:?}");
@@ -524,8 +469,8 @@ mod tests {
         let name = directory.path().join("x.rmz");
         let mut first = Partial::open(&name).unwrap();
         let journal = first.begin(&begin()).unwrap();
-        first.writer().unwrap().write_all(b"whole").unwrap();
-        let error = Partial::open(&name).unwrap_err();
+        first.writer().write_all(b"whole").unwrap();
+        let error = Partial::open(&name).err().unwrap();
         assert!(error.to_string().contains("another export"), "{error}");
         // Removed by hand while it is written to: the journal is still the first run's.
         std::fs::remove_file(first.path()).unwrap();

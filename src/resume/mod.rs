@@ -11,7 +11,6 @@
 //! it was, and some keys that it acknowledged; where these do not stand, or somebody else answers,
 //! the import looks at everything again from the beginning ([`destination`]).
 
-mod alone;
 mod confirm;
 pub mod destination;
 mod export;

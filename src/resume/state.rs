@@ -7,23 +7,22 @@
 //! Numbers are little-endian. The file is the importing machine's own and never travels.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::alone::{Use, lock, open_alone, stands_at};
 use super::rows::{MAX_BODY, mark_bytes, mark_of, put, put_all, take};
 use super::witness::{Noted, Witness};
 use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
 use crate::host;
 use crate::own_writes::{Fingerprint, OwnWrites};
+use crate::place::store::{Held, Positioned, files};
 use crate::record::Mark;
 use crate::sink::server::held::HeldConflict;
 
@@ -127,7 +126,7 @@ pub struct News {
 
 /// How far an import has come, and its file.
 pub struct State {
-    file: File,
+    file: Arc<dyn Held>,
     place: PathBuf,
     synced: Instant,
     /// Which import.
@@ -173,32 +172,14 @@ impl State {
     }
 
     fn begin(place: &Path, begin: Begin, replaces: bool) -> Result<Self> {
-        let directory = match place.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let mut file = tempfile::NamedTempFile::new_in(directory)
-            .with_context(|| format!("create {}", place.display()))?;
         let mut bytes = MAGIC.to_vec();
         put(&mut bytes, BEGIN, &serde_json::to_vec(&begin)?);
-        let write = |file: &mut tempfile::NamedTempFile| -> io::Result<()> {
-            file.write_all(&bytes)?;
-            file.as_file().sync_all()
-        };
-        write(&mut file).with_context(|| format!("write {}", place.display()))?;
-        lock(file.as_file(), place, Use::Import)?;
-        let file = match replaces {
-            true => file.persist(place),
-            false => file.persist_noclobber(place),
-        };
-        let file = file
-            .map_err(|error| error.error)
-            .with_context(|| format!("create {}", place.display()))?;
+        let file = files().hold_new(place, &bytes, replaces, &busy(place))?;
         let own = OwnWrites::with_hash_keys(begin.hash_keys);
         Ok(Self::new(file, place, begin, own))
     }
 
-    fn new(file: File, place: &Path, begin: Begin, own: OwnWrites) -> Self {
+    fn new(file: Arc<dyn Held>, place: &Path, begin: Begin, own: OwnWrites) -> Self {
         Self {
             file,
             place: place.to_owned(),
@@ -224,10 +205,10 @@ impl State {
     /// [`Usage`] for a file of another kind; the system's errors.
     pub fn load(place: &Path) -> Result<Option<Self>> {
         refuse_special(place)?;
-        let Some(file) = open_alone(place, false, Use::Import)? else {
+        let Some(file) = files().hold(place, false, &busy(place))? else {
             return Ok(None);
         };
-        let mut reader = BufReader::new(&file);
+        let mut reader = BufReader::new(Positioned::new(&*file, 0));
         let mut magic = [0; MAGIC.len()];
         let is_ours = reader.read_exact(&mut magic).is_ok() && &magic == MAGIC;
         if !is_ours {
@@ -242,7 +223,7 @@ impl State {
                 (None, BEGIN) => {
                     let begin: Begin = serde_json::from_slice(&body)?;
                     let own = OwnWrites::with_hash_keys(begin.hash_keys);
-                    state = Some(Self::new(file.try_clone()?, place, begin, own));
+                    state = Some(Self::new(Arc::clone(&file), place, begin, own));
                 }
                 (Some(state), HELD) => {
                     // Behind length and kind, before the checksum.
@@ -253,12 +234,11 @@ impl State {
             }
             good += len;
         }
-        let Some(mut state) = state else {
-            std::fs::remove_file(place)?;
+        let Some(state) = state else {
+            file.remove()?;
             return Ok(None);
         };
-        state.file.set_len(good)?;
-        state.file.seek(SeekFrom::Start(good))?;
+        file.cut(good)?;
         Ok(Some(state))
     }
 
@@ -296,10 +276,11 @@ impl State {
     /// The system's, and those of `each`.
     pub fn each_held(&self, mut each: impl FnMut(HeldConflict) -> Result<()>) -> Result<()> {
         for (offset, len) in &self.held {
-            let mut body = vec![0; usize::try_from(*len)?];
-            self.file
-                .read_exact_at(&mut body, *offset)
-                .with_context(|| format!("read {}", self.place.display()))?;
+            let mut body = Vec::new();
+            let read = Positioned::new(&*self.file, *offset)
+                .take(*len)
+                .read_to_end(&mut body);
+            read.with_context(|| format!("read {}", self.place.display()))?;
             let mut rest = &body[..];
             while let Some(conflict) = HeldConflict::take(&mut rest)? {
                 each(conflict)?;
@@ -373,14 +354,14 @@ impl State {
         self.write()?;
         if host::elapsed(self.synced) >= SYNC_EVERY {
             self.synced = host::now();
-            let synced = self.file.sync_data();
+            let synced = self.file.sync();
             synced.with_context(|| format!("sync {}", self.place.display()))?;
         }
         Ok(())
     }
 
     fn write(&mut self) -> Result<()> {
-        let written = self.file.write_all(&self.buffer);
+        let written = self.file.append(&self.buffer);
         written.with_context(|| format!("write {}", self.place.display()))
     }
 
@@ -389,13 +370,19 @@ impl State {
     /// # Errors
     /// The system's.
     pub fn remove(self) -> Result<()> {
-        if !stands_at(&self.file, &self.place) {
+        if files().identity(&self.place) != self.file.identity().ok() {
             // Somebody removed it; what has its name now is another import's.
             return Ok(());
         }
-        std::fs::remove_file(&self.place)
-            .with_context(|| format!("remove {}", self.place.display()))
+        let removed = self.file.remove();
+        removed.with_context(|| format!("remove {}", self.place.display()))
     }
+}
+
+/// What is said where another run has the state.
+fn busy(place: &Path) -> String {
+    let place = place.display();
+    format!("another import is at work with the state in {place}")
 }
 
 /// Whatever would make a reader wait, or is no place for a state.

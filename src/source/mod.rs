@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod cluster;
+pub mod open;
 mod prefetch;
 pub mod rdb;
 pub mod reading;

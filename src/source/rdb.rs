@@ -21,6 +21,7 @@ use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::outside::{self, Outside};
 use crate::own_writes::OwnWrites;
 use crate::payload;
+use crate::place::directory_of;
 use crate::policy::ReadFunctions;
 use crate::rdb::{Checksum, Event, Facts, Form, RdbError, RdbReader, Tail, Taken};
 use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, show_key};
@@ -411,11 +412,7 @@ fn later_parts(path: &Path) -> Vec<String> {
     else {
         return Vec::new();
     };
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let mut names: Vec<String> = std::fs::read_dir(directory)
+    let mut names: Vec<String> = std::fs::read_dir(directory_of(path))
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -8,6 +8,7 @@ use redis_migrate_test_support as support;
 
 mod archives;
 mod bad_input;
+mod content;
 mod destroying;
 mod escapes;
 mod globs;

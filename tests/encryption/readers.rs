@@ -36,6 +36,26 @@ fn list_and_convert_print_the_same() {
     }
 }
 
+/// The name says nothing of what a file is.
+#[test]
+fn an_encrypted_archive_may_be_called_like_an_rdb_file() {
+    let case = Case::small();
+    let name = case.path("dump.rdb");
+    fs::copy(case.sealed_file(), &name).expect("copied");
+    let [flag, file] = case.key_flags();
+    for arguments in [
+        &["verify"][..],
+        &["list"],
+        &["inspect"],
+        &["convert", "--to", "jsonl"],
+        &["report", "--json"],
+    ] {
+        let tool = Tool::new(arguments).arg(name.clone()).arg(&flag).arg(&file);
+        tool.run().success();
+        Tool::new(arguments).arg(name.clone()).run().expect_code(11);
+    }
+}
+
 #[test]
 fn verify_and_inspect_tell_of_the_file_and_of_what_is_in_it() {
     let case = Case::new(archives::large(20_000));

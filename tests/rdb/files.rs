@@ -136,6 +136,39 @@ fn idle_times_and_frequencies_come_along() {
     }
 }
 
+/// The name says nothing of what a file is.
+#[test]
+fn data_called_like_an_archive_are_copied_and_an_archive_called_like_data_is_imported() {
+    let Some(version) = require(Version::Redis70) else {
+        return;
+    };
+    let source = filled(TestServer::builder(version));
+    let file = saved(&source);
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (data, archive) = (at("data.rmz"), at("archive.rdb"));
+    std::fs::copy(&file, &data).unwrap();
+    run(&["export", &data, "-o", &archive], b"").success();
+    for arguments in [["copy", &data], ["import", &archive]] {
+        let destination = TestServer::start(version);
+        let url = destination.url();
+        let [verb, file] = arguments;
+        let arguments = match verb {
+            "copy" => [verb, file, &url],
+            _ => [verb, &url, file],
+        };
+        run(&arguments, b"").success();
+        assert_equal(&mut source.client(), &mut destination.client());
+        run(&["diff", file, &url], b"").success();
+        run(&["copy", &archive, &url], b"")
+            .expect_code(2)
+            .expect_stderr("is an archive, and not an RDB file");
+        run(&["import", &url, &data], b"")
+            .expect_code(10)
+            .expect_stderr("redis-migrate copy FILE DEST");
+    }
+}
+
 #[test]
 fn what_cannot_be_meant_is_refused() {
     run(&["export", "/no/such/file.rdb"], b"").expect_code(2);
@@ -146,7 +179,7 @@ fn what_cannot_be_meant_is_refused() {
         .expect_stderr("RDB version 99");
     run(&["export", "-"], b"\x89RMZ")
         .expect_code(10)
-        .expect_stderr("no RDB file");
+        .expect_stderr("neither an archive nor an RDB file");
     // An archive where an RDB file is due, and an RDB file where an archive is.
     let archive = b"\x89RMZ\r\n\x1a\n and more";
     run(&["export", "-"], archive)

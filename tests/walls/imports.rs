@@ -20,8 +20,9 @@ const ROOMS: &str = "
     sink  source
     ledger
     census  exit_code  outside  pace
-    input  own_writes  server  unproven
-    host  observer  output
+     own_writes  server  unproven
+     place
+     host  observer
     encryption  endpoint  errors_file  rewrite
     exit  select  size  undecoded
     channel  escape  glob  limits  partitions  policy  record  sorter  stop  units  verb  version

@@ -1,42 +1,33 @@
 //! What the arguments of a comparison mean.
 
-use std::ffi::OsStr;
-
 use anyhow::Result;
 
-use super::{Env, Server, Side, process_env, renaming, usage};
-use crate::cli::{
-    AgainstArgs, CompareArgs, DiffArgs, Named, ServerFlags, SideEnd, TimeoutArgs, VerifyArgs,
-};
+use super::{Server, Side, process_env, renaming, usage};
+use crate::cli::{AgainstArgs, CompareArgs, DiffArgs, ServerFlags, TimeoutArgs, VerifyArgs};
+use crate::place::{Endpoint, Place};
 use crate::rewrite::Rewrite;
 
 /// What a side names: a URL is a server, everything else a file.
 fn side_end(
     side: Side,
-    named: &Named,
+    place: &Place,
     flags: ServerFlags,
     timeouts: &TimeoutArgs,
     alone: bool,
-    env: Env<'_>,
-) -> Result<SideEnd> {
-    let name: &OsStr = &named.0;
-    if !is_url(name) {
-        return Ok(SideEnd::File(name.to_owned()));
-    }
-    let options = Server {
-        side,
-        url: Some(name),
-        flags,
-        timeouts,
-        alone,
-    }
-    .resolve(env)?;
-    Ok(SideEnd::Server(Box::new(options)))
-}
-
-fn is_url(name: &OsStr) -> bool {
-    name.to_str()
-        .is_some_and(|text| text.contains("://") && !text.starts_with(['.', '/']))
+) -> Result<Endpoint> {
+    Ok(match place {
+        Place::Stored(location) => Endpoint::Stored(location.clone()),
+        Place::Server(_) => Endpoint::Server(Box::new(
+            Server {
+                side,
+                place: Some(place),
+                flags,
+                timeouts,
+                alone,
+            }
+            .resolve(&process_env)?,
+        )),
+    })
 }
 
 impl DiffArgs {
@@ -44,14 +35,13 @@ impl DiffArgs {
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn sides(&self) -> Result<(SideEnd, SideEnd)> {
+    pub fn sides(&self) -> Result<(Endpoint, Endpoint)> {
         let (left, right) = (&self.left, &self.right);
-        if left.0 == "-" && right.0 == "-" {
+        if left.word() == "-" && right.word() == "-" {
             return usage("standard input can be one side only");
         }
-        let alone = !(is_url(&left.0) && is_url(&right.0));
-        let end =
-            |side, named, flags| side_end(side, named, flags, &self.timeouts, alone, &process_env);
+        let alone = !(left.is_server() && right.is_server());
+        let end = |side, place, flags| side_end(side, place, flags, &self.timeouts, alone);
         Ok((
             end(Side::Left, left, self.left_connect.flags())?,
             end(Side::Right, right, self.right_connect.flags())?,
@@ -64,7 +54,7 @@ impl VerifyArgs {
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn other_side(&self) -> Result<Option<SideEnd>> {
+    pub fn other_side(&self) -> Result<Option<Endpoint>> {
         let AgainstArgs {
             against,
             connect,
@@ -79,19 +69,11 @@ impl VerifyArgs {
                 }
             };
         };
-        if !is_url(&named.0) {
+        if !named.is_server() {
             return usage("--against names a server (redis://host:port); `diff` compares files");
         }
         let flags = connect.flags();
-        side_end(
-            Side::Destination,
-            named,
-            flags,
-            timeouts,
-            true,
-            &process_env,
-        )
-        .map(Some)
+        side_end(Side::Destination, named, flags, timeouts, true).map(Some)
     }
 }
 
@@ -114,7 +96,7 @@ impl CompareArgs {
     /// # Errors
     /// [`Usage`](crate::exit::Usage) for a database in the right side's URL together with
     /// `--map-db`.
-    pub fn rewrite(&self, right: &SideEnd) -> Result<Rewrite> {
+    pub fn rewrite(&self, right: &Endpoint) -> Result<Rewrite> {
         let mut rewrite = renaming(
             &self.map_db,
             &self.strip_prefix,

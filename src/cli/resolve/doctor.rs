@@ -1,40 +1,33 @@
 //! What the command line of `doctor` means.
 
-use std::ffi::OsString;
-
 use anyhow::Result;
 
-use super::{Env, Server, Side, looks_like_url, process_env};
+use super::{Env, Server, Side, process_env, url_and_file};
 use crate::cli::DoctorArgs;
 use crate::endpoint::ConnectOptions;
+use crate::place::Place;
 
 impl DoctorArgs {
-    /// The server, and the archive's name if there is one (`-`: standard input).
+    /// The server, and the archive if there is one.
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn ends(&self) -> Result<(ConnectOptions, Option<OsString>)> {
+    pub fn ends(&self) -> Result<(ConnectOptions, Option<&Place>)> {
         self.ends_in(&process_env)
     }
 
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<OsString>)> {
-        let side = if self.source {
-            Side::Source
-        } else {
-            Side::Destination
+    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<&Place>)> {
+        let side = match self.source {
+            true => Side::Source,
+            false => Side::Destination,
         };
-        let mut url = self.server.as_ref().map(|named| named.0.as_os_str());
-        let mut file = self.file.clone();
-        // `doctor FILE`, the server being in the environment.
-        if let (Some(only), None, true) = (url, &file, env(&side.variable("URL")).is_some())
-            && !looks_like_url(only)
-        {
-            file = Some(only.to_owned());
-            url = None;
-        }
+        let (place, file) = match (self.server.as_ref(), self.file.as_ref()) {
+            (only, None) => url_and_file(only, side, env),
+            both => both,
+        };
         let server = Server {
             side,
-            url,
+            place,
             flags: self.connect.flags(),
             timeouts: &self.timeouts,
             alone: true,

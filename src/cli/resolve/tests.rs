@@ -25,7 +25,7 @@ fn export(line: &str, vars: &[(&str, &str)]) -> Result<ConnectOptions> {
     }
 }
 
-fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<OsString>)> {
+fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<Location>)> {
     match parse(&format!("import {line}")) {
         Verb::Import(args) => args.ends_in(&env(vars)),
         other => panic!("{other:?}"),
@@ -34,9 +34,13 @@ fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<OsSt
 
 fn copy(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, ConnectOptions)> {
     match parse(&format!("copy {line}")) {
-        Verb::Copy(args) => args.ends_in(&env(vars)),
+        Verb::Copy(args) => args.ends_in(&env(vars)).map(servers),
         other => panic!("{other:?}"),
     }
+}
+
+fn servers((from, to): (Endpoint, ConnectOptions)) -> (ConnectOptions, ConnectOptions) {
+    (from.server().expect("a server").clone(), to)
 }
 
 fn password(options: &ConnectOptions) -> Option<&str> {
@@ -133,12 +137,12 @@ fn urls_default_to_the_environment() {
     let (to, files) = import("snap.rmz", &[destination]).expect("resolves");
     assert_eq!(
         (host(&to).as_str(), files),
-        ("redis://d:6379", vec![OsString::from("snap.rmz")])
+        ("redis://d:6379", vec![Location::File("snap.rmz".into())])
     );
     let (to, files) = import("redis://x -", &[destination]).expect("resolves");
     assert_eq!(
         (host(&to).as_str(), files),
-        ("redis://x:6379", vec![OsString::from("-")])
+        ("redis://x:6379", vec![Location::Stream])
     );
     assert!(import("snap.rmz", &[]).is_err());
     let (from, to) = copy("", &[source, destination]).expect("resolves");
@@ -180,10 +184,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
-    assert_eq!(
-        args.selection(&SourceEnd::Server(Box::new(source))).dbs,
-        [0]
-    );
+    assert_eq!(args.selection(&source).dbs, [0]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(rewrite.dbs.only, Some(5));
     let Verb::Copy(args) = parse("copy redis://a/0 redis://b --db 1,2 --map-db 1:3 --map-db *:4")
@@ -191,10 +192,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
-    assert_eq!(
-        args.selection(&SourceEnd::Server(Box::new(source))).dbs,
-        [1, 2]
-    );
+    assert_eq!(args.selection(&source).dbs, [1, 2]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(
         (rewrite.dbs.pairs, rewrite.dbs.rest),

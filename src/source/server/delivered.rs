@@ -11,6 +11,7 @@ use super::SlotSet;
 use super::marks::Marks;
 use super::unheard::{Module, Unheard, unheard};
 use crate::own_writes::OwnWrites;
+use crate::place::store::Positioned;
 use crate::record::Family;
 
 /// Bytes of names of values that may change unheard; with more of them exactness cannot be promised.
@@ -354,11 +355,7 @@ impl NotMetAgain {
         while taken < count
             && let Some(log) = self.logs.last_mut()
         {
-            let reader = Positioned {
-                file: &log.file,
-                at: log.at,
-            };
-            let mut reader = BufReader::new(reader);
+            let mut reader = BufReader::new(Positioned::new(&log.file, log.at));
             while log.at < log.end && taken < count {
                 let mut head = [0u8; 8];
                 reader
@@ -397,21 +394,6 @@ impl NotMetAgain {
             }
         }
         Ok(found)
-    }
-}
-
-/// Reads a file from a place of its own, so that the log can go on being written.
-struct Positioned<'a> {
-    file: &'a File,
-    at: u64,
-}
-
-impl Read for Positioned<'_> {
-    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-        use std::os::unix::fs::FileExt;
-        let read = self.file.read_at(out, self.at)?;
-        self.at += read as u64;
-        Ok(read)
     }
 }
 

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use redis_migrate_format::version::MAGIC;
 
-use super::{directory_of, place_of};
+use super::Location;
+use super::file::{directory_of, place_of};
 use crate::encryption::{SNIFF_BYTES, Sealed};
 use crate::exit::Usage;
 use crate::rdb::Magic;
@@ -18,9 +19,7 @@ use crate::rdb::Magic;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     /// An archive or an RDB file.
-    Input(PathBuf),
-    /// Standard input.
-    Stdin,
+    Stored(Location),
     /// A file with a password, a key or a certificate.
     Secret(PathBuf),
 }
@@ -115,15 +114,17 @@ impl Identity {
 impl Reading {
     fn identity(&self) -> Option<Identity> {
         match self {
-            Reading::Input(name) | Reading::Secret(name) => Identity::of_name(name),
-            Reading::Stdin => Identity::of_open(io::stdin()),
+            Reading::Stored(Location::File(name)) | Reading::Secret(name) => {
+                Identity::of_name(name)
+            }
+            Reading::Stored(Location::Stream) => Identity::of_open(io::stdin()),
         }
     }
 
     fn shown(&self) -> String {
         match self {
-            Reading::Input(name) => format!("{}, which is to be read", name.display()),
-            Reading::Stdin => "what standard input is read from".to_owned(),
+            Reading::Stored(Location::Stream) => "what standard input is read from".to_owned(),
+            Reading::Stored(location) => format!("{}, which is to be read", location.input_name()),
             Reading::Secret(name) => {
                 format!("{}, which holds a secret or a certificate", name.display())
             }

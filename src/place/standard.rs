@@ -1,0 +1,102 @@
+//! Standard input and output. What is written there cannot be taken back; an archive's trailer says
+//! that it is complete.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Seek};
+use std::os::fd::AsFd;
+
+use anyhow::{Context as _, Result};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
+
+use super::file::{InPlace, opened};
+use super::store::{Draft, Opened};
+use crate::exit::Usage;
+use crate::pipe::Stop;
+
+/// Opens standard input, which must be no terminal.
+pub(super) fn open_stdin(stop: &Stop) -> Result<Opened> {
+    let stdin = io::stdin();
+    if is_closed(&stdin) {
+        return Err(Usage(
+            "an archive is to be read from standard input, and that is closed (or is /dev/null, \
+             opened for writing too); redirect it (< snap.rmz) or name the file"
+                .to_owned(),
+        )
+        .into());
+    }
+    if stdin.is_terminal() {
+        return Err(Usage(
+            "an archive is read from standard input, and that is a terminal; redirect it \
+             (< snap.rmz) or name the file"
+                .to_owned(),
+        )
+        .into());
+    }
+    let own = stdin.as_fd().try_clone_to_owned();
+    let file = File::from(own.context("open standard input")?);
+    opened(file, "standard input", None, stop)
+}
+
+/// Opens standard output. Unless that is `named`, it must be no terminal and no file that holds
+/// something already.
+pub(super) fn create_stdout(named: bool) -> Result<Box<dyn Draft>> {
+    let stdout = io::stdout();
+    refuse_closed_stdout()?;
+    if !named && stdout.is_terminal() {
+        return Err(Usage(
+            "an archive is binary and standard output is a terminal; redirect it (> snap.rmz), or \
+             name a file with -o (-o - writes to the terminal all the same)"
+                .to_owned(),
+        )
+        .into());
+    }
+    // The standard library's own handle looks for line ends in everything.
+    let own = stdout.as_fd().try_clone_to_owned();
+    let mut file = File::from(own.context("open standard output")?);
+    if !named
+        && let Ok(metadata) = file.metadata()
+        && metadata.is_file()
+    {
+        let at = file.stream_position().unwrap_or(0).max(metadata.len());
+        if at > 0 {
+            return Err(Usage(format!(
+                "standard output is a file that holds {at} bytes already; an archive stands alone \
+                 in its file (redirect with >, not >>)"
+            ))
+            .into());
+        }
+    }
+    let name = "standard output".to_owned();
+    Ok(Box::new(InPlace { file, name }))
+}
+
+/// Whether a standard stream was closed when the program was started. Rust opens /dev/null in the
+/// place of such a stream before `main`, for reading and writing; shells open it for one of them.
+/// So a program that gives us /dev/null opened for both is mistaken for one that gives us nothing.
+fn is_closed(stream: impl AsFd) -> bool {
+    let (Ok(stat), Ok(flags)) = (fstat(&stream), fcntl_getfl(&stream)) else {
+        return true;
+    };
+    let device = (major(stat.st_rdev), minor(stat.st_rdev));
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && device == (1, 3)
+        && flags.contains(OFlags::RDWR)
+}
+
+/// Refuses a standard output that nobody gets, where an archive or other data is to go there. What is
+/// only printed is not worth a refusal: a program that throws our output away opens /dev/null for
+/// reading and writing, too, and that looks the same.
+///
+/// # Errors
+/// [`Usage`].
+pub fn refuse_closed_stdout() -> Result<(), Usage> {
+    if is_closed(io::stdout()) {
+        return Err(Usage(
+            "standard output is closed (or is /dev/null, opened for reading too), and what is \
+             written there would be lost; redirect it with > (to /dev/null to throw it away), or \
+             name a file with -o where the verb takes one"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
