@@ -12,6 +12,9 @@ use crate::errors_file::{ErrorsFile, ErrorsPlace};
 use crate::record::show_key;
 use crate::units::{hex, plural};
 
+/// Version of the JSON that is printed; fields are only added within one.
+pub const SCHEMA_VERSION: u32 = 1;
+
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
@@ -231,7 +234,7 @@ impl Observer {
         self.report.event(&Event::KeyFailed(failure));
         if let Some(file) = self.errors_file().as_mut() {
             let line = serde_json::json!({
-                "schema_version": 1,
+                "schema_version": SCHEMA_VERSION,
                 "event": "key_failed",
                 "kind": failure.kind.name(),
                 "db": failure.db,
@@ -265,7 +268,7 @@ impl Observer {
         ));
         if let Some(file) = self.errors_file().as_mut() {
             let line = serde_json::json!({
-                "schema_version": 1,
+                "schema_version": SCHEMA_VERSION,
                 "event": "key_recovered",
                 "db": db,
                 "key": String::from_utf8_lossy(key),

@@ -2,7 +2,7 @@
 
 /// Which side a column leans to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+enum Align {
     /// Words.
     Left,
     /// Numbers.
@@ -17,11 +17,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these columns.
-    pub fn new(columns: &[(&str, Align)]) -> Self {
-        let head = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+    /// A table with these columns, from left to right: `type | >keys | >bytes`. What begins with `>`
+    /// is a column of numbers, which leans to the right.
+    pub fn new(columns: &str) -> Self {
+        let columns = columns.split(" | ");
+        let (columns, head) = columns
+            .map(|name| match name.strip_prefix('>') {
+                Some(name) => (Align::Right, name.to_owned()),
+                None => (Align::Left, name.to_owned()),
+            })
+            .unzip();
         Self {
-            columns: columns.iter().map(|(_, align)| *align).collect(),
+            columns,
             rows: vec![head],
         }
     }
@@ -61,7 +68,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(&[("db", Align::Right), ("type", Align::Left)]);
+        let mut table = Table::new(">db | type");
         table.row(vec!["0".into(), "string".into()]);
         table.row(vec!["100".into(), "x".into()]);
         assert_eq!(table.to_string(), " db  type\n  0  string\n100  x\n");

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 
-use super::table::{Align, Table};
+use super::table::Table;
 use crate::census::Census;
 use crate::payload::{self, Kind, metadata};
 use crate::record::{Context, KeyRecord, Record, Value};
@@ -262,15 +262,9 @@ impl Tally {
 
     /// As a table: a row for each type of each database, and one for all.
     pub fn table(&self) -> Table {
-        let mut table = Table::new(&[
-            ("db", Align::Right),
-            ("type", Align::Left),
-            ("records", Align::Right),
-            ("with expiry", Align::Right),
-            ("key bytes", Align::Right),
-            ("value bytes", Align::Right),
-            ("largest", Align::Right),
-        ]);
+        let mut table = Table::new(
+            ">db | type | >records | >with expiry | >key bytes | >value bytes | >largest",
+        );
         for (db, type_name, counts) in self.by_db_and_type.iter() {
             let mut row = vec![db.to_string(), type_name.to_owned()];
             row.extend(counts.cells());

@@ -10,7 +10,7 @@ use redis_migrate_format::frame::{FRAME_HEADER_LEN, FrameHeader, FrameType};
 use redis_migrate_format::version::PREAMBLE_LEN;
 use sha2::{Digest, Sha256};
 
-use super::table::{Align, Table};
+use super::table::Table;
 use crate::units::{bytes_text, count_text, hex};
 
 /// Frames of one type.
@@ -148,13 +148,7 @@ impl<R: Read> Read for Watched<R> {
 
 /// Frames by type, as a table.
 pub fn frames_table(frames: &BTreeMap<FrameType, FrameCounts>) -> Table {
-    let mut table = Table::new(&[
-        ("frame", Align::Left),
-        ("count", Align::Right),
-        ("stored", Align::Right),
-        ("raw", Align::Right),
-        ("ratio", Align::Right),
-    ]);
+    let mut table = Table::new("frame | >count | >stored | >raw | >ratio");
     for (frame_type, counts) in frames {
         table.row(vec![
             frame_type.to_string(),

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::needs::EarlyEnd;
 use crate::endpoint::ConnectOptions;
 use crate::host;
 use crate::payload;
@@ -62,8 +63,8 @@ pub struct KeyTrial<'a> {
     pub closed: BTreeMap<u32, String>,
     /// Databases that were not entered, because too many others are closed.
     pub passed_over: BTreeSet<u32>,
-    /// Why an import would end before it has written anything: what to do, and the server's words.
-    pub ends: Option<(&'static str, String)>,
+    /// Why an import would end before it has written anything.
+    pub ends: Option<EarlyEnd>,
     /// Why it could not be found out which keys may be written.
     pub unforeseen: Option<String>,
 }
@@ -74,7 +75,7 @@ enum Halt {
     /// It asks for patience, in these words.
     Later(String),
     /// The run would end.
-    Ends(&'static str, String),
+    Ends(EarlyEnd),
 }
 
 impl<'a> KeyTrial<'a> {
@@ -259,8 +260,8 @@ impl<'a> KeyTrial<'a> {
         loop {
             match self.ask(db, keys, places, answers) {
                 Ok(()) => return,
-                Err(Halt::Ends(advice, text)) => {
-                    self.ends = Some((advice, text));
+                Err(Halt::Ends(end)) => {
+                    self.ends = Some(end);
                     return;
                 }
                 Err(Halt::Later(text)) if !patience.lasts_for(PATIENCE) => {
@@ -328,7 +329,7 @@ impl<'a> KeyTrial<'a> {
             let Asked { key, way, .. } = &keys[at];
             let answer = match answer {
                 Ok(_) => {
-                    let text = format!("{} without sense was not refused", way.command());
+                    let text = format!("{} with invalid arguments was not refused", way.command());
                     return Err(Halt::Later(text));
                 }
                 Err(text) if way.is_open(&text) => Ok(()),
@@ -338,7 +339,12 @@ impl<'a> KeyTrial<'a> {
                     Refusal::Key { .. } | Refusal::Database => Err(text),
                     Refusal::Standing => Ok(()),
                     Refusal::Later => return Err(Halt::Later(text)),
-                    Refusal::Run { advice } => return Err(Halt::Ends(advice, text)),
+                    Refusal::Run { advice } => {
+                        return Err(Halt::Ends(EarlyEnd {
+                            advice,
+                            words: text,
+                        }));
+                    }
                 },
             };
             let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));

@@ -2,10 +2,12 @@
 //! nothing is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::Reader;
+use serde::{Serialize, Serializer};
 
 use super::access::{Access, Rights};
 use super::keys::{Asked, KeyTrial};
@@ -34,7 +36,7 @@ use crate::undecoded::Undecoded;
 use crate::units::plural;
 
 /// What becomes of the values of one type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Fates {
     /// All.
     pub keys: u64,
@@ -85,8 +87,38 @@ pub struct Reason {
     pub loss: Option<Loss>,
 }
 
-/// What an archive needs.
-#[derive(Debug, Default)]
+/// Why an import would end before it has written anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlyEnd {
+    /// What to do.
+    pub advice: &'static str,
+    /// The server's words.
+    pub words: String,
+}
+
+impl fmt::Display for EarlyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.advice, self.words)
+    }
+}
+
+impl Serialize for EarlyEnd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A function library that the destination would not take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedLibrary {
+    /// Its name; `all` where a payload cannot be read.
+    pub name: String,
+    /// What is in its way.
+    pub reason: String,
+}
+
+/// What an archive needs. Its JSON has what is skipped here in another form.
+#[derive(Debug, Default, Serialize)]
 pub struct Needs {
     /// Keys that stand when everything was read: of a key with several records the last counts. All
     /// other numbers of keys here are of records.
@@ -94,6 +126,7 @@ pub struct Needs {
     /// By type.
     pub by_type: BTreeMap<&'static str, Fates>,
     /// Why some are refused. Reasons that name one key's own numbers are put together.
+    #[serde(skip)]
     pub reasons: BTreeMap<String, Reason>,
     /// Streams of which the destination fills in what the archive does not say, or drops what it
     /// does not know.
@@ -105,6 +138,7 @@ pub struct Needs {
     /// Keys whose metadata of modules are left out, as they say they may be.
     pub key_metadata_lost: u64,
     /// The classes that are left out, by name.
+    #[serde(rename = "key_metadata_classes_lost")]
     pub classes_left_out: BTreeSet<String>,
     /// Values whose payload is larger than one RESTORE there can carry.
     pub too_large: u64,
@@ -113,31 +147,38 @@ pub struct Needs {
     /// Bytes of keys and values.
     pub bytes: u64,
     /// Databases that hold keys.
+    #[serde(skip)]
     pub databases: BTreeMap<u32, u64>,
     /// Databases of the destination that are not to be had: how many keys would go there, and why
     /// not.
+    #[serde(skip)]
     pub closed: BTreeMap<u32, (u64, String)>,
     /// Values that this version cannot look into.
+    #[serde(skip)]
     pub undecoded: Undecoded,
     /// Why an import would not begin.
+    #[serde(skip)]
     pub usage: Option<String>,
     /// Payloads of function libraries.
     pub functions: u64,
-    /// Function libraries in whose way something else stands, and what.
-    pub libraries_refused: Vec<(String, String)>,
+    /// Function libraries in whose way something else is.
+    pub libraries_refused: Vec<RefusedLibrary>,
     /// Keys that the export could not read, by database.
+    #[serde(skip)]
     pub export_failed: Vec<(u32, u64)>,
     /// What the export did not have beyond single keys, a line each.
     pub export_lacks: Vec<String>,
-    /// Why an import would end before it has written anything: what to do, and the server's words.
-    pub ends: Option<(&'static str, String)>,
+    /// Why an import would end before it has written anything.
+    pub ends: Option<EarlyEnd>,
     /// What the archive says its source held outside its keys.
     pub outside: Vec<Outside>,
     /// Why it could not be found out which keys may be written.
     pub unforeseen: Option<String>,
     /// Payloads of function libraries that are larger than `--max-value` allows.
+    #[serde(rename = "functions_too_large")]
     pub functions_left_out: u64,
     /// Why the archive could not be read to its end.
+    #[serde(skip)]
     pub error: Option<redis_migrate_format::Error>,
 }
 
@@ -225,8 +266,8 @@ impl Needs {
         let libraries = match split_libraries(dump) {
             Ok(libraries) => libraries,
             Err(reason) => {
-                self.libraries_refused.push(("all".to_owned(), reason));
-                return;
+                let name = "all".to_owned();
+                return self.libraries_refused.push(RefusedLibrary { name, reason });
             }
         };
         for library in libraries {
@@ -234,7 +275,8 @@ impl Needs {
                 return;
             }
             if let Some(reason) = trial.in_the_way(&library) {
-                self.libraries_refused.push((library.name, reason));
+                let name = library.name;
+                self.libraries_refused.push(RefusedLibrary { name, reason });
             }
         }
     }
@@ -328,10 +370,10 @@ impl Needs {
                 let loss = loss_of(&record, &context, target, &reason);
                 let reason = match loss {
                     Some(Loss::HashFieldTtl) => {
-                        "fields expire, and the destination has no expiry of fields".to_owned()
+                        "hash fields expire, and the destination cannot expire fields".to_owned()
                     }
                     Some(Loss::KeyMeta) if is_bad_format(&reason) => {
-                        format!("{reason}: the destination does not take its key metadata")
+                        format!("{reason}: the destination does not accept its key metadata")
                     }
                     _ if is_bad_format(&reason) => {
                         match module_type(context.family, record.value.head()) {
@@ -374,7 +416,7 @@ impl Needs {
         let mut closed = closed_databases(to, &into);
         if trial.passed_over.iter().any(|db| !closed.contains_key(db)) {
             let why =
-                "too many databases are not to be had to ask about the keys of each other one";
+                "too many databases cannot be used, so the keys of the others were not checked";
             self.unforeseen.get_or_insert_with(|| why.to_owned());
         }
         closed.append(&mut trial.closed);

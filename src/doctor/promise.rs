@@ -1,4 +1,7 @@
-//! What an export from this server, or an import into it, can promise, and what it cannot.
+//! What an export from this server, or an import into it, can promise, and what it cannot: a table of
+//! topics for each, and how each is answered.
+
+use serde::Serialize;
 
 use super::access::Access;
 use super::acl::Job;
@@ -14,7 +17,8 @@ use crate::sink::server::refusal::{Outlook, has_no_absttl};
 use crate::units::{bytes_text, count_text, plural};
 
 /// How good a piece of news is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// All well.
     Yes,
@@ -39,7 +43,7 @@ impl Verdict {
 }
 
 /// One promise, or one that cannot be given.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Promise {
     /// Whether it holds.
     pub verdict: Verdict,
@@ -49,14 +53,92 @@ pub struct Promise {
     pub text: String,
 }
 
+/// Sentences about one topic, or none where there is nothing to say; else the words of a server that
+/// answers "not now", which makes it unknown.
+type Answer<'a> = Result<Vec<(Verdict, String)>, &'a str>;
+
+/// How a topic is answered.
+enum How {
+    /// By whether its commands can be used; the sentences for both.
+    Usable(&'static str, &'static str),
+    /// Only where its commands can be used.
+    Offer(&'static str),
+    /// By what was found.
+    By(fn(&Findings) -> Answer<'_>),
+}
+
+use How::{By, Offer, Usable};
+
+/// What it is about; the commands that it takes, of which an answer "not now" makes it unknown; and
+/// how it is answered otherwise.
+type Topic = (&'static str, &'static [&'static str], How);
+
+/// In the order in which they matter.
+const EXPORT: &[Topic] = &[
+    ("cluster", &[], By(|found| cluster(found, "read"))),
+    ("commands", &[], By(reading)),
+    ("keys", &[], By(readable_keys)),
+    ("slots", &[], By(slots)),
+    ("moment", &[], By(moment)),
+    ("pause", &["CLIENT PAUSE"], By(pause)),
+    (
+        "replica",
+        &["PSYNC, REPLCONF"],
+        Offer("--via replica can read a snapshot of one point in time"),
+    ),
+    ("databases", &[], By(readable_databases)),
+    ("expiry", &["PEXPIRETIME"], By(expiry)),
+    ("pairs", &[], By(pairs)),
+    ("traces", &[], By(traces)),
+    ("functions", &[], By(functions_read)),
+    ("eviction", &[], By(eviction)),
+];
+
+const IMPORT: &[Topic] = &[
+    ("cluster", &[], By(|found| cluster(found, "written"))),
+    ("role", &[], By(role)),
+    ("keys", &[], By(writable_keys)),
+    ("commands", &["RESTORE"], By(writing)),
+    ("databases", &[], By(writable_databases)),
+    ("payloads", &[], By(payloads)),
+    ("field expiry", &[], By(field_expiry)),
+    ("streams", &[], By(streams)),
+    ("functions", &[], By(functions_written)),
+    ("size", &[NATIVE], By(size)),
+    ("memory", &[], By(memory)),
+    (
+        "conflicts",
+        &["DUMP"],
+        Usable(
+            "an existing key with the same value and expiry counts as unchanged",
+            "DUMP is refused: every existing key is a conflict, even one with the same value",
+        ),
+    ),
+];
+
 /// The promises of a job, in the order in which they matter.
 pub fn promises(job: Job, found: &Findings) -> Vec<Promise> {
-    let mut list = List(Vec::new());
-    match job {
-        Job::Export => export(found, &mut list),
-        Job::Import | Job::Commands => import(found, &mut list),
+    let topics = match job {
+        Job::Export => EXPORT,
+        Job::Import | Job::Commands => IMPORT,
+    };
+    let mut promises = Vec::new();
+    for (about, commands, how) in topics {
+        let is_usable = commands.iter().all(|name| found.rights.can(name));
+        let answer = known(found.rights.later(commands)).and_then(|()| match how {
+            Usable(yes_text, less_text) => either(is_usable, yes_text, less_text),
+            Offer(text) if is_usable => yes(*text),
+            Offer(_) => silence(),
+            By(answer) => answer(found),
+        });
+        let sentences = answer.unwrap_or_else(|words| vec![(Verdict::Unknown, not_known(words))]);
+        promises.extend(sentences.into_iter().map(|(verdict, text)| Promise {
+            verdict,
+            about,
+            text,
+        }));
     }
-    list.0
+    promises
 }
 
 /// Whether the job can be done at all; `None` where that is not known.
@@ -69,239 +151,161 @@ pub fn is_possible(promises: &[Promise]) -> Option<bool> {
     }
 }
 
-struct List(Vec<Promise>);
+/// Goes on where no server answers "not now".
+fn known(later: Option<&str>) -> Result<(), &str> {
+    later.map_or(Ok(()), Err)
+}
 
-impl List {
-    fn say(&mut self, verdict: Verdict, about: &'static str, text: impl Into<String>) {
-        self.0.push(Promise {
-            verdict,
-            about,
-            text: text.into(),
-        });
-    }
+fn say(verdict: Verdict, text: impl Into<String>) -> Answer<'static> {
+    Ok(vec![(verdict, text.into())])
+}
 
-    /// Says that it is not known, where the server answers "not now" in these words; whether it was
-    /// said.
-    fn later(&mut self, about: &'static str, words: Option<&str>) -> bool {
-        if let Some(words) = words {
-            self.say(Verdict::Unknown, about, not_known(words));
-        }
-        words.is_some()
-    }
+fn silence() -> Answer<'static> {
+    Ok(Vec::new())
+}
 
-    fn either(&mut self, holds: bool, about: &'static str, yes: &str, less: &str) {
-        if holds {
-            self.say(Verdict::Yes, about, yes);
-        } else {
-            self.say(Verdict::Less, about, less);
-        }
+fn yes(text: impl Into<String>) -> Answer<'static> {
+    say(Verdict::Yes, text)
+}
+
+fn less(text: impl Into<String>) -> Answer<'static> {
+    say(Verdict::Less, text)
+}
+
+fn no(text: impl Into<String>) -> Answer<'static> {
+    say(Verdict::No, text)
+}
+
+fn either(holds: bool, yes_text: &str, less_text: &str) -> Answer<'static> {
+    match holds {
+        true => yes(yes_text),
+        false => less(less_text),
     }
 }
 
-fn export(found: &Findings, list: &mut List) {
-    let (facts, rights) = (&found.facts, &found.rights);
-    cluster(found, list, "read");
-    let expiry = rights.can("PTTL") || rights.can("PEXPIRETIME");
-    let missing: Vec<&str> = [
-        ("SCAN", rights.can("SCAN")),
-        ("DUMP", rights.can("DUMP")),
-        ("PTTL", expiry),
-    ]
-    .into_iter()
-    .filter_map(|(name, can)| (!can).then_some(name))
-    .collect();
-    let is_refused = |name: &&str| match *name {
-        "PTTL" => rights.later(&["PTTL", "PEXPIRETIME"]).is_none(),
-        name => rights.of(name).later().is_none(),
-    };
-    let refused: Vec<&str> = missing
-        .iter()
-        .filter(|name| is_refused(name))
-        .copied()
-        .collect();
-    if !missing.is_empty() && refused.is_empty() {
-        list.later(
-            "commands",
-            rights.later(&["SCAN", "DUMP", "PTTL", "PEXPIRETIME"]),
-        );
-    } else if !missing.is_empty() {
-        let text = format!("needs {}, which cannot be used here", refused.join(", "));
-        list.say(Verdict::No, "commands", text);
-    } else if *rights.of("DUMP") == Access::SomeKeys {
-        list.say(
-            Verdict::Less,
-            "keys",
-            "this user may not read every key; those outside of its pattern are reported, and the \
-             run exits with 3",
-        );
-    }
-    slots(found, list);
-    moment(found, list);
-    if list.later("pause", rights.later(&["CLIENT PAUSE"])) {
-    } else if rights.can("CLIENT PAUSE") {
-        let text = match facts.cluster {
-            true => "--consistency pause can hold the writers of all shards for one common instant",
-            false => {
-                "--consistency pause can hold writers for the last round, if they write too much"
-            }
-        };
-        list.say(Verdict::Yes, "pause", text);
-    }
-    if list.later("replica", rights.later(&["PSYNC, REPLCONF"])) {
-    } else if rights.can("PSYNC, REPLCONF") {
-        list.say(
-            Verdict::Yes,
-            "replica",
-            "--via replica can read a snapshot of one moment",
-        );
-    }
-    let words = rights.later(&["SELECT"]).or(keyspace_later(found));
-    if facts.cluster || list.later("databases", words) {
-        // A cluster has one database, of which nothing has to be said.
-    } else if let Some(text) = entered(found) {
-        let rows = found.databases.as_deref().unwrap_or_default();
-        let text = match rows.iter().any(|row| found.closed.contains_key(&row.db)) {
-            true => format!(
-                "{text}: the keys there are counted as failed, and the run exits with 3 (--db N \
-                 takes one database only)"
-            ),
-            false => text,
-        };
-        list.say(Verdict::Less, "databases", text);
-    } else if !rights.can("SELECT") {
-        list.say(
-            Verdict::Less,
-            "databases",
-            "SELECT is refused: only database 0 can be read; if there are others with keys they \
-             are counted as failed, and the run exits with 3 (--db 0 if they are not wanted)",
-        );
-    } else if facts.keyspace.is_some() {
-        list.say(Verdict::Yes, "databases", "INFO names them");
-    } else {
-        list.say(Verdict::Yes, "databases", "found by trying them one by one");
-    }
-    let words = rights.later(&["PEXPIRETIME"]);
-    let words = words.or(rights
-        .later(&["TIME"])
-        .filter(|_| !rights.can("PEXPIRETIME")));
-    if list.later("expiry", words) {
-    } else if rights.can("PEXPIRETIME") {
-        list.say(Verdict::Yes, "expiry", "exact to the millisecond");
-    } else if rights.can("TIME") {
-        list.say(
-            Verdict::Yes,
-            "expiry",
-            "from PTTL and the server's clock; a few milliseconds off at most",
-        );
-    } else {
-        list.say(
-            Verdict::Less,
-            "expiry",
-            "from PTTL and this machine's clock; as right as that clock is",
-        );
-    }
-    let pairs = match rights.can("MULTI, EXEC") && !facts.cluster {
-        true => "value and expiry of a key are read at the same moment",
-        false => "the expiry of a key is read before its value and after it, until both are equal",
-    };
-    let words = rights.later(&["MULTI, EXEC"]).filter(|_| !facts.cluster);
-    if !list.later("pairs", words) {
-        list.say(Verdict::Yes, "pairs", pairs);
-    }
-    if facts.cluster {
-        let text = "reading resets the idle time of every key, which matters only to a server that \
-            evicts: with CLIENT NO-TOUCH, nodes of some versions die when a slot is on its way";
-        list.say(Verdict::Less, "traces", text);
-    } else if !list.later("traces", rights.later(&["CLIENT NO-TOUCH"])) {
-        list.either(
-            rights.can("CLIENT NO-TOUCH"),
-            "traces",
-            "reading does not disturb the LRU order (CLIENT NO-TOUCH)",
-            "no CLIENT NO-TOUCH: reading resets the idle time of every key, which matters only to a \
-             server that evicts",
-        );
-    }
-    match (rights.of("FUNCTION DUMP"), rights.of("FUNCTION LIST")) {
-        (Access::Allowed, _) | (_, Access::Allowed) => {
-            list.say(Verdict::Yes, "functions", "function libraries are read");
-        }
-        (Access::Absent, Access::Absent) if facts.is_before_functions() => {
-            list.say(Verdict::Yes, "functions", "this version has none");
-        }
-        _ if list.later(
-            "functions",
-            rights.later(&["FUNCTION DUMP", "FUNCTION LIST"]),
-        ) => {}
-        _ => list.say(
-            Verdict::Less,
-            "functions",
-            "FUNCTION DUMP and FUNCTION LIST are refused: function libraries are not read",
-        ),
-    }
-    let (command, what) = match facts.policy.as_deref() {
-        Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
-        _ => ("OBJECT IDLETIME", "idle times"),
-    };
-    if list.later("eviction", rights.later(&[command])) {
-        return;
-    }
-    list.either(
-        rights.can(command),
-        "eviction",
-        &format!("--eviction can carry {what}"),
-        &format!("{command} is refused: --eviction carries nothing"),
-    );
-}
-
-/// Whether all shards are there; `done` is what is to be done to them.
-fn cluster(found: &Findings, list: &mut List, done: &str) {
+/// Whether all shards are there; `done` is what is to be done to their keys.
+fn cluster<'a>(found: &'a Findings, done: &str) -> Answer<'a> {
     let shards = match &found.layout {
-        Layout::Single { .. } => return,
+        Layout::Single { .. } => return silence(),
         Layout::Cluster(Ok(shards)) => shards,
-        Layout::Cluster(Err(_)) if list.later("cluster", found.layout.later()) => return,
         Layout::Cluster(Err(reason)) => {
-            let text = format!("it is not known which node has which keys: {reason}");
-            return list.say(Verdict::No, "cluster", text);
+            known(found.layout.later())?;
+            return no(format!("cannot tell which node has which keys: {reason}"));
         }
     };
     let count = plural(shards.topology.shards.len() as u64, "shard");
     if let Some((slot, slots)) = shards.gap() {
-        let text = format!(
-            "nobody serves slot {slot}{}: what belongs there cannot be {done}",
-            match slots {
-                1 => String::new(),
-                _ => format!(" and {} more", count_text(slots as u64 - 1)),
-            }
-        );
-        list.say(Verdict::No, "cluster", text);
-    } else if list.later("cluster", found.layout.later()) {
-    } else if let Some((node, reason)) = shards.unreached() {
-        let text = format!(
-            "a primary of {count} is not reached: {reason} (--node-map {node}=HOST:PORT if it is \
-             at another address from here)"
-        );
-        list.say(Verdict::No, "cluster", text);
-    } else {
-        let text = format!("{count}, every slot is served; all are {done} at the same time");
-        list.say(Verdict::Yes, "cluster", text);
+        let more = match slots {
+            1 => String::new(),
+            _ => format!(" and {} more", count_text(slots as u64 - 1)),
+        };
+        return no(format!(
+            "no node serves slot {slot}{more}: keys of unserved slots cannot be {done}"
+        ));
+    }
+    known(found.layout.later())?;
+    match shards.unreached() {
+        Some((node, reason)) => no(format!(
+            "cannot reach a primary of {count}: {reason} (if it has another address from here, name \
+             it with --node-map {node}=HOST:PORT)"
+        )),
+        None => yes(format!(
+            "{count}, every slot is served; all shards are {done} at the same time"
+        )),
     }
 }
 
-/// Whether keys of slots that are on their way between nodes can be read.
-fn slots(found: &Findings, list: &mut List) {
+/// Whether the commands that an export cannot do without can be used.
+fn reading(found: &Findings) -> Answer<'_> {
     let rights = &found.rights;
-    let refused = |name: &str| !rights.can(name) && rights.of(name).later().is_none();
+    let any_of: [(&str, &[&str]); 3] = [
+        ("SCAN", &["SCAN"]),
+        ("DUMP", &["DUMP"]),
+        ("PTTL", &["PTTL", "PEXPIRETIME"]),
+    ];
+    let missing = any_of
+        .iter()
+        .filter(|(_, names)| !names.iter().any(|name| rights.can(name)));
+    let (later, refused): (Vec<_>, Vec<_>) =
+        missing.partition(|(_, names)| rights.later(names).is_some());
+    if refused.is_empty() {
+        known(later.iter().find_map(|(_, names)| rights.later(names)))?;
+        return silence();
+    }
+    let refused: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
+    no(format!(
+        "an export needs {}, which cannot be used here",
+        refused.join(", ")
+    ))
+}
+
+fn readable_keys(found: &Findings) -> Answer<'_> {
+    match found.rights.of("DUMP") {
+        Access::SomeKeys => less(
+            "this user may not read every key: the other keys are reported as failed, and the run \
+             exits with 3",
+        ),
+        _ => silence(),
+    }
+}
+
+/// Whether keys of slots that migrate between nodes can be read.
+fn slots(found: &Findings) -> Answer<'_> {
+    let rights = &found.rights;
+    let is_refused = |name: &str| !rights.can(name) && rights.of(name).later().is_none();
     if !found.facts.cluster {
-    } else if refused("CLUSTER NODES") {
-        let text = "CLUSTER NODES is refused: it is not known which slots are on their way from \
-                    node to node; nothing is exact, and the run exits with 3";
-        list.say(Verdict::Less, "slots", text);
-    } else if refused("ASKING") {
-        let text = "ASKING is refused: keys that are on their way from node to node are reported, \
-                    and the run exits with 3";
-        list.say(Verdict::Less, "slots", text);
+        silence()
+    } else if is_refused("CLUSTER NODES") {
+        less(
+            "CLUSTER NODES is refused: migrating slots cannot be seen, so nothing is exact and the \
+             run exits with 3",
+        )
+    } else if is_refused("ASKING") {
+        less(
+            "ASKING is refused: keys of migrating slots are reported as failed, and the run exits with 3",
+        )
     } else {
-        list.later("slots", rights.later(&["CLUSTER NODES", "ASKING"]));
+        known(rights.later(&["CLUSTER NODES", "ASKING"]))?;
+        silence()
+    }
+}
+
+/// How exact an export can be.
+fn moment(found: &Findings) -> Answer<'_> {
+    let (is_cluster, rights) = (found.facts.cluster, &found.rights);
+    let needs: &[&str] = match is_cluster {
+        true => &["CLIENT TRACKING", "HELLO", "PING", "CLUSTER NODES"],
+        false => &["CLIENT TRACKING", "HELLO", "PING", "MULTI, EXEC"],
+    };
+    let mut needed = needs.iter();
+    if let Some(name) = needed.find(|name| !rights.can(name) && rights.of(name).later().is_none()) {
+        return less(format!(
+            "{name} cannot be used: each key as it was at some time during the run"
+        ));
+    }
+    let eval_later = rights.later(&["EVAL"]).filter(|_| is_cluster);
+    known(rights.later(needs).or(eval_later))?;
+    match (is_cluster, rights.can("EVAL")) {
+        (false, _) => yes("keys that change are read again, until all are as of one point in time"),
+        (true, true) => {
+            yes("keys that change are read again, until each shard is as of one point in time")
+        }
+        (true, false) => less(
+            "keys that change are read again, but without EVAL a shard is not as of one point in \
+             time: every key is current",
+        ),
+    }
+}
+
+fn pause(found: &Findings) -> Answer<'_> {
+    match (found.rights.can("CLIENT PAUSE"), found.facts.cluster) {
+        (false, _) => silence(),
+        (true, true) => yes(
+            "--consistency pause can pause the writers of all shards, for one common point in time",
+        ),
+        (true, false) => yes(
+            "--consistency pause can pause writers during the last round, if they write too much",
+        ),
     }
 }
 
@@ -311,12 +315,6 @@ fn info_later(found: &Findings) -> Option<&str> {
         true => None,
         false => found.rights.later(&["INFO"]),
     }
-}
-
-/// Why it is not known which databases have keys, where the server answers "not now".
-fn keyspace_later(found: &Findings) -> Option<&str> {
-    let why = found.databases.as_ref().err().map(String::as_str);
-    why.filter(|why| asks_for_patience(why))
 }
 
 /// Which databases this user may enter and which not, where some are refused.
@@ -334,303 +332,301 @@ fn entered(found: &Findings) -> Option<String> {
     ))
 }
 
-/// How exact an export can be.
-fn moment(found: &Findings, list: &mut List) {
-    let (facts, rights) = (&found.facts, &found.rights);
-    let needs: &[&str] = match facts.cluster {
-        true => &["CLIENT TRACKING", "HELLO", "PING", "CLUSTER NODES"],
-        false => &["CLIENT TRACKING", "HELLO", "PING", "MULTI, EXEC"],
-    };
-    let missing = needs.iter().find(|name| !rights.can(name));
-    let is_refused = |name: &&&str| !rights.can(name) && rights.of(name).later().is_none();
-    let words = match needs.iter().find(is_refused) {
-        Some(_) => None,
-        None => (rights.later(needs)).or(rights.later(&["EVAL"]).filter(|_| facts.cluster)),
-    };
-    if list.later("moment", words) {
-        return;
+fn readable_databases(found: &Findings) -> Answer<'_> {
+    let why = found.databases.as_ref().err().map(String::as_str);
+    let unlisted = why.filter(|why| asks_for_patience(why));
+    if found.facts.cluster {
+        // It has one database, of which nothing has to be said.
+        return silence();
     }
-    let missing = needs.iter().find(is_refused).or(missing);
-    let (verdict, text) = match (missing, facts.cluster, rights.can("EVAL")) {
-        (Some(name), _, _) => (
-            Verdict::Less,
-            format!("no {name}: each key as it was at some moment of the run"),
-        ),
-        (None, false, _) => (
-            Verdict::Yes,
-            "what changes meanwhile is read again, until all is as of one instant".to_owned(),
-        ),
-        (None, true, true) => (
-            Verdict::Yes,
-            "what changes meanwhile is read again, until each shard is as of one instant"
-                .to_owned(),
-        ),
-        (None, true, false) => (
-            Verdict::Less,
-            "what changes meanwhile is read again, but without EVAL every key is current, and not \
-             all of a shard as of one instant"
-                .to_owned(),
-        ),
-    };
-    list.say(verdict, "moment", text);
+    known(found.rights.later(&["SELECT"]).or(unlisted))?;
+    if let Some(text) = entered(found) {
+        let mut rows = found.databases.iter().flatten();
+        match rows.any(|row| found.closed.contains_key(&row.db)) {
+            true => less(format!(
+                "{text}: keys in the others are reported as failed, and the run exits with 3 \
+                 (--db N exports one database only)"
+            )),
+            false => less(text),
+        }
+    } else if !found.rights.can("SELECT") {
+        less(
+            "SELECT is refused: only database 0 can be read. Keys in other databases are reported as \
+             failed, and the run exits with 3 (--db 0 leaves them out)",
+        )
+    } else if found.facts.keyspace.is_some() {
+        yes("listed by INFO")
+    } else {
+        yes("found by trying one after the other")
+    }
 }
 
-fn import(found: &Findings, list: &mut List) {
-    let (facts, rights) = (&found.facts, &found.rights);
-    cluster(found, list, "written");
+fn expiry(found: &Findings) -> Answer<'_> {
+    let rights = &found.rights;
+    if rights.can("PEXPIRETIME") {
+        return yes("exact to the millisecond");
+    }
+    known(rights.later(&["TIME"]))?;
+    either(
+        rights.can("TIME"),
+        "from PTTL and the server's clock: a few milliseconds off at most",
+        "from PTTL and this machine's clock: as right as that clock is",
+    )
+}
+
+fn pairs(found: &Findings) -> Answer<'_> {
+    const TRANSACTION: &str = "MULTI, EXEC";
+    let is_cluster = found.facts.cluster;
+    known(found.rights.later(&[TRANSACTION]).filter(|_| !is_cluster))?;
+    yes(match found.rights.can(TRANSACTION) && !is_cluster {
+        true => "a key's value and expiry are read at the same moment",
+        false => "a key's expiry is read before and after its value, until both are equal",
+    })
+}
+
+fn traces(found: &Findings) -> Answer<'_> {
+    const NO_TOUCH: &str = "CLIENT NO-TOUCH";
+    if found.facts.cluster {
+        return less(
+            "reading resets every key's idle time, which matters only to a server that evicts: with \
+             CLIENT NO-TOUCH, nodes of some versions crash when a slot migrates",
+        );
+    }
+    known(found.rights.later(&[NO_TOUCH]))?;
+    either(
+        found.rights.can(NO_TOUCH),
+        "reading does not disturb the LRU order (CLIENT NO-TOUCH)",
+        "no CLIENT NO-TOUCH: reading resets every key's idle time, which matters only to a server \
+         that evicts",
+    )
+}
+
+/// What becomes of function libraries, for which either of two commands will do.
+fn functions<'a>(
+    found: &'a Findings,
+    commands: [&str; 2],
+    can: &str,
+    absent: Answer<'a>,
+    refused: &str,
+) -> Answer<'a> {
+    match commands.map(|name| found.rights.of(name)) {
+        [Access::Allowed, _] | [_, Access::Allowed] => return yes(can),
+        [Access::Absent, Access::Absent] => return absent,
+        _ => {}
+    }
+    known(found.rights.later(&commands))?;
+    less(refused)
+}
+
+fn functions_read(found: &Findings) -> Answer<'_> {
+    const REFUSED: &str =
+        "FUNCTION DUMP and FUNCTION LIST are refused: function libraries are not read";
+    functions(
+        found,
+        ["FUNCTION DUMP", "FUNCTION LIST"],
+        "function libraries are read",
+        match found.facts.is_before_functions() {
+            true => yes("this version has none"),
+            false => less(REFUSED),
+        },
+        REFUSED,
+    )
+}
+
+fn functions_written(found: &Findings) -> Answer<'_> {
+    functions(
+        found,
+        ["FUNCTION RESTORE", "FUNCTION LOAD"],
+        "function libraries are written",
+        less(
+            "this server has no functions: libraries are refused (--allow-loss functions leaves \
+             them out)",
+        ),
+        "FUNCTION RESTORE and FUNCTION LOAD are refused: function libraries cannot be written",
+    )
+}
+
+fn eviction(found: &Findings) -> Answer<'_> {
+    let (command, what) = match found.facts.policy.as_deref() {
+        Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
+        _ => ("OBJECT IDLETIME", "idle times"),
+    };
+    known(found.rights.later(&[command]))?;
+    either(
+        found.rights.can(command),
+        &format!("--eviction can export {what}"),
+        &format!("{command} is refused: --eviction exports nothing"),
+    )
+}
+
+fn role(found: &Findings) -> Answer<'_> {
     // In a cluster keys go to the primaries, whichever node is asked for them.
-    match (facts.replica && !facts.cluster, rights.of("RESTORE")) {
-        (false, _) => {
-            let words = info_later(found).filter(|_| !facts.cluster);
-            list.later("role", words);
-        }
-        (true, Access::Allowed | Access::SomeKeys) => list.say(
-            Verdict::Less,
-            "role",
-            "this is a replica that takes writes; what is written here is lost when it syncs with \
-             its primary",
+    if found.facts.cluster {
+        return silence();
+    }
+    match (found.facts.replica, found.rights.of("RESTORE")) {
+        (false, _) => known(info_later(found)).map(|()| Vec::new()),
+        (true, Access::Allowed | Access::SomeKeys) => less(
+            "this is a writable replica: what is written here is lost when it syncs with its primary",
         ),
-        (true, _) => list.say(
-            Verdict::No,
-            "role",
-            "this is a replica; write to its primary",
-        ),
+        (true, _) => no("this is a replica: write to its primary"),
     }
-    commands(found, list);
-    databases(found, list);
-    let accepts = found.target.accepts();
-    let words = found.accepts_later();
-    if found.goes_by_commands() {
-        // No payload goes there.
-    } else if let Some(words) = words {
-        for about in ["payloads", "field expiry", "streams"] {
-            list.later(about, Some(words));
-        }
-    } else if found.target.probed {
-        let text = format!(
-            "RDB versions {}; tried out, as were the types below",
-            accepts.versions
-        );
-        list.say(Verdict::Yes, "payloads", text);
-    } else {
-        let text = format!(
-            "RDB versions {}, going by the server's version: it could not be tried out",
-            accepts.versions
-        );
-        list.say(Verdict::Less, "payloads", text);
-    }
-    if words.is_none() {
-        forms(found, list);
-    }
-    match (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD")) {
-        (Access::Allowed, _) | (_, Access::Allowed) => {
-            list.say(Verdict::Yes, "functions", "function libraries are written");
-        }
-        (Access::Absent, Access::Absent) => list.say(
-            Verdict::Less,
-            "functions",
-            "this server has no functions: libraries are refused unless --allow-loss functions",
-        ),
-        _ if list.later(
-            "functions",
-            rights.later(&["FUNCTION RESTORE", "FUNCTION LOAD"]),
-        ) => {}
-        _ => list.say(
-            Verdict::Less,
-            "functions",
-            "neither FUNCTION RESTORE nor FUNCTION LOAD can be used: function libraries are refused",
-        ),
-    }
-    let limit = bytes_text(found.limits.largest_payload_bytes());
-    let words = found.limits.later.as_deref().or(rights.later(&[NATIVE]));
-    if list.later("size", words) {
-    } else if found.limits.max_bulk_bytes.is_some() {
-        let text = format!("one RESTORE may carry {limit}");
-        size(found, list, text);
-    } else {
-        let text = format!("CONFIG GET is refused; RESTORE is taken to carry {limit}, the default");
-        size(found, list, text);
-    }
-    memory(found, list);
-    if list.later("conflicts", rights.later(&["DUMP"])) {
-        return;
-    }
-    list.either(
-        rights.can("DUMP"),
-        "conflicts",
-        "a key that stands there already with the same value and expiry counts as unchanged",
-        "DUMP is refused: a key that stands there already is a conflict, even if it is equal",
-    );
 }
 
-/// In which forms values are written.
-fn forms(found: &Findings, list: &mut List) {
-    let accepts = found.target.accepts();
-    let (field_ttl, metadata) = match found.goes_by_commands() {
-        true => (
-            found.features.field_ttl_max_ms.is_some(),
-            found.features.stream_metadata,
+fn writable_keys(found: &Findings) -> Answer<'_> {
+    match found.rights.of("RESTORE") {
+        Access::SomeKeys => less(
+            "this user may not write every key: the other keys are refused and reported (--prefix \
+             tries names that begin like yours)",
         ),
-        false => (
-            accepts.forms().field_ttl != FieldTtlForm::Dropped,
-            accepts.types.contains(Encoding::Stream2.type_byte()),
-        ),
-    };
-    list.either(
-        field_ttl,
-        "field expiry",
-        "hash fields keep their expiry",
-        "this server has no expiry of hash fields: such hashes are refused unless --allow-loss \
-         hash-field-ttl",
-    );
-    let has_streams = match found.goes_by_commands() {
-        true => found.features.streams,
-        false => [15, 19, 21]
-            .iter()
-            .any(|byte| accepts.types.contains(*byte)),
-    };
-    if !has_streams {
-        let text = "this server takes no streams: they are refused by name";
-        return list.say(Verdict::Less, "streams", text);
+        _ => silence(),
     }
-    list.either(
-        metadata,
-        "streams",
-        "stream metadata is kept as far as the source has it",
-        "no stream metadata (entries added, entries read, highest deleted id): it is left \
-         out, and counted",
-    );
 }
 
 /// By which commands keys would be written: the same judgement as that of an import and of its dry
 /// run.
-fn commands(found: &Findings, list: &mut List) {
-    let (facts, rights) = (&found.facts, &found.rights);
+fn writing(found: &Findings) -> Answer<'_> {
+    let rights = &found.rights;
     let text = match rights.of("RESTORE") {
-        Access::Allowed => return,
-        Access::SomeKeys => {
-            return list.say(
-                Verdict::Less,
-                "keys",
-                "this user may not write every key; those outside of its pattern are refused and \
-                 reported (--prefix tries with names that begin as yours)",
-            );
-        }
-        Access::Later(text) => {
-            list.later("commands", Some(text));
-            return;
-        }
-        // Said already.
-        Access::Blocked(_) if facts.replica => return,
+        Access::Allowed | Access::SomeKeys | Access::Later(_) => return silence(),
+        // The role has been told.
+        Access::Blocked(_) if found.facts.replica => return silence(),
         Access::Blocked(text) | Access::Refused(text) => text.as_str(),
         Access::Absent => "ERR unknown command",
-        Access::Unknown => {
-            let text = "whether RESTORE can be used could not be found out";
-            return list.say(Verdict::Less, "commands", text);
-        }
+        Access::Unknown => return less("could not find out whether RESTORE can be used"),
     };
     match Outlook::of(text, Method::Auto) {
-        Outlook::Nothing(advice) => {
-            list.say(Verdict::No, "commands", format!("{advice} ({text})"));
+        Outlook::Nothing(advice) => return no(format!("{advice} ({text})")),
+        Outlook::Open => {
+            return less(format!(
+                "RESTORE was refused, and may be for every key: {text}"
+            ));
         }
-        Outlook::ByCommands if list.later("commands", rights.later(&[NATIVE])) => {}
-        Outlook::ByCommands if rights.can(NATIVE) => list.say(
-            Verdict::Less,
-            "commands",
-            match has_no_absttl(text) {
-                true => {
-                    "RESTORE has no ABSTTL here: native commands write everything but modules' \
-                     values, and slower"
-                }
-                false => {
-                    "RESTORE is refused: native commands write everything but modules' values, and \
-                     slower"
-                }
-            },
-        ),
-        Outlook::ByCommands => list.say(
-            Verdict::No,
-            "commands",
-            "needs RESTORE, or native commands, and can use neither",
-        ),
-        Outlook::Open => list.say(
-            Verdict::Less,
-            "commands",
-            format!("RESTORE was refused, and so may every key be: {text}"),
-        ),
+        Outlook::ByCommands => known(rights.later(&[NATIVE]))?,
     }
+    if !rights.can(NATIVE) {
+        return no("an import needs RESTORE or native commands, and this user can use neither");
+    }
+    less(format!(
+        "{}: native commands write the values, which is slower and cannot write modules' values",
+        match has_no_absttl(text) {
+            true => "RESTORE has no ABSTTL here",
+            false => "RESTORE is refused",
+        }
+    ))
 }
 
-/// Which databases can be written.
-fn databases(found: &Findings, list: &mut List) {
+fn writable_databases(found: &Findings) -> Answer<'_> {
     if found.facts.cluster {
-        return;
+        return silence();
     }
-    if list.later("databases", found.rights.later(&["SELECT"])) {
-    } else if let Some(text) = entered(found) {
-        list.say(Verdict::Less, "databases", text);
-    } else if !found.rights.can("SELECT") {
-        list.say(
-            Verdict::Less,
-            "databases",
-            "SELECT is refused: only database 0 can be written",
+    known(found.rights.later(&["SELECT"]))?;
+    let mut answers = match entered(found) {
+        Some(text) => less(text),
+        None if found.rights.can("SELECT") => silence(),
+        None => less("SELECT is refused: only database 0 can be written"),
+    }?;
+    let needs = found.archive.iter().map(|(_, needs)| needs);
+    for (dbs, keys, why) in needs.flat_map(|needs| needs.closed_told()) {
+        let keys = plural(keys, "key");
+        let text = format!(
+            "{dbs}: cannot be used ({why}), so {keys} will be refused; --map-db puts them into \
+             another database"
         );
+        answers.push((Verdict::Less, text));
     }
-    if let Some((_, needs)) = &found.archive {
-        for (dbs, keys, why) in needs.closed_told() {
-            list.say(
-                Verdict::Less,
-                "databases",
-                format!(
-                    "{dbs}: not to be had ({why}): {} that would go there will be refused; \
-                     --map-db puts them into another database",
-                    plural(keys, "key")
-                ),
-            );
-        }
+    Ok(answers)
+}
+
+fn payloads(found: &Findings) -> Answer<'_> {
+    if found.goes_by_commands() {
+        // No payload goes there.
+        return silence();
+    }
+    known(found.accepts_later())?;
+    let versions = &found.target.accepts().versions;
+    match found.target.probed {
+        true => yes(format!(
+            "RDB versions {versions}, tried out like the types below"
+        )),
+        false => less(format!(
+            "RDB versions {versions}, judged by the server's version: they could not be tried out"
+        )),
     }
 }
 
-fn size(found: &Findings, list: &mut List, limit: String) {
-    if found.rights.can(NATIVE) {
-        let text = format!("{limit}; larger values go by native commands, in chunks");
-        list.say(Verdict::Yes, "size", text);
-    } else {
-        let text =
-            format!("{limit}; larger values are refused: not all native commands are usable");
-        list.say(Verdict::Less, "size", text);
-    }
+fn field_expiry(found: &Findings) -> Answer<'_> {
+    known(found.accepts_later())?;
+    let is_kept = match found.goes_by_commands() {
+        true => found.features.field_ttl_max_ms.is_some(),
+        false => found.target.accepts().forms().field_ttl != FieldTtlForm::Dropped,
+    };
+    either(
+        is_kept,
+        "hash fields keep their expiry",
+        "this server cannot expire hash fields: hashes with such fields are refused (--allow-loss \
+         hash-field-ttl writes them without)",
+    )
 }
 
-fn memory(found: &Findings, list: &mut List) {
-    let facts = &found.facts;
-    if list.later("memory", info_later(found)) {
-        return;
-    }
-    match (facts.maxmemory, facts.used_memory, facts.policy.as_deref()) {
-        (Some(max @ 1..), used, policy) => {
-            let room = bytes_text(max.saturating_sub(used.unwrap_or(0)));
-            match policy {
-                Some("noeviction") | None => list.say(
-                    Verdict::Yes,
-                    "memory",
-                    format!("room for {room}; what does not fit is refused"),
-                ),
-                Some(policy) => list.say(
-                    Verdict::Less,
-                    "memory",
-                    format!(
-                        "room for {room}; then keys are evicted ({policy}), which is counted and \
-                         exits with 3"
-                    ),
-                ),
-            }
-        }
-        (Some(0), _, _) => list.say(Verdict::Yes, "memory", "no maxmemory is set"),
-        (None, _, _) => list.say(
-            Verdict::Less,
-            "memory",
-            "the server does not tell its maxmemory: neither room nor evictions can be watched",
+fn streams(found: &Findings) -> Answer<'_> {
+    known(found.accepts_later())?;
+    let types = found.target.accepts().types;
+    let takes = |encoding: Encoding| types.contains(encoding.type_byte());
+    let (has_streams, has_metadata) = match found.goes_by_commands() {
+        true => (found.features.streams, found.features.stream_metadata),
+        false => (
+            [Encoding::Stream1, Encoding::Stream2, Encoding::Stream3]
+                .into_iter()
+                .any(takes),
+            takes(Encoding::Stream2),
         ),
+    };
+    if !has_streams {
+        return less("this server has no streams: they are refused and reported");
+    }
+    either(
+        has_metadata,
+        "stream metadata is kept as far as the source has it",
+        "this server has no stream metadata (entries added, entries read, highest deleted id): it is \
+         left out, and counted",
+    )
+}
+
+fn size(found: &Findings) -> Answer<'_> {
+    known(found.limits.later.as_deref())?;
+    let limit = bytes_text(found.limits.largest_payload_bytes());
+    let limit = match found.limits.max_bulk_bytes {
+        Some(_) => format!("one RESTORE can carry {limit}"),
+        None => format!("CONFIG GET is refused, so RESTORE is taken to carry the default, {limit}"),
+    };
+    match found.rights.can(NATIVE) {
+        true => yes(format!(
+            "{limit}; native commands write larger values in chunks"
+        )),
+        false => less(format!(
+            "{limit}; larger values are refused, because not all native commands can be used"
+        )),
+    }
+}
+
+fn memory(found: &Findings) -> Answer<'_> {
+    let facts = &found.facts;
+    known(info_later(found))?;
+    let Some(max) = facts.maxmemory else {
+        return less(
+            "the server does not tell its maxmemory: neither free memory nor evictions can be watched",
+        );
+    };
+    if max == 0 {
+        return yes("no maxmemory is set");
+    }
+    let room = bytes_text(max.saturating_sub(facts.used_memory.unwrap_or(0)));
+    match facts.policy.as_deref() {
+        Some("noeviction") | None => yes(format!("room for {room}; what does not fit is refused")),
+        Some(policy) => less(format!(
+            "room for {room}; after that the server evicts keys ({policy}): evictions are counted, \
+             and the run exits with 3"
+        )),
     }
 }

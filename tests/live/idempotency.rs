@@ -512,7 +512,10 @@ fn a_refused_command_of_idempotency_is_a_loss() {
         let doctor = ["doctor", &url, file.to_str().expect("a name")];
         let told = run(&doctor, b"").success();
         let text = String::from_utf8_lossy(&told.stdout);
-        assert!(text.contains("1 record of streams: settings of"), "{text}");
+        assert!(
+            text.contains("1 stream record: idempotency settings"),
+            "{text}"
+        );
 
         // RESTORE is refused: it goes over to native commands.
         let done = run(&["import", &url, "--json"], &archive).success();

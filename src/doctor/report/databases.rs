@@ -1,8 +1,6 @@
 //! The databases of the server, in words and as JSON.
 
-use serde_json::{Value as Json, json};
-
-use crate::describe::table::{Align, Table};
+use crate::describe::table::Table;
 use crate::doctor::Findings;
 use crate::escape::clean;
 use crate::server::facts::Keyspace;
@@ -13,16 +11,11 @@ const MOST_IN_RULE: usize = 16;
 
 /// The databases with keys, a row each; where some are refused, also what this user may do.
 pub(super) fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
-    let mut columns = vec![
-        ("db", Align::Right),
-        ("keys", Align::Right),
-        ("with expiry", Align::Right),
-    ];
     let has_closed = rows.iter().any(|row| found.closed.contains_key(&row.db));
-    if has_closed {
-        columns.push(("this user", Align::Left));
-    }
-    let mut table = Table::new(&columns);
+    let mut table = Table::new(match has_closed {
+        true => ">db | >keys | >with expiry | this user",
+        false => ">db | >keys | >with expiry",
+    });
     for row in rows {
         let mut cells = vec![
             row.db.to_string(),
@@ -70,18 +63,4 @@ pub(super) fn keys_text(rows: &[Keyspace], found: &Findings) -> String {
         text += &format!("; of these {closed} that this user may not enter");
     }
     text
-}
-
-/// The databases with keys, for machines; `None` where they are not known.
-pub(super) fn databases_json(found: &Findings) -> Option<Vec<Json>> {
-    let rows = found.databases.as_ref().ok()?.iter();
-    let rows = rows.map(|row| {
-        json!({
-            "db": row.db,
-            "keys": row.keys,
-            "expires": row.expires,
-            "refused": found.closed.get(&row.db),
-        })
-    });
-    Some(rows.collect())
 }

@@ -1,9 +1,6 @@
 //! How the server stands among others, in words and as JSON.
 
-use serde_json::{Value as Json, json};
-
-use crate::describe::family_name;
-use crate::describe::table::{Align, Table};
+use crate::describe::table::Table;
 use crate::doctor::layout::{Layout, Shards};
 use crate::doctor::{Findings, not_known};
 use crate::escape::clean;
@@ -40,7 +37,8 @@ pub(super) fn role(found: &Findings) -> String {
     }
 }
 
-fn ranges_text(slots: &[std::ops::RangeInclusive<u16>]) -> String {
+/// Slots: `0-5461,5470`.
+pub(super) fn ranges_text(slots: &[std::ops::RangeInclusive<u16>]) -> String {
     let range = |range: &std::ops::RangeInclusive<u16>| match (range.start(), range.end()) {
         (first, last) if first == last => first.to_string(),
         (first, last) => format!("{first}-{last}"),
@@ -51,14 +49,7 @@ fn ranges_text(slots: &[std::ops::RangeInclusive<u16>]) -> String {
 
 /// The shards, a row each.
 pub(super) fn shards_table(shards: &Shards) -> Table {
-    let mut table = Table::new(&[
-        ("slots", Align::Left),
-        ("primary", Align::Left),
-        ("version", Align::Left),
-        ("keys", Align::Right),
-        ("memory", Align::Right),
-        ("replicas", Align::Left),
-    ]);
+    let mut table = Table::new("slots | primary | version | >keys | >memory | replicas");
     let unknown = || "unknown".to_owned();
     for (shard, node) in shards.topology.shards.iter().zip(&shards.primaries) {
         let node = node.as_ref().ok();
@@ -79,51 +70,4 @@ pub(super) fn shards_table(shards: &Shards) -> Table {
         ]);
     }
     table
-}
-
-/// How it stands among others, for machines.
-pub(super) fn layout_json(found: &Findings) -> Json {
-    match &found.layout {
-        Layout::Single { primary, replicas } => json!({
-            "kind": if found.facts.replica { "replica" } else { "standalone" },
-            "primary": primary.as_ref().map(|(address, is_up)| {
-                json!({ "address": address.to_string(), "link_up": is_up })
-            }),
-            "replicas": replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }),
-        Layout::Cluster(Err(reason)) => json!({ "kind": "cluster", "error": reason }),
-        Layout::Cluster(Ok(shards)) => {
-            let rows: Vec<Json> = shards
-                .topology
-                .shards
-                .iter()
-                .zip(&shards.primaries)
-                .map(|(shard, node)| {
-                    let facts = node.as_ref().ok().map(|node| &node.facts);
-                    let replicas = shard.replicas.iter();
-                    json!({
-                        "slots": ranges_text(&shard.slots),
-                        "primary": shard.primary.announced.to_string(),
-                        "hostname": shard.primary.hostname,
-                        "error": node.as_ref().err(),
-                        "family": facts.map(|facts| family_name(facts.family)),
-                        "version": facts.map(|facts| &facts.version),
-                        "keys": node.as_ref().ok().and_then(|node| node.keys),
-                        "used_memory": facts.and_then(|facts| facts.used_memory),
-                        "maxmemory": facts.and_then(|facts| facts.maxmemory),
-                        "maxmemory_policy": facts.and_then(|facts| facts.policy.as_ref()),
-                        "replicas": replicas
-                            .map(|node| node.announced.to_string())
-                            .collect::<Vec<_>>(),
-                    })
-                })
-                .collect();
-            json!({
-                "kind": "cluster",
-                "keys": shards.keys(),
-                "slots_not_served": shards.gap().map_or(0, |(_, slots)| slots),
-                "shards": rows,
-            })
-        }
-    }
 }
