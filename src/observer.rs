@@ -11,9 +11,7 @@ use anyhow::{Context as _, Result};
 use crate::errors_file::{ErrorsFile, ErrorsPlace};
 use crate::record::show_key;
 use crate::units::{hex, plural};
-
-/// Version of the JSON that is printed; fields are only added within one.
-pub const SCHEMA_VERSION: u32 = 1;
+use crate::version::SCHEMA_VERSION;
 
 /// Why a key is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +132,7 @@ impl Following {
 }
 
 /// Receives events. Implementations print, or remember for tests.
-pub trait Report: Send + Sync {
+pub trait Reporter: Send + Sync {
     /// One event.
     fn event(&self, event: &Event<'_>);
 }
@@ -172,7 +170,7 @@ type Hear = Box<dyn Fn(KeyNews<'_>) -> Result<()> + Send + Sync>;
 pub struct Observer {
     /// Counters.
     pub progress: Arc<Progress>,
-    report: Arc<dyn Report>,
+    report: Arc<dyn Reporter>,
     hear: Option<Hear>,
     errors_file: Mutex<Option<ErrorsFile>>,
     max_errors: Option<u64>,
@@ -182,7 +180,7 @@ impl Observer {
     /// An observer that reports to `report`, writes failures as JSON Lines to `errors_file` and gives
     /// up after `max_errors` of them (`None`: never).
     pub fn new(
-        report: Box<dyn Report>,
+        report: Box<dyn Reporter>,
         errors_file: Option<ErrorsFile>,
         max_errors: Option<u64>,
     ) -> Self {
@@ -374,7 +372,7 @@ impl Recording {
     }
 }
 
-impl Report for Recording {
+impl Reporter for Recording {
     fn event(&self, event: &Event<'_>) {
         let line = match event {
             Event::Notice(text) => format!("notice: {text}"),

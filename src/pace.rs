@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-pub use self::probe::Probe;
+pub use self::probe::LatencyProbe;
 use crate::host;
 use crate::observer::Observer;
 use crate::stop::Stop;
@@ -60,7 +60,7 @@ impl PaceLimits {
 
 /// What latency demands.
 #[derive(Debug)]
-struct Window {
+struct LatencyWindow {
     keys: f64,
     quick: u32,
     smallest: f64,
@@ -73,7 +73,7 @@ pub struct Pace {
     limits: PaceLimits,
     /// When the next batch is due.
     due: Mutex<Option<Instant>>,
-    window: Mutex<Window>,
+    window: Mutex<LatencyWindow>,
     held_back_us: AtomicU64,
 }
 
@@ -83,7 +83,7 @@ impl Pace {
         Self {
             limits,
             due: Mutex::new(None),
-            window: Mutex::new(Window {
+            window: Mutex::new(LatencyWindow {
                 keys: FIRST_WINDOW,
                 quick: 0,
                 smallest: FIRST_WINDOW,
@@ -174,7 +174,7 @@ impl Pace {
         }
     }
 
-    fn lock_window(&self) -> std::sync::MutexGuard<'_, Window> {
+    fn lock_window(&self) -> std::sync::MutexGuard<'_, LatencyWindow> {
         self.window
             .lock()
             .unwrap_or_else(|error| error.into_inner())

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::console::{Console, ConsoleReport};
+use self::console::{Console, ConsoleReporter};
 use self::progress::Ticker;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 use crate::describe::{export_failed_text, export_lacks_text};
@@ -118,7 +118,7 @@ impl Ui {
                 return Err(code);
             }
         };
-        let report = ConsoleReport(Arc::clone(&console));
+        let report = ConsoleReporter(Arc::clone(&console));
         let observer = Observer::new(Box::new(report), errors_file, options.max_errors);
         if !keeps && let Err(error) = observer.begin_errors_anew() {
             let code = exit_code::of(&error);

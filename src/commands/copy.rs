@@ -15,7 +15,7 @@ use crate::exit::Usage;
 use crate::glob::literal_prefix;
 use crate::observer::Observer;
 use crate::outside::Series;
-use crate::pace::Probe;
+use crate::pace::LatencyProbe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::Endpoint;
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
@@ -211,7 +211,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
     let _destination_probe = match &pace {
-        Some(pace) => Probe::start("destination", &to, pace, observer)?,
+        Some(pace) => LatencyProbe::start("destination", &to, pace, observer)?,
         None => None,
     };
     let outcome = pipe::run_paced(

@@ -5,10 +5,10 @@ use redis_migrate_format::{Limits, Reader};
 
 use super::{ended, print, warn_of_loss};
 use crate::cli::DoctorArgs;
-use crate::doctor::acl::Job;
+use crate::doctor::acl::AclJob;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
 use crate::doctor::layout::Shards;
-use crate::doctor::needs::{Bounds, Needs};
+use crate::doctor::needs::{Needs, ValueBounds};
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
@@ -56,7 +56,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         let name = input.name().to_owned();
         let limits = size::limits(args.limits.max_value_bytes());
         let mut reader = Reader::new(input, limits).context(name.clone())?;
-        let bounds = Bounds {
+        let bounds = ValueBounds {
             max_payload_bytes: found.limits.largest_payload_bytes(),
             max_value_bytes: args.limits.max_value_bytes(),
         };
@@ -126,7 +126,7 @@ fn code_of(found: &Findings) -> u8 {
     if needs.error.is_some() {
         codes.push(exit::ARCHIVE);
     }
-    if is_possible(&promises(Job::Import, found)) == Some(false) {
+    if is_possible(&promises(AclJob::Import, found)) == Some(false) {
         // Slots that nobody serves are no refusal.
         codes.push(match found.layout.shards().and_then(Shards::gap) {
             Some(_) => exit::FAILED,

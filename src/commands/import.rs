@@ -12,7 +12,7 @@ use crate::cli::ImportArgs;
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::outside::Series;
-use crate::pace::Probe;
+use crate::pace::LatencyProbe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::policy::OnConflict;
 use crate::record::{Mark, show_key};
@@ -142,7 +142,7 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     };
     let pace = args.pace.pace();
     let _probe = match &pace {
-        Some(pace) => Probe::start("destination", &to, pace, observer)?,
+        Some(pace) => LatencyProbe::start("destination", &to, pace, observer)?,
         None => None,
     };
     let sink: Box<dyn Sink> = match state {

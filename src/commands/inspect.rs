@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
 use crate::cli::InspectArgs;
 use crate::describe::tally::Tally;
-use crate::describe::watch::{Seen, Watched, frames_table};
+use crate::describe::watch::{SeenFrame, Watched, frames_table};
 use crate::describe::{
     end_json, end_lines, error_json, header_json, header_lines, lines_text, told,
 };
@@ -195,7 +195,7 @@ fn text(found: &Findings, watched: &Watched<Input>) -> String {
 }
 
 /// Prints each frame as it goes by. A reader that went away is noticed when the rest is printed.
-fn frame_printer(as_json: bool) -> impl FnMut(&Seen) {
+fn frame_printer(as_json: bool) -> impl FnMut(&SeenFrame) {
     let mut is_first = true;
     move |(offset, header)| {
         let mut out = io::stdout().lock();

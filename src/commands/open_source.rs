@@ -14,7 +14,7 @@ use crate::exit::{Interrupted, Usage};
 use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
-use crate::pace::{Pace, Probe};
+use crate::pace::{LatencyProbe, Pace};
 use crate::pipe::Stop;
 use crate::place::{Content, Endpoint, Input, Location};
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
@@ -483,9 +483,11 @@ pub fn probe_source(
     from: &Endpoint,
     pace: Option<&Arc<Pace>>,
     observer: &Observer,
-) -> Result<Option<Probe>> {
+) -> Result<Option<LatencyProbe>> {
     Ok(match (from, pace) {
-        (Endpoint::Server(connect), Some(pace)) => Probe::start("source", connect, pace, observer)?,
+        (Endpoint::Server(connect), Some(pace)) => {
+            LatencyProbe::start("source", connect, pace, observer)?
+        }
         _ => None,
     })
 }

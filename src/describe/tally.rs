@@ -17,7 +17,7 @@ use crate::units::{bytes_text, count_text, plural};
 
 /// Counts of one type in one database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct TypeCounts {
     /// Keys.
     pub keys: u64,
     /// Of those, with expiry.
@@ -30,8 +30,8 @@ pub struct Counts {
     pub largest_bytes: u64,
 }
 
-impl Counts {
-    fn add(&mut self, other: &Counts) {
+impl TypeCounts {
+    fn add(&mut self, other: &TypeCounts) {
         self.keys += other.keys;
         self.with_ttl += other.with_ttl;
         self.key_bytes += other.key_bytes;
@@ -155,7 +155,7 @@ impl<T: Default> ByDbAndType<T> {
 /// The counts.
 #[derive(Debug, Default)]
 pub struct Tally {
-    by_db_and_type: ByDbAndType<Counts>,
+    by_db_and_type: ByDbAndType<TypeCounts>,
     census: Census,
     /// Keys that stand: those whose last record is no tombstone.
     pub keys: u64,
@@ -188,7 +188,7 @@ impl Tally {
             Record::Key(key) => {
                 self.by_db_and_type
                     .of(key.db, type_name(key, context))
-                    .add(&Counts {
+                    .add(&TypeCounts {
                         keys: 1,
                         with_ttl: key.expire_at_ms.is_some().into(),
                         key_bytes: key.key.len() as u64,
@@ -252,8 +252,8 @@ impl Tally {
     }
 
     /// All records of keys.
-    pub fn total(&self) -> Counts {
-        let mut total = Counts::default();
+    pub fn total(&self) -> TypeCounts {
+        let mut total = TypeCounts::default();
         for (_, _, counts) in self.by_db_and_type.iter() {
             total.add(counts);
         }

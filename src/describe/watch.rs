@@ -25,21 +25,21 @@ pub struct FrameCounts {
 }
 
 /// A frame that went by: where its header began, and the header.
-pub type Seen = (u64, FrameHeader);
+pub type SeenFrame = (u64, FrameHeader);
 
-type OnFrame = Box<dyn FnMut(&Seen)>;
+type OnFrame = Box<dyn FnMut(&SeenFrame)>;
 
 /// The stream, watched.
 pub struct Watched<R> {
     inner: R,
     digest: Sha256,
     offset: u64,
-    state: State,
+    state: Expecting,
     frames: BTreeMap<FrameType, FrameCounts>,
     on_frame: Option<OnFrame>,
 }
 
-enum State {
+enum Expecting {
     /// So many bytes are of no interest.
     Skip(u64),
     /// A frame header, as far as it came.
@@ -55,14 +55,14 @@ impl<R: Read> Watched<R> {
             inner,
             digest: Sha256::new(),
             offset: 0,
-            state: State::Skip(PREAMBLE_LEN as u64),
+            state: Expecting::Skip(PREAMBLE_LEN as u64),
             frames: BTreeMap::new(),
             on_frame: None,
         }
     }
 
     /// Calls `on_frame` for each frame header that goes by.
-    pub fn each_frame(mut self, on_frame: impl FnMut(&Seen) + 'static) -> Self {
+    pub fn each_frame(mut self, on_frame: impl FnMut(&SeenFrame) + 'static) -> Self {
         self.on_frame = Some(Box::new(on_frame));
         self
     }
@@ -90,20 +90,20 @@ impl<R: Read> Watched<R> {
     fn watch(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Done => {
+                Expecting::Done => {
                     self.offset += bytes.len() as u64;
                     return;
                 }
-                State::Skip(left) => {
+                Expecting::Skip(left) => {
                     let step = usize::try_from(*left).map_or(bytes.len(), |n| n.min(bytes.len()));
                     *left -= step as u64;
                     if *left == 0 {
-                        self.state = State::Header(Vec::with_capacity(FRAME_HEADER_LEN));
+                        self.state = Expecting::Header(Vec::with_capacity(FRAME_HEADER_LEN));
                     }
                     self.offset += step as u64;
                     bytes = &bytes[step..];
                 }
-                State::Header(header) => {
+                Expecting::Header(header) => {
                     let step = (FRAME_HEADER_LEN - header.len()).min(bytes.len());
                     header.extend_from_slice(&bytes[..step]);
                     self.offset += step as u64;
@@ -119,7 +119,7 @@ impl<R: Read> Watched<R> {
 
     fn frame(&mut self, header: &[u8; FRAME_HEADER_LEN]) {
         let Ok(header) = FrameHeader::decode(header, Position::default(), None, None) else {
-            self.state = State::Done;
+            self.state = Expecting::Done;
             return;
         };
         let counts = self.frames.entry(header.frame_type).or_default();
@@ -130,9 +130,9 @@ impl<R: Read> Watched<R> {
             on_frame(&(self.offset - FRAME_HEADER_LEN as u64, header));
         }
         self.state = if header.frame_type == FrameType::END {
-            State::Done
+            Expecting::Done
         } else {
-            State::Skip(header.stored_len.into())
+            Expecting::Skip(header.stored_len.into())
         };
     }
 }

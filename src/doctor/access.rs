@@ -2,7 +2,7 @@
 //! not exist, with an argument that cannot be right, or queued in a MULTI that is never executed.
 //! What cannot be tried without doing it (PSYNC) is asked about.
 
-use super::probes::{PROBES, Probe, Try};
+use super::probes::{CommandProbe, PROBES, Trial};
 use crate::server::conn::asks_for_patience;
 use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::cause_of_discard;
@@ -127,10 +127,10 @@ impl Rights {
                 continue;
             }
             let access = match probe.how {
-                Try::Sent(args) => send(conn, args, probe.proof, cluster)?,
-                Try::Native => native(&mut again()?, cluster, features)?.0,
-                Try::Queued(args) => queue(&mut again()?, [args], probe.proof, cluster)?.0,
-                Try::Transaction => {
+                Trial::Sent(args) => send(conn, args, probe.proof, cluster)?,
+                Trial::Native => native(&mut again()?, cluster, features)?.0,
+                Trial::Queued(args) => queue(&mut again()?, [args], probe.proof, cluster)?.0,
+                Trial::Transaction => {
                     // MULTI without the right to EXEC would leave it stuck.
                     let mut other = again()?;
                     match send(&mut other, &["MULTI"], &[], cluster)? {
@@ -138,7 +138,7 @@ impl Rights {
                         access => access,
                     }
                 }
-                Try::Asked(args) => ask(conn, args)?,
+                Trial::Asked(args) => ask(conn, args)?,
             };
             rights.tried.push((probe.name, access));
         }
@@ -146,7 +146,7 @@ impl Rights {
     }
 
     /// Whether the command is of any use here.
-    pub fn concerns(&self, probe: &Probe) -> bool {
+    pub fn concerns(&self, probe: &CommandProbe) -> bool {
         self.cluster || !probe.only_cluster
     }
 

@@ -3,14 +3,14 @@
 use super::access::{Access, Rights};
 use super::not_known;
 use super::probes::{
-    NATIVE, NATIVE_FIELDS, NATIVE_IDEMPOTENCY, NATIVE_IDEMPOTENT_IDS, PROBES, Probe, Want,
+    CommandProbe, NATIVE, NATIVE_FIELDS, NATIVE_IDEMPOTENCY, NATIVE_IDEMPOTENT_IDS, PROBES, Want,
 };
 use crate::dialect::Feature;
 use crate::server::facts::Facts;
 
 /// Which verb a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Job {
+pub enum AclJob {
     /// `export`, and the source of `copy`.
     Export,
     /// `import`, and the destination of `copy`.
@@ -19,13 +19,13 @@ pub enum Job {
     Commands,
 }
 
-impl Job {
+impl AclJob {
     /// How much this job wants a command.
-    pub fn wants(self, probe: &Probe) -> Want {
+    pub fn wants(self, probe: &CommandProbe) -> Want {
         match self {
-            Job::Export => probe.export,
-            Job::Import => probe.import,
-            Job::Commands => match (probe.name, probe.import) {
+            AclJob::Export => probe.export,
+            AclJob::Import => probe.import,
+            AclJob::Commands => match (probe.name, probe.import) {
                 (NATIVE | NATIVE_FIELDS, _) => Want::Needed,
                 // Without them streams lose a little, and that is counted.
                 (NATIVE_IDEMPOTENCY | NATIVE_IDEMPOTENT_IDS, _) => Want::Useful,
@@ -46,7 +46,7 @@ impl Job {
 /// # Errors
 /// That it is not known which commands the server has, for people.
 pub fn rule(
-    job: Job,
+    job: AclJob,
     least: bool,
     rights: &Rights,
     database_rules: bool,
@@ -79,9 +79,9 @@ pub fn rule(
 
 /// Whether a command that can be done without is needed to read all keys there are: those of all
 /// databases, and those of slots that are on their way between nodes of a cluster.
-fn is_for_all_keys(job: Job, probe: &Probe) -> bool {
+fn is_for_all_keys(job: AclJob, probe: &CommandProbe) -> bool {
     let is_slots = matches!(probe.name, "CLUSTER NODES" | "ASKING");
-    probe.name == "SELECT" || (job == Job::Export && is_slots)
+    probe.name == "SELECT" || (job == AclJob::Export && is_slots)
 }
 
 /// Whether rules may name databases (`alldbs`, `resetdbs`, `db=0,1`).

@@ -39,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A key, and how an import would write it.
 #[derive(Debug)]
-pub struct Asked {
+pub struct AskedKey {
     /// Database of the destination.
     pub db: u32,
     /// The key.
@@ -70,7 +70,7 @@ pub struct KeyTrial<'a> {
 }
 
 /// What stops the asking.
-enum Halt {
+enum StopAsking {
     Lost(ServerError),
     /// It asks for patience, in these words.
     Later(String),
@@ -133,7 +133,7 @@ impl<'a> KeyTrial<'a> {
     }
 
     /// What is to be asked about a record, whose key it takes. `too_large`: for RESTORE.
-    pub fn asked(&self, record: &mut KeyRecord, context: &Context, too_large: bool) -> Asked {
+    pub fn asked(&self, record: &mut KeyRecord, context: &Context, too_large: bool) -> AskedKey {
         let way = match self.by_commands || too_large {
             false => Way::Restore,
             true => self.commands.way(&Job {
@@ -145,7 +145,7 @@ impl<'a> KeyTrial<'a> {
                 now_ms: crate::host::unix_ms(),
             }),
         };
-        Asked {
+        AskedKey {
             db: self.to.db.unwrap_or(record.db),
             key: std::mem::take(&mut record.key),
             way,
@@ -189,7 +189,7 @@ impl<'a> KeyTrial<'a> {
 
     /// Asks about keys; why each would be refused, if it would. Once it is clear that the run would
     /// end, or that nothing can be found out, no more is asked.
-    pub fn refused(&mut self, keys: &[Asked]) -> Vec<Option<String>> {
+    pub fn refused(&mut self, keys: &[AskedKey]) -> Vec<Option<String>> {
         let mut answers = vec![None; keys.len()];
         let mut by_db: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, asked) in keys.iter().enumerate() {
@@ -252,7 +252,7 @@ impl<'a> KeyTrial<'a> {
     fn ask_patiently(
         &mut self,
         db: u32,
-        keys: &[Asked],
+        keys: &[AskedKey],
         places: &[usize],
         answers: &mut [Option<String>],
     ) {
@@ -260,16 +260,16 @@ impl<'a> KeyTrial<'a> {
         loop {
             match self.ask(db, keys, places, answers) {
                 Ok(()) => return,
-                Err(Halt::Ends(end)) => {
+                Err(StopAsking::Ends(end)) => {
                     self.ends = Some(end);
                     return;
                 }
-                Err(Halt::Later(text)) if !patience.lasts_for(PATIENCE) => {
+                Err(StopAsking::Later(text)) if !patience.lasts_for(PATIENCE) => {
                     self.unforeseen = Some(text);
                     return;
                 }
-                Err(Halt::Later(_)) => host::sleep(STEP),
-                Err(Halt::Lost(error)) => {
+                Err(StopAsking::Later(_)) => host::sleep(STEP),
+                Err(StopAsking::Lost(error)) => {
                     self.lost(&error);
                     if self.unforeseen.is_some() {
                         return;
@@ -282,16 +282,17 @@ impl<'a> KeyTrial<'a> {
     fn ask(
         &mut self,
         db: u32,
-        keys: &[Asked],
+        keys: &[AskedKey],
         places: &[usize],
         answers: &mut [Option<String>],
-    ) -> Result<(), Halt> {
-        let conn = connected(&mut self.conn, &mut self.rights, self.to).map_err(Halt::Lost)?;
+    ) -> Result<(), StopAsking> {
+        let conn =
+            connected(&mut self.conn, &mut self.rights, self.to).map_err(StopAsking::Lost)?;
         if conn.database() != Some(db)
-            && let Err(text) = conn.select(db).map_err(Halt::Lost)?
+            && let Err(text) = conn.select(db).map_err(StopAsking::Lost)?
         {
             if asks_for_patience(&text) || text.starts_with("NOAUTH") {
-                return Err(Halt::Later(text));
+                return Err(StopAsking::Later(text));
             }
             self.closed.insert(db, text);
             return Ok(());
@@ -299,7 +300,7 @@ impl<'a> KeyTrial<'a> {
         // Every connection begins in database 0, which a user may all the same not use.
         if db == 0 && !self.knows_0 {
             let answer = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY));
-            if let Err(text) = answer.map_err(Halt::Lost)?
+            if let Err(text) = answer.map_err(StopAsking::Lost)?
                 && is_about_database(&text)
             {
                 self.closed.insert(0, text);
@@ -309,28 +310,28 @@ impl<'a> KeyTrial<'a> {
         }
         let mut due = Vec::new();
         for &at in places {
-            let Asked { key, way, .. } = &keys[at];
+            let AskedKey { key, way, .. } = &keys[at];
             match self.rights.known(db, key).filter(|_| *way == Way::Restore) {
                 Some(known) => answers[at] = known.clone().err(),
                 None => {
                     let temp = self.commands.temp_key(key);
-                    way.queue(conn, key, &temp).map_err(Halt::Lost)?;
+                    way.queue(conn, key, &temp).map_err(StopAsking::Lost)?;
                     due.push(at);
                 }
             }
         }
-        conn.flush().map_err(Halt::Lost)?;
+        conn.flush().map_err(StopAsking::Lost)?;
         // All are read before anything is made of one: they belong to each other.
         let mut said = Vec::with_capacity(due.len());
         for _ in &due {
-            said.push(conn.reply().map_err(Halt::Lost)?);
+            said.push(conn.reply().map_err(StopAsking::Lost)?);
         }
         for (at, answer) in due.into_iter().zip(said) {
-            let Asked { key, way, .. } = &keys[at];
+            let AskedKey { key, way, .. } = &keys[at];
             let answer = match answer {
                 Ok(_) => {
                     let text = format!("{} with invalid arguments was not refused", way.command());
-                    return Err(Halt::Later(text));
+                    return Err(StopAsking::Later(text));
                 }
                 Err(text) if way.is_open(&text) => Ok(()),
                 // Another node has it: this one has looked at the user's rights before.
@@ -338,9 +339,9 @@ impl<'a> KeyTrial<'a> {
                 Err(text) => match Refusal::of(&text, &self.facts, &Context::default()) {
                     Refusal::Key { .. } | Refusal::Database => Err(text),
                     Refusal::Standing => Ok(()),
-                    Refusal::Later => return Err(Halt::Later(text)),
+                    Refusal::Later => return Err(StopAsking::Later(text)),
                     Refusal::Run { advice } => {
-                        return Err(Halt::Ends(EarlyEnd {
+                        return Err(StopAsking::Ends(EarlyEnd {
                             advice,
                             words: text,
                         }));

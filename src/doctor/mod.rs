@@ -21,7 +21,7 @@ use self::access::{Access, Rights};
 use self::acl::has_database_rules;
 use self::layout::{Layout, served_here};
 use self::needs::Needs;
-use self::server::{Leftovers, Limits};
+use self::server::{Leftovers, ServerLimits};
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::observer::{Observer, Recording};
 use crate::outside::OutsideKeys;
@@ -54,7 +54,7 @@ pub struct Findings {
     /// Those of them that this user may not enter, and why not.
     pub closed: BTreeMap<u32, String>,
     /// Limits.
-    pub limits: Limits,
+    pub limits: ServerLimits,
     /// Names of loaded modules; `Err` is why MODULE LIST does not tell.
     pub modules: Result<Vec<String>, String>,
     /// What its commands can do.
@@ -126,7 +126,7 @@ impl Findings {
 fn closed(
     options: &ConnectOptions,
     facts: &Facts,
-    limits: &Limits,
+    limits: &ServerLimits,
     rows: &[Keyspace],
 ) -> (Vec<u32>, BTreeMap<u32, String>) {
     /// What a server has that is not configured otherwise, and what is tried at most.
@@ -170,7 +170,7 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
         let (theirs, ours) = (clock.now_ms(), crate::host::unix_ms());
         theirs.cast_signed() - ours.cast_signed()
     });
-    let limits = Limits::ask(conn)?;
+    let limits = ServerLimits::ask(conn)?;
     let modules = server::modules(conn)?;
     let features = Features::ask(conn, &facts)?;
     let rights = Rights::learn(conn, || Conn::open(options), facts.cluster, &features)?;

@@ -10,7 +10,7 @@ use redis_migrate_format::Reader;
 use serde::{Serialize, Serializer};
 
 use super::access::{Access, Rights};
-use super::keys::{Asked, KeyTrial};
+use super::keys::{AskedKey, KeyTrial};
 use crate::census::Census;
 use crate::describe::tally::type_name;
 use crate::dialect::Lookalike;
@@ -37,7 +37,7 @@ use crate::units::plural;
 
 /// What becomes of the values of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Fates {
+pub struct ValueFates {
     /// All.
     pub keys: u64,
     /// They go as they are.
@@ -52,33 +52,33 @@ pub struct Fates {
 
 /// How a value would be sent.
 #[derive(Debug, Clone, Copy)]
-enum Became {
+enum SentAs {
     Kept,
     Restamped,
     Reencoded,
 }
 
-impl Fates {
-    fn of(&mut self, became: Became) -> &mut u64 {
+impl ValueFates {
+    fn of(&mut self, became: SentAs) -> &mut u64 {
         match became {
-            Became::Kept => &mut self.kept,
-            Became::Restamped => &mut self.restamped,
-            Became::Reencoded => &mut self.reencoded,
+            SentAs::Kept => &mut self.kept,
+            SentAs::Restamped => &mut self.restamped,
+            SentAs::Reencoded => &mut self.reencoded,
         }
     }
 }
 
 /// A key whose value is ready to be sent.
-struct Prepared {
+struct ReadyKey {
     /// Its type.
     name: &'static str,
-    became: Became,
-    asked: Asked,
+    became: SentAs,
+    asked: AskedKey,
 }
 
 /// One reason why values are refused.
 #[derive(Debug, Clone, Default)]
-pub struct Reason {
+pub struct RefusalReason {
     /// How many.
     pub keys: u64,
     /// One of them, as it is shown.
@@ -124,10 +124,10 @@ pub struct Needs {
     /// other numbers of keys here are of records.
     pub keys: u64,
     /// By type.
-    pub by_type: BTreeMap<&'static str, Fates>,
+    pub by_type: BTreeMap<&'static str, ValueFates>,
     /// Why some are refused. Reasons that name one key's own numbers are put together.
     #[serde(skip)]
-    pub reasons: BTreeMap<String, Reason>,
+    pub reasons: BTreeMap<String, RefusalReason>,
     /// Streams of which the destination fills in what the archive does not say, or drops what it
     /// does not know.
     pub streams_filled_in: u64,
@@ -184,7 +184,7 @@ pub struct Needs {
 
 /// What a value may have at most.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct ValueBounds {
     /// Bytes of a payload that the destination takes in one piece.
     pub max_payload_bytes: u64,
     /// Bytes of a value that an import would take: `--max-value`.
@@ -205,7 +205,7 @@ impl Needs {
     pub fn of(
         reader: &mut Reader<impl Read>,
         target: &mut Target,
-        bounds: Bounds,
+        bounds: ValueBounds,
         trial: &mut KeyTrial<'_>,
         stop: &Stop,
     ) -> Result<Self> {
@@ -282,10 +282,10 @@ impl Needs {
     }
 
     /// Asks whether keys may be written whose values are ready.
-    fn try_keys(&mut self, ready: Vec<Prepared>, trial: &mut KeyTrial<'_>) {
+    fn try_keys(&mut self, ready: Vec<ReadyKey>, trial: &mut KeyTrial<'_>) {
         let whose = ready.iter().map(|row| (row.name, row.became));
         let whose: Vec<_> = whose.collect();
-        let asked: Vec<Asked> = ready.into_iter().map(|row| row.asked).collect();
+        let asked: Vec<AskedKey> = ready.into_iter().map(|row| row.asked).collect();
         let refused = trial.refused(&asked);
         for (((name, became), asked), refused) in whose.into_iter().zip(asked).zip(refused) {
             if let Some(reason) = refused {
@@ -302,9 +302,9 @@ impl Needs {
         mut record: KeyRecord,
         mut context: Context,
         target: &mut Target,
-        bounds: Bounds,
+        bounds: ValueBounds,
         trial: &mut KeyTrial<'_>,
-    ) -> Option<Prepared> {
+    ) -> Option<ReadyKey> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
         self.bytes += bytes;
         *self.databases.entry(record.db).or_default() += 1;
@@ -342,11 +342,11 @@ impl Needs {
         match ready {
             Ok(_) => {
                 let became = if target.changes.reencoded > before.reencoded {
-                    Became::Reencoded
+                    SentAs::Reencoded
                 } else if target.changes.restamped > before.restamped {
-                    Became::Restamped
+                    SentAs::Restamped
                 } else {
-                    Became::Kept
+                    SentAs::Kept
                 };
                 *fates.of(became) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
@@ -358,7 +358,7 @@ impl Needs {
                 if let Value::Compact(buffer) = record.value {
                     target.reuse(buffer);
                 }
-                asked.map(|asked| Prepared {
+                asked.map(|asked| ReadyKey {
                     name,
                     became,
                     asked,
@@ -395,10 +395,10 @@ impl Needs {
         } else {
             "for other reasons".to_owned()
         };
-        let row = self.reasons.entry(reason).or_insert_with(|| Reason {
+        let row = self.reasons.entry(reason).or_insert_with(|| RefusalReason {
             example: show_key(key),
             loss,
-            ..Reason::default()
+            ..RefusalReason::default()
         });
         row.keys += 1;
     }
@@ -492,8 +492,8 @@ impl Needs {
     }
 
     /// All types together.
-    pub fn total(&self) -> Fates {
-        let mut total = Fates::default();
+    pub fn total(&self) -> ValueFates {
+        let mut total = ValueFates::default();
         for fates in self.by_type.values() {
             total.keys += fates.keys;
             total.kept += fates.kept;

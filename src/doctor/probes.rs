@@ -1,7 +1,7 @@
 //! The commands that the tool may want: what for, how much, the ACL rule that allows each, and how
 //! it is tried.
 
-use self::Try::{Asked, Native, Queued, Sent, Transaction};
+use self::Trial::{Asked, Native, Queued, Sent, Transaction};
 use crate::server::ABSENT_KEY as ABSENT;
 
 /// How much a verb wants a command.
@@ -16,7 +16,7 @@ pub enum Want {
 }
 
 /// How a command is tried.
-pub(super) enum Try {
+pub(super) enum Trial {
     /// Sent; the arguments make it harmless.
     Sent(&'static [&'static str]),
     /// Queued in a MULTI that is never executed.
@@ -31,7 +31,7 @@ pub(super) enum Try {
 }
 
 /// A command that the tool may want.
-pub struct Probe {
+pub struct CommandProbe {
     /// Its name.
     pub name: &'static str,
     /// What it is for.
@@ -44,12 +44,12 @@ pub struct Probe {
     pub only_cluster: bool,
     /// The ACL rule, where the name does not spell it.
     special_rule: Option<&'static str>,
-    pub(super) how: Try,
+    pub(super) how: Trial,
     /// Parts of error replies that prove the right to use it.
     pub(super) proof: &'static [&'static str],
 }
 
-impl Probe {
+impl CommandProbe {
     /// What an ACL rule says to allow it: `+client|no-touch`.
     pub fn rule(&self) -> String {
         match self.special_rule {
@@ -73,7 +73,7 @@ pub const NATIVE_IDEMPOTENT_IDS: &str = "XIDMPRECORD";
 macro_rules! probes {
     ($($name:tt: $export:ident, $import:ident, $how:expr => $purpose:literal
         $(in $clusters:ident)? $(allowed by $rule:literal)? $(proved by $proof:expr)?;)*) => {
-        &[$(Probe {
+        &[$(CommandProbe {
             name: $name,
             purpose: $purpose,
             export: Want::$export,
@@ -89,7 +89,7 @@ macro_rules! probes {
 /// The commands, the needed ones first. A row: how much an export and an import want it, how it is
 /// tried, what it is for; then the ACL rule that allows it, where its name does not spell that, and
 /// parts of error replies that prove the right to use it.
-pub const PROBES: &[Probe] = probes! {
+pub const PROBES: &[CommandProbe] = probes! {
     "SCAN": Needed, No, Sent(&["SCAN", "0", "COUNT", "1"]) => "finds the keys";
     "DUMP": Needed, Useful, Sent(&["DUMP", ABSENT])
         => "reads a value; at a destination, compares it with a key that already exists";

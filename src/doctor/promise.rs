@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::access::Access;
-use super::acl::Job;
+use super::acl::AclJob;
 use super::layout::Layout;
 use super::probes::NATIVE;
 use super::{Findings, not_known};
@@ -55,23 +55,23 @@ pub struct Promise {
 
 /// Sentences about one topic, or none where there is nothing to say; else the words of a server that
 /// answers "not now", which makes it unknown.
-type Answer<'a> = Result<Vec<(Verdict, String)>, &'a str>;
+type TopicAnswer<'a> = Result<Vec<(Verdict, String)>, &'a str>;
 
 /// How a topic is answered.
-enum How {
+enum HowTold {
     /// By whether its commands can be used; the sentences for both.
     Usable(&'static str, &'static str),
     /// Only where its commands can be used.
     Offer(&'static str),
     /// By what was found.
-    By(fn(&Findings) -> Answer<'_>),
+    By(fn(&Findings) -> TopicAnswer<'_>),
 }
 
-use How::{By, Offer, Usable};
+use HowTold::{By, Offer, Usable};
 
 /// What it is about; the commands that it takes, of which an answer "not now" makes it unknown; and
 /// how it is answered otherwise.
-type Topic = (&'static str, &'static [&'static str], How);
+type Topic = (&'static str, &'static [&'static str], HowTold);
 
 /// In the order in which they matter.
 const EXPORT: &[Topic] = &[
@@ -117,10 +117,10 @@ const IMPORT: &[Topic] = &[
 ];
 
 /// The promises of a job, in the order in which they matter.
-pub fn promises(job: Job, found: &Findings) -> Vec<Promise> {
+pub fn promises(job: AclJob, found: &Findings) -> Vec<Promise> {
     let topics = match job {
-        Job::Export => EXPORT,
-        Job::Import | Job::Commands => IMPORT,
+        AclJob::Export => EXPORT,
+        AclJob::Import | AclJob::Commands => IMPORT,
     };
     let mut promises = Vec::new();
     for (about, commands, how) in topics {
@@ -156,27 +156,27 @@ fn known(later: Option<&str>) -> Result<(), &str> {
     later.map_or(Ok(()), Err)
 }
 
-fn say(verdict: Verdict, text: impl Into<String>) -> Answer<'static> {
+fn say(verdict: Verdict, text: impl Into<String>) -> TopicAnswer<'static> {
     Ok(vec![(verdict, text.into())])
 }
 
-fn silence() -> Answer<'static> {
+fn silence() -> TopicAnswer<'static> {
     Ok(Vec::new())
 }
 
-fn yes(text: impl Into<String>) -> Answer<'static> {
+fn yes(text: impl Into<String>) -> TopicAnswer<'static> {
     say(Verdict::Yes, text)
 }
 
-fn less(text: impl Into<String>) -> Answer<'static> {
+fn less(text: impl Into<String>) -> TopicAnswer<'static> {
     say(Verdict::Less, text)
 }
 
-fn no(text: impl Into<String>) -> Answer<'static> {
+fn no(text: impl Into<String>) -> TopicAnswer<'static> {
     say(Verdict::No, text)
 }
 
-fn either(holds: bool, yes_text: &str, less_text: &str) -> Answer<'static> {
+fn either(holds: bool, yes_text: &str, less_text: &str) -> TopicAnswer<'static> {
     match holds {
         true => yes(yes_text),
         false => less(less_text),
@@ -184,7 +184,7 @@ fn either(holds: bool, yes_text: &str, less_text: &str) -> Answer<'static> {
 }
 
 /// Whether all shards are there; `done` is what is to be done to their keys.
-fn cluster<'a>(found: &'a Findings, done: &str) -> Answer<'a> {
+fn cluster<'a>(found: &'a Findings, done: &str) -> TopicAnswer<'a> {
     let shards = match &found.layout {
         Layout::Single { .. } => return silence(),
         Layout::Cluster(Ok(shards)) => shards,
@@ -216,7 +216,7 @@ fn cluster<'a>(found: &'a Findings, done: &str) -> Answer<'a> {
 }
 
 /// Whether the commands that an export cannot do without can be used.
-fn reading(found: &Findings) -> Answer<'_> {
+fn reading(found: &Findings) -> TopicAnswer<'_> {
     let rights = &found.rights;
     let any_of: [(&str, &[&str]); 3] = [
         ("SCAN", &["SCAN"]),
@@ -239,7 +239,7 @@ fn reading(found: &Findings) -> Answer<'_> {
     ))
 }
 
-fn readable_keys(found: &Findings) -> Answer<'_> {
+fn readable_keys(found: &Findings) -> TopicAnswer<'_> {
     match found.rights.of("DUMP") {
         Access::SomeKeys => less(
             "this user may not read every key: the other keys are reported as failed, and the run \
@@ -250,7 +250,7 @@ fn readable_keys(found: &Findings) -> Answer<'_> {
 }
 
 /// Whether keys of slots that migrate between nodes can be read.
-fn slots(found: &Findings) -> Answer<'_> {
+fn slots(found: &Findings) -> TopicAnswer<'_> {
     let rights = &found.rights;
     let is_refused = |name: &str| !rights.can(name) && rights.of(name).later().is_none();
     if !found.facts.cluster {
@@ -271,7 +271,7 @@ fn slots(found: &Findings) -> Answer<'_> {
 }
 
 /// How exact an export can be.
-fn moment(found: &Findings) -> Answer<'_> {
+fn moment(found: &Findings) -> TopicAnswer<'_> {
     let (is_cluster, rights) = (found.facts.cluster, &found.rights);
     let needs: &[&str] = match is_cluster {
         true => &["CLIENT TRACKING", "HELLO", "PING", "CLUSTER NODES"],
@@ -297,7 +297,7 @@ fn moment(found: &Findings) -> Answer<'_> {
     }
 }
 
-fn pause(found: &Findings) -> Answer<'_> {
+fn pause(found: &Findings) -> TopicAnswer<'_> {
     match (found.rights.can("CLIENT PAUSE"), found.facts.cluster) {
         (false, _) => silence(),
         (true, true) => yes(
@@ -332,7 +332,7 @@ fn entered(found: &Findings) -> Option<String> {
     ))
 }
 
-fn readable_databases(found: &Findings) -> Answer<'_> {
+fn readable_databases(found: &Findings) -> TopicAnswer<'_> {
     let why = found.databases.as_ref().err().map(String::as_str);
     let unlisted = why.filter(|why| asks_for_patience(why));
     if found.facts.cluster {
@@ -361,7 +361,7 @@ fn readable_databases(found: &Findings) -> Answer<'_> {
     }
 }
 
-fn expiry(found: &Findings) -> Answer<'_> {
+fn expiry(found: &Findings) -> TopicAnswer<'_> {
     let rights = &found.rights;
     if rights.can("PEXPIRETIME") {
         return yes("exact to the millisecond");
@@ -374,7 +374,7 @@ fn expiry(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn pairs(found: &Findings) -> Answer<'_> {
+fn pairs(found: &Findings) -> TopicAnswer<'_> {
     const TRANSACTION: &str = "MULTI, EXEC";
     let is_cluster = found.facts.cluster;
     known(found.rights.later(&[TRANSACTION]).filter(|_| !is_cluster))?;
@@ -384,7 +384,7 @@ fn pairs(found: &Findings) -> Answer<'_> {
     })
 }
 
-fn traces(found: &Findings) -> Answer<'_> {
+fn traces(found: &Findings) -> TopicAnswer<'_> {
     const NO_TOUCH: &str = "CLIENT NO-TOUCH";
     if found.facts.cluster {
         return less(
@@ -406,9 +406,9 @@ fn functions<'a>(
     found: &'a Findings,
     commands: [&str; 2],
     can: &str,
-    absent: Answer<'a>,
+    absent: TopicAnswer<'a>,
     refused: &str,
-) -> Answer<'a> {
+) -> TopicAnswer<'a> {
     match commands.map(|name| found.rights.of(name)) {
         [Access::Allowed, _] | [_, Access::Allowed] => return yes(can),
         [Access::Absent, Access::Absent] => return absent,
@@ -418,7 +418,7 @@ fn functions<'a>(
     less(refused)
 }
 
-fn functions_read(found: &Findings) -> Answer<'_> {
+fn functions_read(found: &Findings) -> TopicAnswer<'_> {
     const REFUSED: &str =
         "FUNCTION DUMP and FUNCTION LIST are refused: function libraries are not read";
     functions(
@@ -433,7 +433,7 @@ fn functions_read(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn functions_written(found: &Findings) -> Answer<'_> {
+fn functions_written(found: &Findings) -> TopicAnswer<'_> {
     functions(
         found,
         ["FUNCTION RESTORE", "FUNCTION LOAD"],
@@ -446,7 +446,7 @@ fn functions_written(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn eviction(found: &Findings) -> Answer<'_> {
+fn eviction(found: &Findings) -> TopicAnswer<'_> {
     let (command, what) = match found.facts.policy.as_deref() {
         Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
         _ => ("OBJECT IDLETIME", "idle times"),
@@ -459,7 +459,7 @@ fn eviction(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn role(found: &Findings) -> Answer<'_> {
+fn role(found: &Findings) -> TopicAnswer<'_> {
     // In a cluster keys go to the primaries, whichever node is asked for them.
     if found.facts.cluster {
         return silence();
@@ -473,7 +473,7 @@ fn role(found: &Findings) -> Answer<'_> {
     }
 }
 
-fn writable_keys(found: &Findings) -> Answer<'_> {
+fn writable_keys(found: &Findings) -> TopicAnswer<'_> {
     match found.rights.of("RESTORE") {
         Access::SomeKeys => less(
             "this user may not write every key: the other keys are refused and reported (--prefix \
@@ -485,7 +485,7 @@ fn writable_keys(found: &Findings) -> Answer<'_> {
 
 /// By which commands keys would be written: the same judgement as that of an import and of its dry
 /// run.
-fn writing(found: &Findings) -> Answer<'_> {
+fn writing(found: &Findings) -> TopicAnswer<'_> {
     let rights = &found.rights;
     let text = match rights.of("RESTORE") {
         Access::Allowed | Access::SomeKeys | Access::Later(_) => return silence(),
@@ -516,7 +516,7 @@ fn writing(found: &Findings) -> Answer<'_> {
     ))
 }
 
-fn writable_databases(found: &Findings) -> Answer<'_> {
+fn writable_databases(found: &Findings) -> TopicAnswer<'_> {
     if found.facts.cluster {
         return silence();
     }
@@ -538,7 +538,7 @@ fn writable_databases(found: &Findings) -> Answer<'_> {
     Ok(answers)
 }
 
-fn payloads(found: &Findings) -> Answer<'_> {
+fn payloads(found: &Findings) -> TopicAnswer<'_> {
     if found.goes_by_commands() {
         // No payload goes there.
         return silence();
@@ -555,7 +555,7 @@ fn payloads(found: &Findings) -> Answer<'_> {
     }
 }
 
-fn field_expiry(found: &Findings) -> Answer<'_> {
+fn field_expiry(found: &Findings) -> TopicAnswer<'_> {
     known(found.accepts_later())?;
     let is_kept = match found.goes_by_commands() {
         true => found.features.field_ttl_max_ms.is_some(),
@@ -569,7 +569,7 @@ fn field_expiry(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn streams(found: &Findings) -> Answer<'_> {
+fn streams(found: &Findings) -> TopicAnswer<'_> {
     known(found.accepts_later())?;
     let types = found.target.accepts().types;
     let takes = |encoding: Encoding| types.contains(encoding.type_byte());
@@ -593,7 +593,7 @@ fn streams(found: &Findings) -> Answer<'_> {
     )
 }
 
-fn size(found: &Findings) -> Answer<'_> {
+fn size(found: &Findings) -> TopicAnswer<'_> {
     known(found.limits.later.as_deref())?;
     let limit = bytes_text(found.limits.largest_payload_bytes());
     let limit = match found.limits.max_bulk_bytes {
@@ -610,7 +610,7 @@ fn size(found: &Findings) -> Answer<'_> {
     }
 }
 
-fn memory(found: &Findings) -> Answer<'_> {
+fn memory(found: &Findings) -> TopicAnswer<'_> {
     let facts = &found.facts;
     known(info_later(found))?;
     let Some(max) = facts.maxmemory else {

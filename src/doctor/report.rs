@@ -10,7 +10,7 @@ use self::databases::{database_rules_text, databases_table, keys_text};
 pub use self::json::json;
 use self::layout::{ranges_text, role, shards_table};
 use super::access::Access;
-use super::acl::{self, Job};
+use super::acl::{self, AclJob};
 use super::probes::{PROBES, Want};
 use super::promise::{Promise, promises};
 use super::{Findings, not_known, server::Leftovers};
@@ -37,8 +37,8 @@ pub fn text(found: &Findings) -> String {
         text += &format!("\n{}", shards_table(shards));
     }
     for (job, title) in [
-        (Job::Export, "Export, or a copy from here"),
-        (Job::Import, "Import, or a copy to here"),
+        (AclJob::Export, "Export, or a copy from here"),
+        (AclJob::Import, "Import, or a copy to here"),
     ] {
         text += &format!("\n{title}\n{}", promise_lines(&promises(job, found)));
     }
@@ -67,10 +67,10 @@ pub fn text(found: &Findings) -> String {
     text
 }
 
-fn rule(job: Job, least: bool, found: &Findings) -> Result<String, String> {
+fn rule(job: AclJob, least: bool, found: &Findings) -> Result<String, String> {
     let database_rules = acl::has_database_rules(&found.facts);
     let rule = acl::rule(job, least, &found.rights, database_rules)?;
-    if job != Job::Export || least {
+    if job != AclJob::Export || least {
         return Ok(rule);
     }
     let modules = found.modules.as_deref().unwrap_or_default();
@@ -78,12 +78,12 @@ fn rule(job: Job, least: bool, found: &Findings) -> Result<String, String> {
     Ok(more.fold(rule, |all, one| format!("{all} {one}")))
 }
 
-const RULES: [(Job, bool, &str); 5] = [
-    (Job::Export, true, "export, least"),
-    (Job::Export, false, "export, full"),
-    (Job::Import, true, "import, least"),
-    (Job::Import, false, "import, full"),
-    (Job::Commands, true, "no RESTORE"),
+const RULES: [(AclJob, bool, &str); 5] = [
+    (AclJob::Export, true, "export, least"),
+    (AclJob::Export, false, "export, full"),
+    (AclJob::Import, true, "import, least"),
+    (AclJob::Import, false, "import, full"),
+    (AclJob::Commands, true, "no RESTORE"),
 ];
 
 fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {

@@ -13,7 +13,7 @@ use crate::sink::server::refusal::is_about_database;
 
 /// Limits, as far as CONFIG GET tells them.
 #[derive(Debug, Clone, Default)]
-pub struct Limits {
+pub struct ServerLimits {
     /// `proto-max-bulk-len`: the largest argument, and so the largest payload.
     pub max_bulk_bytes: Option<u64>,
     /// `client-query-buffer-limit`.
@@ -26,7 +26,7 @@ pub struct Limits {
     pub later: Option<String>,
 }
 
-impl Limits {
+impl ServerLimits {
     /// The default of `proto-max-bulk-len` (config.c), for where it is not told.
     pub const DEFAULT_MAX_BULK_BYTES: u64 = 512 * 1024 * 1024;
 

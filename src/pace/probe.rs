@@ -22,12 +22,12 @@ const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 const QUIET_QUESTIONS: u32 = 5;
 
 /// Asks one server until it is dropped.
-pub struct Probe {
+pub struct LatencyProbe {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Probe {
+impl LatencyProbe {
     /// Begins to ask the server, the `side` of the run (`source`), for `pace`'s latency target;
     /// `None` without one.
     ///
@@ -69,7 +69,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for LatencyProbe {
     fn drop(&mut self) {
         self.ended.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {

@@ -3,7 +3,7 @@
 use redis_migrate_format::{End, Header};
 use serde_json::{Value, json};
 
-use super::{Group, LargeKey, Report, Weight};
+use super::{LargeKey, PrefixGroup, Report, Weight};
 use crate::describe::{end_json, export_failed_json, header_json};
 use crate::ledger::export_failed;
 use crate::units::hex;
@@ -88,7 +88,7 @@ fn with(weight: &Weight, mut object: Value) -> Value {
     object
 }
 
-fn group(group: &Group) -> Value {
+fn group(group: &PrefixGroup) -> Value {
     let children: Vec<Value> = group.children.iter().map(self::group).collect();
     let object = json!({ "prefix": group.prefix, "children": children });
     with(&group.weight, object)

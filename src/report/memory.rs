@@ -40,7 +40,7 @@ const STREAM_NODE: u64 = 504;
 
 /// An estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Estimate {
+pub struct MemoryEstimate {
     /// Memory.
     pub memory_bytes: u64,
     /// Fields, members or elements, where the value's beginning says how many.
@@ -48,7 +48,7 @@ pub struct Estimate {
 }
 
 /// Estimates a key's memory. Its value is `value_len` bytes long; only the first may be there.
-pub fn estimate(key: &KeyRecord, context: &Context, value_len: u64) -> Estimate {
+pub fn estimate(key: &KeyRecord, context: &Context, value_len: u64) -> MemoryEstimate {
     let stored = key.value.bytes();
     let value = plain(context.family, stored);
     // Of key metadata nobody knows what their module keeps for them.
@@ -63,7 +63,7 @@ pub fn estimate(key: &KeyRecord, context: &Context, value_len: u64) -> Estimate 
     };
     let expiry = if key.expire_at_ms.is_some() { ENTRY } else { 0 };
     let name = allocated(key.key.len() as u64 + 4);
-    Estimate {
+    MemoryEstimate {
         memory_bytes: ENTRY + OBJECT + expiry + name + value_bytes,
         elements,
     }

@@ -17,9 +17,9 @@ use crate::describe::tally::{ByDbAndType, ToldDb, type_name};
 use crate::record::{Context, KeyRecord, Record};
 
 pub use self::data::{About, json};
-pub use self::memory::{Estimate, estimate};
+pub use self::memory::{MemoryEstimate, estimate};
 pub use self::page::page;
-pub use self::prefixes::{Group, Prefixes, fold};
+pub use self::prefixes::{PrefixGroup, Prefixes, fold};
 
 /// How many of the largest keys are kept, unless asked otherwise.
 pub const LARGEST: usize = 50;
@@ -154,7 +154,7 @@ impl Report {
     }
 
     fn add_key(&mut self, key: &KeyRecord, context: &Context, value_bytes: u64) {
-        let Estimate {
+        let MemoryEstimate {
             memory_bytes,
             elements,
         } = estimate(key, context, value_bytes);

@@ -10,7 +10,7 @@ use redis_migrate_format::header::ConsistencyReached;
 
 use super::data::{About, GROUPS, json};
 use super::treemap::{Rect, squarified};
-use super::{Bucket, Group, LargeKey, Report, Weight};
+use super::{Bucket, LargeKey, PrefixGroup, Report, Weight};
 use crate::describe::{end_lines, header_lines, loss_of};
 use crate::escape::{clean, json_text};
 use crate::ledger::export_failed;
@@ -234,7 +234,7 @@ fn totals(report: &Report, total: &Weight) -> Markup {
     }
 }
 
-fn prefix_text(group: &Group) -> &str {
+fn prefix_text(group: &PrefixGroup) -> &str {
     match group.prefix.as_deref() {
         None => "other",
         Some("") => "(no name)",
@@ -242,7 +242,7 @@ fn prefix_text(group: &Group) -> &str {
     }
 }
 
-fn prefixes(report: &Report, groups: &[Group], total: &Weight) -> Markup {
+fn prefixes(report: &Report, groups: &[PrefixGroup], total: &Weight) -> Markup {
     if groups.is_empty() {
         return html! { p { "No keys." } };
     }
@@ -268,7 +268,7 @@ fn prefixes(report: &Report, groups: &[Group], total: &Weight) -> Markup {
     }
 }
 
-fn prefix_row(group: &Group, total: &Weight, class: Option<&str>) -> Markup {
+fn prefix_row(group: &PrefixGroup, total: &Weight, class: Option<&str>) -> Markup {
     let weight = &group.weight;
     html! {
         tr class=[class] {
@@ -292,15 +292,15 @@ fn place(rect: &Rect, width: f64, height: f64) -> String {
     )
 }
 
-fn boxes(groups: &[Group], width: f64, height: f64) -> Vec<(&Group, Rect)> {
+fn boxes(groups: &[PrefixGroup], width: f64, height: f64) -> Vec<(&PrefixGroup, Rect)> {
     let weights: Vec<u64> = groups.iter().map(|group| group.weight.bytes).collect();
     let rects = squarified(&weights, width, height);
     groups.iter().zip(rects).collect()
 }
 
 /// The treemap; one form for wide screens and one for narrow ones.
-fn map(class: &str, groups: &[Group], width: f64, height: f64, total: &Weight) -> Markup {
-    let colour = |n: usize, group: &Group| match group.prefix {
+fn map(class: &str, groups: &[PrefixGroup], width: f64, height: f64, total: &Weight) -> Markup {
+    let colour = |n: usize, group: &PrefixGroup| match group.prefix {
         None => "other".to_owned(),
         Some(_) => format!("c{}", n % COLOURS),
     };
@@ -321,7 +321,7 @@ fn map(class: &str, groups: &[Group], width: f64, height: f64, total: &Weight) -
     }
 }
 
-fn inner_map(group: &Group, width: f64, height: f64, total: &Weight) -> Markup {
+fn inner_map(group: &PrefixGroup, width: f64, height: f64, total: &Weight) -> Markup {
     let prefix = group.prefix.as_deref().unwrap_or_default();
     let own = |child| {
         let shown = prefix_text(child);
@@ -338,7 +338,7 @@ fn inner_map(group: &Group, width: f64, height: f64, total: &Weight) -> Markup {
     }
 }
 
-fn map_title(group: &Group, total: &Weight) -> String {
+fn map_title(group: &PrefixGroup, total: &Weight) -> String {
     let Weight { keys, bytes, .. } = group.weight;
     format!(
         "{}: {} keys, {}, {}",

@@ -25,29 +25,29 @@ const MAX_PART_BYTES: usize = 64;
 /// The tree.
 #[derive(Debug, Default)]
 pub struct Prefixes {
-    root: Node,
+    root: PrefixNode,
     nodes: usize,
     /// Whether a part was dropped, so that counts may be too low.
     pub dropped: bool,
 }
 
 #[derive(Debug, Default)]
-struct Node {
+struct PrefixNode {
     weight: Weight,
     /// Keys below that belong to no child.
     other: Weight,
-    children: HashMap<Vec<u8>, Node>,
+    children: HashMap<Vec<u8>, PrefixNode>,
 }
 
 /// A prefix, and what is below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct PrefixGroup {
     /// The prefix with ids folded; for what was too light to be told apart, `None`.
     pub prefix: Option<String>,
     /// All keys below.
     pub weight: Weight,
     /// Its parts, heaviest first. They add up to it.
-    pub children: Vec<Group>,
+    pub children: Vec<PrefixGroup>,
 }
 
 impl Prefixes {
@@ -77,12 +77,12 @@ impl Prefixes {
 
     /// The heaviest prefixes: at each level at most `most`, and none that is under a
     /// thousandth of everything. The rest of a level is one group without a name.
-    pub fn groups(&self, most: usize) -> Vec<Group> {
+    pub fn groups(&self, most: usize) -> Vec<PrefixGroup> {
         let least = self.root.weight.bytes / 1_000;
         let mut groups = self.root.group(String::new(), most, least).children;
         if groups.is_empty() && self.root.weight.keys > 0 {
             // Many, and none that stands out.
-            groups.push(Group {
+            groups.push(PrefixGroup {
                 prefix: None,
                 weight: self.root.weight,
                 children: Vec::new(),
@@ -92,7 +92,7 @@ impl Prefixes {
     }
 }
 
-impl Node {
+impl PrefixNode {
     /// Drops the child with the fewest bytes; how many nodes that were.
     fn drop_lightest(&mut self) -> usize {
         let lightest = self.children.iter();
@@ -108,10 +108,10 @@ impl Node {
     }
 
     fn nodes(&self) -> usize {
-        1 + self.children.values().map(Node::nodes).sum::<usize>()
+        1 + self.children.values().map(PrefixNode::nodes).sum::<usize>()
     }
 
-    fn group(&self, prefix: String, most: usize, least: u64) -> Group {
+    fn group(&self, prefix: String, most: usize, least: u64) -> PrefixGroup {
         // A part that never varies is told with what follows it.
         if self.other.keys == 0
             && self.children.len() == 1
@@ -120,7 +120,7 @@ impl Node {
         {
             return only.group(prefix + &shown(name), most, least);
         }
-        let mut children: Vec<(&Vec<u8>, &Node)> = self.children.iter().collect();
+        let mut children: Vec<(&Vec<u8>, &PrefixNode)> = self.children.iter().collect();
         children.sort_by_key(|(name, child)| (Reverse(child.weight.bytes), *name));
         let mut other = self.other;
         let mut groups = Vec::new();
@@ -132,13 +132,13 @@ impl Node {
             }
         }
         if other.keys > 0 && !groups.is_empty() {
-            groups.push(Group {
+            groups.push(PrefixGroup {
                 prefix: None,
                 weight: other,
                 children: Vec::new(),
             });
         }
-        Group {
+        PrefixGroup {
             prefix: Some(prefix),
             weight: self.weight,
             children: groups,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice, session};
 use crate::escape::{clean, json_text};
-use crate::observer::{Event, KeyFailure, Report};
+use crate::observer::{Event, KeyFailure, Reporter};
 use crate::record::show_key;
 use crate::units::{hex, plural};
 
@@ -29,9 +29,9 @@ pub(super) struct Console {
 }
 
 /// The console as the observer's reporter.
-pub(super) struct ConsoleReport(pub Arc<Console>);
+pub(super) struct ConsoleReporter(pub Arc<Console>);
 
-impl Report for ConsoleReport {
+impl Reporter for ConsoleReporter {
     fn event(&self, event: &Event<'_>) {
         match event {
             Event::Notice(text) => self.0.notice(text),

@@ -23,7 +23,7 @@ pub(super) struct Ticker {
     thread: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
-enum Style {
+enum Display {
     Bar,
     Log,
     Json,
@@ -40,9 +40,9 @@ impl Ticker {
         let style = match options.progress {
             ProgressStyle::None => None,
             _ if options.quiet => None,
-            _ if options.json => Some(Style::Json),
-            ProgressStyle::Auto | ProgressStyle::Bar if is_terminal => Some(Style::Bar),
-            _ => Some(Style::Log),
+            _ if options.json => Some(Display::Json),
+            ProgressStyle::Auto | ProgressStyle::Bar if is_terminal => Some(Display::Bar),
+            _ => Some(Display::Log),
         };
         let verb = options.verb;
         let thread = style.and_then(|style| {
@@ -81,7 +81,7 @@ impl Drop for Ticker {
 }
 
 struct Shown {
-    style: Style,
+    style: Display,
     verb: Verb,
     console: Arc<Console>,
     started: Instant,
@@ -89,8 +89,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(style: Style, verb: Verb, console: Arc<Console>) -> Self {
-        let bar = matches!(style, Style::Bar).then(|| {
+    fn new(style: Display, verb: Verb, console: Arc<Console>) -> Self {
+        let bar = matches!(style, Display::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(BarStyle::default_spinner());
             console.attach(&bar);
@@ -107,17 +107,17 @@ impl Shown {
 
     fn every(&self) -> Duration {
         match self.style {
-            Style::Bar => Duration::from_millis(100),
-            Style::Json => Duration::from_secs(1),
-            Style::Log => Duration::from_secs(10),
+            Display::Bar => Duration::from_millis(100),
+            Display::Json => Duration::from_secs(1),
+            Display::Log => Duration::from_secs(10),
         }
     }
 
     fn tick(&mut self, progress: &Progress) {
         let sample = Sample::take(progress, host::elapsed(self.started));
         match (&self.style, &self.bar) {
-            (Style::Json, _) => self.console.json(sample.json(self.verb)),
-            (Style::Bar, Some(bar)) => {
+            (Display::Json, _) => self.console.json(sample.json(self.verb)),
+            (Display::Bar, Some(bar)) => {
                 if let Some(fraction) = sample.fraction() {
                     if bar.length().is_none() {
                         bar.set_length(BAR_STEPS);

@@ -21,11 +21,11 @@ static SESSION: OnceLock<Session> = OnceLock::new();
 
 struct Session {
     outline: Outline,
-    told: Mutex<Told>,
+    said: Mutex<SaidSoFar>,
 }
 
 #[derive(Default)]
-struct Told {
+struct SaidSoFar {
     /// What the verb has to say at its end.
     summary: Option<Value>,
     /// The last error that was printed.
@@ -36,14 +36,14 @@ struct Told {
 
 /// Begins the session of a command line.
 pub fn begin(outline: Outline) {
-    let told = Mutex::default();
+    let said = Mutex::default();
     // A second beginning is a mistake of the caller's, and the first one stands.
-    let _ = SESSION.set(Session { outline, told });
+    let _ = SESSION.set(Session { outline, said });
 }
 
-fn tell(change: impl FnOnce(&mut Told)) {
+fn tell(change: impl FnOnce(&mut SaidSoFar)) {
     if let Some(session) = SESSION.get() {
-        change(&mut session.told.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut session.said.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -75,17 +75,17 @@ pub fn usage(text: &str, coloured: Option<&clap::Error>) -> u8 {
 /// What a verb has to say at its end. `schema_version`, `event`, `verb` and `exit_code` are put in,
 /// and `error` where it has none, when it is printed by [`conclude`].
 pub fn summary(object: Value) {
-    tell(|told| told.summary = Some(object));
+    tell(|said| said.summary = Some(object));
 }
 
 /// Remembers an error that was printed, for the summary.
 pub(super) fn failed(text: &str) {
-    tell(|told| told.error = Some(text.to_owned()));
+    tell(|said| said.error = Some(text.to_owned()));
 }
 
 /// Nothing is to be printed on standard output, which is the input itself.
 pub fn spare_stdout() {
-    tell(|told| told.spares_stdout = true);
+    tell(|said| said.spares_stdout = true);
 }
 
 /// The flags that restrict the run to some keys, if there are any.
@@ -102,11 +102,11 @@ pub fn conclude(code: u8) -> u8 {
     if !outline.json && !outline.json_progress {
         return code;
     }
-    let told = std::mem::take(&mut *session.told.lock().unwrap_or_else(PoisonError::into_inner));
-    let is_for_stderr = !outline.json || outline.stdout_is_data || told.spares_stdout;
+    let said = std::mem::take(&mut *session.said.lock().unwrap_or_else(PoisonError::into_inner));
+    let is_for_stderr = !outline.json || outline.stdout_is_data || said.spares_stdout;
     let line = format!(
         "{}\n",
-        json_text(&object(outline.verb.as_deref(), told, code))
+        json_text(&object(outline.verb.as_deref(), said, code))
     );
     if is_for_stderr {
         let _ = io::stderr().write_all(line.as_bytes());
@@ -126,12 +126,12 @@ pub fn conclude(code: u8) -> u8 {
     }
 }
 
-fn object(verb: Option<&str>, told: Told, code: u8) -> Value {
-    let mut object = told
+fn object(verb: Option<&str>, said: SaidSoFar, code: u8) -> Value {
+    let mut object = said
         .summary
         .unwrap_or_else(|| json!({ "complete": code == exit::OK }));
     if object.get("error").is_none_or(Value::is_null) {
-        object["error"] = json!(told.error);
+        object["error"] = json!(said.error);
     }
     for (name, value) in [
         ("schema_version", json!(SCHEMA_VERSION)),
@@ -150,16 +150,16 @@ mod tests {
 
     #[test]
     fn a_summary_says_what_really_came_of_it() {
-        let told = Told {
+        let said = SaidSoFar {
             summary: Some(json!({ "exit_code": 0, "keys": 3, "error": null })),
             error: Some("the disk is full".to_owned()),
-            ..Told::default()
+            ..SaidSoFar::default()
         };
-        let said = object(Some("verify"), told, 1);
+        let said = object(Some("verify"), said, 1);
         assert_eq!(said["exit_code"], 1);
         assert_eq!(said["keys"], 3);
         assert_eq!(said["error"], "the disk is full");
-        let said = object(None, Told::default(), 2);
+        let said = object(None, SaidSoFar::default(), 2);
         assert_eq!(
             (&said["complete"], &said["verb"]),
             (&json!(false), &json!(null))

@@ -18,9 +18,9 @@ use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
 
 /// What can become of a record: its name, how many, and whether it is named even when none are.
-type Entry = (&'static str, u64, bool);
+type LedgerEntry = (&'static str, u64, bool);
 
-fn entries(verb: Verb, outcome: &Outcome) -> Vec<Entry> {
+fn entries(verb: Verb, outcome: &Outcome) -> Vec<LedgerEntry> {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
     let export = matches!(verb, Verb::Export | Verb::Convert);
     let import = verb == Verb::Import;

@@ -5,13 +5,13 @@ use serde_json::{Value as Json, json};
 use super::{layout_name, ranges_text, rule, types, want_word};
 use crate::describe::{error_json, export_failed_json, family_name};
 use crate::doctor::Findings;
-use crate::doctor::acl::Job;
+use crate::doctor::acl::AclJob;
 use crate::doctor::layout::{Layout, NodeFacts};
 use crate::doctor::needs::{Needs, loss_name};
 use crate::doctor::probes::PROBES;
 use crate::doctor::promise::{is_possible, promises};
-use crate::observer::SCHEMA_VERSION;
 use crate::server::cluster::Shard;
+use crate::version::SCHEMA_VERSION;
 
 /// Everything; `code` is the exit code.
 pub fn json(found: &Findings, code: u8) -> Json {
@@ -27,9 +27,9 @@ pub fn json(found: &Findings, code: u8) -> Json {
         "server": server(found),
         "accepts": accepts(found),
         "commands": commands(found),
-        "export": job(Job::Export, found),
-        "import": job(Job::Import, found),
-        "acl_without_restore": rule(Job::Commands, true, found).ok(),
+        "export": job(AclJob::Export, found),
+        "import": job(AclJob::Import, found),
+        "acl_without_restore": rule(AclJob::Commands, true, found).ok(),
         "leftovers": {
             "found": is_known.then_some(leftovers.found),
             "complete": leftovers.complete,
@@ -164,7 +164,7 @@ fn commands(found: &Findings) -> Json {
     rows.collect()
 }
 
-fn job(job: Job, found: &Findings) -> Json {
+fn job(job: AclJob, found: &Findings) -> Json {
     let promises = promises(job, found);
     json!({
         "possible": is_possible(&promises),
