@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Asks a store again that fails for a reason that may pass. What comes once, or is written, is not
 /// asked for again: nobody knows how much of it went through.

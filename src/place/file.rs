@@ -21,7 +21,7 @@ use tempfile::NamedTempFile;
 use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
 use crate::endpoint::is_host_and_port;
 use crate::exit::{Interrupted, Usage};
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// The file system.
 #[derive(Debug, Clone, Copy)]

@@ -14,8 +14,8 @@ use super::standard::open_stdin;
 use super::store::{Opened, Positioned, Ranged, files, is_replaced};
 use super::{Location, Place};
 use crate::encryption::{Damage, Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
-use crate::pipe::Stop;
 use crate::rdb::begins_like_rdb;
+use crate::stop::Stop;
 use crate::units::hex;
 
 /// So many bytes tell what it is.

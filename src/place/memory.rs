@@ -11,7 +11,7 @@ use anyhow::Result;
 
 use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
 use crate::exit::Usage;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Keeps everything in memory. Clones are the same store.
 #[derive(Debug, Clone, Default)]

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
 use super::file::{InPlace, opened};
 use super::store::{Draft, Opened};
 use crate::exit::Usage;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Opens standard input, which must be no terminal.
 pub(super) fn open_stdin(stop: &Stop) -> Result<Opened> {

@@ -14,7 +14,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::file::FileStore;
-use crate::pipe::Stop;
+use crate::stop::Stop;
 
 /// Keeps bytes under names.
 pub trait Store: Send + Sync {

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::access::{self, Access};
 use super::commands::{
     Answer, CommandError, CommandLosses, Commands, Features, Job, Queued, Replace, Ticket, Written,
 };
@@ -10,7 +11,6 @@ use super::gate::{Gate, no_database};
 use super::refusal::{Outlook, Refusal, is_too_few_replicas};
 use super::target::Ready;
 use super::{Action, Sent, ServerSink, Wrote};
-use crate::doctor::access;
 use crate::payload;
 use crate::policy::{Method, OnConflict};
 use crate::record::Value;
@@ -120,7 +120,7 @@ impl ServerSink {
             return Ok(());
         }
         let (access, command) = access::native(&mut conn, self.routes.is_some(), features)?;
-        if access.is_usable() || access == access::Access::Unknown {
+        if access.is_usable() || access == Access::Unknown {
             return Ok(());
         }
         let reason = access.reason().unwrap_or("the server does not have it");

@@ -10,6 +10,7 @@
 //! What becomes of a connection that is lost is told in `retry`, of a primary that dies in
 //! `confirm`.
 
+pub mod access;
 mod answer;
 mod by_commands;
 pub mod commands;
