@@ -148,9 +148,6 @@ impl Server {
             self.expire(cx, key);
             return None;
         }
-        if entry.fields_due.is_some_and(|at| at < cx.now) {
-            return self.look_at_hash(cx, key);
-        }
         self.keyspace.entry(cx.db, key)
     }
 
@@ -174,13 +171,18 @@ impl Server {
         }
         if self.keyspace.remove(cx.db, key).is_some() {
             self.stats.expired += 1;
-            self.signal(
-                &Cx {
-                    client: WORLD,
-                    ..*cx
-                },
-                key,
-            );
+            // Before 6.0 nobody who watches it hears of that.
+            if self.release().has(Since::R60) {
+                self.signal(
+                    &Cx {
+                        client: WORLD,
+                        ..*cx
+                    },
+                    key,
+                );
+            } else {
+                self.unsignalled(cx, key);
+            }
         }
     }
 
@@ -232,12 +234,6 @@ impl Server {
 }
 
 impl Server {
-    /// The same of a hash of which fields are over.
-    fn look_at_hash(&mut self, cx: &Cx, key: &[u8]) -> Option<&mut Entry> {
-        self.expire_fields(cx, key);
-        self.keyspace.entry(cx.db, key)
-    }
-
     /// Removes the fields of a hash that are over.
     pub(super) fn expire_fields(&mut self, cx: &Cx, key: &[u8]) {
         if self.is_replica() || self.time.pause(cx.now).is_some() {

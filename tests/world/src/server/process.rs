@@ -230,7 +230,14 @@ impl Server {
             return Some("NOAUTH Authentication required.".to_owned());
         }
         if client.transaction.is_some() && matches!(row.name, "watch" | "multi") {
-            return None;
+            let release = self.release();
+            return release.is_valkey().then(|| match release.has(Since::V91) {
+                true => format!(
+                    "ERR Command '{}' not allowed inside a transaction",
+                    row.name
+                ),
+                false => "ERR Command not allowed inside a transaction".to_owned(),
+            });
         }
         if let Some(text) = self.forbids(cx, row, args) {
             return Some(text);

@@ -8,6 +8,7 @@ use super::commands::Library;
 use super::keyspace::Keyspace;
 use super::payload;
 use super::process::Cx;
+use super::release::Since;
 use super::reply::Reply;
 use super::value::Entry;
 use super::{Server, config::Config};
@@ -118,10 +119,12 @@ impl Server {
     }
 
     pub(super) fn swap_databases(&mut self, one: u32, other: u32) {
-        self.touch_watched(one);
-        self.touch_watched(other);
+        let spoils = self.release().has(Since::R60);
+        for db in [one, other].into_iter().filter(|_| spoils) {
+            self.touch_watched(db);
+        }
         self.keyspace.swap(one, other);
-        for db in [one, other] {
+        for db in [one, other].into_iter().filter(|_| spoils) {
             self.touch_watched(db);
         }
         self.stats.dirty += 1;

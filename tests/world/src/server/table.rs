@@ -169,6 +169,9 @@ fn unknown(release: &Release, args: &[&[u8]]) -> String {
     let name = text(&args[0][..args[0].len().min(128)]);
     let is_new = release.has(Since::R70);
     let (open, close) = if is_new { ('\'', '\'') } else { ('`', '`') };
+    if args.len() == 1 && release.has(Since::R86) {
+        return format!("ERR unknown command '{name}'");
+    }
     let mut list = String::new();
     for arg in &args[1..] {
         if list.len() >= 128 {
@@ -187,11 +190,21 @@ fn unknown(release: &Release, args: &[&[u8]]) -> String {
 fn unknown_subcommand(release: &Release, args: &[&[u8]]) -> String {
     let name = text(args[0]).to_uppercase();
     let sub = text(&args[1][..args[1].len().min(128)]);
+    if name == "XINFO" && !release.has(Since::R62) {
+        return "ERR syntax error, try 'XINFO HELP'".to_owned();
+    }
     match release.has(Since::R70) {
         true => format!("ERR unknown subcommand '{sub}'. Try {name} HELP."),
-        false => format!(
-            "ERR Unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP."
-        ),
+        false => {
+            let dot = if name == "CLIENT" && !release.has(Since::R62) {
+                ""
+            } else {
+                "."
+            };
+            format!(
+                "ERR Unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP{dot}"
+            )
+        }
     }
 }
 

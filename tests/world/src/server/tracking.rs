@@ -17,7 +17,8 @@ impl Server {
                 continue;
             }
             let names = std::mem::take(&mut tracking.names);
-            if !client.is_closed {
+            // In RESP2 there are no pushes.
+            if !client.is_closed && client.session.protocol == 3 {
                 invalidation(&mut client.output, Some(names));
             }
         }
@@ -41,7 +42,7 @@ impl Server {
                     }
                 }
                 None => {
-                    if tracking.read.remove(key) {
+                    if tracking.read.remove(key) && client.session.protocol == 3 {
                         let is_own = client.id == cx.client;
                         let out = if is_own {
                             &mut client.late
@@ -72,7 +73,7 @@ impl Server {
     /// A database was emptied: everybody who tracks hears of it at once.
     pub(super) fn announce_flush(&mut self, cx: &Cx) {
         for client in &mut self.clients {
-            if client.tracking.is_none() {
+            if client.tracking.is_none() || client.session.protocol < 3 {
                 continue;
             }
             let is_own = client.id == cx.client;

@@ -143,9 +143,13 @@ fn kill(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         let mut skips_me = true;
         for pair in args[2..].chunks(2) {
             match pair {
-                [word, id] if is(word, "id") => match integer(id).filter(|id| *id > 0) {
-                    Some(id) => wanted = Some(id as u64),
-                    None => return error("ERR client-id should be greater than 0"),
+                [word, id] if is(word, "id") => match integer(id) {
+                    Some(id) if id > 0 || !server.release().has(Since::R70) => {
+                        wanted = Some(id as u64);
+                    }
+                    None if server.release().is_valkey() => return SYNTAX,
+                    None if !server.release().has(Since::R70) => return super::words::NOT_INTEGER,
+                    _ => return error("ERR client-id should be greater than 0"),
                 },
                 [word, yes] if is(word, "skipme") => skips_me = is(yes, "yes"),
                 [word, _] if is(word, "type") || is(word, "user") || is(word, "addr") => {}
@@ -180,17 +184,23 @@ fn pause(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let has_kinds = server.release().has(Since::R62);
     let is_of_all = match &args[3..] {
         [] => true,
-        [word] if has_kinds && is(word, "all") => true,
-        [word] if has_kinds && is(word, "write") => false,
-        [_] if has_kinds => return error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+        [word, rest @ ..] if has_kinds && (rest.is_empty() || server.release().is_valkey()) => {
+            match word {
+                _ if is(word, "all") => true,
+                _ if is(word, "write") => false,
+                _ => return error("ERR CLIENT PAUSE mode must be WRITE or ALL"),
+            }
+        }
         _ => {
             let word = text(args[1]);
-            return Reply::error(match server.release().has(Since::R70) {
-                true => "ERR wrong number of arguments for 'client|pause' command".to_owned(),
-                false => format!(
-                    "ERR Unknown subcommand or wrong number of arguments for '{word}'. Try CLIENT HELP"
-                ),
-            });
+            let [unknown, dot] = match () {
+                () if server.release().has(Since::R70) => ["unknown", "."],
+                () if has_kinds => ["Unknown", "."],
+                () => ["Unknown", ""],
+            };
+            return Reply::error(format!(
+                "ERR {unknown} subcommand or wrong number of arguments for '{word}'. Try CLIENT HELP{dot}"
+            ));
         }
     };
     let Some(ms) = integer(args[2]) else {
@@ -263,12 +273,6 @@ fn tracking(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let Some(client) = server.client(cx.client) else {
         return Reply::Nothing;
     };
-    if client.session.protocol < 3 {
-        return error(
-            "ERR Client tracking can be enabled only in RESP3 mode or when the client is redirected. \
-             Please use the REDIRECT option or HELLO 3.",
-        );
-    }
     if client
         .tracking
         .as_ref()

@@ -121,7 +121,7 @@ fn asking(server: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
 }
 
 fn read_only(server: &mut Server, cx: &Cx, on: bool) -> Reply {
-    if !server.config().cluster {
+    if !server.config().cluster && !server.release().is_valkey() {
         return DISABLED;
     }
     if let Some(client) = server.client_mut(cx.client) {

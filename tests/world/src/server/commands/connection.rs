@@ -38,24 +38,13 @@ fn time(_: &mut Server, cx: &Cx, _: &[&[u8]]) -> Reply {
 }
 
 fn select(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
-    let databases = server.keyspace.databases();
-    let number = integer(args[1]);
-    if number.is_none() {
-        return match server.release().has(Since::R62) {
-            true => words::NOT_INTEGER,
-            false => error("ERR invalid DB index"),
-        };
-    }
-    if server.config().cluster
-        && databases == 1
-        && number != Some(0)
-        && !server.has_databases_in_clusters()
-    {
+    let is_single = server.config().cluster && !server.has_databases_in_clusters();
+    if is_single && integer(args[1]).is_some_and(|number| number != 0) {
         return error("ERR SELECT is not allowed in cluster mode");
     }
-    match words::database(args[1], databases) {
-        None => error("ERR DB index is out of range"),
-        Some(db) => {
+    match words::database(server, args[1]) {
+        Err(refusal) => refusal,
+        Ok(db) => {
             if let Some(client) = server.client_mut(cx.client) {
                 client.session.db = db;
             }
@@ -90,9 +79,10 @@ fn log_in(server: &mut Server, id: ClientId, name: &str, password: &[u8]) -> Res
         None => name == "default",
     };
     if !is_right {
-        return Err(error(
-            "WRONGPASS invalid username-password pair or user is disabled.",
-        ));
+        return Err(error(match server.release().has(Since::R62) {
+            true => "WRONGPASS invalid username-password pair or user is disabled.",
+            false => "WRONGPASS invalid username-password pair",
+        }));
     }
     if let Some(client) = server.client_mut(id) {
         client.session.user = Some(name.to_owned());

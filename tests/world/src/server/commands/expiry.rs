@@ -102,6 +102,16 @@ pub(super) fn invalid(server: &Server, command: &str) -> Reply {
     }
 }
 
+/// A number as Unix ms. Before 6.2 it runs over; `None` where that is refused.
+fn scaled(server: &Server, cx: &Cx, number: i64, unit: Unit) -> Option<i64> {
+    let factor = if unit.is_seconds { 1000 } else { 1 };
+    let base = if unit.is_absolute { 0 } else { cx.now as i64 };
+    match server.release().has(Since::R62) {
+        true => number.checked_mul(factor)?.checked_add(base),
+        false => Some(number.wrapping_mul(factor).wrapping_add(base)),
+    }
+}
+
 /// The time that a word says, in Unix ms. It must be positive.
 pub(super) fn of_word(
     server: &Server,
@@ -114,16 +124,8 @@ pub(super) fn of_word(
     if number <= 0 {
         return Err(invalid(server, command));
     }
-    let scaled = if unit.is_seconds {
-        number.checked_mul(1000)
-    } else {
-        Some(number)
-    };
-    let at = match unit.is_absolute {
-        true => scaled,
-        false => scaled.and_then(|ms| ms.checked_add(cx.now as i64)),
-    };
-    at.map(|at| at as u64)
+    let at = scaled(server, cx, number, unit);
+    at.map(|at| at.max(0) as u64)
         .ok_or_else(|| invalid(server, command))
 }
 
@@ -162,15 +164,7 @@ fn expire(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
     let Some(number) = integer(args[2]) else {
         return NOT_INTEGER;
     };
-    let scaled = if unit.is_seconds {
-        number.checked_mul(1000)
-    } else {
-        Some(number)
-    };
-    let at = match unit.is_absolute {
-        true => scaled,
-        false => scaled.and_then(|ms| ms.checked_add(cx.now as i64)),
-    };
+    let at = scaled(server, cx, number, unit);
     let Some(at) = at else {
         return invalid(server, unit.command());
     };

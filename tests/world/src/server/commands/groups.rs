@@ -304,7 +304,7 @@ fn read_options(args: &[&[u8]]) -> Result<ReadOptions, Reply> {
 
 fn read_group(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if !is(args[1], "group") {
-        return error("ERR Missing GROUP option for XREADGROUP");
+        return SYNTAX;
     }
     let options = match read_options(args) {
         Ok(options) => options,

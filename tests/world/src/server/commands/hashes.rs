@@ -9,7 +9,7 @@ use super::super::reply::Reply;
 use super::super::table::{FIRST, NEEDS_MEMORY, Row, WRITE, row};
 use super::super::value::{Entry, Field, Value};
 use super::expiry::Unit;
-use super::words::{NOT_INTEGER, WRONG_TYPE, error, integer, is, natural, wrong_count};
+use super::words::{NOT_INTEGER, SYNTAX, WRONG_TYPE, error, integer, is, text, wrong_count};
 
 const ADD: u16 = WRITE | NEEDS_MEMORY;
 const ALWAYS: Since = Since::Always;
@@ -104,14 +104,20 @@ fn put(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Result<i64, Reply> {
 
 fn hset(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if !args.len().is_multiple_of(2) {
-        return wrong_count("hset");
+        return match server.release().has(Since::R60) {
+            true => wrong_count("hset"),
+            false => error("ERR wrong number of arguments for HMSET"),
+        };
     }
     put(server, cx, args).map_or_else(|error| error, Reply::Int)
 }
 
 fn hmset(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if !args.len().is_multiple_of(2) {
-        return wrong_count("hmset");
+        return match server.release().has(Since::R60) {
+            true => wrong_count("hmset"),
+            false => error("ERR wrong number of arguments for HMSET"),
+        };
     }
     put(server, cx, args).map_or_else(|error| error, |_| Reply::OK)
 }
@@ -129,7 +135,27 @@ fn value_of(found: Option<&mut Fields>, name: &[u8], now: u64) -> Option<Vec<u8>
     Some(field.value.clone())
 }
 
+/// Redis removes a field that is over when it is asked for; Valkey leaves that to its cron.
+fn forget(server: &mut Server, cx: &Cx, key: &[u8], names: &[&[u8]]) {
+    if server.release().is_valkey() || server.is_replica() || server.time.pause(cx.now).is_some() {
+        return;
+    }
+    let Ok(Some(found)) = fields(server, cx, key) else {
+        return;
+    };
+    let before = found.len();
+    for name in names {
+        if found.get(*name).is_some_and(|field| !stands(field, cx.now)) {
+            found.remove(*name);
+        }
+    }
+    if found.len() < before {
+        server.changed(cx, key);
+    }
+}
+
 fn hget(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    forget(server, cx, args[1], &args[2..]);
     fields(server, cx, args[1]).map_or_else(
         |error| error,
         |found| Reply::or_nil(value_of(found, args[2], cx.now)),
@@ -137,6 +163,7 @@ fn hget(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn hmget(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    forget(server, cx, args[1], &args[2..]);
     if let Err(error) = fields(server, cx, args[1]) {
         return error;
     }
@@ -163,13 +190,18 @@ fn hdel(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn hlen(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
-    fields(server, cx, args[1]).map_or_else(
-        |error| error,
-        |found| Reply::count(found.map_or(0, |found| found.len())),
-    )
+    let counts_all = server.release().is_valkey();
+    let count = |found: Option<&mut Fields>| {
+        let fields = found.into_iter().flat_map(|found| found.values());
+        fields
+            .filter(|field| counts_all || stands(field, cx.now))
+            .count()
+    };
+    fields(server, cx, args[1]).map_or_else(|error| error, |found| Reply::count(count(found)))
 }
 
 fn hstrlen(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    forget(server, cx, args[1], &args[2..]);
     let length = |found: Option<&mut Fields>| {
         Reply::count(value_of(found, args[2], cx.now).map_or(0, |value| value.len()))
     };
@@ -177,6 +209,7 @@ fn hstrlen(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn hexists(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    forget(server, cx, args[1], &args[2..]);
     let is_there = |found| Reply::flag(value_of(found, args[2], cx.now).is_some());
     fields(server, cx, args[1]).map_or_else(|error| error, is_there)
 }
@@ -241,27 +274,61 @@ fn hincrby(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     Reply::Int(sum)
 }
 
+/// Which command wants the names behind `FIELDS count`: versions word their refusals by it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Expire,
+    Told,
+    Persist,
+}
+
 /// The names behind `FIELDS count`.
-fn named<'a>(args: &[&'a [u8]], at: usize) -> Result<Vec<&'a [u8]>, Reply> {
-    if !args.get(at).is_some_and(|word| is(word, "fields")) {
-        return Err(error(
-            "ERR Mandatory argument FIELDS is missing or not at the right position",
-        ));
-    }
-    let count = args
-        .get(at + 1)
-        .and_then(|word| natural(word))
-        .filter(|count| *count > 0);
-    let Some(count) = count else {
-        return Err(error("ERR Number of fields must be a positive integer"));
-    };
+fn named<'a>(
+    server: &Server,
+    args: &[&'a [u8]],
+    at: usize,
+    wants: Wants,
+) -> Result<Vec<&'a [u8]>, Reply> {
+    let release = server.release();
+    let word = args.get(at).copied().unwrap_or_default();
+    let count = args.get(at + 1).and_then(|word| integer(word));
+    let count = count.filter(|count| release.is_valkey() || i32::try_from(*count).is_ok());
     let names = &args[(at + 2).min(args.len())..];
-    match names.len() as u64 == count {
-        true => Ok(names.to_vec()),
-        false => Err(error(
-            "ERR The `numfields` parameter must match the number of arguments",
-        )),
+    let is_right = is(word, "fields");
+    if is_right && count.is_some_and(|count| count > 0 && count as u64 == names.len() as u64) {
+        return Ok(names.to_vec());
     }
+    let is_newest = release.has(Since::R86) && wants == Wants::Expire;
+    Err(match (release.is_valkey(), is_right, count) {
+        (true, _, _) if wants == Wants::Told => SYNTAX,
+        (true, false, _) if wants == Wants::Persist => SYNTAX,
+        (true, _, None) if !is_right => {
+            Reply::error(format!("ERR Unsupported option {}", text(word)))
+        }
+        (true, _, None) => NOT_INTEGER,
+        (true, ..) => {
+            error("ERR numfields should be greater than 0 and match the provided number of fields")
+        }
+        (false, false, _) if is_newest => {
+            Reply::error(format!("ERR unknown argument: {}", text(word)))
+        }
+        (false, false, _) => {
+            error("ERR Mandatory argument FIELDS is missing or not at the right position")
+        }
+        (false, true, None | Some(..=0)) if wants == Wants::Expire => {
+            error("ERR Parameter `numFields` should be greater than 0")
+        }
+        (false, true, None | Some(..=0)) => {
+            error("ERR Number of fields must be a positive integer")
+        }
+        (false, true, Some(count)) if is_newest => match names.get(count as usize) {
+            Some(extra) => Reply::error(format!("ERR unknown argument: {}", text(extra))),
+            None => error("ERR wrong number of arguments"),
+        },
+        (false, true, Some(_)) => {
+            error("ERR The `numfields` parameter must match the number of arguments")
+        }
+    })
 }
 
 /// The latest time of a field: Redis keeps 46 bits of it.
@@ -272,28 +339,15 @@ fn latest(server: &Server) -> u64 {
     }
 }
 
-fn expire(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
-    let name = super::words::text(args[0]).to_lowercase();
-    let is_valkey = server.release().is_valkey();
-    if let Err(error) = fields(server, cx, args[1]) {
-        return error;
-    }
-    let condition = ["nx", "xx", "gt", "lt"]
-        .into_iter()
-        .find(|option| is(args[3], option));
-    let names = match named(args, 3 + usize::from(condition.is_some())) {
-        Ok(names) => names,
-        Err(error) => return error,
-    };
-    let Some(number) = integer(args[2]) else {
-        return NOT_INTEGER;
-    };
+/// The time of HEXPIRE and its like, in Unix ms.
+fn field_time(server: &Server, cx: &Cx, name: &str, word: &[u8], unit: Unit) -> Result<u64, Reply> {
     let invalid = || Reply::error(format!("ERR invalid expire time in '{name}' command"));
+    let number = integer(word).ok_or(NOT_INTEGER)?;
     if number < 0 {
-        return match is_valkey {
+        return Err(match server.release().is_valkey() {
             true => invalid(),
             false => error("ERR invalid expire time, must be >= 0"),
-        };
+        });
     }
     let scaled = if unit.is_seconds {
         number.checked_mul(1000)
@@ -304,9 +358,36 @@ fn expire(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
         true => scaled,
         false => scaled.and_then(|ms| ms.checked_add(cx.now as i64)),
     };
-    let Some(at) = at.map(|at| at as u64).filter(|at| *at <= latest(server)) else {
-        return invalid();
+    at.map(|at| at as u64)
+        .filter(|at| *at <= latest(server))
+        .ok_or_else(invalid)
+}
+
+fn expire(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
+    let name = super::words::text(args[0]).to_lowercase();
+    let is_valkey = server.release().is_valkey();
+    let condition = ["nx", "xx", "gt", "lt"]
+        .into_iter()
+        .find(|option| is(args[3], option));
+    let at = 3 + usize::from(condition.is_some());
+    // Redis looks at the key, then at the time, then at the names; Valkey the other way round.
+    let (names, time) = if is_valkey {
+        let names = named(server, args, at, Wants::Expire);
+        let time = field_time(server, cx, &name, args[2], unit);
+        match (names, time, fields(server, cx, args[1])) {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return error,
+            (Ok(names), Ok(time), Ok(_)) => (names, time),
+        }
+    } else {
+        let found = fields(server, cx, args[1]).map(drop);
+        let time = field_time(server, cx, &name, args[2], unit);
+        let names = named(server, args, at, Wants::Expire);
+        match (found, time, names) {
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return error,
+            (Ok(()), Ok(time), Ok(names)) => (names, time),
+        }
     };
+    let at = time;
     let Ok(Some(found)) = fields(server, cx, args[1]) else {
         return Reply::Array(names.iter().map(|_| Reply::Int(-2)).collect());
     };
@@ -340,10 +421,25 @@ fn expire(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
     reply
 }
 
+/// The names, of a key that is a hash or not there.
+fn names_of_hash<'a>(
+    server: &mut Server,
+    cx: &Cx,
+    args: &[&'a [u8]],
+    wants: Wants,
+) -> Result<Vec<&'a [u8]>, Reply> {
+    let found = fields(server, cx, args[1]).map(drop);
+    let names = named(server, args, 2, wants);
+    match server.release().is_valkey() {
+        true => names.and_then(|names| found.map(|()| names)),
+        false => found.and_then(|()| names),
+    }
+}
+
 fn told(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
-    let names = match fields(server, cx, args[1]).map(|_| named(args, 2)) {
-        Err(error) | Ok(Err(error)) => return error,
-        Ok(Ok(names)) => names,
+    let names = match names_of_hash(server, cx, args, Wants::Told) {
+        Ok(names) => names,
+        Err(error) => return error,
     };
     let found = fields(server, cx, args[1]).ok().flatten();
     let one = |name: &&[u8]| {
@@ -372,9 +468,9 @@ fn told(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
 }
 
 fn persist(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
-    let names = match fields(server, cx, args[1]).map(|_| named(args, 2)) {
-        Err(error) | Ok(Err(error)) => return error,
-        Ok(Ok(names)) => names,
+    let names = match names_of_hash(server, cx, args, Wants::Persist) {
+        Ok(names) => names,
+        Err(error) => return error,
     };
     let mut changed = false;
     let mut found = fields(server, cx, args[1]).ok().flatten();

@@ -144,14 +144,10 @@ fn copy(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     while let Some(word) = rest.next() {
         match word {
             _ if is(word, "replace") => replaces = true,
-            _ if is(word, "db") => match rest
-                .next()
-                .map(|word| integer(word).map(|_| database(word, server.keyspace.databases())))
-            {
+            _ if is(word, "db") => match rest.next().map(|word| database(server, word)) {
                 None => return SYNTAX,
-                Some(None) => return NOT_INTEGER,
-                Some(Some(None)) => return error("ERR DB index is out of range"),
-                Some(Some(Some(number))) => db = number,
+                Some(Err(refusal)) => return refusal,
+                Some(Ok(number)) => db = number,
             },
             _ => return SYNTAX,
         }
@@ -177,11 +173,10 @@ fn move_key(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if server.config().cluster && server.keyspace.databases() == 1 {
         return error("ERR MOVE is not allowed in cluster mode");
     }
-    let db = match integer(args[2]).map(|_| database(args[2], server.keyspace.databases())) {
-        None if server.release().has(Since::R62) => return NOT_INTEGER,
-        Some(Some(db)) => db,
-        _ if server.release().has(Since::R62) => return error("ERR DB index is out of range"),
-        _ => return error("ERR index out of range"),
+    let db = match database(server, args[2]) {
+        Ok(db) => db,
+        Err(refusal) if server.release().has(Since::R62) => return refusal,
+        Err(_) => return error("ERR index out of range"),
     };
     if db == cx.db {
         return error("ERR source and destination objects are the same");
@@ -202,16 +197,18 @@ fn swapdb(server: &mut Server, _: &Cx, args: &[&[u8]]) -> Reply {
     if server.config().cluster && server.keyspace.databases() == 1 {
         return error("ERR SWAPDB is not allowed in cluster mode");
     }
-    let numbers = [integer(args[1]), integer(args[2])];
-    if numbers[0].is_none() {
+    let is_number = |word: &[u8]| match server.release().has(Since::R62) {
+        true => integer(word).is_some_and(|number| i32::try_from(number).is_ok()),
+        false => integer(word).is_some(),
+    };
+    if !is_number(args[1]) {
         return error("ERR invalid first DB index");
     }
-    if numbers[1].is_none() {
+    if !is_number(args[2]) {
         return error("ERR invalid second DB index");
     }
-    let databases = server.keyspace.databases();
-    match (database(args[1], databases), database(args[2], databases)) {
-        (Some(one), Some(other)) => {
+    match (database(server, args[1]), database(server, args[2])) {
+        (Ok(one), Ok(other)) => {
             server.swap_databases(one, other);
             Reply::OK
         }

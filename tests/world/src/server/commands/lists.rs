@@ -111,7 +111,6 @@ fn take(rows: &mut VecDeque<Vec<u8>>, end: End) -> Option<Vec<u8>> {
 
 fn pop(server: &mut Server, cx: &Cx, args: &[&[u8]], end: End) -> Reply {
     let is_6_2 = server.release().has(Since::R62);
-    let is_7 = server.release().has(Since::R70);
     if args.len() > 3 || (args.len() > 2 && !is_6_2) {
         return super::words::wrong_count(if end == End::Left { "lpop" } else { "rpop" });
     }
@@ -128,13 +127,7 @@ fn pop(server: &mut Server, cx: &Cx, args: &[&[u8]], end: End) -> Reply {
     };
     let reply = match count {
         None => Reply::or_nil(take(rows, end)),
-        Some(0) => {
-            return if is_7 {
-                Reply::Array(Vec::new())
-            } else {
-                Reply::NilArray
-            };
-        }
+        Some(0) => return Reply::Array(Vec::new()),
         Some(count) => {
             let taken = (0..count.min(rows.len())).filter_map(|_| take(rows, end));
             Reply::Array(taken.map(Reply::Bulk).collect())

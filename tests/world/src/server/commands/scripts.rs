@@ -225,6 +225,14 @@ impl Run<'_> {
             }
         }
         let keys = table::keys_of(row, args);
+        let is_bound = server.config().cluster && self.flags.has_any && !self.flags.cross_slot;
+        for slot in keys.iter().map(|key| slot_of(key)).filter(|_| is_bound) {
+            if *self.slot.get_or_insert(slot) != slot {
+                return Some(error(
+                    "ERR Script attempted to access keys that do not hash to the same slot",
+                ));
+            }
+        }
         server
             .script_leaves_node(&keys)
             .then(|| error("ERR Script attempted to access a non local key in a cluster node"))

@@ -8,7 +8,7 @@ use super::super::release::Since;
 use super::super::reply::Reply;
 use super::super::table::{FIRST, Keys, NEEDS_MEMORY, Row, WRITE, row};
 use super::super::value::{Entry, Value};
-use super::words::{NOT_INTEGER, WRONG_TYPE, error, integer};
+use super::words::{WRONG_TYPE, error, integer};
 
 const ADD: u16 = WRITE | NEEDS_MEMORY;
 const ALWAYS: Since = Since::Always;
@@ -148,16 +148,14 @@ fn smove(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 
 /// Everything at once: what a client sees of a small set.
 fn sscan(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    if super::words::natural(args[2]).is_none() {
+        return error("ERR invalid cursor");
+    }
     let rows = match set(server, cx, args[1]) {
         Err(error) => return error,
-        Ok(rows) => rows
-            .into_iter()
-            .flat_map(|rows| rows.iter().map(Reply::bulk))
-            .collect(),
+        Ok(None) => Vec::new(),
+        Ok(Some(_)) if args.len().is_multiple_of(2) => return super::words::SYNTAX,
+        Ok(Some(rows)) => rows.iter().map(Reply::bulk).collect(),
     };
-    match super::words::natural(args[2]) {
-        None => error("ERR invalid cursor"),
-        Some(_) if args.len().is_multiple_of(2) => NOT_INTEGER,
-        Some(_) => Reply::Array(vec![Reply::bulk("0"), Reply::Array(rows)]),
-    }
+    Reply::Array(vec![Reply::bulk("0"), Reply::Array(rows)])
 }

@@ -247,10 +247,13 @@ fn scored(server: &Server, cx: &Cx, rows: &[(Vec<u8>, f64)], with_scores: bool) 
 }
 
 fn zpopmin(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    if args.len() > 3 {
+        return SYNTAX;
+    }
     let count = match args.get(2).map(|word| integer(word)) {
         None => 1,
         Some(Some(count)) if count >= 0 => count as usize,
-        Some(_) if server.release().has(Since::R62) => {
+        Some(_) if server.release().has(Since::R70) => {
             return error("ERR value is out of range, must be positive");
         }
         Some(None) => return NOT_INTEGER,

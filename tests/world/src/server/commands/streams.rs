@@ -151,13 +151,7 @@ fn new_id(server: &Server, word: &[u8]) -> Result<NewId, Reply> {
     {
         return natural(ms).map(NewId::InMs).ok_or(INVALID_ID);
     }
-    let id = id(word, 0).ok_or(INVALID_ID)?;
-    match id {
-        (0, 0) => Err(error(
-            "ERR The ID specified in XADD must be greater than 0-0",
-        )),
-        id => Ok(NewId::This(id)),
-    }
+    id(word, 0).map(NewId::This).ok_or(INVALID_ID)
 }
 
 fn xadd(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
@@ -187,6 +181,9 @@ fn xadd(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let fields = &args[at + 1..];
     if fields.is_empty() || !fields.len().is_multiple_of(2) {
         return wrong_count("xadd");
+    }
+    if matches!(wanted, NewId::This((0, 0))) && server.release().has(Since::R60) {
+        return error("ERR The ID specified in XADD must be greater than 0-0");
     }
     match stream(server, cx, args[1]) {
         Err(error) => return error,
@@ -336,6 +333,13 @@ fn xsetid(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if args.len() != 3 && !is_7 {
         return wrong_count("xsetid");
     }
+    if !is_7 {
+        match stream(server, cx, args[1]) {
+            Err(error) => return error,
+            Ok(None) => return NO_KEY,
+            Ok(Some(_)) => {}
+        }
+    }
     let (mut added, mut deleted) = (None, None);
     let wanted = match id(args[2], 0) {
         Some(wanted) => wanted,
@@ -411,6 +415,10 @@ fn xread(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let (keys, ids) = rest.split_at(rest.len() / 2);
     let mut rows = Vec::new();
     for (key, word) in keys.iter().zip(ids) {
+        let known = stream(server, cx, key).map(drop);
+        if let (true, Err(error)) = (server.release().has(Since::R70), known) {
+            return error;
+        }
         let after = match *word {
             b"$" => (u64::MAX, u64::MAX),
             word => match id(word, 0) {
@@ -505,7 +513,20 @@ fn xinfo_stream(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn xcfgset(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    match stream(server, cx, args[1]) {
+        Err(error) => return error,
+        Ok(None) => return NO_KEY,
+        Ok(Some(_)) => {}
+    }
     let (mut duration, mut max_ids) = (None, None);
+    if args
+        .iter()
+        .skip(3)
+        .step_by(2)
+        .any(|word| integer(word).is_none())
+    {
+        return NOT_INTEGER;
+    }
     for pair in args[2..].chunks(2) {
         match pair {
             [word, number] if is(word, "idmp-duration") => {
@@ -554,7 +575,7 @@ fn xidmprecord(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         Ok(Some(found)) => found,
     };
     if !found.entries.contains_key(&wanted) {
-        return error("ERR No such entry ID in the stream");
+        return error("ERR No such message in stream");
     }
     let ids = found.memory.producers.entry(args[2].to_vec()).or_default();
     match ids.iter().find(|(name, _)| name == args[3]) {

@@ -133,7 +133,7 @@ fn set(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         true => standing.flatten(),
         false => options.expire_at,
     };
-    if expire_at.is_some_and(|at| at <= cx.now) && server.release().has(Since::R70) {
+    if expire_at.is_some_and(|at| at <= cx.now) && server.release().is_valkey() {
         server.delete(cx, key);
     } else {
         server.put(
@@ -195,14 +195,30 @@ fn getdel(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 
 fn getex(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let key = args[1];
+    let wanted = match &args[2..] {
+        [] => Ok(None),
+        [word] if is(word, "persist") => Ok(Some(None)),
+        [word, time] => match Unit::of_option(word) {
+            None => Err(SYNTAX),
+            Some(unit) => expiry::of_word(server, cx, "getex", time, unit).map(|at| Some(Some(at))),
+        },
+        _ => Err(SYNTAX),
+    };
+    // Valkey looks at the time first, the others at the key, and all at the syntax.
+    let comes_first = |error: &Reply| *error == SYNTAX || server.release().has(Since::V91);
+    if let Some(refusal) = wanted.as_ref().err().filter(|refusal| comes_first(refusal)) {
+        return refusal.clone();
+    }
     let found = match string(server, cx, key) {
         Err(error) => return error,
         Ok(None) => return Reply::Nil,
         Ok(Some(found)) => found,
     };
-    match &args[2..] {
-        [] => {}
-        [word] if is(word, "persist") => {
+    match wanted {
+        Err(refusal) => return refusal,
+        Ok(None) => {}
+        Ok(Some(Some(at))) => expiry::set(server, cx, key, at),
+        Ok(Some(None)) => {
             let expires = server
                 .look(cx, key)
                 .is_some_and(|entry| entry.expire_at.is_some());
@@ -211,16 +227,6 @@ fn getex(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
                 server.signal(cx, key);
             }
         }
-        [word, time] => {
-            let Some(unit) = Unit::of_option(word) else {
-                return SYNTAX;
-            };
-            match expiry::of_word(server, cx, "getex", time, unit) {
-                Err(error) => return error,
-                Ok(at) => expiry::set(server, cx, key, at),
-            }
-        }
-        _ => return SYNTAX,
     }
     Reply::Bulk(found)
 }
@@ -285,13 +291,17 @@ fn mget(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     Reply::Array(args[1..].iter().map(one).collect())
 }
 
+/// A key without a value.
+fn miscounted(server: &Server, name: &str) -> Reply {
+    match server.release().has(Since::R62) {
+        true if server.release().has(Since::R70) => words::wrong_count(name),
+        _ => error("ERR wrong number of arguments for MSET"),
+    }
+}
+
 fn mset(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if args.len().is_multiple_of(2) {
-        return words::wrong_count(if server.release().has(Since::R70) {
-            "mset"
-        } else {
-            "MSET"
-        });
+        return miscounted(server, "mset");
     }
     for pair in args[1..].chunks(2) {
         server.put(
@@ -305,11 +315,7 @@ fn mset(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 
 fn msetnx(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if args.len().is_multiple_of(2) {
-        return words::wrong_count(if server.release().has(Since::R70) {
-            "msetnx"
-        } else {
-            "MSET"
-        });
+        return miscounted(server, "msetnx");
     }
     if args[1..]
         .chunks(2)

@@ -95,9 +95,14 @@ fn is_dirty(server: &Server, cx: &Cx) -> bool {
     let Some(client) = server.client(cx.client) else {
         return false;
     };
+    let release = server.release();
+    if !release.has(Since::R60) {
+        return client.is_dirty;
+    }
+    let counts_all = !release.has(Since::R70);
     let is_over = |watched: &Watched| {
         let entry = server.keyspace.get(watched.db, &watched.key);
-        !watched.was_expired && entry.is_some_and(|entry| entry.is_expired(cx.now))
+        (counts_all || !watched.was_expired) && entry.is_some_and(|entry| entry.is_expired(cx.now))
     };
     client.is_dirty || client.watched.iter().any(is_over)
 }

@@ -1,5 +1,7 @@
 //! What commands have in common: numbers as words, and the errors that many give.
 
+use super::super::Server;
+use super::super::release::Since;
 use super::super::reply::Reply;
 
 pub(super) const WRONG_TYPE: Reply =
@@ -59,10 +61,23 @@ pub(super) fn is(word: &[u8], name: &str) -> bool {
     word.eq_ignore_ascii_case(name.as_bytes())
 }
 
-/// A database's number.
-pub(super) fn database(word: &[u8], databases: u32) -> Option<u32> {
-    let number = integer(word).and_then(|number| u32::try_from(number).ok())?;
-    (number < databases).then_some(number)
+/// A database's number, or the error of one that cannot be.
+pub(super) fn database(server: &Server, word: &[u8]) -> Result<u32, Reply> {
+    let is_6_2 = server.release().has(Since::R62);
+    let number = match integer(word) {
+        None if is_6_2 => return Err(NOT_INTEGER),
+        None => return Err(error("ERR invalid DB index")),
+        Some(number) => number,
+    };
+    if is_6_2 && i32::try_from(number).is_err() {
+        return Err(error(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
+    let known = u32::try_from(number)
+        .ok()
+        .filter(|db| *db < server.keyspace.databases());
+    known.ok_or(error("ERR DB index is out of range"))
 }
 
 /// The part of a list of `length` that two indexes name, counted from the end if negative.

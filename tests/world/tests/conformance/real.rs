@@ -1,0 +1,164 @@
+//! Real servers, started for one test.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis_migrate_world::server::{RELEASES, Release};
+
+use super::resp::{self, Value};
+
+fn directory() -> PathBuf {
+    match std::env::var_os("REDIS_MIGRATE_SERVERS") {
+        Some(directory) => directory.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/servers"),
+    }
+}
+
+/// The releases whose servers are there. Those that are missing are told of, or are a failure.
+pub fn available() -> Vec<&'static Release> {
+    let wanted = std::env::var("REDIS_MIGRATE_WORLD_SERVER").ok();
+    let mut found = Vec::new();
+    for release in RELEASES {
+        if wanted.as_ref().is_some_and(|wanted| wanted != release.name) {
+            continue;
+        }
+        if directory().join(release.name).join("server").exists() {
+            found.push(release);
+            continue;
+        }
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "{} is missing",
+            release.name
+        );
+        // Past the test harness, which would swallow it.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: there is no {} to compare with",
+            release.name
+        );
+    }
+    found
+}
+
+/// A server process.
+pub struct Real {
+    child: Child,
+    pub port: u16,
+    path: PathBuf,
+}
+
+impl Real {
+    pub fn start(release: &Release, options: &[&str]) -> Self {
+        for _ in 0..5 {
+            if let Some(server) = Self::try_start(release, options) {
+                return server;
+            }
+        }
+        panic!("{} does not start", release.name);
+    }
+
+    fn try_start(release: &Release, options: &[&str]) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .ok()?
+            .local_addr()
+            .ok()?
+            .port();
+        if port > 55_000 {
+            return None;
+        }
+        let path = std::env::temp_dir().join(format!("world-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&path).ok()?;
+        let child = Command::new(directory().join(release.name).join("server"))
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+            ])
+            .arg(&path)
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let server = Self { child, port, path };
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(10) {
+            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                return Some(server);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        None
+    }
+
+    pub fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
+        stream.set_nodelay(true).expect("no delay");
+        Connection {
+            stream,
+            input: Vec::new(),
+            pushes: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A connection to a real server.
+pub struct Connection {
+    stream: TcpStream,
+    input: Vec<u8>,
+    pub pushes: Vec<Value>,
+}
+
+impl Connection {
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("sent");
+    }
+
+    /// The next reply; `None` if none comes within the time, or the connection has ended.
+    pub fn reply(&mut self, within: Duration) -> Option<Value> {
+        let start = Instant::now();
+        loop {
+            while let Some((value, length)) = (!self.input.is_empty())
+                .then(|| resp::read(&self.input))
+                .flatten()
+            {
+                self.input.drain(..length);
+                match value {
+                    Value::Push(_) => self.pushes.push(value),
+                    value => return Some(value),
+                }
+            }
+            let left = within.checked_sub(start.elapsed())?;
+            self.stream
+                .set_read_timeout(Some(left.max(Duration::from_millis(1))))
+                .ok()?;
+            let mut buffer = [0; 65536];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    pub fn ask(&mut self, words: &[Vec<u8>]) -> Option<Value> {
+        self.send(&resp::pack(words));
+        self.reply(Duration::from_secs(5))
+    }
+}
