@@ -14,8 +14,9 @@ use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::store::Appending;
 use crate::place::{Endpoint, Location, Place};
 use crate::policy::{Consistency, Via};
-use crate::resume::{Earlier, ExportBegin, Noted, Partial};
+use crate::resume::{Earlier, ExportBegin, Partial};
 use crate::sink::archive::ArchiveSink;
+use crate::sink::journal::Noted;
 
 pub(super) fn export(
     args: &ExportArgs,

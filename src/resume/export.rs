@@ -12,12 +12,10 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{put, take};
-use crate::errors_file::ErrorsPlace;
 use crate::exit::Usage;
 use crate::place::place_of;
 use crate::place::store::{Appending, Held, Identity, Positioned, files};
-use crate::record::Checkpoint;
-use crate::undecoded::Undecoded;
+use crate::sink::journal::{Journal, Noted};
 
 const MAGIC: &[u8; 8] = b"RMEXPRT1";
 
@@ -58,52 +56,6 @@ impl ExportBegin {
     }
 }
 
-/// What the archive's writer had taken.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Taken {
-    /// Records taken.
-    pub taken: u64,
-    /// Of those in the archive.
-    pub archived: u64,
-    /// Of those not fit for it.
-    pub refused: u64,
-    /// Of those in the archive, the ones that no destination should be given.
-    #[serde(default)]
-    pub unsound: u64,
-    /// Function payloads.
-    pub functions: u64,
-    /// Those not fit for it by database.
-    pub damaged: Vec<(u32, u64)>,
-    /// Those that cannot be looked into.
-    #[serde(default)]
-    pub undecoded: Undecoded,
-}
-
-/// A place to go on from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Noted {
-    /// Length of the partial file there.
-    pub bytes: u64,
-    /// Its archive id.
-    pub archive_id: u64,
-    /// Where the scan was.
-    pub checkpoint: Checkpoint,
-    /// What was written.
-    pub taken: Taken,
-    /// Where in the `--errors-to` file the keys are named that had failed, if there was one.
-    #[serde(default)]
-    pub errors: Option<ErrorsPlace>,
-}
-
-impl Noted {
-    /// Keys that had failed: not read, not fit for the archive, or not sound.
-    pub fn failed(&self) -> u64 {
-        let unread = self.checkpoint.counts.iter();
-        let unread = unread.map(|(_, [.., failed])| *failed).sum::<u64>();
-        unread + self.taken.refused + self.taken.unsound
-    }
-}
-
 /// What is known of an earlier run.
 #[derive(Debug)]
 pub enum Earlier {
@@ -124,12 +76,8 @@ pub struct ExportJournal {
     buffer: Vec<u8>,
 }
 
-impl ExportJournal {
-    /// Everything up to here is in the partial file.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn note(&mut self, noted: &Noted) -> Result<()> {
+impl Journal for ExportJournal {
+    fn note(&mut self, noted: &Noted) -> Result<()> {
         self.buffer.clear();
         put(&mut self.buffer, NOTED, &serde_json::to_vec(noted)?);
         let written = self.file.append(&self.buffer);
@@ -373,6 +321,8 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::record::Checkpoint;
+    use crate::sink::journal::Taken;
 
     fn begin() -> ExportBegin {
         ExportBegin {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-pub use self::export::{Earlier, ExportBegin, ExportJournal, Noted, Partial, Taken, files_beside};
+pub use self::export::{Earlier, ExportBegin, ExportJournal, Partial, files_beside};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::Usage;

@@ -12,6 +12,7 @@ use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
 use redis_migrate_format::limits::MAX_KEY_LEN;
 use redis_migrate_format::{Writer, WriterOptions};
 
+use super::journal::{Journal, Noted, Taken};
 use super::{Miscounted, Sink, lacks};
 use crate::census::Census;
 use crate::encryption::StoredAs;
@@ -26,7 +27,6 @@ use crate::rdb::library_flaws;
 use crate::record::{
     Batch, Checkpoint, Context, Family, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept,
 };
-use crate::resume::{ExportJournal, Noted, Taken};
 use crate::size::is_larger;
 use crate::units::hex;
 
@@ -74,7 +74,7 @@ pub struct ArchiveSink<W: Write + Send> {
     /// While changes are followed: how long a frame may stay open, and when the last was closed.
     flush: Option<(Duration, Instant)>,
     /// Where a later run can go on.
-    journal: Option<ExportJournal>,
+    journal: Option<Box<dyn Journal>>,
     report: SinkReport,
     /// Which keys stand in it; `None` where an earlier run wrote some of them.
     census: Option<Census>,
@@ -123,8 +123,8 @@ impl<W: Write + Send> ArchiveSink<W> {
 
     /// Notes in `journal` how far it has come; `taken` is what an earlier run had written.
     #[must_use]
-    pub fn noting(mut self, journal: ExportJournal, taken: Option<Taken>) -> Self {
-        self.journal = Some(journal);
+    pub fn noting(mut self, journal: impl Journal + 'static, taken: Option<Taken>) -> Self {
+        self.journal = Some(Box::new(journal));
         if let Some(taken) = taken {
             self.census = None;
             self.report.taken = taken.taken;

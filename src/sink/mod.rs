@@ -1,6 +1,7 @@
 //! Where records go.
 
 pub mod archive;
+pub mod journal;
 pub mod jsonl;
 mod lacks;
 pub mod metadata;

@@ -29,8 +29,7 @@ const ROOMS: &str = "
 ";
 
 /// Arrows that go up all the same: from which file, to which room, and why.
-const EXCEPTIONS: &[(&str, &str, &str)] =
-    &[("sink/archive.rs", "resume", "the journal of an export")];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
 
 /// Crates of ours that are re-exported as if they were rooms.
 const BELOW: [&str; 3] = ["dialect", "payload", "rdb"];
