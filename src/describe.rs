@@ -82,10 +82,17 @@ pub fn export_failed_text(failed: &[(u32, u64)]) -> Option<String> {
     ))
 }
 
+/// Everything that an archive lacks because its export did not have it, a warning each.
+pub fn export_warnings(failed: &[(u32, u64)], lacks: &[String]) -> Vec<String> {
+    let keys = export_failed_text(failed).into_iter();
+    keys.chain(lacks.iter().map(|line| export_lacks_text(line)))
+        .collect()
+}
+
 /// A line about what an archive's export did not have beyond single keys, as a warning.
 pub fn export_lacks_text(line: &str) -> String {
     format!(
-        "the export did not have everything, and the archive may lack keys: {}",
+        "the export was incomplete, and the archive may lack keys: {}",
         clean(line)
     )
 }
@@ -271,7 +278,7 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
     if facts.duplicates_possible {
         lines.push((
             "duplicates",
-            "a key may stand more than once; the last counts".to_owned(),
+            "a key may have several records; the last one counts".to_owned(),
         ));
     }
     if end.rdb_versions != (0, 0) {
@@ -293,7 +300,7 @@ pub fn inconsistencies(end: &End) -> Vec<String> {
         ..SourceReport::default()
     };
     let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
-    // Where frames only were looked at, nobody has counted these.
+    // Not counted where only the frames were read.
     let stored: BTreeMap<u32, u128> = end
         .per_db
         .iter()

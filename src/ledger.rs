@@ -40,7 +40,7 @@ pub fn sum(rows: &[SourceCounts]) -> SourceCounts {
     total
 }
 
-/// The rows may be those of an archive, which nobody has checked: a sum stops at the largest number.
+/// The rows may come from an archive, unchecked: a sum saturates.
 fn add(sum: &mut SourceCounts, row: &SourceCounts) {
     for (sum, count) in [
         (&mut sum.scanned, row.scanned),
@@ -122,7 +122,7 @@ pub struct SourceReport {
 pub struct LibraryApart {
     /// Its name.
     pub name: String,
-    /// Where it stands, in words.
+    /// Which primaries have it, in words.
     pub place: String,
     /// Every code that it has somewhere, each once, in order.
     pub codes: Vec<Vec<u8>>,
@@ -165,7 +165,7 @@ impl SourceReport {
 pub struct SinkReport {
     /// Key and tombstone records taken.
     pub taken: u64,
-    /// Keys that stand at the end as this run wrote them, each counted once however many records of
+    /// Keys that exist at the end as this run wrote them, each counted once however many records of
     /// it came, and not if it was deleted again; `None` where that is not known.
     pub keys: Option<u64>,
     /// Written to an archive.
@@ -184,7 +184,7 @@ pub struct SinkReport {
     pub expired: u64,
     /// Tombstones that removed a key.
     pub deleted: u64,
-    /// Tombstones of keys that did not stand.
+    /// Tombstones of keys that did not exist.
     pub already_gone: u64,
     /// Stood at the destination already and were left alone (`--on-conflict fail`).
     pub conflicts: u64,
@@ -192,14 +192,14 @@ pub struct SinkReport {
     pub refused: u64,
     /// Of the refused ones, those whose values are larger than `--max-value` allows.
     pub above_max_value: u64,
-    /// Distinct keys that stood at the destination with something else and were left as they stood.
+    /// Distinct keys that existed at the destination with other contents and were left as is.
     pub left_standing: u64,
     /// Of those that were written to an archive, the ones that no destination should be given;
     /// function libraries that no destination takes count too.
     pub damaged: u64,
     /// Function payloads taken, and of those accepted, skipped, refused.
     pub functions: FunctionCounts,
-    /// Source keys deleted after they were accepted or seen to stand, and kept because they had
+    /// Source keys deleted after the destination accepted or had them, and kept because they had
     /// changed or never came that far (`--delete-source`).
     pub source_deleted: u64,
     /// See `source_deleted`.
@@ -207,7 +207,7 @@ pub struct SinkReport {
     /// Of those that were accepted and kept all the same, how many for which reason.
     #[serde(skip)]
     pub source_kept_because: Vec<(&'static str, u64)>,
-    /// Of those that were kept, the ones that stand at the destination with another value or expiry.
+    /// Of those that were kept, the ones that the destination has with another value or expiry.
     pub source_kept_for_another: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
@@ -220,7 +220,7 @@ pub struct SinkReport {
     /// A destination was connected to again that does not say whether it is still the same process.
     #[serde(skip)]
     pub memory_unknown: bool,
-    /// Sent, and then the connection broke before the answer came: applied or not, nobody knows.
+    /// Sent before the connection broke, and never answered: they may have been applied or not.
     pub unacknowledged: u64,
     /// What an earlier run of the same import has done, where this one went on with it.
     #[serde(skip)]
@@ -252,13 +252,13 @@ pub struct FunctionCounts {
     pub skipped: u64,
     /// Refused.
     pub refused: u64,
-    /// Of those that were skipped or refused, the ones in whose way another one stood, which was left
-    /// as it stood.
+    /// Of those that were skipped or refused, the ones for which another library existed and was left
+    /// as is.
     pub left_standing: u64,
 }
 
 /// What happened on the way to values that were written, for the ledger. What was only made ready
-/// and then refused, or left as it stood, is not in it; `streams_miscounted` and `fields_expired` are
+/// and then refused or left as is, is not in it; `streams_miscounted` and `fields_expired` are
 /// of every value that came.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
@@ -367,7 +367,7 @@ impl Changes {
     }
 }
 
-/// What an earlier run of the same import settled, none of which this run read.
+/// What an earlier run of the same import has done; this run read none of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct EarlierRun {
     /// Key and tombstone records that were answered.
@@ -378,7 +378,7 @@ pub struct EarlierRun {
     pub seen: String,
 }
 
-/// An archive that stands complete.
+/// A complete archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ArchiveWritten {
     /// Its id.
@@ -423,7 +423,7 @@ impl Verified {
 }
 
 impl SinkReport {
-    /// Records of keys that were neither accepted nor seen to stand as sent.
+    /// Records of keys that the destination neither accepted nor had already.
     pub fn left(&self) -> u64 {
         self.skipped + self.conflicts + self.refused
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
 
 use crate::errors_file::{ErrorsFile, ErrorsPlace};
 use crate::record::show_key;
@@ -18,13 +19,13 @@ use crate::version::SCHEMA_VERSION;
 pub enum FailureKind {
     /// The source refused to give it.
     Unread,
-    /// It stood at the destination before this run first wrote it.
+    /// It existed at the destination before this run first wrote it.
     Conflict,
     /// The destination refused it, or the tool refused to send it.
     Refused,
     /// The destination accepted it, and does not hold what was written (`--verify`).
     Different,
-    /// The destination accepted it, and nobody can tell whether it holds what was written
+    /// The destination accepted it, and it cannot be told whether it holds what was written
     /// (`--verify`).
     Incomparable,
     /// It was archived as it is, and no destination should be given it.
@@ -60,7 +61,30 @@ pub struct KeyFailure {
     pub hint: Option<String>,
 }
 
-/// What a reporter is told.
+impl KeyFailure {
+    /// As events and journals have it.
+    pub fn json(&self) -> Value {
+        json!({
+            "event": "key_failed",
+            "kind": self.kind.name(),
+            "db": self.db,
+            "key": String::from_utf8_lossy(&self.key),
+            "key_hex": hex(&self.key),
+            "reason": self.reason,
+            "hint": self.hint,
+        })
+    }
+
+    /// In words, without its kind.
+    pub fn text(&self) -> String {
+        let hint = self.hint.as_ref();
+        let hint = hint.map_or_else(String::new, |hint| format!(" ({hint})"));
+        let key = show_key(&self.key);
+        format!("db {} key {key}: {}{hint}", self.db, self.reason)
+    }
+}
+
+/// What a reporter gets.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Something a person should know, no harm done.
@@ -90,7 +114,7 @@ pub struct Progress {
     pub failed: AtomicU64,
 }
 
-/// How far behind each server is whose changes are followed.
+/// How far behind each followed server is.
 #[derive(Debug, Default)]
 pub struct Following(Mutex<HashMap<String, Lag>>);
 
@@ -230,20 +254,7 @@ impl Observer {
         }
         let failed = self.progress.failed.fetch_add(1, Relaxed) + 1;
         self.report.event(&Event::KeyFailed(failure));
-        if let Some(file) = self.errors_file().as_mut() {
-            let line = serde_json::json!({
-                "schema_version": SCHEMA_VERSION,
-                "event": "key_failed",
-                "kind": failure.kind.name(),
-                "db": failure.db,
-                "key": String::from_utf8_lossy(&failure.key),
-                "key_hex": hex(&failure.key),
-                "reason": failure.reason,
-                "hint": failure.hint,
-            });
-            let line = crate::escape::json_text(&line);
-            file.line(&line).context(WRITE_ERRORS)?;
-        }
+        self.journal(failure.json())?;
         match self.max_errors {
             Some(max) if failed > max => Err(TooManyErrors { failed, max }.into()),
             _ => Ok(()),
@@ -261,21 +272,26 @@ impl Observer {
         }
         self.progress.failed.fetch_sub(1, Relaxed);
         self.notice(&format!(
-            "db {db} key {}: it could not be read earlier; now it was read, or is gone",
+            "db {db} key {}: could not be read earlier; it has been read now, or no longer exists",
             show_key(key)
         ));
-        if let Some(file) = self.errors_file().as_mut() {
-            let line = serde_json::json!({
-                "schema_version": SCHEMA_VERSION,
-                "event": "key_recovered",
-                "db": db,
-                "key": String::from_utf8_lossy(key),
-                "key_hex": hex(key),
-            });
-            let line = crate::escape::json_text(&line);
-            file.line(&line).context(WRITE_ERRORS)?;
-        }
-        Ok(())
+        self.journal(json!({
+            "event": "key_recovered",
+            "db": db,
+            "key": String::from_utf8_lossy(key),
+            "key_hex": hex(key),
+        }))
+    }
+
+    /// Adds a line to the `--errors-to` file, where there is one.
+    fn journal(&self, mut object: Value) -> Result<()> {
+        let mut file = self.errors_file();
+        let Some(file) = file.as_mut() else {
+            return Ok(());
+        };
+        object["schema_version"] = json!(SCHEMA_VERSION);
+        file.line(&crate::escape::json_text(&object))
+            .context(WRITE_ERRORS)
     }
 
     /// Notes what a source expects to give.
@@ -324,7 +340,7 @@ impl Observer {
     }
 
     /// This run goes on with an earlier one, in which so many keys had failed. The `--errors-to` file
-    /// goes on at `place` too, or it is said that nobody names those keys here.
+    /// goes on at `place` too, or a notice says that the file does not name those keys.
     ///
     /// # Errors
     /// The file's.

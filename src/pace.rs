@@ -183,12 +183,12 @@ impl Pace {
     /// Says in one line what the limits did.
     pub fn tell(&self, observer: &Observer) {
         let held_back = Duration::from_micros(self.held_back_us.load(Relaxed));
-        let mut text = format!("held back for {} by the limits", duration_text(held_back));
+        let mut text = format!("held back by the limits for {}", duration_text(held_back));
         if self.limits.latency.is_some() {
             let window = self.lock_window();
             text += &format!(
-                "; slowed down {} times for --latency-target, to {} keys at once at the least, {} \
-                 at the end",
+                "; slowed down {} times for --latency-target, to as few as {} keys at once ({} at the \
+                 end)",
                 window.slowed,
                 keys_text(window.smallest),
                 keys_text(window.keys)

@@ -1,5 +1,5 @@
-//! What a person, or a program that listens, is told on standard error: messages, progress, and
-//! at the end of every run the reconciled ledger. Nothing else in the tool prints there.
+//! Standard error, for people and for programs: messages, progress, and at the end of every run the
+//! reconciled ledger. Nothing else in the tool prints there.
 //!
 //! Messages go to standard error, as JSON too. Results and the JSON summary go to standard output
 //! where that carries no data; see [`session`].
@@ -11,19 +11,18 @@ pub mod session;
 mod summary;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use self::console::{Console, ConsoleReporter};
 use self::progress::Ticker;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
-use crate::describe::{export_failed_text, export_lacks_text};
+use crate::describe::export_warnings;
 use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
-use crate::exit_code;
 use crate::host;
+use crate::ledger::SourceCounts;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
 pub use crate::verb::Verb;
@@ -47,12 +46,6 @@ pub struct UiOptions {
     pub verbose: bool,
     /// Nothing is changed by the run.
     pub dry_run: bool,
-    /// Give up after so many failed keys.
-    pub max_errors: Option<u64>,
-    /// Where failed keys are written to.
-    pub errors_to: Option<PathBuf>,
-    /// Notices to begin with.
-    pub announcements: Vec<String>,
 }
 
 impl UiOptions {
@@ -66,9 +59,6 @@ impl UiOptions {
             quiet: report.quiet,
             verbose: report.verbose,
             dry_run: run.dry_run,
-            max_errors: run.max_errors,
-            errors_to: run.errors_to.clone(),
-            announcements: report.announcements.clone(),
         }
     }
 }
@@ -88,7 +78,7 @@ impl Ui {
     /// # Errors
     /// The exit code, if the file cannot be opened; the error is printed.
     pub fn start(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
-        Self::open(verb, report, run, false)
+        Self::start_resuming(verb, (report, run), false)
     }
 
     /// The same for a run that may go on with an earlier one (`resumes`): then the file keeps its
@@ -101,32 +91,12 @@ impl Ui {
         (report, run): (&ReportArgs, &RunArgs),
         resumes: bool,
     ) -> Result<Self, u8> {
-        Self::open(verb, report, run, resumes)
-    }
-
-    fn open(verb: Verb, report: &ReportArgs, run: &RunArgs, keeps: bool) -> Result<Self, u8> {
         let options = UiOptions::new(verb, report, run);
         let is_terminal = std::io::stderr().is_terminal();
         let console = Arc::new(Console::new(&options, is_terminal));
-        let errors_file = match options.errors_to.as_deref().map(ErrorsFile::open) {
-            None => None,
-            Some(Ok(file)) => Some(file),
-            Some(Err(error)) => {
-                let error = error.into();
-                let code = exit_code::of(&error);
-                console.error(&error, code);
-                return Err(code);
-            }
-        };
-        let report = ConsoleReporter(Arc::clone(&console));
-        let observer = Observer::new(Box::new(report), errors_file, options.max_errors);
-        if !keeps && let Err(error) = observer.begin_errors_anew() {
-            let code = exit_code::of(&error);
-            console.error(&error, code);
-            return Err(code);
-        }
+        let observer = observer(&console, run, resumes).map_err(|error| console.failed(&error))?;
         let observer = Arc::new(observer);
-        for text in &options.announcements {
+        for text in &report.announcements {
             observer.notice(text);
         }
         if options.dry_run {
@@ -154,50 +124,15 @@ impl Ui {
 
     /// The run ended: prints what went wrong, the ledger as the last line, and returns the exit
     /// code.
-    pub fn finish(self, outcome: &Outcome) -> u8 {
+    pub fn finish(mut self, outcome: &Outcome) -> u8 {
         self.ticker.stop();
         let elapsed = host::elapsed(self.started);
         let code = outcome.exit_code();
         self.console.failures_not_shown();
-        for problem in outcome
-            .source
-            .cut_short
-            .iter()
-            .chain(&outcome.source.not_had)
-            .chain(&outcome.sink.problems)
-        {
-            self.console.warning(problem);
-        }
-        if let Some(text) = export_failed_text(&outcome.source.export_failed) {
-            self.console.warning(&text);
-        }
-        for line in &outcome.source.export_lacks {
-            self.console.warning(&export_lacks_text(line));
-        }
-        let undecoded = &outcome.sink.undecoded;
-        if let Some(text) = undecoded.warning() {
-            self.console.warning(&text);
-        }
-        if let Some(text) = undecoded.notice() {
-            self.console.notice(&text);
-        }
-        let converts = self.options.verb == Verb::Convert;
-        let outside = outcome.source.outside.iter();
-        // What convert does with it, it has said.
-        for outside in outside.filter(|outside| !(converts && outside.kept)) {
-            let text = outside.text(self.options.verb);
-            let moves = matches!(
-                self.options.verb,
-                Verb::Export | Verb::Copy | Verb::Import | Verb::Convert
-            );
-            match moves && (!outside.kept || self.options.verb == Verb::Import) {
-                true => self.console.warning(&text),
-                false => self.console.notice(&text),
-            }
-        }
+        self.say_findings(outcome);
         match &outcome.error {
             Some(error) => self.console.error(error, code),
-            None => warn_if_nothing_matched(&self.console, outcome),
+            None => warn_if_nothing_matched(&self.console, &outcome.source.total()),
         }
         // Nothing flowed: the error says it all, and a ledger of zeros would only hide it.
         let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
@@ -211,17 +146,54 @@ impl Ui {
         code
     }
 
+    /// What was found on the way, a line each.
+    fn say_findings(&self, outcome: &Outcome) {
+        let (verb, source, sink) = (self.options.verb, &outcome.source, &outcome.sink);
+        let warnings = source.cut_short.iter().chain(&source.not_had);
+        let warnings = warnings.chain(&sink.problems).cloned();
+        let of_archive = export_warnings(&source.export_failed, &source.export_lacks);
+        for text in warnings.chain(of_archive).chain(sink.undecoded.warning()) {
+            self.console.warning(&text);
+        }
+        if let Some(text) = sink.undecoded.notice() {
+            self.console.notice(&text);
+        }
+        let moves = matches!(
+            verb,
+            Verb::Export | Verb::Copy | Verb::Import | Verb::Convert
+        );
+        for outside in &source.outside {
+            let text = outside.text(verb);
+            match (verb, outside.kept) {
+                // What convert does with it, it has said.
+                (Verb::Convert, true) => {}
+                (Verb::Import, _) => self.console.warning(&text),
+                (_, false) if moves => self.console.warning(&text),
+                _ => self.console.notice(&text),
+            }
+        }
+    }
+
     /// Ends the display of a verb that prints its own result.
-    pub fn close(self) {
+    pub fn close(mut self) {
         self.ticker.stop();
     }
 }
 
+/// What reports to a console and writes the `--errors-to` file, emptied unless `keeps`.
+fn observer(console: &Arc<Console>, run: &RunArgs, keeps: bool) -> anyhow::Result<Observer> {
+    let errors_file = run.errors_to.as_deref().map(ErrorsFile::open).transpose()?;
+    let reporter = ConsoleReporter(Arc::clone(console));
+    let observer = Observer::new(Box::new(reporter), errors_file, run.max_errors);
+    if !keeps {
+        observer.begin_errors_anew()?;
+    }
+    Ok(observer)
+}
+
 /// Prints an error that came before any ui, or in a verb without one; returns the exit code.
 pub fn print_error(error: &anyhow::Error) -> u8 {
-    let code = exit_code::of(error);
-    Console::of_session().error(error, code);
-    code
+    Console::of_session().failed(error)
 }
 
 /// Prints a line in a verb that has no ledger.
@@ -230,27 +202,21 @@ pub fn print_line(text: &str) {
 }
 
 /// Warns if keys were selected and none came.
-fn warn_if_nothing_matched(console: &Console, outcome: &Outcome) {
-    let total = outcome.source.total();
-    if total.written + total.superseded + total.failed == 0
-        && let Some(text) = nothing_matched()
+fn warn_if_nothing_matched(console: &Console, came: &SourceCounts) {
+    if came.written + came.superseded + came.failed == 0
+        && let Some(flags) = session::selection()
     {
-        console.warning(&text);
+        console.warning(&format!("no key matched the selection ({flags})"));
     }
 }
 
 /// The same in a verb that prints its own result: `matched` keys were found.
 pub fn check_matched(matched: u64) {
-    if matched == 0
-        && let Some(text) = nothing_matched()
-    {
-        print_warning(&text);
-    }
-}
-
-fn nothing_matched() -> Option<String> {
-    let flags = session::selection()?;
-    Some(format!("no key matched the selection ({flags})"))
+    let came = SourceCounts {
+        written: matched,
+        ..SourceCounts::default()
+    };
+    warn_if_nothing_matched(&Console::of_session(), &came);
 }
 
 /// Prints a warning in a verb that prints its own result.

@@ -80,7 +80,7 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
             Err(error) => break Some(error),
         }
     };
-    tally.settle().context("use a temporary file")?;
+    tally.finish().context("use a temporary file")?;
     Ok(Findings {
         header: reader.header().clone(),
         archive_id: reader.archive_id(),

@@ -151,7 +151,7 @@ fn verify(
         .inner()
         .stored()
         .unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
-    found.tally.settle().context("use a temporary file")?;
+    found.tally.finish().context("use a temporary file")?;
     if let Err(error) = walked {
         found.error = Some(error.downcast::<Error>()?);
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::table::Table;
@@ -16,7 +17,7 @@ use crate::undecoded::Undecoded;
 use crate::units::{bytes_text, count_text, plural};
 
 /// Counts of one type in one database.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TypeCounts {
     /// Keys.
     pub keys: u64,
@@ -81,10 +82,10 @@ fn module_type(name: &str) -> Option<&'static str> {
     })
 }
 
-/// Databases that are told one by one. An archive may have 65,536; nobody reads that many rows.
+/// Databases that get a row of their own. An archive may have 65,536; nobody reads that many rows.
 pub const DATABASES_TOLD: usize = 1_000;
 
-/// A database that is told by itself, or all those that are not.
+/// A database with a row of its own, or all the others together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ToldDb {
     /// This one.
@@ -112,7 +113,7 @@ impl ToldDb {
     }
 }
 
-/// Something for each type of each database that is told.
+/// Something for each type of each database.
 #[derive(Debug)]
 pub struct ByDbAndType<T> {
     rows: BTreeMap<(ToldDb, &'static str), T>,
@@ -157,7 +158,7 @@ impl<T: Default> ByDbAndType<T> {
 pub struct Tally {
     by_db_and_type: ByDbAndType<TypeCounts>,
     census: Census,
-    /// Keys that stand: those whose last record is no tombstone.
+    /// Keys: names whose last record is not a tombstone.
     pub keys: u64,
     /// Tombstones.
     pub tombstones: u64,
@@ -232,11 +233,11 @@ impl Tally {
         (!rows.is_empty()).then(|| format!("key metadata of modules: {}", rows.join(", ")))
     }
 
-    /// Says how many keys stand, once all records were counted: [`Tally::keys`].
+    /// Counts the keys ([`Tally::keys`]) once all records were added.
     ///
     /// # Errors
     /// Those of a temporary file.
-    pub fn settle(&mut self) -> io::Result<()> {
+    pub fn finish(&mut self) -> io::Result<()> {
         self.keys = std::mem::take(&mut self.census).finish()?.keys;
         Ok(())
     }
@@ -282,15 +283,10 @@ impl Tally {
         self.by_db_and_type
             .iter()
             .map(|(db, type_name, counts)| {
-                json!({
-                    "db": db.json(),
-                    "type": type_name,
-                    "keys": counts.keys,
-                    "with_ttl": counts.with_ttl,
-                    "key_bytes": counts.key_bytes,
-                    "value_bytes": counts.value_bytes,
-                    "largest_bytes": counts.largest_bytes,
-                })
+                let mut row = json!(counts);
+                row["db"] = db.json();
+                row["type"] = json!(type_name);
+                row
             })
             .collect()
     }

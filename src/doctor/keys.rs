@@ -30,7 +30,7 @@ const ASKED_AT_ONCE: usize = 256;
 /// How often the connection may be lost.
 const MAX_LOSSES: u8 = 3;
 
-/// Databases that are not to be had, and are found out about one by one.
+/// Unusable databases that are found out one by one; beyond that the others are not tried.
 const MAX_CLOSED: usize = 256;
 
 /// How long a server that answers "not now" is asked again, where `--retry-for` is not shorter: a
@@ -57,7 +57,7 @@ pub struct KeyTrial<'a> {
     commands: Commands,
     by_commands: bool,
     losses: u8,
-    /// Database 0 is none of the closed ones.
+    /// Database 0 can be used.
     knows_0: bool,
     /// Databases that cannot be selected, and why not.
     pub closed: BTreeMap<u32, String>,
@@ -212,7 +212,7 @@ impl<'a> KeyTrial<'a> {
         answers
     }
 
-    /// Why a function library would be refused for what stands there already, if it would. Where the
+    /// Why a function library would be refused for what exists there already, if it would. Where the
     /// server does not tell, nothing is known against it.
     pub fn in_the_way(&mut self, library: &Library) -> Option<String> {
         let mut patience = Patience::new(self.to.retry_for);
@@ -358,7 +358,7 @@ impl<'a> KeyTrial<'a> {
     }
 }
 
-/// The connection, which is made where there is none.
+/// The connection, opened if necessary.
 fn connected<'c>(
     slot: &'c mut Option<Conn>,
     rights: &mut KeyRights,

@@ -1,4 +1,4 @@
-//! How the server stands among others: alone, with replicas, a replica itself, or in a cluster.
+//! The layout that the server is part of: alone, with replicas, a replica itself, or a cluster.
 
 use super::server::{Leftovers, databases};
 use crate::endpoint::{ConnectOptions, NodeAddress};
@@ -9,7 +9,7 @@ use crate::server::reply::cmd;
 use crate::server::slots::{SLOTS, tag_for_slot};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 
-/// How it stands among others.
+/// What the server is part of.
 #[derive(Debug)]
 pub enum Layout {
     /// No cluster. What INFO tells of others.
@@ -139,7 +139,7 @@ impl Shards {
         keys.sum()
     }
 
-    /// Slots that nobody serves: the first, and how many.
+    /// Slots that no node serves: the first, and how many.
     pub fn gap(&self) -> Option<(u16, usize)> {
         let first = self.topology.first_gap()?;
         let open = (0..SLOTS).filter(|&slot| self.topology.owner(slot).is_none());

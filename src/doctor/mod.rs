@@ -43,7 +43,7 @@ pub struct Findings {
     pub sentinels: Option<String>,
     /// What the server says of itself.
     pub facts: Facts,
-    /// How it stands among others.
+    /// What it is part of.
     pub layout: Layout,
     /// Its clock minus ours, ms; `None` where TIME is refused.
     pub clock_offset_ms: Option<i64>,
@@ -71,7 +71,7 @@ pub struct Findings {
     pub archive: Option<(String, Needs)>,
 }
 
-/// What stands in the place of what a server does not tell that answers "not now", in these words:
+/// Shown in place of what a server that answers "not now" in these words does not tell:
 /// `not known: the server answers BUSY`.
 pub fn not_known(words: &str) -> String {
     let code = words.split(' ').next().unwrap_or_default();
@@ -79,8 +79,8 @@ pub fn not_known(words: &str) -> String {
 }
 
 impl Findings {
-    /// The words in which the server answered "not now" to something that was asked. What is said of
-    /// it is not complete then.
+    /// The words in which the server answered "not now" to any question. The report is not complete
+    /// then.
     pub fn later(&self) -> Option<&str> {
         let databases = self.databases.as_ref().err().map(String::as_str);
         let modules = self.modules.as_ref().err().map(String::as_str);

@@ -16,7 +16,7 @@ use crate::describe::tally::type_name;
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
-use crate::ledger::export_failed;
+use crate::ledger::{Changes, export_failed};
 use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_value};
 use crate::payload::{self, FieldTtlForm, metadata};
@@ -64,6 +64,19 @@ impl ValueFates {
             SentAs::Kept => &mut self.kept,
             SentAs::Restamped => &mut self.restamped,
             SentAs::Reencoded => &mut self.reencoded,
+        }
+    }
+}
+
+impl SentAs {
+    /// By what was changed for one value.
+    fn by(before: &Changes, after: &Changes) -> Self {
+        if after.reencoded > before.reencoded {
+            Self::Reencoded
+        } else if after.restamped > before.restamped {
+            Self::Restamped
+        } else {
+            Self::Kept
         }
     }
 }
@@ -120,8 +133,8 @@ pub struct RefusedLibrary {
 /// What an archive needs. Its JSON has what is skipped here in another form.
 #[derive(Debug, Default, Serialize)]
 pub struct Needs {
-    /// Keys that stand when everything was read: of a key with several records the last counts. All
-    /// other numbers of keys here are of records.
+    /// Keys: of a key with several records the last counts. All other numbers of keys here are of
+    /// records.
     pub keys: u64,
     /// By type.
     pub by_type: BTreeMap<&'static str, ValueFates>,
@@ -149,8 +162,7 @@ pub struct Needs {
     /// Databases that hold keys.
     #[serde(skip)]
     pub databases: BTreeMap<u32, u64>,
-    /// Databases of the destination that are not to be had: how many keys would go there, and why
-    /// not.
+    /// Databases of the destination that cannot be used: how many keys would go there, and why not.
     #[serde(skip)]
     pub closed: BTreeMap<u32, (u64, String)>,
     /// Values that this version cannot look into.
@@ -257,7 +269,7 @@ impl Needs {
         Ok(needs)
     }
 
-    /// Asks what stands in the way of function libraries.
+    /// Asks what is in the way of function libraries.
     fn try_libraries(&mut self, dump: &[u8], trial: &mut KeyTrial<'_>) {
         // One line is enough to refuse; an archive may hold any number of bad payloads.
         if self.libraries_refused.len() >= MAX_REASONS {
@@ -312,42 +324,12 @@ impl Needs {
         self.undecoded.note(context.family, &record, true);
         let before = target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::host::unix_ms());
-        let ready = match is_larger(&record.value, context.family, bounds.max_value_bytes) {
-            true => Err(("larger than --max-value allows".to_owned(), None)),
-            false if trial.is_by_commands() => {
-                trial.check_for_commands(&record, &context).map(|loses| {
-                    self.idempotency_lost += u64::from(loses);
-                    None
-                })
-            }
-            false => {
-                trial.ask_for_classes(target, &record, &context);
-                target.prepare(&mut record, &mut context).map(Some)
-            }
-        };
-        for (_, class) in target.left_out() {
-            if self.classes_left_out.len() < MAX_CLASSES {
-                self.classes_left_out.insert(class.clone());
-            }
-        }
-        // What an import would be told, too.
-        let fits = record.value.stored_len() <= bounds.max_payload_bytes;
-        let ready = ready.and_then(|ready| {
-            let offered = ready.filter(|_| fits);
-            let refused = offered.and_then(|ready| trial.offer(target, &record, ready));
-            refused.map_or(Ok(ready), |text| Err((text, None)))
-        });
+        let ready = self.make_ready(&mut record, &mut context, target, bounds, trial);
         let fates = self.by_type.entry(name).or_default();
         fates.keys += 1;
         match ready {
-            Ok(_) => {
-                let became = if target.changes.reencoded > before.reencoded {
-                    SentAs::Reencoded
-                } else if target.changes.restamped > before.restamped {
-                    SentAs::Restamped
-                } else {
-                    SentAs::Kept
-                };
+            Ok(()) => {
+                let became = SentAs::by(&before, &target.changes);
                 *fates.of(became) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
                 self.largest_bytes = self.largest_bytes.max(payload_bytes);
@@ -364,28 +346,47 @@ impl Needs {
                     asked,
                 })
             }
-            Err((reason, _)) => {
+            Err(reason) => {
                 fates.refused += 1;
                 // A value that is refused was not touched.
                 let loss = loss_of(&record, &context, target, &reason);
-                let reason = match loss {
-                    Some(Loss::HashFieldTtl) => {
-                        "hash fields expire, and the destination cannot expire fields".to_owned()
-                    }
-                    Some(Loss::KeyMeta) if is_bad_format(&reason) => {
-                        format!("{reason}: the destination does not accept its key metadata")
-                    }
-                    _ if is_bad_format(&reason) => {
-                        match module_type(context.family, record.value.head()) {
-                            Some(name) => format!("{reason}: {}", module_hint(&name)),
-                            None => reason,
-                        }
-                    }
-                    _ => reason,
-                };
+                let reason = explained(reason, loss, &record, &context);
                 self.refused(reason, loss, &record.key);
                 None
             }
+        }
+    }
+
+    /// Makes a value ready as an import would, and offers the destination what only it can judge; else
+    /// why it would be refused.
+    fn make_ready(
+        &mut self,
+        record: &mut KeyRecord,
+        context: &mut Context,
+        target: &mut Target,
+        bounds: ValueBounds,
+        trial: &mut KeyTrial<'_>,
+    ) -> Result<(), String> {
+        if is_larger(&record.value, context.family, bounds.max_value_bytes) {
+            return Err("larger than --max-value allows".to_owned());
+        }
+        if trial.is_by_commands() {
+            let loses = trial.check_for_commands(record, context);
+            self.idempotency_lost += u64::from(loses.map_err(|(reason, _)| reason)?);
+            return Ok(());
+        }
+        trial.ask_for_classes(target, record, context);
+        let ready = target.prepare(record, context);
+        for (_, class) in target.left_out() {
+            if self.classes_left_out.len() < MAX_CLASSES {
+                self.classes_left_out.insert(class.clone());
+            }
+        }
+        let ready = ready.map_err(|(reason, _)| reason)?;
+        let fits = record.value.stored_len() <= bounds.max_payload_bytes;
+        match fits.then(|| trial.offer(target, record, ready)).flatten() {
+            Some(words) => Err(words),
+            None => Ok(()),
         }
     }
 
@@ -446,9 +447,9 @@ impl Needs {
         }
     }
 
-    /// Databases that are not to be had, those with the same reason together: their numbers, as they
-    /// are shown; how many keys would go there; and the reason. Whatever an archive and a server
-    /// say, it is a short list.
+    /// Databases that cannot be used, those with the same reason together: their numbers, as they are
+    /// shown; how many keys would go there; and the reason. The list is short whatever an archive and
+    /// a server say.
     pub fn closed_told(&self) -> Vec<(String, u64, &str)> {
         let mut told: Vec<(Vec<u32>, u64, &str)> = Vec::new();
         for (db, (keys, why)) in &self.closed {
@@ -531,6 +532,23 @@ fn loss_of(record: &KeyRecord, context: &Context, target: &Target, reason: &str)
     };
     let expiring = payload::check(context.family, body).ok()?.expiring_fields;
     (forms.field_ttl == FieldTtlForm::Dropped && expiring > 0).then_some(Loss::HashFieldTtl)
+}
+
+/// Why a value is refused, in words that say more than a server does.
+fn explained(reason: String, loss: Option<Loss>, record: &KeyRecord, context: &Context) -> String {
+    match loss {
+        Some(Loss::HashFieldTtl) => {
+            "hash fields expire, and the destination cannot expire fields".to_owned()
+        }
+        Some(Loss::KeyMeta) if is_bad_format(&reason) => {
+            format!("{reason}: the destination does not accept its key metadata")
+        }
+        _ if is_bad_format(&reason) => match module_type(context.family, record.value.head()) {
+            Some(name) => format!("{reason}: {}", module_hint(&name)),
+            None => reason,
+        },
+        _ => reason,
+    }
 }
 
 /// The name by which a loss is allowed.

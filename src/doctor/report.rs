@@ -158,7 +158,7 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// What stands in the place of what was not told, for this reason.
+/// Shown in place of what was not told, for this reason.
 fn unknown(why: Option<&str>) -> String {
     match why {
         Some(words) if asks_for_patience(words) => not_known(words),

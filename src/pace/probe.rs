@@ -51,8 +51,8 @@ impl LatencyProbe {
         if quiet > asked {
             target = asked + quiet;
             observer.notice(&format!(
-                "the {side} takes {} to answer before anything is asked of it, which is more than \
-                 --latency-target; going by {}",
+                "the {side} takes {} to answer even when this run asks for nothing, more than \
+                 --latency-target; the target is now {}",
                 duration_text(quiet),
                 duration_text(target)
             ));

@@ -13,6 +13,8 @@ mod treemap;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
+use serde::Serialize;
+
 use crate::describe::tally::{ByDbAndType, ToldDb, type_name};
 use crate::record::{Context, KeyRecord, Record};
 
@@ -27,14 +29,15 @@ pub const LARGEST: usize = 50;
 /// Bytes of a large key's name that are kept.
 const SHOWN_KEY_BYTES: usize = 512;
 
-/// What a number of keys come to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Sums over a number of keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Weight {
     /// Keys.
     pub keys: u64,
     /// Bytes of names and values as stored, before compression.
     pub bytes: u64,
     /// Memory they may take in a server; an estimate.
+    #[serde(rename = "memory_bytes_estimated")]
     pub memory_bytes: u64,
     /// Of the keys, those with expiry.
     pub with_ttl: u64,
@@ -50,19 +53,22 @@ impl Weight {
 }
 
 /// One of the largest keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LargeKey {
     /// Memory it may take.
+    #[serde(rename = "memory_bytes_estimated")]
     pub memory_bytes: u64,
     /// Bytes of its value as stored.
     pub value_bytes: u64,
     /// Its database.
     pub db: u32,
-    /// Its name, or the beginning of it.
+    /// Its name, or the beginning of it. In JSON text or hex.
+    #[serde(skip)]
     pub key: Vec<u8>,
     /// Length of its name.
     pub key_bytes: u64,
     /// Its type.
+    #[serde(rename = "type")]
     pub type_name: &'static str,
     /// Fields, members or elements, where the value says so at its beginning.
     pub elements: Option<u64>,
@@ -143,7 +149,7 @@ impl Report {
         }
     }
 
-    /// Counts a record that stands. Its value is `value_bytes` long; only the first may be there.
+    /// Counts a record that no later one supersedes. Its value is `value_bytes` long; only the first may be there.
     pub fn add(&mut self, record: &Record, context: &Context, value_bytes: u64) {
         match record {
             Record::Key(key) => self.add_key(key, context, value_bytes),

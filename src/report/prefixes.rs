@@ -9,6 +9,8 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use super::Weight;
 
 /// Bytes that part a key.
@@ -40,11 +42,12 @@ struct PrefixNode {
 }
 
 /// A prefix, and what is below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PrefixGroup {
     /// The prefix with ids folded; for what was too light to be told apart, `None`.
     pub prefix: Option<String>,
     /// All keys below.
+    #[serde(flatten)]
     pub weight: Weight,
     /// Its parts, heaviest first. They add up to it.
     pub children: Vec<PrefixGroup>,

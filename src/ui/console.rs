@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::{FAILURES_SHOWN, SCHEMA_VERSION, UiOptions, advice, session};
 use crate::escape::{clean, json_text};
+use crate::exit_code;
 use crate::observer::{Event, KeyFailure, Reporter};
-use crate::record::show_key;
-use crate::units::{hex, plural};
+use crate::units::plural;
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -147,30 +147,17 @@ impl Console {
             return;
         }
         if self.json {
-            return self.json(json!({
-                "event": "key_failed",
-                "kind": failure.kind.name(),
-                "db": failure.db,
-                "key": String::from_utf8_lossy(&failure.key),
-                "key_hex": hex(&failure.key),
-                "reason": failure.reason,
-                "hint": failure.hint,
-            }));
+            return self.json(failure.json());
         }
-        let hint = match &failure.hint {
-            Some(hint) => format!(" ({hint})"),
-            None => String::new(),
-        };
-        self.labelled(
-            RED,
-            &format!("{}:", failure.kind.name()),
-            &format!(
-                "db {} key {}: {}{hint}",
-                failure.db,
-                show_key(&failure.key),
-                failure.reason
-            ),
-        );
+        let label = format!("{}:", failure.kind.name());
+        self.labelled(RED, &label, &failure.text());
+    }
+
+    /// Prints an error; the exit code that it stands for.
+    pub fn failed(&self, error: &anyhow::Error) -> u8 {
+        let code = exit_code::of(error);
+        self.error(error, code);
+        code
     }
 
     /// Counts the failures that were not printed one by one.
@@ -178,7 +165,7 @@ impl Console {
         let more = self.failures.load(Relaxed).saturating_sub(FAILURES_SHOWN);
         if more > 0 && !self.verbose && !self.json {
             self.line(&format!(
-                "… and {} failed; -v prints them all, --errors-to FILE writes them down",
+                "… and {} failed; -v prints them all, --errors-to FILE records them",
                 plural(more, "more key")
             ));
         }

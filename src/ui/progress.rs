@@ -24,9 +24,19 @@ pub(super) struct Ticker {
 }
 
 enum Display {
-    Bar,
+    Bar(ProgressBar),
     Log,
     Json,
+}
+
+impl Display {
+    /// A bar above which the console prints.
+    fn bar(console: &Console) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        bar.set_style(BarStyle::default_spinner());
+        console.attach(&bar);
+        Self::Bar(bar)
+    }
 }
 
 impl Ticker {
@@ -41,13 +51,18 @@ impl Ticker {
             ProgressStyle::None => None,
             _ if options.quiet => None,
             _ if options.json => Some(Display::Json),
-            ProgressStyle::Auto | ProgressStyle::Bar if is_terminal => Some(Display::Bar),
+            ProgressStyle::Auto | ProgressStyle::Bar if is_terminal => Some(Display::bar(&console)),
             _ => Some(Display::Log),
         };
         let verb = options.verb;
-        let thread = style.and_then(|style| {
+        let thread = style.and_then(|display| {
             let (sender, receiver) = sync_channel(1);
-            let mut shown = Shown::new(style, verb, console);
+            let shown = Shown {
+                display,
+                verb,
+                console,
+                started: host::now(),
+            };
             let thread = std::thread::Builder::new().spawn(move || {
                 let every = shown.every();
                 while receiver.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
@@ -62,11 +77,7 @@ impl Ticker {
     }
 
     /// Ends it; a bar is gone from the screen afterwards.
-    pub fn stop(mut self) {
-        self.join();
-    }
-
-    fn join(&mut self) {
+    pub fn stop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
             let _ = thread.join();
@@ -76,54 +87,36 @@ impl Ticker {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.join();
+        self.stop();
     }
 }
 
 struct Shown {
-    style: Display,
+    display: Display,
     verb: Verb,
     console: Arc<Console>,
     started: Instant,
-    bar: Option<ProgressBar>,
 }
 
 impl Shown {
-    fn new(style: Display, verb: Verb, console: Arc<Console>) -> Self {
-        let bar = matches!(style, Display::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(BarStyle::default_spinner());
-            console.attach(&bar);
-            bar
-        });
-        Self {
-            style,
-            verb,
-            console,
-            started: host::now(),
-            bar,
-        }
-    }
-
     fn every(&self) -> Duration {
-        match self.style {
-            Display::Bar => Duration::from_millis(100),
+        match self.display {
+            Display::Bar(_) => Duration::from_millis(100),
             Display::Json => Duration::from_secs(1),
             Display::Log => Duration::from_secs(10),
         }
     }
 
-    fn tick(&mut self, progress: &Progress) {
+    fn tick(&self, progress: &Progress) {
         let sample = Sample::take(progress, host::elapsed(self.started));
-        match (&self.style, &self.bar) {
-            (Display::Json, _) => self.console.json(sample.json(self.verb)),
-            (Display::Bar, Some(bar)) => {
+        match &self.display {
+            Display::Json => self.console.json(sample.json(self.verb)),
+            Display::Bar(bar) => {
                 if let Some(fraction) = sample.fraction() {
                     if bar.length().is_none() {
                         bar.set_length(BAR_STEPS);
-                        if let Ok(style) =
-                            BarStyle::with_template("[{bar:12}] {percent:>3}% {wide_msg}")
-                        {
+                        let style = BarStyle::with_template("[{bar:12}] {percent:>3}% {wide_msg}");
+                        if let Ok(style) = style {
                             bar.set_style(style.progress_chars("=> "));
                         }
                     }
@@ -132,19 +125,18 @@ impl Shown {
                 bar.set_message(sample.text());
                 bar.tick();
             }
-            _ => {
-                let percent = sample
-                    .fraction()
-                    .map(|fraction| format!(" {:.0}%,", fraction * 100.0))
-                    .unwrap_or_default();
+            Display::Log => {
+                let fraction = sample.fraction();
+                let percent = fraction.map(|fraction| format!(" {:.0}%,", fraction * 100.0));
+                let (verb, percent) = (self.verb.name(), percent.unwrap_or_default());
                 self.console
-                    .line(&format!("{}:{percent} {}", self.verb.name(), sample.text()));
+                    .line(&format!("{verb}:{percent} {}", sample.text()));
             }
         }
     }
 
     fn end(&self) {
-        if let Some(bar) = &self.bar {
+        if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
     }

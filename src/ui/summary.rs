@@ -268,7 +268,7 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> String {
     format!(", functions {fate}")
 }
 
-/// Keys and function libraries that were left as they stood are not as they are at the source,
+/// Keys and function libraries that were left as is are not as they are at the source,
 /// however exactly that was read.
 fn left_standing_text(outcome: &Outcome) -> String {
     let sink = &outcome.sink;
@@ -323,7 +323,7 @@ fn changes_text(sink: &SinkReport) -> String {
         .collect()
 }
 
-/// Counts of each database. Those beyond what is told one by one stand together in a last row, whose
+/// Counts of each database. Those beyond the first ones are together in a last row, whose
 /// `db` is null.
 fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
     let row = |db: ToldDb, counts: &SourceCounts| {

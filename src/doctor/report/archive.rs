@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::describe::export_warnings;
 use crate::describe::table::Table;
-use crate::describe::{export_failed_text, export_lacks_text};
 use crate::doctor::Findings;
 use crate::doctor::access::Access;
 use crate::doctor::needs::{Needs, loss_name};
@@ -127,13 +127,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     lines.extend(needs.undecoded.warning());
     lines.extend(needs.undecoded.notice());
-    lines.extend(export_failed_text(&needs.export_failed));
-    lines.extend(
-        needs
-            .export_lacks
-            .iter()
-            .map(|line| export_lacks_text(line)),
-    );
+    lines.extend(export_warnings(&needs.export_failed, &needs.export_lacks));
     if let Some(end) = &needs.ends {
         let why = end.to_string();
         lines.push(format!("an import stops at once: {}", clean(&why)));

@@ -34,7 +34,7 @@ pub(super) fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
     table
 }
 
-/// What may stand in the place of `alldbs`.
+/// What may replace `alldbs`.
 pub(super) fn database_rules_text(found: &Findings) -> String {
     let needs = found.archive.as_ref().map(|(_, needs)| needs);
     match needs.filter(|needs| !needs.databases.is_empty()) {
@@ -50,7 +50,7 @@ pub(super) fn database_rules_text(found: &Findings) -> String {
     }
 }
 
-/// How many keys there are, and how many of them this user cannot get at.
+/// How many keys there are, and how many of them are in databases that this user may not enter.
 pub(super) fn keys_text(rows: &[Keyspace], found: &Findings) -> String {
     let total = |rows: &mut dyn Iterator<Item = &Keyspace>| {
         let (count, keys) = rows.fold((0, 0), |(count, keys), row| (count + 1, keys + row.keys));

@@ -84,7 +84,7 @@ fn databases(found: &Findings) -> Option<Vec<Json>> {
     Some(rows.collect())
 }
 
-/// How the server stands among others.
+/// What the server is part of.
 fn layout(found: &Findings) -> Json {
     match &found.layout {
         Layout::Single { primary, replicas } => json!({

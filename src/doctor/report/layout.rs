@@ -1,4 +1,4 @@
-//! How the server stands among others, in words and as JSON.
+//! The layout that the server is part of, in words.
 
 use crate::describe::table::Table;
 use crate::doctor::layout::{Layout, Shards};
@@ -6,7 +6,7 @@ use crate::doctor::{Findings, not_known};
 use crate::escape::clean;
 use crate::units::{bytes_text, count_text, plural};
 
-/// How it stands among others.
+/// What the server is part of.
 pub(super) fn role(found: &Findings) -> String {
     let facts = &found.facts;
     match &found.layout {
