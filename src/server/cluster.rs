@@ -84,6 +84,11 @@ impl Topology {
                 }),
             }
         }
+        Some(Self::of(shards))
+    }
+
+    /// Of these shards, in whatever order.
+    pub(crate) fn of(mut shards: Vec<Shard>) -> Self {
         for shard in &mut shards {
             shard.slots.sort_by_key(|range| *range.start());
         }
@@ -94,7 +99,7 @@ impl Topology {
                 owners[usize::from(slot)] = u16::try_from(number).ok();
             }
         }
-        Some(Self { shards, owners })
+        Self { shards, owners }
     }
 
     /// The shard that serves `slot`: an index into [`Self::shards`].

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::ClusterSource;
+use super::ClusterOptions;
 use super::part::is_lost;
-use crate::ledger::LibraryApart;
+use super::parts::Parts;
+use crate::ledger::{LibraryApart, SourceReport};
+use crate::observer::Observer;
 use crate::policy::ReadFunctions;
 use crate::rdb::{function_codes, functions_payload, library_name};
 use crate::record::show_key;
@@ -35,113 +37,169 @@ struct Answers {
     lost: Option<anyhow::Error>,
 }
 
-impl ClusterSource {
-    /// The libraries of all primaries together. What they do not have in common is said at the end.
+/// The libraries of all primaries together.
+#[derive(Default)]
+pub(super) struct ClusterLibraries {
+    /// What is to be given.
+    payload: Option<Vec<u8>>,
+    given: u64,
+    /// Why function libraries, if there are any, are not known, or not all of them.
+    unread: Option<String>,
+    /// Why no node gave any where there may be some.
+    none_given: Option<String>,
+    /// Libraries of which not every code was taken, a line each.
+    left: Vec<String>,
+    /// Those that are not the same on every primary, for a comparison.
+    apart: Vec<LibraryApart>,
+    /// Some node gave its libraries, or said that it has none.
+    was_seen: bool,
+}
+
+impl ClusterLibraries {
+    /// Reads them, to be given by [`Self::take`]. What they do not have in common is said at the end.
     ///
     /// # Errors
     /// Where they are required and refused, and where no node is left to answer.
-    pub(super) fn read_functions(&mut self, when: When) -> Result<Option<Vec<u8>>> {
-        let wish = self.options.scan.functions;
+    pub fn read(
+        &mut self,
+        parts: &mut Parts,
+        options: &ClusterOptions,
+        observer: &Observer,
+        when: When,
+    ) -> Result<()> {
+        let wish = options.scan.functions;
         // Several processes read one cluster: the first of them has the functions.
-        if wish == ReadFunctions::No || self.options.shard.is_some_and(|(which, _)| which > 1) {
-            return Ok(None);
+        if wish == ReadFunctions::No || options.shard.is_some_and(|(which, _)| which > 1) {
+            return Ok(());
         }
-        let answers = self.ask_for_libraries(wish)?;
-        self.libraries_unread = answers.unread.as_deref().map(libraries_unread);
-        let unknown = answers.unread.as_ref().or(answers.refused.as_ref());
-        self.no_libraries = unknown.filter(|_| answers.given.is_empty()).cloned();
-        if let Some(text) = &answers.refused {
-            // A service that has no such command refuses it everywhere, and from the beginning.
-            let others_gave = !answers.given.is_empty() || self.libraries_seen;
-            if others_gave {
-                self.libraries_unread
-                    .get_or_insert_with(|| libraries_unread(text));
-            } else if when == When::AtFirst {
-                warn_of_refusal(text, &self.observer);
-            }
-        }
-        self.libraries_seen |= !answers.given.is_empty();
+        let answers = ask(parts, wish)?;
+        self.learn(&answers, observer, when);
         if let Some(error) = answers.lost {
             if answers.given.is_empty() && answers.unread.is_none() && answers.refused.is_none() {
                 return Err(error);
             }
             // Others are taken to have the same; what is compared has to be seen.
             if wish == ReadFunctions::Compared {
-                self.libraries_unread
+                self.unread
                     .get_or_insert_with(|| libraries_unread(&format!("{error:#}")));
             }
         }
         let united = United::of(&answers.given);
         if when == When::AtTheEnd {
-            self.say_what_is_apart(wish, united.apart());
+            self.say_what_is_apart(wish, united.apart(), observer);
+            self.payload = united.payload(&answers.given);
         }
-        Ok(united.payload(&answers.given))
+        Ok(())
     }
 
-    fn ask_for_libraries(&mut self, wish: ReadFunctions) -> Result<Answers> {
-        let mut answers = Answers::default();
-        let counts: Vec<bool> = self.parts.iter().map(|part| self.counts(part)).collect();
-        let any_counts = counts.contains(&true);
-        for (part, counts) in self.parts.iter_mut().zip(counts) {
-            // Whose slots are read elsewhere now has no say any more.
-            if !part.is_live() || any_counts && !counts {
-                continue;
-            }
-            let Some(scan) = part.scan() else {
-                continue;
-            };
-            let address = scan.conn().address().to_owned();
-            let facts = scan.facts().clone();
-            let libraries = match function_dump(scan.conn(), wish, &facts) {
-                Err(error) if is_lost(&error) => {
-                    answers.lost.get_or_insert(error);
-                    continue;
-                }
-                answered => answered?,
-            };
-            let Libraries {
-                by: _,
-                payload,
-                unread,
-                refused,
-            } = libraries;
-            let at = |text: String| format!("{address}: {text}");
-            match (unread, refused) {
-                (None, None) => answers.given.push(payload),
-                (Some(text), _) => {
-                    answers.unread.get_or_insert_with(|| at(text));
-                }
-                (None, Some(text)) => {
-                    answers.refused.get_or_insert_with(|| at(text));
-                }
+    /// What is known from these answers.
+    fn learn(&mut self, answers: &Answers, observer: &Observer, when: When) {
+        self.unread = answers.unread.as_deref().map(libraries_unread);
+        let unknown = answers.unread.as_ref().or(answers.refused.as_ref());
+        self.none_given = unknown.filter(|_| answers.given.is_empty()).cloned();
+        if let Some(text) = &answers.refused {
+            // A service that has no such command refuses it everywhere, and from the beginning.
+            let others_gave = !answers.given.is_empty() || self.was_seen;
+            if others_gave {
+                self.unread.get_or_insert_with(|| libraries_unread(text));
+            } else if when == When::AtFirst {
+                warn_of_refusal(text, observer);
             }
         }
-        Ok(answers)
+        self.was_seen |= !answers.given.is_empty();
+    }
+
+    /// Whether there is something to be given.
+    pub fn is_waiting(&self) -> bool {
+        self.payload.is_some()
+    }
+
+    /// What is to be given.
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let payload = self.payload.take();
+        self.given += u64::from(payload.is_some());
+        payload
+    }
+
+    pub fn report(&self, report: &mut SourceReport) {
+        report.functions = self.given;
+        report.not_had.extend(self.unread.clone());
+        report.not_had.extend(self.left.clone());
+        report.libraries_unread.clone_from(&self.unread);
+        report.no_libraries.clone_from(&self.none_given);
+        report.libraries_apart.clone_from(&self.apart);
     }
 
     /// A comparison is told what is not the same everywhere. Otherwise what one node has is enough;
     /// of two codes under one name the first is taken, and that is not all.
-    fn say_what_is_apart(&mut self, wish: ReadFunctions, apart: Vec<LibraryApart>) {
+    fn say_what_is_apart(
+        &mut self,
+        wish: ReadFunctions,
+        apart: Vec<LibraryApart>,
+        observer: &Observer,
+    ) {
         if wish == ReadFunctions::Compared {
-            self.libraries_apart = apart;
+            self.apart = apart;
             return;
         }
-        self.libraries_left = Vec::new();
+        self.left = Vec::new();
         for LibraryApart { name, place, codes } in apart {
             let name = show_key(name.as_bytes());
             if codes.len() > 1 {
-                self.libraries_left.push(format!(
+                self.left.push(format!(
                     "function library {name} is {place} of the cluster: the first code was taken, \
                      and the others were left out"
                 ));
             } else {
-                self.observer.warn(&format!(
+                observer.warn(&format!(
                     "function library {name} is only {place} of the cluster; it was taken all the \
                      same"
                 ));
             }
         }
     }
+}
+
+/// Asks every node whose slots are read.
+fn ask(parts: &mut Parts, wish: ReadFunctions) -> Result<Answers> {
+    let mut answers = Answers::default();
+    let counts: Vec<bool> = parts.iter().map(|part| parts.counts(part)).collect();
+    let any_counts = counts.contains(&true);
+    for (part, counts) in parts.iter_mut().zip(counts) {
+        // Whose slots are read elsewhere now has no say any more.
+        if !part.is_live() || any_counts && !counts {
+            continue;
+        }
+        let Some(scan) = part.scan() else {
+            continue;
+        };
+        let address = scan.conn().address().to_owned();
+        let facts = scan.facts().clone();
+        let libraries = match function_dump(scan.conn(), wish, &facts) {
+            Err(error) if is_lost(&error) => {
+                answers.lost.get_or_insert(error);
+                continue;
+            }
+            answered => answered?,
+        };
+        let Libraries {
+            by: _,
+            payload,
+            unread,
+            refused,
+        } = libraries;
+        let at = |text: String| format!("{address}: {text}");
+        match (unread, refused) {
+            (None, None) => answers.given.push(payload),
+            (Some(text), _) => {
+                answers.unread.get_or_insert_with(|| at(text));
+            }
+            (None, Some(text)) => {
+                answers.refused.get_or_insert_with(|| at(text));
+            }
+        }
+    }
+    Ok(answers)
 }
 
 /// Libraries by name, and where each code of them stands.

@@ -1,160 +1,135 @@
-//! Opening a cluster, and its nodes one by one.
+//! Opening the nodes of a cluster.
 
-use anyhow::{Context as _, Result, anyhow};
-use redis_migrate_format::header::{Mode, Node, SourceFacts};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::libraries::When;
-use super::part::is_lost;
-use super::reassign::{ASK_EVERY, LOOK_FOR};
-use super::view::Look;
-use super::wanted::{left_out, slots_of, wanted_slots};
-use super::*;
-use crate::exit::Usage;
-use crate::host::unix_ms;
-use crate::policy::ReadFunctions;
-use crate::record::Context;
+use anyhow::{Context as _, Result};
+
+use super::look::{LOOK_FOR, look_anywhere};
+use super::opening::{Action, Event, Opening};
+use super::part::{Part, Reader, is_lost};
+use super::parts::Parts;
+use super::stages::ASK_EVERY;
+use super::view::View;
+use super::wanted::slots_of;
+use super::{ClusterOptions, ServerSourceOptions, SlotSet};
+use crate::endpoint::ConnectOptions;
+use crate::exit::Interrupted;
+use crate::host;
+use crate::observer::Observer;
+use crate::pace::Pace;
+use crate::policy::{Consistency, ReadFrom, ReadFunctions};
 use crate::server::Conn;
-use crate::server::cluster::{ClusterNode, options_for};
-use crate::server::facts::{Facts, Keyspace, info};
-use crate::server::patience::Patience;
-use crate::source::server::{ConvergingSource, Owner, Place, ServerSource};
+use crate::server::cluster::{ClusterNode, Shard, options_for};
+use crate::server::facts::{Facts, info};
+use crate::source::Source as _;
+use crate::source::server::{
+    ConvergeOptions, ConvergingSource, Owner, Place, ServerSource, Together,
+};
 
 /// After a connection was lost it is tried so often to connect again; then somebody else is looked
 /// for who has the slots.
 const RETRIES: u32 = 2;
 
-impl ClusterSource {
-    /// Opens every node that is to be read. `conn` leads to any node of the cluster.
-    ///
-    /// # Errors
-    /// [`Usage`] for nodes that are not there and what does not go together, what is refused that
-    /// is needed, and connection errors.
-    pub fn open(mut conn: Conn, options: ClusterOptions, observer: Arc<Observer>) -> Result<Self> {
-        if options.consistency == Consistency::Pause && options.read_from == ReadFrom::Replica {
-            return Err(Usage(
-                "--consistency pause holds up writes at the primaries: it does not go with \
-                 --read-from replica"
-                    .to_owned(),
-            )
-            .into());
-        }
-        conn.doing("asking how the cluster lies");
-        let view = View::of(vec![Look::ask(&mut conn)?])
-            .ok_or_else(|| anyhow!("the cluster does not say how it lies"))?;
-        let wanted = wanted_slots(&view, &options)?;
-        let left_out = left_out(&options, &wanted);
-        let mut source = Self {
-            together: Arc::new(Together::default()),
-            parts: Vec::new(),
-            pace: None,
-            next_number: 0,
-            holders: BTreeMap::new(),
-            before_last: None,
-            stage: Stage::Reading,
-            asked: Vec::new(),
-            times_asked: 0,
-            refreshes: 0,
-            resting_since: None,
-            stalled: Patience::new(options.connect.retry_for),
-            functions: None,
-            functions_given: 0,
-            libraries_unread: None,
-            no_libraries: None,
-            libraries_left: Vec::new(),
-            libraries_apart: Vec::new(),
-            libraries_seen: false,
-            left_out,
-            common: false,
-            pause_missed: false,
-            unanswered: SlotSet::default(),
-            came_back: SlotSet::default(),
-            leftovers: BTreeMap::new(),
-            has_leftovers: false,
-            bystanders: BTreeMap::new(),
-            failed_told: BTreeSet::new(),
-            not_had: Vec::new(),
-            started_ms: unix_ms(),
-            from_ms: unix_ms(),
-            wanted,
-            view,
+/// Opens nodes.
+pub(super) struct Opener {
+    pub options: ClusterOptions,
+    pub observer: Arc<Observer>,
+    /// What all parts have in common.
+    pub together: Arc<Together>,
+    /// What the parts that come from here on go by.
+    pub pace: Option<Arc<Pace>>,
+    next_number: u32,
+}
+
+impl Opener {
+    pub fn new(options: ClusterOptions, observer: Arc<Observer>) -> Self {
+        Self {
             options,
             observer,
-        };
-        source.open_parts()?;
-        // Before the scan begins: what moves from here on is seen.
-        if let Ok(view) = source.look()? {
-            source.view = view;
+            together: Arc::new(Together::default()),
+            pace: None,
+            next_number: 0,
         }
-        match &source.view.unknown {
-            // Whether keys may be missing for it is known at the end.
-            Some(unknown) if unknown.may_pass => {
-                let reason = &unknown.reason;
-                source.observer.notice(&format!("{reason}; trying again"));
-            }
-            Some(unknown) => source.observer.warn(&format!(
-                "{}: keys of such slots may be missing",
-                unknown.reason
-            )),
-            None => {}
+    }
+
+    /// Waits, unless the user wants to stop. Who follows and is stopped ends properly.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn rest(&self, time: Duration) -> Result<()> {
+        if self.options.stop.is_set() && self.options.follow.is_none() {
+            return Err(Interrupted.into());
         }
-        source.together.settled(source.view.topology.clone());
-        // If they cannot be had, now is the time to say so.
-        source.read_functions(When::AtFirst)?;
-        Ok(source)
+        host::sleep(time);
+        Ok(())
     }
 
     /// Opens whoever serves the slots that are wanted. A node that dies meanwhile is waited for, or
-    /// for its replica to take its place, as it is later on.
-    fn open_parts(&mut self) -> Result<()> {
-        let mut patience = Patience::new(self.options.connect.retry_for);
-        let mut said = false;
+    /// for its replica to take its place, as it is later on; `view` becomes how it lies then.
+    ///
+    /// # Errors
+    /// What a node refuses, and connections.
+    pub fn open_parts(&mut self, view: &mut View, wanted: &SlotSet) -> Result<Parts> {
+        let connect = &self.options.connect;
+        let mut opening = Opening::new(connect.retries, connect.retry_for);
         loop {
-            let (primary, error) = match self.try_to_open_parts() {
-                Ok(()) => return Ok(()),
+            let (primary, error) = match self.try_to_open_parts(view, wanted) {
+                Ok(parts) => return Ok(parts),
                 Err(failed) => failed,
             };
-            let waits = is_lost(&error)
-                && self.options.connect.retries > 0
-                && patience.lasts()
-                && self.may_be_replaced(&primary);
-            if !waits {
-                return Err(error);
+            let mut event = Event::NotOpened {
+                is_lost: is_lost(&error),
+            };
+            'waiting: loop {
+                for action in opening.on(event, host::now()) {
+                    match action {
+                        Action::Open => break 'waiting,
+                        Action::Fail => return Err(error),
+                        Action::Say => self.observer.notice(&format!(
+                            "{error:#}; waiting for it, or for a replica to take its place"
+                        )),
+                        Action::LookForReplica => {
+                            event = Event::Replica(self.reaches_replica(view, &primary));
+                        }
+                        Action::RestAndLook => {
+                            self.rest(ASK_EVERY)?;
+                            event = Event::Looked(self.has_owner(view, wanted, &primary));
+                        }
+                    }
+                }
             }
-            if !std::mem::replace(&mut said, true) {
-                self.observer.notice(&format!(
-                    "{error:#}; waiting for it, or for a replica to take its place"
-                ));
-            }
-            self.wait_for_owner(&primary, &mut patience)?;
         }
     }
 
     /// The inner error comes with the id of the primary it is about.
-    fn try_to_open_parts(&mut self) -> Result<(), (String, anyhow::Error)> {
-        self.parts.clear();
-        self.holders.clear();
+    fn try_to_open_parts(
+        &mut self,
+        view: &View,
+        wanted: &SlotSet,
+    ) -> Result<Parts, (String, anyhow::Error)> {
+        let mut parts = Parts::default();
         self.next_number = 0;
-        for shard in self.view.topology.shards.clone() {
-            let of_shard = slots_of(std::slice::from_ref(&shard));
-            let slots = SlotSet::of(of_shard.filter(|&slot| self.wanted.contains(slot)));
+        for shard in &view.topology.shards {
+            let of_shard = slots_of(std::slice::from_ref(shard));
+            let slots = SlotSet::of(of_shard.filter(|&slot| wanted.contains(slot)));
             if slots.is_empty() {
                 continue;
             }
             let part = self
-                .open_part(&shard.primary, &shard.replicas, &slots)
+                .open_part(shard, &slots)
                 .with_context(|| format!("the node that serves slots {}", slots.show()))
                 .map_err(|error| (shard.primary.id.clone(), error))?;
-            let at = self.parts.len();
-            self.parts.push(part);
-            self.holders.extend(slots.iter().map(|slot| (slot, at)));
+            let at = parts.push(part);
+            parts.hold(&slots, at);
         }
-        Ok(())
+        Ok(parts)
     }
 
-    /// Whether a replica of this primary can be reached. Where none can, waiting is in vain, or the
-    /// nodes announce addresses that lead nowhere.
-    fn may_be_replaced(&self, primary: &str) -> bool {
-        let mut shards = self.view.topology.shards.iter();
+    /// Whether a replica of this primary can be reached.
+    fn reaches_replica(&self, view: &View, primary: &str) -> bool {
+        let mut shards = view.topology.shards.iter();
         let shard = shards.find(|shard| shard.primary.id == primary);
         shard.is_some_and(|shard| {
             let mut replicas = shard.replicas.iter();
@@ -162,38 +137,30 @@ impl ClusterSource {
         })
     }
 
-    /// Waits until somebody else serves the slots of this primary, or it answers again.
-    fn wait_for_owner(&mut self, primary: &str, patience: &mut Patience) -> Result<()> {
-        loop {
-            self.rest(ASK_EVERY)?;
-            if let Ok(look) = self.look_anywhere()
-                && let Some(view) = View::of(vec![look])
-                && self.wanted.iter().all(|slot| view.owner(slot).is_some())
-            {
-                self.view = view;
-            }
-            let known = self.view.node(primary);
-            let serves = self
-                .wanted
-                .iter()
-                .any(|slot| self.view.owner(slot) == Some(primary));
-            let answers = || known.is_some_and(|node| self.reaches(&node));
-            if !serves || answers() || !patience.lasts() {
-                return Ok(());
-            }
+    /// Looks how the cluster lies now: whether somebody else serves the slots of this primary, or it
+    /// answers again.
+    fn has_owner(&self, view: &mut View, wanted: &SlotSet, primary: &str) -> bool {
+        if let Ok(look) = look_anywhere(&self.options.connect, view)
+            && let Some(now) = View::of(vec![look])
+            && wanted.iter().all(|slot| now.owner(slot).is_some())
+        {
+            *view = now;
         }
+        let mut wanted = wanted.iter();
+        let serves = wanted.any(|slot| view.owner(slot) == Some(primary));
+        let answers = || view.node(primary).is_some_and(|node| self.reaches(&node));
+        !serves || answers()
     }
 
-    /// Opens a primary, or a replica of it.
-    pub(super) fn open_part(
-        &mut self,
-        primary: &ClusterNode,
-        replicas: &[ClusterNode],
-        slots: &SlotSet,
-    ) -> Result<Part> {
+    /// Opens a primary, or a replica of it, to read these of its slots.
+    ///
+    /// # Errors
+    /// What the node refuses, and the connection.
+    pub fn open_part(&mut self, shard: &Shard, slots: &SlotSet) -> Result<Part> {
+        let primary = &shard.primary;
         let (node, conn, primary_conn) = match self.options.read_from {
             ReadFrom::Primary => (primary, self.connect(primary)?, None),
-            ReadFrom::Replica => self.connect_replica(primary, replicas)?,
+            ReadFrom::Replica => self.connect_replica(primary, &shard.replicas)?,
         };
         let place = Place {
             slots: slots.clone(),
@@ -222,9 +189,8 @@ impl ClusterSource {
         }
         let keys_at_first = scan.databases().iter().map(|row| row.keys).sum();
         let reader = self.reader(scan, connect)?;
-        self.next_number += 1;
         Ok(Part {
-            number: self.next_number - 1,
+            number: self.number(),
             primary: primary.id.clone(),
             reader,
             primary_conn,
@@ -232,13 +198,22 @@ impl ClusterSource {
             asking: false,
             keys_at_first,
             took_over: false,
-            share: self.share_of(&primary.id, slots),
+            share: share_of(shard, slots),
         })
     }
 
+    fn number(&mut self) -> u32 {
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
     /// Opens a node that slots are on their way to.
-    pub(super) fn open_asking(
+    ///
+    /// # Errors
+    /// What the node refuses, and the connection.
+    pub fn open_asking(
         &mut self,
+        view: &View,
         node: &ClusterNode,
         slots: &SlotSet,
         names: Vec<(u32, Vec<u8>)>,
@@ -254,11 +229,10 @@ impl ClusterSource {
         if self.options.consistency != Consistency::Scan {
             scan.remember_given()?;
         }
-        scan.heed_owners(self.owners_of(slots));
+        scan.heed_owners(owners_of(&self.options.connect, view, slots));
         scan.read_names(names)?;
-        self.next_number += 1;
         Ok(Part {
-            number: self.next_number - 1,
+            number: self.number(),
             primary: node.id.clone(),
             reader: Reader::Scan(Box::new(scan)),
             primary_conn: None,
@@ -268,39 +242,6 @@ impl ClusterSource {
             took_over: false,
             share: (0, 0),
         })
-    }
-
-    /// Who owns these slots, each with its own.
-    fn owners_of(&self, slots: &SlotSet) -> Vec<Owner> {
-        let mut by_owner: BTreeMap<&str, SlotSet> = BTreeMap::new();
-        for slot in slots.iter() {
-            if let Some(owner) = self.view.owner(slot) {
-                by_owner.entry(owner).or_default().insert(slot);
-            }
-        }
-        let owner = |(id, slots): (&str, SlotSet)| {
-            let node = self.view.node(id)?;
-            let mut connect = options_for(&self.options.connect, &node);
-            connect.retry_for = connect.retry_for.min(LOOK_FOR);
-            Some(Owner {
-                slots,
-                connect,
-                conn: None,
-            })
-        };
-        by_owner.into_iter().filter_map(owner).collect()
-    }
-
-    /// How many slots of a primary are read, and how many it serves; 0 where none is read yet.
-    fn share_of(&self, primary: &str, slots: &SlotSet) -> (u64, u64) {
-        let read = slots.len() as u64;
-        let shards = self.view.topology.shards.iter();
-        let of_primary = shards.filter(|shard| shard.primary.id == primary);
-        let served = of_primary.flat_map(|shard| slots_of(std::slice::from_ref(shard)));
-        match read {
-            0 => (0, 0),
-            _ => (read, served.count() as u64),
-        }
     }
 
     fn scan_options(&self) -> ServerSourceOptions {
@@ -370,7 +311,7 @@ impl ClusterSource {
         Ok((primary, at_primary, None))
     }
 
-    fn reader(&mut self, scan: ServerSource, connect: ConnectOptions) -> Result<Reader> {
+    fn reader(&self, scan: ServerSource, connect: ConnectOptions) -> Result<Reader> {
         let asked = self.options.consistency;
         if asked == Consistency::Scan {
             return Ok(Reader::Scan(Box::new(scan)));
@@ -406,63 +347,37 @@ impl ClusterSource {
             }
         }
     }
+}
 
-    pub(super) fn context(&mut self) -> Context {
-        let part = self.parts.iter_mut().find(|part| part.is_live());
-        part.and_then(|part| {
-            let number = part.number;
-            let scan = part.scan()?;
-            Some(Context {
-                source_time_ms: scan.clock().now_ms(),
-                family: scan.facts().family,
-                rdb_version: scan.facts().rdb_version(),
-                node: number,
-            })
+/// How many of the slots that a shard serves are read, and how many it serves; 0 where none is read
+/// yet.
+fn share_of(shard: &Shard, slots: &SlotSet) -> (u64, u64) {
+    let read = slots.len() as u64;
+    match read {
+        0 => (0, 0),
+        _ => (read, slots_of(std::slice::from_ref(shard)).count() as u64),
+    }
+}
+
+/// Who owns these slots, each with its own.
+fn owners_of(connect: &ConnectOptions, view: &View, slots: &SlotSet) -> Vec<Owner> {
+    let mut by_owner: BTreeMap<&str, SlotSet> = BTreeMap::new();
+    for slot in slots.iter() {
+        if let Some(owner) = view.owner(slot) {
+            by_owner.entry(owner).or_default().insert(slot);
+        }
+    }
+    let owner = |(id, slots): (&str, SlotSet)| {
+        let node = view.node(id)?;
+        let mut connect = options_for(connect, &node);
+        connect.retry_for = connect.retry_for.min(LOOK_FOR);
+        Some(Owner {
+            slots,
+            connect,
+            conn: None,
         })
-        .unwrap_or_default()
-    }
-
-    /// What it says of itself.
-    pub fn facts(&mut self) -> SourceFacts {
-        let nodes: Vec<Node> = self.parts.iter_mut().map(Part::node).collect();
-        SourceFacts {
-            family: self.parts.first_mut().map(Part::family).unwrap_or_default(),
-            mode: Mode::Cluster,
-            nodes,
-            label: None,
-        }
-    }
-
-    /// Databases with keys, all shards together.
-    pub fn databases(&mut self) -> Vec<Keyspace> {
-        let mut rows: BTreeMap<u32, Keyspace> = BTreeMap::new();
-        for row in self.parts.iter_mut().flat_map(Part::databases) {
-            let sum = rows.entry(row.db).or_insert(Keyspace {
-                keys: 0,
-                expires: 0,
-                ..row
-            });
-            sum.keys += row.keys;
-            sum.expires += row.expires;
-        }
-        rows.into_values().filter(|row| row.keys > 0).collect()
-    }
-
-    /// Memory that the datasets take, together.
-    pub fn used_memory(&mut self) -> Option<u64> {
-        let parts = self.parts.iter_mut();
-        parts.map(|part| part.scan()?.facts().used_memory).sum()
-    }
-
-    /// The clock of the first node.
-    pub fn now_ms(&mut self) -> u64 {
-        self.context().source_time_ms
-    }
-
-    /// What was left out of the cluster, in a line.
-    pub fn left_out(&self) -> Option<&str> {
-        self.left_out.as_deref()
-    }
+    };
+    by_owner.into_iter().filter_map(owner).collect()
 }
 
 /// Why a replica is not to be read: only one that is known to hear of its primary has what it has.
@@ -474,7 +389,7 @@ fn why_not_read(facts: &Facts) -> Option<String> {
         );
     }
     if !facts.replica {
-        return Some("it is no replica any more".to_owned());
+        return Some("it is not a replica any more".to_owned());
     }
     facts.out_of_step.clone()
 }

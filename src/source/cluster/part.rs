@@ -68,6 +68,11 @@ impl Part {
         self.lost.is_none() && !matches!(self.reader, Reader::Gone(_))
     }
 
+    /// Whether it can be read, and has slots of its own: not only some that are on their way to it.
+    pub fn is_owner(&self) -> bool {
+        self.is_live() && !self.asking
+    }
+
     pub fn scan(&mut self) -> Option<&mut ServerSource> {
         match &mut self.reader {
             Reader::Scan(source) => Some(source),

@@ -4,115 +4,114 @@
 //! confirmed before anything is read, and none was over when everything had been read: so there was
 //! a moment at which every shard was as it was read.
 
+use anyhow::Result;
+
 use super::part::is_lost;
-use super::*;
+use super::parts::Parts;
+use super::stages::{Concluded, Event, Paused};
 use crate::host;
 use crate::source::server::ConvergingSource;
 use crate::source::server::converge::{Attempted, Pause, TogetherRound};
 
-/// Writes go on for at least so long between two pauses.
-const REST: Duration = Duration::from_millis(20);
+/// The last rounds of all shards, taken out of them for an attempt that they make together. Only
+/// [`InPause::conclude`] gives them back.
+#[must_use]
+pub(super) struct InPause {
+    /// The places of the parts, in the order of all that follows.
+    at: Vec<usize>,
+    rounds: Vec<TogetherRound>,
+    pauses: Vec<Pause>,
+    attempts: Vec<Result<Attempted>>,
+}
 
-impl ClusterSource {
-    /// Tries until all shards were read at one instant: `true` if so, or if something has to be read
-    /// outside of a pause first; `false` if it is not to be had.
-    pub(super) fn pause_together(&mut self) -> Result<bool> {
-        let since = *self.resting_since.get_or_insert_with(host::now);
-        loop {
-            let began = host::now();
-            let (at, mut sources): (Vec<usize>, Vec<&mut ConvergingSource>) = self
-                .parts
-                .iter_mut()
-                .enumerate()
-                .filter_map(|(at, part)| Some((at, part.converging()?)))
-                .unzip();
-            if sources.iter().any(|source| source.has_missed()) {
-                return Ok(false);
-            }
-            let mut rounds: Vec<TogetherRound> = sources
-                .iter_mut()
-                .map(|source| source.take_last())
-                .collect();
-            let pauses = match hold_all(&mut sources) {
-                Held::All(pauses) => pauses,
-                Held::Refused(text) => {
-                    put_back(sources, rounds);
-                    self.observer.warn(&format!(
-                        "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at an \
-                         instant of its own"
-                    ));
-                    self.pause_missed = true;
-                    return Ok(false);
-                }
-                Held::Failed(failed, error) => {
-                    put_back(sources, rounds);
-                    return self.lose(at[failed], error);
-                }
+/// Asks all shards to pause; nothing is paused and nothing is taken where not all of them are.
+///
+/// # Errors
+/// What a node refuses, other than to pause.
+pub(super) fn pause_all(parts: &mut Parts) -> Result<(Paused, Option<InPause>)> {
+    let (at, mut sources) = parts.converging_at();
+    if sources.iter().any(|source| source.has_missed()) {
+        return Ok((Paused::InVain, None));
+    }
+    let rounds: Vec<TogetherRound> = sources
+        .iter_mut()
+        .map(|source| source.take_last())
+        .collect();
+    match hold_all(&mut sources) {
+        Held::All(pauses) => {
+            let in_pause = InPause {
+                at,
+                rounds,
+                pauses,
+                attempts: Vec::new(),
             };
-            let attempts = attempt_all(&mut sources, &mut rounds, &pauses);
-            // Anybody may end a pause (CLIENT UNPAUSE): then the shards are not of one instant.
-            let unchanged = !sources.iter_mut().any(|source| source.has_heard());
-            let in_time = unchanged && !pauses.iter().any(Pause::is_over);
-            release_all(&mut sources, pauses);
-            let attempts = look_again(&mut sources, &mut rounds, attempts);
-            let exact_at = |attempt: &Result<Attempted>| attempt.as_ref().ok()?.exact_at();
-            let exact = attempts.iter().all(|attempt| exact_at(attempt).is_some());
-            // One clock is as good as another for a moment that all have in common.
-            let moment = attempts.first().and_then(exact_at);
-            let common = moment.filter(|_| exact && in_time);
-            let mut failed = None;
-            let rounds = sources.iter_mut().zip(rounds).zip(attempts);
-            for (number, ((source, round), attempt)) in rounds.enumerate() {
-                // What an attempt found out is not told again: it counts also if another failed.
-                let settled = match attempt {
-                    Ok(attempt) => source.settle_last(round, attempt, common),
-                    Err(error) => {
-                        source.put_back_last(round);
-                        Err(error)
-                    }
-                };
-                if let Err(error) = settled {
-                    failed = Some((number, error));
-                }
-            }
-            if let Some((number, error)) = failed {
-                return self.lose(at[number], error);
-            }
-            self.common = common.is_some();
-            if common.is_some() {
-                return Ok(true);
-            }
-            if sources.iter().any(|source| !source.is_at_last()) {
-                // The others wait for the next pause; alone they would try without one.
-                for source in sources.into_iter().filter(|source| source.is_at_last()) {
-                    source.more_rounds();
-                }
-                return Ok(true);
-            }
-            if host::elapsed(since) > self.options.max_wait {
-                self.give_up(&format!(
-                    "in {} no pause was long enough to read what was left of all shards \
-                     (--max-wait, --max-pause)",
-                    humantime::format_duration(self.options.max_wait)
-                ));
-                return Ok(false);
-            }
-            self.rest((host::elapsed(began) * 3).clamp(REST, Duration::from_secs(1)))?;
+            Ok((Paused::Held, Some(in_pause)))
+        }
+        Held::Refused(text) => {
+            put_back(sources, rounds);
+            Ok((Paused::Refused(text), None))
+        }
+        Held::Failed(failed, error) => {
+            put_back(sources, rounds);
+            parts.lose(at[failed], error)?;
+            Ok((Paused::Lost, None))
+        }
+    }
+}
+
+impl InPause {
+    /// Reads the last round of all shards, and lets writes go on, whatever came of it.
+    pub fn attempt(&mut self, parts: &mut Parts) -> Event {
+        let (_, mut sources) = parts.converging_at();
+        let attempts = attempt_all(&mut sources, &mut self.rounds, &self.pauses);
+        // Anybody may end a pause (CLIENT UNPAUSE): then the shards are not of one instant.
+        let unchanged = !sources.iter_mut().any(|source| source.has_heard());
+        let in_time = unchanged && !self.pauses.iter().any(Pause::is_over);
+        release_all(&mut sources, std::mem::take(&mut self.pauses));
+        self.attempts = look_again(&mut sources, &mut self.rounds, attempts);
+        let exact_at = |attempt: &Result<Attempted>| attempt.as_ref().ok()?.exact_at();
+        Event::Attempted {
+            exact: self.attempts.iter().map(exact_at).collect(),
+            in_time,
         }
     }
 
-    /// A node was lost under way: somebody else has its slots, or will have. The others read on.
-    fn lose(&mut self, at: usize, error: anyhow::Error) -> Result<bool> {
-        if !is_lost(&error) {
-            return Err(error);
+    /// Gives the rounds back, with what came of them; `common` is the moment, if it is one for all.
+    ///
+    /// # Errors
+    /// Of an attempt, other than that a node was lost.
+    pub fn conclude(self, parts: &mut Parts, common: Option<u64>) -> Result<Concluded> {
+        let (_, sources) = parts.converging_at();
+        let mut failed = None;
+        let rounds = sources.into_iter().zip(self.rounds).zip(self.attempts);
+        for (number, ((source, round), attempt)) in rounds.enumerate() {
+            // What an attempt found out is not told again: it counts also if another failed.
+            let concluded = match attempt {
+                Ok(attempt) => source.settle_last(round, attempt, common),
+                Err(error) => {
+                    source.put_back_last(round);
+                    Err(error)
+                }
+            };
+            if let Err(error) = concluded {
+                // One that the run has to end for is not hidden by one that is waited for.
+                let hides = failed
+                    .as_ref()
+                    .is_some_and(|(_, before)| !is_lost(before) && is_lost(&error));
+                if !hides {
+                    failed = Some((number, error));
+                }
+            }
         }
-        if let Some(part) = self.parts.get_mut(at) {
-            part.lost = Some(format!("{error:#}"));
+        if let Some((number, error)) = failed {
+            parts.lose(self.at[number], error)?;
+            return Ok(Concluded::Lost);
         }
-        for source in self.parts.iter_mut().filter_map(Part::converging) {
-            source.more_rounds();
-        }
-        Ok(true)
+        let can_repeat = parts.converging().all(|source| source.is_at_last());
+        Ok(match can_repeat {
+            true => Concluded::CanRepeat,
+            false => Concluded::NeedsRounds,
+        })
     }
 }
 
@@ -184,24 +183,22 @@ fn look_again(
         .collect()
 }
 
-/// All at the same time: what one of them takes all others are held up for. These threads live as
-/// long as a pause, which no stage of the pipe must depend on: it may be full.
+/// All at the same time: what one of them takes all others are held up for. No stage of the pipe may
+/// depend on these threads: it may be full.
 fn attempt_all(
     sources: &mut [&mut ConvergingSource],
     rounds: &mut [TogetherRound],
     pauses: &[Pause],
 ) -> Vec<Result<Attempted>> {
     let jobs = sources.iter_mut().zip(rounds).zip(pauses);
-    let jobs = jobs
-        .map(|((source, round), pause)| {
-            let job: Box<dyn FnOnce() -> Result<Attempted> + Send + '_> =
-                Box::new(move || round.attempt(source, pause));
-            job
-        })
-        .collect();
-    let panicked = || anyhow::anyhow!("a reading thread panicked; this is a bug");
-    let attempts = host::all_at_once(jobs).into_iter();
+    let jobs = jobs.map(|((source, round), pause)| {
+        let attempt = move || round.attempt(source, pause);
+        Box::new(attempt) as Box<dyn FnOnce() -> Result<Attempted> + Send + '_>
+    });
+    let attempts = host::all_at_once(jobs.collect());
+    let panicked = || Err(anyhow::anyhow!("a reading thread panicked; this is a bug"));
     attempts
-        .map(|attempt| attempt.unwrap_or_else(|| Err(panicked())))
+        .into_iter()
+        .map(|attempt| attempt.unwrap_or_else(panicked))
         .collect()
 }

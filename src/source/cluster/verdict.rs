@@ -1,46 +1,60 @@
 //! What the shards say of themselves, together.
 
-use super::*;
-use crate::ledger::{ConsistencyReached, CountsByDb};
+use super::libraries::ClusterLibraries;
+use super::part::Part;
+use super::parts::Parts;
+use crate::host;
+use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
+use crate::source::Source as _;
 
-impl ClusterSource {
-    pub(super) fn verdict(&self) -> SourceReport {
+/// What is known of the whole.
+pub(super) struct Verdict {
+    /// What was not to be read, in a line.
+    pub left_out: Option<String>,
+    /// The pause of all shards that was asked for was not to be had.
+    pub pause_missed: bool,
+    /// Some keys may be leftovers of a move that was called off.
+    pub has_leftovers: bool,
+    /// What is not known, a line each.
+    pub not_had: Vec<String>,
+    /// When reading began, Unix ms.
+    started_ms: u64,
+}
+
+impl Verdict {
+    pub fn new(left_out: Option<String>) -> Self {
+        Self {
+            left_out,
+            pause_missed: false,
+            has_leftovers: false,
+            not_had: Vec::new(),
+            started_ms: host::unix_ms(),
+        }
+    }
+
+    /// All together; `is_common` where all shards were read at one instant.
+    pub fn report(
+        &self,
+        parts: &Parts,
+        libraries: &ClusterLibraries,
+        is_common: bool,
+    ) -> SourceReport {
         let mut report = SourceReport {
             duplicates_possible: true,
-            functions: self.functions_given,
             started_ms: self.started_ms,
             consistency_missed: self.pause_missed,
             ..SourceReport::default()
         };
         let mut counts = CountsByDb::default();
-        for part in &self.parts {
+        for part in parts.iter() {
             let of_part = part.report();
             for row in &of_part.counts {
                 counts.add(row);
             }
-            report.above_max_value += of_part.above_max_value;
-            report.paused = report.paused.max(of_part.paused);
-            report.not_had.extend(of_part.not_had);
-            report.lost_dbs.extend(of_part.lost_dbs);
-            // Whose slots are read elsewhere now has no say any more.
-            if !self.counts(part) {
-                continue;
-            }
-            report.consistency_missed |= of_part.consistency_missed;
-            if let Some(reached) = of_part.reached {
-                let reached = of_node(reached, part.number);
-                report.reached = Some(match report.reached.take() {
-                    Some(before) => worse(before, reached),
-                    None => reached,
-                });
-            }
+            add(&mut report, of_part, part, parts.counts(part));
         }
-        report.not_had.extend(self.libraries_unread.clone());
+        libraries.report(&mut report);
         report.not_had.extend(self.not_had.clone());
-        report.not_had.extend(self.libraries_left.clone());
-        report.libraries_unread = self.libraries_unread.clone();
-        report.no_libraries = self.no_libraries.clone();
-        report.libraries_apart = self.libraries_apart.clone();
         report.not_had.sort();
         report.not_had.dedup();
         report.counts = counts.rows();
@@ -50,25 +64,15 @@ impl ClusterSource {
         }
         // One moment means one instant of the whole; several, that each shard has its own, also if
         // two of them happen to lie in the same millisecond.
-        if let (true, Some(ConsistencyReached::Exact(moments))) = (self.common, &mut report.reached)
-        {
+        if let (true, Some(ConsistencyReached::Exact(moments))) = (is_common, &mut report.reached) {
             moments.truncate(1);
         }
         report
     }
 
-    pub(super) fn counts(&self, part: &Part) -> bool {
-        let held = |at: &usize| {
-            self.parts
-                .get(*at)
-                .is_some_and(|held| held.number == part.number)
-        };
-        part.is_live() && self.holders.values().any(held)
-    }
-
     /// Parts that came late do not make the window shorter.
     fn since_start(&self, reached: ConsistencyReached) -> ConsistencyReached {
-        let first = self.from_ms;
+        let first = self.started_ms;
         match reached {
             ConsistencyReached::Scan { from_ms, to_ms } => ConsistencyReached::Scan {
                 from_ms: from_ms.min(first),
@@ -89,6 +93,25 @@ impl ClusterSource {
             },
             exact @ ConsistencyReached::Exact(_) => exact,
         }
+    }
+}
+
+/// Adds what a part says of itself; whose slots are read elsewhere now has no say of the whole.
+fn add(report: &mut SourceReport, of_part: SourceReport, part: &Part, counts: bool) {
+    report.above_max_value += of_part.above_max_value;
+    report.paused = report.paused.max(of_part.paused);
+    report.not_had.extend(of_part.not_had);
+    report.lost_dbs.extend(of_part.lost_dbs);
+    if !counts {
+        return;
+    }
+    report.consistency_missed |= of_part.consistency_missed;
+    if let Some(reached) = of_part.reached {
+        let reached = of_node(reached, part.number);
+        report.reached = Some(match report.reached.take() {
+            Some(before) => worse(before, reached),
+            None => reached,
+        });
     }
 }
 

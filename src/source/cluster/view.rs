@@ -332,8 +332,11 @@ fn owner(topology: &Topology, slot: u16) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::ops::RangeInclusive;
+
     use super::*;
+    use crate::server::cluster::Shard;
 
     const TEXT: &str = "\
 aa 127.0.0.1:7000@17000,host myself,master - 0 0 5 connected 0-5460 [93->-bb] [77-<-cc]
@@ -342,6 +345,37 @@ cc :0@0 master,noaddr,fail - 0 0 7 disconnected
 dd 127.0.0.1:7003@17003,d.example slave bb 0 0 7 connected
 ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
 ";
+
+    /// A cluster in which these nodes serve these slots.
+    pub fn lies(shards: &[(&str, RangeInclusive<u16>)]) -> View {
+        let node = |id: &str| ClusterNode {
+            id: id.to_owned(),
+            announced: NodeAddress {
+                host: id.to_owned(),
+                port: 1,
+            },
+            hostname: None,
+        };
+        let shards = shards.iter().map(|(id, slots)| Shard {
+            primary: node(id),
+            replicas: Vec::new(),
+            slots: vec![slots.clone()],
+        });
+        let look = Look {
+            topology: Topology::of(shards.collect()),
+            nodes: Ok(Nodes::default()),
+        };
+        View::of(vec![look]).unwrap()
+    }
+
+    /// The same, while these slots are on their way to these nodes.
+    pub fn moving(mut view: View, slots: &[(u16, &str)]) -> View {
+        for (slot, to) in slots {
+            let to = BTreeSet::from([(*to).to_owned()]);
+            view.open.insert(*slot, to);
+        }
+        view
+    }
 
     #[test]
     fn what_is_on_its_way_is_read_of_the_node_itself() {

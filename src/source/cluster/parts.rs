@@ -1,0 +1,204 @@
+//! The nodes that are read, and which of them each slot is read from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::SlotSet;
+use super::part::{Part, Reader, is_lost};
+use super::plan::{Holder, unsteady};
+use super::stages::Shards;
+use super::view::View;
+use crate::observer::Observer;
+use crate::source::server::ConvergingSource;
+use crate::source::server::delivered::GivenLog;
+
+/// So many names may wait for the last round.
+const FEW_NAMES: usize = 50;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Parts {
+    list: Vec<Part>,
+    /// The part that each slot is read from.
+    holders: BTreeMap<u16, usize>,
+}
+
+impl Parts {
+    pub fn iter(&self) -> impl Iterator<Item = &Part> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.list.iter_mut()
+    }
+
+    pub fn get(&self, at: usize) -> Option<&Part> {
+        self.list.get(at)
+    }
+
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Part> {
+        self.list.get_mut(at)
+    }
+
+    /// Adds a part that no slot is read from yet.
+    pub fn push(&mut self, part: Part) -> usize {
+        self.list.push(part);
+        self.list.len() - 1
+    }
+
+    /// From now on these slots are read from this part.
+    pub fn hold(&mut self, slots: &SlotSet, at: usize) {
+        self.holders.extend(slots.iter().map(|slot| (slot, at)));
+    }
+
+    /// How a slot is read.
+    pub fn holder(&self, slot: u16) -> Option<Holder<'_>> {
+        let part = self.list.get(*self.holders.get(&slot)?)?;
+        Some(Holder {
+            primary: part.is_live().then_some(part.primary.as_str()),
+            is_scan: matches!(part.reader, Reader::Scan(_)),
+        })
+    }
+
+    /// The parts that these slots are read from, but this one.
+    pub fn holders_but(&self, slots: &SlotSet, target: usize) -> Vec<&Part> {
+        let holders: BTreeSet<usize> = slots
+            .iter()
+            .filter_map(|slot| self.holders.get(&slot).copied())
+            .filter(|&at| at != target)
+            .collect();
+        holders.iter().filter_map(|&at| self.list.get(at)).collect()
+    }
+
+    /// The part that reads slots of this primary.
+    pub fn of_primary(&self, primary: &str) -> Option<usize> {
+        let is_it = |part: &Part| part.is_owner() && part.primary == primary;
+        self.list.iter().position(is_it)
+    }
+
+    /// Whether slots are read from a part: otherwise its slots are read elsewhere now, and it has no
+    /// say any more.
+    pub fn counts(&self, part: &Part) -> bool {
+        let held = |at: &usize| {
+            let held = self.list.get(*at);
+            held.is_some_and(|held| held.number == part.number)
+        };
+        part.is_live() && self.holders.values().any(held)
+    }
+
+    /// Those that listen to changes and can be read.
+    pub fn converging(&mut self) -> impl Iterator<Item = &mut ConvergingSource> {
+        self.list.iter_mut().filter_map(Part::converging)
+    }
+
+    /// The same, with the place of each.
+    pub fn converging_at(&mut self) -> (Vec<usize>, Vec<&mut ConvergingSource>) {
+        let parts = self.list.iter_mut().enumerate();
+        parts
+            .filter_map(|(at, part)| Some((at, part.converging()?)))
+            .unzip()
+    }
+
+    /// Those that are asked for slots on their way to them.
+    pub fn asking(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.list.iter_mut().filter(|part| part.asking)
+    }
+
+    /// Whether this is so of a shard that listens to changes and can be read.
+    pub fn any(&mut self, is: impl Fn(&ConvergingSource) -> bool) -> bool {
+        self.converging().any(|source| is(source))
+    }
+
+    /// Lets these shards read again what changed.
+    pub fn read_on(&mut self, shards: Shards) {
+        for source in self.converging() {
+            let reads = match shards {
+                Shards::All => true,
+                Shards::Busy => is_busy(source),
+                Shards::AtLast => source.is_at_last(),
+            };
+            if reads {
+                source.more_rounds();
+            }
+        }
+    }
+
+    pub fn give_up(&mut self, reason: &str) {
+        for source in self.converging() {
+            source.give_up(reason);
+        }
+    }
+
+    /// A part cannot be read any more, if that is what the error says: somebody else has its slots, or
+    /// will have.
+    ///
+    /// # Errors
+    /// Any other error.
+    pub fn lose(&mut self, at: usize, error: anyhow::Error) -> Result<()> {
+        if !is_lost(&error) {
+            return Err(error);
+        }
+        if let Some(part) = self.list.get_mut(at) {
+            part.lost = Some(format!("{error:#}"));
+        }
+        Ok(())
+    }
+
+    /// Reads nothing more from those that were lost.
+    ///
+    /// # Errors
+    /// The file of names that were given.
+    pub fn retire_lost(&mut self, observer: &Observer) -> Result<()> {
+        for part in &mut self.list {
+            if let Some(reason) = &part.lost
+                && !matches!(part.reader, Reader::Gone(_))
+            {
+                observer.notice(&format!(
+                    "{reason}; the slots of that node are read again, from whoever has them"
+                ));
+                part.retire()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Slots of plain scans that may have been away and come back unnoticed.
+    pub fn unsteady(&self, before: &View, now: &View, wanted: &SlotSet) -> SlotSet {
+        let scans = self
+            .list
+            .iter()
+            .filter(|part| part.is_owner() && matches!(part.reader, Reader::Scan(_)));
+        let slots = scans.map(|part| unsteady(before, now, wanted, &part.primary));
+        SlotSet::of(slots.flat_map(|slots| slots.iter().collect::<Vec<_>>()))
+    }
+
+    /// What all the others gave.
+    ///
+    /// # Errors
+    /// The file of names that were given.
+    pub fn logs_but(&mut self, target: usize) -> Result<Vec<GivenLog>> {
+        let mut logs = Vec::new();
+        for (at, part) in self.list.iter_mut().enumerate() {
+            if at != target {
+                logs.extend(part.log()?);
+            }
+        }
+        Ok(logs)
+    }
+
+    /// These slots are read from one part from now on, and from no other.
+    pub fn release_but(&mut self, target: usize, slots: &SlotSet) {
+        for (at, part) in self.list.iter_mut().enumerate() {
+            if at != target {
+                part.release(slots);
+            }
+        }
+        self.hold(slots, target);
+    }
+}
+
+/// Whether in a shard much has changed that was not read again.
+pub(super) fn is_busy(source: &ConvergingSource) -> bool {
+    source.names_waiting() > FEW_NAMES
+}
