@@ -1,0 +1,377 @@
+//! What the tool claims, held against what was: by the model's own knowledge, never by the tool's.
+
+pub mod archive;
+pub mod truth;
+pub mod wish;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis_migrate_format::header::ConsistencyReached;
+
+use self::truth::{Truth, lives, same};
+use self::wish::{OnConflict, Verb, Wish};
+use crate::net::{By, Held, Place};
+
+/// How a run of the tool ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself.
+    Told(Told),
+    /// Its process was killed.
+    Killed,
+    /// Not at all.
+    Endless(String),
+    /// By a panic.
+    Panicked(String),
+}
+
+/// What the tool said of a run.
+#[derive(Debug)]
+pub struct Told {
+    /// The exit code.
+    pub code: u8,
+    /// The error's text.
+    pub error: Option<String>,
+    /// What consistency it claims.
+    pub reached: Option<ConsistencyReached>,
+    /// Records that the source gave, and that the sink took.
+    pub counts: (u64, u64),
+    /// Keys that were deleted at the source.
+    pub source_deleted: u64,
+}
+
+/// A run of the tool, and what was there before and after it.
+#[derive(Debug)]
+pub struct Ran<'a> {
+    /// What was asked for.
+    pub wish: &'a Wish,
+    /// How it ended.
+    pub ended: &'a Ended,
+    /// What it printed, a line each.
+    pub lines: &'a [String],
+    /// Keys that it named as failed.
+    pub named: &'a BTreeSet<Place>,
+    /// What the source's keys were; for `import` the archive's.
+    pub source: Truth,
+    /// Of an archive that is read: what later records stand for.
+    pub former: BTreeMap<Place, Vec<Held>>,
+    /// What the destination's keys were.
+    pub target: Truth,
+    /// What the archive holds that it wrote.
+    pub archive: Option<archive::Content>,
+    /// The destination is written to by others, or loses keys by itself.
+    pub is_disturbed: bool,
+    /// Nothing struck: there is no reason to fail.
+    pub is_calm: bool,
+}
+
+/// What keys of the tool's own begin with.
+const OWN_KEYS: &[u8] = b"__redis-migrate:";
+
+/// What is wrong with a run; nothing if it is as it should be.
+pub fn judge(ran: &Ran<'_>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for line in ran.lines {
+        if line.contains("this is a bug") {
+            wrong.push(format!("it calls itself faulty: {line}"));
+        }
+    }
+    match ran.ended {
+        Ended::Killed => {}
+        Ended::Endless(text) => wrong.push(format!("it does not end: {text}")),
+        Ended::Panicked(text) => wrong.push(format!("it panicked: {text}")),
+        Ended::Told(told) => {
+            if let Some(error) = told
+                .error
+                .as_ref()
+                .filter(|text| text.contains("this is a bug"))
+            {
+                wrong.push(format!("it calls itself faulty: {error}"));
+            }
+            if ran.is_calm && !matches!(told.code, 0 | 3 | 4) {
+                let error = told.error.as_deref().unwrap_or_default();
+                wrong.push(format!(
+                    "exit {} although nothing is wrong: {error}",
+                    told.code
+                ));
+            }
+        }
+    }
+    nothing_else_at_the_source(ran, &mut wrong);
+    match ran.wish.verb {
+        Verb::Export => export(ran, &mut wrong),
+        Verb::Import | Verb::Copy => written(ran, &mut wrong),
+    }
+    wrong
+}
+
+fn show(place: &Place) -> String {
+    format!("{}/{}", place.0, place.1.escape_ascii())
+}
+
+fn show_all(places: &[Place]) -> String {
+    let shown: Vec<String> = places.iter().take(6).map(show).collect();
+    format!("{} ({} in all)", shown.join(" "), places.len())
+}
+
+fn show_held(held: Option<&Held>) -> String {
+    let text = format!("{held:?}").replace("120, ", "");
+    match text.char_indices().nth(400) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
+fn is_own(place: &Place) -> bool {
+    place.1.starts_with(OWN_KEYS)
+}
+
+/// The tool changes nothing where it only reads, and deletes only what it may.
+fn nothing_else_at_the_source(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+    if ran.wish.verb == Verb::Import {
+        return;
+    }
+    let by_tool = ran
+        .source
+        .changes
+        .iter()
+        .filter(|change| change.by == By::Tool);
+    for change in by_tool.filter(|change| !is_own(&change.place)) {
+        let ms = ran.source.ms(change.at);
+        let Some(before) = change.before.as_ref().filter(|held| lives(held, ms)) else {
+            continue;
+        };
+        if change
+            .after
+            .as_ref()
+            .is_some_and(|after| same(before, after, ms))
+        {
+            // Fields that had expired were found.
+            continue;
+        }
+        if change.after.is_some() || !ran.wish.deletes_source {
+            wrong.push(format!(
+                "the tool changed {} at the source",
+                show(&change.place)
+            ));
+            continue;
+        }
+        let into = (ran.wish.into_db(change.place.0), change.place.1.clone());
+        let stood = ran.target.at(change.at, &into);
+        if !stood.is_some_and(|stood| same(stood, before, ran.source.end_ms)) {
+            wrong.push(format!(
+                "{} was deleted at the source as {}, and the destination held {}",
+                show(&change.place),
+                show_held(Some(before)),
+                show_held(stood)
+            ));
+        }
+    }
+}
+
+/// Whether a destination may hold `after`, where the source had `version` and it held `before`.
+fn fits(
+    policy: OnConflict,
+    version: Option<&Held>,
+    before: Option<&Held>,
+    after: Option<&Held>,
+    ms: u64,
+) -> bool {
+    let equal = |one: Option<&Held>, other: Option<&Held>| match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => same(one, other, ms),
+        (Some(held), None) | (None, Some(held)) => !lives(held, ms),
+    };
+    let stays = equal(before, after);
+    match (version, before) {
+        (None, None) => after.is_none() || stays,
+        // What was written and went away at the source goes away again.
+        (None, Some(_)) => stays || (policy == OnConflict::Replace && after.is_none()),
+        (Some(_), None) => equal(version, after),
+        (Some(_), Some(before)) => match policy {
+            OnConflict::Replace => equal(version, after),
+            // Gone meanwhile, it is in nobody's way.
+            _ => stays || (!lives(before, ms) && equal(version, after)),
+        },
+    }
+}
+
+fn export(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+    let Ended::Told(told) = ran.ended else { return };
+    let is_good = matches!(told.code, 0 | 3 | 4);
+    let Some(content) = &ran.archive else {
+        if is_good {
+            wrong.push(format!("exit {}, and no archive", told.code));
+        }
+        return;
+    };
+    if !is_good {
+        return;
+    }
+    let after = |place: &Place| content.keys.get(place);
+    compare(
+        ran,
+        (told.code, Some(&content.reached)),
+        &content.keys,
+        &|place, version| {
+            fits(
+                OnConflict::Replace,
+                version,
+                None,
+                after(place),
+                ran.source.end_ms,
+            )
+        },
+        wrong,
+    );
+}
+
+fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+    if ran.is_disturbed {
+        return;
+    }
+    let policy = ran.wish.on_conflict;
+    let end_ms = ran.target.end_ms.max(ran.source.end_ms);
+    let last = ran.target.end();
+    // By the source's names: where it came from is where it is looked for.
+    let into = |place: &Place| (ran.wish.into_db(place.0), place.1.clone());
+    let code = match ran.ended {
+        Ended::Told(told) => told.code,
+        _ => u8::MAX,
+    };
+    // What an archive claims of its source was judged when it was written.
+    let reached = match ran.ended {
+        Ended::Told(told) if ran.wish.verb == Verb::Copy => told.reached.as_ref(),
+        _ => None,
+    };
+    let fits = |place: &Place, version: Option<&Held>| {
+        let into = into(place);
+        let before = ran.target.start.get(&into);
+        fits(policy, version, before, last.get(&into), end_ms)
+    };
+    if matches!(code, 0 | 3 | 4) && !ran.wish.deletes_source {
+        compare(ran, (code, reached), &BTreeMap::new(), &fits, wrong);
+    }
+    // Whatever happened: what stands there is what stood there, or what the source had.
+    let versions = ran.source.versions();
+    let sources: BTreeMap<Place, &Vec<Option<&Held>>> = versions
+        .iter()
+        .filter(|(place, _)| ran.wish.wants_db(place.0))
+        .map(|(place, versions)| (into(place), versions))
+        .collect();
+    let places: BTreeSet<&Place> = last.keys().chain(ran.target.start.keys()).collect();
+    for place in places {
+        let (before, after) = (ran.target.start.get(place), last.get(place));
+        let is_as_before = match (before, after) {
+            (Some(before), Some(after)) => same(before, after, end_ms),
+            (Some(before), None) => !lives(before, end_ms),
+            (None, None) => true,
+            (None, Some(_)) => false,
+        };
+        if is_as_before || (is_own(place) && code != 0) {
+            continue;
+        }
+        let known = sources.get(place).map_or(&[][..], |versions| &versions[..]);
+        let former = ran.former.iter().filter(|(from, _)| into(from) == *place);
+        let former = former.flat_map(|(_, list)| list);
+        let may_be = known
+            .iter()
+            .flatten()
+            .copied()
+            .chain(former)
+            .any(|version| match after {
+                Some(after) => same(version, after, end_ms),
+                None => !lives(version, end_ms),
+            })
+            || (after.is_none()
+                && known.iter().any(Option::is_none)
+                && policy == OnConflict::Replace);
+        let may_overwrite =
+            before.is_none_or(|held| !lives(held, end_ms)) || policy == OnConflict::Replace;
+        if !may_be {
+            wrong.push(format!(
+                "the destination holds {} at {}, which the source never had: {}",
+                show_held(after),
+                show(place),
+                known
+                    .iter()
+                    .copied()
+                    .map(show_held)
+                    .collect::<Vec<_>>()
+                    .join(" | ")
+            ));
+        } else if !may_overwrite {
+            wrong.push(format!("{} was overwritten under {policy:?}", show(place)));
+        }
+    }
+}
+
+/// Whether a whole database was named as not read, or not written.
+fn names_database(lines: &[String], db: u32) -> bool {
+    let name = format!("database {db} ");
+    let warnings = lines.iter().filter(|line| line.starts_with("warning: "));
+    warnings.into_iter().any(|line| line.contains(&name))
+}
+
+/// Every key fits one of its versions, and where an instant is claimed, all fit that one.
+fn compare(
+    ran: &Ran<'_>,
+    (code, reached): (u8, Option<&ConsistencyReached>),
+    content: &BTreeMap<Place, Held>,
+    fits: &dyn Fn(&Place, Option<&Held>) -> bool,
+    wrong: &mut Vec<String>,
+) {
+    let versions = ran.source.versions();
+    let is_excused = |place: &Place| {
+        code == 3 && (ran.named.contains(place) || names_database(ran.lines, place.0))
+    };
+    let mut misfits = Vec::new();
+    for (place, versions) in &versions {
+        if ran.wish.wants_db(place.0)
+            && !is_own(place)
+            && !is_excused(place)
+            && !versions.iter().any(|version| fits(place, *version))
+        {
+            misfits.push((*place).clone());
+        }
+    }
+    let strays = content.keys().filter(|place| !versions.contains_key(place));
+    misfits.extend(strays.filter(|place| !is_own(place)).cloned());
+    if !misfits.is_empty() {
+        let place = &misfits[0];
+        let list = versions.get(place).cloned().unwrap_or_default();
+        let list: Vec<String> = list.into_iter().map(show_held).collect();
+        let there = content.get(place);
+        wrong.push(format!(
+            "exit {code}, and these are none of what the source had: {}; the first was {} and is {}",
+            show_all(&misfits),
+            list.join(" | "),
+            show_held(there)
+        ));
+        return;
+    }
+    let Some(ConsistencyReached::Exact(instants)) = reached else {
+        return;
+    };
+    let is_meant =
+        |place: &&Place| ran.wish.wants_db(place.0) && !is_own(place) && !is_excused(place);
+    let places = versions.keys().copied().filter(is_meant).cloned().collect();
+    match ran.source.instants(&places, fits) {
+        Err(fewest) => wrong.push(format!(
+            "it is called exact at {instants:?}, and never was so: {}",
+            show_all(&fewest)
+        )),
+        Ok(found) => {
+            // One node: the claimed instant is one of those.
+            if let [(_, at)] = instants[..]
+                && !found
+                    .iter()
+                    .any(|(from, to)| from.saturating_sub(1) <= at && at <= to + 1)
+            {
+                wrong.push(format!(
+                    "it is called exact at {at}, and was so only in {found:?}"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What the keys of one side were during a run.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::net::{BEGAN_MS, Change, Held, Place, State};
+use crate::script::Side;
+use crate::server::Value;
+
+/// What the keys of one side were during a run.
+#[derive(Debug)]
+pub struct Truth {
+    /// The keys when it began.
+    pub start: BTreeMap<Place, Held>,
+    /// What changed, in order.
+    pub changes: Vec<Change>,
+    /// The end, by the servers' clock, Unix ms.
+    pub end_ms: u64,
+    skew_ms: i64,
+    from: u64,
+    to: u64,
+}
+
+impl Truth {
+    /// Of one side, between two moments of the world.
+    pub fn of(state: &State, side: Side, from: u64, to: u64) -> Self {
+        let nodes = state.nodes.iter().filter(|node| node.side == side);
+        let mut skew_ms = 0;
+        let (mut start, mut changes) = (BTreeMap::new(), Vec::new());
+        for node in nodes {
+            let (keys, during) = node.history.during(from, to);
+            start.extend(keys);
+            changes.extend_from_slice(during);
+            skew_ms = node.skew_ms;
+        }
+        changes.sort_by_key(|change| (change.at, change.step));
+        let mut truth = Self {
+            start,
+            changes,
+            end_ms: 0,
+            skew_ms,
+            from,
+            to,
+        };
+        truth.end_ms = truth.ms(to) + 1;
+        let from_ms = truth.ms(from);
+        truth.start.retain(|_, held| lives(held, from_ms));
+        truth
+    }
+
+    /// Something that stood still.
+    pub fn still(keys: BTreeMap<Place, Held>, now: u64) -> Self {
+        Self {
+            start: keys,
+            changes: Vec::new(),
+            end_ms: BEGAN_MS + now / 1000 + 1,
+            skew_ms: 0,
+            from: now,
+            to: now,
+        }
+    }
+
+    /// A moment by the servers' clock.
+    pub fn ms(&self, at: u64) -> u64 {
+        (BEGAN_MS + at / 1000).saturating_add_signed(self.skew_ms)
+    }
+
+    /// A key at a moment.
+    pub fn at(&self, at: u64, place: &Place) -> Option<&Held> {
+        let changes = self
+            .changes
+            .iter()
+            .rev()
+            .filter(|change| change.place == *place);
+        let before = changes
+            .skip_while(|change| change.at > at)
+            .map(|change| change.after.as_ref());
+        before.chain([self.start.get(place)]).next().flatten()
+    }
+
+    /// The keys at the end.
+    pub fn end(&self) -> BTreeMap<Place, Held> {
+        let mut keys = self.start.clone();
+        for change in &self.changes {
+            match &change.after {
+                Some(held) => drop(keys.insert(change.place.clone(), held.clone())),
+                None => drop(keys.remove(&change.place)),
+            }
+        }
+        keys.retain(|_, held| lives(held, self.end_ms));
+        keys
+    }
+
+    /// Everything that each key was, `None` where it was not there. Keys that never stood are not in
+    /// it.
+    pub fn versions(&self) -> BTreeMap<&Place, Vec<Option<&Held>>> {
+        let mut versions: BTreeMap<&Place, Vec<Option<&Held>>> = BTreeMap::new();
+        let add = |list: &mut Vec<Option<&Held>>, held: &Held| {
+            if !lives(held, self.end_ms) {
+                list.push(None);
+            }
+        };
+        for (place, held) in &self.start {
+            let list = versions.entry(place).or_default();
+            list.push(Some(held));
+            add(list, held);
+        }
+        for change in &self.changes {
+            let list = versions.entry(&change.place).or_insert_with(|| vec![None]);
+            list.push(change.after.as_ref());
+            if let Some(held) = &change.after {
+                add(list, held);
+            }
+        }
+        versions
+    }
+
+    /// The moments, from and to by the servers' clock in ms, at which every one of `places` fits, or
+    /// else the places that do not fit where the fewest do not.
+    pub fn instants(
+        &self,
+        places: &BTreeSet<Place>,
+        fits: &dyn Fn(&Place, Option<&Held>) -> bool,
+    ) -> Result<Vec<(u64, u64)>, Vec<Place>> {
+        let fits_now = |place: &Place, held: Option<&Held>| {
+            // Nobody knows at which of two moments a key that expires was looked at.
+            fits(place, held)
+                || held.is_some_and(|held| !lives(held, self.end_ms)) && fits(place, None)
+        };
+        let mut bad: BTreeSet<&Place> = places
+            .iter()
+            .filter(|place| !fits_now(place, self.start.get(*place)))
+            .collect();
+        let mut found: Vec<(u64, u64)> = Vec::new();
+        let mut fewest: Vec<Place> = bad.iter().map(|place| (*place).clone()).collect();
+        let mut since = self.from;
+        let mut rest = self.changes.as_slice();
+        loop {
+            let next = rest.first();
+            let until = next.map_or(self.to, |change| change.at);
+            if bad.is_empty() {
+                found.push((self.ms(since), self.ms(until)));
+            } else if bad.len() < fewest.len() {
+                fewest = bad.iter().map(|place| (*place).clone()).collect();
+            }
+            let Some(next) = next else { break };
+            let together = |change: &Change| change.at == next.at && change.step == next.step;
+            let count = rest.iter().take_while(|change| together(change)).count();
+            let (now, after) = rest.split_at(count);
+            for change in now.iter().filter(|change| places.contains(&change.place)) {
+                match fits_now(&change.place, change.after.as_ref()) {
+                    true => drop(bad.remove(&change.place)),
+                    false => drop(bad.insert(&change.place)),
+                }
+            }
+            since = next.at;
+            rest = after;
+        }
+        match found.is_empty() {
+            true => Err(fewest),
+            false => Ok(found),
+        }
+    }
+}
+
+/// Whether there is anything left of it at a moment.
+pub fn lives(held: &Held, ms: u64) -> bool {
+    if held.expire_at.is_some_and(|at| at <= ms) {
+        return false;
+    }
+    match &held.value {
+        Value::Hash(fields) => fields
+            .values()
+            .any(|field| field.expire_at.is_none_or(|at| at > ms)),
+        _ => true,
+    }
+}
+
+/// Whether both are the same to a client at that moment.
+pub fn same(one: &Held, other: &Held, ms: u64) -> bool {
+    one.expire_at == other.expire_at && left_of(&one.value, ms) == left_of(&other.value, ms)
+}
+
+/// A hash without its fields that have expired.
+fn left_of(value: &Value, ms: u64) -> Cow<'_, Value> {
+    let is_over = |at: Option<u64>| at.is_some_and(|at| at <= ms);
+    match value {
+        Value::Hash(fields) if fields.values().any(|field| is_over(field.expire_at)) => {
+            let mut left = fields.clone();
+            left.retain(|_, field| !is_over(field.expire_at));
+            Cow::Owned(Value::Hash(left))
+        }
+        _ => Cow::Borrowed(value),
+    }
+}

@@ -1,0 +1,171 @@
+//! What every key of a server was, and when: the truth that the tool's claims are held against.
+
+use std::collections::BTreeMap;
+
+use crate::server::{Entry, Keyspace, Release, Server, Since, Value};
+
+/// A key of a database.
+pub type Place = (u32, Vec<u8>);
+
+/// What a key holds, as far as it travels.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// The value.
+    pub value: Value,
+    /// When it expires, in Unix ms of the server's clock.
+    pub expire_at: Option<u64>,
+}
+
+impl Held {
+    /// Of an entry, what travels.
+    pub fn of(entry: &Entry, release: &Release) -> Self {
+        let mut value = entry.value.clone();
+        if let Value::Stream(stream) = &mut value
+            && !release.has(Since::R70)
+        {
+            // What these versions neither keep nor tell.
+            stream.added = 0;
+            stream.max_deleted = (0, 0);
+            for group in stream.groups.values_mut() {
+                group.read = None;
+            }
+        }
+        Self {
+            value,
+            expire_at: entry.expire_at,
+        }
+    }
+
+    fn is(&self, entry: &Entry, release: &Release) -> bool {
+        self.expire_at == entry.expire_at
+            && match entry.value {
+                Value::Stream(_) => *self == Self::of(entry, release),
+                _ => self.value == entry.value,
+            }
+    }
+}
+
+/// Who changed a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The tool.
+    Tool,
+    /// Other clients.
+    Clients,
+    /// Nobody: it expired, was evicted, or a restart lost it.
+    Server,
+}
+
+/// A key that changed.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// When, in µs of the world.
+    pub at: u64,
+    /// Changes of one command have the same number; later ones a higher one.
+    pub step: u64,
+    /// Who did it.
+    pub by: By,
+    /// Which.
+    pub place: Place,
+    /// What it was.
+    pub before: Option<Held>,
+    /// What it is.
+    pub after: Option<Held>,
+}
+
+/// All changes of a server's keys, and what they are now.
+#[derive(Debug, Default)]
+pub struct History {
+    /// What is there now; keys that are past their time may be among them.
+    pub now: BTreeMap<Place, Held>,
+    /// What changed, in order.
+    pub changes: Vec<Change>,
+    steps: u64,
+}
+
+impl History {
+    /// Looks what has changed since the last time.
+    pub fn observe(&mut self, server: &Server, at: u64, by: By) {
+        let (keyspace, release) = (server.keyspace(), server.release());
+        let mut seen = 0;
+        let mut changed: Vec<(Place, Option<Held>)> = Vec::new();
+        for db in 0..keyspace.databases() {
+            for (key, entry) in keyspace.iter(db) {
+                let place = (db, key.to_vec());
+                match self.now.get(&place) {
+                    Some(known) => {
+                        seen += 1;
+                        if !known.is(entry, release) {
+                            changed.push((place, Some(Held::of(entry, release))));
+                        }
+                    }
+                    None => changed.push((place, Some(Held::of(entry, release)))),
+                }
+            }
+        }
+        if seen < self.now.len() {
+            let is_gone = |(db, key): &&Place| keyspace.get(*db, key).is_none();
+            let gone = self.now.keys().filter(is_gone).cloned();
+            changed.extend(gone.map(|place| (place, None)));
+        }
+        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        self.steps += u64::from(!changed.is_empty());
+        for (place, after) in changed {
+            let before = match &after {
+                Some(held) => self.now.insert(place.clone(), held.clone()),
+                None => self.now.remove(&place),
+            };
+            self.changes.push(Change {
+                at,
+                step: self.steps,
+                by,
+                place,
+                before,
+                after,
+            });
+        }
+    }
+
+    /// The keys as they were at a moment.
+    pub fn at(&self, at: u64) -> BTreeMap<Place, Held> {
+        let mut keys = self.now.clone();
+        for change in self
+            .changes
+            .iter()
+            .rev()
+            .take_while(|change| change.at > at)
+        {
+            match &change.before {
+                Some(held) => drop(keys.insert(change.place.clone(), held.clone())),
+                None => drop(keys.remove(&change.place)),
+            }
+        }
+        keys
+    }
+
+    /// The server forgets the last so many changes: its keys are as they were before them.
+    pub fn undo(&self, count: usize, keyspace: &mut Keyspace, now_ms: u64) {
+        for change in self.changes.iter().rev().take(count) {
+            let (db, key) = &change.place;
+            match &change.before {
+                Some(held) => {
+                    let entry = Entry::new(held.value.clone(), held.expire_at, now_ms);
+                    keyspace.put(*db, key, entry);
+                }
+                None => drop(keyspace.remove(*db, key)),
+            }
+        }
+    }
+
+    /// The changes after a moment, up to another, and what the keys were before them.
+    pub fn during(&self, from: u64, to: u64) -> (BTreeMap<Place, Held>, &[Change]) {
+        (self.at(from), self.between(from + 1, to))
+    }
+
+    /// The changes of a time, both ends included.
+    pub fn between(&self, from: u64, to: u64) -> &[Change] {
+        let first = self.changes.partition_point(|change| change.at < from);
+        let end = self.changes.partition_point(|change| change.at <= to);
+        &self.changes[first..end]
+    }
+}

@@ -1,0 +1,283 @@
+//! One run of the tool, in process: its arguments are parsed, its verb is called, and what it says
+//! is held against what was.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use redis_migrate::cli::{Cli, Verb as CliVerb, parse};
+use redis_migrate::commands::{copy, export, import};
+use redis_migrate::host;
+use redis_migrate::observer::{Event, Observer, Report as Listener};
+use redis_migrate::pipe::{Outcome, Stop};
+
+use super::{Report, is_calm, setup};
+use crate::judge::truth::Truth;
+use crate::judge::wish::{Verb, Wish};
+use crate::judge::{Ended, Ran, Told, archive, judge};
+use crate::net::{Endless, Killed, Place, World};
+use crate::script::{Act, Phase, Script, Side};
+
+/// Stands for the directory in command lines.
+const DIRECTORY: &str = "{dir}";
+
+/// What an earlier run left to go on with.
+pub(super) struct Before {
+    wish: Wish,
+    began: u64,
+    is_whole: bool,
+}
+
+pub(super) fn run(
+    world: &Rc<World>,
+    script: &Script,
+    phase: &Phase,
+    directory: &Path,
+    before: Option<Before>,
+    report: &mut Report,
+) -> Before {
+    let wish = Wish::of(&phase.argv);
+    let place =
+        |name: &String| PathBuf::from(name.replace(DIRECTORY, &directory.to_string_lossy()));
+    let archive_place = wish.archive.as_ref().map(place);
+    let began = world.state(|state| state.now);
+    // What a run that was killed or failed did belongs to the one that goes on with it.
+    let chain = match &before {
+        Some(before) if wish.resumes && before.wish == wish && !before.is_whole => before.began,
+        _ => began,
+    };
+    let listener = Heard::default();
+    let ended = call(world, phase, directory, &listener);
+    let now = world.state(|state| state.now);
+    world.end_run();
+    let Said { lines, named } = listener.take();
+    let release = setup::release_of(script, Side::Source);
+    let mut wrong = Vec::new();
+    let written = match (&archive_place, wish.verb) {
+        (Some(place), Verb::Export) if place.exists() => match archive::read(place, release) {
+            Ok(content) => Some(content),
+            Err(error) => {
+                wrong.push(format!("an archive that cannot be read: {error}"));
+                None
+            }
+        },
+        _ => None,
+    };
+    let read = match (&archive_place, wish.verb) {
+        (Some(place), Verb::Import) => archive::read(place, release).ok(),
+        _ => None,
+    };
+    let former = read.as_ref().map(|content| content.former.clone());
+    let (source, target) = world.state(|state| {
+        let source = match wish.verb {
+            Verb::Import => Truth::still(read.map(|content| content.keys).unwrap_or_default(), now),
+            _ => Truth::of(state, Side::Source, chain, now),
+        };
+        (source, Truth::of(state, Side::Destination, chain, now))
+    });
+    let is_disturbed = is_disturbed(script);
+    let ran = Ran {
+        wish: &wish,
+        ended: &ended,
+        lines: &lines,
+        named: &named,
+        source,
+        former: former.unwrap_or_default(),
+        target,
+        archive: written,
+        is_disturbed,
+        is_calm: is_calm(script, report.codes.len()),
+    };
+    wrong.extend(judge(&ran));
+    let code = match &ended {
+        Ended::Told(told) => told.code,
+        _ => u8::MAX,
+    };
+    report.codes.push(code);
+    report.lines.extend(lines);
+    if let Ended::Told(Told {
+        error: Some(error), ..
+    }) = &ended
+    {
+        report.lines.push(format!("error: {error}"));
+    }
+    let name = phase.argv.join(" ");
+    let which = report.codes.len();
+    report.wrong.extend(
+        wrong
+            .into_iter()
+            .map(|text| format!("run {which} ({name}): {text}")),
+    );
+    world.rest(Duration::from_secs(1));
+    Before {
+        wish,
+        began: chain,
+        is_whole: code == 0,
+    }
+}
+
+/// Others write at the destination, or it loses keys by itself: what it holds says little then.
+fn is_disturbed(script: &Script) -> bool {
+    let acts = script.phases.iter().flat_map(|phase| &phase.events);
+    let by_others = acts.map(|event| &event.act).any(|act| match act {
+        Act::Do(side, ..) => *side == Side::Destination,
+        Act::Restart(restart) => restart.side == Side::Destination && restart.lose > 0,
+        Act::Failover(side, ..) => *side == Side::Destination,
+        _ => false,
+    });
+    let mut nodes = script.nodes.iter();
+    by_others || nodes.any(|node| node.side == Side::Destination && node.evicts)
+}
+
+/// Calls the verb, and catches whatever ends it.
+fn call(world: &Rc<World>, phase: &Phase, directory: &Path, listener: &Heard) -> Ended {
+    quiet_panics();
+    let argv = phase
+        .argv
+        .iter()
+        .map(|word| word.replace(DIRECTORY, &directory.to_string_lossy()));
+    let cli = match parsed(argv.collect()) {
+        Ok(cli) => cli,
+        Err(text) => return Ended::Panicked(text),
+    };
+    let stop = Stop::new();
+    let files: Rc<RefCell<Option<Files>>> = Rc::default();
+    let kept = Rc::clone(&files);
+    let place = directory.to_owned();
+    let before_kill = move || *kept.borrow_mut() = Some(Files::of(&place));
+    world.begin(phase, stop.clone(), Box::new(before_kill));
+    let observer = Arc::new(Observer::new(Box::new(listener.clone()), None, None));
+    let entered = host::enter(Rc::clone(world) as Rc<dyn host::Host>);
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        match &cli.verb {
+            CliVerb::Export(args) => export::export(args, &observer, &stop),
+            CliVerb::Import(args) => import::import(args, &observer, &stop),
+            CliVerb::Copy(args) => copy::copy(args, &observer, &stop),
+            _ => Err(anyhow::anyhow!("a verb that the world does not know")),
+        }
+        .unwrap_or_else(Outcome::failed)
+    }));
+    drop(entered);
+    match result {
+        Ok(outcome) => Ended::Told(told(&outcome)),
+        Err(payload) if payload.is::<Killed>() => {
+            if let Some(files) = files.borrow_mut().take() {
+                files.put_back(directory);
+            }
+            Ended::Killed
+        }
+        Err(payload) => match payload.downcast::<Endless>() {
+            Ok(endless) => Ended::Endless(endless.0),
+            Err(_) => Ended::Panicked(last_panic()),
+        },
+    }
+}
+
+fn told(outcome: &Outcome) -> Told {
+    Told {
+        code: outcome.exit_code(),
+        error: outcome.error.as_ref().map(|error| format!("{error:#}")),
+        reached: outcome.source.reached.clone(),
+        counts: (outcome.source.total().written, outcome.sink.taken),
+        source_deleted: outcome.sink.source_deleted,
+    }
+}
+
+thread_local! {
+    /// Parsing a command line takes longer than many a run.
+    static PARSED: RefCell<HashMap<Vec<String>, Rc<Cli>>> = RefCell::default();
+    static PANICKED: RefCell<String> = RefCell::default();
+}
+
+fn parsed(argv: Vec<String>) -> Result<Rc<Cli>, String> {
+    if let Some(cli) = PARSED.with(|parsed| parsed.borrow().get(&argv).cloned()) {
+        return Ok(cli);
+    }
+    let mut words = vec!["redis-migrate".into()];
+    words.extend(argv.iter().map(Into::into));
+    let cli = parse::parse(&words).map_err(|error| format!("{error:?}"))?;
+    let cli = Rc::new(cli);
+    PARSED.with(|parsed| parsed.borrow_mut().insert(argv, Rc::clone(&cli)));
+    Ok(cli)
+}
+
+/// From now on panics print nothing; the runs tell what is to be told.
+pub fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if info.payload().is::<Killed>() || info.payload().is::<Endless>() {
+                return;
+            }
+            if host::simulated().is_none() {
+                before(info);
+                return;
+            }
+            PANICKED.with(|panicked| *panicked.borrow_mut() = info.to_string());
+        }));
+    });
+}
+
+fn last_panic() -> String {
+    PANICKED.with(|panicked| std::mem::take(&mut *panicked.borrow_mut()))
+}
+
+/// What the files of a directory held at a moment.
+struct Files(Vec<(PathBuf, Vec<u8>)>);
+
+impl Files {
+    fn of(directory: &Path) -> Self {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        let file = |path: PathBuf| std::fs::read(&path).ok().map(|bytes| (path, bytes));
+        Self(entries.filter_map(|entry| file(entry.path())).collect())
+    }
+
+    /// What was written after that moment is undone.
+    fn put_back(self, directory: &Path) {
+        super::empty(directory);
+        for (path, bytes) in self.0 {
+            let _ = std::fs::write(path, bytes);
+        }
+    }
+}
+
+/// Remembers what the tool prints.
+#[derive(Debug, Default, Clone)]
+struct Heard(Arc<Mutex<Said>>);
+
+#[derive(Debug, Default)]
+struct Said {
+    lines: Vec<String>,
+    named: BTreeSet<Place>,
+}
+
+impl Heard {
+    fn take(&self) -> Said {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(|error| error.into_inner()))
+    }
+}
+
+impl Listener for Heard {
+    fn event(&self, event: &Event<'_>) {
+        let mut heard = self.0.lock().unwrap_or_else(|error| error.into_inner());
+        match event {
+            Event::Notice(text) => heard.lines.push(format!("notice: {text}")),
+            Event::Warning(text) => heard.lines.push(format!("warning: {text}")),
+            Event::KeyFailed(failure) => {
+                let (db, key) = (failure.db, failure.key.clone());
+                heard.lines.push(format!(
+                    "{}: {db}/{}: {}",
+                    failure.kind.name(),
+                    key.escape_ascii(),
+                    failure.reason
+                ));
+                heard.named.insert((db, key));
+            }
+        }
+    }
+}

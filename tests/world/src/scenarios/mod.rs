@@ -1,0 +1,246 @@
+//! What is tried: from a seed to a script. Everything that will happen is decided here, so that a
+//! script can be made shorter and kept.
+
+mod faults;
+
+use crate::runs::{FIRST_PORT, TOOL};
+use crate::script::{Act, At, NetSetup, NodeSetup, Phase, Planned, Script, Side};
+use crate::server::{RELEASES, Random, Release};
+use crate::writers::Writers;
+
+/// The scenarios, by name.
+pub const SCENARIOS: &[(&str, fn(&mut Making<'_>))] = &[
+    ("export-import", export_import),
+    ("copy", copy),
+    ("copy-conflicts", copy_conflicts),
+];
+
+/// A script of the scenario of this name, or of any.
+pub fn script(seed: u64, only: Option<&str>) -> Script {
+    let mut random = Random::new(seed);
+    let among: Vec<_> = SCENARIOS
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| *name == only))
+        .collect();
+    let (name, make) = match among.len() {
+        0 => &SCENARIOS[0],
+        count => among[random.below(count as u64) as usize],
+    };
+    let latency_us = [20, 60, 200, 1000][random.below(4) as usize];
+    let jitter_us = random.below(2 * latency_us);
+    let script = Script {
+        scenario: (*name).to_owned(),
+        seed,
+        nodes: Vec::new(),
+        fill: Vec::new(),
+        net: NetSetup {
+            latency_us,
+            jitter_us,
+            pieces: random.below(30),
+        },
+        phases: Vec::new(),
+    };
+    let mut making = Making {
+        random: &mut random,
+        script,
+        dbs: vec![0],
+        names: 1,
+    };
+    make(&mut making);
+    making.script
+}
+
+/// A script that is being made.
+pub struct Making<'a> {
+    random: &'a mut Random,
+    script: Script,
+    dbs: Vec<u32>,
+    names: u64,
+}
+
+/// Versions that know CLIENT TRACKING, and one that does not.
+const VERSIONS: &[&str] = &[
+    "redis-5.0",
+    "redis-6.2",
+    "redis-7.0",
+    "redis-8.0",
+    "redis-8.2",
+    "redis-8.6",
+    "valkey-8.1",
+    "valkey-9.1",
+];
+
+impl Making<'_> {
+    fn one_of<'b, T: ?Sized>(&mut self, list: &[&'b T]) -> &'b T {
+        list[self.random.below(list.len() as u64) as usize]
+    }
+
+    fn node(&mut self, side: Side, release: &str) {
+        self.script.nodes.push(NodeSetup {
+            side,
+            release: release.to_owned(),
+            skew_ms: 0,
+            slots: None,
+            max_memory: 0,
+            evicts: false,
+            refused: Vec::new(),
+            forbidden_dbs: Vec::new(),
+            max_clients: 0,
+        });
+    }
+
+    /// A source and a destination of the same version, with keys in the source.
+    fn pair(&mut self) {
+        let release = self.one_of(VERSIONS);
+        self.node(Side::Source, release);
+        self.node(Side::Destination, release);
+        let count = 1 + self.random.below(3);
+        self.dbs = (0..count).map(|_| self.random.below(6) as u32).collect();
+        self.dbs.sort_unstable();
+        self.dbs.dedup();
+        self.names = match self.random.below(4) {
+            0 => 1 + self.random.below(5),
+            1 => 60,
+            _ => 5 + self.random.below(30),
+        };
+        let count = self.names - self.random.below(self.names / 2 + 1);
+        let fill = self.writers(Side::Source).fill(Side::Source, count);
+        self.script.fill.extend(fill);
+    }
+
+    fn writers(&mut self, side: Side) -> Writers<'_> {
+        let node = self.script.nodes.iter().find(|node| node.side == side);
+        let named = node.and_then(|node| Release::named(&node.release));
+        let is_cluster = node.is_some_and(|node| node.slots.is_some());
+        let release = named.unwrap_or(&RELEASES[0]);
+        Writers::new(
+            self.random,
+            release,
+            self.dbs.clone(),
+            self.names,
+            is_cluster,
+        )
+    }
+
+    fn url(&self, side: Side) -> String {
+        let at = self
+            .script
+            .nodes
+            .iter()
+            .position(|node| node.side == side)
+            .unwrap_or(0);
+        let node = &self.script.nodes[at];
+        let port = usize::from(FIRST_PORT) + at;
+        match node.refused.is_empty() && node.forbidden_dbs.is_empty() {
+            true => format!("redis://127.0.0.1:{port}"),
+            false => format!("redis://{TOOL}:{TOOL}@127.0.0.1:{port}"),
+        }
+    }
+
+    /// A moment at which a run of about a hundred commands is under way.
+    fn moment(&mut self) -> At {
+        match self.random.below(10) {
+            0 => At::Time(self.random.below(200_000)),
+            1..5 => At::Calls(1 + self.random.below(250) as u32),
+            _ => At::Commands(1 + self.random.below(120) as u32),
+        }
+    }
+
+    /// Clients that write at a side while the tool runs.
+    fn clients(&mut self, side: Side, most: u64) -> Vec<Planned> {
+        let count = self.random.below(most + 1);
+        let mut events = Vec::new();
+        for _ in 0..count {
+            let at = self.moment();
+            let (db, words) = self.writers(side).step();
+            events.push(Planned {
+                at,
+                act: Act::Do(side, db, words),
+            });
+        }
+        events
+    }
+
+    fn phase(&mut self, argv: &[&str], events: Vec<Planned>) {
+        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+        self.script.phases.push(Phase { argv, events });
+    }
+
+    /// Whether writers and faults take part, each in some of the runs.
+    fn events(&mut self, sides: &[Side]) -> Vec<Planned> {
+        let mut events = match self.random.below(3) {
+            0 => Vec::new(),
+            _ => self.clients(Side::Source, 30),
+        };
+        if self.random.below(3) > 0 {
+            events.extend(self.faults(sides));
+        }
+        events
+    }
+}
+
+fn export_import(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let events = making.events(&[Side::Source]);
+    making.phase(
+        &[
+            "export",
+            &from,
+            "-o",
+            "{dir}/a.rmz",
+            "--consistency",
+            consistency,
+        ],
+        events,
+    );
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let events = match making.random.below(3) {
+        0 => making.faults(&[Side::Destination]),
+        _ => Vec::new(),
+    };
+    making.phase(
+        &["import", &to, "{dir}/a.rmz", "--on-conflict", policy],
+        events,
+    );
+    making.phase(
+        &["import", &to, "{dir}/a.rmz", "--on-conflict", policy],
+        Vec::new(),
+    );
+}
+
+fn copy(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let events = making.events(&[Side::Source, Side::Destination]);
+    making.phase(&["copy", &from, &to, "--consistency", consistency], events);
+}
+
+fn copy_conflicts(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let count = making.random.below(making.names) + 1;
+    let fill = making
+        .writers(Side::Destination)
+        .fill(Side::Destination, count);
+    making.script.fill.extend(fill);
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let mut argv = vec![
+        "copy",
+        &from,
+        &to,
+        "--consistency",
+        consistency,
+        "--on-conflict",
+        policy,
+    ];
+    let map = format!("{}:{}", making.dbs[0], 7 + making.random.below(3));
+    if making.random.below(3) == 0 {
+        argv.extend(["--map-db", &map]);
+    }
+    let events = making.events(&[Side::Source, Side::Destination]);
+    making.phase(&argv, events);
+}
