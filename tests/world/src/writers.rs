@@ -14,8 +14,8 @@ pub struct Writers<'a> {
     names: u64,
     /// When the world begins, Unix ms.
     now_ms: u64,
-    /// In a cluster, commands of one key only.
-    is_cluster: bool,
+    /// In a cluster, and where the tool writes too, commands of one key only.
+    by_key: bool,
 }
 
 impl<'a> Writers<'a> {
@@ -25,7 +25,7 @@ impl<'a> Writers<'a> {
         release: &'static Release,
         dbs: Vec<u32>,
         names: u64,
-        is_cluster: bool,
+        by_key: bool,
     ) -> Self {
         Self {
             random,
@@ -33,7 +33,7 @@ impl<'a> Writers<'a> {
             dbs,
             names,
             now_ms: crate::net::BEGAN_MS,
-            is_cluster,
+            by_key,
         }
     }
 
@@ -172,16 +172,16 @@ impl<'a> Writers<'a> {
             30 => words(["XTRIM", &name, "MAXLEN", "1"]),
             31 => words(["APPEND", &name, "+"]),
             32 => words(["INCR", &name]),
-            33 | 34 if !self.is_cluster => words(["RENAME", &name, &self.name()]),
-            35 | 36 if !self.is_cluster && self.dbs.len() > 1 => {
+            33 | 34 if !self.by_key => words(["RENAME", &name, &self.name()]),
+            35 | 36 if !self.by_key && self.dbs.len() > 1 => {
                 let other = self.db();
                 words(["MOVE", &name, &other.to_string()])
             }
-            37 if !self.is_cluster && self.dbs.len() > 1 && self.random.chance(30) => {
+            37 if !self.by_key && self.dbs.len() > 1 && self.random.chance(30) => {
                 let other = self.db();
                 words(["SWAPDB", &db.to_string(), &other.to_string()])
             }
-            38 if !self.is_cluster && self.random.chance(30) => words(["FLUSHDB"]),
+            38 if !self.by_key && self.random.chance(30) => words(["FLUSHDB"]),
             _ => vec![Word::of("SET"), Word::of(&name), Word(self.bytes())],
         };
         (db, list)

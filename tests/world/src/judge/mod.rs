@@ -244,8 +244,18 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         Ended::Told(told) if ran.wish.verb == Verb::Copy => told.reached.as_ref(),
         _ => None,
     };
+    // What others wrote there is theirs.
+    let others = ran
+        .target
+        .changes
+        .iter()
+        .filter(|change| change.by == By::Clients);
+    let others: BTreeSet<&Place> = others.map(|change| &change.place).collect();
     let fits = |place: &Place, version: Option<&Held>| {
         let into = into(place);
+        if others.contains(&into) {
+            return true;
+        }
         let before = ran.target.start.get(&into);
         fits(policy, version, before, last.get(&into), end_ms)
     };
@@ -268,7 +278,7 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             (None, None) => true,
             (None, Some(_)) => false,
         };
-        if is_as_before || (is_own(place) && code != 0) {
+        if is_as_before || (is_own(place) && code != 0) || others.contains(place) {
             continue;
         }
         let known = sources.get(place).map_or(&[][..], |versions| &versions[..]);

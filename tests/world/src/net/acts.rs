@@ -35,7 +35,8 @@ impl State {
                 for node in self.nodes_of(*side) {
                     self.nodes[node].server.plan(odd_fault(command, odd));
                 }
-                true
+                // It counts when it is met.
+                false
             }
             Act::Unpause(side) => {
                 for node in self.nodes_of(*side) {

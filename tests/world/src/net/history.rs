@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::server::{Entry, Keyspace, Release, Server, Since, Value};
+use crate::server::{Entry, Keyspace, Release, Server, Since, Touched, Value};
 
 /// A key of a database.
 pub type Place = (u32, Vec<u8>);
@@ -85,29 +85,11 @@ pub struct History {
 
 impl History {
     /// Looks what has changed since the last time.
-    pub fn observe(&mut self, server: &Server, at: u64, by: By) {
-        let (keyspace, release) = (server.keyspace(), server.release());
-        let mut seen = 0;
-        let mut changed: Vec<(Place, Option<Held>)> = Vec::new();
-        for db in 0..keyspace.databases() {
-            for (key, entry) in keyspace.iter(db) {
-                let place = (db, key.to_vec());
-                match self.now.get(&place) {
-                    Some(known) => {
-                        seen += 1;
-                        if !known.is(entry, release) {
-                            changed.push((place, Some(Held::of(entry, release))));
-                        }
-                    }
-                    None => changed.push((place, Some(Held::of(entry, release)))),
-                }
-            }
-        }
-        if seen < self.now.len() {
-            let is_gone = |(db, key): &&Place| keyspace.get(*db, key).is_none();
-            let gone = self.now.keys().filter(is_gone).cloned();
-            changed.extend(gone.map(|place| (place, None)));
-        }
+    pub fn observe(&mut self, server: &mut Server, at: u64, by: By) {
+        let mut changed = match server.keyspace_mut().take_touched() {
+            Touched::All => self.changed_of_all(server),
+            Touched::Keys(touched) => self.changed_of(touched, server),
+        };
         changed.sort_by(|(one, _), (other, _)| one.cmp(other));
         self.steps += u64::from(!changed.is_empty());
         for (place, after) in changed {
@@ -124,6 +106,29 @@ impl History {
                 after,
             });
         }
+    }
+
+    fn changed_of(&self, mut touched: Vec<Place>, server: &Server) -> Vec<(Place, Option<Held>)> {
+        touched.sort_unstable();
+        touched.dedup();
+        let look = |place: Place| {
+            let entry = server.keyspace().get(place.0, &place.1);
+            let known = self.now.get(&place);
+            match (known, entry) {
+                (None, None) => None,
+                (Some(known), Some(entry)) if known.is(entry, server.release()) => None,
+                (_, entry) => Some((place, entry.map(|entry| Held::of(entry, server.release())))),
+            }
+        };
+        touched.into_iter().filter_map(look).collect()
+    }
+
+    fn changed_of_all(&self, server: &Server) -> Vec<(Place, Option<Held>)> {
+        let keyspace = server.keyspace();
+        let dbs = 0..keyspace.databases();
+        let there = dbs.flat_map(|db| keyspace.iter(db).map(move |(key, _)| (db, key.to_vec())));
+        let all = there.chain(self.now.keys().cloned()).collect();
+        self.changed_of(all, server)
     }
 
     /// The keys as they were at a moment.

@@ -532,7 +532,7 @@ impl State {
     pub(super) fn observe(&mut self, node: usize, by: By) {
         let now = self.now;
         let node = &mut self.nodes[node];
-        node.history.observe(&node.server, now, by);
+        node.history.observe(&mut node.server, now, by);
     }
 
     /// Sends what a server has to say to the tool's connections.

@@ -48,6 +48,14 @@ pub fn run(script: &Script, directory: &Path, with_log: bool) -> Report {
     world.state(|state| {
         report.digest = state.digest();
         report.struck = std::mem::take(&mut state.struck);
+        let met: u64 = state
+            .nodes
+            .iter()
+            .map(|node| node.server.faults_met())
+            .sum();
+        if met > 0 {
+            report.struck.insert("odd answer", met);
+        }
         report.log = state.log_lines();
     });
     report
@@ -70,9 +78,17 @@ fn is_calm(script: &Script, which: usize) -> bool {
             && node.forbidden_dbs.is_empty()
             && node.max_clients == 0
     });
-    let phases = script.phases.iter().take(which + 1);
-    let mut events = phases.flat_map(|phase| &phase.events);
-    nodes && events.all(|event| matches!(event.act, Act::Do(..)))
+    let follows = |at: usize| script.phases[at].argv.iter().any(|word| word == "--follow");
+    let mut phases = script.phases.iter().enumerate().take(which + 1);
+    nodes
+        && phases.all(|(at, phase)| {
+            phase.events.iter().all(|event| match event.act {
+                Act::Do(..) => true,
+                Act::Stop => follows(at),
+                Act::Kill => at < which,
+                _ => false,
+            })
+        })
 }
 
 fn empty(directory: &Path) {

@@ -20,7 +20,7 @@ use crate::judge::truth::Truth;
 use crate::judge::wish::{Verb, Wish};
 use crate::judge::{Ended, Ran, Told, archive, judge};
 use crate::net::{Endless, Killed, Place, World};
-use crate::script::{Act, Phase, Script, Side};
+use crate::script::{Phase, Script, Side};
 
 /// Stands for the directory in command lines.
 const DIRECTORY: &str = "{dir}";
@@ -120,17 +120,10 @@ pub(super) fn run(
     }
 }
 
-/// Others write at the destination, or it loses keys by itself: what it holds says little then.
+/// The destination loses keys by itself: what it holds says little then.
 fn is_disturbed(script: &Script) -> bool {
-    let acts = script.phases.iter().flat_map(|phase| &phase.events);
-    let by_others = acts.map(|event| &event.act).any(|act| match act {
-        Act::Do(side, ..) => *side == Side::Destination,
-        Act::Restart(restart) => restart.side == Side::Destination && restart.lose > 0,
-        Act::Failover(side, ..) => *side == Side::Destination,
-        _ => false,
-    });
     let mut nodes = script.nodes.iter();
-    by_others || nodes.any(|node| node.side == Side::Destination && node.evicts)
+    nodes.any(|node| node.side == Side::Destination && node.evicts)
 }
 
 /// Calls the verb, and catches whatever ends it.

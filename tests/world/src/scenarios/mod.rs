@@ -13,6 +13,12 @@ pub const SCENARIOS: &[(&str, fn(&mut Making<'_>))] = &[
     ("export-import", export_import),
     ("copy", copy),
     ("copy-conflicts", copy_conflicts),
+    ("follow", follow),
+    ("delete-source", delete_source),
+    ("verify", verify),
+    ("resume-import", resume_import),
+    ("resume-export", resume_export),
+    ("two-writers", two_writers),
 ];
 
 /// A script of the scenario of this name, or of any.
@@ -58,7 +64,7 @@ pub struct Making<'a> {
     names: u64,
 }
 
-/// Versions that know CLIENT TRACKING, and one that does not.
+/// The versions that take part; the first has no CLIENT TRACKING.
 const VERSIONS: &[&str] = &[
     "redis-5.0",
     "redis-6.2",
@@ -91,7 +97,11 @@ impl Making<'_> {
 
     /// A source and a destination of the same version, with keys in the source.
     fn pair(&mut self) {
-        let release = self.one_of(VERSIONS);
+        self.pair_among(VERSIONS);
+    }
+
+    fn pair_among(&mut self, versions: &[&'static str]) {
+        let release = self.one_of(versions);
         self.node(Side::Source, release);
         self.node(Side::Destination, release);
         let count = 1 + self.random.below(3);
@@ -111,15 +121,9 @@ impl Making<'_> {
     fn writers(&mut self, side: Side) -> Writers<'_> {
         let node = self.script.nodes.iter().find(|node| node.side == side);
         let named = node.and_then(|node| Release::named(&node.release));
-        let is_cluster = node.is_some_and(|node| node.slots.is_some());
+        let by_key = side == Side::Destination || node.is_some_and(|node| node.slots.is_some());
         let release = named.unwrap_or(&RELEASES[0]);
-        Writers::new(
-            self.random,
-            release,
-            self.dbs.clone(),
-            self.names,
-            is_cluster,
-        )
+        Writers::new(self.random, release, self.dbs.clone(), self.names, by_key)
     }
 
     fn url(&self, side: Side) -> String {
@@ -243,4 +247,151 @@ fn copy_conflicts(making: &mut Making<'_>) {
     }
     let events = making.events(&[Side::Source, Side::Destination]);
     making.phase(&argv, events);
+}
+
+/// Changes are followed until the user cuts over, or nothing changes any more.
+fn follow(making: &mut Making<'_>) {
+    // The first one cannot be followed.
+    making.pair_among(&VERSIONS[1..]);
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let mut argv = vec!["copy", &from, &to, "--follow"];
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    argv.extend(["--on-conflict", policy]);
+    let pauses = making.random.below(3) == 0;
+    if pauses {
+        argv.extend(["--consistency", "pause"]);
+    }
+    let mut events = match making.random.below(2) {
+        0 => making.clients(Side::Source, 60),
+        _ => making.events(&[Side::Source, Side::Destination]),
+    };
+    match making.random.below(3) {
+        0 => argv.extend(["--until-idle", "300ms"]),
+        1 => argv.extend(["--for", "2s"]),
+        _ => {
+            argv.extend(["--for", "1h"]);
+            let at = At::Calls(20 + making.random.below(400) as u32);
+            events.push(Planned { at, act: Act::Stop });
+        }
+    }
+    making.phase(&argv, events);
+}
+
+fn delete_source(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    if making.random.below(2) == 0 {
+        let count = making.random.below(making.names) + 1;
+        let fill = making
+            .writers(Side::Destination)
+            .fill(Side::Destination, count);
+        making.script.fill.extend(fill);
+    }
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let argv = [
+        "copy",
+        &from,
+        &to,
+        "--delete-source",
+        "--on-conflict",
+        policy,
+    ];
+    let events = making.events(&[Side::Source, Side::Destination]);
+    making.phase(&argv, events);
+    if making.random.below(2) == 0 {
+        making.phase(&argv, Vec::new());
+    }
+}
+
+fn verify(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let events = making.events(&[Side::Source, Side::Destination]);
+    making.phase(
+        &["copy", &from, &to, "--verify", "--on-conflict", policy],
+        events,
+    );
+}
+
+/// Killed at any step, and gone on with.
+fn resume_import(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    if making.random.below(3) == 0 {
+        let count = making.random.below(making.names) + 1;
+        let fill = making
+            .writers(Side::Destination)
+            .fill(Side::Destination, count);
+        making.script.fill.extend(fill);
+    }
+    making.phase(&["export", &from, "-o", "{dir}/a.rmz"], Vec::new());
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let argv = [
+        "import",
+        &to,
+        "{dir}/a.rmz",
+        "--resume={dir}/state",
+        "--on-conflict",
+        policy,
+    ];
+    for _ in 0..1 + making.random.below(2) {
+        let mut events = match making.random.below(3) {
+            0 => making.faults(&[Side::Destination]),
+            _ => Vec::new(),
+        };
+        events.push(making.kill(Side::Destination));
+        making.phase(&argv, events);
+    }
+    making.phase(&argv, Vec::new());
+}
+
+fn resume_export(making: &mut Making<'_>) {
+    making.pair();
+    let from = making.url(Side::Source);
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let argv = [
+        "export",
+        &from,
+        "-o",
+        "{dir}/a.rmz",
+        "--resume",
+        "--consistency",
+        consistency,
+        "--scan-count",
+        "3",
+    ];
+    for _ in 0..1 + making.random.below(2) {
+        let mut events = making.events(&[Side::Source]);
+        events.push(making.kill(Side::Source));
+        making.phase(&argv, events);
+    }
+    let events = making.clients(Side::Source, 10);
+    making.phase(&argv, events);
+}
+
+/// Others write at the destination, too.
+fn two_writers(making: &mut Making<'_>) {
+    making.pair();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let mut events = making.events(&[Side::Source, Side::Destination]);
+    events.extend(making.clients(Side::Destination, 20));
+    making.phase(&["copy", &from, &to, "--on-conflict", policy], events);
+}
+
+impl Making<'_> {
+    fn kill(&mut self, side: Side) -> Planned {
+        let command = match side {
+            Side::Source => self.one_of(&["dump", "scan", "multi", "exec", "info"]),
+            Side::Destination => self.one_of(&["restore", "select", "info", "ping", "del"]),
+        };
+        let nth = 1 + self.random.below(25) as u32;
+        let at = match self.random.below(4) {
+            0 => At::Before(side, command.to_owned(), nth),
+            1 => At::After(side, command.to_owned(), nth),
+            _ => At::Calls(1 + self.random.below(80) as u32),
+        };
+        Planned { at, act: Act::Kill }
+    }
 }

@@ -12,6 +12,30 @@ use super::value::Entry;
 pub struct Keyspace {
     databases: Vec<Option<Box<Database>>>,
     form: Form,
+    touched: Touched,
+}
+
+/// Keys that may have changed since somebody asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Touched {
+    /// Any.
+    All,
+    /// These; some may be named twice, and some may not have changed.
+    Keys(Vec<(u32, Vec<u8>)>),
+}
+
+impl Touched {
+    /// More names than this are no help.
+    const MOST: usize = 2000;
+
+    fn add(&mut self, db: u32, key: &[u8]) {
+        if let Self::Keys(keys) = self {
+            match keys.len() < Self::MOST {
+                true => keys.push((db, key.to_vec())),
+                false => *self = Self::All,
+            }
+        }
+    }
 }
 
 /// How tables are made.
@@ -58,7 +82,13 @@ impl Keyspace {
                 shape,
                 per_slot: cluster && release.has_table_per_slot(),
             },
+            touched: Touched::All,
         }
+    }
+
+    /// Which keys may have changed since this was asked last.
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.touched, Touched::Keys(Vec::new()))
     }
 
     /// How many databases there can be.
@@ -104,6 +134,7 @@ impl Keyspace {
 
     /// Puts an entry in place of what stands there, and tells nobody.
     pub fn put(&mut self, db: u32, key: &[u8], mut entry: Entry) -> Option<Entry> {
+        self.touched.add(db, key);
         let form = self.form;
         let place = self.databases.get_mut(db as usize)?;
         let database = place.get_or_insert_with(|| Box::new(Database::new()));
@@ -137,6 +168,7 @@ impl Keyspace {
 
     /// Removes a key, and tells nobody.
     pub fn remove(&mut self, db: u32, key: &[u8]) -> Option<Entry> {
+        self.touched.add(db, key);
         let slot = self.form.table_of(key);
         let per_slot = self.form.per_slot;
         let database = self.databases.get_mut(db as usize)?.as_mut()?;
@@ -153,6 +185,7 @@ impl Keyspace {
 
     /// Looks as a command does, which moves a bucket of a table that is being resized.
     pub(super) fn look(&mut self, db: u32, key: &[u8]) -> Option<&mut Entry> {
+        self.touched.add(db, key);
         let slot = self.form.table_of(key);
         let database = self.databases.get_mut(db as usize)?.as_mut()?;
         database.tables.get_mut(&slot)?.get_mut(key)
@@ -161,6 +194,7 @@ impl Keyspace {
     /// The entry, to be changed. Whoever changes times of fields calls `fields_changed`, and
     /// `set_expiry` is the one way to change a key's.
     pub(super) fn entry(&mut self, db: u32, key: &[u8]) -> Option<&mut Entry> {
+        self.touched.add(db, key);
         let slot = self.form.table_of(key);
         let database = self.databases.get_mut(db as usize)?.as_mut()?;
         database.tables.get_mut(&slot)?.peek_mut(key)
@@ -202,6 +236,7 @@ impl Keyspace {
 
     /// Empties a database.
     pub(super) fn clear(&mut self, db: u32) -> usize {
+        self.touched = Touched::All;
         let place = self.databases.get_mut(db as usize);
         place
             .and_then(Option::take)
@@ -210,6 +245,7 @@ impl Keyspace {
 
     /// Swaps two databases.
     pub(super) fn swap(&mut self, one: u32, other: u32) {
+        self.touched = Touched::All;
         self.databases.swap(one as usize, other as usize);
     }
 

@@ -50,7 +50,7 @@ pub use client::ClientId;
 pub use cluster::{Cluster, Node};
 pub use config::{Commands, Config, Limits, ModuleInfo, Refusal, User};
 pub use fault::{Answer, Conditions, Fault};
-pub use keyspace::Keyspace;
+pub use keyspace::{Keyspace, Touched};
 pub use payload::{PayloadError, dump, module_id, restore};
 pub use random::Random;
 pub use release::{Family, RELEASES, Release, Since};
