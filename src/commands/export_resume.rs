@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use redis_migrate_format::{Limits, Writer, WriterOptions};
+use serde::Serialize;
 
 use super::export::{form, header};
 use super::open_source::{self, Wishes, probe_source};
@@ -13,9 +14,11 @@ use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::store::Appending;
 use crate::place::{Endpoint, Location, Place};
-use crate::policy::{Consistency, Via};
-use crate::resume::{Earlier, ExportBegin, Partial};
-use crate::sink::archive::ArchiveSink;
+use crate::policy::{Consistency, ReadFunctions, Via};
+use crate::resume::{
+    EXPORT_VERSION, Earlier, ExportBegin, Partial, SelectionIdentity, digest, word,
+};
+use crate::sink::archive::{ArchiveSink, Form};
 use crate::sink::journal::Noted;
 
 pub(super) fn export(
@@ -39,7 +42,7 @@ pub(super) fn export(
             "an archive in the clear: an encrypted one cannot be written on",
         ));
     }
-    let begin = begin(args, &wishes);
+    let begin = begin(args, &wishes)?;
     let mut partial = Partial::open(output)?;
     let mut useless = None;
     let mut ready: Option<(Box<Noted>, Writer<Appending>)> = None;
@@ -136,17 +139,53 @@ fn options(args: &ExportArgs) -> WriterOptions {
     }
 }
 
+/// What is asked of the server.
+#[derive(Serialize)]
+struct ReadingIdentity {
+    consistency: String,
+    functions: &'static str,
+    eviction: bool,
+}
+
+/// How the archive is written.
+#[derive(Serialize)]
+struct WritingIdentity {
+    zstd_level: i32,
+    verbatim: bool,
+    no_check: bool,
+    max_value_bytes: u64,
+    label: Option<String>,
+}
+
 /// Everything that decides what stands in the archive.
-fn begin(args: &ExportArgs, wishes: &Wishes<'_>) -> ExportBegin {
-    ExportBegin {
+fn begin(args: &ExportArgs, wishes: &Wishes<'_>) -> Result<ExportBegin> {
+    let Form {
+        verbatim,
+        no_check,
+        max_value_bytes,
+    } = form(args);
+    Ok(ExportBegin {
+        identity: EXPORT_VERSION,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        selection: format!("{:?}", wishes.selection),
-        reading: format!(
-            "{:?} {:?} {:?}",
-            args.read.consistency, wishes.functions, args.read.eviction
-        ),
-        writing: format!("{} {:?} {:?}", args.zstd_level(), form(args), args.label),
-    }
+        selection: digest(&SelectionIdentity::of(&wishes.selection))?,
+        reading: digest(&ReadingIdentity {
+            consistency: word(&args.read.consistency),
+            functions: match wishes.functions {
+                ReadFunctions::IfPossible => "if-possible",
+                ReadFunctions::Compared => "compared",
+                ReadFunctions::Required => "required",
+                ReadFunctions::No => "no",
+            },
+            eviction: args.read.eviction,
+        })?,
+        writing: digest(&WritingIdentity {
+            zstd_level: args.zstd_level(),
+            verbatim,
+            no_check,
+            max_value_bytes,
+            label: args.label.clone(),
+        })?,
+    })
 }
 
 /// Reads the partial file up to the place and checks all of it; else why it cannot be used.
@@ -200,7 +239,7 @@ mod tests {
             panic!("an export");
         };
         let from = args.source().unwrap();
-        begin(&args, &wishes(&args, &from, &Stop::new()))
+        begin(&args, &wishes(&args, &from, &Stop::new())).unwrap()
     }
 
     #[test]

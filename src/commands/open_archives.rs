@@ -2,17 +2,18 @@
 //! run stopped.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 
 use super::standing::has_each_key_once;
-use crate::cli::ImportArgs;
+use crate::cli::{ImportArgs, WriteArgs};
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
@@ -23,7 +24,7 @@ use crate::place::{Holds, Input, Location, SharedBytes, Writing, keep_apart};
 use crate::policy::FunctionPolicy;
 use crate::record::Mark;
 use crate::resume::destination::{self, Standing};
-use crate::resume::{self, Begin, Part, State, VERSION};
+use crate::resume::{self, Begin, Part, SelectionIdentity, State, VERSION, digest, word};
 use crate::select::Sought;
 use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
@@ -160,6 +161,60 @@ fn table_of(input: &mut Input, allow_incomplete: bool) -> Result<Option<Table>> 
     })
 }
 
+/// Every argument that decides what is written.
+#[derive(Serialize)]
+struct ArgumentsIdentity {
+    selection: SelectionIdentity,
+    allow_incomplete: bool,
+    on_conflict: String,
+    ttl: String,
+    map_db: Vec<(Option<u32>, u32)>,
+    strip_prefix: Option<Vec<u8>>,
+    add_prefix: Option<Vec<u8>>,
+    functions: String,
+    max_value_bytes: Option<u64>,
+    allow_loss: Vec<String>,
+    method: String,
+    sanitize: bool,
+    no_check: bool,
+}
+
+impl ArgumentsIdentity {
+    fn of(args: &ImportArgs) -> Result<Self> {
+        // All fields, so that a new one is not forgotten.
+        let WriteArgs {
+            on_conflict: _,
+            replace: _,
+            ttl,
+            map_db,
+            strip_prefix,
+            add_prefix,
+            functions,
+            max_value,
+            allow_loss,
+            method,
+            sanitize,
+            no_check,
+        } = &args.write;
+        let bytes = |text: &OsString| text.as_bytes().to_vec();
+        Ok(Self {
+            selection: SelectionIdentity::of(&args.selection()?),
+            allow_incomplete: args.allow_incomplete,
+            on_conflict: word(&args.write.on_conflict()),
+            ttl: word(ttl),
+            map_db: map_db.clone(),
+            strip_prefix: strip_prefix.as_ref().map(bytes),
+            add_prefix: add_prefix.as_ref().map(bytes),
+            functions: word(functions),
+            max_value_bytes: *max_value,
+            allow_loss: allow_loss.iter().map(word).collect(),
+            method: word(method),
+            sanitize: *sanitize,
+            no_check: *no_check,
+        })
+    }
+}
+
 /// Which import this is.
 ///
 /// # Errors
@@ -170,17 +225,16 @@ pub fn begin_of(
     to: &ConnectOptions,
     now_ms: u64,
 ) -> Result<Begin> {
-    let deciding = format!(
-        "{:?} {:?} {}",
-        args.write,
-        args.selection()?,
-        args.allow_incomplete
-    );
+    // Names of state files are made of these words.
+    let db = match to.db {
+        Some(db) => format!("Some({db})"),
+        None => "None".to_owned(),
+    };
     Ok(Begin {
         version: VERSION,
         parts,
-        destination: format!("{} {:?}", to.address, to.db),
-        arguments: hex(&Sha256::digest(deciding.as_bytes())),
+        destination: format!("{} {db}", to.address),
+        arguments: digest(&ArgumentsIdentity::of(args)?)?,
         base_now_ms: now_ms,
         hash_keys: random_hash_keys(),
     })
@@ -371,7 +425,10 @@ fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Readi
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Verb};
     use crate::encryption::Keys;
     use crate::source::reading::tests::archive;
 
@@ -393,5 +450,56 @@ mod tests {
         std::fs::write(&path, archive("two", true)).expect("written over");
         let error = first.must_equal(found(&mut input)).expect_err("another");
         assert!(error.to_string().contains("the archive changed"), "{error}");
+    }
+
+    fn arguments(options: &[&str]) -> String {
+        let line = ["redis-migrate", "import", "redis://h", "x.rmz"];
+        let Verb::Import(args) = Cli::parse_from(line.iter().chain(options)).verb else {
+            panic!("an import");
+        };
+        digest(&ArgumentsIdentity::of(&args).expect("sound")).expect("digested")
+    }
+
+    #[test]
+    fn an_option_that_changes_what_is_written_makes_it_another_import() {
+        assert_eq!(
+            arguments(&[]),
+            arguments(&["--rate-limit", "7", "--jobs", "2", "--max-errors", "1"])
+        );
+        assert_eq!(
+            arguments(&["--replace"]),
+            arguments(&["--on-conflict", "replace"])
+        );
+        let options: [&[&str]; 19] = [
+            &[],
+            &["--replace"],
+            &["--on-conflict", "skip"],
+            &["--ttl", "drop"],
+            &["--map-db", "0:1"],
+            &["--map-db", "*:1"],
+            &["--strip-prefix", "a"],
+            &["--add-prefix", "a"],
+            &["--functions", "skip"],
+            &["--max-value", "1KiB"],
+            &["--allow-loss", "functions"],
+            &["--method", "commands"],
+            &["--sanitize"],
+            &["--no-check"],
+            &["--allow-incomplete"],
+            &["--only-key", "a"],
+            &["--match", "a*"],
+            &["--exclude", "a*"],
+            &["--with-ttl"],
+        ];
+        let all: Vec<String> = options.iter().map(|some| arguments(some)).collect();
+        for (at, one) in all.iter().enumerate() {
+            let same = all.iter().position(|other| other == one);
+            assert_eq!(same, Some(at), "{:?}", options[at]);
+        }
+        // As it was when this was written: a state that stands must not become foreign by chance.
+        assert_eq!(
+            arguments(&[]),
+            "3b21d881048c6a689afe3510ec7ef0a14f0183b84b7b675a5bf0bd0f77f67926"
+        );
     }
 }

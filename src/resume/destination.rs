@@ -57,9 +57,7 @@ pub fn look(to: &ConnectOptions, state: &State) -> Result<Standing> {
         return doubtful("the destination was started anew, or replaced, during the earlier run");
     }
     let Some(then) = &state.processes else {
-        return doubtful(
-            "the state does not say which process it spoke to (it was written by version 0.1.0)",
-        );
+        return doubtful("the state does not say which process it spoke to");
     };
     let mut conn = Conn::open(to)?;
     let facts = Facts::ask(&mut conn)?;

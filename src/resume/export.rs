@@ -26,23 +26,36 @@ const NOTED: u8 = 2;
 /// JSON of [`Identity`]: the partial file is complete, and is about to take its place.
 const FINISHED: u8 = 3;
 
+/// Of what makes an export the same.
+pub const EXPORT_VERSION: u32 = 1;
+
 /// Which export it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportBegin {
+    /// [`EXPORT_VERSION`]; 0 for journals of before there was one.
+    #[serde(default)]
+    pub identity: u32,
     /// Of the tool.
     pub version: String,
-    /// Which keys.
+    /// Digest of which keys, hex.
     pub selection: String,
-    /// What is asked of the server.
+    /// Digest of what is asked of the server, hex.
     pub reading: String,
-    /// How the archive is written.
+    /// Digest of how the archive is written, hex.
     pub writing: String,
 }
 
 impl ExportBegin {
     fn differs_from(&self, now: &Self) -> Option<&'static str> {
+        if self.identity != now.identity {
+            return Some("another version of redis-migrate wrote it");
+        }
         let pairs = [
-            (&self.version, &now.version, "another version wrote it"),
+            (
+                &self.version,
+                &now.version,
+                "another version of redis-migrate wrote it",
+            ),
             (&self.selection, &now.selection, "its selection was another"),
             (&self.reading, &now.reading, "it was read in another way"),
             (
@@ -326,6 +339,7 @@ mod tests {
 
     fn begin() -> ExportBegin {
         ExportBegin {
+            identity: EXPORT_VERSION,
             version: "1".to_owned(),
             selection: String::new(),
             reading: String::new(),

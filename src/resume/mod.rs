@@ -14,17 +14,22 @@
 mod confirm;
 pub mod destination;
 mod export;
+mod identity;
 mod rows;
 mod sink;
 mod state;
 mod witness;
 
-use std::ffi::{OsStr, OsString};
+use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-pub use self::export::{Earlier, ExportBegin, ExportJournal, Partial, files_beside};
+pub use self::export::{
+    EXPORT_VERSION, Earlier, ExportBegin, ExportJournal, Partial, files_beside,
+};
+pub use self::identity::{SelectionIdentity, digest, word};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::Usage;
@@ -73,12 +78,30 @@ pub fn load(place: &Path, begin: &Begin) -> Result<Option<State>> {
     let Some(state) = state else {
         return Ok(None);
     };
+    let shown = place.display();
+    match state.begin.version.cmp(&VERSION) {
+        Ordering::Equal => {}
+        Ordering::Less => {
+            return Err(Usage(format!(
+                "the state in {shown} was left by an older version of redis-migrate, and whether this \
+                 is the same import cannot be told from it: finish the import with that version, or \
+                 remove the file to begin anew (with --on-conflict fail or skip, what was imported \
+                 already then counts as a conflict)"
+            ))
+            .into());
+        }
+        Ordering::Greater => {
+            return Err(Usage(format!(
+                "the state in {shown} was left by a newer version of redis-migrate: finish the import \
+                 with that version, or remove the file to begin anew"
+            ))
+            .into());
+        }
+    }
     if let Some(difference) = state.begin.differs_from(begin) {
-        let name = OsString::from(place);
         return Err(Usage(format!(
-            "the state in {} is of another import: {difference}; repeat the command as it was, or \
-             remove that file to begin anew",
-            name.display()
+            "the state in {shown} is of another import: {difference}; repeat the command as it was, or \
+             remove that file to begin anew"
         ))
         .into());
     }

@@ -47,8 +47,8 @@ const FORGOTTEN: u8 = 8;
 /// JSON of [`ErrorsPlace`]: which keys that failed are named before it in the --errors-to file.
 const ERRORS: u8 = 9;
 
-/// Of what a state holds. A newer one is refused, an older one is read.
-pub const VERSION: u32 = 2;
+/// Of what a state holds, and of what makes an import the same. Another one is refused.
+pub const VERSION: u32 = 3;
 
 /// How often the disk is told to keep it. A kill loses nothing in between, a power cut may.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ pub struct Part {
 /// Which import it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
-    /// Of the state; 0 for those that say nothing of their destination's process.
+    /// Of the state.
     #[serde(default)]
     pub version: u32,
     /// The archives, in their order.
@@ -88,9 +88,6 @@ impl Begin {
 
     /// In what it is another import than `now`.
     pub fn differs_from(&self, now: &Begin) -> Option<&'static str> {
-        if self.version > VERSION {
-            return Some("a newer version of redis-migrate began it");
-        }
         let same_part = |(one, other): (&Part, &Part)| {
             one.id == other.id
                 && (one.sha256.is_none() || other.sha256.is_none() || one.sha256 == other.sha256)
@@ -141,7 +138,7 @@ pub struct State {
     pub records: u64,
     /// Keys that were written, where that matters.
     pub own: OwnWrites,
-    /// The processes that it spoke to; `None` for a state of an older version.
+    /// The processes that it spoke to; `None` before it spoke to any.
     pub processes: Option<BTreeSet<Option<String>>>,
     /// Keys that were acknowledged.
     pub witnesses: Noted,
@@ -542,18 +539,30 @@ mod tests {
         assert!(State::load(&place).unwrap().unwrap().is_forgotten);
     }
 
+    /// Also one that says no version, as the first ones did.
     #[test]
-    fn a_state_of_before_is_read_and_one_of_later_refused() {
-        let text = serde_json::to_value(begin()).unwrap();
-        let mut old = text.clone();
-        old.as_object_mut().unwrap().remove("version");
-        let old: Begin = serde_json::from_value(old).unwrap();
-        assert_eq!((old.version, old.differs_from(&begin())), (0, None));
-        let later = Begin {
-            version: VERSION + 1,
-            ..begin()
-        };
-        assert!(later.differs_from(&begin()).unwrap().contains("newer"));
+    fn a_state_of_another_version_is_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("state");
+        for (version, words) in [
+            (None, "older version"),
+            (Some(VERSION - 1), "older version"),
+            (Some(VERSION + 1), "newer version"),
+        ] {
+            let mut text = serde_json::to_value(begin()).unwrap();
+            match version {
+                Some(version) => text["version"] = version.into(),
+                None => drop(text.as_object_mut().unwrap().remove("version")),
+            }
+            let mut bytes = MAGIC.to_vec();
+            put(&mut bytes, BEGIN, &serde_json::to_vec(&text).unwrap());
+            std::fs::write(&place, &bytes).unwrap();
+            let error = super::super::load(&place, &begin()).map(drop).unwrap_err();
+            assert!(error.is::<Usage>(), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(words) && error.contains("finish"), "{error}");
+            assert_eq!(std::fs::read(&place).unwrap(), bytes);
+        }
     }
 
     #[test]

@@ -377,3 +377,25 @@ fn what_the_killed_run_left_out_is_named_by_the_run_that_goes_on() {
     assert_eq!(named(), [""; 0]);
     export.is_whole(&server);
 }
+
+/// What an older version left cannot be told to be the same export: it starts over, and says so.
+#[test]
+fn what_an_older_version_left_is_begun_anew() {
+    let server = TestServer::start(available()[0]);
+    fill_many(&mut server.client(), 1_000, 1);
+    let export = Export::of(&server);
+    let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/states"));
+    let copy = |name: &str, to: &Path| std::fs::copy(kept.join(name), to).expect("copied");
+    copy("export-v0.rmz.part", &export.part);
+    copy("export-v0.rmz.part.state", &export.journal);
+    let output = export.tool().run().success();
+    output
+        .expect_stderr("another version of redis-migrate wrote it")
+        .expect_stderr("starts over");
+    assert!(!export.part.exists() && !export.journal.exists());
+    let list = Tool::new(&["list"]).arg(&export.file).run().success();
+    assert_eq!(
+        list.stdout.iter().filter(|&&byte| byte == b'\n').count(),
+        1_001
+    );
+}

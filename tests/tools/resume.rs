@@ -950,3 +950,26 @@ fn a_state_is_a_regular_file_or_none() {
     let keys: u64 = cmd("DBSIZE").query(&mut server.client()).expect("DBSIZE");
     assert_eq!(keys, 0);
 }
+
+/// A state that an older version left is refused before anything is written, and stays for it.
+#[test]
+fn a_state_of_an_older_version_is_refused_with_what_to_do() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let kept = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/states"));
+    let state = directory.path().join("state");
+    std::fs::copy(kept.join("import-v2.state"), &state).expect("copied");
+    let before = std::fs::read(&state).expect("there");
+    let server = TestServer::start(available()[0]);
+    let resume = format!("--resume={}", state.display());
+    let arguments = ["import", &server.url(), "--on-conflict", "skip", &resume];
+    let import = || Tool::new(&arguments).arg(kept.join("import-v2.rmz")).run();
+    import()
+        .expect_code(2)
+        .expect_stderr("left by an older version")
+        .expect_stderr("finish the import with that version, or remove the file");
+    let keys = || -> u64 { cmd("DBSIZE").query(&mut server.client()).expect("DBSIZE") };
+    assert_eq!((keys(), std::fs::read(&state).expect("there")), (0, before));
+    std::fs::remove_file(&state).expect("removed");
+    import().success();
+    assert_eq!((keys(), state.exists()), (300, false));
+}

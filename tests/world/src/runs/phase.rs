@@ -12,7 +12,7 @@ use std::time::Duration;
 use redis_migrate::cli::{Cli, Verb as CliVerb, parse};
 use redis_migrate::commands::{copy, export, import};
 use redis_migrate::host;
-use redis_migrate::observer::{Event, Observer, Report as Listener};
+use redis_migrate::observer::{Event, Observer, Reporter as Listener};
 use redis_migrate::pipe::{Outcome, Stop};
 
 use super::{Report, is_calm, setup};
