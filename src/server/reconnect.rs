@@ -1,5 +1,5 @@
-//! Connecting again after a connection was lost: a bounded number of times, each after a longer
-//! wait, with some chance in it so that many clients do not come back at the same moment.
+//! Reconnecting after a connection was lost: a bounded number of times, with exponential backoff and
+//! jitter, so that many clients do not come back at the same moment.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Retries {
         self.left = self.allowed;
     }
 
-    /// The next try is done in another way, and does not count.
+    /// The next try is made in another way, and does not count.
     pub fn once_more(&mut self) {
         self.left = (self.left + 1).min(self.allowed);
     }

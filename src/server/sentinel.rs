@@ -1,8 +1,8 @@
-//! Finding a primary by its sentinels, anew for each connection, so that whoever connects again
-//! after a failover comes to the new primary.
+//! Finds a primary through its sentinels, anew for each connection, so that reconnecting after a
+//! failover leads to the new primary.
 //!
-//! A failover takes a while in which the sentinels still name the server that is gone, or one that
-//! is not yet a primary; so what is found is tried again until connecting may take no longer.
+//! During a failover the sentinels still name the server that is gone, or one that is not a primary
+//! yet; so they are asked again until the connect timeout.
 
 mod answers;
 
@@ -22,18 +22,18 @@ use crate::server::reply::{Reply, cmd, from_reply};
 /// How long to wait before the sentinels are asked again.
 const STEP: Duration = Duration::from_millis(250);
 
-/// The least time that one sentinel has to answer.
+/// The least time that each sentinel has to answer.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long all of them together may take to say whom they name now.
+/// How long all of them together may take to name the primary again.
 const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long sentinels may take to agree. They tell each other every two seconds.
 pub const AGREE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Whether the sentinels still name the server of `conn`. A primary that has to give way in a planned
-/// failover goes on answering, and takes writes, for about ten seconds after they named the next one;
-/// nothing on its own connection tells of that. `None` if no sentinels named it.
+/// Whether the sentinels still name the server of `conn`. In a planned failover the old primary goes
+/// on answering, and takes writes, for about ten seconds after they named the next one; nothing on
+/// its own connection shows that. `None` if no sentinels named it.
 pub fn standing(conn: &Conn, options: &ConnectOptions) -> Option<Standing> {
     let Transport::Sentinel(sentinels) = &options.address else {
         return None;
@@ -64,7 +64,7 @@ fn is_at(conn: &Conn, node: &NodeAddress, named: &NodeAddress, options: &Connect
     found.is_ok_and(|mut found| found.any(|at| at == peer))
 }
 
-/// The end of a connection to a server in whose place the sentinels name another one, `by`.
+/// The error of a connection to a server that the sentinels have replaced with `by`.
 pub fn replaced(conn: &Conn, by: &str) -> ServerError {
     conn.spoilt(format!(
         "the sentinels name another primary now, {by} (a failover)"
@@ -163,7 +163,7 @@ fn connect_sentinel(
         username,
         password,
         db: None,
-        // The name in --sni is the data servers'.
+        // The name in --sni is that of the data servers.
         tls: TlsOptions {
             sni: None,
             ..options.tls.clone()
@@ -202,7 +202,7 @@ fn watched(conn: &mut Conn) -> Result<Vec<String>, ServerError> {
     Ok(rows.into_iter().filter_map(name).collect())
 }
 
-/// Connects to the server that was named, and makes sure that it is a primary, as far as it tells.
+/// Connects to the server that was named, and checks that it is a primary, as far as it tells.
 fn connect(
     node: &NodeAddress,
     sentinels: &Sentinels,
@@ -226,7 +226,7 @@ fn connect(
     Ok(conn)
 }
 
-/// By INFO, or ROLE where that is refused; where both are, the sentinels are believed.
+/// By INFO, or by ROLE where INFO is refused; where both are refused, the sentinels are believed.
 fn is_replica(conn: &mut Conn) -> Result<bool, ServerError> {
     if let Some(text) = info(conn, Some("replication"))?
         && let Some(role) = text.lines().find_map(|line| line.strip_prefix("role:"))

@@ -1,4 +1,4 @@
-//! Slots of a cluster: which one a key lies in, and a name that lies in a given one.
+//! Slots of a cluster: the slot of a key, and a name in a given slot.
 
 use std::sync::OnceLock;
 
@@ -9,8 +9,8 @@ pub const SLOTS: u16 = 16_384;
 
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// The slot of a key (cluster.c, keyHashSlot): the checksum of what stands between the first `{`
-/// and the first `}` after it, or of the whole key where there is no such pair or nothing in it.
+/// The slot of a key (cluster.c, keyHashSlot): the checksum of what is between the first `{` and the
+/// first `}` after it, or of the whole key if there is no such pair or nothing in it.
 pub fn slot_of(key: &[u8]) -> u16 {
     CRC.checksum(hashed_part(key)) % SLOTS
 }
@@ -27,10 +27,10 @@ fn hashed_part(key: &[u8]) -> &[u8] {
     }
 }
 
-/// A hash tag, braces and all, that puts a key into `slot` (modulo [`SLOTS`]): `{1a2b}`. A key
-/// that begins with it, or has nothing but other characters before it, lies in that slot.
+/// A hash tag, with braces, that puts a key into `slot` (modulo [`SLOTS`]): `{1a2b}`. A key is in
+/// that slot if the tag is the first thing in braces in it.
 ///
-/// The tags are hexadecimal numbers, found by trying them in order, all of them at the first call:
+/// The tags are hexadecimal numbers. The first call finds all of them by trying numbers in order:
 /// some 170,000 short checksums, which take a few milliseconds.
 pub fn tag_for_slot(slot: u16) -> String {
     static NUMBERS: OnceLock<Vec<u32>> = OnceLock::new();
@@ -41,7 +41,7 @@ pub fn tag_for_slot(slot: u16) -> String {
 fn find_numbers() -> Vec<u32> {
     let mut found: Vec<Option<u32>> = vec![None; SLOTS.into()];
     let mut missing = found.len();
-    // Far below 2^32 each of the 2^14 slots has had its turn; the test holds it to that.
+    // Each of the 2^14 slots turns up long before 2^32, which a test checks.
     for number in 0..u32::MAX {
         let place = &mut found[usize::from(slot_of(format!("{number:x}").as_bytes()))];
         if place.is_none() {

@@ -1,8 +1,8 @@
-//! Which keys change: CLIENT TRACKING in broadcast mode, on a connection of its own, which is read
-//! beside everything else. What is heard are names without a database.
+//! Which keys change: CLIENT TRACKING in broadcast mode, on a connection of its own that is read all
+//! the time. The server sends names without a database.
 //!
-//! [`listener`] decides; here its wishes are done: by a thread of its own, or step by step where
-//! everything runs in one thread.
+//! [`listener`] decides what to do next; here it is done: by a thread of its own, or step by step
+//! where everything runs in one thread.
 
 mod listener;
 #[cfg(test)]
@@ -25,7 +25,7 @@ use crate::host::{self, Beside, Step, TaskId};
 /// How often a wish to stop is looked for while nothing is heard.
 const HEED_EVERY: Duration = Duration::from_millis(250);
 
-/// Who wishes to stop still waits so long for an answer that is on its way.
+/// After a wish to stop, an answer is still waited for this long.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What [`Heard::means_rescan`] says of FLUSHALL and FLUSHDB.
@@ -34,11 +34,11 @@ pub const FLUSHED: &str = "a database was flushed";
 /// What was heard since it was last taken.
 #[derive(Debug, Default, Clone)]
 pub struct Heard {
-    /// Names of keys that changed, in whatever database.
+    /// Names of keys that changed, in any database.
     pub names: HashSet<Vec<u8>>,
     /// When the first of them was heard.
     pub since: Option<Instant>,
-    /// A database was flushed, or everything was loaded anew: any key may have changed.
+    /// A database was flushed or loaded anew: any key may have changed.
     pub flushed: bool,
     /// More names than can be kept: any key may have changed.
     pub overflowed: bool,
@@ -47,7 +47,7 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// Why only a new scan can help, if so.
+    /// Why a new scan is needed, if it is.
     pub fn means_rescan(&self) -> Option<&str> {
         if let Some(reason) = &self.lost {
             return Some(reason);
@@ -60,7 +60,7 @@ impl Heard {
     }
 }
 
-/// The listener, between who reads the connection and who wants to know.
+/// The listener, shared by the reader of the connection and the tracker's owner.
 struct Shared {
     listener: Mutex<Listener>,
     changed: Condvar,
@@ -103,13 +103,13 @@ pub struct Tracker {
 enum Reader {
     /// A thread of its own.
     Thread(Option<JoinHandle<()>>),
-    /// A simulated world, step by step; whoever waits for a barrier takes the first step.
+    /// A simulated world, step by step; a barrier takes the first step itself.
     Task(TaskId, Arc<Mutex<Line>>),
 }
 
 impl Tracker {
-    /// Begins to listen, unless `stop` ends the waiting for it; `wanted` says which names are of
-    /// interest. The inner `Err` says what the server refuses, or answers oddly.
+    /// Begins to listen; `stop` ends the wait for the server. `wanted` says which names to keep. The
+    /// inner `Err` says what the server refuses or answers oddly.
     ///
     /// # Errors
     /// The connection.
@@ -161,8 +161,7 @@ impl Tracker {
         }
     }
 
-    /// From now on a wish to stop ends the waiting of [`Self::barrier`]: it is as if the connection
-    /// were lost then.
+    /// From now on a wish to stop ends [`Self::barrier`], as if the connection were lost.
     pub fn heed(&mut self, stop: &Arc<AtomicBool>) {
         self.stop = Some(Arc::clone(stop));
     }
@@ -202,7 +201,7 @@ impl Tracker {
         self.shared.lock().take()
     }
 
-    /// Whether nothing is heard any more.
+    /// Whether the connection is lost.
     pub fn is_lost(&self) -> bool {
         self.shared.lock().heard().lost.is_some()
     }
@@ -227,7 +226,7 @@ impl Drop for Tracker {
         self.shared.on(Event::Closed);
         match &mut self.reader {
             Reader::Thread(thread) => {
-                // It ends at its next turn; a panic of it has been told by `lost`.
+                // It ends at its next turn; a panic of it shows in `Heard::lost`.
                 let _ = thread.take().map(JoinHandle::join);
             }
             Reader::Task(task, _) => {
@@ -279,11 +278,11 @@ fn begin(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
         Ok(Reply::Map(_)) => {}
         other => return Ok(Err(conn.needed("HELLO 3", other))),
     }
-    // In RESP3 from here on, which a new connection would not be.
+    // From here on this is RESP3, which a new connection would not be.
     conn.settle();
-    // Where it is known: a full server should not drop this connection first. Before tracking
-    // begins: what is pushed would be taken for its answer, and every later answer for that of
-    // the question before.
+    // So that a full server does not drop this connection first, where it knows the command. Asked
+    // before tracking begins: a push would be taken for the answer, and every later answer for that
+    // of the question before.
     let _ = conn.ask(cmd("CLIENT").arg("NO-EVICT").arg("ON"))?;
     let mut tracking = cmd("CLIENT");
     tracking.arg("TRACKING").arg("ON").arg("BCAST");
@@ -356,7 +355,7 @@ impl Line {
         }
     }
 
-    /// Why an answer is not waited for any longer. A thread is told so by its connection.
+    /// Why an answer is no longer waited for. (A thread gets this from its connection.)
     fn why_no_longer(&self, now: Instant) -> Option<&'static str> {
         let waited = now.saturating_duration_since(self.pinged);
         if waited >= self.limit && !self.limit.is_zero() {
@@ -425,7 +424,7 @@ impl Line {
 }
 
 impl Drop for Line {
-    /// Whoever waits for a barrier must not wait for ever, whatever happens here.
+    /// Nobody may wait for a barrier for ever, whatever happens here.
     fn drop(&mut self) {
         self.shared.on(Event::Closed);
     }

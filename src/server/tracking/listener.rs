@@ -1,6 +1,6 @@
-//! What listening to a server's changes comes to: when to PING, what an answer proves, which names
-//! were heard. No I/O, no threads, no clock: events and the time come in, [`Listener::next`] says
-//! what is to be done.
+//! Decides, for one server whose changes are listened to, when to PING, what an answer proves, and
+//! which names to keep. No I/O, no threads, no clock: events and the time come in, and
+//! [`Listener::next`] says what to do.
 //!
 //! A barrier proves that everything written before it was heard. A push leaves the server after all
 //! replies of the same turn of its event loop (`beforeSleep`, server.c), so one PING proves nothing
@@ -18,7 +18,8 @@ const MAX_NAME_BYTES: usize = 16 * 1024 * 1024;
 /// What a name costs beside its bytes.
 const NAME_OVERHEAD_BYTES: usize = 48;
 
-/// How often the server is asked when nobody waits for a barrier: it keeps what nobody reads.
+/// How often the connection is read when nobody waits for a barrier: the server keeps what is not
+/// read.
 const PING_EVERY: Duration = Duration::from_millis(20);
 
 /// PINGs that prove a barrier.
@@ -37,11 +38,11 @@ pub(super) enum Event {
     Flushed,
     /// The connection is lost, or what came on it makes no sense.
     Lost(String),
-    /// Nobody wants to know any more.
+    /// The tracker was dropped, or its reader ended.
     Closed,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     /// Send a PING.
@@ -133,8 +134,8 @@ impl Listener {
         heard
     }
 
-    /// What is to be done. Of [`Action::Ping`] and [`Action::Read`] it is taken that they are done, or
-    /// that [`Event::Lost`] follows.
+    /// What to do. [`Action::Ping`] and [`Action::Read`] count as done, unless [`Event::Lost`]
+    /// follows.
     pub(super) fn next(&mut self, now: Instant) -> Action {
         match self.state {
             State::Resting(until) if self.barriers_asked == self.barriers_proved && now < until => {
@@ -148,7 +149,7 @@ impl Listener {
         }
     }
 
-    /// Barriers that are asked for from here on need a round of their own.
+    /// The next round. A barrier that is asked for later needs a round of its own.
     fn round(&self) -> Round {
         match self.barriers_asked > self.barriers_proved {
             true => Round {
@@ -204,16 +205,16 @@ impl Listener {
             return self.end("an answer that was not asked for".to_owned());
         };
         if text.starts_with("LOADING ") {
-            // It begins anew, from a file: what it pushed is no longer all that changed.
+            // The server loads a file: from here on more changes than it pushes.
             let reason = refusal(&self.address, "PING", text).to_string();
             return self.end(reason);
         }
         if !asks_for_patience(&text) {
-            // An error stands where the answer would (MISCONF, NOPERM): as good for this.
+            // Any other error (MISCONF, NOPERM) is an answer, and proves as much.
             return self.answered(now);
         }
-        // While a script holds the server up, answers leave it before what was pushed earlier: such
-        // an answer proves nothing.
+        // While a script blocks the server, its answers overtake earlier pushes: such an answer
+        // proves nothing.
         if !self.patience.lasts_at(now) {
             let text = format!("{text} ({})", self.patience.told_at(now));
             let reason = refusal(&self.address, "PING", text).to_string();

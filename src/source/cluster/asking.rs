@@ -1,9 +1,9 @@
-//! What could not be read of a node: slots to be read again, and keys of slots that are on their way,
-//! which are read where they go, with ASKING.
+//! What a node did not answer for: slots that have to be read again, and keys of slots that are being
+//! moved, which are read from the node that they go to, with ASKING.
 //!
-//! A node may answer ASKING, or the key after it, with something else than the key. Such keys are
-//! asked for again a few times. What is not answered for then has failed, by name, unless its slot
-//! is no longer on its way: then all of the slot is read again.
+//! That node may refuse ASKING, or answer with something other than the key. Such keys are asked for
+//! again a few times. A key that is still not answered for has failed, by name, unless its slot is no
+//! longer being moved: then the whole slot is read again.
 
 use std::collections::BTreeMap;
 
@@ -18,23 +18,23 @@ use crate::server::slots::slot_of;
 use crate::source::server::{Leftovers, ServerSource, Unserved};
 use crate::units::plural;
 
-/// What could not be read since slots were last reassigned.
+/// What was not answered for since slots were last reassigned.
 #[derive(Default)]
 pub(super) struct Astray {
     /// Slots to be read again, from whoever has them.
     again: SlotSet,
-    /// Slots to be read again only if they are no longer on their way.
+    /// Slots to be read again once they are no longer being moved.
     on_their_way: SlotSet,
-    /// Keys of slots that are on their way (database, name).
+    /// Keys of slots that are being moved (database, name).
     names: Vec<(u32, Vec<u8>)>,
     /// Why not, in a node's words.
     reason: Option<String>,
-    /// Keys that were read where slots go and may be leftovers there, by the node's id.
+    /// Keys that came from a node that imports their slots and may be leftovers there, by node id.
     leftovers: BTreeMap<String, Leftovers>,
 }
 
 impl Astray {
-    /// Takes from all parts what they did not answer for.
+    /// Collects from all parts what they did not answer for.
     pub fn collect(&mut self, parts: &mut Parts) {
         for part in parts.iter_mut() {
             let of_part = part.take_disturbed();
@@ -59,8 +59,8 @@ impl Astray {
         self.reason.as_deref().unwrap_or_default()
     }
 
-    /// Slots were reassigned by this view. Of those that are still on their way something may be left
-    /// to be read here, if their move is called off.
+    /// Slots were reassigned by this view. `on_their_way` are still being moved: they have to be read
+    /// again here if their move is called off.
     pub fn reassigned(&mut self, view: &View, on_their_way: SlotSet) {
         self.again = SlotSet::default();
         self.on_their_way = on_their_way;
@@ -69,7 +69,7 @@ impl Astray {
         self.names.retain(|(_, name)| is_open(name));
     }
 
-    /// Begins to read where these slots go, by the id of the node.
+    /// Begins to read from the nodes that these slots go to, by node id.
     ///
     /// # Errors
     /// What a node refuses, and connections.
@@ -97,7 +97,7 @@ impl Astray {
         Ok(())
     }
 
-    /// What was read there was read; what was not answered for is known from here on.
+    /// Collects what the nodes that slots go to did not answer for.
     ///
     /// # Errors
     /// A node that was lost.
@@ -109,16 +109,16 @@ impl Astray {
             let of_part = part.take_disturbed();
             insert_all(&mut self.on_their_way, &of_part.astray);
             insert_all(&mut self.again, &of_part.slots);
-            // If its move is called off for good, the owner is asked again.
+            // If the move is called off for good, the owner is asked again.
             insert_all(&mut self.on_their_way, &part.leftovers().slots);
         }
         Ok(())
     }
 
-    /// Nothing more is read where slots went. Whoever begins again reads all of it.
+    /// Stops reading from the nodes that slots go to. Whoever begins again reads everything there.
     ///
     /// # Errors
-    /// The file of names that were given.
+    /// Errors of the file of names that were given.
     pub fn stop_asking(&mut self, parts: &mut Parts) -> Result<()> {
         for part in parts.asking().filter(|part| part.is_live()) {
             let here = part.leftovers();
@@ -132,8 +132,8 @@ impl Astray {
         Ok(())
     }
 
-    /// Of keys that may be leftovers nobody knows whether they belong to the dataset: what came is
-    /// not called exact or current, and they are counted. A line for each node.
+    /// A line for each node with keys that may be leftovers. Nobody knows whether those belong to the
+    /// dataset, so it is called neither exact nor current.
     pub fn take_leftovers(&mut self, view: &View) -> Vec<String> {
         let leftovers = std::mem::take(&mut self.leftovers);
         let line = |(id, Leftovers { keys, slots }): (String, Leftovers)| {
@@ -159,8 +159,8 @@ pub(super) fn ask_again(parts: &mut Parts, view: &View) -> Result<bool> {
     of_unserved(parts, view, ServerSource::read_unserved)
 }
 
-/// At the end: what was not answered for, and not read by anybody else since, has failed. `true` if
-/// there is such a key: then there is something left to give.
+/// Counts keys as failed that were not answered for and not read elsewhere since. `true` if there is
+/// such a key: then its failure is still to be passed on.
 ///
 /// # Errors
 /// The list of failed keys.
@@ -168,8 +168,8 @@ pub(super) fn fail_unserved(parts: &mut Parts, view: &View) -> Result<bool> {
     of_unserved(parts, view, ServerSource::fail_unserved)
 }
 
-/// Hands what the nodes did not answer for to each, if there is something. Only of slots that are
-/// still on their way: others were reassigned, and all of their keys are read again.
+/// Calls `then` for each node with the keys that it did not answer for, if any. Only slots that are
+/// still being moved count: all others were reassigned and are read again as a whole.
 fn of_unserved(
     parts: &mut Parts,
     view: &View,

@@ -1,5 +1,5 @@
-//! Function libraries of a cluster. Every primary keeps its own, and nothing but custom makes them
-//! the same, so all of them are asked.
+//! Function libraries of a cluster. Every primary keeps its own, and nothing but custom keeps them
+//! the same, so every primary is asked.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::source::server::{Libraries, function_dump, libraries_unread, warn_of_
 pub(super) enum When {
     /// To see whether they can be read.
     AtFirst,
-    /// To be handed on.
+    /// To pass them on.
     AtTheEnd,
 }
 
@@ -29,7 +29,7 @@ pub(super) enum When {
 struct Answers {
     /// The payload of each node that gave its libraries.
     given: Vec<Option<Vec<u8>>>,
-    /// Why those of the first node that did not give them are not known.
+    /// Why the first node that could not give its libraries did not.
     unread: Option<String>,
     /// In the words of the first node that refused.
     refused: Option<String>,
@@ -43,23 +43,23 @@ pub(super) struct ClusterLibraries {
     /// What is to be given.
     payload: Option<Vec<u8>>,
     given: u64,
-    /// Why function libraries, if there are any, are not known, or not all of them.
+    /// Why not all libraries are known, if so.
     unread: Option<String>,
-    /// Why no node gave any where there may be some.
+    /// Why no node gave any, though there may be some.
     none_given: Option<String>,
-    /// Libraries of which not every code was taken, a line each.
+    /// A line for each library whose other versions were left out.
     left: Vec<String>,
-    /// Those that are not the same on every primary, for a comparison.
+    /// Libraries that differ between primaries, for a comparison.
     apart: Vec<LibraryApart>,
     /// Some node gave its libraries, or said that it has none.
     was_seen: bool,
 }
 
 impl ClusterLibraries {
-    /// Reads them, to be given by [`Self::take`]. What they do not have in common is said at the end.
+    /// Reads them; [`Self::take`] returns them at the end, when differences are reported, too.
     ///
     /// # Errors
-    /// Where they are required and refused, and where no node is left to answer.
+    /// Libraries that are required and refused, or no node left to answer.
     pub fn read(
         &mut self,
         parts: &mut Parts,
@@ -78,7 +78,7 @@ impl ClusterLibraries {
             if answers.given.is_empty() && answers.unread.is_none() && answers.refused.is_none() {
                 return Err(error);
             }
-            // Others are taken to have the same; what is compared has to be seen.
+            // The other nodes are assumed to have the same; a comparison has to see them.
             if wish == ReadFunctions::Compared {
                 self.unread
                     .get_or_insert_with(|| libraries_unread(&format!("{error:#}")));
@@ -130,8 +130,8 @@ impl ClusterLibraries {
         report.libraries_apart.clone_from(&self.apart);
     }
 
-    /// A comparison is told what is not the same everywhere. Otherwise what one node has is enough;
-    /// of two codes under one name the first is taken, and that is not all.
+    /// For a comparison, differences are kept. Otherwise a library on one node is enough; of two
+    /// versions under one name the first is taken, and the report says so.
     fn say_what_is_apart(
         &mut self,
         wish: ReadFunctions,
@@ -166,7 +166,7 @@ fn ask(parts: &mut Parts, wish: ReadFunctions) -> Result<Answers> {
     let counts: Vec<bool> = parts.iter().map(|part| parts.counts(part)).collect();
     let any_counts = counts.contains(&true);
     for (part, counts) in parts.iter_mut().zip(counts) {
-        // Whose slots are read elsewhere now has no say any more.
+        // A node whose slots are read elsewhere by now does not count.
         if !part.is_live() || any_counts && !counts {
             continue;
         }
@@ -202,10 +202,10 @@ fn ask(parts: &mut Parts, wish: ReadFunctions) -> Result<Answers> {
     Ok(answers)
 }
 
-/// Libraries by name, and where each code of them stands.
+/// Libraries by name, with all their versions.
 struct United {
     nodes: usize,
-    /// Of each name the codes in the order of the nodes, and how many nodes have each.
+    /// For each name its versions in the order of the nodes, and how many nodes have each.
     names: BTreeMap<String, Vec<(Vec<u8>, usize)>>,
 }
 
@@ -213,7 +213,7 @@ impl United {
     fn of(payloads: &[Option<Vec<u8>>]) -> Self {
         let mut names: BTreeMap<String, Vec<(Vec<u8>, usize)>> = BTreeMap::new();
         for payload in payloads.iter().flatten() {
-            // They were looked at when they came.
+            // They were checked when they were received.
             for code in function_codes(payload).unwrap_or_default() {
                 let codes = names.entry(library_name(&code)).or_default();
                 match codes.iter_mut().find(|(known, _)| *known == code) {
@@ -228,7 +228,7 @@ impl United {
         }
     }
 
-    /// Those that are not on every node, or not with the same code.
+    /// Libraries that are not on every node, or not in the same version.
     fn apart(&self) -> Vec<LibraryApart> {
         let is_apart = |codes: &[(Vec<u8>, usize)]| codes.iter().all(|row| row.1 < self.nodes);
         let rows = self.names.iter().filter(|(_, codes)| is_apart(codes));
@@ -249,7 +249,7 @@ impl United {
         .collect()
     }
 
-    /// All of them, of each name the first code; as it came where every node gave the same.
+    /// All of them, the first version of each name; unchanged where all nodes gave the same.
     fn payload(self, payloads: &[Option<Vec<u8>>]) -> Option<Vec<u8>> {
         if let [first, rest @ ..] = payloads
             && rest.iter().all(|other| other == first)

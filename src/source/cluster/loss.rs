@@ -1,5 +1,5 @@
-//! A node that lost its data: it was restarted without them, or took over without them. What was
-//! given of its slots is perhaps all that is left of them, and must not be deleted.
+//! A node that lost its data: it was restarted, or promoted, without them. What was copied from its
+//! slots before may be all that is left, and must not be deleted.
 
 use anyhow::{Result, anyhow};
 
@@ -8,12 +8,12 @@ use super::part::{Part, Reader};
 use super::parts::Parts;
 use crate::server::facts::Facts;
 
-/// Looks at the node that these slots are to be read from, before it takes them over: `true` if
-/// the node that had them is gone, and this one has no key. That is said, and nothing of what was
-/// given before may be deleted then. `takes_back` where the destination forgets what came so far.
+/// Checks the node that is about to be read for these slots: `true` if the node that had them is gone
+/// and this one has no keys. That is reported, and nothing that was copied before may be deleted
+/// then. `takes_back`: the destination is an archive, where a deletion takes back older records.
 ///
 /// # Errors
-/// That the destination is live and would lose what came so far; and the connection.
+/// A live destination would lose what was copied so far; connection errors.
 pub(super) fn look_for_loss(
     parts: &mut Parts,
     slots: &SlotSet,
@@ -21,7 +21,7 @@ pub(super) fn look_for_loss(
     takes_back: bool,
 ) -> Result<bool> {
     let process = parts.get(target).and_then(Part::process);
-    // A node that still answers gave slots away, and their keys with them.
+    // A node that still answers handed its slots over together with their keys.
     let is_another = |part: &&Part| process.is_none() || part.process() != process;
     let before = parts.holders_but(slots, target);
     let mut left = before.iter().copied().filter(is_another);

@@ -37,7 +37,7 @@ use redis_migrate_format::header::{Mode, Node, SourceFacts};
 
 use self::asking::Astray;
 use self::libraries::{ClusterLibraries, When};
-use self::look::{Bystanders, Question, look};
+use self::look::{Bystanders, Question, ask, look};
 use self::open::Opener;
 use self::part::Part;
 use self::parts::Parts;
@@ -45,7 +45,7 @@ use self::pause::InPause;
 use self::plan::Plan;
 use self::stages::{Event, Stage, Stages};
 use self::verdict::Verdict;
-use self::view::{Look, View};
+use self::view::View;
 use self::wanted::{left_out, wanted_slots};
 use super::server::{ServerSourceOptions, SlotSet};
 use super::{Estimate, Source};
@@ -127,7 +127,7 @@ impl ClusterSource {
             .into());
         }
         conn.doing("asking how the cluster lies");
-        let mut view = View::of(vec![Look::ask(&mut conn)?])
+        let mut view = View::of(vec![ask(&mut conn)?])
             .ok_or_else(|| anyhow!("the cluster does not say how it lies"))?;
         let wanted = wanted_slots(&view, &options)?;
         let verdict = Verdict::new(left_out(&options, &wanted));

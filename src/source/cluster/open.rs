@@ -28,8 +28,7 @@ use crate::source::server::{
     ConvergeOptions, ConvergingSource, Owner, Place, ServerSource, Together,
 };
 
-/// After a connection was lost it is tried so often to connect again; then somebody else is looked
-/// for who has the slots.
+/// How often a lost connection is tried again before another owner of the slots is looked for.
 const RETRIES: u32 = 2;
 
 /// Opens nodes.
@@ -38,7 +37,7 @@ pub(super) struct Opener {
     pub observer: Arc<Observer>,
     /// What all parts have in common.
     pub together: Arc<Together>,
-    /// What the parts that come from here on go by.
+    /// For the parts that are opened from here on.
     pub pace: Option<Arc<Pace>>,
     next_number: u32,
 }
@@ -54,7 +53,7 @@ impl Opener {
         }
     }
 
-    /// Waits, unless the user wants to stop. Who follows and is stopped ends properly.
+    /// Waits, unless the user wants to stop. While following, a stop ends the following instead.
     ///
     /// # Errors
     /// [`Interrupted`].
@@ -66,8 +65,8 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens whoever serves the slots that are wanted. A node that dies meanwhile is waited for, or
-    /// for its replica to take its place, as it is later on; `view` becomes how it lies then.
+    /// Opens the nodes that serve the wanted slots. If one dies meanwhile, this waits for it or for a
+    /// replica to take its place, and updates `view`.
     ///
     /// # Errors
     /// What a node refuses, and connections.
@@ -103,7 +102,7 @@ impl Opener {
         }
     }
 
-    /// The inner error comes with the id of the primary it is about.
+    /// The error comes with the id of the primary that it is about.
     fn try_to_open_parts(
         &mut self,
         view: &View,
@@ -137,8 +136,8 @@ impl Opener {
         })
     }
 
-    /// Looks how the cluster lies now: whether somebody else serves the slots of this primary, or it
-    /// answers again.
+    /// Updates the view: whether another node serves the slots of this primary now, or it answers
+    /// again.
     fn has_owner(&self, view: &mut View, wanted: &SlotSet, primary: &str) -> bool {
         if let Ok(look) = look_anywhere(&self.options.connect, view)
             && let Some(now) = View::of(vec![look])
@@ -152,7 +151,7 @@ impl Opener {
         !serves || answers()
     }
 
-    /// Opens a primary, or a replica of it, to read these of its slots.
+    /// Opens a primary, or a replica of it, to read these slots.
     ///
     /// # Errors
     /// What the node refuses, and the connection.
@@ -175,9 +174,9 @@ impl Opener {
         )?;
         let mut connect = options_for(&self.options.connect, node);
         connect.retries = connect.retries.min(RETRIES);
-        // A replica has to be told again that it may answer.
+        // A new connection to a replica would have to say READONLY again.
         if !place.replica {
-            // While changes are followed the wish to stop means that the last round is to come.
+            // While following, a stop means that the last round comes next.
             let stop = self.options.stop.of_pipe(self.options.follow.is_some());
             scan.endure(connect.clone(), stop);
         }
@@ -207,7 +206,7 @@ impl Opener {
         self.next_number - 1
     }
 
-    /// Opens a node that slots are on their way to.
+    /// Opens a node that imports slots.
     ///
     /// # Errors
     /// What the node refuses, and the connection.
@@ -246,7 +245,7 @@ impl Opener {
 
     fn scan_options(&self) -> ServerSourceOptions {
         ServerSourceOptions {
-            // They are the same everywhere, and read once, for all.
+            // Read once for all nodes.
             functions: ReadFunctions::No,
             ..self.options.scan.clone()
         }
@@ -256,14 +255,14 @@ impl Opener {
         Ok(Conn::open(&options_for(&self.options.connect, node))?)
     }
 
-    /// Whether a node answers just now. One that loads its dataset does not.
+    /// Whether a node answers right now. One that loads its dataset does not.
     fn reaches(&self, node: &ClusterNode) -> bool {
         let mut options = options_for(&self.options.connect, node);
         options.retry_for = Duration::ZERO;
         Conn::open(&options).is_ok()
     }
 
-    /// The first replica that is in step, or else the primary; and the primary besides.
+    /// The first replica that is in sync, or else the primary; besides a replica, also its primary.
     fn connect_replica<'a>(
         &self,
         primary: &'a ClusterNode,
@@ -349,8 +348,7 @@ impl Opener {
     }
 }
 
-/// How many of the slots that a shard serves are read, and how many it serves; 0 where none is read
-/// yet.
+/// How many slots of a shard are read, and how many it serves; zeros where none is read yet.
 fn share_of(shard: &Shard, slots: &SlotSet) -> (u64, u64) {
     let read = slots.len() as u64;
     match read {
@@ -359,7 +357,7 @@ fn share_of(shard: &Shard, slots: &SlotSet) -> (u64, u64) {
     }
 }
 
-/// Who owns these slots, each with its own.
+/// The owners of these slots, each with its slots.
 fn owners_of(connect: &ConnectOptions, view: &View, slots: &SlotSet) -> Vec<Owner> {
     let mut by_owner: BTreeMap<&str, SlotSet> = BTreeMap::new();
     for slot in slots.iter() {
@@ -380,7 +378,7 @@ fn owners_of(connect: &ConnectOptions, view: &View, slots: &SlotSet) -> Vec<Owne
     by_owner.into_iter().filter_map(owner).collect()
 }
 
-/// Why a replica is not to be read: only one that is known to hear of its primary has what it has.
+/// Why a replica must not be read: only one that is known to follow its primary has all the data.
 fn why_not_read(facts: &Facts) -> Option<String> {
     if !facts.knows_role {
         return Some(
@@ -394,7 +392,7 @@ fn why_not_read(facts: &Facts) -> Option<String> {
     facts.out_of_step.clone()
 }
 
-/// An offset that INFO replication tells.
+/// An offset in INFO replication.
 fn offset(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()

@@ -1,4 +1,4 @@
-//! One node of a cluster that is read, or was.
+//! One node of a cluster that is being read, or was.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::source::{Estimate, Source};
 pub(super) enum Reader {
     /// Key by key.
     Scan(Box<ServerSource>),
-    /// Until it is exact.
+    /// Key by key, then again what changed, until it is exact.
     Converge(Box<ConvergingSource>),
-    /// No more: the connection is lost, or its slots were on their way only.
+    /// No longer: it was lost, or it was only read while it imported slots.
     Gone(Box<Gone>),
 }
 
-/// What is left of it then.
+/// What is kept of a node that is no longer read.
 pub(super) struct Gone {
     report: SourceReport,
     log: Option<GivenLog>,
@@ -40,21 +40,21 @@ pub(super) struct Part {
     /// The id of the primary whose slots are read from it.
     pub primary: String,
     pub reader: Reader,
-    /// The primary, where a replica is read: only it knows which slots are on their way.
+    /// The primary, where a replica is read: only the primary knows which slots are being moved.
     pub primary_conn: Option<Conn>,
     /// Why it cannot be read any more.
     pub lost: Option<String>,
-    /// Its slots are on their way to it, and not its own.
+    /// It imports the slots that are read from it; another node owns them.
     pub asking: bool,
-    /// Keys that it held when it was opened.
+    /// How many keys it had when it was opened.
     pub keys_at_first: u64,
-    /// Other nodes gave keys of slots that were read here later.
+    /// It took over slots of which other nodes had given keys.
     pub took_over: bool,
-    /// How many of the slots that it served then are read, and how many it served.
+    /// How many slots are read from it, and how many it served when it was opened.
     pub share: (u64, u64),
 }
 
-/// Whether an error means that the node is not to be had, now.
+/// Whether an error means that the node cannot be read right now.
 pub(super) fn is_lost(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<ServerError>() {
         Some(ServerError::Reply { reason, .. }) => reason.starts_with("MASTERDOWN"),
@@ -68,7 +68,7 @@ impl Part {
         self.lost.is_none() && !matches!(self.reader, Reader::Gone(_))
     }
 
-    /// Whether it can be read, and has slots of its own: not only some that are on their way to it.
+    /// Whether it can be read and owns slots, rather than only importing them.
     pub fn is_owner(&self) -> bool {
         self.is_live() && !self.asking
     }
@@ -88,7 +88,7 @@ impl Part {
         }
     }
 
-    /// The connection to ask about the cluster.
+    /// The connection for questions about the cluster.
     pub fn conn(&mut self) -> Option<&mut Conn> {
         if self.primary_conn.is_some() {
             return self.primary_conn.as_mut();
@@ -96,7 +96,7 @@ impl Part {
         self.scan().map(ServerSource::conn)
     }
 
-    /// What it gave, asked with ASKING, that may be left over.
+    /// Keys that it gave after ASKING and that may be leftovers.
     pub fn leftovers(&mut self) -> Leftovers {
         self.scan().map(|scan| scan.leftovers()).unwrap_or_default()
     }
@@ -116,7 +116,7 @@ impl Part {
         }
     }
 
-    /// The process that it was read from, where it says (run_id).
+    /// The run id of the process that it was read from, if it says.
     pub fn process(&self) -> Option<&str> {
         match &self.reader {
             Reader::Scan(source) => source.facts().run_id.as_deref(),
@@ -125,18 +125,18 @@ impl Part {
         }
     }
 
-    /// Whether keys of its slots were given, by it or by others before it.
+    /// Whether keys of its slots were given, by it or by nodes before it.
     pub fn has_given(&self) -> bool {
         self.took_over || self.report().total().written > 0
     }
 
-    /// Whether it was lost, and had keys that may not have been read, or may have changed since.
+    /// Whether it was lost with keys that may not have been read or may have changed since.
     pub fn left_keys(&self) -> bool {
         let was_through = matches!(&self.reader, Reader::Gone(gone) if gone.is_through);
         !self.is_live() && !was_through && (self.keys_at_first > 0 || self.has_given())
     }
 
-    /// Nothing more is read from it.
+    /// Stops reading from it.
     pub fn retire(&mut self) -> Result<()> {
         let log = self.log()?;
         let process = self.process().map(str::to_owned);
@@ -188,7 +188,7 @@ impl Part {
             .map_or(Family::Other, |scan| scan.facts().family)
     }
 
-    /// Databases with keys, as far as they are read: an estimate where that is part of the slots.
+    /// Databases with keys; estimates where only part of the slots is read.
     pub fn databases(&mut self) -> Vec<Keyspace> {
         let share = self.share;
         let rows = self.scan().map(|scan| scan.databases().to_vec());
@@ -212,7 +212,7 @@ impl Source for Part {
             Reader::Gone(_) => return Ok(false),
         };
         let more = match read {
-            // What came before is as good as ever; somebody else has the rest.
+            // What was read before stays valid; another node has the rest.
             Err(error) if is_lost(&error) => {
                 self.lost = Some(format!("{error:#}"));
                 match &mut self.reader {
@@ -256,7 +256,7 @@ impl Source for Part {
     }
 }
 
-/// So many of the keys of a node are likely to be in the slots that are read of it.
+/// How many keys of a node are likely to be in the slots that are read.
 fn of_share(keys: u64, (read, served): (u64, u64)) -> u64 {
     match served {
         0 => keys,
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(of_share(1_000, (5_461, 5_461)), 1_000);
         assert_eq!(of_share(1_000, (2_000, 8_000)), 250);
         assert_eq!(of_share(1, (1, 8_000)), 1);
-        // A node that slots come to later: all that it has.
+        // A node that gets slots later: all that it has.
         assert_eq!(of_share(7, (0, 0)), 7);
     }
 }

@@ -1,4 +1,4 @@
-//! The nodes that are read, and which of them each slot is read from.
+//! The nodes that are read, and which slot is read from which of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::observer::Observer;
 use crate::source::server::ConvergingSource;
 use crate::source::server::delivered::GivenLog;
 
-/// So many names may wait for the last round.
+/// A shard with more names than this waiting is read again before the last round.
 const FEW_NAMES: usize = 50;
 
 /// See the module.
@@ -77,8 +77,8 @@ impl Parts {
         self.list.iter().position(is_it)
     }
 
-    /// Whether slots are read from a part: otherwise its slots are read elsewhere now, and it has no
-    /// say any more.
+    /// Whether slots are still read from a part. If not, they are read elsewhere by now, and what it
+    /// says does not count.
     pub fn counts(&self, part: &Part) -> bool {
         let held = |at: &usize| {
             let held = self.list.get(*at);
@@ -130,8 +130,7 @@ impl Parts {
         }
     }
 
-    /// A part cannot be read any more, if that is what the error says: somebody else has its slots, or
-    /// will have.
+    /// Marks a part as lost, if that is what the error means: another node has its slots, or will.
     ///
     /// # Errors
     /// Any other error.
@@ -145,10 +144,10 @@ impl Parts {
         Ok(())
     }
 
-    /// Reads nothing more from those that were lost.
+    /// Stops reading from those that were lost.
     ///
     /// # Errors
-    /// The file of names that were given.
+    /// Errors of the file of names that were given.
     pub fn retire_lost(&mut self, observer: &Observer) -> Result<()> {
         for part in &mut self.list {
             if let Some(reason) = &part.lost
@@ -163,7 +162,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Slots of plain scans that may have been away and come back unnoticed.
+    /// Slots of plain scans that may have moved away and come back unnoticed.
     pub fn unsteady(&self, before: &View, now: &View, wanted: &SlotSet) -> SlotSet {
         let scans = self
             .list
@@ -173,10 +172,10 @@ impl Parts {
         SlotSet::of(slots.flat_map(|slots| slots.iter().collect::<Vec<_>>()))
     }
 
-    /// What all the others gave.
+    /// The names of all keys that the other parts gave.
     ///
     /// # Errors
-    /// The file of names that were given.
+    /// Errors of the file of names that were given.
     pub fn logs_but(&mut self, target: usize) -> Result<Vec<GivenLog>> {
         let mut logs = Vec::new();
         for (at, part) in self.list.iter_mut().enumerate() {
@@ -187,7 +186,7 @@ impl Parts {
         Ok(logs)
     }
 
-    /// These slots are read from one part from now on, and from no other.
+    /// From now on these slots are read from one part, and from no other.
     pub fn release_but(&mut self, target: usize, slots: &SlotSet) {
         for (at, part) in self.list.iter_mut().enumerate() {
             if at != target {

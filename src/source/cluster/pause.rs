@@ -1,8 +1,8 @@
-//! One instant for all shards: writes are held up everywhere, and what is left is read.
+//! One instant for all shards: writes are paused everywhere, and what is left is read.
 //!
-//! A pause ends by itself after its time, measured from before it was asked for. All of them are
-//! confirmed before anything is read, and none was over when everything had been read: so there was
-//! a moment at which every shard was as it was read.
+//! A pause ends by itself after its time, measured from before it was asked for. All pauses are
+//! confirmed before anything is read, and none has ended when everything has been read: so there was
+//! a moment at which every shard was exactly as it was read.
 
 use anyhow::Result;
 
@@ -24,7 +24,7 @@ pub(super) struct InPause {
     attempts: Vec<Result<Attempted>>,
 }
 
-/// Asks all shards to pause; nothing is paused and nothing is taken where not all of them are.
+/// Pauses all shards. Where one of them cannot be paused, none is, and no round is taken.
 ///
 /// # Errors
 /// What a node refuses, other than to pause.
@@ -64,7 +64,7 @@ impl InPause {
     pub fn attempt(&mut self, parts: &mut Parts) -> Event {
         let (_, mut sources) = parts.converging_at();
         let attempts = attempt_all(&mut sources, &mut self.rounds, &self.pauses);
-        // Anybody may end a pause (CLIENT UNPAUSE): then the shards are not of one instant.
+        // Anybody may end a pause (CLIENT UNPAUSE): then the shards have no instant in common.
         let unchanged = !sources.iter_mut().any(|source| source.has_heard());
         let in_time = unchanged && !self.pauses.iter().any(Pause::is_over);
         release_all(&mut sources, std::mem::take(&mut self.pauses));
@@ -76,7 +76,7 @@ impl InPause {
         }
     }
 
-    /// Gives the rounds back, with what came of them; `common` is the moment, if it is one for all.
+    /// Gives the rounds back with their results; `common` is the moment that all have in common.
     ///
     /// # Errors
     /// Of an attempt, other than that a node was lost.
@@ -85,7 +85,7 @@ impl InPause {
         let mut failed = None;
         let rounds = sources.into_iter().zip(self.rounds).zip(self.attempts);
         for (number, ((source, round), attempt)) in rounds.enumerate() {
-            // What an attempt found out is not told again: it counts also if another failed.
+            // Names that an attempt learned are not told again, so it counts even if another failed.
             let concluded = match attempt {
                 Ok(attempt) => source.settle_last(round, attempt, common),
                 Err(error) => {
@@ -94,7 +94,7 @@ impl InPause {
                 }
             };
             if let Err(error) = concluded {
-                // One that the run has to end for is not hidden by one that is waited for.
+                // A fatal error must not be hidden by a lost node.
                 let hides = failed
                     .as_ref()
                     .is_some_and(|(_, before)| !is_lost(before) && is_lost(&error));
@@ -124,9 +124,9 @@ fn put_back(sources: Vec<&mut ConvergingSource>, rounds: Vec<TogetherRound>) {
 /// What came of asking all for a pause.
 enum Held {
     All(Vec<Pause>),
-    /// In a server's words; then none is held.
+    /// The server's words; then none is held.
     Refused(String),
-    /// By its place; then none is held.
+    /// The place of the shard, and its error; then none is held.
     Failed(usize, anyhow::Error),
 }
 
@@ -183,8 +183,8 @@ fn look_again(
         .collect()
 }
 
-/// All at the same time: what one of them takes all others are held up for. No stage of the pipe may
-/// depend on these threads: it may be full.
+/// All at the same time, since writes everywhere wait for the slowest. These threads never wait for
+/// the pipe, which may be full.
 fn attempt_all(
     sources: &mut [&mut ConvergingSource],
     rounds: &mut [TogetherRound],

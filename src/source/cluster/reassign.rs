@@ -1,7 +1,7 @@
-//! Slots are given to the parts that have them now.
+//! Hands slots to the parts whose nodes have them now.
 //!
-//! Names that were given before and are not met there are asked for by name, so that a key that was
-//! deleted on the way gets its tombstone.
+//! Names that were copied before and are not found there are asked for by name, so that a key that
+//! was deleted meanwhile gets its tombstone.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::parts::Parts;
 use super::plan::Plan;
 use super::view::View;
 
-/// Does what `plan` says; the inner `Err` says who could not be reached, and that a new view has to
+/// Carries out `plan`. The inner `Err` says which node could not be reached; then a new view has to
 /// be taken.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub(super) fn reassign(
     Ok(Ok(()))
 }
 
-/// The parts of those who have slots now, opened where they are not read yet.
+/// The parts of the nodes that have the slots now, opened where they are not read yet.
 fn open_targets(
     parts: &mut Parts,
     opener: &mut Opener,
@@ -81,7 +81,7 @@ fn say_moved(opener: &Opener, slots: &SlotSet, plan: &Plan) {
     }
 }
 
-/// One part takes slots over from whoever had them.
+/// One part takes slots over from the parts that had them.
 fn hand_over(parts: &mut Parts, opener: &Opener, slots: &SlotSet, target: usize) -> Result<()> {
     let takes_back = opener.options.scan.takes_back;
     let logs = match look_for_loss(parts, slots, target, takes_back)? {

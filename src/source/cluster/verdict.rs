@@ -1,4 +1,4 @@
-//! What the shards say of themselves, together.
+//! The report of all shards together.
 
 use super::libraries::ClusterLibraries;
 use super::part::Part;
@@ -7,15 +7,15 @@ use crate::host;
 use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
 use crate::source::Source as _;
 
-/// What is known of the whole.
+/// What is known of the cluster as a whole.
 pub(super) struct Verdict {
-    /// What was not to be read, in a line.
+    /// What was left out on purpose, in a line.
     pub left_out: Option<String>,
-    /// The pause of all shards that was asked for was not to be had.
+    /// The pause of all shards that the user asked for was refused.
     pub pause_missed: bool,
-    /// Some keys may be leftovers of a move that was called off.
+    /// Some keys may be leftovers of a slot move that was called off.
     pub has_leftovers: bool,
-    /// What is not known, a line each.
+    /// What may be missing, a line each.
     pub not_had: Vec<String>,
     /// When reading began, Unix ms.
     started_ms: u64,
@@ -32,7 +32,7 @@ impl Verdict {
         }
     }
 
-    /// All together; `is_common` where all shards were read at one instant.
+    /// The report; `is_common` if all shards were read at one instant.
     pub fn report(
         &self,
         parts: &Parts,
@@ -62,15 +62,15 @@ impl Verdict {
         if self.has_leftovers {
             report.reached = report.reached.map(as_of_scan);
         }
-        // One moment means one instant of the whole; several, that each shard has its own, also if
-        // two of them happen to lie in the same millisecond.
+        // One moment means one instant for the whole cluster. Several mean that each shard has its
+        // own, even if two of them fall into the same millisecond.
         if let (true, Some(ConsistencyReached::Exact(moments))) = (is_common, &mut report.reached) {
             moments.truncate(1);
         }
         report
     }
 
-    /// Parts that came late do not make the window shorter.
+    /// The window begins when the run began, also for nodes that were opened later.
     fn since_start(&self, reached: ConsistencyReached) -> ConsistencyReached {
         let first = self.started_ms;
         match reached {
@@ -96,7 +96,7 @@ impl Verdict {
     }
 }
 
-/// Adds what a part says of itself; whose slots are read elsewhere now has no say of the whole.
+/// Adds the report of a part. How exact it is counts only if slots are still read from it.
 fn add(report: &mut SourceReport, of_part: SourceReport, part: &Part, counts: bool) {
     report.above_max_value += of_part.above_max_value;
     report.paused = report.paused.max(of_part.paused);
@@ -115,7 +115,7 @@ fn add(report: &mut SourceReport, of_part: SourceReport, part: &Part, counts: bo
     }
 }
 
-/// Where some keys may be leftovers, not every key is known to be current.
+/// Downgraded to a scan: where some keys may be leftovers, not every key is known to be current.
 fn as_of_scan(reached: ConsistencyReached) -> ConsistencyReached {
     let (from_ms, to_ms) = window(&reached);
     match reached {
@@ -124,7 +124,7 @@ fn as_of_scan(reached: ConsistencyReached) -> ConsistencyReached {
     }
 }
 
-/// From when to when: for what is exact, from the first instant to the last.
+/// From when to when; for exact shards from the first instant to the last.
 fn window(reached: &ConsistencyReached) -> (u64, u64) {
     use ConsistencyReached::{Changing, Exact, PerKey, Scan};
     match reached {
@@ -150,8 +150,8 @@ fn of_node(reached: ConsistencyReached, node: u32) -> ConsistencyReached {
     }
 }
 
-/// The whole is as good as its worst part: a plain scan, then keys still changing, then per key.
-/// Exact are all, each at its instant.
+/// The whole is as good as its worst part. From bad to good: a plain scan, keys still changing, per
+/// key, exact (each shard at its own instant).
 fn worse(one: ConsistencyReached, other: ConsistencyReached) -> ConsistencyReached {
     use ConsistencyReached::{Changing, Exact, PerKey, Scan};
     let ((from_a, to_a), (from_b, to_b)) = (window(&one), window(&other));

@@ -1,24 +1,17 @@
-//! How a cluster lies at one moment: who serves which slots, which of them are on their way, and by
-//! what numbers the nodes would tell that something happened in between.
+//! A view of a cluster at one moment: who serves which slots, which slots are being moved, and the
+//! epochs by which the nodes would show that something happened between two views. No I/O.
 //!
-//! Only the two nodes that a slot moves between tell that it is on its way, and each only for itself
-//! (CLUSTER NODES). The word of one of them is enough: a replica that takes the place of the one
-//! that gives does not know of it on all versions. So every primary is asked, also those that are
-//! not read and those without slots. What was not told is not known, which is not the same as none.
+//! Only the two nodes that a slot moves between say so, each for itself (CLUSTER NODES). The word of
+//! one of them is enough: on some versions a replica that replaces the giving node does not know of
+//! the move. So every primary is asked, also those that are not read and those without slots. What
+//! was not told is unknown, which is not the same as "nothing is being moved".
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::endpoint::NodeAddress;
 use crate::server::cluster::{ClusterNode, Topology};
-use crate::server::facts::{info, keyspace};
-use crate::server::reply::{Reply, cmd};
-use crate::server::resp::VALUE_LIMIT;
 use crate::server::slots::SLOTS;
-use crate::server::{Conn, ServerError};
 use crate::source::server::converge::same_owners;
-
-/// Of so many slots that are on their way to a node it is asked whether it has keys of them.
-const MOST_COUNTED: usize = 100;
 
 /// What one node says.
 #[derive(Debug, Clone)]
@@ -27,39 +20,39 @@ pub(super) struct Look {
     nodes: Result<Nodes, Unknown>,
 }
 
-/// Why it is not known which slots are on their way.
+/// Why it is not known which slots are being moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unknown {
-    /// For people.
+    /// For messages.
     pub reason: String,
     /// Whether asking again may help.
     pub may_pass: bool,
 }
 
-/// What the CLUSTER NODES of one node says.
+/// What one node says in CLUSTER NODES.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nodes {
     /// Its own id.
     id: String,
-    /// The number that grows whenever it takes slots over.
+    /// Its epoch, which grows whenever it takes slots over.
     epoch: u64,
-    /// Of its own slots those that are on their way to another node, and that node's id.
+    /// Slots of its own that it migrates, with the id of the node that they go to.
     leaving: BTreeMap<u16, String>,
-    /// Slots of others that are on their way to it.
+    /// Slots of other nodes that it imports.
     coming: BTreeSet<u16>,
-    /// Those of them of which it has no key.
+    /// Imported slots of which it has no key.
     without_keys: BTreeSet<u16>,
     /// All nodes that it knows, by id.
     known: BTreeMap<String, Known>,
 }
 
-/// A node, in the words of another.
+/// What one node knows of another.
 #[derive(Debug, Clone, Default)]
 struct Known {
     address: Option<NodeAddress>,
     hostname: Option<String>,
     is_primary: bool,
-    /// Most of the primaries take it for dead.
+    /// Most primaries consider it dead.
     has_failed: bool,
 }
 
@@ -67,62 +60,27 @@ struct Known {
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub topology: Topology,
-    /// Slots that are on their way: to which nodes.
+    /// Slots that are being moved, with the ids of the nodes that they go to.
     pub open: BTreeMap<u16, BTreeSet<String>>,
-    /// Those of them of which the owner says where they go.
+    /// Those of them whose owner says where they go.
     sent: BTreeSet<u16>,
     pub epochs: BTreeMap<String, u64>,
-    /// Why not all of them are known, if so.
+    /// Why there may be others, if so.
     pub unknown: Option<Unknown>,
-    /// Who told which slots are on their way.
+    /// The nodes that said which slots are being moved.
     told: BTreeSet<String>,
     known: BTreeMap<String, Known>,
 }
 
 impl Look {
-    /// Asks a node.
-    pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
-        let topology = Topology::ask(conn)?;
-        let nodes = Nodes::ask(conn)?;
-        Ok(Self { topology, nodes })
+    pub fn new(topology: Topology, nodes: Result<Nodes, Unknown>) -> Self {
+        Self { topology, nodes }
     }
 }
 
 impl Nodes {
-    /// Asks a node. The inner error says why it does not tell.
-    pub fn ask(conn: &mut Conn) -> Result<Result<Self, Unknown>, ServerError> {
-        let answer = conn.ask_within(cmd("CLUSTER").arg("NODES"), VALUE_LIMIT)?;
-        let told = match answer {
-            Ok(Reply::Bulk(bytes)) => Self::read(&String::from_utf8_lossy(&bytes)),
-            Ok(Reply::Status(text)) => Self::read(&text),
-            Ok(_) => Err("it is no text".to_owned()),
-            Err(text) => Err(text),
-        };
-        let told = match told {
-            Ok(mut nodes) => {
-                nodes.without_keys = without_keys(conn, &nodes.coming)?;
-                Ok(nodes)
-            }
-            refused => refused,
-        };
-        Ok(told.map_err(|text| {
-            let advice = match text.starts_with("NOPERM") {
-                true => "; +cluster|nodes allows it",
-                false => "",
-            };
-            Unknown {
-                reason: format!(
-                    "{} does not tell which slots are on their way from node to node (CLUSTER \
-                     NODES: {text}{advice})",
-                    conn.address()
-                ),
-                may_pass: false,
-            }
-        }))
-    }
-
     /// One line for each node. The error says what is wrong with it.
-    fn read(text: &str) -> Result<Self, String> {
+    pub fn read(text: &str) -> Result<Self, String> {
         let mut nodes = Self::default();
         for line in text.lines() {
             nodes.read_line(line)?;
@@ -133,8 +91,18 @@ impl Nodes {
         }
     }
 
+    /// Slots of other nodes that it imports.
+    pub fn coming(&self) -> &BTreeSet<u16> {
+        &self.coming
+    }
+
+    /// It has no key of these.
+    pub fn lacks_keys_of(&mut self, slots: BTreeSet<u16>) {
+        self.without_keys = slots;
+    }
+
     /// `<id> <ip:port@cport[,name]> <flags> <primary> <ping> <pong> <epoch> <link> <slot> …`
-    /// (cluster.c, clusterGenNodeDescription). Only of itself a node tells what is on its way.
+    /// (cluster.c, clusterGenNodeDescription). A node tells of moves only on its own line.
     fn read_line(&mut self, line: &str) -> Result<(), String> {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let [id, address, flags, _, _, _, epoch, _, slots @ ..] = words.as_slice() else {
@@ -181,9 +149,9 @@ impl Nodes {
 }
 
 impl View {
-    /// What several nodes say, if they agree.
+    /// The view of several nodes, if they agree.
     pub fn of(mut looks: Vec<Look>) -> Option<Self> {
-        // A node that a slot is on its way to does not hear of another owner (cluster.c,
+        // A node that imports a slot does not learn of a new owner of it (cluster.c,
         // clusterUpdateSlotsConfigWith).
         looks.sort_by_key(|look| look.nodes.as_ref().map_or(0, |nodes| nodes.coming.len()));
         let mut view = Self {
@@ -210,17 +178,17 @@ impl View {
         Some(view)
     }
 
-    /// Whether a node says otherwise only of slots that are on their way to it.
+    /// Whether a node disagrees only about slots that it imports.
     fn differs_in_coming(&self, look: &Look) -> bool {
         let Ok(nodes) = &look.nodes else { return false };
         let mut slots = (0..SLOTS).filter(|slot| !nodes.coming.contains(slot));
         slots.all(|slot| self.owner(slot) == owner(&look.topology, slot))
     }
 
-    /// What a node says of slots that are on their way.
+    /// Adds what a node says of slots that are being moved.
     pub fn add(&mut self, nodes: Nodes) {
         for (slot, to) in nodes.leaving {
-            // Where the owner sends clients, nobody else counts: a mark elsewhere was forgotten.
+            // The owner decides where clients are sent: a mark at another node was forgotten there.
             if self.owner(slot) == Some(&nodes.id) {
                 self.open.insert(slot, BTreeSet::from([to]));
                 self.sent.insert(slot);
@@ -229,8 +197,8 @@ impl View {
             }
         }
         for slot in nodes.coming {
-            // What came already is no longer on its way, and where nothing came yet there is nothing
-            // to be missed: if it is on its way the owner tells, or a key comes.
+            // A slot that has arrived is no longer being moved, and a slot without keys can lose none:
+            // if it is being moved, the owner says so or a key arrives.
             let is_elsewhere = self.sent.contains(&slot);
             if self.owner(slot) != Some(&nodes.id)
                 && !is_elsewhere
@@ -249,17 +217,17 @@ impl View {
         self.told.insert(nodes.id);
     }
 
-    /// A node does not tell.
+    /// A node does not say which slots are being moved.
     pub fn lacks(&mut self, unknown: Unknown) {
-        // Waiting is in vain if one of them never will.
+        // If one node will never tell, waiting for the others is in vain.
         match &mut self.unknown {
             Some(known) if !known.may_pass => {}
             place => *place = Some(unknown),
         }
     }
 
-    /// The ids of primaries that did not tell, and whether each is taken for dead, or is at an address
-    /// that nobody knows.
+    /// The ids of primaries that have not told, and whether each is considered dead or has no known
+    /// address.
     pub fn not_asked(&self) -> Vec<(String, bool)> {
         let primaries = self
             .known
@@ -275,7 +243,7 @@ impl View {
         owner(&self.topology, slot)
     }
 
-    /// Whether it is known that nothing happened between two views.
+    /// Whether it is certain that nothing happened between two views.
     pub fn is_same(&self, other: &Self) -> bool {
         self.unknown.is_none()
             && other.unknown.is_none()
@@ -298,31 +266,6 @@ impl View {
                 hostname: known.hostname.clone(),
             })
         })
-    }
-}
-
-/// Of slots that are on their way to this node, those of which it has no key. Where it does not tell,
-/// none.
-fn without_keys(conn: &mut Conn, coming: &BTreeSet<u16>) -> Result<BTreeSet<u16>, ServerError> {
-    let mut empty = BTreeSet::new();
-    if coming.is_empty() || coming.len() > MOST_COUNTED || conn.database() != Some(0) {
-        return Ok(empty);
-    }
-    for &slot in coming {
-        let count = cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).to_owned();
-        match conn.ask(&count)? {
-            Ok(Reply::Int(0)) => empty.insert(slot),
-            Ok(_) => false,
-            Err(_) => return Ok(BTreeSet::new()),
-        };
-    }
-    // It counts the keys of one database. Asked last: a key that came meanwhile is told of.
-    let text = info(conn, Some("keyspace"))?;
-    let rows = text.and_then(|text| keyspace(&text));
-    let in_0_only = rows.is_some_and(|rows| rows.iter().all(|row| row.db == 0 || row.keys == 0));
-    match in_0_only {
-        true => Ok(empty),
-        false => Ok(BTreeSet::new()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which slots of a cluster are to be read: all, those of some nodes, or one of several shares.
+//! Which slots of a cluster are read: all, those of some nodes, or one of several equal shares.
 
 use std::ops::Range;
 
@@ -42,8 +42,8 @@ pub(super) fn wanted_slots(view: &View, options: &ClusterOptions) -> Result<Slot
     Ok(SlotSet::of(share))
 }
 
-/// The slots of one of several equal shares. They do not depend on who serves which slots, which may
-/// change between two processes. The boundaries are those of a cluster that `redis-cli` made.
+/// The slots of one of several equal shares. They do not depend on who serves them, which may change
+/// between two processes. The boundaries are those that `redis-cli --cluster create` makes.
 fn share_of_slots((which, of): (u32, u32)) -> Range<u16> {
     let of = u64::from(of.max(1));
     let boundary = |shares: u64| (2 * shares * u64::from(SLOTS) + of) / (2 * of);
