@@ -289,8 +289,7 @@ dd 127.0.0.1:7003@17003,d.example slave bb 0 0 7 connected
 ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
 ";
 
-    /// A cluster in which these nodes serve these slots.
-    pub fn lies(shards: &[(&str, RangeInclusive<u16>)]) -> View {
+    fn served(shards: &[(&str, RangeInclusive<u16>)]) -> Topology {
         let node = |id: &str| ClusterNode {
             id: id.to_owned(),
             announced: NodeAddress {
@@ -304,11 +303,19 @@ ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
             replicas: Vec::new(),
             slots: vec![slots.clone()],
         });
-        let look = Look {
-            topology: Topology::of(shards.collect()),
-            nodes: Ok(Nodes::default()),
-        };
+        Topology::of(shards.collect())
+    }
+
+    /// A cluster in which these nodes serve these slots.
+    pub fn lies(shards: &[(&str, RangeInclusive<u16>)]) -> View {
+        let look = Look::new(served(shards), Ok(Nodes::default()));
         View::of(vec![look]).unwrap()
+    }
+
+    /// What a node says of itself: slots that leave it, as `7->-bb`, or come to it, as `7-<-bb`.
+    fn says(id: &str, moves: &str) -> Nodes {
+        let line = format!("{id} h:1@2 myself,master - 0 0 5 connected {moves}");
+        Nodes::read(&line).unwrap()
     }
 
     /// The same, while these slots are on their way to these nodes.
@@ -370,5 +377,95 @@ ee 127.0.0.1:7004@17004,e.example master,fail - 0 0 7 connected
         assert!(!view.is_same(&view));
         view.lacks(unknown(true));
         assert_eq!(view.unknown, Some(unknown(false)));
+    }
+
+    #[test]
+    fn nodes_may_differ_in_slots_that_come_to_one_of_them_and_in_no_other() {
+        let look = |shards: &[(&str, RangeInclusive<u16>)], id, moves| {
+            Look::new(served(shards), Ok(says(id, moves)))
+        };
+        let one = || look(&[("a", 0..=8), ("b", 9..=16_383)], "a", "[8->-b]");
+        // b imports slot 8 and has not heard that c owned it before.
+        let other = |moves| look(&[("a", 0..=7), ("b", 8..=16_383)], "b", moves);
+        for looks in [[one(), other("[8-<-a]")], [other("[8-<-a]"), one()]] {
+            let view = View::of(looks.to_vec()).unwrap();
+            assert_eq!(
+                view.owner(8),
+                Some("a"),
+                "the node that does not import it knows"
+            );
+            assert_eq!(view.open[&8], BTreeSet::from(["b".to_owned()]));
+        }
+        assert!(View::of(vec![one(), other("")]).is_none());
+        let untold = Look::new(
+            served(&[("a", 0..=7), ("b", 8..=16_383)]),
+            Err(Unknown {
+                reason: "no".to_owned(),
+                may_pass: true,
+            }),
+        );
+        assert!(View::of(vec![one(), untold.clone()]).is_none());
+        assert!(View::of(Vec::new()).is_none());
+        let view = View::of(vec![untold]).unwrap();
+        assert!(view.unknown.is_some() && !view.is_same(&view));
+    }
+
+    /// Who says that slot 7 of a is being moved, in every combination, and what is known then.
+    #[test]
+    fn the_owner_decides_where_a_slot_goes() {
+        let to = |ids: &[&str]| Some(ids.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
+        let not_empty = |moves| (says("b", moves), false);
+        let empty = |moves| (says("b", moves), true);
+        for (owner, (mut b, is_empty), c, expected) in [
+            ("", not_empty(""), "", None),
+            ("[7->-b]", not_empty(""), "", to(&["b"])),
+            ("[7->-b]", not_empty("[7-<-a]"), "", to(&["b"])),
+            // A mark that was forgotten at b.
+            ("[7->-c]", not_empty("[7-<-a]"), "", to(&["c"])),
+            // The owner may have forgotten, in a failover: whoever says so is believed.
+            ("", not_empty("[7-<-a]"), "", to(&["b"])),
+            ("", not_empty("[7-<-a]"), "[7-<-a]", to(&["b", "c"])),
+            // Where no key came yet, there is none to be missed.
+            ("", empty("[7-<-a]"), "", None),
+            ("", empty("[7-<-a]"), "[7-<-a]", to(&["c"])),
+            // A former owner says where it went.
+            ("", not_empty("[7->-c]"), "", to(&["c"])),
+            ("[7->-b]", not_empty("[7->-c]"), "", to(&["b"])),
+        ] {
+            if is_empty {
+                b.lacks_keys_of(BTreeSet::from([7]));
+            }
+            let (a, c) = (says("a", owner), says("c", c));
+            let orders = [[&a, &b, &c], [&c, &b, &a], [&b, &a, &c]];
+            for nodes in orders {
+                let mut view = lies(&[("a", 0..=16_383)]);
+                for told in nodes {
+                    view.add(told.clone());
+                }
+                assert_eq!(view.open.get(&7).cloned(), expected, "{owner}, {b:?}");
+            }
+        }
+        // A slot that has arrived is no longer on its way, whatever mark is left.
+        let mut view = lies(&[("b", 0..=16_383)]);
+        view.add(says("b", "[7-<-a]"));
+        assert!(view.open.is_empty());
+    }
+
+    #[test]
+    fn a_view_differs_by_owners_moves_and_epochs() {
+        let view = || {
+            let mut view = lies(&[("a", 0..=1), ("b", 2..=3)]);
+            view.epochs = BTreeMap::from([("a".to_owned(), 1)]);
+            view
+        };
+        assert!(view().is_same(&view()));
+        let mut epoch = view();
+        epoch.epochs.insert("a".to_owned(), 2);
+        let moves = moving(view(), &[(1, "b")]);
+        let mut owners = lies(&[("a", 0..=2), ("b", 3..=3)]);
+        owners.epochs = view().epochs;
+        for other in [epoch, moves, owners] {
+            assert!(!view().is_same(&other) && !other.is_same(&view()));
+        }
     }
 }
