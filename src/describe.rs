@@ -10,7 +10,7 @@ pub mod watch;
 use std::collections::BTreeMap;
 
 use redis_migrate_format::header::{
-    ArchiveOrigin, ConsistencyAsked, End, Header, Mode, SelectionFacts, SourceCounts,
+    ArchiveOrigin, ConsistencyAsked, End, Header, Mode, SelectionFacts, SourceCounts, SourceFacts,
 };
 use serde_json::{Value, json};
 
@@ -154,6 +154,34 @@ fn selection_text(selection: &SelectionFacts) -> String {
     }
 }
 
+fn source_text(source: &SourceFacts) -> String {
+    let version = source.nodes.first();
+    let version = version.map_or("", |node| node.version.as_str());
+    let server = match source.family {
+        // What only calls itself Redis has its own name in its version.
+        Family::Other if version.starts_with(char::is_alphabetic) => version.to_owned(),
+        family => format!("{} {version}", family_name(family)),
+    };
+    let mode = mode_name(source.mode);
+    match source.nodes.len() {
+        0 | 1 => format!("{server}, {mode}"),
+        nodes => format!("{server}, {mode} of {nodes} nodes"),
+    }
+}
+
+/// How an archive came to be, unless by an export.
+fn origin_text(origin: &ArchiveOrigin) -> Option<String> {
+    match origin {
+        ArchiveOrigin::Export => None,
+        ArchiveOrigin::Salvaged { lost } => {
+            let bytes = lost.iter().map(|(_, len)| *len);
+            let bytes = bytes_text(bytes.fold(0, u64::saturating_add));
+            Some(format!("salvaged from a damaged archive, {bytes} lost"))
+        }
+        ArchiveOrigin::Split { part, of } => Some(format!("part {part} of {of}")),
+    }
+}
+
 /// Name and value of each line about the header.
 pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, String)> {
     let tool = &header.tool;
@@ -161,17 +189,6 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
         "" => String::new(),
         git => format!(" ({git})"),
     };
-    let version = header.source.nodes.first();
-    let version = version.map_or("", |node| node.version.as_str());
-    let mut source = match header.source.family {
-        // What only calls itself Redis has its own name in its version.
-        Family::Other if version.starts_with(char::is_alphabetic) => version.to_owned(),
-        family => format!("{} {version}", family_name(family)),
-    };
-    source += &format!(", {}", mode_name(header.source.mode));
-    if header.source.nodes.len() > 1 {
-        source += &format!(" of {} nodes", header.source.nodes.len());
-    }
     let mut lines = vec![
         ("archive", format!("{archive_id:016x}")),
         (
@@ -183,27 +200,13 @@ pub fn header_lines(header: &Header, archive_id: u64) -> Vec<(&'static str, Stri
                 tool.version
             ),
         ),
-        ("source", source),
+        ("source", source_text(&header.source)),
         ("source time", time_text(header.source_time_ms)),
     ];
     if let Some(label) = &header.source.label {
         lines.push(("label", label.clone()));
     }
-    match &header.origin {
-        ArchiveOrigin::Export => {}
-        ArchiveOrigin::Salvaged { lost } => {
-            let bytes = lost.iter().map(|(_, len)| *len);
-            let bytes = bytes.fold(0, u64::saturating_add);
-            lines.push((
-                "origin",
-                format!(
-                    "salvaged from a damaged archive, {} lost",
-                    bytes_text(bytes)
-                ),
-            ));
-        }
-        ArchiveOrigin::Split { part, of } => lines.push(("origin", format!("part {part} of {of}"))),
-    }
+    lines.extend(origin_text(&header.origin).map(|text| ("origin", text)));
     lines.push(("selection", selection_text(&header.selection)));
     let asked = |yes: bool| if yes { "asked for" } else { "not asked for" };
     let functions = match header.functions {

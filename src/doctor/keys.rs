@@ -14,7 +14,7 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
 use crate::server::patience::{Patience, STEP};
-use crate::server::reply::cmd;
+use crate::server::reply::{Reply, cmd};
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way, offer};
@@ -288,25 +288,9 @@ impl<'a> KeyTrial<'a> {
     ) -> Result<(), StopAsking> {
         let conn =
             connected(&mut self.conn, &mut self.rights, self.to).map_err(StopAsking::Lost)?;
-        if conn.database() != Some(db)
-            && let Err(text) = conn.select(db).map_err(StopAsking::Lost)?
-        {
-            if asks_for_patience(&text) || text.starts_with("NOAUTH") {
-                return Err(StopAsking::Later(text));
-            }
-            self.closed.insert(db, text);
+        if let Some(why) = enter(conn, db, &mut self.knows_0)? {
+            self.closed.insert(db, why);
             return Ok(());
-        }
-        // Every connection begins in database 0, which a user may all the same not use.
-        if db == 0 && !self.knows_0 {
-            let answer = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY));
-            if let Err(text) = answer.map_err(StopAsking::Lost)?
-                && is_about_database(&text)
-            {
-                self.closed.insert(0, text);
-                return Ok(());
-            }
-            self.knows_0 = true;
         }
         let mut due = Vec::new();
         for &at in places {
@@ -328,26 +312,7 @@ impl<'a> KeyTrial<'a> {
         }
         for (at, answer) in due.into_iter().zip(said) {
             let AskedKey { key, way, .. } = &keys[at];
-            let answer = match answer {
-                Ok(_) => {
-                    let text = format!("{} with invalid arguments was not refused", way.command());
-                    return Err(StopAsking::Later(text));
-                }
-                Err(text) if way.is_open(&text) => Ok(()),
-                // Another node has it: this one has looked at the user's rights before.
-                Err(text) if self.facts.cluster && Redirect::parse(&text).is_some() => Ok(()),
-                Err(text) => match Refusal::of(&text, &self.facts, &Context::default()) {
-                    Refusal::Key { .. } | Refusal::Database => Err(text),
-                    Refusal::Standing => Ok(()),
-                    Refusal::Later => return Err(StopAsking::Later(text)),
-                    Refusal::Run { advice } => {
-                        return Err(StopAsking::Ends(EarlyEnd {
-                            advice,
-                            words: text,
-                        }));
-                    }
-                },
-            };
+            let answer = verdict(*way, answer, &self.facts)?;
             let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));
             if *way == Way::Restore && is_lasting {
                 self.rights.note(db, key, answer.clone());
@@ -355,6 +320,59 @@ impl<'a> KeyTrial<'a> {
             answers[at] = answer.err();
         }
         Ok(())
+    }
+}
+
+/// Goes to a database; why this user may not use it, where that is so. `knows_0`: that database 0 can
+/// be used was seen.
+fn enter(conn: &mut Conn, db: u32, knows_0: &mut bool) -> Result<Option<String>, StopAsking> {
+    if conn.database() != Some(db)
+        && let Err(text) = conn.select(db).map_err(StopAsking::Lost)?
+    {
+        return match asks_for_patience(&text) || text.starts_with("NOAUTH") {
+            true => Err(StopAsking::Later(text)),
+            false => Ok(Some(text)),
+        };
+    }
+    // Every connection begins in database 0, which a user may all the same not use.
+    if db == 0 && !*knows_0 {
+        let answer = conn.try_query(cmd("EXISTS").arg(ABSENT_KEY));
+        if let Err(text) = answer.map_err(StopAsking::Lost)?
+            && is_about_database(&text)
+        {
+            return Ok(Some(text));
+        }
+        *knows_0 = true;
+    }
+    Ok(None)
+}
+
+/// What the answer about a key means: whether it can be written, or why not.
+fn verdict(
+    way: Way,
+    answer: Result<Reply, String>,
+    facts: &Facts,
+) -> Result<Result<(), String>, StopAsking> {
+    let text = match answer {
+        Err(text) => text,
+        Ok(_) => {
+            let text = format!("{} with invalid arguments was not refused", way.command());
+            return Err(StopAsking::Later(text));
+        }
+    };
+    // Another node has it: this one has looked at the user's rights before.
+    let is_elsewhere = facts.cluster && Redirect::parse(&text).is_some();
+    if way.is_open(&text) || is_elsewhere {
+        return Ok(Ok(()));
+    }
+    match Refusal::of(&text, facts, &Context::default()) {
+        Refusal::Key { .. } | Refusal::Database => Ok(Err(text)),
+        Refusal::Standing => Ok(Ok(())),
+        Refusal::Later => Err(StopAsking::Later(text)),
+        Refusal::Run { advice } => Err(StopAsking::Ends(EarlyEnd {
+            advice,
+            words: text,
+        })),
     }
 }
 

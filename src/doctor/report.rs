@@ -20,6 +20,7 @@ use crate::escape::clean;
 use crate::outside;
 use crate::payload::{Encoding, kind_of};
 use crate::server::conn::asks_for_patience;
+use crate::server::facts::Facts;
 use crate::units::{bytes_text, count_text, plural};
 
 /// A clock that is further off than this is worth a word.
@@ -96,36 +97,9 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     if let Some(sentinels) = &found.sentinels {
         lines.insert(1, ("found by", clean(sentinels).into_owned()));
     }
-    let whole = found.layout.shards().and_then(|shards| {
-        let count = plural(shards.primaries.len() as u64, "shard");
-        Some(format!("{} in {count}", plural(shards.keys()?, "key")))
-    });
-    let keys = found.databases.as_ref().map(|rows| keys_text(rows, found));
-    let keys = match whole {
-        Some(whole) => whole,
-        None => match keys {
-            Ok(keys) if !facts.cluster => keys,
-            Ok(_) => unknown(found.layout.later()),
-            Err(why) => unknown(Some(why)),
-        },
-    };
-    lines.push(("keys", keys));
+    lines.push(("keys", keys_line(found)));
     if let Some(used) = facts.used_memory {
-        let max = match facts.maxmemory {
-            Some(0) => "no maxmemory".to_owned(),
-            Some(max) => format!("maxmemory {}", bytes_text(max)),
-            None => "maxmemory unknown".to_owned(),
-        };
-        let policy = facts.policy.as_deref().unwrap_or("policy unknown");
-        let evicted = match facts.evicted_keys {
-            Some(keys @ 1..) => format!(", {} evicted so far", plural(keys, "key")),
-            _ => String::new(),
-        };
-        let policy = clean(policy);
-        lines.push((
-            "memory",
-            format!("{} used, {max}, {policy}{evicted}", bytes_text(used)),
-        ));
+        lines.push(("memory", memory_line(used, facts)));
     }
     let limits = &found.limits;
     let unasked = || unknown(limits.later.as_deref());
@@ -156,6 +130,35 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
         lines.push(("clock", text));
     }
     lines
+}
+
+/// How many keys there are: of all shards in a cluster, else of all databases.
+fn keys_line(found: &Findings) -> String {
+    if let Some(shards) = found.layout.shards()
+        && let Some(keys) = shards.keys()
+    {
+        let count = plural(shards.primaries.len() as u64, "shard");
+        return format!("{} in {count}", plural(keys, "key"));
+    }
+    match &found.databases {
+        Ok(rows) if !found.facts.cluster => keys_text(rows, found),
+        Ok(_) => unknown(found.layout.later()),
+        Err(why) => unknown(Some(why)),
+    }
+}
+
+fn memory_line(used: u64, facts: &Facts) -> String {
+    let max = match facts.maxmemory {
+        Some(0) => "no maxmemory".to_owned(),
+        Some(max) => format!("maxmemory {}", bytes_text(max)),
+        None => "maxmemory unknown".to_owned(),
+    };
+    let evicted = match facts.evicted_keys {
+        Some(keys @ 1..) => format!(", {} evicted so far", plural(keys, "key")),
+        _ => String::new(),
+    };
+    let policy = clean(facts.policy.as_deref().unwrap_or("policy unknown"));
+    format!("{} used, {max}, {policy}{evicted}", bytes_text(used))
 }
 
 /// Shown in place of what was not told, for this reason.

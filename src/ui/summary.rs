@@ -141,101 +141,95 @@ pub(super) fn final_line(
     elapsed: Duration,
 ) -> String {
     let sink = &outcome.sink;
-    let mut line = format!(
+    let mut parts = vec![format!(
         "{}: {} ({})",
         verdict(options, outcome, code),
         achieved(options, outcome),
         equation(options.verb, outcome)
-    );
+    )];
     if let Some(earlier) = &sink.earlier {
-        line += &format!(
-            ", {} done by an earlier run: {}",
-            plural(
-                earlier.records - earlier.failed.min(earlier.records),
-                "record"
-            ),
-            earlier.seen
-        );
+        let done = earlier.records.saturating_sub(earlier.failed);
+        let (done, seen) = (plural(done, "record"), &earlier.seen);
+        parts.push(format!("{done} done by an earlier run: {seen}"));
     }
-    line += &functions_text(options.verb, sink);
-    line += &changes_text(sink);
-    if sink.damaged > 0 {
-        line += &format!(", {} damaged and archived as is", count_text(sink.damaged));
-    }
-    if sink.source_deleted + sink.source_kept > 0 {
-        line += &format!(
-            ", source keys deleted {}, kept {}",
-            count_text(sink.source_deleted),
-            count_text(sink.source_kept)
-        );
-        if sink.source_kept_for_another > 0 {
-            line += &format!(
-                " ({} because the destination has another value or expiry)",
-                count_text(sink.source_kept_for_another)
-            );
-        }
-    }
-    if sink.evicted > 0 {
-        line += &format!(
-            ", {} evicted at the destination",
-            plural(sink.evicted, "key")
-        );
-    }
-    line += &sink.verified.as_ref().map_or(String::new(), verified_text);
-    let is_exact = matches!(outcome.source.reached, Some(ConsistencyReached::Exact(_)));
-    let lost_keys = sink.memory_lost || sink.evicted > 0;
-    line += &match options.verb == Verb::Copy {
-        true if is_exact && lost_keys && outcome.error.is_none() => {
-            ", not exact at the destination: it lost keys that it had acknowledged during this run"
-                .to_owned()
-        }
-        true if sink.left_standing + sink.functions.left_standing > 0 => {
-            left_standing_text(outcome)
-        }
-        true if is_exact && sink.memory_unknown && outcome.error.is_none() => {
-            ", not known to be exact at the destination: it may have restarted".to_owned()
-        }
-        true if is_exact && sink.may_be_emptied && outcome.error.is_none() => {
-            ", not known to be exact at the destination: its databases may have been emptied or \
-             swapped"
-                .to_owned()
-        }
-        _ => exactness(options.verb, outcome),
-    };
-    if outcome.source.no_libraries.is_some() && outcome.error.is_none() {
-        line += ", without function libraries, which could not be read";
-    }
-    if let Some(left_out) = &outcome.source.left_out {
-        line += &format!(", {left_out}");
-    }
-    let outside = outside::counted(&outcome.source.outside);
-    if !outside.is_empty() && outcome.error.is_none() {
-        line += &format!(", without {outside} (outside keys)");
-    }
-    let came = outcome.source.total().scanned;
-    line += &format!(", {}", duration_text(elapsed));
+    parts.extend(functions_text(options.verb, sink));
+    let changes = sink.changes.told().into_iter();
+    parts.extend(changes.map(|(name, count)| format!("{name} {}", count_text(count))));
+    parts.extend(damages(sink));
+    parts.extend(sink.verified.iter().flat_map(verified_text));
+    parts.extend(match options.verb {
+        Verb::Copy => copy_exactness(outcome),
+        verb => exactness(verb, outcome),
+    });
+    parts.extend(left_out(outcome));
+    let mut time = duration_text(elapsed);
     // Of less than a second, a rate says nothing.
     if elapsed >= Duration::from_secs(1) {
-        line += &format!(" ({}/s)", count_text(per_second(came, elapsed)));
+        let rate = per_second(outcome.source.total().scanned, elapsed);
+        time += &format!(" ({}/s)", count_text(rate));
     }
+    parts.push(time);
     if let Some(archive) = sink.archive.as_ref().filter(|_| outcome.error.is_none()) {
-        let encrypted = if archive.encrypted { ", encrypted" } else { "" };
-        let (bytes, sha256) = (bytes_text(archive.bytes), &archive.sha256);
-        line += &format!("{encrypted}, {bytes}, sha256 {sha256}");
+        parts.extend(archive.encrypted.then(|| "encrypted".to_owned()));
+        parts.push(bytes_text(archive.bytes));
+        parts.push(format!("sha256 {}", archive.sha256));
     }
-    line
+    parts.join(", ")
 }
 
-fn verified_text(verified: &Verified) -> String {
-    if verified.asked() == 0 {
-        return ", nothing to verify".to_owned();
+/// What was damaged, deleted or evicted.
+fn damages(sink: &SinkReport) -> Vec<String> {
+    let mut parts = Vec::new();
+    if sink.damaged > 0 {
+        let damaged = count_text(sink.damaged);
+        parts.push(format!("{damaged} damaged and archived as is"));
     }
-    let mut text = format!(
-        ", verified: {} of {} as written",
+    if sink.source_deleted + sink.source_kept > 0 {
+        let because = match sink.source_kept_for_another {
+            0 => String::new(),
+            keys => format!(
+                " ({} because the destination has another value or expiry)",
+                count_text(keys)
+            ),
+        };
+        parts.push(format!(
+            "source keys deleted {}, kept {}{because}",
+            count_text(sink.source_deleted),
+            count_text(sink.source_kept)
+        ));
+    }
+    if sink.evicted > 0 {
+        let keys = plural(sink.evicted, "key");
+        parts.push(format!("{keys} evicted at the destination"));
+    }
+    parts
+}
+
+/// What the run did without.
+fn left_out(outcome: &Outcome) -> Vec<String> {
+    let (source, is_whole) = (&outcome.source, outcome.error.is_none());
+    let mut parts = Vec::new();
+    if source.no_libraries.is_some() && is_whole {
+        parts.push("without function libraries, which could not be read".to_owned());
+    }
+    parts.extend(source.left_out.clone());
+    let outside = outside::counted(&source.outside);
+    if !outside.is_empty() && is_whole {
+        parts.push(format!("without {outside} (outside keys)"));
+    }
+    parts
+}
+
+fn verified_text(verified: &Verified) -> Vec<String> {
+    if verified.asked() == 0 {
+        return vec!["nothing to verify".to_owned()];
+    }
+    let mut parts = vec![format!(
+        "verified: {} of {} as written",
         count_text(verified.equal),
         count_text(verified.asked())
-    );
-    for (count, what) in [
+    )];
+    let others = [
         (
             verified.partly,
             "of these except for what only one of the servers stores",
@@ -243,34 +237,50 @@ fn verified_text(verified: &Verified) -> String {
         (verified.expired, "expired since"),
         (verified.incomparable, "cannot be compared"),
         (verified.unread, "could not be read"),
-    ] {
-        if count > 0 {
-            text += &format!(", {} {what}", count_text(count));
-        }
-    }
-    text
+    ];
+    let others = others.iter().filter(|(count, _)| *count > 0);
+    parts.extend(others.map(|(count, what)| format!("{} {what}", count_text(*count))));
+    parts
 }
 
-fn functions_text(verb: Verb, sink: &SinkReport) -> String {
+fn functions_text(verb: Verb, sink: &SinkReport) -> Option<String> {
     let functions = sink.functions;
-    if functions.taken == 0 {
-        return String::new();
-    }
-    if verb == Verb::Export {
-        return ", with functions".to_owned();
-    }
     let fate = match (functions.restored, functions.skipped, functions.refused) {
         (_, _, refused) if refused > 0 => "refused",
         (restored, _, _) if restored > 0 => "restored",
         (_, skipped, _) if skipped > 0 => "skipped",
         _ => "not reached",
     };
-    format!(", functions {fate}")
+    (functions.taken > 0).then(|| match verb {
+        Verb::Export => "with functions".to_owned(),
+        _ => format!("functions {fate}"),
+    })
 }
 
-/// Keys and function libraries that were left as is are not as they are at the source,
+/// How exact a copy is. What the destination lost, or kept of its own, is not as it is at the source,
 /// however exactly that was read.
-fn left_standing_text(outcome: &Outcome) -> String {
+fn copy_exactness(outcome: &Outcome) -> Vec<String> {
+    let sink = &outcome.sink;
+    let is_exact = matches!(outcome.source.reached, Some(ConsistencyReached::Exact(_)));
+    let claims = is_exact && outcome.error.is_none();
+    let text = if claims && (sink.memory_lost || sink.evicted > 0) {
+        "not exact at the destination: it lost keys that it had acknowledged during this run"
+            .to_owned()
+    } else if sink.left_standing + sink.functions.left_standing > 0 {
+        return left_standing_text(outcome, is_exact);
+    } else if claims && sink.memory_unknown {
+        "not known to be exact at the destination: it may have restarted".to_owned()
+    } else if claims && sink.may_be_emptied {
+        "not known to be exact at the destination: its databases may have been emptied or swapped"
+            .to_owned()
+    } else {
+        return exactness(Verb::Copy, outcome);
+    };
+    vec![text]
+}
+
+/// Of keys and function libraries that were left as is at the destination.
+fn left_standing_text(outcome: &Outcome, is_exact: bool) -> Vec<String> {
     let sink = &outcome.sink;
     let libraries = sink.functions.left_standing;
     let what = [
@@ -279,26 +289,25 @@ fn left_standing_text(outcome: &Outcome) -> String {
         (libraries > 1).then(|| format!("{} function libraries", count_text(libraries))),
     ];
     let what = what.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-    match &outcome.source.reached {
-        Some(ConsistencyReached::Exact(_)) => format!(
-            ", not exact at the destination: {what} already existed there with other contents \
-             and were left as is"
-        ),
-        _ => format!(
-            "{}, {what} left as they were at the destination",
-            exactness(Verb::Copy, outcome)
-        ),
+    if is_exact {
+        return vec![format!(
+            "not exact at the destination: {what} already existed there with other contents and were \
+             left as is"
+        )];
     }
+    let mut parts = exactness(Verb::Copy, outcome);
+    parts.push(format!("{what} left as they were at the destination"));
+    parts
 }
 
 /// How exact it is, where a live server was read.
-fn exactness(verb: Verb, outcome: &Outcome) -> String {
+fn exactness(verb: Verb, outcome: &Outcome) -> Vec<String> {
     let source = &outcome.source;
     let Some(reached) = &source.reached else {
-        return String::new();
+        return Vec::new();
     };
     if outcome.error.is_some() || !matches!(verb, Verb::Export | Verb::Copy) {
-        return String::new();
+        return Vec::new();
     }
     // What was never read is not as of any point in time.
     let failed = source.total().failed.saturating_sub(source.above_max_value);
@@ -306,21 +315,12 @@ fn exactness(verb: Verb, outcome: &Outcome) -> String {
         (failed, "key", "that could not be read"),
         (above_max_value(outcome), "value", "above --max-value"),
     ]);
-    let text = consistency_text(reached, source.of_one_instant, &unread);
-    let paused = source.paused.map_or_else(String::new, |paused| {
-        format!(
-            ", writes paused for {:.1} ms",
-            paused.as_secs_f64() * 1000.0
-        )
-    });
-    format!(", {text}{paused}")
-}
-
-/// What had to be changed for the destination to take it.
-fn changes_text(sink: &SinkReport) -> String {
-    let told = sink.changes.told().into_iter();
-    told.map(|(name, count)| format!(", {name} {}", count_text(count)))
-        .collect()
+    let mut parts = vec![consistency_text(reached, source.of_one_instant, &unread)];
+    if let Some(paused) = source.paused {
+        let ms = paused.as_secs_f64() * 1000.0;
+        parts.push(format!("writes paused for {ms:.1} ms"));
+    }
+    parts
 }
 
 /// Counts of each database. Those beyond the first ones are together in a last row, whose

@@ -62,43 +62,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             clean(text)
         ));
     }
-    if needs.streams_filled_in > 0 {
-        lines.push(format!(
-            "{}: metadata that only one of the two servers has is filled in or left out",
-            plural(needs.streams_filled_in, "stream record")
-        ));
-    }
-    if needs.key_metadata_lost > 0 {
-        lines.push(format!(
-            "{} with key metadata of modules that this server does not keep: it is left out \
-             (class {})",
-            plural(needs.key_metadata_lost, "key"),
-            classes_told(&needs.classes_left_out)
-        ));
-    }
-    if needs.idempotency_lost > 0 {
-        lines.push(format!(
-            "{}: idempotency settings or remembered producer ids are left out, because this server \
-             has none or native commands may not set them (XCFGSET, XIDMPRECORD): an entry that a \
-             producer sends again is added again",
-            plural(needs.idempotency_lost, "stream record")
-        ));
-    }
-    if needs.given_back_owned > 0 {
-        lines.push(format!(
-            "pending stream entries released by XNACK: {}. On this server every pending entry has a \
-             consumer, so they go to one named {}; claim them from there",
-            count_text(needs.given_back_owned),
-            String::from_utf8_lossy(GIVEN_BACK)
-        ));
-    }
-    if needs.too_large > 0 {
-        lines.push(format!(
-            "{} larger than one RESTORE can carry here ({}): native commands write them in chunks",
-            plural(needs.too_large, "payload"),
-            bytes_text(found.limits.largest_payload_bytes())
-        ));
-    }
+    lines.extend(changed_lines(needs, found));
     if needs.functions_left_out > 0 {
         lines.push("refused: function libraries that are larger than --max-value".to_owned());
     }
@@ -145,6 +109,46 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
         lines.push(format!("only what could be read was checked: {error}"));
     }
     lines
+}
+
+/// What would be changed or left out on the way, a line each.
+fn changed_lines(needs: &Needs, found: &Findings) -> Vec<String> {
+    let classes = classes_told(&needs.classes_left_out);
+    let limit = bytes_text(found.limits.largest_payload_bytes());
+    let released = format!(
+        "released by XNACK; on this server every pending message has a consumer, so these go to one \
+         named {}: claim them from there",
+        String::from_utf8_lossy(GIVEN_BACK)
+    );
+    let rows = [
+        (
+            needs.streams_filled_in,
+            "stream record",
+            "metadata that only one of the two servers has is filled in or left out".to_owned(),
+        ),
+        (
+            needs.key_metadata_lost,
+            "key",
+            format!("key metadata of modules (class {classes}), which this server does not keep, is left out"),
+        ),
+        (
+            needs.idempotency_lost,
+            "stream record",
+            "idempotency settings or remembered producer ids are left out, because this server has none \
+             or native commands may not set them (XCFGSET, XIDMPRECORD): an entry that a producer sends \
+             again is added again"
+                .to_owned(),
+        ),
+        (needs.given_back_owned, "pending stream message", released),
+        (
+            needs.too_large,
+            "payload",
+            format!("larger than one RESTORE can carry here ({limit}), so native commands write it in chunks"),
+        ),
+    ];
+    let rows = rows.into_iter().filter(|(count, ..)| *count > 0);
+    rows.map(|(count, noun, text)| format!("{}: {text}", plural(count, noun)))
+        .collect()
 }
 
 /// Names of classes of key metadata, for people.
