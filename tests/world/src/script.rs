@@ -14,6 +14,9 @@ pub struct Script {
     pub seed: u64,
     /// The servers, in order; node 0 is the source's first.
     pub nodes: Vec<NodeSetup>,
+    /// Sentinels that watch a side, each for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sentinels: Vec<Side>,
     /// What they hold to begin with.
     pub fill: Vec<Fill>,
     /// How the network behaves.
@@ -32,9 +35,12 @@ pub struct NodeSetup {
     /// How far its clock is ahead of the tool's, in ms.
     #[serde(default)]
     pub skew_ms: i64,
-    /// The slots that it owns, where it is a cluster's node.
+    /// It is a cluster's node. The primaries of a side share the slots equally.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cluster: bool,
+    /// It is a replica of this node of the script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slots: Option<Vec<(u16, u16)>>,
+    pub replica_of: Option<usize>,
     /// Memory that its keys may take; 0 for any.
     #[serde(default)]
     pub max_memory: u64,
@@ -145,10 +151,9 @@ pub enum Act {
     Stop,
     /// The tool's process is killed.
     Kill,
-    /// Slots of a cluster go to another node: (side, slot, from, to), in so many steps with so many
-    /// µs in between.
-    Reshard(Side, u16, u16, u8),
-    /// The replica of a node takes its place, without the last so many writes.
+    /// A slot of a cluster goes to another of its primaries, in steps with so many µs in between.
+    Reshard(Side, u16, u8, u64),
+    /// The replica of one of the primaries takes its place, without the last so many changes.
     Failover(Side, u8, u32),
 }
 
@@ -170,8 +175,11 @@ pub enum Cut {
 /// How a server is started again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Restart {
-    /// Which side; of several nodes the first.
+    /// Which side.
     pub side: Side,
+    /// Which of its primaries.
+    #[serde(default)]
+    pub which: u8,
     /// The last so many changes are lost.
     pub lose: u32,
     /// It is down for so long, in ms.

@@ -24,16 +24,10 @@ pub struct Truth {
 impl Truth {
     /// Of one side, between two moments of the world.
     pub fn of(state: &State, side: Side, from: u64, to: u64) -> Self {
-        let nodes = state.nodes.iter().filter(|node| node.side == side);
-        let mut skew_ms = 0;
-        let (mut start, mut changes) = (BTreeMap::new(), Vec::new());
-        for node in nodes {
-            let (keys, during) = node.history.during(from, to);
-            start.extend(keys);
-            changes.extend_from_slice(during);
-            skew_ms = node.skew_ms;
-        }
-        changes.sort_by_key(|change| (change.at, change.step));
+        let node = state.nodes.iter().find(|node| node.side == side);
+        let skew_ms = node.map_or(0, |node| node.skew_ms);
+        let (start, changes) = state.history(side).during(from, to);
+        let changes = changes.to_vec();
         let mut truth = Self {
             start,
             changes,

@@ -1,7 +1,6 @@
 //! What clients, operators and bad luck do.
 
-use super::history::By;
-use super::link::End;
+use super::link::{End, Peer};
 use super::queue::Due;
 use super::state::{Ending, State};
 use crate::script::{Act, Condition, Cut, Odd, Restart, Side, Word};
@@ -52,7 +51,8 @@ impl State {
                 self.ending = Some(Ending::Killed);
                 true
             }
-            Act::Reshard(..) | Act::Failover(..) => false,
+            Act::Reshard(side, slot, to, step_us) => self.reshard(*side, *slot, *to, *step_us),
+            Act::Failover(side, which, lose) => self.failover(*side, *which, *lose),
         }
     }
 
@@ -60,15 +60,22 @@ impl State {
     pub fn nodes_of(&self, side: Side) -> Vec<usize> {
         let nodes = self.nodes.iter().enumerate();
         nodes
-            .filter(|(_, node)| node.side == side && node.is_primary)
+            .filter(|(_, node)| node.side == side && node.replica_of.is_none() && !node.is_gone)
             .map(|(at, _)| at)
             .collect()
+    }
+
+    fn side_of(&self, peer: Peer) -> Side {
+        match peer {
+            Peer::Node(node) => self.nodes[node].side,
+            Peer::Sentinel(at) => self.sentinels[at].0,
+        }
     }
 
     fn open_links(&self, side: Side) -> Vec<u64> {
         let links = self.links.iter().enumerate();
         links
-            .filter(|(_, link)| link.is_open() && self.nodes[link.node].side == side)
+            .filter(|(_, link)| link.is_open() && self.side_of(link.peer) == side)
             .map(|(at, _)| at as u64)
             .collect()
     }
@@ -82,47 +89,56 @@ impl State {
     fn client_does(&mut self, side: Side, db: u32, words: &[Word]) -> bool {
         let nodes = self.nodes_of(side);
         let slot = words.get(1).map_or(0, |key| slot_of(&key.0));
-        let owner = |node: &&usize| {
-            let config = self.nodes[**node].server.config();
-            !config.cluster || self.nodes[**node].owns(slot)
-        };
-        let Some(node) = nodes.iter().find(owner).or(nodes.first()) else {
+        let owner = nodes.iter().find(|node| self.nodes[**node].owns(slot));
+        let Some(&node) = owner.or(nodes.first()) else {
             return false;
         };
         let words: Vec<&[u8]> = words.iter().map(|word| &word.0[..]).collect();
-        self.by_client(*node, db, &words);
+        let said = self.by_client(node, db, &words);
+        if said.starts_with(b"-ASK ") {
+            let importing = |node: &&usize| {
+                let cluster = self.nodes[**node].server.cluster();
+                cluster.is_some_and(|cluster| cluster.importing.contains_key(&slot))
+            };
+            if let Some(&node) = nodes.iter().find(importing) {
+                self.by_client(node, db, &[b"ASKING"]);
+                self.by_client(node, db, &words);
+            }
+        }
         true
     }
 
-    /// A command of a client that is not the tool; a pause holds it up.
-    fn by_client(&mut self, node: usize, db: u32, words: &[&[u8]]) {
+    /// A command of a client that is not the tool, and its answer; a pause holds it up.
+    fn by_client(&mut self, node: usize, db: u32, words: &[&[u8]]) -> Vec<u8> {
         let ms = self.node_ms(node);
         if self.now < self.nodes[node].refuses_until {
-            return;
+            return Vec::new();
         }
         let known = self.nodes[node].writer;
         let server = &mut self.nodes[node].server;
         let writer = match known.filter(|writer| server.is_open(*writer)) {
             Some(writer) => writer,
             None => match server.connect() {
-                Ok(writer) => {
-                    server.receive(writer, b"AUTH writer writer\r\n", ms);
-                    server.outbox(writer);
-                    writer
-                }
-                Err(_) => return,
+                Ok(writer) => writer,
+                Err(_) => return Vec::new(),
             },
         };
         let select = db.to_string();
         let mut bytes = Vec::new();
-        if !server.config().cluster {
+        if server.config().databases > 1 {
             pack(&mut bytes, &[b"SELECT", select.as_bytes()]);
+            server.receive(writer, &bytes, ms);
+            bytes.clear();
         }
         pack(&mut bytes, words);
         server.receive(writer, &bytes, ms);
         self.nodes[node].writer = Some(writer);
-        self.drain_writer(node);
+        let said = self.drain_writer(node);
         self.end_turn(node);
+        match said.strip_prefix(b"+OK\r\n") {
+            Some(rest) if !rest.is_empty() => rest.to_vec(),
+            _ => said,
+        }
     }
 
     fn cut(&mut self, side: Side, which: u8, cut: Cut) -> bool {
@@ -138,10 +154,9 @@ impl State {
                 let at = (now + way).max(link.to_tool.last + 1);
                 link.to_tool.closes_at = Some(at);
                 link.to_server.pieces.clear();
-                let (node, client) = (link.node, link.client.take());
+                let (peer, client) = (link.peer, link.client.take());
                 if let Some(client) = client {
-                    self.nodes[node].server.disconnect(client);
-                    self.end_turn(node);
+                    self.hang_up(peer, client);
                 }
                 self.queue.plan(at, Due::ToTool(id));
             }
@@ -170,15 +185,16 @@ impl State {
     }
 
     fn restart(&mut self, restart: &Restart) -> bool {
-        let Some(&node) = self.nodes_of(restart.side).first() else {
+        let primaries = self.nodes_of(restart.side);
+        let which = usize::from(restart.which) % primaries.len().max(1);
+        let Some(&node) = primaries.get(which) else {
             return false;
         };
         self.close_links_of(node);
         let ms = self.node_ms(node);
         let place = &mut self.nodes[node];
-        place
-            .history
-            .undo(restart.lose as usize, place.server.keyspace_mut(), ms);
+        let history = &self.histories[place.side as usize];
+        history.undo(restart.lose as usize, place.server.keyspace_mut(), ms);
         place.server.restart(None);
         place.writer = None;
         place.refuses_until = self.now + restart.down_ms * 1000;
@@ -187,14 +203,15 @@ impl State {
             let at = place.refuses_until + restart.loading_ms * 1000;
             self.queue.plan(at, Due::Over(node, LOADING_OVER));
         }
-        self.observe(node, By::Server);
+        self.observe_all(node);
+        self.attach_replicas(node);
         true
     }
 
     /// All connections to a server end: its process is gone.
     pub(super) fn close_links_of(&mut self, node: usize) {
         for id in 0..self.links.len() {
-            if self.links[id].node == node {
+            if self.links[id].node() == Some(node) {
                 self.lose_quietly(id);
             }
         }

@@ -1,8 +1,8 @@
-//! What every key of a server was, and when: the truth that the tool's claims are held against.
+//! What every key of a side was, and when, on whichever of its servers it lay: the truth that the tool's claims are held against.
 
 use std::collections::BTreeMap;
 
-use crate::server::{Entry, Keyspace, Release, Server, Since, Touched, Value};
+use crate::server::{Entry, Keyspace, Release, Since, Value};
 
 /// A key of a database.
 pub type Place = (u32, Vec<u8>);
@@ -73,7 +73,7 @@ pub struct Change {
     pub after: Option<Held>,
 }
 
-/// All changes of a server's keys, and what they are now.
+/// All changes of the keys of a side, and what they are now.
 #[derive(Debug, Default)]
 pub struct History {
     /// What is there now; keys that are past their time may be among them.
@@ -84,51 +84,38 @@ pub struct History {
 }
 
 impl History {
-    /// Looks what has changed since the last time.
-    pub fn observe(&mut self, server: &mut Server, at: u64, by: By) {
-        let mut changed = match server.keyspace_mut().take_touched() {
-            Touched::All => self.changed_of_all(server),
-            Touched::Keys(touched) => self.changed_of(touched, server),
-        };
-        changed.sort_by(|(one, _), (other, _)| one.cmp(other));
-        self.steps += u64::from(!changed.is_empty());
-        for (place, after) in changed {
+    /// Looks what has become of these keys; `look` finds a key among all servers of the side.
+    pub fn observe<'a>(
+        &mut self,
+        mut touched: Vec<Place>,
+        look: impl Fn(&Place) -> Option<&'a Entry>,
+        release: &Release,
+        (at, by): (u64, By),
+    ) {
+        touched.sort_unstable();
+        touched.dedup();
+        let step = self.steps + 1;
+        for place in touched {
+            let entry = look(&place);
+            let after = match (self.now.get(&place), entry) {
+                (None, None) => continue,
+                (Some(known), Some(entry)) if known.is(entry, release) => continue,
+                (_, entry) => entry.map(|entry| Held::of(entry, release)),
+            };
             let before = match &after {
                 Some(held) => self.now.insert(place.clone(), held.clone()),
                 None => self.now.remove(&place),
             };
+            self.steps = step;
             self.changes.push(Change {
                 at,
-                step: self.steps,
+                step,
                 by,
                 place,
                 before,
                 after,
             });
         }
-    }
-
-    fn changed_of(&self, mut touched: Vec<Place>, server: &Server) -> Vec<(Place, Option<Held>)> {
-        touched.sort_unstable();
-        touched.dedup();
-        let look = |place: Place| {
-            let entry = server.keyspace().get(place.0, &place.1);
-            let known = self.now.get(&place);
-            match (known, entry) {
-                (None, None) => None,
-                (Some(known), Some(entry)) if known.is(entry, server.release()) => None,
-                (_, entry) => Some((place, entry.map(|entry| Held::of(entry, server.release())))),
-            }
-        };
-        touched.into_iter().filter_map(look).collect()
-    }
-
-    fn changed_of_all(&self, server: &Server) -> Vec<(Place, Option<Held>)> {
-        let keyspace = server.keyspace();
-        let dbs = 0..keyspace.databases();
-        let there = dbs.flat_map(|db| keyspace.iter(db).map(move |(key, _)| (db, key.to_vec())));
-        let all = there.chain(self.now.keys().cloned()).collect();
-        self.changed_of(all, server)
     }
 
     /// The keys as they were at a moment.

@@ -8,7 +8,7 @@ use crate::server::ClientId;
 /// A connection between the tool and a server, by the tool's end and the server's.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub node: usize,
+    pub peer: Peer,
     /// `None` when the server does not have it any more.
     pub client: Option<ClientId>,
     /// How long the tool waits, in µs; 0 for ever.
@@ -27,6 +27,15 @@ pub(super) struct Link {
     pub is_silent: bool,
     /// Nothing arrives before then.
     pub stalled_until: u64,
+}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A server.
+    Node(usize),
+    /// A sentinel.
+    Sentinel(usize),
 }
 
 /// How a connection looks to the tool when it is over.
@@ -49,9 +58,9 @@ pub(super) struct Pipe {
 }
 
 impl Link {
-    pub fn new(node: usize, client: Option<ClientId>) -> Self {
+    pub fn new(peer: Peer, client: Option<ClientId>) -> Self {
         Self {
-            node,
+            peer,
             client,
             timeout: 0,
             is_held: true,
@@ -62,6 +71,14 @@ impl Link {
             end: None,
             is_silent: false,
             stalled_until: 0,
+        }
+    }
+
+    /// The server at the other end, if it is one.
+    pub fn node(&self) -> Option<usize> {
+        match self.peer {
+            Peer::Node(node) => Some(node),
+            Peer::Sentinel(_) => None,
         }
     }
 

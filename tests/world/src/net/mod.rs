@@ -5,10 +5,12 @@
 //! meanwhile bytes arrive, servers answer, clients write, and things break.
 
 mod acts;
+mod cluster;
 mod command;
 mod history;
 mod link;
 mod queue;
+mod servers;
 mod state;
 
 use std::cell::{Cell, RefCell};
@@ -23,7 +25,7 @@ use redis_migrate::pipe::Stop;
 
 pub use self::history::{By, Change, Held, History, Place};
 use self::state::Ending;
-pub use self::state::{BEGAN_MS, Counts, Node, State};
+pub use self::state::{BEGAN_MS, Counts, FIRST_SENTINEL, Node, State};
 
 /// What the tool's thread is ended with when its process is killed.
 #[derive(Debug)]

@@ -16,6 +16,10 @@ pub(super) enum Due {
     Planned(usize),
     /// A state of a server ends that began with an event.
     Over(usize, u8),
+    /// What a primary changed reaches its replica.
+    Replicate(usize),
+    /// A step of moving a slot: which move.
+    Moving(usize),
     /// Somebody waits for this moment.
     Wake,
 }

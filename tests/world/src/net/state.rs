@@ -8,12 +8,12 @@ use redis_migrate::pipe::Stop;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-use super::command;
-use super::history::{By, History};
-use super::link::{End, Link};
+use super::cluster::Move;
+use super::history::History;
+use super::link::{End, Link, Peer};
 use super::queue::{Due, Queue};
 use crate::script::{At, NetSetup, Phase, Planned, Side};
-use crate::server::{ClientId, Random, Server};
+use crate::server::{ClientId, Random, Sentinel, Server};
 
 /// Unix time at which every world begins, in ms.
 pub const BEGAN_MS: u64 = 1_764_000_000_000;
@@ -24,8 +24,11 @@ const MOST_US: u64 = 6 * 3600 * 1_000_000;
 /// A run in which so much happened does not end.
 const MOST_STEPS: u64 = 4_000_000;
 
+/// The port of the first sentinel; the others follow.
+pub const FIRST_SENTINEL: u16 = 26379;
+
 /// How often a server's clock ticks, in µs.
-const TICK_US: u64 = 100_000;
+pub(super) const TICK_US: u64 = 100_000;
 
 /// A server and what belongs to it.
 #[derive(Debug)]
@@ -36,17 +39,19 @@ pub struct Node {
     pub side: Side,
     /// How far its clock is ahead, in ms.
     pub skew_ms: i64,
-    /// What its keys were.
-    pub history: History,
     /// The connection of the clients that write.
     pub writer: Option<ClientId>,
     /// Connecting is refused until then.
     pub refuses_until: u64,
-    /// It takes part: the address leads to it, and clients write there.
-    pub is_primary: bool,
+    /// Whose replica it is; `None` for a primary.
+    pub replica_of: Option<usize>,
+    /// Its process has ended for good.
+    pub is_gone: bool,
+    /// So many changes are held back from its replica.
+    pub holds_back: usize,
     /// Memory that its keys may take, when nothing is wrong with it.
     pub max_memory: u64,
-    wakes: u64,
+    pub(super) wakes: u64,
 }
 
 /// How often things struck.
@@ -66,17 +71,22 @@ pub struct State {
     pub random: Random,
     /// The network's.
     pub(super) chance: Random,
-    net: NetSetup,
+    pub(super) net: NetSetup,
     pub(super) queue: Queue,
     pub(super) links: Vec<Link>,
     /// The servers.
     pub nodes: Vec<Node>,
+    /// The sentinels, and which side each watches.
+    pub sentinels: Vec<(Side, Sentinel)>,
+    /// What the keys of each side were.
+    pub(super) histories: [History; 2],
+    pub(super) moves: Vec<Move>,
     pub(super) plan: Plan,
     /// What struck.
     pub struck: Counts,
     pub(super) ending: Option<Ending>,
     pub(super) log: Log,
-    words: Vec<Range<usize>>,
+    pub(super) words: Vec<Range<usize>>,
 }
 
 /// What the script still has in store for this run.
@@ -84,22 +94,22 @@ pub struct State {
 pub(super) struct Plan {
     pub events: Vec<Planned>,
     by_calls: Vec<(u32, usize)>,
-    by_commands: Vec<(u32, usize)>,
-    named: Vec<Named>,
+    pub by_commands: Vec<(u32, usize)>,
+    pub named: Vec<Named>,
     calls: u32,
-    commands: u32,
+    pub commands: u32,
     steps: u64,
     began: u64,
     pub stop: Stop,
     before_kill: Option<Box<dyn FnOnce()>>,
 }
 
-struct Named {
-    side: Side,
-    command: String,
-    left: u32,
-    is_before: bool,
-    event: usize,
+pub(super) struct Named {
+    pub side: Side,
+    pub command: String,
+    pub left: u32,
+    pub is_before: bool,
+    pub event: usize,
 }
 
 /// What was said, as a digest and, if somebody reads it, in words.
@@ -110,7 +120,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    fn note(&mut self, now: u64, what: &str, link: u64, bytes: &[u8]) {
+    pub fn note(&mut self, now: u64, what: &str, link: u64, bytes: &[u8]) {
         self.digest.write_u64(now);
         self.digest.write(what.as_bytes());
         self.digest.write_u64(link);
@@ -129,7 +139,12 @@ impl Log {
 
 impl State {
     /// A world whose clock stands at its beginning.
-    pub fn new(net: NetSetup, nodes: Vec<Node>, seed: u64) -> Self {
+    pub fn new(
+        net: NetSetup,
+        nodes: Vec<Node>,
+        sentinels: Vec<(Side, Sentinel)>,
+        seed: u64,
+    ) -> Self {
         let mut state = Self {
             now: 0,
             random: Random::new(seed ^ 0x7001),
@@ -138,6 +153,9 @@ impl State {
             queue: Queue::default(),
             links: Vec::new(),
             nodes,
+            sentinels,
+            histories: Default::default(),
+            moves: Vec::new(),
             plan: Plan::default(),
             struck: Counts::new(),
             ending: None,
@@ -145,7 +163,8 @@ impl State {
             words: Vec::new(),
         };
         for node in 0..state.nodes.len() {
-            state.observe(node, By::Server);
+            state.attach_replicas(node);
+            state.observe_all(node);
             state.queue.plan(TICK_US, Due::Tick(node));
         }
         state
@@ -164,6 +183,11 @@ impl State {
     /// The digest of everything that was said so far.
     pub fn digest(&self) -> u64 {
         self.log.digest.finish()
+    }
+
+    /// What the keys of a side were.
+    pub fn history(&self, side: Side) -> &History {
+        &self.histories[side as usize]
     }
 
     /// The tool's clock, Unix ms.
@@ -259,6 +283,8 @@ impl State {
             Due::Tick(node) => self.tick(node),
             Due::Planned(event) => self.strike(event),
             Due::Over(node, what) => self.is_over(node, what),
+            Due::Replicate(node) => self.replicate(node),
+            Due::Moving(which) => self.moves_on(which),
             Due::Wake => {}
         }
         true
@@ -281,23 +307,31 @@ impl State {
 
     /// A new connection to the server at this port; `None` while nobody answers.
     pub(super) fn connect(&mut self, port: u16) -> Option<io::Result<u64>> {
-        let is_here = |node: &Node| node.server.config().port == port;
-        let Some(at) = self.nodes.iter().position(is_here) else {
-            return Some(Err(io::ErrorKind::ConnectionRefused.into()));
-        };
         let id = self.links.len() as u64;
-        let node = &mut self.nodes[at];
-        if self.now < node.refuses_until {
-            self.log.note(self.now, "refused", id, &[]);
-            return Some(Err(io::ErrorKind::ConnectionRefused.into()));
-        }
-        let link = match node.server.connect() {
-            Ok(client) => Link::new(at, Some(client)),
-            Err(words) => {
-                let mut link = Link::new(at, None);
-                link.ready.extend(words);
-                link.end = Some(End::Closed);
-                link
+        let refused = Some(Err(io::ErrorKind::ConnectionRefused.into()));
+        let link = if let Some(at) = port.checked_sub(FIRST_SENTINEL).map(usize::from) {
+            let Some((_, sentinel)) = self.sentinels.get_mut(at) else {
+                return refused;
+            };
+            Link::new(Peer::Sentinel(at), Some(sentinel.connect()))
+        } else {
+            let is_here = |node: &Node| node.server.config().port == port;
+            let Some(at) = self.nodes.iter().position(is_here) else {
+                return refused;
+            };
+            let node = &mut self.nodes[at];
+            if node.is_gone || self.now < node.refuses_until {
+                self.log.note(self.now, "refused", id, &[]);
+                return refused;
+            }
+            match node.server.connect() {
+                Ok(client) => Link::new(Peer::Node(at), Some(client)),
+                Err(words) => {
+                    let mut link = Link::new(Peer::Node(at), None);
+                    link.ready.extend(words);
+                    link.end = Some(End::Closed);
+                    link
+                }
             }
         };
         self.links.push(link);
@@ -306,7 +340,7 @@ impl State {
         Some(Ok(id))
     }
 
-    fn link(&mut self, id: u64) -> Option<&mut Link> {
+    pub(super) fn link(&mut self, id: u64) -> Option<&mut Link> {
         self.links.get_mut(usize::try_from(id).ok()?)
     }
 
@@ -383,270 +417,11 @@ impl State {
         self.queue.plan(at, Due::ToServer(id));
     }
 
-    // ----- the servers' ends -----
-
-    fn arrive_at_server(&mut self, id: u64) {
-        let now = self.now;
-        let Some(link) = self.link(id) else { return };
-        if now < link.stalled_until {
-            let at = link.stalled_until;
-            self.queue.plan(at, Due::ToServer(id));
-            return;
-        }
-        if link.is_silent {
-            link.to_server.pieces.clear();
-            return;
-        }
-        let mut came = false;
-        while let Some(bytes) = link.to_server.due(now) {
-            link.partial.extend_from_slice(&bytes);
-            came = true;
-        }
-        if came {
-            self.serve(id);
-        }
-        let Some(link) = self.link(id) else { return };
-        let is_over = link.to_server.closes_at.is_some_and(|at| at <= now);
-        if is_over && link.to_server.pieces.is_empty() {
-            self.lose(id, End::Reset);
-        }
-    }
-
-    /// The server carries out the commands that have arrived as a whole.
-    fn serve(&mut self, id: u64) {
-        let Some(link) = self.link(id) else { return };
-        let (node, Some(client)) = (link.node, link.client) else {
-            return;
-        };
-        let bytes = std::mem::take(&mut link.partial);
-        let mut words = std::mem::take(&mut self.words);
-        let mut at = 0;
-        let mut is_cut = false;
-        while let Some(end) = command::first(&bytes[at..], &mut words) {
-            let whole = &bytes[at..at + end];
-            self.plan.commands += 1;
-            let commands = self.plan.commands;
-            while let Some((_, event)) = self
-                .plan
-                .by_commands
-                .pop_if(|(count, _)| *count <= commands)
-            {
-                self.strike(event);
-            }
-            self.around(node, whole, &words, true);
-            if self.links[id as usize].client != Some(client) {
-                is_cut = true;
-                break;
-            }
-            let ms = self.node_ms(node);
-            self.nodes[node].server.receive(client, whole, ms);
-            // The end of a pause lets others write.
-            self.drain_writer(node);
-            if may_write(&whole[words[0].clone()]) {
-                self.observe(node, By::Tool);
-            }
-            self.around(node, whole, &words, false);
-            if self.links[id as usize].client != Some(client) {
-                is_cut = true;
-                break;
-            }
-            at += end;
-        }
-        self.words = words;
-        if !is_cut && let Some(link) = self.link(id) {
-            link.partial = bytes[at..].to_vec();
-        }
-        self.end_turn(node);
-    }
-
-    /// What the script has in store for just this command.
-    fn around(&mut self, node: usize, whole: &[u8], words: &[Range<usize>], is_before: bool) {
-        if self.plan.named.is_empty() {
-            return;
-        }
-        let side = self.nodes[node].side;
-        let mut due = Vec::new();
-        self.plan.named.retain_mut(|named| {
-            let mut parts = named.command.split('|');
-            let is_meant = named.is_before == is_before
-                && named.side == side
-                && words
-                    .iter()
-                    .zip(parts.by_ref())
-                    .all(|(word, part)| whole[word.clone()].eq_ignore_ascii_case(part.as_bytes()));
-            if is_meant {
-                named.left = named.left.saturating_sub(1);
-                if named.left == 0 {
-                    due.push(named.event);
-                    return false;
-                }
-            }
-            true
-        });
-        due.into_iter().for_each(|event| self.strike(event));
-    }
-
-    /// Ends a turn of a server's event loop, and sends what it has to say.
-    pub(super) fn end_turn(&mut self, node: usize) {
-        let ms = self.node_ms(node);
-        self.nodes[node].server.end_turn(ms);
-        self.send(node);
-        self.plan_tick(node);
-    }
-
-    fn plan_tick(&mut self, node: usize) {
-        let Some(wakes) = self.nodes[node].server.wakes_at() else {
-            return;
-        };
-        let at = wakes.saturating_add_signed(-self.nodes[node].skew_ms);
-        let at = (at.saturating_sub(BEGAN_MS) * 1000).max(self.now + 1);
-        if self.nodes[node].wakes <= self.now || at < self.nodes[node].wakes {
-            self.nodes[node].wakes = at;
-            self.queue.plan(at, Due::Tick(node));
-        }
-    }
-
-    fn tick(&mut self, node: usize) {
-        let ms = self.node_ms(node);
-        if self.now.is_multiple_of(TICK_US) {
-            self.queue.plan(self.now + TICK_US, Due::Tick(node));
-        }
-        self.nodes[node].server.tick(ms);
-        self.drain_writer(node);
-        self.send(node);
-        self.plan_tick(node);
-    }
-
-    /// What clients that write are told, nobody reads; but it says that they have written.
-    pub(super) fn drain_writer(&mut self, node: usize) {
-        let Some(writer) = self.nodes[node].writer else {
-            return;
-        };
-        let said = self.nodes[node].server.outbox(writer);
-        if !said.is_empty() {
-            self.observe(node, By::Clients);
-            self.log.note(self.now, "client", node as u64, &said);
-        }
-    }
-
-    pub(super) fn observe(&mut self, node: usize, by: By) {
-        let now = self.now;
-        let node = &mut self.nodes[node];
-        node.history.observe(&mut node.server, now, by);
-    }
-
-    /// Sends what a server has to say to the tool's connections.
-    fn send(&mut self, node: usize) {
-        for id in 0..self.links.len() {
-            let link = &self.links[id];
-            let Some(client) = link.client.filter(|_| link.node == node) else {
-                continue;
-            };
-            let server = &mut self.nodes[node].server;
-            let mut bytes = Vec::new();
-            if server.outbox_len(client) > 0 {
-                bytes = server.outbox(client);
-            }
-            let is_open = server.is_open(client);
-            if !bytes.is_empty() {
-                self.say(id as u64, &bytes);
-            }
-            if !is_open {
-                self.nodes[node].server.disconnect(client);
-                let (now, way) = (self.now, self.net.latency_us);
-                let link = &mut self.links[id];
-                link.client = None;
-                let at = (now + way)
-                    .max(link.to_tool.last + 1)
-                    .max(link.stalled_until);
-                link.to_tool.closes_at.get_or_insert(at);
-                self.queue.plan(at, Due::ToTool(id as u64));
-            }
-        }
-    }
-
-    fn say(&mut self, id: u64, bytes: &[u8]) {
-        self.log.note(self.now, "server", id, bytes);
-        let way = self.way();
-        let cut_up = bytes.len() > 1 && self.chance.chance(self.net.pieces);
-        let first = match cut_up {
-            true => 1 + self.chance.below(bytes.len() as u64 - 1) as usize,
-            false => bytes.len(),
-        };
-        let now = self.now;
-        let Some(link) = self.link(id) else { return };
-        let (admitted, is_cut) = link.to_tool.admits(bytes.len());
-        let earliest = (now + way).max(link.stalled_until);
-        let arrivals = link.to_tool.send(&bytes[..admitted], first, earliest, way);
-        let at = link.to_tool.last + 1;
-        for arrival in arrivals.into_iter().flatten() {
-            self.queue.plan(arrival, Due::ToTool(id));
-        }
-        if is_cut {
-            self.count("cut: within a reply");
-            self.lose_at(id, at);
-        }
-    }
-
-    /// The connection is reset when what was said so far has arrived.
-    fn lose_at(&mut self, id: u64, at: u64) {
-        let Some(link) = self.link(id) else { return };
-        let (node, client) = (link.node, link.client.take());
-        link.to_tool.cut_after = Some(0);
-        link.to_tool.closes_at = Some(at);
-        self.queue.plan(at, Due::ToTool(id));
-        if let Some(client) = client {
-            self.nodes[node].server.disconnect(client);
-        }
-    }
-
-    fn arrive_at_tool(&mut self, id: u64) {
-        let now = self.now;
-        let Some(link) = self.link(id) else { return };
-        if now < link.stalled_until {
-            let at = link.stalled_until;
-            self.queue.plan(at, Due::ToTool(id));
-            return;
-        }
-        if link.is_silent || !link.is_held {
-            link.to_tool.pieces.clear();
-            return;
-        }
-        while let Some(bytes) = link.to_tool.due(now) {
-            link.ready.extend(bytes);
-        }
-        let is_over = link.to_tool.closes_at.is_some_and(|at| at <= now);
-        if is_over && link.to_tool.pieces.is_empty() {
-            let how = match link.to_tool.cut_after {
-                Some(_) => End::Reset,
-                None => End::Closed,
-            };
-            link.end.get_or_insert(how);
-        }
-    }
-
-    /// The connection is over for both sides, now.
-    pub(super) fn lose(&mut self, id: u64, how: End) {
-        let Some(link) = self.link(id) else { return };
-        link.end.get_or_insert(how);
-        if how == End::Reset {
-            link.ready.clear();
-        }
-        link.to_server.pieces.clear();
-        link.to_tool.pieces.clear();
-        link.partial.clear();
-        let node = link.node;
-        if let Some(client) = link.client.take() {
-            self.nodes[node].server.disconnect(client);
-            self.end_turn(node);
-        }
-    }
-
     pub(super) fn count(&mut self, what: &'static str) {
         *self.struck.entry(what).or_default() += 1;
     }
 
-    fn strike(&mut self, event: usize) {
+    pub(super) fn strike(&mut self, event: usize) {
         let Some(event) = self.plan.events.get(event) else {
             return;
         };
@@ -667,60 +442,24 @@ impl Node {
             server,
             side,
             skew_ms,
-            history: History::default(),
             writer: None,
             refuses_until: 0,
-            is_primary: true,
+            replica_of: None,
+            is_gone: false,
+            holds_back: 0,
             max_memory,
             wakes: 0,
         }
     }
 
-    /// Whether a slot of the cluster belongs to it.
-    pub(super) fn owns(&self, _slot: u16) -> bool {
-        true
+    /// Its id in its cluster.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.server.cluster().map(|cluster| cluster.me.as_str())
     }
-}
 
-/// Whether a command may change keys; those that are known not to need no look at all of them.
-fn may_write(name: &[u8]) -> bool {
-    const READS: [&str; 34] = [
-        "scan",
-        "dump",
-        "type",
-        "pttl",
-        "ttl",
-        "ping",
-        "info",
-        "client",
-        "config",
-        "select",
-        "hello",
-        "time",
-        "dbsize",
-        "object",
-        "memory",
-        "auth",
-        "asking",
-        "readonly",
-        "cluster",
-        "command",
-        "acl",
-        "role",
-        "wait",
-        "strlen",
-        "llen",
-        "scard",
-        "zcard",
-        "hlen",
-        "xlen",
-        "pexpiretime",
-        "exists",
-        "watch",
-        "multi",
-        "get",
-    ];
-    !READS
-        .iter()
-        .any(|read| name.eq_ignore_ascii_case(read.as_bytes()))
+    /// Whether a slot of the cluster belongs to it; outside of a cluster all do.
+    pub fn owns(&self, slot: u16) -> bool {
+        let cluster = self.server.cluster();
+        cluster.is_none_or(|cluster| cluster.owner(slot) == Some(cluster.me.as_str()))
+    }
 }

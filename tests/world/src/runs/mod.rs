@@ -10,7 +10,7 @@ use crate::net::Counts;
 use crate::script::{Act, Script};
 
 pub use self::phase::quiet_panics;
-pub(crate) use self::setup::{FIRST_PORT, TOOL};
+pub(crate) use self::setup::{PRIMARY, TOOL, port_of};
 
 /// What came of a script.
 #[derive(Debug, Default)]

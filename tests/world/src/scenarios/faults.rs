@@ -120,6 +120,7 @@ impl Making<'_> {
             9 => Act::Refuse(side, ms),
             10 | 11 => Act::Restart(Restart {
                 side,
+                which: self.random.below(3) as u8,
                 lose: match self.random.below(3) {
                     0 => self.random.below(8) as u32,
                     _ => 0,

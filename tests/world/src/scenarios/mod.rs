@@ -3,9 +3,10 @@
 
 mod faults;
 
-use crate::runs::{FIRST_PORT, TOOL};
+use crate::net::FIRST_SENTINEL;
+use crate::runs::{PRIMARY, TOOL, port_of};
 use crate::script::{Act, At, NetSetup, NodeSetup, Phase, Planned, Script, Side};
-use crate::server::{RELEASES, Random, Release};
+use crate::server::{RELEASES, Random, Release, slot_of};
 use crate::writers::Writers;
 
 /// The scenarios, by name.
@@ -19,6 +20,9 @@ pub const SCENARIOS: &[(&str, fn(&mut Making<'_>))] = &[
     ("resume-import", resume_import),
     ("resume-export", resume_export),
     ("two-writers", two_writers),
+    ("from-cluster", from_cluster),
+    ("to-cluster", to_cluster),
+    ("sentinels", sentinels),
 ];
 
 /// A script of the scenario of this name, or of any.
@@ -38,6 +42,7 @@ pub fn script(seed: u64, only: Option<&str>) -> Script {
         scenario: (*name).to_owned(),
         seed,
         nodes: Vec::new(),
+        sentinels: Vec::new(),
         fill: Vec::new(),
         net: NetSetup {
             latency_us,
@@ -86,7 +91,8 @@ impl Making<'_> {
             side,
             release: release.to_owned(),
             skew_ms: 0,
-            slots: None,
+            is_cluster: false,
+            replica_of: None,
             max_memory: 0,
             evicts: false,
             refused: Vec::new(),
@@ -105,7 +111,18 @@ impl Making<'_> {
         self.node(Side::Source, release);
         self.node(Side::Destination, release);
         let count = 1 + self.random.below(3);
-        self.dbs = (0..count).map(|_| self.random.below(6) as u32).collect();
+        let dbs = (0..count).map(|_| self.random.below(6) as u32).collect();
+        self.fill_source_in(dbs);
+    }
+
+    /// Keys in the source, in database 0.
+    fn fill_source(&mut self) {
+        self.fill_source_in(vec![0]);
+    }
+
+    fn fill_source_in(&mut self, dbs: Vec<u32>) {
+        self.dbs = dbs;
+
         self.dbs.sort_unstable();
         self.dbs.dedup();
         self.names = match self.random.below(4) {
@@ -121,7 +138,7 @@ impl Making<'_> {
     fn writers(&mut self, side: Side) -> Writers<'_> {
         let node = self.script.nodes.iter().find(|node| node.side == side);
         let named = node.and_then(|node| Release::named(&node.release));
-        let by_key = side == Side::Destination || node.is_some_and(|node| node.slots.is_some());
+        let by_key = side == Side::Destination || node.is_some_and(|node| node.is_cluster);
         let release = named.unwrap_or(&RELEASES[0]);
         Writers::new(self.random, release, self.dbs.clone(), self.names, by_key)
     }
@@ -134,10 +151,68 @@ impl Making<'_> {
             .position(|node| node.side == side)
             .unwrap_or(0);
         let node = &self.script.nodes[at];
-        let port = usize::from(FIRST_PORT) + at;
+        let port = port_of(at);
+        if let Some(at) = self.script.sentinels.iter().position(|of| *of == side) {
+            return format!(
+                "redis-sentinel://127.0.0.1:{}/{PRIMARY}",
+                FIRST_SENTINEL + at as u16
+            );
+        }
         match node.refused.is_empty() && node.forbidden_dbs.is_empty() {
             true => format!("redis://127.0.0.1:{port}"),
             false => format!("redis://{TOOL}:{TOOL}@127.0.0.1:{port}"),
+        }
+    }
+
+    /// So many primaries of a cluster, and for each a replica if they are to fail over.
+    fn cluster(&mut self, side: Side, release: &str, primaries: usize, with_replicas: bool) {
+        let first = self.script.nodes.len();
+        for _ in 0..primaries {
+            self.node(side, release);
+        }
+        if with_replicas {
+            for at in first..first + primaries {
+                self.node(side, release);
+                if let Some(node) = self.script.nodes.last_mut() {
+                    node.replica_of = Some(at);
+                }
+            }
+        }
+        self.script.nodes[first..]
+            .iter_mut()
+            .for_each(|node| node.is_cluster = true);
+    }
+
+    /// What operators of a cluster do while the tool runs.
+    fn operators(&mut self, side: Side, primaries: usize, with_replicas: bool) -> Vec<Planned> {
+        let mut events = Vec::new();
+        for _ in 0..self.random.below(5) {
+            let key = format!("k{}", self.random.below(self.names));
+            let to = self.random.below(primaries as u64) as u8;
+            let step_us = [10, 300, 5_000, 200_000][self.random.below(4) as usize];
+            let at = self.moment();
+            let slot = slot_of(key.as_bytes());
+            events.push(Planned {
+                at,
+                act: Act::Reshard(side, slot, to, step_us),
+            });
+        }
+        if with_replicas && self.random.chance(60) {
+            events.push(self.failover(side));
+        }
+        events
+    }
+
+    fn failover(&mut self, side: Side) -> Planned {
+        let at = self.moment();
+        let lose = match self.random.below(2) {
+            0 => 0,
+            _ => self.random.below(10) as u32,
+        };
+        let which = self.random.below(3) as u8;
+        Planned {
+            at,
+            act: Act::Failover(side, which, lose),
         }
     }
 
@@ -377,6 +452,105 @@ fn two_writers(making: &mut Making<'_>) {
     let policy = making.one_of(&["replace", "fail", "skip"]);
     let mut events = making.events(&[Side::Source, Side::Destination]);
     events.extend(making.clients(Side::Destination, 20));
+    making.phase(&["copy", &from, &to, "--on-conflict", policy], events);
+}
+
+fn from_cluster(making: &mut Making<'_>) {
+    let release = making.one_of(&VERSIONS[1..]);
+    let (primaries, with_replicas) = (
+        1 + making.random.below(3) as usize,
+        making.random.chance(40),
+    );
+    making.cluster(Side::Source, release, primaries, with_replicas);
+    let into_cluster = making.random.chance(50);
+    match into_cluster {
+        true => making.cluster(Side::Destination, release, 2, false),
+        false => making.node(Side::Destination, release),
+    }
+    making.fill_source();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let mut events = making.clients(Side::Source, 30);
+    if making.random.chance(70) {
+        events.extend(making.operators(Side::Source, primaries, with_replicas));
+    }
+    if making.random.chance(40) {
+        events.extend(making.faults(&[Side::Source, Side::Destination]));
+    }
+    match making.random.below(3) {
+        0 => making.phase(
+            &[
+                "export",
+                &from,
+                "-o",
+                "{dir}/a.rmz",
+                "--consistency",
+                consistency,
+            ],
+            events,
+        ),
+        1 => making.phase(&["copy", &from, &to, "--consistency", consistency], events),
+        _ => making.phase(&["copy", &from, &to, "--follow", "--for", "2s"], events),
+    }
+}
+
+fn to_cluster(making: &mut Making<'_>) {
+    let release = making.one_of(VERSIONS);
+    let (primaries, with_replicas) = (
+        1 + making.random.below(3) as usize,
+        making.random.chance(40),
+    );
+    making.node(Side::Source, release);
+    making.cluster(Side::Destination, release, primaries, with_replicas);
+    making.fill_source();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let mut events = making.clients(Side::Source, 20);
+    if making.random.chance(70) {
+        events.extend(making.operators(Side::Destination, primaries, with_replicas));
+    }
+    if making.random.chance(40) {
+        events.extend(making.faults(&[Side::Source, Side::Destination]));
+    }
+    if making.random.chance(50) {
+        making.phase(&["copy", &from, &to, "--on-conflict", policy], events);
+        return;
+    }
+    making.phase(&["export", &from, "-o", "{dir}/a.rmz"], Vec::new());
+    let argv = [
+        "import",
+        &to,
+        "{dir}/a.rmz",
+        "--resume={dir}/state",
+        "--on-conflict",
+        policy,
+    ];
+    if making.random.chance(40) {
+        events.push(making.kill(Side::Destination));
+    }
+    making.phase(&argv, events);
+    making.phase(&argv, Vec::new());
+}
+
+/// Servers that sentinels name, and failovers.
+fn sentinels(making: &mut Making<'_>) {
+    let release = making.one_of(VERSIONS);
+    for side in [Side::Source, Side::Destination] {
+        let at = making.script.nodes.len();
+        making.node(side, release);
+        making.node(side, release);
+        making.script.nodes[at + 1].replica_of = Some(at);
+        making.script.sentinels.push(side);
+    }
+    making.fill_source();
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let mut events = making.events(&[Side::Source, Side::Destination]);
+    for side in [Side::Source, Side::Destination] {
+        if making.random.chance(50) {
+            events.push(making.failover(side));
+        }
+    }
     making.phase(&["copy", &from, &to, "--on-conflict", policy], events);
 }
 

@@ -47,7 +47,7 @@ mod tracking;
 mod value;
 
 pub use client::ClientId;
-pub use cluster::{Cluster, Node};
+pub use cluster::{Cluster, Node as ClusterNode};
 pub use config::{Commands, Config, Limits, ModuleInfo, Refusal, User};
 pub use fault::{Answer, Conditions, Fault};
 pub use keyspace::{Keyspace, Touched};
