@@ -27,14 +27,14 @@ const GONE: u128 = 1;
 
 /// Looks at records, one after the other.
 #[derive(Debug)]
-pub struct Census {
+pub(crate) struct Census {
     hasher: SipHasher13,
     seen: Partitions,
     records: u64,
 }
 
 /// What stands.
-pub struct Standing {
+pub(crate) struct Standing {
     /// Keys.
     pub keys: u64,
     /// Records of keys, tombstones included.
@@ -61,7 +61,7 @@ impl Census {
     }
 
     /// Takes the next record. Function libraries are no keys.
-    pub fn add(&mut self, record: &Record) {
+    pub(crate) fn add(&mut self, record: &Record) {
         match record {
             Record::Key(key) => self.add_key(key.db, &key.key, false),
             Record::Deleted { db, key } => self.add_key(*db, key, true),
@@ -70,7 +70,7 @@ impl Census {
     }
 
     /// The same, of a key or of its going away.
-    pub fn add_key(&mut self, db: u32, key: &[u8], is_gone: bool) {
+    pub(crate) fn add_key(&mut self, db: u32, key: &[u8], is_gone: bool) {
         let mut hasher = self.hasher;
         hasher.write_u32(db);
         hasher.write(key);
@@ -78,7 +78,7 @@ impl Census {
     }
 
     /// The same, of a key whose fingerprint is known. The other methods must not be used then.
-    pub fn add_print(&mut self, print: Fingerprint, is_gone: bool) {
+    pub(crate) fn add_print(&mut self, print: Fingerprint, is_gone: bool) {
         let key = print >> (NUMBER_BITS + 1) << (NUMBER_BITS + 1);
         let number = u128::from(self.records) << 1;
         self.seen.push(key | number | u128::from(is_gone));
@@ -89,7 +89,7 @@ impl Census {
     ///
     /// # Errors
     /// Those of a temporary file.
-    pub fn finish(self) -> io::Result<Standing> {
+    pub(crate) fn finish(self) -> io::Result<Standing> {
         let mut superseded = Sorter::new(sorter::IN_MEMORY);
         let mut tally = Tally::telling(|number| superseded.push(number));
         self.seen.read(std::slice::from_mut(&mut tally))?;
@@ -104,7 +104,7 @@ impl Census {
     }
 
     /// How many keys stand, when all were seen; `None` where a temporary file failed.
-    pub fn keys(self) -> Option<u64> {
+    pub(crate) fn keys(self) -> Option<u64> {
         let threads = if self.records > WITH_TWO_THREADS {
             2
         } else {
@@ -184,7 +184,7 @@ impl Standing {
     ///
     /// # Errors
     /// Those of a temporary file.
-    pub fn is_superseded(&mut self, number: u64) -> io::Result<bool> {
+    pub(crate) fn is_superseded(&mut self, number: u64) -> io::Result<bool> {
         if self.next != Some(number.into()) {
             return Ok(false);
         }

@@ -44,13 +44,13 @@ impl<T> Shared<T> {
 }
 
 /// The sending half; dropping it ends the channel after what is queued.
-pub struct Sender<T>(Arc<Shared<T>>);
+pub(crate) struct Sender<T>(Arc<Shared<T>>);
 
 /// The receiving half; dropping it makes every `send` fail.
-pub struct Receiver<T>(Arc<Shared<T>>);
+pub(crate) struct Receiver<T>(Arc<Shared<T>>);
 
 /// A channel that holds `capacity_bytes`, or one item if that is larger.
-pub fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
+pub(crate) fn channel<T>(capacity_bytes: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             queue: VecDeque::new(),
@@ -70,7 +70,7 @@ impl<T> Sender<T> {
     ///
     /// An item that is larger than the whole channel travels alone: this returns only when the
     /// receiver is done with it, so that the next one is not even read while it is in memory.
-    pub fn send(&self, item: T, bytes: usize) -> bool {
+    pub(crate) fn send(&self, item: T, bytes: usize) -> bool {
         let mut state = self.0.lock();
         while !state.receiver_gone
             && state.held_bytes > 0
@@ -96,7 +96,7 @@ impl<T> Sender<T> {
 
 impl<T> Receiver<T> {
     /// Gives up the item received before, and waits for the next; `None` at the end.
-    pub fn receive(&self) -> Option<T> {
+    pub(crate) fn receive(&self) -> Option<T> {
         loop {
             match self.receive_within(Duration::MAX) {
                 Received::Item(item) => return Some(item),
@@ -107,7 +107,7 @@ impl<T> Receiver<T> {
     }
 
     /// The same, but does not wait for longer than `limit`.
-    pub fn receive_within(&self, limit: Duration) -> Received<T> {
+    pub(crate) fn receive_within(&self, limit: Duration) -> Received<T> {
         let began = Instant::now();
         let mut state = self.0.lock();
         state.held_bytes -= std::mem::take(&mut state.in_hand_bytes);
@@ -130,7 +130,7 @@ impl<T> Receiver<T> {
 
 /// What came within some time.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Received<T> {
+pub(crate) enum Received<T> {
     /// An item.
     Item(T),
     /// Nothing yet.

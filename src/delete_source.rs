@@ -21,7 +21,7 @@
 //! that evicts nothing, and none of its databases may have been emptied or swapped. Else nothing
 //! more is deleted.
 
-pub mod destination;
+pub(crate) mod destination;
 mod kept;
 mod remembering;
 
@@ -90,7 +90,7 @@ impl Candidate {
 ///
 /// # Errors
 /// Where the source refuses a command that deleting takes, and the connection.
-pub fn rehearse(from: &ConnectOptions) -> Result<(), ServerError> {
+pub(crate) fn rehearse(from: &ConnectOptions) -> Result<(), ServerError> {
     prove(&mut Conn::open(from)?)
 }
 
@@ -116,7 +116,7 @@ fn prove(conn: &mut Conn) -> Result<(), ServerError> {
 }
 
 /// Deletes at the source.
-pub struct DeleteSource {
+pub(crate) struct DeleteSource {
     conn: Conn,
     connect: ConnectOptions,
     retries: Retries,
@@ -156,7 +156,7 @@ impl DeleteSource {
     ///
     /// # Errors
     /// The connection.
-    pub fn open(
+    pub(crate) fn open(
         connect: ConnectOptions,
         to: &ConnectOptions,
         stop: Stop,

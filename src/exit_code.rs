@@ -10,7 +10,7 @@ use crate::rdb::RdbError;
 use crate::server::ServerError;
 
 /// The exit code that an error stands for: the first of its chain that has one.
-pub fn of(error: &anyhow::Error) -> u8 {
+pub(crate) fn of(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         // Who reads for somebody else can say it only by an I/O error.
         let inner = cause

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::ask::{OutsideKeys, rights};
-pub use self::series::Series;
+pub(crate) use self::ask::{OutsideKeys, rights};
+pub(crate) use self::series::Series;
 use crate::record::show_key;
 use crate::units::{count_text, plural};
 use crate::verb::Verb;
@@ -21,18 +21,18 @@ const MOST_NAMED: usize = 20;
 const MOST_CHARS: usize = 200;
 
 /// The field of HEADER's `extra` for what is known before the first key is read.
-pub const HEADER_FIELD: &str = "outside_keys";
+pub(crate) const HEADER_FIELD: &str = "outside_keys";
 
 /// Search indexes (RediSearch).
-pub const SEARCH_INDEX: &str = "search index";
+pub(crate) const SEARCH_INDEX: &str = "search index";
 /// Libraries (RedisGears).
-pub const LIBRARY: &str = "library";
+pub(crate) const LIBRARY: &str = "library";
 /// Time series with compaction rules (RedisTimeSeries); they are counted by series.
-pub const SERIES_RULE: &str = "series rule";
+pub(crate) const SERIES_RULE: &str = "series rule";
 /// Time series that a destination has without all the rules that they brought.
-pub const RULES_MISSING: &str = "series rule missing";
+pub(crate) const RULES_MISSING: &str = "series rule missing";
 /// What modules wrote for themselves into an RDB file.
-pub const MODULE_DATA: &str = "module data";
+pub(crate) const MODULE_DATA: &str = "module data";
 
 /// Things of one kind that a source holds outside its keys, or why they are not known.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -243,7 +243,7 @@ impl Outside {
 
 /// Data of modules: of those of which nothing was left out, which are kept, and of the others, of
 /// which some may be there, and that is not enough for the module.
-pub fn module_data<'a>(
+pub(crate) fn module_data<'a>(
     all: impl IntoIterator<Item = &'a String>,
     left_out: &BTreeSet<String>,
 ) -> Vec<Outside> {
@@ -254,7 +254,7 @@ pub fn module_data<'a>(
 }
 
 /// What an archive says, where data of these modules were left out of what it gives.
-pub fn without_modules(all: Vec<Outside>, left_out: &BTreeSet<String>) -> Vec<Outside> {
+pub(crate) fn without_modules(all: Vec<Outside>, left_out: &BTreeSet<String>) -> Vec<Outside> {
     if left_out.is_empty() {
         return all;
     }
@@ -269,7 +269,7 @@ pub fn without_modules(all: Vec<Outside>, left_out: &BTreeSet<String>) -> Vec<Ou
 }
 
 /// What is said of data of modules that a run leaves out.
-pub fn modules_left_out(left_out: &BTreeSet<String>) -> Option<String> {
+pub(crate) fn modules_left_out(left_out: &BTreeSet<String>) -> Option<String> {
     let named = left_out.iter().take(MOST_NAMED);
     let mut names: Vec<String> = named.map(|name| clean(name)).collect();
     if left_out.len() > names.len() {
@@ -285,7 +285,7 @@ pub fn modules_left_out(left_out: &BTreeSet<String>) -> Option<String> {
 }
 
 /// Adds what another source says, each once.
-pub fn merge(all: &mut Vec<Outside>, more: impl IntoIterator<Item = Outside>) {
+pub(crate) fn merge(all: &mut Vec<Outside>, more: impl IntoIterator<Item = Outside>) {
     const MOST: usize = 16;
     for one in more {
         if all.len() < MOST && !all.contains(&one) {
@@ -295,7 +295,7 @@ pub fn merge(all: &mut Vec<Outside>, more: impl IntoIterator<Item = Outside>) {
 }
 
 /// What an archive says at its end, or else at its start.
-pub fn of_archive(
+pub(crate) fn of_archive(
     header: &redis_migrate_format::Header,
     end: Option<&redis_migrate_format::End>,
 ) -> Vec<Outside> {
@@ -311,7 +311,7 @@ pub fn of_archive(
 }
 
 /// `2 search indexes`, for the last line of a run.
-pub fn counted(all: &[Outside]) -> String {
+pub(crate) fn counted(all: &[Outside]) -> String {
     let known = all.iter().filter(|one| one.why.is_none() && !one.kept);
     let names: Vec<String> = known
         .map(|one| match (one.kind.as_str(), one.count) {

@@ -19,10 +19,10 @@ use crate::place::store::Positioned;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// A key as it is remembered. Never 0, which no merge would give.
-pub type Fingerprint = u128;
+pub(crate) type Fingerprint = u128;
 
 /// A set of fingerprints: they are hashes already, and need not be hashed again.
-pub type FingerprintSet = HashSet<Fingerprint, BuildHasherDefault<Already>>;
+pub(crate) type FingerprintSet = HashSet<Fingerprint, BuildHasherDefault<Already>>;
 
 /// Takes a fingerprint as its own hash.
 #[derive(Default)]
@@ -84,7 +84,7 @@ struct Run {
 }
 
 /// Keys of fingerprints that nobody can guess.
-pub fn random_hash_keys() -> (u64, u64) {
+pub(crate) fn random_hash_keys() -> (u64, u64) {
     (host::random(), host::random())
 }
 

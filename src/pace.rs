@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-pub use self::probe::LatencyProbe;
+pub(crate) use self::probe::LatencyProbe;
 use crate::host;
 use crate::observer::Observer;
 use crate::stop::Stop;

@@ -17,7 +17,7 @@ const PARTS: usize = 1 << PART_BITS;
 
 /// Numbers that are kept in memory: 2 MiB, and as much again at most for what their vectors have
 /// free.
-pub const IN_MEMORY: usize = 128 * 1024;
+pub(crate) const IN_MEMORY: usize = 128 * 1024;
 
 /// Numbers that a part has room for when its numbers were saved.
 const MAX_SPARE: usize = 2 * IN_MEMORY / PARTS;
@@ -35,7 +35,7 @@ const INCOMING: usize = 8 * 1024;
 
 /// Looks at numbers of one part after the other, or of a piece of one. Numbers with the same upper
 /// half are of one piece.
-pub trait Visitor: Send {
+pub(crate) trait Visitor: Send {
     /// A number of it.
     fn see(&mut self, number: u128);
 
@@ -45,7 +45,7 @@ pub trait Visitor: Send {
 
 /// Takes numbers in any order.
 #[derive(Debug)]
-pub struct Partitions {
+pub(crate) struct Partitions {
     /// What came last, in no part yet: put there all at once, they do not cost whoever brings them a
     /// cache miss each.
     incoming: Vec<u128>,
@@ -109,7 +109,7 @@ impl Segment {
 
 impl Partitions {
     /// With so many numbers in memory: [`IN_MEMORY`], or fewer in tests.
-    pub fn new(max_in_memory: usize) -> Self {
+    pub(crate) fn new(max_in_memory: usize) -> Self {
         Self {
             incoming: Vec::with_capacity(INCOMING.min(max_in_memory)),
             parts: vec![Part::default(); PARTS],
@@ -121,7 +121,7 @@ impl Partitions {
     }
 
     /// Takes a number. That a temporary file failed is told when the numbers are read.
-    pub fn push(&mut self, number: u128) {
+    pub(crate) fn push(&mut self, number: u128) {
         if self.incoming.len() == self.incoming.capacity() {
             self.distribute();
         }
@@ -180,7 +180,7 @@ impl Partitions {
     ///
     /// # Errors
     /// A temporary file failed: some numbers are lost.
-    pub fn read(mut self, visitors: &mut [impl Visitor]) -> io::Result<()> {
+    pub(crate) fn read(mut self, visitors: &mut [impl Visitor]) -> io::Result<()> {
         self.distribute();
         if let Some(error) = self.trouble.take() {
             return Err(error);

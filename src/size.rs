@@ -15,7 +15,7 @@ use crate::record::{Family, Value};
 pub(crate) const MOST_EXPANDED: u64 = 88;
 
 /// Bytes of a value.
-pub fn of(value: &Value, family: Family) -> u64 {
+pub(crate) fn of(value: &Value, family: Family) -> u64 {
     match value {
         Value::Verbatim(dump) => of_dump(dump, family, &mut Vec::new()),
         Value::Compact(_) | Value::Withheld(_) => value.stored_len(),
@@ -23,7 +23,7 @@ pub fn of(value: &Value, family: Family) -> u64 {
 }
 
 /// The same, of a DUMP payload. `scratch` is overwritten.
-pub fn of_dump(dump: &[u8], family: Family, scratch: &mut Vec<u8>) -> u64 {
+pub(crate) fn of_dump(dump: &[u8], family: Family, scratch: &mut Vec<u8>) -> u64 {
     scratch.clear();
     let expanded = payload::split(dump)
         .ok()
@@ -33,7 +33,7 @@ pub fn of_dump(dump: &[u8], family: Family, scratch: &mut Vec<u8>) -> u64 {
 
 /// Whether a value has more than `max` bytes. No more than `max` bytes are expanded for that, and
 /// nothing where the value cannot become so long.
-pub fn is_larger(value: &Value, family: Family, max: u64) -> bool {
+pub(crate) fn is_larger(value: &Value, family: Family, max: u64) -> bool {
     if max == u64::MAX {
         return false;
     }
@@ -56,7 +56,7 @@ pub fn is_larger(value: &Value, family: Family, max: u64) -> bool {
 
 /// Limits of a reader whose values are wanted up to `max` bytes. A footer does not count, and whether
 /// a value has one is not known before it is read.
-pub fn limits(max: u64) -> Limits {
+pub(crate) fn limits(max: u64) -> Limits {
     Limits::keeping(max.saturating_add(FOOTER_LEN as u64))
 }
 

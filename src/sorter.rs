@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 const NUMBER_BYTES: usize = size_of::<u128>();
 
 /// Numbers that are kept in memory: 2 MiB. Twice as many may be on their way to a file.
-pub const IN_MEMORY: usize = 128 * 1024;
+pub(crate) const IN_MEMORY: usize = 128 * 1024;
 
 /// Files of one size that are merged into one of the next.
 const MERGED_AT_ONCE: usize = 16;
@@ -21,7 +21,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Takes numbers in any order.
 #[derive(Debug)]
-pub struct Sorter {
+pub(crate) struct Sorter {
     recent: Vec<u128>,
     max_recent: usize,
     spiller: Option<Spiller>,
@@ -38,7 +38,7 @@ struct Spiller {
 
 impl Sorter {
     /// With so many numbers in memory: [`IN_MEMORY`], or fewer in tests.
-    pub fn new(max_recent: usize) -> Self {
+    pub(crate) fn new(max_recent: usize) -> Self {
         Self {
             recent: Vec::new(),
             max_recent,
@@ -48,7 +48,7 @@ impl Sorter {
     }
 
     /// Takes a number. That a temporary file failed is told by [`Sorter::finish`].
-    pub fn push(&mut self, number: u128) {
+    pub(crate) fn push(&mut self, number: u128) {
         if self.recent.len() >= self.max_recent {
             self.spill();
         }
@@ -90,7 +90,7 @@ impl Sorter {
     ///
     /// # Errors
     /// A temporary file failed: some numbers are lost.
-    pub fn finish(mut self) -> io::Result<Sorted> {
+    pub(crate) fn finish(mut self) -> io::Result<Sorted> {
         if let Some(error) = self.trouble.take() {
             return Err(error);
         }
@@ -147,7 +147,7 @@ fn saved(mut sorted: Sorted) -> io::Result<File> {
 
 /// Numbers in order.
 #[derive(Debug)]
-pub struct Sorted {
+pub(crate) struct Sorted {
     runs: Vec<Run>,
     /// The next number of each run, and which run it is.
     next: BinaryHeap<Reverse<(u128, usize)>>,
@@ -174,7 +174,7 @@ impl Sorted {
     ///
     /// # Errors
     /// Those of a temporary file.
-    pub fn next_number(&mut self) -> io::Result<Option<u128>> {
+    pub(crate) fn next_number(&mut self) -> io::Result<Option<u128>> {
         let Some(mut first) = self.next.peek_mut() else {
             return Ok(None);
         };

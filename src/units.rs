@@ -7,7 +7,7 @@ use std::time::Duration;
 ///
 /// # Errors
 /// A sentence with the forms that are understood.
-pub fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size; write 512, 64k, 10MiB or 1.5GB");
     let text = text.trim();
     let split = text
@@ -44,7 +44,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence with the forms that are understood.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.trim().parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
@@ -56,12 +56,12 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// As [`parse_duration`].
-pub fn parse_duration_ms(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_duration_ms(text: &str) -> Result<u64, String> {
     u64::try_from(parse_duration(text)?.as_millis()).map_err(|_| format!("{text:?} is too long"))
 }
 
 /// `61.2 MiB`; plain `512 B` below one KiB.
-pub fn bytes_text(bytes: u64) -> String {
+pub(crate) fn bytes_text(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
@@ -77,7 +77,7 @@ pub fn bytes_text(bytes: u64) -> String {
 }
 
 /// `1,000,000`.
-pub fn count_text(count: u64) -> String {
+pub(crate) fn count_text(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
@@ -90,13 +90,13 @@ pub fn count_text(count: u64) -> String {
 }
 
 /// `1 key`, `2,000 keys`.
-pub fn plural(count: u64, singular: &str) -> String {
+pub(crate) fn plural(count: u64, singular: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{} {singular}{s}", count_text(count))
 }
 
 /// How many in a second; 0 for no time at all.
-pub fn per_second(count: u64, elapsed: Duration) -> u64 {
+pub(crate) fn per_second(count: u64, elapsed: Duration) -> u64 {
     let seconds = elapsed.as_secs_f64();
     if seconds > 0.0 {
         (count as f64 / seconds) as u64
@@ -106,7 +106,7 @@ pub fn per_second(count: u64, elapsed: Duration) -> u64 {
 }
 
 /// Two units at most: `350ms`, `12s`, `3m 20s`, `2d 4h`.
-pub fn duration_text(duration: Duration) -> String {
+pub(crate) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (unit_seconds, unit, below, below_seconds) = match seconds {
         0 => return format!("{}ms", duration.as_millis()),
@@ -125,7 +125,7 @@ pub fn duration_text(duration: Duration) -> String {
 }
 
 /// A moment in Unix milliseconds as `2026-01-02T03:04:05.678Z`; far ones as the plain number.
-pub fn time_text(unix_ms: u64) -> String {
+pub(crate) fn time_text(unix_ms: u64) -> String {
     // humantime knows the years up to 9999.
     const YEAR_10000_MS: u64 = 253_402_300_800_000;
     if unix_ms >= YEAR_10000_MS {
@@ -136,7 +136,7 @@ pub fn time_text(unix_ms: u64) -> String {
 }
 
 /// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

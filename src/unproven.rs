@@ -9,11 +9,11 @@ use crate::units::{count_text, plural};
 
 /// How many values there were of each such type.
 #[derive(Debug, Default)]
-pub struct Unproven(Vec<(Encoding, u64)>);
+pub(crate) struct Unproven(Vec<(Encoding, u64)>);
 
 impl Unproven {
     /// Counts those of a batch.
-    pub fn note(&mut self, batch: &Batch) {
+    pub(crate) fn note(&mut self, batch: &Batch) {
         for record in &batch.records {
             if let Record::Key(record) = record
                 && let Some(type_byte) = type_byte(batch.context.family, record.value.bytes())
@@ -26,7 +26,7 @@ impl Unproven {
     }
 
     /// Counts more of a type.
-    pub fn add(&mut self, encoding: Encoding, count: u64) {
+    pub(crate) fn add(&mut self, encoding: Encoding, count: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == encoding) {
             Some((_, counted)) => *counted += count,
             None => self.0.push((encoding, count)),
@@ -34,7 +34,7 @@ impl Unproven {
     }
 
     /// Names them.
-    pub fn tell(&self, observer: &Observer) {
+    pub(crate) fn tell(&self, observer: &Observer) {
         let named: Vec<String> = self.0.iter().map(|(one, n)| named(*one, *n)).collect();
         if !named.is_empty() {
             observer.warn(&format!(

@@ -1,7 +1,7 @@
 //! Versions: of this build, and of the JSON that it prints.
 
 /// The commit this was built from, or empty.
-pub const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
+pub(crate) const GIT: &str = match option_env!("REDIS_MIGRATE_GIT") {
     Some(hash) => hash,
     None => "",
 };

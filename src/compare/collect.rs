@@ -21,7 +21,7 @@ use crate::size::{self, is_larger};
 
 /// One side, once it was read.
 #[derive(Debug)]
-pub struct Side {
+pub(crate) struct Side {
     /// Its rows.
     pub store: Store,
     /// The latest moment that it speaks of, Unix ms by its own clock.
@@ -34,10 +34,10 @@ pub struct Side {
 }
 
 /// Where a [`Collect`] leaves what it collected; it is gone itself by then.
-pub type Collected = Arc<Mutex<Option<Side>>>;
+pub(crate) type Collected = Arc<Mutex<Option<Side>>>;
 
 /// Keeps rows of everything it gets.
-pub struct Collect {
+pub(crate) struct Collect {
     reading: Reading,
     selection: Selection,
     scope: Option<Scope>,
@@ -53,7 +53,7 @@ impl Collect {
     /// Of what comes, that takes part which `selection` wants by type, size and expiry, and only
     /// what is within `scope` is kept at all. `opened_ms` is when the reading begins, by the side's
     /// own clock.
-    pub fn new(
+    pub(crate) fn new(
         reading: Reading,
         selection: Selection,
         scope: Option<Scope>,
@@ -81,7 +81,7 @@ impl Collect {
 
     /// Does not look at values of more bytes.
     #[must_use]
-    pub fn within(self, max_value_bytes: u64) -> Self {
+    pub(crate) fn within(self, max_value_bytes: u64) -> Self {
         Self {
             max_value_bytes,
             ..self
@@ -90,7 +90,7 @@ impl Collect {
 
     /// Takes up what the source of this side could not read, at the end.
     #[must_use]
-    pub fn with_unread(self, unread: &UnreadKeys) -> Self {
+    pub(crate) fn with_unread(self, unread: &UnreadKeys) -> Self {
         Self {
             unread: Some(unread.clone()),
             ..self
@@ -117,7 +117,7 @@ impl Collect {
 
     /// Leaves these databases out: the other side could not be read there.
     #[must_use]
-    pub fn without(mut self, dbs: &[u32]) -> Self {
+    pub(crate) fn without(mut self, dbs: &[u32]) -> Self {
         self.without = dbs.to_vec();
         self
     }
@@ -204,7 +204,7 @@ fn is_broken(value: &Value) -> bool {
 }
 
 /// The row of a key.
-pub fn row_of_key(
+pub(crate) fn row_of_key(
     prints: &Prints,
     record: &KeyRecord,
     what: What,
@@ -224,7 +224,7 @@ pub fn row_of_key(
 }
 
 /// The row of a key that was deleted.
-pub fn gone(prints: &Prints, db: u32, key: Vec<u8>) -> Row {
+pub(crate) fn gone(prints: &Prints, db: u32, key: Vec<u8>) -> Row {
     Row {
         print: prints.key(db, prints.name(&key)),
         what: What::Gone,
@@ -238,7 +238,7 @@ pub fn gone(prints: &Prints, db: u32, key: Vec<u8>) -> Row {
 }
 
 /// The row of a function library.
-pub fn library(reading: &Reading, name: &[u8], code: &[u8]) -> Row {
+pub(crate) fn library(reading: &Reading, name: &[u8], code: &[u8]) -> Row {
     Row {
         // As in a database that no server has.
         print: reading.prints.key(u32::MAX, reading.prints.name(name)),
@@ -258,7 +258,11 @@ impl Side {
     ///
     /// # Errors
     /// The temporary files.
-    pub fn learn_of_libraries(&mut self, reading: &Reading, report: &SourceReport) -> Result<()> {
+    pub(crate) fn learn_of_libraries(
+        &mut self,
+        reading: &Reading,
+        report: &SourceReport,
+    ) -> Result<()> {
         self.libraries_unread = report.libraries_unread.is_some();
         for apart in &report.libraries_apart {
             // Takes the place of the row of the one that was given.

@@ -15,7 +15,7 @@ use crate::record::{Batch, Family, Record, Value};
 use crate::sink::Sink;
 
 /// Keys that are looked at again.
-pub const MAX_KEYS: usize = 1_000;
+pub(crate) const MAX_KEYS: usize = 1_000;
 
 /// Bytes of values that are kept of each side; of what comes after that nothing is said.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -23,13 +23,13 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 type ByPrint<T> = HashMap<Print, T, BuildHasherDefault<Already>>;
 
 /// Values of one side, and the family of the server that wrote each.
-pub type Values = ByPrint<(Family, Value)>;
+pub(crate) type Values = ByPrint<(Family, Value)>;
 
 /// Where keys differ.
-pub type Places = ByPrint<Difference>;
+pub(crate) type Places = ByPrint<Difference>;
 
 /// Keeps the values of a few keys.
-pub struct Keep {
+pub(crate) struct Keep {
     prints: Prints,
     wanted: Arc<FingerprintSet>,
     values: Values,
@@ -40,7 +40,7 @@ pub struct Keep {
 
 impl Keep {
     /// Keeps what is `wanted`, and leaves it where the second value says.
-    pub fn new(prints: Prints, wanted: Arc<FingerprintSet>) -> (Self, Arc<Mutex<Values>>) {
+    pub(crate) fn new(prints: Prints, wanted: Arc<FingerprintSet>) -> (Self, Arc<Mutex<Values>>) {
         let into = Arc::default();
         let keep = Self {
             prints,
@@ -95,7 +95,7 @@ impl Sink for Keep {
 }
 
 /// The first place where each of the values differs.
-pub fn places(left: &Values, right: &Values) -> Places {
+pub(crate) fn places(left: &Values, right: &Values) -> Places {
     let place = |print: &Print, (left_family, left): &(Family, Value)| {
         let (right_family, right) = right.get(print)?;
         let differ = |ignore_delivery_times| {

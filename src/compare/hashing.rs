@@ -8,7 +8,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use crate::own_writes::random_hash_keys;
 
 /// A keyed hash, or a sum of them.
-pub type Print = u128;
+pub(crate) type Print = u128;
 
 /// What a hash stands for. The same bytes in another role are another hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::record::show_key;
 
 /// One side: what was read first, and what was read again.
 #[derive(Debug)]
-pub struct SideRows {
+pub(crate) struct SideRows {
     /// Everything.
     pub first: Store,
     /// The keys that were asked for again; they count instead.
@@ -24,7 +24,7 @@ pub struct SideRows {
 }
 
 /// What the sides are joined by.
-pub struct Join<'a> {
+pub(crate) struct Join<'a> {
     /// The left side.
     pub left: &'a SideRows,
     /// The right side.
@@ -48,7 +48,7 @@ pub struct Join<'a> {
 }
 
 /// A key that differs, or cannot be compared.
-pub struct Difference {
+pub(crate) struct Difference {
     /// In what, the weightiest first, or why not; never empty.
     pub aspects: Vec<Aspect>,
     /// What stands on the left.
@@ -59,27 +59,27 @@ pub struct Difference {
 
 impl Difference {
     /// Either of the rows, for what they share.
-    pub fn either(&self) -> Option<&Row> {
+    pub(crate) fn either(&self) -> Option<&Row> {
         self.left.as_ref().or(self.right.as_ref())
     }
 
     /// Whether it was read, and nobody can tell whether it differs.
-    pub fn is_incomparable(&self) -> bool {
+    pub(crate) fn is_incomparable(&self) -> bool {
         matches!(self.aspects.as_slice(), [aspect] if aspect.is_incomparable())
     }
 
     /// Whether one of the sides did not give it.
-    pub fn is_unread(&self) -> bool {
+    pub(crate) fn is_unread(&self) -> bool {
         self.aspects == [Aspect::Unread]
     }
 
     /// Whether several keys of the left side have its name.
-    pub fn is_collision(&self) -> bool {
+    pub(crate) fn is_collision(&self) -> bool {
         self.aspects == [Aspect::Collision]
     }
 
     /// The class that it is counted under.
-    pub fn class(&self) -> &'static str {
+    pub(crate) fn class(&self) -> &'static str {
         self.aspects
             .first()
             .map_or("value", |aspect| aspect.class())
@@ -88,7 +88,7 @@ impl Difference {
 
 /// What was found, by database or in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Keys and libraries that were compared, or are on one side only.
     pub compared: u64,
     /// The same on both sides.
@@ -119,17 +119,17 @@ pub struct Counts {
 
 impl Counts {
     /// Keys that differ.
-    pub fn different(&self) -> u64 {
+    pub(crate) fn different(&self) -> u64 {
         self.missing + self.extra + self.other_type + self.value + self.field_ttl + self.ttl
     }
 
     /// Keys of which nobody knows whether they differ.
-    pub fn unknown(&self) -> u64 {
+    pub(crate) fn unknown(&self) -> u64 {
         self.incomparable + self.unread + self.collided
     }
 
     /// Adds what was counted elsewhere.
-    pub fn include(&mut self, other: &Counts) {
+    pub(crate) fn include(&mut self, other: &Counts) {
         self.compared += other.compared;
         self.equal += other.equal;
         self.partly += other.partly;
@@ -182,7 +182,7 @@ impl Counts {
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// In all.
     pub all: Counts,
     /// Keys, by database of the right side.
@@ -206,7 +206,11 @@ impl SideRows {
     ///
     /// # Errors
     /// The temporary files.
-    pub fn find_unsteady(&self, asked: &FingerprintSet, into: &mut FingerprintSet) -> Result<()> {
+    pub(crate) fn find_unsteady(
+        &self,
+        asked: &FingerprintSet,
+        into: &mut FingerprintSet,
+    ) -> Result<()> {
         let Some(again) = &self.again else {
             return Ok(());
         };
@@ -365,7 +369,7 @@ impl Join<'_> {
     ///
     /// # Errors
     /// The temporary files, and those of `each`.
-    pub fn run(&self, mut each: impl FnMut(Difference) -> Result<()>) -> Result<Totals> {
+    pub(crate) fn run(&self, mut each: impl FnMut(Difference) -> Result<()>) -> Result<Totals> {
         let mut totals = Totals::default();
         for partition in 0..PARTITIONS {
             let left = self.left.load(partition, self.asked)?;

@@ -6,11 +6,11 @@ use crate::payload::Kind;
 
 /// How far two expiries may lie apart unless something else is asked for. Servers before 7.0 say
 /// only how long there is left, and what is derived from it is off by some milliseconds.
-pub const TTL_TOLERANCE_MS: u64 = 1_000;
+pub(crate) const TTL_TOLERANCE_MS: u64 = 1_000;
 
 /// What counts as a difference.
 #[derive(Debug, Clone, Copy)]
-pub struct Judge {
+pub(crate) struct Judge {
     /// How far expiries of keys may lie apart.
     pub ttl_tolerance_ms: u64,
     /// Whether they are looked at.
@@ -23,7 +23,7 @@ pub struct Judge {
 
 /// In what a key differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Aspect {
+pub(crate) enum Aspect {
     /// Only on the left.
     Missing,
     /// Only on the right.
@@ -63,7 +63,7 @@ pub enum Aspect {
 
 impl Aspect {
     /// The class that it is counted under.
-    pub fn class(self) -> &'static str {
+    pub(crate) fn class(self) -> &'static str {
         match self {
             Aspect::Missing => "missing",
             Aspect::Extra => "extra",
@@ -86,17 +86,17 @@ impl Aspect {
     }
 
     /// Whether nobody can tell whether the key, which was read, differs.
-    pub fn is_incomparable(self) -> bool {
+    pub(crate) fn is_incomparable(self) -> bool {
         self.class() == "incomparable"
     }
 
     /// Whether it is a matter of the value, whose type is the same.
-    pub fn is_of_value(self) -> bool {
+    pub(crate) fn is_of_value(self) -> bool {
         self.class() == "value" || self == Aspect::FieldTtl
     }
 
     /// The word for programs.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Aspect::Unreadable => "unreadable",
             Aspect::Groups => "groups",
@@ -111,7 +111,7 @@ impl Aspect {
     }
 
     /// The words for people.
-    pub fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Aspect::Missing => "missing",
             Aspect::Extra => "extra",
@@ -147,7 +147,7 @@ impl Aspect {
 
 /// What was found of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It does not take part.
     Nothing,
     /// The same. `partly`: without what only one of the two servers keeps.
@@ -222,7 +222,12 @@ fn is_of_unknown_type(left: Option<&Row>, right: Option<&Row>) -> bool {
 
 impl Judge {
     /// Judges a key. `is_unsteady`: one side gave other bytes for it when it was asked again.
-    pub fn judge(&self, left: Option<&Row>, right: Option<&Row>, is_unsteady: bool) -> Verdict {
+    pub(crate) fn judge(
+        &self,
+        left: Option<&Row>,
+        right: Option<&Row>,
+        is_unsteady: bool,
+    ) -> Verdict {
         match self.judge_steady(left, right) {
             Verdict::Different(aspects) if is_unsteady && aspects == [Aspect::Unreadable] => {
                 Verdict::Incomparable(Aspect::Unsteady)

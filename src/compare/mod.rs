@@ -14,26 +14,21 @@
 //!
 //! The hashes are keyed anew in every run: nobody can make two values that only look equal.
 
-pub mod collect;
-pub mod explain;
-pub mod hashing;
-pub mod join;
-pub mod judge;
-pub mod meaning;
-pub mod names;
-pub mod report;
-pub mod rounds;
-pub mod row;
-pub mod scope;
-pub mod store;
-pub mod unread;
-pub mod written;
+pub(crate) mod collect;
+pub(crate) mod explain;
+pub(crate) mod hashing;
+pub(crate) mod join;
+pub(crate) mod judge;
+pub(crate) mod meaning;
+pub(crate) mod names;
+pub(crate) mod report;
+pub(crate) mod rounds;
+pub(crate) mod row;
+pub(crate) mod scope;
+pub(crate) mod store;
+pub(crate) mod unread;
+pub(crate) mod written;
 
-pub use self::collect::Collect;
-pub use self::hashing::Prints;
-pub use self::join::{Join, Totals};
-pub use self::judge::{Aspect, Judge, Verdict};
-pub use self::meaning::Reading;
-pub use self::rounds::Comparison;
-pub use self::row::{Row, What};
-pub use self::store::Store;
+pub(crate) use self::hashing::Prints;
+pub(crate) use self::judge::Judge;
+pub(crate) use self::meaning::Reading;

@@ -42,14 +42,14 @@ impl std::str::FromStr for SampleSize {
 /// A sample of names by their keyed hashes, so that both sides choose the same. Of a number of
 /// names it is those with the lowest hashes on either side; which, is known at the end.
 #[derive(Debug)]
-pub struct Sample {
+pub(crate) struct Sample {
     size: SampleSize,
     lowest: Mutex<BTreeSet<Print>>,
 }
 
 impl Sample {
     /// A new sample.
-    pub fn new(size: SampleSize) -> Self {
+    pub(crate) fn new(size: SampleSize) -> Self {
         Self {
             size,
             lowest: Mutex::default(),
@@ -57,7 +57,7 @@ impl Sample {
     }
 
     /// Whether a name may belong to the sample.
-    pub fn admits(&self, name: Print) -> bool {
+    pub(crate) fn admits(&self, name: Print) -> bool {
         let wanted = match self.size {
             SampleSize::Part(_) => return name <= self.highest(),
             SampleSize::Names(wanted) => wanted as usize,
@@ -80,7 +80,7 @@ impl Sample {
     }
 
     /// The highest hash of the sample, when everything was seen.
-    pub fn highest(&self) -> Print {
+    pub(crate) fn highest(&self) -> Print {
         match self.size {
             // Sixty-four bits are more than enough for a share.
             SampleSize::Part(part) if part < 1.0 => {
@@ -107,13 +107,13 @@ const MAX_BITS: u64 = 1 << 29;
 /// Names that are to be read, as a Bloom filter: it lets some others through, about one in a
 /// thousand up to thirty million names, which costs a little reading and nothing else.
 #[derive(Debug)]
-pub struct Sieve {
+pub(crate) struct Sieve {
     words: Vec<u64>,
 }
 
 impl Sieve {
     /// A sieve for so many names.
-    pub fn for_names(names: u64) -> Self {
+    pub(crate) fn for_names(names: u64) -> Self {
         let bits = names
             .saturating_mul(16)
             .clamp(1 << 10, MAX_BITS)
@@ -129,14 +129,14 @@ impl Sieve {
     }
 
     /// Lets a name through from now on.
-    pub fn insert(&mut self, name: Print) {
+    pub(crate) fn insert(&mut self, name: Print) {
         for place in self.places(name) {
             self.words[place / 64] |= 1 << (place % 64);
         }
     }
 
     /// Whether a name is let through.
-    pub fn contains(&self, name: Print) -> bool {
+    pub(crate) fn contains(&self, name: Print) -> bool {
         self.places(name)
             .into_iter()
             .all(|place| self.words[place / 64] & (1 << (place % 64)) != 0)

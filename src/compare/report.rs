@@ -16,7 +16,7 @@ use crate::units::{count_text, hex, plural, time_text};
 
 /// Counts of each database, for programs. Databases beyond those that are told one by one stand
 /// together in a last row, whose `db` is null.
-pub fn by_db_json(by_db: &BTreeMap<u32, Counts>) -> Vec<Value> {
+pub(crate) fn by_db_json(by_db: &BTreeMap<u32, Counts>) -> Vec<Value> {
     let row = |db: ToldDb, counts: &Counts| {
         let mut object = counts_object(counts);
         object["db"] = db.json();
@@ -36,7 +36,7 @@ pub fn by_db_json(by_db: &BTreeMap<u32, Counts>) -> Vec<Value> {
 }
 
 /// One difference, a line: class, place, and what is on either side.
-pub fn text(difference: &Difference, places: &Places) -> String {
+pub(crate) fn text(difference: &Difference, places: &Places) -> String {
     let Some(either) = difference.either() else {
         return String::new();
     };
@@ -57,7 +57,7 @@ pub fn text(difference: &Difference, places: &Places) -> String {
 }
 
 /// In words, what is on either side.
-pub fn explain(difference: &Difference) -> String {
+pub(crate) fn explain(difference: &Difference) -> String {
     let side = |row: &Option<Row>, at_ttl: bool| match row {
         None => "nothing".to_owned(),
         Some(row) if at_ttl => expiry(row),
@@ -120,12 +120,12 @@ fn collision(difference: &Difference) -> String {
 }
 
 /// Why a row could not be read, if it could not.
-pub fn reason(row: &Row) -> Option<&str> {
+pub(crate) fn reason(row: &Row) -> Option<&str> {
     (row.meaning.depth == Depth::Unread).then_some(&row.meaning.reason)
 }
 
 /// What messages call a key or a function library.
-pub fn title(row: &Row) -> Vec<u8> {
+pub(crate) fn title(row: &Row) -> Vec<u8> {
     match row.what {
         What::Library => [b"function library ", &row.key[..]].concat(),
         _ => row.key.clone(),
@@ -172,7 +172,7 @@ fn expiry(row: &Row) -> String {
 }
 
 /// One difference as an object.
-pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
+pub(crate) fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
     let side = |row: &Option<Row>| {
         row.as_ref().map(|row| match reason(row) {
             Some(reason) => json!({ "unread": reason }),
@@ -231,7 +231,7 @@ pub fn object(difference: &Difference, places: &Places, schema_version: u32) -> 
 }
 
 /// Counts as an object.
-pub fn counts_object(counts: &Counts) -> Value {
+pub(crate) fn counts_object(counts: &Counts) -> Value {
     json!({
         "compared": counts.compared,
         "equal": counts.equal,
@@ -251,7 +251,7 @@ pub fn counts_object(counts: &Counts) -> Value {
 }
 
 /// Counts in a line: `3 differ (2 missing, 1 ttl) of 10`.
-pub fn counts_text(counts: &Counts) -> String {
+pub(crate) fn counts_text(counts: &Counts) -> String {
     let classes: Vec<String> = [
         ("missing", counts.missing),
         ("extra", counts.extra),

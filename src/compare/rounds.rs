@@ -23,10 +23,10 @@ const MAX_AGAIN: usize = 250_000;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A side that was read again; `None` for one that does not change.
-pub type Again = (Option<Side>, Option<Side>);
+pub(crate) type Again = (Option<Side>, Option<Side>);
 
 /// Two sides that were read.
-pub struct Comparison<'a> {
+pub(crate) struct Comparison<'a> {
     /// The left side.
     pub left: SideRows,
     /// The right side.
@@ -53,7 +53,7 @@ pub struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     /// Nothing is compared yet. `judge` gets the sides' own moments.
-    pub fn new(left: Side, right: Side, judge: Judge, prints: &'a Prints) -> Self {
+    pub(crate) fn new(left: Side, right: Side, judge: Judge, prints: &'a Prints) -> Self {
         let (left_unread, right_unread) = (left.libraries_unread, right.libraries_unread);
         let rows = |store| SideRows {
             first: store,
@@ -81,7 +81,7 @@ impl<'a> Comparison<'a> {
     ///
     /// # Errors
     /// The temporary files, and those of `each`.
-    pub fn differences(&self, each: impl FnMut(Difference) -> Result<()>) -> Result<Totals> {
+    pub(crate) fn differences(&self, each: impl FnMut(Difference) -> Result<()>) -> Result<Totals> {
         Join {
             left: &self.left,
             right: &self.right,
@@ -103,7 +103,7 @@ impl<'a> Comparison<'a> {
     ///
     /// # Errors
     /// The temporary files, those of `again`, and [`Interrupted`].
-    pub fn settle(
+    pub(crate) fn settle(
         &mut self,
         rounds: u32,
         stop: &Stop,
@@ -149,7 +149,7 @@ impl<'a> Comparison<'a> {
     }
 
     /// How many keys were found equal only when they were read again.
-    pub fn settled(&self) -> u64 {
+    pub(crate) fn settled(&self) -> u64 {
         self.settled.len() as u64
     }
 
@@ -217,12 +217,12 @@ fn wait(stop: &Stop) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::Store;
     use crate::compare::collect::library;
     use crate::compare::judge::Aspect;
     use crate::compare::meaning::Reading;
     use crate::compare::meaning::{Depth, Meaning};
     use crate::compare::row::{Row, What};
+    use crate::compare::store::Store;
     use crate::payload::Kind;
 
     /// A side with values that only their server can read: names, and what stands for their bytes.

@@ -13,7 +13,7 @@ use crate::payload::Kind;
 
 /// What a row speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// A key of this type.
     Key(Kind),
     /// A function library; its name stands for the key.
@@ -24,7 +24,7 @@ pub enum What {
 
 impl What {
     /// The word for people and programs.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             What::Key(kind) => kind.name(),
             What::Library => "library",
@@ -35,7 +35,7 @@ impl What {
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Stands for database and key.
     pub print: Print,
     /// What it is.
@@ -104,7 +104,7 @@ const DEPTHS: [Depth; 11] = [
 
 impl Row {
     /// Appends it.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let meaning = &self.meaning;
         let what = match self.what {
             What::Key(kind) => KINDS.iter().position(|&k| k == kind).map_or(7, |n| n as u8),
@@ -196,7 +196,7 @@ impl Row {
     }
 
     /// Takes the next one off the front; `None` at the end, or where the bytes are not ours.
-    pub fn read(bytes: &mut &[u8]) -> Option<Self> {
+    pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
         let print = Print::from_le_bytes(take(bytes)?);
         let [head, depth] = take(bytes)?;
         let more = match depth & DEPTH {

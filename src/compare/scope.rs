@@ -6,14 +6,14 @@ use crate::select::Selection;
 
 /// What the left side's selection is on the right side.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub(crate) struct Scope {
     rewrite: Rewrite,
     selection: Selection,
 }
 
 impl Scope {
     /// The scope of what `selection` takes and `rewrite` changes.
-    pub fn new(rewrite: &Rewrite, selection: &Selection) -> Self {
+    pub(crate) fn new(rewrite: &Rewrite, selection: &Selection) -> Self {
         Self {
             rewrite: rewrite.clone(),
             selection: selection.clone(),
@@ -21,12 +21,12 @@ impl Scope {
     }
 
     /// Whether a key of the right side is to be compared.
-    pub fn contains(&self, db: u32, key: &[u8]) -> bool {
+    pub(crate) fn contains(&self, db: u32, key: &[u8]) -> bool {
         self.contains_db(db) && self.contains_name(key)
     }
 
     /// Whether something comes into this database.
-    pub fn contains_db(&self, db: u32) -> bool {
+    pub(crate) fn contains_db(&self, db: u32) -> bool {
         let dbs = &self.rewrite.dbs;
         if let Some(only) = dbs.only {
             return db == only;
@@ -42,7 +42,7 @@ impl Scope {
     }
 
     /// The databases that something comes into, where the selection names them.
-    pub fn dbs(&self) -> Vec<u32> {
+    pub(crate) fn dbs(&self) -> Vec<u32> {
         if let Some(only) = self.rewrite.dbs.only {
             return vec![only];
         }
@@ -66,7 +66,7 @@ impl Scope {
     }
 
     /// Whether some name that takes part becomes this one.
-    pub fn contains_name(&self, key: &[u8]) -> bool {
+    pub(crate) fn contains_name(&self, key: &[u8]) -> bool {
         let (strip, add) = (&self.rewrite.strip_prefix, &self.rewrite.add_prefix);
         let Some(rest) = key.strip_prefix(add.as_slice()) else {
             return false;

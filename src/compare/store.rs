@@ -12,7 +12,7 @@ use super::hashing::Print;
 use super::row::Row;
 
 /// Partitions. Two of them, one of each side, are in memory at a time.
-pub const PARTITIONS: usize = 256;
+pub(crate) const PARTITIONS: usize = 256;
 
 /// Bytes of a partition that are written at once: 4 MiB for all of a side.
 const BLOCK_BYTES: usize = 16 * 1024;
@@ -22,7 +22,7 @@ const ROW_BYTES: usize = 256;
 
 /// The rows of one side.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(crate) struct Store {
     /// Made when the first block is full.
     file: Option<File>,
     file_len: u64,
@@ -38,13 +38,13 @@ struct Partition {
 }
 
 /// The partition that a key belongs to.
-pub fn partition_of(print: Print) -> usize {
+pub(crate) fn partition_of(print: Print) -> usize {
     (print >> 120) as usize
 }
 
 impl Store {
     /// Nothing yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             partitions: vec![Partition::default(); PARTITIONS],
             ..Self::default()
@@ -52,20 +52,15 @@ impl Store {
     }
 
     /// How many rows were added.
-    pub fn rows(&self) -> u64 {
+    pub(crate) fn rows(&self) -> u64 {
         self.rows
-    }
-
-    /// Bytes on disk.
-    pub fn disk_bytes(&self) -> u64 {
-        self.file_len
     }
 
     /// Adds a row. Of rows of the same key the last counts.
     ///
     /// # Errors
     /// The temporary file.
-    pub fn add(&mut self, row: &Row) -> Result<()> {
+    pub(crate) fn add(&mut self, row: &Row) -> Result<()> {
         let partition = &mut self.partitions[partition_of(row.print)];
         if partition.block.capacity() == 0 {
             // A little more than is written at once: growing would double it.
@@ -99,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     /// The temporary file.
-    pub fn partition(&self, number: usize) -> Result<Vec<u8>> {
+    pub(crate) fn partition(&self, number: usize) -> Result<Vec<u8>> {
         let Some(partition) = self.partitions.get(number) else {
             return Ok(Vec::new());
         };

@@ -20,7 +20,7 @@ const MAX_REASON_BYTES: usize = 300;
 
 /// The keys that one reading of one side could not get.
 #[derive(Clone)]
-pub struct UnreadKeys(Arc<Mutex<Heard>>);
+pub(crate) struct UnreadKeys(Arc<Mutex<Heard>>);
 
 struct Heard {
     prints: Prints,
@@ -30,7 +30,7 @@ struct Heard {
 
 impl UnreadKeys {
     /// None yet. `rewrite` is what happens to the names of this side on their way.
-    pub fn new(prints: &Prints, rewrite: &Rewrite) -> Self {
+    pub(crate) fn new(prints: &Prints, rewrite: &Rewrite) -> Self {
         Self(Arc::new(Mutex::new(Heard {
             prints: prints.clone(),
             rewrite: rewrite.clone(),
@@ -39,7 +39,7 @@ impl UnreadKeys {
     }
 
     /// What the source of this side reports to: `observer`, but for the keys that it cannot read.
-    pub fn listening(&self, observer: &Observer) -> Arc<Observer> {
+    pub(crate) fn listening(&self, observer: &Observer) -> Arc<Observer> {
         let keys = self.clone();
         Arc::new(observer.with_failures_to(move |news| match news {
             KeyNews::Failed(failure) => keys.lock().hear(failure),
@@ -55,7 +55,7 @@ impl UnreadKeys {
     ///
     /// # Errors
     /// The temporary file, and those of `each`.
-    pub fn drain(&self, mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
+    pub(crate) fn drain(&self, mut each: impl FnMut(Row) -> Result<()>) -> Result<()> {
         let store = std::mem::replace(&mut self.lock().store, Store::new());
         if store.rows() == 0 {
             return Ok(());
@@ -109,7 +109,7 @@ impl Heard {
 }
 
 /// The meaning of a value that could not be read.
-pub fn unread(reason: &str) -> Meaning {
+pub(crate) fn unread(reason: &str) -> Meaning {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
         end -= 1;

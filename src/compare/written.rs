@@ -17,7 +17,7 @@ use crate::sink::{Accepted, FieldTtls, Landed};
 
 /// What was written so far.
 #[derive(Debug)]
-pub struct Written {
+pub(crate) struct Written {
     /// How values are read.
     pub reading: Reading,
     /// The rows.
@@ -37,10 +37,10 @@ impl Written {
 }
 
 /// The memory of a run, shared by the sink that fills it and the verb that reads it afterwards.
-pub type Memory = Arc<Mutex<Written>>;
+pub(crate) type Memory = Arc<Mutex<Written>>;
 
 /// Nothing written yet.
-pub fn memory() -> Memory {
+pub(crate) fn memory() -> Memory {
     Arc::new(Mutex::new(Written {
         reading: Reading {
             prints: super::Prints::default(),
@@ -53,19 +53,19 @@ pub fn memory() -> Memory {
 }
 
 /// The memory, whatever happened to its other holder.
-pub fn lock(memory: &Memory) -> MutexGuard<'_, Written> {
+pub(crate) fn lock(memory: &Memory) -> MutexGuard<'_, Written> {
     memory.lock().unwrap_or_else(|error| error.into_inner())
 }
 
 /// Remembers what is accepted, and tells who else wants to know.
-pub struct Remember {
+pub(crate) struct Remember {
     memory: Memory,
     then: Option<Box<dyn Accepted>>,
 }
 
 impl Remember {
     /// Fills `own_writes`.
-    pub fn new(memory: &Memory, then: Option<Box<dyn Accepted>>) -> Self {
+    pub(crate) fn new(memory: &Memory, then: Option<Box<dyn Accepted>>) -> Self {
         Self {
             memory: Arc::clone(memory),
             then,

@@ -22,7 +22,7 @@ const SENTINELS_EVERY: Duration = Duration::from_millis(250);
 
 /// Watches the destination by connections of its own, one to each server that takes writes. As long
 /// as a connection stands, so does the process that it was made to.
-pub struct Watch {
+pub(crate) struct Watch {
     nodes: Vec<Watched>,
     stop: Stop,
 }
@@ -32,7 +32,7 @@ impl Watch {
     ///
     /// # Errors
     /// The connections, and a cluster that does not tell its nodes.
-    pub fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
+    pub(crate) fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
         let mut first = Watched::open(to, stop)?;
         let nodes = match first.of_cluster {
             false => vec![first],
@@ -53,7 +53,7 @@ impl Watch {
     ///
     /// # Errors
     /// The connection, and interruption.
-    pub fn look(&mut self) -> Result<Option<String>> {
+    pub(crate) fn look(&mut self) -> Result<Option<String>> {
         for node in &mut self.nodes {
             if let Some(wrong) = node.look(&self.stop)? {
                 return Ok(Some(wrong));

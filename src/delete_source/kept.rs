@@ -20,12 +20,12 @@ pub(super) struct Kept {
 
 impl Kept {
     /// All of them.
-    pub fn total(self) -> u64 {
+    pub(super) fn total(self) -> u64 {
         self.grouped + self.modules + self.streams + self.forbidden + self.poorer
     }
 
     /// The reasons, each with its name for machines. `changed`: how many were changed.
-    pub fn because(self, changed: u64) -> Vec<(&'static str, u64)> {
+    pub(super) fn because(self, changed: u64) -> Vec<(&'static str, u64)> {
         vec![
             ("changed", changed),
             ("consumer_groups", self.grouped),
@@ -38,7 +38,7 @@ impl Kept {
     /// Says why keys were kept.
     /// `changed`: how many were changed; `forbidden`: what the source answered for the first key that
     /// this user may not delete.
-    pub fn tell(self, changed: u64, forbidden: Option<&str>, observer: &Observer) {
+    pub(super) fn tell(self, changed: u64, forbidden: Option<&str>, observer: &Observer) {
         let kept = self;
         if kept.grouped > 0 {
             observer.notice(&format!(

@@ -27,7 +27,7 @@ pub(super) struct Remembering<'a> {
 
 impl<'a> Remembering<'a> {
     /// `None` for what is no such stream.
-    pub fn of(family: Family, payload: &'a [u8]) -> Option<Self> {
+    pub(super) fn of(family: Family, payload: &'a [u8]) -> Option<Self> {
         let (body, rdb_version) = payload::split(payload).ok()?;
         let (beside, body) = payload::split_metadata(family, body).ok()?;
         match payload::decode(family, body) {
@@ -41,7 +41,7 @@ impl<'a> Remembering<'a> {
     }
 
     /// Whether `now` is this, apart from ids that were forgotten since, and the count of duplicates.
-    pub fn same_as(mut self, now: &Self) -> bool {
+    pub(super) fn same_as(mut self, now: &Self) -> bool {
         let (then, left) = (&mut self.stream.idempotency, &now.stream.idempotency);
         let ids = |state: &payload::Idempotency<'a>| -> Vec<_> {
             let of = |one: &payload::Producer<'a>| {

@@ -20,11 +20,11 @@ const ARMORED: &[u8] = b"-----BEGIN AGE ENCRYPTED FILE-----";
 pub(super) const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// So many bytes tell whether a file is encrypted.
-pub const SNIFF_BYTES: usize = ARMORED.len();
+pub(crate) const SNIFF_BYTES: usize = ARMORED.len();
 
 /// What the first bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sealed {
+pub(crate) enum Sealed {
     /// An age file.
     Binary,
     /// An age file as text.
@@ -33,7 +33,7 @@ pub enum Sealed {
 
 impl Sealed {
     /// What a file that begins like this is, if it is encrypted.
-    pub fn of(head: &[u8]) -> Option<Self> {
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
         if head.starts_with(BINARY) {
             Some(Self::Binary)
         } else if head.starts_with(ARMORED) {
@@ -45,7 +45,7 @@ impl Sealed {
 }
 
 /// The plain bytes of an encrypted file. What comes out is authenticated.
-pub struct Unsealed<R> {
+pub(crate) struct Unsealed<R> {
     pub(super) form: Form<R>,
     /// Where the next byte comes from; the crate's reader does not say.
     pub(super) at: u64,
@@ -64,7 +64,12 @@ pub(super) enum Form<R> {
 ///
 /// # Errors
 /// [`EncryptionError`]; the input's.
-pub fn unseal<R: Read>(input: R, form: Sealed, keys: &Keys, name: &str) -> Result<Unsealed<R>> {
+pub(crate) fn unseal<R: Read>(
+    input: R,
+    form: Sealed,
+    keys: &Keys,
+    name: &str,
+) -> Result<Unsealed<R>> {
     let form = match form {
         Sealed::Binary => Form::Binary(Box::new(open(input, keys, name)?)),
         Sealed::Armored => Form::Armored(Box::new(open(ArmoredReader::new(input), keys, name)?)),
@@ -142,7 +147,7 @@ fn told(error: io::Error) -> io::Error {
 
 impl<R: Read> Unsealed<R> {
     /// Whether it is text.
-    pub fn is_armored(&self) -> bool {
+    pub(crate) fn is_armored(&self) -> bool {
         matches!(self.form, Form::Armored(_))
     }
 }

@@ -23,7 +23,7 @@ pub struct StoredAs {
 /// Dropped without [`Sealing::finish`], it still ends the encrypted stream as well as it can: an
 /// archive says by its own trailer whether it is complete, and an aborted one says why, which can
 /// only be read if the bytes before are whole.
-pub struct Sealing<W: Write>(Option<Inner<W>>);
+pub(crate) struct Sealing<W: Write>(Option<Inner<W>>);
 
 enum Inner<W: Write> {
     Plain(W),
@@ -42,7 +42,7 @@ impl<W: Write> Sealing<W> {
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage) for recipients that cannot be used together; the output's.
-    pub fn new(out: W, recipients: &Recipients) -> Result<Self> {
+    pub(crate) fn new(out: W, recipients: &Recipients) -> Result<Self> {
         if recipients.is_empty() {
             return Ok(Self(Some(Inner::Plain(out))));
         }
@@ -62,7 +62,7 @@ impl<W: Write> Sealing<W> {
     ///
     /// # Errors
     /// The output's.
-    pub fn finish(mut self) -> Result<(W, Option<StoredAs>)> {
+    pub(crate) fn finish(mut self) -> Result<(W, Option<StoredAs>)> {
         match self.0.take() {
             Some(Inner::Plain(out)) => Ok((out, None)),
             Some(Inner::Age(writer)) => {

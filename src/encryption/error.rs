@@ -6,7 +6,7 @@ use std::io;
 /// Why an encrypted archive cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum EncryptionError {
+pub(crate) enum EncryptionError {
     /// No key was given.
     #[error("{name} is encrypted{}", match .passphrase {
         true => " with a passphrase, and none was given",
@@ -56,7 +56,7 @@ pub enum EncryptionError {
 
 impl EncryptionError {
     /// This error, if `cause` is one, or an I/O error that carries one.
-    pub fn of<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+    pub(crate) fn of<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
         if let Some(error) = cause.downcast_ref::<Self>() {
             return Some(error);
         }
@@ -65,7 +65,7 @@ impl EncryptionError {
     }
 
     /// Whether another key would help, and not another copy of the file.
-    pub fn is_wrong_key(&self) -> bool {
+    pub(crate) fn is_wrong_key(&self) -> bool {
         matches!(
             self,
             Self::Locked { .. } | Self::WrongIdentity { .. } | Self::WrongPassphrase { .. }
@@ -73,7 +73,7 @@ impl EncryptionError {
     }
 
     /// One line of what to do about it.
-    pub fn advice(&self) -> &'static str {
+    pub(crate) fn advice(&self) -> &'static str {
         match self {
             Self::Locked {
                 passphrase: false, ..

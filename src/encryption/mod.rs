@@ -17,12 +17,12 @@ mod keys;
 mod recipients;
 mod recover;
 
-pub use self::decrypt::{SNIFF_BYTES, Sealed, Unsealed, unseal};
-pub use self::encrypt::{Sealing, StoredAs};
-pub use self::error::EncryptionError;
-pub use self::keys::Keys;
-pub use self::recipients::Recipients;
-pub use self::recover::Damage;
+pub(crate) use self::decrypt::{SNIFF_BYTES, Sealed, Unsealed, unseal};
+pub(crate) use self::encrypt::{Sealing, StoredAs};
+pub(crate) use self::error::EncryptionError;
+pub(crate) use self::keys::Keys;
+pub(crate) use self::recipients::Recipients;
+pub(crate) use self::recover::Damage;
 
 use std::path::Path;
 

@@ -45,7 +45,7 @@ impl<R: Read + Seek> Unsealed<R> {
     ///
     /// # Errors
     /// The system's, [`Interrupted`], and those of `again`.
-    pub fn mend(
+    pub(crate) fn mend(
         &mut self,
         mut again: impl FnMut() -> Result<Self>,
         stop: &Stop,

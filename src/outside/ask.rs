@@ -60,7 +60,7 @@ fn questions() -> [Question; 3] {
 const SERIES_MODULES: [&str; 1] = ["timeseries"];
 
 /// What ACL rules say to allow the questions to these modules: `+ft._list`, `+tfunction|list`.
-pub fn rights(modules: &[String]) -> Vec<String> {
+pub(crate) fn rights(modules: &[String]) -> Vec<String> {
     let loaded = questions()
         .into_iter()
         .filter(|one| may_be_loaded(Some(modules), one.modules));

@@ -21,7 +21,7 @@ use crate::record::{Context, KeyRecord, Record};
 pub use self::data::{About, json};
 pub use self::memory::{MemoryEstimate, estimate};
 pub use self::page::page;
-pub use self::prefixes::{PrefixGroup, Prefixes, fold};
+pub use self::prefixes::{PrefixGroup, Prefixes};
 
 /// How many of the largest keys are kept, unless asked otherwise.
 pub const LARGEST: usize = 50;

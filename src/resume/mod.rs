@@ -26,9 +26,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-pub use self::export::{
-    EXPORT_VERSION, Earlier, ExportBegin, ExportJournal, Partial, files_beside,
-};
+pub use self::export::{EXPORT_VERSION, Earlier, ExportBegin, Partial, files_beside};
 pub use self::identity::{SelectionIdentity, digest, word};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};

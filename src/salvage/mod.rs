@@ -18,7 +18,7 @@ use redis_migrate_format::{
     Context, Finished, LACKS, Limits, OUTSIDE, Record, Writer, WriterOptions,
 };
 
-pub use self::survey::{Change, LostRecords, Survey, survey};
+pub(crate) use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
 use crate::exit::Interrupted;
 use crate::host::unix_ms;
@@ -31,11 +31,11 @@ use crate::stop::Stop;
 use crate::units::plural;
 
 /// First byte and number of bytes.
-pub type Range = (u64, u64);
+pub(crate) type Range = (u64, u64);
 
 /// What was written.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Rescued {
+pub(crate) struct Rescued {
     /// Keys that stand: those whose last rescued record is no tombstone.
     pub keys: u64,
     /// Key records.
@@ -52,7 +52,7 @@ pub struct Rescued {
 ///
 /// # Errors
 /// Those of input and output, and [`Interrupted`].
-pub fn rescue<R: Read + Seek, W: Write>(
+pub(crate) fn rescue<R: Read + Seek, W: Write>(
     input: &mut R,
     survey: &Survey,
     max_value_bytes: u64,

@@ -23,7 +23,7 @@ const MAX_RANGES: usize = 10_000;
 
 /// How many records were lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LostRecords {
+pub(crate) enum LostRecords {
     /// INDEX or END says.
     Exactly(u64),
     /// Neither is there, and nothing else tells: what the header expected is told instead.
@@ -32,7 +32,7 @@ pub enum LostRecords {
 
 /// What a damaged archive still holds.
 #[derive(Debug)]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Its id.
     pub archive_id: u64,
     /// Its HEADER, if that is intact.
@@ -63,7 +63,7 @@ pub struct Survey {
 
 /// How it is known that intact frames are not those that were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// They do not have the digest that END holds.
     Digest,
     /// Their records are not those that END counts.
@@ -72,7 +72,7 @@ pub enum Change {
 
 impl Survey {
     /// Keys that the source had when the export began, as far as the header says.
-    pub fn expected_keys(&self) -> Option<u64> {
+    pub(crate) fn expected_keys(&self) -> Option<u64> {
         let header = self.header.as_ref()?;
         let dbs = &header.selection.dbs;
         let rows = header.expected.iter();
@@ -86,7 +86,7 @@ impl Survey {
 ///
 /// # Errors
 /// The input's, and [`Interrupted`]. An input without a single intact frame gives `None`.
-pub fn survey<R: Read + Seek>(
+pub(crate) fn survey<R: Read + Seek>(
     input: &mut R,
     limits: Limits,
     stop: &Stop,
@@ -146,7 +146,7 @@ fn to_start(input: &mut impl Seek) -> Result<()> {
 }
 
 /// An archive's id, and the bytes of its frames.
-pub type Other = (u64, u64);
+pub(super) type Other = (u64, u64);
 
 /// What speaks for an archive.
 #[derive(Debug, Default)]

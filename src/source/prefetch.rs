@@ -24,7 +24,7 @@ const AHEAD_BYTES: usize = 2 * 1024 * 1024;
 type Unit = (usize, usize);
 
 /// The frames, in order.
-pub struct Ahead {
+pub(super) struct Ahead {
     table: Arc<Table>,
     units: Arc<Vec<Unit>>,
     next: usize,
@@ -38,7 +38,7 @@ pub struct Ahead {
 impl Ahead {
     /// Whether the table says enough: where there is no INDEX, a worker does not know where a value
     /// of several frames ends.
-    pub fn is_possible(table: &Table) -> bool {
+    pub(super) fn is_possible(table: &Table) -> bool {
         table.frames.iter().all(|place| place.records.is_some())
     }
 
@@ -46,7 +46,7 @@ impl Ahead {
     ///
     /// # Errors
     /// Those of `open`.
-    pub fn start<R: Read + Seek + Send + 'static>(
+    pub(super) fn start<R: Read + Seek + Send + 'static>(
         table: Table,
         from: u64,
         workers: usize,
@@ -95,22 +95,22 @@ impl Ahead {
     }
 
     /// The table of the archive.
-    pub fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &Table {
         &self.table
     }
 
     /// Number of the frame that comes after what was given.
-    pub fn frames_read(&self) -> u64 {
+    pub(super) fn frames_read(&self) -> u64 {
         self.frames_read
     }
 
     /// Bytes of the archive before that.
-    pub fn offset(&self) -> u64 {
+    pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Whether everything was given and compared with END.
-    pub fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.next == self.units.len() && self.whole.is_none()
     }
 
@@ -119,7 +119,7 @@ impl Ahead {
     ///
     /// # Errors
     /// As of the format's reader.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>> {
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>> {
         let Some(&(_, last)) = self.units.get(self.next) else {
             self.conclude()?;
             return Ok(None);
