@@ -26,7 +26,11 @@ mod salvage;
 mod shared;
 mod type_name;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::stop::Stop;
+use crate::verb;
 
 pub use completions::{CompletionsArgs, ManPagesArgs};
 pub use connect::{
@@ -74,9 +78,56 @@ pub struct Cli {
     pub verb: Verb,
 }
 
-/// The verbs.
-#[derive(Debug, Subcommand)]
-pub enum Verb {
+/// What every verb has in common.
+pub trait Run {
+    /// The files that this command line names, standard input and output among them.
+    fn files(&self) -> Files;
+
+    /// Runs the verb; the exit code.
+    ///
+    /// # Errors
+    /// What is still to be printed, and decides the exit code.
+    fn run(&self, stop: &Stop) -> Result<u8>;
+}
+
+macro_rules! verbs {
+    ($($(#[$doc:meta])* $verb:ident($arguments:ty)),* $(,)?) => {
+        /// A verb and what it is to do.
+        #[derive(Debug, Subcommand)]
+        pub enum Verb {
+            $($(#[$doc])* $verb($arguments)),*
+        }
+
+        impl Verb {
+            /// Which one it is.
+            pub fn which(&self) -> verb::Verb {
+                match self {
+                    $(Self::$verb(_) => verb::Verb::$verb),*
+                }
+            }
+
+            /// The files that this command line names, standard input and output among them.
+            pub fn files(&self) -> Files {
+                match self {
+                    $(Self::$verb(arguments) => arguments.files()),*
+                }
+            }
+
+            /// Runs it; the exit code.
+            ///
+            /// # Errors
+            /// What is still to be printed, and decides the exit code.
+            pub fn run(&self, stop: &Stop) -> Result<u8> {
+                match self {
+                    $(Self::$verb(arguments) => arguments.run(stop)),*
+                }
+            }
+        }
+    };
+}
+
+// A verb's line here, its arguments in a file beside this one, and `impl Run` for them in `commands`.
+verbs! {
     /// Read a server and write an archive.
     Export(Box<ExportArgs>),
     /// Read an archive and write it to a server.
@@ -106,4 +157,34 @@ pub enum Verb {
     /// Write the man pages into a directory.
     #[command(hide = true)]
     ManPages(ManPagesArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_verb_is_known_by_its_name() {
+        let command = Cli::command();
+        let names: Vec<&str> = command
+            .get_subcommands()
+            .map(|verb| verb.get_name())
+            .collect();
+        let known = <verb::Verb as clap::ValueEnum>::value_variants();
+        let known: Vec<String> = known.iter().map(|verb| verb.name()).collect();
+        assert_eq!(known, names);
+        for line in [
+            "export redis://h",
+            "list x",
+            "man-pages x",
+            "completions bash",
+        ] {
+            let words = std::iter::once("redis-migrate").chain(line.split(' '));
+            let cli = Cli::parse_from(words);
+            let name = line.split(' ').next();
+            assert_eq!(Some(cli.verb.which().name().as_str()), name);
+        }
+    }
 }

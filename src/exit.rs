@@ -42,6 +42,14 @@ pub struct Differences(pub u64);
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// Whether somebody who read what is printed went away (`| head`), which is his choice.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .any(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
 /// Of several codes that apply, the one to exit with: the first of 130, 10–13, 2, 1, 5, 3, 4.
 ///
 /// A difference that was seen comes before keys that could not be looked at: it stands whatever

@@ -7,10 +7,6 @@ use anyhow::Context as _;
 use redis_migrate::cli::outline::Outline;
 use redis_migrate::cli::parse::{self, Ended};
 use redis_migrate::cli::{Verb, alias, resolve};
-use redis_migrate::commands::{
-    completions, convert, copy, diff, doctor, export, extract, import, inspect, list, report,
-    salvage, verify,
-};
 use redis_migrate::pipe::Stop;
 use redis_migrate::place::{self, Writing};
 use redis_migrate::ui::{self, session};
@@ -33,10 +29,9 @@ fn main() -> ExitCode {
             if let Verb::Copy(args) = &mut verb {
                 args.report.announcements = expanded.announcements;
             }
-            match prepare(&verb, stdout_is_data) {
-                Ok(stop) => run(&verb, &stop),
-                Err(error) => ui::print_error(&error),
-            }
+            let prepared = prepare(&verb, stdout_is_data);
+            let done = prepared.and_then(|stop| verb.run(&stop));
+            done.unwrap_or_else(|error| ui::print_error(&error))
         }
     };
     ExitCode::from(session::conclude(code))
@@ -55,25 +50,6 @@ fn prepare(verb: &Verb, stdout_is_data: bool) -> anyhow::Result<Stop> {
     let stop = Stop::new();
     watch_signals(&stop)?;
     Ok(stop)
-}
-
-fn run(verb: &Verb, stop: &Stop) -> u8 {
-    match verb {
-        Verb::Export(args) => export::run(args, stop),
-        Verb::Import(args) => import::run(args, stop),
-        Verb::Copy(args) => copy::run(args, stop),
-        Verb::Convert(args) => convert::run(args, stop),
-        Verb::Verify(args) => verify::run(args, stop),
-        Verb::Diff(args) => diff::run(args, stop),
-        Verb::List(args) => list::run(args, stop),
-        Verb::Inspect(args) => inspect::run(args, stop),
-        Verb::Report(args) => report::run(args, stop),
-        Verb::Extract(args) => extract::run(args, stop),
-        Verb::Salvage(args) => salvage::run(args, stop),
-        Verb::Doctor(args) => doctor::run(args, stop),
-        Verb::Completions(args) => completions::run(args),
-        Verb::ManPages(args) => completions::run_man_pages(args),
-    }
 }
 
 /// The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once. A file

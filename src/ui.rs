@@ -14,6 +14,8 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Instant;
 
+use anyhow::Result;
+
 use self::console::{Console, ConsoleReporter};
 use self::progress::Ticker;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
@@ -73,28 +75,16 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// Opens and empties the `--errors-to` file, and begins to show progress.
+    /// Opens the `--errors-to` file, and begins to show progress. The file is emptied, unless the run
+    /// may go on with an earlier one (`resumes`): then it keeps its lines until that is known.
     ///
     /// # Errors
-    /// The exit code, if the file cannot be opened; the error is printed.
-    pub fn start(verb: Verb, report: &ReportArgs, run: &RunArgs) -> Result<Self, u8> {
-        Self::start_resuming(verb, (report, run), false)
-    }
-
-    /// The same for a run that may go on with an earlier one (`resumes`): then the file keeps its
-    /// lines until that is known.
-    ///
-    /// # Errors
-    /// As [`Ui::start`].
-    pub fn start_resuming(
-        verb: Verb,
-        (report, run): (&ReportArgs, &RunArgs),
-        resumes: bool,
-    ) -> Result<Self, u8> {
+    /// [`Usage`](crate::exit::Usage) if the file cannot be opened; the system's.
+    pub fn start(verb: Verb, report: &ReportArgs, run: &RunArgs, resumes: bool) -> Result<Self> {
         let options = UiOptions::new(verb, report, run);
         let is_terminal = std::io::stderr().is_terminal();
         let console = Arc::new(Console::new(&options, is_terminal));
-        let observer = observer(&console, run, resumes).map_err(|error| console.failed(&error))?;
+        let observer = observer(&console, run, resumes)?;
         let observer = Arc::new(observer);
         for text in &report.announcements {
             observer.notice(text);

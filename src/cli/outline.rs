@@ -6,12 +6,13 @@ use std::ffi::{OsStr, OsString};
 use clap::{ArgAction, Command, CommandFactory};
 
 use super::Cli;
+use crate::verb::Verb;
 
 /// A command line in outline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
     /// The verb; `None` if there is none that is known.
-    pub verb: Option<String>,
+    pub verb: Option<Verb>,
     /// Whether there is `--json`.
     pub json: bool,
     /// Whether there is `--progress json`.
@@ -23,9 +24,6 @@ pub struct Outline {
     /// Names of flags, with their values where they have some.
     flags: Vec<(String, Option<OsString>)>,
 }
-
-/// Verbs that write data to standard output unless they are told a file.
-const DATA_VERBS: [&str; 4] = ["export", "convert", "salvage", "extract"];
 
 impl Outline {
     /// The outline of these arguments, program name first.
@@ -50,10 +48,10 @@ impl Outline {
             } else if text.len() > 1 && text.starts_with('-') {
                 outline.short(command, &text, &mut rest);
             } else if outline.verb.is_none()
-                && let Some(verb) = root.get_subcommands().find(|verb| verb.get_name() == text)
+                && let Some(verb) = root.find_subcommand(&*text)
             {
                 command = verb;
-                outline.verb = Some(text.into_owned());
+                outline.verb = Verb::of(&text);
             } else {
                 outline.positionals.push(arg.clone());
             }
@@ -113,16 +111,15 @@ impl Outline {
     fn conclude(&mut self) {
         self.json = self.has("json");
         self.json_progress = self.value("progress").is_some_and(|style| style == "json");
-        let output = match self.verb.as_deref() {
-            Some("convert") => self.positionals.get(1).map(OsString::as_os_str),
+        let output = match self.verb {
+            Some(Verb::Convert) => self.positionals.get(1).map(OsString::as_os_str),
             _ => self.value("output").or_else(|| self.value("o")),
         };
         let is_file = output.is_some_and(|name| name != "-");
         let is_quiet = self.has("quiet") || self.has("q");
-        let writes_data = match self.verb.as_deref() {
-            Some("report") => !self.json && !is_quiet,
-            Some(verb) => DATA_VERBS.contains(&verb),
-            None => false,
+        let writes_data = match self.verb {
+            Some(Verb::Report) => !self.json && !is_quiet,
+            verb => verb.is_some_and(Verb::writes_data),
         };
         self.stdout_is_data = writes_data && !is_file && !self.has("dry-run");
     }
@@ -158,7 +155,7 @@ mod tests {
     #[test]
     fn a_line_that_cannot_be_parsed_has_an_outline() {
         let outline = outline("redis-migrate import --frobnicate redis://h --json --progress=json");
-        assert_eq!(outline.verb.as_deref(), Some("import"));
+        assert_eq!(outline.verb, Some(Verb::Import));
         assert!(outline.json && outline.json_progress && !outline.stdout_is_data);
         assert_eq!(super::Outline::of(&[]).verb, None);
         // The value of a flag, and what comes behind --, are no flags.

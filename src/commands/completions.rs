@@ -12,16 +12,36 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::quiet_when_nobody_reads;
-use crate::cli::{Cli, CompletionsArgs, ManPagesArgs};
+use crate::cli::{Cli, CompletionsArgs, Files, ManPagesArgs, Run};
 use crate::exit;
+use crate::stop::Stop;
 
-/// Runs `completions`; the exit code.
-pub fn run(args: &CompletionsArgs) -> u8 {
+impl Run for CompletionsArgs {
+    fn files(&self) -> Files {
+        Files::default()
+    }
+
+    fn run(&self, _stop: &Stop) -> Result<u8> {
+        completions(self.shell)
+    }
+}
+
+impl Run for ManPagesArgs {
+    fn files(&self) -> Files {
+        Files::default()
+    }
+
+    fn run(&self, _stop: &Stop) -> Result<u8> {
+        quiet_when_nobody_reads(man_pages(&self.directory).map(|()| exit::OK))
+    }
+}
+
+fn completions(shell: Shell) -> Result<u8> {
     let mut script = Vec::new();
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(args.shell, &mut command, &name, &mut script);
-    if args.shell == Shell::Bash {
+    clap_complete::generate(shell, &mut command, &name, &mut script);
+    if shell == Shell::Bash {
         script = with_one_spelling(&name, &script);
     }
     let written = io::stdout().write_all(&script);
@@ -41,11 +61,7 @@ fn with_one_spelling(name: &str, script: &[u8]) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Runs `man-pages`: one page for the tool and one for each verb; the exit code.
-pub fn run_man_pages(args: &ManPagesArgs) -> u8 {
-    quiet_when_nobody_reads(man_pages(&args.directory).map(|()| exit::OK))
-}
-
+/// One page for the tool and one for each verb.
 fn man_pages(directory: &Path) -> Result<()> {
     let shown = directory.display();
     fs::create_dir_all(directory).with_context(|| format!("create {shown}"))?;

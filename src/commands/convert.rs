@@ -9,13 +9,14 @@ use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Mode, Node
 use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
-use crate::cli::{ConvertArgs, ConvertTo};
+use super::flow;
+use crate::cli::{ConvertArgs, ConvertTo, Files, Run};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::place::{Content, Input, Location, Output, Place};
+use crate::place::{Content, Holds, Input, Location, Output, Place};
 use crate::policy::ReadFunctions;
 use crate::rdb::{Form, RdbTarget, Taken};
 use crate::select::Selection;
@@ -29,16 +30,28 @@ use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::open::{Wanted, rdb};
 use crate::source::reading::Reading;
-use crate::ui::{Ui, Verb};
+use crate::verb::Verb;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &ConvertArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start(Verb::Convert, &args.report, &args.run) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let outcome = convert(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
-    ui.finish(&outcome)
+impl Run for ConvertArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        let holds = match self.kind() {
+            Ok(ConvertTo::Rdb) => Holds::Rdb,
+            _ => Holds::Other,
+        };
+        let holds = holds.unless(self.overwrite);
+        files.made_of(Some(&self.input), self.output.as_ref(), holds);
+        files.age_read(&self.encryption);
+        files.run(&self.run);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (&self.report, &self.run, false);
+        flow(Verb::Convert, screen, |observer| {
+            convert(self, observer, stop)
+        })
+    }
 }
 
 fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {

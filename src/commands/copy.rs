@@ -6,9 +6,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
+use super::flow;
 use super::open_source::{self, Wishes, probe_source};
 use super::prove::Proof;
-use crate::cli::CopyArgs;
+use crate::cli::{CopyArgs, Files, Run};
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
@@ -29,16 +30,23 @@ use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
-use crate::ui::{Ui, Verb};
+use crate::verb::Verb;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &CopyArgs, stop: &Stop) -> u8 {
-    let ui = match Ui::start(Verb::Copy, &args.report, &args.run) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let outcome = copy(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
-    ui.finish(&outcome)
+impl Run for CopyArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.inputs(&self.source);
+        files.stdout();
+        files.server(&self.source_connect.flags());
+        files.server(&self.destination_connect.flags());
+        files.run(&self.run);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (&self.report, &self.run, false);
+        flow(Verb::Copy, screen, |observer| copy(self, observer, stop))
+    }
 }
 
 /// Copies what the parsed command line says, until it is done or `stop` is set: the whole verb, except

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
-use super::is_broken_pipe;
 use super::open_side::{OpenedSide, Wanted, open_side};
 use super::unread::{Unread, left_out_of_file, temporary_keys};
-use crate::cli::{CompareArgs, DiffArgs, ReportArgs, RunArgs};
+use super::watch;
+use crate::cli::{CompareArgs, DiffArgs, Files, ProgressStyle, Run};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
@@ -31,40 +31,41 @@ use crate::place::{Endpoint, Kept};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, PassedOver, Selection};
 use crate::sink::Sink;
-use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
+use crate::ui;
 use crate::units::plural;
+use crate::verb::Verb;
+use crate::version::SCHEMA_VERSION;
 
 /// Differences that are printed for people before the rest is only counted.
 const SHOWN: u64 = 20;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &DiffArgs, stop: &Stop) -> u8 {
-    let (left, right) = match args.sides() {
-        Ok(sides) => sides,
-        Err(error) => return ui::print_error(&error),
-    };
-    let keys = match args.encryption.keys() {
-        Ok(keys) => keys,
-        Err(error) => return ui::print_error(&error),
-    };
-    let report = ReportArgs {
-        quiet: args.quiet,
-        progress: args.progress,
-        ..ReportArgs::default()
-    };
-    let question = Question {
-        verb: Verb::Diff,
-        left: &left,
-        right: &right,
-        keys: &keys,
-        compare: &args.compare,
-        selection: args.select.selection(left.db()),
-        max_value_bytes: args.limits.max_value_bytes(),
-        kept: None,
-        json: args.json,
-        quiet: args.quiet,
-    };
-    question.ask(&report, stop)
+impl Run for DiffArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.inputs([&self.left, &self.right]);
+        files.stdout();
+        files.age_read(&self.encryption);
+        files.server(&self.left_connect.flags());
+        files.server(&self.right_connect.flags());
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let (left, right) = self.sides()?;
+        let question = Question {
+            verb: Verb::Diff,
+            left: &left,
+            right: &right,
+            keys: &self.encryption.keys()?,
+            compare: &self.compare,
+            selection: self.select.selection(left.db()),
+            max_value_bytes: self.limits.max_value_bytes(),
+            kept: None,
+            json: self.json,
+            quiet: self.quiet,
+        };
+        Ok(question.ask(self.progress, stop))
+    }
 }
 
 /// What is to be compared, and how the answer is printed.
@@ -118,23 +119,17 @@ enum Which {
 
 impl Question<'_> {
     /// Compares, prints, and gives the exit code.
-    pub fn ask(&self, report: &ReportArgs, stop: &Stop) -> u8 {
-        let ui = match Ui::start(self.verb, report, &RunArgs::default()) {
-            Ok(ui) => ui,
-            Err(code) => return code,
-        };
+    pub fn ask(&self, progress: ProgressStyle, stop: &Stop) -> u8 {
         let mut answer = Answer::default();
-        let asked = self.answer(&ui.observer(), stop, &mut answer);
-        ui.close();
-        match asked {
-            Ok(code) => code,
-            Err(error) => {
-                let code = ui::print_error(&error);
-                answer.error = Some(format!("{error:#}"));
-                ui::session::summary(self.summary(&answer, code));
-                code
-            }
-        }
+        let asked = watch(self.verb, (self.quiet, progress), |observer| {
+            self.answer(observer, stop, &mut answer)
+        });
+        asked.unwrap_or_else(|error| {
+            let code = ui::print_error(&error);
+            answer.error = Some(format!("{error:#}"));
+            ui::session::summary(self.summary(&answer, code));
+            code
+        })
     }
 
     fn answer(&self, observer: &Arc<Observer>, stop: &Stop, answer: &mut Answer) -> Result<u8> {
@@ -214,7 +209,7 @@ impl Question<'_> {
             self.name_unread(&comparison, answer, observer)?;
         }
         match self.print(&comparison, answer, code) {
-            Err(error) if is_broken_pipe(&error) => Ok(code),
+            Err(error) if exit::is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
         }
     }
@@ -284,7 +279,7 @@ impl Question<'_> {
             comparison.differences(|difference| {
                 seen += 1;
                 if self.json {
-                    let object = report::object(&difference, &answer.places, SCHEMA_VERSION);
+                    let object = report::object(&difference, &answer.places);
                     write_json_line(&mut out, &object).context(WHAT)?;
                 } else if self.compare.all || seen <= SHOWN {
                     let text = report::text(&difference, &answer.places);

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
 use super::{ended, print, warn_of_loss};
-use crate::cli::DoctorArgs;
+use crate::cli::{DoctorArgs, Files, Run};
 use crate::doctor::acl::AclJob;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
 use crate::doctor::layout::Shards;
@@ -21,9 +21,19 @@ use crate::server::Conn;
 use crate::size;
 use crate::ui;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &DoctorArgs, stop: &Stop) -> u8 {
-    doctor(args, stop).unwrap_or_else(|error| ui::print_error(&error))
+impl Run for DoctorArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.inputs(&self.file);
+        files.stdout();
+        files.age_read(&self.encryption);
+        files.server(&self.connect.flags());
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        doctor(self, stop)
+    }
 }
 
 fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {

@@ -8,32 +8,50 @@ use redis_migrate_format::WriterOptions;
 use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
+use super::flow;
 use super::open_source::{self, OpenedSource, Wishes, probe_source};
-use crate::cli::ExportArgs;
+use crate::cli::{ExportArgs, Files, Run};
 use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::place::{Endpoint, Output};
+use crate::place::{Endpoint, Holds, Location, Output, Place};
 use crate::policy::Consistency;
+use crate::resume::files_beside;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Form};
-use crate::ui::{Ui, Verb};
 use crate::units::bytes_text;
+use crate::verb::Verb;
 
 /// While following, a frame is closed at the latest after so long.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
-/// Runs the verb; the exit code.
-pub fn run(args: &ExportArgs, stop: &Stop) -> u8 {
-    let ui = Ui::start_resuming(Verb::Export, (&args.report, &args.run), args.resume);
-    let ui = match ui {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let outcome = export(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
-    ui.finish(&outcome)
+impl Run for ExportArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.inputs(&self.source);
+        files.output(self.output.as_ref(), Holds::Archive);
+        if self.resume
+            && let Some(Place::Stored(Location::File(output))) = &self.output
+            && let Ok([part, journal]) = files_beside(output)
+        {
+            // What stands there is looked at before anything is written to it.
+            files.write("the unfinished archive of --resume", &part, Holds::Archive);
+            files.write("the journal of --resume", &journal, Holds::Archive);
+        }
+        files.age_write(&self.encryption);
+        files.server(&self.connect.flags());
+        files.run(&self.run);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (&self.report, &self.run, self.resume);
+        flow(Verb::Export, screen, |observer| {
+            export(self, observer, stop)
+        })
+    }
 }
 
 /// Exports what the parsed command line says, until it is done or `stop` is set: the whole verb, except

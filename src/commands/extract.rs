@@ -12,13 +12,13 @@ use redis_migrate_format::seek::{Place, Table, read_frame};
 use redis_migrate_format::{End, Header, Limits, Reader};
 
 use super::quiet_when_nobody_reads;
-use crate::cli::ExtractArgs;
 use crate::cli::resolve::given_key;
+use crate::cli::{ExtractArgs, Files, Run};
 use crate::escape::json_text;
 use crate::exit::{self, Interrupted, Usage};
 use crate::payload::{self, Examined, Object};
 use crate::pipe::Stop;
-use crate::place::{Input, Output};
+use crate::place::{Holds, Input, Output};
 use crate::record::{Context, KeyRecord, Record, Value, larger_than, not_kept, show_key};
 use crate::sink::jsonl;
 use crate::size::{self, is_larger};
@@ -45,9 +45,18 @@ struct Found {
     end: End,
 }
 
-/// Runs the verb; the exit code.
-pub fn run(args: &ExtractArgs, stop: &Stop) -> u8 {
-    quiet_when_nobody_reads(extract(args, stop))
+impl Run for ExtractArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        let holds = Holds::other(self.overwrite);
+        files.made_of(self.file.as_ref(), self.output.as_ref(), holds);
+        files.age_read(&self.encryption);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        quiet_when_nobody_reads(extract(self, stop))
+    }
 }
 
 fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {

@@ -1,19 +1,22 @@
 //! `import`: an archive into a live server.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
 
+use super::flow;
 use super::open_archives::{
     OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
 };
 use super::prove::Proof;
-use crate::cli::ImportArgs;
+use crate::cli::{Files, ImportArgs, Run};
 use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::outside::Series;
 use crate::pace::LatencyProbe;
 use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::place::{Holds, Location, Place};
 use crate::policy::OnConflict;
 use crate::record::{Mark, show_key};
 use crate::resume::ResumingSink;
@@ -23,17 +26,32 @@ use crate::sink::Sink;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
-use crate::ui::{Ui, Verb};
+use crate::verb::Verb;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &ImportArgs, stop: &Stop) -> u8 {
-    let resumes = args.resume.is_some();
-    let ui = match Ui::start_resuming(Verb::Import, (&args.report, &args.run), resumes) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let outcome = import(args, &ui.observer(), stop).unwrap_or_else(Outcome::failed);
-    ui.finish(&outcome)
+impl Run for ImportArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        // With the destination in the environment the first argument is a file.
+        files.inputs(self.destination.iter().chain(&self.files));
+        if files.reads.is_empty() {
+            files.inputs([&Place::Stored(Location::Stream)]);
+        }
+        if let Some(state) = self.resume.as_ref().filter(|state| !state.is_empty()) {
+            files.write("the --resume state", Path::new(state), Holds::Other);
+        }
+        files.stdout();
+        files.age_read(&self.encryption);
+        files.server(&self.connect.flags());
+        files.run(&self.run);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (&self.report, &self.run, self.resume.is_some());
+        flow(Verb::Import, screen, |observer| {
+            import(self, observer, stop)
+        })
+    }
 }
 
 /// Imports what the parsed command line says, until it is done or `stop` is set: the whole verb, except

@@ -9,7 +9,7 @@ use redis_migrate_format::{End, Error, Header, Limits, OUTSIDE, Reader};
 use serde_json::{Value, json};
 
 use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
-use crate::cli::InspectArgs;
+use crate::cli::{Files, InspectArgs, Run};
 use crate::describe::tally::Tally;
 use crate::describe::watch::{SeenFrame, Watched, frames_table};
 use crate::describe::{
@@ -20,12 +20,20 @@ use crate::exit::{self, Interrupted};
 use crate::outside;
 use crate::pipe::Stop;
 use crate::place::Input;
-use crate::ui::{self, SCHEMA_VERSION, clean};
+use crate::ui::{self, clean};
 use crate::units::{bytes_text, count_text, plural};
+use crate::version::SCHEMA_VERSION;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &InspectArgs, stop: &Stop) -> u8 {
-    inspect(args, stop).unwrap_or_else(|error| ui::print_error(&error))
+impl Run for InspectArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.look(self.file.as_ref(), &self.encryption);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        inspect(self, stop)
+    }
 }
 
 /// What was found.

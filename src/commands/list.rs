@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::standing::Stands;
 use super::{ended, unread_json, warn_of_loss, warn_of_unread};
-use crate::cli::ListArgs;
+use crate::cli::{Files, ListArgs, Run};
 use crate::describe::tally::type_name;
 use crate::escape::write_json_line;
 use crate::exit::{self, Interrupted};
@@ -19,12 +19,20 @@ use crate::place::Kept;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
 use crate::size;
-use crate::ui::{self, SCHEMA_VERSION};
+use crate::ui;
 use crate::units::{bytes_text, duration_text, hex, time_text};
+use crate::version::SCHEMA_VERSION;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &ListArgs, stop: &Stop) -> u8 {
-    list(args, stop).unwrap_or_else(|error| ui::print_error(&error))
+impl Run for ListArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.look(self.file.as_ref(), &self.encryption);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        list(self, stop)
+    }
 }
 
 fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {

@@ -1,36 +1,40 @@
 //! One file for each verb: open a source, open a sink, run the pipe, print the summary.
 
-pub mod completions;
-pub mod convert;
+mod completions;
+mod convert;
 pub mod copy;
-pub mod diff;
-pub mod doctor;
+mod diff;
+mod doctor;
 pub mod export;
 mod export_resume;
-pub mod extract;
+mod extract;
 pub mod import;
-pub mod inspect;
-pub mod list;
-pub mod open_archives;
-pub mod open_side;
-pub mod open_source;
-pub mod prove;
-pub mod report;
-pub mod salvage;
+mod inspect;
+mod list;
+mod open_archives;
+mod open_side;
+mod open_source;
+mod prove;
+mod report;
+mod salvage;
 mod standing;
 mod unread;
-pub mod verify;
+mod verify;
 mod verify_values;
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, Result};
 use redis_migrate_format::{End, Header};
 
+use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
 use crate::describe::{export_failed_json, export_failed_text, export_lacks_text, loss_of};
 use crate::exit;
 use crate::ledger::export_failed;
-use crate::ui;
+use crate::observer::Observer;
+use crate::pipe::Outcome;
+use crate::ui::{self, Ui, Verb};
 use crate::undecoded::Undecoded;
 
 /// Says of which types there are values that this version cannot look into.
@@ -66,26 +70,47 @@ fn unread_json(end: Option<&End>) -> serde_json::Value {
     export_failed_json(&end.map(export_failed).unwrap_or_default())
 }
 
-/// The exit code of a verb that does nothing but print to standard output. When nobody reads on
-/// (`| head`), that is the reader's choice and no failure. A verb that found something before it
-/// prints ends by [`ended`].
-fn quiet_when_nobody_reads(done: anyhow::Result<u8>) -> u8 {
-    done.unwrap_or_else(|error| match is_broken_pipe(&error) {
-        true => exit::OK,
-        false => ui::print_error(&error),
-    })
+/// Runs a verb whose records flow from a source into a sink, with progress and a ledger at its end:
+/// what to print, how to run, and whether an earlier run may be gone on with.
+fn flow(
+    verb: Verb,
+    (report, run, resumes): (&ReportArgs, &RunArgs, bool),
+    flow: impl FnOnce(&Arc<Observer>) -> Result<Outcome>,
+) -> Result<u8> {
+    let ui = Ui::start(verb, report, run, resumes)?;
+    let outcome = flow(&ui.observer()).unwrap_or_else(Outcome::failed);
+    Ok(ui.finish(&outcome))
 }
 
-/// Whether the reader of standard output went away.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+/// Does what a verb does that prints its own result, while progress is shown.
+fn watch<T>(
+    verb: Verb,
+    (quiet, progress): (bool, ProgressStyle),
+    work: impl FnOnce(&Arc<Observer>) -> Result<T>,
+) -> Result<T> {
+    let report = ReportArgs {
+        quiet,
+        progress,
+        ..ReportArgs::default()
+    };
+    let ui = Ui::start(verb, &report, &RunArgs::default(), false)?;
+    let done = work(&ui.observer());
+    ui.close();
+    done
+}
+
+/// What becomes of a verb that does nothing but print to standard output. When nobody reads on
+/// (`| head`), that is the reader's choice and no failure. A verb that found something before it
+/// prints ends by [`ended`].
+fn quiet_when_nobody_reads(done: Result<u8>) -> Result<u8> {
+    match done {
+        Err(error) if exit::is_broken_pipe(&error) => Ok(exit::OK),
+        done => done,
+    }
 }
 
 /// Prints a result to standard output, all of it.
-fn print(text: &str) -> anyhow::Result<()> {
+fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.context("write to standard output")
@@ -94,9 +119,9 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// The exit code of a verb that found something and `printed` it. What was found is said and decides,
 /// whether or not somebody read the result to its end; that it could not be written (a full disk) is
 /// a failure besides.
-fn ended(printed: anyhow::Result<()>, found: anyhow::Result<u8>) -> u8 {
+fn ended(printed: Result<()>, found: Result<u8>) -> u8 {
     let unwritten = match printed {
-        Err(error) if !is_broken_pipe(&error) => ui::print_error(&error),
+        Err(error) if !exit::is_broken_pipe(&error) => ui::print_error(&error),
         _ => exit::OK,
     };
     let code = found.unwrap_or_else(|error| ui::print_error(&error));

@@ -7,33 +7,32 @@ use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
 use super::standing::Stands;
-use super::{ended, warn_of_loss, warn_of_unread};
-use crate::cli::{PageArgs, ReportArgs, RunArgs};
+use super::{ended, warn_of_loss, warn_of_unread, watch};
+use crate::cli::{Files, PageArgs, Run};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
 use crate::exit::{self, Interrupted, Usage};
 use crate::observer::Observer;
 use crate::pipe::Stop;
-use crate::place::{Kept, Output};
+use crate::place::{Holds, Kept, Output};
 use crate::report::{About, Report, json, page};
-use crate::ui::{self, Ui, Verb};
+use crate::ui::{self, Verb};
 
-/// Runs the verb; the exit code.
-pub fn run(args: &PageArgs, stop: &Stop) -> u8 {
-    let options = ReportArgs {
-        quiet: args.quiet,
-        progress: args.progress,
-        ..ReportArgs::default()
-    };
-    let ui = match Ui::start(Verb::Report, &options, &RunArgs::default()) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let gathered = gather(args, &ui.observer(), stop);
-    ui.close();
-    match gathered {
-        Ok((report, about)) => tell(args, &report, &about),
-        Err(error) => ui::print_error(&error),
+impl Run for PageArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        let holds = Holds::other(self.overwrite);
+        files.made_of(self.file.as_ref(), self.output.as_ref(), holds);
+        files.age_read(&self.encryption);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (self.quiet, self.progress);
+        let (report, about) = watch(Verb::Report, screen, |observer| {
+            gather(self, observer, stop)
+        })?;
+        Ok(tell(self, &report, &about))
     }
 }
 

@@ -7,36 +7,38 @@ use redis_migrate_format::header::SelectionFacts;
 use redis_migrate_format::{Error, Finished, Incompleteness, LookAlike, Position};
 use serde_json::{Value, json};
 
-use super::{unread_json, warn_of_unread};
-use crate::cli::{ReportArgs, RunArgs, SalvageArgs};
+use super::{unread_json, warn_of_unread, watch};
+use crate::cli::{Files, Run, SalvageArgs};
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
+use crate::observer::Observer;
 use crate::pipe::Stop;
-use crate::place::{Input, Output};
+use crate::place::{Holds, Input, Output};
 use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
-use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
+use crate::ui;
 use crate::units::{bytes_text, count_text, hex, plural};
+use crate::verb::Verb;
+use crate::version::SCHEMA_VERSION;
 
 /// Lost ranges that the report names.
 const RANGES_SHOWN: usize = 10;
 
-/// Runs the verb; the exit code.
-pub fn run(args: &SalvageArgs, stop: &Stop) -> u8 {
-    let report = ReportArgs {
-        quiet: args.quiet,
-        progress: args.progress,
-        ..ReportArgs::default()
-    };
-    let ui = match Ui::start(Verb::Salvage, &report, &RunArgs::default()) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let salvaged = salvage(args, &ui, stop);
-    ui.close();
-    match salvaged {
-        Ok(done) => tell(args, &done),
-        Err(error) => ui::print_error(&error),
+impl Run for SalvageArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.made_of(self.file.as_ref(), self.output.as_ref(), Holds::Archive);
+        files.age_read(&self.encryption);
+        files.secrets(&self.age_recipients_file);
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let screen = (self.quiet, self.progress);
+        let done = watch(Verb::Salvage, screen, |observer| {
+            salvage(self, observer, stop)
+        })?;
+        Ok(tell(self, &done))
     }
 }
 
@@ -49,7 +51,7 @@ struct Done {
     archive_id: u64,
 }
 
-fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
+fn salvage(args: &SalvageArgs, observer: &Observer, stop: &Stop) -> Result<Done> {
     let recipients = args.recipients()?;
     let (input, damage) = Input::open_damaged(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     if input.is_encrypted() && recipients.is_empty() && !args.plain {
@@ -61,8 +63,7 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         .into());
     }
     if let Some(damage) = &damage {
-        ui.observer()
-            .warn(&format!("{}: {}", input.name(), unreadable(damage)));
+        observer.warn(&format!("{}: {}", input.name(), unreadable(damage)));
     }
     let readable_bytes = damage.map(|damage| damage.readable_bytes);
     const NOTHING: &str = "not one record is intact; there is nothing to rescue";
@@ -86,14 +87,7 @@ fn salvage(args: &SalvageArgs, ui: &Ui, stop: &Stop) -> Result<Done> {
         return Err(anyhow::Error::new(Error::Incomplete { at, how }).context(NOTHING));
     }
     let out = Sealing::new(Output::open(args.output.as_ref())?, &recipients)?;
-    let (rescued, finished) = rescue(
-        &mut input,
-        &survey,
-        max_value_bytes,
-        out,
-        &ui.observer(),
-        stop,
-    )?;
+    let (rescued, finished) = rescue(&mut input, &survey, max_value_bytes, out, observer, stop)?;
     let Finished {
         inner,
         archive_id,

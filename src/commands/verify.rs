@@ -11,8 +11,8 @@ use serde_json::json;
 use super::diff::Question;
 use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
-use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
-use crate::cli::{ReportArgs, RunArgs, VerifyArgs, VerifyLevel};
+use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread, watch};
+use crate::cli::{Files, Run, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -24,8 +24,10 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Endpoint, Input, Kept, Location, Place};
 use crate::size;
-use crate::ui::{self, SCHEMA_VERSION, Ui, Verb};
+use crate::ui;
 use crate::units::{bytes_text, plural};
+use crate::verb::Verb;
+use crate::version::SCHEMA_VERSION;
 
 /// What was found.
 #[derive(Default)]
@@ -58,61 +60,49 @@ impl Findings {
     }
 }
 
-/// Runs the verb; the exit code.
-pub fn run(args: &VerifyArgs, stop: &Stop) -> u8 {
-    let report = ReportArgs {
-        quiet: args.quiet,
-        progress: args.progress,
-        ..ReportArgs::default()
-    };
-    let other_side = match sides(args) {
-        Ok(sides) => sides,
-        Err(error) => return ui::print_error(&error),
-    };
-    let keys = match args.encryption.keys() {
-        Ok(keys) => keys,
-        Err(error) => return ui::print_error(&error),
-    };
-    // What is compared as well is read twice.
-    let kept = match other_side {
-        Some(_) => match Kept::open(args.file.as_ref(), &keys, stop) {
-            Ok(kept) => Some(kept),
-            Err(error) => return ui::print_error(&error),
-        },
-        None => None,
-    };
-    let ui = match Ui::start(Verb::Verify, &report, &RunArgs::default()) {
-        Ok(ui) => ui,
-        Err(code) => return code,
-    };
-    let input = match &kept {
-        Some(kept) => kept.reader(),
-        None => Input::open(args.file.as_ref(), &keys, stop),
-    };
-    let verified = input.and_then(|input| verify(args, input, &ui.observer(), stop));
-    ui.close();
-    match verified.map(|(name, findings)| tell(args, &name, findings)) {
+impl Run for VerifyArgs {
+    fn files(&self) -> Files {
+        let mut files = Files::default();
+        files.look(self.file.as_ref(), &self.encryption);
+        files.server(&self.against.connect.flags());
+        files
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        let other_side = sides(self)?;
+        let keys = self.encryption.keys()?;
+        // What is compared as well is read twice.
+        let kept = match other_side {
+            Some(_) => Some(Kept::open(self.file.as_ref(), &keys, stop)?),
+            None => None,
+        };
+        let screen = (self.quiet, self.progress);
+        let (name, found) = watch(Verb::Verify, screen, |observer| {
+            let input = match &kept {
+                Some(kept) => kept.reader()?,
+                None => Input::open(self.file.as_ref(), &keys, stop)?,
+            };
+            verify(self, input, observer, stop)
+        })?;
+        let code = tell(self, &name, found);
         // What could not be read, or is broken, is not compared; the others are.
-        Ok(code @ (exit::OK | exit::SOME_KEYS)) => match &other_side {
-            Some((file, server)) => {
-                let question = Question {
-                    verb: Verb::Verify,
-                    left: file,
-                    right: server,
-                    keys: &keys,
-                    compare: &args.against.compare,
-                    selection: args.against.select.selection(None),
-                    max_value_bytes: args.limits.max_value_bytes(),
-                    kept: kept.as_ref(),
-                    json: args.json,
-                    quiet: args.quiet,
-                };
-                exit::strongest(&[code, question.ask(&report, stop)])
-            }
-            None => code,
-        },
-        Ok(code) => code,
-        Err(error) => ui::print_error(&error),
+        let is_compared = matches!(code, exit::OK | exit::SOME_KEYS);
+        let Some((left, right)) = other_side.as_ref().filter(|_| is_compared) else {
+            return Ok(code);
+        };
+        let question = Question {
+            verb: Verb::Verify,
+            left,
+            right,
+            keys: &keys,
+            compare: &self.against.compare,
+            selection: self.against.select.selection(None),
+            max_value_bytes: self.limits.max_value_bytes(),
+            kept: kept.as_ref(),
+            json: self.json,
+            quiet: self.quiet,
+        };
+        Ok(exit::strongest(&[code, question.ask(self.progress, stop)]))
     }
 }
 

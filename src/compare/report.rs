@@ -13,6 +13,7 @@ use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::payload::Kind;
 use crate::record::show_key;
 use crate::units::{count_text, hex, plural, time_text};
+use crate::version::SCHEMA_VERSION;
 
 /// Counts of each database, for programs. Databases beyond those that are told one by one stand
 /// together in a last row, whose `db` is null.
@@ -172,7 +173,7 @@ fn expiry(row: &Row) -> String {
 }
 
 /// One difference as an object.
-pub(crate) fn object(difference: &Difference, places: &Places, schema_version: u32) -> Value {
+pub(crate) fn object(difference: &Difference, places: &Places) -> Value {
     let side = |row: &Option<Row>| {
         row.as_ref().map(|row| match reason(row) {
             Some(reason) => json!({ "unread": reason }),
@@ -201,7 +202,7 @@ pub(crate) fn object(difference: &Difference, places: &Places, schema_version: u
         "difference"
     };
     let mut object = json!({
-        "schema_version": schema_version,
+        "schema_version": SCHEMA_VERSION,
         "event": event,
         "class": difference.class(),
         "differs": names,

@@ -309,11 +309,6 @@ impl State {
         self.write()
     }
 
-    /// Where it is.
-    pub fn place(&self) -> &Path {
-        &self.place
-    }
-
     /// Records before `mark` are about to be sent, and what these keys hold is not known until that
     /// is settled.
     ///

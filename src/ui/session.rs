@@ -10,8 +10,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
-use super::SCHEMA_VERSION;
 use super::console::Console;
+use super::{SCHEMA_VERSION, Verb};
 use crate::cli::outline::Outline;
 use crate::escape::json_text;
 use crate::exit;
@@ -104,29 +104,25 @@ pub fn conclude(code: u8) -> u8 {
     }
     let said = std::mem::take(&mut *session.said.lock().unwrap_or_else(PoisonError::into_inner));
     let is_for_stderr = !outline.json || outline.stdout_is_data || said.spares_stdout;
-    let line = format!(
-        "{}\n",
-        json_text(&object(outline.verb.as_deref(), said, code))
-    );
+    let line = format!("{}\n", json_text(&object(outline.verb, said, code)));
     if is_for_stderr {
         let _ = io::stderr().write_all(line.as_bytes());
         return code;
     }
     let mut out = io::stdout().lock();
-    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => code,
-        // Nobody reads on, which is the reader's choice.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
-        Err(error) => {
-            let error = anyhow::Error::new(error).context("write to standard output");
-            let failed = exit::strongest(&[code, exit::FAILED]);
-            Console::of_session().error(&error, failed);
-            failed
-        }
+    let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) else {
+        return code;
+    };
+    let error = anyhow::Error::new(error).context("write to standard output");
+    if exit::is_broken_pipe(&error) {
+        return code;
     }
+    let failed = exit::strongest(&[code, exit::FAILED]);
+    Console::of_session().error(&error, failed);
+    failed
 }
 
-fn object(verb: Option<&str>, said: SaidSoFar, code: u8) -> Value {
+fn object(verb: Option<Verb>, said: SaidSoFar, code: u8) -> Value {
     let mut object = said
         .summary
         .unwrap_or_else(|| json!({ "complete": code == exit::OK }));
@@ -136,7 +132,7 @@ fn object(verb: Option<&str>, said: SaidSoFar, code: u8) -> Value {
     for (name, value) in [
         ("schema_version", json!(SCHEMA_VERSION)),
         ("event", json!("summary")),
-        ("verb", json!(verb)),
+        ("verb", json!(verb.map(Verb::name))),
         ("exit_code", json!(code)),
     ] {
         object[name] = value;
@@ -155,7 +151,7 @@ mod tests {
             error: Some("the disk is full".to_owned()),
             ..SaidSoFar::default()
         };
-        let said = object(Some("verify"), said, 1);
+        let said = object(Some(Verb::Verify), said, 1);
         assert_eq!(said["exit_code"], 1);
         assert_eq!(said["keys"], 3);
         assert_eq!(said["error"], "the disk is full");

@@ -112,13 +112,21 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
             keys_text(sink, "would be written", "in")
         }
         Verb::Export | Verb::Convert => keys_text(sink, "written", "in"),
-        Verb::Verify | Verb::Diff | Verb::Report | Verb::Salvage => {
-            format!("{} checked{early}", plural(sink.checked, "record"))
-        }
         Verb::Import | Verb::Copy if options.dry_run => {
             keys_text(sink, "would be restored", "from")
         }
         Verb::Import | Verb::Copy => format!("{}{early}", keys_text(sink, "restored", "from")),
+        // These have no ledger.
+        Verb::Verify
+        | Verb::Diff
+        | Verb::List
+        | Verb::Inspect
+        | Verb::Report
+        | Verb::Extract
+        | Verb::Salvage
+        | Verb::Doctor
+        | Verb::Completions
+        | Verb::ManPages => format!("{} checked{early}", plural(sink.checked, "record")),
     }
 }
 
