@@ -5,15 +5,27 @@
 //! line that says so, and are a failure where `CI` is set. `REDIS_MIGRATE_WORLD_SCRIPTS` says how
 //! many random scripts are played against each server, `REDIS_MIGRATE_WORLD_SEED` with which seed.
 
+#[path = "conformance/clusters.rs"]
+mod clusters;
 #[path = "conformance/compare.rs"]
 mod compare;
 #[path = "conformance/fixed.rs"]
 mod fixed;
+#[path = "conformance/payloads.rs"]
+mod payloads;
 #[path = "conformance/play.rs"]
 mod play;
 #[path = "conformance/random.rs"]
 mod random;
 #[path = "conformance/real.rs"]
 mod real;
+#[path = "conformance/refusals.rs"]
+mod refusals;
+#[path = "conformance/replicas.rs"]
+mod replicas;
 #[path = "conformance/resp.rs"]
 mod resp;
+#[path = "conformance/scanning.rs"]
+mod scanning;
+#[path = "conformance/tracking.rs"]
+mod tracking;

@@ -47,23 +47,27 @@ impl Server {
         let release = self.release();
         let command = row.name.split('|').next().unwrap_or_default();
         if row.flags & table::NO_AUTH == 0 && !user.may(command, row.name) {
-            return Some(match release.has(Since::R70) {
-                true => format!(
+            return Some(match () {
+                () if release.has(Since::R72) => format!(
                     "NOPERM User {} has no permissions to run the '{}' command",
                     user.name, row.name
                 ),
-                false => format!(
+                () if release.has(Since::R70) => format!(
+                    "NOPERM this user has no permissions to run the '{}' command",
+                    row.name
+                ),
+                () => format!(
                     "NOPERM this user has no permissions to run the '{command}' command or its \
                      subcommand"
                 ),
             });
         }
-        if let Some(text) = self.database_rule(user, cx, row, args) {
-            return Some(text);
+        if self.forbidden_database(user, cx, row, args).is_some() {
+            return Some("NOPERM No permissions to access database".to_owned());
         }
         let mut keys = table::keys_of(row, args).into_iter();
         let refused = keys.any(|key| !user.may_use(key));
-        refused.then(|| match release.has(Since::R70) {
+        refused.then(|| match release.has(Since::R72) {
             true => "NOPERM No permissions to access a key".to_owned(),
             false => "NOPERM this user has no permissions to access one of the keys used as \
                       arguments"
@@ -71,7 +75,14 @@ impl Server {
         })
     }
 
-    fn database_rule(&self, user: &User, cx: &Cx, row: &Row, args: &[&[u8]]) -> Option<String> {
+    /// A database that the command is for, and the user may not use.
+    pub(super) fn forbidden_database(
+        &self,
+        user: &User,
+        cx: &Cx,
+        row: &Row,
+        args: &[&[u8]],
+    ) -> Option<u32> {
         let allowed = user
             .databases
             .as_ref()
@@ -85,17 +96,22 @@ impl Server {
             );
         let databases = match row.name {
             "select" => vec![number(1)],
+            "copy" => {
+                let at = args
+                    .iter()
+                    .position(|word| word.eq_ignore_ascii_case(b"db"));
+                vec![Some(cx.db), at.and_then(|at| number(at + 1))]
+            }
             "swapdb" => vec![number(1), number(2)],
             "move" => vec![Some(cx.db), number(2)],
             "flushall" => (0..self.keyspace.databases()).map(Some).collect(),
             _ if of_keys => vec![Some(cx.db)],
             _ => Vec::new(),
         };
-        let refused = databases
+        databases
             .into_iter()
             .flatten()
-            .any(|db| !allowed.contains(&db));
-        refused.then(|| "NOPERM No permissions to access database".to_owned())
+            .find(|db| !allowed.contains(db))
     }
 
     /// Evicts keys until there is memory; `false` if there is none to be had.

@@ -188,7 +188,12 @@ impl Server {
                 .as_ref()
                 .is_some_and(|transaction| transaction.asking);
             let keys = table::keys_of(row, args);
-            return self.redirect(cx, &[(row, keys)], asking);
+            // Valkey 9.1 looks at slots on their way when EXEC comes.
+            let is_queued = client.transaction.is_some() && self.release().has(Since::V91);
+            let redirection = self.redirect(cx, &[(row, keys)], asking);
+            let is_about_way =
+                |text: &String| text.starts_with("ASK") || text.starts_with("TRYAGAIN");
+            return redirection.filter(|text| !(is_queued && is_about_way(text)));
         };
         let mut all = Vec::new();
         for words in &transaction.queued {

@@ -51,7 +51,7 @@ pub use cluster::{Cluster, Node as ClusterNode};
 pub use config::{Commands, Config, Limits, ModuleInfo, Refusal, User};
 pub use fault::{Answer, Conditions, Fault};
 pub use keyspace::{Keyspace, Touched};
-pub use payload::{PayloadError, dump, module_id, restore};
+pub use payload::{PayloadError, crc64, dump, module_id, restore};
 pub use random::Random;
 pub use release::{Family, RELEASES, Release, Since};
 pub use replication::Snapshot;

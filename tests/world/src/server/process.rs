@@ -31,6 +31,8 @@ impl Cx {
     }
 }
 
+const NO_AUTH_TEXT: &str = "NOAUTH Authentication required.";
+
 /// What became of a request.
 enum Served {
     Done,
@@ -176,6 +178,7 @@ impl Server {
 
     /// A refused command spoils the transaction that it was to be queued in.
     fn refuse(&mut self, id: ClientId, row: Option<&Row>, refusal: &Reply) {
+        let is_old = !self.release().has(Since::R60);
         let Some(client) = self.client_mut(id) else {
             return;
         };
@@ -187,8 +190,13 @@ impl Server {
                 client.is_dirty = false;
             }
             _ => {
+                // In 5.0 this one is forgotten.
+                let is_forgotten = is_old
+                    && refusal
+                        .as_error()
+                        .is_some_and(|text| text.starts_with("READONLY"));
                 if let Some(transaction) = &mut client.transaction {
-                    transaction.has_failed |= refusal.as_error().is_some();
+                    transaction.has_failed |= refusal.as_error().is_some() && !is_forgotten;
                 }
             }
         }
@@ -198,7 +206,17 @@ impl Server {
     fn admit(&mut self, cx: &Cx, args: &[&[u8]]) -> (Option<&'static Row>, Option<Reply>) {
         let row = match table::find(&self.config, args) {
             Found::Row(row) => row,
-            Found::Refused(text) => return (None, Some(Reply::error(text))),
+            Found::Refused(text) => {
+                let is_known = self
+                    .client(cx.client)
+                    .is_some_and(|client| client.session.user.is_some());
+                // The newest says nothing of commands to a stranger.
+                let text = match is_known || !self.release().has(Since::V91) {
+                    true => text,
+                    false => NO_AUTH_TEXT.to_owned(),
+                };
+                return (None, Some(Reply::error(text)));
+            }
         };
         let is_anonymous = self
             .client(cx.client)
@@ -227,9 +245,11 @@ impl Server {
     fn refusal(&mut self, cx: &Cx, row: &'static Row, args: &[&[u8]]) -> Option<String> {
         let client = self.client(cx.client)?;
         if client.session.user.is_none() && row.flags & NO_AUTH == 0 {
-            return Some("NOAUTH Authentication required.".to_owned());
+            return Some(NO_AUTH_TEXT.to_owned());
         }
-        if client.transaction.is_some() && matches!(row.name, "watch" | "multi") {
+        let is_full_and_old = !self.release().has(Since::R60) && self.config.limits.max_memory > 0;
+        if client.transaction.is_some() && matches!(row.name, "watch" | "multi") && !is_full_and_old
+        {
             let release = self.release();
             return release.is_valkey().then(|| match release.has(Since::V91) {
                 true => format!(
@@ -244,7 +264,10 @@ impl Server {
         }
         let queued = client.transaction.as_ref().filter(|_| row.name == "exec");
         let needs_memory = row.flags & NEEDS_MEMORY != 0
-            || self.queues(cx.client, row)
+            || (self.queues(cx.client, row) && !self.release().queues_when_full())
+            || (client.transaction.is_some()
+                && row.name != "exec"
+                && !self.release().has(Since::R60))
             || queued.is_some_and(|transaction| transaction.needs_memory);
         let writes = row.flags & WRITE != 0 || queued.is_some_and(|transaction| transaction.writes);
         if !self.make_room(cx) && needs_memory {

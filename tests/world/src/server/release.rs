@@ -131,6 +131,11 @@ impl Release {
         self.at_least((7, 4), (8, 0))
     }
 
+    /// Whether MULTI queues commands that need no memory when memory is full.
+    pub fn queues_when_full(&self) -> bool {
+        self.at_least((7, 4), (0, 0))
+    }
+
     /// The version as text, such as `7.0.15`.
     pub fn version_text(&self) -> String {
         let (major, minor, patch) = self.version;

@@ -405,7 +405,7 @@ impl Server {
             }
         }
         out.push(0xff);
-        let crc = payload::crc64(0, &out);
+        let crc = payload::crc64(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
     }

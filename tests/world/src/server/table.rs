@@ -124,7 +124,7 @@ pub(super) fn find(config: &Config, args: &[&[u8]]) -> Found {
     }
     if !config.refused.is_empty() {
         let words = [&name[..length], &name[..full]];
-        let refused = |named: &str| words.iter().any(|word| *word == named.as_bytes());
+        let refused = |named: &str| words.contains(&named.as_bytes());
         if let Some(refusal) = config
             .refused
             .iter()

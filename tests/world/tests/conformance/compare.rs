@@ -97,6 +97,9 @@ pub fn normal(release: &Release, words: &[Vec<u8>], answer: Option<&Value>) -> O
     if is_any(&first, &["smembers", "hkeys", "hvals", "keys", "spop"]) {
         value = sorted(value);
     }
+    if full == "cluster slots" {
+        value = sorted(value);
+    }
     if first == "hgetall" {
         value = sorted_pairs(value);
     }

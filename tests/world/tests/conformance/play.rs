@@ -66,12 +66,29 @@ pub fn now_ms() -> u64 {
     u64::try_from(now.as_millis()).expect("before the end of time")
 }
 
+/// A script as text, a step a line.
+fn lines(steps: &[Step]) -> String {
+    let line = |step: &Step| format!("  {}> {}\n", step.client, compare::shown(&step.words));
+    steps.iter().map(line).collect()
+}
+
 /// The model and a real server side by side.
 pub struct Pair {
     pub release: &'static Release,
     pub real: Real,
     pub model: Server,
     connections: Vec<(Connection, ClientId)>,
+    /// What was played last, should the server not have lived through it.
+    played: Vec<Step>,
+    password: String,
+    differences: Vec<String>,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let is_quiet = self.differences.is_empty() || std::thread::panicking();
+        assert!(is_quiet, "{}", self.differences.join("\n"));
+    }
 }
 
 impl Pair {
@@ -80,6 +97,16 @@ impl Pair {
     }
 
     pub fn with(release: &'static Release, options: &[&str], config: Config) -> Self {
+        Self::with_password(release, options, config, "")
+    }
+
+    /// A server that wants a password of the one who empties it.
+    pub fn with_password(
+        release: &'static Release,
+        options: &[&str],
+        config: Config,
+        password: &str,
+    ) -> Self {
         let mut options = options.to_vec();
         if release.has(Since::R70) {
             options.extend(["--enable-debug-command", "yes"]);
@@ -87,18 +114,26 @@ impl Pair {
         let real = Real::start(release, &options);
         // When keys are found to be over without being asked for is a matter of luck.
         let quiet = ["DEBUG", "SET-ACTIVE-EXPIRE", "0"].map(|word| word.as_bytes().to_vec());
-        real.connect().ask(&quiet).expect("an answer");
+        let mut admin = real.connect();
+        if !password.is_empty() {
+            admin
+                .ask(&[b"AUTH".to_vec(), password.as_bytes().to_vec()])
+                .expect("an answer");
+        }
+        admin.ask(&quiet).expect("an answer");
         Self {
             release,
             real,
             model: Server::new(config, 1),
             connections: Vec::new(),
+            played: Vec::new(),
+            password: password.to_owned(),
+            differences: Vec::new(),
         }
     }
 
     /// Empties both and forgets all connections.
     pub fn clear(&mut self) {
-        let mut admin = self.real.connect();
         for (_, id) in std::mem::take(&mut self.connections) {
             self.model.disconnect(id);
         }
@@ -107,10 +142,25 @@ impl Pair {
                 .map(|word| word.as_bytes().to_vec())
                 .collect::<Vec<_>>()
         };
-        admin.ask(&words("FLUSHALL")).expect("an answer");
+        let admin = self.real.try_connect();
+        let flushed = admin.and_then(|mut admin| {
+            if !self.password.is_empty() {
+                admin.ask(&words(&format!("AUTH {}", self.password)));
+            }
+            let answer = admin.ask(&words("FLUSHALL"));
+            admin.ask(&words("FUNCTION FLUSH"));
+            answer
+        });
+        if flushed.is_none() {
+            panic!(
+                "{} is gone after\n{}",
+                self.release.name,
+                lines(&self.played)
+            );
+        }
         self.model.execute(0, &[b"FLUSHALL"], now_ms());
-        admin.ask(&words("FUNCTION FLUSH"));
         self.model.execute(0, &[b"FUNCTION", b"FLUSH"], now_ms());
+        self.played.clear();
     }
 
     fn client(&mut self, number: usize) {
@@ -128,6 +178,7 @@ impl Pair {
             return (None, None);
         }
         self.client(step.client);
+        self.played.push(step.clone());
         let (connection, id) = &mut self.connections[step.client];
         let bytes = resp::pack(&step.words);
         let now = now_ms();
@@ -160,6 +211,13 @@ impl Pair {
             .then(|| resp::read(&out))
             .flatten()
             .map(|(value, _)| value)
+    }
+
+    /// What both say to a client who was held up.
+    pub fn late_answers(&mut self, client: usize) -> (Option<Value>, Option<Value>) {
+        let model = self.late(client);
+        let real = self.connections[client].0.reply(Duration::from_secs(5));
+        (real, model)
     }
 
     /// The pushes that both have sent to a client so far: names, or `None` for everything. The real
@@ -202,11 +260,10 @@ impl Pair {
         None
     }
 
-    /// Plays a script, and fails with the shortest part of it that shows a difference.
+    /// Plays a script. A difference is a failure when all scripts have been played.
     pub fn hold(&mut self, script: &[Step]) {
-        if let Some(text) = self.told(script) {
-            panic!("{text}");
-        }
+        let told = self.told(script);
+        self.differences.extend(told);
     }
 
     /// The shortest part of the script that shows a difference, as text.
@@ -224,13 +281,10 @@ impl Pair {
                 n = n.min(short.len());
             }
         }
-        let lines = short
-            .iter()
-            .map(|step| format!("  {}> {}\n", step.client, compare::shown(&step.words)));
         Some(format!(
             "{} differs:\n{}{words}",
             self.release.name,
-            lines.collect::<String>()
+            lines(&short)
         ))
     }
 
@@ -269,12 +323,13 @@ impl Pair {
             let answer = admin.ask(&restore);
             let back = admin.ask(&[b"DUMP".to_vec(), b"there".to_vec()]);
             match (&answer, back) {
-                (Some(Value::Simple(_)), Some(Value::Bulk(back))) if read(&back) == read(&real) => {
-                }
+                (Some(Value::Simple(_)), Some(Value::Bulk(back)))
+                    if compare::same_value(&read(&back), &read(&real)) => {}
                 (answer, back) => {
                     return Some(format!(
-                        "{}: the model's payload is answered with {answer:?}, {back:?}",
-                        self.release.name
+                        "{}: the model's payload is answered with {answer:?}\n  real:  {:?}\n  model: {back:?}",
+                        self.release.name,
+                        read(&real)
                     ));
                 }
             }

@@ -88,10 +88,19 @@ impl Real {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let server = Self { child, port, path };
+        let mut server = Self { child, port, path };
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(10) {
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            // Another server may have got the port first.
+            if server.child.try_wait().ok()?.is_some() {
+                return None;
+            }
+            let ping = [b"PING".to_vec()];
+            if server
+                .try_connect()
+                .and_then(|mut connection| connection.ask(&ping))
+                .is_some()
+            {
                 return Some(server);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -99,14 +108,19 @@ impl Real {
         None
     }
 
-    pub fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
-        Connection {
+    /// A connection, if the server lives.
+    pub fn try_connect(&self) -> Option<Connection> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_nodelay(true).ok()?;
+        Some(Connection {
             stream,
             input: Vec::new(),
             pushes: Vec::new(),
-        }
+        })
+    }
+
+    pub fn connect(&self) -> Connection {
+        self.try_connect().expect("a connection")
     }
 }
 
@@ -127,7 +141,8 @@ pub struct Connection {
 
 impl Connection {
     pub fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("sent");
+        // A server that is gone gives no answer, and that is told.
+        let _ = self.stream.write_all(bytes);
     }
 
     /// The next reply; `None` if none comes within the time, or the connection has ended.
@@ -155,6 +170,24 @@ impl Connection {
                 Err(_) => return None,
             }
         }
+    }
+
+    /// All bytes that come within the time.
+    pub fn raw(&mut self, within: Duration) -> Vec<u8> {
+        let mut all = std::mem::take(&mut self.input);
+        let start = Instant::now();
+        while let Some(left) = within.checked_sub(start.elapsed()) {
+            let left = left.max(Duration::from_millis(1));
+            if self.stream.set_read_timeout(Some(left)).is_err() {
+                break;
+            }
+            let mut buffer = [0; 65536];
+            match self.stream.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => all.extend_from_slice(&buffer[..length]),
+            }
+        }
+        all
     }
 
     pub fn ask(&mut self, words: &[Vec<u8>]) -> Option<Value> {

@@ -63,11 +63,11 @@ fn settings(server: &Server) -> Vec<(&'static str, String)> {
         ("appendonly", "no".to_owned()),
         ("timeout", "0".to_owned()),
         ("notify-keyspace-events", String::new()),
-        (
-            "cluster-enabled",
-            if server.config().cluster { "yes" } else { "no" }.to_owned(),
-        ),
     ];
+    if server.release().has(Since::R60) {
+        let enabled = if server.config().cluster { "yes" } else { "no" };
+        rows.push(("cluster-enabled", enabled.to_owned()));
+    }
     if server.release().has(Since::R60) {
         rows.push(("client-query-buffer-limit", (1u64 << 30).to_string()));
     }
@@ -258,13 +258,15 @@ fn dryrun(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let refused = table::keys_of(row, &args[3..])
         .into_iter()
         .find(|key| !user.may_use(key));
+    let forbidden = server.forbidden_database(&user, cx, row, &args[3..]);
     match refused {
         Some(key) => Reply::bulk(format!(
             "{name} has no permissions to access the '{}' key",
             text(key)
         )),
-        None if server.rule_against(&user, cx, row, &args[3..]).is_some() => {
-            Reply::bulk(format!("{name} has no permissions to access database"))
+        None if forbidden.is_some() => {
+            let db = forbidden.unwrap_or_default();
+            Reply::bulk(format!("{name} has no permissions to access database {db}"))
         }
         None => Reply::OK,
     }

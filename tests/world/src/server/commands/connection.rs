@@ -155,6 +155,13 @@ fn hello(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         return Reply::Nothing;
     };
     if client.session.user.is_none() {
+        if !release.has(Since::R72) {
+            return error(
+                "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
+                 HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
+                 the RESP protocol version at the same time",
+            );
+        }
         return error(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
              <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \

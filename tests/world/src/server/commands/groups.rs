@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::super::Server;
 use super::super::process::Cx;
-use super::super::release::Since;
+use super::super::release::{Release, Since};
 use super::super::reply::Reply;
 use super::super::table::{CONTAINER, FIRST, Keys, NEEDS_MEMORY, Row, WRITE, row};
 use super::super::value::{Consumer, Entry, Group, Pending, Stream, StreamId, Value};
@@ -119,6 +119,10 @@ fn group_options(server: &Server, words: &[&[u8]]) -> Result<(bool, Option<u64>)
 
 fn unknown_or_syntax(server: &Server, args: &[&[u8]], error: Reply) -> Reply {
     match server.release().has(Since::R70) {
+        true if error == SYNTAX => Reply::error(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try XGROUP HELP.",
+            text(args[1])
+        )),
         true => error,
         false => Reply::error(format!(
             "ERR Unknown subcommand or wrong number of arguments for '{}'. Try XGROUP HELP.",
@@ -131,6 +135,14 @@ const NEEDS_KEY: Reply = error(
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use \
      the MKSTREAM option to create an empty stream automatically.",
 );
+
+/// From 8.2 on a group cannot have read more than was ever added.
+fn clamped(release: &Release, read: Option<u64>, stream: &Stream) -> Option<u64> {
+    match release.has(Since::R82) {
+        true => read.map(|read| read.min(stream.added)),
+        false => read,
+    }
+}
 
 fn create(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let (makes, read) = match group_options(server, &args[5..]) {
@@ -153,12 +165,14 @@ fn create(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         let entry = Entry::new(Value::Stream(Box::default()), None, cx.now);
         server.put(cx, key, entry);
     }
+    let release = server.release();
     let Ok(Some(found)) = stream(server, cx, key) else {
         return WRONG_TYPE;
     };
     if found.groups.contains_key(args[3]) {
         return error("BUSYGROUP Consumer Group name already exists");
     }
+    let read = clamped(release, read, found);
     let group = Group {
         last,
         read,
@@ -188,12 +202,14 @@ fn set_id(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         Ok(_) => return unknown_or_syntax(server, args, SYNTAX),
         Err(error) => return unknown_or_syntax(server, args, error),
     };
+    let release = server.release();
     match with_group(server, cx, args) {
         Err(error) => error,
         Ok(found) => {
             let Some(last) = group_id(args[4], found) else {
                 return INVALID_ID;
             };
+            let read = clamped(release, read, found);
             if let Some(group) = found.groups.get_mut(args[3]) {
                 (group.last, group.read) = (last, read);
             }
@@ -312,7 +328,7 @@ fn read_group(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     };
     let rest = &args[options.streams..];
     if rest.is_empty() || !rest.len().is_multiple_of(2) {
-        return Reply::error(match server.release().has(Since::R70) {
+        return Reply::error(match server.release().has(Since::R72) {
             true => {
                 "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID, '>' must be specified."
             }
@@ -522,6 +538,7 @@ fn claim_options(args: &[&[u8]], at: usize, now: u64) -> Result<ClaimOptions, Re
 fn claim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let is_7 = server.release().has(Since::R70);
     let has_active = server.release().has(Since::R72);
+    let is_5 = !server.release().has(Since::R60);
     let found = match stream(server, cx, args[1]) {
         Err(error) => return error,
         Ok(found) => found,
@@ -561,7 +578,8 @@ fn claim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
             group.pending.remove(&wanted);
             continue;
         }
-        if !group.pending.contains_key(&wanted) && !options.forces {
+        let is_pending = group.pending.contains_key(&wanted);
+        if !is_pending && (!options.forces || entry.is_none()) {
             continue;
         }
         let fresh = Pending {
@@ -587,7 +605,7 @@ fn claim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
             (false, None) => Reply::Nil,
         });
     }
-    if is_made || is_7 {
+    if is_made || has_active || is_5 {
         let consumer = consumer(group, args[3], cx.now);
         consumer.seen = cx.now;
         if is_made && has_active {
@@ -676,9 +694,13 @@ fn summary(group: &Group) -> Reply {
 }
 
 /// How far the group is behind; `None` if that cannot be known.
-fn lag(stream: &Stream, group: &Group) -> Option<u64> {
+fn lag(release: &Release, stream: &Stream, group: &Group) -> Option<i64> {
     if stream.added == 0 {
         return Some(0);
+    }
+    // Who has read nothing of what stands has all of it before them.
+    if release.at_least((8, 0), (u16::MAX, 0)) && group.last < stream.first() {
+        return Some(stream.entries.len() as i64);
     }
     let tombstones = !stream.entries.is_empty()
         && stream.max_deleted != (0, 0)
@@ -686,10 +708,11 @@ fn lag(stream: &Stream, group: &Group) -> Option<u64> {
         && group.last <= stream.max_deleted;
     let read = group.read.filter(|_| !tombstones);
     let read = read.or_else(|| entries_read(stream, group.last))?;
-    Some(stream.added.saturating_sub(read))
+    Some(stream.added.wrapping_sub(read) as i64)
 }
 
 pub(super) fn xinfo_groups(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    let release = server.release();
     let is_7 = server.release().has(Since::R70);
     let found = match stream(server, cx, args[2]) {
         Err(error) => return error,
@@ -708,7 +731,10 @@ pub(super) fn xinfo_groups(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Repl
                 "entries-read",
                 group.read.map_or(Reply::Nil, Reply::unsigned),
             ));
-            rows.push(("lag", lag(found, group).map_or(Reply::Nil, Reply::unsigned)));
+            rows.push((
+                "lag",
+                lag(release, found, group).map_or(Reply::Nil, Reply::Int),
+            ));
         }
         named(rows)
     };

@@ -58,6 +58,7 @@ pub(super) const ROWS: &[Row] = &[
     row("hpersist", -5, WRITE, FIRST, TTL, persist),
 ];
 
+type Pair = (Vec<u8>, Vec<u8>);
 type Fields = BTreeMap<Vec<u8>, Field>;
 
 /// The fields of the hash at a key; the error if it is none.
@@ -215,7 +216,7 @@ fn hexists(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 /// Names and values of the fields that are not over.
-fn rows(server: &mut Server, cx: &Cx, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Reply> {
+fn rows(server: &mut Server, cx: &Cx, key: &[u8]) -> Result<Vec<Pair>, Reply> {
     let found = fields(server, cx, key)?
         .into_iter()
         .flat_map(|found| found.iter());
@@ -292,13 +293,13 @@ fn named<'a>(
     let release = server.release();
     let word = args.get(at).copied().unwrap_or_default();
     let count = args.get(at + 1).and_then(|word| integer(word));
-    let count = count.filter(|count| release.is_valkey() || i32::try_from(*count).is_ok());
+    let is_newest = release.has(Since::R86) && wants == Wants::Expire;
+    let count = count.filter(|count| !is_newest || i32::try_from(*count).is_ok());
     let names = &args[(at + 2).min(args.len())..];
     let is_right = is(word, "fields");
     if is_right && count.is_some_and(|count| count > 0 && count as u64 == names.len() as u64) {
         return Ok(names.to_vec());
     }
-    let is_newest = release.has(Since::R86) && wants == Wants::Expire;
     Err(match (release.is_valkey(), is_right, count) {
         (true, _, _) if wants == Wants::Told => SYNTAX,
         (true, false, _) if wants == Wants::Persist => SYNTAX,
@@ -432,7 +433,7 @@ fn names_of_hash<'a>(
     let names = named(server, args, 2, wants);
     match server.release().is_valkey() {
         true => names.and_then(|names| found.map(|()| names)),
-        false => found.and_then(|()| names),
+        false => found.and(names),
     }
 }
 
@@ -441,6 +442,7 @@ fn told(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
         Ok(names) => names,
         Err(error) => return error,
     };
+    let is_valkey = server.release().is_valkey();
     let found = fields(server, cx, args[1]).ok().flatten();
     let one = |name: &&[u8]| {
         let field = found.as_ref().and_then(|found| found.get(*name));
@@ -456,10 +458,10 @@ fn told(server: &mut Server, cx: &Cx, args: &[&[u8]], unit: Unit) -> Reply {
                 } else {
                     at.saturating_sub(cx.now)
                 };
-                Reply::unsigned(if unit.is_seconds {
-                    ms.div_ceil(1000)
-                } else {
-                    ms
+                Reply::unsigned(match unit.is_seconds {
+                    true if is_valkey => (ms + 500) / 1000,
+                    true => ms.div_ceil(1000),
+                    false => ms,
                 })
             }
         }

@@ -170,7 +170,7 @@ fn copy(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn move_key(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
-    if server.config().cluster && server.keyspace.databases() == 1 {
+    if server.config().cluster && !server.has_databases_in_clusters() {
         return error("ERR MOVE is not allowed in cluster mode");
     }
     let db = match database(server, args[2]) {

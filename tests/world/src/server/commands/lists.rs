@@ -230,6 +230,8 @@ fn lrem(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn ltrim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    // Only the newest tells nobody when nothing is trimmed.
+    let is_quiet = server.release().has(Since::V91);
     let (Some(start), Some(end)) = (integer(args[2]), integer(args[3])) else {
         return NOT_INTEGER;
     };
@@ -238,6 +240,9 @@ fn ltrim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         Ok(None) => Reply::OK,
         Ok(Some(rows)) => {
             let kept = range(start, end, rows.len());
+            if is_quiet && kept.len() == rows.len() {
+                return Reply::OK;
+            }
             rows.truncate(kept.end);
             rows.drain(..kept.start.min(rows.len()));
             server.changed(cx, args[1]);

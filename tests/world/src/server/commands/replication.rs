@@ -48,9 +48,15 @@ fn role(server: &mut Server, _: &Cx, _: &[&[u8]]) -> Reply {
 
 fn wait(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if server.is_replica() {
-        return error(
-            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
-        );
+        let since = match server.release().is_valkey() {
+            true => "",
+            false => "since Redis 4.0 ",
+        };
+        return Reply::error(format!(
+            "ERR WAIT cannot be used with replica instances. Please also note that {since}if a \
+             replica is configured to be writable (which is not the default) writes to replicas are \
+             just local and are not propagated."
+        ));
     }
     let (Some(count), Some(timeout)) = (integer(args[1]), integer(args[2])) else {
         return match integer(args[1]) {

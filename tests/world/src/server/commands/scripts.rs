@@ -233,9 +233,16 @@ impl Run<'_> {
                 ));
             }
         }
-        server
-            .script_leaves_node(&keys)
-            .then(|| error("ERR Script attempted to access a non local key in a cluster node"))
+        let release = server.release();
+        server.script_leaves_node(&keys).then(|| match release.has(Since::R70) {
+            true if release.has(Since::V91) => {
+                error("ERR Attempted to access a non local key in a cluster node")
+            }
+            true => error("ERR Script attempted to access a non local key in a cluster node"),
+            false => error(
+                "@user_script: 1: Lua script attempted to access a non local key in a cluster node",
+            ),
+        })
     }
 
     fn batch(&mut self) -> Reply {

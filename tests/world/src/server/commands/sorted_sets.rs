@@ -252,12 +252,14 @@ fn zpopmin(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     }
     let count = match args.get(2).map(|word| integer(word)) {
         None => 1,
-        Some(Some(count)) if count >= 0 => count as usize,
+        Some(Some(count)) if count > 0 || (count == 0 && server.release().has(Since::R70)) => {
+            count as usize
+        }
         Some(_) if server.release().has(Since::R70) => {
             return error("ERR value is out of range, must be positive");
         }
         Some(None) => return NOT_INTEGER,
-        Some(_) => 0,
+        Some(Some(_)) => return Reply::Array(Vec::new()),
     };
     let rows = match members(server, cx, args[1]) {
         Err(error) => return error,

@@ -111,7 +111,8 @@ impl Trim {
 /// The words `MAXLEN|MINID [=|~] n [LIMIT n]` at a place, and where they end.
 fn trim(server: &Server, args: &[&[u8]], at: usize) -> Result<(Trim, usize), Reply> {
     let is_id = is(args[at], "minid");
-    if !is(args[at], "maxlen") && !(is_id && server.release().has(Since::R62)) {
+    let is_known = is(args[at], "maxlen") || (is_id && server.release().has(Since::R62));
+    if !is_known {
         return Err(SYNTAX);
     }
     let mut at = at + 1;
@@ -154,6 +155,14 @@ fn new_id(server: &Server, word: &[u8]) -> Result<NewId, Reply> {
     id(word, 0).map(NewId::This).ok_or(INVALID_ID)
 }
 
+/// XADD without a field and a value.
+fn miscounted(server: &Server) -> Reply {
+    match server.release().has(Since::R70) {
+        true => wrong_count("xadd"),
+        false => error("ERR wrong number of arguments for XADD"),
+    }
+}
+
 fn xadd(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let mut at = 2;
     let mut makes = true;
@@ -172,7 +181,7 @@ fn xadd(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         }
     }
     let Some(word) = args.get(at) else {
-        return wrong_count("xadd");
+        return miscounted(server);
     };
     let wanted = match new_id(server, word) {
         Ok(wanted) => wanted,
@@ -180,7 +189,7 @@ fn xadd(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     };
     let fields = &args[at + 1..];
     if fields.is_empty() || !fields.len().is_multiple_of(2) {
-        return wrong_count("xadd");
+        return miscounted(server);
     }
     if matches!(wanted, NewId::This((0, 0))) && server.release().has(Since::R60) {
         return error("ERR The ID specified in XADD must be greater than 0-0");
@@ -312,6 +321,11 @@ fn xdel(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn xtrim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
+    // Before 6.2 the key comes first.
+    let stands = matches!(stream(server, cx, args[1]), Ok(Some(_)));
+    if !stands && !server.release().has(Since::R62) {
+        return stream(server, cx, args[1]).map_or_else(|error| error, |_| Reply::Int(0));
+    }
     let trim = match trim(server, args, 2) {
         Ok((trim, end)) if end == args.len() => trim,
         Ok(_) => return SYNTAX,
@@ -408,15 +422,23 @@ fn xread(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     };
     let rest = &args[at + 1..];
     if rest.is_empty() || !rest.len().is_multiple_of(2) {
-        return error(
-            "ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.",
-        );
+        return error(match server.release() {
+            release if release.at_least((8, 0), (u16::MAX, 0)) => {
+                "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified."
+            }
+            release if release.has(Since::R72) => {
+                "ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified."
+            }
+            _ => {
+                "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
+            }
+        });
     }
     let (keys, ids) = rest.split_at(rest.len() / 2);
     let mut rows = Vec::new();
     for (key, word) in keys.iter().zip(ids) {
         let known = stream(server, cx, key).map(drop);
-        if let (true, Err(error)) = (server.release().has(Since::R70), known) {
+        if let Err(error) = known {
             return error;
         }
         let after = match *word {

@@ -250,6 +250,9 @@ fn strlen(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 }
 
 fn add(server: &mut Server, cx: &Cx, key: &[u8], by: Option<i64>) -> Reply {
+    if by.is_none() {
+        return NOT_INTEGER;
+    }
     let standing = match string(server, cx, key) {
         Err(error) => return error,
         Ok(standing) => standing,
@@ -342,7 +345,7 @@ fn setrange(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     if args[3].is_empty() {
         return Reply::count(string.len());
     }
-    let end = offset + args[3].len();
+    let end = offset.saturating_add(args[3].len());
     if end > 512 << 20 {
         return error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     }

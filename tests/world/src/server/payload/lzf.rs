@@ -19,10 +19,9 @@ pub(super) fn expand(input: &[u8], length: usize) -> Option<Vec<u8>> {
         }
         let back = (control & 31) << 8 | usize::from(*input.get(at)?);
         at += 1;
-        let mut from = out.len().checked_sub(back + 1)?;
-        for _ in 0..count + 2 {
-            out.push(out[from]);
-            from += 1;
+        let from = out.len().checked_sub(back + 1)?;
+        for at in from..from + count + 2 {
+            out.push(out[at]);
         }
         if out.len() > length {
             return None;

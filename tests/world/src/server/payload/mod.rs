@@ -87,7 +87,7 @@ pub(super) fn library_codes(body: &[u8], opcode: u8) -> Option<Vec<Vec<u8>>> {
 /// Appends version and checksum.
 pub(super) fn seal(version: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(&version.to_le_bytes());
-    let crc = crc64(0, out);
+    let crc = crc64(out);
     out.extend_from_slice(&crc.to_le_bytes());
 }
 
@@ -98,7 +98,7 @@ pub(super) fn open<'a>(release: &Release, payload: &'a [u8]) -> Result<&'a [u8],
     let version = u16::from_le_bytes([footer[0], footer[1]]);
     let mut crc = [0; 8];
     crc.copy_from_slice(&footer[2..]);
-    let is_right = u64::from_le_bytes(crc) == crc64(0, &payload[..at + 2]);
+    let is_right = u64::from_le_bytes(crc) == crc64(&payload[..at + 2]);
     match is_right && release.accepts_footer(version) {
         true => Ok(body),
         false => Err(PayloadError::Footer),
@@ -128,8 +128,12 @@ const fn table() -> [u64; 256] {
     table
 }
 
-/// CRC-64/Jones.
-pub(super) fn crc64(start: u64, bytes: &[u8]) -> u64 {
+/// CRC-64/Jones, as payloads and files end with.
+pub fn crc64(bytes: &[u8]) -> u64 {
+    crc64_from(0, bytes)
+}
+
+fn crc64_from(start: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(start, |crc, byte| {
         TABLE[usize::from(crc as u8 ^ byte)] ^ crc >> 8
     })
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_the_servers() {
-        assert_eq!(crc64(0, b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+        assert_eq!(crc64(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
         let hello = Value::String(b"hello".to_vec());
         let payload = dump(Release::named("redis-6.0").unwrap(), &hello, true);
         let expected = [
