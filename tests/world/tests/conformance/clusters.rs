@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use redis_migrate_world::server::{Cluster, Config, Node, Release, Server, Since, slot_of};
+use redis_migrate_world::server::{
+    Cluster, ClusterNode as Node, Config, Release, Server, Since, slot_of,
+};
 
 use super::play::now_ms;
 use super::real::{Connection, Real};
