@@ -90,7 +90,7 @@ impl Watched {
         let facts = Facts::ask(&mut conn)?;
         let counts = CommandCounts::ask(&mut conn)?;
         // From here on another connection does not go unnoticed.
-        conn.settle();
+        conn.pin();
         Ok(Self {
             conn,
             to: to.clone(),
@@ -154,7 +154,7 @@ impl Watched {
             Some(_) => CommandCounts::ask(&mut self.conn)?,
             None => None,
         };
-        self.conn.settle();
+        self.conn.pin();
         Ok((facts, counts))
     }
 

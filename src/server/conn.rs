@@ -54,7 +54,7 @@ pub struct Conn {
     /// Commands that gave the connection its state; a new one has to hear them again.
     session: Vec<Command>,
     /// Commands were queued: only their owner knows what a new connection would have to be told.
-    settled: bool,
+    pinned: bool,
     /// The other side ended the connection.
     closed: bool,
     /// A password was given and the server has none, in its words.
@@ -110,7 +110,7 @@ impl Conn {
             origin: None,
             shunned: options.shunned.clone(),
             session: Vec::new(),
-            settled: false,
+            pinned: false,
             closed: false,
             ignored_password: None,
             found_at: None,
@@ -280,14 +280,14 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn queue(&mut self, args: &[&[u8]]) -> Result<(), ServerError> {
-        self.settled = true;
+        self.pinned = true;
         resp::pack(&mut self.out, args);
         self.flush_if_full()
     }
 
     /// The queue of bytes to be written, for commands that are packed piece by piece.
     pub fn out(&mut self) -> &mut Vec<u8> {
-        self.settled = true;
+        self.pinned = true;
         &mut self.out
     }
 
@@ -328,7 +328,7 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
-        self.settled = true;
+        self.pinned = true;
         self.flush()?;
         let mut stream = Paced {
             stream: &mut self.stream,

@@ -279,7 +279,7 @@ fn begin(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
         other => return Ok(Err(conn.needed("HELLO 3", other))),
     }
     // From here on this is RESP3, which a new connection would not be.
-    conn.settle();
+    conn.pin();
     // So that a full server does not drop this connection first, where it knows the command. Asked
     // before tracking begins: a push would be taken for the answer, and every later answer for that
     // of the question before.
@@ -292,10 +292,13 @@ fn begin(conn: &mut Conn) -> Result<Result<(), ServerError>, ServerError> {
     })
 }
 
+/// Which names to keep.
+type Wanted = Box<dyn Fn(&[u8]) -> bool + Send>;
+
 /// The connection that is listened to.
 struct Line {
     conn: Conn,
-    wanted: Box<dyn Fn(&[u8]) -> bool + Send>,
+    wanted: Wanted,
     shared: Arc<Shared>,
     /// How long an answer may take.
     limit: Duration,

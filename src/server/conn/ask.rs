@@ -153,7 +153,7 @@ impl Conn {
     }
 
     fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
-        if self.settled || self.origin.is_none() {
+        if self.pinned || self.origin.is_none() {
             return Err(lost);
         }
         // How it began says more than that nobody is there any more.
@@ -179,7 +179,7 @@ impl Conn {
             self.heed = Some(heed);
         }
         self.session = old.session;
-        self.settled = old.settled;
+        self.pinned = old.pinned;
         for command in self.session.clone() {
             // Refused or not, as it was the first time.
             self.try_within(&command, CONTROL_LIMIT)?.ok();
@@ -194,8 +194,8 @@ impl Conn {
 
     /// From now on the connection is not made anew by [`Self::ask`]: it has a state that only its
     /// owner knows.
-    pub fn settle(&mut self) {
-        self.settled = true;
+    pub fn pin(&mut self) {
+        self.pinned = true;
     }
 
     /// Selects a database, and proves it: a round trip, unless this connection is proved to be
