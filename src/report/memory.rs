@@ -74,25 +74,24 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
         let rest = body.get(skip..).unwrap_or_default();
         length(&mut Slice::new(rest)).unwrap_or(0).min(len)
     };
+    // Behind how many bytes their number stands, and what each takes besides its bytes.
+    let elements = match encoding {
+        Encoding::Hash | Encoding::ValkeyHashTtl | Encoding::RedisHashTtlRc => {
+            Some((0, ENTRY + 2 * TEXT))
+        }
+        // The lowest expiry stands before the number of fields.
+        Encoding::RedisHashTtl => Some((8, ENTRY + 2 * TEXT)),
+        Encoding::Set => Some((0, ENTRY + TEXT)),
+        Encoding::ZSet | Encoding::ZSetText => Some((0, ENTRY + SKIP_NODE + TEXT)),
+        Encoding::RedisArray => Some((0, POINTER)),
+        _ => None,
+    };
+    if let Some((skip, each)) = elements {
+        let elements = count(skip);
+        return (elements * each + len, Some(elements));
+    }
     match encoding {
         Encoding::String => (of_string(body, len), None),
-        Encoding::Hash | Encoding::ValkeyHashTtl | Encoding::RedisHashTtlRc => {
-            let fields = count(0);
-            (fields * (ENTRY + 2 * TEXT) + len, Some(fields))
-        }
-        Encoding::RedisHashTtl => {
-            // The lowest expiry stands before the number of fields.
-            let fields = count(8);
-            (fields * (ENTRY + 2 * TEXT) + len, Some(fields))
-        }
-        Encoding::Set => {
-            let members = count(0);
-            (members * (ENTRY + TEXT) + len, Some(members))
-        }
-        Encoding::ZSet | Encoding::ZSetText => {
-            let members = count(0);
-            (members * (ENTRY + SKIP_NODE + TEXT) + len, Some(members))
-        }
         Encoding::List => {
             let elements = count(0);
             (LIST_NODE + allocated(len), Some(elements))
@@ -110,10 +109,6 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
         | Encoding::RedisTemplateListpackRef
         | Encoding::RedisTemplateTable
         | Encoding::RedisTemplateTableRef => (allocated(len), None),
-        Encoding::RedisArray => {
-            let slots = count(0);
-            (slots * POINTER + len, Some(slots))
-        }
         Encoding::ValkeyPathHash => (len, None),
         packed => (allocated(len), packed_elements(packed, body)),
     }

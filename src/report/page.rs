@@ -103,17 +103,25 @@ fn section(id: &str, title: &str, content: Markup) -> Markup {
     }
 }
 
-/// A cell with a number, shown for people and there exactly for programs.
-fn number(exact: u64, shown: &str) -> Markup {
-    html! { td.n data-n=(exact) { (shown) } }
+/// A cell behind the name of a row. A number is shown for people and there exactly for programs.
+enum Cell {
+    Count(u64),
+    Size(u64),
+    /// So much of all.
+    Share(u64, u64),
+    Words(String),
 }
 
-fn count(n: u64) -> Markup {
-    number(n, &count_text(n))
-}
-
-fn size(n: u64) -> Markup {
-    number(n, &bytes_text(n))
+impl Render for Cell {
+    fn render(&self) -> Markup {
+        let (exact, shown) = match self {
+            Self::Count(n) => (Some(*n), count_text(*n)),
+            Self::Size(n) => (Some(*n), bytes_text(*n)),
+            Self::Share(part, whole) => (None, percent_text(*part, *whole)),
+            Self::Words(text) => (None, text.clone()),
+        };
+        html! { td.n data-n=[exact] { (Text(&shown)) } }
+    }
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
@@ -273,10 +281,10 @@ fn prefix_row(group: &PrefixGroup, total: &Weight, class: Option<&str>) -> Marku
     html! {
         tr class=[class] {
             th scope="row" { (Text(prefix_text(group))) }
-            (count(weight.keys))
-            (size(weight.bytes))
-            td.n { (percent_text(weight.bytes, total.bytes)) }
-            (size(weight.memory_bytes))
+            (Cell::Count(weight.keys))
+            (Cell::Size(weight.bytes))
+            (Cell::Share(weight.bytes, total.bytes))
+            (Cell::Size(weight.memory_bytes))
         }
     }
 }
@@ -383,10 +391,10 @@ fn bars<'a, N: AsRef<str> + 'a>(
                         i style={ "width:" (format!("{:.2}", percent(weight.keys, total.keys))) "%" } {}
                     }
                 }
-                (count(weight.keys))
-                td.n { (percent_text(weight.keys, total.keys)) }
-                (size(weight.bytes))
-                (size(weight.memory_bytes))
+                (Cell::Count(weight.keys))
+                (Cell::Share(weight.keys, total.keys))
+                (Cell::Size(weight.bytes))
+                (Cell::Size(weight.memory_bytes))
             }
         }
     };
@@ -434,18 +442,19 @@ fn large_row(key: &LargeKey) -> Markup {
         Ok(text) => text.to_owned(),
         Err(_) => key.key.escape_ascii().to_string(),
     };
+    let none = || Cell::Words("–".to_owned());
     html! {
         tr {
             th.key scope="row" {
                 @if name.is_empty() { em { "(no name)" } } @else { (Text(&name)) }
                 @if key.key_bytes > key.key.len() as u64 { "…" }
             }
-            (size(key.memory_bytes))
-            (size(key.value_bytes))
-            @if let Some(elements) = key.elements { (count(elements)) } @else { td.n { "–" } }
-            td.n { (Text(key.type_name)) }
-            (count(key.db.into()))
-            td.n { (key.expire_at_ms.map_or_else(|| "–".to_owned(), time_text)) }
+            (Cell::Size(key.memory_bytes))
+            (Cell::Size(key.value_bytes))
+            (key.elements.map_or_else(none, Cell::Count))
+            (Cell::Words(key.type_name.to_owned()))
+            (Cell::Count(key.db.into()))
+            (key.expire_at_ms.map_or_else(none, |at_ms| Cell::Words(time_text(at_ms))))
         }
     }
 }
