@@ -3,10 +3,11 @@
 # make square  each version into each, four ways, the old ones too; writes docs/versions.md
 # make bench   what it reaches, beside what the server allows (some minutes)
 # make reply-faults  every command of every verb answered otherwise, all of it (an hour or two)
+# make world   runs in the simulated world, by a fresh seed, for two minutes (WORLD='--seconds 3600')
 # make lint    formatting, clippy, documentation, scripts
 # make install the program, its man pages and completions, under PREFIX (and DESTDIR, for packages)
 # make man     the man pages alone, into target/man
-.PHONY: demo test square bench reply-faults lint servers old-servers clean-servers build man completions install uninstall
+.PHONY: demo test square bench reply-faults world lint servers old-servers clean-servers build man completions install uninstall
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -40,6 +41,11 @@ bench: servers
 # gets violations as they are found.
 reply-faults: servers
 	REPLY_FAULTS=$${REPLY_FAULTS:-all} cargo test --test reply_faults -- --nocapture --test-threads 1
+
+# Everything in one thread under one seed, which is printed. What is wrong is made shorter and written
+# to target/world. WORLD='--seed 7 --only copy --runs 1' runs one again, --show prints all of it.
+world:
+	$(CARGO) run --release --locked -p redis-migrate-world -- $(or $(WORLD),--seconds 120)
 
 lint:
 	cargo fmt --all --check

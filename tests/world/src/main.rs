@@ -1,4 +1,11 @@
-//! The campaign: runs by seed until something is wrong, or enough were tried.
+//! The campaign: runs by seed until enough were tried, or too many were wrong.
+//!
+//! ```text
+//! redis-migrate-world [--runs N] [--seconds N] [--seed S] [--only SCENARIO] [--threads N]
+//!                     [--most WRONG] [--into DIRECTORY]
+//! redis-migrate-world --show --seed S [--only SCENARIO] [--keep FILE]
+//! redis-migrate-world --replay FILE [--keep FILE]
+//! ```
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +17,7 @@ use std::time::{Duration, Instant};
 use redis_migrate_world::runs::{Report, run};
 use redis_migrate_world::scenarios::script;
 use redis_migrate_world::script::Script;
-use redis_migrate_world::shrink::shrink;
+use redis_migrate_world::shrink::{faults, shrink};
 
 struct Options {
     runs: u64,
@@ -25,6 +32,8 @@ struct Options {
     most: usize,
     /// Where the shortest script of a run that is wrong is written to.
     keep: Option<PathBuf>,
+    /// Where those of a campaign are written to.
+    into: PathBuf,
 }
 
 fn options() -> Result<Options, String> {
@@ -38,6 +47,7 @@ fn options() -> Result<Options, String> {
         replay: None,
         most: 20,
         keep: None,
+        into: PathBuf::from("target/world"),
     };
     let mut seed = None;
     let mut words = std::env::args().skip(1);
@@ -54,6 +64,7 @@ fn options() -> Result<Options, String> {
             "--seconds" => options.seconds = number(value()?)?,
             "--threads" => options.threads = number(value()?)?.max(1),
             "--most" => options.most = number(value()?)? as usize,
+            "--into" => options.into = value()?.into(),
             "--keep" => options.keep = Some(value()?.into()),
             "--show" => options.show = true,
             "--replay" => options.replay = Some(value()?.into()),
@@ -97,7 +108,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if options.show || options.replay.is_some() {
+    if options.show || options.replay.is_some() || options.keep.is_some() {
         return show(&options);
     }
     println!("seed {}", options.seed);
@@ -117,7 +128,7 @@ fn main() -> ExitCode {
     tell(&options, &tally, runs, began.elapsed())
 }
 
-fn work(thread: u64, options: &Options, next: &AtomicU64, tally: &Mutex<Tally>, began: Instant) {
+fn work(thread: u64, options: &Options, next: &AtomicU64, tally_of: &Mutex<Tally>, began: Instant) {
     let directory = directory(thread);
     loop {
         let at = next.fetch_add(1, Relaxed);
@@ -136,27 +147,51 @@ fn work(thread: u64, options: &Options, next: &AtomicU64, tally: &Mutex<Tally>, 
                     .or_default() += 1;
             }
         }
-        let mut tally = tally.lock().unwrap_or_else(|error| error.into_inner());
+        let mut tally = tally_of.lock().unwrap_or_else(|error| error.into_inner());
         *tally.scenarios.entry(script.scenario.clone()).or_default() += 1;
-        for (kind, count) in &report.struck {
-            *tally.struck.entry(kind).or_default() += count;
+        for kind in report.struck.keys() {
+            *tally.struck.entry(kind).or_default() += 1;
         }
         for code in &report.codes {
             *tally.codes.entry(*code).or_default() += 1;
         }
+        drop(tally);
         if !report.wrong.is_empty() {
-            println!(
-                "seed {seed} ({}): {}",
-                script.scenario,
-                report.wrong.join("\n  ")
-            );
-            tally.wrong.push((seed, report));
-            if tally.wrong.len() >= options.most {
-                next.store(options.runs, Relaxed);
-            }
+            found(seed, &script, report, &directory, (options, next, tally_of));
         }
     }
     let _ = std::fs::remove_dir_all(&directory);
+}
+
+/// Something is wrong: it is printed, made shorter, and written to a file.
+fn found(
+    seed: u64,
+    script: &Script,
+    report: Report,
+    directory: &Path,
+    (options, next, tally): (&Options, &AtomicU64, &Mutex<Tally>),
+) {
+    let name = &script.scenario;
+    println!("seed {seed} ({name}): {}", report.wrong.join("\n  "));
+    {
+        let mut tally = tally.lock().unwrap_or_else(|error| error.into_inner());
+        tally.wrong.push((seed, report));
+        if tally.wrong.len() >= options.most {
+            next.store(options.runs, Relaxed);
+        }
+    }
+    let (short, runs) = shrink(script, directory);
+    let place = options.into.join(format!("{name}-{seed}.json"));
+    let kept = std::fs::create_dir_all(&options.into).and_then(|()| keep(&place, &short));
+    match kept {
+        Ok(()) => println!(
+            "seed {seed}: {} faults and {} keys are left after {runs} runs: {}",
+            faults(&short),
+            short.fill.len(),
+            place.display()
+        ),
+        Err(error) => println!("{}: {error}", place.display()),
+    }
 }
 
 fn tell(options: &Options, tally: &Tally, runs: u64, took: Duration) -> ExitCode {
@@ -165,9 +200,9 @@ fn tell(options: &Options, tally: &Tally, runs: u64, took: Duration) -> ExitCode
         "{runs} runs in {:.1} s, {rate:.0} a second",
         took.as_secs_f64()
     );
-    println!("scenarios: {:?}", tally.scenarios);
-    println!("struck: {:?}", tally.struck);
-    println!("exit codes: {:?}", tally.codes);
+    table("runs of each scenario", &tally.scenarios);
+    table("runs in which it struck", &tally.struck);
+    table("runs of the tool that ended with", &tally.codes);
     match tally.wrong.len() {
         0 => ExitCode::SUCCESS,
         count => {
@@ -184,6 +219,13 @@ fn tell(options: &Options, tally: &Tally, runs: u64, took: Duration) -> ExitCode
 fn keep(place: &Path, script: &Script) -> std::io::Result<()> {
     let text = serde_json::to_string_pretty(script)?;
     std::fs::write(place, text + "\n")
+}
+
+fn table<T: std::fmt::Display>(title: &str, rows: &BTreeMap<T, u64>) {
+    println!("{title}:");
+    for (name, count) in rows {
+        println!("  {count:>9}  {name}");
+    }
 }
 
 /// One seed, or one script, in all detail.

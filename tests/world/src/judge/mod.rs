@@ -251,6 +251,10 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         .iter()
         .filter(|change| change.by == By::Clients);
     let others: BTreeSet<&Place> = others.map(|change| &change.place).collect();
+    // What the destination itself lost by a restart or a failover is nobody's writing.
+    let lost = ran.target.changes.iter();
+    let lost = lost.filter(|change| change.by == By::Server);
+    let lost: BTreeSet<&Place> = lost.map(|change| &change.place).collect();
     let fits = |place: &Place, version: Option<&Held>| {
         let into = into(place);
         if others.contains(&into) {
@@ -278,7 +282,8 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             (None, None) => true,
             (None, Some(_)) => false,
         };
-        if is_as_before || (is_own(place) && code != 0) || others.contains(place) {
+        let is_theirs = others.contains(place) || lost.contains(place);
+        if is_as_before || (is_own(place) && code != 0) || is_theirs {
             continue;
         }
         let known = sources.get(place).map_or(&[][..], |versions| &versions[..]);
@@ -296,8 +301,6 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             || (after.is_none()
                 && known.iter().any(Option::is_none)
                 && policy == OnConflict::Replace);
-        let may_overwrite =
-            before.is_none_or(|held| !lives(held, end_ms)) || policy == OnConflict::Replace;
         if !may_be {
             wrong.push(format!(
                 "the destination holds {} at {}, which the source never had: {}",
@@ -310,8 +313,35 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
                     .collect::<Vec<_>>()
                     .join(" | ")
             ));
-        } else if !may_overwrite {
-            wrong.push(format!("{} was overwritten under {policy:?}", show(place)));
+        }
+    }
+    if policy != OnConflict::Replace {
+        nothing_overwritten(ran, wrong);
+    }
+}
+
+/// The first write of the tool to a key finds nothing there.
+fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+    let mut written: BTreeSet<&Place> = BTreeSet::new();
+    for change in &ran.target.changes {
+        if change.by != By::Tool || is_own(&change.place) {
+            continue;
+        }
+        let is_first = written.insert(&change.place);
+        let ms = ran.target.ms(change.at);
+        let stood = change.before.as_ref().filter(|held| lives(held, ms));
+        let is_same = match (stood, &change.after) {
+            (Some(before), Some(after)) => same(before, after, ms),
+            _ => false,
+        };
+        if is_first && stood.is_some() && !is_same {
+            let policy = ran.wish.on_conflict;
+            wrong.push(format!(
+                "{} was overwritten under {policy:?}: {} by {}",
+                show(&change.place),
+                show_held(stood),
+                show_held(change.after.as_ref())
+            ));
         }
     }
 }
