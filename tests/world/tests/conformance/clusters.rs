@@ -222,7 +222,7 @@ fn slots_on_their_way() {
                 format!("GET {here}"),
                 format!("GET {gone}"),
                 "EXEC".to_owned(),
-                format!("SCAN 0 COUNT 100"),
+                "SCAN 0 COUNT 100".to_owned(),
                 "CLUSTER SLOTS".to_owned(),
             ] {
                 nodes.hold(0, &line);
@@ -267,10 +267,9 @@ fn slots_on_their_way() {
         let (left, right) = nodes.models.split_at_mut(1);
         assert!(left[0].migrate(&mut right[0], 0, here.as_bytes(), now_ms()));
         stands(&mut nodes);
-        for line in [format!("CLUSTER SETSLOT {slot} NODE {{1}}")] {
-            nodes.hold(1, &line);
-            nodes.hold(0, &line);
-        }
+        let line = format!("CLUSTER SETSLOT {slot} NODE {{1}}");
+        nodes.hold(1, &line);
+        nodes.hold(0, &line);
         for line in [
             format!("GET {here}"),
             format!("SET {gone} 1"),

@@ -13,8 +13,11 @@ pub fn shown(words: &[Vec<u8>]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The names of invalidations, sorted; `None` for everything.
-pub fn names(pushes: Vec<Value>) -> Vec<Option<Vec<u8>>> {
+/// The names of invalidations; `None` for everything.
+pub type Names = Vec<Option<Vec<u8>>>;
+
+/// The names of invalidations, sorted.
+pub fn names(pushes: Vec<Value>) -> Names {
     let mut names = Vec::new();
     for push in pushes {
         let Value::Push(parts) = push else { continue };

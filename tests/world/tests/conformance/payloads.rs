@@ -86,7 +86,7 @@ fn seal(release: &Release, body: &mut Vec<u8>) {
 
 /// A value of any kind that old servers know.
 fn value(random: &mut Random, n: u64) -> Held {
-    let count = 1 + random.below(if n % 5 == 0 { 600 } else { 9 });
+    let count = 1 + random.below(if n.is_multiple_of(5) { 600 } else { 9 });
     let text = |random: &mut Random| match random.below(4) {
         0 => random.below(100_000).to_string().into_bytes(),
         1 => vec![b'y'; random.below(300) as usize],

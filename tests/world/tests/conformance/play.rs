@@ -15,11 +15,6 @@ pub struct Step {
     pub words: Vec<Vec<u8>>,
 }
 
-/// A step of the first client.
-pub fn step(words: &[&str]) -> Step {
-    by(0, words)
-}
-
 /// A step of a client.
 pub fn by(client: usize, words: &[&str]) -> Step {
     Step {
@@ -222,7 +217,7 @@ impl Pair {
 
     /// The pushes that both have sent to a client so far: names, or `None` for everything. The real
     /// server is asked twice for a sign of life first, for pushes come after replies.
-    pub fn pushes(&mut self, client: usize) -> (Vec<Option<Vec<u8>>>, Vec<Option<Vec<u8>>>) {
+    pub fn pushes(&mut self, client: usize) -> (compare::Names, compare::Names) {
         self.client(client);
         let ping = resp::pack(&[b"PING".to_vec()]);
         let mut said = Vec::new();
