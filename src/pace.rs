@@ -183,7 +183,13 @@ impl Pace {
     /// Says in one line what the limits did.
     pub fn tell(&self, observer: &Observer) {
         let held_back = Duration::from_micros(self.held_back_us.load(Relaxed));
-        let mut text = format!("held back by the limits for {}", duration_text(held_back));
+        let mut text = match held_back.is_zero() {
+            true => "the limits never held back this run".to_owned(),
+            false => format!(
+                "the limits held back this run for {}",
+                duration_text(held_back)
+            ),
+        };
         if self.limits.latency.is_some() {
             let window = self.lock_window();
             text += &format!(
