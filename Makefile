@@ -50,7 +50,8 @@ world:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude redis-migrate --no-deps
+	RUSTDOCFLAGS="-D warnings" cargo doc -p redis-migrate --no-deps --document-private-items
 	shellcheck .ci/run tests/demo tests/fetch-servers tests/python
 
 build:

@@ -16,7 +16,7 @@ use crate::endpoint::{ConnectOptions, Transport};
 /// A connection of a simulated world.
 pub type LinkId = u64;
 
-/// A task of a simulated world, see [`beside`].
+/// A task of a simulated world, see [`Host::beside`].
 pub type TaskId = u64;
 
 /// A simulated world. All calls come from the one thread that entered it; one that waits (`sleep`,

@@ -2,7 +2,8 @@
 //! a source have a thread each, and share the channel.
 //!
 //! The first real error wins: "the channel is closed" is never what the user sees. Whatever
-//! happens, every thread is joined and the sink is told, by `finish` or by `abort`.
+//! happens, every thread that the pipe started is joined, and the sink is told, by `finish` or by
+//! `abort`.
 
 mod turns;
 

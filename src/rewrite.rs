@@ -47,6 +47,7 @@ pub struct DbMap {
 
 impl DbMap {
     /// Everything goes to `db`.
+    #[cfg(test)]
     pub fn all_into(db: u32) -> Self {
         Self {
             rest: Some(db),

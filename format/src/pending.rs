@@ -35,10 +35,6 @@ impl Pending {
         self.records == 0
     }
 
-    pub(crate) fn records(&self) -> usize {
-        self.records
-    }
-
     /// Entries, CONTEXT included.
     pub(crate) fn entries(&self) -> usize {
         self.records + 1

@@ -573,11 +573,6 @@ impl<R: Read> Reader<R> {
         self.totals.records
     }
 
-    /// Raw bytes of the DATA and FRAGMENT frames read.
-    pub fn raw_bytes_read(&self) -> u64 {
-        self.raw_bytes
-    }
-
     /// The first sixteen notes so far. They are anybody's text: escape them before showing them.
     pub fn notes(&self) -> &[String] {
         &self.notes

@@ -580,19 +580,9 @@ impl<W: Write> Writer<W> {
         self.bytes
     }
 
-    /// Raw bytes of the DATA and FRAGMENT frames written.
-    pub fn raw_bytes_written(&self) -> u64 {
-        self.raw_bytes
-    }
-
     /// Records taken, pending ones included.
     pub fn records_written(&self) -> u64 {
         self.totals.records
-    }
-
-    /// Records in the pending frame.
-    pub fn pending_records(&self) -> usize {
-        self.pending.records()
     }
 
     /// The stream underneath; writing to it breaks the archive.

@@ -58,6 +58,7 @@ impl Keys {
     }
 
     /// Keys of one identity, for tests and programs.
+    #[cfg(test)]
     pub fn of_identity(identity: impl Identity + Send + Sync + 'static) -> Self {
         Self {
             identities: vec![Box::new(identity)],

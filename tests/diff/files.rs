@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use redis_migrate::payload;
+use redis_migrate_payload::payload;
 
 use crate::found::{diff, expect, found, send, summary};
 use crate::support::dataset::fill_every_type;

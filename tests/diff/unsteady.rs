@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use redis_migrate::payload;
+use redis_migrate_payload::payload;
 
 use super::found::{found, objects, summary};
 use crate::support::tool::run;

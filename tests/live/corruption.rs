@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, ConnectionLike as _, Value as Reply};
-use redis_migrate::payload::meaning::{self, Lenience};
-use redis_migrate::payload::{self, Object};
 use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
+use redis_migrate_payload::payload::meaning::{self, Lenience};
+use redis_migrate_payload::payload::{self, Object};
 
 use super::archives::archive_of;
 use crate::support::dataset::{command, fill_every_type, now_ms};

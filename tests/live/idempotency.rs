@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use redis::{Commands as _, Connection, Value};
-use redis_migrate::payload::accept::{Accepts, Plan, plan_value};
-use redis_migrate::payload::{self, StreamId};
 use redis_migrate::record::Family;
+use redis_migrate_payload::payload::accept::{Accepts, Plan, plan_value};
+use redis_migrate_payload::payload::{self, StreamId};
 use serde_json::Value as Json;
 
 use crate::support::dataset::{command, now_ms};

@@ -1,7 +1,7 @@
 //! Servers from before 6.0: Redis 2.8, 3.2 and 5.0 as sources, by scan, by replication, from their
 //! RDB files and from clusters; and as destinations, also where RESTORE has no ABSTTL.
 
-use redis_migrate::dialect::Feature;
+use redis_migrate_payload::dialect::Feature;
 
 use crate::support::cluster::TestCluster;
 use crate::support::dataset::fill_every_type;

@@ -1,9 +1,9 @@
 //! The gate for values before they leave: what a server holds and no destination should be given is
 //! named by every verb, and goes nowhere unless that is asked for.
 
-use redis_migrate::payload;
 use redis_migrate_format::record::{Record, Value};
 use redis_migrate_format::{Limits, Reader};
+use redis_migrate_payload::payload;
 
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::{Output, Tool, run};

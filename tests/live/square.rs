@@ -9,7 +9,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redis_migrate::dialect::{Dialect, Family, Feature, Proof, RELEASES, Release};
+use redis_migrate_payload::dialect::{Dialect, Family, Feature, Proof, RELEASES, Release};
 
 use crate::support::dataset::{fill_every_type, fill_vector_sets};
 use crate::support::equality::{Options, compare};

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
-use redis_migrate::dialect::{self, Dialect};
-use redis_migrate::payload::accept::Accepts;
-use redis_migrate::payload::meaning::{Lenience, difference_but};
-use redis_migrate::payload::{self, FieldTtlForm, Packing};
 use redis_migrate::record::Family;
+use redis_migrate_payload::dialect::{self, Dialect};
+use redis_migrate_payload::payload::accept::Accepts;
+use redis_migrate_payload::payload::meaning::{Lenience, difference_but};
+use redis_migrate_payload::payload::{self, FieldTtlForm, Packing};
 
 use crate::support::servers::{TestServer, Version, available};
 

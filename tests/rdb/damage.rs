@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
 use crate::{filled, saved};
-use redis_migrate::rdb::{Form, RdbReader};
+use redis_migrate_payload::rdb::{Form, RdbReader};
 
-fn walk(bytes: &[u8]) -> Result<u64, redis_migrate::rdb::RdbError> {
+fn walk(bytes: &[u8]) -> Result<u64, redis_migrate_payload::rdb::RdbError> {
     let mut reader = RdbReader::new(bytes, Form::Compact)?;
     let mut events = 0;
     while reader.next_event()?.is_some() {

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use redis_migrate::payload::crc64::crc64;
-use redis_migrate::payload::{self};
+use redis_migrate_payload::payload::crc64::crc64;
+use redis_migrate_payload::payload::{self};
 
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::{Output, run};

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use redis_migrate::payload;
 use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header, Node, SourceCounts};
 use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
 use redis_migrate_format::{Writer, WriterOptions};
+use redis_migrate_payload::payload;
 
 use crate::support::equality::{Options, assert_equal_with};
 use crate::support::servers::{TestServer, Version, available, require};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, Value};
-use redis_migrate::payload;
 use redis_migrate_format::header::ConsistencyReached;
 use redis_migrate_format::{Context, EndFacts, Header, KeyRecord, Record, Writer, WriterOptions};
+use redis_migrate_payload::payload;
 use serde_json::json;
 
 use crate::Run;

@@ -6,7 +6,7 @@
 //! Each as source and as destination: what goes arrives, what does not is named, nothing is
 //! misread, and `--dry-run` and `doctor` say beforehand what the run does.
 
-use redis_migrate::payload::{sign, split};
+use redis_migrate_payload::payload::{sign, split};
 
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::assert_only_missing;
@@ -720,7 +720,7 @@ fn from_a_file_of_keydb() {
     let expiry = b"\xfa\x13keydb-subexpire-key\x01m\xfa\x14keydb-subexpire-when\x0d1871646719795";
     for (fields, code) in [(changed.to_vec(), 0), ([&changed[..], expiry].concat(), 3)] {
         let mut edited = [body, &fields[..], b"\xff"].concat();
-        let crc = redis_migrate::payload::crc64::crc64(&edited);
+        let crc = redis_migrate_payload::payload::crc64::crc64(&edited);
         edited.extend_from_slice(&crc.to_le_bytes());
         std::fs::write(&file, &edited).unwrap();
         let export = run(&["export", file.to_str().unwrap()], b"").expect_code(code);

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use redis::{Connection, ConnectionLike as _, Value};
 
-use redis_migrate::dialect::Feature;
+use redis_migrate_payload::dialect::Feature;
 
 use super::random::Random;
 use super::servers::Version;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use redis_migrate::dialect::{self, Dialect, Family, Feature};
+use redis_migrate_payload::dialect::{self, Dialect, Family, Feature};
 
 /// The servers that `tests/fetch-servers` can unpack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

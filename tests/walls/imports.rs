@@ -150,6 +150,23 @@ fn rooms_import_lower_rooms_only() {
 }
 
 #[test]
+fn the_map_names_every_room() {
+    let text = include_str!("../../src/lib.rs");
+    let map: String = text
+        .lines()
+        .filter(|line| line.starts_with("//!"))
+        .collect();
+    let missing: Vec<_> = levels()
+        .into_keys()
+        .filter(|room| !map.contains(&format!("`{room}`")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "src/lib.rs does not say what these are: {missing:?}"
+    );
+}
+
+#[test]
 fn imports_are_seen_however_they_are_written() {
     let file = File {
         path: "sink/server/flow.rs".to_owned(),

@@ -10,7 +10,6 @@ mod refused;
 use std::collections::VecDeque;
 
 use redis_migrate::endpoint::{ConnectOptions, ServerAddress};
-use redis_migrate::payload::{self, Object, meaning};
 use redis_migrate::record::Family;
 use redis_migrate::select::TEMP_KEY_PREFIX;
 use redis_migrate::server::facts::Facts;
@@ -20,6 +19,7 @@ use redis_migrate::sink::server::commands::{
     Answer, CommandError, CommandLimits, CommandLosses, Commands, Features, Job, Queued, Replace,
     Ticket, Written,
 };
+use redis_migrate_payload::payload::{self, Object, meaning};
 
 use crate::support::dataset::{fill_every_type, now_ms};
 use crate::support::equality::{Kind, Options, assert_equal_with, differences};

@@ -96,7 +96,7 @@ impl ConvergingSource {
 /// it was read: whoever was named then was named at its moment too.
 ///
 /// # Errors
-/// [`ServerError::Lost`] where they name another one; what follows from it is what follows from any
+/// [`crate::server::ServerError::Lost`] where they name another one; what follows from it is what follows from any
 /// lost connection.
 pub(super) fn is_still_named(
     round: &mut LastRound,
