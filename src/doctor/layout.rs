@@ -1,6 +1,6 @@
 //! The layout that the server is part of: alone, with replicas, a replica itself, or a cluster.
 
-use super::server::{Leftovers, databases};
+use super::server::{Leftovers, Told, databases};
 use crate::endpoint::{ConnectOptions, NodeAddress};
 use crate::server::cluster::{Topology, options_for};
 use crate::server::conn::asks_for_patience;
@@ -19,9 +19,8 @@ pub enum Layout {
         /// Who follows it.
         replicas: Vec<NodeAddress>,
     },
-    /// A cluster; `Err` is why it does not say more: the server's words alone, where it answers
-    /// "not now".
-    Cluster(Result<Shards, String>),
+    /// A cluster.
+    Cluster(Told<Shards>),
 }
 
 /// The shards of a cluster.
@@ -29,9 +28,8 @@ pub enum Layout {
 pub struct Shards {
     /// Who serves what.
     pub topology: Topology,
-    /// What the primary of each shard says of itself, in the order of the shards; `Err` is why it
-    /// does not.
-    pub primaries: Vec<Result<NodeFacts, String>>,
+    /// What the primary of each shard says of itself, in the order of the shards.
+    pub primaries: Vec<Told<NodeFacts>>,
 }
 
 /// What a node says of itself.
@@ -62,7 +60,7 @@ impl Layout {
         let topology = match Topology::ask(conn) {
             Ok(topology) => topology,
             Err(error @ ServerError::Lost { .. }) => return Err(error),
-            Err(error) => return Ok(Self::Cluster(Err(reason(error)))),
+            Err(error) => return Ok(Self::Cluster(Told::error(reason(error)))),
         };
         let own = facts.run_id.as_deref();
         let primaries = topology
@@ -70,10 +68,13 @@ impl Layout {
             .iter()
             .map(|shard| {
                 let at = options_for(options, &shard.primary);
-                look_at(&at, own, leftovers).map_err(reason)
+                match look_at(&at, own, leftovers) {
+                    Ok(facts) => Told::Known(facts),
+                    Err(error) => Told::error(reason(error)),
+                }
             })
             .collect();
-        Ok(Self::Cluster(Ok(Shards {
+        Ok(Self::Cluster(Told::Known(Shards {
             topology,
             primaries,
         })))
@@ -115,19 +116,21 @@ impl Layout {
 
     /// The words of a node that answers "not now".
     pub fn later(&self) -> Option<&str> {
-        let why = match self {
+        match self {
             Self::Single { .. } => None,
-            Self::Cluster(Err(reason)) => Some(reason.as_str()),
-            Self::Cluster(Ok(shards)) => shards.unreached().map(|(_, reason)| reason),
-        };
-        why.filter(|why| asks_for_patience(why))
+            Self::Cluster(Told::Known(shards)) => {
+                let unreached = shards.unreached().map(|(_, reason)| reason);
+                unreached.filter(|reason| asks_for_patience(reason))
+            }
+            Self::Cluster(told) => told.later(),
+        }
     }
 
     /// The shards, where it is a cluster that tells them.
     pub fn shards(&self) -> Option<&Shards> {
         match self {
-            Self::Cluster(Ok(shards)) => Some(shards),
-            _ => None,
+            Self::Cluster(told) => told.known(),
+            Self::Single { .. } => None,
         }
     }
 }
@@ -135,7 +138,7 @@ impl Layout {
 impl Shards {
     /// Keys of all shards; `None` where one does not tell.
     pub fn keys(&self) -> Option<u64> {
-        let keys = self.primaries.iter().map(|node| node.as_ref().ok()?.keys);
+        let keys = self.primaries.iter().map(|node| node.known()?.keys);
         keys.sum()
     }
 
@@ -149,10 +152,7 @@ impl Shards {
     /// The primaries that could not be asked: the first, and why.
     pub fn unreached(&self) -> Option<(&NodeAddress, &str)> {
         let mut shards = self.topology.shards.iter().zip(&self.primaries);
-        shards.find_map(|(shard, node)| {
-            let reason = node.as_ref().err()?;
-            Some((&shard.primary.announced, reason.as_str()))
-        })
+        shards.find_map(|(shard, node)| Some((&shard.primary.announced, node.reason()?)))
     }
 }
 
@@ -179,14 +179,13 @@ fn look_at(
     let facts = Facts::ask(&mut conn)?;
     let rows = databases(&mut conn, &facts)?;
     if own.is_none() || facts.run_id.as_deref() != own {
-        leftovers.add(match &rows {
-            Err(text) if asks_for_patience(text) => Leftovers::not_known(text.clone()),
-            rows => Leftovers::find(&mut conn, rows.as_deref().unwrap_or(&[]))?,
-        });
+        leftovers.add(Leftovers::find(&mut conn, &rows)?);
     }
     Ok(NodeFacts {
         facts,
-        keys: rows.ok().map(|rows| rows.iter().map(|row| row.keys).sum()),
+        keys: rows
+            .known()
+            .map(|rows| rows.iter().map(|row| row.keys).sum()),
     })
 }
 

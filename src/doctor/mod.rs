@@ -21,7 +21,7 @@ use self::access::{Access, Rights};
 use self::acl::has_database_rules;
 use self::layout::{Layout, served_here};
 use self::needs::Needs;
-use self::server::{Leftovers, ServerLimits};
+use self::server::{Leftovers, ServerLimits, Told};
 use crate::endpoint::{ConnectOptions, Transport};
 use crate::observer::{Observer, Recording};
 use crate::outside::OutsideKeys;
@@ -47,16 +47,16 @@ pub struct Findings {
     pub layout: Layout,
     /// Its clock minus ours, ms; `None` where TIME is refused.
     pub clock_offset_ms: Option<i64>,
-    /// Databases with keys; `Err` is why that could not be learnt.
-    pub databases: Result<Vec<Keyspace>, String>,
+    /// Databases with keys.
+    pub databases: Told<Vec<Keyspace>>,
     /// Databases that were tried, whether they have keys or not.
     pub tried: Vec<u32>,
     /// Those of them that this user may not enter, and why not.
     pub closed: BTreeMap<u32, String>,
     /// Limits.
     pub limits: ServerLimits,
-    /// Names of loaded modules; `Err` is why MODULE LIST does not tell.
-    pub modules: Result<Vec<String>, String>,
+    /// Names of loaded modules.
+    pub modules: Told<Vec<String>>,
     /// What its commands can do.
     pub features: Features,
     /// Which commands may be used.
@@ -82,17 +82,12 @@ impl Findings {
     /// The words in which the server answered "not now" to any question. The report is not complete
     /// then.
     pub fn later(&self) -> Option<&str> {
-        let databases = self.databases.as_ref().err().map(String::as_str);
-        let modules = self.modules.as_ref().err().map(String::as_str);
-        let others = [databases, modules];
         (self.rights.any_later())
             .or(self.limits.later.as_deref())
             .or(self.leftovers.later.as_deref())
             .or(self.layout.later())
-            .or_else(|| {
-                let mut others = others.into_iter().flatten();
-                others.find(|text| asks_for_patience(text))
-            })
+            .or(self.databases.later())
+            .or(self.modules.later())
     }
 
     /// Why it is not known what it accepts: the server's words, where it answers "not now" to what
@@ -179,16 +174,11 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
         facts = Facts::ask(conn)?;
     }
     let databases = server::databases(conn, &facts)?;
-    let mut leftovers = match &databases {
-        Err(text) if asks_for_patience(text) => Leftovers::not_known(text.clone()),
-        databases => Leftovers::find(conn, databases.as_deref().unwrap_or_default())?,
-    };
+    let mut leftovers = Leftovers::find(conn, &databases)?;
     let (tried, closed) = match &databases {
-        Err(text) if asks_for_patience(text) => Default::default(),
-        databases => {
-            let rows = databases.as_deref().unwrap_or_default();
-            closed(options, &facts, &limits, rows)
-        }
+        Told::Known(rows) => closed(options, &facts, &limits, rows),
+        Told::Refused(_) => closed(options, &facts, &limits, &[]),
+        Told::Later(_) => Default::default(),
     };
     let layout = Layout::ask(conn, &facts, options, &mut leftovers)?;
     let like = served_here(conn, &layout, like)?;
@@ -196,7 +186,7 @@ pub fn examine(conn: &mut Conn, options: &ConnectOptions, like: &[u8]) -> Result
     let observer = Observer::new(Box::new(recording.clone()), None, None);
     let target = Target::learn(conn, &facts, &like, AllowLoss::default(), false, &observer)?;
     let mut notes = recording.lines();
-    if let Ok(loaded) = &modules
+    if let Told::Known(loaded) = &modules
         && !loaded.is_empty()
     {
         notes.extend(OutsideKeys::ask(options, Some(loaded.clone()), facts.cluster).lines());

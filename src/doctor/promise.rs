@@ -7,11 +7,11 @@ use super::access::Access;
 use super::acl::AclJob;
 use super::layout::Layout;
 use super::probes::NATIVE;
+use super::server::Told;
 use super::{Findings, not_known};
 use crate::dialect::Encoding;
 use crate::payload::FieldTtlForm;
 use crate::policy::Method;
-use crate::server::conn::asks_for_patience;
 use crate::sink::server::gate::show_databases;
 use crate::sink::server::refusal::{Outlook, has_no_absttl};
 use crate::units::{bytes_text, count_text, plural};
@@ -187,9 +187,9 @@ fn either(holds: bool, yes_text: &str, less_text: &str) -> TopicAnswer<'static> 
 fn cluster<'a>(found: &'a Findings, done: &str) -> TopicAnswer<'a> {
     let shards = match &found.layout {
         Layout::Single { .. } => return silence(),
-        Layout::Cluster(Ok(shards)) => shards,
-        Layout::Cluster(Err(reason)) => {
-            known(found.layout.later())?;
+        Layout::Cluster(Told::Known(shards)) => shards,
+        Layout::Cluster(Told::Later(words)) => return Err(words),
+        Layout::Cluster(Told::Refused(reason)) => {
             return no(format!("cannot tell which node has which keys: {reason}"));
         }
     };
@@ -333,15 +333,13 @@ fn entered(found: &Findings) -> Option<String> {
 }
 
 fn readable_databases(found: &Findings) -> TopicAnswer<'_> {
-    let why = found.databases.as_ref().err().map(String::as_str);
-    let unlisted = why.filter(|why| asks_for_patience(why));
     if found.facts.cluster {
         // It has one database, of which nothing has to be said.
         return silence();
     }
-    known(found.rights.later(&["SELECT"]).or(unlisted))?;
+    known(found.rights.later(&["SELECT"]).or(found.databases.later()))?;
     if let Some(text) = entered(found) {
-        let mut rows = found.databases.iter().flatten();
+        let mut rows = found.databases.known().into_iter().flatten();
         match rows.any(|row| found.closed.contains_key(&row.db)) {
             true => less(format!(
                 "{text}: keys in the others are reported as failed, and the run exits with 3 \

@@ -19,7 +19,6 @@ use crate::describe::table::Table;
 use crate::escape::clean;
 use crate::outside;
 use crate::payload::{Encoding, kind_of};
-use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
 use crate::units::{bytes_text, count_text, plural};
 
@@ -29,7 +28,7 @@ const CLOCK_OFFSET_MS: u64 = 1_000;
 /// Everything for people.
 pub fn text(found: &Findings) -> String {
     let mut text = lines_text(&server_lines(found));
-    if let Ok(rows) = &found.databases
+    if let Some(rows) = found.databases.known()
         && !rows.is_empty()
     {
         text += &format!("\n{}", databases_table(rows, found));
@@ -74,7 +73,7 @@ fn rule(job: AclJob, least: bool, found: &Findings) -> Result<String, String> {
     if job != AclJob::Export || least {
         return Ok(rule);
     }
-    let modules = found.modules.as_deref().unwrap_or_default();
+    let modules = found.modules.known().map_or(&[][..], Vec::as_slice);
     let more = outside::rights(modules).into_iter();
     Ok(more.fold(rule, |all, one| format!("{all} {one}")))
 }
@@ -116,10 +115,10 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
     if let Some(sanitize) = &limits.sanitize {
         lines.push(("sanitize-dump-payload", clean(sanitize).into_owned()));
     }
-    let modules = match found.modules.as_deref() {
-        Err(why) => unknown(Some(why)),
-        Ok([]) => "none".to_owned(),
-        Ok(names) => clean(&names.join(", ")).into_owned(),
+    let modules = match found.modules.known().map(Vec::as_slice) {
+        None => unknown(found.modules.later()),
+        Some([]) => "none".to_owned(),
+        Some(names) => clean(&names.join(", ")).into_owned(),
     };
     lines.push(("modules", modules));
     if let Some(offset) = found.clock_offset_ms
@@ -140,10 +139,10 @@ fn keys_line(found: &Findings) -> String {
         let count = plural(shards.primaries.len() as u64, "shard");
         return format!("{} in {count}", plural(keys, "key"));
     }
-    match &found.databases {
-        Ok(rows) if !found.facts.cluster => keys_text(rows, found),
-        Ok(_) => unknown(found.layout.later()),
-        Err(why) => unknown(Some(why)),
+    match found.databases.known() {
+        Some(rows) if !found.facts.cluster => keys_text(rows, found),
+        Some(_) => unknown(found.layout.later()),
+        None => unknown(found.databases.later()),
     }
 }
 
@@ -161,12 +160,9 @@ fn memory_line(used: u64, facts: &Facts) -> String {
     format!("{} used, {max}, {policy}{evicted}", bytes_text(used))
 }
 
-/// Shown in place of what was not told, for this reason.
-fn unknown(why: Option<&str>) -> String {
-    match why {
-        Some(words) if asks_for_patience(words) => not_known(words),
-        _ => "unknown".to_owned(),
-    }
+/// Shown in place of what was not told; `later`: because the server answers "not now".
+fn unknown(later: Option<&str>) -> String {
+    later.map_or_else(|| "unknown".to_owned(), not_known)
 }
 
 fn promise_lines(promises: &[Promise]) -> String {

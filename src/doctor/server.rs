@@ -81,25 +81,66 @@ fn config(
     })
 }
 
+/// What a server told when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told<T> {
+    /// This.
+    Known(T),
+    /// It refuses, or cannot be reached, in these words.
+    Refused(String),
+    /// It answers "not now" (BUSY, LOADING …), in these words.
+    Later(String),
+}
+
+impl<T> Told<T> {
+    /// By what an error says.
+    pub fn error(text: String) -> Self {
+        match asks_for_patience(&text) {
+            true => Self::Later(text),
+            false => Self::Refused(text),
+        }
+    }
+
+    /// What it told, if it did.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(known) => Some(known),
+            _ => None,
+        }
+    }
+
+    /// Why it did not tell.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Known(_) => None,
+            Self::Refused(text) | Self::Later(text) => Some(text),
+        }
+    }
+
+    /// The words of a server that answers "not now".
+    pub fn later(&self) -> Option<&str> {
+        match self {
+            Self::Later(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
 /// Databases that are tried where INFO does not name them.
 const TRIED_DATABASES: u32 = 1024;
 
-/// The databases with keys. The inner error is why neither INFO nor DBSIZE tells. Leaves database
-/// 0 selected.
+/// The databases with keys, by INFO or DBSIZE. Leaves database 0 selected.
 ///
 /// # Errors
 /// The connection.
-pub fn databases(
-    conn: &mut Conn,
-    facts: &Facts,
-) -> Result<Result<Vec<Keyspace>, String>, ServerError> {
+pub fn databases(conn: &mut Conn, facts: &Facts) -> Result<Told<Vec<Keyspace>>, ServerError> {
     if let Some(keyspace) = &facts.keyspace {
-        return Ok(Ok(keyspace.clone()));
+        return Ok(Told::Known(keyspace.clone()));
     }
     let mut rows = Vec::new();
     for db in 0..TRIED_DATABASES {
         match select(conn, db)? {
-            Err(text) if asks_for_patience(&text) => return Ok(Err(text)),
+            Err(text) if asks_for_patience(&text) => return Ok(Told::Later(text)),
             // Another one may be open to this user.
             Err(text) if is_about_database(&text) => continue,
             Err(_) if db > 0 => break,
@@ -113,31 +154,31 @@ pub fn databases(
             }),
             Ok(_) => {}
             Err(text) if is_about_database(&text) => {}
-            Err(text) => return Ok(Err(text)),
+            Err(text) => return Ok(Told::error(text)),
         }
     }
     let _ = select(conn, 0)?;
-    Ok(Ok(rows))
+    Ok(Told::Known(rows))
 }
 
 fn select(conn: &mut Conn, db: u32) -> Result<Result<Reply, String>, ServerError> {
     conn.try_query(cmd("SELECT").arg(db))
 }
 
-/// Names of loaded modules. The inner error is why MODULE LIST does not tell.
+/// Names of loaded modules, by MODULE LIST.
 ///
 /// # Errors
 /// The connection.
-pub fn modules(conn: &mut Conn) -> Result<Result<Vec<String>, String>, ServerError> {
+pub fn modules(conn: &mut Conn) -> Result<Told<Vec<String>>, ServerError> {
     let value = match conn.try_query(cmd("MODULE").arg("LIST"))? {
         Ok(value) => value,
-        Err(text) => return Ok(Err(text)),
+        Err(text) => return Ok(Told::error(text)),
     };
     let rows: Vec<std::collections::HashMap<String, Reply>> = from_reply(value).unwrap_or_default();
     let names = rows
         .into_iter()
         .filter_map(|mut row| from_reply(row.remove("name")?).ok());
-    Ok(Ok(names.collect()))
+    Ok(Told::Known(names.collect()))
 }
 
 /// Temporary keys that runs left behind when they were killed.
@@ -170,19 +211,17 @@ impl Leftovers {
         self.shown.extend(other.shown.into_iter().take(room));
     }
 
-    /// Nothing could be looked at, since the server answers "not now", in these words.
-    pub fn not_known(words: String) -> Self {
-        Self {
-            later: Some(words),
-            ..Self::default()
-        }
-    }
-
     /// Looks for them in these databases, a bounded while. Leaves database 0 selected.
     ///
     /// # Errors
     /// The connection.
-    pub fn find(conn: &mut Conn, databases: &[Keyspace]) -> Result<Self, ServerError> {
+    pub fn find(conn: &mut Conn, databases: &Told<Vec<Keyspace>>) -> Result<Self, ServerError> {
+        if let Some(words) = databases.later() {
+            return Ok(Self {
+                later: Some(words.to_owned()),
+                ..Self::default()
+            });
+        }
         conn.doing("looking for what killed runs left");
         let mut left = Self {
             complete: true,
@@ -190,7 +229,7 @@ impl Leftovers {
         };
         let until = host::now() + MAX_TIME;
         let mut scans = 0;
-        'databases: for row in databases {
+        'databases: for row in databases.known().into_iter().flatten() {
             match select(conn, row.db)? {
                 Err(text) if asks_for_patience(&text) => {
                     left.complete = false;

@@ -10,6 +10,7 @@ use crate::doctor::layout::{Layout, NodeFacts};
 use crate::doctor::needs::{Needs, loss_name};
 use crate::doctor::probes::PROBES;
 use crate::doctor::promise::{is_possible, promises};
+use crate::doctor::server::Told;
 use crate::server::cluster::Shard;
 use crate::version::SCHEMA_VERSION;
 
@@ -60,7 +61,7 @@ fn server(found: &Findings) -> Json {
         "maxmemory_policy": facts.policy,
         "evicted_keys": facts.evicted_keys,
         "clock_offset_ms": found.clock_offset_ms,
-        "modules": found.modules.as_ref().ok(),
+        "modules": found.modules.known(),
         "limits": {
             "proto_max_bulk_len": limits.max_bulk_bytes,
             "client_query_buffer_limit": limits.query_buffer_bytes,
@@ -72,7 +73,7 @@ fn server(found: &Findings) -> Json {
 
 /// The databases with keys; `None` where they are not known.
 fn databases(found: &Findings) -> Option<Vec<Json>> {
-    let rows = found.databases.as_ref().ok()?.iter();
+    let rows = found.databases.known()?.iter();
     let rows = rows.map(|row| {
         json!({
             "db": row.db,
@@ -94,8 +95,7 @@ fn layout(found: &Findings) -> Json {
             }),
             "replicas": replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }),
-        Layout::Cluster(Err(reason)) => json!({ "kind": "cluster", "error": reason }),
-        Layout::Cluster(Ok(shards)) => {
+        Layout::Cluster(Told::Known(shards)) => {
             let rows = shards.topology.shards.iter().zip(&shards.primaries);
             json!({
                 "kind": "cluster",
@@ -104,11 +104,12 @@ fn layout(found: &Findings) -> Json {
                 "shards": rows.map(|(row, node)| shard(row, node)).collect::<Vec<_>>(),
             })
         }
+        Layout::Cluster(told) => json!({ "kind": "cluster", "error": told.reason() }),
     }
 }
 
-fn shard(shard: &Shard, primary: &Result<NodeFacts, String>) -> Json {
-    let node = primary.as_ref().ok();
+fn shard(shard: &Shard, primary: &Told<NodeFacts>) -> Json {
+    let node = primary.known();
     let facts = node.map(|node| &node.facts);
     let replicas = shard.replicas.iter();
     let replicas = replicas.map(|node| node.announced.to_string());
@@ -116,7 +117,7 @@ fn shard(shard: &Shard, primary: &Result<NodeFacts, String>) -> Json {
         "slots": ranges_text(&shard.slots),
         "primary": shard.primary.announced.to_string(),
         "hostname": shard.primary.hostname,
-        "error": primary.as_ref().err(),
+        "error": primary.reason(),
         "family": facts.map(|facts| family_name(facts.family)),
         "version": facts.map(|facts| &facts.version),
         "keys": node.and_then(|node| node.keys),

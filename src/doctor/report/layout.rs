@@ -2,6 +2,7 @@
 
 use crate::describe::table::Table;
 use crate::doctor::layout::{Layout, Shards};
+use crate::doctor::server::Told;
 use crate::doctor::{Findings, not_known};
 use crate::escape::clean;
 use crate::units::{bytes_text, count_text, plural};
@@ -10,11 +11,11 @@ use crate::units::{bytes_text, count_text, plural};
 pub(super) fn role(found: &Findings) -> String {
     let facts = &found.facts;
     match &found.layout {
-        Layout::Cluster(Ok(shards)) => {
+        Layout::Cluster(Told::Known(shards)) => {
             let count = plural(shards.topology.shards.len() as u64, "shard");
             format!("a node of a cluster of {count}")
         }
-        Layout::Cluster(Err(_)) => "a node of a cluster".to_owned(),
+        Layout::Cluster(_) => "a node of a cluster".to_owned(),
         Layout::Single {
             primary: Some((address, is_up)),
             ..
@@ -52,7 +53,7 @@ pub(super) fn shards_table(shards: &Shards) -> Table {
     let mut table = Table::new("slots | primary | version | >keys | >memory | replicas");
     let unknown = || "unknown".to_owned();
     for (shard, node) in shards.topology.shards.iter().zip(&shards.primaries) {
-        let node = node.as_ref().ok();
+        let node = node.known();
         let used = node.and_then(|node| node.facts.used_memory);
         let keys = node.and_then(|node| node.keys);
         let replicas = shard.replicas.iter().map(|node| node.announced.to_string());
