@@ -11,6 +11,8 @@ mod clusters;
 mod compare;
 #[path = "conformance/fixed.rs"]
 mod fixed;
+#[path = "conformance/libraries.rs"]
+mod libraries;
 #[path = "conformance/payloads.rs"]
 mod payloads;
 #[path = "conformance/play.rs"]
@@ -27,5 +29,7 @@ mod replicas;
 mod resp;
 #[path = "conformance/scanning.rs"]
 mod scanning;
+#[path = "conformance/told.rs"]
+mod told;
 #[path = "conformance/tracking.rs"]
 mod tracking;

@@ -42,6 +42,8 @@ mod sentinel;
 mod slots;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod time;
 mod tracking;
 mod value;

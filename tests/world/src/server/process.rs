@@ -367,11 +367,12 @@ impl Server {
 
     /// Carries out a command, and counts it.
     pub(super) fn call(&mut self, cx: &Cx, row: &'static Row, args: &[&[u8]]) -> Reply {
-        self.stats.count(row, self.release().has(Since::R70));
         if let Some(client) = self.client_mut(cx.client) {
             client.session.last_command = row.name;
         }
-        (row.run)(self, cx, args)
+        let reply = (row.run)(self, cx, args);
+        self.stats.count(row, self.release().has(Since::R70));
+        reply
     }
 
     /// The same of words that nobody has looked up, as EXEC and scripts have them.

@@ -100,7 +100,7 @@ pub fn normal(release: &Release, words: &[Vec<u8>], answer: Option<&Value>) -> O
     if is_any(&first, &["smembers", "hkeys", "hvals", "keys", "spop"]) {
         value = sorted(value);
     }
-    if full == "cluster slots" {
+    if full == "cluster slots" || full == "function list" {
         value = sorted(value);
     }
     if first == "hgetall" {
@@ -185,7 +185,7 @@ fn error(text: &str) -> String {
         let is_hash = bare.len() == 40 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
         if is_hash { "<sha>" } else { word }
     });
-    words.collect::<Vec<_>>().join(" ")
+    words.collect::<Vec<_>>().join(" ").trim_end().to_owned()
 }
 
 fn key_of(value: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use redis_migrate_world::server::{RELEASES, Release};
 
 use super::resp::{self, Value};
 
-fn directory() -> PathBuf {
+/// Where the servers are.
+pub fn directory() -> PathBuf {
     match std::env::var_os("REDIS_MIGRATE_SERVERS") {
         Some(directory) => directory.into(),
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/servers"),
@@ -53,7 +54,8 @@ pub struct Real {
 
 impl Real {
     pub fn start(release: &Release, options: &[&str]) -> Self {
-        for _ in 0..5 {
+        // A port above 55,000 has none for the cluster's bus, and there may be many of those.
+        for _ in 0..50 {
             if let Some(server) = Self::try_start(release, options) {
                 return server;
             }
@@ -61,7 +63,54 @@ impl Real {
         panic!("{} does not start", release.name);
     }
 
+    /// A sentinel with this file of settings.
+    pub fn start_sentinel(release: &Release, settings: &Path) -> Self {
+        let start = |port: u16, path: &Path| {
+            let mut command = Command::new(directory().join(release.name).join("sentinel"));
+            // A sentinel writes its file anew.
+            let own = path.join("sentinel.conf");
+            std::fs::copy(settings, &own).expect("a copy");
+            command.arg(&own).args(["--port", &port.to_string()]);
+            command
+        };
+        (0..50)
+            .find_map(|_| Self::try_command(start))
+            .expect("a sentinel that starts")
+    }
+
+    /// A server that loads this RDB file.
+    pub fn start_with_file(release: &Release, file: &Path) -> Self {
+        let start = |port: u16, path: &Path| {
+            std::fs::copy(file, path.join("dump.rdb")).expect("a copy");
+            Self::command(release, port, path, &[])
+        };
+        (0..50)
+            .find_map(|_| Self::try_command(start))
+            .expect("a server that starts")
+    }
+
+    fn command(release: &Release, port: u16, path: &Path, options: &[&str]) -> Command {
+        let mut command = Command::new(directory().join(release.name).join("server"));
+        command
+            .args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--dir",
+            ])
+            .arg(path)
+            .args(options);
+        command
+    }
+
     fn try_start(release: &Release, options: &[&str]) -> Option<Self> {
+        Self::try_command(|port, path| Self::command(release, port, path, options))
+    }
+
+    fn try_command(start: impl Fn(u16, &Path) -> Command) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0")
             .ok()?
             .local_addr()
@@ -72,18 +121,7 @@ impl Real {
         }
         let path = std::env::temp_dir().join(format!("world-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&path).ok()?;
-        let child = Command::new(directory().join(release.name).join("server"))
-            .args([
-                "--port",
-                &port.to_string(),
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--dir",
-            ])
-            .arg(&path)
-            .args(options)
+        let child = start(port, &path)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -83,12 +83,12 @@ fn registered(body: &str) -> Vec<String> {
 }
 
 /// Why libraries cannot stand beside those that do.
-fn clash(standing: &[Library], new: &[Library], replaces: bool) -> Option<Reply> {
+fn clash(standing: &[Library], new: &[Library], replaces: bool, quote: &str) -> Option<Reply> {
     for library in new {
         let is_it = |other: &&Library| other.name == library.name;
         if !replaces && standing.iter().any(|other| is_it(&other)) {
             return Some(Reply::error(format!(
-                "ERR Library '{}' already exists",
+                "ERR Library {quote}{}{quote} already exists",
                 library.name
             )));
         }
@@ -127,7 +127,12 @@ fn load(server: &mut Server, _: &Cx, args: &[&[u8]]) -> Reply {
         Ok(library) => library,
         Err(refusal) => return refusal,
     };
-    if let Some(refusal) = clash(server.libraries(), std::slice::from_ref(&library), replaces) {
+    if let Some(refusal) = clash(
+        server.libraries(),
+        std::slice::from_ref(&library),
+        replaces,
+        "'",
+    ) {
         return refusal;
     }
     let name = library.name.clone();
@@ -257,7 +262,7 @@ fn restore(server: &mut Server, _: &Cx, args: &[&[u8]]) -> Reply {
     };
     if flushes {
         server.libraries_mut().clear();
-    } else if let Some(refusal) = clash(server.libraries(), &libraries, replaces) {
+    } else if let Some(refusal) = clash(server.libraries(), &libraries, replaces, "") {
         return refusal;
     }
     for library in libraries {

@@ -100,6 +100,7 @@ fn section(server: &Server, cx: &Cx, name: &str) -> Option<Vec<String>> {
             ),
         ],
         "replication" => server.replication_lines(),
+        "modules" if !release.has(Since::R60) => return None,
         "modules" => server
             .config()
             .modules

@@ -171,12 +171,17 @@ fn eval(server: &mut Server, cx: &Cx, args: &[&[u8]], reads_only: bool) -> Reply
         argv,
         slot: keys.first().map(|key| slot_of(key)),
     };
-    match body.join(" ").as_str() {
+    let reply = match body.join(" ").as_str() {
         BATCH => run.batch(),
         DELETE_IF_SAME => run.delete_if_same(),
         DELETE_IF_SET_SO => run.delete_if_set_so(),
         other => run.one_call(other),
+    };
+    // A database that the script selected is its own.
+    if let Some(client) = server.client_mut(cx.client) {
+        client.session.db = cx.db;
     }
+    reply
 }
 
 impl Run<'_> {
@@ -184,22 +189,39 @@ impl Run<'_> {
     fn pcall(&mut self, args: &[&[u8]]) -> Reply {
         let row = match table::find(self.server.config(), args) {
             Found::Row(row) => row,
-            Found::Refused(text) if text.contains("unknown command") => {
-                return error("ERR Unknown Redis command called from script");
-            }
-            Found::Refused(_) => {
-                return error("ERR Wrong number of args calling Redis command from script");
+            Found::Refused(text) => {
+                let is_unknown = text.contains("unknown command");
+                return error(match (is_unknown, self.server.release().has(Since::R70)) {
+                    (true, true) => "ERR Unknown Redis command called from script",
+                    (true, false) => {
+                        "@user_script: 1: Unknown Redis command called from Lua script"
+                    }
+                    (false, true) => "ERR Wrong number of args calling Redis command from script",
+                    (false, false) => {
+                        "@user_script: 1: Wrong number of args calling Redis command From Lua script"
+                    }
+                });
             }
         };
         match self.refusal(row, args) {
             Some(refusal) => refusal,
-            None => plain(self.server.call(&self.cx, row, args)),
+            None => {
+                let reply = plain(self.server.call(&self.cx, row, args));
+                if row.name == "select" {
+                    let client = self.server.client(self.cx.client);
+                    self.cx.db = client.map_or(self.cx.db, |client| client.session.db);
+                }
+                reply
+            }
         }
     }
 
     fn refusal(&mut self, row: &'static Row, args: &[&[u8]]) -> Option<Reply> {
         if row.flags & NO_SCRIPT != 0 {
-            return Some(error("ERR This Redis command is not allowed from script"));
+            return Some(error(match self.server.release().has(Since::R70) {
+                true => "ERR This Redis command is not allowed from script",
+                false => "@user_script: 1: This Redis command is not allowed from scripts",
+            }));
         }
         let server = &mut *self.server;
         if let Some(user) = server.user_of(self.cx.client)
