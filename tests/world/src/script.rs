@@ -139,6 +139,8 @@ pub enum Act {
     Stall(Side, u8, u64),
     /// Connecting is refused for so long, in ms.
     Refuse(Side, u64),
+    /// From now on every new connection is reset after so many bytes to the tool.
+    Doom(Side, u32),
     /// A server is started again.
     Restart(Restart),
     /// A server answers that it cannot, for so long in ms.
@@ -245,6 +247,7 @@ impl Act {
             },
             Self::Stall(..) => "stall",
             Self::Refuse(..) => "connections refused",
+            Self::Doom(..) => "cut: every connection",
             Self::Restart(restart) if restart.lose > 0 => "restart with loss",
             Self::Restart(_) => "restart",
             Self::Condition(_, condition, _) => match condition {

@@ -10,7 +10,7 @@ use redis_migrate_format::header::ConsistencyReached;
 
 use self::truth::{Truth, lives, same};
 use self::wish::{OnConflict, Verb, Wish};
-use crate::net::{By, Held, Place};
+use crate::net::{BEGAN_MS, By, Change, Held, Place};
 
 /// How a run of the tool ended.
 #[derive(Debug)]
@@ -40,6 +40,15 @@ pub struct Told {
     pub source_deleted: u64,
 }
 
+/// A key that the tool named as failed.
+#[derive(Debug, Clone, Copy)]
+pub struct Named {
+    /// In which way.
+    pub kind: &'static str,
+    /// When, by the tool's clock, Unix ms.
+    pub at_ms: u64,
+}
+
 /// A run of the tool, and what was there before and after it.
 #[derive(Debug)]
 pub struct Ran<'a> {
@@ -50,7 +59,7 @@ pub struct Ran<'a> {
     /// What it printed, a line each.
     pub lines: &'a [String],
     /// Keys that it named as failed.
-    pub named: &'a BTreeSet<Place>,
+    pub named: &'a BTreeMap<Place, Named>,
     /// What the source's keys were; for `import` the archive's.
     pub source: Truth,
     /// Of an archive that is read: what later records stand for.
@@ -61,6 +70,8 @@ pub struct Ran<'a> {
     pub archive: Option<archive::Content>,
     /// The destination is written to by others, or loses keys by itself.
     pub is_disturbed: bool,
+    /// The same was asked for before, and done, and nothing has changed since.
+    pub is_again: bool,
     /// Nothing struck: there is no reason to fail.
     pub is_calm: bool,
 }
@@ -97,7 +108,13 @@ pub fn judge(ran: &Ran<'_>) -> Vec<String> {
             }
         }
     }
+    if let Ended::Told(told) = ran.ended {
+        the_ledger(ran, told, &mut wrong);
+    }
     nothing_else_at_the_source(ran, &mut wrong);
+    if ran.is_calm {
+        named_with_reason(ran, &mut wrong);
+    }
     match ran.wish.verb {
         Verb::Export => export(ran, &mut wrong),
         Verb::Import | Verb::Copy => written(ran, &mut wrong),
@@ -124,6 +141,63 @@ fn show_held(held: Option<&Held>) -> String {
 
 fn is_own(place: &Place) -> bool {
     place.1.starts_with(OWN_KEYS)
+}
+
+/// Where nothing is wrong, only conflicts are named, and only those that are.
+fn named_with_reason(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+    /// An answer may have been under way for so long, in ms.
+    const UNDER_WAY: u64 = 50;
+    for (place, named) in ran.named {
+        if named.kind != "conflict" {
+            wrong.push(format!("{} is named as {}", show(place), named.kind));
+            continue;
+        }
+        // The name is the source's or the destination's, by where it was found.
+        let stood = |place: &Place| {
+            let at = (named.at_ms.saturating_sub(BEGAN_MS) + 1) * 1000;
+            let now = ran.target.at(at, place);
+            let ms = ran.target.ms(at).saturating_sub(UNDER_WAY);
+            now.is_some_and(|held| lives(held, ms))
+        };
+        let into = (ran.wish.into_db(place.0), place.1.clone());
+        if !stood(&into) && !stood(place) {
+            wrong.push(format!("{} is called a conflict with nothing", show(place)));
+        }
+    }
+}
+
+/// What is counted is what was.
+fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
+    if told.code != 0 {
+        return;
+    }
+    if told.counts.0 != told.counts.1 {
+        wrong.push(format!(
+            "the source gave {} records, and {} arrived",
+            told.counts.0, told.counts.1
+        ));
+    }
+    let by_tool = |change: &&Change| change.by == By::Tool && !is_own(&change.place);
+    let deleted = ran.source.changes.iter().filter(by_tool).count() as u64;
+    if ran.wish.deletes_source && deleted != told.source_deleted {
+        let told = told.source_deleted;
+        wrong.push(format!(
+            "{told} keys are said to be deleted, and {deleted} were"
+        ));
+    }
+    if ran.is_again {
+        let (before, after) = (&ran.target.start, ran.target.end());
+        let ms = ran.target.end_ms;
+        let is_other = |place: &&Place| match (before.get(*place), after.get(*place)) {
+            (Some(before), Some(after)) => !same(before, after, ms),
+            (Some(held), None) | (None, Some(held)) => lives(held, ms),
+            (None, None) => false,
+        };
+        let mut places = before.keys().chain(after.keys());
+        if let Some(place) = places.find(is_other) {
+            wrong.push(format!("a second run changed {}", show(place)));
+        }
+    }
 }
 
 /// The tool changes nothing where it only reads, and deletes only what it may.
@@ -213,6 +287,7 @@ fn export(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         ran,
         (told.code, Some(&content.reached)),
         &content.keys,
+        &content.keys,
         &|place, version| {
             fits(
                 OnConflict::Replace,
@@ -260,11 +335,12 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         if others.contains(&into) {
             return true;
         }
-        let before = ran.target.start.get(&into);
-        fits(policy, version, before, last.get(&into), end_ms)
+        let (before, after) = (ran.target.start.get(&into), last.get(&into));
+        fits(policy, version, before, after, end_ms)
+            || (lost.contains(&into) && fits(policy, version, None, after, end_ms))
     };
     if matches!(code, 0 | 3 | 4) && !ran.wish.deletes_source {
-        compare(ran, (code, reached), &BTreeMap::new(), &fits, wrong);
+        compare(ran, (code, reached), &BTreeMap::new(), &last, &fits, wrong);
     }
     // Whatever happened: what stands there is what stood there, or what the source had.
     let versions = ran.source.versions();
@@ -358,12 +434,13 @@ fn compare(
     ran: &Ran<'_>,
     (code, reached): (u8, Option<&ConsistencyReached>),
     content: &BTreeMap<Place, Held>,
+    there: &BTreeMap<Place, Held>,
     fits: &dyn Fn(&Place, Option<&Held>) -> bool,
     wrong: &mut Vec<String>,
 ) {
     let versions = ran.source.versions();
     let is_excused = |place: &Place| {
-        code == 3 && (ran.named.contains(place) || names_database(ran.lines, place.0))
+        code == 3 && (ran.named.contains_key(place) || names_database(ran.lines, place.0))
     };
     let mut misfits = Vec::new();
     for (place, versions) in &versions {
@@ -381,7 +458,7 @@ fn compare(
         let place = &misfits[0];
         let list = versions.get(place).cloned().unwrap_or_default();
         let list: Vec<String> = list.into_iter().map(show_held).collect();
-        let there = content.get(place);
+        let there = there.get(&(ran.wish.into_db(place.0), place.1.clone()));
         wrong.push(format!(
             "exit {code}, and these are none of what the source had: {}; the first was {} and is {}",
             show_all(&misfits),
@@ -395,7 +472,20 @@ fn compare(
     };
     let is_meant =
         |place: &&Place| ran.wish.wants_db(place.0) && !is_own(place) && !is_excused(place);
-    let places = versions.keys().copied().filter(is_meant).cloned().collect();
+    let places: BTreeSet<Place> = versions.keys().copied().filter(is_meant).cloned().collect();
+    // Each node of a cluster has an instant of its own.
+    if instants.len() > 1 {
+        let moments: Vec<u64> = instants.iter().map(|(_, at)| *at).collect();
+        let is_off = |place: &&Place| !ran.source.fits_near(place, &moments, 2, fits);
+        let off: Vec<Place> = places.iter().filter(is_off).cloned().collect();
+        if !off.is_empty() {
+            let text = show_all(&off);
+            wrong.push(format!(
+                "it is called exact at {instants:?}, and was not so: {text}"
+            ));
+        }
+        return;
+    }
     match ran.source.instants(&places, fits) {
         Err(fewest) => wrong.push(format!(
             "it is called exact at {instants:?}, and never was so: {}",

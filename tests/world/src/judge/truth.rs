@@ -109,6 +109,27 @@ impl Truth {
         versions
     }
 
+    /// Whether a key fits at one of these moments, by the servers' clock in ms, or within `margin` of
+    /// one.
+    pub fn fits_near(
+        &self,
+        place: &Place,
+        moments: &[u64],
+        margin: u64,
+        fits: &dyn Fn(&Place, Option<&Held>) -> bool,
+    ) -> bool {
+        let changes = self.changes.iter().filter(|change| change.place == *place);
+        let mut versions = vec![(self.ms(self.from), self.start.get(place))];
+        versions.extend(changes.map(|change| (self.ms(change.at), change.after.as_ref())));
+        let ends = versions.iter().skip(1).map(|(since, _)| *since);
+        let ends: Vec<u64> = ends.chain([self.end_ms]).collect();
+        versions.iter().zip(ends).any(|((since, held), until)| {
+            let is_near = |at: &u64| at + margin >= *since && *at <= until + margin;
+            let expires = held.is_some_and(|held| !lives(held, self.end_ms));
+            moments.iter().any(is_near) && (fits(place, *held) || (expires && fits(place, None)))
+        })
+    }
+
     /// The moments, from and to by the servers' clock in ms, at which every one of `places` fits, or
     /// else the places that do not fit where the fewest do not.
     pub fn instants(
@@ -175,7 +196,8 @@ pub fn same(one: &Held, other: &Held, ms: u64) -> bool {
     one.expire_at == other.expire_at && left_of(&one.value, ms) == left_of(&other.value, ms)
 }
 
-/// A hash without its fields that have expired.
+/// A hash without its fields that have expired; a stream without the times at which its consumers
+/// were seen, which no command can set.
 fn left_of(value: &Value, ms: u64) -> Cow<'_, Value> {
     let is_over = |at: Option<u64>| at.is_some_and(|at| at <= ms);
     match value {
@@ -183,6 +205,23 @@ fn left_of(value: &Value, ms: u64) -> Cow<'_, Value> {
             let mut left = fields.clone();
             left.retain(|_, field| !is_over(field.expire_at));
             Cow::Owned(Value::Hash(left))
+        }
+        Value::Stream(stream)
+            if stream
+                .groups
+                .values()
+                .any(|group| !group.consumers.is_empty()) =>
+        {
+            let mut left = stream.clone();
+            for consumer in left
+                .groups
+                .values_mut()
+                .flat_map(|group| group.consumers.values_mut())
+            {
+                consumer.seen = 0;
+                consumer.active = None;
+            }
+            Cow::Owned(Value::Stream(left))
         }
         _ => Cow::Borrowed(value),
     }

@@ -28,6 +28,10 @@ impl State {
                     .for_each(|node| self.nodes[node].refuses_until = until);
                 true
             }
+            Act::Doom(side, bytes) => {
+                self.doomed.push((*side, *bytes));
+                true
+            }
             Act::Restart(restart) => self.restart(restart),
             Act::Condition(side, condition, ms) => self.condition(*side, *condition, *ms),
             Act::Odd(side, command, odd) => {
@@ -65,7 +69,7 @@ impl State {
             .collect()
     }
 
-    fn side_of(&self, peer: Peer) -> Side {
+    pub(super) fn side_of(&self, peer: Peer) -> Side {
         match peer {
             Peer::Node(node) => self.nodes[node].side,
             Peer::Sentinel(at) => self.sentinels[at].0,

@@ -19,7 +19,7 @@ use crate::server::{ClientId, Random, Sentinel, Server};
 pub const BEGAN_MS: u64 = 1_764_000_000_000;
 
 /// A run that has gone on for so long (µs of the world) does not end.
-const MOST_US: u64 = 6 * 3600 * 1_000_000;
+const MOST_US: u64 = 4 * 3600 * 1_000_000;
 
 /// A run in which so much happened does not end.
 const MOST_STEPS: u64 = 4_000_000;
@@ -81,6 +81,8 @@ pub struct State {
     /// What the keys of each side were.
     pub(super) histories: [History; 2],
     pub(super) moves: Vec<Move>,
+    /// New connections of these sides are reset after so many bytes to the tool.
+    pub(super) doomed: Vec<(Side, u32)>,
     pub(super) plan: Plan,
     /// What struck.
     pub struck: Counts,
@@ -156,6 +158,7 @@ impl State {
             sentinels,
             histories: Default::default(),
             moves: Vec::new(),
+            doomed: Vec::new(),
             plan: Plan::default(),
             struck: Counts::new(),
             ending: None,
@@ -208,6 +211,7 @@ impl State {
 
     pub(super) fn begin(&mut self, phase: &Phase, stop: Stop, before_kill: Box<dyn FnOnce()>) {
         self.queue.forget_planned();
+        self.doomed.clear();
         self.ending = None;
         let mut plan = Plan {
             events: phase.events.clone(),
@@ -309,7 +313,7 @@ impl State {
     pub(super) fn connect(&mut self, port: u16) -> Option<io::Result<u64>> {
         let id = self.links.len() as u64;
         let refused = Some(Err(io::ErrorKind::ConnectionRefused.into()));
-        let link = if let Some(at) = port.checked_sub(FIRST_SENTINEL).map(usize::from) {
+        let mut link = if let Some(at) = port.checked_sub(FIRST_SENTINEL).map(usize::from) {
             let Some((_, sentinel)) = self.sentinels.get_mut(at) else {
                 return refused;
             };
@@ -334,6 +338,10 @@ impl State {
                 }
             }
         };
+        let side = self.side_of(link.peer);
+        if let Some((_, bytes)) = self.doomed.iter().find(|(of, _)| *of == side) {
+            link.to_tool.cut_after = Some(*bytes as usize);
+        }
         self.links.push(link);
         self.log
             .note(self.now, "connected", id, &port.to_le_bytes());

@@ -2,7 +2,7 @@
 //! is held against what was.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -18,8 +18,8 @@ use redis_migrate::pipe::{Outcome, Stop};
 use super::{Report, is_calm, setup};
 use crate::judge::truth::Truth;
 use crate::judge::wish::{Verb, Wish};
-use crate::judge::{Ended, Ran, Told, archive, judge};
-use crate::net::{Endless, Killed, Place, World};
+use crate::judge::{Ended, Named, Ran, Told, archive, judge};
+use crate::net::{By, Endless, Killed, Place, World};
 use crate::script::{Phase, Script, Side};
 
 /// Stands for the directory in command lines.
@@ -28,7 +28,9 @@ const DIRECTORY: &str = "{dir}";
 /// What an earlier run left to go on with.
 pub(super) struct Before {
     wish: Wish,
+    argv: Vec<String>,
     began: u64,
+    ended: u64,
     is_whole: bool,
 }
 
@@ -47,7 +49,13 @@ pub(super) fn run(
     let began = world.state(|state| state.now);
     // What a run that was killed or failed did belongs to the one that goes on with it.
     let chain = match &before {
-        Some(before) if wish.resumes && before.wish == wish && !before.is_whole => before.began,
+        Some(before)
+            if (wish.resumes || wish.verb == Verb::Import)
+                && before.wish == wish
+                && !before.is_whole =>
+        {
+            before.began
+        }
         _ => began,
     };
     let listener = Heard::default();
@@ -80,6 +88,17 @@ pub(super) fn run(
         (source, Truth::of(state, Side::Destination, chain, now))
     });
     let is_disturbed = is_disturbed(script);
+    let is_again = before.as_ref().is_some_and(|before| {
+        let history =
+            |side| world.state(|state| !state.history(side).between(before.began, now).is_empty());
+        before.is_whole
+            && before.argv == phase.argv
+            && (wish.verb == Verb::Import || !history(Side::Source))
+            && !world.state(|state| {
+                let since = state.history(Side::Destination).between(before.ended, now);
+                since.iter().any(|change| change.by != By::Tool)
+            })
+    });
     let ran = Ran {
         wish: &wish,
         ended: &ended,
@@ -90,6 +109,7 @@ pub(super) fn run(
         target,
         archive: written,
         is_disturbed,
+        is_again,
         is_calm: is_calm(script, report.codes.len()),
     };
     wrong.extend(judge(&ran));
@@ -115,7 +135,9 @@ pub(super) fn run(
     world.rest(Duration::from_secs(1));
     Before {
         wish,
+        argv: phase.argv.clone(),
         began: chain,
+        ended: now,
         is_whole: code == 0,
     }
 }
@@ -246,7 +268,7 @@ struct Heard(Arc<Mutex<Said>>);
 #[derive(Debug, Default)]
 struct Said {
     lines: Vec<String>,
-    named: BTreeSet<Place>,
+    named: BTreeMap<Place, Named>,
 }
 
 impl Heard {
@@ -269,7 +291,11 @@ impl Listener for Heard {
                     key.escape_ascii(),
                     failure.reason
                 ));
-                heard.named.insert((db, key));
+                let named = Named {
+                    kind: failure.kind.name(),
+                    at_ms: host::unix_ms(),
+                };
+                heard.named.insert((db, key), named);
             }
         }
     }

@@ -117,6 +117,7 @@ impl Making<'_> {
             4 | 5 => Act::Cut(side, which, Cut::ToServer(self.random.below(2000) as u32)),
             6 | 7 => Act::Cut(side, which, Cut::ToTool(self.random.below(2000) as u32)),
             8 => Act::Stall(side, which, ms),
+            9 if self.random.chance(40) => Act::Doom(side, self.random.below(3000) as u32),
             9 => Act::Refuse(side, ms),
             10 | 11 => Act::Restart(Restart {
                 side,
@@ -151,6 +152,15 @@ impl Making<'_> {
                 Act::Odd(side, command, self.odd())
             }
         }
+    }
+
+    /// A command that the tool needs at this side, or would like to have.
+    pub(super) fn command_of(&mut self, side: Side) -> String {
+        let list = match side {
+            Side::Source => AT_SOURCE,
+            Side::Destination => AT_DESTINATION,
+        };
+        self.one_of(list).to_owned()
     }
 
     fn odd(&mut self) -> Odd {

@@ -5,7 +5,7 @@ mod faults;
 
 use crate::net::FIRST_SENTINEL;
 use crate::runs::{PRIMARY, TOOL, port_of};
-use crate::script::{Act, At, NetSetup, NodeSetup, Phase, Planned, Script, Side};
+use crate::script::{Act, At, NetSetup, NodeSetup, Phase, Planned, Restart, Script, Side};
 use crate::server::{RELEASES, Random, Release, slot_of};
 use crate::writers::Writers;
 
@@ -23,6 +23,8 @@ pub const SCENARIOS: &[(&str, fn(&mut Making<'_>))] = &[
     ("from-cluster", from_cluster),
     ("to-cluster", to_cluster),
     ("sentinels", sentinels),
+    ("refusals", refusals),
+    ("limits", limits),
 ];
 
 /// A script of the scenario of this name, or of any.
@@ -418,7 +420,22 @@ fn resume_import(making: &mut Making<'_>) {
         events.push(making.kill(Side::Destination));
         making.phase(&argv, events);
     }
-    making.phase(&argv, Vec::new());
+    let mut events = Vec::new();
+    if making.random.chance(25) {
+        // The destination is started anew, and empty.
+        let restart = Restart {
+            side: Side::Destination,
+            which: 0,
+            lose: 100_000,
+            down_ms: 0,
+            loading_ms: 0,
+        };
+        events.push(Planned {
+            at: At::Start,
+            act: Act::Restart(restart),
+        });
+    }
+    making.phase(&argv, events);
 }
 
 fn resume_export(making: &mut Making<'_>) {
@@ -529,6 +546,88 @@ fn to_cluster(making: &mut Making<'_>) {
         events.push(making.kill(Side::Destination));
     }
     making.phase(&argv, events);
+    making.phase(&argv, Vec::new());
+}
+
+/// Users who may not do everything, or go everywhere.
+fn refusals(making: &mut Making<'_>) {
+    making.pair();
+    for at in 0..2 {
+        let side = [Side::Source, Side::Destination][at];
+        let count = making.random.below(3);
+        let refused: Vec<String> = (0..count).map(|_| making.command_of(side)).collect();
+        let node = &mut making.script.nodes[at];
+        // There are no users before 6.0.
+        if node.release != VERSIONS[0] {
+            node.refused = refused;
+        }
+        if node.release == "valkey-9.1" && making.random.chance(60) {
+            let forbidden = making.dbs[making.random.below(making.dbs.len() as u64) as usize];
+            making.script.nodes[at].forbidden_dbs = vec![forbidden];
+        }
+    }
+    any_verb(making);
+}
+
+/// Little memory, few connections, clocks that differ.
+fn limits(making: &mut Making<'_>) {
+    making.pair();
+    for at in 0..2 {
+        let skew_ms = [0, 0, 3, -800, 4000][making.random.below(5) as usize];
+        let max_clients = match making.random.below(3) {
+            0 => 1 + making.random.below(6) as usize,
+            _ => 0,
+        };
+        let node = &mut making.script.nodes[at];
+        node.skew_ms = skew_ms;
+        node.max_clients = max_clients;
+    }
+    if making.random.chance(40) {
+        let max_memory = 500 + making.random.below(20_000);
+        let evicts = making.random.chance(40);
+        let node = &mut making.script.nodes[1];
+        node.max_memory = max_memory;
+        node.evicts = evicts;
+    }
+    any_verb(making);
+}
+
+/// One of the verbs, in any of its ways.
+fn any_verb(making: &mut Making<'_>) {
+    let (from, to) = (making.url(Side::Source), making.url(Side::Destination));
+    let policy = making.one_of(&["replace", "fail", "skip"]);
+    let method = making.one_of(&["auto", "auto", "commands", "restore"]);
+    let consistency = making.one_of(&["scan", "auto", "converge", "pause"]);
+    let events = making.events(&[Side::Source, Side::Destination]);
+    let write = ["--on-conflict", policy, "--method", method];
+    if making.random.chance(50) {
+        let db = making.dbs[0].to_string();
+        let map = format!("{db}:{}", 7 + making.random.below(3));
+        let mut argv = vec!["copy", &from, &to, "--consistency", consistency];
+        argv.extend(write);
+        if making.random.chance(25) {
+            argv.extend(["--db", &db]);
+        }
+        if making.random.chance(25) {
+            argv.extend(["--map-db", &map]);
+        }
+        making.phase(&argv, events);
+        return;
+    }
+    making.phase(
+        &[
+            "export",
+            &from,
+            "-o",
+            "{dir}/a.rmz",
+            "--consistency",
+            consistency,
+        ],
+        events,
+    );
+    let mut argv = vec!["import", &to, "{dir}/a.rmz"];
+    argv.extend(write);
+    making.phase(&argv, Vec::new());
     making.phase(&argv, Vec::new());
 }
 
