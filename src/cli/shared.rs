@@ -14,6 +14,7 @@ use crate::policy::{
 };
 use crate::rewrite::parse_map_db;
 use crate::server::slots::SLOTS;
+use crate::source::open::{FollowHow, ReadHow};
 use crate::units::{parse_duration, parse_duration_ms, parse_size};
 
 /// How a server is read.
@@ -83,24 +84,24 @@ pub struct ReadArgs {
     pub total: Option<Duration>,
 }
 
-/// As on the command line of a verb that says nothing of it.
-impl Default for ReadArgs {
-    fn default() -> Self {
-        Self {
-            scan_count: None,
-            via: Via::default(),
-            cluster: false,
-            read_from: ReadFrom::default(),
-            shard: None,
-            node: Vec::new(),
-            eviction: false,
-            allow_stale: false,
-            consistency: Consistency::default(),
-            max_pause: Duration::from_millis(500),
-            max_wait: None,
-            follow: false,
-            until_idle: None,
-            total: None,
+impl ReadArgs {
+    /// The same for whoever opens the source.
+    pub fn how(&self) -> ReadHow {
+        let Self {
+            until_idle, total, ..
+        } = *self;
+        ReadHow {
+            scan_count: self.scan_count,
+            via: self.via,
+            cluster: self.cluster,
+            read_from: self.read_from,
+            shard: self.shard,
+            nodes: self.node.clone(),
+            eviction: self.eviction,
+            allow_stale: self.allow_stale,
+            max_pause: self.max_pause,
+            max_wait: self.max_wait,
+            follow: self.follow.then_some(FollowHow { until_idle, total }),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::sink::rdb::latest::{Latest, Superseded};
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
-use crate::source::open::{Wanted, rdb};
+use crate::source::open::file::{Wanted, rdb};
 use crate::source::reading::Reading;
 use crate::verb::Verb;
 

@@ -7,16 +7,14 @@ use anyhow::Result;
 use redis_migrate_format::header::Mode;
 
 use super::flow;
-use super::open_source::{self, Wishes, probe_source};
-use super::prove::Proof;
+use super::into_server::{self, rules, sink_options, try_databases};
 use crate::cli::{CopyArgs, Files, Run};
+use crate::compare::prove::Proof;
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
 use crate::glob::literal_prefix;
 use crate::observer::Observer;
-use crate::outside::Series;
-use crate::pace::LatencyProbe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::Endpoint;
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
@@ -30,6 +28,7 @@ use crate::server::{Conn, ServerError};
 use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
+use crate::source::open::{self, Wishes, probe_source};
 use crate::verb::Verb;
 
 impl Run for CopyArgs {
@@ -63,35 +62,17 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         Endpoint::Server(options) => Some(Conn::open(options)?),
         Endpoint::Stored(_) => None,
     };
-    let mut sink_conn = Conn::open(&to)?;
-    if !args.read.follow {
-        sink_conn.heed(&to, &stop.flag());
-    }
-    if let Some(warning) = sink_conn.warning() {
-        observer.warn(&warning);
-    }
+    let heeds = (!args.read.follow).then_some(stop);
+    let mut sink_conn = into_server::connect(&to, heeds, observer)?;
     let mut selection = args.selection(&from);
     let same_server = match (&from, &mut source_conn) {
-        (Endpoint::Server(from), Some(source_conn)) => {
-            match same_server(source_conn, &mut sink_conn)? {
-                Identity::Unknown(_) => {
-                    let silent = match run_id(source_conn)? {
-                        None => from,
-                        Some(_) => &to,
-                    };
-                    find_out(args, [from, &to], silent, &selection, observer)?
-                }
-                Identity::Same => true,
-                Identity::ReplicaOf => {
-                    observer.warn(
-                        "the source is a replica of the destination, so what is written there \
-                         comes back: both are treated as one server",
-                    );
-                    true
-                }
-                Identity::Another => false,
-            }
-        }
+        (Endpoint::Server(from), Some(source)) => are_one(
+            args,
+            [from, &to],
+            [source, &mut sink_conn],
+            &selection,
+            observer,
+        )?,
         _ => false,
     };
     let deletes = args.delete_source && !args.run.dry_run;
@@ -105,7 +86,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         selection = selection.and_names(move |key| !key.starts_with(&prefix));
     }
     let wishes = Wishes {
-        read: &args.read,
+        read: args.read.how(),
         selection,
         other_urls_db: None,
         functions: match args.write.functions {
@@ -120,26 +101,9 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         stop,
     };
     if args.delete_source {
-        let facts = match &mut source_conn {
-            Some(source_conn) => Facts::ask(source_conn)?,
-            None => Facts::default(),
-        };
-        may_delete(
-            &from,
-            args.read.cluster || facts.cluster,
-            facts.role_is_replica() == Some(true),
-        )?;
-        if args.run.dry_run {
-            if let Endpoint::Server(options) = &from {
-                delete_source::rehearse(options)?;
-            }
-            observer.notice(
-                "with --delete-source the run deletes each source key that it then sees at the \
-                 destination with the same value and expiry; this dry run does not ask for that",
-            );
-        }
+        check_deleting(args, &from, source_conn.as_mut(), observer)?;
     }
-    let source = open_source::open(&from, source_conn, wishes, observer)?;
+    let source = open::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
     let accepted: Option<Box<dyn Accepted>> = match (&from, deletes) {
         (Endpoint::Server(options), true) => Some(Box::new(DeleteSource::open(
@@ -158,23 +122,15 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .write
         .rewrite(&to, 0)?
         .may_collide_among(&args.selection(&from));
+    let repeats = match (&from, args.read.consistency) {
+        (Endpoint::Stored(_), _) => Repeats::No,
+        (_, Consistency::Scan) if !args.read.follow => Repeats::No,
+        _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
+        _ => Repeats::Live,
+    };
     let options = ServerSinkOptions {
-        on_conflict: args.write.on_conflict(),
-        functions: args.write.functions,
-        max_value_bytes: args.write.max_value,
-        allow_loss: args.write.allow_loss.iter().copied().collect(),
-        sanitize: args.write.sanitize,
-        no_check: args.write.no_check,
-        method: args.write.method,
-        may_collide,
-        repeats: match (&from, args.read.consistency) {
-            (Endpoint::Stored(_), _) => Repeats::No,
-            (_, Consistency::Scan) if !args.read.follow => Repeats::No,
-            _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
-            _ => Repeats::Live,
-        },
         deletes_source: args.delete_source,
-        dry_run: args.run.dry_run,
+        ..sink_options(&args.write, &args.run, may_collide, repeats)
     };
     let observed = Arc::clone(observer);
     // While changes are followed Ctrl-C ends the following, and what is under way is written.
@@ -188,18 +144,9 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let now_ms = sink.clock().now_ms();
     proof.begin(now_ms);
     let rewrite = args.write.rewrite(&to, now_ms)?;
-    let dbs: Vec<u32> = source.databases.iter().map(|row| row.db).collect();
-    rewrite.dbs.check(&dbs)?;
     let rows = source.databases.iter();
-    let into: Result<Vec<(u32, Option<u64>)>, Usage> = rows
-        .map(|row| Ok((rewrite.dbs.map(row.db)?, Some(row.keys))))
-        .collect();
-    let into = into?;
-    sink.check_databases(dbs.iter().copied().zip(into.iter().map(|(db, _)| *db)))?;
-    let written: Vec<u32> = into.iter().map(|(db, _)| *db).collect();
-    proof.try_reading(&to, &written, stop)?;
-    // Where nothing is known to come yet, what the URL names is where it will go.
-    sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
+    let coming: Vec<_> = rows.map(|row| (row.db, Some(row.keys))).collect();
+    try_databases(&mut sink, &to, &rewrite, &coming, &proof, stop)?;
     if same_server {
         refuse_onto_itself(args, &rewrite, &source.databases)?;
     }
@@ -212,16 +159,12 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let steps = Steps {
         rewrite,
         keep_origins: deletes || may_collide || proof.is_asked(),
-        outside: source.outside_keys(&from, &args.read),
-        with_rules: (!args.run.dry_run)
-            .then(|| Series::written_to(to.clone(), sink.facts().cluster)),
+        outside: source.outside_keys(&from, &args.read.how()),
+        with_rules: rules(&args.run, &to, &sink),
     };
     let pace = args.pace.pace();
     let _source_probe = probe_source(&from, pace.as_ref(), observer)?;
-    let _destination_probe = match &pace {
-        Some(pace) => LatencyProbe::start("destination", &to, pace, observer)?,
-        None => None,
-    };
+    let _destination_probe = into_server::probe(pace.as_ref(), &to, observer)?;
     let outcome = pipe::run_paced(
         source.source,
         &steps,
@@ -233,6 +176,57 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     // Ctrl-C may have ended the following; a second one ends the process.
     let stop = stop.of_pipe(args.read.follow);
     Ok(proof.complete(&to, outcome, observer, &stop))
+}
+
+/// Whether source and destination are one server, or as good as one.
+fn are_one(
+    args: &CopyArgs,
+    [from, to]: [&ConnectOptions; 2],
+    [source, sink]: [&mut Conn; 2],
+    selection: &Selection,
+    observer: &Observer,
+) -> Result<bool> {
+    Ok(match same_server(source, sink)? {
+        Identity::Unknown(_) => {
+            let silent = match run_id(source)? {
+                None => from,
+                Some(_) => to,
+            };
+            find_out(args, [from, to], silent, selection, observer)?
+        }
+        Identity::Same => true,
+        Identity::ReplicaOf => {
+            observer.warn(
+                "the source is a replica of the destination, so what is written there comes back: \
+                 both are treated as one server",
+            );
+            true
+        }
+        Identity::Another => false,
+    })
+}
+
+/// Whether keys can be deleted at the source as `--delete-source` asks; a dry run says what it does not
+/// do of that.
+fn check_deleting(
+    args: &CopyArgs,
+    from: &Endpoint,
+    conn: Option<&mut Conn>,
+    observer: &Observer,
+) -> Result<()> {
+    let facts = conn.map_or_else(|| Ok(Facts::default()), Facts::ask)?;
+    let is_cluster = args.read.cluster || facts.cluster;
+    may_delete(from, is_cluster, facts.role_is_replica() == Some(true))?;
+    if args.run.dry_run {
+        if let Endpoint::Server(options) = from {
+            delete_source::rehearse(options)?;
+        }
+        observer.notice(
+            "with --delete-source the run deletes each source key that it then sees at the \
+             destination with the same value and expiry; this dry run does not ask for that",
+        );
+    }
+    Ok(())
 }
 
 /// The servers do not tell whether they are one. Where that matters, a key that is written at one and

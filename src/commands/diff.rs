@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
-use super::open_side::{OpenedSide, Wanted, open_side};
 use super::unread::{Unread, left_out_of_file, temporary_keys};
 use super::watch;
 use crate::cli::{CompareArgs, DiffArgs, Files, ProgressStyle, Run};
@@ -19,7 +18,7 @@ use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::unread::UnreadKeys;
 use crate::compare::{Judge, Prints, Reading, report};
-use crate::describe::{export_failed_json, export_failed_text};
+use crate::describe::{export_failed_json, export_failed_text, loss_of};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, write_json_line};
 use crate::exit::{self, Interrupted, Usage};
@@ -31,6 +30,7 @@ use crate::place::{Endpoint, Kept};
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, PassedOver, Selection};
 use crate::sink::Sink;
+use crate::source::open::side::{OpenedSide, Wanted, open_side};
 use crate::ui;
 use crate::units::plural;
 use crate::verb::Verb;
@@ -166,7 +166,7 @@ impl Question<'_> {
             readers.without.push(readers.rewrite.dbs.map(*db)?);
         }
         answer.what = (left.side.what, right.side.what);
-        self.warn_of_losses([&left.side.loss, &right.side.loss], observer);
+        self.warn_of_losses([&left, &right], observer);
         let expected = [&left, &right].map(|opened| opened.side.source.estimate());
         let sum = expected
             .iter()
@@ -228,9 +228,10 @@ impl Question<'_> {
     }
 
     /// Nor is what was lost before it was salvaged.
-    fn warn_of_losses(&self, losses: [&Option<String>; 2], observer: &Observer) {
-        for (end, loss) in [self.left, self.right].iter().zip(losses) {
-            if let (Verb::Diff, Some(loss)) = (self.verb, loss) {
+    fn warn_of_losses(&self, opened: [&Opened; 2], observer: &Observer) {
+        for (end, opened) in [self.left, self.right].iter().zip(opened) {
+            let header = opened.side.header.as_deref();
+            if let (Verb::Diff, Some(loss)) = (self.verb, header.and_then(loss_of)) {
                 observer.warn(&format!("{} {loss}", ui::clean(&end.name())));
             }
         }

@@ -9,7 +9,6 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::flow;
-use super::open_source::{self, OpenedSource, Wishes, probe_source};
 use crate::cli::{ExportArgs, Files, Run};
 use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
@@ -21,6 +20,7 @@ use crate::policy::Consistency;
 use crate::resume::files_beside;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Form};
+use crate::source::open::{self, OpenedSource, Wishes, probe_source};
 use crate::units::bytes_text;
 use crate::verb::Verb;
 
@@ -77,10 +77,10 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         }
     };
     let wishes = wishes(args, &from, stop);
-    let source = open_source::open(&from, None, wishes, observer)?;
+    let source = open::open(&from, None, wishes, observer)?;
     observer.expect(source.source.estimate());
     let steps = Steps {
-        outside: source.outside_keys(&from, &args.read),
+        outside: source.outside_keys(&from, &args.read.how()),
         ..Steps::default()
     };
     let header = header(args, &source, &args.selection(&from), &steps.outside);
@@ -99,7 +99,7 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
 
 pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &Endpoint, stop: &'a Stop) -> Wishes<'a> {
     Wishes {
-        read: &args.read,
+        read: args.read.how(),
         selection: args.selection(from),
         other_urls_db: None,
         functions: args.read_functions(),

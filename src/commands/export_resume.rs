@@ -7,7 +7,6 @@ use redis_migrate_format::{Limits, Writer, WriterOptions};
 use serde::Serialize;
 
 use super::export::{form, header};
-use super::open_source::{self, Wishes, probe_source};
 use crate::cli::ExportArgs;
 use crate::exit::Usage;
 use crate::observer::Observer;
@@ -20,6 +19,7 @@ use crate::resume::{
 };
 use crate::sink::archive::{ArchiveSink, Form};
 use crate::sink::journal::Noted;
+use crate::source::open::{self, Wishes, probe_source};
 
 pub(super) fn export(
     args: &ExportArgs,
@@ -61,7 +61,7 @@ pub(super) fn export(
     }
     let source = if args.read.consistency == Consistency::Scan {
         let at = ready.as_ref().map(|(noted, _)| &noted.checkpoint);
-        let (source, why) = open_source::open_at(from, wishes.clone(), at, observer)?;
+        let (source, why) = open::open_at(from, wishes.clone(), at, observer)?;
         if let Some(why) = why {
             ready = None;
             useless = Some(why.to_owned());
@@ -74,7 +74,7 @@ pub(super) fn export(
             false => observer.notice(&format!("{text}; otherwise it starts over")),
         }
         ready = None;
-        open_source::open(from, None, wishes.clone(), observer)?
+        open::open(from, None, wishes.clone(), observer)?
     };
     observer.expect(source.source.estimate());
     let part = partial.path().to_owned();
@@ -85,7 +85,7 @@ pub(super) fn export(
         ));
     }
     let steps = Steps {
-        outside: source.outside_keys(from, &args.read),
+        outside: source.outside_keys(from, &args.read.how()),
         ..Steps::default()
     };
     let (noted, journal, writer) = match ready {

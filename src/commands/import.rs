@@ -6,25 +6,22 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::flow;
+use super::into_server::{connect, probe, rules, sink_options, try_databases};
 use super::open_archives::{
     OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
 };
-use super::prove::Proof;
 use crate::cli::{Files, ImportArgs, Run};
-use crate::exit::Usage;
+use crate::compare::prove::Proof;
 use crate::observer::Observer;
-use crate::outside::Series;
-use crate::pace::LatencyProbe;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::{Holds, Location, Place};
 use crate::policy::OnConflict;
 use crate::record::{Mark, show_key};
 use crate::resume::ResumingSink;
 use crate::rewrite::TtlIntent;
-use crate::server::Conn;
 use crate::sink::Sink;
+use crate::sink::server::ServerSink;
 use crate::sink::server::held::Repeats;
-use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::Source;
 use crate::verb::Verb;
 
@@ -76,30 +73,14 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         .write
         .rewrite(&to, 0)?
         .may_collide_among(&args.selection()?);
-    let options = ServerSinkOptions {
-        on_conflict: args.write.on_conflict(),
-        functions: args.write.functions,
-        max_value_bytes: args.write.max_value,
-        allow_loss: args.write.allow_loss.iter().copied().collect(),
-        sanitize: args.write.sanitize,
-        no_check: args.write.no_check,
-        method: args.write.method,
-        may_collide,
-        // Going on, what stands may be what an earlier run wrote: that is no skipping.
-        repeats: match may_repeat
-            || (args.resume.is_some() && args.write.on_conflict() == OnConflict::Skip)
-        {
-            true => Repeats::Archive,
-            false => Repeats::No,
-        },
-        deletes_source: false,
-        dry_run: args.run.dry_run,
+    // Going on, what stands may be what an earlier run wrote: that is no skipping.
+    let skips = args.resume.is_some() && args.write.on_conflict() == OnConflict::Skip;
+    let repeats = match may_repeat || skips {
+        true => Repeats::Archive,
+        false => Repeats::No,
     };
-    let mut conn = Conn::open(&to)?;
-    conn.heed(&to, &stop.flag());
-    if let Some(warning) = conn.warning() {
-        observer.warn(&warning);
-    }
+    let options = sink_options(&args.write, &args.run, may_collide, repeats);
+    let conn = connect(&to, Some(stop), observer)?;
     let proof = Proof::new(args.verify);
     let accepted = proof.listening(None);
     let mut sink = ServerSink::open(&to, conn, options, accepted, Arc::clone(observer), stop)?;
@@ -135,18 +116,8 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     }
     let selection = args.selection()?;
     expected.retain(|db, _| selection.wants_db(*db));
-    let dbs: Vec<u32> = expected.keys().copied().collect();
-    rewrite.dbs.check(&dbs)?;
-    let into: Result<Vec<(u32, Option<u64>)>, Usage> = expected
-        .into_iter()
-        .map(|(db, keys)| Ok((rewrite.dbs.map(db)?, keys)))
-        .collect();
-    let into = into?;
-    sink.check_databases(dbs.iter().copied().zip(into.iter().map(|(db, _)| *db)))?;
-    let written: Vec<u32> = into.iter().map(|(db, _)| *db).collect();
-    proof.try_reading(&to, &written, stop)?;
-    // Where nothing is known to come yet, what the URL names is where it will go.
-    sink.try_databases(into.into_iter().chain(to.db.map(|db| (db, None))))?;
+    let coming: Vec<_> = expected.into_iter().collect();
+    try_databases(&mut sink, &to, &rewrite, &coming, &proof, stop)?;
     if let Some(bytes) = source.estimate().bytes {
         // Compressed, so the least that can come.
         sink.check_memory(bytes);
@@ -154,15 +125,11 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     let steps = Steps {
         rewrite,
         keep_origins: may_collide || proof.is_asked(),
-        with_rules: (!args.run.dry_run)
-            .then(|| Series::written_to(to.clone(), sink.facts().cluster)),
+        with_rules: rules(&args.run, &to, &sink),
         ..Steps::default()
     };
     let pace = args.pace.pace();
-    let _probe = match &pace {
-        Some(pace) => LatencyProbe::start("destination", &to, pace, observer)?,
-        None => None,
-    };
+    let _probe = probe(pace.as_ref(), &to, observer)?;
     let sink: Box<dyn Sink> = match state {
         None => Box::new(sink),
         Some(state) => {

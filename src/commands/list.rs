@@ -7,7 +7,6 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 use serde_json::json;
 
-use super::standing::Stands;
 use super::{ended, unread_json, warn_of_loss, warn_of_unread};
 use crate::cli::{Files, ListArgs, Run};
 use crate::describe::tally::type_name;
@@ -19,6 +18,7 @@ use crate::place::Kept;
 use crate::record::{Context, Eviction, KeyRecord, Record};
 use crate::select::{Selection, module_name, type_of};
 use crate::size;
+use crate::source::standing::Stands;
 use crate::ui;
 use crate::units::{bytes_text, duration_text, hex, time_text};
 use crate::version::SCHEMA_VERSION;

@@ -12,7 +12,6 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
 use serde::Serialize;
 
-use super::standing::has_each_key_once;
 use crate::cli::{ImportArgs, WriteArgs};
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
@@ -29,6 +28,7 @@ use crate::select::Sought;
 use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
 use crate::source::reading::Reading;
+use crate::source::standing::has_each_key_once;
 use crate::units::hex;
 
 /// What leads to the frames of a file.

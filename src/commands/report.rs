@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
-use super::standing::Stands;
 use super::{ended, warn_of_loss, warn_of_unread, watch};
 use crate::cli::{Files, PageArgs, Run};
 use crate::describe::inconsistencies;
@@ -16,6 +15,7 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Holds, Kept, Output};
 use crate::report::{About, Report, json, page};
+use crate::source::standing::Stands;
 use crate::ui::{self, Verb};
 
 impl Run for PageArgs {

@@ -9,7 +9,6 @@ use redis_migrate_format::{End, Error, Header, Reader};
 use serde_json::json;
 
 use super::diff::Question;
-use super::standing::{broken_claim, has_each_key_once};
 use super::verify_values::Values;
 use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread, watch};
 use crate::cli::{Files, Run, VerifyArgs, VerifyLevel};
@@ -24,6 +23,7 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Endpoint, Input, Kept, Location, Place};
 use crate::size;
+use crate::source::standing::{broken_claim, has_each_key_once};
 use crate::ui;
 use crate::units::{bytes_text, plural};
 use crate::verb::Verb;

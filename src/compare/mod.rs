@@ -21,6 +21,7 @@ pub(crate) mod join;
 pub(crate) mod judge;
 pub(crate) mod meaning;
 pub(crate) mod names;
+pub(crate) mod prove;
 pub(crate) mod report;
 pub(crate) mod rounds;
 pub(crate) mod row;

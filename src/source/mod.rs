@@ -4,12 +4,13 @@
 
 pub mod archive;
 pub mod cluster;
-pub mod open;
+pub(crate) mod open;
 mod prefetch;
 pub mod rdb;
 pub mod reading;
 pub mod replica;
 pub mod server;
+pub(crate) mod standing;
 
 use std::sync::Arc;
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
-use super::open_side::{Wanted, open_side};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::join::Difference;
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
@@ -25,13 +24,15 @@ use crate::exit::Differences;
 use crate::ledger::Verified;
 use crate::observer::{FailureKind, KeyFailure, Observer, Recording};
 use crate::own_writes::FingerprintSet;
-use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::pipe::{self, Outcome, Steps};
 use crate::place::Endpoint;
 use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::server::ServerError;
 use crate::sink::Accepted;
+use crate::source::open::side::{Wanted, open_side};
 use crate::source::server::without_hint;
+use crate::stop::Stop;
 use crate::units::plural;
 
 /// How often what differs is read again, a second later.

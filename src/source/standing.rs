@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::seek::Table;
 use redis_migrate_format::{End, Error, Limits, Reader, Record};
 
+use super::reading::Reading;
 use crate::census::{Census, Standing};
 use crate::exit::Interrupted;
-use crate::pipe::Stop;
 use crate::place::{Input, Kept};
-use crate::source::reading::Reading;
+use crate::stop::Stop;
 
 const TEMPORARY: &str = "use a temporary file";
 
@@ -106,13 +106,13 @@ impl Stands {
 }
 
 /// Whether the archive's end says that no key comes twice, and that none went away.
-pub(super) fn has_each_key_once(end: &End) -> bool {
+pub(crate) fn has_each_key_once(end: &End) -> bool {
     !end.facts.duplicates_possible && end.per_db.iter().all(|db| db.tombstones == 0)
 }
 
 /// What is wrong with an archive that [says so](has_each_key_once), if it holds so many keys in so
 /// many records.
-pub(super) fn broken_claim(keys: u64, records: u64) -> Option<String> {
+pub(crate) fn broken_claim(keys: u64, records: u64) -> Option<String> {
     (keys != records).then(|| {
         format!(
             "the archive says that no key comes twice, but its {records} records are of {keys} keys"
@@ -154,10 +154,10 @@ fn read(
 
 #[cfg(test)]
 mod tests {
+    use super::reading::tests::archive;
     use super::*;
     use crate::encryption::Keys;
     use crate::place::Place;
-    use crate::source::reading::tests::archive;
 
     /// Whether what was found out is still said to be true, when the file was written over with
     /// `later` in between.

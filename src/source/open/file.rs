@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use super::rdb::{RdbSource, RdbSourceOptions};
 use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::place::Input;
 use crate::policy::ReadFunctions;
 use crate::rdb::Form;
 use crate::select::Selection;
+use crate::source::rdb::{RdbSource, RdbSourceOptions};
 
 /// What is wanted of it.
 pub struct Wanted {

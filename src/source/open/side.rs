@@ -4,20 +4,19 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use redis_migrate_format::Header;
 
-use super::open_source::{self, Wishes};
-use crate::cli::ReadArgs;
-use crate::describe::loss_of;
+use super::{ReadHow, Wishes, file};
 use crate::encryption::Keys;
 use crate::observer::Observer;
-use crate::pipe::Stop;
 use crate::place::{Content, Endpoint, Input, Kept, Location};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::rdb::Form;
 use crate::select::Selection;
 use crate::size;
+use crate::source::Source;
 use crate::source::archive::ArchiveSource;
-use crate::source::{Source, open};
+use crate::stop::Stop;
 
 /// A side, and what is known of it.
 pub struct OpenedSide {
@@ -29,8 +28,8 @@ pub struct OpenedSide {
     pub what: &'static str,
     /// Databases that are wanted and cannot be read.
     pub not_had: Vec<u32>,
-    /// What an archive lost when it was salvaged, as the rest of a sentence about it.
-    pub loss: Option<String>,
+    /// What an archive says of itself.
+    pub header: Option<Box<Header>>,
 }
 
 /// What is wanted of a side.
@@ -62,12 +61,12 @@ pub fn open_side(
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        Endpoint::Stored(location) => file(location, wanted, observer, stop),
+        Endpoint::Stored(location) => open_file(location, wanted, observer, stop),
         Endpoint::Server(_) => {
             let wishes = Wishes {
-                read: &ReadArgs {
+                read: ReadHow {
                     allow_stale: wanted.allow_stale,
-                    ..ReadArgs::default()
+                    ..ReadHow::default()
                 },
                 selection: wanted.selection,
                 other_urls_db: wanted.other_urls_db,
@@ -78,13 +77,13 @@ pub fn open_side(
                 takes_back: false,
                 stop,
             };
-            let opened = open_source::open(end, None, wishes, observer)?;
+            let opened = super::open(end, None, wishes, observer)?;
             Ok(OpenedSide {
                 source: opened.source,
                 time_ms: opened.time_ms,
                 what: "server",
                 not_had: opened.not_had,
-                loss: None,
+                header: None,
             })
         }
     }
@@ -97,7 +96,7 @@ fn wish(functions: bool) -> ReadFunctions {
     }
 }
 
-fn file(
+fn open_file(
     location: &Location,
     wanted: Wanted<'_>,
     observer: &Arc<Observer>,
@@ -109,19 +108,19 @@ fn file(
     };
     let name = input.name().to_owned();
     if input.content()?.known(&name)? == Content::Rdb {
-        let wanted = open::Wanted {
+        let wanted = file::Wanted {
             selection: wanted.selection,
             functions: wish(wanted.functions),
             form: Form::Compact,
             max_value_bytes: wanted.max_value_bytes,
         };
-        let source = open::rdb(input, wanted, observer)?;
+        let source = file::rdb(input, wanted, observer)?;
         return Ok(OpenedSide {
             time_ms: source.taken_ms(),
             source: Box::new(source),
             what: "RDB file",
             not_had: Vec::new(),
-            loss: None,
+            header: None,
         });
     }
     let len = input.len_bytes();
@@ -137,7 +136,7 @@ fn file(
     .compared();
     Ok(OpenedSide {
         time_ms: source.header().source_time_ms,
-        loss: loss_of(source.header()),
+        header: Some(Box::new(source.header().clone())),
         source: Box::new(source),
         what: "archive",
         not_had: Vec::new(),

@@ -1,5 +1,8 @@
-//! Opening what `export` and `copy` read from: a live server, by SCAN or as a replica, or an RDB
-//! file.
+//! Opening what verbs read from: a live server, by SCAN or as a replica; a file, by its content. A side
+//! of a comparison is opened here too ([`side`]).
+
+pub(crate) mod file;
+pub(crate) mod side;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +10,12 @@ use std::time::Duration;
 use anyhow::Result;
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
 
-use crate::cli::ReadArgs;
+use self::file::{Wanted, rdb};
+use super::Source;
+use super::cluster::{ClusterOptions, ClusterSource};
+use super::rdb::{LEFT_OUT_BY_CONVERT, RdbSourceOptions};
+use super::replica::ReplicaSource;
+use super::server::{ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions};
 use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Interrupted, Usage};
@@ -15,7 +23,6 @@ use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
 use crate::pace::{LatencyProbe, Pace};
-use crate::pipe::Stop;
 use crate::place::{Content, Endpoint, Input, Location};
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
@@ -24,27 +31,77 @@ use crate::select::Selection;
 use crate::server::facts::{Facts, Keyspace};
 use crate::server::reconnect::Retries;
 use crate::server::{Conn, ServerError};
-use crate::source::Source;
-use crate::source::cluster::{ClusterOptions, ClusterSource};
-use crate::source::open::{Wanted, rdb};
-use crate::source::rdb::{LEFT_OUT_BY_CONVERT, RdbSourceOptions};
-use crate::source::replica::ReplicaSource;
-use crate::source::server::{
-    ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions,
-};
+use crate::stop::Stop;
 
 /// COUNT of SCAN, if none was asked for.
 const SCAN_COUNT: u32 = 1_000;
+
+/// The longest that writes may be paused, if nothing else is asked for.
+pub const DEFAULT_MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a cluster may take to come to rest, and its nodes to answer again, where nothing else is
 /// asked for.
 const CLUSTER_MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// How a server is read.
+#[derive(Debug, Clone)]
+pub struct ReadHow {
+    /// Keys it looks at in one SCAN; `None` to find out what is good.
+    pub scan_count: Option<u32>,
+    /// Key by key, or as a replica.
+    pub via: Via,
+    /// It is a node of a cluster, even if it does not say so.
+    pub cluster: bool,
+    /// Which nodes of a cluster.
+    pub read_from: ReadFrom,
+    /// The I-th of N shares of a cluster's slots.
+    pub shard: Option<(u32, u32)>,
+    /// The nodes of a cluster whose shards are read; all, if none.
+    pub nodes: Vec<String>,
+    /// Whether idle times or frequencies come along.
+    pub eviction: bool,
+    /// Whether a replica that is not in step with its primary will do.
+    pub allow_stale: bool,
+    /// The longest that writes may be paused.
+    pub max_pause: Duration,
+    /// The longest that the rounds after the scan may take; `None` for what is usual.
+    pub max_wait: Option<Duration>,
+    /// How changes are followed, if they are.
+    pub follow: Option<FollowHow>,
+}
+
+/// When following ends by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FollowHow {
+    /// When nothing changed for so long.
+    pub until_idle: Option<Duration>,
+    /// After so long.
+    pub total: Option<Duration>,
+}
+
+impl Default for ReadHow {
+    fn default() -> Self {
+        Self {
+            scan_count: None,
+            via: Via::default(),
+            cluster: false,
+            read_from: ReadFrom::default(),
+            shard: None,
+            nodes: Vec::new(),
+            eviction: false,
+            allow_stale: false,
+            max_pause: DEFAULT_MAX_PAUSE,
+            max_wait: None,
+            follow: None,
+        }
+    }
+}
+
 /// What is wanted of a source, whatever it is.
 #[derive(Debug, Clone)]
 pub struct Wishes<'a> {
     /// How to read a server.
-    pub read: &'a ReadArgs,
+    pub read: ReadHow,
     /// Which keys.
     pub selection: Selection,
     /// The database that another URL of the command line limits this server to.
@@ -100,7 +157,7 @@ impl OpenedSource {
 
     /// What the source holds outside its keys, where it is a live server that is scanned: a snapshot
     /// brings what its modules wrote for themselves.
-    pub fn outside_keys(&self, from: &Endpoint, read: &ReadArgs) -> OutsideKeys {
+    pub fn outside_keys(&self, from: &Endpoint, read: &ReadHow) -> OutsideKeys {
         match from {
             Endpoint::Server(connect) if read.via == Via::Scan => {
                 let is_cluster = self.facts.mode == Mode::Cluster;
@@ -136,7 +193,7 @@ fn open_as_asked(
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
     let is_live = matches!(from, Endpoint::Server(_)) && wishes.read.via == Via::Scan;
-    if wishes.read.follow && !is_live {
+    if wishes.read.follow.is_some() && !is_live {
         return Err(Usage(
             "--follow needs a live server that is scanned; a snapshot (--via replica, an RDB \
              file) has an end"
@@ -146,29 +203,12 @@ fn open_as_asked(
     }
     match from {
         Endpoint::Server(options) => {
-            let mut conn = match conn {
-                Some(conn) => conn,
-                None => Conn::open(options)?,
-            };
-            if let Some(warning) = conn.warning() {
-                observer.warn(&warning);
-            }
-            conn.heed(options, &wishes.stop.of_pipe(wishes.read.follow).flag());
-            let (conn, facts) = match wishes.read.cluster {
-                true => (conn, None),
-                false => ask_facts(conn, options, &wishes)?,
-            };
-            let is_cluster = facts.as_ref().is_none_or(|facts| facts.cluster);
-            if let (false, Some(flag)) = (is_cluster, cluster_flag(wishes.read)) {
-                return Err(Usage(format!(
-                    "{flag} is about a cluster, and the source is none (--cluster, if it is)"
-                ))
-                .into());
-            }
-            let is_stale = match &facts {
-                Some(facts) if !is_cluster => is_stale(facts, &wishes, observer)?,
-                _ => false,
-            };
+            let Asked {
+                conn,
+                facts,
+                is_cluster,
+                is_stale,
+            } = ask(conn, options, &wishes, observer)?;
             let modules = facts.as_ref().and_then(|facts| facts.modules.clone());
             let opened = match (is_cluster, wishes.read.via) {
                 (false, Via::Scan) => scan(conn, facts, options, wishes, is_stale, observer),
@@ -185,6 +225,55 @@ fn open_as_asked(
         }
         Endpoint::Stored(location) => rdb_file(location, wishes, observer),
     }
+}
+
+/// What is known of a server before it is read.
+struct Asked {
+    conn: Conn,
+    /// `None` where it is said to be a node of a cluster.
+    facts: Option<Facts>,
+    is_cluster: bool,
+    /// It is a replica that may lack what its primary has.
+    is_stale: bool,
+}
+
+/// Asks the server what it is, on a connection that was made before or on a new one.
+fn ask(
+    conn: Option<Conn>,
+    connect: &ConnectOptions,
+    wishes: &Wishes<'_>,
+    observer: &Observer,
+) -> Result<Asked> {
+    let mut conn = match conn {
+        Some(conn) => conn,
+        None => Conn::open(connect)?,
+    };
+    if let Some(warning) = conn.warning() {
+        observer.warn(&warning);
+    }
+    let stop = wishes.stop.of_pipe(wishes.read.follow.is_some());
+    conn.heed(connect, &stop.flag());
+    let (conn, facts) = match wishes.read.cluster {
+        true => (conn, None),
+        false => ask_facts(conn, connect, wishes)?,
+    };
+    let is_cluster = facts.as_ref().is_none_or(|facts| facts.cluster);
+    if let (false, Some(flag)) = (is_cluster, cluster_flag(&wishes.read)) {
+        return Err(Usage(format!(
+            "{flag} is about a cluster, and the source is none (--cluster, if it is)"
+        ))
+        .into());
+    }
+    let is_stale = match &facts {
+        Some(facts) if !is_cluster => is_stale(facts, wishes, observer)?,
+        _ => false,
+    };
+    Ok(Asked {
+        conn,
+        facts,
+        is_cluster,
+        is_stale,
+    })
 }
 
 /// Whether the source is a replica that may lack what its primary has, which has to be allowed.
@@ -208,7 +297,7 @@ fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<b
         ))
         .into());
     }
-    if wishes.read.follow {
+    if wishes.read.follow.is_some() {
         return Err(Usage(format!(
             "--follow needs a source that hears of changes: it is a replica, and {reason}"
         ))
@@ -222,11 +311,11 @@ fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<b
 }
 
 /// The flag that was given and means something in a cluster only.
-fn cluster_flag(read: &ReadArgs) -> Option<&'static str> {
+fn cluster_flag(read: &ReadHow) -> Option<&'static str> {
     if read.shard.is_some() {
         return Some("--shard");
     }
-    if !read.node.is_empty() {
+    if !read.nodes.is_empty() {
         return Some("--node");
     }
     (read.read_from == ReadFrom::Replica).then_some("--read-from replica")
@@ -269,7 +358,7 @@ fn cluster(
         adapts_scan_count: wishes.read.scan_count.is_none(),
         read_from: wishes.read.read_from,
         shard: wishes.read.shard,
-        nodes: wishes.read.node.clone(),
+        nodes: wishes.read.nodes.clone(),
         stop: wishes.stop.clone(),
     };
     let mut source = ClusterSource::open(conn, options, Arc::clone(observer))?;
@@ -303,14 +392,14 @@ fn scan_options(wishes: &Wishes<'_>, connect: &ConnectOptions) -> ServerSourceOp
 }
 
 fn follow(wishes: &Wishes<'_>) -> Result<Option<Follow>> {
-    if wishes.read.follow && wishes.consistency == Consistency::Scan {
+    if wishes.read.follow.is_some() && wishes.consistency == Consistency::Scan {
         return Err(
             Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
         );
     }
-    Ok(wishes.read.follow.then(|| Follow {
-        until_idle: wishes.read.until_idle,
-        total: wishes.read.total,
+    Ok(wishes.read.follow.map(|how| Follow {
+        until_idle: how.until_idle,
+        total: how.total,
         stop: wishes.stop.clone(),
     }))
 }
@@ -332,14 +421,8 @@ fn scan(
     is_stale: bool,
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
-    let options = scan_options(&wishes, connect);
     let follow = follow(&wishes)?;
-    // While changes are followed Ctrl-C means that the last round is to come.
-    let stop = wishes.stop.of_pipe(wishes.read.follow);
-    let mut source = open_enduring(conn, facts, connect, &options, &stop, observer)?;
-    if wishes.read.scan_count.is_none() {
-        source.adapt_scan_count()?;
-    }
+    let mut source = open_scanned(conn, facts, connect, &wishes, observer)?;
     let asked = wishes.consistency;
     if is_stale && matches!(asked, Consistency::Converge | Consistency::Pause) {
         observer.warn("a replica that is not in step with its primary is scanned, never exact");
@@ -363,7 +446,7 @@ fn scan(
         )),
         Err((mut source, refusal)) => {
             let refusal = source.facts().untold(refusal);
-            if wishes.read.follow {
+            if wishes.read.follow.is_some() {
                 return Err(anyhow::Error::new(refusal)
                     .context("--follow needs CLIENT TRACKING, MULTI and EXEC of the source"));
             }
@@ -399,42 +482,15 @@ pub fn open_at(
     let Endpoint::Server(connect) = from else {
         return Err(Usage("--resume reads a live server".to_owned()).into());
     };
-    let mut conn = Conn::open(connect)?;
-    if let Some(warning) = conn.warning() {
-        observer.warn(&warning);
-    }
-    conn.heed(connect, &wishes.stop.flag());
-    let (conn, facts) = ask_facts(conn, connect, &wishes)?;
-    if wishes.read.cluster || facts.as_ref().is_some_and(|facts| facts.cluster) {
+    let asked = ask(None, connect, &wishes, observer)?;
+    if asked.is_cluster {
         return Err(Usage(
             "--resume goes on with one server, and the source is a cluster".to_owned(),
         )
         .into());
     }
-    if let Some(flag) = cluster_flag(wishes.read) {
-        return Err(Usage(format!(
-            "{flag} is about a cluster, and the source is none (--cluster, if it is)"
-        ))
-        .into());
-    }
-    let is_stale = match &facts {
-        Some(facts) => is_stale(facts, &wishes, observer)?,
-        None => false,
-    };
-    let options = scan_options(&wishes, connect);
-    let modules = facts.as_ref().and_then(|facts| facts.modules.clone());
-    let mut source = open_enduring(conn, facts, connect, &options, wishes.stop, observer)?;
-    if is_stale
-        && matches!(
-            wishes.consistency,
-            Consistency::Converge | Consistency::Pause
-        )
-    {
-        source.miss_consistency();
-    }
-    if wishes.read.scan_count.is_none() {
-        source.adapt_scan_count()?;
-    }
+    let modules = asked.facts.as_ref().and_then(|facts| facts.modules.clone());
+    let mut source = open_scanned(asked.conn, asked.facts, connect, &wishes, observer)?;
     source.keep_checkpoints();
     let why_not = match at {
         Some(at) => source.go_on_from(at)?,
@@ -449,20 +505,25 @@ pub fn open_at(
 }
 
 /// Opens a server to be scanned; also when the connection breaks while it is asked what it is.
-fn open_enduring(
+fn open_scanned(
     mut conn: Conn,
     mut facts: Option<Facts>,
     connect: &ConnectOptions,
-    options: &ServerSourceOptions,
-    stop: &Stop,
+    wishes: &Wishes<'_>,
     observer: &Arc<Observer>,
 ) -> Result<ServerSource> {
+    let options = scan_options(wishes, connect);
+    // While changes are followed Ctrl-C means that the last round is to come.
+    let stop = wishes.stop.of_pipe(wishes.read.follow.is_some());
     let mut retries = Retries::new(connect);
     loop {
         let opened = ServerSource::open(conn, facts.take(), options.clone(), Arc::clone(observer));
         let error = match opened {
             Ok(mut source) => {
                 source.endure(connect.clone(), stop.clone());
+                if wishes.read.scan_count.is_none() {
+                    source.adapt_scan_count()?;
+                }
                 return Ok(source);
             }
             Err(error) => error,
