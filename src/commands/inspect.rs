@@ -8,7 +8,9 @@ use redis_migrate_format::version::Preamble;
 use redis_migrate_format::{End, Error, Header, Limits, OUTSIDE, Reader};
 use serde_json::{Value, json};
 
-use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread};
+use super::{
+    beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread,
+};
 use crate::cli::{Files, InspectArgs, Run};
 use crate::describe::tally::Tally;
 use crate::describe::watch::{SeenFrame, Watched, frames_table};
@@ -16,10 +18,11 @@ use crate::describe::{
     end_json, end_lines, error_json, header_json, header_lines, lines_text, told,
 };
 use crate::escape::{clean_lines, json_text};
-use crate::exit::{self, Interrupted};
+use crate::exit;
 use crate::outside;
 use crate::pipe::Stop;
 use crate::place::Input;
+use crate::source::reading::walk;
 use crate::ui::{self, clean};
 use crate::units::{bytes_text, count_text, plural};
 use crate::version::SCHEMA_VERSION;
@@ -76,18 +79,12 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
 fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
     let mut reader = Reader::new(input, Limits::default())?.heads_only();
     let mut tally = Tally::default();
-    let error = loop {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-        match reader.visit_frame(|context, record, value_len| {
-            tally.add_sized(record, context, value_len);
-        }) {
-            Ok(None) => break None,
-            Ok(Some(_)) => {}
-            Err(error) => break Some(error),
-        }
-    };
+    let walked = walk(&mut reader, None, stop, |context, record, value_len| {
+        tally.add_sized(record, context, value_len);
+        Ok(())
+    });
+    let error = walked.err().map(|error| error.downcast::<Error>());
+    let error = error.transpose()?;
     tally.finish().context("use a temporary file")?;
     Ok(Findings {
         header: reader.header().clone(),
@@ -100,12 +97,6 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
         end: reader.end().filter(|_| error.is_none()).cloned(),
         error,
     })
-}
-
-/// Length and digest of the file, which for an encrypted one are not those of its plain bytes.
-fn stored(watched: &Watched<Input>) -> (u64, String) {
-    let of_file = watched.inner().stored();
-    of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()))
 }
 
 fn json(found: &Findings, watched: &Watched<Input>) -> Value {
@@ -190,15 +181,7 @@ fn text(found: &Findings, watched: &Watched<Input>) -> String {
     text += &format!("\n{}", frames_table(watched.frames()));
     text += &format!("\n{}", found.tally.table());
     text += &format!("{}\n", found.tally.keys_text());
-    if found.tally.functions > 0 {
-        text += "with function libraries\n";
-    }
-    if let Some(line) = found.tally.metadata_text() {
-        text += &format!("{line}\n");
-    }
-    if found.tally.tombstones > 0 {
-        text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
-    }
+    text += &beside_keys(&found.tally);
     text
 }
 

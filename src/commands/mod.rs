@@ -26,13 +26,17 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::{End, Header};
 
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
+use crate::describe::tally::Tally;
+use crate::describe::watch::Watched;
 use crate::describe::{export_failed_json, export_failed_text, export_lacks_text, loss_of};
 use crate::exit;
 use crate::ledger::export_failed;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
+use crate::place::Input;
 use crate::ui::{self, Ui, Verb};
 use crate::undecoded::Undecoded;
+use crate::units::plural;
 
 /// Says of which types there are values that this version cannot look into.
 fn warn_of_undecoded(undecoded: &Undecoded) {
@@ -123,4 +127,26 @@ fn ended(printed: Result<()>, found: Result<u8>) -> u8 {
     };
     let code = found.unwrap_or_else(|error| ui::print_error(&error));
     exit::strongest(&[code, unwritten])
+}
+
+/// Length and digest of what was read to its end: of an encrypted archive those of the file, which the
+/// export printed.
+fn stored(watched: &Watched<Input>) -> (u64, String) {
+    let of_file = watched.inner().stored();
+    of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()))
+}
+
+/// What an archive holds beside keys, a line each.
+fn beside_keys(tally: &Tally) -> String {
+    let mut text = String::new();
+    if tally.functions > 0 {
+        text += "with function libraries\n";
+    }
+    if let Some(line) = tally.metadata_text() {
+        text += &format!("{line}\n");
+    }
+    if tally.tombstones > 0 {
+        text += &format!("{}\n", plural(tally.tombstones, "tombstone"));
+    }
+    text
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::{ImportArgs, WriteArgs};
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
-use crate::exit::{Interrupted, Usage};
+use crate::exit::Usage;
 use crate::observer::Observer;
 use crate::own_writes::random_hash_keys;
 use crate::pipe::Stop;
@@ -27,7 +27,7 @@ use crate::resume::{self, Begin, Part, SelectionIdentity, State, VERSION, digest
 use crate::select::Sought;
 use crate::size;
 use crate::source::archive::{ArchiveRow, ArchiveSource};
-use crate::source::reading::Reading;
+use crate::source::reading::{Reading, walk};
 use crate::source::standing::has_each_key_once;
 use crate::units::hex;
 
@@ -405,11 +405,7 @@ fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Readi
     }
     // Everything is checked, and nothing of it is needed yet.
     let mut reader = Reader::new(&mut *input, limits)?.heads_only();
-    while reader.visit_frame(|_, _, _| {})?.is_some() {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-    }
+    walk(&mut reader, None, stop, |_, _, _| Ok(()))?;
     let reading = Reading::of(reader.archive_id(), reader.end());
     // What was lost when it was salvaged is told next.
     let found = match loss_of(reader.header()) {

@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::{Context as _, Result, anyhow};
 use redis_migrate_format::{Limits, Reader, Record};
 
-use super::{ended, warn_of_loss, warn_of_unread, watch};
+use super::{ended, stored, warn_of_loss, warn_of_unread, watch};
 use crate::cli::{Files, PageArgs, Run};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
-use crate::exit::{self, Interrupted, Usage};
+use crate::exit::{self, Usage};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Holds, Kept, Output};
 use crate::report::{About, Report, json, page};
+use crate::source::reading::walk;
 use crate::source::standing::Stands;
 use crate::ui::{self, Verb};
 
@@ -59,27 +60,19 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     let mut reader = Reader::new(&mut watched, limits)
         .context(name.clone())?
         .heads_only();
-    loop {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-        let (mut records, mut trouble) = (0, Ok(()));
-        let frame = reader.visit_frame(|context, record, value_len| {
-            records += 1;
-            match stands.next(record) {
-                Ok(true) => report.add(record, context, value_len),
-                Ok(false) => report.superseded += u64::from(matches!(record, Record::Key(_))),
-                Err(error) => trouble = Err(error),
+    let walked = walk(
+        &mut reader,
+        Some(observer),
+        stop,
+        |context, record, value_len| {
+            match stands.next(record)? {
+                true => report.add(record, context, value_len),
+                false => report.superseded += u64::from(matches!(record, Record::Key(_))),
             }
-        });
-        trouble?;
-        let Some(frame) = frame.with_context(|| name.clone())? else {
-            break;
-        };
-        observer.count(records, frame.raw_len);
-        let at = reader.offset();
-        observer.progress.archive_bytes.store(at, Relaxed);
-    }
+            Ok(())
+        },
+    );
+    walked.with_context(|| name.clone())?;
     let header = reader.header().clone();
     let archive_id = reader.archive_id();
     let end = reader.end().cloned();
@@ -90,8 +83,7 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
     let (_, claim) = stands.conclude()?;
     let mut problems = inconsistencies(&end);
     problems.extend(claim);
-    let of_file = watched.inner().stored();
-    let (bytes, sha256) = of_file.unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
+    let (bytes, sha256) = stored(&watched);
     let about = About {
         name,
         bytes,

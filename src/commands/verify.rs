@@ -10,7 +10,10 @@ use serde_json::json;
 
 use super::diff::Question;
 use super::verify_values::Values;
-use super::{ended, print, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread, watch};
+use super::{
+    beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded,
+    warn_of_unread, watch,
+};
 use crate::cli::{Files, Run, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
@@ -23,6 +26,7 @@ use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Endpoint, Input, Kept, Location, Place};
 use crate::size;
+use crate::source::reading::walk;
 use crate::source::standing::{broken_claim, has_each_key_once};
 use crate::ui;
 use crate::units::{bytes_text, plural};
@@ -137,10 +141,7 @@ fn verify(
         level => read_all(&mut watched, &mut found, level, observer, stop),
     };
     // Of an encrypted file, those of the file: what the export printed.
-    (found.bytes, found.sha256) = watched
-        .inner()
-        .stored()
-        .unwrap_or_else(|| (watched.bytes_read(), watched.sha256()));
+    (found.bytes, found.sha256) = stored(&watched);
     found.tally.finish().context("use a temporary file")?;
     if let Err(error) = walked {
         found.error = Some(error.downcast::<Error>()?);
@@ -175,28 +176,16 @@ fn read_all(
 ) -> Result<()> {
     let mut reader = Reader::new(input, size::limits(found.values.max_bytes))?;
     found.header = Some((reader.header().clone(), reader.archive_id()));
-    loop {
-        let (mut records, mut looked) = (0, Ok(()));
-        let frame = reader.visit_frame(|context, record, _| {
-            records += 1;
-            found.tally.add(record, context);
-            if level == VerifyLevel::Values && looked.is_ok() {
-                looked = found.values.look_at(record, context, observer);
-            }
-        });
-        let Some(frame) = frame? else { break };
-        looked?;
-        if stop.is_set() {
-            return Err(Interrupted.into());
+    let Findings { tally, values, .. } = found;
+    let walked = walk(&mut reader, Some(observer), stop, |context, record, _| {
+        tally.add(record, context);
+        match level {
+            VerifyLevel::Values => values.look_at(record, context, observer),
+            _ => Ok(()),
         }
-        observer.count(records, frame.raw_len);
-        observer
-            .progress
-            .archive_bytes
-            .store(reader.offset(), Relaxed);
-        found.frames = reader.frames_read();
-    }
+    });
     found.frames = reader.frames_read();
+    walked?;
     found.end = reader.end().cloned();
     Ok(())
 }
@@ -345,15 +334,7 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
     if args.level() != VerifyLevel::Frames {
         text += &format!("\n{}", found.tally.table());
     }
-    if found.tally.functions > 0 {
-        text += "with function libraries\n";
-    }
-    if let Some(line) = found.tally.metadata_text() {
-        text += &format!("{line}\n");
-    }
-    if found.tally.tombstones > 0 {
-        text += &format!("{}\n", plural(found.tally.tombstones, "tombstone"));
-    }
+    text += &beside_keys(&found.tally);
     if let (Some(end), None) = (&found.end, &found.error) {
         let checked = match args.level() {
             VerifyLevel::Frames => format!(

@@ -1,8 +1,17 @@
 //! Whether an archive that is read twice was the same both times. What the first reading learned
 //! (which records stand, how exact they are) is true of those bytes only.
 
+use std::io::Read;
+use std::sync::atomic::Ordering::Relaxed;
+
 use anyhow::{Result, anyhow};
+use redis_migrate_format::Reader;
 use redis_migrate_format::header::End;
+use redis_migrate_format::record::{Context, Record};
+
+use crate::exit::Interrupted;
+use crate::observer::Observer;
+use crate::stop::Stop;
 
 /// What a reading of an archive found: that of the very same bytes finds the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,16 +46,50 @@ impl Reading {
     }
 }
 
+/// Shows every record of an archive, with its context and the bytes of its value, until its end, which
+/// is checked. `observer` hears how far that came.
+///
+/// # Errors
+/// Those of the format's reader and of `each`; [`Interrupted`].
+pub(crate) fn walk<R: Read>(
+    reader: &mut Reader<R>,
+    observer: Option<&Observer>,
+    stop: &Stop,
+    mut each: impl FnMut(&Context, &Record, u64) -> Result<()>,
+) -> Result<()> {
+    loop {
+        if stop.is_set() {
+            return Err(Interrupted.into());
+        }
+        let (mut records, mut seen) = (0, Ok(()));
+        let frame = reader.visit_frame(|context, record, value_bytes| {
+            records += 1;
+            if seen.is_ok() {
+                seen = each(context, record, value_bytes);
+            }
+        });
+        let Some(frame) = frame? else {
+            return seen;
+        };
+        seen?;
+        if let Some(observer) = observer {
+            observer.count(records, frame.raw_len);
+            let at = reader.offset();
+            observer.progress.archive_bytes.store(at, Relaxed);
+        }
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
 
     use redis_migrate_format::header::{ConsistencyReached, EndFacts, Header};
-    use redis_migrate_format::record::{Context, KeyRecord, Record, Value};
+    use redis_migrate_format::record::{KeyRecord, Value};
     use redis_migrate_format::{Limits, Writer, WriterOptions};
 
     use super::*;
-    use crate::observer::{Observer, Recording};
+    use crate::observer::Recording;
     use crate::record::Batch;
     use crate::select::Selection;
     use crate::source::Source as _;

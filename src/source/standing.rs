@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::seek::Table;
 use redis_migrate_format::{End, Error, Limits, Reader, Record};
 
-use super::reading::Reading;
+use super::reading::{Reading, walk};
 use crate::census::{Census, Standing};
-use crate::exit::Interrupted;
 use crate::place::{Input, Kept};
 use crate::stop::Stop;
 
@@ -138,16 +137,12 @@ fn read(
 ) -> Result<(Standing, Option<Error>, Reading)> {
     let mut census = Census::default();
     let mut reader = Reader::new(input, limits)?.heads_only();
-    let damage = loop {
-        match reader.visit_frame(|_, record, _| census.add(record)) {
-            Ok(None) => break None,
-            Ok(Some(_)) => {}
-            Err(error) => break Some(error),
-        }
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
-    };
+    let walked = walk(&mut reader, None, stop, |_, record, _| {
+        census.add(record);
+        Ok(())
+    });
+    let damage = walked.err().map(|error| error.downcast::<Error>());
+    let damage = damage.transpose()?;
     let reading = Reading::of(reader.archive_id(), reader.end());
     Ok((census.finish().context(TEMPORARY)?, damage, reading))
 }

@@ -238,6 +238,6 @@ fn files_that_hold_them_cannot_be_read_on() {
             .expect_code(10)
             .expect_stderr("byte 99 is neither a value's type")
             .expect_stderr("at byte 16 of the RDB data; the last good key is \"a\" (db 0)")
-            .expect_stderr("read that server itself with export or copy");
+            .expect_stderr("export or copy from that server itself");
     }
 }
