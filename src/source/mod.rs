@@ -1,6 +1,7 @@
-//! Where records come from. The pipe, or a test, calls a source in a loop. One that consists of
-//! several ([`Source::parts`]) is read by as many threads of the pipe, in stages: between two of
-//! them nothing is under way, and it may look at all of its parts.
+//! Where records come from. A source is read by whoever calls it: the pipe, or a test. Only
+//! [`prefetch`] and the listener to a server's changes have threads of their own. A source that
+//! consists of several ([`Source::parts`]) is read by as many threads of the pipe, in stages: between
+//! two of them nothing is under way, and it may look at all of its parts.
 
 pub mod archive;
 pub mod cluster;

@@ -40,8 +40,8 @@ impl Reading {
             return Ok(());
         }
         Err(anyhow!(
-            "the archive changed while it was read: it is read twice, and the second time it was \
-             another; run this again when nobody writes to it"
+            "the archive changed while it was read: it is read twice, and the second time its bytes \
+             were not the same; run this again when nobody writes to it"
         ))
     }
 }

@@ -288,7 +288,9 @@ fn a_key_that_fails_once_is_followed_on() {
     assert_eq!(failed(&output), [(0, "x".to_owned())]);
     assert_eq!(summary(&output)["source"]["failed"], 0);
     assert!(
-        output.stderr.contains("now it was read, or is gone"),
+        output
+            .stderr
+            .contains("it has been read now, or no longer exists"),
         "{}",
         output.stderr
     );

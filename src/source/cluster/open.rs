@@ -25,7 +25,7 @@ use crate::server::cluster::{ClusterNode, Shard, options_for};
 use crate::server::facts::{Facts, info};
 use crate::source::Source as _;
 use crate::source::server::{
-    ConvergeOptions, ConvergingSource, Owner, Place, ServerSource, Together,
+    ConvergeOptions, ConvergingSource, NodeScan, Owner, ServerSource, Together,
 };
 
 /// How often a lost connection is tried again before another owner of the slots is looked for.
@@ -161,7 +161,7 @@ impl Opener {
             ReadFrom::Primary => (primary, self.connect(primary)?, None),
             ReadFrom::Replica => self.connect_replica(primary, &shard.replicas)?,
         };
-        let place = Place {
+        let place = NodeScan {
             slots: slots.clone(),
             asking: false,
             replica: primary_conn.is_some(),
@@ -217,7 +217,7 @@ impl Opener {
         slots: &SlotSet,
         names: Vec<(u32, Vec<u8>)>,
     ) -> Result<Part> {
-        let place = Place {
+        let place = NodeScan {
             slots: slots.clone(),
             asking: true,
             replica: false,

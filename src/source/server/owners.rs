@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-use super::ServerSource;
-use super::in_cluster::{MAX_ASKED, Unserved};
+use super::node::MAX_ASKED;
 use super::slot_set::SlotSet;
 use crate::endpoint::ConnectOptions;
 use crate::server::cluster::Redirect;
@@ -64,9 +63,9 @@ pub struct Leftovers {
 }
 
 impl Leftovers {
-    fn count(&mut self, key: &[u8]) {
+    fn count(&mut self, slot: u16) {
         self.keys += 1;
-        self.slots.insert(slot_of(key));
+        self.slots.insert(slot);
     }
 }
 
@@ -163,80 +162,61 @@ impl Owners {
     }
 }
 
-impl ServerSource {
-    /// Of keys of slots that are on their way here, those that their owners have are left to them.
-    pub(in crate::source) fn heed_owners(&mut self, list: Vec<Owner>) {
-        if let Some(cluster) = &mut self.cluster {
-            cluster.owners = Some(Owners {
-                list,
-                ..Owners::default()
-            });
+/// Names, by who is to be asked for them.
+#[derive(Debug, Default)]
+pub(super) struct Sorted {
+    /// The node that the slot goes to.
+    pub here: Vec<Vec<u8>>,
+    /// The owner, who has it.
+    pub with_owner: Vec<Vec<u8>>,
+    /// It is not known, for this reason.
+    pub unknown: Vec<(Vec<u8>, String)>,
+}
+
+impl Owners {
+    pub fn new(list: Vec<Owner>) -> Self {
+        Self {
+            list,
+            ..Self::default()
         }
     }
 
-    /// Asks the owners about the names from `first` on, and keeps those that are to be read here.
-    /// `by_name`: these are names that their owners had sent elsewhere before.
-    pub(super) fn leave_to_owners(&mut self, first: usize, by_name: bool) {
-        let Some(cluster) = self.cluster.as_mut() else {
-            return;
-        };
-        let Some(mut owners) = cluster.owners.take() else {
-            return;
-        };
-        let command: &[u8] = match self.abilities.pexpiretime {
-            true => b"PEXPIRETIME",
-            false => b"PTTL",
-        };
-        let db = self.db;
-        let names: Vec<Vec<u8>> = self.keys.drain(first..).collect();
-        let said = owners.ask(command, db, &names);
+    /// Asks the owners about these names of a database by `command`.
+    pub fn sort_out(&mut self, command: &[u8], db: u32, names: Vec<Vec<u8>>) -> Sorted {
+        let said = self.ask(command, db, &names);
+        let mut sorted = Sorted::default();
         for (key, says) in names.into_iter().zip(said) {
             match says {
-                Says::Ask => self.keys.push_back(key),
+                Says::Ask => sorted.here.push(key),
                 Says::Nowhere => {
                     // Whether it is given or filtered is known later; of more than so many not.
-                    if owners.doubtful.len() < MAX_ASKED {
-                        owners.doubtful.insert((db, key.clone()));
+                    if self.doubtful.len() < MAX_ASKED {
+                        self.doubtful.insert((db, key.clone()));
                     } else {
-                        owners.given.count(&key);
+                        self.given.count(slot_of(&key));
                     }
-                    self.keys.push_back(key);
+                    sorted.here.push(key);
                 }
-                Says::Here => {
-                    self.counts.of(db).superseded += 1;
-                    // It was scanned there, unless it came back since.
-                    if by_name {
-                        cluster.disturbed.insert(slot_of(&key));
-                    }
-                }
-                Says::Unknown(reason) => {
-                    self.counts.of(db).superseded += 1;
-                    cluster.astray.insert(slot_of(&key));
-                    let reason = format!(
-                        "its slot is on its way to another node, and it is not known whether the \
-                         slot's owner still has it: {reason}"
-                    );
-                    cluster.unserved.push(Unserved { db, key, reason });
-                }
+                Says::Here => sorted.with_owner.push(key),
+                Says::Unknown(reason) => sorted.unknown.push((key, reason)),
             }
         }
-        cluster.owners = Some(owners);
+        sorted
     }
 
-    /// A key is given. Is it one that may be a leftover?
-    pub(super) fn note_leftover(&mut self, key: &[u8]) {
-        let cluster = self.cluster.as_mut();
-        if let Some(owners) = cluster.and_then(|cluster| cluster.owners.as_mut())
-            && owners.doubtful.remove(&(self.db, key.to_vec()))
-        {
-            owners.given.count(key);
-        }
+    /// Takes note that this key's fate is known; whether it may be a leftover.
+    pub fn take_doubtful(&mut self, db: u32, key: &[u8]) -> bool {
+        self.doubtful.remove(&(db, key.to_vec()))
+    }
+
+    /// One that may be was given.
+    pub fn gave_doubtful(&mut self, slot: u16) {
+        self.given.count(slot);
     }
 
     /// Keys that were given and may be leftovers of a move that was called off.
-    pub(in crate::source) fn leftovers(&self) -> Leftovers {
-        let owners = self.cluster.as_ref().and_then(|it| it.owners.as_ref());
-        owners.map(|it| it.given.clone()).unwrap_or_default()
+    pub fn leftovers(&self) -> Leftovers {
+        self.given.clone()
     }
 }
 

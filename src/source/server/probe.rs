@@ -1,14 +1,10 @@
 //! What this source lets us do: each command that some service refuses is tried once.
 
-use std::collections::HashMap;
-
 use anyhow::Result;
 
 use super::ServerSourceOptions;
 use crate::dialect::Feature;
 use crate::observer::Observer;
-use crate::policy::ReadFunctions;
-use crate::rdb::{function_codes, functions_payload};
 use crate::record::Eviction;
 use crate::server::cluster::is_refusal;
 use crate::server::conn::{asks_for_patience, is_forbidden};
@@ -16,9 +12,6 @@ use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::server::reply::{Command, Reply, cmd, from_reply_ref};
 use crate::server::{ABSENT_KEY, Conn, ServerError, transaction};
 use crate::units::plural;
-
-/// Bytes that all function libraries together may take.
-const FUNCTIONS_LIMIT: usize = 64 * 1024 * 1024;
 
 /// What this server lets us do.
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +51,14 @@ pub enum EvictionCommand {
 }
 
 impl EvictionCommand {
+    /// What is asked of OBJECT.
+    pub fn word(self) -> &'static [u8] {
+        match self {
+            Self::IdleTime => b"IDLETIME",
+            Self::Freq => b"FREQ",
+        }
+    }
+
     /// What its answer tells; `None` where that is no idle time or no frequency.
     pub fn told(self, number: i64) -> Option<Eviction> {
         match self {
@@ -85,6 +86,18 @@ impl NotHad {
             Some(keys) => format!("{} ({})", self.db, plural(keys, "key")),
             None => format!("{} (it is not known whether it has keys)", self.db),
         }
+    }
+
+    /// That it was not read, in a line.
+    pub fn told(&self) -> String {
+        let what = match self.keys {
+            Some(keys) => plural(keys, "key"),
+            None => "it is not known how many keys".to_owned(),
+        };
+        format!(
+            "database {} ({what}) was not read: {}",
+            self.db, self.reason
+        )
     }
 }
 
@@ -335,27 +348,8 @@ pub fn leave_no_trace(conn: &mut Conn, facts: &Facts) -> Result<(), ServerError>
 /// # Errors
 /// What cannot be done without: SCAN, DUMP, and PEXPIRETIME or PTTL; and the connection's.
 pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilities, String>> {
-    let Asking {
-        facts,
-        clock,
-        options,
-        observer,
-    } = *asking;
-    // The name is one that nobody uses: -2 says that the command works, whatever the key.
-    let on_absent = |name: &str| cmd(name).arg(ABSENT_KEY).to_owned();
-    let scan = cmd("SCAN").arg(0).arg("COUNT").arg(1).to_owned();
-    let mut commands = vec![
-        scan,
-        on_absent("PEXPIRETIME"),
-        on_absent("PTTL"),
-        on_absent("DUMP"),
-    ];
-    // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
-    // costs more than asking for the expiry a second time.
-    if !facts.cluster {
-        commands.extend([cmd("MULTI"), cmd("EXEC")]);
-    }
-    let answers = conn.ask_all(&commands, |text| {
+    let facts = asking.facts;
+    let answers = conn.ask_all(&tries(facts), |text| {
         // In a cluster nobody may serve the slot of that name, for as long as it likes.
         asks_for_patience(text) && !(facts.cluster && text.starts_with("CLUSTERDOWN"))
     })?;
@@ -372,59 +366,86 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         if let Err(text) = answer
             && is_about_command(text)
         {
-            let refusal = match facts.came_too_early_for(Feature::Scan, "SCAN") {
-                Some(reason) => ServerError::Refused {
-                    address: conn.address().to_owned(),
-                    command: "SCAN".to_owned(),
-                    reason,
-                },
-                None => conn.refusal(name, text.clone()),
-            };
-            return Err(refusal.into());
+            return Err(needed_to_read(conn, facts, name, text).into());
         }
     }
-    let works = |answer: &Result<Reply, String>| match answer {
+    let pexpiretime = match pexpiretime {
         Ok(value) => matches!(value, Reply::Int(_)),
         Err(text) => !is_about_command(text),
     };
-    if let (false, Err(text)) = (works(pexpiretime), pttl)
+    if let (false, Err(text)) = (pexpiretime, pttl)
         && is_about_command(text)
     {
         return Err(conn.refusal("PTTL", text.clone()).into());
     }
-    let pexpiretime = works(pexpiretime);
     let multi = match pair {
         [multi, exec] => transaction::judge(conn, multi.clone(), exec.clone())?.is_ok(),
         _ => false,
     };
-    // Redis up to 7.0 refuses there to queue also what only reads (server.c, processCommand: "queuing
-    // may consume an unlimited amount of memory"); 8.0 and Valkey do not.
-    let full = match multi && facts.maxmemory != Some(0) {
-        true => transaction::refused_when_full(conn)?,
-        false => None,
-    };
-    if let Some(text) = &full {
-        observer.warn(&format!(
-            "the source is full, and queues nothing in a MULTI ({text}): keys are read without it"
-        ));
-    }
-    let multi = multi && full.is_none();
-    if !pexpiretime && !clock.is_servers {
-        observer.warn(
+    let multi = multi && queues(conn, asking)?;
+    if !pexpiretime && !asking.clock.is_servers {
+        asking.observer.warn(
             "the source refuses both PEXPIRETIME and TIME: expiries are computed with this \
              machine's clock, and are as right as that clock is",
         );
     }
-    let eviction = match options.eviction {
-        true => eviction(conn, facts, observer)?,
+    let eviction = match asking.options.eviction {
+        true => eviction(conn, facts, asking.observer)?,
         false => None,
     };
     Ok(Ok(Abilities {
         multi,
         pexpiretime,
-        time: clock.is_servers,
+        time: asking.clock.is_servers,
         eviction,
     }))
+}
+
+/// SCAN, PEXPIRETIME, PTTL, DUMP, and MULTI with EXEC.
+fn tries(facts: &Facts) -> Vec<Command> {
+    // The name is one that nobody uses: -2 says that the command works, whatever the key.
+    let on_absent = |name: &str| cmd(name).arg(ABSENT_KEY).to_owned();
+    let scan = cmd("SCAN").arg(0).arg("COUNT").arg(1).to_owned();
+    let mut commands = vec![
+        scan,
+        on_absent("PEXPIRETIME"),
+        on_absent("PTTL"),
+        on_absent("DUMP"),
+    ];
+    // In a cluster the keys of a MULTI must lie in one slot, so that each would need its own, which
+    // costs more than asking for the expiry a second time.
+    if !facts.cluster {
+        commands.extend([cmd("MULTI"), cmd("EXEC")]);
+    }
+    commands
+}
+
+/// That SCAN or DUMP is refused.
+fn needed_to_read(conn: &Conn, facts: &Facts, name: &str, text: &str) -> ServerError {
+    match facts.came_too_early_for(Feature::Scan, "SCAN") {
+        Some(reason) => ServerError::Refused {
+            address: conn.address().to_owned(),
+            command: "SCAN".to_owned(),
+            reason,
+        },
+        None => conn.refusal(name, text.to_owned()),
+    }
+}
+
+/// Whether commands that only read are queued in a MULTI: Redis up to 7.0 refuses that where it is
+/// full (server.c, processCommand: "queuing may consume an unlimited amount of memory"); 8.0 and
+/// Valkey do not.
+fn queues(conn: &mut Conn, asking: &Asking<'_>) -> Result<bool> {
+    if asking.facts.maxmemory == Some(0) {
+        return Ok(true);
+    }
+    let full = transaction::refused_when_full(conn)?;
+    if let Some(text) = &full {
+        asking.observer.warn(&format!(
+            "the source is full, and queues nothing in a MULTI ({text}): keys are read without it"
+        ));
+    }
+    Ok(full.is_none())
 }
 
 /// Whether a refusal is about the database: Valkey from 9.1 on has users who may go to some only,
@@ -460,158 +481,5 @@ fn eviction(
             ));
             None
         }
-    })
-}
-
-/// How function libraries are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FunctionsBy {
-    /// FUNCTION DUMP.
-    Dump,
-    /// FUNCTION LIST WITHCODE, where FUNCTION DUMP is refused.
-    List,
-}
-
-impl FunctionsBy {
-    /// The command.
-    pub fn command(self) -> &'static [&'static [u8]] {
-        match self {
-            Self::Dump => &[b"FUNCTION", b"DUMP"],
-            Self::List => &[b"FUNCTION", b"LIST", b"WITHCODE"],
-        }
-    }
-
-    /// The payload that its reply is, or amounts to; `None` where there are no libraries. The error
-    /// says what is wrong with the reply: then nobody knows whether there are any.
-    pub fn payload(self, reply: Reply) -> Result<Option<Vec<u8>>, String> {
-        let payload = match (self, reply) {
-            (Self::Dump, Reply::Bulk(payload)) => payload,
-            (Self::Dump, other) => {
-                return Err(format!(
-                    "FUNCTION DUMP was answered with {}",
-                    kind_of_reply(&other)
-                ));
-            }
-            (Self::List, reply) => functions_payload(&library_codes(&reply)?),
-        };
-        let codes = function_codes(&payload)
-            .map_err(|reason| format!("what FUNCTION DUMP answered is damaged: {reason}"))?;
-        Ok(Some(payload).filter(|_| !codes.is_empty()))
-    }
-}
-
-fn kind_of_reply(reply: &Reply) -> String {
-    match reply {
-        Reply::Nil => "nil".to_owned(),
-        Reply::Int(number) => format!("the number {number}"),
-        Reply::Status(text) => format!("\"{}\"", text.escape_debug()),
-        Reply::Okay => "OK".to_owned(),
-        _ => "something that is no payload".to_owned(),
-    }
-}
-
-/// The code of each library in a reply of FUNCTION LIST WITHCODE.
-fn library_codes(reply: &Reply) -> Result<Vec<Vec<u8>>, String> {
-    let is_list = matches!(reply, Reply::Array(_));
-    let rows: Option<Vec<HashMap<String, Reply>>> = match is_list {
-        true => from_reply_ref(reply).ok(),
-        false => None,
-    };
-    let rows =
-        rows.ok_or_else(|| format!("FUNCTION LIST was answered with {}", kind_of_reply(reply)))?;
-    let code = |mut row: HashMap<String, Reply>| match row.remove("library_code") {
-        Some(Reply::Bulk(code)) => Ok(code),
-        _ => Err("FUNCTION LIST gave a library without its code".to_owned()),
-    };
-    rows.into_iter().map(code).collect()
-}
-
-/// What became of the libraries.
-#[derive(Debug, Default)]
-pub(in crate::source) struct Libraries {
-    /// How they are read here, if at all.
-    pub by: Option<FunctionsBy>,
-    /// The payload, if there are any.
-    pub payload: Option<Vec<u8>>,
-    /// The server has libraries, or may have, and its answer is not to be believed; or it refuses
-    /// to give them, and they are to be compared.
-    pub unread: Option<String>,
-    /// The server has libraries, or may have, and refuses to give them: in its words.
-    pub refused: Option<String>,
-}
-
-impl Libraries {
-    /// Why they are not known, whatever the reason.
-    pub fn unknown(&self) -> Option<&str> {
-        self.unread.as_deref().or(self.refused.as_deref())
-    }
-}
-
-/// Tells that a server refuses to give function libraries, where the run does without them.
-pub(in crate::source) fn warn_of_refusal(text: &str, observer: &Observer) {
-    observer.warn(&format!(
-        "the source refuses FUNCTION DUMP and FUNCTION LIST ({text}); function libraries are not \
-         read"
-    ));
-}
-
-/// How libraries are read here, if at all, and the payload if there are any.
-///
-/// # Errors
-/// Where they are required and not to be had, and the connection's.
-pub(in crate::source) fn function_dump(
-    conn: &mut Conn,
-    wish: ReadFunctions,
-    facts: &Facts,
-) -> Result<Libraries> {
-    let has_none = facts.lookalike.is_some() && facts.is_before_functions();
-    if wish == ReadFunctions::No || (has_none && wish != ReadFunctions::Required) {
-        return Ok(Libraries::default());
-    }
-    let mut refused = None;
-    let mut wrong = None;
-    for by in [FunctionsBy::Dump, FunctionsBy::List] {
-        let mut command = Command::new();
-        command.arg(by.command());
-        match conn.ask_within(&command, FUNCTIONS_LIMIT)? {
-            Ok(reply) => match by.payload(reply) {
-                Ok(payload) => {
-                    return Ok(Libraries {
-                        by: Some(by),
-                        payload,
-                        ..Libraries::default()
-                    });
-                }
-                Err(text) => wrong = wrong.or(Some(text)),
-            },
-            Err(text) => refused = refused.or(Some(text)),
-        }
-    }
-    if let Some(text) = wrong {
-        if wish == ReadFunctions::Required {
-            return Err(conn.confused(text).into());
-        }
-        return Ok(Libraries {
-            unread: Some(text),
-            ..Libraries::default()
-        });
-    }
-    let text = refused.unwrap_or_default();
-    if wish == ReadFunctions::Required {
-        return Err(conn.refusal("FUNCTION DUMP", text).into());
-    }
-    // Before 7.0 there are none, and nothing is lost by it. A later server that does not know the
-    // command was told to forget it, and may have libraries all the same.
-    if text.starts_with("ERR unknown command") && facts.is_before_functions() {
-        return Ok(Libraries::default());
-    }
-    let (unread, refused) = match wish {
-        ReadFunctions::Compared => (Some(text), None),
-        _ => (None, Some(text)),
-    };
-    Ok(Libraries {
-        unread,
-        refused,
-        ..Libraries::default()
     })
 }

@@ -1,58 +1,65 @@
 //! A live server, exact under writes: what changes during the scan is read again, until one last
 //! round is provably equal to the source at one instant.
 //!
-//! CLIENT TRACKING tells the names. Rounds of re-reading shrink what is left; the last round reads
+//! CLIENT TRACKING tells the names. Rounds of re-reading shrink what is left; the final round reads
 //! all of it, together with what nobody is told of (streams with consumer groups, values of
-//! modules), in one MULTI/EXEC. If nothing outside of that was written by then, everything given so far together
-//! with this round is what the source held at that EXEC. See [`final_round`] for why.
+//! modules), in one MULTI/EXEC. If nothing outside of that was written by then, everything given so
+//! far together with this round is what the source held at that EXEC. See [`final_round`] for why.
+//!
+//! [`rounds`] decides what comes next and [`final_round`] what an attempt proves, both without I/O,
+//! threads or clock; [`shell`] and [`attempt`] do it. A shard of a cluster comes as far as it can
+//! alone, and rests; what comes then, whoever knows all of the shards decides.
 
+mod attempt;
+mod evidence;
 mod final_round;
-mod follow;
 mod instant;
-mod named;
+mod listen;
 mod pause;
-mod restart;
-mod shard;
-mod verdict;
+mod rounds;
+mod shell;
+mod together;
+mod watch;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use self::final_round::LastRound;
-pub use self::follow::Follow;
-use self::named::Watch;
+use self::attempt::Attempt;
+use self::evidence::Evidence;
+use self::final_round::{FinalRound, Outcome};
+use self::listen::{blindness, listen};
 pub(in crate::source) use self::pause::Pause;
-use self::restart::{may_begin_anew, start_tracker};
-pub use self::shard::Together;
-pub(in crate::source) use self::shard::{Attempted, TogetherRound, same_owners};
-use self::verdict::blindness;
-use super::delivered::{Given, GivenLog, NotMetAgain};
-use super::probe::FunctionsBy;
-use super::{Job, ServerSource};
+use self::rounds::{Rounds, Rules};
+use self::shell::Stepped;
+pub use self::together::Together;
+pub(in crate::source) use self::together::same_owners;
+use self::watch::Watch;
+use super::delivered::GivenLog;
+use super::{ServerSource, SlotSet};
 use crate::endpoint::ConnectOptions;
 use crate::host;
-use crate::ledger::{ConsistencyReached, SourceReport};
-use crate::observer::Observer;
+use crate::ledger::SourceReport;
 use crate::pace::Pace;
 use crate::policy::Consistency;
 use crate::record::Batch;
-use crate::server::counts::{CommandCounts, Since};
-use crate::server::facts::{Keyspace, info, keyspace};
+use crate::server::counts::CommandCounts;
 use crate::server::tracking::Tracker;
-use crate::server::{ServerError, transaction};
+use crate::server::{Conn, ServerError, transaction};
 use crate::source::{Estimate, Source};
+use crate::stop::Stop;
 
-/// Rounds before the last one.
-const MAX_ROUNDS: u32 = 6;
-
-/// With so few names left, the last round may come.
-const FEW_NAMES: usize = 50;
-
-/// Names of one job, so that memory stays bounded.
-const JOB_NAMES: usize = 10_000;
+/// Until when changes are followed.
+#[derive(Debug, Clone, Default)]
+pub struct Follow {
+    /// Until nothing changed for so long.
+    pub until_idle: Option<Duration>,
+    /// For so long.
+    pub total: Option<Duration>,
+    /// Or until this is set.
+    pub stop: Stop,
+}
 
 /// How exact, and for how long.
 #[derive(Debug, Clone)]
@@ -69,21 +76,15 @@ pub struct ConvergeOptions {
     pub together: Option<Arc<Together>>,
 }
 
-enum Phase {
-    Scan,
-    /// After a scan that began anew: what was given before it and has not come again.
-    CatchUp(NotMetAgain),
-    Rounds {
-        left: u32,
-        last_names: usize,
-    },
-    Follow,
-    /// In a cluster: the last round waits until every shard has come so far.
-    Hold,
-    Last(LastRound),
-    /// Not exact: what is known to have changed is being read a last time.
-    Farewell,
-    Done,
+impl ConvergeOptions {
+    fn rules(&self) -> Rules {
+        Rules {
+            consistency: self.consistency,
+            max_wait: self.max_wait,
+            in_cluster: self.together.is_some(),
+            follow: self.follow.clone(),
+        }
+    }
 }
 
 /// Reads a live server until what was read is exact.
@@ -91,58 +92,28 @@ pub struct ConvergingSource {
     inner: ServerSource,
     connect: ConnectOptions,
     options: ConvergeOptions,
-    observer: Arc<Observer>,
+    tracker: Tracker,
+    rounds: Rounds,
     /// The process that the scan began at, where it says (INFO run_id).
     process: Option<String>,
-    tracker: Tracker,
-    phase: Phase,
-    restarts: u32,
-    began: Instant,
-    /// When the rounds began, for `max_wait`.
-    rounds_began: Option<Instant>,
-    follow_began: Option<Instant>,
-    last_change: Instant,
-    /// Names whose turn is in the last round, because they are large and change all the time.
-    postponed: HashSet<Vec<u8>>,
-    /// How often a name was read again.
-    rereads: HashMap<Vec<u8>, u8>,
-    reached: Option<ConsistencyReached>,
-    /// Why it was not what was asked for.
-    missed: Option<String>,
-    /// How often each command had been called when changes began to be listened to, and when that
-    /// was last looked at; `None` where the server does not say.
-    counts_at_start: Option<CommandCounts>,
-    counts: Option<CommandCounts>,
-    /// Databases were swapped, and nothing was scanned anew for it.
-    swapped: bool,
-    /// Why changes of whole databases would go unnoticed.
-    blind: Option<&'static str>,
+    evidence: Evidence,
+    /// Function libraries are given once, at the end: later ones would collide with earlier ones.
     functions: Option<Vec<u8>>,
-    /// What function libraries are read by, where they can be.
-    functions_by: Option<FunctionsBy>,
-    /// XINFO STREAM is refused: every stream is read again in the last round.
-    looks_refused: bool,
-    /// How often the last round was put off for keys that could not be read before and changed.
-    detours: u32,
-    /// How often something in the last round's batch was refused.
-    refusals: u32,
-    /// A scan was begun anew: what was given before may be gone.
-    began_anew: bool,
-    /// The following is over: what comes is the last round.
-    follow_over: bool,
-    /// Changes were missed for good.
-    lost_track: bool,
     /// In a cluster: what reads keys of several slots at one instant.
     script: Option<&'static str>,
+    /// In a cluster: what other nodes gave of slots that are read here now.
+    heritage: Vec<GivenLog>,
     /// While following in a cluster: when the slots were last looked at.
     looked: Instant,
     /// The sentinels that found the source, if any did.
     watch: Watch,
-    /// In a cluster: what other nodes gave of slots that are read here now.
-    heritage: Vec<GivenLog>,
-    /// In a cluster: nothing more until the other shards have come so far.
-    resting: bool,
 }
+
+/// The final round of one shard, taken out of it.
+pub(in crate::source) struct TogetherRound(FinalRound);
+
+/// What came of an attempt.
+pub(in crate::source) struct Attempted(Outcome);
 
 impl ConvergingSource {
     /// Begins to listen to the server that `inner` is about to scan. The inner `Err` gives the
@@ -155,7 +126,7 @@ impl ConvergingSource {
         connect: ConnectOptions,
         options: ConvergeOptions,
     ) -> Result<Result<Self, (ServerSource, ServerError)>> {
-        if !inner.abilities.multi && options.together.is_none() {
+        if !inner.profile.abilities().multi && options.together.is_none() {
             // Asked again for the words of the refusal; and it may have been one of that moment.
             match inner.ask(|conn| Ok(transaction::prove(conn)?))? {
                 Ok(()) => {}
@@ -165,20 +136,18 @@ impl ConvergingSource {
                 let refusal = inner.conn.refusal("DUMP in a MULTI", text);
                 return Ok(Err((inner, refusal)));
             }
-            inner.abilities.multi = true;
+            inner.profile.trust_multi();
         }
-        let tracker = match start_tracker(&mut inner, &connect)? {
+        let tracker = match listen(&mut inner, &connect)? {
             Ok(tracker) => tracker,
             Err(refusal) => return Ok(Err((inner, refusal))),
         };
+        let rules = options.rules();
         // A plain scan needs no log of names: it never begins anew.
-        let with_log = may_begin_anew(&options);
-        inner.given = Some(Given::new(with_log)?);
-        // Given once, at the end: later libraries would collide with earlier ones.
+        inner.books.remember_given(rules.may_begin_anew())?;
         let functions = inner.functions.take();
-        let functions_by = inner.functions_by;
         // From here on it is looked at here.
-        inner.counts_before = None;
+        inner.profile.take_counts_before();
         let counts = inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         let blind = blindness(&mut inner, counts.is_some())?;
         let script = match options.together {
@@ -186,39 +155,18 @@ impl ConvergingSource {
             None => None,
         };
         Ok(Ok(Self {
-            observer: Arc::clone(&inner.observer),
-            process: inner.facts.run_id.clone(),
+            process: inner.facts().run_id.clone(),
+            rounds: Rounds::new(rules, blind, host::now()),
             inner,
             connect,
             options,
             tracker,
-            phase: Phase::Scan,
-            restarts: 0,
-            began: host::now(),
-            rounds_began: None,
-            follow_began: None,
-            last_change: host::now(),
-            postponed: HashSet::new(),
-            rereads: HashMap::new(),
-            reached: None,
-            missed: None,
-            counts_at_start: counts.clone(),
-            counts,
-            swapped: false,
-            functions_by,
-            blind,
+            evidence: Evidence::new(counts),
             functions,
-            looks_refused: false,
-            detours: 0,
-            refusals: 0,
-            began_anew: false,
-            follow_over: false,
-            lost_track: false,
             script,
+            heritage: Vec::new(),
             looked: host::now(),
             watch: Watch::default(),
-            heritage: Vec::new(),
-            resting: false,
         }))
     }
 
@@ -227,217 +175,171 @@ impl ConvergingSource {
         &self.inner
     }
 
-    /// One step of the present phase; `true` if the batch has something or a heartbeat is due.
-    fn step(&mut self, batch: &mut Batch) -> Result<bool> {
-        let at_rest = matches!(self.phase, Phase::Done | Phase::Last(_) | Phase::Hold);
-        if !at_rest && self.restart_if_needed()? {
-            return Ok(false);
-        }
-        // Whatever was begun is read to its end first.
-        if !at_rest && self.inner.read(batch)? {
-            return Ok(true);
-        }
-        match std::mem::replace(&mut self.phase, Phase::Done) {
-            Phase::Scan => self.after_scan()?,
-            Phase::CatchUp(log) => self.catch_up(log)?,
-            Phase::Rounds { left, last_names } => self.round(left, last_names)?,
-            Phase::Follow => return self.follow(),
-            Phase::Hold => self.hold(),
-            Phase::Last(round) => self.last_round(round, batch)?,
-            Phase::Farewell => self.farewell(batch)?,
-            Phase::Done => {}
-        }
-        Ok(!batch.is_empty())
+    /// What it scans, for who knows all of the shards.
+    pub(in crate::source) fn inner(&mut self) -> &mut ServerSource {
+        &mut self.inner
     }
 
-    fn after_scan(&mut self) -> Result<()> {
-        let given = self
-            .inner
-            .given
-            .as_mut()
-            .ok_or_else(|| anyhow!("nothing is remembered"))?;
-        self.phase = if std::mem::take(&mut self.began_anew) {
-            let logs = self.heritage.iter().map(GivenLog::again);
-            let mut logs = logs.collect::<Result<Vec<_>>>()?;
-            logs.push(given.log()?);
-            let slots = self.inner.cluster.as_ref();
-            Phase::CatchUp(given.not_met_of(logs, slots.map(|cluster| cluster.reading.clone()))?)
-        } else {
-            Phase::Rounds {
-                left: MAX_ROUNDS,
-                last_names: usize::MAX,
-            }
-        };
+    /// The process that the scan began at, where it says.
+    pub(in crate::source) fn process(&self) -> Option<&str> {
+        self.process.as_deref()
+    }
+
+    /// The names of all keys that were given.
+    pub(in crate::source) fn given_log(&mut self) -> Result<Option<GivenLog>> {
+        self.inner.given_log()
+    }
+
+    /// From now on these slots are read here too, all of them again: some of it other nodes may have
+    /// given before, as `logs` tell.
+    pub(in crate::source) fn adopt(&mut self, slots: &SlotSet, logs: Vec<GivenLog>) -> Result<()> {
+        self.heritage.extend(logs);
+        self.inner.adopt(slots)?;
+        if let Some(given) = self.inner.books.given_mut() {
+            given.begin_again();
+        }
+        self.rounds.scan_anew();
         Ok(())
     }
 
-    fn catch_up(&mut self, mut log: NotMetAgain) -> Result<()> {
-        let names = log.next(JOB_NAMES)?;
-        if let Some(given) = &mut self.inner.given
-            && !self.heritage.is_empty()
-        {
-            for (db, names) in &names {
-                given.inherit(*db, names)?;
-            }
-        }
-        if names.is_empty() {
-            self.phase = Phase::Rounds {
-                left: MAX_ROUNDS,
-                last_names: usize::MAX,
-            };
-            return Ok(());
-        }
-        self.inner
-            .waiting
-            .extend(names.into_iter().map(|(db, names)| Job::Names(db, names)));
-        self.phase = Phase::CatchUp(log);
-        Ok(())
-    }
-
-    /// Databases that hold keys now and are not read yet.
-    fn unknown_databases(&self, now: Option<&[Keyspace]>) -> Vec<Keyspace> {
-        let unknown = |row: &&Keyspace| !self.inner.knows_database(row.db);
-        now.unwrap_or_default()
-            .iter()
-            .filter(unknown)
-            .copied()
-            .collect()
-    }
-
-    /// Scans databases that had no keys before, besides what is read anyway.
-    fn add_databases(&mut self, rows: Vec<Keyspace>) {
-        for row in rows {
-            self.inner.waiting.push_back(Job::Scan(row.db));
-            self.inner.databases.push(row);
+    /// These slots are read elsewhere from now on.
+    pub(in crate::source) fn release(&mut self, slots: &SlotSet) {
+        self.inner.release(slots);
+        let inner = &mut self.inner;
+        if let (Some(given), Some(node)) = (inner.books.given_mut(), &inner.node) {
+            given.keep_unheard_of(&node.slots());
+            self.rounds.keep_names(|name| node.owns(name));
         }
     }
 
-    /// Asks whether there are keys in databases that had none before.
-    fn look_for_databases(&mut self) -> Result<()> {
-        if self.inner.facts.keyspace.is_none() || !self.inner.options.selection.dbs.is_empty() {
-            return Ok(());
-        }
-        let text = self.inner.ask(|conn| Ok(info(conn, Some("keyspace"))?))?;
-        let now = text.and_then(|text| keyspace(&text));
-        let new = self.unknown_databases(now.as_deref());
-        self.add_databases(new);
-        Ok(())
+    /// Whether it is in the middle of the final round.
+    pub(in crate::source) fn is_at_last(&self) -> bool {
+        self.rounds.is_at_final()
     }
 
-    /// Looks whether databases were swapped, or whether that can no longer be told: `true` if only a
-    /// new scan helps, which has been begun then, if it may be.
-    fn look_for_swaps(&mut self) -> Result<bool> {
-        if self.gave_up() || self.counts.is_none() {
-            return Ok(false);
-        }
-        let now = self.inner.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
-        match self.counted(now) {
-            Some(reason) => self.restart(reason),
-            None => Ok(false),
+    /// Who follows changes has to rest: something is to be settled.
+    pub(in crate::source) fn disturb_others(&self) {
+        if let Some(together) = &self.options.together {
+            together.disturb();
         }
     }
 
-    /// Takes a look at the counts of commands; why only a new scan can help, if that is so.
-    fn counted(&mut self, now: Option<CommandCounts>) -> Option<&'static str> {
-        let before = self.counts.as_ref()?;
-        let Some(now) = now else {
-            return Some("the source no longer tells whether databases are swapped");
-        };
-        let since = now.since(before);
-        self.swapped |= since == Since::Swapped;
-        self.counts = Some(now);
-        if since == Since::Reset && self.inner.cluster.is_some() {
-            // There is no SWAPDB in clusters. Only values of modules have to be read again now.
-            self.counts_at_start = None;
-            return None;
-        }
-        since.means_rescan()
+    /// How many names wait to be read again.
+    pub(in crate::source) fn names_waiting(&self) -> usize {
+        let (names, rescan) = self.tracker.waiting();
+        if rescan { usize::MAX } else { names }
     }
 
-    /// Takes what was heard; `None` if only a new scan can help, which has been begun then.
-    fn take(&mut self) -> Result<Option<HashSet<Vec<u8>>>> {
-        let heard = self.heard();
-        if !self.gave_up()
-            && let Some(reason) = heard.means_rescan()
-            && self.restart(reason)?
-        {
-            return Ok(None);
-        }
-        Ok(Some(heard.names))
-    }
-
-    /// Takes what was heard, and reads it again.
-    fn round(&mut self, left: u32, last_names: usize) -> Result<()> {
-        self.rounds_began.get_or_insert_with(host::now);
+    /// Whether anything changed that was not taken notice of yet, asked at the server.
+    pub(in crate::source) fn has_heard(&mut self) -> bool {
         self.tracker.barrier();
-        let (waiting, rescan) = self.tracker.waiting();
-        if rescan && !self.gave_up() {
-            self.phase = Phase::Rounds { left, last_names };
-            return Ok(());
-        }
-        // Hot keys never end: once a round does not shrink, the last one has to do.
-        if left == 0 || waiting <= FEW_NAMES || waiting >= last_names || self.missed.is_some() {
-            self.phase = match &self.options.follow {
-                // Also where it is not exact: until somebody says when.
-                Some(_) if !self.follow_over => {
-                    self.follow_began.get_or_insert_with(host::now);
-                    self.last_change = host::now();
-                    // Bounded while there is an end to come to; following has its own.
-                    self.restarts = 0;
-                    if let Some(given) = &mut self.inner.given {
-                        given.following = true;
-                    }
-                    self.observer
-                        .notice("everything was read once; following changes");
-                    Phase::Follow
-                }
-                _ if self.options.together.is_some() => Phase::Hold,
-                _ => Phase::Last(LastRound::new(self.postponed.drain().collect())),
-            };
-            return Ok(());
-        }
-        if self.look_for_swaps()? {
-            return Ok(());
-        }
-        self.look_for_databases()?;
-        self.phase = Phase::Rounds {
-            left: left - 1,
-            last_names: waiting,
-        };
-        if let Some(names) = self.take()? {
-            self.reread(names);
-        }
-        Ok(())
+        self.tracker.waiting() != (0, false)
     }
 
-    fn reread(&mut self, names: HashSet<Vec<u8>>) {
-        /// From so many reads on, a large value waits for the last round.
-        const READS: u8 = 3;
-        const LARGE_BYTES: usize = 1024 * 1024;
-        let mut again = Vec::with_capacity(names.len());
-        for name in names {
-            // Who follows has to see them now; and once exactness is missed there is no last round.
-            let may_wait = self.missed.is_none() && !self.follows();
-            if may_wait && self.inner.guess_bytes >= LARGE_BYTES {
-                let reads = self.rereads.entry(name.clone()).or_default();
-                *reads = reads.saturating_add(1);
-                if *reads > READS {
-                    self.postponed.insert(name);
-                    continue;
-                }
-            }
-            again.push(name);
+    /// More rounds, before the final one, which was not final if there was one.
+    pub(in crate::source) fn more_rounds(&mut self) {
+        self.rounds.more_rounds();
+    }
+
+    /// Whether it follows changes, and only rests.
+    pub(in crate::source) fn is_following(&self) -> bool {
+        self.rounds.is_following()
+    }
+
+    /// Whether all of it was given, exact or not.
+    pub(in crate::source) fn is_done(&self) -> bool {
+        self.rounds.is_done()
+    }
+
+    /// Whether exactness was given up.
+    pub(in crate::source) fn has_missed(&self) -> bool {
+        self.rounds.has_missed()
+    }
+
+    /// Gives exactness up.
+    pub(in crate::source) fn give_up(&mut self, reason: &str) {
+        self.rounds.give_up(reason);
+        self.warn();
+    }
+
+    /// The final round may come.
+    pub(in crate::source) fn begin_last(&mut self) {
+        self.rounds.begin_final();
+    }
+
+    /// Takes the final round out, for attempts that are made together with others. It has to come
+    /// back, see [`Self::put_back_last`] and [`Self::settle_last`].
+    pub(in crate::source) fn take_last(&mut self) -> TogetherRound {
+        TogetherRound(self.rounds.take_together())
+    }
+
+    /// Whatever attempt was made of it, it does not count.
+    pub(in crate::source) fn put_back_last(&mut self, round: TogetherRound) {
+        self.rounds.put_back(round.0);
+    }
+
+    /// Asks the node to hold up writes; the answer is yet to be read.
+    pub(in crate::source) fn ask_pause(&mut self) -> Result<Pause> {
+        Ok(Pause::ask(&mut self.inner.conn, self.options.max_pause)?)
+    }
+
+    /// The connection, on which nothing is in flight while it rests.
+    pub(in crate::source) fn conn(&mut self) -> &mut Conn {
+        &mut self.inner.conn
+    }
+
+    /// Writes go on; they were held up for this long at the most.
+    pub(in crate::source) fn end_pause(&mut self, pause: Pause) {
+        if let Some(lasted) = pause.end(&mut self.inner.conn) {
+            self.inner.findings.paused(lasted);
         }
-        if again.is_empty() {
-            return;
+    }
+
+    /// What came of an attempt that all shards made together. `exact_at` is the moment, if all of
+    /// them found it.
+    pub(in crate::source) fn settle_last(
+        &mut self,
+        round: TogetherRound,
+        outcome: Attempted,
+        exact_at: Option<u64>,
+    ) -> Result<()> {
+        self.rounds.settle(round.0, outcome.0, exact_at);
+        self.warn();
+        Ok(())
+    }
+}
+
+impl Attempted {
+    /// The moment, if what was read is exact.
+    pub fn exact_at(&self) -> Option<u64> {
+        match self.0 {
+            Outcome::Exact { at_ms } => Some(at_ms),
+            _ => None,
         }
-        for row in &self.inner.databases {
-            for chunk in again.chunks(JOB_NAMES) {
-                self.inner
-                    .waiting
-                    .push_back(Job::Names(row.db, chunk.to_vec()));
-            }
-        }
+    }
+}
+
+impl TogetherRound {
+    /// Reads the final round while all shards are paused.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn attempt(&mut self, source: &mut ConvergingSource, paused: &Pause) -> Result<Attempted> {
+        let round = &mut self.0;
+        Ok(Attempted(Attempt { source, round }.while_paused(paused)?))
+    }
+
+    /// Once no shard is paused any more: whether it was the server that was listened to.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn look_again(
+        &mut self,
+        source: &mut ConvergingSource,
+        attempt: Attempted,
+    ) -> Result<Attempted> {
+        let round = &mut self.0;
+        Ok(Attempted(Attempt { source, round }.look_again(attempt.0)?))
     }
 }
 
@@ -445,18 +347,19 @@ impl Source for ConvergingSource {
     fn read(&mut self, batch: &mut Batch) -> Result<bool> {
         batch.context = self.inner.context();
         loop {
-            if matches!(self.phase, Phase::Done) && batch.is_empty() {
-                return Ok(false);
-            }
-            if batch.is_empty() && std::mem::take(&mut self.resting) {
-                return Ok(false);
-            }
-            // Also with nothing between two attempts, so that a wish to stop is heard.
-            if self.step(batch)? || matches!(self.phase, Phase::Last(_)) {
-                self.inner.stamp(batch);
-                return Ok(true);
+            match self.step(batch) {
+                Ok(Stepped::On) => {}
+                Ok(Stepped::HandOn) => break,
+                Ok(Stepped::Nothing) if batch.is_empty() => return Ok(false),
+                Ok(Stepped::Nothing) => break,
+                Err(error) => {
+                    self.rounds.poison();
+                    return Err(error);
+                }
             }
         }
+        self.inner.stamp(batch);
+        Ok(true)
     }
 
     fn keep_pace(&mut self, pace: &Arc<Pace>) {
@@ -465,12 +368,12 @@ impl Source for ConvergingSource {
 
     fn report(&self) -> SourceReport {
         let mut report = self.inner.report();
-        if let Some(reached) = &self.reached {
+        if let Some(reached) = self.rounds.reached() {
             report.reached = Some(reached.clone());
         }
         let asked = self.options.consistency != Consistency::Auto;
         // Of a server that may not be the source any more, nothing that was asked for is known.
-        report.consistency_missed = self.watch.is_disputed || (asked && self.missed.is_some());
+        report.consistency_missed = self.watch.is_disputed() || (asked && self.rounds.has_missed());
         report
     }
 

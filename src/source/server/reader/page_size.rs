@@ -6,22 +6,18 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
-
-use crate::host;
-use crate::server::Conn;
-
 /// The largest page that is asked for of our own accord.
 const LARGEST: u32 = 10_000;
 
 /// Pages are smaller than this only where somebody asks for it.
 const SMALLEST: u32 = 10;
 
-/// A shorter round trip is none to speak of.
-const NEAR: Duration = Duration::from_millis(1);
+/// A shorter round trip does not matter.
+pub(in crate::source::server) const NEAR: Duration = Duration::from_millis(1);
 
 /// How large pages are, and what is known about the time they take.
-pub(super) struct Page {
+#[derive(Debug)]
+pub(super) struct PageSize {
     asked: u32,
     count: u32,
     /// Of an idle connection; `None` where COUNT is not to change.
@@ -29,7 +25,7 @@ pub(super) struct Page {
     last_came: Option<Instant>,
 }
 
-impl Page {
+impl PageSize {
     /// Always of this size.
     pub fn fixed(count: u32) -> Self {
         Self {
@@ -49,11 +45,6 @@ impl Page {
             let keys = u32::try_from(round_trip.as_micros() / 10).unwrap_or(u32::MAX);
             self.count = self.count.max(keys.min(LARGEST));
         }
-    }
-
-    /// COUNT as it is.
-    pub fn count(&self) -> u32 {
-        self.count
     }
 
     /// COUNT where so few keys may be under way.
@@ -93,29 +84,16 @@ impl Page {
         std::mem::replace(&mut self.count, count) > count
     }
 
-    /// A page came.
-    pub fn came(&mut self) {
+    /// A page came at this moment.
+    pub fn came(&mut self, now: Instant) {
         let Some(round_trip) = self.round_trip else {
             return;
         };
-        let now = host::now();
         let cycle = self.last_came.replace(now).map(|last| now - last);
         if cycle.is_some_and(|cycle| cycle < 2 * round_trip) {
             self.count = self.count.saturating_mul(2).min(LARGEST.max(self.asked));
         }
     }
-}
-
-/// The round trip, where it was `seen` to take this long once: asked again only if that is worth
-/// anything.
-pub(super) fn round_trip(conn: &mut Conn, seen: Duration) -> Result<Duration> {
-    if seen < NEAR {
-        return Ok(seen);
-    }
-    let began = host::now();
-    // A refusal takes as long as an answer.
-    let _ = conn.try_query(&conn.greeting())?;
-    Ok(seen.min(host::elapsed(began)))
 }
 
 #[cfg(test)]
@@ -124,15 +102,16 @@ mod tests {
 
     #[test]
     fn pages_grow_only_far_away() {
-        let mut near = Page::fixed(1_000);
+        let now = Instant::now();
+        let mut near = PageSize::fixed(1_000);
         near.adapt_to(Duration::from_micros(50));
-        let mut far = Page::fixed(1_000);
+        let mut far = PageSize::fixed(1_000);
         far.adapt_to(Duration::from_secs(3_600));
         for _ in 0..10 {
-            near.came();
-            far.came();
+            near.came(now);
+            far.came(now);
         }
-        assert_eq!((near.count(), far.count()), (1_000, 10_000));
+        assert_eq!((near.count, far.count), (1_000, 10_000));
         assert_eq!(far.count_within(64), 64);
         assert_eq!(far.count_within(1), 10);
     }
