@@ -149,10 +149,10 @@ fn read(
 
 #[cfg(test)]
 mod tests {
-    use super::reading::tests::archive;
     use super::*;
     use crate::encryption::Keys;
     use crate::place::Place;
+    use crate::source::reading::tests::archive;
 
     /// Whether what was found out is still said to be true, when the file was written over with
     /// `later` in between.
