@@ -355,6 +355,11 @@ impl Conn {
         self.replies.has_buffered() || self.stream.is_readable()
     }
 
+    /// Whether a reply, or some of it, is at hand: who reads now may not have to wait.
+    pub fn has_reply(&self) -> bool {
+        self.replies.has_buffered()
+    }
+
     /// The next item of the replies; see [`Replies::next`].
     ///
     /// # Errors

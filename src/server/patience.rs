@@ -48,7 +48,8 @@ impl Patience {
         self.lasts_within(less, host::now())
     }
 
-    fn lasts_within(&mut self, less: Duration, now: Instant) -> bool {
+    /// The same, where there is a reason to wait for less, at this time.
+    pub fn lasts_within(&mut self, less: Duration, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         now.saturating_duration_since(since) < less.min(self.limit)
     }
@@ -65,7 +66,12 @@ impl Patience {
 
     /// How much of it is left.
     pub fn left(&self) -> Duration {
-        self.limit.saturating_sub(self.waited_at(host::now()))
+        self.left_at(host::now())
+    }
+
+    /// The same, at this time.
+    pub fn left_at(&self, now: Instant) -> Duration {
+        self.limit.saturating_sub(self.waited_at(now))
     }
 
     fn waited_at(&self, now: Instant) -> Duration {

@@ -68,7 +68,7 @@ impl Retries {
 
     /// How long to wait before the next try, which this allows; `None` where there is to be none
     /// after such an error.
-    fn after(&mut self, error: &ServerError, random: u64) -> Option<Duration> {
+    pub fn after(&mut self, error: &ServerError, random: u64) -> Option<Duration> {
         if !error.is_passing() || self.left == 0 {
             return None;
         }
@@ -78,7 +78,7 @@ impl Retries {
     }
 
     /// Another try failed.
-    fn failed(&mut self, error: &ServerError) {
+    pub fn failed(&mut self, error: &ServerError) {
         if error.is_loading_for_long() {
             // The next connection would wait as long once more.
             self.left = 0;

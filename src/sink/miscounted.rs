@@ -23,9 +23,16 @@ pub struct Miscounted {
 impl Miscounted {
     /// Counts it, and says which stream it is.
     pub fn note(self, observer: &Observer, changes: &mut Changes, db: u32, key: &[u8]) {
+        if let Some(text) = self.count(changes, db, key) {
+            observer.notice(&text);
+        }
+    }
+
+    /// Counts it; which stream it is, in words, as long as it is one of the first.
+    pub fn count(self, changes: &mut Changes, db: u32, key: &[u8]) -> Option<String> {
         changes.streams_miscounted += 1;
         if changes.streams_miscounted > NAMED {
-            return;
+            return None;
         }
         let becomes = match self.corrected {
             true => "it is written with the right count",
@@ -35,10 +42,10 @@ impl Miscounted {
             1 => "1 entry".to_owned(),
             held => format!("{} entries", count_text(held)),
         };
-        observer.notice(&format!(
+        Some(format!(
             "db {db}, {}: the stream holds {held}, and its own counter says {}; {becomes}",
             show_key(key),
             count_text(self.said),
-        ));
+        ))
     }
 }

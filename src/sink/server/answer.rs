@@ -6,50 +6,53 @@
 
 use std::borrow::Cow;
 
-use super::Action;
+use super::writer::{Due, Task};
 use crate::server::resp::Item;
 
-/// Reads the answer to `action`: a number for what was done (1 for OK), the inner error for an
+/// What a command may be answered with, but for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Good {
+    Ok,
+    /// One key was there, or was not.
+    Flag,
+    Count,
+    /// Only an error: its arguments cannot be right.
+    Nothing,
+}
+
+/// The command that a reply is for, and what it may be answered with.
+fn expected(due: &Due<'_>) -> (&'static str, Good) {
+    match due {
+        Due::Asking => ("ASKING", Good::Ok),
+        Due::Cleared => ("DEL", Good::Flag),
+        Due::Select(_) => ("SELECT", Good::Ok),
+        Due::Wait => ("WAIT", Good::Count),
+        Due::Task(task) => {
+            let good = match task {
+                Task::Restore { .. } => Good::Ok,
+                Task::Delete { .. } | Task::CleanUp(_) | Task::Look | Task::Ask => Good::Flag,
+                Task::Try(_) | Task::Compare => Good::Nothing,
+            };
+            (task.command(), good)
+        }
+        Due::Found(_) => (Task::Compare.command(), Good::Nothing),
+        Due::Value { .. } => ("RESTORE", Good::Nothing),
+    }
+}
+
+/// Reads the answer that is `due`: a number for what was done (1 for OK), the inner error for an
 /// error reply.
 ///
 /// # Errors
 /// What was said instead, in words.
-pub(super) fn read(action: Action, item: Item<'_>) -> Result<Result<i64, String>, String> {
-    match (action, item) {
+pub(super) fn read(due: &Due<'_>, item: Item<'_>) -> Result<Result<i64, String>, String> {
+    let (command, good) = expected(due);
+    match (good, item) {
         (_, Item::Error(text)) => Ok(Err(String::from_utf8_lossy(&text).into_owned())),
-        (
-            Action::Restore { .. } | Action::Prelude("ASKING") | Action::Select,
-            Item::Simple(b"OK"),
-        ) => Ok(Ok(1)),
-        (
-            Action::Prelude("DEL")
-            | Action::Delete { .. }
-            | Action::CleanUp(_)
-            | Action::Look
-            | Action::Ask,
-            Item::Int(count @ (0 | 1)),
-        ) => Ok(Ok(count)),
-        (Action::Wait, Item::Int(count @ 0..)) => Ok(Ok(count)),
-        // `Try` among them: its arguments cannot be right.
-        (action, other) => Err(format!(
-            "{} was answered with {}",
-            command_of(action),
-            show(&other)
-        )),
-    }
-}
-
-/// The command that an action sends first.
-pub(super) fn command_of(action: Action) -> &'static str {
-    match action {
-        Action::Prelude(word) | Action::CleanUp(word) => word,
-        Action::Restore { .. } => "RESTORE",
-        Action::Try(way) => way.command(),
-        Action::Compare => "DUMP",
-        Action::Look | Action::Ask => "EXISTS",
-        Action::Delete { .. } => "DEL",
-        Action::Select => "SELECT",
-        Action::Wait => "WAIT",
+        (Good::Ok, Item::Simple(b"OK")) => Ok(Ok(1)),
+        (Good::Flag, Item::Int(count @ (0 | 1))) => Ok(Ok(count)),
+        (Good::Count, Item::Int(count @ 0..)) => Ok(Ok(count)),
+        (_, other) => Err(format!("{command} was answered with {}", show(&other))),
     }
 }
 
@@ -75,12 +78,12 @@ mod tests {
 
     #[test]
     fn only_ok_is_ok() {
-        let restore = Action::Restore {
+        let restore = Due::Task(Task::Restore {
             replace: false,
             own: false,
-        };
-        assert_eq!(read(restore, Item::Simple(b"OK")), Ok(Ok(1)));
-        for action in [restore, Action::Select, Action::Prelude("ASKING")] {
+        });
+        assert_eq!(read(&restore, Item::Simple(b"OK")), Ok(Ok(1)));
+        for due in [restore, Due::Select(3), Due::Asking] {
             for odd in [
                 Item::Simple(b"QUEUED"),
                 Item::Int(5),
@@ -89,28 +92,27 @@ mod tests {
                 Item::Bulk(b"OK".to_vec()),
                 Item::Array(1),
             ] {
-                let said = read(action, odd).unwrap_err();
-                let command = command_of(action);
-                let begin = format!("{command} was answered with ");
+                let said = read(&due, odd).unwrap_err();
+                let begin = format!("{} was answered with ", expected(&due).0);
                 assert!(said.starts_with(&begin), "{said}");
             }
+            let error = Item::Error(b"BUSYKEY x".to_vec());
+            assert_eq!(read(&due, error), Ok(Err("BUSYKEY x".to_owned())));
         }
-        let error = Item::Error(b"BUSYKEY x".to_vec());
-        assert_eq!(read(restore, error), Ok(Err("BUSYKEY x".to_owned())));
     }
 
     #[test]
     fn one_key_is_there_or_not() {
-        for action in [
-            Action::Delete { expired: false },
-            Action::Prelude("DEL"),
-            Action::CleanUp("UNLINK"),
-            Action::Look,
+        for due in [
+            Due::Task(Task::Delete { expired: false }),
+            Due::Cleared,
+            Due::Task(Task::CleanUp("UNLINK")),
+            Due::Task(Task::Look),
         ] {
-            assert_eq!(read(action, Item::Int(0)), Ok(Ok(0)));
-            assert_eq!(read(action, Item::Int(1)), Ok(Ok(1)));
+            assert_eq!(read(&due, Item::Int(0)), Ok(Ok(0)));
+            assert_eq!(read(&due, Item::Int(1)), Ok(Ok(1)));
             for odd in [Item::Int(2), Item::Int(-1), Item::Simple(b"OK"), Item::Nil] {
-                assert!(read(action, odd).is_err());
+                assert!(read(&due, odd).is_err());
             }
         }
     }

@@ -128,6 +128,26 @@ enum Answer {
     Nothing,
 }
 
+#[cfg(test)]
+impl Found {
+    /// A value without expiry, nothing, or the server's refusal.
+    pub(super) fn of(said: Result<Option<Vec<u8>>, String>) -> Self {
+        let (payload, refusal) = match said {
+            Ok(payload) => (payload, None),
+            Err(text) => (None, Some(text)),
+        };
+        let expiry = match payload {
+            Some(_) => FoundExpiry::Never,
+            None => FoundExpiry::Unknown,
+        };
+        Self {
+            payload,
+            expiry,
+            refusal,
+        }
+    }
+}
+
 impl Found {
     /// Takes off what a look-alike adds to its payloads.
     pub fn clean(&mut self, facts: &Facts) {

@@ -28,7 +28,7 @@ use crate::server::{Conn, ServerError};
 const NO_OPTION: &[u8] = b"NOT-AN-OPTION";
 
 /// By which command a key would get its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// RESTORE.
     Restore,
@@ -130,6 +130,17 @@ pub struct KeyRights {
 
 /// Sets of patterns that are remembered.
 const MAX_KNOWN: usize = 4096;
+
+#[cfg(test)]
+impl KeyRights {
+    /// Of a user with no patterns: all keys are alike.
+    pub(super) fn alike() -> Self {
+        Self {
+            patterns: Some(Vec::new()),
+            known: HashMap::new(),
+        }
+    }
+}
 
 impl KeyRights {
     /// Asks for the patterns of the user that `conn` belongs to.

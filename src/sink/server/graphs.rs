@@ -6,9 +6,6 @@
 
 use std::collections::HashMap;
 
-use anyhow::Result;
-
-use super::{Sent, ServerSink};
 use crate::payload::walk::first_module_string;
 use crate::record::{Family, show_key};
 use crate::server::conn::is_unknown_command;
@@ -25,7 +22,7 @@ const GRAPH_PART: &str = "graphmeta";
 type Refused = (String, Option<String>);
 
 /// Names of graphs that a run remembers.
-const MAX_GRAPHS: usize = 1_000_000;
+pub(super) const MAX_GRAPHS: usize = 1_000_000;
 
 /// The graphs that this run writes: by name, the database.
 pub(super) type Graphs = HashMap<Vec<u8>, u32>;
@@ -113,52 +110,12 @@ pub(super) fn check(
     }
 }
 
-impl ServerSink {
-    /// Why this graph cannot be written though its value may be: a graph of its name stands, or
-    /// comes, in another database.
-    pub(super) fn graph_in_the_way(&mut self, sent: &Sent) -> Result<Option<Refused>> {
-        let (db, key) = (sent.record.db, &sent.record.key);
-        let taken = match self.graphs.get(key) {
-            Some(other) => *other != db,
-            None => false,
-        };
-        if taken || self.graphs.len() >= MAX_GRAPHS {
-            let reason = match taken {
-                true => {
-                    "this run writes a graph of that name into another database, and the \
-                         module has one graph of a name in all databases"
-                }
-                false => "this run wrote too many graphs to know whether its name is free",
-            };
-            let hint = "import it into another server";
-            return Ok(Some((reason.to_owned(), Some(hint.to_owned()))));
-        }
-        let asked = self.ask_in_database(db, key, |sink, at| {
-            stands_elsewhere(sink.lanes[at].conn()?, key)
-        })?;
-        let refused = match asked {
-            Err(why) | Ok((_, Err(why))) => Some((
-                format!("it cannot be seen whether a graph of that name stands: {why}"),
-                Some("let the user run GRAPH.LIST and TYPE at the destination".to_owned()),
-            )),
-            Ok((_, Ok(true))) => Some((
-                "a graph of that name stands in another database of the destination, and the \
-                 module would load this one into it"
-                    .to_owned(),
-                Some("delete that graph first, or import into another server".to_owned()),
-            )),
-            Ok((_, Ok(false))) => None,
-        };
-        if refused.is_none() {
-            self.graphs.insert(key.clone(), db);
-        }
-        Ok(refused)
-    }
-}
-
 /// Whether a graph of this name stands under another key than this one of the selected database.
 /// The inner error: the server's words, where it does not tell.
-fn stands_elsewhere(conn: &mut Conn, key: &[u8]) -> Result<Result<bool, String>, ServerError> {
+pub(super) fn stands_elsewhere(
+    conn: &mut Conn,
+    key: &[u8],
+) -> Result<Result<bool, String>, ServerError> {
     let listed = match conn.ask(&cmd("GRAPH.LIST"))? {
         Ok(listed) => listed,
         // Without the module no graph stands, and RESTORE is refused.

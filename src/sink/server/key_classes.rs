@@ -8,11 +8,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-
 use super::target::Target;
 use super::try_out::{ProbeKeys, is_about_payload, offer_past};
-use super::{Sent, ServerSink};
 use crate::payload::{self, metadata};
 use crate::record::{Context, KeyRecord};
 use crate::server::slots::slot_of;
@@ -122,80 +119,6 @@ pub fn ask(
         }
     }
     Ok(())
-}
-
-impl ServerSink {
-    /// Asks the destination of a record what it does with its key metadata, where that is not known.
-    pub(super) fn ask_for_classes(&mut self, sent: &mut Sent) -> Result<()> {
-        let target = self.lanes[sent.at].target.as_ref();
-        if !target.is_some_and(|target| are_to_be_asked(target, &sent.record, &sent.context)) {
-            return Ok(());
-        }
-        let (at, ()) = self.ask_lane(&sent.record.key, |sink, at| {
-            sink.ask_for_classes_at(at, &sent.record, &sent.context)
-        })?;
-        // Where there is another node now, it is asked when the key goes there.
-        if self.lanes[at].target.is_some() {
-            sent.at = at;
-        }
-        Ok(())
-    }
-
-    /// As [`Self::ask_for_classes`], at this lane. Nothing may be in flight there.
-    pub(super) fn ask_for_classes_at(
-        &mut self,
-        at: usize,
-        record: &KeyRecord,
-        context: &Context,
-    ) -> Result<(), ServerError> {
-        let lane = &mut self.lanes[at];
-        match (&mut lane.conn, &mut lane.target) {
-            (Some(conn), Some(target)) if are_to_be_asked(target, record, context) => {
-                ask(conn, target, record, context)
-            }
-            (Some(_), _) => Ok(()),
-            (None, _) => lane.conn().map(|_| ()),
-        }
-    }
-
-    /// Classes of key metadata were left out of a value: each is named once. `why`: why they cannot
-    /// stand there.
-    pub(super) fn note_left_out(&mut self, sent: &mut Sent, classes: &[(u32, String)], why: &str) {
-        for (class, name) in classes {
-            sent.classes_left_out.push(*class);
-            if self.is_told_first(*class) {
-                self.observer.warn(&format!(
-                    "key metadata of the class {name:?} are left out: {why} (counted as \
-                     key_metadata_lost)"
-                ));
-            }
-        }
-    }
-
-    /// Looks whether the destination keeps what goes there of a value's key metadata.
-    pub(super) fn note_doubtful(&mut self, sent: &mut Sent) {
-        let family = sent.context.family;
-        let target = self.lanes[sent.at].target.as_ref();
-        let are_kept = target.is_none_or(|target| target.keeps_classes(family, &sent.record.value));
-        sent.has_doubtful_classes = !are_kept;
-        if are_kept {
-            return;
-        }
-        for (class, name) in metadata::ids(family, &sent.record.value) {
-            let target = self.lanes[sent.at].target.as_ref();
-            let is_kept = target.is_none_or(|target| target.classes().keeps(class));
-            if !is_kept && self.is_told_first(class) {
-                self.observer.warn(&format!(
-                    "nobody knows whether the destination keeps key metadata of the class {name:?}: \
-                     it could not be tried out there"
-                ));
-            }
-        }
-    }
-
-    fn is_told_first(&mut self, class: u32) -> bool {
-        self.told_classes.len() < MAX_CLASSES && self.told_classes.insert(class)
-    }
 }
 
 #[cfg(test)]

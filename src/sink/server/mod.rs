@@ -1,83 +1,77 @@
 //! A live server as a sink: RESTORE, pipelined, with every reply matched to its key.
 //!
+//! What is decided is apart from what is done. [`writer`] decides: it is a value without I/O, threads
+//! or clock, takes events and gives actions. [`ServerSink`] is the shell around it: it owns the
+//! connections (`port`), carries out one action after the other (`shell`, with `pack`, `answer`, `ask`
+//! for the bytes) and tells the writer what came of each. Where to look:
+//!
+//! | question | room |
+//! |---|---|
+//! | what does this error reply mean, and this key that stands? | `writer/judge.rs` |
+//! | what is counted, remembered and told of an answer? | `writer/outcome.rs`, `writer/written.rs` |
+//! | what does a record need before it goes out? | `writer/step.rs`, `writer/intake.rs` |
+//! | what becomes of what was in flight when a connection is lost? | `writer/links.rs` |
+//! | which commands are sent for it, and what may they be answered with? | `pack.rs`, `answer.rs` |
+//!
 //! What may be in flight is bounded in bytes. A key that is in flight is never sent again before
 //! its reply is there, so records of the same key take effect in their order, whatever has to be
 //! repeated, and wherever it goes then.
 //!
-//! A standalone destination has one `Lane`, a cluster one for each primary, and
-//! `routes` says which key goes where. All lanes are worked by one thread: it sends to all of
-//! them, and reads the replies of the one that has enough in flight, while the others work.
-//! What becomes of a connection that is lost is told in `retry`, of a primary that dies in
-//! `confirm`.
+//! A standalone destination has one lane, a cluster one for each primary. All are worked by one
+//! thread: it sends to all of them, and reads the replies of the one that has enough in flight, while
+//! the others work.
 
 pub mod access;
 mod answer;
-mod by_commands;
+mod ask;
 pub mod commands;
 pub mod compare;
-mod confirm;
 mod dangers;
-mod drained;
-mod flow;
 pub mod foresee;
 pub mod functions;
 pub mod gate;
 mod graphs;
 pub mod held;
 pub mod key_classes;
-mod lane;
 pub mod libraries;
-mod limits;
 mod modules;
-mod outcome;
-mod past;
-mod prepare;
-mod progress;
+mod pack;
+mod port;
 pub mod refusal;
-mod retry;
-mod routes;
-mod stood;
+mod shell;
 mod sweep;
 pub mod target;
 mod try_out;
 pub mod unfit;
 mod window;
 pub mod witness;
+mod writer;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
 
-use self::commands::Ticket;
-use self::foresee::{KeyRights, Way};
-use self::gate::Databases;
-use self::graphs::Graphs;
-use self::held::{Held, Repeats};
-use self::lane::Lane;
-use self::retry::Losses;
-use self::routes::Routes;
-use self::stood::Stood;
-use self::sweep::Listed;
-use self::target::Ready;
+use self::held::{HeldConflict, Repeats};
+use self::shell::Shell;
 use self::window::Window;
-use self::witness::Witnesses;
-use super::{Accepted, Seen, Sink};
-use crate::census::Census;
+use self::witness::Acknowledged;
+use self::writer::{Event, Fleet, Now, Settings, Writer};
+use super::{Accepted, Sink};
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::{Interrupted, Usage};
 use crate::host;
-use crate::ledger::{Changes, SinkReport, SourceReport};
+use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
 use crate::own_writes::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
-use crate::record::{Batch, Context, Family, KeyRecord, Origin, Record, Value};
-use crate::server::Conn;
+use crate::record::{Batch, Context, Family, Origin, Record};
+use crate::server::cluster::Topology;
 use crate::server::facts::{Facts, ServerClock};
-use crate::server::patience::Patience;
 use crate::server::reconnect::Retries;
 use crate::server::reply::{cmd, from_reply};
+use crate::server::{Conn, ServerError};
 use crate::stop::Stop;
 
 /// How to write.
@@ -107,236 +101,12 @@ pub struct ServerSinkOptions {
     pub dry_run: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Action {
-    /// A command before the next one, whose answer speaks of what this one did (ASKING, DEL of a
-    /// graph).
-    Prelude(&'static str),
-    /// Goes to the lane's next database; see [`lane::Move`].
-    Select,
-    /// `own`: in place of what this run wrote earlier.
-    Restore { replace: bool, own: bool },
-    /// Reads back a key that stood already.
-    Compare,
-    /// Dry run: could it be written?
-    Try(Way),
-    /// Dry run: is it there?
-    Look,
-    /// A tombstone of a key that this run did not write: does it stand?
-    Ask,
-    /// Removes a key because its record is past its time, or a tombstone.
-    Delete { expired: bool },
-    /// Removes a temporary key that is left, or may be, by this command.
-    CleanUp(&'static str),
-    /// Asks whether a replica has what was acknowledged.
-    Wait,
-}
-
-/// As what a record was counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Counted {
-    Restored,
-    ReplacedOwn,
-    Deleted,
-    AlreadyGone,
-    Expired,
-}
-
-impl Action {
-    /// Whether the destination holds something else behind it.
-    fn writes(self) -> bool {
-        matches!(self, Self::Restore { .. } | Self::Delete { .. })
-    }
-
-    /// Whether it is about a key that somebody gave.
-    fn concerns_key(self) -> bool {
-        !matches!(
-            self,
-            Self::Prelude(_) | Self::Select | Self::CleanUp(_) | Self::Wait
-        )
-    }
-}
-
-/// When the destination did the write that it has acknowledged. WAIT speaks of what was written on
-/// its own connection: it says nothing of what was found to stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wrote {
-    /// With this very command.
-    Now,
-    /// Before, perhaps on another connection.
-    Before,
-}
-
-/// A record on its way. Thousands are in flight, and each is moved several times: what is not always
-/// there is boxed.
-struct Sent {
-    action: Action,
-    record: KeyRecord,
-    /// How its value goes out by RESTORE.
-    ready: Ready,
-    /// What was changed in it for that, if anything was.
-    changes: Option<Box<Changes>>,
-    /// It goes out by native commands instead; what of them is unanswered.
-    by_commands: Option<Option<Box<Ticket>>>,
-    origin: Option<Box<Origin>>,
-    /// Its value as it came, where somebody will compare it with the source.
-    original: Option<Box<Value>>,
-    /// What stands there in its place, where that may differ from it.
-    seen: Option<Box<Seen>>,
-    /// Classes of key metadata that were left out of it.
-    classes_left_out: Vec<u32>,
-    /// Nobody knows whether the destination keeps each class of its key metadata.
-    has_doubtful_classes: bool,
-    context: Context,
-    print: Fingerprint,
-    bytes: usize,
-    /// Number of the batch it came with, from 1; 0 for what came with none.
-    batch: u64,
-    /// The lane that it was made ready for.
-    at: usize,
-    /// The lane that it goes to this once, after ASKING.
-    ask_to: Option<usize>,
-    /// It may have been written already: nobody heard.
-    is_doubtful: bool,
-    /// It was acknowledged and counted, and is only checked again.
-    counted: Option<Counted>,
-    /// It was acknowledged by a primary that is gone, and is given to its successor.
-    is_recalled: bool,
-    /// How often it was sent to another node.
-    turns: u8,
-    /// How often the connection was lost while it was written alone.
-    strikes: u8,
-    /// How often its answer was not one that there can be.
-    odd_answers: u8,
-    /// It is a graph: what stands in its place is deleted before it, and not replaced.
-    is_graph: bool,
-}
-
-impl Sent {
-    fn new(action: Action, record: KeyRecord, context: Context, print: Fingerprint) -> Self {
-        Self {
-            action,
-            record,
-            ready: Ready::AsIs,
-            changes: None,
-            by_commands: None,
-            origin: None,
-            original: None,
-            seen: None,
-            classes_left_out: Vec::new(),
-            has_doubtful_classes: false,
-            context,
-            print,
-            bytes: 0,
-            batch: 0,
-            at: 0,
-            ask_to: None,
-            is_doubtful: false,
-            counted: None,
-            is_recalled: false,
-            turns: 0,
-            strikes: 0,
-            odd_answers: 0,
-            is_graph: false,
-        }
-    }
-
-    /// It was answered with something that is no answer; whether that was once too often.
-    fn is_odd_again(&mut self) -> bool {
-        const MAX_ODD_ANSWERS: u8 = 3;
-        self.odd_answers = self.odd_answers.saturating_add(1);
-        self.odd_answers >= MAX_ODD_ANSWERS
-    }
-
-    fn without_key(action: Action) -> Self {
-        let record = KeyRecord {
-            db: 0,
-            key: Vec::new(),
-            value: Value::Compact(Vec::new()),
-            expire_at_ms: None,
-            eviction: None,
-        };
-        Self::new(action, record, Context::default(), 0)
-    }
-}
-
 /// Writes a live server, or a cluster.
 pub struct ServerSink {
-    /// One for a standalone destination; for a cluster one for each node that was ever needed.
-    lanes: Vec<Lane>,
-    /// Of a cluster.
-    routes: Option<Routes>,
-    /// From when `--ttl rebase` counts, Unix ms.
-    rebased_from_ms: Option<u64>,
+    writer: Writer,
+    shell: Shell,
     /// How many databases a cluster has.
     cluster_databases: u32,
-    /// Which databases are not to be had.
-    databases: Databases,
-    /// A lane is being drained to go to another database.
-    is_entering: bool,
-    /// That the destination became a replica was told.
-    told_demoted: bool,
-    /// That it cuts long expiries was told.
-    told_cut_short: bool,
-    /// Classes of key metadata of which it was told that they are left out, or may be.
-    told_classes: BTreeSet<u32>,
-    /// A dry run tried whether native commands may be used.
-    tried_native: bool,
-    /// A dry run: which keys may be written, once that was asked.
-    key_rights: Option<KeyRights>,
-    clock: ServerClock,
-    options: ServerSinkOptions,
-    observer: Arc<Observer>,
-    stop: Stop,
-    accepted: Option<Box<dyn Accepted>>,
-    /// In a dry run: the libraries that would have been written by now.
-    overwritten: HashSet<String>,
-    /// The values come straight from live servers of this family and version.
-    twin_of: Option<(Family, String)>,
-    /// RESTORE is not to be used, or not to be had.
-    all_by_commands: bool,
-    /// Graphs that were sent.
-    graphs: Graphs,
-    own: OwnWrites,
-    /// Of those, what stood there before this run wrote anything.
-    stood: Stood,
-    /// Where what this run wrote came from, if different keys may come under one name.
-    own_origins: Option<OwnWrites>,
-    /// Conflicts that are not judged before the end.
-    held: Held,
-    /// Keys by which a later run sees that what was acknowledged stands, where it may come.
-    witnesses: Option<Witnesses>,
-    /// A process that had acknowledged something was started anew, or replaced.
-    memory_lost: bool,
-    /// Why nothing more may be deleted at the source, until the run ends because of it.
-    halted: Option<anyhow::Error>,
-    /// What is in flight on any lane, or to be sent again.
-    prints: FingerprintSet,
-    /// Whether some of that was acknowledged by a primary that is gone: no later record of its key
-    /// goes out before it.
-    recalls: bool,
-    /// Those of them that are about to be queued; one within the other.
-    in_hand: Vec<Fingerprint>,
-    /// What is to be sent again.
-    again: VecDeque<Sent>,
-    /// But not at once.
-    pause: bool,
-    /// Temporary keys that could not be removed.
-    left_behind: Listed,
-    /// Keys that stand without their expiry, because PEXPIREAT is not allowed.
-    lasting: Listed,
-    /// How long nothing may be got done.
-    patience: Patience,
-    /// Batches so far.
-    batches: u64,
-    /// What may be in flight on a lane.
-    window: Window,
-    /// The same before several lanes shared it.
-    whole_window: Window,
-    losses: Losses,
-    report: SinkReport,
-    /// Which keys stand there because of this run.
-    census: Census,
 }
 
 impl ServerSink {
@@ -346,103 +116,152 @@ impl ServerSink {
     /// Connection errors, and a cluster that is not whole.
     pub fn open(
         to: &ConnectOptions,
-        mut conn: Conn,
+        conn: Conn,
         options: ServerSinkOptions,
         accepted: Option<Box<dyn Accepted>>,
         observer: Arc<Observer>,
         stop: &Stop,
     ) -> Result<Self> {
-        let mut retries = Retries::new(to);
-        let (facts, clock, window) = loop {
-            conn.doing("asking the destination what it is");
-            let facts = Facts::ask(&mut conn);
-            let asked = host::now();
-            match facts.and_then(|facts| Ok((facts, ServerClock::ask(&mut conn)?))) {
-                Ok((facts, clock)) => {
-                    break (facts, clock, Window::for_round_trip(host::elapsed(asked)));
-                }
-                Err(lost) => conn = retries.connect(to, lost, &|| stop.is_set())?,
+        let mut beginning = Beginning {
+            to,
+            retries: Retries::new(to),
+            stop,
+        };
+        let (mut conn, facts, clock, window) = beginning.ask(conn)?;
+        let settings = Settings {
+            options,
+            listens: accepted.is_some(),
+            compares: accepted.as_ref().is_some_and(|by| by.compares()),
+            ..Settings::default()
+        };
+        let now = Now {
+            at: host::now(),
+            unix_ms: clock.now_ms(),
+        };
+        let mut cluster_databases = u32::MAX;
+        if facts.lookalike.is_some_and(Lookalike::has_one_database) {
+            cluster_databases = 1;
+        }
+        let fleet = match facts.cluster {
+            true => {
+                cluster_databases = databases_of_cluster(&mut conn)?;
+                Fleet::cluster(to.clone(), whole_topology(&mut conn)?, window, now.at)
             }
-            conn.heed(to, &stop.flag());
+            false => Fleet::standalone(to.clone(), window),
         };
         let mut sink = Self {
-            lanes: Vec::new(),
-            routes: None,
-            rebased_from_ms: None,
-            cluster_databases: u32::MAX,
-            databases: Databases::default(),
-            is_entering: false,
-            told_demoted: false,
-            told_cut_short: false,
-            told_classes: BTreeSet::new(),
-            tried_native: false,
-            key_rights: None,
-            clock,
-            options,
-            observer,
-            stop: stop.clone(),
-            accepted,
-            twin_of: None,
-            all_by_commands: options.method == Method::Commands,
-            graphs: Graphs::default(),
-            own: OwnWrites::default(),
-            stood: Stood::default(),
-            own_origins: options.may_collide.then(OwnWrites::default),
-            held: Held::default(),
-            witnesses: None,
-            memory_lost: false,
-            overwritten: HashSet::new(),
-            halted: None,
-            prints: FingerprintSet::default(),
-            recalls: false,
-            in_hand: Vec::new(),
-            again: VecDeque::new(),
-            pause: false,
-            left_behind: Listed::default(),
-            lasting: Listed::default(),
-            patience: Patience::new(to.retry_for),
-            batches: 0,
-            window,
-            whole_window: window,
-            losses: Losses::default(),
-            report: SinkReport::default(),
-            census: Census::default(),
+            writer: Writer::new(settings, fleet, to.retry_for, now),
+            shell: Shell {
+                ports: Vec::new(),
+                observer,
+                accepted,
+                clock,
+                stop: stop.clone(),
+                now,
+                untold: None,
+                has_failed: false,
+            },
+            cluster_databases,
         };
-        if facts.lookalike.is_some_and(Lookalike::has_one_database) {
-            sink.cluster_databases = 1;
-        }
-        if facts.cluster {
-            sink.cluster_databases = cluster_databases(&mut conn)?;
-            sink.open_cluster(to, &mut conn)?;
-        } else {
-            let mut lane = Lane::new(to.clone(), None);
-            let met = lane.meet_as(conn, facts);
-            sink.lanes.push(lane);
-            match met {
-                Err(lost) if lost.is_passing() => {
-                    sink.lanes[0].why = Some(lost);
-                    sink.connect(0)?;
-                }
-                met => _ = met?,
-            }
+        match facts.cluster {
+            true => sink.meet_cluster()?,
+            false => sink.meet(to, conn, facts, beginning)?,
         }
         sink.say_what_may_go_wrong()?;
         Ok(sink)
     }
 
+    /// Meets a standalone destination.
+    fn meet(
+        &mut self,
+        to: &ConnectOptions,
+        conn: Conn,
+        facts: Facts,
+        mut beginning: Beginning<'_>,
+    ) -> Result<()> {
+        let mut met = self.shell.port(0).meet_as(to, conn, facts, false);
+        loop {
+            match met {
+                Ok(introduction) => {
+                    let event = Event::Met(0, Box::new(introduction));
+                    return self.writer.on(event, self.shell.now);
+                }
+                Err(lost) => {
+                    let conn = beginning.connect(lost)?;
+                    met = self.shell.port(0).meet(to, conn, false);
+                }
+            }
+        }
+    }
+
+    /// Connects to every primary of a cluster, before anything is written.
+    fn meet_cluster(&mut self) -> Result<()> {
+        for at in 0..self.writer.fleet().lanes().len() {
+            let lane = self.writer.fleet().lane(at);
+            let to = lane.to().clone();
+            let mut conn = Conn::open(&to).map_err(|error| unreached(&lane.address(), error))?;
+            conn.heed(&to, &self.shell.stop.flag());
+            let introduction = self.shell.port(at).meet(&to, conn, false)?;
+            let event = Event::Met(at, Box::new(introduction));
+            self.writer.on(event, self.shell.now)?;
+        }
+        Ok(())
+    }
+
+    /// Something happens, and all that follows is done.
+    fn take(&mut self, event: Event) -> Result<()> {
+        self.writer.on(event, self.shell.now)?;
+        self.run()
+    }
+
+    /// Carries out what the writer wants done, until it wants nothing.
+    fn run(&mut self) -> Result<()> {
+        loop {
+            let Some(action) = self.writer.next()? else {
+                return Ok(());
+            };
+            if let Some(event) = self.shell.carry_out(action)? {
+                self.writer.on(event, self.shell.now)?;
+            }
+            // Conflicts that were held are judged to the end before the run ends.
+            if self.shell.untold.is_some()
+                && !self.shell.has_failed
+                && !self.writer.is_judging()
+                && let Some(error) = self.shell.untold.take()
+            {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The run failed: counts what was applied, and says what became of the source's keys.
+    fn give_up(&mut self) {
+        self.shell.has_failed = true;
+        self.shell.look();
+        // Why the run failed is told already.
+        let _ = self.take(Event::GiveUp);
+    }
+
     /// The values will come straight from a live server of this family and version.
     pub fn expect_twin(&mut self, family: Family, version: &str) {
-        self.twin_of = (!version.is_empty()).then(|| (family, version.to_owned()));
+        let twin = (!version.is_empty()).then(|| (family, version.to_owned()));
+        self.writer.settings().twin_of = twin;
+    }
+
+    /// Expiries are counted from this moment (Unix ms), so those of an earlier run of the same
+    /// import are earlier.
+    pub fn expect_rebased(&mut self, from_ms: u64) {
+        self.writer.settings().rebased_from_ms = Some(from_ms);
     }
 
     /// What the server said of itself, or the first primary of a cluster.
     pub fn facts(&self) -> &Facts {
-        &self.lanes[0].facts
+        &self.writer.fleet().lane(0).facts
     }
 
     /// The server's clock.
     pub fn clock(&self) -> ServerClock {
-        self.clock
+        self.shell.clock
     }
 
     /// Refuses what would go into a database that a cluster does not have, before anything is
@@ -478,7 +297,7 @@ impl ServerSink {
     /// Warns if `coming_bytes` of values are likely to exceed the destination's memory.
     pub fn check_memory(&self, coming_bytes: u64) {
         let (mut all_max, mut all_used) = (0_u64, 0_u64);
-        for lane in &self.lanes {
+        for lane in self.writer.fleet().lanes() {
             let (Some(max @ 1..), Some(used)) = (lane.facts.maxmemory, lane.facts.used_memory)
             else {
                 return;
@@ -487,7 +306,7 @@ impl ServerSink {
             all_used = all_used.saturating_add(used);
         }
         if all_used.saturating_add(coming_bytes) > all_max {
-            self.observer.warn(&format!(
+            self.shell.observer.warn(&format!(
                 "the destination is likely to run full: maxmemory {}, used {}, coming at least {}",
                 crate::units::bytes_text(all_max),
                 crate::units::bytes_text(all_used),
@@ -496,125 +315,192 @@ impl ServerSink {
         }
     }
 
-    /// Reads what is still due after a failure, only to count what was applied.
-    fn count_rest(&mut self) {
-        for at in 0..self.lanes.len() {
-            // These had not gone out, and will not.
-            let held = self.lanes[at].next.take().map(|next| next.held);
-            self.again.extend(held.into_iter().flatten());
-            // What cannot be read stays in flight and is counted below.
-            let _lost = self.count_lane(at);
+    /// Tries the databases that the run is expected to write, before its first key, and says which
+    /// are not to be had. `expected`: databases of the destination, and how many keys are expected
+    /// to go there, where that is known.
+    ///
+    /// # Errors
+    /// Interruption.
+    pub fn try_databases(
+        &mut self,
+        expected: impl IntoIterator<Item = (u32, Option<u64>)>,
+    ) -> Result<()> {
+        let mut keys: BTreeMap<u32, Option<u64>> = BTreeMap::new();
+        for (db, count) in expected {
+            let sum = keys.entry(db).or_default();
+            *sum = count
+                .map(|count| sum.unwrap_or(0).saturating_add(count))
+                .or(*sum);
         }
-        let lanes = self.lanes.iter().flat_map(Lane::unanswered);
-        let open = lanes
-            .chain(&self.again)
-            .filter(|sent| sent.counted.is_none() && sent.action.concerns_key());
-        self.report.unacknowledged = open.count() as u64;
-    }
-
-    fn count_lane(&mut self, at: usize) -> Result<()> {
-        if let Some(conn) = &mut self.lanes[at].conn {
-            conn.flush()?;
-        }
-        while let Some(sent) = self.lanes[at].sent.front() {
-            if self.lanes[at].conn.is_none() {
-                break;
-            }
-            if matches!(sent.action, Action::Compare)
-                || (sent.by_commands.is_some() && matches!(sent.action, Action::Restore { .. }))
+        let others: Vec<u32> = keys.keys().copied().filter(|db| *db > 0).collect();
+        let mut refused = BTreeMap::new();
+        for (at, lane) in self.writer.fleet().lanes().iter().enumerate() {
+            if keys.contains_key(&0)
+                && let Some(conn) = self.shell.port(at).open_conn()
+                && let Some(text) = gate::refuses_database_0(conn, &lane.facts)
             {
-                let due = self.lanes[at].sent.len();
-                let read = self.read_one(at);
-                // What ends the run may be true of the next one as well: each is to be counted.
-                if self.lanes[at].sent.len() >= due {
-                    read?;
-                }
-                continue;
+                refused.insert(0, text);
             }
-            let action = sent.action;
-            let answer = answer::read(action, self.lanes[at].conn()?.item()?);
-            // Which answer belongs to what is not known any more.
-            let Ok(answer) = answer else { break };
-            let accepted = answer.is_ok();
-            let count = answer.ok();
-            let Some(sent) = self.take_sent(at) else {
-                break;
-            };
-            match sent.action {
-                Action::Restore { .. } if accepted => self.census.add_print(sent.print, false),
-                Action::Delete { .. } if accepted => self.census.add_print(sent.print, true),
-                _ => {}
+            if !others.is_empty() {
+                refused.append(&mut gate::try_select(lane.to(), &others));
             }
-            match sent.action {
-                _ if sent.counted.is_some() => {}
-                Action::Restore { own, .. } if accepted => _ = self.count_write(&sent, own)?,
-                // Perhaps it is there, and perhaps it is ours.
-                Action::Restore { .. } if sent.is_doubtful => self.again.push_back(sent),
-                Action::Restore { .. } => self.report.refused += 1,
-                Action::Delete { .. } if !accepted => self.report.refused += 1,
-                // `sweep` tries once more.
-                Action::CleanUp(_) if !accepted => self.again.push_back(sent),
-                Action::Delete { expired: true } => self.report.expired += 1,
-                Action::Delete { .. } if count == Some(1) => self.report.deleted += 1,
-                Action::Ask | Action::Delete { .. } if count == Some(0) => {
-                    self.report.already_gone += 1;
-                }
-                Action::Ask | Action::Delete { .. } => {
-                    self.left_alone(sent, "was deleted at the source".to_owned())?;
-                }
-                _ => {}
+            if self.shell.stop.is_set() {
+                return Err(Interrupted.into());
             }
         }
-        Ok(())
-    }
-
-    fn closing_report(mut self) -> SinkReport {
-        if self.options.repeats == Repeats::No {
-            self.report.left_standing = self.report.skipped + self.report.conflicts;
+        for line in gate::refused_lines(&refused, &keys) {
+            self.shell.observer.warn(&line);
         }
-        self.report.keys = self.census.keys();
-        let told = [
-            self.left_behind.told_as_left(),
-            self.lasting.told_as_lasting(),
-        ];
-        self.report.problems.extend(told.into_iter().flatten());
-        self.report.memory_lost = self.memory_lost;
-        self.report
-    }
-
-    /// The run failed: says what became of the source's keys all the same.
-    fn leave_source(&mut self) {
-        let left = self.report.left();
-        if let Some(mut accepted) = self.accepted.take() {
-            accepted.left(left);
-            // What failed is told already, or is the consequence of it.
-            let _ = accepted.finish();
-            (self.report.source_deleted, self.report.source_kept) = accepted.counts();
-            self.report.source_kept_because = accepted.kept_because();
-        }
-    }
-
-    fn complete(&mut self) -> Result<()> {
-        self.drain()?;
-        self.judge_held()?;
-        self.confirm_all()?;
-        if let Some(accepted) = &mut self.accepted {
-            accepted.left(self.report.left());
-            let finished = accepted.finish();
-            (self.report.source_deleted, self.report.source_kept) = accepted.counts();
-            self.report.source_kept_because = accepted.kept_because();
-            self.accepted = None;
-            finished?;
-        }
-        self.count_evictions()?;
-        self.count_upheavals()?;
-        self.tell_losses();
+        self.writer.note_databases(refused, keys.into_keys());
         Ok(())
     }
 }
 
+/// What a later run of the same import needs.
+impl ServerSink {
+    /// How many batches, from the first, have every record answered.
+    pub fn settled_batches(&self) -> u64 {
+        self.writer.settled_batches()
+    }
+
+    /// Keys that failed so far.
+    pub fn failed(&mut self) -> u64 {
+        self.writer.ledger().report().failed()
+    }
+
+    /// A record that is carried out already: the key stands, or was deleted.
+    pub fn take_as_done(&mut self, db: u32, key: &[u8], stands: bool) {
+        let print = self.writer.memory().fingerprint(db, key);
+        self.writer.ledger().count_as_done(print, stands);
+    }
+
+    /// Takes over what an earlier run has written.
+    pub fn set_own(&mut self, own: OwnWrites) {
+        self.writer.memory().set_own(own);
+    }
+
+    /// This key was written by this import.
+    ///
+    /// # Errors
+    /// The temporary file's.
+    pub fn remember_own(&mut self, db: u32, key: &[u8]) -> Result<()> {
+        let memory = self.writer.memory();
+        let print = memory.fingerprint(db, key);
+        memory.remember(print)
+    }
+
+    /// Fingerprints of keys written since the last time.
+    pub fn take_unsaved(&mut self) -> Vec<Fingerprint> {
+        self.writer.memory().take_unsaved()
+    }
+
+    /// From now on, keeps what is held for [`Self::take_unsaved_held`].
+    pub fn keep_unsaved_held(&mut self) {
+        self.writer.memory().keep_unsaved_held();
+    }
+
+    /// What was held since the last time.
+    pub fn take_unsaved_held(&mut self) -> Vec<HeldConflict> {
+        self.writer.memory().take_unsaved_held()
+    }
+
+    /// Takes over what an earlier run held.
+    ///
+    /// # Errors
+    /// The temporary file's.
+    pub fn hold_earlier(&mut self, conflict: HeldConflict) -> Result<()> {
+        self.writer.memory().hold_earlier(conflict)
+    }
+
+    /// From now on, notes keys for [`Self::take_acknowledged`]; `known` were noted by an earlier run.
+    pub fn keep_witnesses(&mut self, known: FingerprintSet) {
+        self.writer.keep_witnesses(known);
+    }
+
+    /// Keys that were acknowledged last, a sample of the others, and those noted before that have
+    /// changed since.
+    pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
+        self.writer.take_acknowledged()
+    }
+
+    /// Keys that were noted and that records of this batch are about to change: until they are
+    /// acknowledged, nobody can say what they hold.
+    pub fn about_to_change(&self, batch: &Batch) -> Vec<Acknowledged> {
+        self.writer.about_to_change(batch)
+    }
+
+    /// The processes that are written to (`run_id`); `None` for one that does not say.
+    pub fn processes(&self) -> impl Iterator<Item = Option<&str>> {
+        let lanes = self.writer.fleet().lanes().iter();
+        let met = lanes.filter(|lane| lane.is_up());
+        met.map(|lane| lane.facts.run_id.as_deref())
+    }
+
+    /// A process was started anew, or replaced, after it had acknowledged something.
+    pub fn has_lost_memory(&self) -> bool {
+        self.writer.has_lost_memory()
+    }
+}
+
+/// What a run begins with, before its destination is met.
+struct Beginning<'a> {
+    to: &'a ConnectOptions,
+    retries: Retries,
+    stop: &'a Stop,
+}
+
+impl Beginning<'_> {
+    /// Asks the destination what it is and what time it has, however often the connection is lost
+    /// over it, within bounds.
+    fn ask(&mut self, mut conn: Conn) -> Result<(Conn, Facts, ServerClock, Window)> {
+        loop {
+            conn.doing("asking the destination what it is");
+            let facts = Facts::ask(&mut conn);
+            let asked = host::now();
+            match facts.and_then(|facts| Ok((facts, ServerClock::ask(&mut conn)?))) {
+                Ok((facts, clock)) => {
+                    let window = Window::for_round_trip(host::elapsed(asked));
+                    return Ok((conn, facts, clock, window));
+                }
+                Err(lost) => conn = self.connect(lost)?,
+            }
+        }
+    }
+
+    fn connect(&mut self, lost: ServerError) -> Result<Conn, ServerError> {
+        let stops = || self.stop.is_set();
+        let mut conn = self.retries.connect(self.to, lost, &stops)?;
+        conn.heed(self.to, &self.stop.flag());
+        Ok(conn)
+    }
+}
+
+/// Who serves what, where somebody serves every slot.
+fn whole_topology(conn: &mut Conn) -> Result<Topology> {
+    let topology = Topology::ask(conn)?;
+    match topology.first_gap() {
+        None => Ok(topology),
+        Some(slot) => anyhow::bail!(
+            "the destination is a cluster in which nobody serves slot {slot}; nothing was written"
+        ),
+    }
+}
+
+/// An announced address may be one that leads nowhere from here.
+fn unreached(address: &str, error: ServerError) -> anyhow::Error {
+    let is_connecting = matches!(error, ServerError::Connect { .. });
+    let error = anyhow::Error::new(error);
+    if !is_connecting {
+        return error;
+    }
+    error.context(format!(
+        "the cluster announces a primary at {address}; where that address is reached elsewhere, \
+         --node-map {address}=HOST:PORT (copy: --dest-node-map) says where"
+    ))
+}
+
 /// Valkey has clusters of several databases from 9.0 on.
-fn cluster_databases(conn: &mut Conn) -> Result<u32> {
+fn databases_of_cluster(conn: &mut Conn) -> Result<u32> {
     let answer = conn.try_query(cmd("CONFIG").arg("GET").arg("cluster-databases"))?;
     let pair = answer
         .ok()
@@ -622,59 +508,67 @@ fn cluster_databases(conn: &mut Conn) -> Result<u32> {
     Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()).unwrap_or(1))
 }
 
+/// The records of a batch by database, those of the database that is `selected` first. Records of
+/// one key stay in their order.
+fn by_database(batch: &mut Batch, selected: Option<u32>) {
+    let db_of = |record: &Record| match record {
+        Record::Key(key) => Some(key.db),
+        Record::Deleted { db, .. } => Some(*db),
+        _ => None,
+    };
+    let first = batch.records.first().and_then(db_of);
+    let is_plain = batch.records.iter().all(|record| db_of(record) == first);
+    // What belongs to no database keeps its place among the others.
+    if is_plain || batch.records.iter().any(|record| db_of(record).is_none()) {
+        return;
+    }
+    let rank = |record: &Record| (db_of(record) != selected, db_of(record));
+    let mut origins = std::mem::take(&mut batch.origins).into_iter();
+    let records = std::mem::take(&mut batch.records).into_iter();
+    let mut rows: Vec<(Record, Option<Origin>)> =
+        records.map(|record| (record, origins.next())).collect();
+    rows.sort_by_key(|(record, _)| rank(record));
+    for (record, origin) in rows {
+        batch.records.push(record);
+        batch.origins.extend(origin);
+    }
+}
+
 impl Sink for ServerSink {
     fn write(&mut self, mut batch: Batch) -> Result<()> {
-        self.batches += 1;
-        self.by_database(&mut batch);
-        let context = batch.context;
+        self.shell.look();
+        self.writer.on(Event::BatchBegins, self.shell.now)?;
+        by_database(&mut batch, self.writer.fleet().selected());
+        let context: Context = batch.context;
         let mut origins = batch.origins.into_iter();
         for record in batch.records {
             let origin = origins.next();
             match record {
-                Record::Key(record) => self.take_key(record, origin, context)?,
-                Record::Deleted { db, key } => self.take_tombstone(db, key, context)?,
-                Record::Functions(payload) => {
-                    self.drain()?;
-                    self.take_functions(&payload)?;
-                }
+                Record::Key(record) => self.take(Event::Key(record, origin, context))?,
+                Record::Deleted { db, key } => self.take(Event::Deleted(db, key, context))?,
+                Record::Functions(payload) => self.take(Event::Libraries(payload))?,
                 _ => {}
             }
         }
-        self.flush()?;
-        // A value larger than the window is not kept in flight beside the next one.
-        let is_large = self
-            .lanes
-            .iter()
-            .any(|lane| lane.unanswered_bytes() > self.window.bytes);
-        if is_large || !self.again.is_empty() {
-            self.drain()
-        } else {
-            Ok(())
-        }
+        self.take(Event::BatchEnds)
     }
 
     fn idle(&mut self) -> Result<()> {
-        // A key that is ours but in the way is written again only when its refusal is read.
-        self.drain()
+        self.shell.look();
+        self.take(Event::Idle)
     }
 
     fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
-        let done = self.complete();
+        self.shell.look();
+        let done = self.take(Event::Finish);
         if done.is_err() {
-            self.count_rest();
-            self.sweep();
-            // Why the run failed is told already.
-            let _ = self.judge_held();
-            self.leave_source();
+            self.give_up();
         }
-        (self.closing_report(), done)
+        (self.writer.into_report(), done)
     }
 
     fn abort(mut self: Box<Self>, _: &str) -> SinkReport {
-        self.count_rest();
-        self.sweep();
-        let _ = self.judge_held();
-        self.leave_source();
-        self.closing_report()
+        self.give_up();
+        self.writer.into_report()
     }
 }

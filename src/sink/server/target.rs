@@ -647,22 +647,22 @@ fn everything(family: Family) -> Accepts {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+impl Target {
+    /// As if the value that was made ready last could not be read here.
+    pub(super) fn opaque_next(mut self) -> Self {
+        self.opaque = Some((u8::MAX, 0, None));
+        self
+    }
 
-    use super::*;
-    use crate::dialect::{Dialect, Version};
-    use crate::sink::server::modules::may_define;
-
-    fn target(family: Family, major: u16, minor: u16) -> Target {
-        Target {
-            accepts: Accepts::of_server(Dialect::of(family, Version::new(major, minor, 0)))
-                .expect("a known version"),
+    /// Of a destination that accepts this, and has no modules.
+    pub(super) fn of(accepts: Accepts) -> Self {
+        Self {
+            accepts,
             probed: false,
             obstacle: None,
             is_other: false,
             modules_are_safe: true,
-            modules: Modules::Loaded(BTreeMap::new()),
+            modules: Modules::Loaded(std::collections::BTreeMap::new()),
             allow: AllowLoss::default(),
             universal: None,
             twin: false,
@@ -677,6 +677,18 @@ mod tests {
             last: Changes::default(),
             changes: Changes::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::{Dialect, Version};
+    use crate::sink::server::modules::may_define;
+
+    fn target(family: Family, major: u16, minor: u16) -> Target {
+        let dialect = Dialect::of(family, Version::new(major, minor, 0));
+        Target::of(Accepts::of_server(dialect).expect("a known version"))
     }
 
     fn record(value: Value) -> KeyRecord {

@@ -1,6 +1,6 @@
 //! What the destination's commands can do.
 
-use super::streams;
+use super::{CommandLimits, Job, streams};
 use crate::dialect::{Dialect, Feature, Version};
 use crate::payload::{self, metadata};
 use crate::policy::AllowLoss;
@@ -11,6 +11,7 @@ use crate::server::facts::Facts;
 use crate::server::reply::cmd;
 use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::metadata::{NOT_BY_COMMANDS, refusal};
+use crate::sink::server::foresee::Way;
 use crate::sink::server::refusal::is_about_key;
 
 /// The latest that HPEXPIREAT of Redis takes, which is earlier than RESTORE's (t_hash.c,
@@ -75,6 +76,18 @@ fn unreadable(family: Family, value: &[u8]) -> String {
 }
 
 impl Features {
+    /// By which command a value would get its name.
+    pub fn way(&self, limits: &CommandLimits, job: &Job<'_>) -> Way {
+        let is_string = payload::kind(job.family, job.value) == payload::Kind::String;
+        let is_one_set = is_string
+            && job.value.len() <= limits.chunk_bytes
+            && (job.expire_at_ms.is_none() || self.set_pxat);
+        match is_one_set {
+            true => Way::Set,
+            false => Way::Rename,
+        }
+    }
+
     /// Of a server that speaks this.
     pub fn of(dialect: Dialect) -> Self {
         let field_ttl_max_ms = match dialect.family() {

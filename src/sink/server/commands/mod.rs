@@ -298,14 +298,7 @@ impl Commands {
 
     /// By which command a value would get its name.
     pub fn way(&self, job: &Job<'_>) -> Way {
-        let is_string = payload::kind(job.family, job.value) == payload::Kind::String;
-        let is_one_set = is_string
-            && job.value.len() <= self.limits.chunk_bytes
-            && (job.expire_at_ms.is_none() || self.features.set_pxat);
-        match is_one_set {
-            true => Way::Set,
-            false => Way::Rename,
-        }
+        self.features.way(&self.limits, job)
     }
 
     /// A new temporary name in the slot of `key`.

@@ -64,6 +64,21 @@ enum Due {
     },
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// Of a value that is built under this name.
+    pub fn of(temp: Vec<u8>) -> Self {
+        Self {
+            due: Due::CleanUp {
+                temp,
+                is_made: true,
+                error: CommandError::refused("of a test"),
+            },
+            losses: CommandLosses::default(),
+        }
+    }
+}
+
 impl Ticket {
     /// The temporary key that its commands may have made.
     pub fn temp(&self) -> Option<&[u8]> {

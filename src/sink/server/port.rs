@@ -1,0 +1,200 @@
+//! One connection of the sink, and who answers on it.
+
+use super::commands::Commands;
+use super::writer::{Introduction, Met, Upheavals};
+use crate::endpoint::{ConnectOptions, Transport};
+use crate::server::counts::CommandCounts;
+use crate::server::facts::Facts;
+use crate::server::reply::{Reply, cmd};
+use crate::server::sentinel::{self, Standing};
+use crate::server::{ABSENT_KEY, Conn, ServerError};
+
+/// Who was met last.
+#[derive(Default)]
+struct Known {
+    run_id: Option<String>,
+    version: String,
+    /// The server that answered: sentinels may name another one by now.
+    reached: String,
+    /// CLIENT ID of the connection: what is left of a lost one can be ended by it.
+    client_id: Option<i64>,
+    /// `evicted_keys` at the first look.
+    evicted_before: Option<u64>,
+    /// How often each command had been called then.
+    counts_before: Option<CommandCounts>,
+}
+
+/// One connection.
+#[derive(Default)]
+pub(super) struct Port {
+    /// How it was made.
+    to: Option<ConnectOptions>,
+    conn: Option<Conn>,
+    /// Writes values by native commands, once it is known what these can do.
+    pub commands: Option<Commands>,
+    known: Known,
+}
+
+impl Port {
+    /// The connection.
+    ///
+    /// # Errors
+    /// [`ServerError::Lost`] where there is none.
+    pub fn conn(&mut self) -> Result<&mut Conn, ServerError> {
+        match &mut self.conn {
+            Some(conn) => Ok(conn),
+            None => Err(no_connection(self.to.as_ref())),
+        }
+    }
+
+    /// The connection, with what it takes to write by commands.
+    ///
+    /// # Errors
+    /// As [`Self::conn`]; so too where nothing was learnt yet.
+    pub fn conn_and_commands(&mut self) -> Result<(&mut Conn, &mut Commands), ServerError> {
+        match (&mut self.conn, &mut self.commands) {
+            (Some(conn), Some(commands)) => Ok((conn, commands)),
+            _ => Err(no_connection(self.to.as_ref())),
+        }
+    }
+
+    /// The connection, if there is one.
+    pub fn open_conn(&mut self) -> Option<&mut Conn> {
+        self.conn.as_mut()
+    }
+
+    /// Gives the connection up.
+    pub fn drop_conn(&mut self) {
+        self.conn = None;
+    }
+
+    /// Takes a new connection into use: asks who is there. `left_writes`: a write was in flight on the
+    /// connection before.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn meet(
+        &mut self,
+        to: &ConnectOptions,
+        mut conn: Conn,
+        left_writes: bool,
+    ) -> Result<Introduction, ServerError> {
+        conn.doing("asking the destination what it is");
+        let facts = Facts::ask(&mut conn)?;
+        self.meet_as(to, conn, facts, left_writes)
+    }
+
+    /// As [`Self::meet`], with the answer that was given already.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn meet_as(
+        &mut self,
+        to: &ConnectOptions,
+        mut conn: Conn,
+        mut facts: Facts,
+        left_writes: bool,
+    ) -> Result<Introduction, ServerError> {
+        facts.learn_eviction(&mut conn)?;
+        let met = self.recognize(to, &conn, &facts);
+        // In one round trip.
+        conn.queue(&[b"PEXPIRETIME", ABSENT_KEY.as_bytes()])?;
+        conn.queue(&[b"CLIENT", b"ID"])?;
+        let (pexpiretime, id) = (conn.reply()?, conn.reply()?);
+        let mut may_run_late = false;
+        // What the server has received on the lost connection and not carried out must not be
+        // carried out behind what is sent now. Where that is refused, its socket buffer is short.
+        if matches!(met, Met::Same | Met::Unknown) {
+            let ended = match self.known.client_id {
+                Some(former) => conn.try_query(cmd("CLIENT").arg("KILL").arg("ID").arg(former))?,
+                None => Err("it was never told its id".to_owned()),
+            };
+            may_run_late = left_writes && !matches!(ended, Ok(Reply::Int(_)));
+        }
+        if matches!(met, Met::First | Met::Other | Met::Successor) {
+            self.commands = None;
+            self.known.counts_before = match facts.info {
+                true => CommandCounts::ask(&mut conn)?,
+                false => None,
+            };
+            self.known.evicted_before = facts.evicted_keys;
+        }
+        self.known.client_id = match id {
+            Ok(Reply::Int(id)) => Some(id),
+            _ => None,
+        };
+        conn.address().clone_into(&mut self.known.reached);
+        self.known.run_id.clone_from(&facts.run_id);
+        self.known.version.clone_from(&facts.version);
+        conn.doing("restoring keys");
+        let database = conn.database();
+        self.to = Some(to.clone());
+        self.conn = Some(conn);
+        Ok(Introduction {
+            met,
+            facts,
+            pexpiretime: pexpiretime.map_or_else(|text| text.starts_with("MOVED"), |_| true),
+            database,
+            may_run_late,
+        })
+    }
+
+    /// Who answers on a new connection.
+    fn recognize(&self, to: &ConnectOptions, conn: &Conn, facts: &Facts) -> Met {
+        let known = &self.known;
+        let is_watched = matches!(to.address, Transport::Sentinel(_));
+        let moved = is_watched && !known.reached.is_empty() && known.reached != conn.address();
+        match (&known.run_id, &facts.run_id) {
+            (Some(before), Some(now)) if before == now => Met::Same,
+            // Also where nobody says who he is: the sentinels name another one.
+            _ if moved => Met::Successor,
+            _ if known.evicted_before.is_none() && known.version.is_empty() => Met::First,
+            (Some(_), Some(_)) => Met::Other,
+            _ if known.version != facts.version => Met::Other,
+            _ => Met::Unknown,
+        }
+    }
+
+    /// What the sentinels say by now of the server that this leads to; `None` where none named it, or
+    /// none answers.
+    pub fn standing(&self) -> Option<Standing> {
+        let standing = sentinel::standing(self.conn.as_ref()?, self.to.as_ref()?)?;
+        (!matches!(standing, Standing::Unknown(_))).then_some(standing)
+    }
+
+    /// Evictions since the first look; `None` where it does not say.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn evictions(&mut self) -> Result<Option<u64>, ServerError> {
+        let (Some(before), Some(conn)) = (self.known.evicted_before, &mut self.conn) else {
+            return Ok(None);
+        };
+        let after = Facts::ask(conn)?.evicted_keys;
+        Ok(after.map(|after| after.saturating_sub(before)))
+    }
+
+    /// How often somebody emptied or swapped whole databases since the first look.
+    ///
+    /// # Errors
+    /// The connection.
+    pub fn upheavals(&mut self) -> Result<Upheavals, ServerError> {
+        let Some(before) = &self.known.counts_before else {
+            return Ok(Upheavals::NeverCounted);
+        };
+        let Some(conn) = &mut self.conn else {
+            return Ok(Upheavals::NotCounted);
+        };
+        let after = CommandCounts::ask(conn)?;
+        let count = after.and_then(|after| after.upheavals_since(before));
+        Ok(count.map_or(Upheavals::NotCounted, Upheavals::Counted))
+    }
+}
+
+fn no_connection(to: Option<&ConnectOptions>) -> ServerError {
+    ServerError::Lost {
+        address: to.map_or_else(String::new, |to| to.address.to_string()),
+        doing: "restoring keys".to_owned(),
+        reason: "there is no connection".to_owned(),
+    }
+}

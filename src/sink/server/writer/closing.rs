@@ -1,0 +1,388 @@
+//! The end of a run: what is open is answered, conflicts that were held are judged, replicas confirm
+//! what was acknowledged, the source is told, and what may have taken keys away meanwhile is counted.
+
+use std::time::Instant;
+
+use super::fleet::Fleet;
+use super::ledger::{Ledger, Say};
+use super::memory::{Judging, Memory};
+use crate::server::ServerError;
+use crate::server::sentinel::{AGREE_WITHIN, Standing};
+use crate::units::plural;
+
+/// How often replicas are asked for all that was acknowledged.
+const ROUNDS: usize = 5;
+
+/// The steps, in their order; the number is the lane that is next.
+pub(super) enum Step {
+    /// What is in flight or put off is answered.
+    Drain,
+    Judge(Judging),
+    /// WAIT goes to every lane.
+    Confirm(usize),
+    /// WAIT is answered.
+    Confirmed,
+    /// After WAIT: only then it is the primary's replica that has confirmed.
+    Sentinels(usize),
+    /// Sentinels named another server: a connection to it.
+    Taken(usize),
+    /// Whoever took over has got what no replica had.
+    Moved,
+    /// A lane that was lost after all was acknowledged is asked for by no key any more; what it kept
+    /// is.
+    Reconnect(usize),
+    Reconnected,
+    /// Whoever waits for accepted keys does the rest.
+    Source,
+    Evictions(usize),
+    Upheavals(usize),
+    Done,
+}
+
+/// What the end needs next.
+pub(super) enum Need {
+    /// What is in flight or put off is answered.
+    Drain,
+    /// What is held is judged.
+    Judge,
+    /// WAIT on this lane.
+    Confirm(usize),
+    /// What the sentinels of this lane say.
+    Sentinels(usize),
+    /// A connection to this lane.
+    Connection(usize),
+    /// The source is told.
+    Source,
+    Evictions(usize),
+    Upheavals(usize),
+    /// Nothing.
+    Nothing,
+}
+
+/// The end of a run.
+pub(super) struct Closing {
+    step: Step,
+    round: usize,
+    /// A lane has been given to another server in this round.
+    moved: bool,
+    /// Since when the sentinels of a lane do not agree.
+    disputed_since: Option<Instant>,
+    /// That they do not agree is told.
+    has_told_dispute: bool,
+    /// Evictions, or that databases were emptied, cannot be counted on some lane.
+    is_unknown: bool,
+    upheavals: u64,
+    /// The run failed before.
+    is_failed: bool,
+}
+
+impl Closing {
+    pub fn begin() -> Self {
+        Self {
+            step: Step::Drain,
+            round: 0,
+            moved: false,
+            disputed_since: None,
+            has_told_dispute: false,
+            is_unknown: false,
+            upheavals: 0,
+            is_failed: false,
+        }
+    }
+
+    /// The end of a run that failed: what is held is judged, and the source told.
+    pub fn after_failure(judging: Option<Judging>) -> Self {
+        Self {
+            step: judging.map_or(Step::Source, Step::Judge),
+            is_failed: true,
+            ..Self::begin()
+        }
+    }
+
+    /// The judging of what is held, while it is under way.
+    pub fn judging(&mut self) -> Option<&mut Judging> {
+        match &mut self.step {
+            Step::Judge(judging) => Some(judging),
+            _ => None,
+        }
+    }
+
+    /// What was in flight or put off is answered.
+    pub fn drained(
+        &mut self,
+        judging: impl FnOnce() -> anyhow::Result<Judging>,
+    ) -> anyhow::Result<()> {
+        match &self.step {
+            Step::Drain => self.step = Step::Judge(judging()?),
+            Step::Confirmed => self.step = Step::Sentinels(0),
+            Step::Moved => self.step = Step::Reconnect(0),
+            Step::Reconnected => self.step = self.next_round(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Judges the next conflict that was held.
+    ///
+    /// # Errors
+    /// The temporary file's; where the run failed before, the rest is left.
+    pub fn judge(&mut self, memory: &mut Memory, ledger: &mut Ledger) -> anyhow::Result<()> {
+        let Some(judging) = self.judging() else {
+            return Ok(());
+        };
+        let judgement = match memory.judge(judging) {
+            Ok(Some(judgement)) => judgement,
+            Ok(None) => {
+                judging.tell(ledger);
+                self.judged();
+                return Ok(());
+            }
+            Err(_) if self.is_failed => {
+                self.judged();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        #[cfg(test)]
+        super::tests::mark(&judgement);
+        if let Some(failure) = judging.count(judgement, ledger.report()) {
+            ledger.say(Say::Failed(failure));
+        }
+        Ok(())
+    }
+
+    /// What was held is judged.
+    fn judged(&mut self) {
+        self.step = match self.is_failed {
+            true => Step::Source,
+            false => Step::Confirm(0),
+        };
+    }
+
+    /// The source was told.
+    pub fn told(&mut self) {
+        self.step = match self.is_failed {
+            true => Step::Done,
+            false => Step::Evictions(0),
+        };
+    }
+
+    fn next_round(&mut self) -> Step {
+        self.round += 1;
+        self.moved = false;
+        match self.round < ROUNDS {
+            true => Step::Confirm(0),
+            false => Step::Source,
+        }
+    }
+
+    /// What is needed next.
+    pub fn need(&mut self, fleet: &mut Fleet, ledger: &mut Ledger) -> Need {
+        loop {
+            let lanes = fleet.lanes().len();
+            #[cfg(test)]
+            super::tests::mark(&self.step);
+            self.step = match &self.step {
+                Step::Drain | Step::Confirmed | Step::Moved | Step::Reconnected => {
+                    return Need::Drain;
+                }
+                Step::Judge(_) => return Need::Judge,
+                Step::Confirm(at) if *at == lanes => Step::Confirmed,
+                Step::Confirm(at) => {
+                    let at = *at;
+                    self.step = Step::Confirm(at + 1);
+                    if !fleet.lane(at).kept.is_open() {
+                        continue;
+                    }
+                    if fleet.lane(at).is_up() {
+                        return Need::Confirm(at);
+                    }
+                    // Nothing else asks for this lane any more.
+                    fleet.doubt(None);
+                    continue;
+                }
+                Step::Sentinels(at) if *at == lanes => self.after_sentinels(fleet),
+                Step::Sentinels(at) if !fleet.lane(*at).is_watched() => Step::Sentinels(at + 1),
+                Step::Sentinels(at) if !fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
+                Step::Sentinels(at) => return Need::Sentinels(*at),
+                Step::Taken(at) if fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
+                Step::Taken(at) => return Need::Connection(*at),
+                Step::Reconnect(at) if *at == lanes => Step::Reconnected,
+                Step::Reconnect(at) => {
+                    let lane = fleet.lane(*at);
+                    if !lane.is_up() && !lane.kept.is_empty() {
+                        return Need::Connection(*at);
+                    }
+                    Step::Reconnect(at + 1)
+                }
+                Step::Source => {
+                    self.tell_unconfirmed(fleet, ledger);
+                    return Need::Source;
+                }
+                Step::Evictions(at) if *at == lanes => Step::Upheavals(0),
+                Step::Evictions(at) => return Need::Evictions(*at),
+                Step::Upheavals(at) if *at == lanes => Step::Done,
+                Step::Upheavals(at) if !fleet.lane(*at).kept.has_acknowledged() => {
+                    Step::Upheavals(at + 1)
+                }
+                Step::Upheavals(at) => return Need::Upheavals(*at),
+                Step::Done => return Need::Nothing,
+            };
+        }
+    }
+
+    fn after_sentinels(&self, fleet: &Fleet) -> Step {
+        let are_empty = fleet.lanes().iter().all(|lane| lane.kept.is_empty());
+        match (self.moved, are_empty) {
+            (true, _) => Step::Moved,
+            (false, true) => Step::Source,
+            (false, false) => Step::Reconnect(0),
+        }
+    }
+
+    /// What the sentinels of a lane said; whether they are asked again in a moment.
+    pub fn sentinels_said(
+        &mut self,
+        at: usize,
+        standing: Option<&Standing>,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> bool {
+        let is_disputed = matches!(standing, Some(Standing::Disputed(_)));
+        let since = *self.disputed_since.get_or_insert(now);
+        if is_disputed && now.saturating_duration_since(since) < AGREE_WITHIN {
+            return true;
+        }
+        self.disputed_since = None;
+        if is_disputed && !std::mem::replace(&mut self.has_told_dispute, true) {
+            ledger.problem(
+                "the sentinels of the destination do not agree on its primary: what was written \
+                 may be at a server that is replaced; run the same command again when they do"
+                    .to_owned(),
+            );
+        }
+        self.step = match standing {
+            Some(Standing::Replaced(_)) => {
+                self.moved = true;
+                Step::Taken(at)
+            }
+            _ => Step::Sentinels(at + 1),
+        };
+        false
+    }
+
+    fn tell_unconfirmed(&self, fleet: &Fleet, ledger: &mut Ledger) {
+        let lanes = fleet.lanes().iter();
+        let left: u64 = lanes.map(|lane| lane.kept.unconfirmed()).sum();
+        if self.round == ROUNDS && left > 0 {
+            ledger.notice(format!(
+                "{} are at the primaries and not yet at a replica",
+                plural(left, "key")
+            ));
+        }
+    }
+
+    /// How many keys a lane's node evicted since the start: accepted, and lost after all.
+    ///
+    /// # Errors
+    /// What is no loss of a connection.
+    pub fn evicted(
+        &mut self,
+        at: usize,
+        count: Result<Option<u64>, ServerError>,
+        fleet: &Fleet,
+        (ledger, dry_run): (&mut Ledger, bool),
+    ) -> Result<(), ServerError> {
+        // Of a connection that is lost only this is not known; all is acknowledged.
+        let count = match count {
+            Ok(count) => count,
+            Err(error) if error.is_passing() => None,
+            Err(error) => return Err(error),
+        };
+        let lane = fleet.lane(at);
+        self.is_unknown |=
+            count.is_none() && lane.kept.has_acknowledged() && lane.facts.evicts() != Some(false);
+        ledger.report().evicted += count.unwrap_or(0);
+        self.step = Step::Evictions(at + 1);
+        if at + 1 < fleet.lanes().len() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.is_unknown) && !dry_run {
+            ledger.warn(
+                "whether the destination evicted keys during this run is not known: its user may \
+                 not see it (+info); --verify tells which keys stand",
+            );
+        }
+        let evicted = ledger.report().evicted;
+        if evicted > 0 {
+            ledger.problem(format!(
+                "the destination evicted {evicted} keys during this run, perhaps some of those just \
+                 written; raise maxmemory and run again"
+            ));
+        }
+        Ok(())
+    }
+
+    /// How often somebody emptied or swapped whole databases of a lane's node; the inner `None` where
+    /// it does not tell any more, though it did.
+    ///
+    /// # Errors
+    /// What is no loss of a connection.
+    pub fn upheaved(
+        &mut self,
+        at: usize,
+        count: Result<Upheavals, ServerError>,
+    ) -> Result<(), ServerError> {
+        match count {
+            Ok(Upheavals::Counted(count)) => self.upheavals += count,
+            // Where nothing was counted before, nobody expects to hear of it.
+            Ok(Upheavals::NeverCounted) => {}
+            Ok(Upheavals::NotCounted) => self.is_unknown = true,
+            Err(error) if error.is_passing() => self.is_unknown = true,
+            Err(error) => return Err(error),
+        }
+        self.step = Step::Upheavals(at + 1);
+        Ok(())
+    }
+
+    /// Somebody emptied or swapped whole databases while they were written: what was acknowledged may
+    /// be gone, or stand in another one.
+    pub fn tell_upheavals(&self, ledger: &mut Ledger, dry_run: bool) {
+        let (times, is_unknown) = (self.upheavals, self.is_unknown);
+        ledger.report().may_be_emptied = times > 0 || is_unknown;
+        if is_unknown && times == 0 && !dry_run {
+            ledger.warn(
+                "the destination does not tell any more whether its databases were emptied or swapped \
+                 during this run (CONFIG RESETSTAT, or INFO is refused): had they been, keys would \
+                 be missing; diff tells",
+            );
+        }
+        if times > 0 {
+            let advice = match ledger.report().source_deleted {
+                0 => "look which, and run the same command again, which writes what is missing",
+                _ => {
+                    "and may be gone from both ends, because it was deleted at the source: look \
+                     which, before anything else, and in the destination's own files and backups"
+                }
+            };
+            ledger.problem(format!(
+                "somebody emptied or swapped databases at the destination during this run (FLUSHALL, \
+                 FLUSHDB, SWAPDB: {}; which databases is not told): what was written may be gone, or \
+                 stand in another database; {advice}",
+                plural(times, "time")
+            ));
+        }
+    }
+}
+
+/// How often somebody emptied or swapped whole databases since the first look.
+pub(in crate::sink::server) enum Upheavals {
+    Counted(u64),
+    /// The server does not tell any more.
+    NotCounted,
+    /// The server never told.
+    NeverCounted,
+}
+
+#[cfg(test)]
+super::tests::named!(Step: Drain, Judge, Confirm, Confirmed, Sentinels, Taken, Moved, Reconnect, Reconnected, Source, Evictions, Upheavals, Done);

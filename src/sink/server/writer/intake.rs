@@ -1,0 +1,452 @@
+//! What is done with a record before it goes out: it is looked at, made ready for its destination, or
+//! refused. Nothing is asked or sent from here; what has to be known first is a [`Stage`] of the record.
+
+use std::collections::HashSet;
+
+use anyhow::Result;
+
+use super::databases::no_database;
+use super::item::{Form, Item, Stage, Task};
+use super::lane::Lane;
+use super::ledger::Ledger;
+use super::memory::Memory;
+use super::outcome::{leave_metadata_out, note_left_out};
+use super::settings::Settings;
+use crate::ledger::Changes;
+use crate::payload::{self, FOOTER_LEN, FieldFate, metadata};
+use crate::policy::{Method, OnConflict};
+use crate::record::{Value, larger_than};
+use crate::server::show_db_key;
+use crate::sink::Miscounted;
+use crate::sink::metadata::NOT_BY_COMMANDS;
+use crate::sink::server::commands::{Job, Replace};
+use crate::sink::server::foresee::{KeyRights, Way};
+use crate::sink::server::graphs::{Graphs, MAX_GRAPHS};
+use crate::sink::server::key_classes::are_to_be_asked;
+use crate::sink::server::refusal::{Outlook, has_no_absttl, is_about_key};
+use crate::sink::server::target::{Ready, Target};
+use crate::size::is_larger;
+
+/// What a run found out about the ways to write.
+#[derive(Default)]
+pub(super) struct Ways {
+    /// RESTORE is not to be used, or not to be had.
+    all_by_commands: bool,
+    /// A dry run tried whether native commands may be used.
+    tried_native: bool,
+    /// A dry run: which keys may be written, once that was asked.
+    rights: Option<KeyRights>,
+    /// Graphs that were sent, each with its database.
+    graphs: Graphs,
+    /// A dry run: the libraries that would have been written.
+    overwritten: HashSet<String>,
+}
+
+impl Ways {
+    pub fn new(method: Method) -> Self {
+        Self {
+            all_by_commands: method == Method::Commands,
+            ..Self::default()
+        }
+    }
+
+    /// Whether RESTORE writes nothing.
+    pub fn all_by_commands(&self) -> bool {
+        self.all_by_commands
+    }
+
+    /// RESTORE is not to be had, in these words; `title` is the destination's.
+    pub fn write_by_commands(&mut self, text: &str, title: &str, ledger: &mut Ledger) {
+        if !std::mem::replace(&mut self.all_by_commands, true) {
+            let why = match has_no_absttl(text) {
+                true => format!("{title} has no RESTORE with ABSTTL"),
+                false => format!("the destination refuses RESTORE ({text})"),
+            };
+            ledger.notice(format!(
+                "{why}; writing by native commands, which is slower"
+            ));
+        }
+    }
+
+    /// A dry run: takes the libraries that would have been written.
+    pub fn take_overwritten(&mut self) -> HashSet<String> {
+        std::mem::take(&mut self.overwritten)
+    }
+
+    /// A dry run: these libraries would have been written.
+    pub fn set_overwritten(&mut self, libraries: HashSet<String>) {
+        self.overwritten = libraries;
+    }
+
+    /// What the server says about its user's rights to keys.
+    pub fn set_rights(&mut self, rights: KeyRights) {
+        self.rights = Some(rights);
+    }
+
+    /// Whether the server was asked about its user's rights to keys.
+    pub fn has_rights(&self) -> bool {
+        self.rights.is_some()
+    }
+
+    /// Dry run: what the destination said of a write of this key stands for others like it.
+    pub fn note_right(&mut self, item: &Item, answer: &Result<(), String>) {
+        // Anything else may be another the next time.
+        let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));
+        if is_lasting && let Some(rights) = &mut self.rights {
+            rights.note(item.record.db, &item.record.key, answer.clone());
+        }
+    }
+
+    /// Dry run: what is known of the right to write this key.
+    pub fn right_to(&self, item: &Item) -> Option<Result<(), String>> {
+        let rights = self.rights.as_ref()?;
+        rights.known(item.record.db, &item.record.key).cloned()
+    }
+
+    /// Why a graph cannot be written though its value may be: this run knows of one of its name.
+    pub fn graph_in_the_way(&self, item: &Item) -> Option<(String, Option<String>)> {
+        let taken = self.graphs.get(&item.record.key);
+        let is_taken = taken.is_some_and(|other| *other != item.record.db);
+        if !is_taken && self.graphs.len() < MAX_GRAPHS {
+            return None;
+        }
+        let reason = match is_taken {
+            true => {
+                "this run writes a graph of that name into another database, and the module has \
+                 one graph of a name in all databases"
+            }
+            false => "this run wrote too many graphs to know whether its name is free",
+        };
+        let hint = "import it into another server";
+        Some((reason.to_owned(), Some(hint.to_owned())))
+    }
+
+    /// This graph is written.
+    pub fn note_graph(&mut self, item: &Item) {
+        self.graphs.insert(item.record.key.clone(), item.record.db);
+    }
+}
+
+/// What becomes of a record that was looked at.
+pub(super) enum Judged {
+    /// It is counted, and not sent.
+    Over,
+    /// It takes part in this stage next.
+    Goes(Stage),
+    /// It is refused: why, and what to do about it.
+    Refused(String, Option<String>),
+}
+
+/// What a record is judged by, and what that changes.
+pub(super) struct Intake<'a> {
+    pub lane: &'a mut Lane,
+    pub ledger: &'a mut Ledger,
+    pub memory: &'a mut Memory,
+    pub ways: &'a mut Ways,
+    pub settings: &'a Settings,
+    /// On the destination's clock, Unix ms.
+    pub now_ms: u64,
+}
+
+impl Intake<'_> {
+    /// Looks at a record of a key.
+    pub fn judge_key(&mut self, item: &mut Item) -> Result<Judged> {
+        let options = &self.settings.options;
+        let replaces = options.on_conflict == OnConflict::Replace;
+        let at_ms = item.record.expire_at_ms;
+        if at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
+            let removes = !options.dry_run && (replaces || self.memory.is_own(item.print)?);
+            if !removes {
+                if options.dry_run {
+                    self.ledger.note_standing(item.print, true);
+                }
+                self.ledger.report().expired += 1;
+                return Ok(Judged::Over);
+            }
+            item.task = Task::Delete { expired: true };
+            return Ok(Judged::Goes(Stage::Place));
+        }
+        self.warn_if_cut_short(item);
+        if self.settings.listens && item.origin().is_some() {
+            item.extra_mut().original = Some(item.record.value.clone());
+        }
+        if let Some(max) = options.max_value_bytes
+            && is_larger(&item.record.value, item.context.family, max)
+        {
+            self.ledger.report().above_max_value += 1;
+            return Ok(Judged::Refused(larger_than(max), None));
+        }
+        let undecoded = &mut self.ledger.report().undecoded;
+        undecoded.note(item.context.family, &item.record, true);
+        Ok(Judged::Goes(match self.ways.all_by_commands() {
+            true => Stage::Strip,
+            false => Stage::Size,
+        }))
+    }
+
+    /// Looks at a tombstone.
+    pub fn judge_tombstone(&mut self, item: &mut Item) -> Result<Judged> {
+        let options = &self.settings.options;
+        let own = self.memory.is_own(item.print)?;
+        if options.dry_run && own {
+            self.ledger.note_standing(item.print, true);
+            self.ledger.report().deleted += 1;
+            self.memory.touch(item.print)?;
+            return Ok(Judged::Over);
+        }
+        let may_delete = own || options.on_conflict == OnConflict::Replace;
+        item.task = match may_delete && !options.dry_run {
+            true => Task::Delete { expired: false },
+            false => Task::Ask,
+        };
+        Ok(Judged::Goes(Stage::Place))
+    }
+
+    /// Warns once that the destination cuts long expiries without a word, when the first such key
+    /// comes.
+    fn warn_if_cut_short(&mut self, item: &Item) {
+        let Some(at_ms) = item.record.expire_at_ms else {
+            return;
+        };
+        let lookalike = self.lane.facts.lookalike;
+        let Some((name, longest_ms)) =
+            lookalike.and_then(|one| Some((one.name(), one.longest_ttl_ms()?)))
+        else {
+            return;
+        };
+        if at_ms > self.now_ms.saturating_add(longest_ms) {
+            self.ledger.warn_cut_short(|| {
+                format!(
+                    "{name} lets no key live longer than {} days, and cuts longer expiries to that \
+                     without a word: so it is with {}",
+                    longest_ms / (24 * 3600 * 1000),
+                    show_db_key(item.record.db, &item.record.key)
+                )
+            });
+        }
+    }
+
+    /// Whether the destination takes anything, before the first key goes there. A run that will not
+    /// get anything done ends here, and so does a dry run.
+    pub fn look_out(&mut self, is_cluster: bool, title: &str) -> Result<()> {
+        let target = self.lane.takes.target.as_ref();
+        let Some(text) = target.and_then(|target| target.obstacle.clone()) else {
+            return Ok(());
+        };
+        match Outlook::of(&text, self.settings.options.method) {
+            Outlook::Open => Ok(()),
+            Outlook::ByCommands => {
+                self.ways.write_by_commands(&text, title, self.ledger);
+                Ok(())
+            }
+            // What was a primary may be one again, and what is full may have room.
+            Outlook::Nothing(_) if self.lane.kept.has_acknowledged() || is_cluster => Ok(()),
+            Outlook::Nothing(advice) => {
+                let error = self.lane.refused("RESTORE", text);
+                Err(anyhow::Error::new(error).context(advice))
+            }
+        }
+    }
+
+    /// Whether the destination is to be asked what it does with a value's key metadata.
+    pub fn must_ask_for_classes(&self, item: &Item) -> bool {
+        let target = self.lane.takes.target.as_ref();
+        target.is_some_and(|target| are_to_be_asked(target, &item.record, &item.context))
+    }
+
+    /// Makes a value ready for RESTORE; `is_first`: it was not made ready for another node before.
+    pub fn prepare(
+        &mut self,
+        item: &mut Item,
+        is_first: bool,
+    ) -> Result<(), (String, Option<String>)> {
+        let Some(target) = &mut self.lane.takes.target else {
+            return Err(("its destination was lost".to_owned(), None));
+        };
+        let mut context = item.context;
+        let ready = target.prepare(&mut item.record, &mut context);
+        let changes = target.last_changes();
+        if let Ok(ready) = &ready {
+            let ready = *ready;
+            let is_graph = target.is_graph();
+            let left_out = target.left_out().to_vec();
+            let why = "the destination does not keep them";
+            note_left_out(self.ledger, item, &left_out, why);
+            self.note_doubtful_classes(item);
+            if is_first {
+                self.note_miscounted(item);
+            }
+            item.context = context;
+            item.form = match is_graph {
+                true => Form::Graph(ready),
+                false => Form::Payload(ready),
+            };
+            item.bytes = match ready {
+                Ready::AsIs => item.record.value.bytes().len(),
+                Ready::Footer(_) => item.record.value.bytes().len() + FOOTER_LEN,
+            };
+        }
+        item.note_changes(changes);
+        ready.map(|_| ())
+    }
+
+    /// Looks whether the destination keeps what goes there of a value's key metadata.
+    fn note_doubtful_classes(&mut self, item: &mut Item) {
+        let family = item.context.family;
+        let Some(target) = &self.lane.takes.target else {
+            return;
+        };
+        let are_kept = target.keeps_classes(family, &item.record.value);
+        if are_kept && !item.has_doubtful_classes() {
+            return;
+        }
+        item.extra_mut().has_doubtful_classes = !are_kept;
+        if are_kept {
+            return;
+        }
+        for (class, name) in metadata::ids(family, &item.record.value) {
+            if !target.classes().keeps(class) {
+                self.ledger.warn_class(class, || {
+                    format!(
+                        "nobody knows whether the destination keeps key metadata of the class \
+                         {name:?}: it could not be tried out there"
+                    )
+                });
+            }
+        }
+    }
+
+    /// Says which streams do not hold as many entries as they say.
+    fn note_miscounted(&mut self, item: &Item) {
+        let target = self.lane.takes.target.as_mut();
+        if let Some(miscounted) = target.and_then(Target::take_miscounted) {
+            let (db, key) = (item.record.db, &item.record.key);
+            self.ledger.note_miscounted(miscounted, db, key);
+        }
+    }
+
+    /// The task of a value that is ready for RESTORE.
+    pub fn restores(&self) -> Task {
+        Task::Restore {
+            replace: self.settings.options.on_conflict == OnConflict::Replace,
+            own: false,
+        }
+    }
+
+    /// Takes footer and key metadata off a value, so that native commands can write it. The error: why
+    /// it must be refused, and what to do about it.
+    pub fn strip(&mut self, item: &mut Item) -> Result<(), (String, Option<String>)> {
+        let bytes = item.record.value.bytes().len();
+        if self.settings.options.method == Method::Restore {
+            let reason = format!(
+                "its payload of {bytes} bytes is larger than the destination takes in one piece"
+            );
+            let hint = Some("--method auto writes it in chunks by native commands".to_owned());
+            return Err((reason, hint));
+        }
+        if let Value::Verbatim(dump) = &mut item.record.value {
+            let body_len = match payload::split(dump) {
+                Ok((body, _)) => body.len(),
+                Err(error) => return Err((format!("its payload is damaged: {error}"), None)),
+            };
+            dump.truncate(body_len);
+            item.record.value = Value::Compact(std::mem::take(dump));
+        }
+        leave_metadata_out(self.settings, self.ledger, item, NOT_BY_COMMANDS)
+    }
+
+    /// Whether native commands can write a value. The error: why it must be refused, and what to do
+    /// about it.
+    pub fn check(&mut self, item: &mut Item) -> Result<(), (String, Option<String>)> {
+        let Some(features) = self.lane.takes.features else {
+            return Err((no_database(item.record.db, "its connection was lost"), None));
+        };
+        let (family, allow) = (item.context.family, self.settings.options.allow_loss);
+        let checked = features.check(family, item.record.value.bytes(), allow)?;
+        if let Some(said) = checked.miscounted {
+            let miscounted = Miscounted {
+                said,
+                held: checked.count,
+                corrected: true,
+            };
+            let (db, key) = (item.record.db, &item.record.key);
+            self.ledger.note_miscounted(miscounted, db, key);
+        }
+        if self.settings.options.dry_run {
+            let lost = features.loses_idempotency(family, item.record.value.bytes());
+            self.ledger.count_idempotency_lost(lost);
+        }
+        item.form = Form::Commands;
+        if let Some(changes) = &mut item.changes {
+            // No footer goes out.
+            changes.restamped = 0;
+        }
+        item.bytes = item.record.value.bytes().len();
+        Ok(())
+    }
+
+    /// Dry run: whether native commands are to be tried now, which is done once.
+    pub fn tries_native(&mut self) -> bool {
+        self.settings.options.dry_run && !std::mem::replace(&mut self.ways.tried_native, true)
+    }
+
+    /// Dry run: by which command a value of native commands would get its name.
+    pub fn way(&self, item: &Item) -> Way {
+        let takes = &self.lane.takes;
+        match (takes.features, takes.limits()) {
+            (Some(features), Some(limits)) => {
+                let job = job(item, false, self.now_ms);
+                features.way(&limits, &job)
+            }
+            _ => Way::Rename,
+        }
+    }
+}
+
+/// Leaves fields of hashes out that are past their time: no server would give them, and none takes
+/// them. A hash of nothing else becomes a key past its time.
+pub(super) fn strip_past_fields(item: &mut Item, changes: &mut Changes, now_ms: u64) {
+    let family = item.context.family;
+    let Some(body) = payload::body_with_field_expiry(family, &item.record.value) else {
+        return;
+    };
+    let fate = |at_ms: u64| match at_ms <= now_ms {
+        true => FieldFate::Goes,
+        false => FieldFate::Expires(Some(at_ms)),
+    };
+    let Ok(Some(done)) = payload::refield(family, body, fate) else {
+        return;
+    };
+    changes.fields_expired += done.gone;
+    match done.left {
+        0 => item.record.expire_at_ms = Some(1),
+        _ => item.record.value = Value::Compact(done.value),
+    }
+}
+
+/// What native commands are to do with a record.
+pub(super) fn job(item: &Item, replace: bool, now_ms: u64) -> Job<'_> {
+    Job {
+        key: &item.record.key,
+        family: item.context.family,
+        value: item.record.value.bytes(),
+        expire_at_ms: item.record.expire_at_ms,
+        replace: match replace {
+            true => Replace::Always,
+            false => Replace::IfAbsent,
+        },
+        now_ms,
+    }
+}
+
+/// Why a graph is refused of which it cannot be seen whether another one has its name.
+pub(super) fn unseen_graph(why: &str) -> (String, Option<String>) {
+    let hint = "let the user run GRAPH.LIST and TYPE at the destination";
+    (
+        format!("it cannot be seen whether a graph of that name stands: {why}"),
+        Some(hint.to_owned()),
+    )
+}
+
+#[cfg(test)]
+super::tests::named!(Judged: Over, Goes, Refused);

@@ -1,0 +1,270 @@
+//! What a primary acknowledged and then took with it when it died.
+//!
+//! Redis acknowledges a write before its replicas have it. So what was acknowledged is kept, within
+//! bounds, until WAIT says that a replica has it too; after a failover it is sent again to the new
+//! primary, where it counts as a doubtful write like any other: what stands there already and is
+//! equal is left alone. That is for clusters, and for primaries that sentinels watch: of a destination
+//! that was started anew it is told, and nothing more can be done.
+
+use std::collections::VecDeque;
+
+use super::item::{Counted, Item, Wrote};
+use crate::own_writes::FingerprintSet;
+use crate::server::conn::is_forbidden;
+
+/// Acknowledged bytes and records after which a replica is asked for.
+const ASK_BYTES: usize = 1 << 20;
+const ASK_RECORDS: usize = 2_000;
+
+/// What all lanes together may keep.
+pub(super) const KEPT_BYTES: usize = 64 << 20;
+
+/// What one lane may keep.
+pub(super) const MAX_KEPT_BYTES: usize = 8 << 20;
+
+/// A record is more than its value.
+const RECORD_BYTES: usize = 512;
+
+/// What was acknowledged on a lane since a replica confirmed everything before.
+#[derive(Default)]
+struct Unasked {
+    bytes: usize,
+    records: usize,
+}
+
+/// What was acknowledged on a lane and not confirmed by a replica.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Whether the cluster, or the node itself, knows of a replica.
+    is_replicated: bool,
+    /// How much may be kept where there is a replica.
+    limit_bytes: usize,
+    kept: VecDeque<Item>,
+    bytes: usize,
+    /// Kept no more, for want of room or because WAIT is refused.
+    dropped: u64,
+    unasked: Unasked,
+    /// A write was acknowledged on this very connection, without which WAIT says nothing.
+    wrote: bool,
+    /// WAIT is refused.
+    is_refused: bool,
+    /// Anything was acknowledged.
+    acknowledged: bool,
+    /// Some of that is neither kept nor known to be at a replica.
+    unkept: bool,
+    /// A replica confirmed something since the sentinels last named this primary: it may have
+    /// followed one that is no primary any more.
+    confirmed_since: bool,
+}
+
+impl Kept {
+    /// Notes that there is a replica, if `is_so`.
+    pub fn note_replica(&mut self, is_so: bool) {
+        self.is_replicated |= is_so;
+    }
+
+    /// How much may be kept where there is a replica.
+    pub fn limit(&mut self, bytes: usize) {
+        self.limit_bytes = bytes;
+    }
+
+    /// Without a replica there is nothing to wait for.
+    fn max_bytes(&self) -> usize {
+        match self.is_replicated {
+            true => self.limit_bytes,
+            false => 0,
+        }
+    }
+
+    /// Whether there is a replica to wait for.
+    pub fn waits_for_replicas(&self) -> bool {
+        self.max_bytes() > 0
+    }
+
+    /// The connection is a new one.
+    pub fn on_new_connection(&mut self) {
+        self.wrote = false;
+    }
+
+    /// Something was acknowledged.
+    pub fn note_acknowledged(&mut self) {
+        self.acknowledged = true;
+    }
+
+    /// Whether anything was acknowledged.
+    pub fn has_acknowledged(&self) -> bool {
+        self.acknowledged
+    }
+
+    /// Whether some of what was acknowledged is neither kept nor known to be at a replica.
+    pub fn has_unkept(&self) -> bool {
+        self.unkept
+    }
+
+    /// Something that is not kept was acknowledged.
+    pub fn note_unkept(&mut self, is_so: bool) {
+        self.unkept |= is_so;
+    }
+
+    /// Whether something was acknowledged that its node alone may have, and that is not at hand.
+    pub fn may_lack(&self) -> bool {
+        self.unkept || self.dropped > 0
+    }
+
+    /// Whether it is time to ask for replicas.
+    pub fn is_due(&self) -> bool {
+        let Unasked { bytes, records } = self.unasked;
+        !self.is_refused && (bytes >= ASK_BYTES || records >= ASK_RECORDS)
+    }
+
+    /// Whether there is soon no room for what no replica has.
+    pub fn is_filling(&self) -> bool {
+        self.bytes > self.max_bytes() / 2
+    }
+
+    /// Whether there is something that WAIT may confirm.
+    pub fn is_open(&self) -> bool {
+        !self.kept.is_empty() && !self.is_refused
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Records that no replica has confirmed, where WAIT says.
+    pub fn unconfirmed(&self) -> u64 {
+        match self.is_refused {
+            true => 0,
+            false => self.kept.len() as u64 + self.dropped,
+        }
+    }
+
+    /// Keeps what was acknowledged until a replica has it. It comes back where there is none.
+    pub fn keep(&mut self, mut item: Item, counted: Counted, wrote: Wrote) -> Option<Item> {
+        if !self.waits_for_replicas() {
+            self.unkept = true;
+            return Some(item);
+        }
+        item.past.counted = Some(counted);
+        item.past.is_doubtful = true;
+        item.past.is_recalled = false;
+        item.place.ask_to = None;
+        let bytes = kept_bytes(&item);
+        self.wrote |= wrote == Wrote::Now;
+        self.unasked.bytes += bytes;
+        self.unasked.records += 1;
+        if self.is_refused {
+            self.dropped += 1;
+            return None;
+        }
+        self.bytes += bytes;
+        self.kept.push_back(item);
+        while self.bytes > self.max_bytes()
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.bytes -= kept_bytes(&oldest);
+            self.dropped += 1;
+        }
+        None
+    }
+
+    /// Keeps what was acknowledged elsewhere, before all that is kept here.
+    pub fn keep_as_older(&mut self, item: Item) {
+        self.bytes += kept_bytes(&item);
+        self.kept.push_front(item);
+    }
+
+    /// Gives up those whose keys do not stay, in their order.
+    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> Vec<Item> {
+        if self.kept.iter().all(|item| stays(&item.record.key)) {
+            return Vec::new();
+        }
+        let all = std::mem::take(&mut self.kept);
+        let (staying, going): (Vec<Item>, Vec<Item>) =
+            all.into_iter().partition(|item| stays(&item.record.key));
+        self.bytes = staying.iter().map(kept_bytes).sum();
+        self.kept = staying.into();
+        going
+    }
+
+    /// WAIT is sent now.
+    pub fn asked(&mut self) {
+        self.unasked = Unasked::default();
+    }
+
+    /// What WAIT said.
+    pub fn answered(&mut self, answer: Result<i64, String>) {
+        match answer {
+            Ok(1..) if self.wrote => {
+                self.kept.clear();
+                self.bytes = 0;
+                self.dropped = 0;
+                self.confirmed_since = true;
+                // It has all that the primary wrote before, whoever asked for it.
+                self.unkept = false;
+            }
+            Ok(_) => {}
+            Err(text) if is_forbidden(&text) => {
+                self.is_refused = true;
+                self.dropped += self.kept.len() as u64;
+                self.kept.clear();
+                self.bytes = 0;
+            }
+            // A primary no more, and MOVED follows: "UNBLOCKED … instance state changed", or "WAIT
+            // cannot be used with replica instances".
+            Err(_) => {}
+        }
+    }
+
+    /// The sentinels name this primary still.
+    pub fn still_named(&mut self) {
+        self.confirmed_since = false;
+    }
+
+    /// The sentinels name another primary: what confirmed may have followed this one.
+    pub fn named_another(&mut self) {
+        self.unkept |= self.confirmed_since;
+        self.confirmed_since = false;
+    }
+
+    /// The newest record of each key, and how many are not at hand any more.
+    pub fn take(&mut self) -> (Vec<Item>, u64) {
+        self.bytes = 0;
+        let mut seen = FingerprintSet::default();
+        let kept = std::mem::take(&mut self.kept);
+        let newest = kept.into_iter().rev();
+        let newest: Vec<Item> = newest.filter(|item| seen.insert(item.print)).collect();
+        (newest, std::mem::take(&mut self.dropped))
+    }
+
+    /// Another process answers: what was acknowledged before is another matter.
+    pub fn begin_anew(&mut self) {
+        self.acknowledged = false;
+        self.unkept = false;
+    }
+
+    /// Its node gave its slots away, and its keys with them.
+    pub fn hand_over(&mut self) {
+        self.unkept = self.may_lack();
+        self.dropped = 0;
+    }
+
+    /// Its node serves no slot any more; whether it had what nobody else may have.
+    pub fn forget_unkept(&mut self) -> bool {
+        std::mem::take(&mut self.unkept)
+    }
+
+    /// Slots came from a lane where something was acknowledged, perhaps what nobody else has.
+    pub fn inherit(&mut self, acknowledged: bool, may_lack: bool) {
+        self.acknowledged |= acknowledged;
+        if may_lack {
+            self.unkept = true;
+            // WAIT speaks of what was written before it: not yet of what has just come.
+            self.wrote = false;
+        }
+    }
+}
+
+fn kept_bytes(item: &Item) -> usize {
+    item.record.value.bytes().len() + item.record.key.len() + RECORD_BYTES
+}
