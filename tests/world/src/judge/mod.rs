@@ -177,7 +177,11 @@ fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
             told.counts.0, told.counts.1
         ));
     }
-    let by_tool = |change: &&Change| change.by == By::Tool && !is_own(&change.place);
+    let by_tool = |change: &&Change| {
+        let ms = ran.source.ms(change.at);
+        let lived = change.before.as_ref().is_some_and(|held| lives(held, ms));
+        change.by == By::Tool && lived && !is_own(&change.place)
+    };
     let deleted = ran.source.changes.iter().filter(by_tool).count() as u64;
     if ran.wish.deletes_source && deleted != told.source_deleted {
         let told = told.source_deleted;
@@ -424,9 +428,12 @@ fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
 
 /// Whether a whole database was named as not read, or not written.
 fn names_database(lines: &[String], db: u32) -> bool {
-    let name = format!("database {db} ");
-    let warnings = lines.iter().filter(|line| line.starts_with("warning: "));
-    warnings.into_iter().any(|line| line.contains(&name))
+    let (name, number) = ("database", db.to_string());
+    let mut warnings = lines.iter().filter(|line| line.starts_with("warning: "));
+    warnings.any(|line| {
+        let mut words = line.split(|byte: char| !byte.is_alphanumeric());
+        words.any(|word| word.starts_with(name)) && words.any(|word| word == number)
+    })
 }
 
 /// Every key fits one of its versions, and where an instant is claimed, all fit that one.

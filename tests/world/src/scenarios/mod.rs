@@ -573,7 +573,9 @@ fn refusals(making: &mut Making<'_>) {
 fn limits(making: &mut Making<'_>) {
     making.pair();
     for at in 0..2 {
-        let skew_ms = [0, 0, 3, -800, 4000][making.random.below(5) as usize];
+        // XCLAIM cannot set times that are still to come: the destination is not behind.
+        let skews: [[i64; 4]; 2] = [[0, 0, -800, -3], [0, 0, 3, 4000]];
+        let skew_ms = skews[at][making.random.below(4) as usize];
         let max_clients = match making.random.below(3) {
             0 => 1 + making.random.below(6) as usize,
             _ => 0,
