@@ -66,7 +66,8 @@ impl Findings {
         self.started_ms
     }
 
-    pub fn from_ms(&self) -> u64 {
+    /// When the scan began, the server's clock, Unix ms.
+    pub fn scan_from_ms(&self) -> u64 {
         self.from_ms
     }
 

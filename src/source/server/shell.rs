@@ -246,7 +246,7 @@ impl ServerSource {
                 .map(super::counts_to_numbers)
                 .collect(),
             functions: self.functions.given(),
-            from_ms: self.findings.from_ms(),
+            from_ms: self.findings.scan_from_ms(),
             started_ms: self.findings.started_ms(),
             swaps: counts.map(CommandCounts::swaps),
         })

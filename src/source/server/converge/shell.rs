@@ -527,7 +527,7 @@ impl ConvergingSource {
 
     /// Not exact: what is known at the end.
     fn reckon(&mut self) -> Result<Event> {
-        let from_ms = self.inner.findings.from_ms();
+        let from_ms = self.inner.findings.scan_from_ms();
         let to_ms = self.inner.clock().now_ms();
         self.tracker.barrier();
         // Nobody looked since exactness was given up.

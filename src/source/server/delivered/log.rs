@@ -88,7 +88,7 @@ impl GivenLog {
 pub(in crate::source::server) struct NotMetAgain {
     logs: Vec<GivenLog>,
     /// Names of other slots are none of ours.
-    slots: Option<SlotSet>,
+    slots: Option<Box<SlotSet>>,
     seen: OwnWrites,
 }
 
@@ -100,7 +100,11 @@ impl std::fmt::Debug for NotMetAgain {
 
 impl NotMetAgain {
     pub(super) fn new(logs: Vec<GivenLog>, slots: Option<SlotSet>, seen: OwnWrites) -> Self {
-        Self { logs, slots, seen }
+        Self {
+            logs,
+            slots: slots.map(Box::new),
+            seen,
+        }
     }
 
     /// The next names by database, at most about `count`; none at the end.
