@@ -85,7 +85,7 @@ impl Store for FileStore {
             file.set_permissions(Permissions::from_mode(0o600))
                 .with_context(|| format!("protect {}", name.display()))?;
         }
-        Ok(Some(HeldFile::new(file, name)))
+        Ok(Some(HeldFile::shared(file, name)))
     }
 
     fn hold_new(
@@ -109,7 +109,7 @@ impl Store for FileStore {
         let file = file
             .map_err(|error| error.error)
             .with_context(|| format!("create {shown}"))?;
-        Ok(HeldFile::new(file, name))
+        Ok(HeldFile::shared(file, name))
     }
 
     fn identity(&self, name: &Path) -> Option<Identity> {
@@ -291,7 +291,7 @@ struct HeldFile {
 }
 
 impl HeldFile {
-    fn new(file: File, name: &Path) -> Arc<dyn Held> {
+    fn shared(file: File, name: &Path) -> Arc<dyn Held> {
         let name = Mutex::new(name.to_owned());
         Arc::new(Self { file, name })
     }

@@ -331,7 +331,7 @@ impl Seek for Input {
         let ahead = ahead.get_ref().len() as u64 - ahead.position();
         match to {
             SeekFrom::Current(by) if ahead > 0 => {
-                let here = self.bytes.seek(SeekFrom::Current(0))? - ahead;
+                let here = self.bytes.stream_position()? - ahead;
                 let to = here.checked_add_signed(by);
                 self.bytes
                     .seek(SeekFrom::Start(to.ok_or(io::ErrorKind::InvalidInput)?))
