@@ -29,6 +29,7 @@ mod commands;
 mod config;
 mod dict;
 mod fault;
+mod flags;
 mod glob;
 mod keyspace;
 mod payload;
@@ -127,6 +128,14 @@ impl Server {
     /// Which version it is.
     pub fn release(&self) -> &'static Release {
         self.config.release
+    }
+
+    /// The commands and subcommands (`client|id`) that it knows.
+    pub fn command_names(&self) -> Vec<&'static str> {
+        table::rows(self.release())
+            .into_iter()
+            .map(|row| row.name)
+            .collect()
     }
 
     /// What tells this process from others.

@@ -45,38 +45,42 @@ pub struct Release {
     pub version: (u16, u16, u16),
     /// The RDB version that it writes.
     pub rdb: u16,
+    /// Its place among all.
+    pub(super) index: usize,
 }
 
-const fn redis(name: &'static str, version: (u16, u16, u16), rdb: u16) -> Release {
+const fn redis(index: usize, name: &'static str, version: (u16, u16, u16), rdb: u16) -> Release {
     Release {
         name,
         family: Family::Redis,
         version,
         rdb,
+        index,
     }
 }
 
-const fn valkey(name: &'static str, version: (u16, u16, u16), rdb: u16) -> Release {
+const fn valkey(index: usize, name: &'static str, version: (u16, u16, u16), rdb: u16) -> Release {
     Release {
         name,
         family: Family::Valkey,
         version,
         rdb,
+        index,
     }
 }
 
 /// The versions that are modelled.
 pub static RELEASES: &[Release] = &[
-    redis("redis-5.0", (5, 0, 6), 9),
-    redis("redis-6.0", (6, 0, 16), 9),
-    redis("redis-6.2", (6, 2, 14), 9),
-    redis("redis-7.0", (7, 0, 15), 10),
-    redis("stack-7.4", (7, 4, 1), 12),
-    redis("redis-8.0", (8, 0, 2), 12),
-    redis("redis-8.2", (8, 2, 3), 12),
-    redis("redis-8.6", (8, 6, 3), 13),
-    valkey("valkey-8.1", (8, 1, 1), 11),
-    valkey("valkey-9.1", (9, 1, 2), 80),
+    redis(0, "redis-5.0", (5, 0, 6), 9),
+    redis(1, "redis-6.0", (6, 0, 16), 9),
+    redis(2, "redis-6.2", (6, 2, 14), 9),
+    redis(3, "redis-7.0", (7, 0, 15), 10),
+    redis(4, "stack-7.4", (7, 4, 1), 12),
+    redis(5, "redis-8.0", (8, 0, 2), 12),
+    redis(6, "redis-8.2", (8, 2, 3), 12),
+    redis(7, "redis-8.6", (8, 6, 3), 13),
+    valkey(8, "valkey-8.1", (8, 1, 1), 11),
+    valkey(9, "valkey-9.1", (9, 1, 2), 80),
 ];
 
 impl Release {

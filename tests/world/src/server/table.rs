@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use super::Server;
 use super::commands;
 use super::config::Config;
+use super::flags::FLAGS;
 use super::process::Cx;
-use super::release::{Release, Since};
+use super::release::{RELEASES, Release, Since};
 use super::reply::Reply;
 
 /// Carries out a command.
@@ -45,7 +46,7 @@ pub(super) enum Keys {
 }
 
 /// A command, or a subcommand (`client|id`).
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub name: &'static str,
     /// How many words, its name among them; negative: at least.
@@ -78,10 +79,31 @@ pub(super) const fn row(
 /// The key stands at the first word.
 pub(super) const FIRST: Keys = Keys::At(1, 1, 1);
 
-static TABLE: LazyLock<HashMap<&'static [u8], &'static Row>> = LazyLock::new(|| {
+/// The rows that each release has, with its own flags.
+static TABLES: LazyLock<Vec<HashMap<&'static [u8], Row>>> =
+    LazyLock::new(|| RELEASES.iter().map(table_of).collect());
+
+fn table_of(release: &Release) -> HashMap<&'static [u8], Row> {
+    let told: HashMap<&str, &[u16; 10]> =
+        FLAGS.iter().map(|(name, flags)| (*name, flags)).collect();
     let rows = commands::TABLES.iter().flat_map(|rows| rows.iter());
-    rows.map(|row| (row.name.as_bytes(), row)).collect()
-});
+    let rows = rows.filter(|row| release.has(row.since)).map(|row| {
+        let told = told.get(row.name).map(|flags| flags[release.index]);
+        let flags = told.map_or(row.flags, |told| told | untold(release, row));
+        (row.name.as_bytes(), Row { flags, ..*row })
+    });
+    rows.collect()
+}
+
+/// Flags that no server tells.
+fn untold(release: &Release, row: &Row) -> u16 {
+    let while_busy = match release.has(Since::R70) {
+        true => false,
+        false => release.has(Since::R62) || matches!(row.name, "auth" | "hello" | "script|kill"),
+    };
+    let kept = CONTAINER | MAY_REPLICATE | NO_AUTH | if while_busy { ALLOW_BUSY } else { 0 };
+    row.flags & kept
+}
 
 /// What the words of a request name.
 pub(super) enum Found {
@@ -90,14 +112,16 @@ pub(super) enum Found {
 }
 
 /// The row of a name in lower case.
-pub(super) fn by_name(name: &[u8]) -> Option<&'static Row> {
-    TABLE.get(name).copied()
+pub(super) fn by_name(release: &Release, name: &[u8]) -> Option<&'static Row> {
+    TABLES.get(release.index)?.get(name)
 }
 
-/// All rows that a release has.
-pub(super) fn rows(release: &Release) -> impl Iterator<Item = &'static Row> {
-    let rows = commands::TABLES.iter().flat_map(|rows| rows.iter());
-    rows.filter(|row| release.has(row.since))
+/// All rows that a release has, by name.
+pub(super) fn rows(release: &Release) -> Vec<&'static Row> {
+    let table = TABLES.get(release.index);
+    let mut rows: Vec<&Row> = table.into_iter().flat_map(HashMap::values).collect();
+    rows.sort_by_key(|row| row.name);
+    rows
 }
 
 /// Finds the command that the words name.
@@ -108,7 +132,7 @@ pub(super) fn find(config: &Config, args: &[&[u8]]) -> Found {
         return Found::Refused("ERR no command".to_owned());
     };
     let length = lower(&mut name, 0, word);
-    let row = by_name(&name[..length]).filter(|row| release.has(row.since));
+    let row = by_name(release, &name[..length]);
     let Some(row) = row.filter(|row| !row.name.contains('|')) else {
         return Found::Refused(unknown(release, args));
     };
@@ -117,7 +141,7 @@ pub(super) fn find(config: &Config, args: &[&[u8]]) -> Found {
     if row.flags & CONTAINER != 0 && args.len() > 1 {
         name[length..=length].copy_from_slice(b"|");
         full = lower(&mut name, length + 1, args[1]);
-        match by_name(&name[..full]).filter(|row| release.has(row.since)) {
+        match by_name(release, &name[..full]) {
             Some(sub) => row = sub,
             None => return Found::Refused(unknown_subcommand(release, args)),
         }

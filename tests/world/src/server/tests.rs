@@ -296,7 +296,7 @@ fn states_in_which_nothing_is_served() {
                 ..Conditions::default()
             },
             "GET a",
-            "PING",
+            "INFO server",
         ),
     ] {
         *server.conditions_mut() = set;

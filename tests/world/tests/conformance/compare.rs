@@ -146,6 +146,9 @@ pub fn normal(release: &Release, words: &[Vec<u8>], answer: Option<&Value>) -> O
     {
         parts[1] = Value::Int(0);
     }
+    if full == "xinfo consumers" {
+        value = idle(value);
+    }
     if first == "hello" {
         value = without(value, &["id"]);
     }
@@ -253,6 +256,27 @@ fn without(value: Value, names: &[&str]) -> Value {
                 .filter(|(name, _)| !is_out(name))
                 .collect(),
         ),
+        other => other,
+    }
+}
+
+/// How long a consumer is idle goes by either clock; that it never was active does not.
+fn idle(value: Value) -> Value {
+    let is_time =
+        |name: &Value| matches!(name, Value::Bulk(name) if name == b"idle" || name == b"inactive");
+    let row = |row: Value| match row {
+        Value::Array(mut parts) => {
+            for pair in parts.chunks_mut(2).filter(|pair| is_time(&pair[0])) {
+                if matches!(pair[1], Value::Int(0..)) {
+                    pair[1] = Value::Int(0);
+                }
+            }
+            Value::Array(parts)
+        }
+        other => other,
+    };
+    match value {
+        Value::Array(rows) => Value::Array(rows.into_iter().map(row).collect()),
         other => other,
     }
 }

@@ -4,7 +4,10 @@ use super::super::Server;
 use super::super::process::Cx;
 use super::super::release::Since;
 use super::super::reply::Reply;
-use super::super::table::{self, CONTAINER, Keys, LOADING, NEEDS_MEMORY, Row, STALE, WRITE, row};
+use super::super::table::{
+    self, ALLOW_BUSY, CONTAINER, Keys, LOADING, NEEDS_MEMORY, NO_AUTH, NO_SCRIPT, Row, STALE,
+    WRITE, row,
+};
 use super::words::text;
 
 const ALWAYS: Since = Since::Always;
@@ -46,17 +49,26 @@ pub(super) const ROWS: &[Row] = &[
 
 /// Commands, without their subcommands.
 fn commands(server: &Server) -> impl Iterator<Item = &'static Row> {
-    table::rows(server.release()).filter(|row| !row.name.contains('|'))
+    table::rows(server.release())
+        .into_iter()
+        .filter(|row| !row.name.contains('|'))
 }
 
 fn described(server: &Server, row: &Row) -> Reply {
-    let mut flags = vec![match row.flags & WRITE {
-        0 => Reply::Simple("readonly"),
-        _ => Reply::Simple("write"),
-    }];
-    if row.flags & NEEDS_MEMORY != 0 {
-        flags.push(Reply::Simple("denyoom"));
-    }
+    let is_7 = server.release().has(Since::R70);
+    let names = [
+        (WRITE, "write"),
+        (NEEDS_MEMORY, "denyoom"),
+        (LOADING, "loading"),
+        (STALE, "stale"),
+        (NO_SCRIPT, "noscript"),
+        (NO_AUTH, if is_7 { "no_auth" } else { "no-auth" }),
+        (ALLOW_BUSY, if is_7 { "allow_busy" } else { "" }),
+    ];
+    let flags = names
+        .into_iter()
+        .filter(|(flag, name)| row.flags & flag != 0 && !name.is_empty());
+    let flags = flags.map(|(_, name)| Reply::Simple(name)).collect();
     let [first, last, step] = match row.keys {
         Keys::At(first, last, step) => [i64::from(first), i64::from(last), i64::from(step)],
         Keys::None | Keys::Counted(_) | Keys::Streams => [0, 0, 0],
@@ -92,7 +104,7 @@ fn count(server: &mut Server, _: &Cx, _: &[&[u8]]) -> Reply {
 
 /// Whether the server knows the command by this name.
 fn known(server: &Server, name: &str) -> Option<&'static Row> {
-    let row = table::by_name(name.as_bytes()).filter(|row| server.release().has(row.since))?;
+    let row = table::by_name(server.release(), name.as_bytes())?;
     let is_renamed =
         |refusal: &super::super::config::Refusal| refusal.text.is_none() && refusal.command == name;
     (!server.config().refused.iter().any(is_renamed)).then_some(row)

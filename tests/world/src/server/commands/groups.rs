@@ -707,7 +707,10 @@ fn lag(release: &Release, stream: &Stream, group: &Group) -> Option<i64> {
         && stream.first() <= stream.max_deleted
         && group.last <= stream.max_deleted;
     let read = group.read.filter(|_| !tombstones);
-    let read = read.or_else(|| entries_read(stream, group.last))?;
+    let read = read.or_else(|| entries_read(stream, group.last));
+    // From 8.0 on nobody is behind a stream without entries.
+    let is_level = release.at_least((8, 0), (u16::MAX, 0)) && stream.entries.is_empty();
+    let read = read.or(is_level.then_some(stream.added))?;
     Some(stream.added.wrapping_sub(read) as i64)
 }
 

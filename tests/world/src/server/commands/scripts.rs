@@ -191,10 +191,15 @@ impl Run<'_> {
             Found::Row(row) => row,
             Found::Refused(text) => {
                 let is_unknown = text.contains("unknown command");
-                return error(match (is_unknown, self.server.release().has(Since::R70)) {
+                let release = self.server.release();
+                return error(match (is_unknown, release.has(Since::R70)) {
+                    (true, true) if release.is_valkey() => "ERR Unknown command called from script",
                     (true, true) => "ERR Unknown Redis command called from script",
                     (true, false) => {
                         "@user_script: 1: Unknown Redis command called from Lua script"
+                    }
+                    (false, true) if release.is_valkey() => {
+                        "ERR Wrong number of args calling command from script"
                     }
                     (false, true) => "ERR Wrong number of args calling Redis command from script",
                     (false, false) => {
@@ -219,6 +224,9 @@ impl Run<'_> {
     fn refusal(&mut self, row: &'static Row, args: &[&[u8]]) -> Option<Reply> {
         if row.flags & NO_SCRIPT != 0 {
             return Some(error(match self.server.release().has(Since::R70) {
+                true if self.server.release().has(Since::V91) => {
+                    "ERR This Valkey command is not allowed from script"
+                }
                 true => "ERR This Redis command is not allowed from script",
                 false => "@user_script: 1: This Redis command is not allowed from scripts",
             }));
