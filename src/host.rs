@@ -195,6 +195,12 @@ impl BuildHasher for HashKeys {
     }
 }
 
+/// A hash table whose order may be seen.
+pub type HashMap<K, V> = std::collections::HashMap<K, V, HashKeys>;
+
+/// See [`HashMap`].
+pub type HashSet<T> = std::collections::HashSet<T, HashKeys>;
+
 /// See [`HashKeys`].
 #[derive(Debug, Clone)]
 pub enum KeyHasher {

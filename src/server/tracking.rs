@@ -8,7 +8,6 @@ mod listener;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -20,6 +19,7 @@ use super::reply::{Reply, cmd};
 use super::resp::Item;
 use super::{Conn, ServerError};
 use crate::endpoint::ConnectOptions;
+use crate::host::HashSet;
 use crate::host::{self, Beside, Step, TaskId};
 
 /// How often a wish to stop is looked for while nothing is heard.

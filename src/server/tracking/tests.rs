@@ -218,7 +218,7 @@ fn a_barrier_hears_what_comes_before_the_second_answer() {
     assert_eq!(world.0.borrow().pings, 2);
     let heard = tracker.take();
     let names = [b"a".to_vec(), b"b".to_vec()];
-    assert_eq!(heard.names, HashSet::from(names));
+    assert_eq!(heard.names, HashSet::from_iter(names));
     assert!(heard.since.is_some() && heard.means_rescan().is_none());
     assert_eq!(tracker.waiting(), (0, false));
 

@@ -1,8 +1,6 @@
 //! One attempt at the final round: listens, asks, listens again. What follows from what was heard and
 //! read is decided by [`FinalRound`].
 
-use std::collections::HashSet;
-
 use anyhow::Result;
 
 use super::ConvergingSource;
@@ -12,6 +10,7 @@ use super::pause::Pause;
 use super::watch::{Named, STEP};
 use crate::exit::Interrupted;
 use crate::host;
+use crate::host::HashSet;
 use crate::policy::{Consistency, ReadFunctions};
 use crate::server::facts::Facts;
 use crate::server::sentinel;

@@ -1,6 +1,5 @@
 //! Does what the rounds decide.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
@@ -14,6 +13,7 @@ use super::watch::Named;
 use super::{ConvergingSource, FinalRound};
 use crate::exit::Interrupted;
 use crate::host;
+use crate::host::HashSet;
 use crate::observer::Lag;
 use crate::record::Batch;
 use crate::server::ServerError;

@@ -1,7 +1,6 @@
 //! Large values: what the final round would read is guessed from them.
 
-use std::collections::HashMap;
-
+use crate::host::HashMap;
 /// Values below this are not remembered by size.
 const LARGE_BYTES: usize = 16 * 1024;
 

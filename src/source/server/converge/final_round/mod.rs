@@ -17,13 +17,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::evidence::Evidence;
 use super::instant::{How, Plan, Shown, Snapshot};
+use crate::host::HashSet;
 use crate::server::facts::Keyspace;
 use crate::source::server::delivered::Given;
 use crate::source::server::unheard::{self, Unheard};
@@ -150,7 +151,7 @@ impl FinalRound {
     pub fn into_heard_since(self) -> HashSet<Vec<u8>> {
         match self.proof {
             Proof::Exact { heard_since, .. } => heard_since,
-            Proof::None => HashSet::new(),
+            Proof::None => HashSet::default(),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Asks for everything of a plan.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::{How, Question};
+use crate::host::HashSet;
 use crate::server::reply::cmd;
 use crate::server::{Conn, ServerError};
 
@@ -55,7 +56,7 @@ pub(super) fn send(conn: &mut Conn, question: &Question<'_>) -> Result<Sent, Ser
         dbs,
         selects,
         commands: 0,
-        looks: HashSet::new(),
+        looks: HashSet::default(),
         first_of_keys: usize::MAX,
     };
     if question.how == How::Multi {

@@ -4,10 +4,10 @@
 mod ask;
 mod read;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 pub(super) use self::ask::script_for;
+use crate::host::HashMap;
 use crate::record::Eviction;
 use crate::server::counts::CommandCounts;
 use crate::server::facts::Keyspace;

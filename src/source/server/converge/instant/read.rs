@@ -1,9 +1,8 @@
 //! Reads what was answered.
 
-use std::collections::HashMap;
-
 use super::ask::Sent;
 use super::{Had, How, MAX_EXEC_BYTES, Question, Refused, Shown, Snapshot};
+use crate::host::HashMap;
 use crate::record::Eviction;
 use crate::server::counts::CommandCounts;
 use crate::server::facts::{keyspace, unix_ms};
@@ -301,7 +300,7 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
     let Reply::Array(items) = reply else {
         return false;
     };
-    let mut fields = HashMap::new();
+    let mut fields = HashMap::default();
     for pair in items.chunks_exact(2) {
         if let Reply::Bulk(name) = &pair[0] {
             fields.insert(name.as_slice(), &pair[1]);

@@ -1,9 +1,9 @@
 //! What the rounds want done, and what they are told.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{FinalRound, Outcome};
+use crate::host::HashSet;
 use crate::server::facts::Keyspace;
 use crate::source::server::delivered::NotMetAgain;
 

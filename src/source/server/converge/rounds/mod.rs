@@ -28,7 +28,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 pub(super) use self::events::{Action, Event, Look, Pending, Reckoning};
@@ -37,6 +36,7 @@ pub(super) use self::state::Rules;
 use self::state::{Aim, Following, Gathering, Round, Spent, Stage, State, Task, Then, Transition};
 use super::Follow;
 use super::final_round::{FinalRound, Outcome};
+use crate::host::HashSet;
 use crate::ledger::ConsistencyReached;
 use crate::policy::Consistency;
 

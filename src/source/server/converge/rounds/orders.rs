@@ -1,11 +1,10 @@
 //! What others ask of the rounds, and what whoever knows all shards of a cluster orders.
 
-use std::collections::HashSet;
-
 use super::{
     Aim, FinalRound, Follow, Outcome, Round, Rounds, Stage, State, Task, Then, Transition,
 };
 use super::{ConsistencyReached, MAX_DETOURS};
+use crate::host::HashSet;
 
 impl Rounds {
     /// Whether changes are being followed, or will be, until somebody says when.

@@ -1,7 +1,6 @@
 //! Names whose turn is in the final round.
 
-use std::collections::{HashMap, HashSet};
-
+use crate::host::{HashMap, HashSet};
 /// From so many reads on, a large value waits for the final round.
 const READS: u8 = 3;
 

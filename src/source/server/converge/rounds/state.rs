@@ -1,9 +1,9 @@
 //! The states of the rounds, and the names of their transitions.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{FinalRound, Look, MAX_ROUNDS};
+use crate::host::HashSet;
 use crate::policy::Consistency;
 use crate::server::facts::Keyspace;
 use crate::source::server::converge::Follow;
