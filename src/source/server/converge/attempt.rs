@@ -107,7 +107,7 @@ impl Attempt<'_> {
             return Ok(Err(Outcome::Grown));
         }
         let plan = self.plan()?;
-        if let Some(outcome) = self.is_too_much(&plan) {
+        if let Some(outcome) = self.too_much(&plan) {
             return Ok(Err(outcome));
         }
         let how = match self.how(paused) {
@@ -162,7 +162,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn is_too_much(&self, plan: &Plan) -> Option<Outcome> {
+    fn too_much(&self, plan: &Plan) -> Option<Outcome> {
         let mut reason = plan.too_much(self.source.options.max_pause)?;
         if let Some(doubt) = &plan.doubt {
             reason = format!("{reason}, values of modules among them, because {doubt}");
@@ -281,7 +281,7 @@ impl Attempt<'_> {
                 "the source is a replica, and {reason}"
             )));
         }
-        self.is_still_named(tried)
+        self.confirm_named(tried)
     }
 
     /// What becomes of a final round that was exact at the server that it was read from. To be asked
@@ -290,7 +290,7 @@ impl Attempt<'_> {
     /// # Errors
     /// [`crate::server::ServerError::Lost`] where the sentinels name another one; what follows from
     /// it is what follows from any lost connection.
-    fn is_still_named(&mut self, tried: Outcome) -> Result<Outcome> {
+    fn confirm_named(&mut self, tried: Outcome) -> Result<Outcome> {
         let mut was_disputed = false;
         loop {
             let source = &mut *self.source;

@@ -118,7 +118,7 @@ impl NotMetAgain {
                 let slots = self.slots.as_ref();
                 let is_ours = slots.is_none_or(|slots| slots.has_key(&key));
                 // Once is enough, however often it was given.
-                if is_ours && is_new(&mut self.seen, db, &key)? {
+                if is_ours && meet(&mut self.seen, db, &key)? {
                     found.entry(db).or_default().push(key);
                     taken += 1;
                 }
@@ -132,15 +132,15 @@ impl NotMetAgain {
     }
 }
 
-/// Whether the key was not met before; it is from now on.
-fn is_new(seen: &mut OwnWrites, db: u32, key: &[u8]) -> Result<bool> {
+/// Meets the key; whether it was not met before.
+fn meet(seen: &mut OwnWrites, db: u32, key: &[u8]) -> Result<bool> {
     let print = seen.fingerprint(db, key);
-    let is_new = !seen
+    let was_new = !seen
         .contains(print)
         .context("look up a key in a temporary file")?;
-    if is_new {
+    if was_new {
         seen.insert(print)
             .context("remember a key in a temporary file")?;
     }
-    Ok(is_new)
+    Ok(was_new)
 }

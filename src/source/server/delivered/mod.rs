@@ -66,7 +66,7 @@ impl Given {
     /// A key was given.
     pub fn note(&mut self, family: Family, db: u32, key: &[u8], dump: &[u8]) -> Result<()> {
         let print = self.keys.fingerprint(db, key);
-        let is_logged = self.following && self.is_logged(db, key)?;
+        let is_logged = self.following && self.log_once(db, key)?;
         self.keys.insert(print).context(REMEMBER)?;
         if let Some(seen) = &mut self.seen {
             let print = seen.fingerprint(db, key);
@@ -82,8 +82,8 @@ impl Given {
         Ok(())
     }
 
-    /// Whether the name is in the log, as far as is known; it is taken to be from now on.
-    fn is_logged(&mut self, db: u32, key: &[u8]) -> Result<bool> {
+    /// Takes the name to be in the log from now on; whether it was, as far as is known.
+    fn log_once(&mut self, db: u32, key: &[u8]) -> Result<bool> {
         if !self.knows(db, key)? {
             return Ok(false);
         }
