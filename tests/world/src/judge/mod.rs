@@ -177,12 +177,12 @@ fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
             told.counts.0, told.counts.1
         ));
     }
-    let by_tool = |change: &&Change| {
+    let is_deletion = |change: &&Change| {
         let ms = ran.source.ms(change.at);
         let lived = change.before.as_ref().is_some_and(|held| lives(held, ms));
-        change.by == By::Tool && lived && !is_own(&change.place)
+        change.by == By::Tool && lived && change.after.is_none() && !is_own(&change.place)
     };
-    let deleted = ran.source.changes.iter().filter(by_tool).count() as u64;
+    let deleted = ran.source.changes.iter().filter(is_deletion).count() as u64;
     if ran.wish.deletes_source && deleted != told.source_deleted {
         let told = told.source_deleted;
         wrong.push(format!(

@@ -16,10 +16,10 @@ use redis_migrate::observer::{Event, Observer, Reporter as Listener};
 use redis_migrate::pipe::{Outcome, Stop};
 
 use super::{Report, is_calm, setup};
-use crate::judge::truth::Truth;
+use crate::judge::truth::{Truth, lives};
 use crate::judge::wish::{Verb, Wish};
 use crate::judge::{Ended, Named, Ran, Told, archive, judge};
-use crate::net::{By, Endless, Killed, Place, World};
+use crate::net::{By, Endless, Killed, Place, State, World};
 use crate::script::{Phase, Script, Side};
 
 /// Stands for the directory in command lines.
@@ -89,15 +89,8 @@ pub(super) fn run(
     });
     let is_disturbed = is_disturbed(script);
     let is_again = before.as_ref().is_some_and(|before| {
-        let history =
-            |side| world.state(|state| !state.history(side).between(before.began, now).is_empty());
-        before.is_whole
-            && before.argv == phase.argv
-            && (wish.verb == Verb::Import || !history(Side::Source))
-            && !world.state(|state| {
-                let since = state.history(Side::Destination).between(before.ended, now);
-                since.iter().any(|change| change.by != By::Tool)
-            })
+        let is_asked_again = before.is_whole && before.argv == phase.argv;
+        is_asked_again && world.state(|state| nothing_changed(state, before, &wish, now))
     });
     let ran = Ran {
         wish: &wish,
@@ -140,6 +133,25 @@ pub(super) fn run(
         ended: now,
         is_whole: code == 0,
     }
+}
+
+/// Whether neither side changed by itself since an earlier run began; what it wrote does not count.
+fn nothing_changed(state: &State, before: &Before, wish: &Wish, now: u64) -> bool {
+    let source = state.history(Side::Source).between(before.began, now);
+    let target = Truth::of(state, Side::Destination, before.began, now);
+    let others = target
+        .changes
+        .iter()
+        .filter(|change| change.at > before.ended);
+    let mut others = others.filter(|change| change.by != By::Tool);
+    let written = target
+        .changes
+        .iter()
+        .filter_map(|change| change.after.as_ref());
+    let mut held = target.start.values().chain(written);
+    (wish.verb == Verb::Import || source.is_empty())
+        && others.next().is_none()
+        && held.all(|held| lives(held, target.end_ms))
 }
 
 /// The destination loses keys by itself: what it holds says little then.
