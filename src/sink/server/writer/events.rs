@@ -8,9 +8,9 @@ use super::intake::{strip_past_fields, unseen_graph};
 use super::io::{Answer, Left};
 use super::item::{InFlight, Item, Stage, Task, bare_record};
 use super::libraries::{self, Libraries};
-use super::step::{Stepped, Stepping};
-use super::work::{Do, Drain, Exchange, Phase, Query};
-use super::{LAST_WAIT_MS, Worked, Writer};
+use super::step::Stepping;
+use super::work::{Do, Drain, Exchange, Phase, Query, Stepped};
+use super::{Worked, Writer};
 use crate::ledger::SinkReport;
 use crate::record::{Context, KeyRecord, Origin};
 use crate::server::ServerError;
@@ -484,72 +484,6 @@ impl Writer {
         let rest = self.traffic.rest();
         self.traffic.errands.push_back(rest);
         Ok(())
-    }
-
-    /// The end of a run.
-    pub(super) fn close(&mut self) -> Result<Option<Do>> {
-        loop {
-            let Some(closing) = &mut self.closing else {
-                return Ok(None);
-            };
-            let traffic = &mut self.traffic;
-            return Ok(Some(
-                match closing.need(&mut traffic.fleet, &mut traffic.ledger) {
-                    closing::Need::Drain => {
-                        self.begin_drain();
-                        match self.drain()? {
-                            Worked::Do(todo) => todo,
-                            Worked::Again | Worked::Nothing => Do::Flush,
-                        }
-                    }
-                    closing::Need::Judge => {
-                        closing.judge(&mut traffic.memory, &mut traffic.ledger)?;
-                        match traffic.ledger.next_say() {
-                            Some(say) => Do::Say(say),
-                            None => continue,
-                        }
-                    }
-                    closing::Need::Confirm(at) => {
-                        let lane = traffic.fleet.lane_mut(at);
-                        lane.kept.asked();
-                        lane.flight.push(InFlight::Wait);
-                        Do::SendWait(at, LAST_WAIT_MS)
-                    }
-                    closing::Need::Sentinels(at) => Do::AskSentinels(at),
-                    closing::Need::Connection(_) if traffic.backlog.is_paused() => traffic.rest(),
-                    closing::Need::Connection(at) => traffic.connect(at)?,
-                    closing::Need::Source => {
-                        closing.told();
-                        Do::TellSource(traffic.ledger.report().left())
-                    }
-                    closing::Need::Evictions(at) => Do::CountEvictions(at),
-                    closing::Need::Upheavals(at) => Do::CountUpheavals(at),
-                    closing::Need::Nothing => {
-                        let told = self.closing.take();
-                        self.tell_the_end(told);
-                        match self.traffic.ledger.next_say() {
-                            Some(say) => Do::Say(say),
-                            None => return Ok(None),
-                        }
-                    }
-                },
-            ));
-        }
-    }
-
-    fn tell_the_end(&mut self, closing: Option<Closing>) {
-        let traffic = &mut self.traffic;
-        let options = &traffic.settings.options;
-        if self.phase != Phase::Writing {
-            return;
-        }
-        if let Some(closing) = closing {
-            closing.tell_upheavals(&mut traffic.ledger, options.dry_run);
-        }
-        // Where a key comes once, what runs late writes what stands there.
-        let may_run_late = options.repeats != Repeats::No
-            && traffic.fleet.lanes().iter().any(|lane| lane.may_run_late);
-        traffic.trouble.tell(&mut traffic.ledger, may_run_late);
     }
 
     pub(super) fn evicted(

@@ -10,7 +10,6 @@ use super::item::{Form, Item, Stage, Task};
 use super::lane::Lane;
 use super::ledger::Ledger;
 use super::memory::Memory;
-use super::outcome::{leave_metadata_out, note_left_out};
 use super::settings::Settings;
 use crate::ledger::Changes;
 use crate::payload::{self, FOOTER_LEN, FieldFate, metadata};
@@ -18,7 +17,7 @@ use crate::policy::{Method, OnConflict};
 use crate::record::{Value, larger_than};
 use crate::server::show_db_key;
 use crate::sink::Miscounted;
-use crate::sink::metadata::NOT_BY_COMMANDS;
+use crate::sink::metadata::{NOT_BY_COMMANDS, leave_out};
 use crate::sink::server::commands::{Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way};
 use crate::sink::server::graphs::{Graphs, MAX_GRAPHS};
@@ -400,6 +399,42 @@ impl Intake<'_> {
             }
             _ => Way::Rename,
         }
+    }
+}
+
+/// Leaves the key metadata out of a value. The error: why it must be refused, and what to do about
+/// it.
+pub(super) fn leave_metadata_out(
+    settings: &Settings,
+    ledger: &mut Ledger,
+    item: &mut Item,
+    why: &str,
+) -> Result<(), (String, Option<String>)> {
+    let mut changes = Changes::default();
+    let allow = settings.options.allow_loss;
+    let left_out = metadata::ids(item.context.family, &item.record.value);
+    leave_out(&mut item.record, &item.context, allow, why, &mut changes)?;
+    note_left_out(ledger, item, &left_out, why);
+    item.note_changes(changes);
+    Ok(())
+}
+
+/// Classes of key metadata were left out of a value: each is named once. `why`: why they cannot
+/// stand there.
+pub(super) fn note_left_out(
+    ledger: &mut Ledger,
+    item: &mut Item,
+    classes: &[(u32, String)],
+    why: &str,
+) {
+    for (class, name) in classes {
+        item.extra_mut().classes_left_out.push(*class);
+        ledger.warn_class(*class, || {
+            format!(
+                "key metadata of the class {name:?} are left out: {why} (counted as \
+                 key_metadata_lost)"
+            )
+        });
     }
 }
 

@@ -28,6 +28,7 @@
 //! when that was tried. Nothing that reads a reply sends anything: what follows from a reply goes to
 //! the backlog, and from there it is sent.
 
+mod actions;
 mod backlog;
 mod closing;
 mod counting;
@@ -66,15 +67,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use self::actions::Acting;
 use self::closing::Closing;
 pub(super) use self::closing::Upheavals;
 pub(super) use self::databases::MAX_LOSSES;
 pub(super) use self::fleet::{Fleet, NodeSaid};
-use self::intake::job;
 pub(super) use self::io::{Action, Answer, AskedWith, Due, Event, How, Litter, Now, Question};
 pub(super) use self::item::{Form, Item, Task};
 use self::item::{InFlight, Stage};
-use self::lane::Link;
 pub(super) use self::lane::{Introduction, Met};
 use self::ledger::Ledger;
 pub(super) use self::ledger::Say;
@@ -84,7 +84,8 @@ use self::memory::Memory;
 pub(super) use self::settings::Settings;
 use self::traffic::Traffic;
 use self::witnesses::Witnesses;
-use self::work::{Do, Drain, Exchange, Phase, Query};
+use self::work::{Do, Drain, Exchange, Phase};
+use super::held::Repeats;
 use super::witness::Acknowledged;
 use crate::own_writes::FingerprintSet;
 use crate::record::Batch;
@@ -312,7 +313,13 @@ impl Writer {
         };
         #[cfg(test)]
         tests::mark_all(&todo, &self.drain, &self.phase);
-        match self.action(todo) {
+        let acting = Acting {
+            traffic: &mut self.traffic,
+            item: self.hand.as_ref().or(self.coming.as_ref()),
+            exchange: self.exchange.as_ref(),
+            libraries: self.libraries.as_ref(),
+        };
+        match acting.action(todo) {
             Some(action) => Ok(Some(action)),
             None => anyhow::bail!("the writer lost what it was about to do (a bug)"),
         }
@@ -447,6 +454,72 @@ impl Writer {
         Ok(Worked::Again)
     }
 
+    /// The end of a run.
+    fn close(&mut self) -> Result<Option<Do>> {
+        loop {
+            let Some(closing) = &mut self.closing else {
+                return Ok(None);
+            };
+            let traffic = &mut self.traffic;
+            return Ok(Some(
+                match closing.need(&mut traffic.fleet, &mut traffic.ledger) {
+                    closing::Need::Drain => {
+                        self.begin_drain();
+                        match self.drain()? {
+                            Worked::Do(todo) => todo,
+                            Worked::Again | Worked::Nothing => Do::Flush,
+                        }
+                    }
+                    closing::Need::Judge => {
+                        closing.judge(&mut traffic.memory, &mut traffic.ledger)?;
+                        match traffic.ledger.next_say() {
+                            Some(say) => Do::Say(say),
+                            None => continue,
+                        }
+                    }
+                    closing::Need::Confirm(at) => {
+                        let lane = traffic.fleet.lane_mut(at);
+                        lane.kept.asked();
+                        lane.flight.push(InFlight::Wait);
+                        Do::SendWait(at, LAST_WAIT_MS)
+                    }
+                    closing::Need::Sentinels(at) => Do::AskSentinels(at),
+                    closing::Need::Connection(_) if traffic.backlog.is_paused() => traffic.rest(),
+                    closing::Need::Connection(at) => traffic.connect(at)?,
+                    closing::Need::Source => {
+                        closing.told();
+                        Do::TellSource(traffic.ledger.report().left())
+                    }
+                    closing::Need::Evictions(at) => Do::CountEvictions(at),
+                    closing::Need::Upheavals(at) => Do::CountUpheavals(at),
+                    closing::Need::Nothing => {
+                        let told = self.closing.take();
+                        self.tell_the_end(told);
+                        match self.traffic.ledger.next_say() {
+                            Some(say) => Do::Say(say),
+                            None => return Ok(None),
+                        }
+                    }
+                },
+            ));
+        }
+    }
+
+    fn tell_the_end(&mut self, closing: Option<Closing>) {
+        let traffic = &mut self.traffic;
+        let options = &traffic.settings.options;
+        if self.phase != Phase::Writing {
+            return;
+        }
+        if let Some(closing) = closing {
+            closing.tell_upheavals(&mut traffic.ledger, options.dry_run);
+        }
+        // Where a key comes once, what runs late writes what stands there.
+        let may_run_late = options.repeats != Repeats::No
+            && traffic.fleet.lanes().iter().any(|lane| lane.may_run_late);
+        traffic.trouble.tell(&mut traffic.ledger, may_run_late);
+    }
+
     /// The reply that is due first on a lane is to be read, if one is.
     fn read_due(&mut self, at: usize) -> Option<Do> {
         let flight = &mut self.traffic.fleet.lane_mut(at).flight;
@@ -457,81 +530,6 @@ impl Writer {
         let temp = ticket.temp().map(<[u8]>::to_vec);
         self.exchange = Some(Exchange { item, temp });
         Some(Do::ReadValue(at, ticket))
-    }
-
-    /// As an action, with what it needs.
-    fn action(&mut self, todo: Do) -> Option<Action<'_>> {
-        let Traffic {
-            fleet,
-            now,
-            settings,
-            trouble,
-            ..
-        } = &mut self.traffic;
-        let item = self.hand.as_ref().or(self.coming.as_ref());
-        Some(match todo {
-            Do::Say(say) => Action::Say(say),
-            Do::Send(at) => {
-                let how = how(fleet, at, fleet.lane(at).flight.last()?);
-                let item = fleet.lane(at).flight.last()?;
-                Action::Send { at, item, how }
-            }
-            Do::SendSelect(at, db) => Action::SendSelect(at, db),
-            Do::SendWait(at, patience_ms) => Action::SendWait(at, patience_ms),
-            Do::Queue(at) | Do::WriteAlone(at) => {
-                let item = &self.exchange.as_ref()?.item;
-                let replace = matches!(item.task, Task::Restore { replace: true, .. });
-                let job = job(item, replace, now.unix_ms);
-                match todo {
-                    Do::Queue(_) => Action::Queue(at, job),
-                    _ => Action::WriteAlone(at, job),
-                }
-            }
-            Do::Flush => Action::Flush,
-            Do::Read(at) => Action::Read(at, due(fleet, at)?),
-            Do::Peek(at) => Action::Peek(at, due(fleet, at)?),
-            Do::ReadValue(at, ticket) => {
-                let record = &self.exchange.as_ref()?.item.record;
-                let (db, key) = (record.db, record.key.as_slice());
-                Action::Read(at, Due::Value { db, key, ticket })
-            }
-            Do::Connect(at, after) => {
-                let retry_for = fleet
-                    .is_cluster()
-                    .then(|| trouble.patience().left_at(now.at));
-                let lane = fleet.lane(at);
-                let left_writes = matches!(
-                    lane.link,
-                    Link::Down {
-                        left_writes: true,
-                        ..
-                    }
-                );
-                Action::Connect {
-                    at,
-                    to: lane.to(),
-                    retry_for,
-                    after,
-                    left_writes,
-                }
-            }
-            Do::Drop(at) => Action::Drop(at),
-            Do::Select(at, db) => Action::Select(at, db),
-            Do::Ask(at, query) => {
-                return ask(fleet, settings, at, query, item, self.libraries.as_ref());
-            }
-            Do::AskSentinels(at) => Action::AskSentinels(at),
-            Do::AskTopology(candidates) => Action::AskTopology(candidates),
-            Do::AskNodes(lanes) => {
-                let options = |at: usize| (at, fleet.lane(at).to().clone());
-                Action::AskNodes(lanes.into_iter().map(options).collect())
-            }
-            Do::Wait(time) => Action::Wait(time),
-            Do::TellSource(left) => Action::TellSource(left),
-            Do::CountEvictions(at) => Action::CountEvictions(at),
-            Do::CountUpheavals(at) => Action::CountUpheavals(at),
-            Do::Sweep(litter) => Action::Sweep(litter),
-        })
     }
 }
 
@@ -549,85 +547,4 @@ enum Worked {
     /// Something has changed.
     Again,
     Nothing,
-}
-
-/// How a record's command goes to a lane.
-fn how(fleet: &Fleet, at: usize, item: &Item) -> How {
-    How {
-        asking: item.place.ask_to.is_some(),
-        pexpiretime: fleet.lane(at).pexpiretime,
-    }
-}
-
-/// The reply that is due first on a lane.
-fn due(fleet: &Fleet, at: usize) -> Option<Due<'static>> {
-    let flight = &fleet.lane(at).flight;
-    Some(match flight.first()? {
-        InFlight::Asking => Due::Asking,
-        InFlight::Cleared => Due::Cleared,
-        InFlight::Select => Due::Select(flight.moving_to()?),
-        InFlight::Wait => Due::Wait,
-        InFlight::Record(item) if item.task == Task::Compare => Due::Found(how(fleet, at, item)),
-        InFlight::Record(item) => Due::Task(item.task),
-        InFlight::Value(..) => return None,
-    })
-}
-
-/// A question, about the record in hand or the library that is next.
-fn ask<'a>(
-    fleet: &'a mut Fleet,
-    settings: &'a Settings,
-    at: usize,
-    query: Query,
-    item: Option<&'a Item>,
-    libraries: Option<&'a Libraries>,
-) -> Option<Action<'a>> {
-    let (slot, is_cluster) = (fleet.slot_at(at), fleet.is_cluster());
-    let put = match query {
-        Query::Library => Some(libraries?.put(fleet, at, settings)?),
-        _ => None,
-    };
-    let (to, facts, takes) = fleet.lane_mut(at).asked_parts();
-    let question = match query {
-        Query::Limits => Question::Limits,
-        Query::Target => Question::Target {
-            like: item.map_or(b"", |item| &item.record.key),
-            slot,
-        },
-        Query::Classes => Question::Classes {
-            target: takes.target.as_mut()?,
-            item: item?,
-        },
-        Query::Features => Question::Features {
-            odd_transactions: takes.odd_transactions,
-            limits: takes.limits(),
-        },
-        Query::Graph => Question::Graph(&item?.record.key),
-        Query::Offer => {
-            let item = item?;
-            let (Form::Payload(ready) | Form::Graph(ready)) = item.form else {
-                return None;
-            };
-            let target = takes.target.as_mut()?;
-            Question::Offer {
-                kind: target.opaque().cloned()?,
-                target,
-                item,
-                ready,
-            }
-        }
-        Query::Rights => Question::Rights,
-        Query::Native => Question::Native {
-            db: item?.record.db,
-            features: takes.features?,
-            is_cluster,
-        },
-        Query::Library => Question::Library(put?),
-    };
-    let with = AskedWith {
-        to,
-        facts,
-        settings,
-    };
-    Some(Action::Ask { at, question, with })
 }

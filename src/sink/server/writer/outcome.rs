@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 
+use super::intake::leave_metadata_out;
 use super::item::{Counted, Extra, Item, Stage, Task, Wrote};
 use super::judge::{Asked, Foreseen, Standing, Stands, Verdict, foresee};
 use super::lane::Lane;
@@ -18,7 +19,6 @@ use crate::record::{Family, KeyRecord, Value};
 use crate::server::ServerError;
 use crate::server::cluster::Redirect;
 use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::sink::metadata::leave_out;
 use crate::sink::server::compare::{self, Found};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::held::Repeats;
@@ -588,42 +588,6 @@ impl Outcome<'_> {
             false => Stage::Place,
         };
         Then::Next(item)
-    }
-}
-
-/// Leaves the key metadata out of a value. The error: why it must be refused, and what to do about
-/// it.
-pub(super) fn leave_metadata_out(
-    settings: &Settings,
-    ledger: &mut Ledger,
-    item: &mut Item,
-    why: &str,
-) -> Result<(), (String, Option<String>)> {
-    let mut changes = crate::ledger::Changes::default();
-    let allow = settings.options.allow_loss;
-    let left_out = metadata::ids(item.context.family, &item.record.value);
-    leave_out(&mut item.record, &item.context, allow, why, &mut changes)?;
-    note_left_out(ledger, item, &left_out, why);
-    item.note_changes(changes);
-    Ok(())
-}
-
-/// Classes of key metadata were left out of a value: each is named once. `why`: why they cannot
-/// stand there.
-pub(super) fn note_left_out(
-    ledger: &mut Ledger,
-    item: &mut Item,
-    classes: &[(u32, String)],
-    why: &str,
-) {
-    for (class, name) in classes {
-        item.extra_mut().classes_left_out.push(*class);
-        ledger.warn_class(*class, || {
-            format!(
-                "key metadata of the class {name:?} are left out: {why} (counted as \
-                 key_metadata_lost)"
-            )
-        });
     }
 }
 

@@ -8,7 +8,7 @@ use super::intake::{Judged, unseen_graph};
 use super::item::{Form, InFlight, Item, Stage, Task};
 use super::links::Reach;
 use super::traffic::Traffic;
-use super::work::{Do, Query};
+use super::work::{Do, Query, Staged, Stepped};
 use crate::payload::has_metadata;
 use crate::policy::OnConflict;
 use crate::sink::server::foresee;
@@ -18,40 +18,6 @@ const SURELY_SMALL_BYTES: usize = 256 * 1024;
 
 /// So many records are put together to wait before it is looked whether answers have come.
 const HELD_BETWEEN_LOOKS: usize = 64;
-
-/// What came of a step.
-pub(super) enum Stepped {
-    /// This is to be done first; then the record is looked at again.
-    Wait(Item, Do),
-    /// All that is in flight or put off goes first.
-    Drain(Item),
-    /// The shell exchanges the commands of the record now.
-    Exchange(Item, Do),
-    /// It is in flight, waits somewhere, or is done; and what is to be done now, if anything.
-    Over(Option<Do>),
-}
-
-/// What a stage comes to.
-enum Staged {
-    /// The next stage.
-    Go,
-    /// This is to be done first.
-    Wait(Do),
-    Drain,
-    PutOff,
-    /// Nothing more is to be done with it.
-    Over,
-    Refused(String, Option<String>),
-    /// Its database is not to be had.
-    NoDatabase(String),
-    /// It goes out on this lane.
-    Send(usize),
-    /// It waits until SELECT is answered on this lane; and what is to be done for that.
-    Hold(usize, Option<Do>),
-    Exchange(Do),
-    /// What is known already says what the answer would be.
-    Answered(usize, Result<(), String>),
-}
 
 /// The lane of a record in its database, with nothing in flight.
 enum Inside {
@@ -632,6 +598,3 @@ impl Stepping<'_> {
 
 /// Nothing more is to be done with a record.
 const OVER: Stepped = Stepped::Over(None);
-
-#[cfg(test)]
-super::tests::named!(Staged: Go, Wait, Drain, PutOff, Over, Refused, NoDatabase, Send, Hold, Exchange, Answered);

@@ -84,6 +84,40 @@ pub(super) struct Exchange {
     pub temp: Option<Vec<u8>>,
 }
 
+/// What came of a step.
+pub(super) enum Stepped {
+    /// This is to be done first; then the record is looked at again.
+    Wait(Item, Do),
+    /// All that is in flight or put off goes first.
+    Drain(Item),
+    /// The shell exchanges the commands of the record now.
+    Exchange(Item, Do),
+    /// It is in flight, waits somewhere, or is done; and what is to be done now, if anything.
+    Over(Option<Do>),
+}
+
+/// What a stage comes to.
+pub(super) enum Staged {
+    /// The next stage.
+    Go,
+    /// This is to be done first.
+    Wait(Do),
+    Drain,
+    PutOff,
+    /// Nothing more is to be done with it.
+    Over,
+    Refused(String, Option<String>),
+    /// Its database is not to be had.
+    NoDatabase(String),
+    /// It goes out on this lane.
+    Send(usize),
+    /// It waits until SELECT is answered on this lane; and what is to be done for that.
+    Hold(usize, Option<Do>),
+    Exchange(Do),
+    /// What is known already says what the answer would be.
+    Answered(usize, Result<(), String>),
+}
+
 #[cfg(test)]
 super::tests::named!(Do: Say, Send, SendSelect, SendWait, Queue, WriteAlone, Flush, Read, Peek, ReadValue, Connect, Drop, Select, Ask, AskSentinels, AskTopology, AskNodes, Wait, TellSource, CountEvictions, CountUpheavals, Sweep);
 
@@ -95,3 +129,6 @@ super::tests::named!(Drain: Off, Flush, Read, Round);
 
 #[cfg(test)]
 super::tests::named!(Phase: Writing, Counting, Sweeping, Failed);
+
+#[cfg(test)]
+super::tests::named!(Staged: Go, Wait, Drain, PutOff, Over, Refused, NoDatabase, Send, Hold, Exchange, Answered);
