@@ -30,7 +30,7 @@ test: servers
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace
 
 square: servers old-servers
-	VERSIONS_TABLE=docs/versions.md cargo test --test live the_full_square -- --ignored --nocapture
+	VERSIONS_TABLE=docs/versions.md cargo test --test all the_full_square -- --ignored --nocapture
 
 bench: servers
 	cargo bench --bench throughput -- $(BENCH)

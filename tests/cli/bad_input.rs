@@ -6,7 +6,7 @@ use std::io::Write as _;
 use redis_migrate_format::version::MAGIC;
 use tempfile::NamedTempFile;
 
-use crate::archives::{archive, large, small, string};
+use crate::cli::archives::{archive, large, small, string};
 use crate::support::tool::{Tool, run};
 
 /// Name, bytes, and words that its sentence must have.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::archives::small;
+use crate::cli::archives::small;
 use crate::support::tool::{Output, Tool};
 
 const NOWHERE: &str = "redis://127.0.0.1:1";

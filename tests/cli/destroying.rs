@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use crate::archives::{archive, small, string};
+use crate::cli::archives::{archive, small, string};
 use crate::support::tool::{Tool, path};
 
 /// A directory with an archive under three names, and a damaged one.

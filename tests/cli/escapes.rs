@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use redis_migrate::escape::is_unsafe;
 use serde_json::Value;
 
-use crate::archives::{archive, string};
+use crate::cli::archives::{archive, string};
 use crate::support::tool::{Output, Tool};
 
 /// One of each kind: C0, DEL, C1, direction, line ends, no width, tags.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::archives::small;
+use crate::cli::archives::small;
 use crate::support::servers::{is_ci, skipped};
 use crate::support::tool::{self, Tool, run};
 

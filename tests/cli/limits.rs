@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use crate::archives::large;
+use crate::cli::archives::large;
 use crate::support::tool::{Tool, path};
 
 /// Runs the tool, as `$0`, under a limit.

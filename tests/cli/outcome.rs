@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis_migrate_format::header::ConsistencyReached;
 use serde_json::Value;
 
-use crate::archives::{SOURCE_TIME_MS, archive_lacking, large, small, string};
+use crate::cli::archives::{SOURCE_TIME_MS, archive_lacking, large, small, string};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
 

@@ -2,7 +2,7 @@
 
 use redis_migrate_format::record::{KeyRecord, Record, Value as Payload};
 
-use crate::archives::{archive, small, string};
+use crate::cli::archives::{archive, small, string};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
 

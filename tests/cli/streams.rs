@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use redis_migrate_format::header::ConsistencyReached;
 
-use crate::archives::{archive_lacking, large, small, string};
+use crate::cli::archives::{archive_lacking, large, small, string};
 use crate::support::servers::skipped;
 use crate::support::tool::{Tool, path, run};
 

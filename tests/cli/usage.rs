@@ -140,7 +140,7 @@ fn the_flags_of_redis_cli_are_explained_and_the_file_stays_empty() {
 #[test]
 fn verify_first_needs_a_file_that_can_be_read_twice() {
     let arguments = ["import", "redis://127.0.0.1:1", "--verify-first"];
-    run(&arguments, &crate::archives::small())
+    run(&arguments, &crate::cli::archives::small())
         .expect_code(2)
         .expect_stderr("regular file");
 }

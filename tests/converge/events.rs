@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, far_away, listener, reached, said, summary, wait_for_listener};
+use crate::converge::run::{Scene, far_away, listener, reached, said, summary, wait_for_listener};
+use crate::converge::writer::{MILD, Op, Plan, Writer, apply, do_besides, preload, writes_within};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
-use crate::writer::{MILD, Op, Plan, Writer, apply, do_besides, preload, writes_within};
 
 /// So small that the scan takes long enough for something to happen in it.
 const SLOW: [&str; 2] = ["--scan-count", "2"];

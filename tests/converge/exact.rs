@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::run::{Scene, reached, said, summary};
+use crate::converge::run::{Scene, reached, said, summary};
+use crate::converge::writer::{Plan, Writer};
 use crate::support::servers::{Version, available};
 use crate::support::tool::Tool;
-use crate::writer::{Plan, Writer};
 
 /// Time for the writer to be at work before the tool begins.
 const HEAD_START: Duration = Duration::from_millis(500);

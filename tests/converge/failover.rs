@@ -6,10 +6,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, far_away, reached, said, wait_for_listener};
+use crate::converge::run::{Scene, far_away, reached, said, wait_for_listener};
+use crate::converge::writer::{Log, MILD, Writer};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
-use crate::writer::{Log, MILD, Writer};
 
 fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use redis_migrate_format::{Limits, Reader, Record};
 use serde_json::Value as Json;
 
-use crate::run::{Scene, reached, said, summary};
+use crate::converge::run::{Scene, reached, said, summary};
+use crate::converge::writer::{Plan, Writer};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool, pipe};
-use crate::writer::{Plan, Writer};
 
 fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::run::{Scene, far_away, reached, wait_for_listener};
+use crate::converge::run::{Scene, far_away, reached, wait_for_listener};
+use crate::converge::writer::{MILD, Writer};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
-use crate::writer::{MILD, Writer};
 
 fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));

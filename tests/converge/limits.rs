@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use redis::ConnectionLike as _;
 
-use crate::run::{Scene, far_away, reached, said, summary, wait_for_listener};
+use crate::converge::run::{Scene, far_away, reached, said, summary, wait_for_listener};
+use crate::converge::writer::{Op, Plan, Writer, apply, preload};
 use crate::support::dataset::command;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
-use crate::writer::{Op, Plan, Writer, apply, preload};
 
 fn after(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));

@@ -1,15 +1,15 @@
 //! `--follow` over a longer time, ended by a cut-over. Some seconds by default; the real thing is
 //!
 //! ```sh
-//! FOLLOW_SECONDS=600 cargo test --test converge -- long --nocapture
+//! FOLLOW_SECONDS=600 cargo test --test all converge::long -- --nocapture
 //! ```
 
 use std::time::Duration;
 
-use crate::run::{Scene, reached, summary};
+use crate::converge::run::{Scene, reached, summary};
+use crate::converge::writer::{Plan, Writer};
 use crate::support::servers::{Version, require};
 use crate::support::tool::{Output, Tool, pipe};
-use crate::writer::{Plan, Writer};
 
 /// What the tool may take, however long it follows: 64 MiB, and what a copy has in flight.
 const MAX_MEMORY_KIB: u64 = 128 * 1024;

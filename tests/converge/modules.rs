@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, ConnectionLike as _, Value};
 
-use crate::run::{Scene, far_away, reached, said, summary, wait_for_listener};
+use crate::converge::run::{Scene, far_away, reached, said, summary, wait_for_listener};
 use crate::support::cluster::TestCluster;
 use crate::support::dataset::command;
 use crate::support::random::Random;

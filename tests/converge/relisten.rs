@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::{Scene, far_away, listener, reached, said, wait_for_listener};
+use crate::converge::run::{Scene, far_away, listener, reached, said, wait_for_listener};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Running, Tool};
 

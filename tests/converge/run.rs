@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
+use crate::converge::writer::{self, Log};
 use crate::support::equality::{self, Options};
 use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::servers::{TestServer, Version};
 use crate::support::tool::{Output, Tool};
-use crate::writer::{self, Log};
 
 /// A source with keys, a destination, and a place for archives.
 pub struct Scene {

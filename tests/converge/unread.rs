@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::run::{reached, summary};
+use crate::converge::run::{reached, summary};
 use crate::support::answers::Answer;
 use crate::support::resp_proxy::{RespProxy, Rule};
 use crate::support::servers::{TestServer, Version, require};

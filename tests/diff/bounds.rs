@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::found::{expect, send, summary};
+use crate::diff::found::{expect, send, summary};
 use crate::support::many::fill_many;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};

@@ -1,6 +1,6 @@
 //! Every class of difference, planted one at a time on a copy that was equal.
 
-use crate::found::{diff, expect, found, objects, send, summary};
+use crate::diff::found::{diff, expect, found, objects, send, summary};
 use crate::support::dataset::now_ms;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;

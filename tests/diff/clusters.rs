@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::found::{diff, expect, found, send, summary};
+use crate::diff::found::{diff, expect, found, send, summary};
 use crate::support::cluster::TestCluster;
 use crate::support::many::fill_many;
 use crate::support::servers::{TestServer, Version, require};

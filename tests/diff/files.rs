@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use redis_migrate_payload::payload;
 
-use crate::found::{diff, expect, found, send, summary};
+use crate::diff::found::{diff, expect, found, send, summary};
 use crate::support::dataset::fill_every_type;
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};

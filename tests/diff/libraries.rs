@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::found::{diff, found, objects, send, summary};
+use crate::diff::found::{diff, found, objects, send, summary};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, run};
 

@@ -3,8 +3,8 @@
 //!
 //! Every day another five of the pairs are tried; with `REDIS_MIGRATE_ALL_PAIRS=1` all of them.
 
-use crate::found::{Found, diff, expect, found, summary};
-use crate::plants::{fill, plant};
+use crate::diff::found::{Found, diff, expect, found, summary};
+use crate::diff::plants::{fill, plant};
 use crate::support::dataset::{fill_every_type, now_ms};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, available};

@@ -2,7 +2,7 @@
 
 use redis::Connection;
 
-use crate::found::{Found, send};
+use crate::diff::found::{Found, send};
 use crate::support::dataset::now_ms;
 use crate::support::random::Random;
 

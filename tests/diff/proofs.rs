@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::found::send;
+use crate::diff::found::send;
 use crate::support::dataset::now_ms;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, run};

@@ -1,6 +1,6 @@
 //! Which keys are compared: selections, other names and databases, samples; and what is printed.
 
-use crate::found::{diff, expect, found, objects, send, summary};
+use crate::diff::found::{diff, expect, found, objects, send, summary};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde_json::Value;
 
-use crate::found::send;
+use crate::diff::found::send;
 use crate::support::dataset::fill_every_type;
 use crate::support::many::fill_many;
 use crate::support::servers::{TestServer, Version, require};

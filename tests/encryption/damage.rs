@@ -2,9 +2,9 @@
 
 use std::fs;
 
+use crate::encryption::{Case, archives, seal_armored, text};
 use crate::support::random::Random;
 use crate::support::tool::Tool;
-use crate::{Case, archives, seal_armored, text};
 
 /// Where the header of an age file with one recipient ends, and its payload begins.
 pub fn header_len(sealed: &[u8]) -> usize {

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::encryption::{Case, text};
 use crate::support::servers::{TestServer, Version, is_ci, require, skipped};
 use crate::support::tool::Tool;
-use crate::{Case, text};
 
 fn age_is_here() -> bool {
     let here = Command::new("age").arg("--version").output().is_ok();

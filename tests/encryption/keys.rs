@@ -5,8 +5,8 @@ use std::fs;
 use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
 
+use crate::encryption::{Case, seal, seal_with_passphrase, text, write_identity};
 use crate::support::tool::{Output, Tool};
-use crate::{Case, seal, seal_with_passphrase, text, write_identity};
 
 const READERS: [&[&str]; 11] = [
     &["verify"],

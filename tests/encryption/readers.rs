@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use crate::encryption::{Case, archives, seal_armored, text};
 use crate::support::tool::{Output, Tool};
-use crate::{Case, archives, seal_armored, text};
 
 /// What each verb prints for the plain archive and for the encrypted one. Only what is about the
 /// file itself may differ.

@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use crate::Case;
-use crate::readers::sha256;
+use crate::encryption::Case;
+use crate::encryption::readers::sha256;
+use crate::encryption::text;
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::assert_equal;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
-use crate::text;
 
 fn summary(output: &Output) -> serde_json::Value {
     output.summary()

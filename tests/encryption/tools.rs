@@ -4,10 +4,10 @@ use std::fs;
 
 use age::x25519::Identity;
 
-use crate::damage::header_len;
+use crate::encryption::damage::header_len;
+use crate::encryption::{Case, archives, seal_armored, text, write_identity};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
-use crate::{Case, archives, seal_armored, text, write_identity};
 
 /// A chunk of an age file, with the tag that authenticates it.
 const CHUNK: usize = PLAIN_CHUNK + 16;
@@ -124,7 +124,7 @@ fn what_is_rescued_is_encrypted_again_or_plain_only_if_that_was_said() {
     let said = salvage().args(&["--age-recipient", &recipient, "--json"]);
     let said = said.run().success();
     let summary = said.summary();
-    assert_eq!(summary["sha256"], crate::readers::sha256(&out));
+    assert_eq!(summary["sha256"], crate::encryption::readers::sha256(&out));
     assert_eq!(summary["bytes"], fs::metadata(&out).expect("there").len());
     let out = text(&out);
     Tool::new(&["verify", &out, &flag, &key])

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::archives::{archive, string};
+use crate::live::archives::{archive, string};
 use crate::support::dataset::fill_every_type;
 use crate::support::equality::{Options, differences};
 use crate::support::servers::{TestServer, Version, available, require};

@@ -194,7 +194,7 @@ fn compare(version: Version, state: &State, archive: &str, more: &[&str]) {
     (state.setup)(&server);
     let url = match state.user {
         "" => server.url(),
-        rule => crate::doctor::user(&server, "writer", rule),
+        rule => crate::live::doctor::user(&server, "writer", rule),
     };
     let import = |last: &[&str]| {
         let mut arguments = vec!["import", &url, archive, "--json", "--progress", "json"];
@@ -289,7 +289,7 @@ fn the_rule_that_is_proposed_is_accepted_and_helps() {
         for refused in ["set", "xgroup", "multi"] {
             let server = TestServer::start(version);
             let rule = format!("~* +@all -restore -{refused}");
-            let url = crate::doctor::user(&server, "writer", &rule);
+            let url = crate::live::doctor::user(&server, "writer", &rule);
             let dry = ["import", &url, archive, "--dry-run"];
             let output = run(&dry, b"").expect_code(13);
             let (_, proposed) = output
@@ -430,7 +430,7 @@ fn databases_that_a_user_may_not_enter_are_named() {
         ("~* +@all resetdbs db=0,2", &[0, 2], true),
         ("~* +@all resetdbs db=2 -info", &[2], false),
     ] {
-        let url = crate::doctor::user(&server, "reader", rule);
+        let url = crate::live::doctor::user(&server, "reader", rule);
         let doctor = |more: &[&str]| {
             Tool::new(&["doctor", "--source"])
                 .args(more)
@@ -465,11 +465,11 @@ fn databases_that_a_user_may_not_enter_are_named() {
         assert_eq!(text.contains("may not read it (NOPERM"), has_info, "{text}");
         // The rule that is printed opens them, too.
         let rule = report["export"]["acl_full"].as_str().unwrap();
-        let url = crate::doctor::user(&server, "reader", &format!("reset on >pw {rule}"));
+        let url = crate::live::doctor::user(&server, "reader", &format!("reset on >pw {rule}"));
         run(&["export", &url], b"").success();
-        let closed = crate::doctor::user(&server, "reader", "resetdbs");
+        let closed = crate::live::doctor::user(&server, "reader", "resetdbs");
         run(&["export", &closed, "--db", "0"], b"").expect_code(13);
-        let url = crate::doctor::user(&server, "reader", rule);
+        let url = crate::live::doctor::user(&server, "reader", rule);
         run(&["export", &url], b"").success();
     }
 }

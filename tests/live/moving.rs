@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use crate::between::{Act, Between};
+use crate::live::between::{Act, Between};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Running, Tool, run};
 

@@ -379,7 +379,7 @@ fn the_documentation_has_the_table_of_releases() {
     assert_eq!(
         written,
         releases(),
-        "UPDATE_DOCS=1 cargo test --test live documentation"
+        "UPDATE_DOCS=1 cargo test --test all documentation"
     );
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use crate::rdb::{filled, saved};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
-use crate::{filled, saved};
 use redis_migrate_payload::rdb::{Form, RdbReader};
 
 fn walk(bytes: &[u8]) -> Result<u64, redis_migrate_payload::rdb::RdbError> {

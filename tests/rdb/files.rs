@@ -3,11 +3,11 @@
 use redis_migrate_format::header::{ConsistencyAsked, ConsistencyReached, Mode};
 use redis_migrate_format::record::{Family, Record};
 
+use crate::rdb::{assert_same, by_scan, filled, for_each_version, read, saved};
 use crate::support::dataset::now_ms;
 use crate::support::equality::assert_equal;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, pipe, run};
-use crate::{assert_same, by_scan, filled, for_each_version, read, saved};
 
 mod there_and_back {
     super::for_each_version!(super::exported_and_copied);
@@ -80,7 +80,7 @@ fn selection_means_the_same_as_at_a_server() {
         .success();
         let (server, file) = (read(&server.stdout), read(&file.stdout));
         assert_same(&server.records, &file.records);
-        let filtered = |archive: &crate::Archive| -> u64 {
+        let filtered = |archive: &crate::rdb::Archive| -> u64 {
             let rows = &archive.end.facts.counts;
             rows.iter()
                 .map(|row| row.scanned - row.written - row.filtered)

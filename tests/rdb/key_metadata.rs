@@ -1,11 +1,11 @@
 //! Key metadata of modules (Redis 8.6) in RDB files and snapshots: they go where their key goes, and
 //! are left out of files for servers that do not know them.
 
+use crate::rdb::writing::{check_rdb, loaded};
+use crate::rdb::{by_scan, read, saved};
 use crate::support::key_metadata::{MAY, MUST, Module, get, set};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::run;
-use crate::writing::{check_rdb, loaded};
-use crate::{by_scan, read, saved};
 
 const KEYS: [(&str, &[&str]); 4] = [
     ("plain", &[]),

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::odd::{file, key};
+use crate::rdb::odd::{file, key};
 use crate::support::tool::{pipe, run};
 
 /// The file in Valkey's envelope, with Zstandard.

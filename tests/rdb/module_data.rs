@@ -9,7 +9,7 @@ use redis_migrate_format::record::Family;
 use redis_migrate_format::{Limits, ModuleAux, Reader, Writer, WriterOptions};
 use serde_json::{Value, json};
 
-use crate::odd::{file, key};
+use crate::rdb::odd::{file, key};
 use crate::support::tool::{Output, run};
 
 const MARK: &[u8] = b"redis-migrate-not-whole";

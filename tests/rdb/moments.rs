@@ -9,7 +9,7 @@ use redis_migrate_format::header::{
 use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
 use redis_migrate_format::{Writer, WriterOptions};
 
-use crate::odd::{file, key};
+use crate::rdb::odd::{file, key};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, run};
 
@@ -106,7 +106,7 @@ fn convert(from: &Path, to: &Path, more: &[&str]) -> Output {
 /// What an export of the file says of it, in words and in its end.
 fn exported(file: &Path) -> (String, ConsistencyReached) {
     let output = run(&["export", text(file)], b"").success();
-    let reached = crate::read(&output.stdout).end.facts.reached;
+    let reached = crate::rdb::read(&output.stdout).end.facts.reached;
     (output.stderr, reached)
 }
 
@@ -296,7 +296,7 @@ fn a_key_that_an_rdb_file_holds_twice_is_named() {
     let export = run(&["export", text(&from)], b"").expect_code(3);
     let export = export.expect_stderr(named);
     assert!(!export.stderr.contains("exact"), "{}", export.stderr);
-    let held = crate::read(&export.stdout);
+    let held = crate::rdb::read(&export.stdout);
     assert_eq!(held.records, [record("j", "x"), record("k", "one")]);
     assert!(!held.end.facts.duplicates_possible);
     assert_eq!(held.end.facts.reached, scan(BEGUN_MS, BEGUN_MS));

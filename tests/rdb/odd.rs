@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use redis_migrate_payload::payload::crc64::crc64;
 use redis_migrate_payload::payload::{self};
 
+use crate::rdb::writing::{check_rdb, loaded};
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::{Output, run};
-use crate::writing::{check_rdb, loaded};
 
 /// An RDB file: what stands between magic and end mark.
 pub fn file(directory: &Path, magic: &[u8; 9], inner: &[u8]) -> PathBuf {
@@ -86,7 +86,7 @@ fn vector_sets_go_only_where_there_are_any() {
     let source = TestServer::start(version);
     let _: i64 = ask(&source, &["VADD", "v", "VALUES", "2", "1", "2", "element"]);
     let _: String = ask(&source, &["SET", "k", "v"]);
-    let from = crate::saved(&source);
+    let from = crate::rdb::saved(&source);
     for to in available() {
         let has_them = to == Version::Redis80;
         let (output, server) = converted(&from, to, if has_them { 0 } else { 3 });
@@ -214,7 +214,7 @@ fn an_end_mark_and_a_line_end_may_follow() {
     for version in available() {
         let source = TestServer::start(version);
         let _: String = ask(&source, &["SET", "k", "v"]);
-        let saved = std::fs::read(crate::saved(&source)).unwrap();
+        let saved = std::fs::read(crate::rdb::saved(&source)).unwrap();
         let bytes = source.cli(&["--rdb", "-"]).stdout;
         let has_mark = bytes.len() > 40 && bytes[bytes.len() - 49] == 0xff;
         assert!(has_mark || bytes[bytes.len() - 9] == 0xff, "{version}");
@@ -272,7 +272,7 @@ fn libraries_of_release_candidates_come_along() {
     let (_, server) = converted(&from, version, 0);
     assert_eq!(shown(&server), shown(&theirs));
     let export = run(&["export", name, "--no-functions"], b"").success();
-    assert!(crate::read(&export.stdout).records.len() == 1);
+    assert!(crate::rdb::read(&export.stdout).records.len() == 1);
 }
 
 /// One library for which a server refuses the whole file does not cost the rest.
@@ -351,7 +351,7 @@ fn the_base_of_an_append_only_file_is_not_exact() {
         let export = run(&["export", base.to_str().unwrap()], b"").success();
         let export = export.expect_stderr("without what was written after 2");
         assert!(!export.stderr.contains("exact"), "{}", export.stderr);
-        let reached = crate::read(&export.stdout).end.facts.reached;
+        let reached = crate::rdb::read(&export.stdout).end.facts.reached;
         assert!(
             !matches!(
                 reached,
@@ -393,5 +393,5 @@ fn what_a_file_claims_is_not_allocated() {
     let output = run(&export, b"").expect_code(3).expect_stderr("key \"k\"");
     let peak = output.peak_memory_kib;
     assert!(peak < 64 << 10, "{peak} KiB");
-    assert_eq!(crate::read(&output.stdout).records.len(), 1);
+    assert_eq!(crate::rdb::read(&output.stdout).records.len(), 1);
 }

@@ -3,13 +3,13 @@
 use redis_migrate_format::Record;
 use redis_migrate_format::header::{ConsistencyAsked, ConsistencyReached, Mode};
 
+use crate::rdb::{Archive, assert_same, by_scan, filled, for_each_version, read, saved};
 use crate::support::dataset::fill_vector_sets;
 use crate::support::equality::assert_equal;
 use crate::support::proxy::{Direction, Proxy, Rules};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Tool, run};
-use crate::{Archive, assert_same, by_scan, filled, for_each_version, read, saved};
 
 mod equals_scan {
     super::for_each_version!(super::as_by_scan);

@@ -8,10 +8,10 @@ use redis_migrate_format::record::{Context, Family, KeyRecord, Record, Value};
 use redis_migrate_format::{Writer, WriterOptions};
 use redis_migrate_payload::payload;
 
+use crate::rdb::{filled, saved};
 use crate::support::equality::{Options, assert_equal_with};
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::run;
-use crate::{filled, saved};
 
 /// A server that has loaded this file at its start.
 pub fn loaded(version: Version, file: &Path) -> TestServer {
@@ -327,7 +327,7 @@ fn what_is_not_of_one_instant_does_not_become_so() {
         return;
     };
     let (server, empty) = (TestServer::start(version), TestServer::start(version));
-    crate::fill_every_type(&mut server.client(), version);
+    crate::rdb::fill_every_type(&mut server.client(), version);
     let directory = tempfile::tempdir().expect("tempdir");
     let path = |name: &str| {
         directory

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::figures::{assert_same_figures, numbers};
+use crate::report::figures::{assert_same_figures, numbers};
+use crate::report::{Reported, archives, sample};
 use crate::support::servers::{is_ci, skipped};
-use crate::{Reported, archives, sample};
 
 /// The browser's name, if there is one.
 fn browser() -> Option<&'static str> {
@@ -77,7 +77,7 @@ fn the_page_is_whole_asks_for_nothing_and_has_the_figures_of_the_json() {
 fn an_error_would_be_seen() {
     let Some(browser) = browser() else { return };
     let reported = Reported::of(&archives::small());
-    let page = crate::read(&reported.page());
+    let page = crate::report::read(&reported.page());
     let broken = reported.page().with_file_name("broken.html");
     for bad in [
         "<script>document.title = 'ran'</script>",

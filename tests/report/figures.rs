@@ -4,9 +4,9 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::archives::{archive, large, string};
+use crate::report::archives::{archive, large, string};
+use crate::report::{EVIL, Reported, read, sample};
 use crate::support::tool::{Tool, run};
-use crate::{EVIL, Reported, read, sample};
 
 fn n(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value}"))

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::modules::{send, stdout, text};
+use crate::runbooks::modules::{send, stdout, text};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::Tool;
 

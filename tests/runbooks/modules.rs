@@ -9,7 +9,7 @@ use redis_migrate_format::{Context, EndFacts, Header, KeyRecord, Record, Writer,
 use redis_migrate_payload::payload;
 use serde_json::json;
 
-use crate::Run;
+use crate::runbooks::Run;
 use crate::support::servers::{Builder, TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
 

@@ -3,7 +3,9 @@
 use redis::Value;
 use serde_json::json;
 
-use crate::modules::{assert_arrived, builder, fill_all, found, number, send, stack, stdout, text};
+use crate::runbooks::modules::{
+    assert_arrived, builder, fill_all, found, number, send, stack, stdout, text,
+};
 use crate::support::cluster::TestCluster;
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};

@@ -3,7 +3,7 @@
 use redis::Value;
 use serde_json::json;
 
-use crate::modules::{send, stack, stdout, text};
+use crate::runbooks::modules::{send, stack, stdout, text};
 use crate::support::servers::{TestServer, Version, require};
 use crate::support::tool::{Output, Tool};
 

@@ -2,10 +2,10 @@
 
 use redis_migrate_format::record::{KeyRecord, Record, Value};
 
-use crate::archives::{archive, contents, deleted, options, records, string};
 use crate::support::hostile_archives::{End, Maker, context, key_entry, varint};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::{Tool, run};
+use crate::tools::archives::{archive, contents, deleted, options, records, string};
 
 #[test]
 fn the_last_record_of_a_key_counts_in_files_and_in_pipes() {

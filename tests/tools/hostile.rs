@@ -9,10 +9,10 @@ use redis_migrate_format::header::{ArchiveOrigin, Expected};
 use redis_migrate_format::record::Record;
 use redis_migrate_format::{EndFacts, Header, Writer, WriterOptions};
 
-use crate::archives::{CONTEXT, archive, string};
 use crate::support::hostile_archives::{End, Hostile, Maker, Verdict, all, one_key, varint};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
+use crate::tools::archives::{CONTEXT, archive, string};
 
 /// What a verb may take on top of the largest value.
 const ALLOWED_KIB: u64 = 64 * 1024;

@@ -4,9 +4,9 @@
 use redis::cmd;
 use redis_migrate_format::record::Record;
 
-use crate::archives::{archive, options, pieces, string};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
+use crate::tools::archives::{archive, options, pieces, string};
 
 fn plain(from: u32, to: u32) -> Vec<Record> {
     (from..to)

@@ -6,9 +6,9 @@ use redis::cmd;
 use redis_migrate_format::WriterOptions;
 use redis_migrate_format::record::Record;
 
-use crate::archives::{archive, string};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::{Output, Tool};
+use crate::tools::archives::{archive, string};
 
 const LARGE: usize = 200 << 20;
 

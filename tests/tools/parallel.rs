@@ -3,9 +3,9 @@
 use redis::cmd;
 use redis_migrate_format::WriterOptions;
 
-use crate::archives::{archive, contents, options, pieces, records};
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
+use crate::tools::archives::{archive, contents, options, pieces, records};
 
 #[test]
 fn with_many_workers_it_is_the_same_import() {

@@ -10,7 +10,6 @@ use redis::{Connection, cmd};
 use redis_migrate_format::WriterOptions;
 use redis_migrate_format::record::Record;
 
-use crate::archives::{Contents, archive, contents, deleted, string};
 use crate::support::cluster::TestCluster;
 use crate::support::dataset::now_ms;
 use crate::support::proxy::{Direction, Proxy, Rules};
@@ -18,6 +17,7 @@ use crate::support::random::Random;
 use crate::support::servers::{TestServer, Version, available, require};
 use crate::support::tool::Tool;
 use crate::support::toy::{Deed, Toy};
+use crate::tools::archives::{Contents, archive, contents, deleted, string};
 
 /// Records that may be in flight, and those of one frame.
 const WINDOW: u64 = 8_000 + 1_000;
@@ -167,7 +167,7 @@ pub fn import_with_kills(
 /// Records in an archive.
 fn records_of(file: &Path) -> u64 {
     let bytes = std::fs::read(file).expect("readable");
-    let pieces = crate::archives::pieces(&bytes);
+    let pieces = crate::tools::archives::pieces(&bytes);
     pieces.iter().map(|piece| piece.records.len() as u64).sum()
 }
 

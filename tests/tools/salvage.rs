@@ -8,11 +8,11 @@ use redis_migrate_format::record::{Context, Record};
 use redis_migrate_format::version::PREAMBLE_LEN;
 use redis_migrate_format::{EndFacts, Header, Limits, Reader, Writer};
 
-use crate::archives::{CONTEXT, Piece, archive, contents, options, pieces, records, string};
 use crate::support::hostile_archives::{End, Maker, one_key};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
+use crate::tools::archives::{CONTEXT, Piece, archive, contents, options, pieces, records, string};
 
 /// What was done, and which bytes of the whole archive it spoiled.
 struct Damage {

@@ -9,11 +9,11 @@ use redis_migrate_format::WriterOptions;
 use redis_migrate_format::record::{KeyRecord, Record, Value};
 use serde_json::Value as Json;
 
-use crate::archives::{archive, deleted, string};
-use crate::resume::{import_with_kills, many, read_all, small_frames};
 use crate::support::random::Random;
 use crate::support::servers::{TestServer, available};
 use crate::support::tool::Tool;
+use crate::tools::archives::{archive, deleted, string};
+use crate::tools::resume::{import_with_kills, many, read_all, small_frames};
 
 fn with_value(key: &[u8], value: Value, expire_at_ms: Option<u64>) -> Record {
     let Record::Key(mut record) = string(0, key, b"") else {

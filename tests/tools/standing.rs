@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use redis_migrate_format::record::Record;
 use serde_json::Value;
 
-use crate::archives::{archive, contents, deleted, options, records, string};
 use crate::support::tool::Tool;
+use crate::tools::archives::{archive, contents, deleted, options, records, string};
 
 /// Keys that come again, go away, and come back.
 fn busy() -> Vec<Record> {

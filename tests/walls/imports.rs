@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::sources::{self, File, is_word, whole_words};
+use crate::walls::sources::{self, File, is_word, whole_words};
 
 /// The rooms, the highest first. A room may import what stands in a lower line, and nothing of its
 /// own line or of a higher one. So there are no circles, and what a change can break is above it.
@@ -116,7 +116,7 @@ fn rooms_import_lower_rooms_only() {
                 continue;
             }
             let Some(level) = levels.get(to.as_str()) else {
-                // `crate::Type`, a macro.
+                // `crate::walls::Type`, a macro.
                 continue;
             };
             let exception = EXCEPTIONS
@@ -170,8 +170,8 @@ fn the_map_names_every_room() {
 fn imports_are_seen_however_they_are_written() {
     let file = File {
         path: "sink/server/flow.rs".to_owned(),
-        code: "use crate::pipe::Stop;\nuse crate::{ui, cli::{a, b}, pace::Pace};\n\
-               fn f(x: crate::host::LinkId) { super::super::super::ledger::f(); super::super::x() }"
+        code: "use crate::walls::pipe::Stop;\nuse crate::walls::{ui, cli::{a, b}, pace::Pace};\n\
+               fn f(x: crate::walls::host::LinkId) { super::super::super::ledger::f(); super::super::x() }"
             .to_owned(),
     };
     let mut rooms: Vec<_> = imports(&file).into_iter().map(|(room, _)| room).collect();

@@ -1,6 +1,6 @@
 //! What only some rooms may name: the redis crate, the clock, threads.
 
-use crate::sources::{self, whole_words};
+use crate::walls::sources::{self, whole_words};
 
 /// Who may name what. A name stands in the code as it is written here, as whole words.
 struct Rule {
@@ -30,7 +30,7 @@ const RULES: &[Rule] = &[
             // Waits for another thread of this process, which no simulated world has.
             "channel.rs",
         ],
-        because: "in a simulated world time and chance come from it: ask crate::host",
+        because: "in a simulated world time and chance come from it: ask crate::walls::host",
     },
     Rule {
         names: &[

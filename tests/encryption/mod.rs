@@ -4,8 +4,6 @@
 #[path = "../cli/archives.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line")]
 mod archives;
-use redis_migrate_test_support as support;
-
 mod damage;
 mod interop;
 mod keys;

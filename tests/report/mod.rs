@@ -3,8 +3,6 @@
 #[path = "../cli/archives.rs"]
 #[allow(dead_code, reason = "shared with the tests of the command line")]
 mod archives;
-use redis_migrate_test_support as support;
-
 mod browser;
 mod figures;
 mod memory;
@@ -14,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::archives::{SOURCE_TIME_MS, archive, string};
+use crate::report::archives::{SOURCE_TIME_MS, archive, string};
 use crate::support::tool::Tool;
 
 /// Names that would do something if they were taken for anything but text.

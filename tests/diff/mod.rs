@@ -1,7 +1,5 @@
 //! `diff`, `verify --against` and `--verify`: what differs is found, all of it and nothing else.
 
-use redis_migrate_test_support as support;
-
 mod bounds;
 mod classes;
 mod clusters;

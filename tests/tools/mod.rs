@@ -1,7 +1,5 @@
 //! Archives as people handle them: rescued, looked into, joined, imported in pieces.
 
-use redis_migrate_test_support as support;
-
 mod archives;
 mod export_resume;
 mod extract;

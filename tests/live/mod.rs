@@ -3,8 +3,6 @@
 //! Left out: what goes wrong on the network and in mid-run (`tests/faults`), and the command line
 //! itself (`tests/cli`).
 
-use redis_migrate_test_support as support;
-
 mod answers;
 mod archives;
 mod between;

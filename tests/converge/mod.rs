@@ -1,8 +1,6 @@
 //! Exactness while the source is written to: a writer logs what it does, the log is replayed up to
 //! the moment that the export speaks of, and both must be equal.
 
-use redis_migrate_test_support as support;
-
 mod announced;
 mod events;
 mod exact;

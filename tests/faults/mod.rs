@@ -1,17 +1,15 @@
 //! What goes wrong in mid-run: killed, interrupted, cut off, a full disk. Never an archive that
 //! looks complete, never a success that is none, and a second run that ends well.
 
-use redis_migrate_test_support as support;
-
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use support::equality::assert_equal;
-use support::many::fill_many;
-use support::random::Random;
-use support::servers::{TestServer, Version, require};
-use support::tool::{Output, Tool, run};
+use crate::support::equality::assert_equal;
+use crate::support::many::fill_many;
+use crate::support::random::Random;
+use crate::support::servers::{TestServer, Version, require};
+use crate::support::tool::{Output, Tool, run};
 
 const KEYS: u64 = 60_000;
 
@@ -224,7 +222,7 @@ fn a_reader_that_dies_fails_the_export() {
 fn a_full_disk_fails_the_export() {
     let Some(source) = source() else { return };
     if !Path::new("/dev/full").exists() {
-        support::servers::skipped("a_full_disk_fails_the_export: there is no /dev/full");
+        crate::support::servers::skipped("a_full_disk_fails_the_export: there is no /dev/full");
         return;
     }
     let output = Tool::new(&["export", &source.url()])

@@ -3,8 +3,6 @@
 //!
 //! Left out: files that no server at hand writes, which are made by hand in `src/rdb/tests`.
 
-use redis_migrate_test_support as support;
-
 mod damage;
 mod files;
 mod key_metadata;
@@ -17,10 +15,10 @@ mod writing;
 
 use std::path::PathBuf;
 
+use crate::support::dataset::fill_every_type;
+use crate::support::servers::{Builder, TestServer, Version};
 use redis_migrate_format::record::{Context, Record};
 use redis_migrate_format::{End, Header, Limits, Reader};
-use support::dataset::fill_every_type;
-use support::servers::{Builder, TestServer, Version};
 
 /// A server with one of everything.
 fn filled(builder: Builder) -> TestServer {
@@ -72,7 +70,7 @@ fn read(archive: &[u8]) -> Archive {
 /// One test for each server of the matrix.
 macro_rules! for_each_version {
     ($test:path) => {
-        $crate::for_each_version!($test, redis_6_0 Redis60, redis_7_0 Redis70, redis_8_0 Redis80,
+        $crate::rdb::for_each_version!($test, redis_6_0 Redis60, redis_7_0 Redis70, redis_8_0 Redis80,
                                   redis_8_6 Redis86,
                                   valkey_8_1 Valkey81, valkey_9_1 Valkey91);
     };
@@ -80,7 +78,7 @@ macro_rules! for_each_version {
         $(
             #[test]
             fn $name() {
-                if let Some(version) = $crate::support::servers::require($crate::Version::$version) {
+                if let Some(version) = $crate::support::servers::require($crate::rdb::Version::$version) {
                     $test(version);
                 }
             }

@@ -3,8 +3,6 @@
 //!
 //! Nothing of the tool itself is tested here.
 
-use redis_migrate_test_support as support;
-
 mod clusters;
 mod differences;
 mod proxies;
@@ -14,12 +12,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::support::dataset::{self, Entry};
+use crate::support::equality::{self, Options};
+use crate::support::many;
+use crate::support::servers::{self, TestServer, Version};
+use crate::support::tool;
 use redis::{Commands as _, Connection};
-use support::dataset::{self, Entry};
-use support::equality::{self, Options};
-use support::many;
-use support::servers::{self, TestServer, Version};
-use support::tool;
 
 /// The type bytes of the DUMP payloads, with the keys of each.
 fn type_bytes(entries: &[Entry], connection: &mut Connection) -> BTreeMap<u8, usize> {

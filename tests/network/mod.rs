@@ -2,8 +2,6 @@
 //!
 //! `FAULT_RUNS=20` sets how often each fault is tried.
 
-use redis_migrate_test_support as support;
-
 mod polite;
 mod sink;
 mod source;

@@ -1,8 +1,6 @@
 //! Where Redis runs in earnest: behind sentinels, and at services that forbid a good part of the
 //! commands.
 
-use redis_migrate_test_support as support;
-
 mod doctor;
 mod lookalikes;
 mod profiles;

@@ -4,8 +4,6 @@
 //! Left out: what export, import and copy do to data (`tests/live`) and what goes wrong on the
 //! network (`tests/faults`). No server is needed here but for the globs.
 
-use redis_migrate_test_support as support;
-
 mod archives;
 mod bad_input;
 mod content;

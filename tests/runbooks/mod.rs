@@ -1,8 +1,6 @@
 //! `docs/runbooks.md`, run as it is written: the blocks of each section one after the other, in one
 //! shell, with real servers in the variables. `ssh` is stood in for: there is no other machine here.
 
-use redis_migrate_test_support as support;
-
 mod graphs;
 mod modules;
 mod outside;
@@ -13,12 +11,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::cluster::TestCluster;
-use support::dataset::fill_every_type;
-use support::equality::{Options, assert_equal_with};
-use support::many::fill_many;
-use support::servers::{TestServer, Version, require, skipped};
-use support::tool;
+use crate::support::cluster::TestCluster;
+use crate::support::dataset::fill_every_type;
+use crate::support::equality::{Options, assert_equal_with};
+use crate::support::many::fill_many;
+use crate::support::servers::{TestServer, Version, require, skipped};
+use crate::support::tool;
 
 const TEXT: &str = include_str!("../../docs/runbooks.md");
 
@@ -146,7 +144,10 @@ fn has_age(test: &str) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !has_age {
-        assert!(!support::servers::is_ci(), "age-keygen is not installed");
+        assert!(
+            !crate::support::servers::is_ci(),
+            "age-keygen is not installed"
+        );
         skipped(&format!("{test}: age-keygen is not installed"));
     }
     has_age
