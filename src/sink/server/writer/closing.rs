@@ -36,6 +36,11 @@ pub(super) enum Step {
     Source,
     Evictions(usize),
     Upheavals(usize),
+    /// The connection to a lane was lost while its node was asked for the last time: somebody else
+    /// may answer there now, who lacks what was acknowledged.
+    Revisit(usize),
+    /// Who answers there now is known, and has got what it lacks.
+    Revisited,
     Done,
 }
 
@@ -69,9 +74,11 @@ pub(super) struct Closing {
     disputed_since: Option<Instant>,
     /// That they do not agree is told.
     has_told_dispute: bool,
-    /// Evictions, or that databases were emptied, cannot be counted on some lane.
-    is_unknown: bool,
-    upheavals: u64,
+    /// How often a lane was lost when all had been written.
+    revisits: usize,
+    /// The source was told, which is done once.
+    has_told_source: bool,
+    counts: Counts,
     /// The run failed before.
     is_failed: bool,
 }
@@ -84,8 +91,9 @@ impl Closing {
             moved: false,
             disputed_since: None,
             has_told_dispute: false,
-            is_unknown: false,
-            upheavals: 0,
+            revisits: 0,
+            has_told_source: false,
+            counts: Counts::default(),
             is_failed: false,
         }
     }
@@ -117,6 +125,7 @@ impl Closing {
             Step::Confirmed => self.step = Step::Sentinels(0),
             Step::Moved => self.step = Step::Reconnect(0),
             Step::Reconnected => self.step = self.next_round(),
+            Step::Revisited => self.step = Step::Confirm(0),
             _ => {}
         }
         Ok(())
@@ -161,6 +170,7 @@ impl Closing {
 
     /// The source was told.
     pub fn told(&mut self) {
+        self.has_told_source = true;
         self.step = match self.is_failed {
             true => Step::Done,
             false => Step::Evictions(0),
@@ -183,7 +193,11 @@ impl Closing {
             #[cfg(test)]
             super::tests::mark(&self.step);
             self.step = match &self.step {
-                Step::Drain | Step::Confirmed | Step::Moved | Step::Reconnected => {
+                Step::Drain
+                | Step::Confirmed
+                | Step::Moved
+                | Step::Reconnected
+                | Step::Revisited => {
                     return Need::Drain;
                 }
                 Step::Judge(_) => return Need::Judge,
@@ -215,6 +229,7 @@ impl Closing {
                     }
                     Step::Reconnect(at + 1)
                 }
+                Step::Source if self.has_told_source => Step::Evictions(0),
                 Step::Source => {
                     self.tell_unconfirmed(fleet, ledger);
                     return Need::Source;
@@ -226,6 +241,11 @@ impl Closing {
                     Step::Upheavals(at + 1)
                 }
                 Step::Upheavals(at) => return Need::Upheavals(*at),
+                // A node of a cluster that serves nothing any more has left its keys to others.
+                Step::Revisit(at) if fleet.lane(*at).is_up() || !fleet.is_primary(*at) => {
+                    Step::Revisited
+                }
+                Step::Revisit(at) => return Need::Connection(*at),
                 Step::Done => return Need::Nothing,
             };
         }
@@ -282,7 +302,8 @@ impl Closing {
         }
     }
 
-    /// How many keys a lane's node evicted since the start: accepted, and lost after all.
+    /// How many keys a lane's node evicted since the start: accepted, and lost after all. A lost
+    /// connection is given back if somebody else may answer there now: the lane has to be lost too.
     ///
     /// # Errors
     /// What is no loss of a connection.
@@ -291,40 +312,23 @@ impl Closing {
         at: usize,
         count: Result<Option<u64>, ServerError>,
         fleet: &Fleet,
-        (ledger, dry_run): (&mut Ledger, bool),
-    ) -> Result<(), ServerError> {
-        // Of a connection that is lost only this is not known; all is acknowledged.
+    ) -> Result<Option<ServerError>, ServerError> {
         let count = match count {
             Ok(count) => count,
+            Err(error) if self.revisits(at, &error, fleet) => return Ok(Some(error)),
             Err(error) if error.is_passing() => None,
             Err(error) => return Err(error),
         };
         let lane = fleet.lane(at);
-        self.is_unknown |=
+        self.counts.evictions_unknown |=
             count.is_none() && lane.kept.has_acknowledged() && lane.facts.evicts() != Some(false);
-        ledger.report().evicted += count.unwrap_or(0);
+        self.counts.evicted += count.unwrap_or(0);
         self.step = Step::Evictions(at + 1);
-        if at + 1 < fleet.lanes().len() {
-            return Ok(());
-        }
-        if std::mem::take(&mut self.is_unknown) && !dry_run {
-            ledger.warn(
-                "whether the destination evicted keys during this run is not known: its user may \
-                 not see it (+info); --verify tells which keys stand",
-            );
-        }
-        let evicted = ledger.report().evicted;
-        if evicted > 0 {
-            ledger.problem(format!(
-                "the destination evicted {evicted} keys during this run, perhaps some of those just \
-                 written; raise maxmemory and run again"
-            ));
-        }
-        Ok(())
+        Ok(None)
     }
 
-    /// How often somebody emptied or swapped whole databases of a lane's node; the inner `None` where
-    /// it does not tell any more, though it did.
+    /// How often somebody emptied or swapped whole databases of a lane's node. A lost connection is
+    /// given back as by [`Self::evicted`].
     ///
     /// # Errors
     /// What is no loss of a connection.
@@ -332,23 +336,61 @@ impl Closing {
         &mut self,
         at: usize,
         count: Result<Upheavals, ServerError>,
-    ) -> Result<(), ServerError> {
+        fleet: &Fleet,
+    ) -> Result<Option<ServerError>, ServerError> {
         match count {
-            Ok(Upheavals::Counted(count)) => self.upheavals += count,
+            Ok(Upheavals::Counted(count)) => self.counts.upheavals += count,
             // Where nothing was counted before, nobody expects to hear of it.
             Ok(Upheavals::NeverCounted) => {}
-            Ok(Upheavals::NotCounted) => self.is_unknown = true,
-            Err(error) if error.is_passing() => self.is_unknown = true,
+            Ok(Upheavals::NotCounted) => self.counts.upheavals_unknown = true,
+            Err(error) if self.revisits(at, &error, fleet) => return Ok(Some(error)),
+            Err(error) if error.is_passing() => self.counts.upheavals_unknown = true,
             Err(error) => return Err(error),
         }
         self.step = Step::Upheavals(at + 1);
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether a lane that was lost is connected to again, to see who answers there. All is counted
+    /// anew then.
+    fn revisits(&mut self, at: usize, error: &ServerError, fleet: &Fleet) -> bool {
+        let has_acknowledged = fleet.lane(at).kept.has_acknowledged();
+        if !error.is_passing() || !has_acknowledged || self.revisits == ROUNDS {
+            return false;
+        }
+        self.revisits += 1;
+        self.counts = Counts::default();
+        self.step = Step::Revisit(at);
+        true
+    }
+
+    /// What may have taken keys away while they were written.
+    pub fn tell_counts(&self, ledger: &mut Ledger, dry_run: bool) {
+        self.tell_evictions(ledger, dry_run);
+        self.tell_upheavals(ledger, dry_run);
+    }
+
+    fn tell_evictions(&self, ledger: &mut Ledger, dry_run: bool) {
+        if self.counts.evictions_unknown && !dry_run {
+            ledger.warn(
+                "whether the destination evicted keys during this run is not known: its user may \
+                 not see it (+info); --verify tells which keys stand",
+            );
+        }
+        let evicted = self.counts.evicted;
+        ledger.report().evicted = evicted;
+        if evicted > 0 {
+            ledger.problem(format!(
+                "the destination evicted {evicted} keys during this run, perhaps some of those just \
+                 written; raise maxmemory and run again"
+            ));
+        }
     }
 
     /// Somebody emptied or swapped whole databases while they were written: what was acknowledged may
     /// be gone, or stand in another one.
-    pub fn tell_upheavals(&self, ledger: &mut Ledger, dry_run: bool) {
-        let (times, is_unknown) = (self.upheavals, self.is_unknown);
+    fn tell_upheavals(&self, ledger: &mut Ledger, dry_run: bool) {
+        let (times, is_unknown) = (self.counts.upheavals, self.counts.upheavals_unknown);
         ledger.report().may_be_emptied = times > 0 || is_unknown;
         if is_unknown && times == 0 && !dry_run {
             ledger.warn(
@@ -375,6 +417,17 @@ impl Closing {
     }
 }
 
+/// What was counted at the end.
+#[derive(Default)]
+struct Counts {
+    evicted: u64,
+    /// Not to be had on some lane that may evict.
+    evictions_unknown: bool,
+    upheavals: u64,
+    /// Not to be had any more on some lane.
+    upheavals_unknown: bool,
+}
+
 /// How often somebody emptied or swapped whole databases since the first look.
 pub(in crate::sink::server) enum Upheavals {
     Counted(u64),
@@ -385,4 +438,4 @@ pub(in crate::sink::server) enum Upheavals {
 }
 
 #[cfg(test)]
-super::tests::named!(Step: Drain, Judge, Confirm, Confirmed, Sentinels, Taken, Moved, Reconnect, Reconnected, Source, Evictions, Upheavals, Done);
+super::tests::named!(Step: Drain, Judge, Confirm, Confirmed, Sentinels, Taken, Moved, Reconnect, Reconnected, Source, Evictions, Upheavals, Revisit, Revisited, Done);

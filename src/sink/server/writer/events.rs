@@ -491,12 +491,11 @@ impl Writer {
         at: usize,
         count: Result<Option<u64>, ServerError>,
     ) -> Result<()> {
-        if let Some(closing) = &mut self.closing {
-            let dry_run = self.traffic.settings.options.dry_run;
-            let (fleet, ledger) = (&self.traffic.fleet, &mut self.traffic.ledger);
-            closing.evicted(at, count, fleet, (ledger, dry_run))?;
-        }
-        Ok(())
+        let Some(closing) = &mut self.closing else {
+            return Ok(());
+        };
+        let lost = closing.evicted(at, count, &self.traffic.fleet)?;
+        self.lost_at_the_end(at, lost)
     }
 
     pub(super) fn upheaved(
@@ -504,8 +503,20 @@ impl Writer {
         at: usize,
         count: Result<closing::Upheavals, ServerError>,
     ) -> Result<()> {
-        if let Some(closing) = &mut self.closing {
-            closing.upheaved(at, count)?;
+        let Some(closing) = &mut self.closing else {
+            return Ok(());
+        };
+        let lost = closing.upheaved(at, count, &self.traffic.fleet)?;
+        self.lost_at_the_end(at, lost)
+    }
+
+    /// A connection was lost when all had been written: who answers there now is looked at, and gets
+    /// what it lacks.
+    fn lost_at_the_end(&mut self, at: usize, lost: Option<ServerError>) -> Result<()> {
+        if let Some(lost) = lost {
+            self.traffic.lose_lane(at, lost)?;
+            let rest = self.traffic.rest();
+            self.traffic.errands.push_back(rest);
         }
         Ok(())
     }

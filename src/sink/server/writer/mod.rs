@@ -512,7 +512,7 @@ impl Writer {
             return;
         }
         if let Some(closing) = closing {
-            closing.tell_upheavals(&mut traffic.ledger, options.dry_run);
+            closing.tell_counts(&mut traffic.ledger, options.dry_run);
         }
         // Where a key comes once, what runs late writes what stands there.
         let may_run_late = options.repeats != Repeats::No

@@ -518,8 +518,15 @@ impl Model {
                 because: Vec::new(),
                 finished: Ok(()),
             }),
-            Action::CountEvictions(at) => Some(Event::Evicted(at, Ok(Some(0)))),
-            Action::CountUpheavals(at) => Some(Event::Upheaved(at, Ok(Upheavals::NeverCounted))),
+            Action::CountEvictions(at) => {
+                let answers = self.answers_at_the_end(at);
+                Some(Event::Evicted(at, answers.map(|()| Some(0))))
+            }
+            Action::CountUpheavals(at) => {
+                let answers = self.answers_at_the_end(at);
+                let count = answers.map(|()| Upheavals::NeverCounted);
+                Some(Event::Upheaved(at, count))
+            }
             Action::Sweep(_) => Some(Event::Swept(Vec::new())),
         }
     }
@@ -742,16 +749,32 @@ impl Model {
         }
         if self.happens(self.faults.restarts) {
             let node = usize::try_from(self.chance(self.story.nodes as u64)).expect("few");
-            self.nodes[node].run += 1000;
-            self.nodes[node].keys = self.nodes[node].replica.clone();
-            let lanes: Vec<usize> = self
-                .ports
-                .iter()
-                .filter(|(_, port)| port.node == node)
-                .map(|(at, _)| *at)
-                .collect();
-            lanes.into_iter().for_each(|at| self.cut(at));
+            self.restart(node);
         }
+    }
+
+    /// Whether a node answers when all was written; it may die just then.
+    fn answers_at_the_end(&mut self, at: usize) -> Result<(), ServerError> {
+        if self.happens(self.faults.restarts * 20) {
+            self.restart(self.node_of(at));
+        } else if self.happens(self.faults.cuts * 3) {
+            self.cut(at);
+        }
+        let is_cut = self.ports.get(&at).is_some_and(|port| port.is_cut);
+        if is_cut { Err(lost()) } else { Ok(()) }
+    }
+
+    /// A node comes back with what its replica has.
+    fn restart(&mut self, node: usize) {
+        self.nodes[node].run += 1000;
+        self.nodes[node].keys = self.nodes[node].replica.clone();
+        let lanes: Vec<usize> = self
+            .ports
+            .iter()
+            .filter(|(_, port)| port.node == node)
+            .map(|(at, _)| *at)
+            .collect();
+        lanes.into_iter().for_each(|at| self.cut(at));
     }
 
     fn execute(&mut self, at: usize, command: Command) -> Vec<Said> {
