@@ -29,6 +29,7 @@ impl<'a> Acting<'a> {
         }
         let fleet = &mut self.traffic.fleet;
         Some(match todo {
+            Do::Say => Action::Say(self.traffic.ledger.next_say()?),
             Do::Send(at) => {
                 let item = fleet.lane(at).flight.last()?;
                 let how = how(fleet, at, item);
@@ -86,7 +87,6 @@ impl<'a> Acting<'a> {
 /// What needs nothing else.
 fn plain(todo: Do) -> Option<Action<'static>> {
     Some(match todo {
-        Do::Say(say) => Action::Say(say),
         Do::SendSelect(at, db) => Action::SendSelect(at, db),
         Do::SendWait(at, patience_ms) => Action::SendWait(at, patience_ms),
         Do::Flush => Action::Flush,

@@ -17,7 +17,7 @@ const ROUNDS: usize = 5;
 pub(super) enum Step {
     /// What is in flight or put off is answered.
     Drain,
-    Judge(Judging),
+    Judge(Box<Judging>),
     /// WAIT goes to every lane.
     Confirm(usize),
     /// WAIT is answered.
@@ -101,7 +101,7 @@ impl Closing {
     /// The end of a run that failed: what is held is judged, and the source told.
     pub fn after_failure(judging: Option<Judging>) -> Self {
         Self {
-            step: judging.map_or(Step::Source, Step::Judge),
+            step: judging.map_or(Step::Source, |judging| Step::Judge(Box::new(judging))),
             is_failed: true,
             ..Self::begin()
         }
@@ -121,7 +121,7 @@ impl Closing {
         judging: impl FnOnce() -> anyhow::Result<Judging>,
     ) -> anyhow::Result<()> {
         match &self.step {
-            Step::Drain => self.step = Step::Judge(judging()?),
+            Step::Drain => self.step = Step::Judge(Box::new(judging()?)),
             Step::Confirmed => self.step = Step::Sentinels(0),
             Step::Moved => self.step = Step::Reconnect(0),
             Step::Reconnected => self.step = self.next_round(),

@@ -99,9 +99,9 @@ impl Flight {
 
     /// Makes a record wait for the database; how many do by now. Where nothing is under way the
     /// record comes back.
-    pub fn hold(&mut self, item: Item) -> Result<usize, Item> {
+    pub fn hold(&mut self, item: Item) -> Result<usize, Box<Item>> {
         let Some(moving) = &mut self.moving else {
-            return Err(item);
+            return Err(Box::new(item));
         };
         moving.held_bytes += item.bytes;
         moving.held.push_back(item);

@@ -66,6 +66,11 @@ impl Ledger {
         &mut self.report
     }
 
+    /// Whether there is something that others are told.
+    pub fn has_more_to_say(&self) -> bool {
+        !self.says.is_empty()
+    }
+
     /// The next thing that others are told.
     pub fn next_say(&mut self) -> Option<Say> {
         self.says.pop_front()

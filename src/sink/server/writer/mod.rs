@@ -327,8 +327,8 @@ impl Writer {
 
     fn decide(&mut self) -> Result<Option<Do>> {
         loop {
-            if let Some(say) = self.traffic.ledger.next_say() {
-                return Ok(Some(Do::Say(say)));
+            if self.traffic.ledger.has_more_to_say() {
+                return Ok(Some(Do::Say));
             }
             if self.phase != Phase::Writing {
                 // Nothing is sent any more.
@@ -472,9 +472,9 @@ impl Writer {
                     }
                     closing::Need::Judge => {
                         closing.judge(&mut traffic.memory, &mut traffic.ledger)?;
-                        match traffic.ledger.next_say() {
-                            Some(say) => Do::Say(say),
-                            None => continue,
+                        match traffic.ledger.has_more_to_say() {
+                            true => Do::Say,
+                            false => continue,
                         }
                     }
                     closing::Need::Confirm(at) => {
@@ -495,9 +495,9 @@ impl Writer {
                     closing::Need::Nothing => {
                         let told = self.closing.take();
                         self.tell_the_end(told);
-                        match self.traffic.ledger.next_say() {
-                            Some(say) => Do::Say(say),
-                            None => return Ok(None),
+                        match self.traffic.ledger.has_more_to_say() {
+                            true => Do::Say,
+                            false => return Ok(None),
                         }
                     }
                 },

@@ -460,7 +460,7 @@ impl Stepping<'_> {
                 Stepped::Over(first.or(looks.then_some(Do::Peek(at))))
             }
             Err(item) => {
-                traffic.backlog.put_off(item);
+                traffic.backlog.put_off(*item);
                 Stepped::Over(first)
             }
         }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::io::Litter;
 use super::item::Item;
-use super::ledger::Say;
 use crate::endpoint::ConnectOptions;
 use crate::sink::server::commands::Ticket;
 
 /// What is to be done next. As an [`super::io::Action`], which borrows what it needs.
 pub(super) enum Do {
-    Say(Say),
+    /// Others are told the next thing.
+    Say,
     /// The record that was put in flight last on this lane.
     Send(usize),
     SendSelect(usize, u32),
