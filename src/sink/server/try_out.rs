@@ -100,22 +100,10 @@ pub(super) fn try_out(
     key: &[u8],
     patience: &mut Patience,
 ) -> Result<Tried, ServerError> {
-    let family = facts.family;
-    let versions: Vec<u16> = probe::versions().collect();
-    let payloads: Vec<Vec<u8>> = versions
-        .iter()
-        .map(|&version| probe::version_probe(version))
-        .collect();
-    let answers = match restore_patiently(conn, key, &payloads, patience)? {
-        Answers::Each(answers) => answers,
-        Answers::Refused(text) => return Ok(Tried::Refused(text)),
-        Answers::Unclear => return Ok(Tried::Unclear),
+    let versions = match try_versions(conn, key, patience)? {
+        Ok(versions) => versions,
+        Err(tried) => return Ok(tried),
     };
-    let accepted = versions
-        .into_iter()
-        .zip(answers)
-        .filter_map(|(version, ok)| ok.then_some(version));
-    let versions: Versions = accepted.collect();
     let Some(version) = versions.highest() else {
         return Ok(Tried::Unclear);
     };
@@ -125,6 +113,57 @@ pub(super) fn try_out(
         Answers::Each(_) => {}
         Answers::Refused(_) | Answers::Unclear => return Ok(Tried::Unclear),
     }
+    let Some((types, family)) = try_types(conn, facts.family, key, version, patience)? else {
+        return Ok(Tried::Unclear);
+    };
+    // A server that checks deeply takes one of the two only; one that does not gets what it writes.
+    let by_version = Accepts::of_server(Dialect::of(family, facts.parsed_version()))
+        .map_or(BackLengths::Early, |table| table.back_lengths);
+    let both = [BackLengths::Early, BackLengths::Exact];
+    let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
+    let back_lengths = match restore_patiently(conn, key, &payloads, patience)? {
+        Answers::Each(both) if both == [true, false] => BackLengths::Early,
+        Answers::Each(both) if both == [false, true] => BackLengths::Exact,
+        _ => by_version,
+    };
+    Ok(Tried::Accepts(Accepts {
+        family,
+        versions,
+        types,
+        modules: BTreeSet::new(),
+        back_lengths,
+        vector_layout: Accepts::vector_layout(facts.dialect()),
+        answers: true,
+    }))
+}
+
+/// The versions of footers that are accepted; `Err` inside is what the try showed instead.
+fn try_versions(
+    conn: &mut Conn,
+    key: &[u8],
+    patience: &mut Patience,
+) -> Result<Result<Versions, Tried>, ServerError> {
+    let payloads: Vec<Vec<u8>> = probe::versions().map(probe::version_probe).collect();
+    Ok(match restore_patiently(conn, key, &payloads, patience)? {
+        Answers::Each(answers) => Ok(probe::versions()
+            .zip(answers)
+            .filter_map(|(version, ok)| ok.then_some(version))
+            .collect()),
+        Answers::Refused(text) => Err(Tried::Refused(text)),
+        Answers::Unclear => Err(Tried::Unclear),
+    })
+}
+
+/// The types that are accepted, and the family whose numbers they are: that of the first type that
+/// only one family has, where the server is of neither. `None` if the answers are about something
+/// else.
+fn try_types(
+    conn: &mut Conn,
+    family: Family,
+    key: &[u8],
+    version: u16,
+    patience: &mut Patience,
+) -> Result<Option<(Types, Family)>, ServerError> {
     let mut types = Types::default();
     let mut known_family = family;
     let families = match family {
@@ -135,7 +174,7 @@ pub(super) fn try_out(
         let probes = probe::type_probes(family, version);
         let payloads: Vec<Vec<u8>> = probes.iter().map(|(_, payload)| payload.clone()).collect();
         let Answers::Each(answers) = restore_patiently(conn, key, &payloads, patience)? else {
-            return Ok(Tried::Unclear);
+            return Ok(None);
         };
         for ((type_byte, _), ok) in probes.into_iter().zip(answers) {
             if ok {
@@ -146,25 +185,7 @@ pub(super) fn try_out(
             }
         }
     }
-    // A server that checks deeply takes one of the two only; one that does not gets what it writes.
-    let by_version = Accepts::of_server(Dialect::of(known_family, facts.parsed_version()))
-        .map_or(BackLengths::Early, |table| table.back_lengths);
-    let both = [BackLengths::Early, BackLengths::Exact];
-    let payloads = both.map(|lengths| probe::back_length_probe(lengths, version));
-    let back_lengths = match restore_patiently(conn, key, &payloads, patience)? {
-        Answers::Each(both) if both == [true, false] => BackLengths::Early,
-        Answers::Each(both) if both == [false, true] => BackLengths::Exact,
-        _ => by_version,
-    };
-    Ok(Tried::Accepts(Accepts {
-        family: known_family,
-        versions,
-        types,
-        modules: BTreeSet::new(),
-        back_lengths,
-        vector_layout: Accepts::vector_layout(facts.dialect()),
-        answers: true,
-    }))
+    Ok(Some((types, known_family)))
 }
 
 /// Offers payloads under a name that nobody has, past their time: the server looks at each completely

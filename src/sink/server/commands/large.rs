@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::fill::{Expect, LARGE_ARGUMENT_BYTES, Out, Sent, Target};
 use super::swap::Swap;
-use super::{CommandError, CommandLosses, Commands, Job, Replace, Written};
+use super::{CommandError, CommandLimits, CommandLosses, Features, Job, Written};
 use crate::payload::Reader;
 use crate::server::resp::{self, Item};
 use crate::server::{Conn, ServerError};
@@ -16,93 +16,67 @@ const UNANSWERED_CHUNKS: usize = 4;
 /// Replies that may be unread, however small the commands.
 const UNREAD_REPLIES: usize = 4096;
 
-impl Commands {
-    /// Writes one value and waits for it. Nothing may be in flight on `conn`. Never holds more of
-    /// the value than a chunk and the longest of its strings.
-    ///
-    /// # Errors
-    /// See [`CommandError`].
-    pub fn write(
-        &mut self,
-        conn: &mut Conn,
-        job: &Job<'_>,
-    ) -> Result<(Written, CommandLosses), CommandError> {
-        if job.is_past() {
-            return Ok((Written::Expired, CommandLosses::default()));
+/// Builds the value under the temporary name `temp`, then gives it its own, and waits for it. Never
+/// holds more of the value than a chunk and the longest of its strings.
+pub(super) fn write_as(
+    features: &Features,
+    limits: &CommandLimits,
+    conn: &mut Conn,
+    job: &Job<'_>,
+    reader: Reader<'_>,
+    temp: &[u8],
+) -> Result<(Written, CommandLosses), Abandoned> {
+    let target = Target {
+        key: temp,
+        features,
+        limits,
+        now_ms: job.now_ms,
+    };
+    let mut flow = Flow::new(conn, limits.chunk_bytes);
+    let filled = target.fill(reader, &mut flow).and_then(|filled| {
+        if let Some((command, length)) = filled.length {
+            flow.command(command, &[temp], Expect::Length(length))?;
         }
-        let reader = self.open(job)?;
-        if job.replace == Replace::IfAbsent && stands(conn, job.key)? {
-            return Ok((Written::Standing, CommandLosses::default()));
-        }
-        let temp = self.temp_key(job.key);
-        match self.write_as(conn, job, reader, &temp) {
-            Ok(written) => Ok(written),
-            Err(Abandoned { error, is_left }) => {
-                self.left = is_left.then_some(temp);
-                Err(error)
-            }
-        }
+        flow.finish()?;
+        Ok(filled)
+    });
+    let filled = match filled {
+        Ok(filled) => filled,
+        Err(error) => return Err(flow.abandon(error, temp)),
+    };
+    let mut losses = filled.losses;
+    losses.pending += flow.losses.pending;
+    if filled.nothing {
+        return Ok((Written::Expired, losses));
     }
-
-    fn write_as(
-        &self,
-        conn: &mut Conn,
-        job: &Job<'_>,
-        reader: Reader<'_>,
-        temp: &[u8],
-    ) -> Result<(Written, CommandLosses), Abandoned> {
-        let target = Target {
-            key: temp,
-            features: &self.features,
-            limits: &self.limits,
-            now_ms: job.now_ms,
-        };
-        let mut flow = Flow::new(conn, self.limits.chunk_bytes);
-        let filled = target.fill(reader, &mut flow).and_then(|filled| {
-            if let Some((command, length)) = filled.length {
-                flow.command(command, &[temp], Expect::Length(length))?;
-            }
-            flow.finish()?;
-            Ok(filled)
-        });
-        let filled = match filled {
-            Ok(filled) => filled,
-            Err(error) => return Err(flow.abandon(error, temp)),
-        };
-        let mut losses = filled.losses;
-        losses.pending += flow.losses.pending;
-        if filled.nothing {
-            return Ok((Written::Expired, losses));
-        }
-        let swap = Swap {
-            data: None,
-            expire_at_ms: job.expire_at_ms,
-            replace: job.replace,
-            may_vanish: filled.may_vanish,
-            remove: self.features.remove(),
-        };
-        swap.pack(conn.out(), temp, job.key, b"");
-        let mut stands = true;
-        let swapped = conn.flush().map_err(CommandError::from);
-        match swapped.and_then(|()| swap.read(conn, &mut stands)) {
-            Ok(written) => Ok((written, losses)),
-            Err(error) => {
-                let mut flow = Flow::new(conn, 0);
-                flow.is_made = stands;
-                Err(flow.abandon(error, temp))
-            }
+    let swap = Swap {
+        data: None,
+        expire_at_ms: job.expire_at_ms,
+        replace: job.replace,
+        may_vanish: filled.may_vanish,
+        remove: features.remove(),
+    };
+    swap.pack(conn.out(), temp, job.key, b"");
+    let mut stands = true;
+    let swapped = conn.flush().map_err(CommandError::from);
+    match swapped.and_then(|()| swap.read(conn, &mut stands)) {
+        Ok(written) => Ok((written, losses)),
+        Err(error) => {
+            let mut flow = Flow::new(conn, 0);
+            flow.is_made = stands;
+            Err(flow.abandon(error, temp))
         }
     }
 }
 
 /// Why a value was not written, and whether its temporary key may be left.
-struct Abandoned {
-    error: CommandError,
-    is_left: bool,
+pub(super) struct Abandoned {
+    pub(super) error: CommandError,
+    pub(super) is_left: bool,
 }
 
 /// Whether a key is there already. Only to spare the work: where one may not ask, RENAMENX tells.
-fn stands(conn: &mut Conn, key: &[u8]) -> Result<bool, ServerError> {
+pub(super) fn stands(conn: &mut Conn, key: &[u8]) -> Result<bool, ServerError> {
     conn.queue(&[b"EXISTS", key])?;
     conn.flush()?;
     match conn.item()? {

@@ -30,6 +30,7 @@ mod streams;
 mod swap;
 
 pub use self::features::Features;
+use self::large::Abandoned;
 pub use self::small::{Answer, Queued, Ticket};
 use crate::host;
 use crate::payload::{self, PayloadError, Reader};
@@ -37,7 +38,7 @@ use crate::record::Family;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::is_forbidden;
 use crate::server::slots::{slot_of, tag_for_slot};
-use crate::server::{ABSENT_KEY, ServerError};
+use crate::server::{ABSENT_KEY, Conn, ServerError};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::refusal::is_about_database;
 
@@ -307,6 +308,33 @@ impl Commands {
         let tag = tag_for_slot(slot_of(key));
         let own = format!("{tag}:{:016x}:{:x}", self.run, self.serial);
         [TEMP_KEY_PREFIX, own.as_bytes()].concat()
+    }
+
+    /// Writes one value and waits for it. Nothing may be in flight on `conn`. Never holds more of
+    /// the value than a chunk and the longest of its strings.
+    ///
+    /// # Errors
+    /// See [`CommandError`].
+    pub fn write(
+        &mut self,
+        conn: &mut Conn,
+        job: &Job<'_>,
+    ) -> Result<(Written, CommandLosses), CommandError> {
+        if job.is_past() {
+            return Ok((Written::Expired, CommandLosses::default()));
+        }
+        let reader = self.open(job)?;
+        if job.replace == Replace::IfAbsent && large::stands(conn, job.key)? {
+            return Ok((Written::Standing, CommandLosses::default()));
+        }
+        let temp = self.temp_key(job.key);
+        match large::write_as(&self.features, &self.limits, conn, job, reader, &temp) {
+            Ok(written) => Ok(written),
+            Err(Abandoned { error, is_left }) => {
+                self.left = is_left.then_some(temp);
+                Err(error)
+            }
+        }
     }
 
     /// Reads and checks a value completely. Nothing was sent yet when this fails.

@@ -206,33 +206,22 @@ impl Commands {
         key: &[u8],
         ticket: Ticket,
     ) -> Result<Answer, CommandError> {
-        let Ticket { due, mut losses } = ticket;
+        let Ticket { due, losses } = ticket;
         let is_built = matches!(due, Due::Rename { .. });
         if is_built || matches!(due, Due::CleanUp { .. }) {
             // Queued here and not by the caller, who may not have flushed since.
             conn.flush()?;
         }
+        let remove = self.features.remove();
         let written = match due {
-            Due::Set(replace) => match conn.item()? {
-                Item::Simple(b"OK") => Written::Stored,
-                Item::Nil if replace == Replace::IfAbsent => Written::Standing,
-                Item::Error(text) => return Err(CommandError::answer("SET", &text)),
-                _ => return Err(conn.confused("no answer to SET").into()),
-            },
+            Due::Set(replace) => read_set(conn, replace)?,
             Due::Fill { temp, sent, swap } => {
-                let (mut failed, mut is_made) = (None, false);
-                for sent in sent {
-                    match sent.read(conn, &mut losses) {
-                        Ok(()) => is_made = true,
-                        Err(error @ CommandError::Connection(_)) => return Err(error),
-                        Err(error) => {
-                            failed.get_or_insert(error);
-                        }
+                let losses = match read_fill(conn, sent, losses)? {
+                    Fill::Built(losses) => losses,
+                    Fill::Failed { error, is_made } => {
+                        return clean_up(conn, remove, temp, is_made, error);
                     }
-                }
-                if let Some(error) = failed {
-                    return clean_up(conn, self.features.remove(), temp, is_made, error);
-                }
+                };
                 swap.pack(conn.out(), &temp, key, b"");
                 conn.flush_if_full()?;
                 let due = Due::Rename { temp, swap };
@@ -242,26 +231,74 @@ impl Commands {
                 let mut is_made = is_built;
                 match swap.read(conn, &mut is_made) {
                     Ok(written) => written,
-                    Err(error) => {
-                        return clean_up(conn, self.features.remove(), temp, is_made, error);
-                    }
+                    Err(error) => return clean_up(conn, remove, temp, is_made, error),
                 }
             }
             Due::CleanUp {
                 temp,
                 is_made,
                 error,
-            } => match conn.item()? {
-                Item::Int(0 | 1) => return Err(error),
-                // What made the write fail refuses this, too.
-                Item::Error(_) => {
+            } => {
+                let is_removed = read_removal(conn)?;
+                if !is_removed {
                     self.left = is_made.then_some(temp);
-                    return Err(error);
                 }
-                _ => return Err(conn.confused("no answer to the removal of a key").into()),
-            },
+                return Err(error);
+            }
         };
         Ok(Answer::Written(written, losses))
+    }
+}
+
+/// The answer to a SET, with NX unless it replaces always.
+fn read_set(conn: &mut Conn, replace: Replace) -> Result<Written, CommandError> {
+    match conn.item()? {
+        Item::Simple(b"OK") => Ok(Written::Stored),
+        Item::Nil if replace == Replace::IfAbsent => Ok(Written::Standing),
+        Item::Error(text) => Err(CommandError::answer("SET", &text)),
+        _ => Err(conn.confused("no answer to SET").into()),
+    }
+}
+
+/// What the commands that build a value came to.
+enum Fill {
+    /// It stands under its temporary name, less these losses.
+    Built(CommandLosses),
+    /// The first error. `is_made`: a command was seen to make the temporary key.
+    Failed { error: CommandError, is_made: bool },
+}
+
+/// Reads all replies of the commands that build a value, also behind one that failed.
+///
+/// # Errors
+/// [`CommandError::Connection`] only.
+fn read_fill(
+    conn: &mut Conn,
+    sent: Vec<Sent>,
+    mut losses: CommandLosses,
+) -> Result<Fill, CommandError> {
+    let (mut failed, mut is_made) = (None, false);
+    for sent in sent {
+        match sent.read(conn, &mut losses) {
+            Ok(()) => is_made = true,
+            Err(error @ CommandError::Connection(_)) => return Err(error),
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    Ok(match failed {
+        Some(error) => Fill::Failed { error, is_made },
+        None => Fill::Built(losses),
+    })
+}
+
+/// Whether the temporary key was removed. What made the write fail may refuse this, too.
+fn read_removal(conn: &mut Conn) -> Result<bool, CommandError> {
+    match conn.item()? {
+        Item::Int(0 | 1) => Ok(true),
+        Item::Error(_) => Ok(false),
+        _ => Err(conn.confused("no answer to the removal of a key").into()),
     }
 }
 
