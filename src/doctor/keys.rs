@@ -21,8 +21,8 @@ use crate::sink::server::foresee::{KeyRights, Way, offer};
 use crate::sink::server::functions::Library;
 use crate::sink::server::key_classes::{are_to_be_asked, ask};
 use crate::sink::server::libraries::{InTheWay, in_the_way};
+use crate::sink::server::prepare::{Ready, Target};
 use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
-use crate::sink::server::target::{Ready, Target};
 
 /// Keys that are asked about in one round trip.
 const ASKED_AT_ONCE: usize = 256;

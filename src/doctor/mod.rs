@@ -31,8 +31,8 @@ use crate::server::conn::asks_for_patience;
 use crate::server::facts::{Facts, Keyspace, ServerClock};
 use crate::sink::server::commands::Features;
 use crate::sink::server::gate::closed_databases;
+use crate::sink::server::prepare::Target;
 use crate::sink::server::refusal::{Outlook, is_about_database};
-use crate::sink::server::target::Target;
 
 /// Everything that was found out.
 #[derive(Debug)]

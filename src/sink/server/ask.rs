@@ -6,7 +6,7 @@ use super::foresee::{KeyRights, offer};
 use super::graphs::stands_elsewhere;
 use super::key_classes;
 use super::port::Port;
-use super::target::Target;
+use super::prepare::Target;
 use super::try_out::ProbeKeys;
 use super::writer::{Answer, AskedWith, Question};
 use crate::observer::Observer;

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-use super::target::{OpaqueKind, Ready, Target};
+use super::prepare::{OpaqueKind, Ready, Target};
 use super::try_out::{ProbeKeys, is_about_payload, offer_past};
 use crate::glob::Glob;
 use crate::payload::footer;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::target::Target;
+use super::prepare::Target;
 use super::try_out::{ProbeKeys, is_about_payload, offer_past};
 use crate::payload::{self, metadata};
 use crate::record::{Context, KeyRecord};

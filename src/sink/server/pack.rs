@@ -3,7 +3,7 @@
 use super::compare::{self, Question};
 use super::foresee::Way;
 use super::port::Port;
-use super::target::Ready;
+use super::prepare::Ready;
 use super::writer::{Form, How, Item, Task};
 use crate::payload::footer;
 use crate::record::Eviction;

@@ -22,8 +22,8 @@ use crate::sink::server::commands::{Job, Replace};
 use crate::sink::server::foresee::{KeyRights, Way};
 use crate::sink::server::graphs::{Graphs, MAX_GRAPHS};
 use crate::sink::server::key_classes::are_to_be_asked;
+use crate::sink::server::prepare::{Ready, Target};
 use crate::sink::server::refusal::{Outlook, has_no_absttl, is_about_key};
-use crate::sink::server::target::{Ready, Target};
 use crate::size::is_larger;
 
 /// What a run found out about the ways to write.

@@ -20,7 +20,7 @@ use crate::sink::server::commands::{
 use crate::sink::server::compare::Found;
 use crate::sink::server::foresee::KeyRights;
 use crate::sink::server::functions::{Fate, Put};
-use crate::sink::server::target::{OpaqueKind, Ready, Target};
+use crate::sink::server::prepare::{OpaqueKind, Ready, Target};
 use crate::sink::server::writer::closing::Upheavals;
 
 /// The time of an event.

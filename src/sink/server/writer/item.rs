@@ -6,7 +6,7 @@ use crate::record::{Context, KeyRecord, Origin, Value};
 use crate::sink::Seen;
 use crate::sink::server::commands::Ticket;
 use crate::sink::server::foresee::Way;
-use crate::sink::server::target::Ready;
+use crate::sink::server::prepare::Ready;
 
 /// What the command of a record is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use crate::server::ServerError;
 use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
 use crate::sink::server::commands::{CommandLimits, Features};
-use crate::sink::server::target::Target;
+use crate::sink::server::prepare::Target;
 
 /// How often sentinels are asked whom they name, at most.
 const SENTINELS_EVERY: Duration = Duration::from_secs(1);

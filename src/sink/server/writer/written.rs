@@ -57,7 +57,7 @@ impl Outcome<'_> {
     fn expired(&mut self, mut item: Item) -> Result<Then> {
         let replaces = self.settings.options.on_conflict == OnConflict::Replace;
         if replaces || self.memory.is_own(item.print)? {
-            item.form = super::item::Form::Payload(crate::sink::server::target::Ready::AsIs);
+            item.form = super::item::Form::Payload(crate::sink::server::prepare::Ready::AsIs);
             return Ok(Then::Next(item.with(Task::Delete { expired: true })));
         }
         if item.past.counted.is_none() {

@@ -22,7 +22,7 @@ use crate::sink::server::compare::Found;
 use crate::sink::server::foresee::KeyRights;
 use crate::sink::server::functions::Fate;
 use crate::sink::server::held::Repeats;
-use crate::sink::server::target::{Ready, Target};
+use crate::sink::server::prepare::{Ready, Target};
 use crate::sink::server::window::Window;
 use crate::sink::server::writer::{
     Action, Answer, Due, Event, Fleet, Form, How, Introduction, Item, Met, NodeSaid, Now, Question,

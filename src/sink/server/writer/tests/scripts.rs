@@ -11,7 +11,7 @@ use crate::server::sentinel::Standing;
 use crate::sink::server::commands::{CommandLosses, Written};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::held::Repeats;
-use crate::sink::server::target::Ready;
+use crate::sink::server::prepare::Ready;
 use crate::sink::server::writer::databases::Gate;
 use crate::sink::server::writer::item::{Form, InFlight, Item, Stage, Task};
 use crate::sink::server::writer::lane::{Link, Met};
