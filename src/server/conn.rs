@@ -2,27 +2,26 @@
 
 mod ask;
 mod pace;
+mod session;
+mod wire;
 mod words;
 
-use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use self::pace::{Heed, LISTEN_EVERY, LeastPace, Paced};
+use self::session::Session;
+use self::wire::Wire;
 pub use self::words::{asks_for_patience, ends_connection, is_forbidden, is_unknown_command};
-use self::words::{has_no_password, is_closed, turns_away};
+use self::words::{has_no_password, turns_away};
 use super::patience::{self, Patience};
-use super::resp::{self, CONTROL_LIMIT, Item, Replies, VALUE_LIMIT};
-use super::stream::{Stream, plain};
+use super::resp::{self, CONTROL_LIMIT, Item, VALUE_LIMIT};
+use super::stream::Stream;
 use super::{ABSENT_KEY, ServerError, sentinel};
 use crate::endpoint::{ConnectOptions, NodeAddress, Shunned, Transport};
 use crate::host::{self, LinkId};
 use crate::server::reply::{Command, FromReply, Reply, cmd};
-
-/// Bytes of commands that are collected before they are written without being asked.
-const OUT_BYTES: usize = 256 * 1024;
 
 /// Connections that PING may cost before something else is asked to begin with.
 const GREETINGS: u32 = 2;
@@ -32,31 +31,16 @@ const PING: &str = "PING";
 
 /// One authenticated connection.
 pub struct Conn {
-    stream: Stream,
-    replies: Replies,
-    out: Vec<u8>,
-    address: String,
-    /// What is under way, for messages.
-    doing: &'static str,
-    /// Whose wish to stop is heard while nothing comes.
-    heed: Option<Heed>,
-    /// How long nothing may come.
-    timeout: Duration,
+    wire: Wire,
     /// How long the other side may answer that it cannot just now, whatever it is asked.
     patience: Patience,
     /// The database that this connection is proved to be in: the server said OK to its SELECT, or
     /// it is new. `None` after commands that left it in doubt.
     db: Option<u32>,
-    /// How it was made, where it can be made again.
-    origin: Option<ConnectOptions>,
     /// Commands that end the connection.
     shunned: Shunned,
-    /// Commands that gave the connection its state; a new one has to hear them again.
-    session: Vec<Command>,
-    /// Commands were queued: only their owner knows what a new connection would have to be told.
-    pinned: bool,
-    /// The other side ended the connection.
-    closed: bool,
+    /// What a connection in its place would need.
+    session: Session,
     /// A password was given and the server has none, in its words.
     ignored_password: Option<String>,
     /// Where sentinels said that the server is.
@@ -79,7 +63,7 @@ impl Conn {
             let ended_by_ping = options.shunned.strikes(PING) > strikes;
             match opened {
                 Ok(mut conn) => {
-                    conn.origin = Some(options.clone());
+                    conn.session.made_by(options);
                     return Ok(conn);
                 }
                 Err(_) if ended_by_ping && strikes < GREETINGS => {}
@@ -97,21 +81,12 @@ impl Conn {
             other => other?,
         };
         let mut conn = Self {
-            stream,
-            replies: Replies::default(),
-            out: Vec::with_capacity(OUT_BYTES + 64 * 1024),
-            address,
-            doing: "connecting",
-            heed: None,
-            timeout: options.timeout,
+            wire: Wire::new(stream, address, options.timeout),
             patience: Patience::new(options.retry_for),
             // Where every connection begins (server createClient); some services refuse SELECT 0.
             db: Some(0),
-            origin: None,
             shunned: options.shunned.clone(),
-            session: Vec::new(),
-            pinned: false,
-            closed: false,
+            session: Session::default(),
             ignored_password: None,
             found_at: None,
         };
@@ -130,7 +105,7 @@ impl Conn {
                 None => Ok(()),
                 Some(_) => Err(refused(
                     "a user name was given, but no password".to_owned(),
-                    &self.address,
+                    self.address(),
                 )),
             };
         };
@@ -143,14 +118,14 @@ impl Conn {
             Ok(Reply::Okay) => Ok(()),
             Ok(other) => Err(refused(
                 format!("AUTH was answered with {other:?}"),
-                &self.address,
+                self.address(),
             )),
             // As redis-cli does: the server lets anybody in.
             Err(text) if options.username.is_none() && has_no_password(&text) => {
                 self.ignored_password = Some(text);
                 Ok(())
             }
-            Err(text) => Err(refused(text, &self.address)),
+            Err(text) => Err(refused(text, self.address())),
         }
     }
 
@@ -165,19 +140,19 @@ impl Conn {
                 }
                 Ok(Err(text)) if text.starts_with("LOADING") => {
                     return Err(ServerError::Connect {
-                        address: self.address.clone(),
+                        address: self.address().to_owned(),
                         reason: format!("{text} ({})", self.patience.told()),
                     });
                 }
                 Ok(Err(text)) if text.starts_with("NOAUTH") || text.starts_with("WRONGPASS") => {
                     return Err(ServerError::Auth {
-                        address: self.address.clone(),
+                        address: self.address().to_owned(),
                         reason: text,
                     });
                 }
                 Ok(Err(text)) if turns_away(&text) => {
                     return Err(ServerError::Connect {
-                        address: self.address.clone(),
+                        address: self.address().to_owned(),
                         reason: text,
                     });
                 }
@@ -201,7 +176,7 @@ impl Conn {
                     },
                 ) => {
                     match pings {
-                        true if self.closed => self.shunned.ended_by(PING),
+                        true if self.was_closed() => self.shunned.ended_by(PING),
                         // It was not PING's fault.
                         false => self.shunned.acquit(PING),
                         true => {}
@@ -227,38 +202,30 @@ impl Conn {
         let text = self.ignored_password.as_ref()?;
         Some(format!(
             "{} needs no password, and one was given; going on without it ({text})",
-            self.address
+            self.address()
         ))
     }
 
     /// From now on a wish to stop ends the waiting for the other side: it is as if the connection
     /// were lost then.
     pub fn heed(&mut self, options: &ConnectOptions, stop: &Arc<AtomicBool>) {
-        // Where the socket does not take it, waiting is as it was.
-        let step = LISTEN_EVERY.min(options.timeout);
-        if self.stream.set_timeout(step).is_ok() {
-            self.heed = Some(Heed {
-                stop: Arc::clone(stop),
-                step,
-                limit: options.timeout,
-            });
-        }
+        self.wire.heed(options.timeout, stop);
     }
 
     /// Where this is connected to; holds no password.
     pub fn address(&self) -> &str {
-        &self.address
+        self.wire.address()
     }
 
     /// Who is at the other end, where that has an IP address: names that resolve to the same one
     /// are the same.
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.stream.peer()
+        self.wire.peer()
     }
 
     /// The connection of a simulated world that this is, if so.
     pub(super) fn link(&self) -> Option<LinkId> {
-        self.stream.link()
+        self.wire.link()
     }
 
     /// Where sentinels said that the server is, if they did.
@@ -272,7 +239,7 @@ impl Conn {
 
     /// Says what is under way, for messages about a lost connection.
     pub fn doing(&mut self, what: &'static str) {
-        self.doing = what;
+        self.wire.doing(what);
     }
 
     /// Queues one command; it is written by [`Self::flush`] or when enough is queued.
@@ -280,15 +247,15 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn queue(&mut self, args: &[&[u8]]) -> Result<(), ServerError> {
-        self.pinned = true;
-        resp::pack(&mut self.out, args);
-        self.flush_if_full()
+        self.session.pin();
+        resp::pack(self.wire.out(), args);
+        self.wire.flush_if_full()
     }
 
     /// The queue of bytes to be written, for commands that are packed piece by piece.
     pub fn out(&mut self) -> &mut Vec<u8> {
-        self.pinned = true;
-        &mut self.out
+        self.session.pin();
+        self.wire.out()
     }
 
     /// Writes what is queued if it is much.
@@ -296,11 +263,7 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn flush_if_full(&mut self) -> Result<(), ServerError> {
-        if self.out.len() >= OUT_BYTES {
-            self.flush()
-        } else {
-            Ok(())
-        }
+        self.wire.flush_if_full()
     }
 
     /// Writes all that is queued.
@@ -308,19 +271,7 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn flush(&mut self) -> Result<(), ServerError> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let mut stream = Paced {
-            stream: &mut self.stream,
-            heed: self.heed.as_ref(),
-            pace: LeastPace::new(self.timeout),
-        };
-        let written = stream.write_all(&self.out).and_then(|()| stream.flush());
-        self.out.clear();
-        // A single huge command must not keep its room for ever.
-        self.out.shrink_to(2 * OUT_BYTES);
-        written.map_err(|error| self.lost(&error))
+        self.wire.flush()
     }
 
     /// Writes what is queued and then `bytes`, without copying them.
@@ -328,36 +279,19 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`].
     pub fn write_large(&mut self, bytes: &[u8]) -> Result<(), ServerError> {
-        self.pinned = true;
-        self.flush()?;
-        let mut stream = Paced {
-            stream: &mut self.stream,
-            heed: self.heed.as_ref(),
-            pace: LeastPace::new(self.timeout),
-        };
-        let written = stream.write_all(bytes);
-        written.map_err(|error| self.lost(&error))
-    }
-
-    /// Waiting for the reply to a command that was never sent would be waiting for ever. While
-    /// replies are at hand, what is queued may grow into one large write.
-    fn flush_before_waiting(&mut self) -> Result<(), ServerError> {
-        if self.replies.has_buffered() {
-            Ok(())
-        } else {
-            self.flush()
-        }
+        self.session.pin();
+        self.wire.write_large(bytes)
     }
 
     /// Whether something has come that was not read, be it only that the connection ended: who reads
     /// now does not wait. With TLS it may say no although something has.
     pub fn has_answer(&self) -> bool {
-        self.replies.has_buffered() || self.stream.is_readable()
+        self.wire.has_answer()
     }
 
     /// Whether a reply, or some of it, is at hand: who reads now may not have to wait.
     pub fn has_reply(&self) -> bool {
-        self.replies.has_buffered()
+        self.wire.has_reply()
     }
 
     /// The next item of the replies; see [`Replies::next`].
@@ -365,7 +299,7 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn item(&mut self) -> Result<Item<'_>, ServerError> {
-        self.read(|replies, stream| replies.next(stream))
+        self.wire.read(|replies, stream| replies.next(stream))
     }
 
     /// The same; a bulk string of more than `max` bytes is skipped ([`Item::TooLong`]).
@@ -373,7 +307,8 @@ impl Conn {
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
     pub fn item_or_skip(&mut self, max: usize) -> Result<Item<'_>, ServerError> {
-        self.read(|replies, stream| replies.next_or_skip(stream, max))
+        self.wire
+            .read(|replies, stream| replies.next_or_skip(stream, max))
     }
 
     /// The next reply as a whole, of at most [`VALUE_LIMIT`] bytes; an error reply is `Err` inside.
@@ -385,37 +320,12 @@ impl Conn {
     }
 
     fn reply_within(&mut self, max: usize) -> Result<Result<Reply, String>, ServerError> {
-        let value = self.read(|replies, stream| replies.value(stream, max))?;
+        let value = self
+            .wire
+            .read(|replies, stream| replies.value(stream, max))?;
         Ok(match value {
             Reply::Error(text) => Err(text),
             value => Ok(value),
-        })
-    }
-
-    fn read<'a, T>(
-        &'a mut self,
-        read: impl FnOnce(&'a mut Replies, &mut Paced<'_>) -> io::Result<T>,
-    ) -> Result<T, ServerError> {
-        self.flush_before_waiting()?;
-        // Split borrows: the error needs the address while what was read borrows the buffer.
-        let Self {
-            stream,
-            replies,
-            address,
-            doing,
-            heed,
-            closed,
-            timeout,
-            ..
-        } = self;
-        let mut stream = Paced {
-            stream,
-            heed: heed.as_ref(),
-            pace: LeastPace::new(*timeout),
-        };
-        read(replies, &mut stream).map_err(|error| {
-            *closed |= is_closed(&error);
-            broken(address, doing, &error)
         })
     }
 
@@ -433,8 +343,8 @@ impl Conn {
         command: &Command,
         max: usize,
     ) -> Result<Result<Reply, String>, ServerError> {
-        command.pack(&mut self.out);
-        self.flush()?;
+        command.pack(self.wire.out());
+        self.wire.flush()?;
         self.reply_within(max)
     }
 
@@ -445,7 +355,7 @@ impl Conn {
 
     /// Whether the other side ended the connection.
     pub fn was_closed(&self) -> bool {
-        self.closed
+        self.wire.was_closed()
     }
 
     /// Sends one command and converts its reply. Nothing may be in flight.
@@ -459,7 +369,7 @@ impl Conn {
             .try_query(command)?
             .map_err(|text| self.refusal(&name, text))?;
         T::from_reply(value).map_err(|reason| ServerError::Protocol {
-            address: self.address.clone(),
+            address: self.address().to_owned(),
             doing: name,
             reason,
         })
@@ -478,46 +388,27 @@ impl Conn {
 
     /// Whether the user wishes to stop.
     fn is_stopped(&self) -> bool {
-        let heed = self.heed.as_ref();
-        heed.is_some_and(|heed| heed.stop.load(Ordering::Relaxed))
+        self.wire.is_stopped()
     }
 
     /// The error that an error reply to `command` means.
     pub fn refusal(&self, command: &str, text: String) -> ServerError {
-        refusal(&self.address, command, text)
+        refusal(self.address(), command, text)
     }
 
     /// Gives up the talk of commands and replies: the stream, and what was read from it already.
     pub fn into_stream(self) -> (Stream, Vec<u8>) {
-        if self.heed.is_some() {
-            // From here on no wish to stop is heard: the stream's own timeout is the user's again. Where
-            // the socket does not take it, it is as short as it was.
-            let _ = self.stream.set_timeout(self.timeout);
-        }
-        (self.stream, self.replies.into_buffered())
+        self.wire.into_stream()
     }
 
     /// The connection is of no more use, though it stands: what state it is in is not known.
     pub fn spoilt(&self, reason: impl Into<String>) -> ServerError {
-        ServerError::Lost {
-            address: self.address.clone(),
-            doing: self.doing.to_owned(),
-            reason: reason.into(),
-        }
+        self.wire.lost(reason.into())
     }
 
     /// A protocol violation, in our words.
     pub fn confused(&self, reason: impl Into<String>) -> ServerError {
-        ServerError::Protocol {
-            address: self.address.clone(),
-            doing: self.doing.to_owned(),
-            reason: reason.into(),
-        }
-    }
-
-    fn lost(&mut self, error: &io::Error) -> ServerError {
-        self.closed |= is_closed(error);
-        broken(&self.address, self.doing, error)
+        self.wire.confused(reason.into())
     }
 }
 
@@ -567,23 +458,6 @@ fn unanswered(error: ServerError) -> ServerError {
             address, reason, ..
         } if !reason.starts_with("LOADING ") => no_answer(address, reason),
         other => other,
-    }
-}
-
-fn broken(address: &str, doing: &str, error: &io::Error) -> ServerError {
-    let (address, doing) = (address.to_owned(), doing.to_owned());
-    if error.kind() == io::ErrorKind::InvalidData {
-        ServerError::Protocol {
-            address,
-            doing,
-            reason: plain(error),
-        }
-    } else {
-        ServerError::Lost {
-            address,
-            doing,
-            reason: plain(error),
-        }
     }
 }
 

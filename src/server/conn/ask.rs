@@ -70,7 +70,7 @@ impl Conn {
                 return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
             }
             match self.try_patiently(command, max) {
-                Err(lost) if self.closed => {
+                Err(lost) if self.was_closed() => {
                     self.shunned.ended_by(&name);
                     self.renew_if_new(lost)?;
                 }
@@ -97,7 +97,7 @@ impl Conn {
         const TOGETHER: &str = "several commands at once";
         while !self.shunned.has(TOGETHER) {
             for command in commands {
-                command.pack(&mut self.out);
+                command.pack(self.wire.out());
             }
             let answers = self.flush().and_then(|()| {
                 let reply = |_: &Command| self.reply_within(CONTROL_LIMIT);
@@ -122,7 +122,7 @@ impl Conn {
                     }
                     host::sleep(STEP);
                 }
-                Err(lost) if self.closed => {
+                Err(lost) if self.was_closed() => {
                     self.shunned.ended_by(TOGETHER);
                     self.renew_if_new(lost)?;
                 }
@@ -153,7 +153,7 @@ impl Conn {
     }
 
     fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
-        if self.pinned || self.origin.is_none() {
+        if !self.session.is_renewable() {
             return Err(lost);
         }
         // How it began says more than that nobody is there any more.
@@ -166,21 +166,14 @@ impl Conn {
     /// # Errors
     /// Those of [`Self::open`], and of a connection that was not made by it.
     pub fn renew(&mut self) -> Result<(), ServerError> {
-        let Some(options) = self.origin.clone() else {
+        let Some(options) = self.session.origin() else {
             return Err(self.confused("a connection that cannot be made anew"));
         };
-        let fresh = Self::open(&options)?;
+        let fresh = Self::open(options)?;
         let old = std::mem::replace(self, fresh);
-        self.doing = old.doing;
+        self.wire.go_on(old.wire);
         self.patience = old.patience;
-        if let Some(heed) = old.heed
-            && self.stream.set_timeout(heed.step).is_ok()
-        {
-            self.heed = Some(heed);
-        }
-        self.session = old.session;
-        self.pinned = old.pinned;
-        for command in self.session.clone() {
+        for command in self.session.go_on(old.session) {
             // Refused or not, as it was the first time.
             self.try_within(&command, CONTROL_LIMIT)?.ok();
         }
@@ -189,13 +182,13 @@ impl Conn {
 
     /// A command that gave the connection its state, to be sent again by [`Self::renew`].
     pub fn keep(&mut self, command: &Command) {
-        self.session.push(command.clone());
+        self.session.keep(command.clone());
     }
 
     /// From now on the connection is not made anew by [`Self::ask`]: it has a state that only its
     /// owner knows.
     pub fn pin(&mut self) {
-        self.pinned = true;
+        self.session.pin();
     }
 
     /// Selects a database, and proves it: a round trip, unless this connection is proved to be
