@@ -84,7 +84,7 @@ impl Undecoded {
 
     /// What an earlier run counted, for one that goes on and does not know its keys.
     #[must_use]
-    pub fn to_go_on(mut self) -> Self {
+    pub fn continued(mut self) -> Self {
         self.has_records |= !self.types.is_empty();
         self
     }
@@ -284,7 +284,7 @@ mod tests {
         undecoded.note(Family::Redis, &dump, true);
         let kept = serde_json::to_string(&undecoded).expect("JSON");
         let read: Undecoded = serde_json::from_str(&kept).expect("what was written");
-        let mut read = read.to_go_on();
+        let mut read = read.continued();
         read.note(Family::Redis, &dump, true);
         let text = read.warning().expect("two");
         assert!(text.starts_with("2 records of type 99"), "{text}");

@@ -134,7 +134,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
             self.damaged = taken.damaged.into_iter().collect();
-            self.report.undecoded = taken.undecoded.to_go_on();
+            self.report.undecoded = taken.undecoded.continued();
         }
         self
     }

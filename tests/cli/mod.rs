@@ -4,7 +4,7 @@
 //! Left out: what export, import and copy do to data (`tests/live`) and what goes wrong on the
 //! network (`tests/faults`). No server is needed here but for the globs.
 
-mod archives;
+pub(crate) mod archives;
 mod bad_input;
 mod content;
 mod destroying;

@@ -1,9 +1,6 @@
 //! Encrypted archives: round trips, wrong keys, cut and damaged files, each verb that reads one,
 //! and the age program on the other side.
 
-#[path = "../cli/archives.rs"]
-#[allow(dead_code, reason = "shared with the tests of the command line")]
-mod archives;
 mod damage;
 mod interop;
 mod keys;
@@ -11,6 +8,7 @@ mod readers;
 mod servers;
 mod tools;
 
+use crate::cli::archives;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

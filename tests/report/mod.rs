@@ -1,12 +1,10 @@
 //! `report`: the page and its JSON say the same, in a real browser, and a key's name does nothing.
 
-#[path = "../cli/archives.rs"]
-#[allow(dead_code, reason = "shared with the tests of the command line")]
-mod archives;
 mod browser;
 mod figures;
 mod memory;
 
+use crate::cli::archives;
 use std::fs;
 use std::path::{Path, PathBuf};
 

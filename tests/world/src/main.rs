@@ -138,7 +138,7 @@ fn work(thread: u64, options: &Options, next: &AtomicU64, tally_of: &Mutex<Tally
         let seed = options.seed + at;
         let script = script(seed, options.only.as_deref());
         let mut report = run(&script, &directory, false);
-        if at % 64 == 0 && report.wrong.is_empty() {
+        if at.is_multiple_of(64) && report.wrong.is_empty() {
             let again = run(&script, &directory, false);
             if again.digest != report.digest {
                 *report

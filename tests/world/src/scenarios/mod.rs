@@ -9,8 +9,11 @@ use crate::script::{Act, At, NetSetup, NodeSetup, Phase, Planned, Restart, Scrip
 use crate::server::{RELEASES, Random, Release, slot_of};
 use crate::writers::Writers;
 
+/// Makes the script of a scenario.
+type Make = fn(&mut Making<'_>);
+
 /// The scenarios, by name.
-pub const SCENARIOS: &[(&str, fn(&mut Making<'_>))] = &[
+pub const SCENARIOS: &[(&str, Make)] = &[
     ("export-import", export_import),
     ("copy", copy),
     ("copy-conflicts", copy_conflicts),
