@@ -1,7 +1,7 @@
 //! Values whose layout is known from published sources only: counted on their way, and named once,
 //! at the end of a run.
 
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, Kind};
 use crate::observer::Observer;
 use crate::payload::metadata::type_byte;
 use crate::record::{Batch, Record};
@@ -48,14 +48,19 @@ impl Unproven {
 
 /// `3 arrays of Redis 8.8`.
 fn named(encoding: Encoding, count: u64) -> String {
-    let what = match encoding {
-        Encoding::RedisArray => plural(count, "array"),
-        Encoding::ValkeyPathHash => hashes(count, "path "),
-        Encoding::RedisTemplateListpack
-        | Encoding::RedisTemplateListpackRef
-        | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef => format!("{} with templates", hashes(count, "")),
-        other => plural(count, other.kind().name()),
+    let kind = encoding.kind();
+    let what = match kind {
+        Kind::PathHash => hashes(count, "path "),
+        Kind::Hash if encoding.is_templated() => format!("{} with templates", hashes(count, "")),
+        Kind::Hash => hashes(count, ""),
+        Kind::String
+        | Kind::List
+        | Kind::Set
+        | Kind::ZSet
+        | Kind::Stream
+        | Kind::Array
+        | Kind::Module
+        | Kind::Unknown => plural(count, kind.name()),
     };
     format!("{what} of {}", encoding.brought_by())
 }

@@ -55,18 +55,29 @@ pub(crate) struct Row {
     pub meaning: Meaning,
 }
 
-const KINDS: [Kind; 10] = [
-    Kind::String,
-    Kind::List,
-    Kind::Set,
-    Kind::ZSet,
-    Kind::Hash,
-    Kind::Stream,
-    Kind::Module,
-    Kind::Unknown,
-    Kind::Array,
-    Kind::PathHash,
-];
+/// The number of a kind in a row, below [`LIBRARY`].
+const fn number_of(kind: Kind) -> u8 {
+    match kind {
+        Kind::String => 0,
+        Kind::List => 1,
+        Kind::Set => 2,
+        Kind::ZSet => 3,
+        Kind::Hash => 4,
+        Kind::Stream => 5,
+        Kind::Module => 6,
+        Kind::Unknown => 7,
+        Kind::Array => 8,
+        Kind::PathHash => 9,
+    }
+}
+
+fn kind_of_number(number: u8) -> Option<Kind> {
+    Kind::ALL
+        .iter()
+        .copied()
+        .find(|&kind| number_of(kind) == number)
+}
+
 const LIBRARY: u8 = 14;
 const GONE: u8 = 15;
 const SELECTED: u8 = 0x10;
@@ -107,7 +118,7 @@ impl Row {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let meaning = &self.meaning;
         let what = match self.what {
-            What::Key(kind) => KINDS.iter().position(|&k| k == kind).map_or(7, |n| n as u8),
+            What::Key(kind) => number_of(kind),
             What::Library => LIBRARY,
             What::Gone => GONE,
         };
@@ -206,7 +217,7 @@ impl Row {
         let what = match head & 0x0f {
             LIBRARY => What::Library,
             GONE => What::Gone,
-            kind => What::Key(*KINDS.get(usize::from(kind))?),
+            kind => What::Key(kind_of_number(kind)?),
         };
         let db = u32::try_from(take_number(bytes)?).ok()?;
         let expire_at_ms = take_number(bytes)?.checked_sub(1);
@@ -318,6 +329,14 @@ fn take_number(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_kind_has_a_number_of_its_own() {
+        for &kind in Kind::ALL {
+            assert!(number_of(kind) < LIBRARY, "{kind}");
+            assert_eq!(kind_of_number(number_of(kind)), Some(kind));
+        }
+    }
 
     #[test]
     fn rows_come_back_as_they_were() {

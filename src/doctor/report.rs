@@ -203,7 +203,7 @@ fn types_table(found: &Findings) -> Table {
         table.row(vec![
             byte.to_string(),
             kind_of(found.target.accepts().family, byte).to_string(),
-            layout_name(encoding).to_owned(),
+            encoding.words().to_owned(),
             format!("RDB {}", encoding.since()),
             match accepted {
                 Some(true) => "yes",
@@ -215,38 +215,6 @@ fn types_table(found: &Findings) -> Table {
         ]);
     }
     table
-}
-
-fn layout_name(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::String => "a string",
-        Encoding::List | Encoding::Set | Encoding::Hash => "strings",
-        Encoding::ZSetText => "strings, scores as text",
-        Encoding::ZSet => "strings, scores as doubles",
-        Encoding::Module => "the module's own",
-        Encoding::HashZipmap => "a zipmap",
-        Encoding::ListZiplist | Encoding::ZSetZiplist | Encoding::HashZiplist => "a ziplist",
-        Encoding::SetIntset => "an intset",
-        Encoding::ListQuicklist => "a quicklist of ziplists",
-        Encoding::ListQuicklist2 => "a quicklist of listpacks",
-        Encoding::HashListpack | Encoding::ZSetListpack | Encoding::SetListpack => "a listpack",
-        Encoding::Stream1 => "listpacks and groups",
-        Encoding::Stream2 => "the same, with entries added and read",
-        Encoding::Stream3 => "the same, with active times",
-        Encoding::RedisHashTtlRc => "field expiry, release candidates",
-        Encoding::RedisHashListpackTtlRc => "a listpack, field expiry, release candidates",
-        Encoding::RedisHashTtl | Encoding::ValkeyHashTtl => "strings, field expiry",
-        Encoding::RedisHashListpackTtl => "a listpack, field expiry",
-        Encoding::Stream4 => "the same, with idempotency",
-        Encoding::Stream5 => "the same, with entries given back",
-        Encoding::RedisArray => "indexes and values",
-        Encoding::RedisTemplateListpack => "fields, a listpack of values",
-        Encoding::RedisTemplateTable => "fields, values",
-        Encoding::RedisTemplateListpackRef | Encoding::RedisTemplateTableRef => {
-            "a template's number, values"
-        }
-        Encoding::ValkeyPathHash => "paths, each with fields and values",
-    }
 }
 
 fn want_word(want: Want) -> &'static str {

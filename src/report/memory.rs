@@ -19,6 +19,7 @@
 //! Other versions, allocators and thresholds differ; expect it to be right within a third for most
 //! data. A value is not walked for it, only its first bytes are looked at.
 
+use crate::dialect::{Counted, Each, Memory};
 use crate::payload::plain;
 use crate::payload::walk::length;
 use crate::payload::{Encoding, Slice};
@@ -74,43 +75,27 @@ fn of_value(encoding: Encoding, body: &[u8], len: u64) -> (u64, Option<u64>) {
         let rest = body.get(skip..).unwrap_or_default();
         length(&mut Slice::new(rest)).unwrap_or(0).min(len)
     };
-    // Behind how many bytes their number stands, and what each takes besides its bytes.
-    let elements = match encoding {
-        Encoding::Hash | Encoding::ValkeyHashTtl | Encoding::RedisHashTtlRc => {
-            Some((0, ENTRY + 2 * TEXT))
+    match encoding.memory() {
+        Memory::String => (of_string(body, len), None),
+        Memory::Table(each, at) => {
+            let elements = count(at);
+            (elements * of_each(each) + len, Some(elements))
         }
-        // The lowest expiry stands before the number of fields.
-        Encoding::RedisHashTtl => Some((8, ENTRY + 2 * TEXT)),
-        Encoding::Set => Some((0, ENTRY + TEXT)),
-        Encoding::ZSet | Encoding::ZSetText => Some((0, ENTRY + SKIP_NODE + TEXT)),
-        Encoding::RedisArray => Some((0, POINTER)),
-        _ => None,
-    };
-    if let Some((skip, each)) = elements {
-        let elements = count(skip);
-        return (elements * each + len, Some(elements));
+        Memory::List => (LIST_NODE + allocated(len), Some(count(0))),
+        Memory::Quicklist => (LIST_NODE + count(0) * LIST_NODE + len, None),
+        Memory::Packed(counted) => (allocated(len), packed_elements(counted, body)),
+        Memory::Stream => (of_stream(body, len), None),
+        Memory::AsStored => (len, None),
     }
-    match encoding {
-        Encoding::String => (of_string(body, len), None),
-        Encoding::List => {
-            let elements = count(0);
-            (LIST_NODE + allocated(len), Some(elements))
-        }
-        Encoding::ListQuicklist | Encoding::ListQuicklist2 => {
-            (LIST_NODE + count(0) * LIST_NODE + len, None)
-        }
-        Encoding::Stream1
-        | Encoding::Stream2
-        | Encoding::Stream3
-        | Encoding::Stream4
-        | Encoding::Stream5 => (of_stream(body, len), None),
-        Encoding::Module
-        | Encoding::RedisTemplateListpack
-        | Encoding::RedisTemplateListpackRef
-        | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef => (allocated(len), None),
-        Encoding::ValkeyPathHash => (len, None),
-        packed => (allocated(len), packed_elements(packed, body)),
+}
+
+/// What an element takes beside its bytes.
+fn of_each(each: Each) -> u64 {
+    match each {
+        Each::Field => ENTRY + 2 * TEXT,
+        Each::Member => ENTRY + TEXT,
+        Each::Scored => ENTRY + SKIP_NODE + TEXT,
+        Each::Index => POINTER,
     }
 }
 
@@ -151,7 +136,7 @@ fn of_stream(body: &[u8], len: u64) -> u64 {
 
 /// How many things a packed value says it has, in what its users count: a hash's fields, not its
 /// texts.
-fn packed_elements(encoding: Encoding, body: &[u8]) -> Option<u64> {
+fn packed_elements(counted: Counted, body: &[u8]) -> Option<u64> {
     let mut source = Slice::new(body);
     let _ = length(&mut source).ok()?;
     let packed = source.rest();
@@ -161,17 +146,14 @@ fn packed_elements(encoding: Encoding, body: &[u8]) -> Option<u64> {
         // More than can be written there.
         (count != u16::MAX).then_some(u64::from(count))
     };
-    match encoding {
-        Encoding::SetIntset => {
+    match counted {
+        Counted::Intset => {
             let bytes: [u8; 4] = packed.get(4..8)?.try_into().ok()?;
             Some(u32::from_le_bytes(bytes).into())
         }
-        Encoding::ListZiplist => u16_at(8),
-        Encoding::HashZiplist | Encoding::ZSetZiplist => Some(u16_at(8)? / 2),
-        Encoding::SetListpack => u16_at(4),
-        Encoding::HashListpack | Encoding::ZSetListpack => Some(u16_at(4)? / 2),
-        Encoding::RedisHashListpackTtlRc => Some(u16_at(4)? / 3),
-        _ => None,
+        Counted::Ziplist(each) => Some(u16_at(8)? / each),
+        Counted::Listpack(each) => Some(u16_at(4)? / each),
+        Counted::Unknown => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{layout_name, ranges_text, rule, types, want_word};
+use super::{ranges_text, rule, types, want_word};
 use crate::describe::{error_json, export_failed_json, family_name};
 use crate::doctor::Findings;
 use crate::doctor::acl::AclJob;
@@ -135,7 +135,7 @@ fn accepts(found: &Findings) -> Json {
         json!({
             "byte": byte,
             "type": encoding.kind().name(),
-            "layout": layout_name(encoding),
+            "layout": encoding.words(),
             "since_rdb_version": encoding.since(),
             "accepted": accepted,
         })

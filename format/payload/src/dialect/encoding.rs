@@ -1,218 +1,372 @@
-//! The RDB type bytes (rdb.h), and what they mean in which family.
+//! The RDB type bytes (rdb.h), and what they mean in which family. Each type is one row of the table;
+//! what is to be known of it anywhere stands there.
 
+use super::kind::Kind;
+use super::layout::Part::{Eight, Length, ShortText, Text};
+use super::layout::{Counted, Each, Layout, Memory, StreamForm};
 use super::{Family, Release, oldest_with_rdb_version};
 
-/// How a value is laid out. Up to 21 the type bytes mean the same everywhere; from there on Redis
-/// and Valkey count for themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Encoding {
+/// What the table says of a type.
+#[derive(Debug)]
+struct Row {
+    /// The type byte.
+    byte: u8,
+    /// Whose it is alone; `None` where it means the same everywhere.
+    family: Option<Family>,
+    /// The RDB version that brought it.
+    since: u16,
+    /// How it is known.
+    evidence: Evidence,
+    /// What it is to a user.
+    kind: Kind,
+    /// What its body is made of.
+    layout: Layout,
+    /// Its layout, for people.
+    words: &'static str,
+    /// What a value may be rewritten to where this form is not read, best first. What each of them
+    /// cannot hold is a loss that is named.
+    rewritten_to: &'static [Encoding],
+    /// What it takes in a server.
+    memory: Memory,
+    /// The body of one value, as small as can be, to try destinations with. Strings are "a" and "b",
+    /// numbers 1, expiries in the year 6429. Empty where nothing outside a file or a module can
+    /// read it.
+    sample: &'static [u8],
+}
+
+/// How a type is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Evidence {
+    /// A real server of the tests wrote and read it.
+    Tested,
+    /// Only release candidates wrote it, and the tests have such values. They are always rewritten.
+    ReleaseCandidates,
+    /// Published sources. No server was there to try.
+    FromSources,
+}
+
+/// Hashes whose fields can expire.
+const HASHES_TTL: &[Encoding] = &[
+    Encoding::RedisHashTtl,
+    Encoding::ValkeyHashTtl,
+    Encoding::Hash,
+];
+
+/// Streams of this form and those below: none is written higher than it was read.
+const fn streams(form: usize) -> &'static [Encoding] {
+    const DOWN: &[Encoding] = &[
+        Encoding::Stream5,
+        Encoding::Stream4,
+        Encoding::Stream3,
+        Encoding::Stream2,
+        Encoding::Stream1,
+    ];
+    DOWN.split_at(DOWN.len() - form).1
+}
+
+/// Makes the enum, the list of all and the table out of the rows: doc, name, and the fields of `Row`.
+macro_rules! encodings {
+    ($( $(#[$doc:meta])* $name:ident { $($row:tt)* } )*) => {
+        /// How a value is laid out. Up to 21 the type bytes mean the same everywhere; from there on
+        /// Redis and Valkey count for themselves.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Encoding { $( $(#[$doc])* $name, )* }
+
+        impl Encoding {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[ $( Self::$name, )* ];
+        }
+
+        /// By the number of the variant.
+        static ROWS: [Row; Encoding::ALL.len()] = [ $( Row { $($row)* }, )* ];
+    };
+}
+
+encodings! {
     /// 0: one string.
-    String,
+    String {
+        byte: 0, family: None, since: 1, evidence: Evidence::Tested,
+        kind: Kind::String, layout: Layout::Text, words: "a string",
+        rewritten_to: &[Encoding::String], memory: Memory::String,
+        sample: b"\x01a",
+    }
     /// 1: elements.
-    List,
+    List {
+        byte: 1, family: None, since: 1, evidence: Evidence::Tested,
+        kind: Kind::List, layout: Layout::Rows(&[Text]), words: "strings",
+        rewritten_to: &[Encoding::List], memory: Memory::List,
+        sample: b"\x01\x01a",
+    }
     /// 2: members.
-    Set,
+    Set {
+        byte: 2, family: None, since: 1, evidence: Evidence::Tested,
+        kind: Kind::Set, layout: Layout::Rows(&[Text]), words: "strings",
+        rewritten_to: &[Encoding::Set], memory: Memory::Table(Each::Member, 0),
+        sample: b"\x01\x01a",
+    }
     /// 3: members with scores as text.
-    ZSetText,
+    ZSetText {
+        byte: 3, family: None, since: 1, evidence: Evidence::Tested,
+        kind: Kind::ZSet, layout: Layout::Rows(&[Text, ShortText]), words: "strings, scores as text",
+        rewritten_to: &[Encoding::ZSet], memory: Memory::Table(Each::Scored, 0),
+        sample: b"\x01\x01a\x011",
+    }
     /// 4: fields and values.
-    Hash,
+    Hash {
+        byte: 4, family: None, since: 1, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::Rows(&[Text, Text]), words: "strings",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Table(Each::Field, 0),
+        sample: b"\x01\x01a\x01b",
+    }
     /// 5 (4.0): members with scores as eight bytes.
-    ZSet,
+    ZSet {
+        byte: 5, family: None, since: 8, evidence: Evidence::Tested,
+        kind: Kind::ZSet, layout: Layout::Rows(&[Text, Eight]), words: "strings, scores as doubles",
+        rewritten_to: &[Encoding::ZSet], memory: Memory::Table(Each::Scored, 0),
+        sample: b"\x01\x01a\0\0\0\0\0\0\xf0\x3f",
+    }
     /// 7 (4.0): items that only the module understands, each of a known length.
-    Module,
+    Module {
+        byte: 7, family: None, since: 8, evidence: Evidence::Tested,
+        kind: Kind::Module, layout: Layout::Module, words: "the module's own",
+        rewritten_to: &[], memory: Memory::Packed(Counted::Unknown),
+        sample: b"",
+    }
     /// 9: a zipmap.
-    HashZipmap,
+    HashZipmap {
+        byte: 9, family: None, since: 2, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::Text, words: "a zipmap",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Unknown),
+        sample: b"\x07\x01\x01a\x01\0b\xff",
+    }
     /// 10: a ziplist.
-    ListZiplist,
+    ListZiplist {
+        byte: 10, family: None, since: 2, evidence: Evidence::Tested,
+        kind: Kind::List, layout: Layout::Text, words: "a ziplist",
+        rewritten_to: &[Encoding::List], memory: Memory::Packed(Counted::Ziplist(1)),
+        sample: b"\x0e\x0e\0\0\0\x0a\0\0\0\x01\0\0\x01a\xff",
+    }
     /// 11: an intset.
-    SetIntset,
+    SetIntset {
+        byte: 11, family: None, since: 2, evidence: Evidence::Tested,
+        kind: Kind::Set, layout: Layout::Text, words: "an intset",
+        rewritten_to: &[Encoding::Set], memory: Memory::Packed(Counted::Intset),
+        sample: b"\x0a\x02\0\0\0\x01\0\0\0\x01\0",
+    }
     /// 12: a ziplist of members and scores.
-    ZSetZiplist,
+    ZSetZiplist {
+        byte: 12, family: None, since: 2, evidence: Evidence::Tested,
+        kind: Kind::ZSet, layout: Layout::Text, words: "a ziplist",
+        rewritten_to: &[Encoding::ZSet], memory: Memory::Packed(Counted::Ziplist(2)),
+        sample: b"\x10\x10\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\xf2\xff",
+    }
     /// 13: a ziplist of fields and values.
-    HashZiplist,
+    HashZiplist {
+        byte: 13, family: None, since: 4, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::Text, words: "a ziplist",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Ziplist(2)),
+        sample: b"\x11\x11\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\x01b\xff",
+    }
     /// 14 (3.2): ziplists.
-    ListQuicklist,
+    ListQuicklist {
+        byte: 14, family: None, since: 7, evidence: Evidence::Tested,
+        kind: Kind::List, layout: Layout::Rows(&[Text]), words: "a quicklist of ziplists",
+        rewritten_to: &[Encoding::List], memory: Memory::Quicklist,
+        sample: b"\x01\x0e\x0e\0\0\0\x0a\0\0\0\x01\0\0\x01a\xff",
+    }
     /// 15 (5.0): listpacks of entries, last id, groups.
-    Stream1,
+    Stream1 {
+        byte: 15, family: None, since: 9, evidence: Evidence::Tested,
+        kind: Kind::Stream, layout: Layout::Stream(StreamForm::V1), words: "listpacks and groups",
+        rewritten_to: streams(1), memory: Memory::Stream,
+        sample: b"\0\0\0\0\0",
+    }
     /// 16 (7.0): a listpack of fields and values.
-    HashListpack,
+    HashListpack {
+        byte: 16, family: None, since: 10, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::Listpack, words: "a listpack",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Listpack(2)),
+        sample: b"\x0d\x0d\0\0\0\x02\0\x81a\x02\x81b\x02\xff",
+    }
     /// 17 (7.0): a listpack of members and scores.
-    ZSetListpack,
+    ZSetListpack {
+        byte: 17, family: None, since: 10, evidence: Evidence::Tested,
+        kind: Kind::ZSet, layout: Layout::Listpack, words: "a listpack",
+        rewritten_to: &[Encoding::ZSet], memory: Memory::Packed(Counted::Listpack(2)),
+        sample: b"\x0c\x0c\0\0\0\x02\0\x81a\x02\x01\x01\xff",
+    }
     /// 18 (7.0): listpacks and plain elements.
-    ListQuicklist2,
+    ListQuicklist2 {
+        byte: 18, family: None, since: 10, evidence: Evidence::Tested,
+        kind: Kind::List, layout: Layout::Nodes, words: "a quicklist of listpacks",
+        rewritten_to: &[Encoding::List], memory: Memory::Quicklist,
+        sample: b"\x01\x02\x0a\x0a\0\0\0\x01\0\x81a\x02\xff",
+    }
     /// 19 (7.0): as 15, with first id, highest deleted id, entries added and entries read.
-    Stream2,
+    Stream2 {
+        byte: 19, family: None, since: 10, evidence: Evidence::Tested,
+        kind: Kind::Stream, layout: Layout::Stream(StreamForm::V2), words: "the same, with entries added and read",
+        rewritten_to: streams(2), memory: Memory::Stream,
+        sample: b"\0\0\0\0\0\0\0\0\0\0",
+    }
     /// 20 (7.2): a listpack of members.
-    SetListpack,
+    SetListpack {
+        byte: 20, family: None, since: 11, evidence: Evidence::Tested,
+        kind: Kind::Set, layout: Layout::Listpack, words: "a listpack",
+        rewritten_to: &[Encoding::Set], memory: Memory::Packed(Counted::Listpack(1)),
+        sample: b"\x0a\x0a\0\0\0\x01\0\x81a\x02\xff",
+    }
     /// 21 (7.2): as 19, with the consumers' active times.
-    Stream3,
+    Stream3 {
+        byte: 21, family: None, since: 11, evidence: Evidence::Tested,
+        kind: Kind::Stream, layout: Layout::Stream(StreamForm::V3), words: "the same, with active times",
+        rewritten_to: streams(3), memory: Memory::Stream,
+        sample: b"\0\0\0\0\0\0\0\0\0\0",
+    }
     /// 22 of Redis: absolute expiry, field, value. Only release candidates of 7.4 wrote it.
-    RedisHashTtlRc,
+    RedisHashTtlRc {
+        byte: 22, family: Some(Family::Redis), since: 12, evidence: Evidence::ReleaseCandidates,
+        kind: Kind::Hash, layout: Layout::Rows(&[Length, Text, Text]), words: "field expiry, release candidates",
+        rewritten_to: HASHES_TTL, memory: Memory::Table(Each::Field, 0),
+        sample: b"\x01\0\x01a\x01b",
+    }
     /// 23 of Redis: a listpack of field, value, absolute expiry. Release candidates of 7.4.
-    RedisHashListpackTtlRc,
+    RedisHashListpackTtlRc {
+        byte: 23, family: Some(Family::Redis), since: 12, evidence: Evidence::ReleaseCandidates,
+        kind: Kind::Hash, layout: Layout::Listpack, words: "a listpack, field expiry, release candidates",
+        rewritten_to: HASHES_TTL, memory: Memory::Packed(Counted::Listpack(3)),
+        sample: b"\x17\x17\0\0\0\x03\0\x81a\x02\x81b\x02\xf4\0\0\0\0\0\x80\0\0\x09\xff",
+    }
     /// 24 of Redis (7.4): lowest expiry, then expiry relative to it, field, value.
-    RedisHashTtl,
+    RedisHashTtl {
+        byte: 24, family: Some(Family::Redis), since: 12, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::EightRows(&[Length, Text, Text]), words: "strings, field expiry",
+        rewritten_to: HASHES_TTL, memory: Memory::Table(Each::Field, 8),
+        sample: b"\0\0\0\0\0\x80\0\0\x01\x01\x01a\x01b",
+    }
     /// 25 of Redis (7.4): lowest expiry, then a listpack of field, value, absolute expiry.
-    RedisHashListpackTtl,
+    RedisHashListpackTtl {
+        byte: 25, family: Some(Family::Redis), since: 12, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::EightListpack, words: "a listpack, field expiry",
+        rewritten_to: HASHES_TTL, memory: Memory::Packed(Counted::Unknown),
+        sample:
+            b"\0\0\0\0\0\x80\0\0\x17\x17\0\0\0\x03\0\x81a\x02\x81b\x02\xf4\0\0\0\0\0\x80\0\0\x09\xff",
+    }
     /// 22 of Valkey (9.0): field, value, absolute expiry.
-    ValkeyHashTtl,
-    /// 26 of Redis (8.6): as 21, with the idempotency state of XADD IDMP.
-    Stream4,
-    /// 27 of Redis (8.8): as 26, with the entries of each group that XNACK gave back.
-    Stream5,
-    /// 28 of Redis (8.8): indexes and values of a sparse array.
-    RedisArray,
-    /// 29 of Redis (8.10): names of fields, then a listpack of values.
-    RedisTemplateListpack,
-    /// 30 of Redis (8.10), in files only: a listpack of a template's number and values.
-    RedisTemplateListpackRef,
-    /// 31 of Redis (8.10): names of fields, then values.
-    RedisTemplateTable,
-    /// 32 of Redis (8.10), in files only: a template's number, then values.
-    RedisTemplateTableRef,
+    ValkeyHashTtl {
+        byte: 22, family: Some(Family::Valkey), since: 80, evidence: Evidence::Tested,
+        kind: Kind::Hash, layout: Layout::Rows(&[Text, Text, Eight]), words: "strings, field expiry",
+        rewritten_to: HASHES_TTL, memory: Memory::Table(Each::Field, 0),
+        sample: b"\x01\x01a\x01b\0\0\0\0\0\x80\0\0",
+    }
     /// 23 of Valkey (9.2): paths, each with fields and values.
-    ValkeyPathHash,
+    ValkeyPathHash {
+        byte: 23, family: Some(Family::Valkey), since: 81, evidence: Evidence::FromSources,
+        kind: Kind::PathHash, layout: Layout::Paths, words: "paths, each with fields and values",
+        rewritten_to: &[], memory: Memory::AsStored,
+        sample: b"\x01\x01p\x01\x01a\x01b",
+    }
+    /// 26 of Redis (8.6): as 21, with the idempotency state of XADD IDMP.
+    Stream4 {
+        byte: 26, family: Some(Family::Redis), since: 13, evidence: Evidence::Tested,
+        kind: Kind::Stream, layout: Layout::Stream(StreamForm::V4), words: "the same, with idempotency",
+        rewritten_to: streams(4), memory: Memory::Stream,
+        sample: b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
+    }
+    /// 27 of Redis (8.8): as 26, with the entries of each group that XNACK gave back.
+    Stream5 {
+        byte: 27, family: Some(Family::Redis), since: 14, evidence: Evidence::FromSources,
+        kind: Kind::Stream, layout: Layout::Stream(StreamForm::V5), words: "the same, with entries given back",
+        rewritten_to: streams(5), memory: Memory::Stream,
+        sample: b"\0\0\0\0\0\0\0\0\0\0\x40\x64\x40\x64\0\0\0",
+    }
+    /// 28 of Redis (8.8): indexes and values of a sparse array.
+    RedisArray {
+        byte: 28, family: Some(Family::Redis), since: 14, evidence: Evidence::FromSources,
+        kind: Kind::Array, layout: Layout::Array, words: "indexes and values",
+        rewritten_to: &[], memory: Memory::Table(Each::Index, 0),
+        sample: b"\x01\0\0\0\x01a",
+    }
+    /// 29 of Redis (8.10): names of fields, then a listpack of values.
+    RedisTemplateListpack {
+        byte: 29, family: Some(Family::Redis), since: 15, evidence: Evidence::FromSources,
+        kind: Kind::Hash, layout: Layout::Template, words: "fields, a listpack of values",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Unknown),
+        sample: b"\x01\x01\x01a\x0c\x0c\0\0\0\x02\0\0\x01\x81b\x02\xff",
+    }
+    /// 30 of Redis (8.10), in files only: a listpack of a template's number and values.
+    RedisTemplateListpackRef {
+        byte: 30, family: Some(Family::Redis), since: 15, evidence: Evidence::FromSources,
+        kind: Kind::Hash, layout: Layout::TemplateRef, words: "a template's number, values",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Unknown),
+        sample: b"",
+    }
+    /// 31 of Redis (8.10): names of fields, then values.
+    RedisTemplateTable {
+        byte: 31, family: Some(Family::Redis), since: 15, evidence: Evidence::FromSources,
+        kind: Kind::Hash, layout: Layout::Template, words: "fields, values",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Unknown),
+        sample: b"\x01\x01\x01a\x01b",
+    }
+    /// 32 of Redis (8.10), in files only: a template's number, then values.
+    RedisTemplateTableRef {
+        byte: 32, family: Some(Family::Redis), since: 15, evidence: Evidence::FromSources,
+        kind: Kind::Hash, layout: Layout::TemplateRef, words: "a template's number, values",
+        rewritten_to: &[Encoding::Hash], memory: Memory::Packed(Counted::Unknown),
+        sample: b"",
+    }
+}
+
+/// What each type byte means in a family.
+const fn by_byte(family: Family) -> [Option<Encoding>; 256] {
+    let mut meanings = [None; 256];
+    let mut at = 0;
+    while at < Encoding::ALL.len() {
+        let row = &ROWS[at];
+        let is_theirs = match row.family {
+            None => true,
+            Some(Family::Redis) => matches!(family, Family::Redis),
+            Some(Family::Valkey) => matches!(family, Family::Valkey),
+            Some(Family::Other) => matches!(family, Family::Other),
+        };
+        if is_theirs {
+            assert!(
+                meanings[row.byte as usize].is_none(),
+                "one type byte, two rows"
+            );
+            meanings[row.byte as usize] = Some(Encoding::ALL[at]);
+        }
+        at += 1;
+    }
+    meanings
 }
 
 impl Encoding {
-    /// All of them, by type byte.
-    pub const ALL: &[Self] = &[
-        Self::String,
-        Self::List,
-        Self::Set,
-        Self::ZSetText,
-        Self::Hash,
-        Self::ZSet,
-        Self::Module,
-        Self::HashZipmap,
-        Self::ListZiplist,
-        Self::SetIntset,
-        Self::ZSetZiplist,
-        Self::HashZiplist,
-        Self::ListQuicklist,
-        Self::Stream1,
-        Self::HashListpack,
-        Self::ZSetListpack,
-        Self::ListQuicklist2,
-        Self::Stream2,
-        Self::SetListpack,
-        Self::Stream3,
-        Self::RedisHashTtlRc,
-        Self::RedisHashListpackTtlRc,
-        Self::RedisHashTtl,
-        Self::RedisHashListpackTtl,
-        Self::ValkeyHashTtl,
-        Self::ValkeyPathHash,
-        Self::Stream4,
-        Self::Stream5,
-        Self::RedisArray,
-        Self::RedisTemplateListpack,
-        Self::RedisTemplateListpackRef,
-        Self::RedisTemplateTable,
-        Self::RedisTemplateTableRef,
-    ];
+    fn row(self) -> &'static Row {
+        &ROWS[self as usize]
+    }
 
     /// What a type byte of this family means; nothing where that is unknown.
     pub fn of(family: Family, type_byte: u8) -> Option<Self> {
-        Some(match (type_byte, family) {
-            (0, _) => Self::String,
-            (1, _) => Self::List,
-            (2, _) => Self::Set,
-            (3, _) => Self::ZSetText,
-            (4, _) => Self::Hash,
-            (5, _) => Self::ZSet,
-            (7, _) => Self::Module,
-            (9, _) => Self::HashZipmap,
-            (10, _) => Self::ListZiplist,
-            (11, _) => Self::SetIntset,
-            (12, _) => Self::ZSetZiplist,
-            (13, _) => Self::HashZiplist,
-            (14, _) => Self::ListQuicklist,
-            (15, _) => Self::Stream1,
-            (16, _) => Self::HashListpack,
-            (17, _) => Self::ZSetListpack,
-            (18, _) => Self::ListQuicklist2,
-            (19, _) => Self::Stream2,
-            (20, _) => Self::SetListpack,
-            (21, _) => Self::Stream3,
-            (22, Family::Redis) => Self::RedisHashTtlRc,
-            (23, Family::Redis) => Self::RedisHashListpackTtlRc,
-            (24, Family::Redis) => Self::RedisHashTtl,
-            (25, Family::Redis) => Self::RedisHashListpackTtl,
-            (26, Family::Redis) => Self::Stream4,
-            (27, Family::Redis) => Self::Stream5,
-            (28, Family::Redis) => Self::RedisArray,
-            (29, Family::Redis) => Self::RedisTemplateListpack,
-            (30, Family::Redis) => Self::RedisTemplateListpackRef,
-            (31, Family::Redis) => Self::RedisTemplateTable,
-            (32, Family::Redis) => Self::RedisTemplateTableRef,
-            (22, Family::Valkey) => Self::ValkeyHashTtl,
-            (23, Family::Valkey) => Self::ValkeyPathHash,
-            _ => return None,
-        })
+        static REDIS: [Option<Encoding>; 256] = by_byte(Family::Redis);
+        static VALKEY: [Option<Encoding>; 256] = by_byte(Family::Valkey);
+        static OTHER: [Option<Encoding>; 256] = by_byte(Family::Other);
+        let meanings = match family {
+            Family::Redis => &REDIS,
+            Family::Valkey => &VALKEY,
+            Family::Other => &OTHER,
+        };
+        meanings[usize::from(type_byte)]
     }
 
     /// The type byte.
     pub fn type_byte(self) -> u8 {
-        match self {
-            Self::String => 0,
-            Self::List => 1,
-            Self::Set => 2,
-            Self::ZSetText => 3,
-            Self::Hash => 4,
-            Self::ZSet => 5,
-            Self::Module => 7,
-            Self::HashZipmap => 9,
-            Self::ListZiplist => 10,
-            Self::SetIntset => 11,
-            Self::ZSetZiplist => 12,
-            Self::HashZiplist => 13,
-            Self::ListQuicklist => 14,
-            Self::Stream1 => 15,
-            Self::HashListpack => 16,
-            Self::ZSetListpack => 17,
-            Self::ListQuicklist2 => 18,
-            Self::Stream2 => 19,
-            Self::SetListpack => 20,
-            Self::Stream3 => 21,
-            Self::RedisHashTtlRc | Self::ValkeyHashTtl => 22,
-            Self::RedisHashListpackTtlRc | Self::ValkeyPathHash => 23,
-            Self::RedisHashTtl => 24,
-            Self::RedisHashListpackTtl => 25,
-            Self::Stream4 => 26,
-            Self::Stream5 => 27,
-            Self::RedisArray => 28,
-            Self::RedisTemplateListpack => 29,
-            Self::RedisTemplateListpackRef => 30,
-            Self::RedisTemplateTable => 31,
-            Self::RedisTemplateTableRef => 32,
-        }
+        self.row().byte
     }
 
     /// The RDB version that brought it.
     pub fn since(self) -> u16 {
-        match self {
-            Self::String | Self::List | Self::Set | Self::ZSetText | Self::Hash => 1,
-            Self::HashZipmap | Self::ListZiplist | Self::SetIntset | Self::ZSetZiplist => 2,
-            Self::HashZiplist => 4,
-            Self::ListQuicklist => 7,
-            Self::ZSet | Self::Module => 8,
-            Self::Stream1 => 9,
-            Self::HashListpack | Self::ZSetListpack | Self::ListQuicklist2 | Self::Stream2 => 10,
-            Self::SetListpack | Self::Stream3 => 11,
-            Self::RedisHashTtlRc
-            | Self::RedisHashListpackTtlRc
-            | Self::RedisHashTtl
-            | Self::RedisHashListpackTtl => 12,
-            Self::Stream4 => 13,
-            Self::Stream5 | Self::RedisArray => 14,
-            Self::RedisTemplateListpack
-            | Self::RedisTemplateListpackRef
-            | Self::RedisTemplateTable
-            | Self::RedisTemplateTableRef => 15,
-            Self::ValkeyHashTtl => 80,
-            Self::ValkeyPathHash => 81,
-        }
+        self.row().since
     }
 
     /// The first server that has it, for people: `Redis 8.8`.
@@ -223,157 +377,68 @@ impl Encoding {
 
     /// Whose it is alone; `None` for those that mean the same everywhere.
     pub fn family(self) -> Option<Family> {
-        match self {
-            Self::ValkeyHashTtl | Self::ValkeyPathHash => Some(Family::Valkey),
-            _ => (!is_common(self.type_byte())).then_some(Family::Redis),
-        }
+        self.row().family
     }
 
-    /// Whether fields of such a hash can expire by themselves.
+    /// What its body is made of.
+    pub(crate) fn layout(self) -> Layout {
+        self.row().layout
+    }
+
+    /// Its layout, for people: `a quicklist of ziplists`.
+    pub fn words(self) -> &'static str {
+        self.row().words
+    }
+
+    /// What a value takes in a server's memory, to estimate it by.
+    pub fn memory(self) -> Memory {
+        self.row().memory
+    }
+
+    /// Whether fields of such a hash can expire by themselves: it is rewritten to a form that says so.
     pub(crate) fn has_field_ttls(self) -> bool {
-        matches!(
-            self,
-            Self::RedisHashTtlRc
-                | Self::RedisHashListpackTtlRc
-                | Self::RedisHashTtl
-                | Self::RedisHashListpackTtl
-                | Self::ValkeyHashTtl
-        )
+        self.rewritten_to().contains(&Self::RedisHashTtl)
     }
 
     /// Whether only release candidates wrote it. Such values are always rewritten.
     pub(crate) fn is_of_release_candidates(self) -> bool {
-        matches!(self, Self::RedisHashTtlRc | Self::RedisHashListpackTtlRc)
+        self.row().evidence == Evidence::ReleaseCandidates
     }
 
     /// Whether it can stand in a DUMP payload. A reference needs a template of its file.
     pub(crate) fn in_payloads(self) -> bool {
-        !matches!(
-            self,
-            Self::RedisTemplateListpackRef | Self::RedisTemplateTableRef
-        )
+        self.layout() != Layout::TemplateRef
+    }
+
+    /// Whether a hash goes by a template, its own or one of its file.
+    pub fn is_templated(self) -> bool {
+        matches!(self.layout(), Layout::Template | Layout::TemplateRef)
     }
 
     /// Whether a real server of the tests wrote and read it. The others were read about.
     pub fn is_proven(self) -> bool {
-        !matches!(
-            self,
-            Self::Stream5
-                | Self::RedisArray
-                | Self::RedisTemplateListpack
-                | Self::RedisTemplateListpackRef
-                | Self::RedisTemplateTable
-                | Self::RedisTemplateTableRef
-                | Self::ValkeyPathHash
-        )
+        self.row().evidence != Evidence::FromSources
     }
 
-    /// What a value may be rewritten to where this form is not read, best first. What each of them
-    /// cannot hold is a loss that is named.
+    /// What a value may be rewritten to where this form is not read, best first.
     pub(crate) fn rewritten_to(self) -> &'static [Self] {
-        match self.kind() {
-            Kind::String => &[Self::String],
-            Kind::List => &[Self::List],
-            Kind::Set => &[Self::Set],
-            Kind::ZSet => &[Self::ZSet],
-            Kind::Hash if self.has_field_ttls() => {
-                &[Self::RedisHashTtl, Self::ValkeyHashTtl, Self::Hash]
-            }
-            Kind::Hash => &[Self::Hash],
-            Kind::Stream => {
-                const DOWN: &[Encoding] = &[
-                    Encoding::Stream5,
-                    Encoding::Stream4,
-                    Encoding::Stream3,
-                    Encoding::Stream2,
-                    Encoding::Stream1,
-                ];
-                // None is written higher than it was read.
-                let at = DOWN.iter().position(|one| *one == self).unwrap_or(0);
-                &DOWN[at..]
-            }
-            Kind::Array | Kind::PathHash | Kind::Module | Kind::Unknown => &[],
-        }
+        self.row().rewritten_to
     }
 
     /// What it is to a user.
     pub fn kind(self) -> Kind {
-        match self {
-            Self::String => Kind::String,
-            Self::List | Self::ListZiplist | Self::ListQuicklist | Self::ListQuicklist2 => {
-                Kind::List
-            }
-            Self::Set | Self::SetIntset | Self::SetListpack => Kind::Set,
-            Self::ZSetText | Self::ZSet | Self::ZSetZiplist | Self::ZSetListpack => Kind::ZSet,
-            Self::Hash
-            | Self::HashZipmap
-            | Self::HashZiplist
-            | Self::HashListpack
-            | Self::RedisHashTtlRc
-            | Self::RedisHashListpackTtlRc
-            | Self::RedisHashTtl
-            | Self::RedisHashListpackTtl
-            | Self::RedisTemplateListpack
-            | Self::RedisTemplateListpackRef
-            | Self::RedisTemplateTable
-            | Self::RedisTemplateTableRef
-            | Self::ValkeyHashTtl => Kind::Hash,
-            Self::Stream1 | Self::Stream2 | Self::Stream3 | Self::Stream4 | Self::Stream5 => {
-                Kind::Stream
-            }
-            Self::RedisArray => Kind::Array,
-            Self::ValkeyPathHash => Kind::PathHash,
-            Self::Module => Kind::Module,
-        }
+        self.row().kind
     }
-}
 
-/// What a value is to a user, as TYPE names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A string: also a bitmap, a HyperLogLog.
-    String,
-    /// A list.
-    List,
-    /// A set.
-    Set,
-    /// A sorted set: also geo positions.
-    ZSet,
-    /// A hash.
-    Hash,
-    /// A stream.
-    Stream,
-    /// A sparse array (Redis 8.8).
-    Array,
-    /// Fields under paths (Valkey 9.2).
-    PathHash,
-    /// A module's own type; TYPE says its name ([`module_name`](crate::payload::module_name)).
-    Module,
-    /// A type byte this version knows nothing of.
-    Unknown,
-}
-
-impl Kind {
-    /// The word that TYPE answers; for a module's and an unknown type, one of ours.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::String => "string",
-            Self::List => "list",
-            Self::Set => "set",
-            Self::ZSet => "zset",
-            Self::Hash => "hash",
-            Self::Stream => "stream",
-            Self::Array => "array",
-            Self::PathHash => "pathhash",
-            Self::Module => "module",
-            Self::Unknown => "unknown",
-        }
+    /// The body of a small value. Empty for modules and for what stands in files only.
+    pub(crate) fn sample(self) -> &'static [u8] {
+        self.row().sample
     }
-}
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
+    /// Whether a destination is asked for it with a sample: not for modules, because there are servers
+    /// that exit, not for what stands in files only, and not for what is always rewritten.
+    pub(crate) fn is_probed(self) -> bool {
+        self.layout() != Layout::Module && self.in_payloads() && !self.is_of_release_candidates()
     }
 }
 

@@ -13,13 +13,18 @@
 
 mod encoding;
 mod feature;
+mod kind;
+mod layout;
 mod lookalike;
 pub mod opcode;
 mod release;
 mod version;
 
-pub use encoding::{Encoding, Kind, MODULE_PRE_GA, is_common, kind_of};
+pub use encoding::{Encoding, MODULE_PRE_GA, is_common, kind_of};
 pub use feature::Feature;
+pub use kind::Kind;
+pub use layout::{Counted, Each, Memory, StreamForm};
+pub(crate) use layout::{Layout, Part};
 pub use lookalike::{KEYDB_MEMBER_EXPIRY, Lookalike};
 pub use opcode::Opcode;
 pub use redis_migrate_format::record::Family;

@@ -59,16 +59,7 @@ pub fn last_field_ms(family: Family, value: &Value) -> Option<Option<u64>> {
 
 /// Whether values of this type are hashes whose fields may expire.
 fn has_field_expiry(family: Family, type_byte: u8) -> bool {
-    matches!(
-        Encoding::of(family, type_byte),
-        Some(
-            Encoding::RedisHashTtlRc
-                | Encoding::RedisHashListpackTtlRc
-                | Encoding::RedisHashTtl
-                | Encoding::RedisHashListpackTtl
-                | Encoding::ValkeyHashTtl
-        )
-    )
+    Encoding::of(family, type_byte).is_some_and(Encoding::has_field_ttls)
 }
 
 /// Writes a hash anew if one of its fields has another fate than to expire when it does. `None` if

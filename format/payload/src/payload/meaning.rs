@@ -223,7 +223,17 @@ pub fn difference_but(
                 )
             },
         ),
-        _ => Some(Difference::new("", left.kind(), right.kind())),
+        (
+            Object::String(_)
+            | Object::List(_)
+            | Object::Set(_)
+            | Object::ZSet(_)
+            | Object::Hash(_)
+            | Object::Stream(_)
+            | Object::Array(_)
+            | Object::PathHash(_),
+            _,
+        ) => Some(Difference::new("", left.kind(), right.kind())),
     }
 }
 

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::array::Array;
-use crate::dialect::{Encoding, Kind};
+use crate::dialect::Kind;
+pub use crate::dialect::StreamForm;
 
 /// A string, a member, an element: any bytes. Borrowed from the payload where they stand in it
 /// plainly.
@@ -104,44 +105,6 @@ impl StreamId {
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)
-    }
-}
-
-/// How much a stream's form holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamForm {
-    /// Type 15 (5.0).
-    V1,
-    /// Type 19 (7.0): first id, highest deleted id, entries added, entries read.
-    V2,
-    /// Type 21 (7.2): active times of consumers.
-    V3,
-    /// Type 26 of Redis (8.6): idempotency.
-    V4,
-    /// Type 27 of Redis (8.8): entries that were given back (XNACK).
-    V5,
-}
-
-impl StreamForm {
-    /// How a stream of this form is laid out.
-    pub fn encoding(self) -> Encoding {
-        match self {
-            Self::V1 => Encoding::Stream1,
-            Self::V2 => Encoding::Stream2,
-            Self::V3 => Encoding::Stream3,
-            Self::V4 => Encoding::Stream4,
-            Self::V5 => Encoding::Stream5,
-        }
-    }
-
-    /// All of them, lowest first.
-    pub const ALL: [Self; 5] = [Self::V1, Self::V2, Self::V3, Self::V4, Self::V5];
-
-    /// The form that is laid out so; `None` for what is no stream.
-    pub fn of(encoding: Encoding) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|form| form.encoding() == encoding)
     }
 }
 

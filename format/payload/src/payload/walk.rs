@@ -11,7 +11,7 @@ use super::lzf;
 use super::metadata::{plain, take_type_byte};
 use super::object::StreamForm;
 use super::source::{Slice, Source};
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, Layout, Part};
 
 /// Passes over one value, its type byte or [`metadata`](super::metadata) first, and says what it was. The value is well-formed down
 /// to its strings when this returns, and the source stands behind it.
@@ -33,70 +33,35 @@ pub(crate) fn walk_body<S: Source>(
     let Some(encoding) = Encoding::of(family, type_byte) else {
         return Err(source.error(ErrorKind::Opaque(type_byte)));
     };
-    use Part::{Eight, Length, ShortText, Text};
-    match encoding {
-        Encoding::String
-        | Encoding::HashZipmap
-        | Encoding::ListZiplist
-        | Encoding::SetIntset
-        | Encoding::ZSetZiplist
-        | Encoding::HashZiplist
-        | Encoding::HashListpack
-        | Encoding::ZSetListpack
-        | Encoding::SetListpack
-        | Encoding::RedisHashListpackTtlRc => string(source)?,
-        Encoding::RedisHashListpackTtl => {
+    match encoding.layout() {
+        Layout::Text | Layout::Listpack => string(source)?,
+        Layout::EightListpack => {
             source.pass(8)?;
             string(source)?;
         }
-        Encoding::List | Encoding::Set | Encoding::ListQuicklist => rows(source, &[Text])?,
-        Encoding::ZSetText => rows(source, &[Text, ShortText])?,
-        Encoding::ZSet => rows(source, &[Text, Eight])?,
-        Encoding::Hash => rows(source, &[Text, Text])?,
-        Encoding::ListQuicklist2 => rows(source, &[Length, Text])?,
-        Encoding::RedisHashTtlRc => rows(source, &[Length, Text, Text])?,
-        Encoding::RedisHashTtl => {
+        Layout::Rows(row) => rows(source, row)?,
+        Layout::EightRows(row) => {
             source.pass(8)?;
-            rows(source, &[Length, Text, Text])?;
+            rows(source, row)?;
         }
-        Encoding::ValkeyHashTtl => rows(source, &[Text, Text, Eight])?,
-        Encoding::Stream1 => stream(source, StreamForm::V1)?,
-        Encoding::Stream2 => stream(source, StreamForm::V2)?,
-        Encoding::Stream3 => stream(source, StreamForm::V3)?,
-        Encoding::Stream4 => stream(source, StreamForm::V4)?,
-        Encoding::Stream5 => stream(source, StreamForm::V5)?,
-        Encoding::RedisArray => array(source)?,
-        Encoding::ValkeyPathHash => {
+        Layout::Nodes => rows(source, &[Part::Length, Part::Text])?,
+        Layout::Stream(form) => stream(source, form)?,
+        Layout::Array => array(source)?,
+        Layout::Paths => {
             for _ in 0..length(source)? {
                 string(source)?;
-                rows(source, &[Text, Text])?;
+                rows(source, &[Part::Text, Part::Text])?;
             }
         }
-        Encoding::RedisTemplateListpack
-        | Encoding::RedisTemplateListpackRef
-        | Encoding::RedisTemplateTable
-        | Encoding::RedisTemplateTableRef => {
+        Layout::Template | Layout::TemplateRef => {
             return Err(source.error(ErrorKind::Opaque(type_byte)));
         }
-        Encoding::Module => {
+        Layout::Module => {
             length(source)?;
             module_items(source)?;
         }
     }
     Ok(encoding)
-}
-
-/// What the rows of a layout are made of.
-#[derive(Clone, Copy)]
-enum Part {
-    /// A string.
-    Text,
-    /// A length that is a number.
-    Length,
-    /// Eight bytes: a score, an expiry.
-    Eight,
-    /// A score as text, one byte of length before it; 253 to 255 stand for themselves.
-    ShortText,
 }
 
 /// A count, and so many rows. A count that lies ends with the bytes: every part takes at least one.

@@ -13,7 +13,7 @@ use super::error::{Fault, RdbError, RdbErrorKind};
 use super::input::{Input, Take};
 use super::magic::{MAGIC_LEN, Magic, begins_like_rdb};
 use super::taken;
-use super::templates::{Templates, is_templated};
+use super::templates::Templates;
 use crate::dialect::{MODULE_PRE_GA, Opcode};
 use crate::payload::{self, walk, write};
 
@@ -523,7 +523,7 @@ impl<R: Read> RdbReader<R> {
         self.scratch.clear();
         self.scratch.extend_from_slice(&metadata.bytes);
         if let Some(encoding) = payload::Encoding::of(family, type_byte)
-            && is_templated(encoding)
+            && encoding.is_templated()
         {
             self.facts.templated_hashes += 1;
             let input = &mut self.input;
@@ -545,7 +545,7 @@ impl<R: Read> RdbReader<R> {
     fn pass_value(&mut self, type_byte: u8) -> Result<(), Fault> {
         let family = self.facts.family;
         if let Some(encoding) = payload::Encoding::of(family, type_byte)
-            && is_templated(encoding)
+            && encoding.is_templated()
         {
             self.templates
                 .hash(&mut self.input, encoding, 0, &mut Vec::new())?;

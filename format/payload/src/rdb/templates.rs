@@ -40,17 +40,6 @@ pub(super) struct Templates {
     bytes: u64,
 }
 
-/// Whether a hash of this encoding is read here.
-pub(super) fn is_templated(encoding: Encoding) -> bool {
-    matches!(
-        encoding,
-        Encoding::RedisTemplateListpack
-            | Encoding::RedisTemplateListpackRef
-            | Encoding::RedisTemplateTable
-            | Encoding::RedisTemplateTableRef
-    )
-}
-
 impl Templates {
     /// Takes a record, behind its opcode. `limit`: bytes of the largest value that is wanted.
     pub(super) fn take<R: Read>(&mut self, input: &mut Input<R>, limit: u64) -> Result<(), Fault> {

@@ -54,7 +54,7 @@ use super::metadata::take_type_byte;
 use super::object::{Bytes, Object, Stream, StreamForm};
 use super::source::{Slice, Source};
 use super::walk;
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, Layout};
 
 /// A value that is being read.
 #[derive(Debug, Clone)]
@@ -321,16 +321,13 @@ pub(super) fn back_lengths(
             Ok(None)
         }
     };
-    match encoding {
-        Encoding::HashListpack
-        | Encoding::ZSetListpack
-        | Encoding::SetListpack
-        | Encoding::RedisHashListpackTtlRc => return one(&mut source),
-        Encoding::RedisHashListpackTtl => {
+    match encoding.layout() {
+        Layout::Listpack => return one(&mut source),
+        Layout::EightListpack => {
             source.pass(8)?;
             return one(&mut source);
         }
-        Encoding::ListQuicklist2 => {
+        Layout::Nodes => {
             for _ in 0..walk::length(&mut source)? {
                 if walk::length(&mut source)? == cells::PACKED {
                     if let Some(found) = one(&mut source)? {
@@ -341,11 +338,7 @@ pub(super) fn back_lengths(
                 }
             }
         }
-        Encoding::Stream1
-        | Encoding::Stream2
-        | Encoding::Stream3
-        | Encoding::Stream4
-        | Encoding::Stream5 => {
+        Layout::Stream(_) => {
             for _ in 0..walk::length(&mut source)? {
                 walk::string(&mut source)?;
                 if let Some(found) = one(&mut source)? {
@@ -353,7 +346,14 @@ pub(super) fn back_lengths(
                 }
             }
         }
-        _ => {}
+        Layout::Text
+        | Layout::Rows(_)
+        | Layout::EightRows(_)
+        | Layout::Array
+        | Layout::Paths
+        | Layout::Template
+        | Layout::TemplateRef
+        | Layout::Module => {}
     }
     Ok(None)
 }

@@ -16,7 +16,7 @@ use super::listpack::Listpack;
 use super::packed::{Blob, Element, Packed};
 use super::rows::Fields;
 use super::text::{blob, expanded_len, text};
-use crate::dialect::Encoding;
+use crate::dialect::{Encoding, Layout};
 use crate::payload::error::{ErrorKind, PayloadError};
 use crate::payload::source::{Slice, Source};
 use crate::payload::walk::{length, string};
@@ -207,8 +207,5 @@ pub(crate) fn is_readable(encoding: Encoding, value: &[u8]) -> bool {
 
 /// Whether it is one of the types that this is about.
 pub(crate) fn is_template(encoding: Encoding) -> bool {
-    matches!(
-        encoding,
-        Encoding::RedisTemplateListpack | Encoding::RedisTemplateTable
-    )
+    encoding.layout() == Layout::Template
 }

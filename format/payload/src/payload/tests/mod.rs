@@ -9,6 +9,7 @@ mod meanings;
 pub(crate) mod mutation;
 mod pack;
 mod roundtrip;
+mod samples;
 mod speed;
 mod streams;
 pub(crate) mod vector_sets;
