@@ -25,7 +25,7 @@ pub const TEMP_KEY_PREFIX: &[u8] = b"__redis-migrate:tmp:";
 pub const CORE_TYPES: [&str; 6] = ["string", "list", "set", "zset", "hash", "stream"];
 
 /// Type names of single versions: arrays (Redis 8.8), hashes with paths (Valkey 9.2).
-pub const RARE_TYPES: [&str; 2] = ["array", "pathhash"];
+pub const RARE_TYPES: [&str; 2] = [Kind::Array.name(), Kind::PathHash.name()];
 
 /// The types that this version of the tool cannot read.
 pub const UNKNOWN_TYPE: &str = "unknown";
@@ -391,6 +391,18 @@ mod tests {
 
     fn globs(patterns: &[&str]) -> Vec<Glob> {
         patterns.iter().map(|p| Glob::new(p.as_bytes())).collect()
+    }
+
+    #[test]
+    fn each_kind_can_be_selected_by_its_name() {
+        let others = [MODULE_TYPE, UNKNOWN_TYPE];
+        for kind in Kind::ALL {
+            let name = kind.name();
+            let is_listed = [&CORE_TYPES[..], &RARE_TYPES, &others]
+                .concat()
+                .contains(&name);
+            assert!(is_listed, "{name} is no --type");
+        }
     }
 
     #[test]

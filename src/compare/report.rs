@@ -150,7 +150,9 @@ fn describe(row: &Row) -> String {
             1 => "1 entry".to_owned(),
             _ => format!("{} entries", count_text(count)),
         },
-        _ => counted("byte"),
+        (What::Key(Kind::String | Kind::Unknown) | What::Library | What::Gone, _) => {
+            counted("byte")
+        }
     };
     match row.what {
         // Not everywhere in a cluster.

@@ -219,7 +219,13 @@ pub(super) fn unheard(family: Family, dump: &[u8]) -> Option<Unheard> {
             },
         ),
         Kind::Unknown => Some(Unheard::Reads),
-        _ => None,
+        Kind::String
+        | Kind::List
+        | Kind::Set
+        | Kind::ZSet
+        | Kind::Hash
+        | Kind::Array
+        | Kind::PathHash => None,
     }
 }
 

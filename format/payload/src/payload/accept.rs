@@ -366,7 +366,14 @@ fn no_form_text(kind: Kind) -> String {
              stand under several paths",
             Encoding::ValkeyPathHash.brought_by()
         ),
-        kind => format!("the destination has no {kind} in any form this tool writes"),
+        Kind::String
+        | Kind::List
+        | Kind::Set
+        | Kind::ZSet
+        | Kind::Hash
+        | Kind::Stream
+        | Kind::Module
+        | Kind::Unknown => format!("the destination has no {kind} in any form this tool writes"),
     }
 }
 
