@@ -136,7 +136,7 @@ fn a_latency_target_costs_no_keys() {
         assert_equal(&mut source.client(), &mut destination.client());
         let out_of_reach = output
             .stderr
-            .contains("which is more than --latency-target");
+            .contains(", more than --latency-target");
         assert_eq!(out_of_reach, target == "1us", "{}", output.stderr);
     }
 }

@@ -149,7 +149,7 @@ fn a_refusal_is_13_and_says_what_else_can_be_done() {
     .run()
     .expect_code(13)
     .expect_stderr("PSYNC")
-    .expect_stderr("leave --via replica out");
+    .expect_stderr("without --via replica, keys are read with SCAN and DUMP");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn rooms_import_lower_rooms_only() {
                 continue;
             }
             let Some(level) = levels.get(to.as_str()) else {
-                // `crate::walls::Type`, a macro.
+                // `crate::Type`, a macro.
                 continue;
             };
             let exception = EXCEPTIONS
@@ -170,8 +170,8 @@ fn the_map_names_every_room() {
 fn imports_are_seen_however_they_are_written() {
     let file = File {
         path: "sink/server/flow.rs".to_owned(),
-        code: "use crate::walls::pipe::Stop;\nuse crate::walls::{ui, cli::{a, b}, pace::Pace};\n\
-               fn f(x: crate::walls::host::LinkId) { super::super::super::ledger::f(); super::super::x() }"
+        code: "use crate::pipe::Stop;\nuse crate::{ui, cli::{a, b}, pace::Pace};\n\
+               fn f(x: crate::host::LinkId) { super::super::super::ledger::f(); super::super::x() }"
             .to_owned(),
     };
     let mut rooms: Vec<_> = imports(&file).into_iter().map(|(room, _)| room).collect();

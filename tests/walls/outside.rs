@@ -30,7 +30,7 @@ const RULES: &[Rule] = &[
             // Waits for another thread of this process, which no simulated world has.
             "channel.rs",
         ],
-        because: "in a simulated world time and chance come from it: ask crate::walls::host",
+        because: "in a simulated world time and chance come from it: ask crate::host",
     },
     Rule {
         names: &[
