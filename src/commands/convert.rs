@@ -16,7 +16,7 @@ use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
-use crate::place::{Content, Holds, Input, Location, Output, Place};
+use crate::place::{Holds, Input, Location, Output, Place};
 use crate::policy::ReadFunctions;
 use crate::rdb::{Form, RdbTarget, Taken};
 use crate::select::Selection;
@@ -28,7 +28,7 @@ use crate::sink::rdb::latest::{Latest, Superseded};
 use crate::size;
 use crate::source::Source;
 use crate::source::archive::ArchiveSource;
-use crate::source::open::file::{Wanted, rdb};
+use crate::source::open::file::{OpenedFile, Snapshot, Wanted, open_file};
 use crate::source::reading::Reading;
 use crate::verb::Verb;
 
@@ -57,7 +57,7 @@ impl Run for ConvertArgs {
 fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
     let to = args.kind()?;
     let named = args.target(to)?;
-    let mut input = Input::open(Some(&args.input), &args.encryption.keys()?, stop)?;
+    let input = Input::open(Some(&args.input), &args.encryption.keys()?, stop)?;
     let Opened {
         source,
         target,
@@ -65,9 +65,9 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
         superseded,
         taken,
         may_repeat,
-    } = match input.content()?.known(input.name())? {
-        Content::Rdb => open_rdb(args, input, observer)?,
-        _ => open_archive(args, input, to, observer, stop)?,
+    } = match open_file(input, wanted_of_snapshot(args), observer)? {
+        OpenedFile::Snapshot(snapshot) => of_snapshot(args, snapshot),
+        OpenedFile::Archive(input) => open_archive(args, input, to, observer, stop)?,
     };
     observer.expect(source.estimate());
     let sink: Box<dyn Sink> = match to {
@@ -126,8 +126,8 @@ struct Opened {
     may_repeat: bool,
 }
 
-fn open_rdb(args: &ConvertArgs, input: Input, observer: &Arc<Observer>) -> Result<Opened> {
-    let wanted = Wanted {
+fn wanted_of_snapshot(args: &ConvertArgs) -> Wanted {
+    Wanted {
         selection: args.selection(),
         functions: match args.no_functions {
             true => ReadFunctions::No,
@@ -135,24 +135,26 @@ fn open_rdb(args: &ConvertArgs, input: Input, observer: &Arc<Observer>) -> Resul
         },
         form: Form::Compact,
         max_value_bytes: args.limits.max_value_bytes(),
-    };
-    let source = rdb(input, wanted, observer)?;
-    let (facts, taken) = (source.facts(), source.taken());
-    Ok(Opened {
-        target: target_like(facts.family, &facts.server_version, facts.magic.version),
-        origin: Some(match facts.server_version.as_str() {
-            "" => format!("a file of {}", facts.magic),
-            version => origin_text(facts.family, version).unwrap_or_else(|| version.to_owned()),
+    }
+}
+
+fn of_snapshot(args: &ConvertArgs, snapshot: Snapshot) -> Opened {
+    let (family, version) = (snapshot.facts.family, snapshot.server_version());
+    Opened {
+        target: target_like(family, version, snapshot.rdb_version()),
+        origin: Some(match version {
+            "" => snapshot.format.clone(),
+            version => origin_text(family, version).unwrap_or_else(|| version.to_owned()),
         }),
         // The source gives each key once.
         superseded: Superseded::default(),
         may_repeat: false,
         taken: Some(Taken {
-            is_whole: taken.is_whole && args.wants_all(),
-            ..taken
+            is_whole: snapshot.taken.is_whole && args.wants_all(),
+            ..snapshot.taken
         }),
-        source: Box::new(source),
-    })
+        source: snapshot.source,
+    }
 }
 
 fn open_archive(

@@ -6,56 +6,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, anyhow};
-use redis_migrate_format::version::MAGIC;
-use redis_migrate_format::{Error, LookAlike};
 use sha2::{Digest, Sha256};
 
 use super::standard::open_stdin;
 use super::store::{Opened, Positioned, Ranged, files, is_replaced};
 use super::{Location, Place};
 use crate::encryption::{Damage, Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
-use crate::rdb::begins_like_rdb;
 use crate::stop::Stop;
 use crate::units::hex;
 
 /// So many bytes tell what it is.
 const HEAD_BYTES: u64 = 16;
-
-/// What begins like this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Content {
-    /// An archive.
-    Archive,
-    /// RDB data, as they are or compressed as a whole.
-    Rdb,
-    /// Neither.
-    Other(LookAlike),
-}
-
-impl Content {
-    /// What bytes that begin like this are; [`HEAD_BYTES`] of them, or all there are.
-    fn of(head: &[u8]) -> Self {
-        if head.starts_with(&MAGIC) {
-            Self::Archive
-        } else if begins_like_rdb(head) {
-            Self::Rdb
-        } else {
-            Self::Other(LookAlike::of(head))
-        }
-    }
-
-    /// Refuses what is neither.
-    ///
-    /// # Errors
-    /// [`Error::NotAnArchive`].
-    pub fn known(self, name: &str) -> Result<Self> {
-        match self {
-            Self::Other(look) => Err(anyhow::Error::new(Error::NotAnArchive(look))
-                .context(format!("{name} is neither an archive nor an RDB file"))),
-            known => Ok(known),
-        }
-    }
-}
 
 /// Shared readers of the bytes as they are stored.
 pub type SharedBytes = Positioned<Arc<dyn Ranged>>;
@@ -168,18 +129,17 @@ impl Input {
         Ok((input, damage))
     }
 
-    /// What it is, by its first plain bytes, which are read again by whoever reads next. To be asked
-    /// before anything is read.
+    /// Its first plain bytes, 16 or all there are, by which its content is known. They are read again
+    /// by whoever reads next. To be asked before anything is read.
     ///
     /// # Errors
     /// The input's.
-    pub fn content(&mut self) -> Result<Content> {
+    pub fn head(&mut self) -> Result<&[u8]> {
         let mut head = Vec::new();
         let read = self.by_ref().take(HEAD_BYTES).read_to_end(&mut head);
         read.with_context(|| format!("read {}", self.name))?;
-        let content = Content::of(&head);
         self.head = Cursor::new(head);
-        Ok(content)
+        Ok(self.head.get_ref())
     }
 
     /// Its name, for people.
@@ -449,23 +409,16 @@ mod tests {
     }
 
     #[test]
-    fn the_content_tells_what_it_is_and_is_read_all_the_same() {
+    fn the_first_bytes_are_looked_at_and_read_all_the_same() {
         let store = MemoryStore::new();
         let _in_place = use_in_place_of_files(Arc::new(store.clone()));
-        for (bytes, content) in [
-            (&b"\x89RMZ\r\n\x1a\n and more"[..], Content::Archive),
-            (b"REDIS0011 and so on and on", Content::Rdb),
-            (b"VALKEY080", Content::Rdb),
-            (b"VCS\x01", Content::Rdb),
-            (b"", Content::Other(LookAlike::Empty)),
-            (b"{\"key\":1}", Content::Other(LookAlike::Json)),
-            (b"\x1f\x8b\x08", Content::Other(LookAlike::Gzip)),
-        ] {
+        for bytes in [&b"REDIS0011 and so on and on"[..], b"VCS\x01", b""] {
             store.put("dump.rdb", bytes);
             let mut input = open("dump.rdb").expect("opens");
-            assert_eq!(input.content().expect("read"), content);
+            let head = &bytes[..bytes.len().min(16)];
+            assert_eq!(input.head().expect("read"), head);
             assert_eq!(input.stream_position().expect("known"), 0);
-            assert_eq!(input.content().expect("read"), content, "again");
+            assert_eq!(input.head().expect("read"), head, "again");
             let mut all = Vec::new();
             input.read_to_end(&mut all).expect("read");
             assert_eq!(all, bytes);
@@ -473,8 +426,6 @@ mod tests {
             all.clear();
             input.read_to_end(&mut all).expect("read");
             assert_eq!(all, bytes);
-            let is_known = content.known("dump.rdb").is_ok();
-            assert_eq!(is_known, !matches!(content, Content::Other(_)));
         }
     }
 
@@ -484,7 +435,7 @@ mod tests {
         let _in_place = use_in_place_of_files(Arc::new(store.clone()));
         store.put("x", (0..100).collect::<Vec<u8>>());
         let mut input = open("x").expect("opens");
-        input.content().expect("read");
+        input.head().expect("read");
         let mut byte = [0; 3];
         input.read_exact(&mut byte).expect("read");
         assert_eq!(input.seek(SeekFrom::Current(10)).expect("seeks"), 13);

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::apart::{Holds, Reading, Writing, keep_apart, overwritten};
 pub use self::file::{directory_of, place_of};
-pub use self::input::{Content, Input, Kept, SharedBytes};
+pub use self::input::{Input, Kept, SharedBytes};
 pub use self::output::Output;
 pub use self::standard::refuse_closed_stdout;
 use crate::endpoint::ConnectOptions;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::Result;
 use redis_migrate_format::header::{ConsistencyAsked, Expected, Mode, Node, SourceFacts};
 
-use self::file::{Wanted, rdb};
+use self::file::{OpenedFile, Wanted, open_file};
 use super::Source;
 use super::cluster::{ClusterOptions, ClusterSource};
-use super::rdb::{LEFT_OUT_BY_CONVERT, RdbSourceOptions};
+use super::rdb::RdbSourceOptions;
 use super::replica::ReplicaSource;
 use super::server::{ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions};
 use crate::encryption::Keys;
@@ -23,7 +23,7 @@ use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
 use crate::pace::{LatencyProbe, Pace};
-use crate::place::{Content, Endpoint, Input, Location};
+use crate::place::{Endpoint, Input, Location};
 use crate::policy::{Consistency, ReadFrom, ReadFunctions, Via};
 use crate::rdb::Form;
 use crate::record::Checkpoint;
@@ -223,7 +223,7 @@ fn open_as_asked(
             };
             opened.map(|opened| OpenedSource { modules, ..opened })
         }
-        Endpoint::Stored(location) => rdb_file(location, wishes, observer),
+        Endpoint::Stored(location) => snapshot(location, wishes, observer),
     }
 }
 
@@ -623,7 +623,7 @@ fn server_facts(facts: &Facts, rdb_version: u16) -> SourceFacts {
     }
 }
 
-fn rdb_file(
+fn snapshot(
     location: &Location,
     wishes: Wishes<'_>,
     observer: &Arc<Observer>,
@@ -631,44 +631,36 @@ fn rdb_file(
     if wishes.read.via != Via::Scan {
         return Err(Usage("--via says how a server is read, and SRC is a file".to_owned()).into());
     }
-    let mut input = Input::open_at(location, Keys::NONE, wishes.stop)?;
-    if input.content()?.known(input.name())? == Content::Archive {
-        return Err(Usage(format!(
-            "{} is an archive, and not an RDB file: write it into a server with `redis-migrate \
-             import DEST FILE`, or make an RDB file of it with `redis-migrate convert`",
-            input.name()
-        ))
-        .into());
-    }
+    let input = Input::open_at(location, Keys::NONE, wishes.stop)?;
+    let name = input.name().to_owned();
     let wanted = Wanted {
         form: form(&wishes),
         selection: wishes.selection,
         functions: wishes.functions,
         max_value_bytes: wishes.max_value_bytes,
     };
-    let source = rdb(input, wanted, observer)?;
-    let facts = source.facts();
-    let left_out = (facts.is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned());
+    let snapshot = match open_file(input, wanted, observer)? {
+        OpenedFile::Snapshot(snapshot) => snapshot,
+        OpenedFile::Archive(_) => {
+            return Err(Usage(format!(
+                "{name} is an archive, and not an RDB file: write it into a server with \
+                 `redis-migrate import DEST FILE`, or make an RDB file of it with `redis-migrate \
+                 convert`"
+            ))
+            .into());
+        }
+    };
     Ok(OpenedSource {
-        facts: SourceFacts {
-            family: facts.family,
-            mode: Mode::RdbFile,
-            nodes: vec![Node {
-                version: facts.server_version.clone(),
-                run_id: String::new(),
-                rdb_version: facts.magic.version,
-            }],
-            label: None,
-        },
-        time_ms: source.taken_ms(),
+        facts: snapshot.facts,
+        time_ms: snapshot.taken_ms,
         consistency: ConsistencyAsked::Snapshot,
         databases: Vec::new(),
-        used_memory: facts.used_memory,
+        used_memory: snapshot.used_memory,
         eviction: true,
-        left_out,
+        left_out: snapshot.left_out,
         not_had: Vec::new(),
         modules: None,
-        source: Box::new(source),
+        source: snapshot.source,
     })
 }
 

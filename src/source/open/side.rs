@@ -6,10 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use redis_migrate_format::Header;
 
-use super::{ReadHow, Wishes, file};
+use super::file::{self, OpenedFile, open_file};
+use super::{ReadHow, Wishes};
 use crate::encryption::Keys;
 use crate::observer::Observer;
-use crate::place::{Content, Endpoint, Input, Kept, Location};
+use crate::place::{Endpoint, Input, Kept, Location};
 use crate::policy::{Consistency, ReadFunctions};
 use crate::rdb::Form;
 use crate::select::Selection;
@@ -61,7 +62,7 @@ pub fn open_side(
     stop: &Stop,
 ) -> Result<OpenedSide> {
     match end {
-        Endpoint::Stored(location) => open_file(location, wanted, observer, stop),
+        Endpoint::Stored(location) => open_stored(location, wanted, observer, stop),
         Endpoint::Server(_) => {
             let wishes = Wishes {
                 read: ReadHow {
@@ -96,33 +97,35 @@ fn wish(functions: bool) -> ReadFunctions {
     }
 }
 
-fn open_file(
+fn open_stored(
     location: &Location,
     wanted: Wanted<'_>,
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedSide> {
-    let mut input = match wanted.kept {
+    let input = match wanted.kept {
         Some(kept) => kept.reader()?,
         None => Input::open_at(location, wanted.keys, stop)?,
     };
     let name = input.name().to_owned();
-    if input.content()?.known(&name)? == Content::Rdb {
-        let wanted = file::Wanted {
-            selection: wanted.selection,
-            functions: wish(wanted.functions),
-            form: Form::Compact,
-            max_value_bytes: wanted.max_value_bytes,
-        };
-        let source = file::rdb(input, wanted, observer)?;
-        return Ok(OpenedSide {
-            time_ms: source.taken_ms(),
-            source: Box::new(source),
-            what: "RDB file",
-            not_had: Vec::new(),
-            header: None,
-        });
-    }
+    let of_snapshot = file::Wanted {
+        selection: wanted.selection.clone(),
+        functions: wish(wanted.functions),
+        form: Form::Compact,
+        max_value_bytes: wanted.max_value_bytes,
+    };
+    let input = match open_file(input, of_snapshot, observer)? {
+        OpenedFile::Archive(input) => input,
+        OpenedFile::Snapshot(snapshot) => {
+            return Ok(OpenedSide {
+                time_ms: snapshot.taken_ms,
+                source: snapshot.source,
+                what: snapshot.what,
+                not_had: Vec::new(),
+                header: None,
+            });
+        }
+    };
     let len = input.len_bytes();
     let source = ArchiveSource::open(
         input,
