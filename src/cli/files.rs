@@ -29,15 +29,23 @@ impl Files {
     }
 
     pub(crate) fn output(&mut self, place: Option<&Place>, holds: Holds) {
-        match place.and_then(|place| place.stored().ok()?.file()) {
-            Some(name) => self.write("the output", name, holds),
-            None => self.stdout(),
+        match place.and_then(|place| place.stored().ok()) {
+            Some(location) if !location.is_stream() => self.writes.push(Writing::Stored {
+                what: "the output",
+                location: location.clone(),
+                holds,
+            }),
+            _ => self.stdout(),
         }
     }
 
     pub(crate) fn write(&mut self, what: &'static str, name: &Path, holds: Holds) {
-        let name = name.to_owned();
-        self.writes.push(Writing::File { what, name, holds });
+        let location = Location::File(name.to_owned());
+        self.writes.push(Writing::Stored {
+            what,
+            location,
+            holds,
+        });
     }
 
     pub(crate) fn stdout(&mut self) {

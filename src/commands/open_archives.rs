@@ -321,9 +321,9 @@ pub fn state_of(
 
 /// Where the user names no file for the state, its place is not known before the archives are.
 fn apart_from_errors(args: &ImportArgs, state: &Path) -> Result<(), Usage> {
-    let file = |what, name: &Path| Writing::File {
+    let file = |what, name: &Path| Writing::Stored {
         what,
-        name: name.to_owned(),
+        location: Location::File(name.to_owned()),
         holds: Holds::Other,
     };
     let errors = args.run.errors_to.as_deref();

@@ -1,19 +1,17 @@
 //! What a run reads and what it writes are not the same file.
 
-use std::ffi::OsString;
-use std::fs::{File, Metadata};
-use std::io::{self, Read as _};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use redis_migrate_format::version::MAGIC;
 
 use super::Location;
-use super::file::{directory_of, place_of};
+use super::store::{Access, Opened, Positioned, Target};
 use crate::encryption::{SNIFF_BYTES, Sealed};
 use crate::exit::Usage;
 use crate::rdb::Magic;
+use crate::stop::Stop;
 
 /// What a run reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +25,12 @@ pub enum Reading {
 /// What a run writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Writing {
-    /// A file, and what it is for, as messages call it.
-    File {
+    /// A file or an object, and what it is for, as messages call it.
+    Stored {
         /// Such as "the output".
         what: &'static str,
-        /// Its name.
-        name: PathBuf,
+        /// Where it is; no standard stream.
+        location: Location,
         /// What will be in it.
         holds: Holds,
     },
@@ -78,52 +76,19 @@ impl Holds {
     }
 }
 
-/// Which file it is, whatever it is called. Devices, pipes and terminals are none: writing to them
-/// destroys nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Identity {
-    /// An existing file: device and inode.
-    File(u64, u64),
-    /// A file that is to be made: its directory's identity and its name.
-    New(u64, u64, OsString),
-}
-
-impl Identity {
-    fn of_open(file: impl AsFd) -> Option<Self> {
-        let file = File::from(file.as_fd().try_clone_to_owned().ok()?);
-        Self::of_metadata(&file.metadata().ok()?)
-    }
-
-    fn of_metadata(metadata: &Metadata) -> Option<Self> {
-        metadata
-            .is_file()
-            .then(|| Self::File(metadata.dev(), metadata.ino()))
-    }
-
-    fn of_name(name: &Path) -> Option<Self> {
-        let place = place_of(name).ok()?;
-        if let Ok(metadata) = place.metadata() {
-            return Self::of_metadata(&metadata);
-        }
-        let directory = directory_of(&place).metadata().ok()?;
-        let name = place.file_name()?.to_owned();
-        Some(Self::New(directory.dev(), directory.ino(), name))
-    }
-}
-
 impl Reading {
-    fn identity(&self) -> Option<Identity> {
+    fn target(&self) -> Option<Target> {
         match self {
-            Reading::Stored(Location::File(name)) | Reading::Secret(name) => {
-                Identity::of_name(name)
-            }
-            Reading::Stored(Location::Stream) => Identity::of_open(io::stdin()),
+            Reading::Stored(location) => location.target(Access::Read),
+            Reading::Secret(name) => Location::File(name.clone()).target(Access::Read),
         }
     }
 
     fn shown(&self) -> String {
         match self {
-            Reading::Stored(Location::Stream) => "what standard input is read from".to_owned(),
+            Reading::Stored(location) if location.is_stream() => {
+                "what standard input is read from".to_owned()
+            }
             Reading::Stored(location) => format!("{}, which is to be read", location.input_name()),
             Reading::Secret(name) => {
                 format!("{}, which holds a secret or a certificate", name.display())
@@ -133,27 +98,29 @@ impl Reading {
 }
 
 impl Writing {
-    fn identity(&self) -> Option<Identity> {
+    fn target(&self) -> Option<Target> {
         match self {
-            Writing::File { name, .. } => Identity::of_name(name),
-            Writing::Stdout => Identity::of_open(io::stdout()),
+            Writing::Stored { location, .. } => location.target(Access::Write),
+            Writing::Stdout => Location::Stream.target(Access::Write),
         }
     }
 
     fn shown(&self) -> String {
         match self {
-            Writing::File { what, name, .. } => format!("{what} ({})", name.display()),
-            Writing::Stdout => "standard output".to_owned(),
+            Writing::Stored { what, location, .. } => {
+                format!("{what} ({})", location.output_name())
+            }
+            Writing::Stdout => Location::Stream.output_name(),
         }
     }
 }
 
 /// What of `reads` would be written over.
 pub fn overwritten<'a>(write: &Writing, reads: &'a [Reading]) -> Option<&'a Reading> {
-    let identity = write.identity()?;
+    let target = write.target()?;
     reads
         .iter()
-        .find(|read| read.identity().as_ref() == Some(&identity))
+        .find(|read| read.target().as_ref() == Some(&target))
 }
 
 /// Refuses a run that would write over what it reads, over the other file that it writes, or over an
@@ -164,22 +131,26 @@ pub fn overwritten<'a>(write: &Writing, reads: &'a [Reading]) -> Option<&'a Read
 /// [`Usage`], with the names.
 pub fn keep_apart(reads: &[Reading], writes: &[Writing]) -> Result<(), Usage> {
     for (at, write) in writes.iter().enumerate() {
-        let Some(identity) = write.identity() else {
+        let Some(target) = write.target() else {
             continue;
         };
-        let is_same = |other: &Option<Identity>| other.as_ref() == Some(&identity);
+        let is_same = |other: &Option<Target>| other.as_ref() == Some(&target);
         if let Some(read) = overwritten(write, reads) {
             let (output, input) = (write.shown(), read.shown());
             return Err(Usage(format!(
                 "{output} is the same file as {input}; name another file to write to"
             )));
         }
-        if let Some(other) = writes[..at].iter().find(|other| is_same(&other.identity())) {
+        if let Some(other) = writes[..at].iter().find(|other| is_same(&other.target())) {
             let (one, other) = (other.shown(), write.shown());
             return Err(Usage(format!("{one} and {other} are the same file")));
         }
-        if let Writing::File { what, name, holds } = write
-            && let Some(there) = backup_at(name)
+        if let Writing::Stored {
+            what,
+            location,
+            holds,
+        } = write
+            && let Some(there) = backup_at(location)
             && holds.must_spare(there)
         {
             let advice = match *what {
@@ -188,7 +159,7 @@ pub fn keep_apart(reads: &[Reading], writes: &[Writing]) -> Result<(), Usage> {
             };
             return Err(Usage(format!(
                 "{} is {}, and {what} is none; {advice}",
-                name.display(),
+                location.output_name(),
                 there.shown()
             )));
         }
@@ -214,12 +185,15 @@ impl Backup {
     }
 }
 
-/// What a file begins like.
-fn backup_at(name: &Path) -> Option<Backup> {
+/// What it is by its first bytes. A pipe is not opened: it has no target.
+fn backup_at(location: &Location) -> Option<Backup> {
+    let Opened::Ranged(bytes) = location.open(&Stop::new()).ok()? else {
+        return None;
+    };
     let mut head = Vec::new();
     let most = SNIFF_BYTES.max(MAGIC.len()) as u64;
-    let read = File::open(name).and_then(|file| file.take(most).read_to_end(&mut head));
-    read.ok()?;
+    let mut bytes = Positioned::new(Arc::clone(&bytes), 0).take(most);
+    bytes.read_to_end(&mut head).ok()?;
     if head.starts_with(&MAGIC) || Sealed::of(&head).is_some() {
         return Some(Backup::Archive);
     }

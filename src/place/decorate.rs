@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
+use super::store::{Access, Draft, Held, Identity, Opened, Ranged, Store, Target};
 use crate::stop::Stop;
 
 /// Asks a store again that fails for a reason that may pass. What comes once, or is written, is not
@@ -102,6 +102,10 @@ impl<S: Store> Store for Retrying<S> {
     fn identity(&self, name: &Path) -> Option<Identity> {
         self.store.identity(name)
     }
+
+    fn target(&self, name: &Path, access: Access) -> Option<Target> {
+        self.store.target(name, access)
+    }
 }
 
 struct Retried {
@@ -174,6 +178,10 @@ impl<S: Store> Store for Limited<S> {
 
     fn identity(&self, name: &Path) -> Option<Identity> {
         self.store.identity(name)
+    }
+
+    fn target(&self, name: &Path, access: Access) -> Option<Target> {
+        self.store.target(name, access)
     }
 }
 

@@ -18,7 +18,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
-use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
+use super::store::{Access, Draft, Held, Identity, Opened, Ranged, Store, Target};
 use crate::endpoint::is_host_and_port;
 use crate::exit::{Interrupted, Usage};
 use crate::stop::Stop;
@@ -115,6 +115,23 @@ impl Store for FileStore {
     fn identity(&self, name: &Path) -> Option<Identity> {
         name.metadata().ok().map(|metadata| identity(&metadata))
     }
+
+    fn target(&self, name: &Path, _access: Access) -> Option<Target> {
+        let place = place_of(name).ok()?;
+        if let Ok(metadata) = place.metadata() {
+            return target_of(&metadata);
+        }
+        let directory = directory_of(&place).metadata().ok()?;
+        let name = place.file_name()?.to_owned();
+        Some(Target::New(directory.dev(), directory.ino(), name))
+    }
+}
+
+/// What is there; `None` for devices, pipes and terminals, which lose nothing when they are written to.
+pub(super) fn target_of(metadata: &Metadata) -> Option<Target> {
+    metadata
+        .is_file()
+        .then(|| Target::File(metadata.dev(), metadata.ino()))
 }
 
 fn identity(metadata: &Metadata) -> Identity {

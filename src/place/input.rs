@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::{Context as _, Result, anyhow};
 use sha2::{Digest, Sha256};
 
-use super::standard::open_stdin;
-use super::store::{Opened, Positioned, Ranged, files, is_replaced};
+use super::store::{Opened, Positioned, Ranged};
 use super::{Location, Place};
 use crate::encryption::{Damage, Keys, SNIFF_BYTES, Sealed, Unsealed, unseal};
 use crate::stop::Stop;
@@ -74,7 +73,7 @@ impl Input {
     /// # Errors
     /// As [`Input::open`].
     pub fn open_at(location: &Location, keys: &Keys, stop: &Stop) -> Result<Self> {
-        Self::new(open_bytes(location, stop)?, location, keys)
+        Self::new(location.open(stop)?, location, keys)
     }
 
     fn new(opened: Opened, location: &Location, keys: &Keys) -> Result<Self> {
@@ -212,13 +211,6 @@ impl Input {
     }
 }
 
-fn open_bytes(location: &Location, stop: &Stop) -> Result<Opened> {
-    match location {
-        Location::Stream if !is_replaced() => open_stdin(stop),
-        location => files().open(location.word().as_ref(), stop),
-    }
-}
-
 /// What is read more than once: a file, or what came by a pipe, saved to a temporary file as it came.
 pub struct Kept<'a> {
     bytes: Arc<dyn Ranged>,
@@ -234,7 +226,7 @@ impl<'a> Kept<'a> {
     pub fn open(place: Option<&Place>, keys: &'a Keys, stop: &Stop) -> Result<Self> {
         let location = place.map_or(Ok(&Location::Stream), Place::stored)?;
         let bytes =
-            match open_bytes(location, stop)? {
+            match location.open(stop)? {
                 Opened::Ranged(bytes) => bytes,
                 Opened::Stream(mut stream) => Arc::new(saved(&mut stream).with_context(|| {
                     format!("save {} to a temporary file", location.input_name())

@@ -7,8 +7,9 @@
 //! Bytes are kept in a [`Store`](store::Store). What a verb reads of them is an [`Input`], what it
 //! writes an [`Output`].
 //!
-//! To add a kind of place where bytes are kept (object storage): a variant of [`Location`] with its
-//! scheme in [`Place::of`], a file with its store, and an arm where [`Input`] and [`Output`] open one.
+//! To add a kind of place where bytes are kept (object storage): a file with its store, and in this
+//! file a variant of [`Location`], its scheme in [`Place::of`], and an arm in each method of `Location`
+//! that the compiler asks for. Who reads, writes and keeps files apart asks [`Location::store`].
 
 mod apart;
 pub mod decorate;
@@ -23,14 +24,20 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
 
 pub use self::apart::{Holds, Reading, Writing, keep_apart, overwritten};
 pub use self::file::{directory_of, place_of};
 pub use self::input::{Input, Kept, SharedBytes};
 pub use self::output::Output;
+use self::standard::StandardStreams;
 pub use self::standard::refuse_closed_stdout;
+use self::store::{Access, Opened, Store, Target, files, in_place};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Usage;
+use crate::stop::Stop;
 
 /// What a word of the command line names.
 #[derive(Clone, PartialEq, Eq)]
@@ -133,12 +140,45 @@ impl Location {
         }
     }
 
+    /// Whether it is a standard stream, which can be read only once.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream)
+    }
+
     /// Its name as the input of a run, for people.
     pub fn input_name(&self) -> String {
-        match self {
-            Self::File(name) => name.display().to_string(),
-            Self::Stream => "standard input".to_owned(),
+        match self.is_stream() {
+            true => "standard input".to_owned(),
+            false => self.word().display().to_string(),
         }
+    }
+
+    /// Its name as the output of a run, for people.
+    pub fn output_name(&self) -> String {
+        match self.is_stream() {
+            true => "standard output".to_owned(),
+            false => self.word().display().to_string(),
+        }
+    }
+
+    /// Where its bytes are, or what this thread uses in place of every store. The word is the name
+    /// there.
+    fn store(&self) -> Arc<dyn Store> {
+        if let Some(store) = in_place() {
+            return store;
+        }
+        match self {
+            Self::File(_) => files(),
+            Self::Stream => Arc::new(StandardStreams),
+        }
+    }
+
+    fn open(&self, stop: &Stop) -> Result<Opened> {
+        self.store().open(self.word().as_ref(), stop)
+    }
+
+    fn target(&self, access: Access) -> Option<Target> {
+        self.store().target(self.word().as_ref(), access)
     }
 }
 
@@ -172,7 +212,7 @@ impl Endpoint {
 
     /// Whether it can be read only once.
     pub fn is_stream(&self) -> bool {
-        matches!(self, Self::Stored(Location::Stream))
+        matches!(self, Self::Stored(location) if location.is_stream())
     }
 
     /// What must be said aloud of the connection.

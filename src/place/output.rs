@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use anyhow::Result;
 
-use super::standard::create_stdout;
-use super::store::{Draft, files, is_replaced};
+use super::standard::refuse_unmeant_stdout;
+use super::store::Draft;
 use super::{Location, Place};
 
 /// Receives what is written. Dropped without [`Output::publish`], it leaves nothing where it can be
@@ -23,15 +23,13 @@ impl Output {
     /// [`Usage`](crate::exit::Usage) for an output that cannot be meant; the store's errors.
     pub fn open(place: Option<&Place>) -> Result<Self> {
         let location = place.map_or(Ok(&Location::Stream), Place::stored)?;
-        let draft = match location {
-            Location::Stream if !is_replaced() => create_stdout(place.is_some())?,
-            location => files().create(location.word().as_ref())?,
-        };
-        let name = match location {
-            Location::Stream => "standard output".to_owned(),
-            Location::File(name) => name.display().to_string(),
-        };
-        Ok(Self { draft, name })
+        if place.is_none() {
+            refuse_unmeant_stdout()?;
+        }
+        Ok(Self {
+            draft: location.store().create(location.word().as_ref())?,
+            name: location.output_name(),
+        })
     }
 
     /// What a dry run writes to.

@@ -4,17 +4,43 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Seek};
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
 
-use super::file::{InPlace, opened};
-use super::store::{Draft, Opened};
+use super::file::{InPlace, opened, target_of};
+use super::store::{Access, Draft, Opened, Store, Target, in_place};
 use crate::exit::Usage;
 use crate::stop::Stop;
 
+/// Standard input and output, under any name.
+pub(super) struct StandardStreams;
+
+impl Store for StandardStreams {
+    fn open(&self, _name: &Path, stop: &Stop) -> Result<Opened> {
+        open_stdin(stop)
+    }
+
+    fn create(&self, _name: &Path) -> Result<Box<dyn Draft>> {
+        refuse_closed_stdout()?;
+        Ok(Box::new(InPlace {
+            file: stdout()?,
+            name: "standard output".to_owned(),
+        }))
+    }
+
+    fn target(&self, _name: &Path, access: Access) -> Option<Target> {
+        let stream = match access {
+            Access::Read => io::stdin().as_fd().try_clone_to_owned(),
+            Access::Write => io::stdout().as_fd().try_clone_to_owned(),
+        };
+        target_of(&File::from(stream.ok()?).metadata().ok()?)
+    }
+}
+
 /// Opens standard input, which must be no terminal.
-pub(super) fn open_stdin(stop: &Stop) -> Result<Opened> {
+fn open_stdin(stop: &Stop) -> Result<Opened> {
     let stdin = io::stdin();
     if is_closed(&stdin) {
         return Err(Usage(
@@ -37,12 +63,23 @@ pub(super) fn open_stdin(stop: &Stop) -> Result<Opened> {
     opened(file, "standard input", None, stop)
 }
 
-/// Opens standard output. Unless that is `named`, it must be no terminal and no file that holds
-/// something already.
-pub(super) fn create_stdout(named: bool) -> Result<Box<dyn Draft>> {
-    let stdout = io::stdout();
+/// Standard output. The standard library's own handle looks for line ends in everything.
+fn stdout() -> Result<File> {
+    let own = io::stdout().as_fd().try_clone_to_owned();
+    Ok(File::from(own.context("open standard output")?))
+}
+
+/// Refuses a standard output that the user did not name and cannot mean: a terminal, or a file that
+/// holds something already.
+///
+/// # Errors
+/// [`Usage`]; the system's.
+pub(super) fn refuse_unmeant_stdout() -> Result<()> {
+    if in_place().is_some() {
+        return Ok(());
+    }
     refuse_closed_stdout()?;
-    if !named && stdout.is_terminal() {
+    if io::stdout().is_terminal() {
         return Err(Usage(
             "an archive is binary and standard output is a terminal; redirect it (> snap.rmz), or \
              name a file with -o (-o - writes to the terminal all the same)"
@@ -50,11 +87,8 @@ pub(super) fn create_stdout(named: bool) -> Result<Box<dyn Draft>> {
         )
         .into());
     }
-    // The standard library's own handle looks for line ends in everything.
-    let own = stdout.as_fd().try_clone_to_owned();
-    let mut file = File::from(own.context("open standard output")?);
-    if !named
-        && let Ok(metadata) = file.metadata()
+    let mut file = stdout()?;
+    if let Ok(metadata) = file.metadata()
         && metadata.is_file()
     {
         let at = file.stream_position().unwrap_or(0).max(metadata.len());
@@ -66,8 +100,7 @@ pub(super) fn create_stdout(named: bool) -> Result<Box<dyn Draft>> {
             .into());
         }
     }
-    let name = "standard output".to_owned();
-    Ok(Box::new(InPlace { file, name }))
+    Ok(())
 }
 
 /// Whether a standard stream was closed when the program was started. Rust opens /dev/null in the

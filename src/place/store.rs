@@ -2,10 +2,16 @@
 //! what is read can be read at any place, unless it comes by a pipe.
 //!
 //! All archives, RDB files, JSON Lines, pages, states and journals go through a [`Store`]. To add one,
-//! implement the trait in a file of its own; [`decorate`](super::decorate) puts retries and limits
-//! around it.
+//! implement the trait in a file of its own, and have [`Location::store`](super::Location::store) give
+//! it; [`decorate`](super::decorate) puts retries and limits around it.
+//!
+//! A store of objects implements [`Store::open`] and [`Store::create`]. It may leave out the others:
+//! only the states and journals of `--resume` are held, those are files, and an object is known by its
+//! name. Settings come from the environment when `Location::store` makes the store; a name that the
+//! user wrote must hold no secret, because messages show it.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +20,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::file::FileStore;
+use crate::exit::Usage;
 use crate::stop::Stop;
 
 /// Keeps bytes under names.
@@ -21,7 +28,7 @@ pub trait Store: Send + Sync {
     /// Opens what is there. A wish to stop ends the waiting for somebody who writes into a pipe.
     ///
     /// # Errors
-    /// [`Usage`](crate::exit::Usage) for what cannot be meant; the store's own.
+    /// [`Usage`] for what cannot be meant; the store's own.
     fn open(&self, name: &Path, stop: &Stop) -> Result<Opened>;
 
     /// Begins something that takes the name when it is published, in place of what has it then.
@@ -34,8 +41,11 @@ pub trait Store: Send + Sync {
     /// nothing it is made, or (without `create`) the answer is `None`.
     ///
     /// # Errors
-    /// [`Usage`](crate::exit::Usage) with the words `busy` where another run has it; the store's own.
-    fn hold(&self, name: &Path, create: bool, busy: &str) -> Result<Option<Arc<dyn Held>>>;
+    /// [`Usage`] with the words `busy` where another run has it, and from a store that can keep nobody
+    /// out; the store's own.
+    fn hold(&self, name: &Path, _create: bool, _busy: &str) -> Result<Option<Arc<dyn Held>>> {
+        Err(cannot_hold(name).into())
+    }
 
     /// Puts something of that kind there that begins with `bytes` and appears complete, in place of
     /// what is there if it `replaces` that.
@@ -45,13 +55,51 @@ pub trait Store: Send + Sync {
     fn hold_new(
         &self,
         name: &Path,
-        bytes: &[u8],
-        replaces: bool,
-        busy: &str,
-    ) -> Result<Arc<dyn Held>>;
+        _bytes: &[u8],
+        _replaces: bool,
+        _busy: &str,
+    ) -> Result<Arc<dyn Held>> {
+        Err(cannot_hold(name).into())
+    }
 
-    /// Which object has the name now; `None` where nothing has.
-    fn identity(&self, name: &Path) -> Option<Identity>;
+    /// Which object has the name now, to be compared with [`Held::identity`]; `None` where nothing has,
+    /// or nothing can be held.
+    fn identity(&self, _name: &Path) -> Option<Identity> {
+        None
+    }
+
+    /// What a name leads to, before anything is opened: where reading and writing lead to the same, a
+    /// run would destroy what it reads. `None` for what loses nothing when it is written to.
+    fn target(&self, name: &Path, _access: Access) -> Option<Target> {
+        Some(Target::Named(name.into()))
+    }
+}
+
+fn cannot_hold(name: &Path) -> Usage {
+    let name = name.display();
+    Usage(format!(
+        "{name} cannot be kept from other runs, which a state or a journal needs; name a file"
+    ))
+}
+
+/// What is to be done with what has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It is read.
+    Read,
+    /// It is written.
+    Write,
+}
+
+/// What a name leads to. Two names that lead to the same are equal here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// An existing file: device and inode.
+    File(u64, u64),
+    /// A file that is to be made: its directory's device and inode, and its name.
+    New(u64, u64, OsString),
+    /// What has this name and no other.
+    Named(OsString),
 }
 
 /// What was opened to be read.
@@ -148,9 +196,12 @@ thread_local! {
 
 /// The store of files, or what this thread has in its place.
 pub fn files() -> Arc<dyn Store> {
-    IN_PLACE_OF_FILES
-        .with_borrow(Clone::clone)
-        .unwrap_or_else(|| Arc::new(FileStore))
+    in_place().unwrap_or_else(|| Arc::new(FileStore))
+}
+
+/// What this thread uses in place of files, standard streams and all other stores, if it does.
+pub(super) fn in_place() -> Option<Arc<dyn Store>> {
+    IN_PLACE_OF_FILES.with_borrow(Clone::clone)
 }
 
 /// Has this thread use another store in place of files, standard streams included, until the answer
@@ -168,11 +219,6 @@ impl Drop for InPlaceOfFiles {
     fn drop(&mut self) {
         IN_PLACE_OF_FILES.set(None);
     }
-}
-
-/// Whether this thread uses another store in place of files.
-pub(super) fn is_replaced() -> bool {
-    IN_PLACE_OF_FILES.with_borrow(Option::is_some)
 }
 
 impl<R: Ranged + ?Sized> Ranged for &R {
