@@ -27,10 +27,10 @@ mod shared;
 mod type_name;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::stop::Stop;
-use crate::verb;
+use crate::verb::Flow;
 
 pub use completions::{CompletionsArgs, ManPagesArgs};
 pub use connect::{
@@ -75,7 +75,7 @@ Exit codes: 0 complete, 1 failed, 2 usage, 3 some keys failed, 4 consistency not
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub verb: Invocation,
 }
 
 /// What every verb has in common.
@@ -91,18 +91,24 @@ pub trait Run {
 }
 
 macro_rules! verbs {
-    ($($(#[$doc:meta])* $verb:ident($arguments:ty)),* $(,)?) => {
-        /// A verb and what it is to do.
-        #[derive(Debug, Subcommand)]
+    ($($(#[doc = $doc:literal])* $(#[command($($set:tt)*)])? $verb:ident($arguments:ty)),* $(,)?) => {
+        /// A verb, by its name alone.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
         pub enum Verb {
-            $($(#[$doc])* $verb($arguments)),*
+            $($(#[doc = $doc])* $verb),*
         }
 
-        impl Verb {
+        /// A verb with its arguments.
+        #[derive(Debug, Subcommand)]
+        pub enum Invocation {
+            $($(#[doc = $doc])* $(#[command($($set)*)])? $verb($arguments)),*
+        }
+
+        impl Invocation {
             /// Which one it is.
-            pub fn which(&self) -> verb::Verb {
+            pub fn which(&self) -> Verb {
                 match self {
-                    $(Self::$verb(_) => verb::Verb::$verb),*
+                    $(Self::$verb(_) => Verb::$verb),*
                 }
             }
 
@@ -126,7 +132,8 @@ macro_rules! verbs {
     };
 }
 
-// A verb's line here, its arguments in a file beside this one, and `impl Run` for them in `commands`.
+// The registry: a line for each verb. Its arguments are in a file beside this one, and `impl Run` for them
+// is in `commands`.
 verbs! {
     /// Read a server and write an archive.
     Export(Box<ExportArgs>),
@@ -159,6 +166,38 @@ verbs! {
     ManPages(ManPagesArgs),
 }
 
+impl Verb {
+    /// The verb of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::from_str(name, false).ok()
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether it writes data to standard output unless it is told a file.
+    pub fn writes_data(self) -> bool {
+        matches!(
+            self,
+            Self::Export | Self::Convert | Self::Report | Self::Extract | Self::Salvage
+        )
+    }
+
+    /// What flows from a source into a sink; `None` where the verb prints a result of its own.
+    pub fn flow(self) -> Option<Flow> {
+        match self {
+            Self::Export => Some(Flow::Export),
+            Self::Import => Some(Flow::Import),
+            Self::Copy => Some(Flow::Copy),
+            Self::Convert => Some(Flow::Convert),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -172,7 +211,7 @@ mod tests {
             .get_subcommands()
             .map(|verb| verb.get_name())
             .collect();
-        let known = <verb::Verb as clap::ValueEnum>::value_variants();
+        let known = Verb::value_variants();
         let known: Vec<String> = known.iter().map(|verb| verb.name()).collect();
         assert_eq!(known, names);
         for line in [

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use redis_migrate::cli::outline::Outline;
 use redis_migrate::cli::parse::{self, Ended};
-use redis_migrate::cli::{Verb, alias, resolve};
+use redis_migrate::cli::{Invocation, alias, resolve};
 use redis_migrate::pipe::Stop;
 use redis_migrate::place::{self, Writing};
 use redis_migrate::ui::{self, session};
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Err(Ended::Usage { text, coloured }) => session::usage(&text, coloured.as_ref()),
         Ok(cli) => {
             let mut verb = cli.verb;
-            if let Verb::Copy(args) = &mut verb {
+            if let Invocation::Copy(args) = &mut verb {
                 args.report.announcements = expanded.announcements;
             }
             let prepared = prepare(&verb, stdout_is_data);
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 /// What comes before every verb: nothing is opened, written or connected to yet.
-fn prepare(verb: &Verb, stdout_is_data: bool) -> anyhow::Result<Stop> {
+fn prepare(verb: &Invocation, stdout_is_data: bool) -> anyhow::Result<Stop> {
     let files = verb.files();
     if place::overwritten(&Writing::Stdout, &files.reads).is_some() {
         session::spare_stdout();

@@ -12,7 +12,7 @@ pub(crate) use self::ask::{OutsideKeys, rights};
 pub(crate) use self::series::Series;
 use crate::record::show_key;
 use crate::units::{count_text, plural};
-use crate::verb::Verb;
+use crate::verb::Flow;
 
 /// How many are named of each kind.
 const MOST_NAMED: usize = 20;
@@ -111,8 +111,8 @@ impl Outside {
         serde_json::to_value(self).unwrap_or_default()
     }
 
-    /// The line about it at the end of a run of `verb`.
-    pub fn text(&self, verb: Verb) -> String {
+    /// The line about it at the end of a run.
+    pub fn text(&self, flow: Option<Flow>) -> String {
         if self.kind == RULES_MISSING {
             return match &self.why {
                 Some(why) => format!(
@@ -123,7 +123,7 @@ impl Outside {
                     "not at the destination: {}: a rule comes along only where both of its series get \
                      their old names in the same run; {}",
                     self.what(),
-                    self.hint(verb)
+                    self.hint(flow)
                 ),
             };
         }
@@ -134,16 +134,16 @@ impl Outside {
                 clean(why)
             );
         }
-        let place = match (verb, self.kept) {
-            (Verb::Export, true) => "kept in this archive",
-            (Verb::Export, false) => "not in this archive",
-            (Verb::Copy, _) => "not copied",
-            (Verb::Import, true) => "in the archive and not imported",
-            (Verb::Convert, false) if self.kind == MODULE_DATA => "not in the file",
+        let place = match (flow, self.kept) {
+            (Some(Flow::Export), true) => "kept in this archive",
+            (Some(Flow::Export), false) => "not in this archive",
+            (Some(Flow::Copy), _) => "not copied",
+            (Some(Flow::Import), true) => "in the archive and not imported",
+            (Some(Flow::Convert), false) if self.kind == MODULE_DATA => "not in the file",
             (_, true) => "in the archive",
             (_, false) => "not in the archive",
         };
-        let hint = match self.hint(verb) {
+        let hint = match self.hint(flow) {
             "" => String::new(),
             hint => format!(": {hint}"),
         };
@@ -153,7 +153,7 @@ impl Outside {
     /// The line about it of a server that was only asked.
     pub fn standing(&self) -> String {
         match &self.why {
-            Some(_) => self.text(Verb::Export),
+            Some(_) => self.text(Some(Flow::Export)),
             None => format!(
                 "outside keys, and not in what an export over SCAN brings: {}",
                 self.what()
@@ -213,7 +213,7 @@ impl Outside {
     }
 
     /// What to do about it.
-    fn hint(&self, verb: Verb) -> &'static str {
+    fn hint(&self, flow: Option<Flow>) -> &'static str {
         match (self.kind.as_str(), self.count) {
             (SEARCH_INDEX, Some(1)) => {
                 "create it at the destination first, see docs/runbooks.md, \"Moving a RediSearch \
@@ -230,10 +230,10 @@ impl Outside {
             (MODULE_DATA, _) if !self.kept => {
                 "make them again at the destination, with the module's own commands"
             }
-            (MODULE_DATA, _) if verb == Verb::Export => {
+            (MODULE_DATA, _) if flow == Some(Flow::Export) => {
                 "an import does not bring them, an RDB file made by convert does"
             }
-            (MODULE_DATA, _) if matches!(verb, Verb::Import | Verb::Copy) => {
+            (MODULE_DATA, _) if matches!(flow, Some(Flow::Import | Flow::Copy)) => {
                 "RESTORE cannot bring them; an RDB file made by convert does"
             }
             _ => "",
@@ -349,11 +349,15 @@ mod tests {
     fn what_is_outside_keys_is_named_with_what_to_do() {
         let indexes = Outside::of(SEARCH_INDEX, ["idx1", "a b"]).expect("two");
         assert_eq!(
-            indexes.text(Verb::Export),
+            indexes.text(Some(Flow::Export)),
             "outside keys, not in this archive: 2 search indexes (idx1, a b): create them at \
              the destination first, see docs/runbooks.md, \"Moving a RediSearch application\""
         );
-        assert!(indexes.text(Verb::Copy).contains("not copied: 2 search"));
+        assert!(
+            indexes
+                .text(Some(Flow::Copy))
+                .contains("not copied: 2 search")
+        );
         assert_eq!(Outside::of(SEARCH_INDEX, [""; 0]), None);
         let many: Vec<String> = (0..30).map(|n| format!("i{n}")).collect();
         let many = Outside::of(LIBRARY, &many).expect("thirty");
@@ -366,7 +370,7 @@ mod tests {
         );
         let unknown = Outside::unknown(SEARCH_INDEX, "FT._LIST was refused: NOPERM");
         assert_eq!(
-            unknown.text(Verb::Export),
+            unknown.text(Some(Flow::Export)),
             "not known whether there are search indexes outside keys: FT._LIST was refused: NOPERM"
         );
         assert_eq!(
@@ -380,7 +384,10 @@ mod tests {
         let all = ["whole".to_owned(), "in part".to_owned()];
         let left_out = BTreeSet::from(["in part".to_owned(), "none".to_owned()]);
         let told = module_data(&all, &left_out);
-        let texts: Vec<String> = told.iter().map(|one| one.text(Verb::Export)).collect();
+        let texts: Vec<String> = told
+            .iter()
+            .map(|one| one.text(Some(Flow::Export)))
+            .collect();
         assert_eq!(
             texts,
             [
@@ -391,7 +398,11 @@ mod tests {
             ]
         );
         assert_eq!(counted(&told), "data of modules");
-        assert!(told[1].text(Verb::Convert).contains("not in the file"));
+        assert!(
+            told[1]
+                .text(Some(Flow::Convert))
+                .contains("not in the file")
+        );
         assert_eq!(module_data(&[], &BTreeSet::new()), []);
     }
 
@@ -409,7 +420,7 @@ mod tests {
         );
         // Anybody may have written it.
         let odd = Outside::read("\u{1b}[2J nothing that is JSON");
-        assert!(!odd.text(Verb::Import).contains('\u{1b}'));
+        assert!(!odd.text(Some(Flow::Import)).contains('\u{1b}'));
         let of_later = Outside::read(r#"{"kind":"new","count":3,"more":[1]}"#);
         assert_eq!(of_later.what(), "3 things of the kind new");
     }

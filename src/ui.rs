@@ -18,7 +18,9 @@ use anyhow::Result;
 
 use self::console::{Console, ConsoleReporter};
 use self::progress::Ticker;
+pub use crate::cli::Verb;
 use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
+
 use crate::describe::export_warnings;
 use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
@@ -27,7 +29,7 @@ use crate::host;
 use crate::ledger::SourceCounts;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
-pub use crate::verb::Verb;
+use crate::verb::Flow;
 pub use crate::version::SCHEMA_VERSION;
 
 /// How failed keys are printed before they are only counted.
@@ -138,7 +140,7 @@ impl Ui {
 
     /// What was found on the way, a line each.
     fn say_findings(&self, outcome: &Outcome) {
-        let (verb, source, sink) = (self.options.verb, &outcome.source, &outcome.sink);
+        let (flow, source, sink) = (self.options.verb.flow(), &outcome.source, &outcome.sink);
         let warnings = source.cut_short.iter().chain(&source.not_had);
         let warnings = warnings.chain(&sink.problems).cloned();
         let of_archive = export_warnings(&source.export_failed, &source.export_lacks);
@@ -148,17 +150,12 @@ impl Ui {
         if let Some(text) = sink.undecoded.notice() {
             self.console.notice(&text);
         }
-        let moves = matches!(
-            verb,
-            Verb::Export | Verb::Copy | Verb::Import | Verb::Convert
-        );
         for outside in &source.outside {
-            let text = outside.text(verb);
-            match (verb, outside.kept) {
+            let text = outside.text(flow);
+            match (flow, outside.kept) {
                 // What convert does with it, it has said.
-                (Verb::Convert, true) => {}
-                (Verb::Import, _) => self.console.warning(&text),
-                (_, false) if moves => self.console.warning(&text),
+                (Some(Flow::Convert), true) => {}
+                (Some(Flow::Import), _) | (Some(_), false) => self.console.warning(&text),
                 _ => self.console.notice(&text),
             }
         }

@@ -84,7 +84,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::{Cli, Verb};
+    use crate::cli::{Cli, Invocation};
 
     fn expand_line(line: &str, vars: &[(&str, &str)]) -> Expanded {
         let args = line.split_whitespace().map(OsString::from).collect();
@@ -105,7 +105,7 @@ mod tests {
         let expanded = expand_line("redis-migrate redis://a redis://b", &vars);
         assert_eq!(expanded.announcements.len(), 5);
         let cli = Cli::try_parse_from(&expanded.args).expect("parses");
-        let Verb::Copy(args) = cli.verb else {
+        let Invocation::Copy(args) = cli.verb else {
             panic!("copy")
         };
         assert!(args.run.dry_run && args.report.verbose && args.write.replace);

@@ -5,8 +5,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{ArgAction, Command, CommandFactory};
 
-use super::Cli;
-use crate::verb::Verb;
+use super::{Cli, Verb};
 
 /// A command line in outline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
 use super::flow;
-use crate::cli::{ConvertArgs, ConvertTo, Files, Run};
+use crate::cli::{ConvertArgs, ConvertTo, Files, Run, Verb};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
 use crate::exit::{Interrupted, Usage};
@@ -30,7 +30,6 @@ use crate::source::Source;
 use crate::source::archive::ArchiveSource;
 use crate::source::open::file::{OpenedFile, Snapshot, Wanted, open_file};
 use crate::source::reading::Reading;
-use crate::verb::Verb;
 
 impl Run for ConvertArgs {
     fn files(&self) -> Files {

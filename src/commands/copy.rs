@@ -8,7 +8,7 @@ use redis_migrate_format::header::Mode;
 
 use super::flow;
 use super::into_server::{self, rules, sink_options, try_databases};
-use crate::cli::{CopyArgs, Files, Run};
+use crate::cli::{CopyArgs, Files, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
@@ -29,7 +29,6 @@ use crate::sink::Accepted;
 use crate::sink::server::held::Repeats;
 use crate::sink::server::{ServerSink, ServerSinkOptions};
 use crate::source::open::{self, Wishes, probe_source};
-use crate::verb::Verb;
 
 impl Run for CopyArgs {
     fn files(&self) -> Files {

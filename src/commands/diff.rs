@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::unread::{Unread, left_out_of_file, temporary_keys};
 use super::watch;
-use crate::cli::{CompareArgs, DiffArgs, Files, ProgressStyle, Run};
+use crate::cli::{CompareArgs, DiffArgs, Files, ProgressStyle, Run, Verb};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
@@ -33,7 +33,6 @@ use crate::sink::Sink;
 use crate::source::open::side::{OpenedSide, Wanted, open_side};
 use crate::ui;
 use crate::units::plural;
-use crate::verb::Verb;
 use crate::version::SCHEMA_VERSION;
 
 /// Differences that are printed for people before the rest is only counted.

@@ -9,7 +9,7 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::flow;
-use crate::cli::{ExportArgs, Files, Run};
+use crate::cli::{ExportArgs, Files, Run, Verb};
 use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
 use crate::observer::Observer;
@@ -22,7 +22,6 @@ use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Form};
 use crate::source::open::{self, OpenedSource, Wishes, probe_source};
 use crate::units::bytes_text;
-use crate::verb::Verb;
 
 /// While following, a frame is closed at the latest after so long.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);

@@ -219,7 +219,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::cli::{Verb, parse};
+    use crate::cli::{Invocation, parse};
     use crate::commands::export::wishes;
 
     fn begin_of(options: &[&str]) -> ExportBegin {
@@ -235,7 +235,7 @@ mod tests {
         let Ok(cli) = parse::parse(&line) else {
             panic!("{options:?} is no command line");
         };
-        let Verb::Export(args) = cli.verb else {
+        let Invocation::Export(args) = cli.verb else {
             panic!("an export");
         };
         let from = args.source().unwrap();

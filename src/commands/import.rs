@@ -10,7 +10,7 @@ use super::into_server::{connect, probe, rules, sink_options, try_databases};
 use super::open_archives::{
     OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
 };
-use crate::cli::{Files, ImportArgs, Run};
+use crate::cli::{Files, ImportArgs, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
@@ -23,7 +23,6 @@ use crate::sink::Sink;
 use crate::sink::server::ServerSink;
 use crate::sink::server::held::Repeats;
 use crate::source::Source;
-use crate::verb::Verb;
 
 impl Run for ImportArgs {
     fn files(&self) -> Files {

@@ -424,7 +424,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Verb};
+    use crate::cli::{Cli, Invocation};
     use crate::encryption::Keys;
     use crate::source::reading::tests::archive;
 
@@ -450,7 +450,7 @@ mod tests {
 
     fn arguments(options: &[&str]) -> String {
         let line = ["redis-migrate", "import", "redis://h", "x.rmz"];
-        let Verb::Import(args) = Cli::parse_from(line.iter().chain(options)).verb else {
+        let Invocation::Import(args) = Cli::parse_from(line.iter().chain(options)).verb else {
             panic!("an import");
         };
         digest(&ArgumentsIdentity::of(&args).expect("sound")).expect("digested")

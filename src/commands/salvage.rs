@@ -8,7 +8,7 @@ use redis_migrate_format::{Error, Finished, Incompleteness, LookAlike, Position}
 use serde_json::{Value, json};
 
 use super::{unread_json, warn_of_unread, watch};
-use crate::cli::{Files, Run, SalvageArgs};
+use crate::cli::{Files, Run, SalvageArgs, Verb};
 use crate::encryption::{Damage, Sealing, StoredAs};
 use crate::exit::{self, Usage};
 use crate::observer::Observer;
@@ -18,7 +18,6 @@ use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
 use crate::ui;
 use crate::units::{bytes_text, count_text, hex, plural};
-use crate::verb::Verb;
 use crate::version::SCHEMA_VERSION;
 
 /// Lost ranges that the report names.

@@ -14,7 +14,7 @@ use super::{
     beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded,
     warn_of_unread, watch,
 };
-use crate::cli::{Files, Run, VerifyArgs, VerifyLevel};
+use crate::cli::{Files, Run, Verb, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{
@@ -30,7 +30,6 @@ use crate::source::reading::walk;
 use crate::source::standing::{broken_claim, has_each_key_once};
 use crate::ui;
 use crate::units::{bytes_text, plural};
-use crate::verb::Verb;
 use crate::version::SCHEMA_VERSION;
 
 /// What was found.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::UiOptions;
 use super::console::error_text;
-use super::{UiOptions, Verb};
 use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::describe::{
     consistency_json, consistency_text, except, export_failed_json, ledger_text,
@@ -16,18 +16,19 @@ use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum}
 use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
+use crate::verb::Flow;
 
 /// What can become of a record: its name, how many, and whether it is named even when none are.
 type LedgerEntry = (&'static str, u64, bool);
 
-fn entries(verb: Verb, outcome: &Outcome) -> Vec<LedgerEntry> {
+fn entries(flow: Option<Flow>, outcome: &Outcome) -> Vec<LedgerEntry> {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
-    let export = matches!(verb, Verb::Export | Verb::Convert);
-    let import = verb == Verb::Import;
-    let writes = import || verb == Verb::Copy;
+    let export = matches!(flow, Some(Flow::Export | Flow::Convert));
+    let import = flow == Some(Flow::Import);
+    let writes = import || flow == Some(Flow::Copy);
     vec![
         ("written", sink.archived, export),
-        ("checked", sink.checked, verb == Verb::Verify),
+        ("checked", sink.checked, flow.is_none()),
         ("restored", sink.restored, writes),
         ("updated", sink.replaced_own, false),
         ("unchanged", sink.unchanged, false),
@@ -60,13 +61,13 @@ fn above_max_value(outcome: &Outcome) -> u64 {
 
 /// What was read and what became of it. What was under way when a run ended early is named as well,
 /// so that the line always adds up.
-fn equation(verb: Verb, outcome: &Outcome) -> String {
+fn equation(flow: Option<Flow>, outcome: &Outcome) -> String {
     let source = outcome.source.total();
-    let read = match verb {
-        Verb::Export | Verb::Copy => "scanned",
+    let read = match flow {
+        Some(Flow::Export | Flow::Copy) => "scanned",
         _ => "read",
     };
-    let mut entries = entries(verb, outcome);
+    let mut entries = entries(flow, outcome);
     let unacknowledged = outcome.sink.unacknowledged;
     let went: u64 = entries.iter().map(|(_, count, _)| count).sum();
     let came = source.scanned + source.reread;
@@ -101,32 +102,24 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
     } else {
         ""
     };
-    match options.verb {
-        Verb::Convert if outcome.error.is_some() && !options.dry_run => {
+    let Some(flow) = options.verb.flow() else {
+        return format!("{} checked{early}", plural(sink.checked, "record"));
+    };
+    match flow {
+        Flow::Convert if outcome.error.is_some() && !options.dry_run => {
             "no complete file was written".to_owned()
         }
-        Verb::Export if outcome.error.is_some() && !options.dry_run => {
+        Flow::Export if outcome.error.is_some() && !options.dry_run => {
             "no complete archive was written".to_owned()
         }
-        Verb::Export | Verb::Convert if options.dry_run => {
+        Flow::Export | Flow::Convert if options.dry_run => {
             keys_text(sink, "would be written", "in")
         }
-        Verb::Export | Verb::Convert => keys_text(sink, "written", "in"),
-        Verb::Import | Verb::Copy if options.dry_run => {
+        Flow::Export | Flow::Convert => keys_text(sink, "written", "in"),
+        Flow::Import | Flow::Copy if options.dry_run => {
             keys_text(sink, "would be restored", "from")
         }
-        Verb::Import | Verb::Copy => format!("{}{early}", keys_text(sink, "restored", "from")),
-        // These have no ledger.
-        Verb::Verify
-        | Verb::Diff
-        | Verb::List
-        | Verb::Inspect
-        | Verb::Report
-        | Verb::Extract
-        | Verb::Salvage
-        | Verb::Doctor
-        | Verb::Completions
-        | Verb::ManPages => format!("{} checked{early}", plural(sink.checked, "record")),
+        Flow::Import | Flow::Copy => format!("{}{early}", keys_text(sink, "restored", "from")),
     }
 }
 
@@ -153,21 +146,22 @@ pub(super) fn final_line(
         "{}: {} ({})",
         verdict(options, outcome, code),
         achieved(options, outcome),
-        equation(options.verb, outcome)
+        equation(options.verb.flow(), outcome)
     )];
     if let Some(earlier) = &sink.earlier {
         let done = earlier.records.saturating_sub(earlier.failed);
         let (done, seen) = (plural(done, "record"), &earlier.seen);
         parts.push(format!("{done} done by an earlier run: {seen}"));
     }
-    parts.extend(functions_text(options.verb, sink));
+    parts.extend(functions_text(options.verb.flow(), sink));
     let changes = sink.changes.told().into_iter();
     parts.extend(changes.map(|(name, count)| format!("{name} {}", count_text(count))));
     parts.extend(damages(sink));
     parts.extend(sink.verified.iter().flat_map(verified_text));
-    parts.extend(match options.verb {
-        Verb::Copy => copy_exactness(outcome),
-        verb => exactness(verb, outcome),
+    parts.extend(match options.verb.flow() {
+        Some(Flow::Copy) => copy_exactness(outcome),
+        Some(Flow::Export) => exactness(outcome),
+        _ => Vec::new(),
     });
     parts.extend(left_out(outcome));
     let mut time = duration_text(elapsed);
@@ -251,7 +245,7 @@ fn verified_text(verified: &Verified) -> Vec<String> {
     parts
 }
 
-fn functions_text(verb: Verb, sink: &SinkReport) -> Option<String> {
+fn functions_text(flow: Option<Flow>, sink: &SinkReport) -> Option<String> {
     let functions = sink.functions;
     let fate = match (functions.restored, functions.skipped, functions.refused) {
         (_, _, refused) if refused > 0 => "refused",
@@ -259,8 +253,8 @@ fn functions_text(verb: Verb, sink: &SinkReport) -> Option<String> {
         (_, skipped, _) if skipped > 0 => "skipped",
         _ => "not reached",
     };
-    (functions.taken > 0).then(|| match verb {
-        Verb::Export => "with functions".to_owned(),
+    (functions.taken > 0).then(|| match flow {
+        Some(Flow::Export) => "with functions".to_owned(),
         _ => format!("functions {fate}"),
     })
 }
@@ -282,7 +276,7 @@ fn copy_exactness(outcome: &Outcome) -> Vec<String> {
         "not known to be exact at the destination: its databases may have been emptied or swapped"
             .to_owned()
     } else {
-        return exactness(Verb::Copy, outcome);
+        return exactness(outcome);
     };
     vec![text]
 }
@@ -303,18 +297,18 @@ fn left_standing_text(outcome: &Outcome, is_exact: bool) -> Vec<String> {
              left as is"
         )];
     }
-    let mut parts = exactness(Verb::Copy, outcome);
+    let mut parts = exactness(outcome);
     parts.push(format!("{what} left as they were at the destination"));
     parts
 }
 
 /// How exact it is, where a live server was read.
-fn exactness(verb: Verb, outcome: &Outcome) -> Vec<String> {
+fn exactness(outcome: &Outcome) -> Vec<String> {
     let source = &outcome.source;
     let Some(reached) = &source.reached else {
         return Vec::new();
     };
-    if outcome.error.is_some() || !matches!(verb, Verb::Export | Verb::Copy) {
+    if outcome.error.is_some() {
         return Vec::new();
     }
     // What was never read is not as of any point in time.

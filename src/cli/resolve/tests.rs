@@ -4,9 +4,9 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Invocation};
 
-fn parse(line: &str) -> Verb {
+fn parse(line: &str) -> Invocation {
     let words = std::iter::once("redis-migrate").chain(line.split_whitespace());
     Cli::try_parse_from(words)
         .unwrap_or_else(|error| panic!("{line}: {error}"))
@@ -20,21 +20,21 @@ fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString>
 
 fn export(line: &str, vars: &[(&str, &str)]) -> Result<ConnectOptions> {
     match parse(&format!("export {line}")) {
-        Verb::Export(args) => args.source_in(&env(vars)),
+        Invocation::Export(args) => args.source_in(&env(vars)),
         other => panic!("{other:?}"),
     }
 }
 
 fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<Location>)> {
     match parse(&format!("import {line}")) {
-        Verb::Import(args) => args.ends_in(&env(vars)),
+        Invocation::Import(args) => args.ends_in(&env(vars)),
         other => panic!("{other:?}"),
     }
 }
 
 fn copy(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, ConnectOptions)> {
     match parse(&format!("copy {line}")) {
-        Verb::Copy(args) => args.ends_in(&env(vars)).map(servers),
+        Invocation::Copy(args) => args.ends_in(&env(vars)).map(servers),
         other => panic!("{other:?}"),
     }
 }
@@ -180,14 +180,15 @@ fn tls_flags_need_tls() {
 
 #[test]
 fn a_database_selects_at_a_source_and_maps_at_a_destination() {
-    let Verb::Copy(args) = parse("copy redis://a/0 redis://b/5") else {
+    let Invocation::Copy(args) = parse("copy redis://a/0 redis://b/5") else {
         panic!("copy");
     };
     let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
     assert_eq!(args.selection(&source).dbs, [0]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(rewrite.dbs.only, Some(5));
-    let Verb::Copy(args) = parse("copy redis://a/0 redis://b --db 1,2 --map-db 1:3 --map-db *:4")
+    let Invocation::Copy(args) =
+        parse("copy redis://a/0 redis://b --db 1,2 --map-db 1:3 --map-db *:4")
     else {
         panic!("copy");
     };
@@ -202,7 +203,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         "copy redis://a redis://b/1 --map-db 0:2",
         "copy redis://a redis://b --map-db 0:2 --map-db 0:3",
     ] {
-        let Verb::Copy(args) = parse(line) else {
+        let Invocation::Copy(args) = parse(line) else {
             panic!("copy");
         };
         let (_, destination) = args.ends_in(&env(&[])).expect("resolves");
@@ -212,13 +213,15 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
 
 #[test]
 fn flags_of_the_verbs_become_their_types() {
-    let Verb::Export(args) = parse("export redis://h --no-compress --functions --no-functions")
+    let Invocation::Export(args) =
+        parse("export redis://h --no-compress --functions --no-functions")
     else {
         panic!("export");
     };
     assert_eq!(args.zstd_level(), 0);
     assert_eq!(args.read_functions(), ReadFunctions::No);
-    let Verb::Export(args) = parse("export redis://h --type HASH,set --min-ttl 1d --min-size 1k")
+    let Invocation::Export(args) =
+        parse("export redis://h --type HASH,set --min-ttl 1d --min-size 1k")
     else {
         panic!("export");
     };
@@ -227,7 +230,7 @@ fn flags_of_the_verbs_become_their_types() {
     assert_eq!(selection.types, ["hash", "set"]);
     assert_eq!(selection.min_ttl_ms, Some(86_400_000));
     assert_eq!(selection.min_size_bytes, Some(1_024));
-    let Verb::Import(args) = parse("import redis://h --replace") else {
+    let Invocation::Import(args) = parse("import redis://h --replace") else {
         panic!("import");
     };
     assert_eq!(args.write.on_conflict(), OnConflict::Replace);

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use redis_migrate::cli::{Cli, Verb as CliVerb, parse};
+use redis_migrate::cli::{Cli, Invocation, parse};
 use redis_migrate::commands::{copy, export, import};
 use redis_migrate::host;
 use redis_migrate::observer::{Event, Observer, Reporter as Listener};
@@ -181,9 +181,9 @@ fn call(world: &Rc<World>, phase: &Phase, directory: &Path, listener: &Heard) ->
     let entered = host::enter(Rc::clone(world) as Rc<dyn host::Host>);
     let result = catch_unwind(AssertUnwindSafe(|| {
         match &cli.verb {
-            CliVerb::Export(args) => export::export(args, &observer, &stop),
-            CliVerb::Import(args) => import::import(args, &observer, &stop),
-            CliVerb::Copy(args) => copy::copy(args, &observer, &stop),
+            Invocation::Export(args) => export::export(args, &observer, &stop),
+            Invocation::Import(args) => import::import(args, &observer, &stop),
+            Invocation::Copy(args) => copy::copy(args, &observer, &stop),
             _ => Err(anyhow::anyhow!("a verb that the world does not know")),
         }
         .unwrap_or_else(Outcome::failed)
