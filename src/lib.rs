@@ -38,7 +38,7 @@
 //! - [`record`]: records in batches. `channel`: bounded by bytes. [`escape`]: text from outside made
 //!   safe. [`glob`]: as servers read them. [`limits`]: living with `ulimit -v`. `partitions` and
 //!   `sorter`: more numbers than fit into memory. `policy`: what a run does where it has a choice.
-//!   [`stop`]: the wish to stop. `units`: sizes, times and counts. `verb` and `version`: their names.
+//!   [`stop`]: the wish to stop. `units`: sizes, times and counts. `verb`: what a verb moves. `version`.
 //!
 //! Below all of them are two crates that need no server: `redis-migrate-payload`, whose modules
 //! `payload`, `rdb` and `dialect` are named here as if they were rooms, and `redis-migrate-format`,

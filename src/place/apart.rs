@@ -200,3 +200,46 @@ fn backup_at(location: &Location) -> Option<Backup> {
     let is_rdb = head.first_chunk().and_then(Magic::parse).is_some();
     is_rdb.then_some(Backup::Rdb)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::memory::MemoryStore;
+    use super::super::store::use_in_place_of_files;
+    use super::*;
+
+    #[test]
+    fn objects_that_are_known_by_their_name_are_kept_apart_too() {
+        let store = MemoryStore::new();
+        store.put("bucket/snap.rmz", MAGIC);
+        let _in_place = use_in_place_of_files(Arc::new(store.clone()));
+        let at = |name: &str| Location::File(name.into());
+        let write = |name, holds| Writing::Stored {
+            what: "the output",
+            location: at(name),
+            holds,
+        };
+        let read = [Reading::Stored(at("bucket/snap.rmz"))];
+        let refused = |reads: &[Reading], writes: &[Writing]| {
+            keep_apart(reads, writes).expect_err("refused").to_string()
+        };
+        let same = [write("bucket/snap.rmz", Holds::Archive)];
+        assert!(refused(&read, &same).contains("is the same file as"));
+        let other = write("bucket/other.rmz", Holds::Archive);
+        assert!(keep_apart(&read, std::slice::from_ref(&other)).is_ok());
+        assert!(refused(&[], &[other.clone(), other]).contains("are the same file"));
+        let page = [write("bucket/snap.rmz", Holds::Other)];
+        assert!(refused(&[], &page).contains("is an archive, and the output is none"));
+        let page = [write("bucket/snap.rmz", Holds::Overwriting)];
+        assert!(keep_apart(&[], &page).is_ok());
+    }
+
+    #[test]
+    fn a_store_that_holds_nothing_says_so() {
+        let stream = Location::Stream.store();
+        let name = Location::Stream.word().as_ref();
+        let error = stream.hold(name, true, "busy").err().expect("refused");
+        assert!(error.is::<Usage>(), "{error}");
+        assert!(stream.hold_new(name, b"", true, "busy").is_err());
+        assert_eq!(stream.identity(name), None);
+    }
+}
