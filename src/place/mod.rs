@@ -4,7 +4,7 @@
 //! whether a URL makes sense is found out when the server's flags and environment are put together
 //! with it, which makes an [`Endpoint`].
 //!
-//! Bytes are kept in a [`Store`](store::Store). What a verb reads of them is an [`Input`], what it
+//! Bytes are kept in a [`store::Store`]. What a verb reads of them is an [`Input`], what it
 //! writes an [`Output`].
 //!
 //! To add a kind of place where bytes are kept (object storage): a file with its store, and in this

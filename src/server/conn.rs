@@ -294,7 +294,7 @@ impl Conn {
         self.wire.has_reply()
     }
 
-    /// The next item of the replies; see [`Replies::next`].
+    /// The next item of the replies; see [`resp::Replies::next`].
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].

@@ -34,7 +34,7 @@ impl Stands {
     /// again, and told, by whoever reads it then.
     ///
     /// # Errors
-    /// Those of the input and of temporary files; [`Interrupted`].
+    /// Those of the input and of temporary files; [`crate::exit::Interrupted`].
     pub fn find(kept: &Kept<'_>, limits: Limits, stop: &Stop) -> Result<Self> {
         let input = kept.reader()?;
         let (by, first) = match claim(input) {

@@ -1,6 +1,6 @@
 //! Names for what a machine may do, so that tests can prove that they reached all of it.
 
-/// An enum of such names. Under test each [`record`](Self::record) is kept by the test's thread;
+/// An enum of such names. Under test each `record` is kept by the test's thread;
 /// otherwise it costs nothing.
 macro_rules! transitions {
     ($(#[$meta:meta])* $vis:vis $name:ident { $($variant:ident),+ $(,)? }) => {
