@@ -54,7 +54,7 @@ lint:
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --exclude redis-migrate --no-deps
 	RUSTDOCFLAGS="-D warnings" cargo doc -p redis-migrate --no-deps --document-private-items
-	shellcheck .ci/run tests/demo tests/fetch-servers tests/python
+	shellcheck .ci/run tests/demo tests/fetch-servers tests/python tests/world/prove
 
 build:
 ifeq ($(BINARY),target/release/redis-migrate)
