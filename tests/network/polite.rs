@@ -134,9 +134,7 @@ fn a_latency_target_costs_no_keys() {
             .success()
             .expect_stderr("slowed down");
         assert_equal(&mut source.client(), &mut destination.client());
-        let out_of_reach = output
-            .stderr
-            .contains(", more than --latency-target");
+        let out_of_reach = output.stderr.contains(", more than --latency-target");
         assert_eq!(out_of_reach, target == "1us", "{}", output.stderr);
     }
 }
