@@ -1,6 +1,8 @@
 //! What the tool claims, held against what was: by the model's own knowledge, never by the tool's.
 
 pub mod archive;
+pub mod clock;
+mod excuse;
 pub mod truth;
 pub mod wish;
 
@@ -8,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redis_migrate_format::header::ConsistencyReached;
 
+use self::excuse::Excuses;
 use self::truth::{Truth, lives, same};
 use self::wish::{OnConflict, Verb, Wish};
 use crate::net::{BEGAN_MS, By, Change, Held, Place};
@@ -38,6 +41,10 @@ pub struct Told {
     pub counts: (u64, u64),
     /// Keys that were deleted at the source.
     pub source_deleted: u64,
+    /// It says that the destination was started anew, and lost what it had acknowledged.
+    pub memory_lost: bool,
+    /// What its summary names as problems.
+    pub problems: Vec<String>,
 }
 
 /// A key that the tool named as failed.
@@ -157,7 +164,9 @@ fn named_with_reason(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             let at = (named.at_ms.saturating_sub(BEGAN_MS) + 1) * 1000;
             let now = ran.target.at(at, place);
             let ms = ran.target.ms(at).saturating_sub(UNDER_WAY);
-            now.is_some_and(|held| lives(held, ms))
+            // A run that goes on names again what the one before it found; that may be gone since.
+            let stood_then = ran.wish.resumes && ran.target.ever_stood(at, place);
+            stood_then || now.is_some_and(|held| lives(held, ms))
         };
         let into = (ran.wish.into_db(place.0), place.1.clone());
         if !stood(&into) && !stood(place) {
@@ -426,16 +435,6 @@ fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
     }
 }
 
-/// Whether a whole database was named as not read, or not written.
-fn names_database(lines: &[String], db: u32) -> bool {
-    let (name, number) = ("database", db.to_string());
-    let mut warnings = lines.iter().filter(|line| line.starts_with("warning: "));
-    warnings.any(|line| {
-        let mut words = line.split(|byte: char| !byte.is_alphanumeric());
-        words.any(|word| word.starts_with(name)) && words.any(|word| word == number)
-    })
-}
-
 /// Every key fits one of its versions, and where an instant is claimed, all fit that one.
 fn compare(
     ran: &Ran<'_>,
@@ -446,9 +445,8 @@ fn compare(
     wrong: &mut Vec<String>,
 ) {
     let versions = ran.source.versions();
-    let is_excused = |place: &Place| {
-        code == 3 && (ran.named.contains_key(place) || names_database(ran.lines, place.0))
-    };
+    let excuses = Excuses::of(ran);
+    let is_excused = |place: &Place| excuses.excuse(place);
     let mut misfits = Vec::new();
     for (place, versions) in &versions {
         if ran.wish.wants_db(place.0)
@@ -459,8 +457,13 @@ fn compare(
             misfits.push((*place).clone());
         }
     }
-    let strays = content.keys().filter(|place| !versions.contains_key(place));
-    misfits.extend(strays.filter(|place| !is_own(place)).cloned());
+    // What had expired before the run may still be told by the source, and is nothing anywhere.
+    let is_stray = |(place, held): &(&Place, &Held)| {
+        let is_leftover = || ran.source.had_expired(place, held);
+        !versions.contains_key(*place) && !is_own(place) && !is_leftover()
+    };
+    let strays = content.iter().filter(is_stray);
+    misfits.extend(strays.map(|(place, _)| place.clone()));
     if !misfits.is_empty() {
         let place = &misfits[0];
         let list = versions.get(place).cloned().unwrap_or_default();

@@ -19,6 +19,8 @@ pub struct Truth {
     skew_ms: i64,
     from: u64,
     to: u64,
+    /// What had expired when it began, and was not yet removed.
+    leftovers: BTreeMap<Place, Held>,
 }
 
 impl Truth {
@@ -35,10 +37,12 @@ impl Truth {
             skew_ms,
             from,
             to,
+            leftovers: BTreeMap::new(),
         };
         truth.end_ms = truth.ms(to) + 1;
         let from_ms = truth.ms(from);
-        truth.start.retain(|_, held| lives(held, from_ms));
+        let all = std::mem::take(&mut truth.start).into_iter();
+        (truth.start, truth.leftovers) = all.partition(|(_, held)| lives(held, from_ms));
         truth
     }
 
@@ -51,7 +55,26 @@ impl Truth {
             skew_ms: 0,
             from: now,
             to: now,
+            leftovers: BTreeMap::new(),
         }
+    }
+
+    /// Whether this had expired when it began: a hash whose last field is past its time is told
+    /// until the server removes it.
+    pub fn had_expired(&self, place: &Place, held: &Held) -> bool {
+        self.leftovers.get(place).is_some_and(|known| known == held)
+    }
+
+    /// Whether a key stood at any time up to this moment.
+    pub fn ever_stood(&self, until: u64, place: &Place) -> bool {
+        let changes = self.changes.iter();
+        let mut changes = changes.filter(|change| change.place == *place && change.at <= until);
+        self.start.contains_key(place) || changes.any(|change| change.after.is_some())
+    }
+
+    /// The most that a clock elsewhere may differ from the servers', in ms.
+    pub fn skew_ms(&self) -> u64 {
+        self.skew_ms.unsigned_abs()
     }
 
     /// A moment by the servers' clock.

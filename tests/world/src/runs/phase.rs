@@ -18,7 +18,7 @@ use redis_migrate::pipe::{Outcome, Stop};
 use super::{Report, is_calm, setup};
 use crate::judge::truth::{Truth, lives};
 use crate::judge::wish::{Verb, Wish};
-use crate::judge::{Ended, Named, Ran, Told, archive, judge};
+use crate::judge::{Ended, Named, Ran, Told, archive, clock, judge};
 use crate::net::{By, Endless, Killed, Place, State, World};
 use crate::script::{Phase, Script, Side};
 
@@ -32,6 +32,8 @@ pub(super) struct Before {
     began: u64,
     ended: u64,
     is_whole: bool,
+    /// A part of what it read may have expiries by the tool's own clock.
+    by_own_clock: bool,
 }
 
 pub(super) fn run(
@@ -65,7 +67,7 @@ pub(super) fn run(
     let Said { lines, named } = listener.take();
     let release = setup::release_of(script, Side::Source);
     let mut wrong = Vec::new();
-    let written = match (&archive_place, wish.verb) {
+    let mut written = match (&archive_place, wish.verb) {
         (Some(place), Verb::Export) if place.exists() => match archive::read(place, release) {
             Ok(content) => Some(content),
             Err(error) => {
@@ -80,13 +82,18 @@ pub(super) fn run(
         _ => None,
     };
     let former = read.as_ref().map(|content| content.former.clone());
-    let (source, target) = world.state(|state| {
+    let (source, mut target) = world.state(|state| {
         let source = match wish.verb {
             Verb::Import => Truth::still(read.map(|content| content.keys).unwrap_or_default(), now),
             _ => Truth::of(state, Side::Source, chain, now),
         };
         (source, Truth::of(state, Side::Destination, chain, now))
     });
+    let goes_on = chain != began && before.as_ref().is_some_and(|before| before.by_own_clock);
+    let by_own_clock = goes_on || lines.iter().any(|line| line.starts_with(clock::WARNING));
+    if by_own_clock {
+        clock::set_right(&source, &wish, written.as_mut(), &mut target);
+    }
     let is_disturbed = is_disturbed(script);
     let is_again = before.as_ref().is_some_and(|before| {
         let is_asked_again = before.is_whole && before.argv == phase.argv;
@@ -112,11 +119,11 @@ pub(super) fn run(
     };
     report.codes.push(code);
     report.lines.extend(lines);
-    if let Ended::Told(Told {
-        error: Some(error), ..
-    }) = &ended
-    {
-        report.lines.push(format!("error: {error}"));
+    if let Ended::Told(told) = &ended {
+        let problems = told.problems.iter().map(|text| format!("problem: {text}"));
+        report.lines.extend(problems);
+        let error = told.error.iter().map(|text| format!("error: {text}"));
+        report.lines.extend(error);
     }
     let name = phase.argv.join(" ");
     let which = report.codes.len();
@@ -132,6 +139,7 @@ pub(super) fn run(
         began: chain,
         ended: now,
         is_whole: code == 0,
+        by_own_clock,
     }
 }
 
@@ -211,6 +219,8 @@ fn told(outcome: &Outcome) -> Told {
         reached: outcome.source.reached.clone(),
         counts: (outcome.source.total().written, outcome.sink.taken),
         source_deleted: outcome.sink.source_deleted,
+        memory_lost: outcome.sink.memory_lost,
+        problems: outcome.sink.problems.clone(),
     }
 }
 

@@ -136,6 +136,7 @@ impl Server {
         match verdict {
             Verdict::None => {}
             Verdict::Say(reply) => {
+                self.spoil_transaction(id);
                 self.say(id, &reply);
                 return Served::Done;
             }
@@ -174,6 +175,15 @@ impl Server {
             _ => self.say(id, &reply),
         }
         Served::Done
+    }
+
+    /// A command that is neither queued nor carried out spoils the transaction, as on every server:
+    /// EXEC never carries out a part of what it was given.
+    fn spoil_transaction(&mut self, id: ClientId) {
+        let client = self.client_mut(id);
+        if let Some(transaction) = client.and_then(|client| client.transaction.as_mut()) {
+            transaction.has_failed = true;
+        }
     }
 
     /// A refused command spoils the transaction that it was to be queued in.

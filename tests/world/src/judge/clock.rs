@@ -1,0 +1,72 @@
+//! Expiries that were computed with the tool's own clock, because the source tells no time: the tool
+//! warns of it, and promises no more than that clock and the way of an answer allow.
+
+use std::collections::BTreeMap;
+
+use super::archive::Content;
+use super::truth::{Truth, same};
+use super::wish::{Verb, Wish};
+use crate::net::{By, Held, Place};
+
+/// What the tool says then.
+pub const WARNING: &str = "warning: the source refuses both PEXPIRETIME and TIME";
+
+/// An answer may have been under way for so long, in ms.
+const UNDER_WAY: u64 = 50;
+
+/// Gives what the tool read and wrote so the expiries that the source had, where what was computed is
+/// near enough.
+pub fn set_right(source: &Truth, wish: &Wish, archive: Option<&mut Content>, target: &mut Truth) {
+    for (place, held) in archive.into_iter().flat_map(|content| &mut content.keys) {
+        set_right_one(source, place, held);
+    }
+    if wish.verb != Verb::Copy {
+        return;
+    }
+    let mut came_from: BTreeMap<Place, Vec<&Place>> = BTreeMap::new();
+    for place in source.versions().into_keys() {
+        let into = (wish.into_db(place.0), place.1.clone());
+        came_from.entry(into).or_default().push(place);
+    }
+    let mut now: BTreeMap<Place, Held> = BTreeMap::new();
+    for change in &mut target.changes {
+        if let Some(before) = now.get(&change.place) {
+            change.before = Some(before.clone());
+        }
+        let Some(after) = &mut change.after else {
+            now.remove(&change.place);
+            continue;
+        };
+        if change.by == By::Tool {
+            let from = came_from.get(&change.place);
+            from.into_iter()
+                .flatten()
+                .for_each(|place| set_right_one(source, place, after));
+        }
+        now.insert(change.place.clone(), after.clone());
+    }
+}
+
+fn set_right_one(source: &Truth, place: &Place, held: &mut Held) {
+    let Some(at) = held.expire_at else { return };
+    let most = source.skew_ms() + UNDER_WAY;
+    let first = source.start.get(place);
+    let changes = source
+        .changes
+        .iter()
+        .filter(|change| change.place == *place);
+    let later = changes.filter_map(|change| change.after.as_ref());
+    let near = first.into_iter().chain(later).filter_map(|version| {
+        let known = version
+            .expire_at
+            .filter(|known| known.abs_diff(at) <= most)?;
+        let read = Held {
+            expire_at: Some(known),
+            value: held.value.clone(),
+        };
+        same(version, &read, source.end_ms).then_some(known)
+    });
+    if let Some(known) = near.min_by_key(|known| known.abs_diff(at)) {
+        held.expire_at = Some(known);
+    }
+}

@@ -1,0 +1,90 @@
+//! Which keys need not be there, because the tool told what may be missing, and ended accordingly.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Ended, Ran};
+use crate::net::{By, Change, Place};
+
+/// What the tool says where databases were swapped and are not read again.
+const SWAPPED: &str = "warning: databases were swapped during this run";
+
+/// What a run told of; nothing where its exit code does not say so, too.
+pub(super) struct Excuses<'a> {
+    ran: &'a Ran<'a>,
+    is_partial: bool,
+    /// By their names at the source: what the destination lost, where the tool saw that it did.
+    lost: BTreeSet<&'a Place>,
+    /// What went to another database at the source, where the tool saw that something did.
+    swapped: BTreeSet<&'a Place>,
+}
+
+impl<'a> Excuses<'a> {
+    pub fn of(ran: &'a Ran<'a>) -> Self {
+        let told = match ran.ended {
+            Ended::Told(told) if told.code == 3 => Some(told),
+            _ => None,
+        };
+        let warns = |text: &str| ran.lines.iter().any(|line| line.starts_with(text));
+        Self {
+            ran,
+            is_partial: told.is_some(),
+            lost: match told.is_some_and(|told| told.memory_lost) {
+                true => rolled_back(&ran.target.changes),
+                false => BTreeSet::new(),
+            },
+            swapped: match told.is_some() && warns(SWAPPED) {
+                true => swapped(&ran.source.changes),
+                false => BTreeSet::new(),
+            },
+        }
+    }
+
+    /// Whether a key of the source need not be there.
+    pub fn excuse(&self, place: &Place) -> bool {
+        let into = (self.ran.wish.into_db(place.0), place.1.clone());
+        self.is_partial
+            && (self.ran.named.contains_key(place)
+                || names_database(self.ran.lines, place.0)
+                || self.lost.contains(&into)
+                || self.swapped.contains(place))
+    }
+}
+
+/// Keys to which nothing was written after their server had lost what was written.
+fn rolled_back(changes: &[Change]) -> BTreeSet<&Place> {
+    let last: BTreeMap<&Place, &Change> = changes
+        .iter()
+        .map(|change| (&change.place, change))
+        .collect();
+    let by_server = last
+        .into_iter()
+        .filter(|(_, change)| change.by == By::Server);
+    by_server.map(|(place, _)| place).collect()
+}
+
+/// Keys that changed when the contents of a database went to another one.
+fn swapped(changes: &[Change]) -> BTreeSet<&Place> {
+    let together = |one: &Change, other: &Change| one.step == other.step;
+    let moved = |group: &&[Change]| {
+        let went = |change: &Change| {
+            let (db, key) = &change.place;
+            let came = |other: &Change| {
+                other.place.0 != *db && other.place.1 == *key && other.after == change.before
+            };
+            change.before.is_some() && group.iter().any(came)
+        };
+        group.iter().any(went)
+    };
+    let groups = changes.chunk_by(together).filter(moved);
+    groups.flatten().map(|change| &change.place).collect()
+}
+
+/// Whether a whole database was named as not read, or not written.
+fn names_database(lines: &[String], db: u32) -> bool {
+    let (name, number) = ("database", db.to_string());
+    let mut warnings = lines.iter().filter(|line| line.starts_with("warning: "));
+    warnings.any(|line| {
+        let mut words = line.split(|byte: char| !byte.is_alphanumeric());
+        words.any(|word| word.starts_with(name)) && words.any(|word| word == number)
+    })
+}
