@@ -42,6 +42,11 @@ pub struct Differences(pub u64);
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// [`Usage`] for who returns errors of any kind.
+pub fn usage(text: impl Into<String>) -> anyhow::Error {
+    Usage(text.into()).into()
+}
+
 /// Whether somebody who read what is printed went away (`| head`), which is his choice.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error

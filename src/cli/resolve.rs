@@ -23,7 +23,7 @@ use crate::dialect::{Family, Proof, RELEASES};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
 };
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::glob::Glob;
 use crate::place::{Endpoint, Location, Place};
 use crate::policy::{OnConflict, ReadFunctions, TtlPolicy};
@@ -103,10 +103,6 @@ impl Side {
     }
 }
 
-fn usage<T>(text: impl Into<String>) -> Result<T> {
-    Err(Usage(text.into()).into())
-}
-
 /// One server: its URL, its flags, its environment.
 struct Server<'a> {
     side: Side,
@@ -129,11 +125,11 @@ impl Server<'_> {
                 ))
             })?,
             None => {
-                return usage(format!(
+                return Err(usage(format!(
                     "no {} given; name a server (redis://host:port) or set {}",
                     self.side.argument(),
                     self.side.variable("URL")
-                ));
+                )));
             }
         };
         let address = ServerAddress::parse(url)
@@ -149,7 +145,9 @@ impl Server<'_> {
         options.retries = self.timeouts.retries;
         options.node_map = NodeMap::new(self.flags.node_map.iter().cloned());
         if options.timeout.is_zero() || options.connect_timeout.is_zero() {
-            return usage("a timeout of 0 would let nothing happen; leave it out for the default");
+            return Err(usage(
+                "a timeout of 0 would let nothing happen; leave it out for the default",
+            ));
         }
         Ok(options)
     }
@@ -174,13 +172,13 @@ impl Server<'_> {
             options.password = env("REDISCLI_AUTH").map(|value| Secret::new(value.into_vec()));
         }
         if let (Some(name), None) = (&options.username, &options.password) {
-            return usage(format!(
+            return Err(usage(format!(
                 "user {name:?} is named without a password; give --{}askpass, \
                  --{}password-file or {}",
                 self.flags.prefix,
                 self.flags.prefix,
                 self.side.variable("PASSWORD")
-            ));
+            )));
         }
         Ok(())
     }
@@ -203,7 +201,9 @@ impl Server<'_> {
         let name = self.side.variable(suffix);
         let file_name = format!("{name}_FILE");
         match (env(&name), env(&file_name)) {
-            (Some(_), Some(_)) => usage(format!("both {name} and {file_name} are set; unset one")),
+            (Some(_), Some(_)) => Err(usage(format!(
+                "both {name} and {file_name} are set; unset one"
+            ))),
             (Some(password), None) => Ok(Some(Secret::new(password.into_vec()))),
             (None, Some(path)) => read_password(Path::new(&path)).map(Some),
             (None, None) => Ok(None),
@@ -225,10 +225,10 @@ impl Server<'_> {
                 Transport::Sentinel(_) => "rediss-sentinel",
                 _ => "rediss",
             };
-            return usage(format!(
+            return Err(usage(format!(
                 "TLS flags are given, but {} is without TLS; write {scheme}://",
                 self.side.argument()
-            ));
+            )));
         }
         Ok(tls)
     }
@@ -237,11 +237,11 @@ impl Server<'_> {
         let flags = &self.flags;
         if !matches!(address, Transport::Sentinel(_)) {
             if flags.sentinel_user.is_some() || flags.sentinel_password_file.is_some() {
-                return usage(format!(
+                return Err(usage(format!(
                     "flags for sentinels are given, but {} names none; write \
                      redis-sentinel://host,host/name",
                     self.side.argument()
-                ));
+                )));
             }
             return Ok(SentinelLogin::default());
         }
@@ -250,12 +250,12 @@ impl Server<'_> {
             None => self.password_from_env("SENTINEL_PASSWORD", env)?,
         };
         if let (Some(name), None) = (&flags.sentinel_user, &password) {
-            return usage(format!(
+            return Err(usage(format!(
                 "sentinel user {name:?} is named without a password; give \
                  --{}sentinel-password-file or {}",
                 flags.prefix,
                 self.side.variable("SENTINEL_PASSWORD")
-            ));
+            )));
         }
         Ok(SentinelLogin {
             username: flags.sentinel_user.clone(),
@@ -275,7 +275,7 @@ fn read_password(path: &Path) -> Result<Secret> {
         }
     }
     if bytes.is_empty() {
-        return usage(format!("the password file {path:?} is empty"));
+        return Err(usage(format!("the password file {path:?} is empty")));
     }
     Ok(Secret::new(bytes))
 }
@@ -419,7 +419,7 @@ impl CopyArgs {
 /// # Errors
 /// [`Usage`] for quotes around what `list` would not show like that.
 pub fn given_key(text: &OsStr) -> Result<Vec<u8>> {
-    crate::record::read_key(text.as_bytes()).map_err(|reason| Usage(reason).into())
+    crate::record::read_key(text.as_bytes()).map_err(usage)
 }
 
 /// What was named in the place of a server. With that one in the environment it may be a file.
@@ -513,15 +513,17 @@ fn renaming(
         match from {
             Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
                 Some((_, other)) if other != to => {
-                    return usage(format!(
+                    return Err(usage(format!(
                         "--map-db sends database {from} to {other} and {to}"
-                    ));
+                    )));
                 }
                 _ => dbs.pairs.push((*from, *to)),
             },
             None => match dbs.rest.replace(*to) {
                 Some(other) if other != *to => {
-                    return usage(format!("--map-db sends all others to {other} and {to}"));
+                    return Err(usage(format!(
+                        "--map-db sends all others to {other} and {to}"
+                    )));
                 }
                 _ => {}
             },
@@ -529,9 +531,9 @@ fn renaming(
     }
     if let Some(db) = url_db {
         if !map_db.is_empty() {
-            return usage(format!(
+            return Err(usage(format!(
                 "{argument}'s URL names database {db} and --map-db is given too; use one of them"
-            ));
+            )));
         }
         dbs = DbMap::only_into(db);
     }
@@ -542,11 +544,11 @@ fn renaming(
     };
     let add_prefix = bytes(add_prefix);
     if add_prefix.starts_with(TEMP_KEY_PREFIX) {
-        return usage(format!(
+        return Err(usage(format!(
             "--add-prefix {} would make the keys look like temporary keys of this tool, which no \
              verb reads; choose another prefix",
             show_key(&add_prefix)
-        ));
+        )));
     }
     Ok(Rewrite {
         dbs,

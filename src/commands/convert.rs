@@ -13,7 +13,7 @@ use super::flow;
 use crate::cli::{ConvertArgs, ConvertTo, Files, Run, Verb};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
-use crate::exit::{Interrupted, Usage};
+use crate::exit::{Interrupted, Usage, usage};
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::{Holds, Input, Location, Output, Place};
@@ -181,12 +181,10 @@ fn open_archive(
         });
     }
     if !input.is_rereadable() {
-        return Err(Usage(
+        return Err(usage(
             "an archive is read twice to become an RDB file, and standard input can be read once; \
-             save it first"
-                .to_owned(),
-        )
-        .into());
+             save it first",
+        ));
     }
     input.rewind()?;
     let first = archive_source(args, &mut input, len, observer)?;
@@ -374,15 +372,12 @@ impl ConvertArgs {
         match extension.and_then(|extension| extension.to_str()) {
             Some("rdb") => Ok(ConvertTo::Rdb),
             Some("jsonl" | "ndjson") => Ok(ConvertTo::Jsonl),
-            Some("rmz") => Err(Usage(
-                "convert writes no archives; `redis-migrate export dump.rdb -o snap.rmz` does"
-                    .to_owned(),
-            )
-            .into()),
-            _ => Err(Usage(
-                "name the output dump.rdb or keys.jsonl, or say --to rdb or --to jsonl".to_owned(),
-            )
-            .into()),
+            Some("rmz") => Err(usage(
+                "convert writes no archives; `redis-migrate export dump.rdb -o snap.rmz` does",
+            )),
+            _ => Err(usage(
+                "name the output dump.rdb or keys.jsonl, or say --to rdb or --to jsonl",
+            )),
         }
     }
 
@@ -390,7 +385,7 @@ impl ConvertArgs {
     fn target(&self, to: ConvertTo) -> Result<Option<RdbTarget>> {
         let named = self.for_server.is_some() || self.rdb_version.is_some();
         if named && to != ConvertTo::Rdb {
-            return Err(Usage("--for and --rdb-version are for RDB files".to_owned()).into());
+            return Err(usage("--for and --rdb-version are for RDB files"));
         }
         if let Some(server) = &self.for_server {
             let target = RdbTarget::parse(server).ok_or_else(|| {
@@ -405,11 +400,10 @@ impl ConvertArgs {
             None => Ok(None),
             Some(version) => match RdbTarget::rdb_version(version) {
                 Some(target) => Ok(Some(target)),
-                None => Err(Usage(format!(
+                None => Err(usage(format!(
                     "RDB version {version} is not written; those that are: {}",
                     RdbTarget::versions()
-                ))
-                .into()),
+                ))),
             },
         }
     }

@@ -12,7 +12,7 @@ use crate::cli::{CopyArgs, Files, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::delete_source::{self, DeleteSource};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::glob::literal_prefix;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
@@ -298,7 +298,7 @@ fn may_delete(from: &Endpoint, is_cluster: bool, is_replica: bool) -> Result<()>
         }
         Endpoint::Server(_) => return Ok(()),
     };
-    Err(Usage(why.to_owned()).into())
+    Err(usage(why.to_owned()))
 }
 
 /// What this run itself does at the source would be heard of as a change: what `--delete-source`
@@ -308,12 +308,10 @@ fn consistency(args: &CopyArgs, same_server: bool) -> Result<Consistency> {
     match args.read.consistency {
         asked if !args.delete_source && !same_server => Ok(asked),
         Consistency::Auto | Consistency::Scan if !args.read.follow => Ok(Consistency::Scan),
-        _ => Err(Usage(
+        _ => Err(usage(
             "--delete-source, and a copy within one server, go with --consistency scan only and \
-             not with --follow: the run would follow its own writes"
-                .to_owned(),
-        )
-        .into()),
+             not with --follow: the run would follow its own writes",
+        )),
     }
 }
 
@@ -325,29 +323,26 @@ fn refuse_onto_itself(args: &CopyArgs, rewrite: &Rewrite, databases: &[Keyspace]
         if into == row.db && renamed {
             // New names that begin with a prefix of their own are none that are read.
             if rewrite.add_prefix.is_empty() && args.write.on_conflict() == OnConflict::Replace {
-                return Err(Usage(format!(
+                return Err(usage(format!(
                     "source and destination are the same server, and names without their prefix \
                      may be those of keys of database {into} that are still to be read; use \
                      --on-conflict fail, or copy through an archive (export, then import)"
-                ))
-                .into());
+                )));
             }
             continue;
         }
         if into == row.db {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "source and destination are the same server, and database {into} would be copied \
                  onto itself; change the database (--map-db) or the names (--add-prefix)"
-            ))
-            .into());
+            )));
         }
         if databases.iter().any(|read| read.db == into) {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "source and destination are the same server, and database {into} would be written \
                  while it is read; copy through an archive (export, then import), or read fewer \
                  databases (--db)"
-            ))
-            .into());
+            )));
         }
     }
     Ok(())
@@ -364,13 +359,11 @@ fn refuse_to_lose(args: &CopyArgs, rewrite: &Rewrite, databases: &[Keyspace]) ->
         meet |= !into.insert(rewrite.dbs.map(row.db)?);
     }
     if meet && args.write.on_conflict() == OnConflict::Replace {
-        return Err(Usage(
+        return Err(usage(
             "with these databases or prefixes different keys may get the same name; under \
              --on-conflict replace one of them overwrites the other, and --delete-source would \
-             delete both: use --on-conflict fail, which keeps the second one at the source"
-                .to_owned(),
-        )
-        .into());
+             delete both: use --on-conflict fail, which keeps the second one at the source",
+        ));
     }
     Ok(())
 }

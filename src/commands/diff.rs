@@ -21,7 +21,7 @@ use crate::compare::{Judge, Prints, Reading, report};
 use crate::describe::{export_failed_json, export_failed_text, loss_of};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, write_json_line};
-use crate::exit::{self, Interrupted, Usage};
+use crate::exit::{self, Interrupted, usage};
 use crate::ledger::SourceReport;
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::own_writes::FingerprintSet;
@@ -140,10 +140,9 @@ impl Question<'_> {
         }
         let is_read_once = self.kept.is_none() && self.left.is_stream() || self.right.is_stream();
         if self.compare.explain && is_read_once {
-            return Err(Usage(
-                "--explain reads both sides twice, and standard input can be read once".to_owned(),
-            )
-            .into());
+            return Err(usage(
+                "--explain reads both sides twice, and standard input can be read once",
+            ));
         }
         let rewrite = self.compare.rewrite(self.right)?;
         let mut readers = Readers {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::export::{form, header};
 use crate::cli::ExportArgs;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::store::Appending;
@@ -129,7 +129,7 @@ pub(super) fn export(
 }
 
 fn refused(what: &str) -> anyhow::Error {
-    Usage(format!("--resume needs {what}")).into()
+    usage(format!("--resume needs {what}"))
 }
 
 fn options(args: &ExportArgs) -> WriterOptions {

@@ -15,7 +15,7 @@ use super::quiet_when_nobody_reads;
 use crate::cli::resolve::given_key;
 use crate::cli::{ExtractArgs, Files, Run};
 use crate::escape::json_text;
-use crate::exit::{self, Interrupted, Usage};
+use crate::exit::{self, Interrupted, usage};
 use crate::payload::{self, Examined, Object};
 use crate::pipe::Stop;
 use crate::place::{Holds, Input, Output};
@@ -327,12 +327,10 @@ fn give(args: &ExtractArgs, bytes: &[u8]) -> Result<()> {
         let is_text = std::str::from_utf8(bytes)
             .is_ok_and(|text| text.lines().all(|line| ui::clean(line) == line));
         if !is_text {
-            return Err(Usage(
+            return Err(usage(
                 "the value is binary and standard output is a terminal; redirect it, write it to a \
-                 file with -o, or see it with --json (-o - writes to the terminal all the same)"
-                    .to_owned(),
-            )
-            .into());
+                 file with -o, or see it with --json (-o - writes to the terminal all the same)",
+            ));
         }
         out.write_all(bytes)?;
         if !bytes.ends_with(b"\n") {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::{ImportArgs, WriteArgs};
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::observer::Observer;
 use crate::own_writes::random_hash_keys;
 use crate::pipe::Stop;
@@ -115,7 +115,7 @@ pub fn open_archives(
         let is_same =
             |(_, other): &&(_, ArchiveSource<_>)| other.archive_id() == archive.archive_id();
         if let Some((other, _)) = archives.iter().find(is_same) {
-            return Err(Usage(format!("{other} and {name} are the same archive")).into());
+            return Err(usage(format!("{other} and {name} are the same archive")));
         }
         parts.push(Part {
             id: format!("{:016x}", archive.archive_id()),
@@ -255,12 +255,10 @@ pub fn state_of(
     observer: &Observer,
 ) -> Result<(State, Option<String>)> {
     if may_collide {
-        return Err(Usage(
+        return Err(usage(
             "--resume does not go with databases or prefixes that may give different keys the same \
-             name: which of them was written is not remembered"
-                .to_owned(),
-        )
-        .into());
+             name: which of them was written is not remembered",
+        ));
     }
     let place = resume::place(place, &begin)?;
     apart_from_errors(args, &place)?;
@@ -396,12 +394,10 @@ pub fn read_ahead(
 /// read, and what it was found to be.
 fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Reading, &'static str)> {
     if !input.is_rereadable() {
-        return Err(Usage(
+        return Err(usage(
             "--verify-first reads the archive twice and needs a regular file; a pipe can be \
-             saved first and checked with `redis-migrate verify`"
-                .to_owned(),
-        )
-        .into());
+             saved first and checked with `redis-migrate verify`",
+        ));
     }
     // Everything is checked, and nothing of it is needed yet.
     let mut reader = Reader::new(&mut *input, limits)?.heads_only();

@@ -10,7 +10,7 @@ use super::{ended, stored, warn_of_loss, warn_of_unread, watch};
 use crate::cli::{Files, PageArgs, Run};
 use crate::describe::inconsistencies;
 use crate::describe::watch::Watched;
-use crate::exit::{self, Usage};
+use crate::exit::{self, usage};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Holds, Kept, Output};
@@ -40,12 +40,10 @@ impl Run for PageArgs {
 fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, About)> {
     let is_page_to_stdout = args.output.is_none() && !args.json && !args.quiet;
     if is_page_to_stdout && io::stdout().is_terminal() {
-        return Err(Usage(
+        return Err(usage(
             "the page is for a browser, and standard output is a terminal; name a file with -o, or \
-             say --json"
-                .to_owned(),
-        )
-        .into());
+             say --json",
+        ));
     }
     let keys = args.encryption.keys()?;
     let kept = Kept::open(args.file.as_ref(), &keys, stop)?;

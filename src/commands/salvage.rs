@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{unread_json, warn_of_unread, watch};
 use crate::cli::{Files, Run, SalvageArgs, Verb};
 use crate::encryption::{Damage, Sealing, StoredAs};
-use crate::exit::{self, Usage};
+use crate::exit::{self, usage};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Holds, Input, Output};
@@ -54,12 +54,11 @@ fn salvage(args: &SalvageArgs, observer: &Observer, stop: &Stop) -> Result<Done>
     let recipients = args.recipients()?;
     let (input, damage) = Input::open_damaged(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     if input.is_encrypted() && recipients.is_empty() && !args.plain {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "{} is encrypted, and what is rescued of it would not be: say for whom with \
              --age-recipient or --age-recipients-file, or that it may be --plain",
             input.name()
-        ))
-        .into());
+        )));
     }
     if let Some(damage) = &damage {
         observer.warn(&format!("{}: {}", input.name(), unreadable(damage)));

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::decrypt::wrong_passphrase;
 use super::{Sealed, ask_passphrase, read_passphrase_file, read_secret_file};
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 
 /// The most work that a file may ask for before its passphrase can be tried: 2^22, as in the age
 /// program, some 16 s and 4 GiB.
@@ -97,11 +97,10 @@ fn read_identities(
         return open_identities(path, &bytes, passphrase);
     }
     if bytes.starts_with(b"-----BEGIN ") {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "{path:?} is no age identity but another private key; SSH keys are used through the age \
              program: age -d -i KEY snap.rmz.age | redis-migrate …"
-        ))
-        .into());
+        )));
     }
     parse_identities(path, bytes.as_slice())
 }
@@ -116,10 +115,9 @@ fn parse_identities(
         .into_identities()
         .map_err(|error| Usage(format!("{path:?}: {error}")))?;
     if identities.is_empty() {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "{path:?} holds no identity; age-keygen makes such files"
-        ))
-        .into());
+        )));
     }
     Ok(identities)
 }

@@ -30,7 +30,7 @@ use age::secrecy::SecretString;
 use age::secrecy::zeroize::Zeroizing;
 use anyhow::Result;
 
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 
 /// A file with a secret in it, wiped from memory after use. 1 MiB is far more than any has.
 fn read_secret_file(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>> {
@@ -51,7 +51,7 @@ fn read_passphrase_file(path: &Path) -> Result<SecretString> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| Usage(format!("the passphrase in {path:?} is not UTF-8")))?;
     if text.is_empty() {
-        return Err(Usage(format!("the passphrase file {path:?} is empty")).into());
+        return Err(usage(format!("the passphrase file {path:?} is empty")));
     }
     Ok(SecretString::from(text.to_owned()))
 }
@@ -61,7 +61,7 @@ fn ask_passphrase(prompt: &str) -> Result<SecretString> {
     let text = rpassword::prompt_password(prompt)
         .map_err(|error| Usage(format!("cannot ask for a passphrase: {error}")))?;
     if text.is_empty() {
-        return Err(Usage("an empty passphrase protects nothing".to_owned()).into());
+        return Err(usage("an empty passphrase protects nothing"));
     }
     Ok(SecretString::from(text))
 }

@@ -8,7 +8,7 @@ use age::{Encryptor, Recipient, scrypt, tag, tagpq, x25519};
 use anyhow::Result;
 
 use super::{ask_passphrase, read_passphrase_file};
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 
 /// The work that trying a passphrase costs: 2^18, as in the age program; about a second.
 const WORK_FACTOR: u8 = 18;
@@ -51,10 +51,9 @@ impl Recipients {
         };
         if let Some(passphrase) = passphrase {
             if !recipients.is_empty() {
-                return Err(Usage(
-                    "an archive is encrypted either for recipients or with a passphrase".to_owned(),
-                )
-                .into());
+                return Err(usage(
+                    "an archive is encrypted either for recipients or with a passphrase",
+                ));
             }
             let mut recipient = scrypt::Recipient::new(passphrase);
             recipient.set_work_factor(WORK_FACTOR);
@@ -78,7 +77,7 @@ impl Recipients {
     pub(super) fn encryptor(&self) -> Result<Encryptor> {
         let all = self.recipients.iter();
         Encryptor::with_recipients(all.map(|recipient| &**recipient as &dyn Recipient))
-            .map_err(|error| Usage(format!("cannot encrypt for these recipients: {error}")).into())
+            .map_err(|error| usage(format!("cannot encrypt for these recipients: {error}")))
     }
 }
 
@@ -86,7 +85,7 @@ fn ask_twice() -> Result<SecretString> {
     let first = ask_passphrase("Passphrase for the archive: ")?;
     let second = ask_passphrase("The same again: ")?;
     if first.expose_secret() != second.expose_secret() {
-        return Err(Usage("the two passphrases differ".to_owned()).into());
+        return Err(usage("the two passphrases differ"));
     }
     Ok(first)
 }
@@ -133,7 +132,7 @@ fn read_file(path: &Path, recipients: &mut Vec<Box<dyn Recipient + Send>>) -> Re
         recipients.push(recipient);
     }
     if recipients.len() == before {
-        return Err(Usage(format!("the recipients file {path:?} names nobody")).into());
+        return Err(usage(format!("the recipients file {path:?} names nobody")));
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use tempfile::NamedTempFile;
 
 use super::store::{Access, Draft, Held, Identity, Opened, Ranged, Store, Target};
 use crate::endpoint::is_host_and_port;
-use crate::exit::{Interrupted, Usage};
+use crate::exit::{Interrupted, Usage, usage};
 use crate::stop::Stop;
 
 /// The file system.
@@ -44,7 +44,7 @@ impl Store for FileStore {
         let place = place_of(name).with_context(|| format!("create {shown}"))?;
         match place.metadata() {
             Ok(metadata) if metadata.is_dir() => {
-                return Err(Usage(format!("{shown} is a directory")).into());
+                return Err(usage(format!("{shown} is a directory")));
             }
             Ok(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&place);
@@ -58,10 +58,9 @@ impl Store for FileStore {
         let directory = directory_of(&place);
         if !directory.is_dir() {
             let directory = directory.display();
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "cannot create {shown}: there is no directory {directory}"
-            ))
-            .into());
+            )));
         }
         let file = tempfile::Builder::new()
             .prefix(".redis-migrate-")
@@ -167,7 +166,7 @@ pub(super) fn opened(
 ) -> Result<Opened> {
     let metadata = file.metadata().with_context(|| format!("open {shown}"))?;
     if metadata.is_dir() {
-        return Err(Usage(format!("{shown} is a directory")).into());
+        return Err(usage(format!("{shown} is a directory")));
     }
     if !metadata.is_file() {
         let stop = stop.clone();

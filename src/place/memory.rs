@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 
 use super::store::{Draft, Held, Identity, Opened, Ranged, Store};
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::stop::Stop;
 
 /// Keeps everything in memory. Clones are the same store.
@@ -67,7 +67,7 @@ impl MemoryStore {
 
     fn held(&self, name: &Path, object: Arc<Object>, busy: &str) -> Result<Arc<dyn Held>> {
         if object.is_held.swap(true, SeqCst) {
-            return Err(Usage(busy.to_owned()).into());
+            return Err(usage(busy.to_owned()));
         }
         Ok(Arc::new(HeldObject {
             store: self.clone(),
@@ -114,7 +114,7 @@ impl Store for MemoryStore {
         busy: &str,
     ) -> Result<Arc<dyn Held>> {
         if !replaces && self.find(name).is_some() {
-            return Err(Usage(format!("{name:?} is there already")).into());
+            return Err(usage(format!("{name:?} is there already")));
         }
         let object = self.object(bytes.to_vec());
         lock(&self.0.objects).insert(name.to_owned(), Arc::clone(&object));

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, major, minor};
 
 use super::file::{InPlace, opened, target_of};
 use super::store::{Access, Draft, Opened, Store, Target, in_place};
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::stop::Stop;
 
 /// Standard input and output, under any name.
@@ -43,20 +43,16 @@ impl Store for StandardStreams {
 fn open_stdin(stop: &Stop) -> Result<Opened> {
     let stdin = io::stdin();
     if is_closed(&stdin) {
-        return Err(Usage(
+        return Err(usage(
             "an archive is to be read from standard input, and that is closed (or is /dev/null, \
-             opened for writing too); redirect it (< snap.rmz) or name the file"
-                .to_owned(),
-        )
-        .into());
+             opened for writing too); redirect it (< snap.rmz) or name the file",
+        ));
     }
     if stdin.is_terminal() {
-        return Err(Usage(
+        return Err(usage(
             "an archive is read from standard input, and that is a terminal; redirect it \
-             (< snap.rmz) or name the file"
-                .to_owned(),
-        )
-        .into());
+             (< snap.rmz) or name the file",
+        ));
     }
     let own = stdin.as_fd().try_clone_to_owned();
     let file = File::from(own.context("open standard input")?);
@@ -80,12 +76,10 @@ pub(super) fn refuse_unmeant_stdout() -> Result<()> {
     }
     refuse_closed_stdout()?;
     if io::stdout().is_terminal() {
-        return Err(Usage(
+        return Err(usage(
             "an archive is binary and standard output is a terminal; redirect it (> snap.rmz), or \
-             name a file with -o (-o - writes to the terminal all the same)"
-                .to_owned(),
-        )
-        .into());
+             name a file with -o (-o - writes to the terminal all the same)",
+        ));
     }
     let mut file = stdout()?;
     if let Ok(metadata) = file.metadata()
@@ -93,11 +87,10 @@ pub(super) fn refuse_unmeant_stdout() -> Result<()> {
     {
         let at = file.stream_position().unwrap_or(0).max(metadata.len());
         if at > 0 {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "standard output is a file that holds {at} bytes already; an archive stands alone \
                  in its file (redirect with >, not >>)"
-            ))
-            .into());
+            )));
         }
     }
     Ok(())

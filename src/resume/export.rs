@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{put, take};
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::place::place_of;
 use crate::place::store::{Appending, Held, Identity, Positioned, files};
 use crate::sink::journal::{Journal, Noted};
@@ -114,23 +114,22 @@ impl Partial {
     /// Opens or creates what stands beside `name` until the export is complete.
     ///
     /// # Errors
-    /// [`Usage`] for a name that cannot be meant, a file that is not ours, or another run at work;
+    /// [`Usage`](crate::exit::Usage) for a name that cannot be meant, a file that is not ours, or another run at work;
     /// the system's errors.
     pub fn open(name: &Path) -> Result<Self> {
         let place = place_of(name).with_context(|| format!("create {}", name.display()))?;
         if place.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "--resume needs a regular file, and {} is none",
                 name.display()
-            ))
-            .into());
+            )));
         }
         let [part, journal] = beside(&place);
         for path in [&part, &journal] {
             if let Ok(metadata) = path.symlink_metadata()
                 && !metadata.is_file()
             {
-                return Err(Usage(format!("{} is no regular file", path.display())).into());
+                return Err(usage(format!("{} is no regular file", path.display())));
             }
         }
         let file = files()
@@ -157,7 +156,7 @@ impl Partial {
     /// How far an earlier run came with this very export.
     ///
     /// # Errors
-    /// [`Usage`] for a journal that is none; the system's errors.
+    /// [`Usage`](crate::exit::Usage) for a journal that is none; the system's errors.
     pub fn earlier(&mut self, now: &ExportBegin) -> Result<Earlier> {
         let shown = self.journal.display().to_string();
         let Some(file) = files().hold(&self.journal, false, &busy(&self.journal))? else {
@@ -307,10 +306,9 @@ fn busy(place: &Path) -> String {
 
 fn not_ours(place: &Path) -> anyhow::Error {
     let place = place.display();
-    Usage(format!(
+    usage(format!(
         "{place} was not left by export --resume; move it away"
     ))
-    .into()
 }
 
 /// What stands beside an archive until it is complete: the partial file, and its journal.

@@ -30,7 +30,7 @@ pub use self::export::{EXPORT_VERSION, Earlier, ExportBegin, Partial, files_besi
 pub use self::identity::{SelectionIdentity, digest, word};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
-use crate::exit::Usage;
+use crate::exit::{Usage, usage};
 use crate::units::hex;
 
 /// Where the state of this import is kept: as the user said, else among the user's other states,
@@ -80,28 +80,25 @@ pub fn load(place: &Path, begin: &Begin) -> Result<Option<State>> {
     match state.begin.version.cmp(&VERSION) {
         Ordering::Equal => {}
         Ordering::Less => {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "the state in {shown} was left by an older version of redis-migrate, and whether this \
                  is the same import cannot be told from it: finish the import with that version, or \
                  remove the file to begin anew (with --on-conflict fail or skip, what was imported \
                  already then counts as a conflict)"
-            ))
-            .into());
+            )));
         }
         Ordering::Greater => {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "the state in {shown} was left by a newer version of redis-migrate: finish the import \
                  with that version, or remove the file to begin anew"
-            ))
-            .into());
+            )));
         }
     }
     if let Some(difference) = state.begin.differs_from(begin) {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "the state in {shown} is of another import: {difference}; repeat the command as it was, or \
              remove that file to begin anew"
-        ))
-        .into());
+        )));
     }
     Ok(Some(state))
 }

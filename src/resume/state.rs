@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use super::rows::{MAX_BODY, mark_bytes, mark_of, put, put_all, take};
 use super::witness::{Noted, Witness};
 use crate::errors_file::ErrorsPlace;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::host;
 use crate::own_writes::{Fingerprint, OwnWrites};
 use crate::place::store::{Held, Positioned, files};
@@ -155,7 +155,7 @@ impl State {
     /// Begins a new state where there is none: the file appears complete, readable by its owner only.
     ///
     /// # Errors
-    /// [`Usage`] where another import has begun one meanwhile; the system's.
+    /// [`Usage`](crate::exit::Usage) where another import has begun one meanwhile; the system's.
     pub fn create(place: &Path, begin: Begin) -> Result<Self> {
         Self::begin(place, begin, false)
     }
@@ -199,7 +199,7 @@ impl State {
     /// Reads a state; `None` if there is none. One that was not begun completely is removed.
     ///
     /// # Errors
-    /// [`Usage`] for a file of another kind; the system's errors.
+    /// [`Usage`](crate::exit::Usage) for a file of another kind; the system's errors.
     pub fn load(place: &Path) -> Result<Option<Self>> {
         refuse_special(place)?;
         let Some(file) = files().hold(place, false, &busy(place))? else {
@@ -210,7 +210,7 @@ impl State {
         let is_ours = reader.read_exact(&mut magic).is_ok() && &magic == MAGIC;
         if !is_ours {
             let text = format!("{} is not the state of an import", place.display());
-            return Err(Usage(text).into());
+            return Err(usage(text));
         }
         let mut good = MAGIC.len() as u64;
         let mut state: Option<Self> = None;
@@ -380,11 +380,10 @@ fn busy(place: &Path) -> String {
 /// Whatever would make a reader wait, or is no place for a state.
 fn refuse_special(place: &Path) -> Result<()> {
     match place.metadata() {
-        Ok(metadata) if !metadata.is_file() => Err(Usage(format!(
+        Ok(metadata) if !metadata.is_file() => Err(usage(format!(
             "--resume needs a regular file for its state, and {} is none",
             place.display()
-        ))
-        .into()),
+        ))),
         _ => Ok(()),
     }
 }
@@ -553,7 +552,7 @@ mod tests {
             put(&mut bytes, BEGIN, &serde_json::to_vec(&text).unwrap());
             std::fs::write(&place, &bytes).unwrap();
             let error = super::super::load(&place, &begin()).map(drop).unwrap_err();
-            assert!(error.is::<Usage>(), "{error}");
+            assert!(error.is::<crate::exit::Usage>(), "{error}");
             let error = error.to_string();
             assert!(error.contains(words) && error.contains("finish"), "{error}");
             assert_eq!(std::fs::read(&place).unwrap(), bytes);
@@ -566,7 +565,7 @@ mod tests {
         let error = State::load(directory.path()).map(drop).unwrap_err();
         assert!(error.to_string().contains("regular file"), "{error}");
         let error = State::load(Path::new("/dev/null")).map(drop).unwrap_err();
-        assert!(error.is::<Usage>(), "{error}");
+        assert!(error.is::<crate::exit::Usage>(), "{error}");
     }
 
     fn file_cut(place: &Path, len: u64) {

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::rdb::{RdbSource, RdbSourceOptions};
 use super::{Estimate, Source};
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::ledger::SourceReport;
 use crate::observer::Observer;
 use crate::rdb::{RdbError, RdbErrorKind};
@@ -31,7 +31,7 @@ impl ReplicaSource {
     /// Asks for the snapshot and waits for its beginning.
     ///
     /// # Errors
-    /// [`Usage`] for a cluster's node, [`ServerError`], and [`RdbError`] where the server sends
+    /// [`Usage`](crate::exit::Usage) for a cluster's node, [`ServerError`], and [`RdbError`] where the server sends
     /// what is not understood.
     pub fn open(
         mut conn: Conn,
@@ -41,12 +41,10 @@ impl ReplicaSource {
         conn.doing("asking the source what it is");
         let facts = Facts::ask(&mut conn)?;
         if facts.cluster {
-            return Err(Usage(
+            return Err(usage(
                 "the source is a node of a cluster, and clusters are not supported yet; \
-                 nothing was read"
-                    .to_owned(),
-            )
-            .into());
+                 nothing was read",
+            ));
         }
         let address = conn.address().to_owned();
         // The stream goes on behind the snapshot.

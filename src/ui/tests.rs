@@ -246,7 +246,7 @@ fn errors_come_with_advice() {
         reason: "refused".to_owned(),
     });
     assert!(advice::of(&error).is_some());
-    assert_eq!(advice::of(&exit::Usage("x".to_owned()).into()), None);
+    assert_eq!(advice::of(&exit::usage("x")), None);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 
-use super::{Server, Side, process_env, renaming, usage};
+use super::{Server, Side, process_env, renaming};
 use crate::cli::{AgainstArgs, CompareArgs, DiffArgs, ServerFlags, TimeoutArgs, VerifyArgs};
+use crate::exit::usage;
 use crate::place::{Endpoint, Place};
 use crate::rewrite::Rewrite;
 
@@ -38,7 +39,7 @@ impl DiffArgs {
     pub fn sides(&self) -> Result<(Endpoint, Endpoint)> {
         let (left, right) = (&self.left, &self.right);
         if left.word() == "-" && right.word() == "-" {
-            return usage("standard input can be one side only");
+            return Err(usage("standard input can be one side only"));
         }
         let alone = !(left.is_server() && right.is_server());
         let end = |side, place, flags| side_end(side, place, flags, &self.timeouts, alone);
@@ -64,13 +65,15 @@ impl VerifyArgs {
         let Some(named) = against else {
             return match self.against.is_idle() {
                 true => Ok(None),
-                false => {
-                    usage("what is to be compared was said, but not with what; add --against URL")
-                }
+                false => Err(usage(
+                    "what is to be compared was said, but not with what; add --against URL",
+                )),
             };
         };
         if !named.is_server() {
-            return usage("--against names a server (redis://host:port); `diff` compares files");
+            return Err(usage(
+                "--against names a server (redis://host:port); `diff` compares files",
+            ));
         }
         let flags = connect.flags();
         side_end(Side::Destination, named, flags, timeouts, true).map(Some)

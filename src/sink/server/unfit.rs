@@ -1,6 +1,6 @@
 //! Whether a destination is a place where keys stay that go from the source.
 
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::server::ServerError;
 use crate::server::facts::Facts;
 
@@ -41,20 +41,15 @@ impl Unfit {
             reason: reason.to_owned(),
         };
         match self {
-            Self::Replica => Usage(
-                "--delete-source needs a destination that is a primary, and it is a replica: what is \
+            Self::Replica => usage("--delete-source needs a destination that is a primary, and it is a replica: what is \
                  written there is lost when it next synchronizes with its primary, and keys that are \
-                 deleted at its primary are deleted there too; name the primary; nothing was read"
-                    .to_owned(),
-            )
-            .into(),
-            Self::Evicts(policy) => Usage(format!(
+                 deleted at its primary are deleted there too; name the primary; nothing was read"),
+            Self::Evicts(policy) => usage(format!(
                 "with --delete-source a key that the destination evicts is gone from both ends, and \
                  it evicts keys when it is full (maxmemory-policy {policy}): set its \
                  maxmemory-policy to noeviction until the copy is done, or copy without \
                  --delete-source; nothing was read"
-            ))
-            .into(),
+            )),
             Self::UnknownRole => anyhow::Error::new(refused("neither INFO nor ROLE tells the role"))
                 .context(
                     "--delete-source needs to know whether the destination is a replica, which would \

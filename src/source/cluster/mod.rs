@@ -50,7 +50,7 @@ use self::wanted::{left_out, wanted_slots};
 use super::server::{ServerSourceOptions, SlotSet};
 use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::ledger::SourceReport;
 use crate::observer::Observer;
 use crate::pace::Pace;
@@ -114,17 +114,15 @@ impl ClusterSource {
     /// Opens every node that is to be read. `conn` leads to any node of the cluster.
     ///
     /// # Errors
-    /// [`Usage`] for nodes that are not there and what does not go together, what is refused that
+    /// [`Usage`](crate::exit::Usage) for nodes that are not there and what does not go together, what is refused that
     /// is needed, and connection errors.
     pub fn open(mut conn: Conn, options: ClusterOptions, observer: Arc<Observer>) -> Result<Self> {
         let pauses = options.consistency == Consistency::Pause;
         if pauses && options.read_from == ReadFrom::Replica {
-            return Err(Usage(
+            return Err(usage(
                 "--consistency pause holds up writes at the primaries: it does not go with \
-                 --read-from replica"
-                    .to_owned(),
-            )
-            .into());
+                 --read-from replica",
+            ));
         }
         conn.doing("asking how the cluster lies");
         let mut view = View::of(vec![ask(&mut conn)?])

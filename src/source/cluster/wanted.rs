@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::view::View;
 use super::{ClusterOptions, SlotSet};
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::server::cluster::Shard;
 use crate::server::slots::SLOTS;
 
@@ -24,20 +24,17 @@ pub(super) fn wanted_slots(view: &View, options: &ClusterOptions) -> Result<Slot
         let chosen = choose(&view.topology.shards, options)?;
         let wanted = SlotSet::of(slots_of(&chosen).filter(|slot| share.contains(slot)));
         if wanted.is_empty() {
-            return Err(Usage(
-                "the nodes of --node serve none of the slots of --shard; nothing was read"
-                    .to_owned(),
-            )
-            .into());
+            return Err(usage(
+                "the nodes of --node serve none of the slots of --shard; nothing was read",
+            ));
         }
         return Ok(wanted);
     }
     if let Some(slot) = share.clone().find(|&slot| view.owner(slot).is_none()) {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "nobody serves slot {slot} of the cluster: what is in it cannot be read; nothing was \
              read (--node reads single shards)"
-        ))
-        .into());
+        )));
     }
     Ok(SlotSet::of(share))
 }
@@ -55,15 +52,14 @@ fn share_of_slots((which, of): (u32, u32)) -> Range<u16> {
 fn choose(shards: &[Shard], options: &ClusterOptions) -> Result<Vec<Shard>> {
     for name in &options.nodes {
         if !shards.iter().any(|shard| has_node(shard, name, options)) {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "--node {name} is no node of the cluster that has slots; it announces {}",
                 shards
                     .iter()
                     .map(|shard| shard.primary.announced.to_string())
                     .collect::<Vec<_>>()
                     .join(", ")
-            ))
-            .into());
+            )));
         }
     }
     let names = |shard: &&Shard| {

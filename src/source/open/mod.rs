@@ -18,7 +18,7 @@ use super::replica::ReplicaSource;
 use super::server::{ConvergeOptions, ConvergingSource, Follow, ServerSource, ServerSourceOptions};
 use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
-use crate::exit::{Interrupted, Usage};
+use crate::exit::{Interrupted, usage};
 use crate::host::unix_ms;
 use crate::observer::Observer;
 use crate::outside::OutsideKeys;
@@ -171,7 +171,7 @@ impl OpenedSource {
 /// Opens `from`. A connection to the server, where one was made before, is used.
 ///
 /// # Errors
-/// [`Usage`], what the server refuses, and what is wrong at the beginning of a file.
+/// [`Usage`](crate::exit::Usage), what the server refuses, and what is wrong at the beginning of a file.
 pub fn open(
     from: &Endpoint,
     conn: Option<Conn>,
@@ -194,12 +194,10 @@ fn open_as_asked(
 ) -> Result<OpenedSource> {
     let is_live = matches!(from, Endpoint::Server(_)) && wishes.read.via == Via::Scan;
     if wishes.read.follow.is_some() && !is_live {
-        return Err(Usage(
+        return Err(usage(
             "--follow needs a live server that is scanned; a snapshot (--via replica, an RDB \
-             file) has an end"
-                .to_owned(),
-        )
-        .into());
+             file) has an end",
+        ));
     }
     match from {
         Endpoint::Server(options) => {
@@ -214,12 +212,10 @@ fn open_as_asked(
                 (false, Via::Scan) => scan(conn, facts, options, wishes, is_stale, observer),
                 (false, Via::Replica) => replica(conn, wishes, observer),
                 (true, Via::Scan) => cluster(conn, options, wishes, observer),
-                (true, Via::Replica) => Err(Usage(
+                (true, Via::Replica) => Err(usage(
                     "--via replica reads one server; a cluster is read key by key (--via scan), \
-                     exact as of one instant with --consistency pause"
-                        .to_owned(),
-                )
-                .into()),
+                     exact as of one instant with --consistency pause",
+                )),
             };
             opened.map(|opened| OpenedSource { modules, ..opened })
         }
@@ -259,10 +255,9 @@ fn ask(
     };
     let is_cluster = facts.as_ref().is_none_or(|facts| facts.cluster);
     if let (false, Some(flag)) = (is_cluster, cluster_flag(&wishes.read)) {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "{flag} is about a cluster, and the source is none (--cluster, if it is)"
-        ))
-        .into());
+        )));
     }
     let is_stale = match &facts {
         Some(facts) if !is_cluster => is_stale(facts, wishes, observer)?,
@@ -279,7 +274,7 @@ fn ask(
 /// Whether the source is a replica that may lack what its primary has, which has to be allowed.
 ///
 /// # Errors
-/// [`Usage`] where it is not allowed, or does not go together with what else was asked.
+/// [`Usage`](crate::exit::Usage) where it is not allowed, or does not go together with what else was asked.
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
     if !facts.knows_role {
         observer.notice(
@@ -291,17 +286,15 @@ fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<b
         return Ok(false);
     };
     if !wishes.read.allow_stale {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "the source is a replica, and {reason}: it may lack what its primary has; read the \
              primary, or read it all the same with --allow-stale"
-        ))
-        .into());
+        )));
     }
     if wishes.read.follow.is_some() {
-        return Err(Usage(format!(
+        return Err(usage(format!(
             "--follow needs a source that hears of changes: it is a replica, and {reason}"
-        ))
-        .into());
+        )));
     }
     observer.warn(&format!(
         "the source is a replica, and {reason}: what is read may lack what its primary has \
@@ -393,9 +386,9 @@ fn scan_options(wishes: &Wishes<'_>, connect: &ConnectOptions) -> ServerSourceOp
 
 fn follow(wishes: &Wishes<'_>) -> Result<Option<Follow>> {
     if wishes.read.follow.is_some() && wishes.consistency == Consistency::Scan {
-        return Err(
-            Usage("--follow needs --consistency auto, converge or pause".to_owned()).into(),
-        );
+        return Err(usage(
+            "--follow needs --consistency auto, converge or pause",
+        ));
     }
     Ok(wishes.read.follow.map(|how| Follow {
         until_idle: how.until_idle,
@@ -480,14 +473,13 @@ pub fn open_at(
     observer: &Arc<Observer>,
 ) -> Result<(OpenedSource, Option<&'static str>)> {
     let Endpoint::Server(connect) = from else {
-        return Err(Usage("--resume reads a live server".to_owned()).into());
+        return Err(usage("--resume reads a live server"));
     };
     let asked = ask(None, connect, &wishes, observer)?;
     if asked.is_cluster {
-        return Err(Usage(
-            "--resume goes on with one server, and the source is a cluster".to_owned(),
-        )
-        .into());
+        return Err(usage(
+            "--resume goes on with one server, and the source is a cluster",
+        ));
     }
     let modules = asked.facts.as_ref().and_then(|facts| facts.modules.clone());
     let mut source = open_scanned(asked.conn, asked.facts, connect, &wishes, observer)?;
@@ -629,7 +621,7 @@ fn snapshot(
     observer: &Arc<Observer>,
 ) -> Result<OpenedSource> {
     if wishes.read.via != Via::Scan {
-        return Err(Usage("--via says how a server is read, and SRC is a file".to_owned()).into());
+        return Err(usage("--via says how a server is read, and SRC is a file"));
     }
     let input = Input::open_at(location, Keys::NONE, wishes.stop)?;
     let name = input.name().to_owned();
@@ -642,12 +634,11 @@ fn snapshot(
     let snapshot = match open_file(input, wanted, observer)? {
         OpenedFile::Snapshot(snapshot) => snapshot,
         OpenedFile::Archive(_) => {
-            return Err(Usage(format!(
+            return Err(usage(format!(
                 "{name} is an archive, and not an RDB file: write it into a server with \
                  `redis-migrate import DEST FILE`, or make an RDB file of it with `redis-migrate \
                  convert`"
-            ))
-            .into());
+            )));
         }
     };
     Ok(OpenedSource {

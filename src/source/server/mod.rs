@@ -67,7 +67,7 @@ pub use self::slot_set::SlotSet;
 use self::wire::Form;
 use super::{Estimate, Source};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Usage;
+use crate::exit::usage;
 use crate::host;
 use crate::ledger::{SourceCounts, SourceReport};
 use crate::observer::Observer;
@@ -126,7 +126,7 @@ impl ServerSource {
     /// Prepares to read what `conn` leads to; `facts` is what it said of itself, if it was asked.
     ///
     /// # Errors
-    /// [`Usage`] for what cannot be exported (a cluster's node), and connection errors.
+    /// [`Usage`](crate::exit::Usage) for what cannot be exported (a cluster's node), and connection errors.
     pub fn open(
         mut conn: Conn,
         facts: Option<Facts>,
@@ -139,12 +139,10 @@ impl ServerSource {
             None => Facts::ask(&mut conn)?,
         };
         if facts.cluster {
-            return Err(Usage(
+            return Err(usage(
                 "the source is a node of a cluster, and is to be read as such (--cluster); \
-                 nothing was read"
-                    .to_owned(),
-            )
-            .into());
+                 nothing was read",
+            ));
         }
         Self::begin_with(conn, facts, options, observer)
     }
