@@ -49,8 +49,8 @@ pub use look::{InspectArgs, ListArgs, VerifyArgs, VerifyLevel};
 pub use report::PageArgs;
 pub use salvage::SalvageArgs;
 pub use shared::{
-    LimitArgs, NoLimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, SelectArgs,
-    WriteArgs,
+    LimitArgs, NoLimitArgs, PaceArgs, ProgressStyle, ReadArgs, ReportArgs, RunArgs, ScreenArgs,
+    SelectArgs, WriteArgs,
 };
 
 /// Move Redis and Valkey data between places that cannot see each other.

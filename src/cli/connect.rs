@@ -9,36 +9,8 @@ use clap::Args;
 use crate::endpoint::{ConnectOptions, NodeAddress, parse_node_map};
 use crate::units::parse_duration;
 
-/// What the flags of one server say, whatever their prefix.
-#[derive(Debug, Clone, Default)]
-pub struct ServerFlags {
-    /// Prefix of the flags' names, for messages.
-    pub prefix: &'static str,
-    /// User name.
-    pub user: Option<String>,
-    /// File with the password.
-    pub password_file: Option<PathBuf>,
-    /// Ask for the password.
-    pub askpass: bool,
-    /// Trusted certificates, a file.
-    pub cacert: Option<PathBuf>,
-    /// Trusted certificates, a directory.
-    pub cacertdir: Option<PathBuf>,
-    /// Client certificate.
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-    /// Server name.
-    pub sni: Option<String>,
-    /// Accept any certificate.
-    pub insecure: bool,
-    /// User name at the sentinels.
-    pub sentinel_user: Option<String>,
-    /// File with the password of the sentinels.
-    pub sentinel_password_file: Option<PathBuf>,
-    /// Where the nodes of a cluster, and what sentinels name, are reached.
-    pub node_map: Vec<(NodeAddress, NodeAddress)>,
-}
+/// What the flags of one server say, whatever their prefix, which is kept for messages.
+pub type ServerFlags = ConnectArgs;
 
 macro_rules! server_flags {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $heading:literal) => {
@@ -46,6 +18,10 @@ macro_rules! server_flags {
         #[derive(Debug, Args, Default)]
         #[command(next_help_heading = $heading)]
         pub struct $name {
+            /// Prefix of the flags' names, in what [`Self::flags`] gives.
+            #[arg(skip)]
+            pub prefix: &'static str,
+
             /// User name (ACL); wins over the URL's
             #[arg(id = concat!($prefix, "user"), long = concat!($prefix, "user"),
                   value_name = "NAME")]

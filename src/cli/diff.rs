@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use clap::Args;
 
 use super::{
-    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, ProgressStyle, RightArgs, SelectArgs,
-    TimeoutArgs,
+    AgeReadArgs, ConnectArgs, LeftArgs, LimitArgs, RightArgs, ScreenArgs, SelectArgs, TimeoutArgs,
 };
 use crate::compare::names::SampleSize;
 use crate::place::Place;
@@ -80,13 +79,9 @@ pub struct DiffArgs {
     #[command(flatten)]
     pub encryption: AgeReadArgs,
 
-    /// Print nothing but errors; the exit code tells
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// How to show progress, on standard error
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub progress: ProgressStyle,
+    /// What to print beside the result.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 }
 
 /// What counts as a difference.

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{AgainstArgs, AgeReadArgs, LimitArgs, NoLimitArgs, ProgressStyle, SelectArgs};
+use super::{AgainstArgs, AgeReadArgs, LimitArgs, NoLimitArgs, ScreenArgs, SelectArgs};
 use crate::place::Place;
 
 /// `verify`.
@@ -35,13 +35,9 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but warnings and errors; the exit code tells
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// How to show progress, on standard error
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub progress: ProgressStyle,
+    /// What to print beside the result.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// How large.
     #[command(flatten)]

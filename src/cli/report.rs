@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueHint};
 
-use super::{AgeReadArgs, NoLimitArgs, ProgressStyle};
+use super::{AgeReadArgs, NoLimitArgs, ScreenArgs};
 use crate::place::Place;
 
 /// `report`.
@@ -41,13 +41,9 @@ pub struct PageArgs {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=10_000))]
     pub largest: usize,
 
-    /// Print nothing but warnings and errors; the exit code tells
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// How to show progress, on standard error
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub progress: ProgressStyle,
+    /// What to print beside the result.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// How large.
     #[command(flatten)]

@@ -115,6 +115,14 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
+    /// What it names, where that may be a file.
+    fn endpoint(&self, env: Env<'_>) -> Result<Endpoint> {
+        Ok(match self.place {
+            Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
+            _ => Endpoint::Server(Box::new(self.resolve(env)?)),
+        })
+    }
+
     fn resolve(&self, env: Env<'_>) -> Result<ConnectOptions> {
         let from_env = env(&self.side.variable("URL"));
         let url = match self.place.map(Place::word).or(from_env.as_deref()) {
@@ -285,14 +293,7 @@ impl ExportArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn source(&self) -> Result<Endpoint> {
-        Ok(match &self.source {
-            Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
-            _ => Endpoint::Server(Box::new(self.source_in(&process_env)?)),
-        })
-    }
-
-    fn source_in(&self, env: Env<'_>) -> Result<ConnectOptions> {
+    pub fn source(&self, env: Env<'_>) -> Result<Endpoint> {
         Server {
             side: Side::Source,
             place: self.source.as_ref(),
@@ -300,7 +301,7 @@ impl ExportArgs {
             timeouts: &self.timeouts,
             alone: true,
         }
-        .resolve(env)
+        .endpoint(env)
     }
 
     /// Which keys; a database in the source's URL selects that one.
@@ -328,11 +329,7 @@ impl ImportArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(ConnectOptions, Vec<Location>)> {
-        self.ends_in(&process_env)
-    }
-
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
+    pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
         let (place, first) = url_and_file(self.destination.as_ref(), Side::Destination, env);
         let destination = Server {
             side: Side::Destination,
@@ -370,11 +367,7 @@ impl CopyArgs {
     ///
     /// # Errors
     /// [`Usage`].
-    pub fn ends(&self) -> Result<(Endpoint, ConnectOptions)> {
-        self.ends_in(&process_env)
-    }
-
-    fn ends_in(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
+    pub fn ends(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
         let (mut source, mut destination) = (self.source.as_ref(), self.destination.as_ref());
         // One URL, the source being in the environment and the destination not.
         let is_set = |side: Side| env(&side.variable("URL")).is_some();
@@ -382,30 +375,17 @@ impl CopyArgs {
         if is_url && destination.is_none() && is_set(Side::Source) && !is_set(Side::Destination) {
             destination = source.take();
         }
-        let server = |side: Side, place, flags| {
-            Server {
-                side,
-                place,
-                flags,
-                timeouts: &self.timeouts,
-                alone: false,
-            }
-            .resolve(env)
+        let server = |side: Side, place, flags| Server {
+            side,
+            place,
+            flags,
+            timeouts: &self.timeouts,
+            alone: false,
         };
-        let from = match source {
-            Some(Place::Stored(location)) => Endpoint::Stored(location.clone()),
-            _ => Endpoint::Server(Box::new(server(
-                Side::Source,
-                source,
-                self.source_connect.flags(),
-            )?)),
-        };
-        let to = server(
-            Side::Destination,
-            destination,
-            self.destination_connect.flags(),
-        )?;
-        Ok((from, to))
+        let from = server(Side::Source, source, self.source_connect.flags());
+        let flags = self.destination_connect.flags();
+        let to = server(Side::Destination, destination, flags);
+        Ok((from.endpoint(env)?, to.resolve(env)?))
     }
 
     /// Which keys; a database in the source's URL selects that one.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueHint};
 
-use super::{AgeReadArgs, LimitArgs, ProgressStyle};
+use super::{AgeReadArgs, LimitArgs, ScreenArgs};
 use crate::encryption::Recipients;
 use crate::place::Place;
 
@@ -41,13 +41,9 @@ pub struct SalvageArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Print nothing but warnings and errors
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    /// How to show progress, on standard error
-    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
-    pub progress: ProgressStyle,
+    /// What to print beside the result.
+    #[command(flatten)]
+    pub screen: ScreenArgs,
 
     /// How large.
     #[command(flatten)]

@@ -323,6 +323,18 @@ pub struct ReportArgs {
     pub announcements: Vec<String>,
 }
 
+/// What a verb that prints its own result prints beside it, on standard error.
+#[derive(Debug, Clone, Copy, Args, Default)]
+pub struct ScreenArgs {
+    /// Print nothing but warnings and errors; the exit code tells
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub progress: ProgressStyle,
+}
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum ProgressStyle {

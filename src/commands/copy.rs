@@ -8,6 +8,7 @@ use redis_migrate_format::header::Mode;
 
 use super::flow;
 use super::into_server::{self, rules, sink_options, try_databases};
+use crate::cli::resolve::process_env;
 use crate::cli::{CopyArgs, Files, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::delete_source::{self, DeleteSource};
@@ -53,7 +54,7 @@ impl Run for CopyArgs {
 /// # Errors
 /// What ended the run before any record was read. An error after that is in the outcome.
 pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
-    let (from, to) = args.ends()?;
+    let (from, to) = args.ends(&process_env)?;
     for warning in [from.warnings(), to.warnings()].into_iter().flatten() {
         observer.warn(&warning);
     }

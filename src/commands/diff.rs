@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::unread::{Unread, left_out_of_file, temporary_keys};
 use super::watch;
-use crate::cli::{CompareArgs, DiffArgs, Files, ProgressStyle, Run, Verb};
+use crate::cli::resolve::process_env;
+use crate::cli::{CompareArgs, DiffArgs, Files, Run, ScreenArgs, Verb};
 use crate::compare::collect::{Collect, Side};
 use crate::compare::explain::{self, Keep, Places};
 use crate::compare::join::Totals;
@@ -50,7 +51,7 @@ impl Run for DiffArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        let (left, right) = self.sides()?;
+        let (left, right) = self.sides(&process_env)?;
         let question = Question {
             verb: Verb::Diff,
             left: &left,
@@ -61,9 +62,9 @@ impl Run for DiffArgs {
             max_value_bytes: self.limits.max_value_bytes(),
             kept: None,
             json: self.json,
-            quiet: self.quiet,
+            screen: self.screen,
         };
-        Ok(question.ask(self.progress, stop))
+        Ok(question.ask(stop))
     }
 }
 
@@ -87,8 +88,8 @@ pub struct Question<'a> {
     pub kept: Option<&'a Kept<'a>>,
     /// JSON Lines instead of text.
     pub json: bool,
-    /// Nothing but errors.
-    pub quiet: bool,
+    /// What is printed beside the answer.
+    pub screen: ScreenArgs,
 }
 
 /// How both sides are read, the first time and again.
@@ -118,9 +119,9 @@ enum Which {
 
 impl Question<'_> {
     /// Compares, prints, and gives the exit code.
-    pub fn ask(&self, progress: ProgressStyle, stop: &Stop) -> u8 {
+    pub fn ask(&self, stop: &Stop) -> u8 {
         let mut answer = Answer::default();
-        let asked = watch(self.verb, (self.quiet, progress), |observer| {
+        let asked = watch(self.verb, self.screen, |observer| {
             self.answer(observer, stop, &mut answer)
         });
         asked.unwrap_or_else(|error| {
@@ -203,7 +204,7 @@ impl Question<'_> {
             (0, _) => exit::SOME_KEYS,
             _ => exit::DIFFERENCES,
         };
-        if self.quiet && !self.json {
+        if self.screen.quiet && !self.json {
             self.name_unread(&comparison, answer, observer)?;
         }
         match self.print(&comparison, answer, code) {
@@ -261,7 +262,7 @@ impl Question<'_> {
     fn print(&self, comparison: &Comparison<'_>, answer: &Answer, code: u8) -> Result<()> {
         const WHAT: &str = "write to standard output";
         ui::session::summary(self.summary(answer, code));
-        if self.quiet && !self.json {
+        if self.screen.quiet && !self.json {
             return Ok(());
         }
         let mut out = BufWriter::new(io::stdout().lock());

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
 use super::{ended, print, warn_of_loss};
+use crate::cli::resolve::process_env;
 use crate::cli::{DoctorArgs, Files, Run};
 use crate::doctor::acl::AclJob;
 use crate::doctor::keys::{KeyTrial, PATIENCE};
@@ -37,7 +38,7 @@ impl Run for DoctorArgs {
 }
 
 fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
-    let (mut to, file) = args.ends()?;
+    let (mut to, file) = args.ends(&process_env)?;
     if let Some(warning) = to.warnings() {
         ui::print_warning(&warning);
     }

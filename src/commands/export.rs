@@ -9,6 +9,7 @@ use redis_migrate_format::header::{Header, SourceFacts, Tool};
 
 use super::export_resume;
 use super::flow;
+use crate::cli::resolve::process_env;
 use crate::cli::{ExportArgs, Files, Run, Verb};
 use crate::encryption::{Recipients, Sealing, StoredAs};
 use crate::host::unix_ms;
@@ -59,7 +60,7 @@ impl Run for ExportArgs {
 /// # Errors
 /// What ended the run before any record was read. An error after that is in the outcome.
 pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
-    let from = args.source()?;
+    let from = args.source(&process_env)?;
     if let Some(warning) = from.warnings() {
         observer.warn(&warning);
     }

@@ -219,6 +219,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::cli::resolve::process_env;
     use crate::cli::{Invocation, parse};
     use crate::commands::export::wishes;
 
@@ -238,7 +239,7 @@ mod tests {
         let Invocation::Export(args) = cli.verb else {
             panic!("an export");
         };
-        let from = args.source().unwrap();
+        let from = args.source(&process_env).unwrap();
         begin(&args, &wishes(&args, &from, &Stop::new())).unwrap()
     }
 

@@ -10,6 +10,7 @@ use super::into_server::{connect, probe, rules, sink_options, try_databases};
 use super::open_archives::{
     OpenedArchives, begin_of, expected_of, open_archives, read_ahead, state_of,
 };
+use crate::cli::resolve::process_env;
 use crate::cli::{Files, ImportArgs, Run, Verb};
 use crate::compare::prove::Proof;
 use crate::observer::Observer;
@@ -56,7 +57,7 @@ impl Run for ImportArgs {
 /// # Errors
 /// What ended the run before any record was read. An error after that is in the outcome.
 pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Outcome> {
-    let (to, files) = args.ends()?;
+    let (to, files) = args.ends(&process_env)?;
     if let Some(warning) = to.warnings() {
         observer.warn(&warning);
     }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{End, Header};
 
-use crate::cli::{ProgressStyle, ReportArgs, RunArgs};
+use crate::cli::{ReportArgs, RunArgs, ScreenArgs};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
 use crate::describe::{export_failed_json, export_failed_text, export_lacks_text, loss_of};
@@ -86,7 +86,7 @@ fn flow(
 /// Does what a verb does that prints its own result, while progress is shown.
 fn watch<T>(
     verb: Verb,
-    (quiet, progress): (bool, ProgressStyle),
+    ScreenArgs { quiet, progress }: ScreenArgs,
     work: impl FnOnce(&Arc<Observer>) -> Result<T>,
 ) -> Result<T> {
     let report = ReportArgs {

@@ -29,8 +29,7 @@ impl Run for PageArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        let screen = (self.quiet, self.progress);
-        let (report, about) = watch(Verb::Report, screen, |observer| {
+        let (report, about) = watch(Verb::Report, self.screen, |observer| {
             gather(self, observer, stop)
         })?;
         Ok(tell(self, &report, &about))
@@ -38,7 +37,7 @@ impl Run for PageArgs {
 }
 
 fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, About)> {
-    let is_page_to_stdout = args.output.is_none() && !args.json && !args.quiet;
+    let is_page_to_stdout = args.output.is_none() && !args.json && !args.screen.quiet;
     if is_page_to_stdout && io::stdout().is_terminal() {
         return Err(usage(
             "the page is for a browser, and standard output is a terminal; name a file with -o, or \
@@ -97,7 +96,7 @@ fn gather(args: &PageArgs, observer: &Observer, stop: &Stop) -> Result<(Report, 
 
 /// Writes the page where one is wanted.
 fn write_page(args: &PageArgs, report: &Report, about: &About) -> Result<()> {
-    if args.output.is_none() && (args.json || args.quiet) {
+    if args.output.is_none() && (args.json || args.screen.quiet) {
         return Ok(());
     }
     let mut output = Output::open(args.output.as_ref())?;

@@ -33,8 +33,7 @@ impl Run for SalvageArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        let screen = (self.quiet, self.progress);
-        let done = watch(Verb::Salvage, screen, |observer| {
+        let done = watch(Verb::Salvage, self.screen, |observer| {
             salvage(self, observer, stop)
         })?;
         Ok(tell(self, &done))
@@ -156,7 +155,7 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
         ));
     }
     warn_of_unread(done.survey.end.as_ref());
-    if !args.quiet {
+    if !args.screen.quiet {
         ui::print_line(&summary(done));
     }
     code

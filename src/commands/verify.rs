@@ -14,6 +14,7 @@ use super::{
     beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded,
     warn_of_unread, watch,
 };
+use crate::cli::resolve::process_env;
 use crate::cli::{Files, Run, Verb, VerifyArgs, VerifyLevel};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
@@ -79,8 +80,7 @@ impl Run for VerifyArgs {
             Some(_) => Some(Kept::open(self.file.as_ref(), &keys, stop)?),
             None => None,
         };
-        let screen = (self.quiet, self.progress);
-        let (name, found) = watch(Verb::Verify, screen, |observer| {
+        let (name, found) = watch(Verb::Verify, self.screen, |observer| {
             let input = match &kept {
                 Some(kept) => kept.reader()?,
                 None => Input::open(self.file.as_ref(), &keys, stop)?,
@@ -103,9 +103,9 @@ impl Run for VerifyArgs {
             max_value_bytes: self.limits.max_value_bytes(),
             kept: kept.as_ref(),
             json: self.json,
-            quiet: self.quiet,
+            screen: self.screen,
         };
-        Ok(exit::strongest(&[code, question.ask(self.progress, stop)]))
+        Ok(exit::strongest(&[code, question.ask(stop)]))
     }
 }
 
@@ -113,7 +113,7 @@ impl Run for VerifyArgs {
 fn sides(args: &VerifyArgs) -> Result<Option<(Endpoint, Endpoint)>> {
     let file = args.file.as_ref();
     let file = file.map_or(Ok(&Location::Stream), Place::stored)?;
-    let server = args.other_side()?;
+    let server = args.other_side(&process_env)?;
     Ok(server.map(|server| (Endpoint::Stored(file.clone()), server)))
 }
 
@@ -230,7 +230,7 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     } else {
         ui::session::summary(object);
     }
-    if !args.json && !args.quiet {
+    if !args.json && !args.screen.quiet {
         printed = print(&clean_lines(&text(args, name, &found)));
     }
     if let Some((header, _)) = &found.header {

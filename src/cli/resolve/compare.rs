@@ -2,47 +2,33 @@
 
 use anyhow::Result;
 
-use super::{Server, Side, process_env, renaming};
-use crate::cli::{AgainstArgs, CompareArgs, DiffArgs, ServerFlags, TimeoutArgs, VerifyArgs};
+use super::{Env, Server, Side, renaming};
+use crate::cli::{AgainstArgs, CompareArgs, DiffArgs, VerifyArgs};
 use crate::exit::usage;
-use crate::place::{Endpoint, Place};
+use crate::place::Endpoint;
 use crate::rewrite::Rewrite;
-
-/// What a side names: a URL is a server, everything else a file.
-fn side_end(
-    side: Side,
-    place: &Place,
-    flags: ServerFlags,
-    timeouts: &TimeoutArgs,
-    alone: bool,
-) -> Result<Endpoint> {
-    Ok(match place {
-        Place::Stored(location) => Endpoint::Stored(location.clone()),
-        Place::Server(_) => Endpoint::Server(Box::new(
-            Server {
-                side,
-                place: Some(place),
-                flags,
-                timeouts,
-                alone,
-            }
-            .resolve(&process_env)?,
-        )),
-    })
-}
 
 impl DiffArgs {
     /// The two sides.
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn sides(&self) -> Result<(Endpoint, Endpoint)> {
+    pub fn sides(&self, env: Env<'_>) -> Result<(Endpoint, Endpoint)> {
         let (left, right) = (&self.left, &self.right);
         if left.word() == "-" && right.word() == "-" {
             return Err(usage("standard input can be one side only"));
         }
         let alone = !(left.is_server() && right.is_server());
-        let end = |side, place, flags| side_end(side, place, flags, &self.timeouts, alone);
+        let end = |side, place, flags| {
+            Server {
+                side,
+                place: Some(place),
+                flags,
+                timeouts: &self.timeouts,
+                alone,
+            }
+            .endpoint(env)
+        };
         Ok((
             end(Side::Left, left, self.left_connect.flags())?,
             end(Side::Right, right, self.right_connect.flags())?,
@@ -55,7 +41,7 @@ impl VerifyArgs {
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn other_side(&self) -> Result<Option<Endpoint>> {
+    pub fn other_side(&self, env: Env<'_>) -> Result<Option<Endpoint>> {
         let AgainstArgs {
             against,
             connect,
@@ -75,8 +61,14 @@ impl VerifyArgs {
                 "--against names a server (redis://host:port); `diff` compares files",
             ));
         }
-        let flags = connect.flags();
-        side_end(Side::Destination, named, flags, timeouts, true).map(Some)
+        let server = Server {
+            side: Side::Destination,
+            place: Some(named),
+            flags: connect.flags(),
+            timeouts,
+            alone: true,
+        };
+        server.endpoint(env).map(Some)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Env, Server, Side, process_env, url_and_file};
+use super::{Env, Server, Side, url_and_file};
 use crate::cli::DoctorArgs;
 use crate::endpoint::ConnectOptions;
 use crate::place::Place;
@@ -12,11 +12,7 @@ impl DoctorArgs {
     ///
     /// # Errors
     /// [`Usage`](crate::exit::Usage).
-    pub fn ends(&self) -> Result<(ConnectOptions, Option<&Place>)> {
-        self.ends_in(&process_env)
-    }
-
-    fn ends_in(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<&Place>)> {
+    pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Option<&Place>)> {
         let side = match self.source {
             true => Side::Source,
             false => Side::Destination,

@@ -20,21 +20,23 @@ fn env<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString>
 
 fn export(line: &str, vars: &[(&str, &str)]) -> Result<ConnectOptions> {
     match parse(&format!("export {line}")) {
-        Invocation::Export(args) => args.source_in(&env(vars)),
+        Invocation::Export(args) => args
+            .source(&env(vars))
+            .map(|from| from.server().expect("a server").clone()),
         other => panic!("{other:?}"),
     }
 }
 
 fn import(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, Vec<Location>)> {
     match parse(&format!("import {line}")) {
-        Invocation::Import(args) => args.ends_in(&env(vars)),
+        Invocation::Import(args) => args.ends(&env(vars)),
         other => panic!("{other:?}"),
     }
 }
 
 fn copy(line: &str, vars: &[(&str, &str)]) -> Result<(ConnectOptions, ConnectOptions)> {
     match parse(&format!("copy {line}")) {
-        Invocation::Copy(args) => args.ends_in(&env(vars)).map(servers),
+        Invocation::Copy(args) => args.ends(&env(vars)).map(servers),
         other => panic!("{other:?}"),
     }
 }
@@ -183,7 +185,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
     let Invocation::Copy(args) = parse("copy redis://a/0 redis://b/5") else {
         panic!("copy");
     };
-    let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
+    let (source, destination) = args.ends(&env(&[])).expect("resolves");
     assert_eq!(args.selection(&source).dbs, [0]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(rewrite.dbs.only, Some(5));
@@ -192,7 +194,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
     else {
         panic!("copy");
     };
-    let (source, destination) = args.ends_in(&env(&[])).expect("resolves");
+    let (source, destination) = args.ends(&env(&[])).expect("resolves");
     assert_eq!(args.selection(&source).dbs, [1, 2]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(
@@ -206,7 +208,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         let Invocation::Copy(args) = parse(line) else {
             panic!("copy");
         };
-        let (_, destination) = args.ends_in(&env(&[])).expect("resolves");
+        let (_, destination) = args.ends(&env(&[])).expect("resolves");
         is_usage(args.write.rewrite(&destination, 0));
     }
 }
