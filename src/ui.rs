@@ -130,7 +130,7 @@ impl Ui {
         let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
         let is_silent = self.options.quiet && code == exit::OK;
         if self.options.json {
-            session::summary(summary::json(&self.options, outcome, code, elapsed));
+            session::summary(summary::json(&self.options, outcome, elapsed));
         } else if !is_early && !is_silent {
             self.console
                 .line(&summary::final_line(&self.options, outcome, code, elapsed));

@@ -34,7 +34,6 @@ use crate::sink::Sink;
 use crate::source::open::side::{OpenedSide, Wanted, open_side};
 use crate::ui;
 use crate::units::plural;
-use crate::version::SCHEMA_VERSION;
 
 /// Differences that are printed for people before the rest is only counted.
 const SHOWN: u64 = 20;
@@ -127,7 +126,7 @@ impl Question<'_> {
         asked.unwrap_or_else(|error| {
             let code = ui::print_error(&error);
             answer.error = Some(format!("{error:#}"));
-            ui::session::summary(self.summary(&answer, code));
+            ui::session::summary(self.summary(&answer));
             code
         })
     }
@@ -207,7 +206,7 @@ impl Question<'_> {
         if self.screen.quiet && !self.json {
             self.name_unread(&comparison, answer, observer)?;
         }
-        match self.print(&comparison, answer, code) {
+        match self.print(&comparison, answer) {
             Err(error) if exit::is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
         }
@@ -259,9 +258,9 @@ impl Question<'_> {
         Ok(())
     }
 
-    fn print(&self, comparison: &Comparison<'_>, answer: &Answer, code: u8) -> Result<()> {
+    fn print(&self, comparison: &Comparison<'_>, answer: &Answer) -> Result<()> {
         const WHAT: &str = "write to standard output";
-        ui::session::summary(self.summary(answer, code));
+        ui::session::summary(self.summary(answer));
         if self.screen.quiet && !self.json {
             return Ok(());
         }
@@ -331,7 +330,7 @@ impl Question<'_> {
         text
     }
 
-    fn summary(&self, answer: &Answer, code: u8) -> serde_json::Value {
+    fn summary(&self, answer: &Answer) -> serde_json::Value {
         let totals = &answer.totals;
         let by_db = report::by_db_json(&totals.by_db);
         let mut object = report::counts_object(&totals.all);
@@ -341,10 +340,6 @@ impl Question<'_> {
         };
         let [left_failed, right_failed] = &answer.unread.by_exports;
         for (name, value) in [
-            ("schema_version", json!(SCHEMA_VERSION)),
-            ("event", json!("summary")),
-            ("verb", json!(self.verb.name())),
-            ("exit_code", json!(code)),
             ("error", json!(answer.error)),
             ("left_side", side(self.left, answer.what.0, left_failed)),
             ("right_side", side(self.right, answer.what.1, right_failed)),

@@ -84,7 +84,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
             "this report is not complete; ask again later: the server answers {words}"
         ));
     }
-    ui::session::summary(report::json(&found, code));
+    ui::session::summary(report::json(&found));
     let printed = match args.json || args.quiet {
         true => Ok(()),
         false => print(&clean_lines(&report::text(&found))),

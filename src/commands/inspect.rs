@@ -114,8 +114,6 @@ fn json(found: &Findings, watched: &Watched<Input>) -> Value {
         .collect();
     let is_complete = found.error.is_none();
     json!({
-        "schema_version": SCHEMA_VERSION,
-        "event": "inspect",
         "complete": is_complete,
         "bytes": stored(watched).0,
         "sha256": is_complete.then(|| stored(watched).1),

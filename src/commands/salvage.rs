@@ -18,7 +18,6 @@ use crate::salvage::{Change, LostRecords, Rescued, Survey, rescue, survey};
 use crate::size;
 use crate::ui;
 use crate::units::{bytes_text, count_text, hex, plural};
-use crate::version::SCHEMA_VERSION;
 
 /// Lost ranges that the report names.
 const RANGES_SHOWN: usize = 10;
@@ -115,7 +114,7 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
         true => exit::OK,
         false => exit::SOME_KEYS,
     };
-    ui::session::summary(json_of(done, code));
+    ui::session::summary(json_of(done));
     if args.json {
         return code;
     }
@@ -294,7 +293,7 @@ fn summary(done: &Done) -> String {
     text
 }
 
-fn json_of(done: &Done, code: u8) -> Value {
+fn json_of(done: &Done) -> Value {
     let survey = &done.survey;
     let lost_records = match survey.lost_records {
         LostRecords::Exactly(records) => Some(records),
@@ -306,10 +305,6 @@ fn json_of(done: &Done, code: u8) -> Value {
         .map(|(id, bytes)| json!({ "archive_id": format!("{id:016x}"), "bytes": bytes }))
         .collect();
     json!({
-        "schema_version": SCHEMA_VERSION,
-        "event": "summary",
-        "verb": "salvage",
-        "exit_code": code,
         "whole": survey.is_whole,
         "from_archive_id": format!("{:016x}", survey.archive_id),
         "readable_bytes": done.readable_bytes,

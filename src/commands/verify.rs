@@ -219,13 +219,12 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
         (None, [_, ..]) => exit::SOME_KEYS,
         (None, []) => exit::OK,
     };
-    let mut object = json(args, &found, code);
+    let mut object = json(args, &found);
     let mut printed = Ok(());
     if args.json && args.against.against.is_some() && code != exit::ARCHIVE {
         // The summary will be that of the comparison; how the run ends is not known yet.
-        if let Some(fields) = object.as_object_mut() {
-            fields.remove("exit_code");
-        }
+        object["schema_version"] = json!(SCHEMA_VERSION);
+        object["event"] = json!("verify");
         printed = print(&format!("{}\n", json_text(&object)));
     } else {
         ui::session::summary(object);
@@ -276,11 +275,8 @@ fn before(args: &VerifyArgs, tally: &Tally, frames: u64) -> String {
     }
 }
 
-fn json(args: &VerifyArgs, found: &Findings, code: u8) -> serde_json::Value {
+fn json(args: &VerifyArgs, found: &Findings) -> serde_json::Value {
     json!({
-        "schema_version": SCHEMA_VERSION,
-        "event": "verify",
-        "exit_code": code,
         "complete": found.error.is_none(),
         "quick": args.level() == VerifyLevel::Frames,
         "level": level_name(args.level()),

@@ -345,7 +345,7 @@ fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
 }
 
 /// The last object.
-pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Duration) -> Value {
+pub(super) fn json(options: &UiOptions, outcome: &Outcome, elapsed: Duration) -> Value {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
     let per_db = per_db_json(&outcome.source.counts);
     let kept_because = sink.source_kept_because.iter().copied();
@@ -354,9 +354,6 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, code: u8, elapsed: Du
     sink_json["source_kept_because"] = json!(kept_because.collect::<BTreeMap<_, _>>());
     sink_json["undecoded"] = sink.undecoded.json();
     json!({
-        "event": "summary",
-        "verb": options.verb.name(),
-        "exit_code": code,
         "complete": outcome.error.is_none(),
         "dry_run": options.dry_run,
         "elapsed_ms": elapsed.as_millis() as u64,

@@ -49,7 +49,7 @@ fn the_last_line_of_an_export_is_its_ledger() {
         "export complete: 1,000,000 keys written (scanned 1,000,010 = written 1,000,000 + \
          filtered 0 + vanished 10 + failed 0), 10s (100,001/s), 61.2 MiB, sha256 ab"
     );
-    let object = summary::json(&options(Verb::Export), &outcome, 0, Duration::ZERO);
+    let object = summary::json(&options(Verb::Export), &outcome, Duration::ZERO);
     assert_eq!(object["archive"]["archive_id"], "0000000000000001");
     assert_eq!(object["complete"], true);
 }
@@ -133,7 +133,7 @@ fn the_headline_counts_each_key_once() {
             error: None,
         };
         let text = line(verb, &outcome);
-        let object = summary::json(&options(verb), &outcome, 0, Duration::ZERO);
+        let object = summary::json(&options(verb), &outcome, Duration::ZERO);
         let numbers = (
             object["sink"]["keys"].clone(),
             object["sink"]["records"].clone(),
@@ -266,7 +266,7 @@ fn databases_beyond_a_thousand_are_told_together() {
         sink: SinkReport::default(),
         error: None,
     };
-    let said = summary::json(&options(Verb::Import), &outcome, 0, Duration::ZERO);
+    let said = summary::json(&options(Verb::Import), &outcome, Duration::ZERO);
     let told = said["source"]["per_db"].as_array().expect("a list");
     assert_eq!(told.len(), 1_001);
     assert_eq!(

@@ -12,18 +12,14 @@ use crate::doctor::probes::PROBES;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::server::Told;
 use crate::server::cluster::Shard;
-use crate::version::SCHEMA_VERSION;
 
-/// Everything; `code` is the exit code.
-pub fn json(found: &Findings, code: u8) -> Json {
+/// Everything.
+pub fn json(found: &Findings) -> Json {
     let leftovers = &found.leftovers;
     let is_known = leftovers.later.is_none() || leftovers.found > 0;
     let keys = leftovers.shown.iter();
     let keys = keys.map(|(db, key)| json!({ "db": db, "key": key }));
     json!({
-        "schema_version": SCHEMA_VERSION,
-        "event": "doctor",
-        "exit_code": code,
         "not_now": found.later(),
         "server": server(found),
         "accepts": accepts(found),
