@@ -33,9 +33,7 @@ use crate::stop::Stop;
 use crate::verb::Flow;
 
 pub use completions::{CompletionsArgs, ManPagesArgs};
-pub use connect::{
-    ConnectArgs, DestinationArgs, LeftArgs, RightArgs, ServerFlags, SourceArgs, TimeoutArgs,
-};
+pub use connect::{ConnectArgs, DestinationArgs, LeftArgs, RightArgs, SourceArgs, TimeoutArgs};
 pub use convert::{ConvertArgs, ConvertTo};
 pub use copy::CopyArgs;
 pub use diff::{AgainstArgs, CompareArgs, DiffArgs};

@@ -9,19 +9,12 @@ use clap::Args;
 use crate::endpoint::{ConnectOptions, NodeAddress, parse_node_map};
 use crate::units::parse_duration;
 
-/// What the flags of one server say, whatever their prefix, which is kept for messages.
-pub type ServerFlags = ConnectArgs;
-
 macro_rules! server_flags {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $heading:literal) => {
         $(#[$doc])*
         #[derive(Debug, Args, Default)]
         #[command(next_help_heading = $heading)]
         pub struct $name {
-            /// Prefix of the flags' names, in what [`Self::flags`] gives.
-            #[arg(skip)]
-            pub prefix: &'static str,
-
             /// User name (ACL); wins over the URL's
             #[arg(id = concat!($prefix, "user"), long = concat!($prefix, "user"),
                   value_name = "NAME")]
@@ -84,9 +77,8 @@ macro_rules! server_flags {
 
         impl $name {
             /// The flags without their prefix.
-            pub fn flags(&self) -> ServerFlags {
-                ServerFlags {
-                    prefix: $prefix,
+            pub fn flags(&self) -> ConnectArgs {
+                ConnectArgs {
                     user: self.user.clone(),
                     password_file: self.password_file.clone(),
                     askpass: self.askpass,

@@ -53,21 +53,16 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "LOSS", value_enum, value_delimiter = ',')]
     pub allow_loss: Vec<Loss>,
 
-    /// Which keys.
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How large.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// What opens it.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
-    /// How to run.
+    pub(crate) encryption: AgeReadArgs,
     #[command(flatten)]
-    pub run: RunArgs,
-    /// What to print.
+    pub(crate) run: RunArgs,
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub(crate) report: ReportArgs,
 }
 
 fn rdb_version_help() -> String {

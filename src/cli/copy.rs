@@ -42,30 +42,22 @@ pub struct CopyArgs {
     #[arg(long, conflicts_with = "dry_run")]
     pub verify: bool,
 
-    /// How to read.
     #[command(flatten)]
-    pub read: ReadArgs,
-    /// How to write.
+    pub(crate) read: ReadArgs,
     #[command(flatten)]
-    pub write: WriteArgs,
-    /// Which keys.
+    pub(crate) write: WriteArgs,
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How to connect to the source.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub source_connect: SourceArgs,
-    /// How to connect to the destination.
+    pub(crate) source_connect: SourceArgs,
     #[command(flatten)]
-    pub destination_connect: DestinationArgs,
-    /// How long to wait.
+    pub(crate) destination_connect: DestinationArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
-    /// How gently.
+    pub(crate) timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub pace: PaceArgs,
-    /// How to run.
+    pub(crate) pace: PaceArgs,
     #[command(flatten)]
-    pub run: RunArgs,
+    pub(crate) run: RunArgs,
     /// What to print.
     #[command(flatten)]
     pub report: ReportArgs,

@@ -57,31 +57,23 @@ pub struct DiffArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// What counts.
     #[command(flatten)]
-    pub compare: CompareArgs,
-    /// Which keys.
+    pub(crate) compare: CompareArgs,
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How large.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// How to connect to the left side.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub left_connect: LeftArgs,
-    /// How to connect to the right side.
+    pub(crate) left_connect: LeftArgs,
     #[command(flatten)]
-    pub right_connect: RightArgs,
-    /// How long to wait.
+    pub(crate) right_connect: RightArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
-    /// What opens encrypted archives, on either side.
+    pub(crate) timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 
-    /// What to print beside the result.
     #[command(flatten)]
-    pub screen: ScreenArgs,
+    pub(crate) screen: ScreenArgs,
 }
 
 /// What counts as a difference.
@@ -142,16 +134,12 @@ pub struct AgainstArgs {
     #[arg(long, value_name = "URL")]
     pub against: Option<Place>,
 
-    /// What counts.
     #[command(flatten)]
-    pub compare: CompareArgs,
-    /// Which keys.
+    pub(crate) compare: CompareArgs,
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How to connect.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub connect: ConnectArgs,
-    /// How long to wait.
+    pub(crate) connect: ConnectArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
+    pub(crate) timeouts: TimeoutArgs,
 }

@@ -51,16 +51,12 @@ pub struct DoctorArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// How large, with the archive.
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// What opens it.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
-    /// How to connect.
+    pub(crate) encryption: AgeReadArgs,
     #[command(flatten)]
-    pub connect: ConnectArgs,
-    /// How long to wait.
+    pub(crate) connect: ConnectArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
+    pub(crate) timeouts: TimeoutArgs,
 }

@@ -62,33 +62,24 @@ pub struct ExportArgs {
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
 
-    /// How to read.
     #[command(flatten)]
-    pub read: ReadArgs,
-    /// Which keys.
+    pub(crate) read: ReadArgs,
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How large.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// For whom.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub encryption: AgeWriteArgs,
-    /// How to connect.
+    pub(crate) encryption: AgeWriteArgs,
     #[command(flatten)]
-    pub connect: ConnectArgs,
-    /// How long to wait.
+    pub(crate) connect: ConnectArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
-    /// How gently.
+    pub(crate) timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub pace: PaceArgs,
-    /// How to run.
+    pub(crate) pace: PaceArgs,
     #[command(flatten)]
-    pub run: RunArgs,
-    /// What to print.
+    pub(crate) run: RunArgs,
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub(crate) report: ReportArgs,
 
     /// Read function libraries, and fail if the server does not give them
     /// (default: where it has and gives them)

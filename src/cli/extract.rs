@@ -50,10 +50,8 @@ pub struct ExtractArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// How large.
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// What opens it.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 }

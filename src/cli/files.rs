@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{AgeReadArgs, AgeWriteArgs, RunArgs, ServerFlags};
+use super::{AgeReadArgs, AgeWriteArgs, ConnectArgs, RunArgs};
 use crate::place::{Holds, Location, Place, Reading, Writing};
 
 /// The files of one command line.
@@ -77,7 +77,7 @@ impl Files {
         self.secrets(recipients.chain(&args.age_passphrase_file));
     }
 
-    pub(crate) fn server(&mut self, flags: &ServerFlags) {
+    pub(crate) fn server(&mut self, flags: &ConnectArgs) {
         let passwords = flags.password_file.iter();
         let passwords = passwords.chain(&flags.sentinel_password_file);
         self.secrets(

@@ -63,28 +63,20 @@ pub struct ImportArgs {
           default_missing_value = "", conflicts_with = "dry_run")]
     pub resume: Option<OsString>,
 
-    /// How to write.
     #[command(flatten)]
-    pub write: WriteArgs,
-    /// Which keys.
+    pub(crate) write: WriteArgs,
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// What opens it.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
-    /// How to connect.
+    pub(crate) encryption: AgeReadArgs,
     #[command(flatten)]
-    pub connect: ConnectArgs,
-    /// How long to wait.
+    pub(crate) connect: ConnectArgs,
     #[command(flatten)]
-    pub timeouts: TimeoutArgs,
-    /// How gently.
+    pub(crate) timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub pace: PaceArgs,
-    /// How to run.
+    pub(crate) pace: PaceArgs,
     #[command(flatten)]
-    pub run: RunArgs,
-    /// What to print.
+    pub(crate) run: RunArgs,
     #[command(flatten)]
-    pub report: ReportArgs,
+    pub(crate) report: ReportArgs,
 }

@@ -35,19 +35,15 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// What to print beside the result.
     #[command(flatten)]
-    pub screen: ScreenArgs,
+    pub(crate) screen: ScreenArgs,
 
-    /// How large.
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// What to compare it with.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub against: AgainstArgs,
-    /// What opens it.
+    pub(crate) against: AgainstArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 }
 
 /// How much `verify` checks.
@@ -94,15 +90,12 @@ pub struct ListArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// Which keys.
     #[command(flatten)]
-    pub select: SelectArgs,
-    /// How large.
+    pub(crate) select: SelectArgs,
     #[command(flatten)]
-    pub limits: NoLimitArgs,
-    /// What opens it.
+    pub(crate) limits: NoLimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 }
 
 /// `inspect`.
@@ -128,10 +121,8 @@ pub struct InspectArgs {
     #[arg(short, long)]
     pub quiet: bool,
 
-    /// How large.
     #[command(flatten)]
-    pub limits: NoLimitArgs,
-    /// What opens it.
+    pub(crate) limits: NoLimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 }

@@ -41,14 +41,11 @@ pub struct PageArgs {
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=10_000))]
     pub largest: usize,
 
-    /// What to print beside the result.
     #[command(flatten)]
-    pub screen: ScreenArgs,
+    pub(crate) screen: ScreenArgs,
 
-    /// How large.
     #[command(flatten)]
-    pub limits: NoLimitArgs,
-    /// What opens it.
+    pub(crate) limits: NoLimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 }

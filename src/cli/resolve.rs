@@ -18,7 +18,7 @@ use std::path::Path;
 use anyhow::Result;
 use redis_migrate_format::version::{MAJOR, MINOR};
 
-use super::{CopyArgs, ExportArgs, ImportArgs, SelectArgs, ServerFlags, TimeoutArgs, WriteArgs};
+use super::{ConnectArgs, CopyArgs, ExportArgs, ImportArgs, SelectArgs, TimeoutArgs, WriteArgs};
 use crate::dialect::{Family, Proof, RELEASES};
 use crate::endpoint::{
     ConnectOptions, NodeMap, Secret, SentinelLogin, ServerAddress, TlsOptions, Transport, UrlUser,
@@ -108,7 +108,7 @@ struct Server<'a> {
     side: Side,
     /// What was named; `None` where that is left to the environment.
     place: Option<&'a Place>,
-    flags: ServerFlags,
+    flags: ConnectArgs,
     timeouts: &'a TimeoutArgs,
     /// Whether it is the only server of the run, so that `REDISCLI_AUTH` can only mean it.
     alone: bool,
@@ -160,6 +160,17 @@ impl Server<'_> {
         Ok(options)
     }
 
+    /// How the names of its flags begin.
+    fn flag_prefix(&self) -> &'static str {
+        match self.side {
+            Side::Left => "a-",
+            Side::Right => "b-",
+            _ if self.alone => "",
+            Side::Source => "source-",
+            Side::Destination => "dest-",
+        }
+    }
+
     fn credentials(&self, user: UrlUser, options: &mut ConnectOptions, env: Env<'_>) -> Result<()> {
         let nearer = match self.password_from_flags()? {
             Some(secret) => Some(secret),
@@ -183,8 +194,8 @@ impl Server<'_> {
             return Err(usage(format!(
                 "user {name:?} is named without a password; give --{}askpass, \
                  --{}password-file or {}",
-                self.flags.prefix,
-                self.flags.prefix,
+                self.flag_prefix(),
+                self.flag_prefix(),
                 self.side.variable("PASSWORD")
             )));
         }
@@ -261,7 +272,7 @@ impl Server<'_> {
             return Err(usage(format!(
                 "sentinel user {name:?} is named without a password; give \
                  --{}sentinel-password-file or {}",
-                flags.prefix,
+                self.flag_prefix(),
                 self.side.variable("SENTINEL_PASSWORD")
             )));
         }

@@ -41,16 +41,13 @@ pub struct SalvageArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// What to print beside the result.
     #[command(flatten)]
-    pub screen: ScreenArgs,
+    pub(crate) screen: ScreenArgs,
 
-    /// How large.
     #[command(flatten)]
-    pub limits: LimitArgs,
-    /// What opens it.
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub encryption: AgeReadArgs,
+    pub(crate) encryption: AgeReadArgs,
 
     /// Encrypt what was rescued for the owner of this public key (age1…). Repeatable
     #[arg(long, value_name = "KEY", help_heading = "Encryption (age)")]
