@@ -84,17 +84,14 @@ pub fn export_failed_text(failed: &[(u32, u64)]) -> Option<String> {
 
 /// Everything that an archive lacks because its export did not have it, a warning each.
 pub fn export_warnings(failed: &[(u32, u64)], lacks: &[String]) -> Vec<String> {
+    let lack = |line: &String| {
+        format!(
+            "the export was incomplete, and the archive may lack keys: {}",
+            clean(line)
+        )
+    };
     let keys = export_failed_text(failed).into_iter();
-    keys.chain(lacks.iter().map(|line| export_lacks_text(line)))
-        .collect()
-}
-
-/// A line about what an archive's export did not have beyond single keys, as a warning.
-pub fn export_lacks_text(line: &str) -> String {
-    format!(
-        "the export was incomplete, and the archive may lack keys: {}",
-        clean(line)
-    )
+    keys.chain(lacks.iter().map(lack)).collect()
 }
 
 /// The same as JSON; null where there are none.

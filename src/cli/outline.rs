@@ -3,9 +3,9 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{ArgAction, Command, CommandFactory};
+use clap::{ArgAction, Args as _, Command, CommandFactory};
 
-use super::{Cli, Verb};
+use super::{Cli, SelectArgs, Verb};
 
 /// A command line in outline.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,23 +81,12 @@ impl Outline {
 
     /// The flags that restrict the run to some keys, as they were written; `None` without any.
     pub fn selection(&self) -> Option<String> {
-        const NAMES: [&str; 11] = [
-            "db",
-            "match",
-            "exclude",
-            "type",
-            "only-key",
-            "min-size",
-            "max-size",
-            "with-ttl",
-            "without-ttl",
-            "min-ttl",
-            "max-ttl",
-        ];
-        let given = self
-            .flags
-            .iter()
-            .filter(|(name, _)| NAMES.contains(&name.as_str()));
+        let known = SelectArgs::augment_args(Command::new("selection"));
+        let selects = |name: &str| {
+            let mut flags = known.get_arguments();
+            name == "only-key" || flags.any(|flag| flag.get_long() == Some(name))
+        };
+        let given = self.flags.iter().filter(|(name, _)| selects(name));
         let words: Vec<String> = given
             .map(|(name, value)| match value {
                 Some(value) => format!("--{name} {}", value.to_string_lossy()),

@@ -315,11 +315,6 @@ impl ExportArgs {
         .endpoint(env)
     }
 
-    /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &Endpoint) -> Selection {
-        self.select.selection(source.db())
-    }
-
     /// Whether to read function libraries.
     pub fn read_functions(&self) -> ReadFunctions {
         match (self.functions, self.no_functions) {
@@ -397,11 +392,6 @@ impl CopyArgs {
         let flags = self.destination_connect.flags();
         let to = server(Side::Destination, destination, flags);
         Ok((from.endpoint(env)?, to.resolve(env)?))
-    }
-
-    /// Which keys; a database in the source's URL selects that one.
-    pub fn selection(&self, source: &Endpoint) -> Selection {
-        self.select.selection(source.db())
     }
 }
 

@@ -9,7 +9,7 @@ use redis_migrate_format::header::{ArchiveOrigin, ConsistencyReached, Mode, Node
 use redis_migrate_format::record::Family;
 use redis_migrate_format::{Error, Header};
 
-use super::flow;
+use super::{flow, tell_loss};
 use crate::cli::{ConvertArgs, ConvertTo, Files, Run, Verb};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
@@ -170,7 +170,7 @@ fn open_archive(
         to == ConvertTo::Jsonl && !(args.selection().needs_value() && input.is_rereadable());
     if is_streamed {
         let source = archive_source(args, input, len, observer)?;
-        warn_of_loss(&name, source.header(), observer);
+        tell_loss(&name, source.header(), |text| observer.warn(text));
         return Ok(Opened {
             origin: None,
             source: Box::new(source),
@@ -192,7 +192,7 @@ fn open_archive(
     input.rewind()?;
     let source = archive_source(args, input, len, observer)?.again(first.reading);
     let header = source.header();
-    warn_of_loss(&name, header, observer);
+    tell_loss(&name, header, |text| observer.warn(text));
     let Node {
         version,
         rdb_version,
@@ -309,12 +309,6 @@ fn taken_by(reached: &ConsistencyReached, otherwise_ms: u64) -> Taken {
         to_ms: to_ms.max(from_ms),
         at_one_instant: false,
         is_whole: false,
-    }
-}
-
-fn warn_of_loss(name: &str, header: &Header, observer: &Observer) {
-    if let Some(loss) = loss_of(header) {
-        observer.warn(&format!("{name} {loss}"));
     }
 }
 

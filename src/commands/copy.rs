@@ -64,7 +64,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     };
     let heeds = (!args.read.follow).then_some(stop);
     let mut sink_conn = into_server::connect(&to, heeds, observer)?;
-    let mut selection = args.selection(&from);
+    let mut selection = args.select.selection(from.db());
     let same_server = match (&from, &mut source_conn) {
         (Endpoint::Server(from), Some(source)) => are_one(
             args,
@@ -121,7 +121,7 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let may_collide = args
         .write
         .rewrite(&to, 0)?
-        .may_collide_among(&args.selection(&from));
+        .may_collide_among(&args.select.selection(from.db()));
     let repeats = match (&from, args.read.consistency) {
         (Endpoint::Stored(_), _) => Repeats::No,
         (_, Consistency::Scan) if !args.read.follow => Repeats::No,

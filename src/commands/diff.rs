@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 
 use super::unread::{Unread, left_out_of_file, temporary_keys};
-use super::watch;
+use super::{tell_loss, watch};
 use crate::cli::resolve::process_env;
 use crate::cli::{CompareArgs, DiffArgs, Files, Run, ScreenArgs, Verb};
 use crate::compare::collect::{Collect, Side};
@@ -19,7 +19,7 @@ use crate::compare::rounds::Comparison;
 use crate::compare::scope::Scope;
 use crate::compare::unread::UnreadKeys;
 use crate::compare::{Judge, Prints, Reading, report};
-use crate::describe::{export_failed_json, export_failed_text, loss_of};
+use crate::describe::{export_failed_json, export_failed_text};
 use crate::encryption::Keys;
 use crate::escape::{clean_lines, write_json_line};
 use crate::exit::{self, Interrupted, usage};
@@ -228,9 +228,8 @@ impl Question<'_> {
     /// Nor is what was lost before it was salvaged.
     fn warn_of_losses(&self, opened: [&Opened; 2], observer: &Observer) {
         for (end, opened) in [self.left, self.right].iter().zip(opened) {
-            let header = opened.side.header.as_deref();
-            if let (Verb::Diff, Some(loss)) = (self.verb, header.and_then(loss_of)) {
-                observer.warn(&format!("{} {loss}", ui::clean(&end.name())));
+            if let (Verb::Diff, Some(header)) = (self.verb, &opened.side.header) {
+                tell_loss(&ui::clean(&end.name()), header, |text| observer.warn(text));
             }
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use redis_migrate_format::{Limits, Reader};
 
-use super::{ended, print, warn_of_loss};
+use super::{code_unless_damaged, ended, print_unless, warn_of_loss};
 use crate::cli::resolve::process_env;
 use crate::cli::{DoctorArgs, Files, Run};
 use crate::doctor::acl::AclJob;
@@ -13,7 +13,6 @@ use crate::doctor::needs::{Needs, ValueBounds};
 use crate::doctor::probes::NATIVE;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::{Findings, examine, report};
-use crate::escape::clean_lines;
 use crate::exit;
 use crate::pipe::Stop;
 use crate::place::Input;
@@ -85,19 +84,9 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
         ));
     }
     ui::session::summary(report::json(&found));
-    let printed = match args.json || args.quiet {
-        true => Ok(()),
-        false => print(&clean_lines(&report::text(&found))),
-    };
-    let code = match found.archive {
-        Some((
-            name,
-            Needs {
-                error: Some(error), ..
-            },
-        )) => Err(anyhow::Error::new(error).context(name)),
-        _ => Ok(code),
-    };
+    let printed = print_unless(args.json || args.quiet, || report::text(&found));
+    let (name, needs) = found.archive.unwrap_or_default();
+    let code = code_unless_damaged(needs.error, name, code);
     Ok(ended(printed, code))
 }
 

@@ -83,7 +83,12 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         outside: source.outside_keys(&from, &args.read.how()),
         ..Steps::default()
     };
-    let header = header(args, &source, &args.selection(&from), &steps.outside);
+    let header = header(
+        args,
+        &source,
+        &args.select.selection(from.db()),
+        &steps.outside,
+    );
     let sink = sink(args, output, &header, observer)?;
     let pace = args.pace.pace();
     let _probe = probe_source(&from, pace.as_ref(), observer)?;
@@ -100,7 +105,7 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
 pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &Endpoint, stop: &'a Stop) -> Wishes<'a> {
     Wishes {
         read: args.read.how(),
-        selection: args.selection(from),
+        selection: args.select.selection(from.db()),
         other_urls_db: None,
         functions: args.read_functions(),
         verbatim: args.verbatim,
@@ -124,14 +129,10 @@ fn sink(
     header: &Header,
     observer: &Arc<Observer>,
 ) -> Result<Box<dyn Sink>> {
-    let options = WriterOptions {
-        level: args.zstd_level(),
-        ..WriterOptions::default()
-    };
     let sink = ArchiveSink::create(
         output,
         header,
-        options,
+        options(args),
         form(args),
         Box::new(complete),
         Arc::clone(observer),
@@ -145,6 +146,14 @@ fn sink(
         true => sink.flushing_every(FLUSH_EVERY),
         false => sink,
     }))
+}
+
+/// How frames are written.
+pub(super) fn options(args: &ExportArgs) -> WriterOptions {
+    WriterOptions {
+        level: args.zstd_level(),
+        ..WriterOptions::default()
+    }
 }
 
 /// What values become in the archive.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use redis_migrate_format::{Limits, Writer, WriterOptions};
+use redis_migrate_format::{Limits, Writer};
 use serde::Serialize;
 
-use super::export::{form, header};
+use super::export::{form, header, options};
 use crate::cli::ExportArgs;
 use crate::exit::usage;
 use crate::observer::Observer;
@@ -130,13 +130,6 @@ pub(super) fn export(
 
 fn refused(what: &str) -> anyhow::Error {
     usage(format!("--resume needs {what}"))
-}
-
-fn options(args: &ExportArgs) -> WriterOptions {
-    WriterOptions {
-        level: args.zstd_level(),
-        ..WriterOptions::default()
-    }
 }
 
 /// What is asked of the server.

@@ -9,7 +9,8 @@ use redis_migrate_format::{End, Error, Header, Limits, OUTSIDE, Reader};
 use serde_json::{Value, json};
 
 use super::{
-    beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded, warn_of_unread,
+    beside_keys, code_unless_damaged, ended, print_unless, stored, unread_json, warn_of_loss,
+    warn_of_undecoded, warn_of_unread,
 };
 use crate::cli::{Files, InspectArgs, Run};
 use crate::describe::tally::Tally;
@@ -17,7 +18,7 @@ use crate::describe::watch::{SeenFrame, Watched, frames_table};
 use crate::describe::{
     end_json, end_lines, error_json, header_json, header_lines, lines_text, told,
 };
-use crate::escape::{clean_lines, json_text};
+use crate::escape::json_text;
 use crate::exit;
 use crate::outside;
 use crate::pipe::Stop;
@@ -62,17 +63,11 @@ fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
     }
     let found = read(&mut watched, stop)?;
     ui::session::summary(json(&found, &watched));
-    let printed = match args.json || args.quiet {
-        true => Ok(()),
-        false => print(&clean_lines(&text(&found, &watched))),
-    };
+    let printed = print_unless(args.json || args.quiet, || text(&found, &watched));
     warn_of_loss(&name, &found.header);
     warn_of_unread(found.end.as_ref());
     warn_of_undecoded(&found.tally.undecoded);
-    let code = match found.error {
-        Some(error) => Err(anyhow::Error::new(error).context(name)),
-        None => Ok(exit::OK),
-    };
+    let code = code_unless_damaged(found.error, name, exit::OK);
     Ok(ended(printed, code))
 }
 

@@ -23,12 +23,13 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::{End, Header};
+use redis_migrate_format::{End, Error, Header};
 
 use crate::cli::{ReportArgs, RunArgs, ScreenArgs};
 use crate::describe::tally::Tally;
 use crate::describe::watch::Watched;
-use crate::describe::{export_failed_json, export_failed_text, export_lacks_text, loss_of};
+use crate::describe::{export_failed_json, export_warnings, loss_of};
+use crate::escape::clean_lines;
 use crate::exit;
 use crate::ledger::export_failed;
 use crate::observer::Observer;
@@ -51,18 +52,21 @@ fn warn_of_undecoded(undecoded: &Undecoded) {
 /// Says which keys the export could not read, and what else it did not have, where the end of its
 /// archive was seen.
 fn warn_of_unread(end: Option<&End>) {
-    if let Some(text) = end.and_then(|end| export_failed_text(&export_failed(end))) {
+    let warnings = end.map(|end| export_warnings(&export_failed(end), &end.lacks));
+    for text in warnings.into_iter().flatten() {
         ui::print_warning(&text);
-    }
-    for line in end.iter().flat_map(|end| &end.lacks) {
-        ui::print_warning(&export_lacks_text(line));
     }
 }
 
 /// Says what an archive lost when it was salvaged: a key that it does not hold may be one of those.
 fn warn_of_loss(name: &str, header: &Header) {
+    tell_loss(name, header, ui::print_warning);
+}
+
+/// The same, for who has somebody to tell.
+fn tell_loss(name: &str, header: &Header, warn: impl FnOnce(&str)) {
     if let Some(loss) = loss_of(header) {
-        ui::print_warning(&format!("{name} {loss}"));
+        warn(&format!("{name} {loss}"));
     }
 }
 
@@ -127,6 +131,22 @@ fn ended(printed: Result<()>, found: Result<u8>) -> u8 {
     };
     let code = found.unwrap_or_else(|error| ui::print_error(&error));
     exit::strongest(&[code, unwritten])
+}
+
+/// What an archive's reading came to: its damage, or this code.
+fn code_unless_damaged(damage: Option<Error>, name: String, code: u8) -> Result<u8> {
+    match damage {
+        Some(error) => Err(anyhow::Error::new(error).context(name)),
+        None => Ok(code),
+    }
+}
+
+/// Prints a result for people, unless they want none.
+fn print_unless(is_silent: bool, text: impl FnOnce() -> String) -> Result<()> {
+    match is_silent {
+        true => Ok(()),
+        false => print(&clean_lines(&text())),
+    }
 }
 
 /// Length and digest of what was read to its end: of an encrypted archive those of the file, which the

@@ -12,6 +12,7 @@ use redis_migrate_format::seek::Table;
 use redis_migrate_format::{Error, Limits, Reader};
 use serde::Serialize;
 
+use super::tell_loss;
 use crate::cli::{ImportArgs, WriteArgs};
 use crate::describe::loss_of;
 use crate::endpoint::ConnectOptions;
@@ -109,9 +110,7 @@ pub fn open_archives(
         if let Some(first) = first {
             archive = archive.again(first);
         }
-        if let Some(loss) = loss_of(archive.header()) {
-            observer.warn(&format!("{name} {loss}"));
-        }
+        tell_loss(&name, archive.header(), |text| observer.warn(text));
         let is_same =
             |(_, other): &&(_, ArchiveSource<_>)| other.archive_id() == archive.archive_id();
         if let Some((other, _)) = archives.iter().find(is_same) {

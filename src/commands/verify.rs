@@ -11,8 +11,8 @@ use serde_json::json;
 use super::diff::Question;
 use super::verify_values::Values;
 use super::{
-    beside_keys, ended, print, stored, unread_json, warn_of_loss, warn_of_undecoded,
-    warn_of_unread, watch,
+    beside_keys, code_unless_damaged, ended, print, print_unless, stored, unread_json,
+    warn_of_loss, warn_of_undecoded, warn_of_unread, watch,
 };
 use crate::cli::resolve::process_env;
 use crate::cli::{Files, Run, Verb, VerifyArgs, VerifyLevel};
@@ -21,7 +21,7 @@ use crate::describe::watch::Watched;
 use crate::describe::{
     end_lines, error_json, header_json, header_lines, inconsistencies, lines_text, loss_of,
 };
-use crate::escape::{clean_lines, json_text};
+use crate::escape::json_text;
 use crate::exit::{self, Interrupted};
 use crate::observer::Observer;
 use crate::pipe::Stop;
@@ -229,8 +229,8 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     } else {
         ui::session::summary(object);
     }
-    if !args.json && !args.screen.quiet {
-        printed = print(&clean_lines(&text(args, name, &found)));
+    if !args.json {
+        printed = print_unless(args.screen.quiet, || text(args, name, &found));
     }
     if let Some((header, _)) = &found.header {
         warn_of_loss(name, header);
@@ -240,17 +240,12 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     for problem in &found.problems {
         ui::print_warning(problem);
     }
-    let code = match found.error {
-        Some(error) => {
-            let before = match error.is_of_everything() {
-                // Nothing before it is proved.
-                true => String::new(),
-                false => before(args, &found.tally, found.frames),
-            };
-            Err(anyhow::Error::new(error).context(format!("{name}{before}")))
-        }
-        None => Ok(code),
+    let before = match &found.error {
+        Some(error) if !error.is_of_everything() => before(args, &found.tally, found.frames),
+        // Nothing before it is proved.
+        _ => String::new(),
     };
+    let code = code_unless_damaged(found.error, format!("{name}{before}"), code);
     ended(printed, code)
 }
 

@@ -186,7 +186,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends(&env(&[])).expect("resolves");
-    assert_eq!(args.selection(&source).dbs, [0]);
+    assert_eq!(args.select.selection(source.db()).dbs, [0]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(rewrite.dbs.only, Some(5));
     let Invocation::Copy(args) =
@@ -195,7 +195,7 @@ fn a_database_selects_at_a_source_and_maps_at_a_destination() {
         panic!("copy");
     };
     let (source, destination) = args.ends(&env(&[])).expect("resolves");
-    assert_eq!(args.selection(&source).dbs, [1, 2]);
+    assert_eq!(args.select.selection(source.db()).dbs, [1, 2]);
     let rewrite = args.write.rewrite(&destination, 0).expect("rewrite");
     assert_eq!(
         (rewrite.dbs.pairs, rewrite.dbs.rest),
