@@ -37,7 +37,7 @@
 //!   `size`: how large a value is. `undecoded`: types that cannot be looked into.
 //! - [`record`]: records in batches. `channel`: bounded by bytes. [`escape`]: text from outside made
 //!   safe. [`glob`]: as servers read them. [`limits`]: living with `ulimit -v`. `partitions` and
-//!   `sorter`: more numbers than fit into memory. `policy`: what a run does where it has a choice.
+//!   `sorter`: more numbers than fit into memory. `refusal`: why something is not done. `policy`: what a run does where it has a choice.
 //!   [`stop`]: the wish to stop. `units`: sizes, times and counts. `verb`: what a verb moves. `version`.
 //!
 //! Below all of them are two crates that need no server: `redis-migrate-payload`, whose modules
@@ -77,6 +77,7 @@ pub mod pipe;
 pub mod place;
 mod policy;
 pub mod record;
+mod refusal;
 mod report;
 mod resume;
 pub mod rewrite;

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::needs::EarlyEnd;
 use crate::endpoint::ConnectOptions;
 use crate::host;
 use crate::payload;
 use crate::policy::AllowLoss;
 use crate::record::{Context, KeyRecord, Value, not_kept};
+use crate::refusal::Refusal;
 use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::Facts;
@@ -22,7 +22,7 @@ use crate::sink::server::functions::Library;
 use crate::sink::server::key_classes::{are_to_be_asked, ask};
 use crate::sink::server::libraries::{InTheWay, in_the_way};
 use crate::sink::server::prepare::{Ready, Target};
-use crate::sink::server::refusal::{Refusal, is_about_database, is_about_key};
+use crate::sink::server::refusal::{self, is_about_database, is_about_key};
 
 /// Keys that are asked about in one round trip.
 const ASKED_AT_ONCE: usize = 256;
@@ -64,7 +64,7 @@ pub struct KeyTrial<'a> {
     /// Databases that were not entered, because too many others are closed.
     pub passed_over: BTreeSet<u32>,
     /// Why an import would end before it has written anything.
-    pub ends: Option<EarlyEnd>,
+    pub ends: Option<String>,
     /// Why it could not be found out which keys may be written.
     pub unforeseen: Option<String>,
 }
@@ -75,7 +75,7 @@ enum StopAsking {
     /// It asks for patience, in these words.
     Later(String),
     /// The run would end.
-    Ends(EarlyEnd),
+    Ends(String),
 }
 
 impl<'a> KeyTrial<'a> {
@@ -108,23 +108,24 @@ impl<'a> KeyTrial<'a> {
         self.by_commands
     }
 
-    /// Why native commands cannot write a value, and what to do about it; else whether a stream loses
-    /// its idempotency.
+    /// Whether a stream that is written by native commands loses its idempotency.
     ///
     /// # Errors
-    /// See above.
+    /// Why they cannot write a value.
     pub fn check_for_commands(
         &self,
         record: &KeyRecord,
         context: &Context,
-    ) -> Result<bool, (String, Option<String>)> {
+    ) -> Result<bool, Refusal> {
         let body = match &record.value {
             Value::Compact(body) => body.as_slice(),
             Value::Verbatim(dump) => match payload::split(dump) {
                 Ok((body, _)) => body,
-                Err(error) => return Err((format!("its payload is damaged: {error}"), None)),
+                Err(error) => {
+                    return Err(Refusal::new(format!("its payload is damaged: {error}")));
+                }
             },
-            Value::Withheld(value) => return Err((not_kept(value), None)),
+            Value::Withheld(value) => return Err(Refusal::new(not_kept(value))),
         };
         let features = self.commands.features();
         features
@@ -219,7 +220,7 @@ impl<'a> KeyTrial<'a> {
         for _ in 0..=MAX_LOSSES {
             loop {
                 match self.ask_of_library(library) {
-                    Ok(Ok(standing)) => return standing.refusal().map(|(reason, _)| reason),
+                    Ok(Ok(standing)) => return standing.refusal().map(|it| it.reason),
                     Ok(Err(text)) if asks_for_patience(&text) && patience.lasts_for(PATIENCE) => {
                         host::sleep(STEP);
                     }
@@ -365,14 +366,11 @@ fn verdict(
     if way.is_open(&text) || is_elsewhere {
         return Ok(Ok(()));
     }
-    match Refusal::of(&text, facts, &Context::default()) {
-        Refusal::Key { .. } | Refusal::Database => Ok(Err(text)),
-        Refusal::Standing => Ok(Ok(())),
-        Refusal::Later => Err(StopAsking::Later(text)),
-        Refusal::Run { advice } => Err(StopAsking::Ends(EarlyEnd {
-            advice,
-            words: text,
-        })),
+    match refusal::Refusal::of(&text, facts, &Context::default()) {
+        refusal::Refusal::Key { .. } | refusal::Refusal::Database => Ok(Err(text)),
+        refusal::Refusal::Standing => Ok(Ok(())),
+        refusal::Refusal::Later => Err(StopAsking::Later(text)),
+        refusal::Refusal::Run { advice } => Err(StopAsking::Ends(format!("{advice} ({text})"))),
     }
 }
 

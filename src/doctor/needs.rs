@@ -2,12 +2,11 @@
 //! nothing is sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
 use redis_migrate_format::Reader;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::access::{Access, Rights};
 use super::keys::{AskedKey, KeyTrial};
@@ -100,27 +99,6 @@ pub struct RefusalReason {
     pub loss: Option<Loss>,
 }
 
-/// Why an import would end before it has written anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EarlyEnd {
-    /// What to do.
-    pub advice: &'static str,
-    /// The server's words.
-    pub words: String,
-}
-
-impl fmt::Display for EarlyEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.advice, self.words)
-    }
-}
-
-impl Serialize for EarlyEnd {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// A function library that the destination would not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RefusedLibrary {
@@ -181,7 +159,7 @@ pub struct Needs {
     /// What the export did not have beyond single keys, a line each.
     pub export_lacks: Vec<String>,
     /// Why an import would end before it has written anything.
-    pub ends: Option<EarlyEnd>,
+    pub ends: Option<String>,
     /// What the archive says its source held outside its keys.
     pub outside: Vec<Outside>,
     /// Why it could not be found out which keys may be written.
@@ -372,7 +350,7 @@ impl Needs {
         }
         if trial.is_by_commands() {
             let loses = trial.check_for_commands(record, context);
-            self.idempotency_lost += u64::from(loses.map_err(|(reason, _)| reason)?);
+            self.idempotency_lost += u64::from(loses.map_err(|it| it.reason)?);
             return Ok(());
         }
         trial.ask_for_classes(target, record, context);

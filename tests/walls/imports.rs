@@ -25,7 +25,7 @@ const ROOMS: &str = "
     host  observer
     encryption  endpoint  errors_file  rewrite
     exit  select  size  undecoded
-    channel  escape  glob  limits  partitions  policy  record  sorter  stop  units  verb  version
+    channel  escape  glob  limits  partitions  policy  record  refusal  sorter  stop  units  verb  version
 ";
 
 /// Arrows that go up all the same: from which file, to which room, and why.

@@ -92,9 +92,8 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     lines.extend(needs.undecoded.warning());
     lines.extend(needs.undecoded.notice());
     lines.extend(export_warnings(&needs.export_failed, &needs.export_lacks));
-    if let Some(end) = &needs.ends {
-        let why = end.to_string();
-        lines.push(format!("an import stops at once: {}", clean(&why)));
+    if let Some(why) = &needs.ends {
+        lines.push(format!("an import stops at once: {}", clean(why)));
     }
     if let Some(why) = &needs.unforeseen {
         lines.push(format!(

@@ -26,6 +26,7 @@ use crate::payload::{self, Checked, Examined, FieldTtlForm, PayloadError, Slice,
 use crate::policy::AllowLoss;
 use crate::rdb::{Flaw, NOT_WHOLE, RdbTarget, RdbWriter, Taken, loadable_libraries};
 use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept};
+use crate::refusal::Refusal;
 use crate::size::is_larger;
 
 /// The module type that Redis 8 has built in.
@@ -56,9 +57,6 @@ pub struct RdbSink<W: Write + Send> {
     report: SinkReport,
     census: Census,
 }
-
-/// Why a key is not written: what happened, and what to do about it.
-type Refusal = (String, Option<String>);
 
 impl<W: Write + Send> RdbSink<W> {
     /// Begins a file on `out` for `target`, of data that are as `taken` says. `superseded` are the
@@ -173,7 +171,7 @@ impl<W: Write + Send> RdbSink<W> {
             _ if is_superseded => self.report.replaced_own += 1,
             Record::Key(record) => {
                 if is_larger(&record.value, context.family, self.max_value_bytes) {
-                    return self.refuse(record, (larger_than(self.max_value_bytes), None));
+                    return self.refuse(record, Refusal::new(larger_than(self.max_value_bytes)));
                 }
                 let undecoded = &mut self.report.undecoded;
                 undecoded.note(context.family, &record, true);
@@ -243,7 +241,7 @@ impl<W: Write + Send> RdbSink<W> {
         }
     }
 
-    fn refuse(&mut self, record: KeyRecord, (reason, hint): Refusal) -> Result<()> {
+    fn refuse(&mut self, record: KeyRecord, Refusal { reason, hint }: Refusal) -> Result<()> {
         self.report.refused += 1;
         self.observer.key_failed(&KeyFailure {
             db: record.db,
@@ -444,25 +442,24 @@ fn prepare(
         allow,
         observer,
     } = *aim;
-    let refused = |reason: String| (reason, None);
     let (body, rdb_version) = match &record.value {
         Value::Compact(body) => (body.as_slice(), context.rdb_version),
         Value::Verbatim(dump) => payload::split(dump)
-            .map_err(|error| refused(format!("its DUMP payload is damaged: {error}")))?,
-        Value::Withheld(value) => return Err(refused(not_kept(value))),
+            .map_err(|error| Refusal::new(format!("its DUMP payload is damaged: {error}")))?,
+        Value::Withheld(value) => return Err(Refusal::new(not_kept(value))),
     };
     let checked = match payload::examine(context.family, body) {
         Examined::Sound(checked) => checked,
         Examined::Opaque => {
             if let Some(module) = payload::module_name_of(context.family, body) {
                 if context.family != target.accepts.family {
-                    return Err(refused(format!(
+                    return Err(Refusal::new(format!(
                         "it is of the module type {module:?}, which only a server of the family \
                          it comes from may read"
                     )));
                 }
                 if module == VECTOR_SET && !target.has_vector_sets {
-                    return Err(refused(format!(
+                    return Err(Refusal::new(format!(
                         "it is a vector set, and {} {} has none: it would refuse the whole file",
                         target.family_name(),
                         target.server_version
@@ -473,7 +470,7 @@ fn prepare(
                         .accepts
                         .refuses_vectors(payload::plain(context.family, body))
                 {
-                    return Err(refused(format!(
+                    return Err(Refusal::new(format!(
                         "it cannot be written for {} {}: {refusal}",
                         target.family_name(),
                         target.server_version
@@ -484,7 +481,9 @@ fn prepare(
             }
             Checked::default()
         }
-        Examined::Damaged(error) => return Err(refused(format!("its value is damaged: {error}"))),
+        Examined::Damaged(error) => {
+            return Err(Refusal::new(format!("its value is damaged: {error}")));
+        }
     };
     let expiring_fields = checked.expiring_fields;
     let plan = plan_checked(&target.accepts, context.family, rdb_version, body, &checked);
@@ -501,22 +500,16 @@ fn prepare(
         Plan::Reencode { forms, .. } => {
             let dropped = forms.field_ttl == FieldTtlForm::Dropped;
             if dropped && expiring_fields > 0 && !allow.hash_field_ttl {
-                let hint = "--allow-loss hash-field-ttl writes it with fields that do not expire";
-                return Err((
-                    format!(
-                        "{expiring_fields} of its fields expire, and {} has no expiry of fields",
-                        target.magic
-                    ),
-                    Some(hint.to_owned()),
-                ));
+                let place = target.magic.to_string();
+                return Err(Refusal::of_field_expiry(expiring_fields, &place));
             }
             scratch.clear();
             let beside = payload::split_metadata(context.family, body);
             let (metadata, _) =
-                beside.map_err(|error| refused(format!("its value is damaged: {error}")))?;
+                beside.map_err(|error| Refusal::new(format!("its value is damaged: {error}")))?;
             scratch.extend_from_slice(metadata);
             let losses = payload::recode(context.family, body, forms, scratch)
-                .map_err(|error| refused(format!("its value is damaged: {error}")))?;
+                .map_err(|error| Refusal::new(format!("its value is damaged: {error}")))?;
             report.changes.reencoded += 1;
             report.changes.field_ttls_lost += losses.field_ttls;
             report.changes.field_ttls_clamped += losses.field_ttls_clamped;
@@ -526,7 +519,7 @@ fn prepare(
             report.changes.given_back_owned += losses.given_back;
             Ok(Prepared::Anew)
         }
-        Plan::Refuse(refusal) => Err(refused(format!(
+        Plan::Refuse(refusal) => Err(Refusal::new(format!(
             "it cannot be written for {}: {refusal}",
             target.magic
         ))),

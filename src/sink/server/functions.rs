@@ -9,6 +9,7 @@ use crate::observer::FailureKind;
 use crate::payload::{self, Slice, walk};
 use crate::rdb::library_name;
 use crate::record::Family;
+use crate::refusal::Refusal;
 use crate::server::conn::is_forbidden;
 use crate::server::reply::{Reply, cmd};
 use crate::server::{Conn, ServerError};
@@ -176,7 +177,7 @@ impl Put<'_> {
             None if *standing == InTheWay::Equal => Fate::Equal,
             None => free,
             Some(_) if self.standings.skips => Fate::LeftOut,
-            Some((reason, hint)) => Fate::Refused(FailureKind::Conflict, reason, Some(hint)),
+            Some(Refusal { reason, hint }) => Fate::Refused(FailureKind::Conflict, reason, hint),
         }
     }
 

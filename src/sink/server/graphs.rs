@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use crate::payload::walk::first_module_string;
 use crate::record::{Family, show_key};
+use crate::refusal::Refusal;
 use crate::server::conn::is_unknown_command;
 use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
@@ -17,9 +18,6 @@ pub(super) const GRAPH: &str = "graphdata";
 
 /// The data type of the keys that a large graph is spread over in an RDB file.
 const GRAPH_PART: &str = "graphmeta";
-
-/// Why a graph is not written: what happened, and what to do about it.
-type Refused = (String, Option<String>);
 
 /// Names of graphs that a run remembers.
 pub(super) const MAX_GRAPHS: usize = 1_000_000;
@@ -76,11 +74,11 @@ pub(super) fn check(
     type_name: &str,
     key: &[u8],
     value: &[u8],
-) -> Result<(), Refused> {
+) -> Result<(), Refusal> {
     const BY_DUMP: &str = "export it from a running server by SCAN, which gives it in one piece";
     if type_name == GRAPH_PART {
         let reason = "it is a part of a large graph, and RESTORE does not put parts together";
-        return Err((reason.to_owned(), Some(BY_DUMP.to_owned())));
+        return Err(Refusal::new(reason).with_hint(BY_DUMP));
     }
     if type_name != GRAPH {
         return Ok(());
@@ -89,7 +87,7 @@ pub(super) fn check(
         let reason = "it is a graph whose name inside the value cannot be read: the module might \
                       load it into another graph";
         let hint = "move it by the tools of its module";
-        return Err((reason.to_owned(), Some(hint.to_owned())));
+        return Err(Refusal::new(reason).with_hint(hint));
     };
     if head.name != key {
         let reason = format!(
@@ -97,7 +95,7 @@ pub(super) fn check(
             show_key(&head.name)
         );
         let hint = "import it under its own name, and copy it there by GRAPH.COPY";
-        return Err((reason, Some(hint.to_owned())));
+        return Err(Refusal::new(reason).with_hint(hint));
     }
     match head.keys {
         None | Some(1) => Ok(()),
@@ -105,7 +103,7 @@ pub(super) fn check(
             let reason = format!(
                 "it is one of {keys} parts of a large graph, and RESTORE does not put parts together"
             );
-            Err((reason, Some(BY_DUMP.to_owned())))
+            Err(Refusal::new(reason).with_hint(BY_DUMP))
         }
     }
 }
@@ -178,9 +176,13 @@ mod tests {
 
     #[test]
     fn parts_and_what_cannot_be_read_are_refused() {
-        let refused = check(Family::Redis, "graphmeta", b"g", &[7]).unwrap_err().0;
+        let refused = check(Family::Redis, "graphmeta", b"g", &[7])
+            .unwrap_err()
+            .reason;
         assert!(refused.contains("part of a large graph"), "{refused}");
-        let refused = check(Family::Redis, "graphdata", b"g", &[7]).unwrap_err().0;
+        let refused = check(Family::Redis, "graphdata", b"g", &[7])
+            .unwrap_err()
+            .reason;
         assert!(refused.contains("cannot be read"), "{refused}");
         assert_eq!(check(Family::Redis, "ReJSON-RL", b"g", &[7]), Ok(()));
     }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use crate::refusal::Refusal;
 use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
 
@@ -35,25 +36,27 @@ pub enum InTheWay {
 }
 
 impl InTheWay {
-    /// Why the library is refused, if it is; and what to do about it.
-    pub fn refusal(&self) -> Option<(String, String)> {
+    /// Why the library is refused, if it is.
+    pub fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Nothing | Self::Equal => None,
-            Self::OtherCode => Some((
-                "the library stands at the destination already, with other code".to_owned(),
-                "--functions replace overwrites it, --functions skip leaves them all out"
-                    .to_owned(),
-            )),
-            Self::Function { function, library } => Some((
-                format!(
+            Self::OtherCode => Some(
+                Refusal::new("the library stands at the destination already, with other code")
+                    .with_hint(
+                        "--functions replace overwrites it, --functions skip leaves them all out",
+                    ),
+            ),
+            Self::Function { function, library } => {
+                let reason = format!(
                     "its function {} belongs to the library {} at the destination",
                     function.escape_debug(),
                     library.escape_debug()
-                ),
-                "--functions replace overwrites only a library of the same name: remove one of \
-                 the two (FUNCTION DELETE), or leave all libraries out with --functions skip"
-                    .to_owned(),
-            )),
+                );
+                Some(Refusal::new(reason).with_hint(
+                    "--functions replace overwrites only a library of the same name: remove one of \
+                     the two (FUNCTION DELETE), or leave all libraries out with --functions skip",
+                ))
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::dialect::{Dialect, Feature, Version};
 use crate::payload::{self, metadata};
 use crate::policy::AllowLoss;
 use crate::record::Family;
+use crate::refusal::Refusal;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
@@ -175,34 +176,27 @@ impl Features {
         family: Family,
         value: &[u8],
         allow: AllowLoss,
-    ) -> Result<payload::Checked, (String, Option<String>)> {
+    ) -> Result<payload::Checked, Refusal> {
         let checked = payload::check(family, value).map_err(|error| {
-            let reason = match error.is_opaque() {
+            Refusal::new(match error.is_opaque() {
                 true => unreadable(family, value),
                 false => format!("its value is damaged and is not sent: {error}"),
-            };
-            (reason, None)
+            })
         })?;
         if payload::kind(family, value) == payload::Kind::Stream && !self.streams {
-            return Err(("the destination has no streams".to_owned(), None));
+            return Err(Refusal::new("the destination has no streams"));
         }
         if payload::has_metadata(family, value) && !allow.key_meta {
             let needed =
-                metadata::needed(family, value).map_err(|error| (error.to_string(), None))?;
+                metadata::needed(family, value).map_err(|error| Refusal::new(error.to_string()))?;
             if let Some(classes) = needed {
                 return Err(refusal(&classes, NOT_BY_COMMANDS));
             }
         }
         let drops_ttls = self.field_ttl_max_ms.is_none() && !allow.hash_field_ttl;
         if checked.expiring_fields > 0 && drops_ttls {
-            let hint = "--allow-loss hash-field-ttl writes it with fields that do not expire";
-            return Err((
-                format!(
-                    "{} of its fields expire, and the destination has no expiry of fields",
-                    checked.expiring_fields
-                ),
-                Some(hint.to_owned()),
-            ));
+            let expiring = checked.expiring_fields;
+            return Err(Refusal::of_field_expiry(expiring, "the destination"));
         }
         Ok(checked)
     }
