@@ -6,9 +6,10 @@ use crate::host;
 use crate::record::show_key;
 use crate::select::TEMP_KEY_PREFIX;
 use crate::server::conn::asks_for_patience;
-use crate::server::facts::{Facts, Keyspace};
+use crate::server::facts::{Facts, Keyspace, setting};
 use crate::server::reply::{Reply, cmd, from_reply};
 use crate::server::{Conn, ServerError};
+use crate::sink::server::commands::CommandLimits;
 use crate::sink::server::refusal::is_about_database;
 
 /// Limits, as far as CONFIG GET tells them.
@@ -27,58 +28,40 @@ pub struct ServerLimits {
 }
 
 impl ServerLimits {
-    /// The default of `proto-max-bulk-len` (config.c), for where it is not told.
-    pub const DEFAULT_MAX_BULK_BYTES: u64 = 512 * 1024 * 1024;
-
     /// Asks CONFIG GET; what is refused stays unknown.
     ///
     /// # Errors
     /// The connection.
     pub fn ask(conn: &mut Conn) -> Result<Self, ServerError> {
         let mut later = None;
-        let mut config = |name| config(conn, name, &mut later);
-        let max_bulk_bytes = config("proto-max-bulk-len")?.and_then(number);
-        let query_buffer_bytes = config("client-query-buffer-limit")?.and_then(number);
-        let databases = config("databases")?.and_then(number);
-        let sanitize = config("sanitize-dump-payload")?;
+        let mut ask = |name| -> Result<Option<String>, ServerError> {
+            Ok(setting(conn, name)?.unwrap_or_else(|text| {
+                later = Some(text)
+                    .filter(|text| asks_for_patience(text))
+                    .or(later.take());
+                None
+            }))
+        };
+        let number = |text: String| text.parse().ok();
         Ok(Self {
-            max_bulk_bytes,
-            query_buffer_bytes,
-            databases,
-            sanitize,
+            max_bulk_bytes: ask("proto-max-bulk-len")?.and_then(number),
+            query_buffer_bytes: ask("client-query-buffer-limit")?.and_then(number),
+            databases: ask("databases")?.and_then(number),
+            sanitize: ask("sanitize-dump-payload")?,
             later,
         })
     }
 
-    /// The largest payload that one RESTORE can carry.
+    /// The largest payload that one RESTORE can carry, as an import judges it.
     pub fn largest_payload_bytes(&self) -> u64 {
-        let bulk = self.max_bulk_bytes.unwrap_or(Self::DEFAULT_MAX_BULK_BYTES);
-        self.query_buffer_bytes
-            .map_or(bulk, |buffer| bulk.min(buffer))
+        let default = CommandLimits::default();
+        let limits = CommandLimits {
+            max_bulk_bytes: self.max_bulk_bytes.unwrap_or(default.max_bulk_bytes),
+            max_query_bytes: self.query_buffer_bytes.unwrap_or(default.max_query_bytes),
+            ..default
+        };
+        limits.max_argument_bytes()
     }
-}
-
-fn number(text: String) -> Option<u64> {
-    text.parse().ok()
-}
-
-fn config(
-    conn: &mut Conn,
-    name: &str,
-    later: &mut Option<String>,
-) -> Result<Option<String>, ServerError> {
-    Ok(match conn.try_query(cmd("CONFIG").arg("GET").arg(name))? {
-        Ok(value) => {
-            let pair: Vec<String> = from_reply(value).unwrap_or_default();
-            pair.into_iter().nth(1)
-        }
-        Err(text) => {
-            if asks_for_patience(&text) {
-                *later = Some(text);
-            }
-            None
-        }
-    })
 }
 
 /// What a server told when it was asked.

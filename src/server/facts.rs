@@ -390,6 +390,18 @@ fn modules(text: &str) -> Option<Vec<String>> {
     Some(section.filter_map(name).collect())
 }
 
+/// A setting, by CONFIG GET; `None` where nothing of that name is told. The inner `Err` is a refusal.
+///
+/// # Errors
+/// [`ServerError::Lost`] and [`ServerError::Protocol`].
+pub fn setting(conn: &mut Conn, name: &str) -> Result<Result<Option<String>, String>, ServerError> {
+    let answer = conn.try_query(cmd("CONFIG").arg("GET").arg(name))?;
+    Ok(answer.map(|value| {
+        let pair: Vec<String> = from_reply(value).unwrap_or_default();
+        pair.into_iter().nth(1)
+    }))
+}
+
 /// The databases of an INFO keyspace; `None` where it has no such section, or one that is not
 /// understood: then what it does not tell is not known.
 pub fn keyspace(text: &str) -> Option<Vec<Keyspace>> {

@@ -11,7 +11,7 @@ use super::try_out::ProbeKeys;
 use super::writer::{Answer, AskedWith, Question};
 use crate::observer::Observer;
 use crate::server::conn::is_forbidden;
-use crate::server::reply::{cmd, from_reply};
+use crate::server::facts::setting;
 use crate::server::transaction::{self, is_not_now};
 use crate::server::{Conn, ServerError};
 
@@ -155,11 +155,8 @@ impl Asking<'_> {
 /// CONFIG GET is refused.
 fn limits(conn: &mut Conn) -> Result<(CommandLimits, bool), ServerError> {
     let mut ask = |name: &str| -> Result<Option<u64>, ServerError> {
-        let value = conn.try_query(cmd("CONFIG").arg("GET").arg(name))?;
-        let pair = value
-            .ok()
-            .and_then(|value| from_reply::<Vec<String>>(value).ok());
-        Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()))
+        let told = setting(conn, name)?.ok().flatten();
+        Ok(told.and_then(|text| text.parse().ok()))
     };
     let (bulk, query) = (
         ask("proto-max-bulk-len")?,

@@ -68,9 +68,8 @@ use crate::own_writes::{Fingerprint, FingerprintSet, OwnWrites};
 use crate::policy::{AllowLoss, FunctionPolicy, Method, OnConflict};
 use crate::record::{Batch, Context, Family, Origin, Record};
 use crate::server::cluster::Topology;
-use crate::server::facts::{Facts, ServerClock};
+use crate::server::facts::{Facts, ServerClock, setting};
 use crate::server::reconnect::Retries;
-use crate::server::reply::{cmd, from_reply};
 use crate::server::{Conn, ServerError};
 use crate::stop::Stop;
 
@@ -501,11 +500,8 @@ fn unreached(address: &str, error: ServerError) -> anyhow::Error {
 
 /// Valkey has clusters of several databases from 9.0 on.
 fn databases_of_cluster(conn: &mut Conn) -> Result<u32> {
-    let answer = conn.try_query(cmd("CONFIG").arg("GET").arg("cluster-databases"))?;
-    let pair = answer
-        .ok()
-        .and_then(|value| from_reply::<Vec<String>>(value).ok());
-    Ok(pair.and_then(|pair| pair.get(1)?.parse().ok()).unwrap_or(1))
+    let told = setting(conn, "cluster-databases")?.ok().flatten();
+    Ok(told.and_then(|text| text.parse().ok()).unwrap_or(1))
 }
 
 /// The records of a batch by database, those of the database that is `selected` first. Records of
