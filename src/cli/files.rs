@@ -17,74 +17,81 @@ pub struct Files {
 
 impl Files {
     /// Something that is made of an archive, which is on standard input where no file is named.
-    pub(crate) fn made_of(&mut self, file: Option<&Place>, output: Option<&Place>, holds: Holds) {
-        self.inputs([file.unwrap_or(&Place::Stored(Location::Stream))]);
-        self.output(output, holds);
+    pub(crate) fn made_of(
+        self,
+        file: Option<&Place>,
+        keys: &AgeReadArgs,
+        output: Option<&Place>,
+        holds: Holds,
+    ) -> Self {
+        let file = file.unwrap_or(&Place::Stored(Location::Stream));
+        self.inputs([file]).output(output, holds).age_read(keys)
     }
 
     /// All that are no servers.
-    pub(crate) fn inputs<'a>(&mut self, places: impl IntoIterator<Item = &'a Place>) {
+    pub(crate) fn inputs<'a>(mut self, places: impl IntoIterator<Item = &'a Place>) -> Self {
         let stored = places.into_iter().filter_map(|place| place.stored().ok());
         self.reads.extend(stored.cloned().map(Reading::Stored));
+        self
     }
 
-    pub(crate) fn output(&mut self, place: Option<&Place>, holds: Holds) {
+    pub(crate) fn output(mut self, place: Option<&Place>, holds: Holds) -> Self {
         match place.and_then(|place| place.stored().ok()) {
             Some(location) if !location.is_stream() => self.writes.push(Writing::Stored {
                 what: "the output",
                 location: location.clone(),
                 holds,
             }),
-            _ => self.stdout(),
+            _ => return self.stdout(),
         }
+        self
     }
 
-    pub(crate) fn write(&mut self, what: &'static str, name: &Path, holds: Holds) {
+    pub(crate) fn write(mut self, what: &'static str, name: &Path, holds: Holds) -> Self {
         let location = Location::File(name.to_owned());
         self.writes.push(Writing::Stored {
             what,
             location,
             holds,
         });
+        self
     }
 
-    pub(crate) fn stdout(&mut self) {
+    pub(crate) fn stdout(mut self) -> Self {
         self.writes.push(Writing::Stdout);
+        self
     }
 
-    pub(crate) fn look(&mut self, file: Option<&Place>, keys: &AgeReadArgs) {
-        self.made_of(file, None, Holds::Other);
-        self.age_read(keys);
+    pub(crate) fn look(self, file: Option<&Place>, keys: &AgeReadArgs) -> Self {
+        self.made_of(file, keys, None, Holds::Other)
     }
 
-    pub(crate) fn run(&mut self, args: &RunArgs) {
-        if let Some(journal) = &args.errors_to {
-            self.write("the --errors-to file", journal, Holds::Other);
+    pub(crate) fn run(self, args: &RunArgs) -> Self {
+        match &args.errors_to {
+            Some(journal) => self.write("the --errors-to file", journal, Holds::Other),
+            None => self,
         }
     }
 
-    pub(crate) fn secrets<'a>(&mut self, files: impl IntoIterator<Item = &'a PathBuf>) {
+    pub(crate) fn secrets<'a>(mut self, files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
         let files = files.into_iter().cloned();
         self.reads.extend(files.map(Reading::Secret));
+        self
     }
 
-    pub(crate) fn age_read(&mut self, args: &AgeReadArgs) {
-        self.secrets(args.age_identity.iter().chain(&args.age_passphrase_file));
+    pub(crate) fn age_read(self, args: &AgeReadArgs) -> Self {
+        self.secrets(args.age_identity.iter().chain(&args.age_passphrase_file))
     }
 
-    pub(crate) fn age_write(&mut self, args: &AgeWriteArgs) {
+    pub(crate) fn age_write(self, args: &AgeWriteArgs) -> Self {
         let recipients = args.age_recipients_file.iter();
-        self.secrets(recipients.chain(&args.age_passphrase_file));
+        self.secrets(recipients.chain(&args.age_passphrase_file))
     }
 
-    pub(crate) fn server(&mut self, flags: &ConnectArgs) {
+    pub(crate) fn server(self, flags: &ConnectArgs) -> Self {
         let passwords = flags.password_file.iter();
         let passwords = passwords.chain(&flags.sentinel_password_file);
-        self.secrets(
-            passwords
-                .chain(&flags.cacert)
-                .chain(&flags.cert)
-                .chain(&flags.key),
-        );
+        let tls = flags.cacert.iter().chain(&flags.cert).chain(&flags.key);
+        self.secrets(passwords.chain(tls))
     }
 }

@@ -33,16 +33,15 @@ use crate::source::reading::Reading;
 
 impl Run for ConvertArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
         let holds = match self.kind() {
             Ok(ConvertTo::Rdb) => Holds::Rdb,
             _ => Holds::Other,
         };
         let holds = holds.unless(self.overwrite);
-        files.made_of(Some(&self.input), self.output.as_ref(), holds);
-        files.age_read(&self.encryption);
-        files.run(&self.run);
-        files
+        let (input, output) = (Some(&self.input), self.output.as_ref());
+        Files::default()
+            .made_of(input, &self.encryption, output, holds)
+            .run(&self.run)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

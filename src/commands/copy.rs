@@ -33,13 +33,12 @@ use crate::source::open::{self, Wishes, probe_source};
 
 impl Run for CopyArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.inputs(&self.source);
-        files.stdout();
-        files.server(&self.source_connect.flags());
-        files.server(&self.destination_connect.flags());
-        files.run(&self.run);
-        files
+        Files::default()
+            .inputs(&self.source)
+            .stdout()
+            .server(&self.source_connect.flags())
+            .server(&self.destination_connect.flags())
+            .run(&self.run)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

@@ -40,13 +40,12 @@ const SHOWN: u64 = 20;
 
 impl Run for DiffArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.inputs([&self.left, &self.right]);
-        files.stdout();
-        files.age_read(&self.encryption);
-        files.server(&self.left_connect.flags());
-        files.server(&self.right_connect.flags());
-        files
+        Files::default()
+            .inputs([&self.left, &self.right])
+            .stdout()
+            .age_read(&self.encryption)
+            .server(&self.left_connect.flags())
+            .server(&self.right_connect.flags())
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

@@ -23,12 +23,11 @@ use crate::ui;
 
 impl Run for DoctorArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.inputs(&self.file);
-        files.stdout();
-        files.age_read(&self.encryption);
-        files.server(&self.connect.flags());
-        files
+        Files::default()
+            .inputs(&self.file)
+            .stdout()
+            .age_read(&self.encryption)
+            .server(&self.connect.flags())
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

@@ -29,21 +29,22 @@ const FLUSH_EVERY: Duration = Duration::from_millis(500);
 
 impl Run for ExportArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.inputs(&self.source);
-        files.output(self.output.as_ref(), Holds::Archive);
+        let mut files = Files::default()
+            .inputs(&self.source)
+            .output(self.output.as_ref(), Holds::Archive);
         if self.resume
             && let Some(Place::Stored(Location::File(output))) = &self.output
             && let Ok([part, journal]) = files_beside(output)
         {
             // What stands there is looked at before anything is written to it.
-            files.write("the unfinished archive of --resume", &part, Holds::Archive);
-            files.write("the journal of --resume", &journal, Holds::Archive);
+            files = files
+                .write("the unfinished archive of --resume", &part, Holds::Archive)
+                .write("the journal of --resume", &journal, Holds::Archive);
         }
-        files.age_write(&self.encryption);
-        files.server(&self.connect.flags());
-        files.run(&self.run);
         files
+            .age_write(&self.encryption)
+            .server(&self.connect.flags())
+            .run(&self.run)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

@@ -47,11 +47,9 @@ struct Found {
 
 impl Run for ExtractArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
         let holds = Holds::other(self.overwrite);
-        files.made_of(self.file.as_ref(), self.output.as_ref(), holds);
-        files.age_read(&self.encryption);
-        files
+        let (file, output) = (self.file.as_ref(), self.output.as_ref());
+        Files::default().made_of(file, &self.encryption, output, holds)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

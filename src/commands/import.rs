@@ -27,20 +27,19 @@ use crate::source::Source;
 
 impl Run for ImportArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
         // With the destination in the environment the first argument is a file.
-        files.inputs(self.destination.iter().chain(&self.files));
+        let mut files = Files::default().inputs(self.destination.iter().chain(&self.files));
         if files.reads.is_empty() {
-            files.inputs([&Place::Stored(Location::Stream)]);
+            files = files.inputs([&Place::Stored(Location::Stream)]);
         }
         if let Some(state) = self.resume.as_ref().filter(|state| !state.is_empty()) {
-            files.write("the --resume state", Path::new(state), Holds::Other);
+            files = files.write("the --resume state", Path::new(state), Holds::Other);
         }
-        files.stdout();
-        files.age_read(&self.encryption);
-        files.server(&self.connect.flags());
-        files.run(&self.run);
         files
+            .stdout()
+            .age_read(&self.encryption)
+            .server(&self.connect.flags())
+            .run(&self.run)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

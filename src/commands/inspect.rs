@@ -30,13 +30,24 @@ use crate::version::SCHEMA_VERSION;
 
 impl Run for InspectArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.look(self.file.as_ref(), &self.encryption);
-        files
+        Files::default().look(self.file.as_ref(), &self.encryption)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        inspect(self, stop)
+        let input = Input::open(self.file.as_ref(), &self.encryption.keys()?, stop)?;
+        let name = input.name().to_owned();
+        let mut watched = Watched::new(input);
+        if self.frames && (self.json || !self.quiet) {
+            watched = watched.each_frame(frame_printer(self.json));
+        }
+        let found = read(&mut watched, stop)?;
+        ui::session::summary(json(&found, &watched));
+        let printed = print_unless(self.json || self.quiet, || text(&found, &watched));
+        warn_of_loss(&name, &found.header);
+        warn_of_unread(found.end.as_ref());
+        warn_of_undecoded(&found.tally.undecoded);
+        let code = code_unless_damaged(found.error, name, exit::OK);
+        Ok(ended(printed, code))
     }
 }
 
@@ -52,23 +63,6 @@ struct Findings {
     tally: Tally,
     end: Option<End>,
     error: Option<Error>,
-}
-
-fn inspect(args: &InspectArgs, stop: &Stop) -> Result<u8> {
-    let input = Input::open(args.file.as_ref(), &args.encryption.keys()?, stop)?;
-    let name = input.name().to_owned();
-    let mut watched = Watched::new(input);
-    if args.frames && (args.json || !args.quiet) {
-        watched = watched.each_frame(frame_printer(args.json));
-    }
-    let found = read(&mut watched, stop)?;
-    ui::session::summary(json(&found, &watched));
-    let printed = print_unless(args.json || args.quiet, || text(&found, &watched));
-    warn_of_loss(&name, &found.header);
-    warn_of_unread(found.end.as_ref());
-    warn_of_undecoded(&found.tally.undecoded);
-    let code = code_unless_damaged(found.error, name, exit::OK);
-    Ok(ended(printed, code))
 }
 
 fn read(input: impl Read, stop: &Stop) -> Result<Findings> {

@@ -25,92 +25,86 @@ use crate::version::SCHEMA_VERSION;
 
 impl Run for ListArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.look(self.file.as_ref(), &self.encryption);
-        files
+        Files::default().look(self.file.as_ref(), &self.encryption)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        list(self, stop)
-    }
-}
-
-fn list(args: &ListArgs, stop: &Stop) -> Result<u8> {
-    let keys = args.encryption.keys()?;
-    let kept = Kept::open(args.file.as_ref(), &keys, stop)?;
-    let limits = Limits::default();
-    let mut stands = Stands::find(&kept, limits, stop)?;
-    let selection = args.select.selection(None);
-    let mut reader = Reader::new(kept.reader()?, limits)?;
-    // Sizes are measured on whole values.
-    if !selection.needs_size() {
-        reader = reader.heads_only();
-    }
-    let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    let is_silent = args.quiet && !args.json;
-    if !args.json && !is_silent {
-        heading(&mut out)?;
-    }
-    let mut listed = 0;
-    let walked = loop {
-        if stop.is_set() {
-            break Err(Interrupted.into());
+        let keys = self.encryption.keys()?;
+        let kept = Kept::open(self.file.as_ref(), &keys, stop)?;
+        let limits = Limits::default();
+        let mut stands = Stands::find(&kept, limits, stop)?;
+        let selection = self.select.selection(None);
+        let mut reader = Reader::new(kept.reader()?, limits)?;
+        // Sizes are measured on whole values.
+        if !selection.needs_size() {
+            reader = reader.heads_only();
         }
-        let mut trouble = Ok(());
-        let frame = reader.visit_frame(|context, record, value_bytes| {
-            let mut take = || -> Result<u64> {
-                if !stands.next(record)? || is_silent {
-                    return Ok(0);
-                }
-                let shown = Shown {
-                    context,
-                    value_bytes,
-                    as_json: args.json,
+        let mut out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+        let is_silent = self.quiet && !self.json;
+        if !self.json && !is_silent {
+            heading(&mut out)?;
+        }
+        let mut listed = 0;
+        let walked = loop {
+            if stop.is_set() {
+                break Err(Interrupted.into());
+            }
+            let mut trouble = Ok(());
+            let frame = reader.visit_frame(|context, record, value_bytes| {
+                let mut take = || -> Result<u64> {
+                    if !stands.next(record)? || is_silent {
+                        return Ok(0);
+                    }
+                    let shown = Shown {
+                        context,
+                        value_bytes,
+                        as_json: self.json,
+                    };
+                    Ok(shown.list(&selection, record, &mut out)?)
                 };
-                Ok(shown.list(&selection, record, &mut out)?)
-            };
-            if trouble.is_ok() {
-                trouble = take().map(|rows| listed += rows);
+                if trouble.is_ok() {
+                    trouble = take().map(|rows| listed += rows);
+                }
+            });
+            match (frame, trouble) {
+                (Err(error), _) => break Err(anyhow::Error::new(error)),
+                // Nobody reads on: neither do we. What the first reading met is told all the same.
+                (Ok(_), Err(error)) => {
+                    let damage = stands.damage().map(anyhow::Error::new);
+                    return Ok(ended(Err(error), damage.map_or(Ok(exit::OK), Err)));
+                }
+                (Ok(None), Ok(())) => break Ok(()),
+                (Ok(Some(_)), Ok(())) => {}
+            }
+        };
+        let walked = walked.and_then(|()| stands.still_true(reader.archive_id(), reader.end()));
+        let (keys, problem) = stands.conclude()?;
+        let end = reader.end().filter(|_| walked.is_ok()).cloned();
+        ui::session::summary(json!({
+            "complete": walked.is_ok(),
+            "listed": listed,
+            "keys": keys,
+            "problem": problem,
+            "export_failed": unread_json(end.as_ref()),
+            "export_lacks": end.as_ref().map(|end| &end.lacks),
+            "records": reader.records_read(),
+        }));
+        // What was listed before the damage is intact, and comes out before the error is told.
+        let printed = out.flush().context("write to standard output");
+        if walked.is_ok() && !is_silent {
+            ui::check_matched(listed);
+        }
+        warn_of_loss(&kept.name(), reader.header());
+        warn_of_unread(end.as_ref());
+        let code = walked.map(|()| match problem {
+            None => exit::OK,
+            Some(problem) => {
+                ui::print_warning(&problem);
+                exit::SOME_KEYS
             }
         });
-        match (frame, trouble) {
-            (Err(error), _) => break Err(anyhow::Error::new(error)),
-            // Nobody reads on: neither do we. What the first reading met is told all the same.
-            (Ok(_), Err(error)) => {
-                let damage = stands.damage().map(anyhow::Error::new);
-                return Ok(ended(Err(error), damage.map_or(Ok(exit::OK), Err)));
-            }
-            (Ok(None), Ok(())) => break Ok(()),
-            (Ok(Some(_)), Ok(())) => {}
-        }
-    };
-    let walked = walked.and_then(|()| stands.still_true(reader.archive_id(), reader.end()));
-    let (keys, problem) = stands.conclude()?;
-    let end = reader.end().filter(|_| walked.is_ok()).cloned();
-    ui::session::summary(json!({
-        "complete": walked.is_ok(),
-        "listed": listed,
-        "keys": keys,
-        "problem": problem,
-        "export_failed": unread_json(end.as_ref()),
-        "export_lacks": end.as_ref().map(|end| &end.lacks),
-        "records": reader.records_read(),
-    }));
-    // What was listed before the damage is intact, and comes out before the error is told.
-    let printed = out.flush().context("write to standard output");
-    if walked.is_ok() && !is_silent {
-        ui::check_matched(listed);
+        Ok(ended(printed, code))
     }
-    warn_of_loss(&kept.name(), reader.header());
-    warn_of_unread(end.as_ref());
-    let code = walked.map(|()| match problem {
-        None => exit::OK,
-        Some(problem) => {
-            ui::print_warning(&problem);
-            exit::SOME_KEYS
-        }
-    });
-    Ok(ended(printed, code))
 }
 
 fn heading(out: &mut impl Write) -> io::Result<()> {

@@ -21,11 +21,9 @@ use crate::ui::{self, Verb};
 
 impl Run for PageArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
         let holds = Holds::other(self.overwrite);
-        files.made_of(self.file.as_ref(), self.output.as_ref(), holds);
-        files.age_read(&self.encryption);
-        files
+        let (file, output) = (self.file.as_ref(), self.output.as_ref());
+        Files::default().made_of(file, &self.encryption, output, holds)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

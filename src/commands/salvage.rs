@@ -24,11 +24,10 @@ const RANGES_SHOWN: usize = 10;
 
 impl Run for SalvageArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.made_of(self.file.as_ref(), self.output.as_ref(), Holds::Archive);
-        files.age_read(&self.encryption);
-        files.secrets(&self.age_recipients_file);
-        files
+        let (file, output) = (self.file.as_ref(), self.output.as_ref());
+        Files::default()
+            .made_of(file, &self.encryption, output, Holds::Archive)
+            .secrets(&self.age_recipients_file)
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

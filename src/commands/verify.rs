@@ -66,10 +66,9 @@ impl Findings {
 
 impl Run for VerifyArgs {
     fn files(&self) -> Files {
-        let mut files = Files::default();
-        files.look(self.file.as_ref(), &self.encryption);
-        files.server(&self.against.connect.flags());
-        files
+        Files::default()
+            .look(self.file.as_ref(), &self.encryption)
+            .server(&self.against.connect.flags())
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {

@@ -74,21 +74,11 @@ fn place(row: &[u64], scale: f64, free: &mut Rect, placed: &mut Vec<Rect>) {
         } else {
             0.0
         };
-        placed.push(if is_column {
-            Rect {
-                x: free.x,
-                y: free.y + at,
-                w: depth,
-                h: len,
-            }
-        } else {
-            Rect {
-                x: free.x + at,
-                y: free.y,
-                w: len,
-                h: depth,
-            }
-        });
+        let (x, y, w, h) = match is_column {
+            true => (free.x, free.y + at, depth, len),
+            false => (free.x + at, free.y, len, depth),
+        };
+        placed.push(Rect { x, y, w, h });
         at += len;
     }
     if is_column {

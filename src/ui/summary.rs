@@ -78,12 +78,8 @@ fn equation(flow: Option<Flow>, outcome: &Outcome) -> String {
 }
 
 fn verdict(options: &UiOptions, outcome: &Outcome, code: u8) -> String {
-    let verb = options.verb.name();
-    let run = if options.dry_run {
-        format!("{verb} (dry run)")
-    } else {
-        verb.to_owned()
-    };
+    let dry = if options.dry_run { " (dry run)" } else { "" };
+    let run = options.verb.name() + dry;
     match code {
         exit::OK => format!("{run} complete"),
         exit::INTERRUPTED => format!("{run} interrupted"),
