@@ -389,15 +389,14 @@ impl ConvertArgs {
             })?;
             return Ok(Some(target));
         }
-        match self.rdb_version {
-            None => Ok(None),
-            Some(version) => match RdbTarget::rdb_version(version) {
-                Some(target) => Ok(Some(target)),
-                None => Err(usage(format!(
+        let target = |version| {
+            RdbTarget::rdb_version(version).ok_or_else(|| {
+                usage(format!(
                     "RDB version {version} is not written; those that are: {}",
                     RdbTarget::versions()
-                ))),
-            },
-        }
+                ))
+            })
+        };
+        self.rdb_version.map(target).transpose()
     }
 }

@@ -190,7 +190,7 @@ impl<'a> KeyTrial<'a> {
 
     /// Asks about keys; why each would be refused, if it would. Once it is clear that the run would
     /// end, or that nothing can be found out, no more is asked.
-    pub fn refused(&mut self, keys: &[AskedKey]) -> Vec<Option<String>> {
+    pub fn refused(&mut self, keys: &[&AskedKey]) -> Vec<Option<String>> {
         let mut answers = vec![None; keys.len()];
         let mut by_db: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (at, asked) in keys.iter().enumerate() {
@@ -253,7 +253,7 @@ impl<'a> KeyTrial<'a> {
     fn ask_patiently(
         &mut self,
         db: u32,
-        keys: &[AskedKey],
+        keys: &[&AskedKey],
         places: &[usize],
         answers: &mut [Option<String>],
     ) {
@@ -283,7 +283,7 @@ impl<'a> KeyTrial<'a> {
     fn ask(
         &mut self,
         db: u32,
-        keys: &[AskedKey],
+        keys: &[&AskedKey],
         places: &[usize],
         answers: &mut [Option<String>],
     ) -> Result<(), StopAsking> {
@@ -295,7 +295,7 @@ impl<'a> KeyTrial<'a> {
         }
         let mut due = Vec::new();
         for &at in places {
-            let AskedKey { key, way, .. } = &keys[at];
+            let AskedKey { key, way, .. } = keys[at];
             match self.rights.known(db, key).filter(|_| *way == Way::Restore) {
                 Some(known) => answers[at] = known.clone().err(),
                 None => {
@@ -312,7 +312,7 @@ impl<'a> KeyTrial<'a> {
             said.push(conn.reply().map_err(StopAsking::Lost)?);
         }
         for (at, answer) in due.into_iter().zip(said) {
-            let AskedKey { key, way, .. } = &keys[at];
+            let AskedKey { key, way, .. } = keys[at];
             let answer = verdict(*way, answer, &self.facts)?;
             let is_lasting = answer.as_ref().err().is_none_or(|text| is_about_key(text));
             if *way == Way::Restore && is_lasting {

@@ -49,34 +49,17 @@ pub struct ValueFates {
     pub refused: u64,
 }
 
-/// How a value would be sent.
-#[derive(Debug, Clone, Copy)]
-enum SentAs {
-    Kept,
-    Restamped,
-    Reencoded,
-}
+/// Where it is counted how a value would be sent.
+type SentAs = fn(&mut ValueFates) -> &mut u64;
 
-impl ValueFates {
-    fn of(&mut self, became: SentAs) -> &mut u64 {
-        match became {
-            SentAs::Kept => &mut self.kept,
-            SentAs::Restamped => &mut self.restamped,
-            SentAs::Reencoded => &mut self.reencoded,
-        }
-    }
-}
-
-impl SentAs {
-    /// By what was changed for one value.
-    fn by(before: &Changes, after: &Changes) -> Self {
-        if after.reencoded > before.reencoded {
-            Self::Reencoded
-        } else if after.restamped > before.restamped {
-            Self::Restamped
-        } else {
-            Self::Kept
-        }
+/// By what was changed for one value.
+fn sent_as(before: &Changes, after: &Changes) -> SentAs {
+    if after.reencoded > before.reencoded {
+        |fates| &mut fates.reencoded
+    } else if after.restamped > before.restamped {
+        |fates| &mut fates.restamped
+    } else {
+        |fates| &mut fates.kept
     }
 }
 
@@ -222,7 +205,8 @@ impl Needs {
                             _ => {}
                         }
                     }
-                    needs.try_keys(std::mem::take(&mut ready), trial);
+                    needs.try_keys(&ready, trial);
+                    ready.clear();
                 }
                 Ok(None) => {
                     needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
@@ -272,17 +256,14 @@ impl Needs {
     }
 
     /// Asks whether keys may be written whose values are ready.
-    fn try_keys(&mut self, ready: Vec<ReadyKey>, trial: &mut KeyTrial<'_>) {
-        let whose = ready.iter().map(|row| (row.name, row.became));
-        let whose: Vec<_> = whose.collect();
-        let asked: Vec<AskedKey> = ready.into_iter().map(|row| row.asked).collect();
-        let refused = trial.refused(&asked);
-        for (((name, became), asked), refused) in whose.into_iter().zip(asked).zip(refused) {
+    fn try_keys(&mut self, ready: &[ReadyKey], trial: &mut KeyTrial<'_>) {
+        let asked: Vec<&AskedKey> = ready.iter().map(|row| &row.asked).collect();
+        for (row, refused) in ready.iter().zip(trial.refused(&asked)) {
             if let Some(reason) = refused {
-                let fates = self.by_type.entry(name).or_default();
-                *fates.of(became) -= 1;
+                let fates = self.by_type.entry(row.name).or_default();
+                *(row.became)(fates) -= 1;
                 fates.refused += 1;
-                self.refused(reason, None, &asked.key);
+                self.refused(reason, None, &row.asked.key);
             }
         }
     }
@@ -307,8 +288,8 @@ impl Needs {
         fates.keys += 1;
         match ready {
             Ok(()) => {
-                let became = SentAs::by(&before, &target.changes);
-                *fates.of(became) += 1;
+                let became = sent_as(&before, &target.changes);
+                *became(fates) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
                 self.largest_bytes = self.largest_bytes.max(payload_bytes);
                 let too_large = payload_bytes > bounds.max_payload_bytes;
