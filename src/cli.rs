@@ -29,6 +29,7 @@ mod type_name;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::policy::word;
 use crate::stop::Stop;
 use crate::verb::Flow;
 
@@ -172,8 +173,7 @@ impl Verb {
 
     /// Its name on the command line.
     pub fn name(self) -> String {
-        let value = self.to_possible_value();
-        value.map_or_else(String::new, |value| value.get_name().to_owned())
+        word(&self)
     }
 
     /// Whether it writes data to standard output unless it is told a file.

@@ -1,5 +1,11 @@
 //! What a run does where it has a choice. The command line and the sinks share these words.
 
+/// The word of the command line for a choice.
+pub fn word(choice: &impl clap::ValueEnum) -> String {
+    let word = choice.to_possible_value();
+    word.map_or_else(String::new, |word| word.get_name().to_owned())
+}
+
 /// What becomes of a key that stood at the destination before this run first wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum OnConflict {

@@ -13,10 +13,8 @@ use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::store::Appending;
 use crate::place::{Endpoint, Location, Place};
-use crate::policy::{Consistency, ReadFunctions, Via};
-use crate::resume::{
-    EXPORT_VERSION, Earlier, ExportBegin, Partial, SelectionIdentity, digest, word,
-};
+use crate::policy::{Consistency, ReadFunctions, Via, word};
+use crate::resume::{EXPORT_VERSION, Earlier, ExportBegin, Partial, SelectionIdentity, digest};
 use crate::sink::archive::{ArchiveSink, Form};
 use crate::sink::journal::Noted;
 use crate::source::open::{self, Wishes, probe_source};

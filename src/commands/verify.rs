@@ -26,6 +26,7 @@ use crate::exit::{self, Interrupted};
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Endpoint, Input, Kept, Location, Place};
+use crate::policy::word;
 use crate::size;
 use crate::source::reading::walk;
 use crate::source::standing::{broken_claim, has_each_key_once};
@@ -248,14 +249,6 @@ fn tell(args: &VerifyArgs, name: &str, found: Findings) -> u8 {
     ended(printed, code)
 }
 
-fn level_name(level: VerifyLevel) -> &'static str {
-    match level {
-        VerifyLevel::Frames => "frames",
-        VerifyLevel::Records => "records",
-        VerifyLevel::Values => "values",
-    }
-}
-
 /// What was intact before the error.
 fn before(args: &VerifyArgs, tally: &Tally, frames: u64) -> String {
     match (args.level() == VerifyLevel::Frames, frames) {
@@ -273,7 +266,7 @@ fn json(args: &VerifyArgs, found: &Findings) -> serde_json::Value {
     json!({
         "complete": found.error.is_none(),
         "quick": args.level() == VerifyLevel::Frames,
-        "level": level_name(args.level()),
+        "level": word(&args.level()),
         "values": (args.level() == VerifyLevel::Values).then(|| found.values.json()),
         "bytes": found.bytes,
         "encrypted": found.encrypted,

@@ -510,15 +510,6 @@ fn explained(reason: String, loss: Option<Loss>, record: &KeyRecord, context: &C
     }
 }
 
-/// The name by which a loss is allowed.
-pub fn loss_name(loss: Loss) -> &'static str {
-    match loss {
-        Loss::HashFieldTtl => "hash-field-ttl",
-        Loss::Functions => "functions",
-        Loss::KeyMeta => "key-meta",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,12 +23,6 @@ pub fn digest(identity: &impl Serialize) -> Result<String> {
     Ok(hex(&Sha256::digest(serde_json::to_vec(identity)?)))
 }
 
-/// The word of the command line for a choice.
-pub fn word(choice: &impl clap::ValueEnum) -> String {
-    let word = choice.to_possible_value();
-    word.map_or_else(String::new, |word| word.get_name().to_owned())
-}
-
 /// Which keys take part.
 #[derive(Debug, Serialize)]
 pub struct SelectionIdentity {

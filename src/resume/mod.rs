@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 pub use self::export::{EXPORT_VERSION, Earlier, ExportBegin, Partial, files_beside};
-pub use self::identity::{SelectionIdentity, digest, word};
+pub use self::identity::{SelectionIdentity, digest};
 pub use self::sink::ResumingSink;
 pub use self::state::{Begin, Part, State, VERSION};
 use crate::exit::{Usage, usage};

@@ -6,9 +6,10 @@ use crate::describe::export_warnings;
 use crate::describe::table::Table;
 use crate::doctor::Findings;
 use crate::doctor::access::Access;
-use crate::doctor::needs::{Needs, loss_name};
+use crate::doctor::needs::Needs;
 use crate::escape::clean;
 use crate::payload::GIVEN_BACK;
+use crate::policy::word;
 use crate::units::{bytes_text, count_text, plural};
 
 /// A table of its types, and a line for each finding.
@@ -53,7 +54,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     }
     for (text, reason) in &needs.reasons {
         let allow = reason.loss.map_or_else(String::new, |loss| {
-            format!("; --allow-loss {} accepts that", loss_name(loss))
+            format!("; --allow-loss {} accepts that", word(&loss))
         });
         lines.push(format!(
             "refused: {} such as {}: {}{allow}",

@@ -7,10 +7,11 @@ use crate::describe::{error_json, export_failed_json, family_name};
 use crate::doctor::Findings;
 use crate::doctor::acl::AclJob;
 use crate::doctor::layout::{Layout, NodeFacts};
-use crate::doctor::needs::{Needs, loss_name};
+use crate::doctor::needs::Needs;
 use crate::doctor::probes::PROBES;
 use crate::doctor::promise::{is_possible, promises};
 use crate::doctor::server::Told;
+use crate::policy::word;
 use crate::server::cluster::Shard;
 
 /// Everything.
@@ -177,7 +178,7 @@ fn archive(name: &str, needs: &Needs, found: &Findings) -> Json {
             "reason": text,
             "keys": reason.keys,
             "example": reason.example,
-            "allow_loss": reason.loss.map(loss_name),
+            "allow_loss": reason.loss.as_ref().map(word),
         })
     });
     let total = needs.total();
