@@ -20,15 +20,12 @@ use crate::escape::clean;
 use crate::ledger::{SourceReport, export_failed, sum};
 use crate::outside::{self, Outside};
 use crate::record::{Family, show_key};
+use crate::server::facts;
 use crate::units::{bytes_text, count_text, hex, plural, time_text};
 
 /// The server's family, as people call it.
 pub fn family_name(family: Family) -> &'static str {
-    match family {
-        Family::Redis => "Redis",
-        Family::Valkey => "Valkey",
-        Family::Other => "unknown server",
-    }
+    facts::family_name(family).unwrap_or("unknown server")
 }
 
 fn mode_name(mode: Mode) -> &'static str {

@@ -140,6 +140,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Names a key in a JSON object: as text, or in hex where it is none.
+pub fn put_key(object: &mut serde_json::Value, key: &[u8]) {
+    match std::str::from_utf8(key) {
+        Ok(text) => object["key"] = text.into(),
+        Err(_) => object["key_hex"] = hex(key).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ use crate::select::{Selection, module_name, type_of};
 use crate::size;
 use crate::source::standing::Stands;
 use crate::ui;
-use crate::units::{bytes_text, duration_text, hex, time_text};
+use crate::units::{bytes_text, duration_text, put_key, time_text};
 use crate::version::SCHEMA_VERSION;
 
 impl Run for ListArgs {
@@ -262,11 +262,4 @@ fn key_json(
         None => {}
     }
     write_json_line(out, &object)
-}
-
-fn put_key(object: &mut serde_json::Value, key: &[u8]) {
-    match std::str::from_utf8(key) {
-        Ok(text) => object["key"] = json!(text),
-        Err(_) => object["key_hex"] = json!(hex(key)),
-    }
 }

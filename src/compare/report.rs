@@ -12,7 +12,7 @@ use super::row::{Row, What};
 use crate::describe::tally::{DATABASES_TOLD, ToldDb};
 use crate::payload::Kind;
 use crate::record::show_key;
-use crate::units::{count_text, hex, plural, time_text};
+use crate::units::{count_text, plural, put_key, time_text};
 use crate::version::SCHEMA_VERSION;
 
 /// Counts of each database, for programs. Databases beyond those that are told one by one stand
@@ -223,10 +223,7 @@ pub(crate) fn object(difference: &Difference, places: &Places) -> Value {
             What::Library => object["library"] = json!(String::from_utf8_lossy(&either.key)),
             _ => {
                 object["db"] = json!(either.db);
-                match std::str::from_utf8(&either.key) {
-                    Ok(text) => object["key"] = json!(text),
-                    Err(_) => object["key_hex"] = json!(hex(&either.key)),
-                }
+                put_key(&mut object, &either.key);
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{LargeKey, Report, Weight};
 use crate::describe::{end_json, export_failed_json, header_json};
 use crate::ledger::export_failed;
-use crate::units::hex;
+use crate::units::put_key;
 use crate::version::SCHEMA_VERSION;
 
 /// Prefixes that are told at each level.
@@ -90,9 +90,6 @@ fn row(weight: &Weight, field: &str, of: Value) -> Value {
 fn large(key: &LargeKey) -> Value {
     let mut object = json!(key);
     // As `list` names keys; `key_bytes` tells whether it is the whole name.
-    match std::str::from_utf8(&key.key) {
-        Ok(text) => object["key"] = json!(text),
-        Err(_) => object["key_hex"] = json!(hex(&key.key)),
-    }
+    put_key(&mut object, &key.key);
     object
 }

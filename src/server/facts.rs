@@ -343,7 +343,8 @@ impl Facts {
     }
 }
 
-fn family_name(family: Family) -> Option<&'static str> {
+/// The family, as people call it, where it is one.
+pub fn family_name(family: Family) -> Option<&'static str> {
     match family {
         Family::Redis => Some("Redis"),
         Family::Valkey => Some("Valkey"),

@@ -5,7 +5,7 @@ use crate::policy::Method;
 use crate::record::{Context, Family};
 use crate::select::{VECTOR_SET_TYPE, module_name};
 use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::server::facts::Facts;
+use crate::server::facts::{Facts, family_name};
 
 /// What to do about a destination with too few replicas.
 pub const TOO_FEW_REPLICAS: &str = "too few replicas of the destination are connected, or they lag \
@@ -182,11 +182,7 @@ pub fn is_about_key(text: &str) -> bool {
 }
 
 fn version_hint(facts: &Facts, context: &Context) -> String {
-    let source = match context.family {
-        Family::Redis => "Redis",
-        Family::Valkey => "Valkey",
-        Family::Other => "an unknown server",
-    };
+    let source = family_name(context.family).unwrap_or("an unknown server");
     let own = match facts.rdb_version() {
         0 => String::new(),
         version => format!(", {} writes {version}", facts.title()),
