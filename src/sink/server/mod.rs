@@ -56,7 +56,7 @@ use self::held::{HeldConflict, Repeats};
 use self::shell::Shell;
 use self::window::Window;
 use self::witness::Acknowledged;
-use self::writer::{Event, Fleet, Now, Settings, Writer};
+use self::writer::{Event, Fleet, Item, Now, Settings, Writer};
 use super::{Accepted, Sink};
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
@@ -540,8 +540,12 @@ impl Sink for ServerSink {
         for record in batch.records {
             let origin = origins.next();
             match record {
-                Record::Key(record) => self.take(Event::Key(record, origin, context))?,
-                Record::Deleted { db, key } => self.take(Event::Deleted(db, key, context))?,
+                Record::Key(record) => {
+                    self.take(Event::Record(Item::given(record, origin, context)))?
+                }
+                Record::Deleted { db, key } => {
+                    self.take(Event::Record(Item::tombstone(db, key, context)))?
+                }
                 Record::Functions(payload) => self.take(Event::Libraries(payload))?,
                 _ => {}
             }

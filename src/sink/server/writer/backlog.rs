@@ -17,9 +17,9 @@ use crate::own_writes::{Fingerprint, FingerprintSet};
 #[derive(Default)]
 pub(super) struct Backlog {
     /// Goes out once what is in flight is answered.
-    put_off: VecDeque<Item>,
+    put_off: VecDeque<Box<Item>>,
     /// Goes out at once, where its connection takes it.
-    next: VecDeque<Item>,
+    next: VecDeque<Box<Item>>,
     /// Every key that has a record on its way.
     prints: FingerprintSet,
     /// Whether some of these records were acknowledged by a primary that is gone: no later record of
@@ -54,13 +54,13 @@ impl Backlog {
     }
 
     /// Puts a record off.
-    pub fn put_off(&mut self, item: Item) {
+    pub fn put_off(&mut self, item: Box<Item>) {
         self.prints.insert(item.print);
         self.put_off.push_back(item);
     }
 
     /// Puts a record off that was acknowledged by a primary that is gone, before all others.
-    pub fn recall(&mut self, mut item: Item) {
+    pub fn recall(&mut self, mut item: Box<Item>) {
         item.past.is_recalled = true;
         self.recalls = true;
         self.prints.insert(item.print);
@@ -68,13 +68,13 @@ impl Backlog {
     }
 
     /// A record goes out next.
-    pub fn push_next(&mut self, item: Item) {
+    pub fn push_next(&mut self, item: Box<Item>) {
         self.prints.insert(item.print);
         self.next.push_back(item);
     }
 
     /// Records whose database is proved now go out next.
-    pub fn release(&mut self, held: VecDeque<Item>) {
+    pub fn release(&mut self, held: VecDeque<Box<Item>>) {
         self.next.extend(held);
         self.released = 1;
     }
@@ -95,7 +95,7 @@ impl Backlog {
     }
 
     /// The record that goes out next.
-    pub fn pop_next(&mut self) -> Option<Item> {
+    pub fn pop_next(&mut self) -> Option<Box<Item>> {
         let item = self.next.pop_front()?;
         self.prints.remove(&item.print);
         Some(item)
@@ -111,7 +111,7 @@ impl Backlog {
     }
 
     /// The next record of the round.
-    pub fn pop_round(&mut self) -> Option<Item> {
+    pub fn pop_round(&mut self) -> Option<Box<Item>> {
         self.round = self.round.checked_sub(1)?;
         let item = self.put_off.pop_front()?;
         self.prints.remove(&item.print);
@@ -146,17 +146,18 @@ impl Backlog {
         }
         let lanes = fleet.lanes().iter();
         let in_flight = lanes.flat_map(|lane| lane.flight.unanswered());
-        let mut open = self.put_off.iter().chain(&self.next).chain(in_flight);
+        let mut open = self.waiting().chain(in_flight);
         open.any(|other| other.past.is_recalled && other.print == item.print)
     }
 
     /// What is put off.
     pub fn put_off_items(&self) -> impl Iterator<Item = &Item> {
-        self.put_off.iter()
+        self.put_off.iter().map(AsRef::as_ref)
     }
 
     /// All that waits here.
     pub fn waiting(&self) -> impl Iterator<Item = &Item> {
-        self.put_off.iter().chain(&self.next)
+        self.put_off_items()
+            .chain(self.next.iter().map(AsRef::as_ref))
     }
 }

@@ -6,13 +6,13 @@ use super::closing::{self, Closing};
 use super::counting::{count_open, count_reply};
 use super::intake::{strip_past_fields, unseen_graph};
 use super::io::{Answer, Left};
-use super::item::{InFlight, Item, Stage, Task, bare_record};
+use super::item::{InFlight, Item, Stage, Task};
 use super::libraries::{self, Libraries};
 use super::step::Stepping;
 use super::work::{Do, Drain, Exchange, Phase, Query, Stepped};
 use super::{Worked, Writer};
 use crate::ledger::SinkReport;
-use crate::record::{Context, KeyRecord, Origin};
+
 use crate::server::ServerError;
 use crate::server::conn::is_forbidden;
 use crate::server::sentinel::Standing;
@@ -23,26 +23,15 @@ use crate::sink::server::held::Repeats;
 use crate::sink::server::refusal::Outlook;
 
 impl Writer {
-    pub(super) fn take_key(&mut self, record: KeyRecord, origin: Option<Origin>, context: Context) {
+    pub(super) fn take_record(&mut self, mut item: Box<Item>) {
         let traffic = &mut self.traffic;
         traffic.ledger.report().taken += 1;
-        let print = traffic.memory.fingerprint(record.db, &record.key);
-        let mut item = Item::new(Task::Look, record, context, print);
+        item.print = traffic.memory.fingerprint(item.record.db, &item.record.key);
         item.batch = self.batches;
-        if let Some(origin) = origin {
-            item.extra_mut().origin = Some(origin);
+        if item.task != Task::Ask {
+            let now_ms = traffic.now.unix_ms;
+            strip_past_fields(&mut item, traffic.ledger.changes(), now_ms);
         }
-        let now_ms = traffic.now.unix_ms;
-        strip_past_fields(&mut item, traffic.ledger.changes(), now_ms);
-        self.coming = Some(item);
-    }
-
-    pub(super) fn take_tombstone(&mut self, db: u32, key: Vec<u8>, context: Context) {
-        let traffic = &mut self.traffic;
-        traffic.ledger.report().taken += 1;
-        let print = traffic.memory.fingerprint(db, &key);
-        let mut item = Item::new(Task::Ask, bare_record(db, key), context, print);
-        item.batch = self.batches;
         self.coming = Some(item);
     }
 
@@ -65,7 +54,7 @@ impl Writer {
     }
 
     /// A record goes as far as it goes.
-    pub(super) fn step(&mut self, item: Item, is_coming: bool) -> Result<Worked> {
+    pub(super) fn step(&mut self, item: Box<Item>, is_coming: bool) -> Result<Worked> {
         let stepped = Stepping {
             traffic: &mut self.traffic,
             is_ebbing: &mut self.is_ebbing,
@@ -102,7 +91,7 @@ impl Writer {
     }
 
     /// A record that follows from an answer goes out now, or is put off.
-    pub(super) fn send_next(&mut self, item: Item) -> Option<Do> {
+    pub(super) fn send_next(&mut self, item: Box<Item>) -> Option<Do> {
         let stepped = Stepping {
             traffic: &mut self.traffic,
             is_ebbing: &mut self.is_ebbing,
@@ -267,7 +256,7 @@ impl Writer {
     }
 
     /// The connection was lost, or is not understood, while this was written.
-    fn lose_exchanged(&mut self, at: usize, mut item: Item, lost: ServerError) -> Result<()> {
+    fn lose_exchanged(&mut self, at: usize, mut item: Box<Item>, lost: ServerError) -> Result<()> {
         let traffic = &mut self.traffic;
         if matches!(lost, ServerError::Protocol { .. }) && item.past.note_odd_answer() {
             traffic.backlog.note_answered(item.print);
@@ -335,10 +324,10 @@ impl Writer {
 
     /// The record that a question was about.
     fn item_mut(&mut self) -> Option<&mut Item> {
-        self.hand.as_mut().or(self.coming.as_mut())
+        self.hand.as_deref_mut().or(self.coming.as_deref_mut())
     }
 
-    fn take_item(&mut self) -> Option<Item> {
+    fn take_item(&mut self) -> Option<Box<Item>> {
         self.hand.take().or_else(|| self.coming.take())
     }
 
@@ -359,14 +348,14 @@ impl Writer {
     }
 
     fn graph_said(&mut self, stands: Result<bool, String>) {
-        let Some(item) = self.take_item() else { return };
+        let Some(mut item) = self.take_item() else {
+            return;
+        };
         let (reason, hint) = match stands {
             Ok(false) => {
                 self.traffic.ways.note_graph(&item);
-                self.hand = Some(Item {
-                    stage: Stage::Ready,
-                    ..item
-                });
+                item.stage = Stage::Ready;
+                self.hand = Some(item);
                 return;
             }
             Ok(true) => (

@@ -358,7 +358,7 @@ impl Fleet {
     /// What is kept until a replica has it goes with its slots to the primaries that have them now.
     pub(super) fn follow_kept(&mut self) {
         let Some(routes) = &self.routes else { return };
-        let mut moved: Vec<Item> = Vec::new();
+        let mut moved: Vec<Box<Item>> = Vec::new();
         for (at, lane) in self.lanes.iter_mut().enumerate() {
             let stays = |key: &[u8]| routes.lane_of(slot_of(key)).is_none_or(|to| to == at);
             moved.extend(lane.kept.part(stays));

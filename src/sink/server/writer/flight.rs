@@ -10,7 +10,7 @@ pub(super) struct Move {
     /// Where to.
     db: u32,
     /// What goes there, and waits for the OK. Not a byte of it is on its way.
-    held: VecDeque<Item>,
+    held: VecDeque<Box<Item>>,
     /// Bytes of values.
     held_bytes: usize,
 }
@@ -63,7 +63,7 @@ impl Flight {
     }
 
     /// Takes the value that is due first, with what tells its replies.
-    pub fn pop_value(&mut self) -> Option<(Item, Box<Ticket>)> {
+    pub fn pop_value(&mut self) -> Option<(Box<Item>, Box<Ticket>)> {
         #[cfg(test)]
         self.sent.front().into_iter().for_each(super::tests::mark);
         match self.sent.front() {
@@ -76,7 +76,7 @@ impl Flight {
     }
 
     /// Takes all: what was in flight, and what was not on its way yet.
-    pub fn take(&mut self) -> (VecDeque<InFlight>, VecDeque<Item>) {
+    pub fn take(&mut self) -> (VecDeque<InFlight>, VecDeque<Box<Item>>) {
         let all = std::mem::take(self);
         let held = all.moving.map(|moving| moving.held).unwrap_or_default();
         (all.sent, held)
@@ -99,9 +99,9 @@ impl Flight {
 
     /// Makes a record wait for the database; how many do by now. Where nothing is under way the
     /// record comes back.
-    pub fn hold(&mut self, item: Item) -> Result<usize, Box<Item>> {
+    pub fn hold(&mut self, item: Box<Item>) -> Result<usize, Box<Item>> {
         let Some(moving) = &mut self.moving else {
-            return Err(Box::new(item));
+            return Err(item);
         };
         moving.held_bytes += item.bytes;
         moving.held.push_back(item);
@@ -109,7 +109,7 @@ impl Flight {
     }
 
     /// SELECT was answered: where it goes to, and what waited for it.
-    pub fn end_move(&mut self) -> Option<(u32, VecDeque<Item>)> {
+    pub fn end_move(&mut self) -> Option<(u32, VecDeque<Box<Item>>)> {
         self.moving.take().map(|moving| (moving.db, moving.held))
     }
 
@@ -125,14 +125,17 @@ impl Flight {
 
     /// The records in flight, and those that wait for a database.
     pub fn unanswered(&self) -> impl Iterator<Item = &Item> {
-        let held = self.moving.iter().flat_map(|moving| &moving.held);
+        let held = self
+            .moving
+            .iter()
+            .flat_map(|moving| moving.held.iter().map(AsRef::as_ref));
         self.sent.iter().filter_map(InFlight::item).chain(held)
     }
 
     /// The records in flight, with the temporary key that each may leave.
     pub fn temps(&self) -> impl Iterator<Item = (&Item, &[u8])> {
         self.sent.iter().filter_map(|sent| match sent {
-            InFlight::Value(item, ticket) => Some((item, ticket.temp()?)),
+            InFlight::Value(item, ticket) => Some((item.as_ref(), ticket.temp()?)),
             _ => None,
         })
     }

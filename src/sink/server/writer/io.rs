@@ -9,7 +9,6 @@ use super::lane::Introduction;
 use super::ledger::Say;
 use super::settings::Settings;
 use crate::endpoint::ConnectOptions;
-use crate::record::{Context, KeyRecord, Origin};
 use crate::server::ServerError;
 use crate::server::cluster::Topology;
 use crate::server::facts::Facts;
@@ -35,10 +34,8 @@ pub(in crate::sink::server) struct Now {
 pub(in crate::sink::server) enum Event {
     /// A batch comes.
     BatchBegins,
-    /// A record of a key. The one before is taken care of.
-    Key(KeyRecord, Option<Origin>, Context),
-    /// A tombstone.
-    Deleted(u32, Vec<u8>, Context),
+    /// A record of a key, or a tombstone. The one before is taken care of.
+    Record(Box<Item>),
     /// A FUNCTION DUMP.
     Libraries(Vec<u8>),
     /// That was all of the batch.

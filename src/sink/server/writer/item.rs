@@ -179,8 +179,8 @@ pub(in crate::sink::server) struct Extra {
     pub has_doubtful_classes: bool,
 }
 
-/// A record on its way. Thousands are in flight, and each is moved several times: what is not always
-/// there is boxed.
+/// A record on its way. Each is moved many times, from one part of the writer to the next: it goes in a
+/// box from the door on.
 pub(in crate::sink::server) struct Item {
     pub task: Task,
     pub stage: Stage,
@@ -199,14 +199,27 @@ pub(in crate::sink::server) struct Item {
 }
 
 impl Item {
-    /// A record that nothing was done with yet.
-    pub fn new(task: Task, record: KeyRecord, context: Context, print: Fingerprint) -> Self {
-        Self {
+    /// A record of a key, which nothing was done with yet.
+    pub fn given(record: KeyRecord, origin: Option<Origin>, context: Context) -> Box<Self> {
+        let mut item = Self::new(Task::Look, record, context);
+        if origin.is_some() {
+            item.extra_mut().origin = origin;
+        }
+        item
+    }
+
+    /// A tombstone, which nothing was done with yet.
+    pub fn tombstone(db: u32, key: Vec<u8>, context: Context) -> Box<Self> {
+        Self::new(Task::Ask, bare_record(db, key), context)
+    }
+
+    fn new(task: Task, record: KeyRecord, context: Context) -> Box<Self> {
+        Box::new(Self {
             task,
             stage: Stage::Settle,
             record,
             context,
-            print,
+            print: Fingerprint::default(),
             form: Form::Payload(Ready::AsIs),
             bytes: 0,
             batch: 0,
@@ -214,16 +227,15 @@ impl Item {
             past: Past::default(),
             changes: None,
             extra: None,
-        }
+        })
     }
 
     /// A temporary key that is to be removed.
-    pub fn clean_up(db: u32, temp: Vec<u8>, print: Fingerprint) -> Self {
+    pub fn clean_up(db: u32, temp: Vec<u8>, print: Fingerprint) -> Box<Self> {
         let record = bare_record(db, temp);
-        Self {
-            stage: Stage::Place,
-            ..Self::new(Task::CleanUp("UNLINK"), record, Context::default(), print)
-        }
+        let mut item = Self::new(Task::CleanUp("UNLINK"), record, Context::default());
+        (item.stage, item.print) = (Stage::Place, print);
+        item
     }
 
     /// Whether it goes by native commands.
@@ -276,12 +288,9 @@ impl Item {
 
     /// The same record with another task, ready to go out.
     #[must_use]
-    pub fn with(self, task: Task) -> Self {
-        Self {
-            task,
-            stage: Stage::Place,
-            ..self
-        }
+    pub fn with(mut self: Box<Self>, task: Task) -> Box<Self> {
+        (self.task, self.stage) = (task, Stage::Place);
+        self
     }
 }
 
@@ -307,9 +316,9 @@ pub(in crate::sink::server) enum InFlight {
     /// Has a replica what was acknowledged?
     Wait,
     /// One reply, or those of a comparison, says what becomes of the record.
-    Record(Item),
+    Record(Box<Item>),
     /// The replies that are due for a value that native commands write.
-    Value(Item, Box<Ticket>),
+    Value(Box<Item>, Box<Ticket>),
 }
 
 impl InFlight {

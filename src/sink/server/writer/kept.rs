@@ -39,7 +39,7 @@ pub(super) struct Kept {
     is_replicated: bool,
     /// How much may be kept where there is a replica.
     limit_bytes: usize,
-    kept: VecDeque<Item>,
+    kept: VecDeque<Box<Item>>,
     bytes: usize,
     /// Kept no more, for want of room or because WAIT is refused.
     dropped: u64,
@@ -140,7 +140,12 @@ impl Kept {
     }
 
     /// Keeps what was acknowledged until a replica has it. It comes back where there is none.
-    pub fn keep(&mut self, mut item: Item, counted: Counted, wrote: Wrote) -> Option<Item> {
+    pub fn keep(
+        &mut self,
+        mut item: Box<Item>,
+        counted: Counted,
+        wrote: Wrote,
+    ) -> Option<Box<Item>> {
         if !self.waits_for_replicas() {
             self.unkept = true;
             return Some(item);
@@ -169,20 +174,20 @@ impl Kept {
     }
 
     /// Keeps what was acknowledged elsewhere, before all that is kept here.
-    pub fn keep_as_older(&mut self, item: Item) {
+    pub fn keep_as_older(&mut self, item: Box<Item>) {
         self.bytes += kept_bytes(&item);
         self.kept.push_front(item);
     }
 
     /// Gives up those whose keys do not stay, in their order.
-    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> Vec<Item> {
+    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> Vec<Box<Item>> {
         if self.kept.iter().all(|item| stays(&item.record.key)) {
             return Vec::new();
         }
         let all = std::mem::take(&mut self.kept);
-        let (staying, going): (Vec<Item>, Vec<Item>) =
+        let (staying, going): (Vec<Box<Item>>, Vec<Box<Item>>) =
             all.into_iter().partition(|item| stays(&item.record.key));
-        self.bytes = staying.iter().map(kept_bytes).sum();
+        self.bytes = staying.iter().map(|item| kept_bytes(item)).sum();
         self.kept = staying.into();
         going
     }
@@ -228,12 +233,12 @@ impl Kept {
     }
 
     /// The newest record of each key, and how many are not at hand any more.
-    pub fn take(&mut self) -> (Vec<Item>, u64) {
+    pub fn take(&mut self) -> (Vec<Box<Item>>, u64) {
         self.bytes = 0;
         let mut seen = FingerprintSet::default();
         let kept = std::mem::take(&mut self.kept);
         let newest = kept.into_iter().rev();
-        let newest: Vec<Item> = newest.filter(|item| seen.insert(item.print)).collect();
+        let newest: Vec<Box<Item>> = newest.filter(|item| seen.insert(item.print)).collect();
         (newest, std::mem::take(&mut self.dropped))
     }
 

@@ -189,7 +189,7 @@ impl Ledger {
     }
 
     /// The key is refused, by name.
-    pub fn refuse(&mut self, item: Item, mut reason: String, hint: Option<String>) {
+    pub fn refuse(&mut self, item: Box<Item>, mut reason: String, hint: Option<String>) {
         let is_replacing = matches!(item.task, Task::Restore { replace: true, .. });
         if matches!(item.form, super::item::Form::Graph(_)) && is_replacing {
             reason.push_str(" (DEL of what stood there was sent before it)");

@@ -378,7 +378,7 @@ impl Traffic {
     }
 
     /// A record was on its way; `temp`: the temporary key that it may have left.
-    pub fn lose_record(&mut self, mut item: Item, temp: Option<Vec<u8>>) {
+    pub fn lose_record(&mut self, mut item: Box<Item>, temp: Option<Vec<u8>>) {
         if matches!(item.task, Task::Restore { .. } | Task::Delete { .. }) {
             item.past.is_doubtful = true;
         }

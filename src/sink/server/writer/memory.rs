@@ -170,7 +170,7 @@ impl Memory {
     ///
     /// # Errors
     /// The temporary file's.
-    pub fn collided(&mut self, item: Item) -> Result<Option<KeyFailure>> {
+    pub fn collided(&mut self, item: Box<Item>) -> Result<Option<KeyFailure>> {
         if let Some(print) = self.origin_of(&item)
             && !self.held.note_collided(print).context(CONFLICT)?
         {
@@ -183,7 +183,7 @@ impl Memory {
     ///
     /// # Errors
     /// The temporary file's.
-    pub fn leave_alone(&mut self, item: Item, reason: String) -> Result<LeftAlone> {
+    pub fn leave_alone(&mut self, item: Box<Item>, reason: String) -> Result<LeftAlone> {
         let is_named = self.on_conflict == OnConflict::Fail;
         if is_named && self.repeats != Repeats::Archive {
             let mut is_first = true;

@@ -98,9 +98,9 @@ pub(super) struct Writer {
     /// What is on its way.
     traffic: Traffic,
     /// The record that came last, until it is in flight or done.
-    coming: Option<Item>,
+    coming: Option<Box<Item>>,
     /// A record that was put off and goes out now.
-    hand: Option<Item>,
+    hand: Option<Box<Item>>,
     /// A record whose commands or replies are exchanged.
     exchange: Option<Exchange>,
     drain: Drain,
@@ -150,8 +150,7 @@ impl Writer {
     fn take_event(&mut self, event: Event) -> Result<()> {
         match event {
             Event::BatchBegins => self.batches += 1,
-            Event::Key(record, origin, context) => self.take_key(record, origin, context),
-            Event::Deleted(db, key, context) => self.take_tombstone(db, key, context),
+            Event::Record(item) => self.take_record(item),
             Event::Libraries(dump) => self.take_libraries(&dump),
             Event::BatchEnds => self.end_batch(),
             // A key that is ours but in the way is written again only when its refusal is read.
@@ -315,7 +314,7 @@ impl Writer {
         tests::mark_all(&todo, &self.drain, &self.phase);
         let acting = Acting {
             traffic: &mut self.traffic,
-            item: self.hand.as_ref().or(self.coming.as_ref()),
+            item: self.hand.as_deref().or(self.coming.as_deref()),
             exchange: self.exchange.as_ref(),
             libraries: self.libraries.as_ref(),
         };

@@ -31,27 +31,27 @@ pub(super) enum Then {
     /// Nothing more.
     Nothing,
     /// This goes out next.
-    Next(Item),
+    Next(Box<Item>),
     /// This goes out again, when what is in flight is answered.
-    PutOff(Item),
+    PutOff(Box<Item>),
     /// The destination asks for patience with this command, in these words.
-    Later(Item, &'static str, String),
+    Later(Box<Item>, &'static str, String),
     /// A node of a cluster answered that it is not the one, or not now.
-    Redirected(Item, Redirect),
+    Redirected(Box<Item>, Redirect),
     /// The primary became a replica, and said so in these words.
-    Demoted(Item, String),
+    Demoted(Box<Item>, String),
     /// The connection is not what it was.
-    Lose(Item, ServerError),
+    Lose(Box<Item>, ServerError),
     /// The database is not to be had by this record: in these words. `for_all`: by no other either.
     NoDatabase {
-        item: Item,
+        item: Box<Item>,
         why: String,
         for_all: bool,
     },
     /// The destination refuses RESTORE in these words: native commands write this, and all others.
-    ByCommands(Item, String),
+    ByCommands(Box<Item>, String),
     /// Dry run: what the destination said of a write of this key stands for others like it.
-    Rights(Item, Result<(), String>),
+    Rights(Box<Item>, Result<(), String>),
 }
 
 /// What an answer is judged by, and what it changes.
@@ -72,7 +72,7 @@ pub(super) struct Outcome<'a> {
 impl Outcome<'_> {
     /// The answer to what was asked about a record, but for comparisons and what native commands
     /// write: a number for what was done (1 for OK), or an error reply.
-    pub fn answered(&mut self, item: Item, answer: Result<i64, String>) -> Result<Then> {
+    pub fn answered(&mut self, item: Box<Item>, answer: Result<i64, String>) -> Result<Then> {
         match (answer, item.task) {
             (Ok(_), Task::CleanUp(_) | Task::Compare | Task::Try(_)) => Ok(Then::Nothing),
             (Ok(_), Task::Restore { own, .. }) => self.stored(item, own, Wrote::Now),
@@ -85,7 +85,7 @@ impl Outcome<'_> {
     }
 
     /// The destination has it; `own`: in place of what this run wrote.
-    pub fn stored(&mut self, mut item: Item, own: bool, wrote: Wrote) -> Result<Then> {
+    pub fn stored(&mut self, mut item: Box<Item>, own: bool, wrote: Wrote) -> Result<Then> {
         self.lane.note_progress();
         self.ledger.note_standing(item.print, false);
         let counted = match item.past.counted {
@@ -135,7 +135,7 @@ impl Outcome<'_> {
     }
 
     /// The destination removed it, or had nothing to remove.
-    fn deleted(&mut self, item: Item, was_there: bool) -> Result<Then> {
+    fn deleted(&mut self, item: Box<Item>, was_there: bool) -> Result<Then> {
         self.lane.note_progress();
         let counted = match item.task {
             Task::Delete { expired: true } => Counted::Expired,
@@ -226,7 +226,7 @@ impl Outcome<'_> {
     }
 
     /// Dry run: it stands, or does not.
-    pub fn looked(&mut self, item: Item, exists: bool) -> Result<Then> {
+    pub fn looked(&mut self, item: Box<Item>, exists: bool) -> Result<Then> {
         let stands = self.stands(&item)?;
         let foreseen = foresee(self.settings.options.on_conflict, stands, exists);
         #[cfg(test)]
@@ -251,7 +251,7 @@ impl Outcome<'_> {
     }
 
     /// A tombstone for a key that this run does not know as its own: does it stand?
-    fn asked(&mut self, item: Item, stands: bool) -> Result<Then> {
+    fn asked(&mut self, item: Box<Item>, stands: bool) -> Result<Then> {
         if !stands {
             self.ledger.report().already_gone += 1;
             return Ok(Then::Nothing);
@@ -266,7 +266,7 @@ impl Outcome<'_> {
     }
 
     /// What stands was read.
-    pub fn compared(&mut self, mut item: Item, mut found: Found) -> Result<Then> {
+    pub fn compared(&mut self, mut item: Box<Item>, mut found: Found) -> Result<Then> {
         found.clean(&self.lane.facts);
         found.doubt_nil(self.now_ms);
         if self.is_cluster
@@ -336,7 +336,7 @@ impl Outcome<'_> {
     }
 
     /// It stands with something else. `is_known`: what with.
-    fn differs(&mut self, item: Item, is_known: bool, reason: String) -> Result<Then> {
+    fn differs(&mut self, item: Box<Item>, is_known: bool, reason: String) -> Result<Then> {
         if self.memory.is_own(item.print)? {
             if self.settings.options.dry_run {
                 self.foresee_write(&item, true)?;
@@ -355,7 +355,7 @@ impl Outcome<'_> {
 
     /// The key stands as this record says: nothing is to be done, and what comes for it later
     /// applies.
-    fn stands_as_sent(&mut self, mut item: Item) -> Result<Then> {
+    fn stands_as_sent(&mut self, mut item: Box<Item>) -> Result<Then> {
         self.ledger.uncount(&item);
         if let Some(witnesses) = self.witnesses {
             witnesses.acknowledged(self.at, &item);
@@ -382,7 +382,7 @@ impl Outcome<'_> {
     }
 
     /// It stood there a moment ago, and does not any more: it expired, or somebody removed it.
-    fn gone(&mut self, mut item: Item) -> Result<Then> {
+    fn gone(&mut self, mut item: Box<Item>) -> Result<Then> {
         const MAX_TURNS: u8 = 8;
         let at_ms = item.record.expire_at_ms;
         if at_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
@@ -405,7 +405,7 @@ impl Outcome<'_> {
     }
 
     /// The key stands with something else and is left alone.
-    pub fn left_alone(&mut self, item: Item, reason: String) -> Result<Then> {
+    pub fn left_alone(&mut self, item: Box<Item>, reason: String) -> Result<Then> {
         self.ledger.uncount(&item);
         let left = self.memory.leave_alone(item, reason)?;
         #[cfg(test)]
@@ -424,7 +424,7 @@ impl Outcome<'_> {
     }
 
     /// Each record is counted, and each key is named once.
-    fn collided(&mut self, item: Item) -> Result<Then> {
+    fn collided(&mut self, item: Box<Item>) -> Result<Then> {
         self.ledger.report().conflicts += 1;
         if let Some(failure) = self.memory.collided(item)? {
             self.ledger.say(Say::Failed(failure));
@@ -433,13 +433,13 @@ impl Outcome<'_> {
     }
 
     /// The key is refused.
-    pub fn refuse(&mut self, item: Item, reason: String, hint: Option<String>) -> Then {
+    pub fn refuse(&mut self, item: Box<Item>, reason: String, hint: Option<String>) -> Then {
         self.ledger.refuse(item, reason, hint);
         Then::Nothing
     }
 
     /// An error reply.
-    pub fn refused(&mut self, mut item: Item, text: String) -> Result<Then> {
+    pub fn refused(&mut self, mut item: Box<Item>, text: String) -> Result<Then> {
         if text.starts_with("NOAUTH") && !item.past.note_odd_answer() {
             // The connection is not what it was; a new one authenticates.
             let lost = self.lane.lost("restoring keys", text);
@@ -499,7 +499,7 @@ impl Outcome<'_> {
     }
 
     /// The key is there already.
-    fn standing(&mut self, item: Item, text: &str) -> Result<Then> {
+    fn standing(&mut self, item: Box<Item>, text: &str) -> Result<Then> {
         let standing = self.stands(&item)?.judge();
         #[cfg(test)]
         super::tests::mark(&standing);
@@ -522,7 +522,7 @@ impl Outcome<'_> {
     }
 
     /// The removal of a temporary key was refused: it is tried again as long as there is hope.
-    fn not_removed(&mut self, item: Item, text: String) -> Then {
+    fn not_removed(&mut self, item: Box<Item>, text: String) -> Then {
         if is_forbidden(&text) && item.task == Task::CleanUp("UNLINK") {
             return Then::Next(item.with(Task::CleanUp("DEL")));
         }
@@ -537,7 +537,7 @@ impl Outcome<'_> {
     }
 
     /// Dry run: what the destination says to a write that cannot be carried out.
-    fn tried(&mut self, item: Item, way: Way, text: String) -> Result<Then> {
+    fn tried(&mut self, item: Box<Item>, way: Way, text: String) -> Result<Then> {
         match way {
             Way::RestoreNew if way.is_open(&text) => self.looked(item, false),
             Way::RestoreNew if text.starts_with("BUSYKEY") => self.looked(item, true),
@@ -555,7 +555,7 @@ impl Outcome<'_> {
     }
 
     /// Dry run: the key could be written.
-    pub fn may_be_written(&mut self, item: Item) -> Result<Then> {
+    pub fn may_be_written(&mut self, item: Box<Item>) -> Result<Then> {
         match self.settings.options.on_conflict {
             // What is replaced need not be looked for.
             OnConflict::Replace => self.looked(item, false),
@@ -565,7 +565,7 @@ impl Outcome<'_> {
 
     /// The destination reads key metadata, and yet not those of this value: none of its modules has
     /// one of the classes, or the module does not take what is there.
-    fn metadata_refused(&mut self, mut item: Item, text: &str) -> Then {
+    fn metadata_refused(&mut self, mut item: Box<Item>, text: &str) -> Then {
         if !self.settings.options.allow_loss.key_meta {
             let value = item.record.value.head();
             let needed = metadata::needed(item.context.family, value).ok().flatten();

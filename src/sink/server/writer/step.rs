@@ -40,7 +40,7 @@ impl Stepping<'_> {
     ///
     /// # Errors
     /// What ends the run.
-    pub fn step(&mut self, mut item: Item) -> Result<Stepped> {
+    pub fn step(&mut self, mut item: Box<Item>) -> Result<Stepped> {
         let staged = loop {
             #[cfg(test)]
             super::tests::mark(&item.stage);
@@ -108,7 +108,7 @@ impl Stepping<'_> {
     }
 
     /// A record that follows from an answer goes out now, or is put off.
-    pub fn send_next(&mut self, item: Item) -> Stepped {
+    pub fn send_next(&mut self, item: Box<Item>) -> Stepped {
         let traffic = &mut *self.traffic;
         let Way::Lane(at) = traffic.fleet.way(&item.record.key, item.place.ask_to) else {
             traffic.backlog.put_off(item);
@@ -450,7 +450,7 @@ impl Stepping<'_> {
 
     /// Keeps a record until its SELECT is answered. Answers are read as they come meanwhile, without
     /// a wait: that comes when the window is full.
-    fn hold(&mut self, item: Item, at: usize, first: Option<Do>) -> Stepped {
+    fn hold(&mut self, item: Box<Item>, at: usize, first: Option<Do>) -> Stepped {
         let traffic = &mut *self.traffic;
         let print = item.print;
         match traffic.fleet.lane_mut(at).flight.hold(item) {
@@ -460,7 +460,7 @@ impl Stepping<'_> {
                 Stepped::Over(first.or(looks.then_some(Do::Peek(at))))
             }
             Err(item) => {
-                traffic.backlog.put_off(*item);
+                traffic.backlog.put_off(item);
                 Stepped::Over(first)
             }
         }
@@ -495,7 +495,7 @@ impl Stepping<'_> {
     }
 
     /// Puts a record in flight.
-    fn send(&mut self, item: Item, at: usize) -> Stepped {
+    fn send(&mut self, item: Box<Item>, at: usize) -> Stepped {
         if item.writes_by_commands() {
             return Stepped::Exchange(item, Do::Queue(at));
         }

@@ -217,7 +217,7 @@ impl Traffic {
     }
 
     /// A key of a database that is not to be had.
-    pub fn refuse_database(&mut self, item: Item, why: &str) {
+    pub fn refuse_database(&mut self, item: Box<Item>, why: &str) {
         let db = item.record.db;
         if matches!(item.task, Task::CleanUp(_)) {
             self.ledger.leave_behind(db, &item.record.key, why);
@@ -244,7 +244,7 @@ impl Traffic {
     }
 
     /// The destination asks for patience: the same again, in a while.
-    fn later(&mut self, at: usize, item: Item, command: &str, text: String) -> Result<()> {
+    fn later(&mut self, at: usize, item: Box<Item>, command: &str, text: String) -> Result<()> {
         let now = self.now.at;
         let patience = self.trouble.patience();
         if matches!(item.task, Task::CleanUp(_)) {
@@ -286,7 +286,7 @@ impl Traffic {
     }
 
     /// A node of a cluster answered that it is not the one, or not now.
-    fn redirected(&mut self, at: usize, mut item: Item, redirect: Redirect) -> Result<()> {
+    fn redirected(&mut self, at: usize, mut item: Box<Item>, redirect: Redirect) -> Result<()> {
         item.place.ask_to = None;
         let patient = self.redirect(at, &mut item, redirect);
         self.backlog.put_off(item);
@@ -334,7 +334,7 @@ impl Traffic {
 
     /// A primary that became a replica: behind the same address, or elsewhere in the cluster, there
     /// should be another one soon.
-    fn demoted(&mut self, at: usize, mut item: Item, text: String) -> Result<()> {
+    fn demoted(&mut self, at: usize, mut item: Box<Item>, text: String) -> Result<()> {
         let lost = self.fleet.lane(at).lost("restoring keys", text.as_str());
         // It was not written.
         item.place.ask_to = None;
@@ -368,7 +368,7 @@ impl Traffic {
     }
 
     /// What the destination says about this key cannot be understood.
-    pub fn refuse_misunderstood(&mut self, item: Item, error: &ServerError) {
+    pub fn refuse_misunderstood(&mut self, item: Box<Item>, error: &ServerError) {
         if matches!(item.task, Task::CleanUp(_)) {
             let (record, why) = (&item.record, error.to_string());
             self.ledger.leave_behind(record.db, &record.key, &why);

@@ -79,7 +79,7 @@ pub(super) enum Phase {
 
 /// A record whose commands and replies are exchanged: it is neither in flight nor waiting.
 pub(super) struct Exchange {
-    pub item: Item,
+    pub item: Box<Item>,
     /// The temporary key that a value may leave.
     pub temp: Option<Vec<u8>>,
 }
@@ -87,11 +87,11 @@ pub(super) struct Exchange {
 /// What came of a step.
 pub(super) enum Stepped {
     /// This is to be done first; then the record is looked at again.
-    Wait(Item, Do),
+    Wait(Box<Item>, Do),
     /// All that is in flight or put off goes first.
-    Drain(Item),
+    Drain(Box<Item>),
     /// The shell exchanges the commands of the record now.
-    Exchange(Item, Do),
+    Exchange(Box<Item>, Do),
     /// It is in flight, waits somewhere, or is done; and what is to be done now, if anything.
     Over(Option<Do>),
 }

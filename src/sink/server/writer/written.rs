@@ -14,7 +14,7 @@ impl Outcome<'_> {
     /// Of a value that native commands wrote. A lost connection is another matter.
     pub fn written(
         &mut self,
-        mut item: Item,
+        mut item: Box<Item>,
         written: Result<(Written, CommandLosses), CommandError>,
     ) -> Result<Then> {
         match written {
@@ -54,7 +54,7 @@ impl Outcome<'_> {
     }
 
     /// It is past its time. As where it was when it came: what it supersedes does not stay.
-    fn expired(&mut self, mut item: Item) -> Result<Then> {
+    fn expired(&mut self, mut item: Box<Item>) -> Result<Then> {
         let replaces = self.settings.options.on_conflict == OnConflict::Replace;
         if replaces || self.memory.is_own(item.print)? {
             item.form = super::item::Form::Payload(crate::sink::server::prepare::Ready::AsIs);
@@ -68,7 +68,7 @@ impl Outcome<'_> {
 
     /// It stands under its name without its expiry, and `why`: that passes, and it is written again;
     /// or the key is named.
-    fn stands_for_ever(&mut self, mut item: Item, why: CommandError) -> Result<Then> {
+    fn stands_for_ever(&mut self, mut item: Box<Item>, why: CommandError) -> Result<Then> {
         match why {
             CommandError::Answer { text, .. }
                 if is_not_now(&text) || is_too_few_replicas(&text) =>

@@ -357,12 +357,12 @@ impl Model {
             expire_at_ms: None,
             eviction: None,
         };
-        Event::Key(record, None, context())
+        Event::Record(Item::given(record, None, context()))
     }
 
     /// The same, of a key of the source that had this name there.
     pub fn key_from(db: u32, key: &[u8], value: &str, origin: &[u8]) -> Event {
-        let Event::Key(record, _, context) = Self::key(db, key, value) else {
+        let Event::Record(mut item) = Self::key(db, key, value) else {
             panic!("a record of a key");
         };
         let origin = Origin {
@@ -371,11 +371,12 @@ impl Model {
             expire_at_ms: None,
             family: Family::Redis,
         };
-        Event::Key(record, Some(origin), context)
+        item.extra_mut().origin = Some(origin);
+        Event::Record(item)
     }
 
     pub fn tombstone(db: u32, key: &[u8]) -> Event {
-        Event::Deleted(db, key.to_vec(), context())
+        Event::Record(Item::tombstone(db, key.to_vec(), context()))
     }
 
     /// Writes records by chance.

@@ -43,7 +43,7 @@ fn model(story: Story) -> Model {
     Model::new(story, Faults::none(), 7)
 }
 
-fn item(model: &mut Model, task: Task, value: Vec<u8>) -> Item {
+fn item(model: &mut Model, task: Task, value: Vec<u8>) -> Box<Item> {
     let record = KeyRecord {
         db: 0,
         key: b"k1".to_vec(),
@@ -52,7 +52,8 @@ fn item(model: &mut Model, task: Task, value: Vec<u8>) -> Item {
         eviction: None,
     };
     let print = model.writer.memory().fingerprint(0, b"k1");
-    let mut item = Item::new(task, record, context(), print);
+    let mut item = Item::given(record, None, context());
+    (item.task, item.print) = (task, print);
     item.form = Form::Payload(Ready::Footer(11));
     item
 }
