@@ -44,6 +44,8 @@ impl<'a> Excuses<'a> {
         let into = (self.ran.wish.into_db(place.0), place.1.clone());
         self.is_partial
             && (self.ran.named.contains_key(place)
+                // The destination's refusals have its own names.
+                || self.ran.named.contains_key(&into)
                 || names_database(self.ran.lines, place.0)
                 || self.lost.contains(&into)
                 || self.swapped.contains(place))

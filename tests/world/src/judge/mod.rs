@@ -423,7 +423,15 @@ fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             (Some(before), Some(after)) => same(before, after, ms),
             _ => false,
         };
-        if is_first && stood.is_some() && !is_same {
+        // What stands as an earlier record of the archive has it is taken for the work of an earlier
+        // run, so that a later record of the key still counts.
+        let of_this_key = ran.former.iter().filter(|(from, _)| {
+            let into = (ran.wish.into_db(from.0), &from.1);
+            into == (change.place.0, &change.place.1)
+        });
+        let mut former = of_this_key.flat_map(|(_, list)| list);
+        let is_earlier = stood.is_some_and(|stood| former.any(|version| same(version, stood, ms)));
+        if is_first && stood.is_some() && !is_same && !is_earlier {
             let policy = ran.wish.on_conflict;
             wrong.push(format!(
                 "{} was overwritten under {policy:?}: {} by {}",
