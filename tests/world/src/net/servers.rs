@@ -207,8 +207,13 @@ impl State {
 
     /// Sends what a server has to say to the tool's connections.
     pub(super) fn send(&mut self, node: usize) {
-        for id in 0..self.links.len() {
-            let link = &self.links[id];
+        // A tool that connects again and again leaves many behind that nobody has any more.
+        let links = &self.links;
+        self.served
+            .retain(|id| links[*id as usize].client.is_some());
+        // Saying something may end a connection, and then others are told things, too.
+        for id in self.served.clone() {
+            let link = &self.links[id as usize];
             let Some(client) = link.client.filter(|_| link.node() == Some(node)) else {
                 continue;
             };
@@ -219,18 +224,18 @@ impl State {
             }
             let is_open = server.is_open(client);
             if !bytes.is_empty() {
-                self.say(id as u64, &bytes);
+                self.say(id, &bytes);
             }
             if !is_open {
                 self.nodes[node].server.disconnect(client);
                 let (now, way) = (self.now, self.net.latency_us);
-                let link = &mut self.links[id];
+                let link = &mut self.links[id as usize];
                 link.client = None;
                 let at = (now + way)
                     .max(link.to_tool.last + 1)
                     .max(link.stalled_until);
                 link.to_tool.closes_at.get_or_insert(at);
-                self.queue.plan(at, Due::ToTool(id as u64));
+                self.queue.plan(at, Due::ToTool(id));
             }
         }
     }

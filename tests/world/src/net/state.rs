@@ -24,6 +24,10 @@ const MOST_US: u64 = 4 * 3600 * 1_000_000;
 /// A run in which so much happened does not end.
 const MOST_STEPS: u64 = 4_000_000;
 
+/// Nor does one that turns to the world so often: it does something again and again. Runs of a
+/// campaign that end do so after some thousand calls.
+const MOST_CALLS: u32 = 200_000;
+
 /// The port of the first sentinel; the others follow.
 pub const FIRST_SENTINEL: u16 = 26379;
 
@@ -74,6 +78,8 @@ pub struct State {
     pub(super) net: NetSetup,
     pub(super) queue: Queue,
     pub(super) links: Vec<Link>,
+    /// Those that a server may still have, in order.
+    pub(super) served: Vec<u64>,
     /// The servers.
     pub nodes: Vec<Node>,
     /// The sentinels, and which side each watches.
@@ -154,6 +160,7 @@ impl State {
             net,
             queue: Queue::default(),
             links: Vec::new(),
+            served: Vec::new(),
             nodes,
             sentinels,
             histories: Default::default(),
@@ -296,7 +303,9 @@ impl State {
 
     fn limit(&mut self) {
         let lasted = self.now - self.plan.began;
-        if self.ending.is_none() && (lasted > MOST_US || self.plan.steps > MOST_STEPS) {
+        let is_endless =
+            lasted > MOST_US || self.plan.steps > MOST_STEPS || self.plan.calls > MOST_CALLS;
+        if self.ending.is_none() && is_endless {
             let (steps, calls) = (self.plan.steps, self.plan.calls);
             let text = format!("{} s, {steps} events, {calls} calls", lasted / 1_000_000);
             self.ending = Some(Ending::Endless(text));
@@ -343,6 +352,7 @@ impl State {
             link.to_tool.cut_after = Some(*bytes as usize);
         }
         self.links.push(link);
+        self.served.push(id);
         self.log
             .note(self.now, "connected", id, &port.to_le_bytes());
         Some(Ok(id))
