@@ -31,6 +31,8 @@ pub(super) enum Link {
         last: Option<ServerError>,
         /// A write was in flight on it.
         left_writes: bool,
+        /// It was up, and nobody has tried to connect since.
+        was_up: bool,
     },
     Up,
     /// It takes no more bytes; what the server said before is still read.
@@ -173,6 +175,7 @@ impl Lane {
                 why: None,
                 last: None,
                 left_writes: false,
+                was_up: false,
             },
             facts: Facts::default(),
             pexpiretime: false,

@@ -186,16 +186,30 @@ impl Traffic {
         let lane = self.fleet.lane_mut(at);
         let retries = lane.to().retries;
         let closed = lane.lost("restoring keys", "the server closed the connection");
-        let Link::Down { why, last, .. } = &mut lane.link else {
+        let Link::Down {
+            why, last, was_up, ..
+        } = &mut lane.link
+        else {
             return Ok(Do::Wait(Duration::ZERO));
         };
+        let was_up = std::mem::take(was_up);
         if is_cluster {
             if retries == 0
                 && let Some(why) = why.take()
             {
                 return Err(why.into());
             }
-            return Ok(Do::Connect(at, Duration::ZERO));
+            // Patience bounds how long a node may be unreachable. One that lets itself be connected
+            // to, and hangs up before anything is written, would be connected to for ever.
+            if !was_up {
+                return Ok(Do::Connect(at, Duration::ZERO));
+            }
+            let lost = why.take().unwrap_or(closed);
+            let Some(after) = lane.retries.after(&lost, random) else {
+                return Err(lost.into());
+            };
+            *why = Some(lost);
+            return Ok(Do::Connect(at, after));
         }
         let error = last.as_ref().unwrap_or(&closed);
         if let Some(after) = lane.retries.after(error, random) {
@@ -325,6 +339,7 @@ impl Traffic {
                     why: Some(error),
                     last: None,
                     left_writes: has_writes,
+                    was_up: true,
                 };
                 self.trouble.note_lost_connection();
                 self.errands.push_front(Do::Drop(at));
@@ -519,6 +534,8 @@ impl Traffic {
                 why: None,
                 last: None,
                 left_writes: false,
+                // It is given up on purpose, and once.
+                was_up: false,
             };
             self.errands.push_front(Do::Drop(at));
             return Ok(());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::model::{Command, Faults, Model, Story, context, string, target};
+use super::model::{Command, Faults, Model, Story, context, lost, string, target};
 use crate::dialect::Opcode;
 use crate::payload;
 use crate::policy::OnConflict;
@@ -35,6 +35,7 @@ pub fn all() {
     many_that_wait_for_a_database();
     sentinels_that_name_another();
     a_node_that_is_drained();
+    a_node_that_always_hangs_up();
     libraries();
     after_ask();
 }
@@ -298,6 +299,32 @@ fn a_node_that_is_drained() {
     assert!(!model.writer.has_lost_memory());
 }
 
+/// It can be connected to, and nothing gets done there: that does not go on for ever.
+fn a_node_that_always_hangs_up() {
+    let mut model = model(Story {
+        nodes: 3,
+        ..Story::default()
+    });
+    let retries = model.writer.traffic.fleet.lane(0).to().retries;
+    let mut lose = |is_got_done: bool| {
+        model.go().expect("it goes on");
+        let event = model.meet(0);
+        model.on(event).expect("it goes on");
+        if is_got_done {
+            model.writer.traffic.fleet.lane_mut(0).note_progress();
+        }
+        model.on(Event::ReadFailed(0, lost())).expect("it goes on");
+        model.writer.traffic.connect(0).map(drop)
+    };
+    for _ in 0..3 * retries {
+        lose(true).expect("something gets done each time");
+    }
+    for _ in 1..retries {
+        lose(false).expect("it may be tried again");
+    }
+    assert!(lose(false).is_err(), "nothing gets done");
+}
+
 fn library() -> Vec<u8> {
     let code = b"#!lua name=one\n";
     let mut dump = vec![0xF5, u8::try_from(code.len()).expect("short")];
@@ -315,6 +342,7 @@ fn libraries() {
         why: None,
         last: None,
         left_writes: false,
+        was_up: false,
     };
     model.take(Event::Libraries(library())).expect("it goes on");
     assert_eq!(model.writer.ledger().report().functions.restored, 1);
