@@ -25,7 +25,7 @@ pub(crate) mod destination;
 mod kept;
 mod remembering;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -122,7 +122,7 @@ pub(crate) struct DeleteSource {
     retries: Retries,
     stop: Stop,
     /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
-    in_doubt: HashSet<usize>,
+    in_doubt: BTreeSet<usize>,
     family: Family,
     /// Of the source.
     facts: Facts,
@@ -181,7 +181,7 @@ impl DeleteSource {
             retries: Retries::new(&connect),
             connect,
             stop,
-            in_doubt: HashSet::new(),
+            in_doubt: BTreeSet::new(),
             family,
             same_server,
             pexpiretime,
@@ -209,7 +209,7 @@ impl DeleteSource {
             return Ok(());
         }
         let before = self.kept_for;
-        if let Some(deleted) = self.settle(&group, HashSet::new())? {
+        if let Some(deleted) = self.settle(&group, BTreeSet::new())? {
             self.count(group.len(), deleted, before);
             return Ok(());
         }
@@ -253,7 +253,7 @@ impl DeleteSource {
 
     /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
     /// does. `in_doubt`: of which keys of the group an EXEC may have been carried out unheard.
-    fn settle(&mut self, group: &[Candidate], in_doubt: HashSet<usize>) -> Result<Option<u64>> {
+    fn settle(&mut self, group: &[Candidate], in_doubt: BTreeSet<usize>) -> Result<Option<u64>> {
         self.in_doubt = in_doubt;
         let before = self.kept_for;
         loop {
@@ -307,7 +307,7 @@ impl DeleteSource {
             return Ok(self.one_by_one(group));
         }
         let mut deleted_before = 0;
-        let mut unchanged = HashMap::new();
+        let mut unchanged = BTreeMap::new();
         for (at, candidate) in group.iter().enumerate() {
             if self.in_doubt.contains(&at) && self.is_absent(candidate)? {
                 deleted_before += 1;
