@@ -186,7 +186,8 @@ impl Making<'_> {
 }
 
 /// Whether nobody could tell an answer from the truth: `+OK` to a SELECT that was not carried out,
-/// a number to a DEL, nil to the DUMP of a key that stands. No tool can see through those.
+/// a number to a DEL, nil to the DUMP of a key that stands, nil to an EXEC that was carried out. No
+/// tool can see through those.
 fn is_a_lie(command: &str, odd: &Odd) -> bool {
     let name = command.split('|').next().unwrap_or(command);
     let is_honest: &[&str] = match odd {
@@ -241,6 +242,8 @@ fn is_a_lie(command: &str, odd: &Odd) -> bool {
             "sadd",
             "hset",
         ],
+        // Nil says that a watched key was written, and that nothing was carried out.
+        Odd::DoneNil => return name == "exec",
         _ => return false,
     };
     !is_honest.contains(&name)
