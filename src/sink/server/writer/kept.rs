@@ -180,15 +180,15 @@ impl Kept {
     }
 
     /// Gives up those whose keys do not stay, in their order.
-    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> Vec<Box<Item>> {
+    pub fn part(&mut self, stays: impl Fn(&[u8]) -> bool) -> VecDeque<Box<Item>> {
         if self.kept.iter().all(|item| stays(&item.record.key)) {
-            return Vec::new();
+            return VecDeque::new();
         }
         let all = std::mem::take(&mut self.kept);
-        let (staying, going): (Vec<Box<Item>>, Vec<Box<Item>>) =
+        let (staying, going): (VecDeque<_>, VecDeque<_>) =
             all.into_iter().partition(|item| stays(&item.record.key));
         self.bytes = staying.iter().map(|item| kept_bytes(item)).sum();
-        self.kept = staying.into();
+        self.kept = staying;
         going
     }
 
@@ -233,12 +233,12 @@ impl Kept {
     }
 
     /// The newest record of each key, and how many are not at hand any more.
-    pub fn take(&mut self) -> (Vec<Box<Item>>, u64) {
+    pub fn take(&mut self) -> (VecDeque<Box<Item>>, u64) {
         self.bytes = 0;
         let mut seen = FingerprintSet::default();
         let kept = std::mem::take(&mut self.kept);
         let newest = kept.into_iter().rev();
-        let newest: Vec<Box<Item>> = newest.filter(|item| seen.insert(item.print)).collect();
+        let newest: VecDeque<_> = newest.filter(|item| seen.insert(item.print)).collect();
         (newest, std::mem::take(&mut self.dropped))
     }
 
