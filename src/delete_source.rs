@@ -307,6 +307,7 @@ impl DeleteSource {
             return Ok(self.one_by_one(group));
         }
         let mut deleted_before = 0;
+        // In the order of the group: the same run sends the same commands.
         let mut unchanged = BTreeMap::new();
         for (at, candidate) in group.iter().enumerate() {
             if self.in_doubt.contains(&at) && self.is_absent(candidate)? {

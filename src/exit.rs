@@ -42,7 +42,7 @@ pub struct Differences(pub u64);
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// [`Usage`] for who returns errors of any kind.
+/// [`Usage`] as an error of any kind.
 pub fn usage(text: impl Into<String>) -> anyhow::Error {
     Usage(text.into()).into()
 }

@@ -36,7 +36,7 @@ impl Refusal {
     }
 }
 
-/// For who takes it apart.
+/// For callers that handle reason and hint apart.
 impl From<Refusal> for (String, Option<String>) {
     fn from(refusal: Refusal) -> Self {
         (refusal.reason, refusal.hint)

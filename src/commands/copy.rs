@@ -298,7 +298,7 @@ fn may_delete(from: &Endpoint, is_cluster: bool, is_replica: bool) -> Result<()>
         }
         Endpoint::Server(_) => return Ok(()),
     };
-    Err(usage(why.to_owned()))
+    Err(usage(why))
 }
 
 /// What this run itself does at the source would be heard of as a change: what `--delete-source`

@@ -63,7 +63,7 @@ fn warn_of_loss(name: &str, header: &Header) {
     tell_loss(name, header, ui::print_warning);
 }
 
-/// The same, for who has somebody to tell.
+/// The same, told by `warn`.
 fn tell_loss(name: &str, header: &Header, warn: impl FnOnce(&str)) {
     if let Some(loss) = loss_of(header) {
         warn(&format!("{name} {loss}"));

@@ -22,7 +22,7 @@ use crate::sink::server::functions::Library;
 use crate::sink::server::key_classes::{are_to_be_asked, ask};
 use crate::sink::server::libraries::{InTheWay, in_the_way};
 use crate::sink::server::prepare::{Ready, Target};
-use crate::sink::server::refusal::{self, is_about_database, is_about_key};
+use crate::sink::server::refusal::{RestoreError, is_about_database, is_about_key};
 
 /// Keys that are asked about in one round trip.
 const ASKED_AT_ONCE: usize = 256;
@@ -366,11 +366,11 @@ fn verdict(
     if way.is_open(&text) || is_elsewhere {
         return Ok(Ok(()));
     }
-    match refusal::Refusal::of(&text, facts, &Context::default()) {
-        refusal::Refusal::Key { .. } | refusal::Refusal::Database => Ok(Err(text)),
-        refusal::Refusal::Standing => Ok(Ok(())),
-        refusal::Refusal::Later => Err(StopAsking::Later(text)),
-        refusal::Refusal::Run { advice } => Err(StopAsking::Ends(format!("{advice} ({text})"))),
+    match RestoreError::of(&text, facts, &Context::default()) {
+        RestoreError::Key { .. } | RestoreError::Database => Ok(Err(text)),
+        RestoreError::Standing => Ok(Ok(())),
+        RestoreError::Later => Err(StopAsking::Later(text)),
+        RestoreError::Run { advice } => Err(StopAsking::Ends(format!("{advice} ({text})"))),
     }
 }
 

@@ -67,7 +67,7 @@ impl MemoryStore {
 
     fn held(&self, name: &Path, object: Arc<Object>, busy: &str) -> Result<Arc<dyn Held>> {
         if object.is_held.swap(true, SeqCst) {
-            return Err(usage(busy.to_owned()));
+            return Err(usage(busy));
         }
         Ok(Arc::new(HeldObject {
             store: self.clone(),

@@ -11,9 +11,9 @@ use crate::server::facts::{Facts, family_name};
 pub const TOO_FEW_REPLICAS: &str = "too few replicas of the destination are connected, or they lag \
     behind: connect them, or lower its min-replicas-to-write, then run the same command again";
 
-/// What to make of an error reply.
+/// What an error reply means.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RestoreError {
     /// BUSYKEY: the key is there already.
     Standing,
     /// The server is loading or busy: the same again, later.
@@ -34,51 +34,51 @@ pub enum Refusal {
     },
 }
 
-impl Refusal {
+impl RestoreError {
     /// Reads the server's words. They are matched as in redis' server.c and cluster.c (RESTORE),
     /// which Valkey shares.
     pub fn of(text: &str, facts: &Facts, context: &Context) -> Self {
         let code = text.split(' ').next().unwrap_or("");
         match code {
-            "BUSYKEY" => Refusal::Standing,
+            "BUSYKEY" => RestoreError::Standing,
             // Kvrocks (cmd_server.cc, CommandRestore).
-            _ if text.starts_with("ERR target key name already exists") => Refusal::Standing,
+            _ if text.starts_with("ERR target key name already exists") => RestoreError::Standing,
             // Too few replicas just now; they may come back.
-            "NOREPLICAS" => Refusal::Later,
-            _ if asks_for_patience(text) => Refusal::Later,
-            "OOM" => Refusal::Run {
+            "NOREPLICAS" => RestoreError::Later,
+            _ if asks_for_patience(text) => RestoreError::Later,
+            "OOM" => RestoreError::Run {
                 advice: "the destination is out of memory: raise maxmemory, then run the same command \
                          again, which writes what is missing",
             },
-            "READONLY" => Refusal::Run {
+            "READONLY" => RestoreError::Run {
                 advice: "the destination is a read-only replica: name its primary",
             },
-            "NOAUTH" => Refusal::Run {
+            "NOAUTH" => RestoreError::Run {
                 advice: "the destination wants a password: see --password-file and --user",
             },
-            "MISCONF" => Refusal::Run {
+            "MISCONF" => RestoreError::Run {
                 advice: "the destination cannot save to its disk and refuses writes: see its log",
             },
-            "NOPERM" if is_about_database(text) => Refusal::Database,
-            "NOPERM" if is_about_key(text) => Refusal::Key {
+            "NOPERM" if is_about_database(text) => RestoreError::Database,
+            "NOPERM" if is_about_key(text) => RestoreError::Key {
                 reason: text.to_owned(),
                 hint: Some(
                     "the user may not write this key: widen its ACL key patterns".to_owned(),
                 ),
             },
-            _ if has_no_absttl(text) => Refusal::Run {
+            _ if has_no_absttl(text) => RestoreError::Run {
                 advice: "the destination's RESTORE has no ABSTTL: leave out --method restore, and \
                          native commands write the keys",
             },
-            _ if is_forbidden(text) => Refusal::Run {
+            _ if is_forbidden(text) => RestoreError::Run {
                 advice: "the user or the service does not allow RESTORE, without which nothing can \
                          be imported",
             },
-            _ if text.contains("DUMP payload version or checksum are wrong") => Refusal::Key {
+            _ if text.contains("DUMP payload version or checksum are wrong") => RestoreError::Key {
                 reason: text.to_owned(),
                 hint: Some(version_hint(facts, context)),
             },
-            _ if is_bad_format(text) => Refusal::Key {
+            _ if is_bad_format(text) => RestoreError::Key {
                 reason: text.to_owned(),
                 hint: Some(format!(
                     "{} does not know this encoding; {}",
@@ -86,7 +86,7 @@ impl Refusal {
                     version_hint(facts, context)
                 )),
             },
-            _ => Refusal::Key {
+            _ => RestoreError::Key {
                 reason: text.to_owned(),
                 hint: None,
             },
@@ -137,12 +137,12 @@ pub enum Outlook {
 impl Outlook {
     /// By the server's words.
     pub fn of(text: &str, method: Method) -> Self {
-        match Refusal::of(text, &Facts::default(), &Context::default()) {
-            Refusal::Run { .. } if is_replaceable(text) && method == Method::Auto => {
+        match RestoreError::of(text, &Facts::default(), &Context::default()) {
+            RestoreError::Run { .. } if is_replaceable(text) && method == Method::Auto => {
                 Self::ByCommands
             }
-            Refusal::Run { advice } => Self::Nothing(advice),
-            Refusal::Later if is_too_few_replicas(text) => Self::Nothing(TOO_FEW_REPLICAS),
+            RestoreError::Run { advice } => Self::Nothing(advice),
+            RestoreError::Later if is_too_few_replicas(text) => Self::Nothing(TOO_FEW_REPLICAS),
             _ => Self::Open,
         }
     }
@@ -198,49 +198,49 @@ fn version_hint(facts: &Facts, context: &Context) -> String {
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Refusal {
-        Refusal::of(text, &Facts::default(), &Context::default())
+    fn of(text: &str) -> RestoreError {
+        RestoreError::of(text, &Facts::default(), &Context::default())
     }
 
     #[test]
     fn the_servers_words_are_told_apart() {
         assert_eq!(
             of("BUSYKEY Target key name already exists."),
-            Refusal::Standing
+            RestoreError::Standing
         );
         assert_eq!(
             of("LOADING Redis is loading the dataset in memory"),
-            Refusal::Later
+            RestoreError::Later
         );
         assert!(matches!(
             of("OOM command not allowed when used memory > 'maxmemory'."),
-            Refusal::Run { .. }
+            RestoreError::Run { .. }
         ));
         assert!(matches!(
             of("READONLY You can't write against a read only replica."),
-            Refusal::Run { .. }
+            RestoreError::Run { .. }
         ));
         assert!(matches!(
             of("NOPERM this user has no permissions to run the 'restore' command"),
-            Refusal::Run { .. }
+            RestoreError::Run { .. }
         ));
         assert!(matches!(
             of("NOPERM User u has no permissions to run the 'restore' command"),
-            Refusal::Run { .. }
+            RestoreError::Run { .. }
         ));
         assert!(matches!(
             of("NOPERM No permissions to access a key"),
-            Refusal::Key { .. }
+            RestoreError::Key { .. }
         ));
         assert!(matches!(
             of("NOPERM this user has no permissions to access one of the keys used as arguments"),
-            Refusal::Key { .. }
+            RestoreError::Key { .. }
         ));
         assert!(matches!(
             of("ERR unknown command `RESTORE`, with args"),
-            Refusal::Run { .. }
+            RestoreError::Run { .. }
         ));
-        let Refusal::Key {
+        let RestoreError::Key {
             hint: Some(hint), ..
         } = of("ERR DUMP payload version or checksum are wrong")
         else {

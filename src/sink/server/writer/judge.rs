@@ -6,7 +6,7 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::is_forbidden;
 use crate::server::facts::Facts;
 use crate::sink::server::foresee::Way;
-use crate::sink::server::refusal::{Refusal, is_bad_format, is_replaceable};
+use crate::sink::server::refusal::{RestoreError, is_bad_format, is_replaceable};
 
 use super::item::{Item, Task};
 
@@ -81,13 +81,13 @@ impl Asked<'_> {
         {
             return Verdict::MetadataRefused;
         }
-        let refusal = Refusal::of(text, self.facts, &item.context);
+        let refusal = RestoreError::of(text, self.facts, &item.context);
         match refusal.of_value(item.context.family, head) {
-            Refusal::Standing => Verdict::Standing,
-            Refusal::Later => Verdict::Later,
-            Refusal::Database => Verdict::Database,
-            Refusal::Key { reason, hint } => Verdict::Refused { reason, hint },
-            Refusal::Run { advice } => self.judge_end(text, advice),
+            RestoreError::Standing => Verdict::Standing,
+            RestoreError::Later => Verdict::Later,
+            RestoreError::Database => Verdict::Database,
+            RestoreError::Key { reason, hint } => Verdict::Refused { reason, hint },
+            RestoreError::Run { advice } => self.judge_end(text, advice),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::sink::server::compare::{self, Found};
 use crate::sink::server::foresee::Way;
 use crate::sink::server::held::Repeats;
-use crate::sink::server::refusal::{Refusal, is_about_database};
+use crate::sink::server::refusal::{RestoreError, is_about_database};
 use crate::sink::{FieldTtls, Landed};
 
 /// What is to be done after an answer.
@@ -526,8 +526,8 @@ impl Outcome<'_> {
         if is_forbidden(&text) && item.task == Task::CleanUp("UNLINK") {
             return Then::Next(item.with(Task::CleanUp("DEL")));
         }
-        match Refusal::of(&text, &self.lane.facts, &item.context) {
-            Refusal::Later => Then::Later(item, "UNLINK", text),
+        match RestoreError::of(&text, &self.lane.facts, &item.context) {
+            RestoreError::Later => Then::Later(item, "UNLINK", text),
             _ => {
                 let record = &item.record;
                 self.ledger.leave_behind(record.db, &record.key, &text);
