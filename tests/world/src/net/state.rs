@@ -24,8 +24,8 @@ const MOST_US: u64 = 4 * 3600 * 1_000_000;
 /// A run in which so much happened does not end.
 const MOST_STEPS: u64 = 4_000_000;
 
-/// Nor does one that turns to the world so often: it does something again and again. Runs of a
-/// campaign that end do so after some thousand calls.
+/// Nor does one that turns to the world so often: it does something again and again. Of 47,000 runs
+/// of eight scenarios one in a hundred took over 2,000 calls, and none that ended took 100,000.
 const MOST_CALLS: u32 = 200_000;
 
 /// The port of the first sentinel; the others follow.

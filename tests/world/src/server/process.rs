@@ -136,6 +136,11 @@ impl Server {
         match verdict {
             Verdict::None => {}
             Verdict::Say(reply) => {
+                let row = match table::find(&self.config, args) {
+                    Found::Row(row) => Some(row),
+                    Found::Refused(_) => None,
+                };
+                self.refuse(id, row, &reply);
                 self.spoil_transaction(id);
                 self.say(id, &reply);
                 return Served::Done;
@@ -177,8 +182,8 @@ impl Server {
         Served::Done
     }
 
-    /// A command that is neither queued nor carried out spoils the transaction, as on every server:
-    /// EXEC never carries out a part of what it was given.
+    /// What is neither queued nor carried out spoils the transaction, whatever is said of it: no server
+    /// carries out a part of what it was given between MULTI and EXEC.
     fn spoil_transaction(&mut self, id: ClientId) {
         let client = self.client_mut(id);
         if let Some(transaction) = client.and_then(|client| client.transaction.as_mut()) {
