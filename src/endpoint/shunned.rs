@@ -4,10 +4,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// The connection must end so many times in a row at one command to say something about it: once
-/// may be chance.
-const PROOF: u32 = 2;
-
 /// Which commands end the connection, as far as is known; all connections of one run that are made
 /// from the same options share it.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +19,10 @@ impl PartialEq for Shunned {
 impl Eq for Shunned {}
 
 impl Shunned {
+    /// The connection must end so many times in a row at one command to say something about it: once
+    /// may be chance.
+    pub const PROOF: u32 = 2;
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, u32>> {
         self.0.lock().unwrap_or_else(|error| error.into_inner())
     }
@@ -39,7 +39,7 @@ impl Shunned {
 
     /// Whether it is not to be sent any more.
     pub fn has(&self, command: &str) -> bool {
-        self.strikes(command) >= PROOF
+        self.strikes(command) >= Self::PROOF
     }
 
     /// How often in a row the connection ended at it.

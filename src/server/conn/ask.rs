@@ -2,6 +2,7 @@
 
 use super::words::{ENDS_CONNECTION, asks_for_patience};
 use super::{CONTROL_LIMIT, Conn, name_of};
+use crate::endpoint::Shunned;
 use crate::host;
 use crate::server::ServerError;
 use crate::server::patience::STEP;
@@ -65,12 +66,16 @@ impl Conn {
         max: usize,
     ) -> Result<Result<Reply, String>, ServerError> {
         let name = name_of(command);
+        let mut ended = 0;
         loop {
-            if self.shunned.has(&name) {
+            // It is counted here, too: the greeting of each new connection may ask something of the
+            // same name (a section of INFO), and be answered.
+            if self.shunned.has(&name) || ended == Shunned::PROOF {
                 return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
             }
             match self.try_patiently(command, max) {
                 Err(lost) if self.was_closed() => {
+                    ended += 1;
                     self.shunned.ended_by(&name);
                     self.renew_if_new(lost)?;
                 }
