@@ -46,9 +46,9 @@ impl Conn {
 
     /// Asks something that can be done without: every answer is one. A server that asks for
     /// patience is waited for. Where the command ends the connection, as it does at some proxies
-    /// that do not know it, the connection is made anew if nothing was queued on it yet, and from
-    /// the second time on the command counts as refused and is not sent any more. Nothing may be in
-    /// flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
+    /// that do not know it, the connection is made anew, in the same database, if nothing was queued on
+    /// it yet, and from the second time on the command counts as refused and is not sent any more.
+    /// Nothing may be in flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
     ///
     /// # Errors
     /// [`ServerError::Lost`] and [`ServerError::Protocol`].
@@ -157,12 +157,22 @@ impl Conn {
         }
     }
 
+    /// Makes the connection anew, in the database that it was in: what is asked once more is asked of
+    /// that one.
     fn renew_if_new(&mut self, lost: ServerError) -> Result<(), ServerError> {
         if !self.session.is_renewable() {
             return Err(lost);
         }
-        // How it began says more than that nobody is there any more.
-        self.renew().map_err(|_| lost)
+        let database = self.db;
+        let back = self.renew().and_then(|()| match database {
+            None | Some(0) => Ok(Ok(())),
+            Some(db) => self.select(db),
+        });
+        match back {
+            Ok(Ok(())) => Ok(()),
+            // How it began says more than that nobody is there any more.
+            _ => Err(lost),
+        }
     }
 
     /// Makes the connection anew: in database 0, with the state that [`Self::keep`] was told of.
@@ -212,6 +222,8 @@ impl Conn {
         if self.db == Some(db) {
             return Ok(Ok(()));
         }
+        // On a new connection there is no need to go back first.
+        self.db = None;
         match self.ask(cmd("SELECT").arg(db))? {
             Ok(Reply::Okay) => {
                 self.db = Some(db);
