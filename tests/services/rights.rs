@@ -99,9 +99,16 @@ fn nothing_but_scan_dump_and_pttl() {
         let source = filled(version);
         let url = user(&source, "~* -@all +scan +dump +pttl");
         let export = run(&["export", &url], b"")
-            .success()
+            .expect_code(3)
             .expect_stderr("does not tell its databases (INFO)")
-            .expect_stderr("whether there are keys in others is not known");
+            .expect_stderr("whether there are keys in others is not known")
+            .expect_stderr("--db 0");
+        let destination = TestServer::start(version);
+        let there = user(&destination, "~* -@all +restore");
+        run(&["import", &there], &export.stdout).success();
+        compare(&source, &destination, true);
+        // Who wants no more than database 0 misses nothing.
+        let export = run(&["export", &url, "--db", "0"], b"").success();
         let destination = TestServer::start(version);
         let there = user(&destination, "~* -@all +restore");
         run(&["import", &there], &export.stdout).success();

@@ -218,6 +218,9 @@ impl ServerSource {
             books.not_reached(row.db, keys);
             findings.unread(row.told());
         }
+        if let Some(text) = found.unseen {
+            findings.unread(text);
+        }
         let databases = Databases::new(found.rows, found.not_had);
         let profile = Profile::new(facts, clock, abilities, counts_before);
         let terms = profile.form(false, false).terms();

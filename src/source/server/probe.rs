@@ -108,6 +108,8 @@ pub struct Databases {
     pub rows: Vec<Keyspace>,
     /// Those that are wanted, and are not to be had.
     pub not_had: Vec<NotHad>,
+    /// That there may be others with keys, and that we have no right to look, in a line.
+    pub unseen: Option<String>,
     /// What the server lets us do, tried in the first of those to read.
     pub abilities: Option<Abilities>,
 }
@@ -265,10 +267,21 @@ fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<
                 break;
             }
             if named.is_empty() && is_about_command(&reason) {
-                asking.observer.warn(&format!(
+                let text = format!(
                     "the source refuses SELECT ({reason}): only database 0 is read, and whether \
                      there are keys in others is not known"
-                ));
+                );
+                // A proxy that has no SELECT has no other database. A right that we lack is one that
+                // others have.
+                match reason.starts_with("NOPERM") {
+                    true => {
+                        asking
+                            .observer
+                            .warn(&format!("{text}; --db 0 says that nothing else is wanted"));
+                        found.unseen = Some(text);
+                    }
+                    false => asking.observer.warn(&text),
+                }
                 break;
             }
             found.not_had.push(NotHad {

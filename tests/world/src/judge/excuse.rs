@@ -8,12 +8,24 @@ use crate::net::{By, Change, Place};
 /// What the tool says where databases were swapped and are not read again.
 const SWAPPED: &str = "warning: databases were swapped during this run";
 
+/// What the tool says where it has no right to look for other databases.
+const UNSEEN: &str = "only database 0 is read, and whether there are keys in others is not known";
+
+/// What the tool says where a destination that it connected to again may have lost what it had
+/// acknowledged: it does not tell whether it is the same process. That is a warning, and no failure.
+const UNKNOWN: &str = "warning: the destination does not say whether it is still the same process";
+
 /// What a run told of; nothing where its exit code does not say so, too.
 pub(super) struct Excuses<'a> {
     ran: &'a Ran<'a>,
     is_partial: bool,
-    /// By their names at the source: what the destination lost, where the tool saw that it did.
+    /// Whether the destination lost anything is not known, and that was said.
+    is_unknown: bool,
+    /// By their names at the destination: what it lost, where the tool saw that it did, or
+    /// may have.
     lost: BTreeSet<&'a Place>,
+    /// Databases other than 0 were not looked at.
+    reads_one: bool,
     /// What went to another database at the source, where the tool saw that something did.
     swapped: BTreeSet<&'a Place>,
 }
@@ -28,10 +40,12 @@ impl<'a> Excuses<'a> {
         Self {
             ran,
             is_partial: told.is_some(),
-            lost: match told.is_some_and(|told| told.memory_lost) {
+            lost: match told.is_some_and(|told| told.memory_lost) || warns(UNKNOWN) {
                 true => rolled_back(&ran.target.changes),
                 false => BTreeSet::new(),
             },
+            is_unknown: warns(UNKNOWN),
+            reads_one: told.is_some() && ran.lines.iter().any(|line| line.contains(UNSEEN)),
             swapped: match told.is_some() && warns(SWAPPED) {
                 true => swapped(&ran.source.changes),
                 false => BTreeSet::new(),
@@ -42,11 +56,15 @@ impl<'a> Excuses<'a> {
     /// Whether a key of the source need not be there.
     pub fn excuse(&self, place: &Place) -> bool {
         let into = (self.ran.wish.into_db(place.0), place.1.clone());
+        if self.is_unknown && self.lost.contains(&into) {
+            return true;
+        }
         self.is_partial
             && (self.ran.named.contains_key(place)
                 // The destination's refusals have its own names.
                 || self.ran.named.contains_key(&into)
                 || names_database(self.ran.lines, place.0)
+                || (self.reads_one && place.0 != 0)
                 || self.lost.contains(&into)
                 || self.swapped.contains(place))
     }
