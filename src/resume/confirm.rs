@@ -2,7 +2,7 @@
 //!
 //! Of a key with several records in the window any of them may be what stands: each is compared.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
 
@@ -67,7 +67,7 @@ pub fn ours(to: &ConnectOptions, batches: &[Batch]) -> Result<Vec<Ours>> {
         return Ok(ours);
     }
     let topology = Topology::ask(&mut conn)?;
-    let mut by_shard: HashMap<usize, Vec<Candidate<'_>>> = HashMap::new();
+    let mut by_shard: BTreeMap<usize, Vec<Candidate<'_>>> = BTreeMap::new();
     for candidate in by_key {
         let slot = slot_of(candidate.0.1);
         let shard = topology
