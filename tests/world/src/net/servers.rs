@@ -6,8 +6,8 @@ use super::command;
 use super::history::{By, Place};
 use super::link::{End, Peer};
 use super::queue::Due;
-use super::state::{BEGAN_MS, State, TICK_US};
-use crate::server::{ClientId, Server, Touched};
+use super::state::{BEGAN_MS, Node, State, TICK_US};
+use crate::server::{ClientId, Server, Touched, slot_of};
 
 impl State {
     pub(super) fn arrive_at_server(&mut self, id: u64) {
@@ -183,23 +183,26 @@ impl State {
         let side = self.nodes[node].side;
         let history = &mut self.histories[side as usize];
         let nodes = self.nodes.iter();
-        let there: Vec<&Server> = nodes
+        let there: Vec<&Node> = nodes
             .filter(|node| node.side == side && node.replica_of.is_none() && !node.is_gone)
-            .map(|node| &node.server)
             .collect();
         let touched = match touched {
             Touched::Keys(touched) => touched,
             Touched::All => {
                 let known = history.now.keys().cloned();
                 known
-                    .chain(there.iter().flat_map(|server| all_keys(server)))
+                    .chain(there.iter().flat_map(|node| all_keys(&node.server)))
                     .collect()
             }
         };
-        // A slot on its way lies on two servers, each key on one of them.
+        // A slot on its way lies on two servers, each key on one of them. What a replica still had of
+        // a slot that had left its primary is nobody's key: no client gets there.
         let look = |place: &Place| {
-            let mut there = there.iter().copied();
-            there.find_map(|server| server.keyspace().get(place.0, &place.1))
+            let slot = slot_of(&place.1);
+            let owners = there.iter().filter(|node| node.owns(slot));
+            let others = there.iter().filter(|node| node.imports(slot));
+            let mut there = owners.chain(others);
+            there.find_map(|node| node.server.keyspace().get(place.0, &place.1))
         };
         let release = self.nodes[node].server.release();
         history.observe(touched, look, release, (self.now, by));

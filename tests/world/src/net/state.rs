@@ -480,4 +480,10 @@ impl Node {
         let cluster = self.server.cluster();
         cluster.is_none_or(|cluster| cluster.owner(slot) == Some(cluster.me.as_str()))
     }
+
+    /// Whether a slot of the cluster is on its way to it.
+    pub(super) fn imports(&self, slot: u16) -> bool {
+        let cluster = self.server.cluster();
+        cluster.is_some_and(|cluster| cluster.importing.contains_key(&slot))
+    }
 }
