@@ -159,14 +159,14 @@ fn named_with_reason(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             wrong.push(format!("{} is named as {}", show(place), named.kind));
             continue;
         }
-        // The name is the source's or the destination's, by where it was found.
+        // The name is the source's or the destination's, by where it was found. Whoever removes it
+        // while the answer is under way cannot be seen.
         let stood = |place: &Place| {
             let at = (named.at_ms.saturating_sub(BEGAN_MS) + 1) * 1000;
-            let now = ran.target.at(at, place);
-            let ms = ran.target.ms(at).saturating_sub(UNDER_WAY);
+            let asked = at.saturating_sub(UNDER_WAY * 1000);
             // A run that goes on names again what the one before it found; that may be gone since.
             let stood_then = ran.wish.resumes && ran.target.ever_stood(at, place);
-            stood_then || now.is_some_and(|held| lives(held, ms))
+            stood_then || ran.target.lived_between(asked, at, place)
         };
         let into = (ran.wish.into_db(place.0), place.1.clone());
         if !stood(&into) && !stood(place) {

@@ -72,6 +72,16 @@ impl Truth {
         self.start.contains_key(place) || changes.any(|change| change.after.is_some())
     }
 
+    /// Whether a key lived at any moment between these two.
+    pub fn lived_between(&self, from: u64, until: u64, place: &Place) -> bool {
+        let lived = |held: Option<&Held>| held.is_some_and(|held| lives(held, self.ms(from)));
+        let mut changes = self
+            .changes
+            .iter()
+            .filter(|change| change.place == *place && from < change.at && change.at <= until);
+        lived(self.at(from, place)) || changes.any(|change| lived(change.after.as_ref()))
+    }
+
     /// The most that a clock elsewhere may differ from the servers', in ms.
     pub fn skew_ms(&self) -> u64 {
         self.skew_ms.unsigned_abs()
