@@ -74,6 +74,9 @@ impl ResumingSink {
         }
         inner.set_own(own);
         inner.keep_witnesses(state.witnesses.prints());
+        if seen.is_some() {
+            inner.rely_on_what_stands();
+        }
         let (state_records, reading) = (state.records, reading(state.begin.hash_keys));
         let earlier = seen.map(|seen| EarlierRun {
             records: state.records,

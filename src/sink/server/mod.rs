@@ -411,6 +411,12 @@ impl ServerSink {
         self.writer.memory().hold_earlier(conflict)
     }
 
+    /// An earlier run wrote what stands there, and this one does not write it again: a server that
+    /// loses it is told of.
+    pub fn rely_on_what_stands(&mut self) {
+        self.writer.rely_on_what_stands();
+    }
+
     /// From now on, notes keys for [`Self::take_acknowledged`]; `known` were noted by an earlier run.
     pub fn keep_witnesses(&mut self, known: FingerprintSet) {
         self.writer.keep_witnesses(known);

@@ -237,7 +237,7 @@ impl Closing {
                 Step::Evictions(at) if *at == lanes => Step::Upheavals(0),
                 Step::Evictions(at) => return Need::Evictions(*at),
                 Step::Upheavals(at) if *at == lanes => Step::Done,
-                Step::Upheavals(at) if !fleet.lane(*at).kept.has_acknowledged() => {
+                Step::Upheavals(at) if !fleet.lane(*at).kept.is_relied_on() => {
                     Step::Upheavals(at + 1)
                 }
                 Step::Upheavals(at) => return Need::Upheavals(*at),
@@ -252,6 +252,7 @@ impl Closing {
     }
 
     fn after_sentinels(&self, fleet: &Fleet) -> Step {
+                Step::Evictions(at) if self.is_unseen(*at, fleet) => self.revisit(*at),
         let are_empty = fleet.lanes().iter().all(|lane| lane.kept.is_empty());
         match (self.moved, are_empty) {
             (true, _) => Step::Moved,
@@ -277,6 +278,29 @@ impl Closing {
         if is_disputed && !std::mem::replace(&mut self.has_told_dispute, true) {
             ledger.problem(
                 "the sentinels of the destination do not agree on its primary: what was written \
+    /// What was sent once more because of where the slots are now may be asked for, too.
+    fn after_slots(&mut self, fleet: &Fleet) -> Step {
+        let is_open = fleet.lanes().iter().any(|lane| lane.kept.is_open());
+        match is_open && self.round < ROUNDS {
+            true => self.next_round(),
+            false => Step::Source,
+        }
+    }
+
+    /// Whether nobody would see that a node lost what the run goes by: there is no connection to it.
+    fn is_unseen(&self, at: usize, fleet: &Fleet) -> bool {
+        let lane = fleet.lane(at);
+        let is_missing = !lane.is_up() && fleet.is_primary(at);
+        is_missing && lane.kept.is_relied_on() && self.revisits < ROUNDS
+    }
+
+    /// The lane is connected to again, and all is counted anew.
+    fn revisit(&mut self, at: usize) -> Step {
+        self.revisits += 1;
+        self.counts = Counts::default();
+        Step::Revisit(at)
+    }
+
                  may be at a server that is replaced; run the same command again when they do"
                     .to_owned(),
             );
@@ -321,7 +345,7 @@ impl Closing {
         };
         let lane = fleet.lane(at);
         self.counts.evictions_unknown |=
-            count.is_none() && lane.kept.has_acknowledged() && lane.facts.evicts() != Some(false);
+            count.is_none() && lane.kept.is_relied_on() && lane.facts.evicts() != Some(false);
         self.counts.evicted += count.unwrap_or(0);
         self.step = Step::Evictions(at + 1);
         Ok(None)
@@ -354,13 +378,11 @@ impl Closing {
     /// Whether a lane that was lost is connected to again, to see who answers there. All is counted
     /// anew then.
     fn revisits(&mut self, at: usize, error: &ServerError, fleet: &Fleet) -> bool {
-        let has_acknowledged = fleet.lane(at).kept.has_acknowledged();
-        if !error.is_passing() || !has_acknowledged || self.revisits == ROUNDS {
+        let is_relied_on = fleet.lane(at).kept.is_relied_on();
+        if !error.is_passing() || !is_relied_on || self.revisits == ROUNDS {
             return false;
         }
-        self.revisits += 1;
-        self.counts = Counts::default();
-        self.step = Step::Revisit(at);
+        self.step = self.revisit(at);
         true
     }
 

@@ -124,6 +124,13 @@ impl Fleet {
         self.routes.is_some() || self.lanes[at].is_watched()
     }
 
+    /// The run goes by what stands at every node: an earlier run wrote it.
+    pub(super) fn note_stood(&mut self) {
+        self.lanes
+            .iter_mut()
+            .for_each(|lane| lane.kept.note_stood());
+    }
+
     /// Whether any lane acknowledged anything.
     pub(super) fn has_acknowledged(&self) -> bool {
         self.lanes.iter().any(|lane| lane.kept.has_acknowledged())
@@ -280,14 +287,14 @@ impl Fleet {
         (0..self.lanes.len()).filter(is_unsure).collect()
     }
 
-    /// Who has a slot now answers for what was acknowledged there before, and for what of it no
-    /// replica has.
+    /// Who has a slot now answers for what was acknowledged there before, and for what of it none of
+    /// its own replicas may have.
     pub(super) fn inherit(&mut self, before: &Before, unsure: &[usize]) {
         for (from, to) in self.moves_since(before) {
             let giver = &self.lanes[from].kept;
-            let acknowledged = giver.has_acknowledged();
-            let may_lack = giver.may_lack() && !unsure.contains(&from);
-            self.lanes[to].kept.inherit(acknowledged, may_lack);
+            let relied = giver.relied();
+            let has_let_go = giver.has_let_go() && !unsure.contains(&from);
+            self.lanes[to].kept.inherit(relied, has_let_go);
         }
     }
 

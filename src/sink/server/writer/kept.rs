@@ -32,6 +32,29 @@ struct Unasked {
     records: usize,
 }
 
+/// What the run goes by at a lane's node.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Relied {
+    /// Nothing of it is known to stand there.
+    #[default]
+    Nothing,
+    /// A key was seen to stand, and nothing was written for it.
+    Stood,
+    /// A write was acknowledged.
+    Acknowledged,
+}
+
+/// What of that is not kept here.
+#[derive(Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum LetGo {
+    #[default]
+    Nothing,
+    /// A replica has it.
+    Confirmed,
+    /// The node alone may have some of it.
+    Unkept,
+}
+
 /// What was acknowledged on a lane and not confirmed by a replica.
 #[derive(Default)]
 pub(super) struct Kept {
@@ -48,13 +71,13 @@ pub(super) struct Kept {
     wrote: bool,
     /// WAIT is refused.
     is_refused: bool,
-    /// Anything was acknowledged.
-    acknowledged: bool,
-    /// Some of that is neither kept nor known to be at a replica.
-    unkept: bool,
+    relied: Relied,
+    let_go: LetGo,
     /// A replica confirmed something since the sentinels last named this primary: it may have
     /// followed one that is no primary any more.
     confirmed_since: bool,
+    /// Another process has answered since it was last told who serves what.
+    is_anew: bool,
 }
 
 impl Kept {
@@ -88,27 +111,51 @@ impl Kept {
 
     /// Something was acknowledged.
     pub fn note_acknowledged(&mut self) {
-        self.acknowledged = true;
+        self.relied = Relied::Acknowledged;
+    }
+
+    /// A key stands, and nothing is written for it: it may have come a moment ago, from an earlier
+    /// run or from others, and no replica may have it yet.
+    pub fn note_stood(&mut self) {
+        self.relied = self.relied.max(Relied::Stood);
+        self.let_go = LetGo::Unkept;
     }
 
     /// Whether anything was acknowledged.
     pub fn has_acknowledged(&self) -> bool {
-        self.acknowledged
+        self.relied == Relied::Acknowledged
     }
 
-    /// Whether some of what was acknowledged is neither kept nor known to be at a replica.
+    /// What the run goes by there.
+    pub fn relied(&self) -> Relied {
+        self.relied
+    }
+
+    /// Whether the run goes by anything that stands there.
+    pub fn is_relied_on(&self) -> bool {
+        self.relied != Relied::Nothing
+    }
+
+    /// Whether some of what it goes by is neither kept nor known to be at a replica.
     pub fn has_unkept(&self) -> bool {
-        self.unkept
+        self.let_go == LetGo::Unkept
+    }
+
+    /// Whether it goes by something that is not kept, wherever else it may be.
+    pub fn has_let_go(&self) -> bool {
+        self.let_go != LetGo::Nothing || self.dropped > 0
     }
 
     /// Something that is not kept was acknowledged.
     pub fn note_unkept(&mut self, is_so: bool) {
-        self.unkept |= is_so;
+        if is_so {
+            self.let_go = LetGo::Unkept;
+        }
     }
 
     /// Whether something was acknowledged that its node alone may have, and that is not at hand.
     pub fn may_lack(&self) -> bool {
-        self.unkept || self.dropped > 0
+        self.has_unkept() || self.dropped > 0
     }
 
     /// Whether it is time to ask for replicas.
@@ -147,7 +194,7 @@ impl Kept {
         wrote: Wrote,
     ) -> Option<Box<Item>> {
         if !self.waits_for_replicas() {
-            self.unkept = true;
+            self.let_go = LetGo::Unkept;
             return Some(item);
         }
         item.past.counted = Some(counted);
@@ -192,6 +239,11 @@ impl Kept {
         going
     }
 
+    /// The newest record of each of these keys, which is sent again.
+    pub fn take_of(&mut self, is_one: impl Fn(&[u8]) -> bool) -> VecDeque<Box<Item>> {
+        newest(self.part(|key| !is_one(key)))
+    }
+
     /// WAIT is sent now.
     pub fn asked(&mut self) {
         self.unasked = Unasked::default();
@@ -206,7 +258,7 @@ impl Kept {
                 self.dropped = 0;
                 self.confirmed_since = true;
                 // It has all that the primary wrote before, whoever asked for it.
-                self.unkept = false;
+                self.let_go = LetGo::Confirmed;
             }
             Ok(_) => {}
             Err(text) if is_forbidden(&text) => {
@@ -228,46 +280,58 @@ impl Kept {
 
     /// The sentinels name another primary: what confirmed may have followed this one.
     pub fn named_another(&mut self) {
-        self.unkept |= self.confirmed_since;
-        self.confirmed_since = false;
+        let is_unsure = std::mem::take(&mut self.confirmed_since);
+        self.note_unkept(is_unsure);
     }
 
     /// The newest record of each key, and how many are not at hand any more.
     pub fn take(&mut self) -> (VecDeque<Box<Item>>, u64) {
         self.bytes = 0;
-        let mut seen = FingerprintSet::default();
         let kept = std::mem::take(&mut self.kept);
-        let newest = kept.into_iter().rev();
-        let newest: VecDeque<_> = newest.filter(|item| seen.insert(item.print)).collect();
-        (newest, std::mem::take(&mut self.dropped))
+        (newest(kept), std::mem::take(&mut self.dropped))
     }
 
     /// Another process answers: what was acknowledged before is another matter.
     pub fn begin_anew(&mut self) {
-        self.acknowledged = false;
-        self.unkept = false;
+        self.relied = Relied::Nothing;
+        self.let_go = LetGo::Nothing;
+        self.is_anew = true;
+    }
+
+    /// Whether another process has answered since it was last told who serves what, which is told
+    /// now.
+    pub fn take_anew(&mut self) -> bool {
+        std::mem::take(&mut self.is_anew)
     }
 
     /// Its node gave its slots away, and its keys with them.
     pub fn hand_over(&mut self) {
-        self.unkept = self.may_lack();
+        self.note_unkept(self.may_lack());
         self.dropped = 0;
     }
 
     /// Its node serves no slot any more; whether it had what nobody else may have.
     pub fn forget_unkept(&mut self) -> bool {
-        std::mem::take(&mut self.unkept)
+        std::mem::take(&mut self.let_go) == LetGo::Unkept
     }
 
-    /// Slots came from a lane where something was acknowledged, perhaps what nobody else has.
-    pub fn inherit(&mut self, acknowledged: bool, may_lack: bool) {
-        self.acknowledged |= acknowledged;
-        if may_lack {
-            self.unkept = true;
+    /// Slots came from a lane where the run goes by something; `has_let_go`: also by what is not
+    /// kept. A replica of that lane's node may have it, but not yet one of this lane's.
+    pub fn inherit(&mut self, relied: Relied, has_let_go: bool) {
+        self.relied = self.relied.max(relied);
+        if has_let_go {
+            self.let_go = LetGo::Unkept;
             // WAIT speaks of what was written before it: not yet of what has just come.
             self.wrote = false;
         }
     }
+}
+
+/// The newest record of each key.
+fn newest(kept: VecDeque<Box<Item>>) -> VecDeque<Box<Item>> {
+    let mut seen = FingerprintSet::default();
+    let newest = kept.into_iter().rev();
+    newest.filter(|item| seen.insert(item.print)).collect()
 }
 
 fn kept_bytes(item: &Item) -> usize {

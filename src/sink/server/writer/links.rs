@@ -285,7 +285,7 @@ impl Traffic {
         if met == Met::Unknown {
             self.trouble.note_unknown();
             // A single server is watched by a connection that tells.
-            if self.fleet.is_cluster() && self.fleet.lane(at).kept.has_acknowledged() {
+            if self.fleet.is_cluster() && self.fleet.lane(at).kept.is_relied_on() {
                 let why = "a node of the destination was connected to again, and does not say \
                            whether it is still the same process (INFO run_id)";
                 self.ledger.say(Say::Lost(why.to_owned(), None));
@@ -296,7 +296,7 @@ impl Traffic {
             let kept = &self.fleet.lane(at).kept;
             let may_miss = match met {
                 Met::Successor => kept.has_unkept(),
-                _ => kept.has_acknowledged(),
+                _ => kept.is_relied_on(),
             };
             self.recall(at);
             if may_miss {

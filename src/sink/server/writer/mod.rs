@@ -252,6 +252,11 @@ impl Writer {
         self.traffic.witnesses = Some(Witnesses::new(known));
     }
 
+    /// An earlier run wrote what stands at the nodes, and this one goes by that.
+    pub fn rely_on_what_stands(&mut self) {
+        self.traffic.fleet.note_stood();
+    }
+
     /// See [`Witnesses::take_unsaved`].
     pub fn take_acknowledged(&mut self) -> Vec<Acknowledged> {
         let Traffic {

@@ -364,6 +364,7 @@ impl Outcome<'_> {
         let is_poorer = !item.classes_left_out().is_empty();
         self.ledger.changes().key_metadata_lost += u64::from(is_poorer);
         self.memory.note_stood(&item)?;
+        self.lane.kept.note_stood();
         let landed = self.landed(&mut item);
         if let Some(extra) = item.extra
             && let Extra {
@@ -417,10 +418,16 @@ impl Outcome<'_> {
                 self.ledger.say(Say::Failed(failure));
             }
             LeftAlone::Again => self.ledger.report().conflicts += 1,
-            LeftAlone::Skipped => self.ledger.report().skipped += 1,
+            LeftAlone::Skipped => self.skip(),
             LeftAlone::Held => {}
         }
         Ok(Then::Nothing)
+    }
+
+    /// It stands, and that is all that is asked for.
+    fn skip(&mut self) {
+        self.ledger.report().skipped += 1;
+        self.lane.kept.note_stood();
     }
 
     /// Each record is counted, and each key is named once.
@@ -515,7 +522,7 @@ impl Outcome<'_> {
                 own: true,
             }))),
             Standing::Skip => {
-                self.ledger.report().skipped += 1;
+                self.skip();
                 Ok(Then::Nothing)
             }
         }
