@@ -216,6 +216,12 @@ impl Facts {
         }
     }
 
+    /// Whether it says that it was never made a primary out of a replica, or has forgotten that.
+    pub fn was_never_promoted(&self) -> bool {
+        let with = self.promoted_with.as_ref();
+        with.is_some_and(|with| with.bytes().all(|digit| digit == b'0'))
+    }
+
     /// Whether it evicts keys when it is full; `None` where that is not known.
     pub fn evicts(&self) -> Option<bool> {
         match (self.maxmemory, self.policy.as_deref()) {
@@ -640,6 +646,8 @@ mod tests {
         let never = facts("role:master\r\nmaster_replid2:0000000000\r\n");
         let once = facts("role:master\r\nmaster_replid2:8a10b2c3d4\r\n");
         let silent = facts("role:master\r\n");
+        assert!(never.was_never_promoted());
+        assert!(!once.was_never_promoted() && !silent.was_never_promoted());
         assert!(once.was_promoted_since(&never));
         assert!(!never.was_promoted_since(&never) && !once.was_promoted_since(&once));
         // What it noted is forgotten once its own history begins anew.

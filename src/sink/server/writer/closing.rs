@@ -32,6 +32,13 @@ pub(super) enum Step {
     /// is.
     Reconnect(usize),
     Reconnected,
+    /// A cluster is asked once more who serves what: slots may have gone on with their keys, and
+    /// then it is another node that must not have lost them.
+    Slots,
+    /// It was asked, and what follows from that is open.
+    Asked,
+    /// Nothing of that is open.
+    Settled,
     /// Whoever waits for accepted keys does the rest.
     Source,
     Evictions(usize),
@@ -56,6 +63,8 @@ pub(super) enum Need {
     Sentinels(usize),
     /// A connection to this lane.
     Connection(usize),
+    /// Who serves what.
+    Slots,
     /// The source is told.
     Source,
     Evictions(usize),
@@ -125,6 +134,7 @@ impl Closing {
             Step::Confirmed => self.step = Step::Sentinels(0),
             Step::Moved => self.step = Step::Reconnect(0),
             Step::Reconnected => self.step = self.next_round(),
+            Step::Asked => self.step = Step::Settled,
             Step::Revisited => self.step = Step::Confirm(0),
             _ => {}
         }
@@ -182,7 +192,7 @@ impl Closing {
         self.moved = false;
         match self.round < ROUNDS {
             true => Step::Confirm(0),
-            false => Step::Source,
+            false => Step::Slots,
         }
     }
 
@@ -197,6 +207,7 @@ impl Closing {
                 | Step::Confirmed
                 | Step::Moved
                 | Step::Reconnected
+                | Step::Asked
                 | Step::Revisited => {
                     return Need::Drain;
                 }
@@ -229,12 +240,19 @@ impl Closing {
                     }
                     Step::Reconnect(at + 1)
                 }
+                Step::Slots if !fleet.is_cluster() => Step::Source,
+                Step::Slots => {
+                    self.step = Step::Asked;
+                    return Need::Slots;
+                }
+                Step::Settled => self.after_slots(fleet),
                 Step::Source if self.has_told_source => Step::Evictions(0),
                 Step::Source => {
                     self.tell_unconfirmed(fleet, ledger);
                     return Need::Source;
                 }
                 Step::Evictions(at) if *at == lanes => Step::Upheavals(0),
+                Step::Evictions(at) if self.is_unseen(*at, fleet) => self.revisit(*at),
                 Step::Evictions(at) => return Need::Evictions(*at),
                 Step::Upheavals(at) if *at == lanes => Step::Done,
                 Step::Upheavals(at) if !fleet.lane(*at).kept.is_relied_on() => {
@@ -252,32 +270,14 @@ impl Closing {
     }
 
     fn after_sentinels(&self, fleet: &Fleet) -> Step {
-                Step::Evictions(at) if self.is_unseen(*at, fleet) => self.revisit(*at),
         let are_empty = fleet.lanes().iter().all(|lane| lane.kept.is_empty());
         match (self.moved, are_empty) {
             (true, _) => Step::Moved,
-            (false, true) => Step::Source,
+            (false, true) => Step::Slots,
             (false, false) => Step::Reconnect(0),
         }
     }
 
-    /// What the sentinels of a lane said; whether they are asked again in a moment.
-    pub fn sentinels_said(
-        &mut self,
-        at: usize,
-        standing: Option<&Standing>,
-        now: Instant,
-        ledger: &mut Ledger,
-    ) -> bool {
-        let is_disputed = matches!(standing, Some(Standing::Disputed(_)));
-        let since = *self.disputed_since.get_or_insert(now);
-        if is_disputed && now.saturating_duration_since(since) < AGREE_WITHIN {
-            return true;
-        }
-        self.disputed_since = None;
-        if is_disputed && !std::mem::replace(&mut self.has_told_dispute, true) {
-            ledger.problem(
-                "the sentinels of the destination do not agree on its primary: what was written \
     /// What was sent once more because of where the slots are now may be asked for, too.
     fn after_slots(&mut self, fleet: &Fleet) -> Step {
         let is_open = fleet.lanes().iter().any(|lane| lane.kept.is_open());
@@ -301,6 +301,23 @@ impl Closing {
         Step::Revisit(at)
     }
 
+    /// What the sentinels of a lane said; whether they are asked again in a moment.
+    pub fn sentinels_said(
+        &mut self,
+        at: usize,
+        standing: Option<&Standing>,
+        now: Instant,
+        ledger: &mut Ledger,
+    ) -> bool {
+        let is_disputed = matches!(standing, Some(Standing::Disputed(_)));
+        let since = *self.disputed_since.get_or_insert(now);
+        if is_disputed && now.saturating_duration_since(since) < AGREE_WITHIN {
+            return true;
+        }
+        self.disputed_since = None;
+        if is_disputed && !std::mem::replace(&mut self.has_told_dispute, true) {
+            ledger.problem(
+                "the sentinels of the destination do not agree on its primary: what was written \
                  may be at a server that is replaced; run the same command again when they do"
                     .to_owned(),
             );
@@ -320,7 +337,7 @@ impl Closing {
         let left: u64 = lanes.map(|lane| lane.kept.unconfirmed()).sum();
         if self.round == ROUNDS && left > 0 {
             ledger.notice(format!(
-                "{} are at the primaries and not yet at a replica",
+                "not yet at a replica, and only at its primary: {}",
                 plural(left, "key")
             ));
         }
@@ -460,4 +477,4 @@ pub(in crate::sink::server) enum Upheavals {
 }
 
 #[cfg(test)]
-super::tests::named!(Step: Drain, Judge, Confirm, Confirmed, Sentinels, Taken, Moved, Reconnect, Reconnected, Source, Evictions, Upheavals, Revisit, Revisited, Done);
+super::tests::named!(Step: Drain, Judge, Confirm, Confirmed, Sentinels, Taken, Moved, Reconnect, Reconnected, Slots, Asked, Settled, Source, Evictions, Upheavals, Revisit, Revisited, Done);

@@ -1,6 +1,6 @@
 //! All lanes, and the way to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::item::Item;
@@ -261,19 +261,65 @@ impl Fleet {
         routes.is_none_or(|routes| routes.primaries().contains(&at))
     }
 
-    /// Of a lane that serves no slot any more and may have had what nobody else has: the lanes whose
-    /// nodes tell how that came about.
+    /// Of a lane that serves no slot any more and may have had what nobody else has, and of one that
+    /// gave slots away: the lanes whose nodes tell how that came about.
     pub(super) fn witnesses_of(&self, before: &Before) -> BTreeSet<usize> {
         let mut asked = BTreeSet::new();
-        for at in 0..self.lanes.len() {
-            if self.is_primary(at) || !self.lanes[at].kept.may_lack() {
-                continue;
+        let may_lack = |at: usize| !self.is_primary(at) && self.lanes[at].kept.may_lack();
+        asked.extend((0..self.lanes.len()).filter(|at| may_lack(*at)));
+        for (from, to) in self.moves_since(before) {
+            if may_lack(from) || self.carries_keys(from, to, before) {
+                asked.insert(to);
             }
-            asked.insert(at);
-            let moves = self.moves_since(before).into_iter();
-            asked.extend(moves.filter(|(from, _)| *from == at).map(|(_, to)| to));
         }
         asked
+    }
+
+    /// Whether slots went from one lane to another with keys that the run goes by, and not to a
+    /// replica that had them already.
+    fn carries_keys(&self, from: usize, to: usize, before: &Before) -> bool {
+        let replicas = before.shard_at(from).map(|shard| &shard.replicas);
+        let to = self.lanes[to].announced();
+        let mut replicas = replicas.into_iter().flatten();
+        self.lanes[from].kept.is_relied_on()
+            && !replicas.any(|replica| Some(&replica.announced) == to)
+    }
+
+    /// Where slots went with keys that the run goes by, and to whom, if nobody can say that the one
+    /// who has them now got the keys: it may have taken over from whoever did, and lack them.
+    pub(super) fn strayed(&mut self, before: &Before, said: &[NodeSaid]) -> Vec<(usize, usize)> {
+        let lanes = self.lanes.iter_mut().enumerate();
+        let anew = lanes.filter_map(|(at, lane)| lane.kept.take_anew().then_some(at));
+        let anew: BTreeSet<usize> = anew.collect();
+        let moves = self.moves_since(before).into_iter();
+        let carries = moves.filter(|(from, to)| self.carries_keys(*from, *to, before));
+        carries
+            .filter(|(_, to)| anew.contains(to) || !self.was_there(*to, before, said))
+            .collect()
+    }
+
+    /// Whether the same process took whatever came to its slots, as far as it tells.
+    fn was_there(&self, at: usize, before: &Before, said: &[NodeSaid]) -> bool {
+        let Some(now) = facts_of(said, at) else {
+            return false;
+        };
+        match before.shard_at(at) {
+            Some(_) => {
+                let known = &self.lanes[at].facts.run_id;
+                (known.is_none() || *known == now.run_id)
+                    && self.was_primary_throughout(at, before, said)
+            }
+            None => now.was_never_promoted(),
+        }
+    }
+
+    /// What is kept of the slots that went from one lane to another.
+    pub(super) fn take_moved(&mut self, from: usize, to: usize) -> VecDeque<Box<Item>> {
+        let Some(routes) = &self.routes else {
+            return VecDeque::new();
+        };
+        let went = |key: &[u8]| routes.lane_of(slot_of(key)) == Some(to);
+        self.lanes[from].kept.take_of(went)
     }
 
     /// The lanes that serve no slot any more, and of which nobody can say that they gave their keys

@@ -1,6 +1,7 @@
 //! Connections: how they are made, whom they lead to, and what becomes of what was in flight when one
 //! is lost.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -104,6 +105,9 @@ impl Traffic {
     /// gone, that is told.
     fn leave_lanes(&mut self, before: &Before, said: &[NodeSaid]) {
         let unsure = self.fleet.unsure(before, said);
+        for (from, to) in self.fleet.strayed(before, said) {
+            self.follow_strayed(from, to);
+        }
         self.fleet.inherit(before, &unsure);
         for at in 0..self.fleet.lanes().len() {
             if self.fleet.is_primary(at) {
@@ -125,6 +129,26 @@ impl Traffic {
         self.fleet.follow_kept();
     }
 
+    /// Slots went to a node that may lack the keys: what is at hand is sent there once more, and of
+    /// the rest it is told.
+    fn follow_strayed(&mut self, from: usize, to: usize) {
+        let has_let_go = self.fleet.lane(from).kept.has_let_go();
+        let moved = self.fleet.take_moved(from, to);
+        self.check_again(from, moved);
+        if has_let_go {
+            let why = format!(
+                "slots of {} are at {} now, which took over from another node or was started anew,                  and nobody says that it has their keys",
+                self.fleet.lane(from).address(),
+                self.fleet.lane(to).address()
+            );
+            self.trouble.lose_memory(
+                why,
+                "they may be missing; run the same command again, which writes what is missing",
+                &mut self.ledger,
+            );
+        }
+    }
+
     /// Another node has taken over from a lane's, or its process was started anew: what is not
     /// known to have reached it is sent again.
     fn recall(&mut self, at: usize) {
@@ -142,10 +166,16 @@ impl Traffic {
                 &mut self.ledger,
             );
         }
+        self.check_again(at, kept);
+    }
+
+    /// What a lane acknowledged is sent once more to whoever has its slots now.
+    fn check_again(&mut self, at: usize, kept: VecDeque<Box<Item>>) {
         if !kept.is_empty() {
             self.ledger.notice(format!(
-                "{address} was started anew, or is the primary of its slots no more; {} that it \
-                 acknowledged last are checked again where their slots are now",
+                "{} was started anew, or does not serve all of its slots any more; what it \
+                 acknowledged last ({}) is checked again where its slots are now",
+                self.fleet.lane(at).address(),
                 plural(kept.len() as u64, "key")
             ));
         }

@@ -490,6 +490,11 @@ impl Writer {
                     closing::Need::Sentinels(at) => Do::AskSentinels(at),
                     closing::Need::Connection(_) if traffic.backlog.is_paused() => traffic.rest(),
                     closing::Need::Connection(at) => traffic.connect(at)?,
+                    closing::Need::Slots => {
+                        traffic.fleet.doubt(None);
+                        traffic.fleet.begin_refresh();
+                        Do::Flush
+                    }
                     closing::Need::Source => {
                         closing.told();
                         Do::TellSource(traffic.ledger.report().left())
