@@ -1,9 +1,9 @@
 //! Which keys need not be there, because the tool told what may be missing, and ended accordingly.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Ended, Ran};
-use crate::net::{By, Change, Place};
+use crate::net::{Change, Place};
 
 /// What the tool says where databases were swapped and are not read again.
 const SWAPPED: &str = "warning: databases were swapped during this run";
@@ -21,9 +21,11 @@ pub(super) struct Excuses<'a> {
     is_partial: bool,
     /// Whether the destination lost anything is not known, and that was said.
     is_unknown: bool,
-    /// By their names at the destination: what it lost, where the tool saw that it did, or
-    /// may have.
+    /// By their names there: what the destination lost, where the tool said that it did, or may have.
     lost: BTreeSet<&'a Place>,
+    /// What the destination lost when the tool had looked at it for the last time, after all was
+    /// written: nobody could see that, whatever was told.
+    unseen: BTreeSet<&'a Place>,
     /// Databases other than 0 were not looked at.
     reads_one: bool,
     /// What went to another database at the source, where the tool saw that something did.
@@ -41,10 +43,11 @@ impl<'a> Excuses<'a> {
             ran,
             is_partial: told.is_some(),
             lost: match told.is_some_and(|told| told.memory_lost) || warns(UNKNOWN) {
-                true => rolled_back(&ran.target.changes),
+                true => ran.target.lost_at_last(|_| true),
                 false => BTreeSet::new(),
             },
             is_unknown: warns(UNKNOWN),
+            unseen: ran.target.lost_at_last(|is_unseen| is_unseen),
             reads_one: told.is_some() && ran.lines.iter().any(|line| line.contains(UNSEEN)),
             swapped: match told.is_some() && warns(SWAPPED) {
                 true => swapped(&ran.source.changes),
@@ -56,11 +59,10 @@ impl<'a> Excuses<'a> {
     /// Whether a key of the source need not be there.
     pub fn excuse(&self, place: &Place) -> bool {
         let into = (self.ran.wish.into_db(place.0), place.1.clone());
-        if self.is_unknown && self.lost.contains(&into) {
-            return true;
-        }
-        self.is_partial
-            && (self.ran.named.contains_key(place)
+        self.unseen.contains(&into)
+            || (self.is_unknown && self.lost.contains(&into))
+            || self.is_partial
+                && (self.ran.named.contains_key(place)
                 // The destination's refusals have its own names.
                 || self.ran.named.contains_key(&into)
                 || names_database(self.ran.lines, place.0)
@@ -68,18 +70,6 @@ impl<'a> Excuses<'a> {
                 || self.lost.contains(&into)
                 || self.swapped.contains(place))
     }
-}
-
-/// Keys to which nothing was written after their server had lost what was written.
-fn rolled_back(changes: &[Change]) -> BTreeSet<&Place> {
-    let last: BTreeMap<&Place, &Change> = changes
-        .iter()
-        .map(|change| (&change.place, change))
-        .collect();
-    let by_server = last
-        .into_iter()
-        .filter(|(_, change)| change.by == By::Server);
-    by_server.map(|(place, _)| place).collect()
 }
 
 /// Keys that changed when the contents of a database went to another one.

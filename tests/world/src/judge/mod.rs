@@ -347,9 +347,7 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         .filter(|change| change.by == By::Clients);
     let others: BTreeSet<&Place> = others.map(|change| &change.place).collect();
     // What the destination itself lost by a restart or a failover is nobody's writing.
-    let lost = ran.target.changes.iter();
-    let lost = lost.filter(|change| change.by == By::Server);
-    let lost: BTreeSet<&Place> = lost.map(|change| &change.place).collect();
+    let lost = ran.target.lost();
     let fits = |place: &Place, version: Option<&Held>| {
         let into = into(place);
         if others.contains(&into) {

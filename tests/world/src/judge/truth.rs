@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::net::{BEGAN_MS, Change, Held, Place, State};
+use crate::net::{BEGAN_MS, By, Change, Held, Place, State};
 use crate::script::Side;
 use crate::server::Value;
 
@@ -14,6 +14,9 @@ pub struct Truth {
     pub start: BTreeMap<Place, Held>,
     /// What changed, in order.
     pub changes: Vec<Change>,
+    /// When its servers lost what they had not saved, or not given to their successors, and whether
+    /// the tool could not see that; see [`State::losses`].
+    pub losses: Vec<(u64, bool)>,
     /// The end, by the servers' clock, Unix ms.
     pub end_ms: u64,
     skew_ms: i64,
@@ -33,6 +36,7 @@ impl Truth {
         let mut truth = Self {
             start,
             changes,
+            losses: state.losses(side),
             end_ms: 0,
             skew_ms,
             from,
@@ -51,6 +55,7 @@ impl Truth {
         Self {
             start: keys,
             changes: Vec::new(),
+            losses: Vec::new(),
             end_ms: BEGAN_MS + now / 1000 + 1,
             skew_ms: 0,
             from: now,
@@ -80,6 +85,31 @@ impl Truth {
             .iter()
             .filter(|change| change.place == *place && from < change.at && change.at <= until);
         lived(self.at(from, place)) || changes.any(|change| lived(change.after.as_ref()))
+    }
+
+    /// Keys that a server lost with its process, or with its replica taking over; those that expired
+    /// are not among them.
+    pub fn lost(&self) -> BTreeSet<&Place> {
+        let lost = self.changes.iter();
+        let lost = lost.filter(|change| self.is_loss(change, |_| true));
+        lost.map(|change| &change.place).collect()
+    }
+
+    /// As [`Self::lost`], but for those that changed again since. `is_meant`: by whether the tool
+    /// could not see the loss.
+    pub fn lost_at_last(&self, is_meant: impl Fn(bool) -> bool) -> BTreeSet<&Place> {
+        let changes = self.changes.iter();
+        let last: BTreeMap<&Place, &Change> =
+            changes.map(|change| (&change.place, change)).collect();
+        let mut last: Vec<_> = last.into_iter().collect();
+        last.retain(|(_, change)| self.is_loss(change, &is_meant));
+        last.into_iter().map(|(place, _)| place).collect()
+    }
+
+    fn is_loss(&self, change: &Change, is_meant: impl Fn(bool) -> bool) -> bool {
+        let mut losses = self.losses.iter();
+        change.by == By::Server
+            && losses.any(|(at, is_unseen)| *at == change.at && is_meant(*is_unseen))
     }
 
     /// The most that a clock elsewhere may differ from the servers', in ms.

@@ -207,6 +207,7 @@ impl State {
             let at = place.refuses_until + restart.loading_ms * 1000;
             self.queue.plan(at, Due::Over(node, LOADING_OVER));
         }
+        self.note_loss(node, node);
         self.observe_all(node);
         self.attach_replicas(node);
         true

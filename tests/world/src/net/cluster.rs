@@ -225,6 +225,7 @@ impl State {
         for watched in watching.flat_map(|(_, sentinel)| sentinel.primaries.values_mut()) {
             watched.port = port;
         }
+        self.note_loss(old, new);
         self.observe_all(new);
         true
     }

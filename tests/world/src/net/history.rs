@@ -73,6 +73,17 @@ pub struct Change {
     pub after: Option<Held>,
 }
 
+/// A process of a side ended, and what it had not saved, or not given to its successor, is gone.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// When, in µs of the world.
+    pub at: u64,
+    /// The server.
+    pub(super) node: usize,
+    /// Who took its place; itself where it was started anew.
+    pub(super) successor: usize,
+}
+
 /// All changes of the keys of a side, and what they are now.
 #[derive(Debug, Default)]
 pub struct History {
@@ -80,6 +91,10 @@ pub struct History {
     pub now: BTreeMap<Place, Held>,
     /// What changed, in order.
     pub changes: Vec<Change>,
+    /// When changes were lost, in order.
+    pub(super) losses: Vec<Loss>,
+    /// When the tool last wrote there, or waited for replicas.
+    pub(super) wrote: u64,
     steps: u64,
 }
 

@@ -75,9 +75,7 @@ impl State {
             self.nodes[node].server.receive(client, whole, ms);
             // The end of a pause lets others write.
             self.drain_writer(node);
-            if may_write(&whole[words[0].clone()]) {
-                self.observe(node, By::Tool);
-            }
+            self.note_command(node, &whole[words[0].clone()]);
             self.around(node, whole, &words, false);
             if self.links[id as usize].client != Some(client) {
                 is_cut = true;
@@ -90,6 +88,21 @@ impl State {
             link.partial = bytes[at..].to_vec();
         }
         self.end_turn(node);
+    }
+
+    /// A server has carried out a command of the tool.
+    fn note_command(&mut self, node: usize, name: &[u8]) {
+        let (now, side) = (self.now, self.nodes[node].side);
+        let writes = may_write(name);
+        if writes {
+            self.observe(node, By::Tool);
+        }
+        if writes || name.eq_ignore_ascii_case(b"wait") {
+            self.histories[side as usize].wrote = now;
+        }
+        if name.eq_ignore_ascii_case(b"info") {
+            self.nodes[node].told = now;
+        }
     }
 
     /// What the script has in store for just this command.

@@ -9,7 +9,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 use super::cluster::Move;
-use super::history::History;
+use super::history::{History, Loss};
 use super::link::{End, Link, Peer};
 use super::queue::{Due, Queue};
 use crate::script::{At, NetSetup, Phase, Planned, Side};
@@ -56,6 +56,10 @@ pub struct Node {
     /// Memory that its keys may take, when nothing is wrong with it.
     pub max_memory: u64,
     pub(super) wakes: u64,
+    /// When the tool last turned to it: it wrote to a connection, or tried to have one.
+    pub(super) turned_to: u64,
+    /// When it last told the tool who it is (INFO).
+    pub(super) told: u64,
 }
 
 /// How often things struck.
@@ -200,6 +204,29 @@ impl State {
         &self.histories[side as usize]
     }
 
+    /// When changes of a side were lost, and whether the tool could not see that: whoever lost them
+    /// had told who it is after all was written, and was not turned to again, nor was its successor.
+    pub fn losses(&self, side: Side) -> Vec<(u64, bool)> {
+        let history = self.history(side);
+        let is_unseen = |loss: &Loss| {
+            let (node, successor) = (&self.nodes[loss.node], &self.nodes[loss.successor]);
+            let has_looked = history.wrote <= node.told && node.turned_to <= node.told;
+            has_looked && node.told <= loss.at && successor.turned_to <= loss.at
+        };
+        let losses = history.losses.iter();
+        losses.map(|loss| (loss.at, is_unseen(loss))).collect()
+    }
+
+    /// A server loses changes now; `successor`: who has its place then.
+    pub(super) fn note_loss(&mut self, node: usize, successor: usize) {
+        let (at, side) = (self.now, self.nodes[node].side);
+        self.histories[side as usize].losses.push(Loss {
+            at,
+            node,
+            successor,
+        });
+    }
+
     /// The tool's clock, Unix ms.
     pub fn unix_ms(&self) -> u64 {
         BEGAN_MS + self.now / 1000
@@ -333,6 +360,7 @@ impl State {
                 return refused;
             };
             let node = &mut self.nodes[at];
+            node.turned_to = self.now;
             if node.is_gone || self.now < node.refuses_until {
                 self.log.note(self.now, "refused", id, &[]);
                 return refused;
@@ -392,6 +420,9 @@ impl State {
         };
         self.log.note(self.now, "tool", id, bytes);
         let now = self.now;
+        if let Some(node) = self.link(id).and_then(|link| link.node()) {
+            self.nodes[node].turned_to = now;
+        }
         let Some(link) = self.link(id).filter(|link| link.is_held) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
@@ -467,6 +498,8 @@ impl Node {
             holds_back: 0,
             max_memory,
             wakes: 0,
+            turned_to: 0,
+            told: 0,
         }
     }
 
