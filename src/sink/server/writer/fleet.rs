@@ -278,11 +278,20 @@ impl Fleet {
     /// Whether slots went from one lane to another with keys that the run goes by, and not to a
     /// replica that had them already.
     fn carries_keys(&self, from: usize, to: usize, before: &Before) -> bool {
-        let replicas = before.shard_at(from).map(|shard| &shard.replicas);
-        let to = self.lanes[to].announced();
-        let mut replicas = replicas.into_iter().flatten();
-        self.lanes[from].kept.is_relied_on()
-            && !replicas.any(|replica| Some(&replica.announced) == to)
+        self.lanes[from].kept.is_relied_on() && !self.took_over(from, to, before)
+    }
+
+    /// Whether a lane's node was another's replica, and took its place.
+    fn took_over(&self, from: usize, to: usize, before: &Before) -> bool {
+        let (Some(shard), Some(routes)) = (before.shard_at(from), &self.routes) else {
+            return false;
+        };
+        let successor = self.lanes[to].announced();
+        let mut replicas = shard.replicas.iter();
+        let mut slots = shard.slots.iter().cloned().flatten();
+        replicas.any(|replica| Some(&replica.announced) == successor)
+            // Nobody named it as a replica, and it has all that the other one had.
+            || (before.shard_at(to).is_none() && slots.all(|slot| routes.lane_of(slot) == Some(to)))
     }
 
     /// Where slots went with keys that the run goes by, and to whom, if nobody can say that the one

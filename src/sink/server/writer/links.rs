@@ -137,7 +137,8 @@ impl Traffic {
         self.check_again(from, moved);
         if has_let_go {
             let why = format!(
-                "slots of {} are at {} now, which took over from another node or was started anew,                  and nobody says that it has their keys",
+                "slots of {} are at {} now, which took over from another node or was started anew, \
+                 and nobody says that it has their keys",
                 self.fleet.lane(from).address(),
                 self.fleet.lane(to).address()
             );
