@@ -15,15 +15,17 @@
 //! settings and the number of ids ever added with what was read.
 //!
 //! Where the connection breaks, WATCH is forgotten by the server and the group is tried again. Only
-//! an EXEC whose reply is lost may have been carried out: then a key that is gone was deleted.
+//! an EXEC whose reply is lost may have been carried out: of a key that is then gone, or another one,
+//! nobody knows who deleted it, and it is counted so.
 //!
-//! Just before MULTI the destination is looked at: it has to be the process that it was, a primary
+//! Just before EXEC the destination is looked at: it has to be the process that it was, a primary
 //! that evicts nothing, and none of its databases may have been emptied or swapped. Else nothing
 //! more is deleted.
 
 pub(crate) mod destination;
 mod kept;
 mod remembering;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,8 +33,8 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use self::destination::Watch;
-use self::kept::Kept;
 use self::remembering::{DELETE_IF_SET_SO, NO_SUCH_KEY, Remembering};
+use self::tally::{Settled, Tally};
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
@@ -45,9 +47,8 @@ use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
-use crate::sink::{Accepted, Landed};
+use crate::sink::{Accepted, Deletions, Landed};
 use crate::stop::Stop;
-use crate::units::plural;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
 const GROUP_KEYS: usize = 16;
@@ -138,17 +139,10 @@ pub(crate) struct DeleteSource {
     observer: Arc<Observer>,
     group: Vec<Candidate>,
     group_bytes: usize,
-    deleted: u64,
-    kept: u64,
-    /// Of those, the ones that were changed.
-    changed: u64,
-    /// Of those, the ones that were kept for other reasons.
-    kept_for: Kept,
+    tally: Tally,
     /// Whether each of the two scripts is taken, once that was asked.
     scripts: Option<bool>,
     stream_scripts: Option<bool>,
-    /// What the source answered for the first of them.
-    forbidden: Option<String>,
 }
 
 impl DeleteSource {
@@ -188,13 +182,9 @@ impl DeleteSource {
             observer,
             group: Vec::new(),
             group_bytes: 0,
-            deleted: 0,
-            kept: 0,
-            changed: 0,
-            kept_for: Kept::default(),
+            tally: Tally::default(),
             scripts: None,
             stream_scripts: None,
-            forbidden: None,
         })
     }
 
@@ -205,45 +195,28 @@ impl DeleteSource {
             return Ok(());
         }
         if self.halted {
-            self.kept += group.len() as u64;
+            self.tally.kept += group.len() as u64;
             return Ok(());
         }
-        let before = self.kept_for;
-        if let Some(deleted) = self.settle(&group, BTreeSet::new())? {
-            self.count(group.len(), deleted, before);
+        if self.settle(&group, BTreeSet::new())? {
             return Ok(());
         }
         // Somebody wrote one of the keys meanwhile: each by itself, so that only that one is kept.
         let in_doubt = std::mem::take(&mut self.in_doubt);
+        self.tally.unknown += in_doubt.len() as u64;
         for (at, candidate) in group.iter().enumerate() {
-            let doubt = in_doubt.contains(&at).then_some(0).into_iter().collect();
-            let before = self.kept_for;
-            let deleted = self.settle(std::slice::from_ref(candidate), doubt)?;
-            self.count(1, deleted.unwrap_or(0), before);
+            let doubt: BTreeSet<_> = in_doubt.get(&at).map(|_| 0).into_iter().collect();
+            self.tally.unknown -= doubt.len() as u64;
+            self.settle(std::slice::from_ref(candidate), doubt)?;
         }
         Ok(())
     }
 
-    /// Counts what became of so many keys. `before`: what had been kept until then.
-    fn count(&mut self, keys: usize, deleted: u64, before: Kept) {
-        let kept = keys as u64 - deleted;
-        let told = self.kept_for.total() - before.total();
-        self.deleted += deleted;
-        self.kept += kept;
-        self.changed += kept.saturating_sub(told);
-    }
-
-    /// Whether what the group holds still stands where it was acknowledged. `deleted_before`: keys
-    /// of the group that are gone already, and not counted yet.
-    fn look_at_destination(&mut self, deleted_before: u64) -> Result<()> {
+    /// Whether what the group holds still stands where it was acknowledged.
+    fn look_at_destination(&mut self) -> Result<()> {
         match self.watch.look() {
             Ok(None) => Ok(()),
-            Ok(Some(why)) => {
-                self.deleted += deleted_before;
-                let halted = self.halt(&format!("the destination {why}"));
-                self.deleted -= deleted_before;
-                halted
-            }
+            Ok(Some(why)) => self.halt(&format!("the destination {why}")),
             Err(lost) => {
                 self.halted = true;
                 Err(lost)
@@ -251,14 +224,41 @@ impl DeleteSource {
         }
     }
 
-    /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
-    /// does. `in_doubt`: of which keys of the group an EXEC may have been carried out unheard.
-    fn settle(&mut self, group: &[Candidate], in_doubt: BTreeSet<usize>) -> Result<Option<u64>> {
+    /// Deletes what may be deleted of a group, and counts it. `false` if a watched key was written in
+    /// between: then nothing was deleted, nor counted if there are other keys in the group. `in_doubt`:
+    /// of which keys of the group an EXEC may have been carried out unheard.
+    fn settle(&mut self, group: &[Candidate], in_doubt: BTreeSet<usize>) -> Result<bool> {
         self.in_doubt = in_doubt;
-        let before = self.kept_for;
+        let before = self.tally.kept_for;
+        let done = self.settle_at_last(group);
+        if !matches!(done, Ok(Some(_))) {
+            self.tally.kept_for = before;
+        }
+        if matches!(done, Ok(None)) && group.len() > 1 {
+            return Ok(false);
+        }
+        let in_doubt = std::mem::take(&mut self.in_doubt);
+        let settled = done.map(|done| {
+            // What an EXEC did that nobody heard of stays unknown.
+            done.unwrap_or(Settled {
+                deleted: 0,
+                unknown: in_doubt.len() as u64,
+            })
+        });
+        match settled {
+            Ok(settled) => self.tally.count(group.len(), settled, before),
+            Err(_) => self.tally.give_up(group.len(), in_doubt.len()),
+        }
+        settled.map(|_| true)
+    }
+
+    /// A transaction, again after each loss of the connection. Returns what [`Self::transaction`]
+    /// does.
+    fn settle_at_last(&mut self, group: &[Candidate]) -> Result<Option<Settled>> {
+        let before = self.tally.kept_for;
         loop {
             // What is done again is counted again.
-            self.kept_for = before;
+            self.tally.kept_for = before;
             let lost = match self.transaction(group) {
                 Err(error) if error.is_passing() => error,
                 // Which answer the next one belongs to is not known: only a new connection is sure
@@ -267,16 +267,7 @@ impl DeleteSource {
                 done => {
                     self.retries.succeeded();
                     let done = done?;
-                    let Some(unfit) = self.unfit.take() else {
-                        if done.is_none() {
-                            self.kept_for = before;
-                        }
-                        return Ok(done);
-                    };
-                    let deleted = done.unwrap_or(0);
-                    self.deleted += deleted;
-                    self.kept += group.len() as u64 - deleted;
-                    return Err(unfit);
+                    return self.unfit.take().map_or(Ok(done), Err);
                 }
             };
             let stop = || self.stop.is_set();
@@ -289,10 +280,10 @@ impl DeleteSource {
         }
     }
 
-    /// How many were deleted; `None` if a watched key was written in between.
-    fn transaction(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
+    /// What was deleted; `None` if a watched key was written in between.
+    fn transaction(&mut self, group: &[Candidate]) -> Result<Option<Settled>, ServerError> {
         let Some(first) = group.first() else {
-            return Ok(Some(0));
+            return Ok(Some(Settled::default()));
         };
         // Nothing is deleted before this very connection is proved to be in the keys' database.
         if let Err(text) = self.conn.select(first.origin.db)? {
@@ -306,73 +297,111 @@ impl DeleteSource {
         if !self.expect_for_keys("WATCH", &watch, &Reply::Okay)? {
             return Ok(self.one_by_one(group));
         }
-        let mut deleted_before = 0;
-        // In the order of the group: the same run sends the same commands.
-        let mut unchanged = BTreeMap::new();
-        for (at, candidate) in group.iter().enumerate() {
-            if self.in_doubt.contains(&at) && self.is_absent(candidate)? {
-                deleted_before += 1;
-            } else if let Some(deletion) = self.deletion(candidate)? {
-                unchanged.insert(at, deletion);
-            }
-        }
+        let unchanged = self.unchanged(group)?;
         if unchanged.is_empty() {
             self.expect("UNWATCH", &cmd("UNWATCH"), &Reply::Okay)?;
-            return Ok(Some(deleted_before));
-        }
-        // After all that may take its time, a connection to the source that was lost among it.
-        if let Err(unfit) = self.look_at_destination(deleted_before) {
-            self.unfit = Some(unfit);
-            return Ok(Some(deleted_before));
+            return Ok(Some(self.settled(&BTreeSet::new(), 0)));
         }
         self.expect("MULTI", &cmd("MULTI"), &Reply::Okay)?;
-        let queued = Reply::Status("QUEUED".to_owned());
-        // From here on: what is not queued is carried out at once.
-        let in_doubt_before = self.in_doubt.clone();
+        let sent: BTreeSet<usize> = unchanged.keys().copied().collect();
+        let Some(commands) = self.queue_deletions(group, unchanged)? else {
+            return self.leave(group);
+        };
+        // After all that may take its time, a connection to the source that was lost among it: as
+        // little as possible is to lie between this look and the deletion.
+        if let Err(unfit) = self.look_at_destination() {
+            self.unfit = Some(unfit);
+            return Ok(None);
+        }
+        self.execute(sent, commands)
+    }
+
+    /// The keys of a group, by their place, that are what was read, and how each is deleted. In the
+    /// order of the group: the same run sends the same commands.
+    fn unchanged(&mut self, group: &[Candidate]) -> Result<BTreeMap<usize, Deletion>, ServerError> {
+        let mut unchanged = BTreeMap::new();
+        for (at, candidate) in group.iter().enumerate() {
+            let before = self.tally.kept_for;
+            match self.deletion(candidate)? {
+                Some(deletion) => drop(unchanged.insert(at, deletion)),
+                // It is not kept for a reason of its own: it may be gone.
+                None if self.in_doubt.contains(&at) => self.tally.kept_for = before,
+                None => {}
+            }
+        }
+        Ok(unchanged)
+    }
+
+    /// Sends the deletions, so that EXEC carries them out, and says how many commands they are;
+    /// `None` where one is refused for its keys.
+    fn queue_deletions(
+        &mut self,
+        group: &[Candidate],
+        unchanged: BTreeMap<usize, Deletion>,
+    ) -> Result<Option<usize>, ServerError> {
+        let in_doubt = self.in_doubt.clone();
+        // What is not queued is carried out at once, and would not heed what WATCH saw.
         self.in_doubt.extend(unchanged.keys());
-        let mut del = cmd("DEL");
-        let (mut watched, mut compared) = (0, Vec::new());
+        let mut commands = Vec::new();
         for (at, deletion) in unchanged {
+            let key = &group[at].origin.key;
             match deletion {
-                Deletion::Watched => {
-                    del.arg(&group[at].origin.key);
-                    watched = 1;
-                }
-                Deletion::Compared(delete) => compared.push(delete),
+                Deletion::Compared(delete) => commands.push(("EVAL", delete)),
+                Deletion::Watched => match commands.first_mut() {
+                    Some(("DEL", del)) => drop(del.arg(key)),
+                    _ => commands.insert(0, ("DEL", cmd("DEL").arg(key).to_owned())),
+                },
             }
         }
-        let commands = watched + compared.len();
-        if watched > 0 {
-            // Carried out at once, it would not heed what WATCH saw.
-            if !self.expect_for_keys("DEL", &del, &queued)? {
-                self.in_doubt = in_doubt_before;
-                return self.leave(group);
+        let queued = Reply::Status("QUEUED".to_owned());
+        for (name, command) in &commands {
+            let is_queued = self.expect_for_keys(name, command, &queued);
+            // Anything but a number of deleted keys says that none were, and so does no answer: the
+            // server had begun the transaction.
+            if !matches!(&is_queued, Err(ServerError::Protocol { .. })) {
+                self.in_doubt.clone_from(&in_doubt);
+            }
+            if !is_queued? {
+                return Ok(None);
             }
         }
-        for delete in compared {
-            if !self.expect_for_keys("EVAL", &delete, &queued)? {
-                self.in_doubt = in_doubt_before;
-                return self.leave(group);
-            }
+        Ok(Some(commands.len()))
+    }
+
+    /// Carries out what was queued, for the keys at these places.
+    fn execute(
+        &mut self,
+        sent: BTreeSet<usize>,
+        commands: usize,
+    ) -> Result<Option<Settled>, ServerError> {
+        let in_doubt = self.in_doubt.clone();
+        self.in_doubt.extend(&sent);
+        let answer = self.conn.try_query(&cmd("EXEC"))?;
+        let is_not_done = match &answer {
+            // A watched key was written.
+            Ok(Reply::Nil) => true,
+            Ok(Reply::Array(replies)) => replies.len() == commands,
+            Ok(_) => false,
+            Err(text) => is_forbidden(text) || text.starts_with(DISCARDED),
+        };
+        // Now it is known what was done.
+        if is_not_done {
+            self.in_doubt = in_doubt;
         }
-        match self.conn.try_query(&cmd("EXEC"))? {
+        match answer {
             Ok(Reply::Array(replies)) if replies.len() == commands => {
                 // An error, too, is a key that is still there.
                 let deleted = replies.iter().map(|reply| match reply {
                     Reply::Int(count) => u64::try_from(*count).unwrap_or(0),
                     _ => 0,
                 });
-                Ok(Some(deleted_before + deleted.sum::<u64>()))
+                let deleted = deleted.sum::<u64>().min(sent.len() as u64);
+                Ok(Some(self.settled(&sent, deleted)))
             }
-            // A watched key was written.
-            Ok(Reply::Nil) => {
-                self.in_doubt = in_doubt_before;
-                Ok(None)
-            }
+            Ok(Reply::Nil) => Ok(None),
             Ok(other) => Err(self.conn.confused(format!("EXEC: {other:?}"))),
             Err(text) if is_forbidden(&text) => Err(self.conn.refusal("EXEC", text)),
             Err(text) if text.starts_with(DISCARDED) && text.contains("NOPERM") => {
-                self.in_doubt = in_doubt_before;
                 Err(self.conn.refusal("EXEC", text))
             }
             // Carried out or not: that is looked at on a new connection.
@@ -380,19 +409,32 @@ impl DeleteSource {
         }
     }
 
+    /// What became of a group of which these keys were sent, and so many of them deleted: of the others
+    /// that an earlier EXEC may have deleted it stays unknown.
+    fn settled(&self, sent: &BTreeSet<usize>, deleted: u64) -> Settled {
+        let in_doubt = self.in_doubt.len() as u64;
+        let sent_again = self.in_doubt.intersection(sent).count() as u64;
+        let missed = sent.len() as u64 - deleted;
+        Settled {
+            deleted,
+            unknown: in_doubt - sent_again + sent_again.min(missed),
+        }
+    }
+
     /// Leaves a transaction in which a command was refused for its keys.
-    fn leave(&mut self, group: &[Candidate]) -> Result<Option<u64>, ServerError> {
+    fn leave(&mut self, group: &[Candidate]) -> Result<Option<Settled>, ServerError> {
         self.expect("DISCARD", &cmd("DISCARD"), &Reply::Okay)?;
         Ok(self.one_by_one(group))
     }
 
     /// Of a group nobody says which of its keys it was.
-    fn one_by_one(&mut self, group: &[Candidate]) -> Option<u64> {
+    fn one_by_one(&mut self, group: &[Candidate]) -> Option<Settled> {
         let [_] = group else {
             return None;
         };
-        self.kept_for.forbidden += 1;
-        Some(0)
+        let settled = self.settled(&BTreeSet::new(), 0);
+        self.tally.kept_for.forbidden += 1 - settled.unknown;
+        Some(settled)
     }
 
     /// As [`Self::expect`]; `false` where this user may not do it with a key.
@@ -404,7 +446,7 @@ impl DeleteSource {
     ) -> Result<bool, ServerError> {
         match self.conn.try_query(command)? {
             Err(text) if is_about_key(&text) => {
-                self.forbidden.get_or_insert(text);
+                self.tally.forbidden.get_or_insert(text);
                 Ok(false)
             }
             Err(text) => Err(self.conn.refusal(name, text)),
@@ -448,21 +490,16 @@ impl DeleteSource {
         Ok(known)
     }
 
-    fn is_absent(&mut self, candidate: &Candidate) -> Result<bool, ServerError> {
-        let exists = cmd("EXISTS").arg(&candidate.origin.key).to_owned();
-        Ok(matches!(self.conn.try_query(&exists)?, Ok(Reply::Int(0))))
-    }
-
     /// How a key is to be deleted; `None` if it is kept.
     fn deletion(&mut self, candidate: &Candidate) -> Result<Option<Deletion>, ServerError> {
         let key = &candidate.origin.key;
         if candidate.is_unwatched(self.family) && !self.takes_scripts()? {
-            self.kept_for.modules += 1;
+            self.tally.kept_for.modules += 1;
             return Ok(None);
         }
         let is_stream = candidate.kind(self.family) == Kind::Stream;
         if is_stream && self.may_have_groups(key)? {
-            self.kept_for.grouped += 1;
+            self.tally.kept_for.grouped += 1;
             return Ok(None);
         }
         let expire_at_ms = match self.expiry(key)? {
@@ -517,7 +554,7 @@ impl DeleteSource {
             return Ok(None);
         }
         if !self.takes_stream_scripts()? {
-            self.kept_for.streams += 1;
+            self.tally.kept_for.streams += 1;
             return Ok(None);
         }
         let mut delete = cmd("EVAL");
@@ -592,16 +629,16 @@ impl Accepted for DeleteSource {
     fn accepted(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
         let stays = self.same_server && origin.db == record.db && origin.key == record.key;
         let Value::Verbatim(payload) = record.value else {
-            self.kept += 1;
+            self.tally.kept += 1;
             return Ok(());
         };
         if stays {
-            self.kept += 1;
+            self.tally.kept += 1;
             return Ok(());
         }
         if landed.is_poorer {
-            self.kept += 1;
-            self.kept_for.poorer += 1;
+            self.tally.kept += 1;
+            self.tally.kept_for.poorer += 1;
             return Ok(());
         }
         if self
@@ -623,7 +660,7 @@ impl Accepted for DeleteSource {
         // What stands may be a key of the source itself. Of two such keys, each equal to the other,
         // both would be deleted.
         if self.same_server {
-            self.kept += 1;
+            self.tally.kept += 1;
             return Ok(());
         }
         self.accepted(origin, record, landed)
@@ -634,40 +671,34 @@ impl Accepted for DeleteSource {
     }
 
     fn left(&mut self, keys: u64) {
-        self.kept += keys;
+        self.tally.kept += keys;
     }
 
-    fn counts(&self) -> (u64, u64) {
-        (self.deleted, self.kept)
+    fn counts(&self) -> Deletions {
+        self.tally.deletions()
     }
 
     fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        self.kept_for.because(self.changed)
+        self.tally.kept_because()
     }
 
     fn halt(&mut self, why: &str) -> Result<()> {
         self.halted = true;
-        let already = match self.deleted {
-            0 => "no key was deleted at the source".to_owned(),
-            deleted => format!(
-                "{}, and may be gone from both ends: before anything else, look for them in the \
-                 destination's own files and backups",
-                match deleted {
-                    1 => "1 key was deleted at the source already".to_owned(),
-                    more => format!("{} were deleted at the source already", plural(more, "key")),
-                }
-            ),
-        };
+        let in_doubt = self.in_doubt.len() as u64;
         Err(anyhow::anyhow!(
             "{why}: what it had acknowledged before may be gone, and nothing more is deleted at the \
-             source; {already}; every other key is still at the source"
+             source; {}; every other key is still at the source",
+            self.tally.already(in_doubt)
         ))
     }
 
     fn finish(&mut self) -> Result<()> {
         self.flush()?;
-        self.kept_for
-            .tell(self.changed, self.forbidden.as_deref(), &self.observer);
-        Ok(())
+        self.tally.tell(&self.observer);
+        // What the last group was deleted for has to stand there still.
+        match self.halted || self.tally.may_have_deleted() == 0 {
+            true => Ok(()),
+            false => self.look_at_destination(),
+        }
     }
 }

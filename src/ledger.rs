@@ -202,6 +202,9 @@ pub struct SinkReport {
     /// Source keys deleted after the destination accepted or had them, and kept because they had
     /// changed or never came that far (`--delete-source`).
     pub source_deleted: u64,
+    /// Source keys of which nobody knows whether this run deleted them, because the answer was lost
+    /// and they are no longer what was read.
+    pub source_unknown: u64,
     /// See `source_deleted`.
     pub source_kept: u64,
     /// Of those that were accepted and kept all the same, how many for which reason.

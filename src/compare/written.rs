@@ -13,7 +13,7 @@ use super::row::What;
 use super::store::Store;
 use crate::payload::{self, FieldFate};
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::sink::{Accepted, FieldTtls, Landed};
+use crate::sink::{Accepted, Deletions, FieldTtls, Landed};
 
 /// What was written so far.
 #[derive(Debug)]
@@ -168,8 +168,9 @@ impl Accepted for Remember {
         self.then.as_mut().map_or(Ok(()), |then| then.finish())
     }
 
-    fn counts(&self) -> (u64, u64) {
-        self.then.as_ref().map_or((0, 0), |then| then.counts())
+    fn counts(&self) -> Deletions {
+        let then = self.then.as_ref();
+        then.map_or_else(Deletions::default, |then| then.counts())
     }
 
     fn kept_because(&self) -> Vec<(&'static str, u64)> {

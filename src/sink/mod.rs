@@ -82,6 +82,18 @@ pub struct Seen {
     pub expire_at_ms: Option<u64>,
 }
 
+/// What became of keys at the source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deletions {
+    /// Surely deleted by this run.
+    pub deleted: u64,
+    /// Perhaps: the answer to the deletion was lost, and since then the key no longer stands there as
+    /// it was read. Somebody else may have deleted it.
+    pub unknown: u64,
+    /// Not deleted by this run.
+    pub kept: u64,
+}
+
 /// Told of every key that the destination accepted: goes back to the source (`--delete-source`), or
 /// remembers it (`--verify`).
 pub trait Accepted: Send {
@@ -148,8 +160,8 @@ pub trait Accepted: Send {
     fn finish(&mut self) -> Result<()>;
 
     /// How many keys of the source were deleted, and how many kept, also where something failed.
-    fn counts(&self) -> (u64, u64) {
-        (0, 0)
+    fn counts(&self) -> Deletions {
+        Deletions::default()
     }
 
     /// Why those were kept that had been accepted, by a name for machines, and how many.

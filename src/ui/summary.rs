@@ -182,7 +182,7 @@ fn damages(sink: &SinkReport) -> Vec<String> {
         let damaged = count_text(sink.damaged);
         parts.push(format!("{damaged} damaged and archived as is"));
     }
-    if sink.source_deleted + sink.source_kept > 0 {
+    if sink.source_deleted + sink.source_unknown + sink.source_kept > 0 {
         let because = match sink.source_kept_for_another {
             0 => String::new(),
             keys => format!(
@@ -190,8 +190,12 @@ fn damages(sink: &SinkReport) -> Vec<String> {
                 count_text(keys)
             ),
         };
+        let unknown = match sink.source_unknown {
+            0 => String::new(),
+            keys => format!(", not known {}", count_text(keys)),
+        };
         parts.push(format!(
-            "source keys deleted {}, kept {}{because}",
+            "source keys deleted {}{unknown}, kept {}{because}",
             count_text(sink.source_deleted),
             count_text(sink.source_kept)
         ));

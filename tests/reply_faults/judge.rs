@@ -176,10 +176,10 @@ impl Judge {
             .collect();
         self.any("deleted at the source, and not at the destination", &lost);
         let said = facts.ran.number("/sink/source_deleted");
-        let is_unheard = facts.case.is_some_and(is_unheard);
+        // What is not known may be one or the other.
+        let most = said + facts.ran.number("/sink/source_unknown");
         let really = gone.len() as u64;
-        if facts.ran.summary().is_some()
-            && (said > really || (said < really && !is_unheard && is_complete(facts)))
+        if facts.ran.summary().is_some() && (said > really || (most < really && is_complete(facts)))
         {
             let kind = "counts other deletions at the source than there were";
             self.add(kind, format!("{said} said, {really} gone"));

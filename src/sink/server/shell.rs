@@ -392,10 +392,8 @@ impl Shell {
         };
         accepted.left(left);
         let finished = accepted.finish();
-        let (deleted, kept) = accepted.counts();
         Ok(Some(Event::SourceTold {
-            deleted,
-            kept,
+            deletions: accepted.counts(),
             because: accepted.kept_because(),
             // Where the run failed, what fails now is told already, or is the consequence of it.
             finished: if self.has_failed { Ok(()) } else { finished },

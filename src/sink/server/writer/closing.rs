@@ -439,7 +439,8 @@ impl Closing {
             );
         }
         if times > 0 {
-            let advice = match ledger.report().source_deleted {
+            let report = ledger.report();
+            let advice = match report.source_deleted + report.source_unknown {
                 0 => "look which, and run the same command again, which writes what is missing",
                 _ => {
                     "and may be gone from both ends, because it was deleted at the source: look \

@@ -13,6 +13,7 @@ use crate::server::ServerError;
 use crate::server::cluster::Topology;
 use crate::server::facts::Facts;
 use crate::server::sentinel::Standing;
+use crate::sink::Deletions;
 use crate::sink::server::commands::{
     self, CommandError, CommandLimits, CommandLosses, Features, Job, Ticket, Written,
 };
@@ -90,11 +91,8 @@ pub(in crate::sink::server) enum Event {
     Problem(String),
     /// Whoever waits for accepted keys has done the rest, or why not.
     SourceTold {
-        /// Keys of the source that were deleted.
-        deleted: u64,
-        /// Keys that were kept.
-        kept: u64,
-        /// Why these were.
+        deletions: Deletions,
+        /// Why keys were kept.
         because: Vec<(&'static str, u64)>,
         finished: anyhow::Result<()>,
     },

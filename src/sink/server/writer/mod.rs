@@ -162,13 +162,14 @@ impl Writer {
             Event::Untold => self.untold(),
             Event::Problem(text) => self.traffic.ledger.problem(text),
             Event::SourceTold {
-                deleted,
-                kept,
+                deletions,
                 because,
                 finished,
             } => {
                 let report = self.traffic.ledger.report();
-                (report.source_deleted, report.source_kept) = (deleted, kept);
+                report.source_deleted = deletions.deleted;
+                report.source_unknown = deletions.unknown;
+                report.source_kept = deletions.kept;
                 report.source_kept_because = because;
                 return finished;
             }

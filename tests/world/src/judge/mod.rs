@@ -39,8 +39,10 @@ pub struct Told {
     pub reached: Option<ConsistencyReached>,
     /// Records that the source gave, and that the sink took.
     pub counts: (u64, u64),
-    /// Keys that were deleted at the source.
+    /// Keys that were deleted at the source, and those of which it says that it does not know.
     pub source_deleted: u64,
+    /// See `source_deleted`.
+    pub source_unknown: u64,
     /// It says that the destination was started anew, and lost what it had acknowledged.
     pub memory_lost: bool,
     /// What its summary names as problems.
@@ -199,10 +201,16 @@ fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
     };
     // A hash whose fields have all expired goes by itself, or by the DEL that comes first.
     let (least, most) = (gone(&stands), gone(&may_stand));
-    if ran.wish.deletes_source && !(least..=most).contains(&told.source_deleted) {
-        let told = told.source_deleted;
+    // Of some it may say that it does not know, where an answer was lost.
+    let (sure, unsure) = (told.source_deleted, told.source_unknown);
+    if ran.wish.deletes_source && (sure > most || sure + unsure < least) {
         wrong.push(format!(
-            "{told} keys are said to be deleted, and {least} to {most} were"
+            "{sure} keys are said to be deleted, {unsure} perhaps, and {least} to {most} were"
+        ));
+    }
+    if ran.is_calm && unsure > 0 {
+        wrong.push(format!(
+            "of {unsure} keys it says that it does not know, and no answer was lost"
         ));
     }
     if ran.is_again {

@@ -219,6 +219,7 @@ fn told(outcome: &Outcome) -> Told {
         reached: outcome.source.reached.clone(),
         counts: (outcome.source.total().written, outcome.sink.taken),
         source_deleted: outcome.sink.source_deleted,
+        source_unknown: outcome.sink.source_unknown,
         memory_lost: outcome.sink.memory_lost,
         problems: outcome.sink.problems.clone(),
     }

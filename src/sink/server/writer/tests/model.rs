@@ -15,6 +15,7 @@ use crate::server::ServerError;
 use crate::server::cluster::{ClusterNode, Shard, Topology};
 use crate::server::facts::Facts;
 use crate::server::slots::{SLOTS, slot_of};
+use crate::sink::Deletions;
 use crate::sink::server::commands::{
     self, CommandLimits, CommandLosses, Features, Job, Replace, Ticket, Written,
 };
@@ -514,8 +515,7 @@ impl Model {
                 Some(Event::Waited)
             }
             Action::TellSource(_) => Some(Event::SourceTold {
-                deleted: 0,
-                kept: 0,
+                deletions: Deletions::default(),
                 because: Vec::new(),
                 finished: Ok(()),
             }),
