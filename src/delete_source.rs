@@ -6,7 +6,8 @@
 //! key that changed in between is kept. Consumer-group commands slip through WATCH (t_stream.c
 //! signals no key for XREADGROUP, XACK and their like), so streams with groups are kept too. So do
 //! some commands of modules (CMS.INCRBY): their values are deleted by a script that compares DUMP
-//! once more in the same instant, and kept where scripts are refused.
+//! once more in the same instant, and kept where scripts are refused. So is every key of a version
+//! whose WATCH does not see SWAPDB.
 //!
 //! A stream of Redis 8.6 and later forgets ids of producers by its server's clock, and DUMP leaves
 //! them out then, though nobody wrote. So these ids may be fewer than were read; all else has to be
@@ -35,6 +36,7 @@ use anyhow::Result;
 use self::destination::Watch;
 use self::remembering::{DELETE_IF_SET_SO, NO_SUCH_KEY, Remembering};
 use self::tally::{Settled, Tally};
+use crate::dialect::Feature;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
 use crate::observer::Observer;
@@ -57,11 +59,19 @@ const GROUP_BYTES: usize = 1024 * 1024;
 /// How often the remaining time of a key is asked for until the server answers at once.
 const TIME_TRIES: u32 = 5;
 
-/// Deletes a key if DUMP still gives this payload. Before 7.0 a script may not write after DUMP
-/// unless it says that what it does is replicated, not what it is.
+/// Deletes a key if DUMP still gives this payload, and it expires at this moment (-1: never), give or
+/// take two milliseconds, since clock and key are asked one behind the other. Before 7.0 a script may
+/// not write after DUMP unless it says that what it does is replicated, not what it is.
 const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
+    local at = redis.call('PTTL', KEYS[1]) \
+    if at >= 0 then local now = redis.call('TIME') \
+    at = at + now[1] * 1000 + math.floor(now[2] / 1000) end \
+    if math.abs(at - ARGV[2]) > 2 then return 0 end \
     if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
     return 0";
+
+/// A value of more bytes is not sent back to be compared: no server takes it in one command.
+const COMPARED_BYTES: usize = 256 * 1024 * 1024;
 
 /// How a key is deleted that is what was read.
 enum Deletion {
@@ -79,11 +89,6 @@ struct Candidate {
 impl Candidate {
     fn kind(&self, family: Family) -> Kind {
         payload::kind(family, &self.payload)
-    }
-
-    /// Whether WATCH may miss changes of it.
-    fn is_unwatched(&self, family: Family) -> bool {
-        matches!(self.kind(family), Kind::Module | Kind::Unknown)
     }
 }
 
@@ -136,6 +141,8 @@ pub(crate) struct DeleteSource {
     /// The destination is the same server: a key that did not move must not be deleted.
     same_server: bool,
     pexpiretime: bool,
+    /// WATCH of the source does not see SWAPDB, which it has.
+    is_swappable: bool,
     observer: Arc<Observer>,
     group: Vec<Candidate>,
     group_bytes: usize,
@@ -166,8 +173,12 @@ impl DeleteSource {
         prove(&mut conn)?;
         let facts = Facts::ask(&mut conn)?;
         conn.doing("deleting copied keys at the source");
+        let dialect = facts.dialect();
+        let is_swappable =
+            dialect.has(Feature::SwapDatabases) && dialect.lacks(Feature::WatchSeesSwaps);
         Ok(Self {
             facts,
+            is_swappable,
             watch: Watch::begin(to, &stop)?,
             halted: false,
             unfit: None,
@@ -470,7 +481,8 @@ impl DeleteSource {
             return Ok(known);
         }
         let mut probe = cmd("EVAL");
-        probe.arg(DELETE_IF_SAME).arg(1).arg(ABSENT_KEY).arg("");
+        probe.arg(DELETE_IF_SAME).arg(1).arg(ABSENT_KEY);
+        probe.arg("").arg(-2);
         // Nothing was deleted, and that is what it has to say.
         let known = matches!(self.conn.try_query(&probe)?, Ok(Reply::Int(0)));
         self.scripts = Some(known);
@@ -493,8 +505,15 @@ impl DeleteSource {
     /// How a key is to be deleted; `None` if it is kept.
     fn deletion(&mut self, candidate: &Candidate) -> Result<Option<Deletion>, ServerError> {
         let key = &candidate.origin.key;
-        if candidate.is_unwatched(self.family) && !self.takes_scripts()? {
-            self.tally.kept_for.modules += 1;
+        let is_module = matches!(candidate.kind(self.family), Kind::Module | Kind::Unknown);
+        // WATCH may miss changes of it.
+        let is_unwatched = is_module || self.is_swappable;
+        let is_too_large = self.is_swappable && candidate.payload.len() > COMPARED_BYTES;
+        if is_unwatched && (is_too_large || !self.takes_scripts()?) {
+            match is_module {
+                true => self.tally.kept_for.modules += 1,
+                false => self.tally.kept_for.swappable += 1,
+            }
             return Ok(None);
         }
         let is_stream = candidate.kind(self.family) == Kind::Stream;
@@ -522,17 +541,20 @@ impl DeleteSource {
         let Ok(Reply::Bulk(dump)) = self.conn.try_query(cmd("DUMP").arg(key))? else {
             return Ok(None);
         };
-        if is_stream {
+        if is_stream && !is_unwatched {
             return self.stream_deletion(candidate, dump);
         }
-        let unwatched = candidate.is_unwatched(self.family);
         let mut delete = cmd("EVAL");
-        if unwatched {
+        if is_unwatched {
             delete.arg(DELETE_IF_SAME).arg(1).arg(key).arg(&dump);
+            match expire_at_ms {
+                Some(at_ms) => delete.arg(at_ms),
+                None => delete.arg(-1),
+            };
         }
         Ok(match self.facts.dumped(dump) == candidate.payload {
             false => None,
-            true if unwatched => Some(Deletion::Compared(delete)),
+            true if is_unwatched => Some(Deletion::Compared(delete)),
             true => Some(Deletion::Watched),
         })
     }

@@ -12,6 +12,8 @@ pub(super) struct Kept {
     pub modules: u64,
     /// Streams that may remember ids, where scripts are refused.
     pub streams: u64,
+    /// Keys that WATCH does not guard against SWAPDB, where scripts are refused.
+    pub swappable: u64,
     /// Keys that this user may not watch or delete.
     pub forbidden: u64,
     /// Keys of whose key metadata the source may have the only copy.
@@ -21,7 +23,7 @@ pub(super) struct Kept {
 impl Kept {
     /// All of them.
     pub(super) fn total(self) -> u64 {
-        self.grouped + self.modules + self.streams + self.forbidden + self.poorer
+        self.grouped + self.modules + self.streams + self.swappable + self.forbidden + self.poorer
     }
 
     /// The reasons, each with its name for machines. `changed`: how many were changed.
@@ -29,7 +31,10 @@ impl Kept {
         vec![
             ("changed", changed),
             ("consumer_groups", self.grouped),
-            ("scripts_refused", self.modules + self.streams),
+            (
+                "scripts_refused",
+                self.modules + self.streams + self.swappable,
+            ),
             ("not_permitted", self.forbidden),
             ("key_metadata", self.poorer),
         ]
@@ -75,6 +80,14 @@ impl Kept {
                  watched, and the source refuses EVAL or XINFO STREAM, which would compare them at \
                  the moment of the deletion",
                 plural(kept.streams, "stream")
+            ));
+        }
+        if kept.swappable > 0 {
+            observer.notice(&format!(
+                "kept at the source: {}, because this version does not see that a watched key went to \
+                 another database (SWAPDB), and the source refuses EVAL, which would compare it at the \
+                 moment of the deletion, or the value is too large for that",
+                plural(kept.swappable, "key")
             ));
         }
         if changed > 0 {

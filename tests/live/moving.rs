@@ -601,3 +601,48 @@ fn delete_source_sees_settings_change_at_the_last_moment() {
     let left = ["s1", "s2", "s3"].map(|key| exists(&source, key));
     assert_eq!(left, [true, true, false]);
 }
+
+/// Before 6.0.10 WATCH does not see that a key went to another database.
+#[test]
+fn delete_source_sees_databases_swapped_at_the_last_moment() {
+    for version in [Version::Redis50, Version::Redis60] {
+        let Some(version) = require(version) else {
+            continue;
+        };
+        let (source, destination) = (TestServer::start(version), TestServer::start(version));
+        let far = "32503680000000";
+        let tell = |db: u32, commands: &[&[&str]]| {
+            let mut client = source.client_db(db);
+            for words in commands {
+                let (name, args) = words.split_first().expect("a command");
+                redis::cmd(name).arg(args).exec(&mut client).expect(name);
+            }
+        };
+        let expires = ["PEXPIREAT", "expires", far];
+        let (plain, stream) = (["SET", "plain", "v"], ["XADD", "stream", "1-1", "f", "v"]);
+        tell(0, &[&plain, &["SET", "expires", "v"], &expires, &stream]);
+        let copy = ["copy", &source.url(), &destination.url(), "--delete-source"];
+        run(&copy, b"").success();
+        assert_eq!(size(&source), 0, "{version:?}");
+
+        tell(0, &[&["SET", "a", "v"], &["SET", "b", "v"]]);
+        let there = ["SET", "b", "v", "PX", "100000000"];
+        tell(1, &[&["SET", "a", "other"], &there]);
+        let (mut is_deleting, mut is_done, mut swapping) = (false, false, source.client());
+        let from = Between::start(source.addr(), move |words| {
+            is_deleting |= words[0].eq_ignore_ascii_case(b"WATCH") && words.len() > 2;
+            if is_deleting && !is_done && words[0].eq_ignore_ascii_case(b"EXEC") {
+                is_done = true;
+                let swap = redis::cmd("SWAPDB").arg(0).arg(1).to_owned();
+                swap.exec(&mut swapping).expect("SWAPDB");
+            }
+            Act::Pass
+        });
+        let (from, to) = (from.url(), destination.url());
+        let copy = ["copy", &from, &to, "--db", "0", "--delete-source", "--json"];
+        let sink = run(&copy, b"").success().summary()["sink"].clone();
+        assert_eq!(sink["source_deleted"], 0, "{version:?}: {sink}");
+        assert_eq!(sink["source_kept_because"]["changed"], 2, "{sink}");
+        assert_eq!(size(&source), 2, "{version:?}");
+    }
+}

@@ -9,6 +9,8 @@ pub enum Feature {
     Scan,
     /// UNLINK.
     Unlink,
+    /// SWAPDB.
+    SwapDatabases,
     /// HSET of several fields. Before, HMSET does that.
     SetManyFields,
     /// Streams.
@@ -19,6 +21,8 @@ pub enum Feature {
     Hello,
     /// RESTORE refuses a value of a module that is not loaded. Before, the server exits.
     RefusesModules,
+    /// SWAPDB counts as a change of the keys that are watched (multi.c, touchAllWatchedKeysInDb).
+    WatchSeesSwaps,
     /// `SET … PXAT`.
     SetAbsoluteTtl,
     /// `XGROUP CREATECONSUMER`. Without it a consumer is created by having it read what is
@@ -62,10 +66,12 @@ impl Feature {
         match self {
             Self::Scan => (at(2, 8, 0), VALKEY),
             Self::Unlink => (at(4, 0, 0), VALKEY),
+            Self::SwapDatabases => (at(4, 0, 0), VALKEY),
             Self::SetManyFields => (at(4, 0, 0), VALKEY),
             Self::Streams => (at(5, 0, 0), VALKEY),
             Self::RestoreAbsoluteTtl => (at(5, 0, 0), VALKEY),
             Self::Hello => (at(6, 0, 0), VALKEY),
+            Self::WatchSeesSwaps => (at(6, 0, 10), VALKEY),
             Self::RefusesModules => (at(6, 2, 0), VALKEY),
             Self::SetAbsoluteTtl => (at(6, 2, 0), VALKEY),
             Self::CreateConsumer => (at(6, 2, 0), VALKEY),

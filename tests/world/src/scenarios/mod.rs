@@ -376,19 +376,11 @@ fn delete_source(making: &mut Making<'_>) {
         "--on-conflict",
         policy,
     ];
-    let mut events = making.events(&[Side::Source, Side::Destination]);
-    if making.script.nodes[0].release == VERSIONS[0] {
-        // WATCH does not hear of SWAPDB before 6.0: what is deleted may be another database's key.
-        events.retain(|event| !swaps(&event.act));
-    }
+    let events = making.events(&[Side::Source, Side::Destination]);
     making.phase(&argv, events);
     if making.random.below(2) == 0 {
         making.phase(&argv, Vec::new());
     }
-}
-
-fn swaps(act: &Act) -> bool {
-    matches!(act, Act::Do(_, _, words) if words[0].0 == b"SWAPDB")
 }
 
 fn verify(making: &mut Making<'_>) {

@@ -74,7 +74,9 @@ fn libraries_are_kept_alike() {
 /// As the tool's texts are.
 const BATCH: &str = "local out, at = {}, 1 while at <= #ARGV do local count = tonumber(ARGV[at]) \
     out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) at = at + count + 1 end return out";
-const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) if \
+const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) local at = \
+    redis.call('PTTL', KEYS[1]) if at >= 0 then local now = redis.call('TIME') at = at + now[1] * 1000 \
+    + math.floor(now[2] / 1000) end if math.abs(at - ARGV[2]) > 2 then return 0 end if \
     redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 const DELETE_IF_SET_SO: &str = "local facts, has = redis.call('XINFO', 'STREAM', KEYS[1]), {} for n \
     = 1, #facts, 2 do has[facts[n]] = facts[n + 1] end for n, name in ipairs({'idmp-duration', \
@@ -124,9 +126,14 @@ fn scripts_do_alike() {
             pair.hold(&steps);
         }
         let compared = [
-            eval(DELETE_IF_SAME, &["1", "nokey", ""]),
+            eval(DELETE_IF_SAME, &["1", "nokey", "", "-2"]),
+            eval(DELETE_IF_SAME, &["1", "nokey", "", "-1"]),
             step(&[b"SET", b"a", b"1"]),
-            eval(DELETE_IF_SAME, &["1", "a", "other"]),
+            eval(DELETE_IF_SAME, &["1", "a", "other", "-1"]),
+            eval(DELETE_IF_SAME, &["1", "a", "other", "32503680000000"]),
+            step(&[b"PEXPIREAT", b"a", b"32503680000000"]),
+            eval(DELETE_IF_SAME, &["1", "a", "other", "32503680000000"]),
+            eval(DELETE_IF_SAME, &["1", "a", "other", "-1"]),
             step(&[b"EXISTS", b"a"]),
         ];
         pair.hold(&compared);

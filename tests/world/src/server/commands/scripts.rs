@@ -57,8 +57,10 @@ pub(super) const ROWS: &[Row] = &[
 const BATCH: &str = "local out, at = {}, 1 while at <= #ARGV do local count = tonumber(ARGV[at]) \
     out[#out + 1] = redis.pcall(unpack(ARGV, at + 1, at + count)) at = at + count + 1 end return out";
 
-/// Deletes a key that still has this payload.
-const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) if \
+/// Deletes a key that still has this payload, and this expiry.
+const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) local at = \
+    redis.call('PTTL', KEYS[1]) if at >= 0 then local now = redis.call('TIME') at = at + now[1] * 1000 \
+    + math.floor(now[2] / 1000) end if math.abs(at - ARGV[2]) > 2 then return 0 end if \
     redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// Deletes a stream with these settings and counts, and without groups.
@@ -305,6 +307,20 @@ impl Run<'_> {
 
     fn delete_if_same(&mut self) -> Reply {
         let key = self.key();
+        let mut at = match self.pcall(&[b"PTTL", &key]) {
+            Reply::Int(left) => left,
+            refusal => return self.raised(refusal),
+        };
+        if at >= 0 {
+            match self.pcall(&[b"TIME"]) {
+                refusal @ Reply::Error(_) => return self.raised(refusal),
+                _ => at += self.cx.now as i64,
+            }
+        }
+        let wanted = self.argv.get(1).and_then(|word| integer(word));
+        if wanted.is_none_or(|wanted| at.abs_diff(wanted) > 2) {
+            return Reply::Int(0);
+        }
         match self.pcall(&[b"DUMP", &key]) {
             Reply::Bulk(dump) if self.argv.first().is_some_and(|wanted| *wanted == dump) => {
                 let reply = self.pcall(&[b"DEL", &key]);
