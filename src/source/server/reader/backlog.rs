@@ -1,6 +1,6 @@
 //! What is still to be read: databases, the rest of a scan, names.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// One thing to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(super) struct Backlog {
     names: VecDeque<Vec<u8>>,
     /// Names to be asked for again, each in a group of its own and before all others.
     alone: VecDeque<Vec<u8>>,
+    /// Of these the answers did not go together once, and that may have been chance.
+    doubted: BTreeSet<Vec<u8>>,
 }
 
 /// Where SCAN begins, and where it ends.
@@ -52,6 +54,7 @@ impl Backlog {
             scan: Scanning::Idle,
             names: VecDeque::new(),
             alone: VecDeque::new(),
+            doubted: BTreeSet::new(),
         }
     }
 
@@ -136,6 +139,20 @@ impl Backlog {
     /// These are asked for again before anything else, each by itself.
     pub fn put_alone(&mut self, names: Vec<Vec<u8>>) {
         self.alone.extend(names);
+    }
+
+    /// Doubts the answers for a key, once: the second time they are what they are.
+    pub fn doubt(&mut self, name: &[u8]) -> bool {
+        let is_first = !self.doubted.remove(name);
+        if is_first {
+            self.doubted.insert(name.to_vec());
+        }
+        is_first
+    }
+
+    /// The answers for a key are believed.
+    pub fn believe(&mut self, name: &[u8]) {
+        self.doubted.remove(name);
     }
 
     pub fn take_alone(&mut self) -> Option<Vec<u8>> {

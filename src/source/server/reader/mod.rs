@@ -352,7 +352,16 @@ impl Reader {
             ));
             return false;
         };
-        match judge(open.expiry, open.eviction, dumped, after, self.terms) {
+        let is_one_instant = after.is_none();
+        let mut judgement = judge(open.expiry, open.eviction, dumped, after, self.terms);
+        // It may have been deleted and written anew between the questions.
+        if judgement == Judgement::Settled(Fate::Withheld)
+            && !is_one_instant
+            && self.backlog.doubt(&open.key)
+        {
+            judgement = Judgement::Changed;
+        }
+        match judgement {
             Judgement::Loading(text) => {
                 Transition::Loading.record();
                 self.backlog.put_back(vec![open.key]);
@@ -374,6 +383,7 @@ impl Reader {
             }
             Judgement::Settled(fate) => {
                 Transition::KeySettled.record();
+                self.backlog.believe(&open.key);
                 self.window.key_came(fate.reply_bytes());
                 self.turn = Turn::Settle(open.key, fate);
                 true

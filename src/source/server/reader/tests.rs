@@ -311,6 +311,25 @@ fn a_key_that_changes_between_its_questions_is_asked_for_alone() {
     assert_eq!(reader.next(), Action::ReadGroup(1));
 }
 
+fn a_value_that_is_withheld_between_two_expiries_is_asked_for_once_more() {
+    let mut reader = asked(&["a"]);
+    reader.next();
+    reader.on(group(&[Expiry::None]));
+    reader.next();
+    let withheld = || Event::Value {
+        dumped: Dumped::Nothing { now_ms: 1 },
+        after: Some(Expiry::None),
+    };
+    assert!(reader.on(withheld()));
+    assert_eq!(reader.next(), Action::AskGroup(&names(&["a"])));
+    assert_eq!(reader.next(), Action::Flush);
+    assert_eq!(reader.next(), Action::ReadGroup(1));
+    reader.on(group(&[Expiry::None]));
+    assert_eq!(reader.next(), Action::ReadValue);
+    reader.on(withheld());
+    assert_eq!(reader.next(), Action::Settle(key("a"), Fate::Withheld));
+}
+
 fn a_server_that_loads_another_dataset_says_nothing_of_keys() {
     let loading = "LOADING Redis is loading the dataset in memory".to_owned();
     for event in [
@@ -576,6 +595,7 @@ scripts!(
     nothing_is_asked_while_the_server_asks_for_patience,
     one_forbidden_key_does_not_cost_its_neighbours,
     a_key_that_changes_between_its_questions_is_asked_for_alone,
+    a_value_that_is_withheld_between_two_expiries_is_asked_for_once_more,
     a_server_that_loads_another_dataset_says_nothing_of_keys,
     what_a_lost_connection_took_is_asked_again_in_the_same_order,
     a_server_that_ends_connections_is_asked_for_less,
