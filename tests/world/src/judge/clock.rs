@@ -1,5 +1,6 @@
-//! Expiries that were computed with the tool's own clock, because the source tells no time: the tool
-//! warns of it, and promises no more than that clock and the way of an answer allow.
+//! Expiries that were computed: with the tool's own clock where the source tells no time, of which the
+//! tool warns, and which is promised no better than that clock and the way of an answer allow; or from
+//! what remains (PTTL) and the source's clock where it has no PEXPIRETIME, which the manual says.
 
 use std::collections::BTreeMap;
 
@@ -14,11 +15,28 @@ pub const WARNING: &str = "warning: the source refuses both PEXPIRETIME and TIME
 /// An answer may have been under way for so long, in ms.
 const UNDER_WAY: u64 = 50;
 
+/// What remains and the clock that it counts from are asked for so shortly one after the other, in ms.
+const ASKED_WITHIN: u64 = 100;
+
+/// How far off what was computed may be, in ms.
+pub fn most_off(source: &Truth, by_own_clock: bool) -> u64 {
+    match by_own_clock {
+        true => source.skew_ms() + UNDER_WAY,
+        false => ASKED_WITHIN,
+    }
+}
+
 /// Gives what the tool read and wrote so the expiries that the source had, where what was computed is
 /// near enough.
-pub fn set_right(source: &Truth, wish: &Wish, archive: Option<&mut Content>, target: &mut Truth) {
+pub fn set_right(
+    source: &Truth,
+    wish: &Wish,
+    archive: Option<&mut Content>,
+    target: &mut Truth,
+    most: u64,
+) {
     for (place, held) in archive.into_iter().flat_map(|content| &mut content.keys) {
-        set_right_one(source, place, held);
+        set_right_one(source, place, held, most);
     }
     if wish.verb != Verb::Copy {
         return;
@@ -41,15 +59,14 @@ pub fn set_right(source: &Truth, wish: &Wish, archive: Option<&mut Content>, tar
             let from = came_from.get(&change.place);
             from.into_iter()
                 .flatten()
-                .for_each(|place| set_right_one(source, place, after));
+                .for_each(|place| set_right_one(source, place, after, most));
         }
         now.insert(change.place.clone(), after.clone());
     }
 }
 
-fn set_right_one(source: &Truth, place: &Place, held: &mut Held) {
+fn set_right_one(source: &Truth, place: &Place, held: &mut Held, most: u64) {
     let Some(at) = held.expire_at else { return };
-    let most = source.skew_ms() + UNDER_WAY;
     let first = source.start.get(place);
     let changes = source
         .changes

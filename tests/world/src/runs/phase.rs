@@ -91,8 +91,9 @@ pub(super) fn run(
     });
     let goes_on = chain != began && before.as_ref().is_some_and(|before| before.by_own_clock);
     let by_own_clock = goes_on || lines.iter().any(|line| line.starts_with(clock::WARNING));
-    if by_own_clock {
-        clock::set_right(&source, &wish, written.as_mut(), &mut target);
+    if by_own_clock || setup::tells_what_remains(script) {
+        let most = clock::most_off(&source, by_own_clock);
+        clock::set_right(&source, &wish, written.as_mut(), &mut target, most);
     }
     let is_disturbed = is_disturbed(script);
     let is_again = before.as_ref().is_some_and(|before| {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use crate::net::{BEGAN_MS, Node, State, World};
 use crate::script::{Act, NodeSetup, Script, Side};
 use crate::server::{
-    Cluster, ClusterNode, Config, RELEASES, Random, Release, SLOTS, Sentinel, Server, User, slot_of,
+    Cluster, ClusterNode, Config, RELEASES, Random, Release, SLOTS, Sentinel, Server, Since, User,
+    slot_of,
 };
 
 /// The first node's port; the others follow.
@@ -107,6 +108,15 @@ fn view(script: &Script, me: usize, ids: &[String]) -> Cluster {
 /// The version of this name, or the newest.
 pub(super) fn release(name: &str) -> &'static Release {
     Release::named(name).unwrap_or(&RELEASES[0])
+}
+
+/// Whether a source tells only what remains of a key's time, and not when it ends.
+pub(super) fn tells_what_remains(script: &Script) -> bool {
+    let mut sources = script.nodes.iter().filter(|node| node.side == Side::Source);
+    sources.any(|node| {
+        !release(&node.release).has(Since::R70)
+            || node.refused.iter().any(|name| name == "pexpiretime")
+    })
 }
 
 pub(super) fn release_of(script: &Script, side: Side) -> &'static Release {

@@ -149,6 +149,10 @@ impl Asking<'_> {
             let number = self.ask(&[expiry, key])?;
             sent.first_of_keys = sent.first_of_keys.min(number);
         }
+        // How long that took is how far off they may be.
+        if question.abilities.asks_time() {
+            self.ask(&[b"TIME"])?;
+        }
         for key in question.plan.keys_of(db) {
             if let Some(command) = question.abilities.eviction {
                 self.ask(&[b"OBJECT", command.word(), key])?;

@@ -9,7 +9,7 @@ use crate::server::facts::{keyspace, unix_ms};
 use crate::server::reply::{Reply, from_reply};
 use crate::server::resp::Item;
 use crate::server::transaction::DISCARDED;
-use crate::server::{Conn, ServerError, stands_by_expiry};
+use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError, stands_by_expiry};
 use crate::source::server::probe::EvictionCommand;
 use crate::source::server::unheard::StreamFacts;
 
@@ -155,6 +155,9 @@ impl SnapshotReader<'_> {
         for _ in question.plan.keys_of(db) {
             expiries.push(self.read_expiry(base_ms)?);
         }
+        if question.abilities.asks_time() {
+            self.look_how_long(base_ms)?;
+        }
         for (key, expires) in question.plan.keys_of(db).zip(expiries) {
             let shown = self.read_key(db, key, expires)?;
             self.snapshot.keys.push(shown);
@@ -190,6 +193,19 @@ impl SnapshotReader<'_> {
             true => 0,
             false => self.snapshot.at_ms,
         })
+    }
+
+    /// Remaining times count from a moment before they were asked for: a server that stood still in
+    /// between makes expiries of them that are too early.
+    fn look_how_long(&mut self, base_ms: u64) -> Result<(), ServerError> {
+        match time_of(next(self.conn)?) {
+            None => self.spoil(Refused::Keys("TIME gave no time".to_owned())),
+            Some(after_ms) if after_ms.abs_diff(base_ms) > PTTL_TOLERANCE_MS => {
+                self.spoil(Refused::Torn);
+            }
+            Some(_) => {}
+        }
+        Ok(())
     }
 
     fn read_expiry(&mut self, base_ms: u64) -> Result<Expires, ServerError> {
