@@ -1,6 +1,7 @@
 //! The nodes that are read, and which slot is read from which of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -9,6 +10,7 @@ use super::part::{Part, Reader, is_lost};
 use super::plan::{Holder, unsteady};
 use super::stages::Shards;
 use super::view::View;
+use crate::host;
 use crate::observer::Observer;
 use crate::source::server::ConvergingSource;
 use crate::source::server::delivered::GivenLog;
@@ -16,10 +18,19 @@ use crate::source::server::delivered::GivenLog;
 /// A shard with more names than this waiting is read again before the last round.
 const FEW_NAMES: usize = 50;
 
+/// A node may be lost so often in a row. One that lets itself be read and always hangs up would be
+/// read from its beginning for ever.
+const MOST_LOSSES: u32 = 16;
+
+/// In a row is what comes within this time of the loss before.
+const IN_A_ROW: Duration = Duration::from_secs(60);
+
 /// See the module.
 #[derive(Default)]
 pub(super) struct Parts {
     list: Vec<Part>,
+    /// By the id of the primary: how often in a row it was lost, and when it was the last time.
+    losses: BTreeMap<String, (u32, Instant)>,
     /// The part that each slot is read from.
     holders: BTreeMap<u16, usize>,
 }
@@ -147,19 +158,39 @@ impl Parts {
     /// Stops reading from those that were lost.
     ///
     /// # Errors
-    /// Errors of the file of names that were given.
+    /// That a node was lost too often, and errors of the file of names that were given.
     pub fn retire_lost(&mut self, observer: &Observer) -> Result<()> {
-        for part in &mut self.list {
-            if let Some(reason) = &part.lost
-                && !matches!(part.reader, Reader::Gone(_))
-            {
-                observer.notice(&format!(
-                    "{reason}; the slots of that node are read again, from whoever has them"
-                ));
-                part.retire()?;
+        for at in 0..self.list.len() {
+            let part = &self.list[at];
+            let is_gone = matches!(part.reader, Reader::Gone(_));
+            let Some(reason) = part.lost.clone().filter(|_| !is_gone) else {
+                continue;
+            };
+            let times = self.note_loss(part.primary.clone(), host::now());
+            if times > MOST_LOSSES {
+                anyhow::bail!(
+                    "{reason}; a node of the cluster was lost {times} times in a row, each time \
+                     within {} s of the time before",
+                    IN_A_ROW.as_secs()
+                );
             }
+            observer.notice(&format!(
+                "{reason}; the slots of that node are read again, from whoever has them"
+            ));
+            self.list[at].retire()?;
         }
         Ok(())
+    }
+
+    /// How often in a row it is by now.
+    fn note_loss(&mut self, primary: String, now: Instant) -> u32 {
+        let (times, last) = self.losses.entry(primary).or_insert((0, now));
+        if now.saturating_duration_since(*last) > IN_A_ROW {
+            *times = 0;
+        }
+        *times += 1;
+        *last = now;
+        *times
     }
 
     /// Slots of plain scans that may have moved away and come back unnoticed.
@@ -200,4 +231,20 @@ impl Parts {
 /// Whether in a shard much has changed that was not read again.
 pub(super) fn is_busy(source: &ConvergingSource) -> bool {
     source.names_waiting() > FEW_NAMES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_in_a_row_while_they_come_one_shortly_after_the_other() {
+        let mut parts = Parts::default();
+        let began = host::now();
+        let mut note = |primary: &str, s: u64| {
+            parts.note_loss(primary.to_owned(), began + Duration::from_secs(s))
+        };
+        assert_eq!((note("a", 0), note("a", 50), note("b", 60)), (1, 2, 1));
+        assert_eq!((note("a", 110), note("a", 171), note("b", 110)), (3, 1, 2));
+    }
 }
