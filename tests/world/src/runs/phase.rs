@@ -32,6 +32,8 @@ pub(super) struct Before {
     began: u64,
     ended: u64,
     is_whole: bool,
+    /// The destination lost something of it that nobody could see.
+    has_unseen_loss: bool,
     /// A part of what it read may have expiries by the tool's own clock.
     by_own_clock: bool,
 }
@@ -97,7 +99,8 @@ pub(super) fn run(
     }
     let is_disturbed = is_disturbed(script);
     let is_again = before.as_ref().is_some_and(|before| {
-        let is_asked_again = before.is_whole && before.argv == phase.argv;
+        let is_done = before.is_whole && !before.has_unseen_loss;
+        let is_asked_again = is_done && before.argv == phase.argv;
         is_asked_again && world.state(|state| nothing_changed(state, before, &wish, now))
     });
     let ran = Ran {
@@ -114,6 +117,7 @@ pub(super) fn run(
         is_calm: is_calm(script, report.codes.len()),
     };
     wrong.extend(judge(&ran));
+    let has_unseen_loss = !ran.target.lost_at_last(|is_unseen| is_unseen).is_empty();
     let code = match &ended {
         Ended::Told(told) => told.code,
         _ => u8::MAX,
@@ -140,6 +144,7 @@ pub(super) fn run(
         began: chain,
         ended: now,
         is_whole: code == 0,
+        has_unseen_loss,
         by_own_clock,
     }
 }
