@@ -418,12 +418,16 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         }
     }
     if policy != OnConflict::Replace {
-        nothing_overwritten(ran, wrong);
+        nothing_overwritten(ran, &sources, wrong);
     }
 }
 
 /// The first write of the tool to a key finds nothing there.
-fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
+fn nothing_overwritten(
+    ran: &Ran<'_>,
+    sources: &BTreeMap<Place, &Vec<Option<&Held>>>,
+    wrong: &mut Vec<String>,
+) {
     let mut written: BTreeSet<&Place> = BTreeSet::new();
     for change in &ran.target.changes {
         if change.by != By::Tool || is_own(&change.place) {
@@ -442,8 +446,13 @@ fn nothing_overwritten(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             let into = (ran.wish.into_db(from.0), &from.1);
             into == (change.place.0, &change.place.1)
         });
-        let mut former = of_this_key.flat_map(|(_, list)| list);
-        let is_earlier = stood.is_some_and(|stood| former.any(|version| same(version, stood, ms)));
+        let former = of_this_key.flat_map(|(_, list)| list);
+        // Of a source that lives, what stands as it was a moment ago is followed from there on.
+        let lived = sources.get(&change.place);
+        let lived = lived.filter(|_| ran.wish.verb == Verb::Copy);
+        let lived = lived.into_iter().flat_map(|list| list.iter().flatten());
+        let mut earlier = former.chain(lived.copied());
+        let is_earlier = stood.is_some_and(|stood| earlier.any(|version| same(version, stood, ms)));
         if is_first && stood.is_some() && !is_same && !is_earlier {
             let policy = ran.wish.on_conflict;
             wrong.push(format!(
