@@ -364,7 +364,7 @@ impl Outcome<'_> {
         let is_poorer = !item.classes_left_out().is_empty();
         self.ledger.changes().key_metadata_lost += u64::from(is_poorer);
         self.memory.note_stood(&item)?;
-        self.lane.kept.note_stood();
+        self.rely_on_it();
         let landed = self.landed(&mut item);
         if let Some(extra) = item.extra
             && let Extra {
@@ -424,10 +424,17 @@ impl Outcome<'_> {
         Ok(Then::Nothing)
     }
 
+    /// What stands is gone by; a dry run goes by nothing.
+    fn rely_on_it(&mut self) {
+        if !self.settings.options.dry_run {
+            self.lane.kept.note_stood();
+        }
+    }
+
     /// It stands, and that is all that is asked for.
     fn skip(&mut self) {
         self.ledger.report().skipped += 1;
-        self.lane.kept.note_stood();
+        self.rely_on_it();
     }
 
     /// Each record is counted, and each key is named once.
