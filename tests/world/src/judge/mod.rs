@@ -429,31 +429,30 @@ fn nothing_overwritten(
     wrong: &mut Vec<String>,
 ) {
     let mut written: BTreeSet<&Place> = BTreeSet::new();
-    for change in &ran.target.changes {
-        if change.by != By::Tool || is_own(&change.place) {
-            continue;
-        }
-        let is_first = written.insert(&change.place);
+    let mut followed: BTreeSet<&Place> = BTreeSet::new();
+    for change in ran.target.changes.iter().filter(|one| !is_own(&one.place)) {
         let ms = ran.target.ms(change.at);
         let stood = change.before.as_ref().filter(|held| lives(held, ms));
-        let is_same = match (stood, &change.after) {
-            (Some(before), Some(after)) => same(before, after, ms),
-            _ => false,
-        };
+        let is_like = |version: &Held| stood.is_some_and(|stood| same(version, stood, ms));
+        // Of a source that lives, what stands as the source had it during the run is followed from
+        // there on, as what the tool has written: whoever writes there later is overwritten.
+        let mut lived = sources.get(&change.place).into_iter().copied().flatten();
+        if ran.wish.verb == Verb::Copy && lived.any(|version| version.is_some_and(is_like)) {
+            followed.insert(&change.place);
+        }
+        if change.by != By::Tool || !written.insert(&change.place) {
+            continue;
+        }
+        let is_same = change.after.as_ref().is_some_and(is_like);
         // What stands as an earlier record of the archive has it is taken for the work of an earlier
         // run, so that a later record of the key still counts.
         let of_this_key = ran.former.iter().filter(|(from, _)| {
             let into = (ran.wish.into_db(from.0), &from.1);
             into == (change.place.0, &change.place.1)
         });
-        let former = of_this_key.flat_map(|(_, list)| list);
-        // Of a source that lives, what stands as it was a moment ago is followed from there on.
-        let lived = sources.get(&change.place);
-        let lived = lived.filter(|_| ran.wish.verb == Verb::Copy);
-        let lived = lived.into_iter().flat_map(|list| list.iter().flatten());
-        let mut earlier = former.chain(lived.copied());
-        let is_earlier = stood.is_some_and(|stood| earlier.any(|version| same(version, stood, ms)));
-        if is_first && stood.is_some() && !is_same && !is_earlier {
+        let mut former = of_this_key.flat_map(|(_, list)| list);
+        let is_ours = followed.contains(&change.place) || former.any(is_like);
+        if stood.is_some() && !is_same && !is_ours {
             let policy = ran.wish.on_conflict;
             wrong.push(format!(
                 "{} was overwritten under {policy:?}: {} by {}",
