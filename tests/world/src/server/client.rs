@@ -38,6 +38,9 @@ pub(super) enum Waits {
         offset: u64,
         until: u64,
     },
+    /// For ever: a command of it is not carried out and not answered, and so is none that comes behind
+    /// it. No server leaves out one answer and gives the next.
+    Nothing,
 }
 
 /// What a client has set for its connection.

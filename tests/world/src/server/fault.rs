@@ -41,7 +41,7 @@ pub enum Answer {
     Say(Reply),
     /// It is carried out, and this said.
     DoAndSay(Reply),
-    /// It is not carried out, and nothing said.
+    /// It is not carried out, and nothing said, now or later, on this connection.
     Nothing,
     /// It is not carried out, and the connection closed.
     CloseBefore,

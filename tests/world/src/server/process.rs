@@ -135,6 +135,12 @@ impl Server {
         let verdict = self.faults.received(args);
         match verdict {
             Verdict::None => {}
+            Verdict::Say(Reply::Nothing) => {
+                if let Some(client) = self.client_mut(id) {
+                    client.waits = Some(Waits::Nothing);
+                }
+                return Served::Done;
+            }
             Verdict::Say(reply) => {
                 let row = match table::find(&self.config, args) {
                     Found::Row(row) => Some(row),
