@@ -23,7 +23,6 @@
 //! that evicts nothing, and none of its databases may have been emptied or swapped. Else nothing
 //! more is deleted.
 
-pub(crate) mod destination;
 mod kept;
 mod remembering;
 mod tally;
@@ -33,7 +32,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use self::destination::Watch;
 use self::remembering::{DELETE_IF_SET_SO, NO_SUCH_KEY, Remembering};
 use self::tally::{Settled, Tally};
 use crate::dialect::Feature;
@@ -49,6 +47,7 @@ use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
+use crate::sink::server::watch::{Purpose, Watch};
 use crate::sink::{Accepted, Deletions, Landed};
 use crate::stop::Stop;
 
@@ -179,7 +178,7 @@ impl DeleteSource {
         Ok(Self {
             facts,
             is_swappable,
-            watch: Watch::begin(to, &stop)?,
+            watch: Watch::begin(to, Purpose::Deleting, &stop)?,
             halted: false,
             unfit: None,
             conn,

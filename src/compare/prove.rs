@@ -30,6 +30,7 @@ use crate::rewrite::Rewrite;
 use crate::select::{NameCondition, Selection};
 use crate::server::ServerError;
 use crate::sink::Accepted;
+use crate::sink::server::watch::{Purpose, Watch};
 use crate::source::open::side::{Wanted, open_side};
 use crate::source::server::without_hint;
 use crate::stop::Stop;
@@ -188,6 +189,7 @@ fn prove(
         plural(store.rows(), "record")
     ));
     let end = Endpoint::Server(Box::new(to.clone()));
+    let mut watch = Watch::begin(to, Purpose::Verifying, stop)?;
     // Why not all function libraries of the destination are known.
     let libraries_unread = RefCell::new(None);
     let read = |wants: Box<NameCondition>| -> Result<Side> {
@@ -248,6 +250,12 @@ fn prove(
         let again = read(Box::new(move |name| names.contains(&prints.name(name))))?;
         Ok((None, Some(again)))
     })?;
+    if let Some(why) = watch.look()? {
+        return Err(anyhow!(
+            "the destination {why}: what was read there before may be gone since, so nothing is \
+             verified; diff compares both ends as they are now"
+        ));
+    }
     let counts = totals.all;
     if counts.different() + counts.unknown() > 0 {
         let of_libraries = libraries_unread.borrow();

@@ -43,6 +43,7 @@ mod shell;
 mod sweep;
 mod try_out;
 pub mod unfit;
+pub mod watch;
 mod window;
 pub mod witness;
 mod writer;

@@ -1,5 +1,5 @@
-//! The other end of `copy --delete-source`: a key may go from the source only while the destination
-//! is a place where it stays.
+//! Whether a destination is what it was: a key may go from the source (`--delete-source`) only while
+//! it stays at the other end, and what was read there (`--verify`) proves something only as long.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,16 @@ use crate::stop::Stop;
 /// How often sentinels are asked whom they name, at most.
 const SENTINELS_EVERY: Duration = Duration::from_millis(250);
 
+/// What a destination is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It has to be a place where keys stay. The sink is still at work: what another process or
+    /// another primary lacks, it writes again.
+    Deleting,
+    /// Nobody writes any more: what another process lacks, it lacks.
+    Verifying,
+}
+
 /// Watches the destination by connections of its own, one to each server that takes writes. As long
 /// as a connection stands, so does the process that it was made to.
 pub(crate) struct Watch {
@@ -32,14 +42,18 @@ impl Watch {
     ///
     /// # Errors
     /// The connections, and a cluster that does not tell its nodes.
-    pub(crate) fn begin(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
-        let mut first = Watched::open(to, stop)?;
+    pub(crate) fn begin(
+        to: &ConnectOptions,
+        purpose: Purpose,
+        stop: &Stop,
+    ) -> Result<Self, ServerError> {
+        let mut first = Watched::open(to, purpose, stop)?;
         let nodes = match first.of_cluster {
             false => vec![first],
             true => Topology::ask(&mut first.conn)?
                 .shards
                 .iter()
-                .map(|shard| Watched::open(&options_for(to, &shard.primary), stop))
+                .map(|shard| Watched::open(&options_for(to, &shard.primary), purpose, stop))
                 .collect::<Result<_, _>>()?,
         };
         Ok(Self {
@@ -69,11 +83,13 @@ impl Watch {
 struct Watched {
     conn: Conn,
     to: ConnectOptions,
+    purpose: Purpose,
     retries: Retries,
     run_id: Option<String>,
     /// Where the server tells how often databases were emptied.
     counts: Option<CommandCounts>,
     of_cluster: bool,
+    is_replica: Option<bool>,
     /// The connection is a new one: who answers is not known yet.
     is_new: bool,
     /// When the sentinels were asked last.
@@ -83,7 +99,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn open(to: &ConnectOptions, stop: &Stop) -> Result<Self, ServerError> {
+    fn open(to: &ConnectOptions, purpose: Purpose, stop: &Stop) -> Result<Self, ServerError> {
         let mut conn = Conn::open(to)?;
         conn.heed(to, &stop.flag());
         conn.doing("watching the destination");
@@ -94,7 +110,9 @@ impl Watched {
         Ok(Self {
             conn,
             to: to.clone(),
+            purpose,
             retries: Retries::new(to),
+            is_replica: facts.role_is_replica(),
             run_id: facts.run_id,
             counts,
             of_cluster: facts.cluster,
@@ -119,7 +137,7 @@ impl Watched {
                 Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
                 Err(error) => error,
             };
-            if self.of_cluster {
+            if self.of_cluster && self.purpose == Purpose::Deleting {
                 self.is_gone = true;
                 return Ok(None);
             }
@@ -149,7 +167,9 @@ impl Watched {
 
     fn ask(&mut self) -> Result<(Facts, Option<CommandCounts>), ServerError> {
         let mut facts = Facts::ask(&mut self.conn)?;
-        facts.learn_eviction(&mut self.conn)?;
+        if self.purpose == Purpose::Deleting {
+            facts.learn_eviction(&mut self.conn)?;
+        }
         let counts = match self.counts {
             Some(_) => CommandCounts::ask(&mut self.conn)?,
             None => None,
@@ -161,7 +181,8 @@ impl Watched {
     fn judge(&mut self, facts: &Facts, counts: Option<CommandCounts>) -> Option<String> {
         // Sentinels put another process in the place of one that dies, and the sink gives that what
         // it may lack.
-        let is_watched = matches!(self.to.address, Transport::Sentinel(_));
+        let is_watched =
+            matches!(self.to.address, Transport::Sentinel(_)) && self.purpose == Purpose::Deleting;
         match (&self.run_id, &facts.run_id) {
             (Some(before), Some(now)) if before != now => {
                 if !is_watched {
@@ -201,6 +222,11 @@ impl Watched {
                 }
             }
         }
-        Unfit::of(facts).map(|unfit| unfit.now())
+        match self.purpose {
+            Purpose::Deleting => Unfit::of(facts).map(|unfit| unfit.now()),
+            // It takes over what its primary has, and drops the rest.
+            Purpose::Verifying => (self.is_replica != facts.role_is_replica())
+                .then(|| "became a replica, or ceased to be one, during this run".to_owned()),
+        }
     }
 }
