@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// `completions`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`make install` and packages put them in their places already.
+`make install` and packages install them already.
 
 Examples:
   redis-migrate completions bash > ~/.local/share/bash-completion/completions/redis-migrate

@@ -10,9 +10,9 @@ use crate::rdb::RdbTarget;
 /// `convert`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An archive is read twice, because a key may come several times in it and must not in an RDB file;
-so it must be a regular file then. Values of types that the target does not know are written anew
-in forms that it does.
+An archive is read twice, because it may hold several records of a key and an RDB file may not;
+so it must be a regular file then. Values of types that the target does not know are re-encoded in
+forms that it knows.
 
 Examples:
   redis-migrate convert snap.rmz dump.rdb --for redis-7.2

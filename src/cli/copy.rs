@@ -11,8 +11,8 @@ use crate::place::Place;
 const PASSWORD_HELP_COPY: &str = "\
 Passwords: --source-askpass, --source-password-file and the same with --dest-; else
 SOURCE_REDIS_PASSWORD and DESTINATION_REDIS_PASSWORD (as they are, no percent-encoding) or the
-files that the same names with _FILE name; else the URLs. REDISCLI_AUTH is not used here, so that
-one side's secret never goes to the other.
+files in SOURCE_REDIS_PASSWORD_FILE and DESTINATION_REDIS_PASSWORD_FILE; else the URLs.
+REDISCLI_AUTH is not used here, so that one side's secret never goes to the other.
 
 Examples:
   redis-migrate copy redis://old:6379 redis://new:6379

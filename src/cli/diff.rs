@@ -13,27 +13,29 @@ use crate::rewrite::parse_map_db;
 use crate::units::parse_duration_ms;
 
 const HELP: &str = "\
-What is compared is the meaning: encodings, versions and the order of sets, hashes and sorted sets do
+Values are compared by meaning: encodings, versions and the order of sets, hashes and sorted sets do
 not matter, -0 is 0. Streams are compared with their groups, consumers and pending entries; when a
 consumer was last seen or active is left out. What only one of two servers keeps of a stream (7.0 and
 later know more of it) is left out too, and such streams are counted. Values of modules are equal if
 their bytes are; where a server gives other bytes each time it is asked (TopK, graphs), they cannot be
-compared, and are named and counted apart. A key or field that expired between the two readings is no difference, and is counted.
+compared, and are named and counted apart. A key or field that expired between the two readings is
+not a difference; it is counted.
 
 Live servers are scanned, and nothing stops them: what changes while it is compared may look
 different. Keys that differ are read again from live servers (--recheck), and only what still differs
 is reported.
 
-Memory is some 50 MiB and the largest values on their way; on disk each side takes about 40 bytes and
-the name for each key, in temporary files without names (TMPDIR says where), gone however the run ends.
+It takes some 50 MiB of memory and the largest values in flight. On disk each side takes about 40
+bytes and the name for each key, in temporary files without names (TMPDIR says where), which are gone
+however the run ends.
 Beyond some 50 million keys memory grows by 50 MiB for every further 100 million.
 
 Passwords: --a-askpass, --a-password-file and the same with --b-; else SOURCE_REDIS_PASSWORD for A
-and DESTINATION_REDIS_PASSWORD for B, or the files that the same names with _FILE name; else the URLs;
+and DESTINATION_REDIS_PASSWORD for B, or the files in the same variables with _FILE; else the URLs;
 if only one side is a server, REDISCLI_AUTH.
 
 Exit codes: 0 equal, 3 some keys could not be read or compared, 5 different, 10 a file is damaged,
-11 no key opens it, 12, 13 a server.
+11 wrong key or passphrase, 12 cannot connect or authenticate, 13 a needed command is refused.
 
 Examples:
   redis-migrate diff snap.rmz redis://localhost:6379

@@ -17,8 +17,7 @@ Without an archive the exit code is 0 for every report that could be made. With 
 some of its keys or functions would be refused, 13 if the user may not write at all, 10 if it is damaged.
 
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (with --source,
-SOURCE_REDIS_PASSWORD) or the file that the same name with _FILE names; else the URL; else
-REDISCLI_AUTH.
+SOURCE_REDIS_PASSWORD) or the file in the same variable with _FILE; else the URL; else REDISCLI_AUTH.
 
 Examples:
   redis-migrate doctor redis://localhost:6379

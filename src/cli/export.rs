@@ -11,7 +11,7 @@ use crate::place::Place;
 /// How passwords are found; the text of a help section.
 const PASSWORD_HELP_SOURCE: &str = "\
 Password: --askpass or --password-file; else SOURCE_REDIS_PASSWORD (as it is, no percent-encoding)
-or the file SOURCE_REDIS_PASSWORD_FILE names; else the URL; else REDISCLI_AUTH.
+or the file in SOURCE_REDIS_PASSWORD_FILE; else the URL; else REDISCLI_AUTH.
 
 Examples:
   redis-migrate export redis://localhost:6379 > snap.rmz

@@ -11,8 +11,8 @@ use crate::place::Place;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A string is written as its bytes; every other type as JSON, like the value in `convert --to jsonl`.
-From a regular file only as many frames are read as it takes: the last record of a key counts, so
-the search begins at the end. An archive does not know in which frame a key is.
+In a regular file the search begins at the end, because the last record of a key counts, and reads
+only as many frames as it takes. An archive does not say in which frame a key is.
 
 Exit code: 0 if the key was found, 1 if it is not there, 3 if --max-value refuses it.
 

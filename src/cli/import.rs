@@ -11,7 +11,7 @@ use crate::place::Place;
 
 const PASSWORD_HELP_DESTINATION: &str = "\
 Password: --askpass or --password-file; else DESTINATION_REDIS_PASSWORD (as it is, no
-percent-encoding) or the file DESTINATION_REDIS_PASSWORD_FILE names; else the URL; else
+percent-encoding) or the file in DESTINATION_REDIS_PASSWORD_FILE; else the URL; else
 REDISCLI_AUTH.
 
 Examples:

@@ -9,7 +9,7 @@ use crate::place::Place;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The page is one file that needs no network: prefixes, types, expiry, sizes, databases and the
-largest keys, in pictures and in tables. It names keys, so it is as secret as they are.
+largest keys, in charts and in tables. It lists keys, so it is as secret as they are.
 
 The archive is read once, and memory does not grow with it. An RDB file can be looked at too:
 export it, and read the archive from the pipe.

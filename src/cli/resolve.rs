@@ -66,8 +66,8 @@ pub fn long_version() -> String {
         .map(|row| format!("{} (RDB {})", row.title(), row.rdb_version))
         .collect();
     format!(
-        "{}\narchive format: {MAJOR}.{MINOR}\nreads: RDB versions up to {} and {}; newer values travel \
-         as they are\nknown from published sources only, tried on no server: {}",
+        "{}\narchive format: {MAJOR}.{MINOR}\nreads: RDB versions up to {} and {}; newer values \
+         travel as they are\nknown from published sources only, not tested with a server: {}",
         short_version(),
         newest(Family::Redis),
         newest(Family::Valkey),
@@ -154,7 +154,7 @@ impl Server<'_> {
         options.node_map = NodeMap::new(self.flags.node_map.iter().cloned());
         if options.timeout.is_zero() || options.connect_timeout.is_zero() {
             return Err(usage(
-                "a timeout of 0 would let nothing happen; leave it out for the default",
+                "a timeout of 0 leaves no time for an answer; leave the option out for the default",
             ));
         }
         Ok(options)
@@ -245,7 +245,7 @@ impl Server<'_> {
                 _ => "rediss",
             };
             return Err(usage(format!(
-                "TLS flags are given, but {} is without TLS; write {scheme}://",
+                "TLS flags are given, but {} does not use TLS; write {scheme}://",
                 self.side.argument()
             )));
         }
@@ -257,7 +257,7 @@ impl Server<'_> {
         if !matches!(address, Transport::Sentinel(_)) {
             if flags.sentinel_user.is_some() || flags.sentinel_password_file.is_some() {
                 return Err(usage(format!(
-                    "flags for sentinels are given, but {} names none; write \
+                    "flags for sentinels are given, but {} is not a sentinel URL; write \
                      redis-sentinel://host,host/name",
                     self.side.argument()
                 )));
@@ -495,7 +495,7 @@ fn renaming(
             Some(from) => match dbs.pairs.iter().find(|(known, _)| known == from) {
                 Some((_, other)) if other != to => {
                     return Err(usage(format!(
-                        "--map-db sends database {from} to {other} and {to}"
+                        "--map-db sends database {from} to both {other} and {to}; choose one"
                     )));
                 }
                 _ => dbs.pairs.push((*from, *to)),
@@ -503,7 +503,7 @@ fn renaming(
             None => match dbs.rest.replace(*to) {
                 Some(other) if other != *to => {
                     return Err(usage(format!(
-                        "--map-db sends all others to {other} and {to}"
+                        "--map-db sends all others to both {other} and {to}; choose one"
                     )));
                 }
                 _ => {}

@@ -13,12 +13,12 @@ use crate::place::Place;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every frame that is intact is taken, in the archive's order; a value that is stored in several
-frames only if all of them are there. Nothing is guessed. What was lost is told here and in the new
-archive (`inspect` shows it). Where records were lost, a key may stand with an older value, or stand
-though it was deleted: the later record of it is what was lost.
+frames only if all of them are there. Nothing is guessed. What was lost is reported here and in the
+new archive (`inspect` shows it). Where records were lost, a key may have an older value, or exist
+although it was deleted: its later record is what was lost.
 
-Of an encrypted archive what comes before the first place that cannot be decrypted is looked at. What is
-rescued is encrypted anew for --age-recipient, or, if that is what you want, written --plain.
+An encrypted archive is read up to the first place that cannot be decrypted. What is rescued is
+encrypted again for --age-recipient, or written unencrypted with --plain.
 
 Exit code: 0 if nothing was lost, 3 if something was or --max-value left something out, 10 if there is nothing to rescue.
 

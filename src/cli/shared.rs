@@ -61,7 +61,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub consistency: Consistency,
 
-    /// The longest that writes may be paused, and that the last round may hold up the source
+    /// The longest that writes may be paused, and that the final round may block the source
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "500ms")]
     pub max_pause: Duration,
 

@@ -71,7 +71,7 @@ pub fn parse_type(text: &str) -> Result<String, String> {
         ));
     }
     Err(format!(
-        "there is no such type; there are {}, and module:NAME for one type of a module",
+        "there is no such type; the types are {}, and module:NAME for one type of a module",
         names().collect::<Vec<_>>().join(", ")
     ))
 }

@@ -47,7 +47,7 @@ fn completions(shell: Shell) -> Result<u8> {
     let written = io::stdout().write_all(&script);
     quiet_when_nobody_reads(
         written
-            .context("write to standard output")
+            .context("cannot write to standard output")
             .map(|()| exit::OK),
     )
 }
@@ -64,7 +64,7 @@ fn with_one_spelling(name: &str, script: &[u8]) -> Vec<u8> {
 /// One page for the tool and one for each verb.
 fn man_pages(directory: &Path) -> Result<()> {
     let shown = directory.display();
-    fs::create_dir_all(directory).with_context(|| format!("create {shown}"))?;
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {shown}"))?;
     let mut tool = Cli::command().disable_help_subcommand(true);
     tool.build();
     let verbs = tool.get_subcommands().filter(|verb| !verb.is_hide_set());
@@ -78,7 +78,8 @@ fn man_pages(directory: &Path) -> Result<()> {
     for command in verbs.into_iter().chain([tool]) {
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = directory.join(format!("{name}.1"));
-        fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
+        fs::write(&path, page(command)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

@@ -73,8 +73,8 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             let target = named.or(target).ok_or_else(|| {
                 Usage(match origin {
                     Some(name) => format!(
-                        "the source is {name}, and RDB files as old as that are not written; name a \
-                         newer server with --for"
+                        "the source is {name}, and this tool does not write RDB files that old; \
+                         name a newer server with --for"
                     ),
                     None => "the source does not say which server it is from; name one with --for"
                         .to_owned(),
@@ -82,13 +82,14 @@ fn convert(args: &ConvertArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<
             })?;
             if !target.is_proven() {
                 observer.warn(&format!(
-                    "{} is written by published layouts; no server that loads it was there to try \
-                     one, so try the file before you need it",
+                    "{} is written by published layouts and was not tested with a server that \
+                     loads it: test the file before you need it",
                     target.magic
                 ));
             }
-            let taken =
-                taken.ok_or_else(|| anyhow!("an archive was read and its end was not; a bug"))?;
+            let taken = taken.ok_or_else(|| {
+                anyhow!("an archive was read, but not its trailer; this is a bug")
+            })?;
             let out = open_output(args, to)?;
             let commit: Commit<Out> = Box::new(publish);
             let allow = args.allow_loss.iter().copied().collect();
@@ -181,8 +182,8 @@ fn open_archive(
     }
     if !input.is_rereadable() {
         return Err(usage(
-            "an archive is read twice to become an RDB file, and standard input can be read once; \
-             save it first",
+            "an archive is read twice to become an RDB file, and standard input can be read only \
+             once; save it to a file first",
         ));
     }
     input.rewind()?;
@@ -243,7 +244,7 @@ fn read_first<R: Read + Send>(
         if stop.is_set() {
             return Err(Interrupted.into());
         }
-        match source.visit(|record| latest.take(record).context("write a temporary file")) {
+        match source.visit(|record| latest.take(record).context("cannot write a temporary file")) {
             Ok(true) => {}
             Ok(false) => break,
             // What is intact becomes lines all the same; the damage is found again, and told.
@@ -258,7 +259,7 @@ fn read_first<R: Read + Send>(
         }
     }
     Ok(First {
-        superseded: latest.finish().context("read a temporary file")?,
+        superseded: latest.finish().context("cannot read a temporary file")?,
         reading: source.reading(),
         reached: source.report().reached,
     })
@@ -366,7 +367,7 @@ impl ConvertArgs {
             Some("rdb") => Ok(ConvertTo::Rdb),
             Some("jsonl" | "ndjson") => Ok(ConvertTo::Jsonl),
             Some("rmz") => Err(usage(
-                "convert writes no archives; `redis-migrate export dump.rdb -o snap.rmz` does",
+                "convert does not write archives; use `redis-migrate export dump.rdb -o snap.rmz`",
             )),
             _ => Err(usage(
                 "name the output dump.rdb or keys.jsonl, or say --to rdb or --to jsonl",
@@ -383,8 +384,8 @@ impl ConvertArgs {
         if let Some(server) = &self.for_server {
             let target = RdbTarget::parse(server).ok_or_else(|| {
                 Usage(format!(
-                    "--for {server:?} is not understood; it is redis- or valkey- and a version from \
-                     4.0 on, such as redis-7.2"
+                    "--for {server:?} is not understood; write redis- or valkey- and a version \
+                     from 4.0 on, such as redis-7.2"
                 ))
             })?;
             return Ok(Some(target));
@@ -392,7 +393,7 @@ impl ConvertArgs {
         let target = |version| {
             RdbTarget::rdb_version(version).ok_or_else(|| {
                 usage(format!(
-                    "RDB version {version} is not written; those that are: {}",
+                    "this tool does not write RDB version {version}; it writes {}",
                     RdbTarget::versions()
                 ))
             })

@@ -221,8 +221,8 @@ fn check_deleting(
             delete_source::rehearse(options)?;
         }
         observer.notice(
-            "with --delete-source the run deletes each source key that it then sees at the \
-             destination with the same value and expiry; this dry run does not ask for that",
+            "--delete-source deletes each source key that the run then sees at the destination \
+             with the same value and expiry; this dry run does not look for them",
         );
     }
     Ok(())
@@ -247,8 +247,8 @@ fn find_out(
     }
     if args.run.dry_run {
         observer.notice(
-            "the servers do not tell whether source and destination are the same one; the run \
-             finds out by a key that it writes and removes, and this dry run does not",
+            "the servers do not tell whether source and destination are the same server; a real \
+             run finds out with a key that it writes and removes, and this dry run does not",
         );
         return Ok(false);
     }
@@ -279,9 +279,9 @@ fn find_out(
         reason: "it does not tell its run_id".to_owned(),
     };
     Err(anyhow::Error::new(refused).context(format!(
-        "nothing tells whether source and destination are the same server ({why}); if they are, \
-         {risk}: allow both users INFO (+info), or CLIENT SETNAME and CLIENT LIST \
-         (+client|setname +client|list); nothing was read"
+        "cannot find out whether source and destination are the same server ({why}); if they are, \
+         {risk}: allow both users INFO (+info), or CLIENT SETNAME and CLIENT LIST (+client|setname \
+         +client|list); nothing was read"
     )))
 }
 
@@ -309,8 +309,8 @@ fn consistency(args: &CopyArgs, same_server: bool) -> Result<Consistency> {
         asked if !args.delete_source && !same_server => Ok(asked),
         Consistency::Auto | Consistency::Scan if !args.read.follow => Ok(Consistency::Scan),
         _ => Err(usage(
-            "--delete-source, and a copy within one server, go with --consistency scan only and \
-             not with --follow: the run would follow its own writes",
+            "--delete-source, and a copy within one server, work only with --consistency scan and \
+             without --follow: the run would follow its own writes",
         )),
     }
 }
@@ -324,8 +324,8 @@ fn refuse_onto_itself(args: &CopyArgs, rewrite: &Rewrite, databases: &[Keyspace]
             // New names that begin with a prefix of their own are none that are read.
             if rewrite.add_prefix.is_empty() && args.write.on_conflict() == OnConflict::Replace {
                 return Err(usage(format!(
-                    "source and destination are the same server, and names without their prefix \
-                     may be those of keys of database {into} that are still to be read; use \
+                    "source and destination are the same server, and a name without its prefix may \
+                     be that of a key of database {into} that is still to be read; use \
                      --on-conflict fail, or copy through an archive (export, then import)"
                 )));
             }

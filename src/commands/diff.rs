@@ -140,7 +140,8 @@ impl Question<'_> {
         let is_read_once = self.kept.is_none() && self.left.is_stream() || self.right.is_stream();
         if self.compare.explain && is_read_once {
             return Err(usage(
-                "--explain reads both sides twice, and standard input can be read once",
+                "--explain reads both sides twice, and standard input can be read only once; save \
+                 it to a file first",
             ));
         }
         let rewrite = self.compare.rewrite(self.right)?;
@@ -257,7 +258,7 @@ impl Question<'_> {
     }
 
     fn print(&self, comparison: &Comparison<'_>, answer: &Answer) -> Result<()> {
-        const WHAT: &str = "write to standard output";
+        const WHAT: &str = "cannot write to standard output";
         ui::session::summary(self.summary(answer));
         if self.screen.quiet && !self.json {
             return Ok(());

@@ -79,7 +79,7 @@ fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
     let code = code_of(&found);
     if let Some(words) = found.later() {
         ui::print_warning(&format!(
-            "this report is not complete; ask again later: the server answers {words}"
+            "this report is incomplete; run doctor again later: the server answers {words}"
         ));
     }
     ui::session::summary(report::json(&found));
@@ -107,7 +107,7 @@ fn first_key(input: &mut Input) -> Result<Vec<u8>> {
     drop(reader);
     input
         .rewind()
-        .context("go back to the start of the archive")?;
+        .context("cannot go back to the start of the archive")?;
     Ok(first.unwrap_or_default())
 }
 

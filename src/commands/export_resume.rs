@@ -32,12 +32,12 @@ pub(super) fn export(
     };
     if !from.is_server() || args.read.via != Via::Scan || args.read.follow {
         return Err(refused(
-            "a live server that is scanned once, no RDB file, --via replica or --follow",
+            "a live server that is scanned once, not an RDB file, --via replica or --follow",
         ));
     }
     if !args.encryption.recipients()?.is_empty() {
         return Err(refused(
-            "an archive in the clear: an encrypted one cannot be written on",
+            "an unencrypted archive: an encrypted one cannot be continued",
         ));
     }
     let begin = begin(args, &wishes)?;
@@ -48,7 +48,7 @@ pub(super) fn export(
         Earlier::None => {}
         Earlier::Finished => observer.notice(&format!(
             "{} was completed by an earlier run, which was killed before it removed its journal; \
-             this run exports anew",
+             this run starts a new export",
             output.display()
         )),
         Earlier::Useless(why) => useless = Some(why),
@@ -66,10 +66,10 @@ pub(super) fn export(
         }
         source
     } else {
-        let text = "only with --consistency scan a stopped export goes on where it stood";
+        let text = "only an export with --consistency scan continues where it stopped";
         match useless.is_some() || ready.is_some() {
             true => useless = Some(text.to_owned()),
-            false => observer.notice(&format!("{text}; otherwise it starts over")),
+            false => observer.notice(&format!("{text}; any other starts over")),
         }
         ready = None;
         open::open(from, None, wishes.clone(), observer)?
@@ -79,7 +79,7 @@ pub(super) fn export(
     let shown = part.display().to_string();
     if let Some(why) = useless {
         observer.notice(&format!(
-            "{shown} cannot be gone on with: {why}; the export starts over"
+            "{shown} cannot be continued: {why}; the export starts over"
         ));
     }
     let steps = Steps {
@@ -91,7 +91,7 @@ pub(super) fn export(
             let journal = partial.go_on(&noted)?;
             observer.go_on_with_errors(noted.errors, noted.failed())?;
             observer.notice(&format!(
-                "{shown} is intact and the source is the same process: going on after {}",
+                "{shown} is intact and the source is the same process: continuing after {}",
                 crate::units::plural(noted.taken.archived, "key")
             ));
             (Some(noted), journal, writer)
@@ -120,7 +120,7 @@ pub(super) fn export(
     // Somebody may have taken it away meanwhile.
     if outcome.error.is_some() && part.exists() {
         observer.notice(&format!(
-            "{shown} is kept for the same command to go on with"
+            "{shown} is kept; run the same command again to continue"
         ));
     }
     Ok(outcome)
@@ -195,7 +195,7 @@ fn read_again(
     );
     Ok(match writer {
         Ok(writer) if writer.archive_id() != noted.archive_id => {
-            Err("it is not the archive that its journal is about".to_owned())
+            Err("it is not the archive that its journal describes".to_owned())
         }
         Ok(writer) if writer.records_written() != noted.taken.archived + noted.taken.functions => {
             Err("it does not hold the records that its journal counts".to_owned())

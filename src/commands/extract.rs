@@ -84,7 +84,7 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     match last {
         Some(Last::Value(record, context)) if is_larger(&record.value, context.family, max) => {
             ui::print_warning(&format!(
-                "{name}: key {shown} is not given: {}",
+                "{name}: key {shown} was not extracted: {}",
                 larger_than(max)
             ));
             Ok(exit::SOME_KEYS)
@@ -98,8 +98,8 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
                 return Ok(exit::OK);
             };
             ui::print_warning(&format!(
-                "{name}: the value of {shown} is damaged, and its payload is given exactly as it came \
-                 from the source ({reason}); do not restore it"
+                "{name}: the value of {shown} is damaged, and its payload is written exactly as it \
+                 came from the source ({reason}); do not restore it"
             ));
             Ok(exit::SOME_KEYS)
         }
@@ -317,7 +317,7 @@ fn give(args: &ExtractArgs, bytes: &[u8]) -> Result<()> {
         let mut output = Output::open(Some(place))?;
         output
             .write_all(bytes)
-            .with_context(|| format!("write {}", output.name()))?;
+            .with_context(|| format!("cannot write {}", output.name()))?;
         return output.publish();
     }
     let mut out = io::stdout().lock();

@@ -74,7 +74,7 @@ fn read(input: impl Read, stop: &Stop) -> Result<Findings> {
     });
     let error = walked.err().map(|error| error.downcast::<Error>());
     let error = error.transpose()?;
-    tally.finish().context("use a temporary file")?;
+    tally.finish().context("cannot use a temporary file")?;
     Ok(Findings {
         header: reader.header().clone(),
         archive_id: reader.archive_id(),

@@ -90,7 +90,7 @@ impl Run for ListArgs {
             "records": reader.records_read(),
         }));
         // What was listed before the damage is intact, and comes out before the error is told.
-        let printed = out.flush().context("write to standard output");
+        let printed = out.flush().context("cannot write to standard output");
         if walked.is_ok() && !is_silent {
             ui::check_matched(listed);
         }

@@ -118,7 +118,7 @@ fn quiet_when_nobody_reads(done: Result<u8>) -> Result<u8> {
 fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.context("write to standard output")
+    written.context("cannot write to standard output")
 }
 
 /// The exit code of a verb that found something and `printed` it. What was found is said and decides,

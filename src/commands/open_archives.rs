@@ -155,7 +155,7 @@ fn table_of(input: &mut Input, allow_incomplete: bool) -> Result<Option<Table>> 
     table.map_err(|error: Error| {
         anyhow::Error::new(error).context(
             "nothing was written (--allow-incomplete imports what is intact before that, `salvage` \
-         rescues all that is)",
+         rescues everything that is intact)",
         )
     })
 }
@@ -255,8 +255,8 @@ pub fn state_of(
 ) -> Result<(State, Option<String>)> {
     if may_collide {
         return Err(usage(
-            "--resume does not go with databases or prefixes that may give different keys the same \
-             name: which of them was written is not remembered",
+            "--resume does not work with databases or prefixes that may give different keys the \
+             same name: it does not remember which of them was written",
         ));
     }
     let place = resume::place(place, &begin)?;
@@ -270,16 +270,16 @@ pub fn state_of(
         return Ok((state, None));
     }
     let standing = match args.verify {
-        true => Standing::Doubtful("--verify proves all that the archive holds".to_owned()),
+        true => Standing::Doubtful("--verify checks everything that the archive holds".to_owned()),
         false => destination::look(to, &state)
-            .context("look whether the destination holds what was imported earlier")?,
+            .context("cannot look whether the destination holds what was imported earlier")?,
     };
     let seen = match standing {
         Standing::Stands(seen) => seen,
         Standing::Doubtful(why) => {
             observer.notice(&format!(
-                "an earlier run came to frame {}, and everything is looked at again from the \
-                 beginning: {why}",
+                "an earlier run came to frame {}, but this run starts again from the beginning: \
+                 {why}",
                 state.settled.frame
             ));
             // Expiries are counted from the same moment.
@@ -309,7 +309,7 @@ pub fn state_of(
         count => format!(" of archive {} of {count}", archive + 1),
     };
     observer.notice(&format!(
-        "going on with frame {frame}{which}: everything before it was imported earlier ({}), and \
+        "continuing with frame {frame}{which}: everything before it was imported earlier ({}), and \
          {seen}",
         place.display()
     ));
@@ -394,8 +394,8 @@ pub fn read_ahead(
 fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Reading, &'static str)> {
     if !input.is_rereadable() {
         return Err(usage(
-            "--verify-first reads the archive twice and needs a regular file; a pipe can be \
-             saved first and checked with `redis-migrate verify`",
+            "--verify-first reads the archive twice and needs a regular file; save the pipe to a \
+             file first, and check that with `redis-migrate verify`",
         ));
     }
     // Everything is checked, and nothing of it is needed yet.
@@ -410,7 +410,7 @@ fn verify_first(input: &mut Input, limits: Limits, stop: &Stop) -> Result<(Readi
     drop(reader);
     input
         .rewind()
-        .context("go back to the start of the archive")?;
+        .context("cannot go back to the start of the archive")?;
     Ok((reading, found))
 }
 

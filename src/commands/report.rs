@@ -100,7 +100,7 @@ fn write_page(args: &PageArgs, report: &Report, about: &About) -> Result<()> {
     let mut output = Output::open(args.output.as_ref())?;
     output
         .write_all(page(report, about).as_bytes())
-        .with_context(|| format!("write {}", output.name()))?;
+        .with_context(|| format!("cannot write {}", output.name()))?;
     output.publish()
 }
 

@@ -52,8 +52,8 @@ fn salvage(args: &SalvageArgs, observer: &Observer, stop: &Stop) -> Result<Done>
     let (input, damage) = Input::open_damaged(args.file.as_ref(), &args.encryption.keys()?, stop)?;
     if input.is_encrypted() && recipients.is_empty() && !args.plain {
         return Err(usage(format!(
-            "{} is encrypted, and what is rescued of it would not be: say for whom with \
-             --age-recipient or --age-recipients-file, or that it may be --plain",
+            "{} is encrypted, and the rescued archive would not be: encrypt it with \
+             --age-recipient or --age-recipients-file, or say --plain to write it unencrypted",
             input.name()
         )));
     }
@@ -141,14 +141,14 @@ fn tell(args: &SalvageArgs, done: &Done) -> u8 {
         }
         if done.survey.lost_records != LostRecords::Exactly(0) {
             ui::print_warning(
-                "a key may stand with an older value, or stand though it was deleted, where its \
-                 later record was lost",
+                "where the later record of a key was lost, the key may have an older value, or \
+                 exist although it was deleted",
             );
         }
     }
     if too_large > 0 {
         ui::print_warning(&format!(
-            "{} left out for --max-value: a key of theirs may stand with an older value",
+            "{} left out because of --max-value: their keys may have an older value",
             plural(too_large, "value")
         ));
     }
@@ -168,14 +168,14 @@ fn unreadable(damage: &Damage) -> String {
         has_end,
         what,
     } = damage;
-    let mut text = format!("{what}; of the archive in it {readable_bytes} bytes can be read");
+    let mut text = format!("{what}; {readable_bytes} bytes of the archive in it can be read");
     if !holes.is_empty() {
         let missing = bytes_text(end - readable_bytes);
         let places = plural(holes.len() as u64, "place");
         text += &format!(", {missing} between them, in {places}, cannot");
     }
     if !has_end {
-        text += ", and nothing behind them";
+        text += ", and nothing after them";
     }
     text
 }
@@ -196,20 +196,21 @@ fn loss(survey: &Survey) -> String {
         parts.push("its end".to_owned());
     }
     if survey.end.is_none() && survey.lost_records == LostRecords::Unknown {
-        parts.push("and what stood before that: how much, it does not say".to_owned());
+        parts.push("and an unknown amount before its end".to_owned());
     }
     let id = survey.archive_id;
     match (survey.changed, parts.as_slice()) {
         (Some(Change::Digest), _) => format!(
-            "archive {id:016x} was changed after it was written: no frame is missing, but its bytes do \
-             not have the SHA-256 that it says at its end; any of its keys may have a wrong value"
+            "archive {id:016x} was changed after it was written: no frame is missing, but its \
+             bytes do not have the SHA-256 that its trailer says; any of its keys may have a wrong \
+             value"
         ),
         (Some(Change::Counts), _) => format!(
-            "archive {id:016x} contradicts itself: its records are not those that it counts at its \
-             end; some may be missing or in the wrong database"
+            "archive {id:016x} contradicts itself: its records do not match the counts in its \
+             trailer; some may be missing or in the wrong database"
         ),
-        (None, []) => format!("archive {id:016x} is not complete: its exporter gave up"),
-        (None, parts) => format!("of archive {id:016x} was lost: {}", parts.join(", ")),
+        (None, []) => format!("archive {id:016x} is incomplete: its export gave up"),
+        (None, parts) => format!("lost of archive {id:016x}: {}", parts.join(", ")),
     }
 }
 
@@ -221,7 +222,7 @@ fn of_how_many(done: &Done) -> Option<String> {
     let rescued = count_text(done.rescued.keys);
     let Some(expected) = done.survey.expected_keys() else {
         return Some(format!(
-            "{rescued} keys were rescued; nothing says how many the source had"
+            "keys rescued: {rescued}; the archive does not say how many the source had"
         ));
     };
     let selection = done.survey.header.as_ref().map(|header| &header.selection);
@@ -237,7 +238,7 @@ fn of_how_many(done: &Done) -> Option<String> {
             && types.is_empty()
             && other.is_empty()) =>
         {
-            ", those that were not selected included"
+            ", including those that were not selected"
         }
         _ => "",
     };
@@ -279,7 +280,7 @@ fn summary(done: &Done) -> String {
     }
     if survey.repeated + survey.displaced > 0 {
         text += &format!(
-            "; {} stood twice and {} out of order",
+            "; {} repeated and {} out of order",
             plural(survey.repeated, "frame"),
             count_text(survey.displaced)
         );

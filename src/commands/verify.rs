@@ -141,7 +141,10 @@ fn verify(
     };
     // Of an encrypted file, those of the file: what the export printed.
     (found.bytes, found.sha256) = stored(&watched);
-    found.tally.finish().context("use a temporary file")?;
+    found
+        .tally
+        .finish()
+        .context("cannot use a temporary file")?;
     if let Err(error) = walked {
         found.error = Some(error.downcast::<Error>()?);
     }

@@ -168,7 +168,7 @@ impl Values {
         }
         if self.miscounted > 0 {
             text += &format!(
-                ", {} with a counter that is off (XLEN; the entries are sound)",
+                ", {} with a wrong counter (XLEN; the entries are sound)",
                 plural(self.miscounted, "stream")
             );
         }

@@ -42,7 +42,7 @@ fn version_says_what_it_is() {
         assert!(text.starts_with(expected), "{text}");
         if flag == "--version" {
             assert!(text.contains("RDB versions up to"), "{text}");
-            assert!(text.contains("tried on no server: Redis"), "{text}");
+            assert!(text.contains("not tested with a server: Redis"), "{text}");
             assert!(text.contains("archive format: 1."), "{text}");
         }
     }

@@ -178,7 +178,7 @@ fn of_a_damaged_one_comes_back_all_but_what_stands_in_damaged_chunks() {
             .expect_code(3)
             .expect_stderr(places);
         assert_eq!(
-            salvaged.stderr.contains("nothing behind them"),
+            salvaged.stderr.contains("nothing after them"),
             cut > 0,
             "{}",
             salvaged.stderr
@@ -231,7 +231,7 @@ fn of_a_damaged_one_comes_back_what_stands_before_the_damage() {
             .args(&["-o", &text(&out)])
             .run()
             .expect_code(3)
-            .expect_stderr("nothing behind them");
+            .expect_stderr("nothing after them");
         assert!(from_file.stderr.contains("its end"), "{}", from_file.stderr);
         Tool::new(&["verify"]).arg(&out).run().success();
         let rescued = names(Tool::new(&["list"]).arg(&out));

@@ -129,7 +129,7 @@ fn delete_source_with_skip_compares_what_stands() {
     // A dry run deletes nothing, and says what the run would delete.
     let dry = run(&[&copy[..], &skip[..2], &["--dry-run"]].concat(), b"");
     dry.expect_code(0)
-        .expect_stderr("the run deletes each source key");
+        .expect_stderr("--delete-source deletes each source key");
     assert_eq!(size(&source, 0), 5);
     for deleted in [3, 0] {
         let said = run(&[&copy[..], &skip].concat(), b"").expect_code(0);
@@ -355,7 +355,7 @@ fn a_server_is_not_copied_into_what_is_being_read() {
     let strip = ["copy", &url, &url, "--db", "0", "--strip-prefix", "p:"];
     run(&[&strip[..], &["--replace"]].concat(), b"")
         .expect_code(2)
-        .expect_stderr("names without their prefix");
+        .expect_stderr("a name without its prefix");
     assert_eq!((size(&server, 0), size(&server, 1)), (1, 1));
     // What is written is not read again, however long the scan goes on.
     let mut fill = redis::pipe();

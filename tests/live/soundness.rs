@@ -275,7 +275,7 @@ fn a_stream_that_miscounts_its_entries_travels() {
         let verified = run(&["verify"], &archive).success();
         let text = String::from_utf8(verified.stdout).unwrap();
         assert!(
-            text.contains("1 stream with a counter that is off"),
+            text.contains("1 stream with a wrong counter"),
             "{text}"
         );
         for (flags, is_corrected) in [

@@ -160,7 +160,7 @@ fn killed_ten_times_it_goes_on_where_scan_stood() {
         let given = export.scanned();
         let before = scans(client);
         let done = export.tool().run().success();
-        done.expect_stderr("going on after");
+        done.expect_stderr("continuing after");
         let used = scans(client) - before;
         let total = KEYS + 1_000;
         let due = all * total.saturating_sub(given) / total;
@@ -204,7 +204,7 @@ fn killed_as_it_ends_it_leaves_a_whole_archive_or_goes_on() {
             "{}",
             again.stderr
         );
-        assert!(!again.stderr.contains("going on after"), "{}", again.stderr);
+        assert!(!again.stderr.contains("continuing after"), "{}", again.stderr);
         export.is_whole(&server);
     }
 }
@@ -229,7 +229,7 @@ fn another_process_or_a_damaged_part_starts_over() {
     stopped(&mut random);
     let file = std::fs::File::options().write(true).open(&export.part);
     file.expect("open").set_len(1_000).expect("cut");
-    starts_over(quickly(&export).run(), "cannot be gone on with");
+    starts_over(quickly(&export).run(), "cannot be continued");
     export.is_whole(&server);
 
     stopped(&mut random);
@@ -353,7 +353,7 @@ fn what_the_killed_run_left_out_is_named_by_the_run_that_goes_on() {
     .expect_code(12);
     assert_eq!(named(), before);
     let done = tool(&limited).run().expect_code(3);
-    done.expect_stderr("going on after");
+    done.expect_stderr("continuing after");
     assert_eq!(named(), all);
     std::fs::remove_file(&export.file).expect("removed");
 

@@ -210,7 +210,7 @@ fn killed_fifty_times_it_ends_as_if_it_was_never_killed() {
         done.kills, done.restores
     );
     assert!(again <= done.kills * WINDOW, "{again}");
-    assert!(done.last.contains("going on with frame"), "{}", done.last);
+    assert!(done.last.contains("continuing with frame"), "{}", done.last);
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn a_destination_that_stands_is_gone_on_with_at_once() {
         &["--on-conflict", "replace"],
     ] {
         let (text, summary) = after(|_| (), flags, true);
-        assert!(text.contains("going on with frame"), "{text}");
+        assert!(text.contains("continuing with frame"), "{text}");
         assert!(text.contains("same process"), "{text}");
         let earlier = summary["earlier"]["records"].as_u64().expect("a count");
         let now = summary["sink"]["taken"].as_u64().expect("a count");
@@ -532,7 +532,7 @@ fn a_destination_that_came_back_empty_is_filled_from_the_beginning() {
     ] {
         for again in [false, true] {
             let (text, summary) = after(|import| import.server.restart(), flags, again);
-            assert!(text.contains("looked at again"), "{text}");
+            assert!(text.contains("starts again from the beginning"), "{text}");
             assert!(summary["earlier"].is_null(), "{summary}");
             assert_eq!(summary["sink"]["taken"], large(again).len(), "{summary}");
             let restored = summary["sink"]["restored"].as_u64();
@@ -697,7 +697,7 @@ fn what_was_on_its_way_at_the_end_is_not_taken_for_a_loss() {
         .expect("GET");
     assert_eq!(key, "later", "it was carried out");
     dies.store(false, SeqCst);
-    run().success().expect_stderr("going on with frame");
+    run().success().expect_stderr("continuing with frame");
     assert_eq!(read_all(&mut server.client()).len(), 300);
     let due = [("another", "value"), ("key", "later"), ("other", "later")];
     let due = due.map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()));
@@ -782,7 +782,7 @@ fn a_destination_that_loaded_an_older_snapshot_is_looked_at_again() {
         import.interrupt(5_500_000, flags);
         import.server.restart();
         let (text, summary) = import.finish(flags);
-        assert!(text.contains("looked at again"), "{text}");
+        assert!(text.contains("starts again from the beginning"), "{text}");
         import.expect(&records);
         assert!(
             summary["sink"]["unchanged"].as_u64() > Some(100),
@@ -881,7 +881,7 @@ fn conflicts_of_the_killed_run_are_named_by_the_next() {
         String::from_utf8_lossy(&output.stdout).into_owned(),
     ]
     .concat();
-    assert!(all.contains("going on with frame"), "{all}");
+    assert!(all.contains("continuing with frame"), "{all}");
     for n in [1, 2, 3] {
         assert!(all.contains(&format!("\"key:{n}\"")), "{all}");
     }
@@ -922,7 +922,7 @@ fn what_the_stopped_run_refused_is_named_by_the_run_that_goes_on() {
     assert!(named().len() >= 200);
     import(&[])
         .expect_code(3)
-        .expect_stderr("going on with frame");
+        .expect_stderr("continuing with frame");
     let all = (0..30_000).filter(|n| is_large(*n));
     assert_eq!(named(), all.map(|n| format!("key:{n}")).collect());
 }

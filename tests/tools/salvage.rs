@@ -276,7 +276,7 @@ fn frames_that_were_swapped_or_doubled_are_put_in_order() {
     assert_eq!(rescued.records, [key(b"old"), key(b"new"), key(b"newest")]);
     assert_eq!(rescued.code, 0);
     assert!(
-        rescued.stderr.contains("1 frame stood twice"),
+        rescued.stderr.contains("1 frame repeated"),
         "{}",
         rescued.stderr
     );

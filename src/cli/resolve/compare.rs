@@ -16,7 +16,7 @@ impl DiffArgs {
     pub fn sides(&self, env: Env<'_>) -> Result<(Endpoint, Endpoint)> {
         let (left, right) = (&self.left, &self.right);
         if left.word() == "-" && right.word() == "-" {
-            return Err(usage("standard input can be one side only"));
+            return Err(usage("only one side can be standard input"));
         }
         let alone = !(left.is_server() && right.is_server());
         let end = |side, place, flags| {
@@ -52,13 +52,14 @@ impl VerifyArgs {
             return match self.against.is_idle() {
                 true => Ok(None),
                 false => Err(usage(
-                    "what is to be compared was said, but not with what; add --against URL",
+                    "options of the comparison are given, but no server to compare with; add \
+                     --against URL",
                 )),
             };
         };
         if !named.is_server() {
             return Err(usage(
-                "--against names a server (redis://host:port); `diff` compares files",
+                "--against takes a server (redis://host:port); to compare files, use `diff`",
             ));
         }
         let server = Server {

@@ -282,7 +282,9 @@ fn sentinels_have_credentials_of_their_own() {
     assert_eq!(destination.sentinel.password, secret("other side"));
     assert_eq!(destination.sentinel.username.as_deref(), Some("d"));
     assert!(is_usage(export(&format!("{url} --sentinel-user s"), &[])).contains("password"));
-    assert!(is_usage(export("redis://h --sentinel-user s", &vars)).contains("names none"));
+    assert!(
+        is_usage(export("redis://h --sentinel-user s", &vars)).contains("is not a sentinel URL")
+    );
     assert!(is_usage(export(&format!("{url} --insecure"), &[])).contains("rediss-sentinel://"));
     let tls = export("rediss-sentinel://h/m --sni x", &[]).expect("resolves");
     assert_eq!(tls.tls.sni.as_deref(), Some("x"));
