@@ -120,8 +120,8 @@ impl Outside {
                     clean(why)
                 ),
                 None => format!(
-                    "not at the destination: {}: a rule comes along only where both of its series get \
-                     their old names in the same run; {}",
+                    "not at the destination: {}: a rule arrives only if both of its series keep \
+                     their names in the same run; {}",
                     self.what(),
                     self.hint(flow)
                 ),
@@ -155,7 +155,7 @@ impl Outside {
         match &self.why {
             Some(_) => self.text(Some(Flow::Export)),
             None => format!(
-                "outside keys, and not in what an export over SCAN brings: {}",
+                "outside keys, and not in an export over SCAN: {}",
                 self.what()
             ),
         }
@@ -208,7 +208,7 @@ impl Outside {
             LIBRARY => "RedisGears libraries".to_owned(),
             SERIES_RULE | RULES_MISSING => "compaction rules of time series".to_owned(),
             MODULE_DATA => "data of modules".to_owned(),
-            kind => format!("things of the kind {}", clean(kind)),
+            kind => format!("items of the kind {}", clean(kind)),
         }
     }
 
@@ -225,16 +225,16 @@ impl Outside {
             }
             (LIBRARY, _) => "load them at the destination (TFUNCTION LOAD)",
             (SERIES_RULE | RULES_MISSING, _) => {
-                "make them again at the destination (TS.CREATERULE)"
+                "create them again at the destination (TS.CREATERULE)"
             }
             (MODULE_DATA, _) if !self.kept => {
-                "make them again at the destination, with the module's own commands"
+                "create them again at the destination, with the module's own commands"
             }
             (MODULE_DATA, _) if flow == Some(Flow::Export) => {
-                "an import does not bring them, an RDB file made by convert does"
+                "an import does not restore them; an RDB file made by convert has them"
             }
             (MODULE_DATA, _) if matches!(flow, Some(Flow::Import | Flow::Copy)) => {
-                "RESTORE cannot bring them; an RDB file made by convert does"
+                "RESTORE cannot write them; an RDB file made by convert has them"
             }
             _ => "",
         }
@@ -392,8 +392,8 @@ mod tests {
             texts,
             [
                 "outside keys, kept in this archive: data of modules (whole): an import does not \
-                 bring them, an RDB file made by convert does",
-                "outside keys, not in this archive: data of modules (in part, none): make them \
+                 restore them; an RDB file made by convert has them",
+                "outside keys, not in this archive: data of modules (in part, none): create them \
                  again at the destination, with the module's own commands"
             ]
         );
@@ -422,6 +422,6 @@ mod tests {
         let odd = Outside::read("\u{1b}[2J nothing that is JSON");
         assert!(!odd.text(Some(Flow::Import)).contains('\u{1b}'));
         let of_later = Outside::read(r#"{"kind":"new","count":3,"more":[1]}"#);
-        assert_eq!(of_later.what(), "3 things of the kind new");
+        assert_eq!(of_later.what(), "3 items of the kind new");
     }
 }

@@ -132,10 +132,10 @@ impl Undecoded {
             told.push(format!("{} of other types", self.counted(self.others)));
         }
         let fate = match self.is_of_lookalike {
-            true => "no server of another kind has them, and they are written to none",
+            true => "no other kind of server has them, and they are written to none",
             false => {
-                "they go only to servers of the same family, as they are, and each server says \
-                 itself whether it takes them"
+                "they go only to servers of the same family, as they are, and each server decides \
+                 whether it accepts them"
             }
         };
         (!told.is_empty()).then(|| {

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// # Errors
 /// A sentence with the forms that are understood.
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size; write 512, 64k, 10MiB or 1.5GB");
+    let wrong = || format!("{text:?} is not a size; write 512, 64k, 10MiB or 1.5GB");
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_')
@@ -49,7 +49,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         return Ok(Duration::from_secs(seconds.into()));
     }
     humantime::parse_duration(text.trim())
-        .map_err(|_| format!("{text:?} is no duration; write 500ms, 90s, 15m, 1h or 1d"))
+        .map_err(|_| format!("{text:?} is not a duration; write 500ms, 90s, 15m, 1h or 1d"))
 }
 
 /// Reads a duration as whole milliseconds.

@@ -38,8 +38,8 @@ impl Unproven {
         let named: Vec<String> = self.0.iter().map(|(one, n)| named(*one, *n)).collect();
         if !named.is_empty() {
             observer.warn(&format!(
-                "{}: read by published layouts, which were tried on no server; compare some of the \
-                 values with what the source answers",
+                "{}: read by published layouts, which were not tested with a server; compare some \
+                 of the values with what the source answers",
                 named.join(", ")
             ));
         }

@@ -221,7 +221,7 @@ impl Needs {
                 }
             }
         }
-        needs.keys = census.finish().context("use a temporary file")?.keys;
+        needs.keys = census.finish().context("cannot use a temporary file")?.keys;
         needs.streams_filled_in = target.changes.streams_filled_in;
         needs.idempotency_lost += target.changes.idempotency_lost;
         needs.given_back_owned = target.changes.given_back_owned;

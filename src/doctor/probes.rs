@@ -151,7 +151,7 @@ pub const PROBES: &[CommandProbe] = probes! {
         => "reports keys that change while they are read";
     // An invalid time pauses nobody.
     "CLIENT PAUSE": No, No, Sent(&["CLIENT", "PAUSE", "never", "WRITE"])
-        => "with --consistency pause, pauses writers during the last round"
+        => "with --consistency pause, pauses writers during the final round"
         allowed by "+client|pause +client|unpause"
         proved by &["not an integer", "timeout"];
     // No client has this number.

@@ -304,7 +304,7 @@ fn pause(found: &Findings) -> TopicAnswer<'_> {
             "--consistency pause can pause the writers of all shards, for one common point in time",
         ),
         (true, false) => yes(
-            "--consistency pause can pause writers during the last round, if they write too much",
+            "--consistency pause can pause writers during the final round, if they write too much",
         ),
     }
 }

@@ -161,7 +161,7 @@ fn look(
     may_have_series: &mut bool,
 ) -> Result<(), ServerError> {
     let mut conn = Conn::open(connect)?;
-    conn.doing("asking what there is outside keys");
+    conn.doing("asking what modules keep outside keys");
     let modules = match modules {
         Some(modules) => Some(modules),
         None => ask_modules(&mut conn)?,
@@ -216,7 +216,7 @@ fn ask_all(
                         .extend(names);
                     continue;
                 }
-                None => format!("what {} answered is not understood", question.command),
+                None => format!("the answer to {} is not understood", question.command),
             },
             // No module has it, as far as anybody can tell.
             Err(text) if !knows_modules && is_unknown_command(&text) => continue,

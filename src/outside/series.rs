@@ -115,7 +115,10 @@ impl Series {
                 Some(rules)
             }
             None if open => {
-                let more = format!("more than {MOST_SERIES} time series were not all asked about");
+                let more = format!(
+                    "there are more than {MOST_SERIES} time series, and not all \
+                     were asked about"
+                );
                 Some(Outside::unknown(kind, &found.why.unwrap_or(more)))
             }
             None => None,
@@ -176,7 +179,7 @@ fn look_at(
             match answer.map(rules_of) {
                 Ok(Some(rules)) if is_named(rules, *brought) => found.named.push(key.to_vec()),
                 Ok(Some(_)) => {}
-                Ok(None) => found.why = Some("what TS.INFO answered is not understood".to_owned()),
+                Ok(None) => found.why = Some("the answer to TS.INFO is not understood".to_owned()),
                 // It went away, or became something else.
                 Err(text) if text.contains("does not exist") || text.contains("WRONGTYPE") => {}
                 Err(text) => found.why = Some(format!("TS.INFO was refused: {text}")),

@@ -120,8 +120,8 @@ fn is_about_rights(reason: &str) -> bool {
 fn of_server(error: &ServerError) -> Advice {
     let text = match error {
         ServerError::Connect { .. } => {
-            "check the host and port, and that the server runs and can be reached from here; a server \
-             that speaks TLS needs rediss://"
+            "check the host and port, and that the server runs and can be reached from here; a TLS \
+             server needs rediss://"
         }
         ServerError::Auth { .. } => {
             "check the user and password: --user, --askpass, --password-file, or SOURCE_REDIS_PASSWORD \

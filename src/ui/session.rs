@@ -113,7 +113,7 @@ pub fn conclude(code: u8) -> u8 {
     let Err(error) = out.write_all(line.as_bytes()).and_then(|()| out.flush()) else {
         return code;
     };
-    let error = anyhow::Error::new(error).context("write to standard output");
+    let error = anyhow::Error::new(error).context("cannot write to standard output");
     if exit::is_broken_pipe(&error) {
         return code;
     }

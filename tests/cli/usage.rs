@@ -80,8 +80,8 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
         (&["export", "redis://a", "--insecure"], "rediss://"),
         (&["export", "redis://a", "--user", "bob"], "password"),
         (&["export", "redis://a", "--level", "20"], "1..=19"),
-        (&["export", "redis://a", "--min-size", "1x"], "is no size"),
-        (&["export", "redis://a", "--min-ttl", "soon"], "no duration"),
+        (&["export", "redis://a", "--min-size", "1x"], "is not a size"),
+        (&["export", "redis://a", "--min-ttl", "soon"], "not a duration"),
         (&["export", "redis://a", "--frobnicate"], "unexpected"),
         (&["export", "redis://a", "-o", "/"], "is a directory"),
         (

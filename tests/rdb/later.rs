@@ -63,7 +63,7 @@ fn arrays_and_templates_become_what_a_target_has() {
         .success()
         .expect_stderr("1 array of Redis 8.8")
         .expect_stderr("1 hash with templates of Redis 8.10")
-        .expect_stderr("tried on no server");
+        .expect_stderr("not tested with a server");
     let text = String::from_utf8(lines.stdout).unwrap();
     for due in [
         r#""type":"hash","value":[["a","x"],["bb","y"]]"#,
