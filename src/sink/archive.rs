@@ -94,7 +94,7 @@ impl<W: Write + Send> ArchiveSink<W> {
         commit: Commit<W, Option<StoredAs>>,
         observer: Arc<Observer>,
     ) -> Result<Self> {
-        let writer = Writer::new(out, header, options).context("write the archive")?;
+        let writer = Writer::new(out, header, options).context("cannot write the archive")?;
         Ok(Self::on(writer, form, commit, observer))
     }
 
@@ -142,7 +142,7 @@ impl<W: Write + Send> ArchiveSink<W> {
     /// Everything that came so far goes to the file, and then the journal says so.
     fn note(&mut self, checkpoint: Checkpoint) -> Result<()> {
         let writer = self.writer()?;
-        writer.flush_frame().context("write the archive")?;
+        writer.flush_frame().context("cannot write the archive")?;
         let (bytes, archive_id) = (writer.bytes_written(), writer.archive_id());
         let errors = self.observer.errors_place()?;
         let noted = Noted {
@@ -182,14 +182,16 @@ impl<W: Write + Send> ArchiveSink<W> {
         let print = stands.fingerprint(db, &key);
         if !stands
             .contains(print)
-            .context("look up a key in a temporary file")?
+            .context("cannot look up a key in a temporary file")?
         {
             return Ok(());
         }
         *self.taken_back.entry(db).or_default() += 1;
         self.note_key(db, &key, false)?;
         let record = Record::Deleted { db, key };
-        self.writer()?.write(&record).context("write the archive")
+        self.writer()?
+            .write(&record)
+            .context("cannot write the archive")
     }
 
     /// Closes and flushes a frame at the latest after so long, for a reader that follows.
@@ -213,7 +215,7 @@ impl<W: Write + Send> ArchiveSink<W> {
         self.report.refused += 1;
         *self.damaged.entry(db).or_default() += 1;
         let reason = format!(
-            "its name of {} bytes is longer than an archive takes ({MAX_KEY_LEN} bytes)",
+            "its name of {} bytes is longer than an archive allows ({MAX_KEY_LEN} bytes)",
             key.len()
         );
         self.observer.key_failed(&KeyFailure {
@@ -230,7 +232,7 @@ impl<W: Write + Send> ArchiveSink<W> {
     fn put_module_aux(&mut self, batch: &[ModuleAux], after_keys: bool) -> Result<()> {
         for aux in batch.iter().filter(|aux| aux.after_keys == after_keys) {
             let written = self.writer()?.module_aux(aux);
-            written.context("write the archive")?;
+            written.context("cannot write the archive")?;
         }
         Ok(())
     }
@@ -279,7 +281,9 @@ impl<W: Write + Send> ArchiveSink<W> {
                 }
             }
         }
-        self.writer()?.write(&record).context("write the archive")?;
+        self.writer()?
+            .write(&record)
+            .context("cannot write the archive")?;
         // Its buffer serves the next value.
         if let Record::Key(key) = record
             && let Value::Compact(body) = key.value
@@ -367,7 +371,11 @@ impl<W: Write + Send> ArchiveSink<W> {
                     key: key.key.clone(),
                     kind: FailureKind::Damaged,
                     reason: format!("its value is damaged and is archived as it is: {reason}"),
-                    hint: Some("no destination takes it; the server it comes from may not survive reading it".to_owned()),
+                    hint: Some(
+                        "no destination accepts it; reading it may crash the server it \
+                         comes from"
+                            .to_owned(),
+                    ),
                 })
             }
         }
@@ -392,7 +400,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 key,
                 kind: FailureKind::Damaged,
                 reason: format!("it is damaged and is archived as it is: {reason}"),
-                hint: Some("no destination takes it".to_owned()),
+                hint: Some("no destination accepts it".to_owned()),
             })?;
         }
         Ok(())
@@ -406,7 +414,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             let print = written.fingerprint(db, key);
             written
                 .insert(print)
-                .context("remember a key in a temporary file")?;
+                .context("cannot remember a key in a temporary file")?;
         }
         Ok(())
     }
@@ -481,7 +489,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         let context = batch.context;
         self.writer()?
             .set_context(context)
-            .context("write the archive")?;
+            .context("cannot write the archive")?;
         self.put_module_aux(&batch.module_aux, false)?;
         for record in batch.records {
             self.put(record, &context)?;
@@ -491,7 +499,9 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
             && host::elapsed(*last) >= *every
         {
             *last = host::now();
-            self.writer()?.flush_frame().context("write the archive")?;
+            self.writer()?
+                .flush_frame()
+                .context("cannot write the archive")?;
         }
         if let Some(checkpoint) = checkpoint {
             self.note(*checkpoint)?;
@@ -513,14 +523,14 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         let left_out = outside::modules_left_out(&source.module_aux_left_out);
         report.problems.extend(left_out);
         if let Err(error) = lacks::say(&mut writer, source) {
-            return (report, Err(error.context("complete the archive")));
+            return (report, Err(error.context("cannot complete the archive")));
         }
         let finished = match writer.finish(facts) {
             Ok(finished) => finished,
             Err(error) => {
                 return (
                     report,
-                    Err(anyhow::Error::new(error).context("complete the archive")),
+                    Err(anyhow::Error::new(error).context("cannot complete the archive")),
                 );
             }
         };
@@ -530,7 +540,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
             sha256: hex(&finished.sha256),
             encrypted: false,
         };
-        let done = (self.commit)(finished.inner).context("complete the archive");
+        let done = (self.commit)(finished.inner).context("cannot complete the archive");
         let done = done.map(|stored| {
             if let Some(StoredAs { bytes, sha256 }) = stored {
                 written = ArchiveWritten {

@@ -178,7 +178,7 @@ impl<W: Write + Send> JsonlSink<W> {
                     let print = stands.fingerprint(record.db, &record.key);
                     stands
                         .insert(print)
-                        .context("remember a key in a temporary file")?;
+                        .context("cannot remember a key in a temporary file")?;
                 }
                 self.write_line(&line)
             }
@@ -204,7 +204,7 @@ impl<W: Write + Send> JsonlSink<W> {
         let print = stands.fingerprint(db, key);
         if !stands
             .contains(print)
-            .context("look up a key in a temporary file")?
+            .context("cannot look up a key in a temporary file")?
         {
             return Ok(());
         }
@@ -219,7 +219,7 @@ impl<W: Write + Send> JsonlSink<W> {
             .ok_or_else(|| anyhow!("the output is closed already"))?;
         write_json(&mut *out, line)
             .and_then(|()| out.write_all(b"\n"))
-            .context("write JSON Lines")
+            .context("cannot write JSON Lines")
     }
 }
 
@@ -240,13 +240,13 @@ impl<W: Write + Send> Sink for JsonlSink<W> {
 
     fn finish(mut self: Box<Self>, _: &SourceReport) -> (SinkReport, Result<()>) {
         let done = match self.out.take() {
-            Some(out) => (self.commit)(out).context("complete the output"),
+            Some(out) => (self.commit)(out).context("cannot complete the output"),
             None => Err(anyhow!("the output is closed already")),
         };
         if !self.module_aux.is_empty() {
             let modules: Vec<&str> = self.module_aux.iter().map(String::as_str).collect();
             self.observer.warn(&format!(
-                "data of modules outside keys are left out, because lines hold keys only: {}",
+                "data of modules outside keys are left out, because JSON Lines hold only keys: {}",
                 modules.join(", ")
             ));
         }

@@ -163,7 +163,7 @@ fn too_many_failures_end_the_run() {
     .expect_stderr("--max-errors 5")
     .expect_stderr("conflicts 50")
     // Six were named.
-    .expect_stderr("44 keys more stand at the destination already");
+    .expect_stderr("44 keys more already existed at the destination");
 }
 
 #[test]

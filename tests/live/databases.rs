@@ -114,7 +114,7 @@ fn keys_of_a_database_that_is_not_there_go_nowhere() {
             };
             let output = output
                 .expect_code(3)
-                .expect_stderr("does not give database 30")
+                .expect_stderr("cannot select database 30")
                 .expect_stderr("DB index is out of range");
             names(&output, 30, "session:1");
             let want = [
@@ -179,7 +179,7 @@ fn a_database_that_the_user_names_is_tried_before_the_first_key() {
         &input,
     )
     .expect_code(3)
-    .expect_stderr("does not give database 99")
+    .expect_stderr("cannot select database 99")
     // The advice names the source's database, not the one that was refused.
     .expect_stderr("--map-db 1:N");
     names(&output, 99, "l");
@@ -192,7 +192,7 @@ fn a_database_that_the_user_names_is_tried_before_the_first_key() {
         let arguments = [&["import", &url, "--replace"], dry].concat();
         let output = run(&arguments, &one)
             .expect_code(3)
-            .expect_stderr("does not give database 16");
+            .expect_stderr("cannot select database 16");
         names(&output, 16, "k");
         assert_eq!(all(&destination), rows([(0, "k", "own")]));
     }

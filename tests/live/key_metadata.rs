@@ -415,7 +415,7 @@ fn what_cannot_be_tried_out_is_not_known() {
     let counts = sink(&output);
     assert_eq!(counts["restored"], 1, "{counts}");
     assert_eq!(counts["source_deleted"], 0, "{counts}");
-    output.expect_stderr("nobody knows whether the destination keeps");
+    output.expect_stderr("it is not known whether the destination keeps");
     let arrived = get(&mut there.client(), MAY, "k1");
     assert_eq!(arrived.as_deref(), Some("precious"));
     assert_eq!(get(&mut client, MAY, "k1").as_deref(), Some("precious"));

@@ -313,7 +313,7 @@ fn a_destination_that_hides_what_happened_is_not_called_exact() {
     pipe.exec(&mut destination.client()).unwrap();
     let output = running
         .wait()
-        .expect_stderr("does not tell any more whether its databases were emptied")
+        .expect_stderr("no longer tells whether its databases were emptied")
         .expect_stderr("not known to be exact at the destination");
     assert!(!output.stderr.contains("exact as of"), "{}", output.stderr);
     assert!(size(&destination) < 200);
@@ -490,7 +490,7 @@ fn delete_source_looks_at_the_destination_after_the_source_was_lost() {
     });
     run(&["copy", &from.url(), &to.url(), "--delete-source"], b"")
         .expect_code(1)
-        .expect_stderr("was started anew, or replaced")
+        .expect_stderr("was restarted or replaced")
         .expect_stderr("no key was deleted at the source");
     assert!(was_lost.load(SeqCst));
     assert_eq!(size(&source), 100);

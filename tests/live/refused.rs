@@ -267,7 +267,7 @@ fn a_node_of_a_cluster_is_refused_and_not_half_exported() {
     // It has no slots.
     run(&["import", &node.url()], &small())
         .expect_code(1)
-        .expect_stderr("nobody serves slot 0");
+        .expect_stderr("no node serves slot 0");
 }
 
 /// A server that is full refuses to queue even what only reads, and people leave full servers.
@@ -339,7 +339,7 @@ fn what_is_left_of_a_lost_connection_and_cannot_be_called_off_is_said() {
             }
         });
         let said = run(&["import", &toy.url()], &twice).success();
-        let told = said.stderr.contains("does not let commands");
+        let told = said.stderr.contains("does not let this run cancel the commands");
         assert_eq!(told, is_said, "{lost_at} {answer:?}: {}", said.stderr);
     }
 }

@@ -136,7 +136,7 @@ fn graphs_that_would_be_loaded_into_another_one_are_refused_by_name() {
     for (options, words) in [
         (
             &["--map-db", "0:1"][..],
-            "a graph of that name stands in another database of the destination",
+            "a graph of that name exists in another database of the destination",
         ),
         (
             &["--add-prefix", "new:"],
@@ -165,7 +165,7 @@ fn graphs_that_would_be_loaded_into_another_one_are_refused_by_name() {
     assert_eq!(count(&to, 1, "plain", "(n)"), NODES);
     let output = Tool::new(&import).run().expect_code(3);
     assert!(
-        output.stderr.contains("stands in another database"),
+        output.stderr.contains("exists in another database"),
         "{}",
         output.stderr
     );

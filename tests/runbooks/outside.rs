@@ -234,7 +234,7 @@ fn data_of_modules_go_through_an_archive_into_an_rdb_file() {
     let lines = Tool::new(&["convert", text(&whole), text(&file("keys.jsonl"))]).run();
     lines
         .success()
-        .expect_stderr("left out, because lines hold keys only: ft_index0, scdtype00");
+        .expect_stderr("left out, because JSON Lines hold only keys: ft_index0, scdtype00");
     let other = file("valkey.rdb");
     let valkey = ["convert", "--for", "valkey-8.1", text(&whole), text(&other)];
     let valkey = Tool::new(&valkey).run().expect_code(3);
@@ -278,7 +278,7 @@ fn types_without_modules_make_a_file_that_needs_none() {
     let whole = ["convert", text(&dump), text(&all)];
     let said = Tool::new(&whole).run().success().stderr;
     assert!(
-        said.contains("name the types that it has by --type"),
+        said.contains("select the types that it has with --type"),
         "{said}"
     );
     let types = "string,list,set,zset,hash,stream";

@@ -683,7 +683,7 @@ fn to_kvrocks() {
     let (from, to) = (source.url(), imitated.proxy.url());
     for more in [&[][..], &["--dry-run"]] {
         let copy = run(&[&["copy", &from, &to], more].concat(), b"").expect_code(2);
-        assert!(copy.stderr.contains("Kvrocks, which has database 0 only"));
+        assert!(copy.stderr.contains("Kvrocks, which has only database 0"));
     }
     assert_eq!(all_keys(&imitated.real), 0);
     let export = run(&["export", &from, "--db", "1"], b"").success();

@@ -251,7 +251,7 @@ fn a_failover_under_way_is_followed() {
             }
             let output = running.wait().success();
             assert!(
-                output.stderr.contains("connected again"),
+                output.stderr.contains("reconnected"),
                 "{version}, {consistency}:\n{}",
                 output.stderr
             );

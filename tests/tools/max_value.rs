@@ -221,7 +221,7 @@ fn a_key_that_no_archive_takes_is_named_and_the_others_are_exported() {
     Tool::new(&["export", &rdb, "-o", &file])
         .run()
         .expect_code(3)
-        .expect_stderr("16777217 bytes is longer than an archive takes");
+        .expect_stderr("16777217 bytes is longer than an archive allows");
     let verified = Tool::new(&["verify", &file, "--json"]).run().success();
     assert_eq!(verified.summary()["keys"], 1);
 }

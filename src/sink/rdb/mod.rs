@@ -79,7 +79,7 @@ impl<W: Write + Send> RdbSink<W> {
             .aux(target.version_field(), &target.server_version)
             .and_then(|()| writer.aux("redis-bits", "64"))
             .and_then(|()| taken.write(&mut writer))
-            .context("write the RDB file")?;
+            .context("cannot write the RDB file")?;
         Ok(Self {
             writer: Some(writer),
             commit,
@@ -153,7 +153,9 @@ impl<W: Write + Send> RdbSink<W> {
                 .writer
                 .as_mut()
                 .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
-            writer.module_aux(&aux.data).context("write the RDB file")?;
+            writer
+                .module_aux(&aux.data)
+                .context("cannot write the RDB file")?;
             self.modules.insert(clean(&aux.module));
         }
         Ok(())
@@ -223,7 +225,7 @@ impl<W: Write + Send> RdbSink<W> {
                 record.eviction,
                 value,
             )
-            .context("write the RDB file")?;
+            .context("cannot write the RDB file")?;
         self.note_classes(context, &record);
         self.report.archived += 1;
         self.census.add_key(record.db, &record.key, false);
@@ -291,12 +293,12 @@ impl<W: Write + Send> RdbSink<W> {
             .ok_or_else(|| anyhow!("the RDB file is closed already"))?;
         writer
             .functions(&sorted.libraries)
-            .context("write the RDB file")?;
+            .context("cannot write the RDB file")?;
         self.refuse_libraries(&sorted.flaws, sorted.libraries.is_empty())?;
         for name in sorted.twice {
             self.report.problems.push(format!(
-                "the input holds the function library {name} twice, and a server refuses a file \
-                 that does; the first one was written"
+                "the input holds the function library {name} twice, and servers refuse such a \
+                 file; the first one was written"
             ));
         }
         Ok(())
@@ -355,16 +357,16 @@ impl<W: Write + Send> RdbSink<W> {
             let mut writer = writer.ok_or_else(|| anyhow!("the RDB file is closed already"))?;
             if lacks_some {
                 let marked = writer.aux(NOT_WHOLE, "1");
-                marked.context("write the RDB file")?;
+                marked.context("cannot write the RDB file")?;
             }
-            let out = writer.finish().context("complete the RDB file")?;
-            (self.commit)(out).context("complete the RDB file")
+            let out = writer.finish().context("cannot complete the RDB file")?;
+            (self.commit)(out).context("cannot complete the RDB file")
         };
         if !self.modules.is_empty() {
             let names: Vec<&str> = self.modules.iter().map(String::as_str).collect();
             self.observer.warn(&format!(
                 "the file holds what modules wrote ({}); a server without them refuses the whole \
-                 file (for such a server name the types that it has by --type)",
+                 file (for such a server, select the types that it has with --type)",
                 names.join(", ")
             ));
         }

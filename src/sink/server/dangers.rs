@@ -47,7 +47,7 @@ impl ServerSink {
         if options.may_collide && options.on_conflict == OnConflict::Replace {
             self.shell.observer.warn(
                 "with these databases or prefixes different keys may get the same name, and under \
-                 --on-conflict replace the last one wins unseen",
+                 --on-conflict replace the last one silently wins",
             );
         }
         Ok(())

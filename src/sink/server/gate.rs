@@ -43,7 +43,7 @@ pub(super) fn refused_lines(
             None => "keys that would go there".to_owned(),
         };
         format!(
-            "the destination does not give {} ({reason}): {what} will be refused; --map-db puts \
+            "cannot select {} at the destination ({reason}): {what} will be refused; --map-db puts \
              them into another database, --db leaves databases out",
             show_databases(&dbs)
         )

@@ -86,7 +86,7 @@ pub(super) fn check(
     let Some(head) = first_module_string(family, value).and_then(|first| Head::read(&first)) else {
         let reason = "it is a graph whose name inside the value cannot be read: the module might \
                       load it into another graph";
-        let hint = "move it by the tools of its module";
+        let hint = "move it with the tools of its module";
         return Err(Refusal::new(reason).with_hint(hint));
     };
     if head.name != key {
@@ -94,7 +94,7 @@ pub(super) fn check(
             "it is the graph {}, and the module loads it under that name whatever its key is called",
             show_key(&head.name)
         );
-        let hint = "import it under its own name, and copy it there by GRAPH.COPY";
+        let hint = "import it under its own name, and copy it there with GRAPH.COPY";
         return Err(Refusal::new(reason).with_hint(hint));
     }
     match head.keys {
@@ -121,7 +121,7 @@ pub(super) fn stands_elsewhere(
         Err(text) => return Ok(Err(text)),
     };
     let Ok(names) = from_reply::<Vec<Vec<u8>>>(listed) else {
-        let why = "what GRAPH.LIST answered is not understood";
+        let why = "the answer to GRAPH.LIST is not understood";
         return Ok(Err(why.to_owned()));
     };
     if !names.iter().any(|name| name == key) {
@@ -129,7 +129,7 @@ pub(super) fn stands_elsewhere(
     }
     Ok(match conn.ask(cmd("TYPE").arg(key))? {
         Ok(Reply::Status(name)) => Ok(name != GRAPH),
-        Ok(_) => Err("what TYPE answered is not understood".to_owned()),
+        Ok(_) => Err("the answer to TYPE is not understood".to_owned()),
         Err(text) => Err(text),
     })
 }

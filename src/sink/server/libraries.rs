@@ -41,7 +41,7 @@ impl InTheWay {
         match self {
             Self::Nothing | Self::Equal => None,
             Self::OtherCode => Some(
-                Refusal::new("the library stands at the destination already, with other code")
+                Refusal::new("the library already exists at the destination, with other code")
                     .with_hint(
                         "--functions replace overwrites it, --functions skip leaves them all out",
                     ),

@@ -286,7 +286,7 @@ impl ServerSink {
                     None => "a cluster",
                 };
                 Err(Usage(format!(
-                    "the destination is {what}, which has database 0 only, and keys of database \
+                    "the destination is {what}, which has only database 0, but keys of database \
                      {from} would go there{mapped}; --map-db {from}:0 (or *:0) puts them into \
                      database 0, --db leaves databases out"
                 )))
@@ -307,7 +307,8 @@ impl ServerSink {
         }
         if all_used.saturating_add(coming_bytes) > all_max {
             self.shell.observer.warn(&format!(
-                "the destination is likely to run full: maxmemory {}, used {}, coming at least {}",
+                "the destination is likely to run out of memory: maxmemory {}, used {}, at least \
+                 {} to come",
                 crate::units::bytes_text(all_max),
                 crate::units::bytes_text(all_used),
                 crate::units::bytes_text(coming_bytes),
@@ -487,7 +488,7 @@ fn whole_topology(conn: &mut Conn) -> Result<Topology> {
     match topology.first_gap() {
         None => Ok(topology),
         Some(slot) => anyhow::bail!(
-            "the destination is a cluster in which nobody serves slot {slot}; nothing was written"
+            "the destination is a cluster in which no node serves slot {slot}; nothing was written"
         ),
     }
 }
@@ -500,8 +501,8 @@ fn unreached(address: &str, error: ServerError) -> anyhow::Error {
         return error;
     }
     error.context(format!(
-        "the cluster announces a primary at {address}; where that address is reached elsewhere, \
-         --node-map {address}=HOST:PORT (copy: --dest-node-map) says where"
+        "the cluster announces a primary at {address}; if it has another address from here, name \
+         it with --node-map {address}=HOST:PORT (copy: --dest-node-map)"
     ))
 }
 

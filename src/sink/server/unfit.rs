@@ -71,11 +71,11 @@ impl Unfit {
     pub fn now(&self) -> String {
         match self {
             Self::Replica => "became a replica during this run".to_owned(),
-            Self::UnknownRole => "does not say any more whether it is a replica".to_owned(),
+            Self::UnknownRole => "no longer says whether it is a replica".to_owned(),
             Self::Evicts(policy) => {
-                format!("evicts keys when it is full by now (maxmemory-policy {policy})")
+                format!("now evicts keys when it is full (maxmemory-policy {policy})")
             }
-            Self::UnknownEviction => "does not say any more whether it evicts keys".to_owned(),
+            Self::UnknownEviction => "no longer says whether it evicts keys".to_owned(),
         }
     }
 }

@@ -377,8 +377,8 @@ fn score_text(out: &mut Vec<u8>, score: f64) {
 /// What no server was there to try commands on.
 fn no_commands(kind: Kind) -> CommandError {
     CommandError::refused(format!(
-        "values of type {kind} are not written by commands: no server confirmed any; --method restore \
-         sends them as they are to a server that has the type"
+        "values of type {kind} are not written by native commands: that was tested with no server; \
+         --method restore sends them as they are to a server that has the type"
     ))
 }
 

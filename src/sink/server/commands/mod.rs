@@ -226,7 +226,7 @@ pub enum CommandError {
     },
     /// There was no transaction, or not all of it was carried out: the value stands under its name,
     /// and lives for ever.
-    #[error("it stands without its expiry: {why}")]
+    #[error("it exists without its expiry: {why}")]
     NoExpiry {
         /// Why PEXPIREAT did not set it.
         why: Box<CommandError>,

@@ -177,7 +177,7 @@ impl<'s> Judge<'s> {
                 let want = self.swap.data.and_then(|(_, want)| want);
                 if want.is_some_and(|want| u64::try_from(found) != Ok(want)) {
                     self.fail(CommandError::refused(format!(
-                        "{name} took {found} elements only"
+                        "{name} accepted only {found} elements"
                     )));
                 }
             }

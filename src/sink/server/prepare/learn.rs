@@ -89,8 +89,8 @@ fn look_up(table: Option<Accepts>, facts: &Facts, observer: &Observer) -> Accept
         }
         None => {
             observer.warn(
-                "what the destination accepts can neither be tried out nor looked up; payloads \
-                 go as they are",
+                "what the destination accepts can neither be tried out nor looked up; payloads are \
+                 sent as they are",
             );
             everything(facts.family)
         }

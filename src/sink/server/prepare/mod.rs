@@ -488,7 +488,10 @@ fn strip_footer(value: &mut Value, body_len: usize) {
 fn damaged(error: &PayloadError) -> Refused {
     (
         format!("its value is damaged and is not sent: {error}"),
-        Some("the archive, or the server it came from, holds nonsense here".to_owned()),
+        Some(
+            "the value is damaged in the archive, or already was at the server it came from"
+                .to_owned(),
+        ),
     )
 }
 

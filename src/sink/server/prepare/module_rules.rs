@@ -51,10 +51,10 @@ impl ModuleRules {
         Some((
             format!(
                 "it is of {name} in layout {layout}, and the module is known to take layouts up to \
-                 {safe}: given another one, it ends the server"
+                 {safe}: another one would crash the server"
             ),
             Some(
-                "a newer module at the destination may take it; --no-check sends it all the same"
+                "a newer module at the destination may accept it; --no-check sends it all the same"
                     .to_owned(),
             ),
         ))

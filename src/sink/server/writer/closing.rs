@@ -413,15 +413,15 @@ impl Closing {
         if self.counts.evictions_unknown && !dry_run {
             ledger.warn(
                 "whether the destination evicted keys during this run is not known: its user may \
-                 not see it (+info); --verify tells which keys stand",
+                 not see it (+info); --verify tells which keys are there",
             );
         }
         let evicted = self.counts.evicted;
         ledger.report().evicted = evicted;
         if evicted > 0 {
             ledger.problem(format!(
-                "the destination evicted {evicted} keys during this run, perhaps some of those just \
-                 written; raise maxmemory and run again"
+                "the destination evicted keys during this run ({evicted}), perhaps some of those \
+                 just written; raise maxmemory and run again"
             ));
         }
     }
@@ -433,9 +433,9 @@ impl Closing {
         ledger.report().may_be_emptied = times > 0 || is_unknown;
         if is_unknown && times == 0 && !dry_run {
             ledger.warn(
-                "the destination does not tell any more whether its databases were emptied or swapped \
-                 during this run (CONFIG RESETSTAT, or INFO is refused): had they been, keys would \
-                 be missing; diff tells",
+                "the destination no longer tells whether its databases were emptied or swapped \
+                 during this run (CONFIG RESETSTAT, or INFO is refused): if they were, keys are \
+                 missing; diff tells",
             );
         }
         if times > 0 {
@@ -443,14 +443,15 @@ impl Closing {
             let advice = match report.source_deleted + report.source_unknown {
                 0 => "look which, and run the same command again, which writes what is missing",
                 _ => {
-                    "and may be gone from both ends, because it was deleted at the source: look \
-                     which, before anything else, and in the destination's own files and backups"
+                    "it may be gone from both ends, because it was deleted at the source: before \
+                     you do anything else, find out which, and look in the destination's own files \
+                     and backups"
                 }
             };
             ledger.problem(format!(
-                "somebody emptied or swapped databases at the destination during this run (FLUSHALL, \
-                 FLUSHDB, SWAPDB: {}; which databases is not told): what was written may be gone, or \
-                 stand in another database; {advice}",
+                "somebody emptied or swapped databases at the destination during this run \
+                 (FLUSHALL, FLUSHDB, SWAPDB: {}; the server does not say which): what was written \
+                 may be gone, or be in another database; {advice}",
                 plural(times, "time")
             ));
         }

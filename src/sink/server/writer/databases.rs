@@ -109,7 +109,7 @@ impl Databases {
     pub fn close(&mut self, db: u32, reason: String, ledger: &mut Ledger) {
         if let std::collections::btree_map::Entry::Vacant(free) = self.refused.entry(db) {
             ledger.warn(format!(
-                "the destination does not give database {db} ({reason}): its keys are refused; \
+                "cannot select database {db} at the destination ({reason}): its keys are refused; \
                  --map-db puts them into another database"
             ));
             free.insert(reason);
@@ -129,7 +129,7 @@ impl Databases {
 
 /// Why a key of this database is refused.
 pub(super) fn no_database(db: u32, why: &str) -> String {
-    format!("the destination does not give database {db}: {why}")
+    format!("cannot select database {db} at the destination: {why}")
 }
 
 /// What to do about a database that is not to be had. `from`: the source's, where it is known;

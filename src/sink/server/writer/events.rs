@@ -359,7 +359,7 @@ impl Writer {
                 return;
             }
             Ok(true) => (
-                "a graph of that name stands in another database of the destination, and the \
+                "a graph of that name exists in another database of the destination, and the \
                  module would load this one into it"
                     .to_owned(),
                 Some("delete that graph first, or import into another server".to_owned()),

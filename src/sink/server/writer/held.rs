@@ -50,7 +50,7 @@ impl Held {
     }
 
     fn write(&mut self, conflict: &HeldConflict) -> Result<()> {
-        const WHAT: &str = "remember a conflict in a temporary file";
+        const WHAT: &str = "cannot remember a conflict in a temporary file";
         let file = match &mut self.file {
             Some(file) => file,
             // Unlinked from the start: it goes away with us, however we end.

@@ -216,8 +216,8 @@ impl Intake<'_> {
         if at_ms > self.now_ms.saturating_add(longest_ms) {
             self.ledger.warn_cut_short(|| {
                 format!(
-                    "{name} lets no key live longer than {} days, and cuts longer expiries to that \
-                     without a word: so it is with {}",
+                    "{name} lets no key live longer than {} days, and silently shortens longer \
+                     expiries, such as that of {}",
                     longest_ms / (24 * 3600 * 1000),
                     show_db_key(item.record.db, &item.record.key)
                 )
@@ -307,8 +307,8 @@ impl Intake<'_> {
             if !target.classes().keeps(class) {
                 self.ledger.warn_class(class, || {
                     format!(
-                        "nobody knows whether the destination keeps key metadata of the class \
-                         {name:?}: it could not be tried out there"
+                        "it is not known whether the destination keeps key metadata of the class \
+                         {name:?}: that could not be tried out there"
                     )
                 });
             }
@@ -431,7 +431,7 @@ pub(super) fn note_left_out(
         item.extra_mut().classes_left_out.push(*class);
         ledger.warn_class(*class, || {
             format!(
-                "key metadata of the class {name:?} are left out: {why} (counted as \
+                "key metadata of the class {name:?} is left out: {why} (counted as \
                  key_metadata_lost)"
             )
         });
@@ -478,7 +478,7 @@ pub(super) fn job(item: &Item, replace: bool, now_ms: u64) -> Job<'_> {
 pub(super) fn unseen_graph(why: &str) -> (String, Option<String>) {
     let hint = "let the user run GRAPH.LIST and TYPE at the destination";
     (
-        format!("it cannot be seen whether a graph of that name stands: {why}"),
+        format!("cannot tell whether a graph of that name exists: {why}"),
         Some(hint.to_owned()),
     )
 }

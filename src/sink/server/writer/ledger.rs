@@ -192,7 +192,7 @@ impl Ledger {
     pub fn refuse(&mut self, item: Box<Item>, mut reason: String, hint: Option<String>) {
         let is_replacing = matches!(item.task, Task::Restore { replace: true, .. });
         if matches!(item.form, super::item::Form::Graph(_)) && is_replacing {
-            reason.push_str(" (DEL of what stood there was sent before it)");
+            reason.push_str(" (DEL of what was there was sent before it)");
         }
         self.uncount(&item);
         self.report.refused += 1;

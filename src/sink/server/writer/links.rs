@@ -76,7 +76,7 @@ impl Traffic {
         self.fleet.note_asked(self.now.at);
         self.fleet.end_refresh();
         let Some(topology) = topology else {
-            let waited = self.wait_for("no node of the cluster says who serves what");
+            let waited = self.wait_for("no node of the cluster says which node serves which slot");
             return waited.map_err(|error| error.context("asking the cluster for its slots"));
         };
         let Some(before) = self.fleet.renew(topology) else {
@@ -157,7 +157,7 @@ impl Traffic {
         let address = self.fleet.lane(at).address();
         if dropped > 0 {
             let why = format!(
-                "{address} is the primary no more, and no replica had confirmed the last {} that \
+                "{address} is no longer the primary, and no replica had confirmed the last {} that \
                  it acknowledged",
                 plural(dropped, "key")
             );
@@ -195,13 +195,13 @@ impl Traffic {
     /// What was acknowledged there may not stand any more, and is not at hand.
     fn acknowledged_is_gone(&mut self, at: usize) {
         let why = format!(
-            "{} was started anew, or replaced, during this run",
+            "{} was restarted or replaced during this run",
             self.fleet.lane(at).address()
         );
         self.trouble.lose_memory(
             why,
-            "what it had acknowledged before and not saved is gone; run the same command again: \
-             what stands as it should is left, and what is missing is written",
+            "what it had acknowledged before and not saved is gone; run the same command again, \
+             which writes what is missing",
             &mut self.ledger,
         );
     }
@@ -308,7 +308,7 @@ impl Traffic {
             let waiting = self.backlog.put_off_items().filter(is_uncounted).count();
             self.ledger.notice_loss(|| {
                 format!(
-                    "{why}; connected again, {} sent again",
+                    "{why}; reconnected, {} sent again",
                     plural(waiting as u64, "record")
                 )
             });
@@ -404,7 +404,7 @@ impl Traffic {
             } => ServerError::Lost {
                 address,
                 doing,
-                reason: format!("it answered what is not understood: {reason}"),
+                reason: format!("it gave an answer that is not understood: {reason}"),
             },
             error => error,
         };
@@ -447,8 +447,9 @@ impl Traffic {
             && let Some(max_bytes) = lane.takes.suspect_size(bytes, error)
         {
             self.ledger.notice(format!(
-                "the destination hung up at a value of {}, and does not say what it takes: values of \
-                 more than {} go by native commands from here on",
+                "the destination closed the connection at a value of {}, and does not say how \
+                 large a value may be: from now on, values of more than {} are written by native \
+                 commands",
                 bytes_text(bytes),
                 bytes_text(max_bytes)
             ));

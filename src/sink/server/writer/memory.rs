@@ -21,9 +21,9 @@ use crate::record::Origin;
 use crate::sink::server::held::{HeldConflict, Repeats};
 use crate::units::plural;
 
-const WHAT: &str = "remember a key in a temporary file";
-const CONFLICT: &str = "remember a conflict in a temporary file";
-const JUDGE: &str = "read conflicts from a temporary file";
+const WHAT: &str = "cannot remember a key in a temporary file";
+const CONFLICT: &str = "cannot remember a conflict in a temporary file";
+const JUDGE: &str = "cannot read conflicts from a temporary file";
 
 /// What a key that stands with something else means.
 pub(in crate::sink::server) enum LeftAlone {
@@ -333,14 +333,14 @@ impl Judging {
     pub fn tell(&self, ledger: &mut Ledger) {
         if let Some(unnamed @ 1..) = self.unnamed {
             ledger.problem(format!(
-                "{} more stand at the destination already and were left alone; they are not named, \
-                 because the run was stopped before",
+                "{} more already existed at the destination and were left as is; their names are \
+                 not listed, because the run was stopped before",
                 plural(unnamed, "key")
             ));
         }
         if self.earlier > 0 {
             ledger.problem(format!(
-                "{} of the conflicts were met by the run that was resumed",
+                "of the conflicts, {} came from the run that was resumed",
                 plural(self.earlier, "key")
             ));
         }
@@ -395,7 +395,7 @@ fn conflict(db: u32, key: Vec<u8>, reason: &str) -> KeyFailure {
         db,
         key,
         kind: FailureKind::Conflict,
-        reason: format!("stands at the destination already ({reason}) and was left alone"),
+        reason: format!("already exists at the destination ({reason}) and was left as is"),
         hint: Some("--on-conflict replace overwrites it, --on-conflict skip keeps it".to_owned()),
     }
 }

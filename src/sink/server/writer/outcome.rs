@@ -473,7 +473,7 @@ impl Outcome<'_> {
             Verdict::Redirected(redirect) => Ok(Then::Redirected(item, redirect)),
             Verdict::Demoted => Ok(Then::Demoted(item, text)),
             Verdict::Unseen => {
-                self.left_alone(item, format!("it cannot be seen whether it stands: {text}"))
+                self.left_alone(item, format!("cannot tell whether it exists: {text}"))
             }
             Verdict::TryInstead => Ok(Then::Next(item.with(Task::Try(Way::RestoreNew)))),
             Verdict::NotRemoved => Ok(self.not_removed(item, text)),
@@ -520,7 +520,7 @@ impl Outcome<'_> {
         match standing {
             Standing::Collision => self.collided(item),
             Standing::NotReplaced => {
-                let reason = format!("the destination does not replace what stands: {text}");
+                let reason = format!("the destination does not replace the existing key: {text}");
                 Ok(self.refuse(item, reason, None))
             }
             Standing::Compare => Ok(Then::Next(item.with(Task::Compare))),
@@ -585,8 +585,8 @@ impl Outcome<'_> {
             let needed = metadata::needed(item.context.family, value).ok().flatten();
             let classes = needed.unwrap_or_else(|| "that may be ignored".to_owned());
             let reason = format!(
-                "{text}: modules keep metadata beside it (class {classes}), and the destination does not \
-                 take them"
+                "{text}: modules keep metadata beside it (class {classes}), and the destination \
+                 does not accept it"
             );
             let hint = "load the modules that have these classes there, or write the key without \
                         its metadata by --allow-loss key-meta";

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::own_writes::{Fingerprint, OwnWrites};
 
-const WHAT: &str = "remember a key in a temporary file";
+const WHAT: &str = "cannot remember a key in a temporary file";
 
 /// Which keys stood, and which of them this run wrote or removed since. The memory moves to a
 /// temporary file as it grows.

@@ -304,14 +304,14 @@ impl Traffic {
                 self.fleet.doubt(Some(to.clone()));
                 if item.past.turns > 2 {
                     self.wait_for(&format!(
-                        "slot {slot} is sent from node to node (the last word was {to})"
+                        "slot {slot} is redirected from node to node (last to {to})"
                     ))?;
                 }
             }
             // Of a value that is built under another name the two names would have to be there
             // for RENAME, which is TRYAGAIN until the slot has arrived (cluster.c, getNodeByQuery).
             Redirect::Ask { slot, .. } if item.is_by_commands() => {
-                self.wait_for(&format!("slot {slot} is on its way to another node"))?;
+                self.wait_for(&format!("slot {slot} is migrating to another node"))?;
             }
             Redirect::Ask { slot, mut to } => {
                 if to.host.is_empty() {
@@ -319,7 +319,7 @@ impl Traffic {
                 }
                 item.past.turns = item.past.turns.saturating_add(1);
                 if item.past.turns > 2 {
-                    self.wait_for(&format!("slot {slot} is on its way to another node"))?;
+                    self.wait_for(&format!("slot {slot} is migrating to another node"))?;
                 }
                 item.place.ask_to = self.fleet.lane_at(&to);
             }
@@ -359,7 +359,7 @@ impl Traffic {
         let waited = self.trouble.wait(&text, patience, self.now.at);
         let patient = waited.context(
             "the destination became a read-only replica during this run: name its primary, and run \
-             the same again there",
+             the same command again there",
         );
         // It answers; how often is bounded by the patience.
         self.fleet.lane_mut(at).retries.succeeded();
@@ -374,8 +374,8 @@ impl Traffic {
             self.ledger.leave_behind(record.db, &record.key, &why);
             return;
         }
-        let reason = format!("{error}: what became of it is not known");
-        let hint = "look at the key at the destination, and run again".to_owned();
+        let reason = format!("{error}: it is not known what became of the key");
+        let hint = "look at the key at the destination, and run the same command again".to_owned();
         self.ledger.refuse(item, reason, Some(hint));
     }
 

@@ -108,7 +108,7 @@ impl Trouble {
     pub fn tell(&self, ledger: &mut Ledger, may_run_late: bool) {
         if self.times > 1 || (self.times == 1 && !ledger.has_told_loss()) {
             ledger.notice(format!(
-                "connections to the destination were lost {} times, and {} sent again",
+                "lost connections to the destination: {}; {} sent again",
                 self.times,
                 plural(self.records, "record")
             ));
@@ -116,15 +116,15 @@ impl Trouble {
         if self.unknown && self.times > 0 {
             ledger.report().memory_unknown = true;
             ledger.warn(
-                "the destination does not say whether it is still the same process (INFO \
-                 run_id): had it been started anew, what it had not saved would be missing",
+                "the destination does not say whether it is still the same process (INFO run_id): \
+                 if it was restarted, what it had not saved is missing",
             );
         }
         if may_run_late {
             ledger.warn(
-                "a connection to the destination was lost, and it does not let commands that were \
-                 sent on it be called off (CLIENT ID, CLIENT KILL): one that it carried out late \
-                 would have put an older value of a key in the place of the latest; --verify tells",
+                "a connection to the destination was lost, and the destination does not let this \
+                 run cancel the commands sent on it (CLIENT ID, CLIENT KILL): if it ran one late, \
+                 a key may have an older value instead of its latest; --verify tells",
             );
         }
     }

@@ -85,7 +85,7 @@ impl Outcome<'_> {
                 self.written(item, Err(CommandError::Forbidden { command, text }))
             }
             why => {
-                let reason = format!("it stands at the destination without its expiry: {why}");
+                let reason = format!("it exists at the destination without its expiry: {why}");
                 let hint = Some("set its expiry there, or delete it and run again".to_owned());
                 Ok(self.refuse(item, reason, hint))
             }
@@ -127,7 +127,7 @@ impl Outcome<'_> {
         self.ledger.count_idempotency_lost(losses.idempotency);
         if losses.pending > 0 {
             self.ledger.problem(format!(
-                "{} pending entries of a stream's groups were not taken by the destination",
+                "the destination did not accept {} pending entries of a stream's groups",
                 losses.pending
             ));
         }
