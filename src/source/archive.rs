@@ -149,7 +149,9 @@ impl<R: Read + Send> ArchiveSource<R> {
         R: Seek,
     {
         let mut input = self.reader.into_inner();
-        input.rewind().context("go back to the archive's start")?;
+        input
+            .rewind()
+            .context("cannot go back to the start of the archive")?;
         Ok(Self {
             reader: Reader::from_frame(input, limits, table, frame)?,
             ..self
@@ -350,7 +352,7 @@ impl Choice {
     }
 
     fn decide(&self, record: &Record, context: &Context) -> Result<Fate> {
-        const WHAT: &str = "remember a key in a temporary file";
+        const WHAT: &str = "cannot remember a key in a temporary file";
         let (db, key) = match record {
             Record::Key(record) => (record.db, &record.key),
             Record::Deleted { db, key } => (*db, key),

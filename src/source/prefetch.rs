@@ -237,7 +237,7 @@ fn digest_of(input: impl Read, len: u64) -> Result<[u8; 32]> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     loop {
-        let read = input.read(&mut buffer).context("read the archive")?;
+        let read = input.read(&mut buffer).context("cannot read the archive")?;
         if read == 0 {
             return Ok(digest.finalize().into());
         }

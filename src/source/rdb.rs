@@ -238,7 +238,7 @@ impl<R: Read + Send> RdbSource<R> {
     /// Whether the data have held this key already; it is named then. Which of the two is right
     /// nobody can tell.
     fn comes_twice(&mut self, db: u32, key: &[u8]) -> Result<bool> {
-        const WHAT: &str = "remember a key in a temporary file";
+        const WHAT: &str = "cannot remember a key in a temporary file";
         let print = self.seen.fingerprint(db, key);
         if !self.seen.contains(print).context(WHAT)? {
             self.seen.insert(print).context(WHAT)?;
@@ -354,7 +354,7 @@ impl<R: Read + Send> RdbSource<R> {
             Tail::BehindFrame => "something, after the end of the compressed data",
         };
         self.observer.notice(&format!(
-            "behind the RDB data stands {what}; it is passed over, as every server does"
+            "after the RDB data comes {what}; it is skipped, as every server does"
         ));
     }
 
@@ -366,8 +366,9 @@ impl<R: Read + Send> RdbSource<R> {
             names => names.join(", "),
         };
         self.observer.warn(&format!(
-            "this is the base of an append-only file: what was written since it was begun stands in \
-             {where_it_is} and is not read; start a server on the whole appendonlydir and read that"
+            "this is the base of an append-only file: what was written after it is in \
+             {where_it_is} and is not read; start a server on the whole appendonlydir and read \
+             from that server"
         ));
     }
 

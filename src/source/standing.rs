@@ -12,7 +12,7 @@ use crate::census::{Census, Standing};
 use crate::place::{Input, Kept};
 use crate::stop::Stop;
 
-const TEMPORARY: &str = "use a temporary file";
+const TEMPORARY: &str = "cannot use a temporary file";
 
 /// Tells of each record, in order, whether it stands.
 pub struct Stands {

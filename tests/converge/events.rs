@@ -238,7 +238,7 @@ fn refused_tracking_falls_back() {
             .export(&["--consistency", how])
             .run()
             .expect_code(code);
-        assert!(said(&output, "does not tell what changes"), "{how}");
+        assert!(said(&output, "does not report changes"), "{how}");
         assert_eq!(reached(&output), "scan", "{how}");
         assert_eq!(scene.inspected(), "scan", "{how}");
     }

@@ -380,7 +380,7 @@ fn more_than_can_be_read_at_one_instant_is_not_called_exact() {
         let output = output.expect_code(code);
         assert!(said(
             &output,
-            "not exact: the last round would read 100 keys"
+            "not exact: the final round would read 100 keys"
         ));
         assert_eq!(reached(&output), "per-key", "{how}");
     }

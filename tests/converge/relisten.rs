@@ -184,7 +184,7 @@ fn what_a_source_lost_with_its_process_is_not_deleted() {
         let output = ends(tool);
         // Whether it was heard first by the scan or by whoever listens.
         let words = match output.code() {
-            Some(1) => "nothing is deleted for it",
+            Some(1) => "nothing is deleted because of it",
             Some(3 | 4) => "was not read before is missing",
             code => panic!("{wish}: {code:?}\n{}", output.stderr),
         };

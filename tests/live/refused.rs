@@ -297,7 +297,7 @@ fn a_source_that_is_full_is_read_without_multi() {
             let said = run(&[&copy[..], &[consistency]].concat(), b"").success();
             // Valkey queues what only reads.
             if version != Version::Valkey91 {
-                said.expect_stderr("the source is full");
+                said.expect_stderr("the source is out of memory");
             }
         }
         let options = Options {

@@ -114,7 +114,7 @@ fn cuts_at_random_places_cost_nothing() {
         let plain = &["--consistency", "scan"][..];
         let output = scene.export(&proxy, plain).run().success();
         assert!(proxy.cuts() > 1, "round {round}, seed {seed}: never cut");
-        resumed += output.stderr.matches("going on").count();
+        resumed += output.stderr.matches("continuing").count();
         scene.import();
         scene.assert_same();
 
@@ -238,7 +238,7 @@ fn without_a_run_id_a_scan_never_goes_on_at_its_cursor() {
         .run()
         .success()
         .expect_stderr("scanned again");
-    assert!(!output.stderr.contains("going on"), "{}", output.stderr);
+    assert!(!output.stderr.contains("continuing"), "{}", output.stderr);
     assert_equal(&mut source.client(), &mut destination.client());
 }
 

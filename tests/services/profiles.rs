@@ -221,8 +221,8 @@ fn like_upstash() {
         refused_before_7: "-client +client|getname +client|id +client|list +client|setname \
                            -object -psync -sync -config",
         exact: false,
-        says: &["the source does not tell what changes"],
-        says_before_7: &["the source does not tell what changes"],
+        says: &["the source does not report changes"],
+        says_before_7: &["the source does not report changes"],
         ..PLAIN
     }
     .check();

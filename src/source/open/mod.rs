@@ -256,7 +256,7 @@ fn ask(
     let is_cluster = facts.as_ref().is_none_or(|facts| facts.cluster);
     if let (false, Some(flag)) = (is_cluster, cluster_flag(&wishes.read)) {
         return Err(usage(format!(
-            "{flag} is about a cluster, and the source is none (--cluster, if it is)"
+            "{flag} works only with a cluster, and the source is not one (say --cluster if it is)"
         )));
     }
     let is_stale = match &facts {
@@ -278,8 +278,8 @@ fn ask(
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
     if !facts.knows_role {
         observer.notice(
-            "the server that is read tells neither INFO nor ROLE: whether it is a replica that lags \
-             behind its primary is not known",
+            "the source answers neither INFO nor ROLE: it is not known whether it is a replica \
+             that lags behind its primary",
         );
     }
     let Some(reason) = &facts.out_of_step else {
@@ -444,8 +444,8 @@ fn scan(
                     .context("--follow needs CLIENT TRACKING, MULTI and EXEC of the source"));
             }
             let text = format!(
-                "the source does not tell what changes ({}): a plain scan, exact only if nothing \
-                 is written meanwhile",
+                "the source does not report changes ({}): a plain scan, exact only if nothing is \
+                 written meanwhile",
                 refusal.words()
             );
             if asked == Consistency::Auto {
@@ -478,7 +478,7 @@ pub fn open_at(
     let asked = ask(None, connect, &wishes, observer)?;
     if asked.is_cluster {
         return Err(usage(
-            "--resume goes on with one server, and the source is a cluster",
+            "--resume works with one server, and the source is a cluster",
         ));
     }
     let modules = asked.facts.as_ref().and_then(|facts| facts.modules.clone());

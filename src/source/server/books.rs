@@ -237,11 +237,11 @@ impl Books {
             Some(max) => (larger_than(max), None),
             None => (
                 format!(
-                    "its value takes {}, and no more than {} is taken",
+                    "its value takes {}, and the limit is {}",
                     bytes_text(bytes),
                     bytes_text(self.max_value() as u64)
                 ),
-                Some("--max-value SIZE sets what is taken"),
+                Some("--max-value SIZE sets the limit"),
             ),
         };
         self.tell_failure(key, reason, hint)

@@ -124,7 +124,7 @@ pub(super) fn left_out(facts: &Facts, db_of_url: Option<u32>) -> Option<String> 
 /// That a database cannot be entered any more, of which something was read.
 pub(super) fn cannot_be_entered_any_more(db: u32, reason: &str) -> String {
     format!(
-        "database {db} cannot be entered any more ({reason}): what was not read of it by then is \
+        "database {db} can no longer be selected ({reason}): what was not read from it by then is \
          missing"
     )
 }
@@ -135,8 +135,8 @@ pub(super) fn cannot_be_entered_any_more(db: u32, reason: &str) -> String {
 pub(super) fn loss(db: u32, before: u64, now: Option<u64>, is_node: bool) -> Option<String> {
     let Some(now) = now else {
         return Some(format!(
-            "the connection was lost, and the source tells neither its run_id nor DBSIZE: \
-             whether it was restarted, and lost keys of database {db}, is not known"
+            "the connection was lost, and the source tells neither its run_id nor DBSIZE: it is \
+             not known whether it was restarted and lost keys of database {db}"
         ));
     };
     let is_less = match is_node {
@@ -146,7 +146,7 @@ pub(super) fn loss(db: u32, before: u64, now: Option<u64>, is_node: bool) -> Opt
     is_less.then(|| {
         format!(
             "the source was restarted, or is another one: database {db} had {} keys when it was \
-             opened, and {} then; what it lost and was not read before is missing",
+             opened, and {} after that; what it lost and was not read before is missing",
             count_text(before),
             count_text(now)
         )

@@ -46,7 +46,7 @@ impl FunctionsBy {
             (Self::List, reply) => functions_payload(&library_codes(&reply)?),
         };
         let codes = function_codes(&payload)
-            .map_err(|reason| format!("what FUNCTION DUMP answered is damaged: {reason}"))?;
+            .map_err(|reason| format!("the answer to FUNCTION DUMP is damaged: {reason}"))?;
         Ok(Some(payload).filter(|_| !codes.is_empty()))
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::own_writes::{Fingerprint, OwnWrites};
 
-const WHAT: &str = "remember a key in a temporary file";
+const WHAT: &str = "cannot remember a key in a temporary file";
 
 /// Keys that bear a mark.
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Marks {
     fn took(&mut self, print: Fingerprint, number: u64) -> Result<bool> {
         self.steps
             .contains(Self::step(print, number))
-            .context("look up a key in a temporary file")
+            .context("cannot look up a key in a temporary file")
     }
 
     /// How many steps the key has taken.

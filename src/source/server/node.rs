@@ -33,9 +33,9 @@ pub struct Unserved {
 impl Unserved {
     /// What can be done about it.
     pub(super) fn hint(&self) -> Option<&'static str> {
-        self.reason.contains("with NOPERM").then_some(
-            "the user needs ASKING (+asking) to read keys of slots that are on their way",
-        )
+        self.reason
+            .contains("with NOPERM")
+            .then_some("the user needs ASKING (+asking) to read keys of migrating slots")
     }
 }
 
@@ -163,7 +163,7 @@ impl Membership {
                 None => format!("it answered {redirect}"),
             };
             let reason =
-                format!("the node that its slot is on its way to does not serve it: {reason}");
+                format!("the node that its slot is migrating to does not serve it: {reason}");
             let unserved = Unserved { db, key, reason };
             if self.unserved.len() >= MAX_ASKED {
                 return Some(unserved);
@@ -235,7 +235,7 @@ impl Membership {
         for (key, reason) in sorted.unknown {
             self.disturbed.astray.insert(slot_of(&key));
             let reason = format!(
-                "its slot is on its way to another node, and it is not known whether the slot's \
+                "its slot is migrating to another node, and it is not known whether the slot's \
                  owner still has it: {reason}"
             );
             self.unserved.push(Unserved { db, key, reason });

@@ -141,7 +141,7 @@ impl Says {
 impl Owners {
     /// What the owners say of keys of this database, in the order of the keys.
     fn ask(&mut self, command: &[u8], db: u32, keys: &[Vec<u8>]) -> Vec<Says> {
-        let unowned = Says::Unknown("nobody serves the slot".to_owned());
+        let unowned = Says::Unknown("no node serves the slot".to_owned());
         let mut said = vec![unowned; keys.len()];
         for owner in &mut self.list {
             let own = (0..keys.len()).filter(|&at| owner.slots.has_key(&keys[at]));

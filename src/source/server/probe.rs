@@ -209,7 +209,7 @@ fn tell(not_had: &[NotHad], all_wanted: bool, observer: &Observer) {
     };
     let list: Vec<String> = not_had.iter().map(NotHad::show).collect();
     let advice = match all_wanted {
-        true => "; --db says what is wanted, if this is all of it",
+        true => "; if you need only the others, select them with --db",
         false => "",
     };
     observer.warn(&format!(
@@ -455,7 +455,8 @@ fn queues(conn: &mut Conn, asking: &Asking<'_>) -> Result<bool> {
     let full = transaction::refused_when_full(conn)?;
     if let Some(text) = &full {
         asking.observer.warn(&format!(
-            "the source is full, and queues nothing in a MULTI ({text}): keys are read without it"
+            "the source is out of memory, and queues nothing in a MULTI ({text}): keys are read \
+             without it"
         ));
     }
     Ok(full.is_none())

@@ -290,7 +290,7 @@ impl ServerSource {
                 let keys = self.databases.keys(db).unwrap_or(0);
                 self.books.not_reached(db, keys);
                 let keys = plural(keys, "key");
-                format!("database {db} ({keys}) is not read: it cannot be entered ({reason})")
+                format!("database {db} ({keys}) is not read: it cannot be selected ({reason})")
             }
         };
         self.observer.warn(&text);
@@ -329,13 +329,13 @@ impl ServerSource {
             }
         };
         let db = self.reader.db();
-        let mut what = "connected again, and going on";
+        let mut what = "reconnected, and continuing";
         if !same_process {
             self.profile.note_changed_process();
             if let Some(dropped) = self.reader.begin_database_again() {
                 self.books.superseded(db, dropped);
-                what = "connected again, to a server that was restarted, or is another one, or \
-                        does not tell (run_id): this database is scanned again from its beginning";
+                what = "reconnected, to a server that was restarted, or is another one, or does \
+                        not tell (run_id): this database is scanned again from its beginning";
                 if self.link.begins_anew_too_often() {
                     let what = "it is another process every time, and a scan never comes to an end";
                     return Err(self.conn.confused(what).into());
@@ -509,7 +509,7 @@ impl ServerSource {
             Some(Since::Swapped) => self.swapped_meanwhile(),
             Some(Since::Reset) | None => self.observer.warn(
                 "the source no longer tells how often databases were swapped (CONFIG RESETSTAT, or \
-                 INFO is refused): had they been, keys would be missing",
+                 INFO is refused): if they were, keys are missing",
             ),
         }
         Ok(())
@@ -517,8 +517,9 @@ impl ServerSource {
 
     /// Databases were swapped, and are not read again for it: in the ledger, and exit code 3.
     pub(super) fn swapped_meanwhile(&mut self) {
-        let text = "databases were swapped during this run (SWAPDB; which ones is not told): keys may \
-                    be missing, or stand under the number of another database; run again";
+        let text = "databases were swapped during this run (SWAPDB; the source does not say \
+                    which): keys may be missing, or be under the number of another database; run \
+                    again";
         if self.findings.unread_once(text) {
             self.observer.warn(text);
         }

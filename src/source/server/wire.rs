@@ -201,7 +201,7 @@ impl Wire<'_> {
             let key = match self.conn.item_or_skip(left)? {
                 Item::Bulk(key) => Some(key),
                 Item::TooLong(_) => None,
-                _ => return self.confused("SCAN gave something else than a name"),
+                _ => return self.confused("SCAN gave something other than a name"),
             };
             let bytes = key
                 .as_ref()
@@ -265,7 +265,7 @@ impl Wire<'_> {
                 now_ms: self.form.clock.now_ms(),
             },
             Item::Error(text) => Dumped::Refused(String::from_utf8_lossy(&text).into_owned()),
-            _ => return self.confused("DUMP gave something else than a payload"),
+            _ => return self.confused("DUMP gave something other than a payload"),
         };
         let after = match self.form.abilities.rechecks() {
             true => Some(self.read_expiry_after()?),
@@ -313,8 +313,8 @@ impl Wire<'_> {
         let text = match self.conn.item()? {
             Item::Simple(_) => return Ok(()),
             Item::Error(text) => String::from_utf8_lossy(&text).into_owned(),
-            Item::Nil | Item::Int(_) | Item::Bulk(_) => "something else than OK".to_owned(),
-            _ => return self.confused("ASKING was answered with something else than OK"),
+            Item::Nil | Item::Int(_) | Item::Bulk(_) => "something other than OK".to_owned(),
+            _ => return self.confused("ASKING was answered with something other than OK"),
         };
         self.asking_refused = Some(text);
         Ok(())

@@ -181,8 +181,8 @@ impl Attempt<'_> {
             (Some(_), true) => Ok(How::Plain),
             (Some(_), false) => self.source.script.map(How::Script).ok_or_else(|| {
                 Outcome::Impossible(
-                    "keys of several slots are read at one instant by EVAL only, which the source \
-                     refuses (--consistency pause needs no EVAL)"
+                    "to read keys of several slots at one point in time takes EVAL, which the \
+                     source refuses (--consistency pause needs no EVAL)"
                         .to_owned(),
                 )
             }),
@@ -335,11 +335,11 @@ impl Attempt<'_> {
     /// Why there are values that may have changed unheard and cannot be read again.
     fn too_many_unheard(&self) -> Option<String> {
         let given: &Given = self.source.inner.books.given()?;
-        let many = "than can be kept in mind";
+        let many = "than can be remembered";
         if given.has_too_many_unheard() {
             return Some(format!(
-                "there are more streams and values of modules, whose changes may be announced to \
-                 nobody, {many}"
+                "there are more streams and values of modules {many}, and their changes may not be \
+                 announced"
             ));
         }
         let mut unlisted = given.unlisted();

@@ -79,7 +79,7 @@ impl Evidence {
         let mut called = now.called_since(before);
         let command = called.find(|name| module.may_be_silent(name))?;
         Some(format!(
-            "{} was called, and whether the source announces what it changes ({}) is not known",
+            "{} was called, and it is not known whether the source announces what it changes ({})",
             command.to_uppercase(),
             module.type_name(),
         ))

@@ -418,7 +418,7 @@ impl ConvergingSource {
         self.say_nothing_of_lag();
         self.inner
             .observer
-            .notice(&format!("the scan begins anew: {reason}"));
+            .notice(&format!("the scan starts again: {reason}"));
         let dropped = self.inner.reader.abandon();
         let db = self.inner.reader.db();
         self.inner.books.superseded(db, dropped);
@@ -496,7 +496,7 @@ impl ConvergingSource {
         }
         Err(anyhow!(
             "the source was restarted, or is another one, and has no key any more: the {} that \
-             came so far are left as they are, and nothing is deleted for it",
+             came so far are left as they are, and nothing is deleted because of it",
             plural(given, "record")
         ))
     }

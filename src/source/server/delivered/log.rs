@@ -10,19 +10,19 @@ use crate::own_writes::OwnWrites;
 use crate::place::store::Positioned;
 use crate::source::server::SlotSet;
 
-const READ: &str = "read a temporary file";
+const READ: &str = "cannot read a temporary file";
 
 /// Writes it.
 pub(super) struct NameLog(BufWriter<File>);
 
 impl NameLog {
     pub fn new() -> Result<Self> {
-        let file = tempfile::tempfile().context("create a temporary file")?;
+        let file = tempfile::tempfile().context("cannot create a temporary file")?;
         Ok(Self(BufWriter::new(file)))
     }
 
     pub fn add(&mut self, db: u32, key: &[u8]) -> Result<()> {
-        const WHAT: &str = "remember a key in a temporary file";
+        const WHAT: &str = "cannot remember a key in a temporary file";
         let len = u32::try_from(key.len()).context("a key of over 4 GiB")?;
         self.0.write_all(&db.to_le_bytes()).context(WHAT)?;
         self.0.write_all(&len.to_le_bytes()).context(WHAT)?;
@@ -31,7 +31,7 @@ impl NameLog {
 
     /// All names so far.
     pub fn so_far(&mut self) -> Result<GivenLog> {
-        self.0.flush().context("write a temporary file")?;
+        self.0.flush().context("cannot write a temporary file")?;
         let mut file = self.0.get_ref().try_clone().context(READ)?;
         let end = file.stream_position().context(READ)?;
         Ok(GivenLog { file, at: 0, end })
@@ -137,10 +137,10 @@ fn meet(seen: &mut OwnWrites, db: u32, key: &[u8]) -> Result<bool> {
     let print = seen.fingerprint(db, key);
     let was_new = !seen
         .contains(print)
-        .context("look up a key in a temporary file")?;
+        .context("cannot look up a key in a temporary file")?;
     if was_new {
         seen.insert(print)
-            .context("remember a key in a temporary file")?;
+            .context("cannot remember a key in a temporary file")?;
     }
     Ok(was_new)
 }

@@ -18,9 +18,9 @@ use super::unheard::{Module, Unheard, unheard};
 use crate::own_writes::OwnWrites;
 use crate::record::Family;
 
-const REMEMBER: &str = "remember a key in a temporary file";
+const REMEMBER: &str = "cannot remember a key in a temporary file";
 
-const LOOK_UP: &str = "look up a key in a temporary file";
+const LOOK_UP: &str = "cannot look up a key in a temporary file";
 
 /// The memory of what was given.
 pub(super) struct Given {

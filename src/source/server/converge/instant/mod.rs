@@ -135,7 +135,7 @@ impl Plan {
         let ms = self.bytes / DUMP_BYTES_PER_MS + (3 * dumps + looks) / COMMANDS_PER_MS;
         if self.bytes > MAX_EXEC_BYTES || ms as u128 > max_pause.as_millis() {
             return Some(format!(
-                "the last round would read {dumps} keys of about {} at once, and hold the source up \
+                "the final round would read {dumps} keys of about {} at once, and block the source \
                  for about {ms} ms (--max-pause {} ms)",
                 crate::units::bytes_text(self.bytes as u64),
                 max_pause.as_millis()
@@ -181,7 +181,7 @@ pub(super) fn read_instant(
     conn: &mut Conn,
     question: &Question<'_>,
 ) -> Result<Result<Snapshot, Refused>, ServerError> {
-    conn.doing("reading the last round");
+    conn.doing("reading the final round");
     let sent = ask::send(conn, question)?;
     let refused = read::read_queued(conn, question.how, &sent)?;
     if let Some(refused) = read::read_head(conn, question.how, &sent, refused)? {

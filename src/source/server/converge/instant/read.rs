@@ -305,7 +305,7 @@ fn dumped(conn: &mut Conn, max: usize) -> Result<Result<Had, String>, ServerErro
         Item::Simple(text) => String::from_utf8_lossy(text).into_owned(),
         Item::Int(number) => number.to_string(),
         Item::Array(_) | Item::Map(_) | Item::Push(_) => {
-            return Err(conn.confused("DUMP gave something else than a payload"));
+            return Err(conn.confused("DUMP gave something other than a payload"));
         }
     };
     Ok(Err(format!("DUMP answered {text:?}")))

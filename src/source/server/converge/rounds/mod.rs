@@ -483,7 +483,7 @@ impl Rounds {
                     return back_to_rounds(round);
                 }
                 Transition::AttemptRefusedTooOften.record();
-                self.miss(format!("the last round is refused: {reason}"));
+                self.miss(format!("the final round is refused: {reason}"));
                 State::Giving(round)
             }
             Outcome::Impossible(reason) => {

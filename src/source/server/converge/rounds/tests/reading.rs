@@ -97,7 +97,7 @@ pub(super) fn what_is_refused_is_read_alone_a_few_times() {
         script.heard(0);
     }
     script.attempted(Outcome::Alone("NOPERM".to_owned()));
-    script.warned("the last round is refused: NOPERM");
+    script.warned("the final round is refused: NOPERM");
     assert_eq!(
         script.say_farewell(0),
         ConsistencyReached::PerKey {
