@@ -57,7 +57,7 @@ fn what_a_node_lost_with_its_process_is_not_deleted() {
             .wait()
             .expect_code(1)
             .expect_stderr("and has no key")
-            .expect_stderr("nothing is deleted for it");
+            .expect_stderr("nothing is deleted because of it");
     }
     assert_eq!(dbsize(&mut follows.client()), KEYS);
     assert!(dbsize(&mut copies.client()) >= came);
@@ -80,6 +80,6 @@ fn what_a_node_lost_with_its_process_is_not_deleted() {
     following
         .wait()
         .expect_code(1)
-        .expect_stderr("nothing is deleted for it");
+        .expect_stderr("nothing is deleted because of it");
     assert_eq!(dbsize(&mut follows.client()), kept);
 }

@@ -282,7 +282,7 @@ fn only_the_node_that_a_slot_goes_to_tells_of_it() {
     let how = ["--consistency", "auto", "--max-wait", "1s"];
     let output = export(&cluster.url(), &file, &how)
         .expect_code(3)
-        .expect_stderr("cannot be asked whether slots are on their way to it");
+        .expect_stderr("cannot be asked whether slots are migrating to it");
     assert_not_exact(&output, "auto");
 }
 

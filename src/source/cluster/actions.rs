@@ -146,8 +146,8 @@ impl ClusterSource {
 
     fn miss_pause(&mut self, text: &str) {
         self.opener.observer.warn(&format!(
-            "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at an instant of \
-             its own"
+            "the source refuses CLIENT PAUSE … WRITE ({text}): each shard is read at its own point \
+             in time"
         ));
         self.verdict.pause_missed = true;
     }

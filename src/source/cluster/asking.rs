@@ -86,7 +86,7 @@ impl Astray {
             let node = view.node(id);
             let node = node.ok_or_else(|| anyhow!("node {id} has no address"))?;
             opener.observer.notice(&format!(
-                "slots {} are on their way to another node; keys that their owner does not have are \
+                "slots {} are migrating to another node; keys that their owner does not have are \
                  read there",
                 slots.show()
             ));
@@ -140,9 +140,10 @@ impl Astray {
             let node = view.node(&id);
             let name = node.map_or(id, |node| node.announced.to_string());
             format!(
-                "{} of slots {} came from {name}, which imports these slots: their owner has no such \
-                 key and does not send clients there, so they may be leftovers of a move that was \
-                 called off (redis-cli --cluster check, then fix, ends such a move)",
+                "{} of slots {} came from {name}, which imports these slots: their owner has no \
+                 such key and does not redirect clients there, so they may be leftovers of a \
+                 migration that was cancelled (redis-cli --cluster check, then fix, ends such a \
+                 migration)",
                 plural(keys, "key"),
                 slots.show()
             )

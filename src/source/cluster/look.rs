@@ -66,12 +66,12 @@ pub(super) fn look(
     }
     let Some(mut view) = View::of(looks) else {
         return Ok(Err(
-            "the nodes do not agree on who serves which slots".to_owned()
+            "the nodes do not agree on which node serves which slots".to_owned(),
         ));
     };
     let mut wanted = question.wanted.iter();
     if let Some(slot) = wanted.find(|&slot| view.owner(slot).is_none()) {
-        return Ok(Err(format!("nobody serves slot {slot}")));
+        return Ok(Err(format!("no node serves slot {slot}")));
     }
     bystanders.ask_all(question, parts, &mut view);
     Ok(Ok(view))
@@ -126,8 +126,7 @@ fn ask_nodes(conn: &mut Conn) -> Result<Result<Nodes, Unknown>, ServerError> {
     };
     Ok(Err(Unknown {
         reason: format!(
-            "{} does not tell which slots are on their way from node to node (CLUSTER NODES: \
-             {text}{advice})",
+            "{} does not tell which slots are migrating (CLUSTER NODES: {text}{advice})",
             conn.address()
         ),
         may_pass: false,
@@ -206,8 +205,8 @@ impl Bystanders {
     fn tell_failed(&mut self, observer: &Observer, id: String, name: &str) {
         if self.failed_told.insert(id) {
             observer.notice(&format!(
-                "node {name} counts as failed, and is not asked whether slots were on their way to \
-                 it; CLUSTER FORGET takes it off the list"
+                "node {name} counts as failed, and is not asked whether slots were migrating to \
+                 it; CLUSTER FORGET removes it from the list of nodes"
             ));
         }
     }
@@ -239,7 +238,7 @@ fn reach(connect: &ConnectOptions, node: &ClusterNode) -> (Bystander, Result<Nod
     let mut options = options_for(connect, node);
     options.retry_for = options.retry_for.min(LOOK_FOR);
     let asked = Conn::open(&options).and_then(|mut conn| {
-        conn.doing("asking which slots are on their way");
+        conn.doing("asking which slots are migrating");
         Ok((ask_nodes(&mut conn)?, conn))
     });
     match asked {
@@ -248,7 +247,7 @@ fn reach(connect: &ConnectOptions, node: &ClusterNode) -> (Bystander, Result<Nod
             let at = &node.announced;
             let unknown = Unknown {
                 reason: format!(
-                    "primary {at} cannot be asked whether slots are on their way to it: {error} \
+                    "primary {at} cannot be asked whether slots are migrating to it: {error} \
                      (--node-map {at}=HOST:PORT if it is at another address from here)"
                 ),
                 may_pass: error.is_passing(),

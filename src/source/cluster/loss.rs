@@ -47,8 +47,8 @@ pub(super) fn look_for_loss(
     );
     if would_delete && !takes_back {
         return Err(anyhow!(
-            "{what}; the keys that were copied so far are left as they are, and nothing is \
-             deleted for it"
+            "{what}; the keys that were copied so far are left as they are, and nothing is deleted \
+             because of it"
         ));
     }
     scan.all_keys_were_lost(format!(

@@ -120,13 +120,13 @@ impl ClusterSource {
         let pauses = options.consistency == Consistency::Pause;
         if pauses && options.read_from == ReadFrom::Replica {
             return Err(usage(
-                "--consistency pause holds up writes at the primaries: it does not go with \
+                "--consistency pause pauses writes at the primaries: it does not work with \
                  --read-from replica",
             ));
         }
-        conn.doing("asking how the cluster lies");
+        conn.doing("asking for the layout of the cluster");
         let mut view = View::of(vec![ask(&mut conn)?])
-            .ok_or_else(|| anyhow!("the cluster does not say how it lies"))?;
+            .ok_or_else(|| anyhow!("the cluster does not tell its layout"))?;
         let wanted = wanted_slots(&view, &options)?;
         let verdict = Verdict::new(left_out(&options, &wanted));
         let stages = Stages::new(options.max_wait, options.connect.retry_for, pauses);

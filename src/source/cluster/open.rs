@@ -285,7 +285,7 @@ impl Opener {
             };
             if let Some(reason) = why_not_read(&facts) {
                 self.observer.notice(&format!(
-                    "replica {} is not read: {reason}; another is looked for",
+                    "replica {} is not read: {reason}; looking for another",
                     replica.announced
                 ));
                 continue;
@@ -304,7 +304,7 @@ impl Opener {
             return Ok((replica, conn, Some(at_primary)));
         }
         self.observer.warn(&format!(
-            "primary {} has no replica that can be read; it is read itself",
+            "primary {} has no replica that can be read; reading the primary itself",
             primary.announced
         ));
         Ok((primary, at_primary, None))
@@ -332,7 +332,7 @@ impl Opener {
             Err((mut scan, refusal)) => {
                 let refusal = scan.facts().untold(refusal);
                 let text = format!(
-                    "a node does not tell what changes ({}): a plain scan of it, exact only if \
+                    "a node does not report changes ({}): a plain scan of it, exact only if \
                      nothing is written meanwhile",
                     refusal.words()
                 );

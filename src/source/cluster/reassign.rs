@@ -75,7 +75,7 @@ fn say_moved(opener: &Opener, slots: &SlotSet, plan: &Plan) {
     let said = SlotSet::of(slots.iter().filter(|&slot| plan.moved.contains(slot)));
     if !said.is_empty() {
         opener.observer.notice(&format!(
-            "slots {} lie elsewhere than before, or may have been away; their keys are read again",
+            "slots {} moved to another node, or may have been away; their keys are read again",
             said.show()
         ));
     }

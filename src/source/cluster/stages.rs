@@ -463,7 +463,7 @@ impl Stages {
             if may_be_exact {
                 may_be_exact = false;
                 actions.push(Action::GiveUp(format!(
-                    "slots were on their way from one node to another for {} (--max-wait): {slots}",
+                    "slots were migrating between nodes for {} (--max-wait): {slots}",
                     humantime::format_duration(self.max_wait),
                 )));
             }

@@ -32,7 +32,7 @@ pub(super) fn wanted_slots(view: &View, options: &ClusterOptions) -> Result<Slot
     }
     if let Some(slot) = share.clone().find(|&slot| view.owner(slot).is_none()) {
         return Err(usage(format!(
-            "nobody serves slot {slot} of the cluster: what is in it cannot be read; nothing was \
+            "no node of the cluster serves slot {slot}: what is in it cannot be read; nothing was \
              read (--node reads single shards)"
         )));
     }
@@ -53,7 +53,8 @@ fn choose(shards: &[Shard], options: &ClusterOptions) -> Result<Vec<Shard>> {
     for name in &options.nodes {
         if !shards.iter().any(|shard| has_node(shard, name, options)) {
             return Err(usage(format!(
-                "--node {name} is no node of the cluster that has slots; it announces {}",
+                "--node {name} is not a node of the cluster that has slots; the cluster announces \
+                 {}",
                 shards
                     .iter()
                     .map(|shard| shard.primary.announced.to_string())

@@ -130,7 +130,7 @@ fn events() -> Vec<(String, Event)> {
         ("ViewTaken(moved)", changes(true, false)),
         ("ViewTaken(moved, unanswered)", changes(true, true)),
         ("ViewTaken(unanswered)", changes(false, true)),
-        ("NotYet", Event::NotYet("nobody serves slot 7".to_owned())),
+        ("NotYet", Event::NotYet("no node serves slot 7".to_owned())),
         ("Reassigned", Event::Reassigned),
         ("Rested", Event::Rested),
         ("AskedAgain(true)", Event::AskedAgain(true)),

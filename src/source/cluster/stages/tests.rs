@@ -230,7 +230,7 @@ fn a_node_that_is_away_is_waited_for_and_then_named() {
     let now = host::now();
     let mut stages = stages(false);
     stages.on(Event::StageEnded, now);
-    let not_yet = || Event::NotYet("nobody serves slot 7".to_owned());
+    let not_yet = || Event::NotYet("no node serves slot 7".to_owned());
     for at in [now, now + RETRY_FOR / 2] {
         assert_eq!(stages.on(not_yet(), at), [Action::Rest(ASK_EVERY)]);
         assert_eq!(stages.on(Event::Rested, at), [Action::TakeView]);
@@ -242,7 +242,7 @@ fn a_node_that_is_away_is_waited_for_and_then_named() {
     let [Action::Fail(text)] = actions.as_slice() else {
         panic!("{actions:?}");
     };
-    let expected = "not every slot of the cluster can be read: nobody serves slot 7 (asked again for \
+    let expected = "not every slot of the cluster can be read: no node serves slot 7 (retried for \
                     30s (--retry-for)); run again when it can";
     assert_eq!(text, expected);
 }
@@ -270,7 +270,7 @@ fn keys_that_are_not_answered_for_have_an_end() {
     let [Action::Fail(text)] = actions.as_slice() else {
         panic!("{actions:?}");
     };
-    assert!(text.contains("slots 7: CLUSTERDOWN (asked again"), "{text}");
+    assert!(text.contains("slots 7: CLUSTERDOWN (retried"), "{text}");
     // What moves is progress.
     moving.on(Event::StageEnded, now);
     let reassign = moving.on(unanswered(true), now + RETRY_FOR);
