@@ -274,7 +274,7 @@ impl ServerAddress {
                  redis-sentinel://"
             )),
             _ => usage(
-                "this is no URL; a server is redis://, rediss://, unix:// or redis-sentinel://",
+                "this is not a URL; a server is redis://, rediss://, unix:// or redis-sentinel://",
             ),
         }
     }
@@ -303,7 +303,7 @@ impl ServerAddress {
         };
         let port = match url.port() {
             None => DEFAULT_PORT,
-            Some(0) => return usage("port 0 is no port"),
+            Some(0) => return usage("port 0 is not a valid port"),
             Some(port) => port,
         };
         let mut query = Query::parse(url.query())?;
@@ -348,7 +348,7 @@ impl ServerAddress {
             None if matches!(authority, "" | "localhost") => query.take_user(),
             _ => {
                 return usage(
-                    "a unix:// URL names no host; write three slashes: unix:///run/redis.sock",
+                    "a unix:// URL has no host; write three slashes: unix:///run/redis.sock",
                 );
             }
         };
@@ -411,7 +411,7 @@ impl Query {
                 "pass" | "password" => query.password = Some(decode_secret(value)),
                 _ => {
                     return usage(format!(
-                        "the URL has a parameter that is not known after its '?'; known are db, \
+                        "the URL has an unknown parameter after its '?'; the known ones are db, \
                          user and pass{}",
                         encoding_hint(pair)
                     ));
@@ -451,8 +451,8 @@ fn without_scheme(text: &str) -> Usage {
         ))
     } else {
         Usage(
-            "a server is named by a URL: redis://host:port, rediss://host:port (TLS), \
-             unix:///path or redis-sentinel://host,host/name"
+            "write a server as a URL: redis://host:port, rediss://host:port (TLS), unix:///path or \
+             redis-sentinel://host,host/name"
                 .to_owned(),
         )
     }

@@ -31,7 +31,7 @@ pub struct Interrupted;
 /// The destination is not what was written (`--verify`).
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the destination is not what was written there: {} {}, or somebody else writes there too",
+    "the destination differs from what was written there: {} {}, or somebody else writes there too",
     crate::units::plural(*.0, "key"),
     if *.0 == 1 { "differs" } else { "differ" }
 )]

@@ -59,8 +59,8 @@ fn watch_signals(stop: &Stop) -> anyhow::Result<()> {
         // In this order: at the first signal the flag is not yet set, and nothing is shut down.
         flag::register_conditional_shutdown(signal, exit::INTERRUPTED.into(), stop.flag())
             .and_then(|_| flag::register(signal, stop.flag()))
-            .context("watch for signals")?;
+            .context("cannot watch for signals")?;
     }
-    flag::register(SIGXFSZ, Arc::default()).context("watch for signals")?;
+    flag::register(SIGXFSZ, Arc::default()).context("cannot watch for signals")?;
     Ok(())
 }

@@ -161,7 +161,7 @@ pub trait Reporter: Send + Sync {
     fn event(&self, event: &Event<'_>);
 }
 
-const WRITE_ERRORS: &str = "write to the --errors-to file";
+const WRITE_ERRORS: &str = "cannot write to the --errors-to file";
 
 /// More keys failed than `--max-errors` allows.
 #[derive(Debug, thiserror::Error)]
@@ -359,7 +359,7 @@ impl Observer {
         };
         if failed > 0 {
             self.notice(&format!(
-                "{} failed in the earlier run: their names are in what that run printed{}",
+                "{} failed in the earlier run: their names are in its output{}",
                 plural(failed, "key"),
                 named.unwrap_or_default()
             ));

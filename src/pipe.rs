@@ -205,7 +205,7 @@ fn run_beside(
 /// What to say where no thread can be started.
 pub fn no_thread(error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(
-        "cannot start a thread: there is too little memory, or a limit is in the way (ulimit -v, \
+        "cannot start a thread: there is too little memory, or a limit is too low (ulimit -v, \
          ulimit -u)",
     )
 }

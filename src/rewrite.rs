@@ -120,7 +120,8 @@ impl DbMap {
         let what = match self.is_comparison {
             true => format!("B's URL names database {into}, but A has several databases ({dbs})"),
             false => format!(
-                "the destination's URL names database {into}, but several databases come ({dbs})"
+                "the destination's URL names database {into}, but keys come from several databases \
+                 ({dbs})"
             ),
         };
         Usage(format!(
@@ -153,7 +154,7 @@ fn numbers_text(numbers: &[u32]) -> String {
 /// # Errors
 /// A sentence.
 pub fn parse_map_db(text: &str) -> Result<(Option<u32>, u32), String> {
-    let wrong = || format!("{text:?} is no database map; write 0:5, or *:5 for all others");
+    let wrong = || format!("{text:?} is not a database map; write 0:5, or *:5 for all others");
     let (from, to) = text.split_once(':').ok_or_else(wrong)?;
     let number = |text: &str| text.trim().parse::<u32>().map_err(|_| wrong());
     match from.trim() {
@@ -317,7 +318,7 @@ mod tests {
     fn all_databases_that_come_are_named() {
         let said = |dbs: &[u32]| DbMap::only_into(5).check(dbs).unwrap_err().to_string();
         assert!(
-            said(&[0, 3, 30]).contains("come (0, 3 and 30)"),
+            said(&[0, 3, 30]).contains("come from several databases (0, 3 and 30)"),
             "{}",
             said(&[0, 3, 30])
         );

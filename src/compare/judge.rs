@@ -131,8 +131,8 @@ impl Aspect {
                  same value"
             }
             Aspect::UnknownType => {
-                "of a type that this version cannot read, and its bytes are not the same: whether the \
-                 values are, only its servers know"
+                "of a type that this version cannot read, and its bytes are not the same: only its \
+                 servers know whether the values are"
             }
             Aspect::FieldsExpiring => {
                 "only fields that expire while it is compared differ, and they are too many to be \

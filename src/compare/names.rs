@@ -21,7 +21,12 @@ impl std::str::FromStr for SampleSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no sample; write 10000 (names), or 1% of them");
+        let wrong = || {
+            format!(
+                "{text:?} is not a sample; write a number of keys (10000) or a \
+             percentage (1%)"
+            )
+        };
         match text.trim().strip_suffix('%') {
             Some(percent) => match percent.trim().parse::<f64>() {
                 Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(Self::Part(percent / 100.0)),
@@ -31,7 +36,7 @@ impl std::str::FromStr for SampleSize {
                 Ok(0) => Err(wrong()),
                 Ok(names) if names <= MAX_NAMES => Ok(Self::Names(names)),
                 Ok(_) => Err(format!(
-                    "a sample has {MAX_NAMES} names at most; write a percentage instead"
+                    "a sample has at most {MAX_NAMES} keys; write a percentage instead"
                 )),
                 Err(_) => Err(wrong()),
             },

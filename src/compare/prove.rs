@@ -109,7 +109,7 @@ impl Proof {
             return outcome;
         };
         if outcome.error.is_some() {
-            observer.notice("the destination was not verified, because the run did not end well");
+            observer.notice("the destination was not verified, because the run failed");
             return outcome;
         }
         match prove(&memory, to, observer, stop) {
@@ -128,8 +128,11 @@ impl Proof {
                     ));
                 }
                 for (count, why) in [
-                    (verified.incomparable, "nobody can compare the values"),
-                    (verified.unread, "the destination did not give the values"),
+                    (verified.incomparable, "the values cannot be compared"),
+                    (
+                        verified.unread,
+                        "the values could not be read at the destination",
+                    ),
                 ] {
                     if count > 0 {
                         outcome.sink.problems.push(format!(
@@ -285,7 +288,7 @@ fn failure(difference: &Difference, of_libraries: Option<&str>) -> Option<KeyFai
         let reason = difference.right.as_ref().and_then(report::reason);
         let is_library = row.what == What::Library;
         let reason = reason.or(of_libraries.filter(|_| is_library));
-        let reason = reason.unwrap_or("the server did not give it");
+        let reason = reason.unwrap_or("the server did not return it");
         let text = format!("not verified, could not be read at the destination: {reason}");
         (FailureKind::Unread, text)
     } else if difference.is_incomparable() {

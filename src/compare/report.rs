@@ -290,7 +290,7 @@ pub(crate) fn counts_text(counts: &Counts) -> String {
     }
     if counts.partly > 0 {
         text += &format!(
-            "; {} without what only one side keeps",
+            "; {} compared without what only one side keeps",
             count_text(counts.partly)
         );
     }

@@ -71,7 +71,7 @@ impl Store {
         if partition.block.len() < BLOCK_BYTES {
             return Ok(());
         }
-        const WHAT: &str = "write a temporary file (TMPDIR says where they are)";
+        const WHAT: &str = "cannot write a temporary file (TMPDIR says where they are)";
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(tempfile::tempfile().context(WHAT)?),
@@ -100,7 +100,7 @@ impl Store {
         };
         let mut all = Vec::new();
         self.read_blocks(partition, &mut all)
-            .context("read a temporary file")?;
+            .context("cannot read a temporary file")?;
         all.extend_from_slice(&partition.block);
         Ok(all)
     }

@@ -91,7 +91,7 @@ fn open<R: Read>(input: R, keys: &Keys, name: &str) -> Result<StreamReader<R>> {
         }
         .into(),
         _ => EncryptionError::Damaged {
-            what: "the header of its encryption is damaged".to_owned(),
+            what: "its encryption header is damaged".to_owned(),
         }
         .into(),
     };
@@ -108,7 +108,7 @@ fn open<R: Read>(input: R, keys: &Keys, name: &str) -> Result<StreamReader<R>> {
     decryptor.decrypt(keys.all()).map_err(|error| match error {
         DecryptError::ExcessiveWork { .. } => EncryptionError::Unsupported {
             name,
-            what: "trying its passphrase takes more work than is safe to do".to_owned(),
+            what: "checking its passphrase takes more work than is safe".to_owned(),
         }
         .into(),
         DecryptError::NoMatchingKeys

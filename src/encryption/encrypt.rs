@@ -54,7 +54,7 @@ impl<W: Write> Sealing<W> {
         let writer = recipients
             .encryptor()?
             .wrap_output(digested)
-            .context("write the archive")?;
+            .context("cannot write the archive")?;
         Ok(Self(Some(Inner::Age(Box::new(writer)))))
     }
 
@@ -66,8 +66,8 @@ impl<W: Write> Sealing<W> {
         match self.0.take() {
             Some(Inner::Plain(out)) => Ok((out, None)),
             Some(Inner::Age(writer)) => {
-                let mut digested = writer.finish().context("write the archive")?;
-                digested.flush().context("write the archive")?;
+                let mut digested = writer.finish().context("cannot write the archive")?;
+                digested.flush().context("cannot write the archive")?;
                 let stored = StoredAs {
                     bytes: digested.bytes,
                     sha256: hex(&digested.digest.finalize()),

@@ -98,7 +98,7 @@ fn read_identities(
     }
     if bytes.starts_with(b"-----BEGIN ") {
         return Err(usage(format!(
-            "{path:?} is no age identity but another private key; SSH keys are used through the age \
+            "{path:?} is not an age identity but another private key; use SSH keys through the age \
              program: age -d -i KEY snap.rmz.age | redis-migrate …"
         )));
     }
@@ -116,7 +116,7 @@ fn parse_identities(
         .map_err(|error| Usage(format!("{path:?}: {error}")))?;
     if identities.is_empty() {
         return Err(usage(format!(
-            "{path:?} holds no identity; age-keygen makes such files"
+            "{path:?} holds no age identity; create one with age-keygen"
         )));
     }
     Ok(identities)
@@ -132,7 +132,7 @@ fn open_identities(
     let decryptor = Decryptor::new(age::armor::ArmoredReader::new(bytes))
         .map_err(|error| bad(error.to_string()))?;
     if !decryptor.is_scrypt() {
-        let text = "it is an encrypted file, and no identity file that a passphrase opens";
+        let text = "it is an encrypted file, but not an identity file that a passphrase opens";
         return Err(bad(text.to_owned()).into());
     }
     let passphrase = match passphrase {

@@ -83,7 +83,7 @@ impl Recipients {
 
 fn ask_twice() -> Result<SecretString> {
     let first = ask_passphrase("Passphrase for the archive: ")?;
-    let second = ask_passphrase("The same again: ")?;
+    let second = ask_passphrase("Repeat the passphrase: ")?;
     if first.expose_secret() != second.expose_secret() {
         return Err(usage("the two passphrases differ"));
     }
@@ -107,12 +107,13 @@ fn parse(text: &str) -> Result<Box<dyn Recipient + Send>, String> {
          public one"
             .to_owned()
         } else if text.starts_with("ssh-") {
-            "SSH keys are used through the age program: redis-migrate export … | age -r ssh-… > \
+            "use SSH keys through the age program: redis-migrate export … | age -r ssh-… > \
          snap.rmz.age"
                 .to_owned()
         } else {
-            "no recipient; it is a public key such as age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
-            .to_owned()
+            "not a recipient, which is a public key such as \
+             age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+                .to_owned()
         },
     )
 }
@@ -132,7 +133,9 @@ fn read_file(path: &Path, recipients: &mut Vec<Box<dyn Recipient + Send>>) -> Re
         recipients.push(recipient);
     }
     if recipients.len() == before {
-        return Err(usage(format!("the recipients file {path:?} names nobody")));
+        return Err(usage(format!(
+            "the recipients file {path:?} has no recipient in it"
+        )));
     }
     Ok(())
 }

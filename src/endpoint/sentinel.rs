@@ -81,7 +81,7 @@ pub(super) fn parse(rest: &str, tls: bool) -> Result<ServerAddress, Usage> {
     // Likelier a password with a slash in it than a name with an at sign.
     if path.contains('@') {
         return usage(format!(
-            "the {scheme}:// URL has an '@' behind its first '/'{}",
+            "the {scheme}:// URL has an '@' after its first '/'{}",
             encoding_hint(rest)
         ));
     }
@@ -112,7 +112,7 @@ pub(super) fn parse(rest: &str, tls: bool) -> Result<ServerAddress, Usage> {
 fn sentinel(text: &str, scheme: &str, url: &str) -> Result<NodeAddress, Usage> {
     let refused = || {
         Usage(format!(
-            "the {scheme}:// URL names a sentinel that is not host or host:port{}",
+            "the {scheme}:// URL has a sentinel that is not host or host:port{}",
             encoding_hint(url)
         ))
     };

@@ -158,7 +158,7 @@ pub fn keep_apart(reads: &[Reading], writes: &[Writing]) -> Result<(), Usage> {
                 _ => "name another file",
             };
             return Err(Usage(format!(
-                "{} is {}, and {what} is none; {advice}",
+                "{} is {}, and {what} would overwrite it; {advice}",
                 location.output_name(),
                 there.shown()
             )));
@@ -228,7 +228,7 @@ mod tests {
         assert!(keep_apart(&read, std::slice::from_ref(&other)).is_ok());
         assert!(refused(&[], &[other.clone(), other]).contains("are the same file"));
         let page = [write("bucket/snap.rmz", Holds::Other)];
-        assert!(refused(&[], &page).contains("is an archive, and the output is none"));
+        assert!(refused(&[], &page).contains("is an archive, and the output would overwrite it"));
         let page = [write("bucket/snap.rmz", Holds::Overwriting)];
         assert!(keep_apart(&[], &page).is_ok());
     }

@@ -41,7 +41,7 @@ impl Store for FileStore {
 
     fn create(&self, name: &Path) -> Result<Box<dyn Draft>> {
         let shown = name.display().to_string();
-        let place = place_of(name).with_context(|| format!("create {shown}"))?;
+        let place = place_of(name).with_context(|| format!("cannot create {shown}"))?;
         match place.metadata() {
             Ok(metadata) if metadata.is_dir() => {
                 return Err(usage(format!("{shown} is a directory")));
@@ -49,7 +49,7 @@ impl Store for FileStore {
             Ok(metadata) if !metadata.is_file() => {
                 let file = File::options().write(true).open(&place);
                 return Ok(Box::new(InPlace {
-                    file: file.with_context(|| format!("open {shown}"))?,
+                    file: file.with_context(|| format!("cannot open {shown}"))?,
                     name: shown,
                 }));
             }
@@ -67,7 +67,7 @@ impl Store for FileStore {
             .suffix(".part")
             .tempfile_in(directory)
             .map_err(without_path)
-            .with_context(|| format!("create {shown} (a temporary file beside it)"))?;
+            .with_context(|| format!("cannot create {shown} (a temporary file beside it)"))?;
         Ok(Box::new(Beside {
             file,
             place,
@@ -82,7 +82,7 @@ impl Store for FileStore {
         // What holds something was made so by the run that wrote it.
         if create && file.size().unwrap_or(0) == 0 {
             file.set_permissions(Permissions::from_mode(0o600))
-                .with_context(|| format!("protect {}", name.display()))?;
+                .with_context(|| format!("cannot protect {}", name.display()))?;
         }
         Ok(Some(HeldFile::shared(file, name)))
     }
@@ -95,11 +95,11 @@ impl Store for FileStore {
         busy: &str,
     ) -> Result<Arc<dyn Held>> {
         let shown = name.display();
-        let mut file =
-            NamedTempFile::new_in(directory_of(name)).with_context(|| format!("create {shown}"))?;
+        let mut file = NamedTempFile::new_in(directory_of(name))
+            .with_context(|| format!("cannot create {shown}"))?;
         file.write_all(bytes)
             .and_then(|()| file.as_file().sync_all())
-            .with_context(|| format!("write {shown}"))?;
+            .with_context(|| format!("cannot write {shown}"))?;
         lock(file.as_file(), busy)?;
         let file = match replaces {
             true => file.persist(name),
@@ -107,7 +107,7 @@ impl Store for FileStore {
         };
         let file = file
             .map_err(|error| error.error)
-            .with_context(|| format!("create {shown}"))?;
+            .with_context(|| format!("cannot create {shown}"))?;
         Ok(HeldFile::shared(file, name))
     }
 
@@ -149,7 +149,7 @@ fn cannot_open(shown: &str, error: &io::Error) -> Usage {
             format!("; did you mean redis://{shown}? (rediss:// for TLS)")
         }
         true if !shown.contains('.') => {
-            "; a server is named by a URL, such as redis://host:port".to_owned()
+            "; write a server as a URL, such as redis://host:port".to_owned()
         }
         _ => String::new(),
     };
@@ -164,7 +164,9 @@ pub(super) fn opened(
     modified_ms: Option<u64>,
     stop: &Stop,
 ) -> Result<Opened> {
-    let metadata = file.metadata().with_context(|| format!("open {shown}"))?;
+    let metadata = file
+        .metadata()
+        .with_context(|| format!("cannot open {shown}"))?;
     if metadata.is_dir() {
         return Err(usage(format!("{shown} is a directory")));
     }
@@ -248,11 +250,11 @@ impl Draft for Beside {
         let Self { file, place, name } = *self;
         file.as_file()
             .sync_all()
-            .with_context(|| format!("sync {name}"))?;
+            .with_context(|| format!("cannot sync {name}"))?;
         file.persist(&place)
             .map_err(|error| error.error)
-            .with_context(|| format!("rename the finished file to {name}"))?;
-        sync_directory_of(&place).with_context(|| format!("sync the directory of {name}"))
+            .with_context(|| format!("cannot rename the finished file to {name}"))?;
+        sync_directory_of(&place).with_context(|| format!("cannot sync the directory of {name}"))
     }
 }
 
@@ -275,7 +277,9 @@ pub(super) struct InPlace {
 impl Draft for InPlace {
     fn publish(mut self: Box<Self>) -> Result<()> {
         let name = &self.name;
-        self.file.flush().with_context(|| format!("write {name}"))?;
+        self.file
+            .flush()
+            .with_context(|| format!("cannot write {name}"))?;
         // Pipes, sockets and terminals cannot be synced; a file can, and reports a full disk now if
         // it did not before.
         if self
@@ -284,7 +288,7 @@ impl Draft for InPlace {
             .is_ok_and(|metadata| metadata.is_file())
         {
             let synced = self.file.sync_all();
-            synced.with_context(|| format!("sync {name}"))?;
+            synced.with_context(|| format!("cannot sync {name}"))?;
         }
         Ok(())
     }
@@ -352,9 +356,9 @@ impl Held for HeldFile {
         let shown = name.display();
         let old = self.name();
         std::fs::rename(old, name)
-            .with_context(|| format!("rename the finished file to {shown}"))?;
+            .with_context(|| format!("cannot rename the finished file to {shown}"))?;
         name.clone_into(&mut self.name.lock().unwrap_or_else(PoisonError::into_inner));
-        sync_directory_of(name).with_context(|| format!("sync the directory of {shown}"))
+        sync_directory_of(name).with_context(|| format!("cannot sync the directory of {shown}"))
     }
 
     fn remove(&self) -> io::Result<()> {
@@ -382,7 +386,7 @@ fn open_alone(
             .open(place);
         let file = match file {
             Err(error) if error.kind() == io::ErrorKind::NotFound && !create => return Ok(None),
-            file => file.with_context(|| format!("open {}", place.display()))?,
+            file => file.with_context(|| format!("cannot open {}", place.display()))?,
         };
         opened();
         lock(&file, busy)?;

@@ -78,10 +78,15 @@ impl Input {
 
     fn new(opened: Opened, location: &Location, keys: &Keys) -> Result<Self> {
         let name = location.input_name();
-        let (stored, form) = Stored::new(opened).with_context(|| format!("read {name}"))?;
+        let (stored, form) = Stored::new(opened).with_context(|| format!("cannot read {name}"))?;
         let (len, modified_ms) = match &stored.from {
             From::Ranged(bytes) => (
-                Some(bytes.of().size().with_context(|| format!("open {name}"))?),
+                Some(
+                    bytes
+                        .of()
+                        .size()
+                        .with_context(|| format!("cannot open {name}"))?,
+                ),
                 bytes.of().modified_ms(),
             ),
             From::Stream(_) => (None, None),
@@ -136,7 +141,7 @@ impl Input {
     pub fn head(&mut self) -> Result<&[u8]> {
         let mut head = Vec::new();
         let read = self.by_ref().take(HEAD_BYTES).read_to_end(&mut head);
-        read.with_context(|| format!("read {}", self.name))?;
+        read.with_context(|| format!("cannot read {}", self.name))?;
         self.head = Cursor::new(head);
         Ok(self.head.get_ref())
     }
@@ -206,7 +211,7 @@ impl Input {
     /// The input's; always for a pipe.
     pub fn rewind(&mut self) -> Result<()> {
         self.seek(SeekFrom::Start(0))
-            .with_context(|| format!("go back to the start of {}", self.name))?;
+            .with_context(|| format!("cannot go back to the start of {}", self.name))?;
         Ok(())
     }
 }
@@ -225,13 +230,12 @@ impl<'a> Kept<'a> {
     /// As [`Input::open`].
     pub fn open(place: Option<&Place>, keys: &'a Keys, stop: &Stop) -> Result<Self> {
         let location = place.map_or(Ok(&Location::Stream), Place::stored)?;
-        let bytes =
-            match location.open(stop)? {
-                Opened::Ranged(bytes) => bytes,
-                Opened::Stream(mut stream) => Arc::new(saved(&mut stream).with_context(|| {
-                    format!("save {} to a temporary file", location.input_name())
-                })?),
-            };
+        let bytes = match location.open(stop)? {
+            Opened::Ranged(bytes) => bytes,
+            Opened::Stream(mut stream) => Arc::new(saved(&mut stream).with_context(|| {
+                format!("cannot save {} to a temporary file", location.input_name())
+            })?),
+        };
         let location = location.clone();
         Ok(Self {
             bytes,

@@ -94,8 +94,8 @@ impl Place {
                 let url = url.to_string_lossy();
                 let scheme = url.split("://").next().unwrap_or_default();
                 Err(Usage(format!(
-                    "a file was to be named, and {scheme}:// is no file; write ./ in front of a \
-                     file that is really called that"
+                    "a file is expected here, and {scheme}:// is not a file; write ./ in front of \
+                     a file that is really called that"
                 )))
             }
         }
@@ -244,7 +244,7 @@ mod tests {
         ] {
             assert_eq!(of(url), Place::Server(url.into()), "{url}");
             let error = of(url).stored().expect_err(url).to_string();
-            assert!(error.contains("is no file"), "{error}");
+            assert!(error.contains("is not a file"), "{error}");
         }
         for file in ["dump.rdb", "./a://b", "/a://b", "localhost:6379", "", "--"] {
             let location = Location::File(file.into());

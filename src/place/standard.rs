@@ -44,8 +44,8 @@ fn open_stdin(stop: &Stop) -> Result<Opened> {
     let stdin = io::stdin();
     if is_closed(&stdin) {
         return Err(usage(
-            "an archive is to be read from standard input, and that is closed (or is /dev/null, \
-             opened for writing too); redirect it (< snap.rmz) or name the file",
+            "an archive is read from standard input, and that is closed (or is /dev/null, opened \
+             for writing too); redirect it (< snap.rmz) or name the file",
         ));
     }
     if stdin.is_terminal() {
@@ -55,14 +55,14 @@ fn open_stdin(stop: &Stop) -> Result<Opened> {
         ));
     }
     let own = stdin.as_fd().try_clone_to_owned();
-    let file = File::from(own.context("open standard input")?);
+    let file = File::from(own.context("cannot open standard input")?);
     opened(file, "standard input", None, stop)
 }
 
 /// Standard output. The standard library's own handle looks for line ends in everything.
 fn stdout() -> Result<File> {
     let own = io::stdout().as_fd().try_clone_to_owned();
-    Ok(File::from(own.context("open standard output")?))
+    Ok(File::from(own.context("cannot open standard output")?))
 }
 
 /// Refuses a standard output that the user did not name and cannot mean: a terminal, or a file that
@@ -88,7 +88,7 @@ pub(super) fn refuse_unmeant_stdout() -> Result<()> {
         let at = file.stream_position().unwrap_or(0).max(metadata.len());
         if at > 0 {
             return Err(usage(format!(
-                "standard output is a file that holds {at} bytes already; an archive stands alone \
+                "standard output is a file that holds {at} bytes already; an archive must be alone \
                  in its file (redirect with >, not >>)"
             )));
         }

@@ -78,7 +78,7 @@ pub trait Store: Send + Sync {
 fn cannot_hold(name: &Path) -> Usage {
     let name = name.display();
     Usage(format!(
-        "{name} cannot be kept from other runs, which a state or a journal needs; name a file"
+        "{name} cannot be locked against other runs, which a state or a journal needs; name a file"
     ))
 }
 

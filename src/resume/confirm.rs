@@ -72,7 +72,7 @@ pub fn ours(to: &ConnectOptions, batches: &[Batch]) -> Result<Vec<Ours>> {
         let slot = slot_of(candidate.0.1);
         let shard = topology
             .owner(slot)
-            .ok_or_else(|| anyhow!("nobody serves slot {slot} of the cluster"))?;
+            .ok_or_else(|| anyhow!("no node of the cluster serves slot {slot}"))?;
         by_shard.entry(shard).or_default().push(candidate);
     }
     for (shard, candidates) in by_shard {

@@ -54,10 +54,10 @@ struct Looked {
 pub fn look(to: &ConnectOptions, state: &State) -> Result<Standing> {
     let doubtful = |why: &str| Ok(Standing::Doubtful(why.to_owned()));
     if state.is_forgotten {
-        return doubtful("the destination was started anew, or replaced, during the earlier run");
+        return doubtful("the destination was restarted or replaced during the earlier run");
     }
     let Some(then) = &state.processes else {
-        return doubtful("the state does not say which process it spoke to");
+        return doubtful("the state does not say which process was written to");
     };
     let mut conn = Conn::open(to)?;
     let facts = Facts::ask(&mut conn)?;
@@ -80,7 +80,7 @@ pub fn look(to: &ConnectOptions, state: &State) -> Result<Standing> {
     }
     let is_known = !then.contains(&None) && !now.contains(&None);
     if is_known && !now.is_subset(then) {
-        return doubtful("the destination is another process than then (INFO run_id)");
+        return doubtful("the destination is no longer the same process (INFO run_id)");
     }
     if let Some(lacks) = looked.lacks {
         return Ok(Standing::Doubtful(lacks));
@@ -88,15 +88,15 @@ pub fn look(to: &ConnectOptions, state: &State) -> Result<Standing> {
     // A database may have been flushed, or another swapped into its place.
     if let Some(db) = state.witnesses.databases().difference(&looked.dbs).next() {
         return Ok(Standing::Doubtful(format!(
-            "no key is left of database {db} by which it could be seen"
+            "no key is left in database {db} that could be checked"
         )));
     }
     let keys = match looked.stand {
         0 => match looked.unseen {
-            Some(why) => format!("no key could be looked at ({why})"),
-            None => "there was no key to look at".to_owned(),
+            Some(why) => format!("no key could be checked ({why})"),
+            None => "there was no key to check".to_owned(),
         },
-        count => format!("{count} of {count} keys looked at stand as they were written"),
+        count => format!("{count} of {count} keys that were checked are as they were written"),
     };
     match (is_known, looked.stand) {
         (true, _) => Ok(Standing::Stands(format!(
@@ -148,12 +148,12 @@ fn look_at(
                         let now = meaning_of(reading, family, &Value::Verbatim(payload));
                         match one.meaning == Meaning::Value(now) || may_be_gone {
                             true => looked.stands(one),
-                            false => lacks(looked, one, "stands with another value"),
+                            false => lacks(looked, one, "has another value now"),
                         }
                     }
                     Ok(Reply::Int(1)) if one.meaning == Meaning::Something => looked.stands(one),
                     Ok(_) if may_be_gone => {}
-                    Ok(_) => lacks(looked, one, "does not stand any more"),
+                    Ok(_) => lacks(looked, one, "no longer exists"),
                     Err(text) => {
                         looked.unseen.get_or_insert(text);
                         looked.dbs.insert(one.db);
@@ -175,7 +175,7 @@ impl Looked {
 fn lacks(looked: &mut Looked, one: &Witness, how: &str) {
     looked.lacks.get_or_insert_with(|| {
         format!(
-            "{} of database {}, which was written then, {how}",
+            "key {} of database {}, which the earlier run wrote, {how}",
             show_key(&one.key),
             one.db
         )

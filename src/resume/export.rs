@@ -56,12 +56,20 @@ impl ExportBegin {
                 &now.version,
                 "another version of redis-migrate wrote it",
             ),
-            (&self.selection, &now.selection, "its selection was another"),
-            (&self.reading, &now.reading, "it was read in another way"),
+            (
+                &self.selection,
+                &now.selection,
+                "its selection was different",
+            ),
+            (
+                &self.reading,
+                &now.reading,
+                "it was read in a different way",
+            ),
             (
                 &self.writing,
                 &now.writing,
-                "its --level, --verbatim, --no-check, --max-value or --label was another",
+                "its --level, --verbatim, --no-check, --max-value or --label was different",
             ),
         ];
         let other = pairs.into_iter().find(|(then, now, _)| then != now);
@@ -94,7 +102,7 @@ impl Journal for ExportJournal {
         self.buffer.clear();
         put(&mut self.buffer, NOTED, &serde_json::to_vec(noted)?);
         let written = self.file.append(&self.buffer);
-        written.with_context(|| format!("write {}", self.place.display()))
+        written.with_context(|| format!("cannot write {}", self.place.display()))
     }
 }
 
@@ -117,10 +125,10 @@ impl Partial {
     /// [`Usage`](crate::exit::Usage) for a name that cannot be meant, a file that is not ours, or another run at work;
     /// the system's errors.
     pub fn open(name: &Path) -> Result<Self> {
-        let place = place_of(name).with_context(|| format!("create {}", name.display()))?;
+        let place = place_of(name).with_context(|| format!("cannot create {}", name.display()))?;
         if place.metadata().is_ok_and(|metadata| !metadata.is_file()) {
             return Err(usage(format!(
-                "--resume needs a regular file, and {} is none",
+                "--resume needs a regular file, and {} is not one",
                 name.display()
             )));
         }
@@ -129,12 +137,12 @@ impl Partial {
             if let Ok(metadata) = path.symlink_metadata()
                 && !metadata.is_file()
             {
-                return Err(usage(format!("{} is no regular file", path.display())));
+                return Err(usage(format!("{} is not a regular file", path.display())));
             }
         }
         let file = files()
             .hold(&part, true, &busy(&part))?
-            .with_context(|| format!("create {}", part.display()))?;
+            .with_context(|| format!("cannot create {}", part.display()))?;
         if file.size().unwrap_or(0) > 0 && files().identity(&journal).is_none() {
             return Err(not_ours(&part));
         }
@@ -173,7 +181,7 @@ impl Partial {
         let mut good = MAGIC.len() as u64;
         let mut body = Vec::new();
         while let Some((kind, len)) =
-            take(&mut reader, &mut body).with_context(|| format!("read {shown}"))?
+            take(&mut reader, &mut body).with_context(|| format!("cannot read {shown}"))?
         {
             match kind {
                 BEGIN => begin = serde_json::from_slice(&body).ok(),
@@ -203,10 +211,12 @@ impl Partial {
         }
         Ok(match noted {
             Some(noted) if written.bytes < noted.bytes => {
-                Earlier::Useless("it is not the file that its journal is about".to_owned())
+                Earlier::Useless("it is not the file that its journal describes".to_owned())
             }
             Some(noted) => Earlier::Noted(Box::new(noted)),
-            None => Earlier::Useless("it was stopped before there was a place to go on".to_owned()),
+            None => Earlier::Useless(
+                "it was stopped before there was a place to continue from".to_owned(),
+            ),
         })
     }
 
@@ -229,7 +239,7 @@ impl Partial {
         let file = self.locked.clone();
         let file = file.ok_or_else(|| anyhow!("the journal was not read; this is a bug"))?;
         file.cut(self.journal_bytes)
-            .with_context(|| format!("write {}", self.journal.display()))?;
+            .with_context(|| format!("cannot write {}", self.journal.display()))?;
         Ok(self.journal_of(file))
     }
 
@@ -256,7 +266,7 @@ impl Partial {
 
     fn cut(&self, bytes: u64) -> Result<()> {
         let cut = self.file.cut(bytes);
-        cut.with_context(|| format!("write {}", self.part.display()))
+        cut.with_context(|| format!("cannot write {}", self.part.display()))
     }
 
     /// The archive is complete: it takes its place, and there is nothing to go on with.
@@ -269,7 +279,7 @@ impl Partial {
             .locked
             .as_ref()
             .map_or(Ok(()), |journal| journal.remove());
-        removed.with_context(|| format!("remove {}", self.journal.display()))
+        removed.with_context(|| format!("cannot remove {}", self.journal.display()))
     }
 
     /// Renames the archive, and the journal says so beforehand: it may be left behind.
@@ -284,7 +294,7 @@ impl Partial {
         }
         self.file
             .sync()
-            .with_context(|| format!("sync {}", self.part.display()))?;
+            .with_context(|| format!("cannot sync {}", self.part.display()))?;
         let note = || -> Result<()> {
             let mut bytes = Vec::new();
             let finished = serde_json::to_vec(&self.file.identity()?)?;
@@ -294,7 +304,7 @@ impl Partial {
             journal.append(&bytes)?;
             Ok(journal.sync()?)
         };
-        note().with_context(|| format!("write {}", self.journal.display()))?;
+        note().with_context(|| format!("cannot write {}", self.journal.display()))?;
         self.file.rename(&self.place)
     }
 }

@@ -53,7 +53,7 @@ pub fn place(given: &OsStr, begin: &Begin) -> Result<PathBuf> {
             Usage("neither XDG_STATE_HOME nor HOME is set; say --resume=FILE".to_owned())
         })?
         .join("redis-migrate");
-    create_private(&directory).with_context(|| format!("create {}", directory.display()))?;
+    create_private(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let first = begin.parts.first().map_or("none", |part| part.id.as_str());
     let to = hex(&begin.destination_digest()[..4]);
     Ok(directory.join(format!("import-{first}-{to}.state")))
@@ -72,7 +72,7 @@ fn create_private(directory: &Path) -> std::io::Result<()> {
 /// # Errors
 /// [`Usage`] where the file is another import's; the system's errors.
 pub fn load(place: &Path, begin: &Begin) -> Result<Option<State>> {
-    let state = State::load(place).with_context(|| format!("read {}", place.display()))?;
+    let state = State::load(place).with_context(|| format!("cannot read {}", place.display()))?;
     let Some(state) = state else {
         return Ok(None);
     };
@@ -81,23 +81,23 @@ pub fn load(place: &Path, begin: &Begin) -> Result<Option<State>> {
         Ordering::Equal => {}
         Ordering::Less => {
             return Err(usage(format!(
-                "the state in {shown} was left by an older version of redis-migrate, and whether this \
-                 is the same import cannot be told from it: finish the import with that version, or \
-                 remove the file to begin anew (with --on-conflict fail or skip, what was imported \
+                "the state in {shown} was left by an older version of redis-migrate, and does not \
+                 tell whether this is the same import: finish the import with that version, or \
+                 remove the file to start over (with --on-conflict fail or skip, what was imported \
                  already then counts as a conflict)"
             )));
         }
         Ordering::Greater => {
             return Err(usage(format!(
-                "the state in {shown} was left by a newer version of redis-migrate: finish the import \
-                 with that version, or remove the file to begin anew"
+                "the state in {shown} was left by a newer version of redis-migrate: finish the \
+                 import with that version, or remove the file to start over"
             )));
         }
     }
     if let Some(difference) = state.begin.differs_from(begin) {
         return Err(usage(format!(
-            "the state in {shown} is of another import: {difference}; repeat the command as it was, or \
-             remove that file to begin anew"
+            "the state in {shown} is of another import: {difference}; repeat the command as it \
+             was, or remove that file to start over"
         )));
     }
     Ok(Some(state))

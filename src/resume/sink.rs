@@ -109,7 +109,7 @@ impl ResumingSink {
         // Under `replace` it does not matter whose it is.
         if self.on_conflict != OnConflict::Replace {
             let ours = confirm::ours(&self.to, &window)
-                .context("compare the destination with what was sent last")?;
+                .context("cannot compare the destination with what was sent last")?;
             let mut done = HashSet::new();
             for Ours { db, key, is_last } in ours {
                 self.inner.remember_own(db, &key)?;

@@ -94,13 +94,13 @@ impl Begin {
         };
         if self.parts.len() != now.parts.len() || !self.parts.iter().zip(&now.parts).all(same_part)
         {
-            return Some("its archives are others");
+            return Some("its archives are different");
         }
         if self.destination != now.destination {
-            return Some("its destination is another");
+            return Some("its destination is different");
         }
         (self.arguments != now.arguments)
-            .then_some("its arguments (selection, conflicts, names, expiry, …) were others")
+            .then_some("its arguments (selection, conflicts, names, expiry, …) were different")
     }
 }
 
@@ -277,7 +277,7 @@ impl State {
             let read = Positioned::new(&*self.file, *offset)
                 .take(*len)
                 .read_to_end(&mut body);
-            read.with_context(|| format!("read {}", self.place.display()))?;
+            read.with_context(|| format!("cannot read {}", self.place.display()))?;
             let mut rest = &body[..];
             while let Some(conflict) = HeldConflict::take(&mut rest)? {
                 each(conflict)?;
@@ -347,14 +347,14 @@ impl State {
         if host::elapsed(self.synced) >= SYNC_EVERY {
             self.synced = host::now();
             let synced = self.file.sync();
-            synced.with_context(|| format!("sync {}", self.place.display()))?;
+            synced.with_context(|| format!("cannot sync {}", self.place.display()))?;
         }
         Ok(())
     }
 
     fn write(&mut self) -> Result<()> {
         let written = self.file.append(&self.buffer);
-        written.with_context(|| format!("write {}", self.place.display()))
+        written.with_context(|| format!("cannot write {}", self.place.display()))
     }
 
     /// The import is finished: there is nothing to go on with.
@@ -367,21 +367,21 @@ impl State {
             return Ok(());
         }
         let removed = self.file.remove();
-        removed.with_context(|| format!("remove {}", self.place.display()))
+        removed.with_context(|| format!("cannot remove {}", self.place.display()))
     }
 }
 
 /// What is said where another run has the state.
 fn busy(place: &Path) -> String {
     let place = place.display();
-    format!("another import is at work with the state in {place}")
+    format!("another import is using the state in {place}")
 }
 
 /// Whatever would make a reader wait, or is no place for a state.
 fn refuse_special(place: &Path) -> Result<()> {
     match place.metadata() {
         Ok(metadata) if !metadata.is_file() => Err(usage(format!(
-            "--resume needs a regular file for its state, and {} is none",
+            "--resume needs a regular file for its state, and {} is not one",
             place.display()
         ))),
         _ => Ok(()),

@@ -67,7 +67,7 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
         ..WriterOptions::default()
     };
     let header = new_header(survey, input, limits)?;
-    let mut writer = Writer::new(out, &header, options).context("write the new archive")?;
+    let mut writer = Writer::new(out, &header, options).context("cannot write the new archive")?;
     let mut decoder = Decoder::new(limits)?;
     let mut rescued = Rescued::default();
     let mut counts = CountsByDb::default();
@@ -85,8 +85,12 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
                 // Records keep the time that they were read at: lives are computed from it.
                 if context != Some(*now) {
                     context = Some(*now);
-                    writer.flush_frame().context("write the new archive")?;
-                    writer.set_context(*now).context("write the new archive")?;
+                    writer
+                        .flush_frame()
+                        .context("cannot write the new archive")?;
+                    writer
+                        .set_context(*now)
+                        .context("cannot write the new archive")?;
                 }
                 if rescued.leaves_out(
                     record,
@@ -98,7 +102,7 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
                 }
                 rescued.count(record, &mut counts);
                 census.add(record);
-                writer.write(record).context("write the new archive")
+                writer.write(record).context("cannot write the new archive")
             };
             if written.is_ok() {
                 written = write();
@@ -116,20 +120,22 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
             Content::Note(text) => keep_note(&mut writer, &text)?,
             Content::ModuleAux(aux) => {
                 let kept = writer.module_aux(&aux);
-                kept.context("write the new archive")?;
+                kept.context("cannot write the new archive")?;
             }
             Content::Part => {}
             _ => bail!("the archive changed while it was read"),
         }
     }
     if let Some(note) = rescued.note(max_value_bytes) {
-        writer.note(&note).context("write the new archive")?;
+        writer.note(&note).context("cannot write the new archive")?;
     }
     let is_whole = survey.is_whole && rescued.too_large == 0;
     keep_unread(survey, &mut counts);
     let facts = new_facts(survey, is_whole, counts.rows(), window);
-    let finished = writer.finish(facts).context("complete the new archive")?;
-    rescued.keys = census.finish().context("use a temporary file")?.keys;
+    let finished = writer
+        .finish(facts)
+        .context("cannot complete the new archive")?;
+    rescued.keys = census.finish().context("cannot use a temporary file")?.keys;
     Ok((rescued, finished))
 }
 
@@ -140,7 +146,7 @@ fn keep_note<W: Write>(writer: &mut Writer<W>, text: &str) -> Result<()> {
         (_, Some(outside)) => writer.outside(outside),
         _ => writer.note(text),
     };
-    kept.context("write the new archive")
+    kept.context("cannot write the new archive")
 }
 
 /// What the export could not read is in no archive, and the new one says so too: its keys by

@@ -141,7 +141,7 @@ pub(crate) fn survey<R: Read + Seek>(
 fn to_start(input: &mut impl Seek) -> Result<()> {
     input
         .seek(SeekFrom::Start(0))
-        .context("go back to the start of the archive")?;
+        .context("cannot go back to the start of the archive")?;
     Ok(())
 }
 
@@ -235,15 +235,19 @@ fn id_at_start<R: Read + Seek>(input: &mut R) -> Result<Option<u64>> {
 
 /// The archive whose trailer is intact at the end.
 fn id_at_end<R: Read + Seek>(input: &mut R) -> Result<Option<u64>> {
-    let len = input.seek(SeekFrom::End(0)).context("find the end")?;
+    let len = input
+        .seek(SeekFrom::End(0))
+        .context("cannot find the end")?;
     let Some(at) = len.checked_sub(TRAILER_LEN as u64) else {
         return Ok(None);
     };
     input
         .seek(SeekFrom::Start(at))
-        .context("find the trailer")?;
+        .context("cannot find the trailer")?;
     let mut bytes = [0; TRAILER_LEN];
-    input.read_exact(&mut bytes).context("read the trailer")?;
+    input
+        .read_exact(&mut bytes)
+        .context("cannot read the trailer")?;
     let trailer = Trailer::decode(&bytes, Position::default());
     Ok(trailer.ok().map(|trailer| trailer.archive_id))
 }

@@ -201,7 +201,7 @@ impl Conn {
     pub fn warning(&self) -> Option<String> {
         let text = self.ignored_password.as_ref()?;
         Some(format!(
-            "{} needs no password, and one was given; going on without it ({text})",
+            "{} needs no password, but one was given; continuing without it ({text})",
             self.address()
         ))
     }

@@ -379,7 +379,7 @@ impl Link {
         }
         let silent = self.silent_secs.filter(|secs| *secs >= SILENT_SECS)?;
         Some(format!(
-            "it has heard nothing of its primary for {silent} s"
+            "it has heard nothing from its primary for {silent} s"
         ))
     }
 }

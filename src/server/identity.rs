@@ -120,7 +120,7 @@ fn same_cluster(one: &mut Conn, other: &mut Conn) -> Result<Identity, ServerErro
         let text = answer.ok().map(from_reply::<String>);
         text.and_then(Result::ok).filter(|text| !text.is_empty())
     };
-    let unknown = Ok(Identity::Unknown("they are no clusters".to_owned()));
+    let unknown = Ok(Identity::Unknown("they are not clusters".to_owned()));
     let Some(id) = text(one.ask(cmd("CLUSTER").arg("MYID"))?) else {
         return unknown;
     };

@@ -68,7 +68,7 @@ pub enum ServerError {
         reason: String,
     },
     /// The server answered something that no server should.
-    #[error("{address} answered what is not understood while {doing}: {reason}")]
+    #[error("{address} gave an answer that is not understood while {doing}: {reason}")]
     Protocol {
         /// Where.
         address: String,

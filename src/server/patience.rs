@@ -87,10 +87,10 @@ impl Patience {
     /// The same, at this time.
     pub fn told_at(&self, now: Instant) -> String {
         if self.limit.is_zero() {
-            return "not asked again (--retry-for 0)".to_owned();
+            return "not retried (--retry-for 0)".to_owned();
         }
         format!(
-            "asked again for {} (--retry-for)",
+            "retried for {} (--retry-for)",
             duration_text(self.waited_at(now))
         )
     }
@@ -111,10 +111,7 @@ mod tests {
         assert!(patience.lasts_at(began) && patience.lasts_at(at(9)));
         assert!(patience.is_tried());
         assert!(!patience.lasts_at(at(10)));
-        assert_eq!(
-            patience.told_at(at(10)),
-            "asked again for 10s (--retry-for)"
-        );
+        assert_eq!(patience.told_at(at(10)), "retried for 10s (--retry-for)");
         assert!(
             !patience.lasts_at(at(11)),
             "it does not begin again by itself"
@@ -137,6 +134,6 @@ mod tests {
         assert!(!none.lasts());
         assert_eq!(none.left(), Duration::ZERO);
         assert!(!none.lasts_for(Duration::MAX));
-        assert_eq!(none.told(), "not asked again (--retry-for 0)");
+        assert_eq!(none.told(), "not retried (--retry-for 0)");
     }
 }

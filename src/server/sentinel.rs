@@ -145,7 +145,7 @@ fn try_to_ask(
     match from_reply::<Option<(String, u16)>>(answer) {
         Ok(Some((host, port))) => Ok(Answer::Primary(NodeAddress { host, port })),
         Ok(None) => Ok(Answer::Unknown(watched(&mut conn)?)),
-        Err(_) => Err(conn.confused("it names an address that is not one")),
+        Err(_) => Err(conn.confused("it gives an address that is not valid")),
     }
 }
 

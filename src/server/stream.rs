@@ -283,7 +283,7 @@ fn handshake(
     let name = options.tls.sni.as_deref().unwrap_or(host);
     let name = ServerName::try_from(name.to_owned()).map_err(|_| {
         format!(
-            "\"{}\" is no name a certificate can be checked for",
+            "\"{}\" is not a name that a certificate can be checked for",
             name.escape_debug()
         )
     })?;

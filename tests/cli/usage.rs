@@ -88,7 +88,7 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
             &["copy", "redis://a", "redis://b", "--askpass"],
             "--askpass",
         ),
-        (&["import", "redis://a", "--map-db", "1"], "no database map"),
+        (&["import", "redis://a", "--map-db", "1"], "not a database map"),
         (&["import", "redis://a", "/no/such/file"], "cannot open"),
         (&["import", "redis://a", "redis://b"], "no file"),
         (&["verify", "/no/such/file"], "cannot open"),

@@ -144,7 +144,7 @@ fn files_that_hold_no_key_are_usage_errors_and_are_not_quoted() {
     let secret = case.identity.to_string();
     let secret = secret.expose_secret();
     for (content, word) in [
-        ("# nothing\n".to_owned(), "holds no identity"),
+        ("# nothing\n".to_owned(), "holds no age identity"),
         (format!("x{secret}\n"), "line 1"),
         (
             "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n".to_owned(),
@@ -179,7 +179,7 @@ fn recipients_that_are_none_are_usage_errors() {
         ("--age-recipient", "age1nonsense", "no recipient"),
         ("--age-recipient", "ssh-ed25519 AAAA", "SSH keys"),
         ("--age-recipient", secret.expose_secret(), "private key"),
-        ("--age-recipients-file", &recipients, "names nobody"),
+        ("--age-recipients-file", &recipients, "has no recipient in it"),
     ] {
         let output = Tool::new(&["export", "redis://127.0.0.1:1", flag, value, "-o"])
             .arg(case.path("out"))

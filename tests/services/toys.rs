@@ -474,7 +474,7 @@ fn a_password_that_the_server_does_not_have_is_a_warning() {
         let url = |login: &str| format!("redis://{login}@127.0.0.1:{}", source.port());
         run(&["export", &url(":secret")], b"")
             .success()
-            .expect_stderr("needs no password, and one was given");
+            .expect_stderr("needs no password, but one was given");
         let destination = TestServer::start(version);
         let to = format!("redis://:secret@127.0.0.1:{}", destination.port());
         run(&["copy", &url(":secret"), &to], b"").success();

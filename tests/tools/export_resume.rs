@@ -368,7 +368,7 @@ fn what_the_killed_run_left_out_is_named_by_the_run_that_goes_on() {
         .arg(&export.file);
     let done = elsewhere.run().expect_code(3);
     done.expect_stderr(
-        "failed in the earlier run: their names are in what that run printed and not in",
+        "failed in the earlier run: their names are in its output and not in",
     );
     std::fs::remove_file(&export.file).expect("removed");
 

@@ -285,7 +285,7 @@ fn a_state_is_only_for_its_own_import() {
     };
     import(&[], &other)
         .expect_code(2)
-        .expect_stderr("archives are others");
+        .expect_stderr("archives are different");
     import(&["--match", "a*"], &file)
         .expect_code(2)
         .expect_stderr("arguments");
@@ -518,7 +518,7 @@ fn a_destination_that_stands_is_gone_on_with_at_once() {
         assert!(earlier > 100, "{summary}");
         assert_eq!(earlier + now, large(true).len() as u64, "{summary}");
         let seen = summary["earlier"]["seen"].as_str().expect("words");
-        assert!(seen.contains("keys looked at stand"), "{seen}");
+        assert!(seen.contains("keys that were checked are"), "{seen}");
     }
 }
 
@@ -552,7 +552,7 @@ fn a_destination_that_was_flushed_is_noticed_by_the_keys_that_lack() {
         &[],
         true,
     );
-    assert!(text.contains("does not stand any more"), "{text}");
+    assert!(text.contains("no longer exists"), "{text}");
     // One database of three.
     let (text, summary) = after(
         |import| {
@@ -605,7 +605,7 @@ fn a_database_that_went_away_is_noticed_though_it_was_not_the_last() {
         command.arg(&away[1..]);
         command.exec(&mut client).expect("carried out");
         let (text, summary) = import.finish(&[]);
-        assert!(text.contains("does not stand any more"), "{text}");
+        assert!(text.contains("no longer exists"), "{text}");
         assert!(summary["earlier"].is_null(), "{summary}");
         for db in [0, 3, 5] {
             let due = all.iter().filter(|(of, ..)| *of == db);
@@ -651,7 +651,7 @@ fn where_every_key_that_was_noted_has_expired_nothing_is_believed() {
     let flush = cmd("FLUSHALL");
     flush.exec(&mut import.server.client()).expect("FLUSHALL");
     let (text, summary) = import.finish(&[]);
-    assert!(text.contains("no key is left of database 0"), "{text}");
+    assert!(text.contains("no key is left in database 0"), "{text}");
     assert!(summary["earlier"].is_null(), "{summary}");
     assert_eq!(read_all(&mut import.server.client()).len(), 50);
 }
@@ -750,7 +750,7 @@ fn a_database_of_expiring_fields_that_was_flushed_is_noticed() {
         assert_eq!(there(&mut client), 1);
         cmd("FLUSHDB").exec(&mut client).expect("flushed");
         let (text, summary) = import.finish(&[]);
-        assert!(text.contains("does not stand any more"), "{text}");
+        assert!(text.contains("no longer exists"), "{text}");
         assert!(summary["earlier"].is_null(), "{summary}");
         assert_eq!(there(&mut client), 1);
     }

@@ -72,9 +72,7 @@ impl LeastPace {
             return Ok(());
         }
         if self.bytes < LEAST_BYTES {
-            return Err(io::Error::other(
-                "the answer came too slowly to be waited for",
-            ));
+            return Err(io::Error::other("the answer came too slowly"));
         }
         (self.since, self.bytes) = (Some(host::now()), 0);
         Ok(())

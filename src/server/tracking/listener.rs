@@ -405,7 +405,7 @@ mod tests {
         listener.next(later);
         listener.on(busy(), later);
         let lost = listener.heard.lost.as_deref().unwrap();
-        assert!(lost.contains("BUSY a script (asked again for 1s"), "{lost}");
+        assert!(lost.contains("BUSY a script (retried for 1s"), "{lost}");
 
         // An answer in between begins the wait anew.
         let mut listener = self::listener(now);

@@ -254,7 +254,7 @@ fn a_barrier_ends_when_the_server_is_lost() {
     for (server, text, words) in [
         (Server::SaysNothing, "", "no answer in time"),
         (Server::Closes, "", "closed the connection"),
-        (Server::IsBusy, "", "BUSY a script (asked again for 2m"),
+        (Server::IsBusy, "", "BUSY a script (retried for 2m"),
         (
             Server::Answers,
             ":1\r\n",

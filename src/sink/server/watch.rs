@@ -186,7 +186,7 @@ impl Watched {
         match (&self.run_id, &facts.run_id) {
             (Some(before), Some(now)) if before != now => {
                 if !is_watched {
-                    return Some("was started anew, or replaced, during this run".to_owned());
+                    return Some("was restarted or replaced during this run".to_owned());
                 }
                 // Another process has counts of its own.
                 self.run_id.clone_from(&facts.run_id);
@@ -195,7 +195,7 @@ impl Watched {
             (Some(_), Some(_)) => {}
             _ if self.is_new && !is_watched => {
                 return Some(
-                    "was connected to again, and does not say whether it is still the same process \
+                    "was reconnected to, and does not say whether it is still the same process \
                      (INFO run_id)"
                         .to_owned(),
                 );
