@@ -204,9 +204,9 @@ pub enum Error {
 const ADVICE_ON_DAMAGE: &str = "compare its SHA-256 with the one the export printed and fetch it \
                                 again; records of the frames before this place are intact";
 
-const ADVICE_ON_CHANGES: &str = "it was changed after it was written, or its writer made a mistake: no \
-                                 record of it is proved to be right; compare its SHA-256 with the \
-                                 one the export printed and fetch it again";
+const ADVICE_ON_CHANGES: &str = "it was changed after it was written, or its writer made a \
+                                 mistake: none of its records is proved to be right; compare its \
+                                 SHA-256 with the one the export printed and fetch it again";
 
 impl Error {
     pub(crate) fn damaged(at: Position, what: impl Into<String>) -> Self {

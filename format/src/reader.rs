@@ -189,7 +189,10 @@ impl<R: Read> Reader<R> {
             ..Position::default()
         };
         let Some(offset) = table.offset_of(seq).filter(|_| seq > 0) else {
-            return Err(Error::damaged(at, "there is no such frame to go on with"));
+            return Err(Error::damaged(
+                at,
+                "there is no such frame to continue with",
+            ));
         };
         if table.archive_id != reader.archive_id() {
             return Err(Error::damaged(at, "this is not the archive it was"));

@@ -45,7 +45,7 @@ fn in_plain_words(error: &bincode::ErrorKind) -> String {
         ErrorKind::InvalidTagEncoding(tag) => format!("{tag:02X} where 00 or 01 was due"),
         ErrorKind::Custom(text) if text.starts_with(TOO_LONG) => text.clone(),
         // Numbers that begin with FE or FF or are too large for their field, and unknown variants.
-        _ => "a number in it is not a possible one".into(),
+        _ => "a number in it has an impossible value".into(),
     }
 }
 

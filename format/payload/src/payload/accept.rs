@@ -312,7 +312,7 @@ pub enum Refusal {
     /// The same for a file, which cannot say what its reader takes.
     #[error(
         "{}, and a server that does not know such a value refuses the whole file: import or copy \
-         it to a server of the same family, which says itself whether it takes it",
+         it to a server of the same family, which decides whether it accepts it",
         opaque_text(*.0)
     )]
     Unknown(u8),
@@ -322,13 +322,14 @@ pub enum Refusal {
     /// A vector set that would block the destination.
     #[error(
         "it is a vector set as {} and later write them, or in a layout that is not known: an older \
-         server stands still for seconds when it is given one, and then refuses it",
+         server hangs for seconds when it is given one, and then refuses it",
         vector_layout_since()
     )]
     VectorLayout,
     /// A value that cannot be read here, with a footer that is not accepted there.
     #[error(
-        "the destination does not accept RDB version {version}, and values of type {type_byte} cannot be written anew"
+        "the destination does not accept RDB version {version}, and values of type {type_byte} \
+         cannot be re-encoded"
     )]
     OpaqueVersion {
         /// The type byte.
@@ -340,7 +341,7 @@ pub enum Refusal {
     #[error("the destination accepts no RDB version")]
     NoVersion,
     /// What no server takes, whatever it knows.
-    #[error("it is a path hash without paths, which no server takes")]
+    #[error("it is a path hash without paths, which no server accepts")]
     NoPaths,
     /// There is no form of this value that the destination knows.
     #[error("{}", no_form_text(*.0))]
@@ -362,8 +363,8 @@ fn no_form_text(kind: Kind) -> String {
             Encoding::RedisArray.brought_by()
         ),
         Kind::PathHash => format!(
-            "it is a path hash of {}, and the destination has nothing equal to it: the same field may \
-             stand under several paths",
+            "it is a path hash of {}, and the destination has nothing equal to it: the same field \
+             may be under several paths",
             Encoding::ValkeyPathHash.brought_by()
         ),
         Kind::String

@@ -62,7 +62,7 @@ pub enum ErrorKind {
     #[error("module item of unknown kind {0}")]
     ModuleItem(u64),
     /// Key metadata of modules behind key metadata.
-    #[error("key metadata stand twice")]
+    #[error("key metadata appears twice")]
     MetadataTwice,
 
     /// A listpack that listpack.c would not write.

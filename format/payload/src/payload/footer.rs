@@ -14,7 +14,7 @@ pub enum FooterError {
     TooShort(usize),
     /// The checksum is of other bytes. Zero is a checksum like any other: only RDB files use it for
     /// "not computed".
-    #[error("checksum {stored:016x} stands where {computed:016x} should")]
+    #[error("its checksum is {stored:016x} and should be {computed:016x}")]
     Checksum {
         /// As it stands in the footer.
         stored: u64,

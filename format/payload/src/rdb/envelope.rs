@@ -43,7 +43,9 @@ pub enum EnvelopeError {
         known: &'static str,
     },
     /// It holds the stream of a replica, which ends nowhere.
-    #[error("the envelope of compressed data (VCS) holds a replication stream, and no RDB file,")]
+    #[error(
+        "the envelope of compressed data (VCS) holds a replication stream and not an RDB file,"
+    )]
     Replication,
     /// No frame of its codec follows.
     #[error("no {0} frame follows the envelope of compressed data (VCS),")]

@@ -62,7 +62,7 @@ pub enum RdbErrorKind {
     #[error(transparent)]
     Envelope(EnvelopeError),
     /// It does not begin as an RDB file does.
-    #[error("this is no RDB file: it begins with none of REDIS, VALKEY and VCS")]
+    #[error("this is not an RDB file: it begins with none of REDIS, VALKEY and VCS")]
     NotRdb,
     /// Of a version that may hold what this tool would misread.
     #[error(
@@ -74,13 +74,13 @@ pub enum RdbErrorKind {
     #[error("it is cut short")]
     Truncated,
     /// It goes on after its end mark, as an append-only file with an RDB preamble does.
-    #[error("it goes on after its end mark; an append-only file is no RDB file,")]
+    #[error("it goes on after its end mark; an append-only file is not an RDB file,")]
     Trailing,
     /// Another file stands behind the one that was read, which is compressed as a whole.
     #[error("another RDB file follows the compressed one; every server would lose it,")]
     Glued,
     /// The checksum is of other bytes.
-    #[error("checksum {stored:016x} stands where {computed:016x} should,")]
+    #[error("its checksum is {stored:016x} and should be {computed:016x},")]
     Checksum {
         /// As it stands at the end.
         stored: u64,
@@ -108,9 +108,9 @@ pub enum RdbErrorKind {
     /// A command that was carried out while the snapshot was sent. Whoever passes over it has wrong
     /// data.
     #[error(
-        "here stands a command that was carried out while the snapshot was taken (opcode F2, which {} \
-         and later write without a fork), and this tool carries out none; take the snapshot with \
-         `forkless-infrastructure-enabled no`, or read the server without --via replica; it stands",
+        "there is a command that ran while the snapshot was taken (opcode F2, which {} and later \
+         write without a fork), and this tool runs none; take the snapshot with \
+         `forkless-infrastructure-enabled no`, or read the server without --via replica; it is",
         version_with_updates()
     )]
     Update,

@@ -53,7 +53,7 @@ impl Templates {
         let names = self.names_of_file(input, count, limit)?;
         match self.rows.insert(number, names) {
             None => Ok(()),
-            Some(_) => Err(bad(format!("number {number} stands twice"))),
+            Some(_) => Err(bad(format!("number {number} appears twice"))),
         }
     }
 
@@ -73,7 +73,7 @@ impl Templates {
 
     fn named(&self, number: u64, offset: u64) -> Result<&Names, Fault> {
         let names = self.rows.get(&number);
-        names.ok_or_else(|| fault(offset, format!("none of number {number} came before")))
+        names.ok_or_else(|| fault(offset, format!("number {number} was not defined before")))
     }
 
     /// Takes a hash behind its key and appends it to `out`, as a plain hash: type byte and body.

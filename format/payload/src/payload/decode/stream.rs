@@ -226,7 +226,7 @@ fn owners(
     let mut known: Vec<StreamId> = pending.iter().map(|pending| pending.id).collect();
     known.sort_unstable();
     if known.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err("pending entry stands twice");
+        return Err("pending entry appears twice");
     }
     let mut owned: Vec<StreamId> = consumers
         .iter()

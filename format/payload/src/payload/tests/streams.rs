@@ -156,7 +156,7 @@ fn stream_groups() {
     );
     bad(
         format!("01 0167 00 00 02 {pending} {pending} 01 0163 {seen} 01 {id}"),
-        "pending entry stands twice",
+        "pending entry appears twice",
     );
     let twice = groups(&format!(
         "01 0167 00 00 00 02 0163 {seen} 00 0163 {seen} 00"

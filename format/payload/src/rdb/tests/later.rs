@@ -141,11 +141,11 @@ fn templates_that_cannot_be_are_refused() {
         ),
         (
             with(b"").key(32, "k", TABLE_REF),
-            "none of number 0 came before",
+            "number 0 was not defined before",
         ),
         (
             with(b"").key(30, "k", PACKED_REF),
-            "none of number 0 came before",
+            "number 0 was not defined before",
         ),
         (
             with(b"\xf2\x00\x01\x01a").key(30, "k", PACKED_REF),

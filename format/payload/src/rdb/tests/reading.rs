@@ -243,8 +243,8 @@ fn what_is_not_known_is_refused_by_name() {
     for (magic, text) in [
         (&b"REDIS0016"[..], "RDB version 16 is not supported"),
         (b"VALKEY082", "Valkey RDB version 82 is not supported"),
-        (b"*2\r\n$6\r\n", "no RDB file"),
-        (b"\x89RMZ", "no RDB file"),
+        (b"*2\r\n$6\r\n", "not an RDB file"),
+        (b"\x89RMZ", "not an RDB file"),
         (b"", "cut short"),
     ] {
         let message = refused(magic.to_vec());
