@@ -80,15 +80,24 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
         (&["export", "redis://a", "--insecure"], "rediss://"),
         (&["export", "redis://a", "--user", "bob"], "password"),
         (&["export", "redis://a", "--level", "20"], "1..=19"),
-        (&["export", "redis://a", "--min-size", "1x"], "is not a size"),
-        (&["export", "redis://a", "--min-ttl", "soon"], "not a duration"),
+        (
+            &["export", "redis://a", "--min-size", "1x"],
+            "is not a size",
+        ),
+        (
+            &["export", "redis://a", "--min-ttl", "soon"],
+            "not a duration",
+        ),
         (&["export", "redis://a", "--frobnicate"], "unexpected"),
         (&["export", "redis://a", "-o", "/"], "is a directory"),
         (
             &["copy", "redis://a", "redis://b", "--askpass"],
             "--askpass",
         ),
-        (&["import", "redis://a", "--map-db", "1"], "not a database map"),
+        (
+            &["import", "redis://a", "--map-db", "1"],
+            "not a database map",
+        ),
         (&["import", "redis://a", "/no/such/file"], "cannot open"),
         (&["import", "redis://a", "redis://b"], "no file"),
         (&["verify", "/no/such/file"], "cannot open"),

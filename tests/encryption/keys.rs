@@ -179,7 +179,11 @@ fn recipients_that_are_none_are_usage_errors() {
         ("--age-recipient", "age1nonsense", "no recipient"),
         ("--age-recipient", "ssh-ed25519 AAAA", "SSH keys"),
         ("--age-recipient", secret.expose_secret(), "private key"),
-        ("--age-recipients-file", &recipients, "has no recipient in it"),
+        (
+            "--age-recipients-file",
+            &recipients,
+            "has no recipient in it",
+        ),
     ] {
         let output = Tool::new(&["export", "redis://127.0.0.1:1", flag, value, "-o"])
             .arg(case.path("out"))

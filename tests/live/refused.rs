@@ -339,7 +339,9 @@ fn what_is_left_of_a_lost_connection_and_cannot_be_called_off_is_said() {
             }
         });
         let said = run(&["import", &toy.url()], &twice).success();
-        let told = said.stderr.contains("does not let this run cancel the commands");
+        let told = said
+            .stderr
+            .contains("does not let this run cancel the commands");
         assert_eq!(told, is_said, "{lost_at} {answer:?}: {}", said.stderr);
     }
 }

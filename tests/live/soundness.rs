@@ -274,10 +274,7 @@ fn a_stream_that_miscounts_its_entries_travels() {
         let archive = export.expect_stderr(note).stdout;
         let verified = run(&["verify"], &archive).success();
         let text = String::from_utf8(verified.stdout).unwrap();
-        assert!(
-            text.contains("1 stream with a wrong counter"),
-            "{text}"
-        );
+        assert!(text.contains("1 stream with a wrong counter"), "{text}");
         for (flags, is_corrected) in [
             (&[][..], false),
             (&["--sanitize"], true),

@@ -410,7 +410,8 @@ fn a_size_that_is_refused_goes_in_chunks() {
         let output = run(&["import", &url], &archive).expect_code(3);
         let stderr = &output.stderr;
         assert!(
-            stderr.contains("goes by native commands") || stderr.contains("closed the connection at a value"),
+            stderr.contains("goes by native commands")
+                || stderr.contains("closed the connection at a value"),
             "{stderr}"
         );
         assert!(stderr.contains("\"element\""), "{version}: {stderr}");

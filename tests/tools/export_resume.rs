@@ -204,7 +204,11 @@ fn killed_as_it_ends_it_leaves_a_whole_archive_or_goes_on() {
             "{}",
             again.stderr
         );
-        assert!(!again.stderr.contains("continuing after"), "{}", again.stderr);
+        assert!(
+            !again.stderr.contains("continuing after"),
+            "{}",
+            again.stderr
+        );
         export.is_whole(&server);
     }
 }
@@ -367,9 +371,7 @@ fn what_the_killed_run_left_out_is_named_by_the_run_that_goes_on() {
         .arg("-o")
         .arg(&export.file);
     let done = elsewhere.run().expect_code(3);
-    done.expect_stderr(
-        "failed in the earlier run: their names are in its output and not in",
-    );
+    done.expect_stderr("failed in the earlier run: their names are in its output and not in");
     std::fs::remove_file(&export.file).expect("removed");
 
     export.kill(tool(&slow), 2, &mut random);
