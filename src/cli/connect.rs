@@ -20,7 +20,7 @@ macro_rules! server_flags {
                   value_name = "NAME")]
             pub user: Option<String>,
 
-            /// Read the password from FILE; a newline at its end is no part of it
+            /// Read the password from FILE; a newline at its end is not part of it
             #[arg(id = concat!($prefix, "password-file"), long = concat!($prefix, "password-file"),
                   value_name = "FILE", conflicts_with = concat!($prefix, "askpass"))]
             pub password_file: Option<PathBuf>,

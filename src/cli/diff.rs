@@ -104,7 +104,7 @@ pub struct CompareArgs {
     #[arg(long)]
     pub allow_stale: bool,
 
-    /// Compare so many keys only (10000), or a part of them (1%), chosen at random anew each time
+    /// Compare only so many keys (10000), or a part of them (1%), chosen at random by each run
     #[arg(long, value_name = "N|P%")]
     pub sample: Option<SampleSize>,
 

@@ -16,7 +16,7 @@ pub struct AgeReadArgs {
     #[arg(long, value_name = "FILE")]
     pub age_identity: Vec<PathBuf>,
 
-    /// Read the passphrase from FILE; a newline at its end is no part of it
+    /// Read the passphrase from FILE; a newline at its end is not part of it
     #[arg(long, value_name = "FILE", conflicts_with = "age_passphrase")]
     pub age_passphrase_file: Option<PathBuf>,
 
@@ -48,7 +48,7 @@ pub struct AgeWriteArgs {
     #[arg(long, value_name = "FILE")]
     pub age_recipients_file: Vec<PathBuf>,
 
-    /// Encrypt with the passphrase in FILE; a newline at its end is no part of it
+    /// Encrypt with the passphrase in FILE; a newline at its end is not part of it
     #[arg(long, value_name = "FILE",
           conflicts_with_all = ["age_passphrase", "age_recipient", "age_recipients_file"])]
     pub age_passphrase_file: Option<PathBuf>,

@@ -34,9 +34,9 @@ pub struct ExportArgs {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
     pub output: Option<Place>,
 
-    /// Keep what was written in FILE.part, and go on there if an earlier run was stopped. SCAN goes
-    /// on where it stood with --consistency scan, while the source was not restarted; else it starts
-    /// over
+    /// Keep what was written in FILE.part, and continue there if an earlier run was stopped. SCAN
+    /// continues where it was with --consistency scan, while the source was not restarted; else it
+    /// starts over
     #[arg(long, requires = "output", conflicts_with = "dry_run")]
     pub resume: bool,
 

@@ -57,7 +57,7 @@ pub struct ImportArgs {
     pub jobs: u8,
 
     /// Remember how far the import has come, in STATE (default: a file among the user's states, made
-    /// of archive and destination), and go on from there if an earlier run was stopped. A run that
+    /// of archive and destination), and continue from there if an earlier run was stopped. A run that
     /// ends well removes it
     #[arg(long, value_name = "STATE", num_args = 0..=1, require_equals = true,
           default_missing_value = "", conflicts_with = "dry_run")]

@@ -82,7 +82,7 @@ pub struct ListArgs {
     #[arg(value_name = "FILE")]
     pub file: Option<Place>,
 
-    /// One JSON object a key (key_hex stands in where a key is not UTF-8), and a summary as the last
+    /// One JSON object a key (key_hex where a key is not UTF-8), and a summary as the last
     #[arg(long)]
     pub json: bool,
 

@@ -38,7 +38,7 @@ pub struct ReadArgs {
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub read_from: ReadFrom,
 
-    /// In a cluster: read only the I-th of N equal shares of its slots, whoever serves them; N
+    /// In a cluster: read only the I-th of N equal shares of its slots, whichever nodes serve them; N
     /// processes with 1/N to N/N read all of it
     #[arg(long, value_name = "I/N", value_parser = parse_shard)]
     pub shard: Option<(u32, u32)>,
@@ -66,12 +66,12 @@ pub struct ReadArgs {
     pub max_pause: Duration,
 
     /// The longest that the rounds after the scan may take [default: 60s; with auto, and a source
-    /// that is no cluster, as long as the scan, 10s to 60s]
+    /// that is not a cluster, as long as the scan, 10s to 60s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub max_wait: Option<Duration>,
 
-    /// Go on sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
-    /// last exact round
+    /// Keep sending changes and deletions until Ctrl-C (or --until-idle, --for), then end with a
+    /// final exact round
     #[arg(long, conflicts_with = "dry_run")]
     pub follow: bool,
 
@@ -124,7 +124,7 @@ fn parse_shard(text: &str) -> Result<(u32, u32), String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Writing")]
 pub struct WriteArgs {
-    /// What to do with a key that stands at the destination already
+    /// What to do with a key that already exists at the destination
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub on_conflict: OnConflict,
 
@@ -166,7 +166,7 @@ pub struct WriteArgs {
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     pub method: Method,
 
-    /// Write every value anew in plain forms, for archives from strangers
+    /// Re-encode every value in plain forms, for archives from strangers
     #[arg(long, conflicts_with = "no_check")]
     pub sanitize: bool,
 

@@ -162,7 +162,7 @@ fn verify(
     // Where values were looked at, each of these was named.
     if found.tally.bad_payloads > 0 && args.level() != VerifyLevel::Values {
         found.problems.push(format!(
-            "{} fail the server's own check and would be refused everywhere",
+            "{} would fail the server's own check and be refused everywhere",
             plural(found.tally.bad_payloads, "payload")
         ));
     }
@@ -296,8 +296,8 @@ fn judgement(found: &Findings) -> &'static str {
     let values = &found.values;
     let unsound = values.damaged + values.bad_functions + found.tally.bad_payloads;
     match found.problems.as_slice() {
-        [] if found.has_lost() => "intact, but what it was salvaged from was not complete",
-        [] if found.lacks_some() => "intact, but its export did not have everything",
+        [] if found.has_lost() => "intact, but salvaged from an incomplete archive",
+        [] if found.lacks_some() => "intact, but its export was incomplete",
         [] => "complete and intact",
         _ if unsound > 0 => "complete, but not every value is sound",
         _ if values.too_large + values.withheld_functions > 0 => {
@@ -326,8 +326,8 @@ fn text(args: &VerifyArgs, name: &str, found: &Findings) -> String {
                 "its frames, digest and trailer are intact{} (frames checked: nothing was \
                  decompressed)",
                 match (found.has_lost(), found.lacks_some()) {
-                    (true, _) => ", but what it was salvaged from was not complete",
-                    (false, true) => ", but its export did not have everything",
+                    (true, _) => ", but it was salvaged from an incomplete archive",
+                    (false, true) => ", but its export was incomplete",
                     (false, false) => "",
                 }
             ),
