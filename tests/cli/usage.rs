@@ -99,7 +99,7 @@ fn what_cannot_be_meant_is_a_usage_error_and_stdout_stays_empty() {
             "not a database map",
         ),
         (&["import", "redis://a", "/no/such/file"], "cannot open"),
-        (&["import", "redis://a", "redis://b"], "no file"),
+        (&["import", "redis://a", "redis://b"], "is not a file"),
         (&["verify", "/no/such/file"], "cannot open"),
         (&["list", "/"], "is a directory"),
         (&["list", "--with-ttl", "--without-ttl"], "cannot be used"),
