@@ -337,7 +337,7 @@ impl Closing {
         let left: u64 = lanes.map(|lane| lane.kept.unconfirmed()).sum();
         if self.round == ROUNDS && left > 0 {
             ledger.notice(format!(
-                "not yet at a replica, and only at its primary: {}",
+                "{} written to a primary, but not yet at a replica",
                 plural(left, "key")
             ));
         }
@@ -441,7 +441,7 @@ impl Closing {
         if times > 0 {
             let report = ledger.report();
             let advice = match report.source_deleted + report.source_unknown {
-                0 => "look which, and run the same command again, which writes what is missing",
+                0 => "find out which, and run the same command again, which writes what is missing",
                 _ => {
                     "it may be gone from both ends, because it was deleted at the source: before \
                      you do anything else, find out which, and look in the destination's own files \

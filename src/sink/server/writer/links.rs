@@ -174,8 +174,8 @@ impl Traffic {
     fn check_again(&mut self, at: usize, kept: VecDeque<Box<Item>>) {
         if !kept.is_empty() {
             self.ledger.notice(format!(
-                "{} was started anew, or does not serve all of its slots any more; what it \
-                 acknowledged last ({}) is checked again where its slots are now",
+                "{} was restarted, or no longer serves all of its slots; what it acknowledged last ({}) \
+                 is checked again where its slots are now",
                 self.fleet.lane(at).address(),
                 plural(kept.len() as u64, "key")
             ));
@@ -317,7 +317,7 @@ impl Traffic {
             self.trouble.note_unknown();
             // A single server is watched by a connection that tells.
             if self.fleet.is_cluster() && self.fleet.lane(at).kept.is_relied_on() {
-                let why = "a node of the destination was connected to again, and does not say \
+                let why = "a node of the destination was reconnected to, and does not say \
                            whether it is still the same process (INFO run_id)";
                 self.ledger.say(Say::Lost(why.to_owned(), None));
             }
