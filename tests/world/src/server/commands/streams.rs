@@ -344,6 +344,7 @@ fn xtrim(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
 
 fn xsetid(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
     let is_7 = server.release().has(Since::R70);
+    let has_7_2 = server.release().has(Since::R72);
     if args.len() != 3 && !is_7 {
         return wrong_count("xsetid");
     }
@@ -383,7 +384,8 @@ fn xsetid(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
         Ok(None) => return NO_KEY,
         Ok(Some(found)) => found,
     };
-    if is_7 && wanted < found.max_deleted {
+    // Redis 7.0 does not look at it.
+    if has_7_2 && wanted < found.max_deleted {
         return error(
             "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
         );
@@ -434,6 +436,8 @@ fn xread(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
             }
         });
     }
+    // Redis 5.0 goes by the last id, also where no entry has it.
+    let goes_by_last = !server.release().has(Since::R60);
     let (keys, ids) = rest.split_at(rest.len() / 2);
     let mut rows = Vec::new();
     for (key, word) in keys.iter().zip(ids) {
@@ -460,7 +464,8 @@ fn xread(server: &mut Server, cx: &Cx, args: &[&[u8]]) -> Reply {
             .take(most)
             .map(|(id, entry)| entry_reply(*id, entry))
             .collect();
-        if !entries.is_empty() {
+        let is_served = goes_by_last && !found.entries.is_empty() && found.last > after;
+        if !entries.is_empty() || is_served {
             rows.push((Reply::bulk(key), Reply::Array(entries)));
         }
     }
