@@ -45,7 +45,7 @@ use crate::server::facts::Facts;
 use crate::server::reconnect::Retries;
 use crate::server::reply::{Command, Reply, cmd, from_reply};
 use crate::server::transaction::{self, DISCARDED};
-use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS, ServerError};
+use crate::server::{ABSENT_KEY, Conn, PTTL_CLOSE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
 use crate::sink::server::watch::{Purpose, Watch};
 use crate::sink::{Accepted, Deletions, Landed};
@@ -56,7 +56,7 @@ const GROUP_KEYS: usize = 16;
 const GROUP_BYTES: usize = 1024 * 1024;
 
 /// How often the remaining time of a key is asked for until the server answers at once.
-const TIME_TRIES: u32 = 5;
+const TIME_TRIES: u32 = 10;
 
 /// Deletes a key if DUMP still gives this payload, and it expires at this moment (-1: never), give or
 /// take two milliseconds, since clock and key are asked one behind the other. Before 7.0 a script may
@@ -524,11 +524,7 @@ impl DeleteSource {
             Some(expiry) => expiry,
             None => return Ok(None),
         };
-        let tolerance_ms = if self.pexpiretime {
-            0
-        } else {
-            PTTL_TOLERANCE_MS
-        };
+        let tolerance_ms = if self.pexpiretime { 0 } else { PTTL_CLOSE_MS };
         let same_expiry = match (expire_at_ms, candidate.origin.expire_at_ms) {
             (None, None) => true,
             (Some(now), Some(read)) => now.abs_diff(read) <= tolerance_ms,
@@ -629,7 +625,7 @@ impl DeleteSource {
                 return Ok(None);
             };
             // Asked again where the server did other things in between.
-            if after.abs_diff(before) <= PTTL_TOLERANCE_MS / 2 {
+            if after.abs_diff(before) <= PTTL_CLOSE_MS {
                 return Ok(Some(Some(before + left_ms)));
             }
         }

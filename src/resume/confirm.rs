@@ -13,7 +13,7 @@ use crate::server::cluster::{Topology, options_for};
 use crate::server::facts::Facts;
 use crate::server::reply::cmd;
 use crate::server::slots::slot_of;
-use crate::server::{ABSENT_KEY, Conn};
+use crate::server::{ABSENT_KEY, Conn, PTTL_TOLERANCE_MS};
 use crate::sink::server::compare::{self, Question};
 
 /// Keys that are asked for at once.
@@ -132,7 +132,7 @@ fn ask_one(
             let stands = records.iter().rposition(|record| {
                 record.is_some_and(|(record, context)| {
                     found
-                        .differs_from(record, &context, family, lenience)
+                        .differs_from(record, &context, family, lenience, PTTL_TOLERANCE_MS)
                         .is_none()
                 })
             });

@@ -125,6 +125,10 @@ pub const ABSENT_KEY: &str = "__redis-migrate:absent";
 /// How far two expiries may lie apart where one is known only as remaining time (PTTL).
 pub const PTTL_TOLERANCE_MS: u64 = 100;
 
+/// How far they may lie apart where a key is deleted for being the same: clock and key were asked one
+/// right behind the other, and what is further apart was set to another moment.
+pub const PTTL_CLOSE_MS: u64 = 2;
+
 /// Whether a key stands by its expiry alone, which a server told in the same moment in which it gave
 /// nil for the value: then it does not give the value, and Garnet is such a server. A key whose time
 /// has just come may be there for the one command and gone for the next.

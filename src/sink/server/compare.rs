@@ -189,13 +189,15 @@ impl Found {
         })
     }
 
-    /// Says how what was found differs from `record`, `None` if it is the same.
+    /// Says how what was found differs from `record`, `None` if it is the same. `close_ms`: how far
+    /// apart two expiries may lie, where one of them is not known to the millisecond.
     pub fn differs_from(
         &self,
         record: &KeyRecord,
         context: &Context,
         family: Family,
         lenience: Lenience,
+        close_ms: u64,
     ) -> Option<String> {
         let Some(payload) = &self.payload else {
             return Some(match &self.refusal {
@@ -214,7 +216,8 @@ impl Found {
                     tolerance_ms,
                 },
                 Some(ours),
-            ) if at_ms.abs_diff(ours) <= (*tolerance_ms).max(inexact_by_ms(context))
+            ) if at_ms.abs_diff(ours)
+                <= (*tolerance_ms).max(inexact_by_ms(context)).min(close_ms)
                 || lenience.same_expiry(Some(ours), Some(*at_ms)) =>
             {
                 None

@@ -290,7 +290,8 @@ impl Outcome<'_> {
         }
         let lenience = self.lenience(&item);
         let family = self.lane.facts.family;
-        match found.differs_from(&item.record, &item.context, family, lenience) {
+        let close_ms = self.settings.close_ms(&item);
+        match found.differs_from(&item.record, &item.context, family, lenience, close_ms) {
             Some(reason) => self.differs(item, found.refusal.is_none(), reason),
             None => {
                 if lenience.earlier_by_ms > 0

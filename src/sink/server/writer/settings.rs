@@ -1,6 +1,8 @@
 //! What a writer goes by, as the user wishes it.
 
+use super::item::Item;
 use crate::record::{Context, Family};
+use crate::server::{PTTL_CLOSE_MS, PTTL_TOLERANCE_MS};
 use crate::sink::server::ServerSinkOptions;
 
 /// What a writer goes by.
@@ -18,6 +20,15 @@ pub(in crate::sink::server) struct Settings {
 }
 
 impl Settings {
+    /// How far apart two expiries may lie that are told as remaining time. What stood already is
+    /// deleted at the source for being the same.
+    pub fn close_ms(&self, item: &Item) -> u64 {
+        match self.options.deletes_source && !item.past.is_doubtful {
+            true => PTTL_CLOSE_MS,
+            false => PTTL_TOLERANCE_MS,
+        }
+    }
+
     /// By how much an earlier run's expiries may be earlier: it began after the values were read.
     pub fn rebased_by(&self, context: &Context) -> u64 {
         self.rebased_from_ms
