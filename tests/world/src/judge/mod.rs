@@ -168,7 +168,7 @@ fn named_with_reason(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             let asked = at.saturating_sub(UNDER_WAY * 1000);
             // A run that goes on names again what the one before it found; that may be gone since.
             let stood_then = ran.wish.resumes && ran.target.ever_stood(at, place);
-            stood_then || ran.target.lived_between(asked, at, place)
+            stood_then || ran.target.was_in_the_way(asked, at, place)
         };
         let into = (ran.wish.into_db(place.0), place.1.clone());
         if !stood(&into) && !stood(place) {

@@ -77,9 +77,12 @@ impl Truth {
         self.start.contains_key(place) || changes.any(|change| change.after.is_some())
     }
 
-    /// Whether a key lived at any moment between these two.
-    pub fn lived_between(&self, from: u64, until: u64, place: &Place) -> bool {
-        let lived = |held: Option<&Held>| held.is_some_and(|held| lives(held, self.ms(from)));
+    /// Whether a key was in another's way at any moment between these two. A hash whose fields are all
+    /// past their time is, as BUSYKEY says, until the server removes it.
+    pub fn was_in_the_way(&self, from: u64, until: u64, place: &Place) -> bool {
+        let ms = self.ms(from);
+        let is_due = |held: &Held| held.expire_at.is_some_and(|at| at <= ms);
+        let lived = |held: Option<&Held>| held.is_some_and(|held| !is_due(held));
         let mut changes = self
             .changes
             .iter()
