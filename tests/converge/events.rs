@@ -47,7 +47,7 @@ fn flushing_everything_begins_anew() {
         };
         let ops = [Op::new(0, &["FLUSHALL"])];
         let output = exact_in_spite_of(version, &["--consistency", "converge"], &ops, MILD);
-        assert!(said(&output, "begins anew"), "{}", output.stderr);
+        assert!(said(&output, "starts again"), "{}", output.stderr);
     }
 }
 
@@ -58,7 +58,7 @@ fn flushing_a_database_begins_anew() {
     };
     let ops = [Op::new(1, &["FLUSHDB"])];
     let output = exact_in_spite_of(version, &["--consistency", "pause"], &ops, MILD);
-    assert!(said(&output, "begins anew"), "{}", output.stderr);
+    assert!(said(&output, "starts again"), "{}", output.stderr);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_lost_tracking_connection_begins_anew() {
     assert!(kill_tracking(&scene.source));
     let output = tool.wait().success();
     let log = writer.finish();
-    assert!(said(&output, "begins anew"), "{}", output.stderr);
+    assert!(said(&output, "starts again"), "{}", output.stderr);
     assert_eq!(reached(&output), "exact");
     scene.import();
     scene.assert_exact(&log, "a killed tracking connection");

@@ -127,7 +127,7 @@ fn export(version: Version, how: &str, orderly: bool) {
     let log = joined(old, u64::MAX, new);
     let output = output.success();
     let what = format!("{version} {how}, orderly: {orderly}");
-    assert!(said(&output, "begins anew"), "{what}: {}", output.stderr);
+    assert!(said(&output, "starts again"), "{what}: {}", output.stderr);
     assert_eq!(reached(&output), "exact", "{what}");
     assert_eq!(scene.inspected(), "exact", "{what}");
     scene.import();

@@ -140,7 +140,7 @@ fn changes_arrive_while_following() {
     }
     producer.signal("INT");
     let output = producer.wait().success();
-    assert!(said(&output, "begins anew"), "{}", output.stderr);
+    assert!(said(&output, "starts again"), "{}", output.stderr);
     consumer.wait().success();
     scene.assert_same("followed");
 }

@@ -145,7 +145,7 @@ fn an_idle_source_that_is_restarted_is_followed_on() {
             tool.signal("INT");
         }
         let output = ends(tool).success();
-        assert!(said(&output, "begins anew"), "{wish}: {}", output.stderr);
+        assert!(said(&output, "starts again"), "{wish}: {}", output.stderr);
         assert_eq!(reached(&output), "exact", "{wish}");
         scene.assert_same(wish);
     }

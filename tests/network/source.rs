@@ -203,7 +203,7 @@ fn a_restarted_server_is_scanned_again() {
             scene.source.kill();
             scene.source.restart();
             let output = tool.wait().success();
-            let again = ["scanned again", "begins anew"];
+            let again = ["scanned again", "starts again"];
             assert!(
                 again.iter().any(|words| output.stderr.contains(words)),
                 "round {round}: {}",

@@ -163,7 +163,7 @@ impl Script {
     #[track_caller]
     fn restarted(&mut self, reason: &str) {
         let Action::Restart(told) = self.rounds.next() else {
-            panic!("the scan begins anew");
+            panic!("the scan starts again");
         };
         assert!(told.contains(reason), "{told}");
         self.on(Event::Restarted {
