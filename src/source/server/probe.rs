@@ -396,11 +396,18 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
         _ => false,
     };
     let multi = multi && queues(conn, asking)?;
-    if !pexpiretime && !asking.clock.is_servers {
-        asking.observer.warn(
-            "the source refuses both PEXPIRETIME and TIME: expiries are computed with this \
-             machine's clock, and are as right as that clock is",
-        );
+    if !asking.clock.is_servers {
+        // An archive tells its instant, too, and nobody who reads it can know whose clock that was.
+        asking.observer.warn(match pexpiretime {
+            true => {
+                "the source refuses TIME: the moments that this run tells are of this machine's \
+                 clock, and are as right as that clock is"
+            }
+            false => {
+                "the source refuses both PEXPIRETIME and TIME: expiries, and the moments that this \
+                 run tells, are computed with this machine's clock, and are as right as that clock is"
+            }
+        });
     }
     let eviction = match asking.options.eviction {
         true => eviction(conn, facts, asking.observer)?,

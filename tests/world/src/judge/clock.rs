@@ -12,6 +12,11 @@ use crate::net::{By, Held, Place};
 /// What the tool says then.
 pub const WARNING: &str = "warning: the source refuses both PEXPIRETIME and TIME";
 
+/// What it says where only the moments that it tells, such as the instant of an export, are of its own
+/// clock.
+const WARNING_OF_MOMENTS: &str =
+    "warning: the source refuses TIME: the moments that this run tells";
+
 /// An answer may have been under way for so long, in ms.
 const UNDER_WAY: u64 = 50;
 
@@ -23,6 +28,15 @@ pub fn most_off(source: &Truth, by_own_clock: bool) -> u64 {
     match by_own_clock {
         true => source.skew_ms() + UNDER_WAY,
         false => ASKED_WITHIN,
+    }
+}
+
+/// How far off the instant may be that is claimed, in ms: only where the tool warned whose clock it is.
+pub fn instant_off(source: &Truth, lines: &[String]) -> u64 {
+    let warns = |text: &str| lines.iter().any(|line| line.starts_with(text));
+    match warns(WARNING) || warns(WARNING_OF_MOMENTS) {
+        true => most_off(source, true),
+        false => 0,
     }
 }
 

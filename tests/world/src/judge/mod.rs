@@ -512,13 +512,14 @@ fn compare(
     let is_meant =
         |place: &&Place| ran.wish.wants_db(place.0) && !is_own(place) && !is_excused(place);
     let places: BTreeSet<Place> = versions.keys().copied().filter(is_meant).cloned().collect();
+    let off = clock::instant_off(&ran.source, ran.lines);
     // Each node of a cluster has an instant of its own.
     if instants.len() > 1 {
         let moments: Vec<u64> = instants.iter().map(|(_, at)| *at).collect();
-        let is_off = |place: &&Place| !ran.source.fits_near(place, &moments, 2, fits);
-        let off: Vec<Place> = places.iter().filter(is_off).cloned().collect();
-        if !off.is_empty() {
-            let text = show_all(&off);
+        let is_off = |place: &&Place| !ran.source.fits_near(place, &moments, 2 + off, fits);
+        let misfits: Vec<Place> = places.iter().filter(is_off).cloned().collect();
+        if !misfits.is_empty() {
+            let text = show_all(&misfits);
             wrong.push(format!(
                 "it is called exact at {instants:?}, and was not so: {text}"
             ));
@@ -535,7 +536,7 @@ fn compare(
             if let [(_, at)] = instants[..]
                 && !found
                     .iter()
-                    .any(|(from, to)| from.saturating_sub(1) <= at && at <= to + 1)
+                    .any(|(from, to)| from.saturating_sub(1 + off) <= at && at <= to + 1 + off)
             {
                 wrong.push(format!(
                     "it is called exact at {at}, and was so only in {found:?}"

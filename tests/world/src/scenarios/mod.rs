@@ -570,6 +570,11 @@ fn refusals(making: &mut Making<'_>) {
         }
     }
     any_verb(making);
+    // A clock that may not be asked is seldom ours.
+    let source = &mut making.script.nodes[0];
+    if source.refused.iter().any(|name| name == "time") {
+        source.skew_ms = [0, -3, -800][making.random.below(3) as usize];
+    }
 }
 
 /// Little memory, few connections, clocks that differ.
