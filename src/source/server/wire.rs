@@ -95,10 +95,16 @@ impl Form {
         }
     }
 
+    /// Whether TIME is asked before and behind what remains of the keys of a MULTI. Without MULTI what
+    /// remains is asked once more itself.
+    fn times_group(&self) -> bool {
+        self.abilities.multi && self.abilities.asks_time()
+    }
+
     /// Commands between MULTI and EXEC for so many keys.
     fn group_commands(&self, keys: usize) -> usize {
         let each = 2 + usize::from(self.abilities.eviction.is_some());
-        each * keys + usize::from(self.abilities.asks_time())
+        each * keys + 2 * usize::from(self.abilities.asks_time())
     }
 }
 
@@ -142,6 +148,10 @@ impl Wire<'_> {
         }
         for key in keys {
             self.ask_of_key(&[expiry, key])?;
+        }
+        // How long that took is how far off they may be.
+        if self.form.times_group() {
+            self.conn.queue(&[b"TIME"])?;
         }
         // Before DUMP, which would reset it where NO-TOUCH is not known.
         if let Some(command) = abilities.eviction {
@@ -236,6 +246,12 @@ impl Wire<'_> {
             let expiry = self.read_expiry(now_ms)?;
             let eviction = None;
             facts.push(KeyFacts { expiry, eviction });
+        }
+        if self.form.times_group() {
+            let after_ms = self.read_time()?;
+            if after_ms.abs_diff(now_ms) > self.form.terms().tolerance_ms {
+                facts.iter_mut().for_each(|facts| facts.expiry.blur());
+            }
         }
         if let Some(command) = self.form.abilities.eviction {
             for facts in &mut facts {

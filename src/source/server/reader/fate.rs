@@ -25,11 +25,20 @@ pub(in crate::source::server) enum Expiry {
     Later(String),
     /// At this moment (Unix ms).
     At(u64),
+    /// Some time remains, but the server stood still when it was asked what its clock says.
+    Blurred,
     /// Another node has to be asked.
     Elsewhere(Redirect),
 }
 
 impl Expiry {
+    /// The moment was computed from two answers with too long a time between them.
+    pub fn blur(&mut self) {
+        if matches!(self, Self::At(_)) {
+            *self = Self::Blurred;
+        }
+    }
+
     /// Whether it is the same moment, where one of them may be known as remaining time only.
     fn is(&self, other: &Self, tolerance_ms: u64) -> bool {
         match (self, other) {
@@ -147,6 +156,9 @@ pub(super) fn judge(
     if let Some(refused) = refused_for_now(&expiry, &dumped, after.as_ref(), terms) {
         return refused;
     }
+    if expiry == Expiry::Blurred {
+        return Judgement::Changed;
+    }
     if let Some(after) = after {
         let is_same = after.is(&expiry, terms.tolerance_ms);
         if matches!(after, Expiry::Elsewhere(_)) {
@@ -196,7 +208,9 @@ fn settled(expiry: &Expiry, eviction: Option<Eviction>, dumped: Dumped) -> Fate 
     };
     let expire_at_ms = match expiry {
         Expiry::Gone => return Fate::Gone,
-        Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => return Fate::ExpiryUnknown,
+        Expiry::Refused | Expiry::Later(_) | Expiry::Blurred | Expiry::Elsewhere(_) => {
+            return Fate::ExpiryUnknown;
+        }
         Expiry::None => None,
         Expiry::At(at_ms) => Some(*at_ms),
     };
@@ -213,7 +227,8 @@ fn stands(expiry: &Expiry, now_ms: u64) -> bool {
     match expiry {
         Expiry::None => stands_by_expiry(None, now_ms),
         Expiry::At(at_ms) => stands_by_expiry(Some(*at_ms), now_ms),
-        Expiry::Gone | Expiry::Refused | Expiry::Later(_) | Expiry::Elsewhere(_) => false,
+        Expiry::Gone | Expiry::Refused | Expiry::Later(_) => false,
+        Expiry::Blurred | Expiry::Elsewhere(_) => false,
     }
 }
 
@@ -261,6 +276,7 @@ mod tests {
         let cases = [
             (Expiry::None, payload("1"), settled(read(None))),
             (Expiry::Gone, payload("1"), settled(Fate::Gone)),
+            (Expiry::Blurred, payload("1"), Judgement::Changed),
             (Expiry::Refused, payload("1"), settled(Fate::ExpiryUnknown)),
             (Expiry::None, Dumped::TooLong(9), settled(Fate::TooLong(9))),
             (Expiry::Gone, nothing(), settled(Fate::Gone)),
