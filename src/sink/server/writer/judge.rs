@@ -83,6 +83,13 @@ impl Asked<'_> {
         }
         let refusal = RestoreError::of(text, self.facts, &item.context);
         match refusal.of_value(item.context.family, head) {
+            // That is no answer to DEL: whether the key is gone, nobody knows.
+            RestoreError::Standing if matches!(item.task, Task::Delete { .. }) => {
+                Verdict::Refused {
+                    reason: format!("it is to be deleted, and the destination answered: {text}"),
+                    hint: None,
+                }
+            }
             RestoreError::Standing => Verdict::Standing,
             RestoreError::Later => Verdict::Later,
             RestoreError::Database => Verdict::Database,
