@@ -203,6 +203,10 @@ impl State {
         self.nodes[old].server.die();
         self.nodes[old].is_gone = true;
         self.nodes[old].writer = None;
+        let mut stuck = std::mem::take(&mut self.nodes[old].stuck);
+        let came = self.moves.iter().filter(|known| known.to == old);
+        stuck.extend(came.map(|known| known.slot));
+        self.nodes[new].stuck = stuck;
         self.nodes[new].server.promote();
         self.nodes[new].replica_of = None;
         let (old_id, new_id) = (self.id_of(old), self.id_of(new));

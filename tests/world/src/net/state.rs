@@ -1,6 +1,6 @@
 //! What is in the world: servers, links, what is due, and what the script still has in store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 
@@ -56,6 +56,9 @@ pub struct Node {
     /// Memory that its keys may take, when nothing is wrong with it.
     pub max_memory: u64,
     pub(super) wakes: u64,
+    /// Slots that were on their way to the node whose place it took: their keys are stuck here, where
+    /// only whoever mends the cluster finds them (`redis-cli --cluster fix`). They are not lost.
+    pub(super) stuck: BTreeSet<u16>,
     /// When the tool last turned to it: it wrote to a connection, or tried to have one.
     pub(super) turned_to: u64,
     /// When it last told the tool who it is (INFO).
@@ -498,6 +501,7 @@ impl Node {
             holds_back: 0,
             max_memory,
             wakes: 0,
+            stuck: BTreeSet::new(),
             turned_to: 0,
             told: 0,
         }
@@ -514,9 +518,10 @@ impl Node {
         cluster.is_none_or(|cluster| cluster.owner(slot) == Some(cluster.me.as_str()))
     }
 
-    /// Whether a slot of the cluster is on its way to it.
+    /// Whether a slot of the cluster is on its way to it, or was when it took another node's place.
     pub(super) fn imports(&self, slot: u16) -> bool {
         let cluster = self.server.cluster();
-        cluster.is_some_and(|cluster| cluster.importing.contains_key(&slot))
+        self.stuck.contains(&slot)
+            || cluster.is_some_and(|cluster| cluster.importing.contains_key(&slot))
     }
 }
