@@ -7,6 +7,7 @@ use super::item::Item;
 use super::lane::{Lane, Link};
 use super::routes::{Before, Refresh, Routes};
 use crate::endpoint::{ConnectOptions, NodeAddress};
+use crate::own_writes::FingerprintSet;
 use crate::server::cluster::Topology;
 use crate::server::facts::Facts;
 use crate::server::slots::slot_of;
@@ -322,13 +323,27 @@ impl Fleet {
         }
     }
 
-    /// What is kept of the slots that went from one lane to another.
-    pub(super) fn take_moved(&mut self, from: usize, to: usize) -> VecDeque<Box<Item>> {
+    /// What is kept of the slots that went from one lane to another, the newest record of each key.
+    /// ASK may have led later records to any lane.
+    pub(super) fn take_moved(
+        &mut self,
+        (from, to): (usize, usize),
+        before: &Before,
+    ) -> VecDeque<Box<Item>> {
         let Some(routes) = &self.routes else {
             return VecDeque::new();
         };
-        let went = |key: &[u8]| routes.lane_of(slot_of(key)) == Some(to);
-        self.lanes[from].kept.take_of(went)
+        let slots = before.slots();
+        let went = slots.filter(|(at, slot)| *at == from && routes.lane_of(*slot) == Some(to));
+        let went: BTreeSet<u16> = went.map(|(_, slot)| slot).collect();
+        let others = (0..self.lanes.len()).filter(|at| *at != from);
+        let (mut seen, mut moved) = (FingerprintSet::default(), VecDeque::new());
+        for at in others.chain([from]) {
+            let kept = &mut self.lanes[at].kept;
+            let items = kept.take_of(|key| went.contains(&slot_of(key)));
+            moved.extend(items.into_iter().filter(|item| seen.insert(item.print)));
+        }
+        moved
     }
 
     /// The lanes that serve no slot any more, and of which nobody can say that they gave their keys

@@ -106,7 +106,7 @@ impl Traffic {
     fn leave_lanes(&mut self, before: &Before, said: &[NodeSaid]) {
         let unsure = self.fleet.unsure(before, said);
         for (from, to) in self.fleet.strayed(before, said) {
-            self.follow_strayed(from, to);
+            self.follow_strayed((from, to), before);
         }
         self.fleet.inherit(before, &unsure);
         for at in 0..self.fleet.lanes().len() {
@@ -131,9 +131,9 @@ impl Traffic {
 
     /// Slots went to a node that may lack the keys: what is at hand is sent there once more, and of
     /// the rest it is told.
-    fn follow_strayed(&mut self, from: usize, to: usize) {
+    fn follow_strayed(&mut self, (from, to): (usize, usize), before: &Before) {
         let has_let_go = self.fleet.lane(from).kept.has_let_go();
-        let moved = self.fleet.take_moved(from, to);
+        let moved = self.fleet.take_moved((from, to), before);
         self.check_again(from, moved);
         if has_let_go {
             let why = format!(
