@@ -69,7 +69,15 @@ impl Retries {
     /// How long to wait before the next try, which this allows; `None` where there is to be none
     /// after such an error.
     pub fn after(&mut self, error: &ServerError, random: u64) -> Option<Duration> {
-        if !error.is_passing() || self.left == 0 {
+        match error.is_passing() {
+            true => self.next(random),
+            false => None,
+        }
+    }
+
+    /// How long to wait before the next try, whatever the error was; `None` where there is to be none.
+    pub fn next(&mut self, random: u64) -> Option<Duration> {
+        if self.left == 0 {
             return None;
         }
         let wait = backoff(self.allowed - self.left, random);

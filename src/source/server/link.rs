@@ -1,5 +1,7 @@
 //! How the connection to the server is kept: how long it is waited for, and how it is made again.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 
 use crate::endpoint::ConnectOptions;
@@ -11,13 +13,24 @@ use crate::server::reconnect::Retries;
 use crate::server::{Conn, ServerError, is_lost};
 use crate::stop::Stop;
 
+/// Changes that were heard for so long are heard: the next loss of what listens is a new one.
+const STEADY: Duration = Duration::from_secs(10);
+
 /// How a lost connection is made again.
 struct Again {
     connect: ConnectOptions,
     retries: Retries,
+    listening: Listening,
     stop: Stop,
     /// Scans that were begun anew: a server that dies of what it is asked would be asked for ever.
     begun_anew: u32,
+}
+
+/// How often changes were listened to anew: each time all is read again, so that a server on which
+/// listening never lasts would be read for ever.
+struct Listening {
+    retries: Retries,
+    since: Instant,
 }
 
 /// What keeps the reading going.
@@ -44,6 +57,10 @@ impl Link {
     pub fn endure(&mut self, connect: ConnectOptions, stop: Stop) {
         self.again = Some(Again {
             retries: Retries::new(&connect),
+            listening: Listening {
+                retries: Retries::new(&connect),
+                since: host::now(),
+            },
             connect,
             stop,
             begun_anew: 0,
@@ -142,6 +159,36 @@ impl Link {
         let stop = || again.stop.is_set();
         again.retries.connect(&again.connect, lost, &stop)?;
         Ok(())
+    }
+
+    /// What listened is lost: waits a moment before it listens again, longer each time. Whether it may
+    /// at all.
+    ///
+    /// # Errors
+    /// [`Interrupted`].
+    pub fn may_listen_again(&mut self) -> Result<bool, Interrupted> {
+        let Some(again) = &mut self.again else {
+            return Ok(false);
+        };
+        let listening = &mut again.listening;
+        let Some(wait) = listening.retries.next(host::random()) else {
+            return Ok(false);
+        };
+        let goes_on = host::wait(wait, &|| again.stop.is_set());
+        listening.since = host::now();
+        match goes_on {
+            true => Ok(true),
+            false => Err(Interrupted),
+        }
+    }
+
+    /// Changes are heard.
+    pub fn listens(&mut self) {
+        if let Some(Again { listening, .. }) = &mut self.again
+            && host::elapsed(listening.since) >= STEADY
+        {
+            listening.retries.succeeded();
+        }
     }
 
     /// The scan begins anew at another process; whether that happened too often.

@@ -258,6 +258,9 @@ impl ConvergingSource {
     /// While following: how things are. Nothing is in flight.
     fn look(&mut self) -> Result<Event> {
         let (waiting, rescan) = self.tracker.waiting();
+        if !rescan {
+            self.inner.link.listens();
+        }
         let mut look = Look {
             now: host::now(),
             waiting,
@@ -414,6 +417,11 @@ impl ConvergingSource {
     fn restart(&mut self, reason: &str) -> Result<Event> {
         if self.inner.link.is_stopped() {
             return Err(Interrupted.into());
+        }
+        // Elsewhere the scans that begin anew are few, and counted.
+        let follows = self.rounds.follows();
+        if follows && self.tracker.is_lost() && !self.inner.link.may_listen_again()? {
+            return Err(anyhow!("changes can no longer be followed: {reason}"));
         }
         self.say_nothing_of_lag();
         self.inner
