@@ -356,8 +356,26 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
     let others: BTreeSet<&Place> = others.map(|change| &change.place).collect();
     // What the destination itself lost by a restart or a failover is nobody's writing.
     let lost = ran.target.lost();
+    let versions = ran.source.versions();
+    let sources: BTreeMap<Place, &Vec<Option<&Held>>> = versions
+        .iter()
+        .filter(|(place, _)| ran.wish.wants_db(place.0))
+        .map(|(place, versions)| (into(place), versions))
+        .collect();
+    // What stands as a source that lives had it is followed from there on, as what an earlier copy
+    // has left.
+    let policy_for = |into: &Place| {
+        let known = sources.get(into).filter(|_| ran.wish.verb == Verb::Copy);
+        let mut known = known.into_iter().flat_map(|list| list.iter().flatten());
+        let before = ran.target.start.get(into);
+        match before.is_some_and(|before| known.any(|version| same(version, before, end_ms))) {
+            true => OnConflict::Replace,
+            false => policy,
+        }
+    };
     let fits = |place: &Place, version: Option<&Held>| {
         let into = into(place);
+        let policy = policy_for(&into);
         if others.contains(&into) {
             return true;
         }
@@ -369,12 +387,6 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         compare(ran, (code, reached), &BTreeMap::new(), &last, &fits, wrong);
     }
     // Whatever happened: what stands there is what stood there, or what the source had.
-    let versions = ran.source.versions();
-    let sources: BTreeMap<Place, &Vec<Option<&Held>>> = versions
-        .iter()
-        .filter(|(place, _)| ran.wish.wants_db(place.0))
-        .map(|(place, versions)| (into(place), versions))
-        .collect();
     let places: BTreeSet<&Place> = last.keys().chain(ran.target.start.keys()).collect();
     for place in places {
         let (before, after) = (ran.target.start.get(place), last.get(place));
@@ -402,7 +414,7 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             })
             || (after.is_none()
                 && known.iter().any(Option::is_none)
-                && policy == OnConflict::Replace);
+                && policy_for(place) == OnConflict::Replace);
         if !may_be {
             wrong.push(format!(
                 "the destination holds {} at {}, which the source never had: {}",
