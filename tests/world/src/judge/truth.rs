@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::net::{BEGAN_MS, By, Change, Held, Place, State};
+use crate::net::{BEGAN_MS, By, Change, Held, Loss, Place, State};
 use crate::script::Side;
-use crate::server::Value;
+use crate::server::{Value, slot_of};
 
 /// What the keys of one side were during a run.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct Truth {
     pub changes: Vec<Change>,
     /// When its servers lost what they had not saved, or not given to their successors, and whether
     /// the tool could not see that; see [`State::losses`].
-    pub losses: Vec<(u64, bool)>,
+    pub losses: Vec<(Loss, bool)>,
     /// The end, by the servers' clock, Unix ms.
     pub end_ms: u64,
     skew_ms: i64,
@@ -111,8 +111,11 @@ impl Truth {
 
     fn is_loss(&self, change: &Change, is_meant: impl Fn(bool) -> bool) -> bool {
         let mut losses = self.losses.iter();
+        let slot = slot_of(&change.place.1);
         change.by == By::Server
-            && losses.any(|(at, is_unseen)| *at == change.at && is_meant(*is_unseen))
+            && losses.any(|(loss, is_unseen)| {
+                loss.at == change.at && is_meant(*is_unseen || loss.astray.contains(&slot))
+            })
     }
 
     /// The most that a clock elsewhere may differ from the servers', in ms.

@@ -1,6 +1,6 @@
 //! What every key of a side was, and when, on whichever of its servers it lay: the truth that the tool's claims are held against.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::server::{Entry, Keyspace, Release, Since, Value};
 
@@ -74,10 +74,13 @@ pub struct Change {
 }
 
 /// A process of a side ended, and what it had not saved, or not given to its successor, is gone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Loss {
     /// When, in µs of the world.
     pub at: u64,
+    /// Slots that were on their way to it, and not yet its own: no answer of the cluster names it for
+    /// them, so that nobody who asks can see that it had their keys.
+    pub astray: BTreeSet<u16>,
     /// The server.
     pub(super) node: usize,
     /// Who took its place; itself where it was started anew.

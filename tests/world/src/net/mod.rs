@@ -23,7 +23,7 @@ use redis_migrate::endpoint::{ConnectOptions, Transport};
 use redis_migrate::host::{Beside, Host, LinkId, Step, TaskId};
 use redis_migrate::pipe::Stop;
 
-pub use self::history::{By, Change, Held, History, Place};
+pub use self::history::{By, Change, Held, History, Loss, Place};
 use self::state::Ending;
 pub use self::state::{BEGAN_MS, Counts, FIRST_SENTINEL, Node, State};
 

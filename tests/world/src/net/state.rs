@@ -209,7 +209,7 @@ impl State {
 
     /// When changes of a side were lost, and whether the tool could not see that: whoever lost them
     /// had told who it is after all was written, and was not turned to again, nor was its successor.
-    pub fn losses(&self, side: Side) -> Vec<(u64, bool)> {
+    pub fn losses(&self, side: Side) -> Vec<(Loss, bool)> {
         let history = self.history(side);
         let is_unseen = |loss: &Loss| {
             let (node, successor) = (&self.nodes[loss.node], &self.nodes[loss.successor]);
@@ -217,14 +217,16 @@ impl State {
             has_looked && node.told <= loss.at && successor.turned_to <= loss.at
         };
         let losses = history.losses.iter();
-        losses.map(|loss| (loss.at, is_unseen(loss))).collect()
+        losses.map(|loss| (loss.clone(), is_unseen(loss))).collect()
     }
 
     /// A server loses changes now; `successor`: who has its place then.
     pub(super) fn note_loss(&mut self, node: usize, successor: usize) {
         let (at, side) = (self.now, self.nodes[node].side);
+        let astray = self.nodes[successor].stuck.clone();
         self.histories[side as usize].losses.push(Loss {
             at,
+            astray,
             node,
             successor,
         });
