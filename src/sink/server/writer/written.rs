@@ -45,6 +45,11 @@ impl Outcome<'_> {
                 Err(self.lane.refusal(command, text).into())
             }
             Err(CommandError::NoExpiry { why }) => self.stands_for_ever(item, *why),
+            // No native command answers so where a key stands: what it did nobody knows.
+            Err(CommandError::Answer { text, .. }) if text.starts_with("BUSYKEY") => {
+                let reason = format!("the destination answered a native command with {text}");
+                Ok(self.refuse(item, reason, None))
+            }
             Err(CommandError::Answer { text, .. }) => {
                 // Of several commands some may have been carried out.
                 item.past.is_doubtful = true;
