@@ -176,7 +176,7 @@ fn recipients_that_are_none_are_usage_errors() {
     fs::write(&recipients, "# nobody\n\n").expect("written");
     let recipients = text(&recipients);
     for (flag, value, word) in [
-        ("--age-recipient", "age1nonsense", "no recipient"),
+        ("--age-recipient", "age1nonsense", "not a recipient"),
         ("--age-recipient", "ssh-ed25519 AAAA", "SSH keys"),
         ("--age-recipient", secret.expose_secret(), "private key"),
         (

@@ -250,7 +250,7 @@ fn without_the_module_what_must_stay_is_refused() {
     let counts = sink(&refused);
     assert_eq!(counts["refused"], needed, "{counts}");
     assert_eq!(counts["changes"]["key_metadata_lost"], lost, "{counts}");
-    let named = format!("the class \\\"{MAY}\\\" are left out");
+    let named = format!("the class \\\"{MAY}\\\" is left out");
     assert_eq!(
         refused.stderr.matches(&named).count(),
         1,
@@ -312,7 +312,7 @@ fn the_only_copy_stays_at_the_source() {
         ];
         run(&ways.concat(), b"")
     };
-    let named = format!("the class \\\"{MAY}\\\" are left out");
+    let named = format!("the class \\\"{MAY}\\\" is left out");
     let mut bare = vec![module.without()];
     bare.extend(require(Version::Redis70).map(TestServer::start));
     for there in bare {

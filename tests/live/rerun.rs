@@ -264,7 +264,7 @@ fn a_tombstone_whose_key_cannot_be_looked_for_is_named() {
     let input = archive(&[vec![tombstone("theirs"), string("mine", "v")]]);
     run(&["import", &url], &input)
         .expect_code(3)
-        .expect_stderr("cannot be seen")
+        .expect_stderr("cannot tell whether it exists")
         .expect_stderr("\"theirs\"");
 }
 

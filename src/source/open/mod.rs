@@ -278,7 +278,7 @@ fn ask(
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
     if !facts.knows_role {
         observer.notice(
-            "the source answers neither INFO nor ROLE: it is not known whether it is a replica \
+            "the server that is read answers neither INFO nor ROLE: it is not known whether it is a replica \
              that lags behind its primary",
         );
     }
