@@ -420,7 +420,8 @@ impl Outcome<'_> {
             }
             LeftAlone::Again => self.ledger.report().conflicts += 1,
             LeftAlone::Skipped => self.skip(),
-            LeftAlone::Held => {}
+            // Judged at the end; that it stands is gone by until then.
+            LeftAlone::Held => self.rely_on_it(),
         }
         Ok(Then::Nothing)
     }
