@@ -54,7 +54,7 @@ fn series_with_rules_are_compared_without_them() {
     let said = stdout(&diff.success());
     // The series with rules, and the two that are compacted from it.
     assert!(
-        said.contains("3 without what only one side keeps"),
+        said.contains("3 compared without what only one side keeps"),
         "{said}"
     );
     let import = ["import", &to.url(), text(&archive), "--verify", "--json"];

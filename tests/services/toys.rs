@@ -84,7 +84,7 @@ fn a_proxy_that_closes_on_what_it_does_not_know_is_done_without() {
         let few = Toy::knowing(source.addr(), &["SCAN", "DUMP", "PTTL"]);
         let export = run(&["export", &few.url()], b"")
             .success()
-            .expect_stderr("it is not known whether others have keys");
+            .expect_stderr("whether there are keys in others is not known");
         assert_moved(&export, &source, true);
         // Learnt once: what ends the connection is not sent for ever.
         let infos = few.sent().iter().filter(|name| *name == "INFO").count();
