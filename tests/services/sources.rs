@@ -80,7 +80,9 @@ fn a_replica_that_lags_is_read_only_where_that_is_allowed() {
             run(&["diff", &url, &other.url(), "--allow-stale"], b"").success();
             run(&["export", &login("neither")], b"")
                 .success()
-                .expect_stderr("it is not known whether it is a replica that lags behind its primary");
+                .expect_stderr(
+                    "it is not known whether it is a replica that lags behind its primary",
+                );
         }
     }
 }

@@ -242,7 +242,10 @@ fn another_process_or_a_damaged_part_starts_over() {
 
     stopped(&mut random);
     let auto = Tool::new(&["export", &export.url, "--resume", "-o"]).arg(&export.file);
-    starts_over(auto.run(), "only an export with --consistency scan continues");
+    starts_over(
+        auto.run(),
+        "only an export with --consistency scan continues",
+    );
     export.is_whole(&server);
 
     stopped(&mut random);

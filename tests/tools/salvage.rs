@@ -370,7 +370,10 @@ fn what_was_lost_is_told_in_json_and_in_the_archive() {
             "{arguments:?}: {text}"
         );
         if arguments[0] == "verify" {
-            assert!(text.contains("salvaged from was not complete"), "{text}");
+            assert!(
+                text.contains("intact, but salvaged from an incomplete archive"),
+                "{text}"
+            );
         }
         if let "verify" | "list" | "inspect" | "report" | "diff" = arguments[0] {
             output.success();

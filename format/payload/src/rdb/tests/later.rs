@@ -134,7 +134,7 @@ fn templates_that_cannot_be_are_refused() {
         (with(b"\xf2\x00\x02\x02bb\x01a"), "out of order"),
         (with(b"\xf2\x00\x02\x01a\x01a"), "out of order"),
         (with(b"\xf2\x00\x00"), "no fields"),
-        (with(TEMPLATE).bytes(TEMPLATE), "number 0 stands twice"),
+        (with(TEMPLATE).bytes(TEMPLATE), "number 0 appears twice"),
         (
             with(b"\xf2\x80\x00\x20\x00\x00\x01\x01a"),
             "number 2097152 is too high",
