@@ -363,24 +363,21 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         .map(|(place, versions)| (into(place), versions))
         .collect();
     // What stands as a source that lives had it is followed from there on, as what an earlier copy
-    // has left.
-    let policy_for = |into: &Place| {
+    // has left, if that is how it was read; else it is in the way.
+    let may_follow = |into: &Place| {
         let known = sources.get(into).filter(|_| ran.wish.verb == Verb::Copy);
         let mut known = known.into_iter().flat_map(|list| list.iter().flatten());
         let before = ran.target.start.get(into);
-        match before.is_some_and(|before| known.any(|version| same(version, before, end_ms))) {
-            true => OnConflict::Replace,
-            false => policy,
-        }
+        before.is_some_and(|before| known.any(|version| same(version, before, end_ms)))
     };
     let fits = |place: &Place, version: Option<&Held>| {
         let into = into(place);
-        let policy = policy_for(&into);
         if others.contains(&into) {
             return true;
         }
         let (before, after) = (ran.target.start.get(&into), last.get(&into));
         fits(policy, version, before, after, end_ms)
+            || (may_follow(&into) && fits(OnConflict::Replace, version, before, after, end_ms))
             || (lost.contains(&into) && fits(policy, version, None, after, end_ms))
     };
     if matches!(code, 0 | 3 | 4) && !ran.wish.deletes_source {
@@ -414,7 +411,7 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             })
             || (after.is_none()
                 && known.iter().any(Option::is_none)
-                && policy_for(place) == OnConflict::Replace);
+                && (policy == OnConflict::Replace || may_follow(place)));
         if !may_be {
             wrong.push(format!(
                 "the destination holds {} at {}, which the source never had: {}",
