@@ -1,6 +1,6 @@
 //! What is still to be read: databases, the rest of a scan, names.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// One thing to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +39,8 @@ pub(super) struct Backlog {
     names: VecDeque<Vec<u8>>,
     /// Names to be asked for again, each in a group of its own and before all others.
     alone: VecDeque<Vec<u8>>,
-    /// Of these the answers did not go together once, and that may have been chance.
-    doubted: BTreeSet<Vec<u8>>,
+    /// How often the answers for a key were not believed.
+    doubted: BTreeMap<Vec<u8>, u32>,
 }
 
 /// Where SCAN begins, and where it ends.
@@ -54,7 +54,7 @@ impl Backlog {
             scan: Scanning::Idle,
             names: VecDeque::new(),
             alone: VecDeque::new(),
-            doubted: BTreeSet::new(),
+            doubted: BTreeMap::new(),
         }
     }
 
@@ -141,13 +141,12 @@ impl Backlog {
         self.alone.extend(names);
     }
 
-    /// Doubts the answers for a key, once: the second time they are what they are.
-    pub fn doubt(&mut self, name: &[u8]) -> bool {
-        let is_first = !self.doubted.remove(name);
-        if is_first {
-            self.doubted.insert(name.to_vec());
-        }
-        is_first
+    /// The answers for a key may be chance; whether they are still to be doubted, which is so `most`
+    /// times.
+    pub fn doubt(&mut self, name: &[u8], most: u32) -> bool {
+        let times = self.doubted.entry(name.to_vec()).or_default();
+        *times += 1;
+        *times <= most
     }
 
     /// The answers for a key are believed.
@@ -164,6 +163,7 @@ impl Backlog {
         let count = self.names.len() + self.alone.len();
         self.names.clear();
         self.alone.clear();
+        self.doubted.clear();
         count
     }
 

@@ -37,6 +37,9 @@ pub(super) use self::window::Limits;
 use self::window::Window;
 use super::transitions::transitions;
 
+/// So often a key is asked for again because the server stood still while it told when it expires.
+const MOST_BLURRED: u32 = 16;
+
 transitions!(
     /// What the reader may do; tests reach all of it.
     Transition {
@@ -352,15 +355,18 @@ impl Reader {
             ));
             return false;
         };
-        let is_one_instant = after.is_none();
-        let mut judgement = judge(open.expiry, open.eviction, dumped, after, self.terms);
-        // It may have been deleted and written anew between the questions.
-        if judgement == Judgement::Settled(Fate::Withheld)
-            && !is_one_instant
-            && self.backlog.doubt(&open.key)
-        {
-            judgement = Judgement::Changed;
-        }
+        let (is_apart, is_blurred) = (after.is_some(), open.expiry == Expiry::Blurred);
+        let judgement = match judge(open.expiry, open.eviction, dumped, after, self.terms) {
+            // It may have been deleted and written anew between the questions.
+            Judgement::Settled(Fate::Withheld) if is_apart && self.backlog.doubt(&open.key, 1) => {
+                Judgement::Changed
+            }
+            // A server that is always so slow would be asked for ever.
+            Judgement::Changed if is_blurred && !self.backlog.doubt(&open.key, MOST_BLURRED) => {
+                Judgement::Settled(Fate::ExpiryUnknown)
+            }
+            judgement => judgement,
+        };
         match judgement {
             Judgement::Loading(text) => {
                 Transition::Loading.record();

@@ -330,6 +330,17 @@ fn a_value_that_is_withheld_between_two_expiries_is_asked_for_once_more() {
     assert_eq!(reader.next(), Action::Settle(key("a"), Fate::Withheld));
 }
 
+fn an_expiry_that_is_always_blurred_is_not_asked_for_for_ever() {
+    let mut reader = asked(&["a"]);
+    for _ in 0..=MOST_BLURRED {
+        while reader.next() != Action::ReadGroup(1) {}
+        reader.on(group(&[Expiry::Blurred]));
+        assert_eq!(reader.next(), Action::ReadValue);
+        reader.on(value(payload("1")));
+    }
+    assert_eq!(reader.next(), Action::Settle(key("a"), Fate::ExpiryUnknown));
+}
+
 fn a_server_that_loads_another_dataset_says_nothing_of_keys() {
     let loading = "LOADING Redis is loading the dataset in memory".to_owned();
     for event in [
@@ -596,6 +607,7 @@ scripts!(
     one_forbidden_key_does_not_cost_its_neighbours,
     a_key_that_changes_between_its_questions_is_asked_for_alone,
     a_value_that_is_withheld_between_two_expiries_is_asked_for_once_more,
+    an_expiry_that_is_always_blurred_is_not_asked_for_for_ever,
     a_server_that_loads_another_dataset_says_nothing_of_keys,
     what_a_lost_connection_took_is_asked_again_in_the_same_order,
     a_server_that_ends_connections_is_asked_for_less,

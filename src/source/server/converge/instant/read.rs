@@ -200,10 +200,11 @@ impl SnapshotReader<'_> {
     fn look_how_long(&mut self, base_ms: u64) -> Result<(), ServerError> {
         match time_of(next(self.conn)?) {
             None => self.spoil(Refused::Keys("TIME gave no time".to_owned())),
-            Some(after_ms) if after_ms.abs_diff(base_ms) > PTTL_TOLERANCE_MS => {
-                self.spoil(Refused::Torn);
+            Some(after_ms) => {
+                if let Some(reason) = too_far_off(after_ms.abs_diff(base_ms)) {
+                    self.spoil(Refused::Keys(reason));
+                }
             }
-            Some(_) => {}
         }
         Ok(())
     }
@@ -265,6 +266,17 @@ impl SnapshotReader<'_> {
             eviction,
         })
     }
+}
+
+/// Why expiries are not known that were asked for within so long. Like a refusal, it is not tried
+/// again for ever: a server that is asked for many keys may always take so long.
+fn too_far_off(took_ms: u64) -> Option<String> {
+    (took_ms > PTTL_TOLERANCE_MS).then(|| {
+        format!(
+            "the source took {took_ms} ms to tell how long keys still live, and the expiry of each \
+             may be off by as much"
+        )
+    })
 }
 
 fn eviction_of(command: EvictionCommand, reply: &Reply) -> Option<Eviction> {
@@ -348,4 +360,16 @@ fn is_same_stream(reply: &Reply, facts: &StreamFacts) -> bool {
         && number(b"groups") == Some(0)
         && number(b"length") == Some(facts.length)
         && id(b"last-generated-id") == Some(text(&facts.last_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiries_are_known_where_the_clock_hardly_moved_meanwhile() {
+        assert_eq!(too_far_off(PTTL_TOLERANCE_MS), None);
+        let reason = too_far_off(PTTL_TOLERANCE_MS + 1).expect("a reason");
+        assert!(reason.contains("101 ms"), "{reason}");
+    }
 }
