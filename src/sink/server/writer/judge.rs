@@ -83,14 +83,18 @@ impl Asked<'_> {
         }
         let refusal = RestoreError::of(text, self.facts, &item.context);
         match refusal.of_value(item.context.family, head) {
-            // That is no answer to DEL: whether the key is gone, nobody knows.
-            RestoreError::Standing if matches!(item.task, Task::Delete { .. }) => {
-                Verdict::Refused {
-                    reason: format!("it is to be deleted, and the destination answered: {text}"),
-                    hint: None,
-                }
-            }
-            RestoreError::Standing => Verdict::Standing,
+            RestoreError::Standing if item.is_restored() => Verdict::Standing,
+            // No other command answers so: what it did, or what stands there, nobody knows.
+            RestoreError::Standing => Verdict::Refused {
+                reason: match item.is_by_commands() {
+                    true => format!("the destination answered a native command with {text}"),
+                    false => {
+                        let command = item.task.command();
+                        format!("the destination answered {command} with {text}")
+                    }
+                },
+                hint: None,
+            },
             RestoreError::Later => Verdict::Later,
             RestoreError::Database => Verdict::Database,
             RestoreError::Key { reason, hint } => Verdict::Refused { reason, hint },

@@ -515,7 +515,7 @@ impl Outcome<'_> {
     }
 
     /// The key is there already.
-    fn standing(&mut self, item: Box<Item>, text: &str) -> Result<Then> {
+    pub(super) fn standing(&mut self, item: Box<Item>, text: &str) -> Result<Then> {
         let standing = self.stands(&item)?.judge();
         #[cfg(test)]
         super::tests::mark(&standing);

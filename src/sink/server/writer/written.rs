@@ -26,7 +26,7 @@ impl Outcome<'_> {
                 let own = matches!(item.task, Task::Restore { own: true, .. });
                 self.stored(item, own, Wrote::Now)
             }
-            Ok((Written::Standing, _)) => self.refused(item, "BUSYKEY".to_owned()),
+            Ok((Written::Standing, _)) => self.standing(item, "BUSYKEY"),
             // Evicted, or deleted by somebody: only its time makes "expired" of that.
             Ok((Written::Expired, _)) if !self.is_past(&item) => {
                 if item.past.note_odd_answer() {
@@ -45,11 +45,6 @@ impl Outcome<'_> {
                 Err(self.lane.refusal(command, text).into())
             }
             Err(CommandError::NoExpiry { why }) => self.stands_for_ever(item, *why),
-            // No native command answers so where a key stands: what it did nobody knows.
-            Err(CommandError::Answer { text, .. }) if text.starts_with("BUSYKEY") => {
-                let reason = format!("the destination answered a native command with {text}");
-                Ok(self.refuse(item, reason, None))
-            }
             Err(CommandError::Answer { text, .. }) => {
                 // Of several commands some may have been carried out.
                 item.past.is_doubtful = true;
