@@ -719,3 +719,14 @@ impl Accepted for DeleteSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_allows_what_the_look_before_it_allows() {
+        let allows = format!("if math.abs(at - ARGV[2]) > {PTTL_CLOSE_MS} then return 0 end");
+        assert!(DELETE_IF_SAME.contains(&allows));
+    }
+}

@@ -278,8 +278,8 @@ fn ask(
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
     if !facts.knows_role {
         observer.notice(
-            "the server that is read answers neither INFO nor ROLE: it is not known whether it is a replica \
-             that lags behind its primary",
+            "the server that is read answers neither INFO nor ROLE: it is not known whether it is a \
+             replica that lags behind its primary",
         );
     }
     let Some(reason) = &facts.out_of_step else {

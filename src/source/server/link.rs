@@ -161,12 +161,12 @@ impl Link {
         Ok(())
     }
 
-    /// What listened is lost: waits a moment before it listens again, longer each time. Whether it may
-    /// at all.
+    /// What listened is lost: waits a moment before changes are listened to again, longer each time;
+    /// `false` where they are not to be any more.
     ///
     /// # Errors
     /// [`Interrupted`].
-    pub fn may_listen_again(&mut self) -> Result<bool, Interrupted> {
+    pub fn wait_to_listen_again(&mut self) -> Result<bool, Interrupted> {
         let Some(again) = &mut self.again else {
             return Ok(false);
         };
@@ -182,8 +182,8 @@ impl Link {
         }
     }
 
-    /// Changes are heard.
-    pub fn listens(&mut self) {
+    /// Changes are heard: after a while of that, the next loss is a new one.
+    pub fn note_listening(&mut self) {
         if let Some(Again { listening, .. }) = &mut self.again
             && host::elapsed(listening.since) >= STEADY
         {

@@ -174,8 +174,8 @@ impl Traffic {
     fn check_again(&mut self, at: usize, kept: VecDeque<Box<Item>>) {
         if !kept.is_empty() {
             self.ledger.notice(format!(
-                "{} was restarted, or no longer serves all of its slots; what it acknowledged last ({}) \
-                 is checked again where its slots are now",
+                "{} was restarted, or no longer serves all of its slots; what it acknowledged last \
+                 ({}) is checked again where its slots are now",
                 self.fleet.lane(at).address(),
                 plural(kept.len() as u64, "key")
             ));

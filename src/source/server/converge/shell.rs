@@ -259,7 +259,7 @@ impl ConvergingSource {
     fn look(&mut self) -> Result<Event> {
         let (waiting, rescan) = self.tracker.waiting();
         if !rescan {
-            self.inner.link.listens();
+            self.inner.link.note_listening();
         }
         let mut look = Look {
             now: host::now(),
@@ -420,7 +420,7 @@ impl ConvergingSource {
         }
         // Elsewhere the scans that begin anew are few, and counted.
         let follows = self.rounds.follows();
-        if follows && self.tracker.is_lost() && !self.inner.link.may_listen_again()? {
+        if follows && self.tracker.is_lost() && !self.inner.link.wait_to_listen_again()? {
             return Err(anyhow!("changes can no longer be followed: {reason}"));
         }
         self.say_nothing_of_lag();
