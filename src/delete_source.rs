@@ -387,20 +387,22 @@ impl DeleteSource {
         let in_doubt = self.in_doubt.clone();
         self.in_doubt.extend(&sent);
         let answer = self.conn.try_query(&cmd("EXEC"))?;
-        let is_not_done = match &answer {
+        let is_known = match &answer {
             // A watched key was written.
             Ok(Reply::Nil) => true,
-            Ok(Reply::Array(replies)) => replies.len() == commands,
+            // How many keys each of the commands deleted.
+            Ok(Reply::Array(replies)) => {
+                replies.len() == commands
+                    && replies.iter().all(|reply| matches!(reply, Reply::Int(_)))
+            }
             Ok(_) => false,
             Err(text) => is_forbidden(text) || text.starts_with(DISCARDED),
         };
-        // Now it is known what was done.
-        if is_not_done {
+        if is_known {
             self.in_doubt = in_doubt;
         }
         match answer {
-            Ok(Reply::Array(replies)) if replies.len() == commands => {
-                // An error, too, is a key that is still there.
+            Ok(Reply::Array(replies)) if is_known => {
                 let deleted = replies.iter().map(|reply| match reply {
                     Reply::Int(count) => u64::try_from(*count).unwrap_or(0),
                     _ => 0,
