@@ -13,6 +13,7 @@ const MISCONF_OVER: u8 = 2;
 const MASTER_DOWN_OVER: u8 = 3;
 const MEMORY_OVER: u8 = 4;
 const CLUSTER_DOWN_OVER: u8 = 5;
+const RESTARTED: u8 = 6;
 
 impl State {
     /// Does it; whether it struck anything.
@@ -202,14 +203,15 @@ impl State {
         place.server.restart(None);
         place.writer = None;
         place.refuses_until = self.now + restart.down_ms * 1000;
+        let up_at = place.refuses_until + restart.loading_ms * 1000;
         if restart.loading_ms > 0 {
             place.server.conditions_mut().loading = true;
-            let at = place.refuses_until + restart.loading_ms * 1000;
-            self.queue.plan(at, Due::Over(node, LOADING_OVER));
+            self.queue.plan(up_at, Due::Over(node, LOADING_OVER));
         }
-        self.note_loss(node, node);
+        self.queue.plan(up_at, Due::Over(node, RESTARTED));
+        let astray = place.stuck.clone();
+        self.note_loss(node, node, astray);
         self.observe_all(node);
-        self.attach_replicas(node);
         true
     }
 
@@ -275,6 +277,9 @@ impl State {
 
     /// A state that began with an event ends.
     pub(super) fn is_over(&mut self, node: usize, what: u8) {
+        if what == RESTARTED {
+            return self.is_up_again(node);
+        }
         let max_memory = self.nodes[node].max_memory;
         let server = &mut self.nodes[node].server;
         let conditions = server.conditions_mut();
@@ -285,6 +290,16 @@ impl State {
             MASTER_DOWN_OVER => conditions.master_down = false,
             CLUSTER_DOWN_OVER => conditions.cluster_down = false,
             _ => server.config_mut().limits.max_memory = max_memory,
+        }
+    }
+
+    /// Only a primary that answers again takes from its replicas what it has lost itself: one that is
+    /// promoted before has kept it.
+    fn is_up_again(&mut self, node: usize) {
+        let place = &mut self.nodes[node];
+        let is_primary = place.replica_of.is_none() && !place.is_gone;
+        if is_primary && place.refuses_until <= self.now && !place.server.conditions_mut().loading {
+            self.attach_replicas(node);
         }
     }
 }

@@ -206,6 +206,8 @@ impl State {
         let mut stuck = std::mem::take(&mut self.nodes[old].stuck);
         let came = self.moves.iter().filter(|known| known.to == old);
         stuck.extend(came.map(|known| known.slot));
+        let mut astray = stuck.clone();
+        astray.extend(self.leaving(old));
         self.nodes[new].stuck = stuck;
         self.nodes[new].server.promote();
         self.nodes[new].replica_of = None;
@@ -229,9 +231,20 @@ impl State {
         for watched in watching.flat_map(|(_, sentinel)| sentinel.primaries.values_mut()) {
             watched.port = port;
         }
-        self.note_loss(old, new);
+        self.note_loss(old, new, astray);
         self.observe_all(new);
         true
+    }
+
+    /// Slots on their way from a node of which not all nodes have heard that they are another's: its
+    /// replica may take them back, without the keys that had gone, and who had got these removes them.
+    fn leaving(&self, node: usize) -> impl Iterator<Item = u16> {
+        let side = self.nodes[node].side;
+        let all = self.nodes.iter().filter(|known| known.side == side).count();
+        let is_known = move |stage| matches!(stage, Stage::Assign(at) if at >= all);
+        let moves = self.moves.iter();
+        let leaving = moves.filter(move |known| known.from == node && !is_known(known.stage));
+        leaving.map(|known| known.slot)
     }
 }
 

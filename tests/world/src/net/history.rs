@@ -78,8 +78,8 @@ pub struct Change {
 pub struct Loss {
     /// When, in µs of the world.
     pub at: u64,
-    /// Slots that were on their way to it, and not yet its own: no answer of the cluster names it for
-    /// them, so that nobody who asks can see that it had their keys.
+    /// Slots that were on their way to it or from it, when not all nodes knew: no answer of the cluster
+    /// ever said who had their keys, so that nobody who asks can see that they went with it.
     pub astray: BTreeSet<u16>,
     /// The server.
     pub(super) node: usize,

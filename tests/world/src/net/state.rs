@@ -221,9 +221,8 @@ impl State {
     }
 
     /// A server loses changes now; `successor`: who has its place then.
-    pub(super) fn note_loss(&mut self, node: usize, successor: usize) {
+    pub(super) fn note_loss(&mut self, node: usize, successor: usize, astray: BTreeSet<u16>) {
         let (at, side) = (self.now, self.nodes[node].side);
-        let astray = self.nodes[successor].stuck.clone();
         self.histories[side as usize].losses.push(Loss {
             at,
             astray,
