@@ -405,7 +405,8 @@ pub fn abilities(conn: &mut Conn, asking: &Asking<'_>) -> Result<Result<Abilitie
             }
             false => {
                 "the source refuses both PEXPIRETIME and TIME: expiries, and the moments that this \
-                 run tells, are computed with this machine's clock, and are as right as that clock is"
+                 run tells, are computed with this machine's clock when an answer comes: they are as \
+                 right as that clock is, and late by the time that an answer takes"
             }
         });
     }

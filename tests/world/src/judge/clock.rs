@@ -26,7 +26,8 @@ const ASKED_WITHIN: u64 = 100;
 /// How far off what was computed may be, in ms.
 pub fn most_off(source: &Truth, by_own_clock: bool) -> u64 {
     match by_own_clock {
-        true => source.skew_ms() + UNDER_WAY,
+        // The clock is looked at when an answer is there, which may have been held back.
+        true => source.skew_ms() + UNDER_WAY + source.stalled_ms,
         false => ASKED_WITHIN,
     }
 }

@@ -154,21 +154,18 @@ fn is_own(place: &Place) -> bool {
 
 /// Where nothing is wrong, only conflicts are named, and only those that are.
 fn named_with_reason(ran: &Ran<'_>, wrong: &mut Vec<String>) {
-    /// An answer may have been under way for so long, in ms.
-    const UNDER_WAY: u64 = 50;
     for (place, named) in ran.named {
         if named.kind != "conflict" {
             wrong.push(format!("{} is named as {}", show(place), named.kind));
             continue;
         }
-        // The name is the source's or the destination's, by where it was found. Whoever removes it
-        // while the answer is under way cannot be seen.
+        // The name is the source's or the destination's, by where it was found. Answers are read when
+        // the next keys come from the source, so it may be gone by the time that it is named.
         let stood = |place: &Place| {
             let at = (named.at_ms.saturating_sub(BEGAN_MS) + 1) * 1000;
-            let asked = at.saturating_sub(UNDER_WAY * 1000);
             // A run that goes on names again what the one before it found; that may be gone since.
             let stood_then = ran.wish.resumes && ran.target.ever_stood(at, place);
-            stood_then || ran.target.was_in_the_way(asked, at, place)
+            stood_then || ran.target.was_in_the_way(at, place)
         };
         let into = (ran.wish.into_db(place.0), place.1.clone());
         if !stood(&into) && !stood(place) {

@@ -19,6 +19,8 @@ pub struct Truth {
     pub losses: Vec<(Loss, bool)>,
     /// The end, by the servers' clock, Unix ms.
     pub end_ms: u64,
+    /// How long answers were held back in all, in ms.
+    pub stalled_ms: u64,
     skew_ms: i64,
     from: u64,
     to: u64,
@@ -38,6 +40,7 @@ impl Truth {
             changes,
             losses: state.losses(side),
             end_ms: 0,
+            stalled_ms: state.history(side).stalled_ms,
             skew_ms,
             from,
             to,
@@ -57,6 +60,7 @@ impl Truth {
             changes: Vec::new(),
             losses: Vec::new(),
             end_ms: BEGAN_MS + now / 1000 + 1,
+            stalled_ms: 0,
             skew_ms: 0,
             from: now,
             to: now,
@@ -77,10 +81,10 @@ impl Truth {
         self.start.contains_key(place) || changes.any(|change| change.after.is_some())
     }
 
-    /// Whether a key was in another's way at any moment between these two. A hash whose fields are all
+    /// Whether a key was in another's way at any moment up to this one. A hash whose fields are all
     /// past their time is, as BUSYKEY says, until the server removes it.
-    pub fn was_in_the_way(&self, from: u64, until: u64, place: &Place) -> bool {
-        let ms = self.ms(from);
+    pub fn was_in_the_way(&self, until: u64, place: &Place) -> bool {
+        let (from, ms) = (self.from, self.ms(self.from));
         let is_due = |held: &Held| held.expire_at.is_some_and(|at| at <= ms);
         let lived = |held: Option<&Held>| held.is_some_and(|held| !is_due(held));
         let mut changes = self

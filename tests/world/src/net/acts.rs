@@ -183,6 +183,7 @@ impl State {
         let Some(id) = self.one_link(side, which) else {
             return false;
         };
+        self.histories[side as usize].stalled_ms += ms;
         let until = self.now + ms * 1000;
         let link = &mut self.links[id as usize];
         link.stalled_until = link.stalled_until.max(until);

@@ -96,6 +96,8 @@ pub struct History {
     pub changes: Vec<Change>,
     /// When changes were lost, in order.
     pub(super) losses: Vec<Loss>,
+    /// How long answers were held back in all, in ms.
+    pub stalled_ms: u64,
     /// When the tool last wrote there, or waited for replicas.
     pub(super) wrote: u64,
     steps: u64,
