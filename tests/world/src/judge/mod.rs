@@ -373,7 +373,9 @@ fn written(ran: &Ran<'_>, wrong: &mut Vec<String>) {
             return true;
         }
         let (before, after) = (ran.target.start.get(&into), last.get(&into));
-        fits(policy, version, before, after, end_ms)
+        let is_kept_out = policy != OnConflict::Replace && ran.target.was_left_over(&into);
+        (is_kept_out && after.is_none())
+            || fits(policy, version, before, after, end_ms)
             || (may_follow(&into) && fits(OnConflict::Replace, version, before, after, end_ms))
             || (lost.contains(&into) && fits(policy, version, None, after, end_ms))
     };

@@ -74,6 +74,12 @@ impl Truth {
         self.leftovers.get(place).is_some_and(|known| known == held)
     }
 
+    /// Whether a hash stood there when it began whose last field was past its time: BUSYKEY is the answer
+    /// until the server removes it.
+    pub fn was_left_over(&self, place: &Place) -> bool {
+        self.leftovers.contains_key(place)
+    }
+
     /// Whether a key stood at any time up to this moment.
     pub fn ever_stood(&self, until: u64, place: &Place) -> bool {
         let changes = self.changes.iter();
