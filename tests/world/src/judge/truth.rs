@@ -111,7 +111,13 @@ impl Truth {
     /// As [`Self::lost`], but for those that changed again since. `is_meant`: by whether the tool
     /// could not see the loss.
     pub fn lost_at_last(&self, is_meant: impl Fn(bool) -> bool) -> BTreeSet<&Place> {
-        let changes = self.changes.iter();
+        // What came back with the loss may be past its time, and is removed later.
+        let expires = |change: &&Change| {
+            let ms = self.ms(change.at);
+            let was_due = change.before.as_ref().is_some_and(|held| !lives(held, ms));
+            change.after.is_none() && was_due
+        };
+        let changes = self.changes.iter().filter(|change| !expires(change));
         let last: BTreeMap<&Place, &Change> =
             changes.map(|change| (&change.place, change)).collect();
         let mut last: Vec<_> = last.into_iter().collect();
