@@ -225,6 +225,19 @@ fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
     }
 }
 
+/// Between the last look at a destination and the deletion at the source lies so much time at most.
+const LOOK_AND_DELETE_US: u64 = 50_000;
+
+fn says_gone_from_both_ends(ran: &Ran<'_>) -> bool {
+    match ran.ended {
+        Ended::Told(told) => {
+            let error = told.error.as_ref();
+            told.code == 1 && error.is_some_and(|text| text.contains("may be gone from both ends"))
+        }
+        _ => false,
+    }
+}
+
 /// The tool changes nothing where it only reads, and deletes only what it may.
 fn nothing_else_at_the_source(ran: &Ran<'_>, wrong: &mut Vec<String>) {
     if ran.wish.verb == Verb::Import {
@@ -257,6 +270,10 @@ fn nothing_else_at_the_source(ran: &Ran<'_>, wrong: &mut Vec<String>) {
         }
         let into = (ran.wish.into_db(change.place.0), change.place.1.clone());
         let stood = ran.target.at(change.at, &into);
+        // It may be lost between the last look at it and the deletion, if the run says so.
+        let since = change.at.saturating_sub(LOOK_AND_DELETE_US);
+        let lost = ran.target.lost_between(since, change.at, &into);
+        let stood = lost.filter(|_| says_gone_from_both_ends(ran)).or(stood);
         if !stood.is_some_and(|stood| same(stood, before, ran.source.end_ms)) {
             wrong.push(format!(
                 "{} was deleted at the source as {}, and the destination held {}",

@@ -108,6 +108,15 @@ impl Truth {
         lost.map(|change| &change.place).collect()
     }
 
+    /// What a server lost of a key between these moments, as [`Self::lost`] has it.
+    pub fn lost_between(&self, from: u64, until: u64, place: &Place) -> Option<&Held> {
+        let between = |change: &&Change| from <= change.at && change.at <= until;
+        let mut changes = self.changes.iter().filter(between);
+        let lost =
+            changes.find(|change| change.place == *place && self.is_loss(change, |_| true))?;
+        lost.before.as_ref()
+    }
+
     /// As [`Self::lost`], but for those that changed again since. `is_meant`: by whether the tool
     /// could not see the loss.
     pub fn lost_at_last(&self, is_meant: impl Fn(bool) -> bool) -> BTreeSet<&Place> {
