@@ -463,7 +463,9 @@ fn unanswered(error: ServerError) -> ServerError {
 
 /// The command's name, with its subcommand where it has one.
 fn name_of(command: &Command) -> String {
-    const CONTAINERS: [&str; 5] = ["CLIENT", "CLUSTER", "FUNCTION", "OBJECT", "SENTINEL"];
+    const CONTAINERS: [&str; 6] = [
+        "CLIENT", "CLUSTER", "FUNCTION", "INFO", "OBJECT", "SENTINEL",
+    ];
     let mut words = command
         .words()
         .map(|word| String::from_utf8_lossy(word).into_owned());

@@ -47,7 +47,8 @@ impl Conn {
     /// Asks something that can be done without: every answer is one. A server that asks for
     /// patience is waited for. Where the command ends the connection, as it does at some proxies
     /// that do not know it, the connection is made anew, in the same database, if nothing was queued on
-    /// it yet, and from the second time on the command counts as refused and is not sent any more.
+    /// it yet, and from the second time on the command counts as refused and is not sent any more, unless
+    /// it was ever answered there.
     /// Nothing may be in flight. The reply takes at most [`CONTROL_LIMIT`] bytes.
     ///
     /// # Errors
@@ -77,11 +78,14 @@ impl Conn {
                 Err(lost) if self.was_closed() => {
                     ended += 1;
                     self.shunned.ended_by(&name);
+                    if ended == Shunned::PROOF && self.shunned.was_answered(&name) {
+                        return Err(lost);
+                    }
                     self.renew_if_new(lost)?;
                 }
                 answer => {
                     if answer.is_ok() {
-                        self.shunned.acquit(&name);
+                        self.shunned.answered(&name);
                     }
                     return answer;
                 }

@@ -22,7 +22,13 @@ struct Known {
     evicted_before: Option<u64>,
     /// How often each command had been called then.
     counts_before: Option<CommandCounts>,
+    /// How often in a row who answered did not say who it is, though that had been told before.
+    times_untold: u8,
 }
+
+/// So often it is asked again who answers, on new connections, where that was told before: one answer
+/// may be cut off or be none.
+const ASKED_AGAIN: u8 = 2;
 
 /// One connection.
 #[derive(Default)]
@@ -95,6 +101,7 @@ impl Port {
         mut facts: Facts,
         left_writes: bool,
     ) -> Result<Introduction, ServerError> {
+        self.insist_on_name(&conn, &facts)?;
         facts.learn_eviction(&mut conn)?;
         let met = self.recognize(to, &conn, &facts);
         // In one round trip.
@@ -124,7 +131,10 @@ impl Port {
             _ => None,
         };
         conn.address().clone_into(&mut self.known.reached);
-        self.known.run_id.clone_from(&facts.run_id);
+        // Who does not say who it is may be the one that was known before.
+        if facts.run_id.is_some() || met != Met::Unknown {
+            self.known.run_id.clone_from(&facts.run_id);
+        }
         self.known.version.clone_from(&facts.version);
         conn.doing("restoring keys");
         let database = conn.database();
@@ -137,6 +147,19 @@ impl Port {
             database,
             may_run_late,
         })
+    }
+
+    /// # Errors
+    /// Who answers does not say who it is, though that was told before: another connection may do.
+    fn insist_on_name(&mut self, conn: &Conn, facts: &Facts) -> Result<(), ServerError> {
+        let known = &mut self.known;
+        let is_untold = known.run_id.is_some() && facts.run_id.is_none();
+        if is_untold && known.times_untold < ASKED_AGAIN {
+            known.times_untold += 1;
+            return Err(conn.spoilt("it does not say any more which process it is (INFO run_id)"));
+        }
+        known.times_untold = 0;
+        Ok(())
     }
 
     /// Who answers on a new connection.
