@@ -500,17 +500,22 @@ impl ServerSource {
             return Ok(());
         };
         let now = self.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
-        if self.profile.changed_process() {
-            // What another process has counted tells nothing. What it has lost was said.
-            return Ok(());
-        }
-        match now.map(|now| now.since(&before)) {
-            Some(Since::Quiet) => {}
-            Some(Since::Swapped) => self.swapped_meanwhile(),
-            Some(Since::Reset) | None => self.observer.warn(
-                "the source no longer tells how often databases were swapped (CONFIG RESETSTAT, or \
-                 INFO is refused): if they were, keys are missing",
-            ),
+        // What another process has counted tells nothing of the one before.
+        let why = match now.map(|now| now.since(&before)) {
+            _ if self.profile.changed_process() => "it was restarted, or is another one",
+            Some(Since::Quiet) => return Ok(()),
+            Some(Since::Swapped) => {
+                self.swapped_meanwhile();
+                return Ok(());
+            }
+            Some(Since::Reset) | None => "CONFIG RESETSTAT, or INFO is refused",
+        };
+        // A cluster has one database.
+        if self.node.is_none() {
+            self.observer.warn(&format!(
+                "the source no longer tells how often databases were swapped ({why}): if they were, \
+                 keys are missing"
+            ));
         }
         Ok(())
     }

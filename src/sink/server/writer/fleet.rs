@@ -276,10 +276,11 @@ impl Fleet {
         asked
     }
 
-    /// Whether slots went from one lane to another with keys that the run goes by, and not to a
-    /// replica that had them already.
+    /// Whether slots went from one lane to another with keys that the run goes by, and not all of them
+    /// to a replica that had them already: what is kept of all is sent again then in any case.
     fn carries_keys(&self, from: usize, to: usize, before: &Before) -> bool {
-        self.lanes[from].kept.is_relied_on() && !self.took_over(from, to, before)
+        let is_whole = self.took_over(from, to, before) && !self.is_primary(from);
+        self.lanes[from].kept.is_relied_on() && !is_whole
     }
 
     /// Whether a lane's node was another's replica, and took its place.

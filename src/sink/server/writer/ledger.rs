@@ -44,6 +44,8 @@ enum Once {
     Class(u32),
     /// A connection was lost.
     Loss,
+    /// What stands cannot be read.
+    Unread,
 }
 
 /// Counts, and collects what others are told.
@@ -100,6 +102,11 @@ impl Ledger {
     /// Warns that the destination cuts long expiries, once.
     pub fn warn_cut_short(&mut self, text: impl FnOnce() -> String) {
         self.warn_once(Once::CutShort, text);
+    }
+
+    /// Warns that what stands cannot be compared, once.
+    pub fn warn_unread(&mut self, text: impl FnOnce() -> String) {
+        self.warn_once(Once::Unread, text);
     }
 
     /// Warns of a class of key metadata, once.

@@ -292,7 +292,12 @@ impl Outcome<'_> {
         let family = self.lane.facts.family;
         let close_ms = self.settings.close_ms(&item);
         match found.differs_from(&item.record, &item.context, family, lenience, close_ms) {
-            Some(reason) => self.differs(item, found.refusal.is_none(), reason),
+            Some(reason) => {
+                if let Some(text) = &found.refusal {
+                    self.warn_unread(text);
+                }
+                self.differs(item, found.refusal.is_none(), reason)
+            }
             None => {
                 if lenience.earlier_by_ms > 0
                     && self.settings.listens
@@ -308,6 +313,20 @@ impl Outcome<'_> {
                 }
                 self.stands_as_sent(item)
             }
+        }
+    }
+
+    /// What is skipped unread may be what an interrupted run left there, by an earlier record of the key.
+    fn warn_unread(&mut self, text: &str) {
+        let options = &self.settings.options;
+        if options.on_conflict == OnConflict::Skip && options.repeats != Repeats::No {
+            self.ledger.warn_unread(|| {
+                format!(
+                    "the destination refuses DUMP ({text}): keys that stand there are skipped without \
+                     a comparison; if an interrupted run wrote them, they may have an older value \
+                     than the latest; --on-conflict replace writes the latest"
+                )
+            });
         }
     }
 

@@ -8,8 +8,14 @@ use crate::net::{Change, Place};
 /// What the tool says where databases were swapped and are not read again.
 const SWAPPED: &str = "warning: databases were swapped during this run";
 
+/// What it says where it is not known whether they were.
+const MAY_BE_SWAPPED: &str = "warning: the source no longer tells how often databases were swapped";
+
 /// What the tool says where it has no right to look for other databases.
 const UNSEEN: &str = "only database 0 is read, and whether there are keys in others is not known";
+
+/// What the tool says where it cannot compare what it skips.
+const UNREAD: &str = "warning: the destination refuses DUMP";
 
 /// What the tool says where a destination that it connected to again may have lost what it had
 /// acknowledged: it does not tell whether it is the same process. That is a warning, and no failure.
@@ -19,6 +25,10 @@ const UNKNOWN: &str = "warning: the destination does not say whether it is still
 pub(super) struct Excuses<'a> {
     ran: &'a Ran<'a>,
     is_partial: bool,
+    /// Whether databases were swapped is not known, and that was said.
+    may_be_swapped: bool,
+    /// What stood there is skipped without a comparison, and that was said.
+    is_unread: bool,
     /// Whether the destination lost anything is not known, and that was said.
     is_unknown: bool,
     /// By their names there: what the destination lost, where the tool said that it did, or may have.
@@ -47,9 +57,11 @@ impl<'a> Excuses<'a> {
                 false => BTreeSet::new(),
             },
             is_unknown: warns(UNKNOWN),
+            is_unread: warns(UNREAD),
             unseen: ran.target.lost_at_last(|is_unseen| is_unseen),
             reads_one: told.is_some() && ran.lines.iter().any(|line| line.contains(UNSEEN)),
-            swapped: match told.is_some() && warns(SWAPPED) {
+            may_be_swapped: warns(MAY_BE_SWAPPED),
+            swapped: match (told.is_some() && warns(SWAPPED)) || warns(MAY_BE_SWAPPED) {
                 true => swapped(&ran.source.changes),
                 false => BTreeSet::new(),
             },
@@ -61,6 +73,8 @@ impl<'a> Excuses<'a> {
         let into = (self.ran.wish.into_db(place.0), place.1.clone());
         self.unseen.contains(&into)
             || (self.is_unknown && self.lost.contains(&into))
+            || (self.may_be_swapped && self.swapped.contains(place))
+            || (self.is_unread && self.ran.target.ever_stood(u64::MAX, &into))
             || self.is_partial
                 && (self.ran.named.contains_key(place)
                 // The destination's refusals have its own names.

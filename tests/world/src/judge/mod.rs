@@ -462,7 +462,10 @@ fn nothing_overwritten(
         // Of a source that lives, what stands as the source had it during the run is followed from
         // there on, as what the tool has written: whoever writes there later is overwritten.
         let mut lived = sources.get(&change.place).into_iter().copied().flatten();
-        if ran.wish.verb == Verb::Copy && lived.any(|version| version.is_some_and(is_like)) {
+        // A value past its time leaves nothing, and the server says OK to it all the same.
+        let is_past = |version: &Held| !lives(version, ms);
+        let is_followed = |version: &Held| is_like(version) || is_past(version);
+        if ran.wish.verb == Verb::Copy && lived.any(|version| version.is_some_and(is_followed)) {
             followed.insert(&change.place);
         }
         if change.by != By::Tool || !written.insert(&change.place) {

@@ -225,7 +225,7 @@ impl Truth {
     }
 
     /// The moments, from and to by the servers' clock in ms, at which every one of `places` fits, or
-    /// else the places that do not fit where the fewest do not.
+    /// else the places that do not fit where the fewest do not, at last.
     pub fn instants(
         &self,
         places: &BTreeSet<Place>,
@@ -249,7 +249,7 @@ impl Truth {
             let until = next.map_or(self.to, |change| change.at);
             if bad.is_empty() {
                 found.push((self.ms(since), self.ms(until)));
-            } else if bad.len() < fewest.len() {
+            } else if bad.len() <= fewest.len() {
                 fewest = bad.iter().map(|place| (*place).clone()).collect();
             }
             let Some(next) = next else { break };
