@@ -136,6 +136,17 @@ impl Part {
         !self.is_live() && !was_through && (self.keys_at_first > 0 || self.has_given())
     }
 
+    /// Whether it gave keys, and nobody noted which: what is deleted of them while another node is read
+    /// instead, nobody sees.
+    pub fn gave_without_log(&self) -> bool {
+        let is_logged = match &self.reader {
+            Reader::Scan(_) => false,
+            Reader::Converge(_) => true,
+            Reader::Gone(gone) => gone.log.is_some(),
+        };
+        !is_logged && self.has_given()
+    }
+
     /// Stops reading from it.
     pub fn retire(&mut self) -> Result<()> {
         let log = self.log()?;

@@ -51,7 +51,8 @@ impl Verdict {
             for row in &of_part.counts {
                 counts.add(row);
             }
-            add(&mut report, of_part, part, parts.counts(part));
+            let counts = parts.counts(part) || part.gave_without_log();
+            add(&mut report, of_part, part, counts);
         }
         libraries.report(&mut report);
         report.not_had.extend(self.not_had.clone());
@@ -96,7 +97,8 @@ impl Verdict {
     }
 }
 
-/// Adds the report of a part. How exact it is counts only if slots are still read from it.
+/// Adds the report of a part. How exact it is counts only if slots are still read from it, or if what it
+/// gave stands beside what others give.
 fn add(report: &mut SourceReport, of_part: SourceReport, part: &Part, counts: bool) {
     report.above_max_value += of_part.above_max_value;
     report.paused = report.paused.max(of_part.paused);

@@ -188,16 +188,19 @@ fn the_ledger(ran: &Ran<'_>, told: &Told, wrong: &mut Vec<String>) {
     // A server gives a key its last millisecond, and DEL counts it in that one, too.
     let may_stand = |held: &Held, ms: u64| held.expire_at.is_none_or(|at| at >= ms);
     let stands = |held: &Held, ms: u64| lives(held, ms.saturating_sub(1));
-    let gone = |lived: &dyn Fn(&Held, u64) -> bool| {
+    let gone = |lived: &dyn Fn(&Held, u64) -> bool| -> Vec<&Place> {
         let is_deletion = |change: &&Change| {
             let ms = ran.source.ms(change.at);
             let lived = change.before.as_ref().is_some_and(|held| lived(held, ms));
             change.by == By::Tool && lived && change.after.is_none() && !is_own(&change.place)
         };
-        ran.source.changes.iter().filter(is_deletion).count() as u64
+        let gone = ran.source.changes.iter().filter(is_deletion);
+        gone.map(|change| &change.place).collect()
     };
-    // A hash whose fields have all expired goes by itself, or by the DEL that comes first.
-    let (least, most) = (gone(&stands), gone(&may_stand));
+    // A hash whose fields have all expired goes by itself, or by the DEL that comes first. A key that
+    // came back with a restart is deleted twice.
+    let distinct: BTreeSet<&Place> = gone(&stands).into_iter().collect();
+    let (least, most) = (distinct.len() as u64, gone(&may_stand).len() as u64);
     // Of some it may say that it does not know, where an answer was lost.
     let (sure, unsure) = (told.source_deleted, told.source_unknown);
     if ran.wish.deletes_source && (sure > most || sure + unsure < least) {
