@@ -14,7 +14,7 @@ use super::port::Port;
 use super::sweep::sweep;
 use super::writer::{Action, AskedWith, Due, Event, How, Item, NodeSaid, Now, Question, Say};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Interrupted;
+use crate::exit::{self, Interrupted};
 use crate::host;
 use crate::observer::Observer;
 use crate::server::cluster::Topology;
@@ -314,9 +314,7 @@ impl Shell {
     }
 
     fn wait(&self, time: Duration) -> Result<Event> {
-        if self.stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(&self.stop)?;
         host::sleep(time);
         Ok(Event::Waited)
     }
