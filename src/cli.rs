@@ -89,6 +89,16 @@ pub trait Run {
     fn run(&self, stop: &Stop) -> Result<u8>;
 }
 
+impl<A: Run> Run for Box<A> {
+    fn files(&self) -> Files {
+        (**self).files()
+    }
+
+    fn run(&self, stop: &Stop) -> Result<u8> {
+        (**self).run(stop)
+    }
+}
+
 macro_rules! verbs {
     ($($(#[doc = $doc:literal])* $(#[command($($set:tt)*)])? $verb:ident($arguments:ty)),* $(,)?) => {
         /// A verb, by its name alone.
@@ -111,20 +121,10 @@ macro_rules! verbs {
                 }
             }
 
-            /// The files that this command line names, standard input and output among them.
-            pub fn files(&self) -> Files {
+            /// Its arguments, which know what to do.
+            pub fn arguments(&self) -> &dyn Run {
                 match self {
-                    $(Self::$verb(arguments) => arguments.files()),*
-                }
-            }
-
-            /// Runs it; the exit code.
-            ///
-            /// # Errors
-            /// What is still to be printed, and decides the exit code.
-            pub fn run(&self, stop: &Stop) -> Result<u8> {
-                match self {
-                    $(Self::$verb(arguments) => arguments.run(stop)),*
+                    $(Self::$verb(arguments) => arguments),*
                 }
             }
         }

@@ -335,7 +335,6 @@ fn not_told(lists: &[(&str, usize)]) -> Value {
     Value::Object(lists.iter().filter_map(more).collect())
 }
 
-/// The header as JSON.
 pub fn header_json(header: &Header) -> Value {
     let globs = |globs: &[Vec<u8>]| -> Vec<Value> {
         told(globs)
@@ -389,7 +388,6 @@ pub fn header_json(header: &Header) -> Value {
     })
 }
 
-/// The end as JSON.
 pub fn end_json(end: &End) -> Value {
     json!({
         "frames": end.frames,

@@ -1,5 +1,7 @@
 //! Exit codes: a promise to scripts.
 
+use crate::stop::Stop;
+
 /// Complete, ledger reconciled.
 pub const OK: u8 = 0;
 /// Failed.
@@ -27,6 +29,15 @@ pub const INTERRUPTED: u8 = 130;
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
+
+/// Goes on unless the user wished to stop.
+pub(crate) fn unless_stopped(stop: &Stop) -> Result<(), Interrupted> {
+    if stop.is_set() {
+        Err(Interrupted)
+    } else {
+        Ok(())
+    }
+}
 
 /// The destination is not what was written (`--verify`).
 #[derive(Debug, thiserror::Error)]

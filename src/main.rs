@@ -30,7 +30,7 @@ fn main() -> ExitCode {
                 args.report.announcements = expanded.announcements;
             }
             let prepared = prepare(&verb, stdout_is_data);
-            let done = prepared.and_then(|stop| verb.run(&stop));
+            let done = prepared.and_then(|stop| verb.arguments().run(&stop));
             done.unwrap_or_else(|error| ui::print_error(&error))
         }
     };
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 
 /// What comes before every verb: nothing is opened, written or connected to yet.
 fn prepare(verb: &Invocation, stdout_is_data: bool) -> anyhow::Result<Stop> {
-    let files = verb.files();
+    let files = verb.arguments().files();
     if place::overwritten(&Writing::Stdout, &files.reads).is_some() {
         session::spare_stdout();
     }

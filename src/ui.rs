@@ -26,7 +26,6 @@ use crate::errors_file::ErrorsFile;
 pub use crate::escape::{clean, is_unsafe};
 use crate::exit;
 use crate::host;
-use crate::ledger::SourceCounts;
 use crate::observer::Observer;
 use crate::pipe::Outcome;
 use crate::verb::Flow;
@@ -124,7 +123,11 @@ impl Ui {
         self.say_findings(outcome);
         match &outcome.error {
             Some(error) => self.console.error(error, code),
-            None => warn_if_nothing_matched(&self.console, &outcome.source.total()),
+            None => {
+                let came = outcome.source.total();
+                let matched = came.written + came.superseded + came.failed;
+                warn_if_nothing_matched(&self.console, matched);
+            }
         }
         // Nothing flowed: the error says it all, and a ledger of zeros would only hide it.
         let is_early = outcome.error.is_some() && outcome.source.counts.is_empty();
@@ -189,8 +192,8 @@ pub fn print_line(text: &str) {
 }
 
 /// Warns if keys were selected and none came.
-fn warn_if_nothing_matched(console: &Console, came: &SourceCounts) {
-    if came.written + came.superseded + came.failed == 0
+fn warn_if_nothing_matched(console: &Console, matched: u64) {
+    if matched == 0
         && let Some(flags) = session::selection()
     {
         console.warning(&format!("no key matched the selection ({flags})"));
@@ -199,11 +202,7 @@ fn warn_if_nothing_matched(console: &Console, came: &SourceCounts) {
 
 /// The same in a verb that prints its own result: `matched` keys were found.
 pub fn check_matched(matched: u64) {
-    let came = SourceCounts {
-        written: matched,
-        ..SourceCounts::default()
-    };
-    warn_if_nothing_matched(&Console::of_session(), &came);
+    warn_if_nothing_matched(&Console::of_session(), matched);
 }
 
 /// Prints a warning in a verb that prints its own result.

@@ -95,6 +95,12 @@ pub(crate) fn plural(count: u64, singular: &str) -> String {
     format!("{} {singular}{s}", count_text(count))
 }
 
+/// `1 damaged function library`, of this kind.
+pub(crate) fn libraries_text(count: u64, kind: &str) -> String {
+    let noun = if count == 1 { "library" } else { "libraries" };
+    format!("{} {kind} {noun}", count_text(count))
+}
+
 /// How many in a second; 0 for no time at all.
 pub(crate) fn per_second(count: u64, elapsed: Duration) -> u64 {
     let seconds = elapsed.as_secs_f64();

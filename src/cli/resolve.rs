@@ -114,7 +114,23 @@ struct Server<'a> {
     alone: bool,
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// The only one of a verb.
+    fn alone(
+        side: Side,
+        place: Option<&'a Place>,
+        flags: &ConnectArgs,
+        timeouts: &'a TimeoutArgs,
+    ) -> Self {
+        Self {
+            side,
+            place,
+            flags: flags.flags(),
+            timeouts,
+            alone: true,
+        }
+    }
+
     /// What it names, where that may be a file.
     fn endpoint(&self, env: Env<'_>) -> Result<Endpoint> {
         Ok(match self.place {
@@ -305,14 +321,8 @@ impl ExportArgs {
     /// # Errors
     /// [`Usage`].
     pub fn source(&self, env: Env<'_>) -> Result<Endpoint> {
-        Server {
-            side: Side::Source,
-            place: self.source.as_ref(),
-            flags: self.connect.flags(),
-            timeouts: &self.timeouts,
-            alone: true,
-        }
-        .endpoint(env)
+        let place = self.source.as_ref();
+        Server::alone(Side::Source, place, &self.connect, &self.timeouts).endpoint(env)
     }
 
     /// Whether to read function libraries.
@@ -336,15 +346,9 @@ impl ImportArgs {
     /// # Errors
     /// [`Usage`].
     pub fn ends(&self, env: Env<'_>) -> Result<(ConnectOptions, Vec<Location>)> {
-        let (place, first) = url_and_file(self.destination.as_ref(), Side::Destination, env);
-        let destination = Server {
-            side: Side::Destination,
-            place,
-            flags: self.connect.flags(),
-            timeouts: &self.timeouts,
-            alone: true,
-        }
-        .resolve(env)?;
+        let side = Side::Destination;
+        let (place, first) = url_and_file(self.destination.as_ref(), side, env);
+        let destination = Server::alone(side, place, &self.connect, &self.timeouts).resolve(env)?;
         let files = first.into_iter().chain(&self.files);
         let mut files: Vec<Location> = files
             .map(|place| place.stored().cloned())

@@ -13,7 +13,7 @@ use super::{flow, tell_loss};
 use crate::cli::{ConvertArgs, ConvertTo, Files, Run, Verb};
 use crate::describe::loss_of;
 use crate::dialect::{Dialect, Version};
-use crate::exit::{Interrupted, Usage, usage};
+use crate::exit::{self, Usage, usage};
 use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::{Holds, Input, Location, Output, Place};
@@ -241,9 +241,7 @@ fn read_first<R: Read + Send>(
 ) -> Result<First> {
     let mut latest = Latest::default();
     loop {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         match source.visit(|record| latest.take(record).context("cannot write a temporary file")) {
             Ok(true) => {}
             Ok(false) => break,

@@ -70,9 +70,7 @@ impl Run for DiffArgs {
 pub struct Question<'a> {
     /// The verb that asks.
     pub verb: Verb,
-    /// The left side.
     pub left: &'a Endpoint,
-    /// The right side.
     pub right: &'a Endpoint,
     /// What opens encrypted archives.
     pub keys: &'a Keys,

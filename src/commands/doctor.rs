@@ -31,62 +31,60 @@ impl Run for DoctorArgs {
     }
 
     fn run(&self, stop: &Stop) -> Result<u8> {
-        doctor(self, stop)
-    }
-}
-
-fn doctor(args: &DoctorArgs, stop: &Stop) -> Result<u8> {
-    let (mut to, file) = args.ends(&process_env)?;
-    if let Some(warning) = to.warnings() {
-        ui::print_warning(&warning);
-    }
-    // Before connecting: a file that is not there is no matter of the server.
-    let keys = args.encryption.keys();
-    let mut input = match file {
-        Some(_) => Some(Input::open(file, &keys?, stop)?),
-        None => None,
-    };
-    // A server that loads its dataset is waited for as long as for any verb. Further waits are
-    // short: a report is waited for by somebody.
-    let mut conn = Conn::open(&to)?;
-    if to.retry_for > PATIENCE {
-        drop(conn);
-        to.retry_for = PATIENCE;
-        conn = Conn::open(&to)?;
-    }
-    let like = match (&args.prefix, input.as_mut()) {
-        (Some(prefix), _) => std::os::unix::ffi::OsStrExt::as_bytes(prefix.as_os_str()).to_vec(),
-        (None, Some(input)) if input.is_rereadable() => first_key(input)?,
-        (None, _) => Vec::new(),
-    };
-    let mut found = examine(&mut conn, &to, &like)?;
-    drop(conn);
-    if let Some(input) = input {
-        let name = input.name().to_owned();
-        let limits = size::limits(args.limits.max_value_bytes());
-        let mut reader = Reader::new(input, limits).context(name.clone())?;
-        let bounds = ValueBounds {
-            max_payload_bytes: found.limits.largest_payload_bytes(),
-            max_value_bytes: args.limits.max_value_bytes(),
+        let (mut to, file) = self.ends(&process_env)?;
+        if let Some(warning) = to.warnings() {
+            ui::print_warning(&warning);
+        }
+        // Before connecting: a file that is not there is no matter of the server.
+        let keys = self.encryption.keys();
+        let mut input = match file {
+            Some(_) => Some(Input::open(file, &keys?, stop)?),
+            None => None,
         };
-        let by_commands = found.goes_by_commands();
-        let mut trial = KeyTrial::new(&to, &found.facts, found.features, by_commands);
-        let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
-        warn_of_loss(&name, reader.header());
-        needs.try_databases(&to, &found.facts, &mut trial);
-        found.archive = Some((name, needs));
+        // A server that loads its dataset is waited for as long as for any verb. Further waits are
+        // short: a report is waited for by somebody.
+        let mut conn = Conn::open(&to)?;
+        if to.retry_for > PATIENCE {
+            drop(conn);
+            to.retry_for = PATIENCE;
+            conn = Conn::open(&to)?;
+        }
+        let like = match (&self.prefix, input.as_mut()) {
+            (Some(prefix), _) => {
+                std::os::unix::ffi::OsStrExt::as_bytes(prefix.as_os_str()).to_vec()
+            }
+            (None, Some(input)) if input.is_rereadable() => first_key(input)?,
+            (None, _) => Vec::new(),
+        };
+        let mut found = examine(&mut conn, &to, &like)?;
+        drop(conn);
+        if let Some(input) = input {
+            let name = input.name().to_owned();
+            let limits = size::limits(self.limits.max_value_bytes());
+            let mut reader = Reader::new(input, limits).context(name.clone())?;
+            let bounds = ValueBounds {
+                max_payload_bytes: found.limits.largest_payload_bytes(),
+                max_value_bytes: self.limits.max_value_bytes(),
+            };
+            let by_commands = found.goes_by_commands();
+            let mut trial = KeyTrial::new(&to, &found.facts, found.features, by_commands);
+            let mut needs = Needs::of(&mut reader, &mut found.target, bounds, &mut trial, stop)?;
+            warn_of_loss(&name, reader.header());
+            needs.try_databases(&to, &found.facts, &mut trial);
+            found.archive = Some((name, needs));
+        }
+        let code = code_of(&found);
+        if let Some(words) = found.later() {
+            ui::print_warning(&format!(
+                "this report is incomplete; run doctor again later: the server answers {words}"
+            ));
+        }
+        ui::session::summary(report::json(&found));
+        let printed = print_unless(self.json || self.quiet, || report::text(&found));
+        let (name, needs) = found.archive.unwrap_or_default();
+        let code = code_unless_damaged(needs.error, name, code);
+        Ok(ended(printed, code))
     }
-    let code = code_of(&found);
-    if let Some(words) = found.later() {
-        ui::print_warning(&format!(
-            "this report is incomplete; run doctor again later: the server answers {words}"
-        ));
-    }
-    ui::session::summary(report::json(&found));
-    let printed = print_unless(args.json || args.quiet, || report::text(&found));
-    let (name, needs) = found.archive.unwrap_or_default();
-    let code = code_unless_damaged(needs.error, name, code);
-    Ok(ended(printed, code))
 }
 
 /// The name of the archive's first key, which tells what an import would begin with. Damage is

@@ -21,6 +21,7 @@ use crate::policy::Consistency;
 use crate::resume::files_beside;
 use crate::sink::Sink;
 use crate::sink::archive::{ArchiveSink, Form};
+use crate::source::Source;
 use crate::source::open::{self, OpenedSource, Wishes, probe_source};
 use crate::units::bytes_text;
 
@@ -91,16 +92,22 @@ pub fn export(args: &ExportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         &steps.outside,
     );
     let sink = sink(args, output, &header, observer)?;
+    run(args, &from, source.source, &steps, sink, (observer, stop))
+}
+
+/// Reads the source into the sink, as gently as was asked for.
+pub(super) fn run(
+    args: &ExportArgs,
+    from: &Endpoint,
+    source: Box<dyn Source>,
+    steps: &Steps,
+    sink: Box<dyn Sink>,
+    (observer, stop): (&Arc<Observer>, &Stop),
+) -> Result<Outcome> {
     let pace = args.pace.pace();
-    let _probe = probe_source(&from, pace.as_ref(), observer)?;
-    Ok(pipe::run_paced(
-        source.source,
-        &steps,
-        sink,
-        observer,
-        &stop.of_pipe(args.read.follow),
-        pace.as_ref(),
-    ))
+    let _probe = probe_source(from, pace.as_ref(), observer)?;
+    let (stop, pace) = (stop.of_pipe(args.read.follow), pace.as_ref());
+    Ok(pipe::run_paced(source, steps, sink, observer, &stop, pace))
 }
 
 pub(super) fn wishes<'a>(args: &'a ExportArgs, from: &Endpoint, stop: &'a Stop) -> Wishes<'a> {

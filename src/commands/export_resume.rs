@@ -6,18 +6,18 @@ use anyhow::Result;
 use redis_migrate_format::{Limits, Writer};
 use serde::Serialize;
 
-use super::export::{form, header, options};
+use super::export::{form, header, options, run};
 use crate::cli::ExportArgs;
 use crate::exit::usage;
 use crate::observer::Observer;
-use crate::pipe::{self, Outcome, Steps, Stop};
+use crate::pipe::{Outcome, Steps, Stop};
 use crate::place::store::Appending;
 use crate::place::{Endpoint, Location, Place};
 use crate::policy::{Consistency, ReadFunctions, Via, word};
 use crate::resume::{EXPORT_VERSION, Earlier, ExportBegin, Partial, SelectionIdentity, digest};
 use crate::sink::archive::{ArchiveSink, Form};
 use crate::sink::journal::Noted;
-use crate::source::open::{self, Wishes, probe_source};
+use crate::source::open::{self, Wishes};
 
 pub(super) fn export(
     args: &ExportArgs,
@@ -107,16 +107,8 @@ pub(super) fn export(
     let commit = Box::new(move |_: Appending| partial.commit().map(|()| None));
     let sink = ArchiveSink::on(writer, form(args), commit, Arc::clone(observer))
         .noting(journal, noted.map(|noted| noted.taken));
-    let pace = args.pace.pace();
-    let _probe = probe_source(from, pace.as_ref(), observer)?;
-    let outcome = pipe::run_paced(
-        source.source,
-        &steps,
-        Box::new(sink),
-        observer,
-        stop,
-        pace.as_ref(),
-    );
+    let (sink, both) = (Box::new(sink), (observer, stop));
+    let outcome = run(args, from, source.source, &steps, sink, both)?;
     // Somebody may have taken it away meanwhile.
     if outcome.error.is_some() && part.exists() {
         observer.notice(&format!(

@@ -15,7 +15,7 @@ use super::quiet_when_nobody_reads;
 use crate::cli::resolve::given_key;
 use crate::cli::{ExtractArgs, Files, Run};
 use crate::escape::json_text;
-use crate::exit::{self, Interrupted, usage};
+use crate::exit::{self, usage};
 use crate::payload::{self, Examined, Object};
 use crate::pipe::Stop;
 use crate::place::{Holds, Input, Output};
@@ -72,13 +72,12 @@ fn extract(args: &ExtractArgs, stop: &Stop) -> Result<u8> {
     } else {
         search_forwards(input, &wanted, limits, stop)
     };
-    let found = found.with_context(|| name.clone())?;
     let Found {
         db,
         last,
         header,
         end,
-    } = found;
+    } = found.with_context(|| name.clone())?;
     super::warn_of_loss(&name, &header);
     let shown = show_key(&wanted.key);
     match last {
@@ -134,10 +133,9 @@ fn search_backwards<R: Read + Seek>(
     let mut decoder = Decoder::new(limits)?;
     // Parts of a large value, the last one first.
     let mut run: Vec<&Place> = Vec::new();
+    let mut last = None;
     for place in table.frames.iter().rev() {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         if !matches!(place.frame_type, FrameType::DATA | FrameType::FRAGMENT) {
             continue;
         }
@@ -163,23 +161,17 @@ fn search_backwards<R: Read + Seek>(
             }
         }
         if let Some(Content::Records(frame)) = content {
-            for record in frame.records {
-                if let Some((found, last)) = of_key(record, &frame.context, &wanted.key)
-                    && found == db
-                {
-                    return Ok(Found {
-                        db,
-                        last: Some(last),
-                        header: table.header,
-                        end: table.end,
-                    });
-                }
+            let records = frame.records.into_iter();
+            let mut of_key = records.filter_map(|it| of_key(it, &frame.context, &wanted.key));
+            last = of_key.find(|(found, _)| *found == db).map(|(_, last)| last);
+            if last.is_some() {
+                break;
             }
         }
     }
     Ok(Found {
         db,
-        last: None,
+        last,
         header: table.header,
         end: table.end,
     })
@@ -218,9 +210,7 @@ fn search_forwards(
     let mut reader = Reader::new(input, limits)?;
     let mut found: BTreeMap<u32, Last> = BTreeMap::new();
     while let Some(frame) = reader.next_piece()? {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         for record in frame.records {
             if let Some((db, last)) = of_key(record, &frame.context, &wanted.key)
                 && wanted.db.is_none_or(|wanted| wanted == db)

@@ -41,9 +41,7 @@ pub struct Map {
 
 /// The archives of an import.
 pub struct OpenedArchives {
-    /// They themselves.
     pub row: ArchiveRow<Input>,
-    /// Which they are.
     pub parts: Vec<Part>,
     /// Where their frames are, and another reader of the same bytes; `None` for a pipe.
     pub tables: Vec<Option<Map>>,

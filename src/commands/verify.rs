@@ -22,7 +22,7 @@ use crate::describe::{
     end_lines, error_json, header_json, header_lines, inconsistencies, lines_text, loss_of,
 };
 use crate::escape::json_text;
-use crate::exit::{self, Interrupted};
+use crate::exit;
 use crate::observer::Observer;
 use crate::pipe::Stop;
 use crate::place::{Endpoint, Input, Kept, Location, Place};
@@ -201,9 +201,7 @@ fn walk_frames(
     let mut scan = Scan::new(input)?;
     found.header = Some((scan.header().clone(), scan.archive_id()));
     while let Some(frame) = scan.next_frame()? {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         observer.count(0, frame.raw_len.into());
         observer
             .progress

@@ -9,7 +9,7 @@ use crate::rdb::library_flaws;
 use crate::record::{Context, Family, KeyRecord, Record, Value, larger_than, not_kept};
 use crate::size::is_larger;
 use crate::source::archive::functions_not_kept;
-use crate::units::{count_text, plural};
+use crate::units::{libraries_text, plural};
 
 /// Decodes values as `import` would, and counts what it finds.
 #[derive(Debug, Default)]
@@ -145,10 +145,7 @@ impl Values {
             ));
         }
         if self.bad_functions > 0 {
-            let libraries = match self.bad_functions {
-                1 => "1 damaged function library".to_owned(),
-                count => format!("{} damaged function libraries", count_text(count)),
-            };
+            let libraries = libraries_text(self.bad_functions, "damaged function");
             problems.push(format!("{libraries} would be refused by every destination"));
         }
         problems
@@ -175,7 +172,6 @@ impl Values {
         text
     }
 
-    /// The counts as an object.
     pub fn json(&self) -> Json {
         json!({
             "decoded": self.decoded,

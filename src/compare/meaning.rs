@@ -259,19 +259,25 @@ impl Reading {
         let body = payload::plain(family, whole);
         let kind = payload::kind(family, body);
         let meaning = match kind {
-            Kind::Module => payload::vector_set(body)
-                .map(|set| self.vector_set(&set))
-                .or_else(|| Some(self.time_series(&payload::time_series(body)?))),
-            _ => None,
+            Kind::Module => self.of_module(family, body),
+            Kind::String
+            | Kind::List
+            | Kind::Set
+            | Kind::ZSet
+            | Kind::Hash
+            | Kind::Stream
+            | Kind::Array
+            | Kind::PathHash
+            | Kind::Unknown => {
+                let meaning = self.meaning(family, body);
+                meaning.map_err(|error| match error.is_opaque() {
+                    true => Depth::Opaque,
+                    false => Depth::Damaged,
+                })
+            }
         };
-        let meaning = meaning.map_or_else(|| self.meaning(family, body), Ok);
-        let mut meaning = meaning.unwrap_or_else(|error| Meaning {
-            depth: match kind {
-                Kind::Module if is_shifting(body) => Depth::Shifting,
-                Kind::Module => Depth::Opaque,
-                _ if error.is_opaque() => Depth::Opaque,
-                _ => Depth::Damaged,
-            },
+        let mut meaning = meaning.unwrap_or_else(|depth| Meaning {
+            depth,
             count: body.len() as u64,
             body: self.prints.begin(Role::Opaque).bytes(body).end(),
             ..Meaning::default()
@@ -280,6 +286,21 @@ impl Reading {
             meaning.metadata = self.metadata(family, whole);
         }
         (kind, meaning)
+    }
+
+    /// A value of a module, some of which can be read; else how far it can be compared.
+    fn of_module(&self, family: Family, value: &[u8]) -> Result<Meaning, Depth> {
+        if let Some(set) = payload::vector_set(value) {
+            return Ok(self.vector_set(&set));
+        }
+        if let Some(series) = payload::time_series(value) {
+            return Ok(self.time_series(&series));
+        }
+        self.meaning(family, value)
+            .map_err(|_| match is_shifting(value) {
+                true => Depth::Shifting,
+                false => Depth::Opaque,
+            })
     }
 
     /// A time series. What it says of rules is kept apart, because DUMP leaves that out.

@@ -19,15 +19,11 @@ use crate::units::{bytes_text, count_text, plural};
 /// Counts of one type in one database.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct TypeCounts {
-    /// Keys.
     pub keys: u64,
-    /// Of those, with expiry.
     pub with_ttl: u64,
-    /// Bytes of their names.
     pub key_bytes: u64,
     /// Bytes of their values as stored.
     pub value_bytes: u64,
-    /// Largest of the values.
     pub largest_bytes: u64,
 }
 
@@ -88,9 +84,7 @@ pub const DATABASES_TOLD: usize = 1_000;
 /// A database with a row of its own, or all the others together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ToldDb {
-    /// This one.
     One(u32),
-    /// The others.
     Others,
 }
 
@@ -153,14 +147,12 @@ impl<T: Default> ByDbAndType<T> {
     }
 }
 
-/// The counts.
 #[derive(Debug, Default)]
 pub struct Tally {
     by_db_and_type: ByDbAndType<TypeCounts>,
     census: Census,
     /// Keys: names whose last record is not a tombstone.
     pub keys: u64,
-    /// Tombstones.
     pub tombstones: u64,
     /// Function payloads.
     pub functions: u64,
@@ -173,7 +165,6 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts a record.
     pub fn add(&mut self, record: &Record, context: &Context) {
         let value_bytes = match record {
             Record::Key(key) => key.value.stored_len(),

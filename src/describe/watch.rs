@@ -16,7 +16,6 @@ use crate::units::{bytes_text, count_text, hex};
 /// Frames of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FrameCounts {
-    /// How many.
     pub frames: u64,
     /// Bytes of their payloads.
     pub stored_bytes: u64,
@@ -49,7 +48,6 @@ enum Expecting {
 }
 
 impl<R: Read> Watched<R> {
-    /// Watches `inner`.
     pub fn new(inner: R) -> Self {
         Self {
             inner,
@@ -77,12 +75,10 @@ impl<R: Read> Watched<R> {
         &self.inner
     }
 
-    /// Bytes read.
     pub fn bytes_read(&self) -> u64 {
         self.offset
     }
 
-    /// Frames by type.
     pub fn frames(&self) -> &BTreeMap<FrameType, FrameCounts> {
         &self.frames
     }

@@ -20,7 +20,7 @@ use crate::sink::server::commands::{CommandLimits, Commands, Features, Job, Repl
 use crate::sink::server::foresee::{KeyRights, Way, offer};
 use crate::sink::server::functions::Library;
 use crate::sink::server::key_classes::{are_to_be_asked, ask};
-use crate::sink::server::libraries::{InTheWay, in_the_way};
+use crate::sink::server::libraries::in_the_way;
 use crate::sink::server::prepare::{Ready, Target};
 use crate::sink::server::refusal::{RestoreError, is_about_database, is_about_key};
 
@@ -42,13 +42,11 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 pub struct AskedKey {
     /// Database of the destination.
     pub db: u32,
-    /// The key.
     pub key: Vec<u8>,
     /// How it would get its name.
     pub way: Way,
 }
 
-/// Asks about keys.
 pub struct KeyTrial<'a> {
     to: &'a ConnectOptions,
     facts: Facts,
@@ -156,10 +154,7 @@ impl<'a> KeyTrial<'a> {
     /// Asks what the destination does with the classes of a value's key metadata, before the value is
     /// made ready. Where nothing can be found out, nothing is known.
     pub fn ask_for_classes(&mut self, target: &mut Target, record: &KeyRecord, context: &Context) {
-        if !are_to_be_asked(target, record, context)
-            || self.ends.is_some()
-            || self.unforeseen.is_some()
-        {
+        if self.is_over() || !are_to_be_asked(target, record, context) {
             return;
         }
         let conn = connected(&mut self.conn, &mut self.rights, self.to);
@@ -177,7 +172,7 @@ impl<'a> KeyTrial<'a> {
         ready: Ready,
     ) -> Option<String> {
         let kind = target.opaque().cloned()?;
-        if self.by_commands || self.ends.is_some() || self.unforeseen.is_some() {
+        if self.by_commands || self.is_over() {
             return None;
         }
         let conn = connected(&mut self.conn, &mut self.rights, self.to);
@@ -203,8 +198,7 @@ impl<'a> KeyTrial<'a> {
                 continue;
             }
             for some in places.chunks(ASKED_AT_ONCE) {
-                if self.ends.is_some() || self.unforeseen.is_some() || self.closed.contains_key(&db)
-                {
+                if self.is_over() || self.closed.contains_key(&db) {
                     break;
                 }
                 self.ask_patiently(db, keys, some, &mut answers);
@@ -219,7 +213,9 @@ impl<'a> KeyTrial<'a> {
         let mut patience = Patience::new(self.to.retry_for);
         for _ in 0..=MAX_LOSSES {
             loop {
-                match self.ask_of_library(library) {
+                let code = (library.name.as_str(), library.code.as_slice());
+                let asked = connected(&mut self.conn, &mut self.rights, self.to);
+                match asked.and_then(|conn| in_the_way(conn, code, false, |_| false)) {
                     Ok(Ok(standing)) => return standing.refusal().map(|it| it.reason),
                     Ok(Err(text)) if asks_for_patience(&text) && patience.lasts_for(PATIENCE) => {
                         host::sleep(STEP);
@@ -234,12 +230,9 @@ impl<'a> KeyTrial<'a> {
         None
     }
 
-    fn ask_of_library(
-        &mut self,
-        library: &Library,
-    ) -> Result<Result<InTheWay, String>, ServerError> {
-        let conn = connected(&mut self.conn, &mut self.rights, self.to)?;
-        in_the_way(conn, (&library.name, &library.code), false, |_| false)
+    /// Whether it is clear that the run would end, or that nothing can be found out.
+    fn is_over(&self) -> bool {
+        self.ends.is_some() || self.unforeseen.is_some()
     }
 
     fn lost(&mut self, error: &ServerError) {

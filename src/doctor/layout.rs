@@ -19,11 +19,9 @@ pub enum Layout {
         /// Who follows it.
         replicas: Vec<NodeAddress>,
     },
-    /// A cluster.
     Cluster(Told<Shards>),
 }
 
-/// The shards of a cluster.
 #[derive(Debug)]
 pub struct Shards {
     /// Who serves what.
@@ -35,7 +33,6 @@ pub struct Shards {
 /// What a node says of itself.
 #[derive(Debug)]
 pub struct NodeFacts {
-    /// Everything.
     pub facts: Facts,
     /// Keys, of all its databases; `None` where nothing tells.
     pub keys: Option<u64>,

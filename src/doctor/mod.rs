@@ -43,7 +43,6 @@ pub struct Findings {
     pub sentinels: Option<String>,
     /// What the server says of itself.
     pub facts: Facts,
-    /// What it is part of.
     pub layout: Layout,
     /// Its clock minus ours, ms; `None` where TIME is refused.
     pub clock_offset_ms: Option<i64>,
@@ -53,19 +52,14 @@ pub struct Findings {
     pub tried: Vec<u32>,
     /// Those of them that this user may not enter, and why not.
     pub closed: BTreeMap<u32, String>,
-    /// Limits.
     pub limits: ServerLimits,
     /// Names of loaded modules.
     pub modules: Told<Vec<String>>,
-    /// What its commands can do.
     pub features: Features,
-    /// Which commands may be used.
     pub rights: Rights,
-    /// What it accepts.
     pub target: Target,
     /// What was said while that was learnt.
     pub notes: Vec<String>,
-    /// Temporary keys of killed runs.
     pub leftovers: Leftovers,
     /// What an archive needs here, if one was given: its name, and that.
     pub archive: Option<(String, Needs)>,

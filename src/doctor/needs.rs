@@ -14,7 +14,7 @@ use crate::census::Census;
 use crate::describe::tally::type_name;
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
-use crate::exit::Interrupted;
+use crate::exit;
 use crate::ledger::{Changes, export_failed};
 use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_value};
@@ -37,7 +37,6 @@ use crate::units::plural;
 /// What becomes of the values of one type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ValueFates {
-    /// All.
     pub keys: u64,
     /// They go as they are.
     pub kept: u64,
@@ -97,7 +96,6 @@ pub struct Needs {
     /// Keys: of a key with several records the last counts. All other numbers of keys here are of
     /// records.
     pub keys: u64,
-    /// By type.
     pub by_type: BTreeMap<&'static str, ValueFates>,
     /// Why some are refused. Reasons that name one key's own numbers are put together.
     #[serde(skip)]
@@ -174,7 +172,7 @@ impl Needs {
     /// Reads an archive to its end, or to its damage.
     ///
     /// # Errors
-    /// [`Interrupted`], and those of a temporary file.
+    /// [`exit::Interrupted`], and those of a temporary file.
     pub fn of(
         reader: &mut Reader<impl Read>,
         target: &mut Target,
@@ -186,9 +184,7 @@ impl Needs {
         let mut ready = Vec::new();
         let mut census = Census::default();
         loop {
-            if stop.is_set() {
-                return Err(Interrupted.into());
-            }
+            exit::unless_stopped(stop)?;
             match reader.next_piece() {
                 Ok(Some(frame)) => {
                     for record in frame.records {

@@ -32,13 +32,10 @@ pub(super) enum Trial {
 
 /// A command that the tool may want.
 pub struct CommandProbe {
-    /// Its name.
     pub name: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// How much an export wants it.
     pub export: Want,
-    /// How much an import wants it.
     pub import: Want,
     /// Whether only clusters have a use for it.
     pub only_cluster: bool,

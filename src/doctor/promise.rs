@@ -20,7 +20,6 @@ use crate::units::{bytes_text, count_text, plural};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// All well.
     Yes,
     /// Less than elsewhere.
     Less,
@@ -31,7 +30,6 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// One word.
     pub fn word(self) -> &'static str {
         match self {
             Self::Yes => "yes",
@@ -49,7 +47,6 @@ pub struct Promise {
     pub verdict: Verdict,
     /// What it is about, one word.
     pub about: &'static str,
-    /// A sentence.
     pub text: String,
 }
 

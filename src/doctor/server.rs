@@ -19,7 +19,6 @@ pub struct ServerLimits {
     pub max_bulk_bytes: Option<u64>,
     /// `client-query-buffer-limit`.
     pub query_buffer_bytes: Option<u64>,
-    /// `databases`.
     pub databases: Option<u64>,
     /// `sanitize-dump-payload`.
     pub sanitize: Option<String>,
@@ -67,7 +66,6 @@ impl ServerLimits {
 /// What a server told when it was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told<T> {
-    /// This.
     Known(T),
     /// It refuses, or cannot be reached, in these words.
     Refused(String),
@@ -84,7 +82,6 @@ impl<T> Told<T> {
         }
     }
 
-    /// What it told, if it did.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(known) => Some(known),

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::EncryptionError;
 use super::decrypt::{CHUNK_BYTES, Form, Unsealed};
-use crate::exit::Interrupted;
+use crate::exit;
 use crate::stop::Stop;
 
 /// So many damaged chunks in a row are no damage to chunks any more: bytes are missing or came in
@@ -44,7 +44,7 @@ impl<R: Read + Seek> Unsealed<R> {
     /// is of no use after an error.
     ///
     /// # Errors
-    /// The system's, [`Interrupted`], and those of `again`.
+    /// The system's, [`exit::Interrupted`], and those of `again`.
     pub(crate) fn mend(
         &mut self,
         mut again: impl FnMut() -> Result<Self>,
@@ -63,9 +63,7 @@ impl<R: Read + Seek> Unsealed<R> {
         let mut is_over = is_cut(&what) || matches!(self.form, Form::Armored(_));
         let mut in_a_row = 0;
         while !is_over {
-            if stop.is_set() {
-                return Err(Interrupted.into());
-            }
+            exit::unless_stopped(stop)?;
             let at = chunk * CHUNK_BYTES;
             match holes.last_mut() {
                 Some(last) if last.end == at => last.end += CHUNK_BYTES,
@@ -109,9 +107,7 @@ impl<R: Read + Seek> Unsealed<R> {
     fn read_on(&mut self, stop: &Stop) -> Result<ReadOn> {
         let mut buffer = vec![0; CHUNK_BYTES as usize];
         loop {
-            if stop.is_set() {
-                return Err(Interrupted.into());
-            }
+            exit::unless_stopped(stop)?;
             match self.read(&mut buffer) {
                 Ok(0) => return Ok(ReadOn::ToTheEnd),
                 Ok(_) => {}

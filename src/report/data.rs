@@ -21,19 +21,14 @@ pub struct About {
     pub bytes: u64,
     /// SHA-256 of the file, hex.
     pub sha256: String,
-    /// Whether the file is encrypted.
     pub encrypted: bool,
-    /// Its id.
     pub archive_id: u64,
-    /// Its header.
     pub header: Header,
-    /// Its end.
     pub end: End,
     /// What does not add up.
     pub problems: Vec<String>,
 }
 
-/// The whole report.
 pub fn json(report: &Report, about: &About) -> Value {
     let by_db_and_type = report.by_db_and_type.iter();
     let by_db_and_type = by_db_and_type.map(|(db, type_name, weight)| {

@@ -39,10 +39,8 @@ const STREAM: u64 = 80;
 /// Two nodes of a radix tree and what MEMORY USAGE adds for each.
 const STREAM_NODE: u64 = 504;
 
-/// An estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// Memory.
     pub memory_bytes: u64,
     /// Fields, members or elements, where the value's beginning says how many.
     pub elements: Option<u64>,

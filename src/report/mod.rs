@@ -32,7 +32,6 @@ const SHOWN_KEY_BYTES: usize = 512;
 /// Sums over a number of keys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Weight {
-    /// Keys.
     pub keys: u64,
     /// Bytes of names and values as stored, before compression.
     pub bytes: u64,
@@ -60,19 +59,16 @@ pub struct LargeKey {
     pub memory_bytes: u64,
     /// Bytes of its value as stored.
     pub value_bytes: u64,
-    /// Its database.
     pub db: u32,
     /// Its name, or the beginning of it. In JSON text or hex.
     #[serde(skip)]
     pub key: Vec<u8>,
     /// Length of its name.
     pub key_bytes: u64,
-    /// Its type.
     #[serde(rename = "type")]
     pub type_name: &'static str,
     /// Fields, members or elements, where the value says so at its beginning.
     pub elements: Option<u64>,
-    /// When it expires.
     pub expire_at_ms: Option<u64>,
 }
 
@@ -105,22 +101,17 @@ const SIZES: [(&str, u64); 10] = [
     ("256 MiB and more", u64::MAX),
 ];
 
-/// What was gathered.
 #[derive(Debug)]
 pub struct Report {
-    /// By database and type.
     pub by_db_and_type: ByDbAndType<Weight>,
-    /// Keys without expiry.
     pub without_ttl: Weight,
     /// Keys with expiry, by the life that remained when they were read.
     pub lives: Vec<Bucket>,
     /// By the size of the value.
     pub sizes: Vec<Bucket>,
-    /// By prefix.
     pub prefixes: Prefixes,
     largest: BinaryHeap<Reverse<LargeKey>>,
     largest_len: usize,
-    /// Tombstones.
     pub tombstones: u64,
     /// Records of keys that later ones supersede; they are in no other figure.
     pub superseded: u64,
@@ -219,7 +210,6 @@ impl Report {
         }
     }
 
-    /// All keys.
     pub fn total(&self) -> Weight {
         sum(self.by_db_and_type.iter().map(|(_, _, weight)| weight))
     }
@@ -235,7 +225,6 @@ impl Report {
         types
     }
 
-    /// By database.
     pub fn by_db(&self) -> Vec<(ToldDb, Weight)> {
         let mut dbs: BTreeMap<ToldDb, Weight> = BTreeMap::new();
         for (db, _, weight) in self.by_db_and_type.iter() {

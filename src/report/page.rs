@@ -40,7 +40,6 @@ impl Render for Text<'_> {
     }
 }
 
-/// The page.
 pub fn page(report: &Report, about: &About) -> String {
     let groups = report.prefixes.groups(GROUPS);
     let total = report.total();

@@ -24,7 +24,6 @@ const MAX_NODES: usize = 20_000;
 /// Bytes of a part's name.
 const MAX_PART_BYTES: usize = 64;
 
-/// The tree.
 #[derive(Debug, Default)]
 pub struct Prefixes {
     root: PrefixNode,
@@ -54,7 +53,6 @@ pub struct PrefixGroup {
 }
 
 impl Prefixes {
-    /// Counts a key.
     pub fn add(&mut self, key: &[u8], weight: &Weight) {
         let mut node = &mut self.root;
         node.weight.add(weight);

@@ -4,13 +4,9 @@
 /// A rectangle, in the units of the box it was laid out in.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rect {
-    /// From the left.
     pub x: f64,
-    /// From the top.
     pub y: f64,
-    /// Width.
     pub w: f64,
-    /// Height.
     pub h: f64,
 }
 

@@ -20,7 +20,7 @@ use redis_migrate_format::{
 
 pub(crate) use self::survey::{Change, LostRecords, Survey, survey};
 use crate::census::Census;
-use crate::exit::Interrupted;
+use crate::exit;
 use crate::host::unix_ms;
 use crate::ledger::CountsByDb;
 use crate::observer::{FailureKind, KeyFailure, Observer};
@@ -51,7 +51,7 @@ pub(crate) struct Rescued {
 /// Writes what `survey` found to `out`, but no values of more than `max_value_bytes`.
 ///
 /// # Errors
-/// Those of input and output, and [`Interrupted`].
+/// Those of input and output, and [`exit::Interrupted`].
 pub(crate) fn rescue<R: Read + Seek, W: Write>(
     input: &mut R,
     survey: &Survey,
@@ -75,9 +75,7 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
     let mut context = None;
     let mut window: Option<(u64, u64)> = None;
     for place in &survey.frames {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         let frame = read_frame(input, place, survey.archive_id)?;
         let mut written = Ok(());
         let mut each = |now: &Context, record: &Record| {

@@ -15,7 +15,7 @@ use redis_migrate_format::{End, Header, LACKS, Limits, Position};
 use sha2::{Digest, Sha256};
 
 use super::Range;
-use crate::exit::Interrupted;
+use crate::exit;
 use crate::stop::Stop;
 
 /// Lost ranges that a header lists; beyond, neighbours are told as one.
@@ -85,7 +85,7 @@ impl Survey {
 /// Looks through the whole input.
 ///
 /// # Errors
-/// The input's, and [`Interrupted`]. An input without a single intact frame gives `None`.
+/// The input's, and [`exit::Interrupted`]. An input without a single intact frame gives `None`.
 pub(crate) fn survey<R: Read + Seek>(
     input: &mut R,
     limits: Limits,
@@ -124,9 +124,7 @@ pub(crate) fn survey<R: Read + Seek>(
         aborted: false,
     };
     for at in 0..places.len() {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         let frame = read_frame(input, &places[at], archive_id)?;
         look.take(&places, at, frame);
     }
@@ -178,9 +176,7 @@ fn identify<R: Read + Seek>(input: &mut R, stop: &Stop) -> Result<Option<(u64, V
     let reader = BufReader::new(&mut *input);
     let mut scanner = Scanner::of_any_archive(reader).places_only();
     while let Some(found) = scanner.next_found()? {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         let Found::Frame(IntactFrame { header: frame, .. }) = found else {
             continue;
         };
@@ -267,9 +263,7 @@ fn find_frames<R: Read + Seek>(
     let reader = BufReader::new(&mut *input);
     let mut scanner = Scanner::new(reader, Some(survey.archive_id)).places_only();
     while let Some(found) = scanner.next_found()? {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         match found {
             Found::Lost(from, to) => {
                 survey.lost.push((from, to - from));

@@ -9,7 +9,7 @@ use redis_migrate_format::Reader;
 use redis_migrate_format::header::End;
 use redis_migrate_format::record::{Context, Record};
 
-use crate::exit::Interrupted;
+use crate::exit;
 use crate::observer::Observer;
 use crate::stop::Stop;
 
@@ -50,7 +50,7 @@ impl Reading {
 /// is checked. `observer` hears how far that came.
 ///
 /// # Errors
-/// Those of the format's reader and of `each`; [`Interrupted`].
+/// Those of the format's reader and of `each`; [`exit::Interrupted`].
 pub(crate) fn walk<R: Read>(
     reader: &mut Reader<R>,
     observer: Option<&Observer>,
@@ -58,9 +58,7 @@ pub(crate) fn walk<R: Read>(
     mut each: impl FnMut(&Context, &Record, u64) -> Result<()>,
 ) -> Result<()> {
     loop {
-        if stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(stop)?;
         let (mut records, mut seen) = (0, Ok(()));
         let frame = reader.visit_frame(|context, record, value_bytes| {
             records += 1;

@@ -28,7 +28,6 @@ pub(super) struct Console {
     bar: OnceLock<ProgressBar>,
 }
 
-/// The console as the observer's reporter.
 pub(super) struct ConsoleReporter(pub Arc<Console>);
 
 impl Reporter for ConsoleReporter {
@@ -91,7 +90,6 @@ impl Console {
         let _ = self.bar.set(bar.clone());
     }
 
-    /// One line.
     pub fn line(&self, text: &str) {
         self.write(&clean(text));
     }

@@ -15,7 +15,7 @@ use crate::exit;
 use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
 use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
-use crate::units::{bytes_text, count_text, duration_text, per_second, plural};
+use crate::units::{bytes_text, count_text, duration_text, libraries_text, per_second, plural};
 use crate::verb::Flow;
 
 /// What can become of a record: its name, how many, and whether it is named even when none are.
@@ -287,8 +287,7 @@ fn left_standing_text(outcome: &Outcome, is_exact: bool) -> Vec<String> {
     let libraries = sink.functions.left_standing;
     let what = [
         (sink.left_standing > 0).then(|| plural(sink.left_standing, "key")),
-        (libraries == 1).then(|| "1 function library".to_owned()),
-        (libraries > 1).then(|| format!("{} function libraries", count_text(libraries))),
+        (libraries > 0).then(|| libraries_text(libraries, "function")),
     ];
     let what = what.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     if is_exact {

@@ -62,13 +62,7 @@ impl VerifyArgs {
                 "--against takes a server (redis://host:port); to compare files, use `diff`",
             ));
         }
-        let server = Server {
-            side: Side::Destination,
-            place: Some(named),
-            flags: connect.flags(),
-            timeouts,
-            alone: true,
-        };
+        let server = Server::alone(Side::Destination, Some(named), connect, timeouts);
         server.endpoint(env).map(Some)
     }
 }

@@ -21,14 +21,7 @@ impl DoctorArgs {
             (only, None) => url_and_file(only, side, env),
             both => both,
         };
-        let server = Server {
-            side,
-            place,
-            flags: self.connect.flags(),
-            timeouts: &self.timeouts,
-            alone: true,
-        }
-        .resolve(env)?;
-        Ok((server, file))
+        let server = Server::alone(side, place, &self.connect, &self.timeouts);
+        Ok((server.resolve(env)?, file))
     }
 }

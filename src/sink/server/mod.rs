@@ -61,7 +61,7 @@ use self::writer::{Event, Fleet, Item, Now, Settings, Writer};
 use super::{Accepted, Sink};
 use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
-use crate::exit::{Interrupted, Usage};
+use crate::exit::{self, Usage};
 use crate::host;
 use crate::ledger::{SinkReport, SourceReport};
 use crate::observer::Observer;
@@ -345,9 +345,7 @@ impl ServerSink {
             if !others.is_empty() {
                 refused.append(&mut gate::try_select(lane.to(), &others));
             }
-            if self.shell.stop.is_set() {
-                return Err(Interrupted.into());
-            }
+            exit::unless_stopped(&self.shell.stop)?;
         }
         for line in gate::refused_lines(&refused, &keys) {
             self.shell.observer.warn(&line);

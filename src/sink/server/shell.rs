@@ -7,14 +7,14 @@ use anyhow::Result;
 
 use super::answer;
 use super::ask::Asking;
-use super::commands::{CommandError, Commands, Queued};
+use super::commands::{CommandError, Commands, Job, Queued};
 use super::compare;
 use super::pack::{pack, question};
 use super::port::Port;
 use super::sweep::sweep;
 use super::writer::{Action, AskedWith, Due, Event, How, Item, NodeSaid, Now, Question, Say};
 use crate::endpoint::ConnectOptions;
-use crate::exit::Interrupted;
+use crate::exit::{self, Interrupted};
 use crate::host;
 use crate::observer::Observer;
 use crate::server::cluster::Topology;
@@ -64,67 +64,28 @@ impl Shell {
     /// Interruption, the journal's, and whoever waits for accepted keys.
     pub fn carry_out(&mut self, action: Action<'_>) -> Result<Option<Event>> {
         let event = match action {
+            // These look at the clock only where something was waited for.
             Action::Send { at, item, how } => return Ok(self.send(at, item, how)),
-            Action::Read(at, due) => self.read(at, due),
-            Action::Peek(at, due) => {
-                let conn = self.port(at).open_conn();
-                match conn.is_some_and(|conn| conn.has_answer()) {
-                    true => self.read(at, due),
-                    false => Event::NoReply,
-                }
-            }
+            Action::Read(at, due) => return Ok(Some(self.read(at, due))),
+            Action::Peek(at, due) => return Ok(Some(self.peek(at, due))),
             Action::Flush => return Ok(self.flush()),
-            Action::Queue(at, job) => {
-                let queued = self.port(at).conn_and_commands();
-                let queued = queued.and_then(|(conn, commands)| {
-                    match commands.queue_small(conn, &job) {
-                        Ok(Queued::Sent(ticket)) => Ok(Some(ticket)),
-                        // Found out without a word to the server; found out again below, where it
-                        // is counted.
-                        Ok(Queued::Done(..) | Queued::Large) => Ok(None),
-                        Err(CommandError::Connection(error)) => Err(error),
-                        Err(_) => Ok(None),
-                    }
-                });
-                Event::Queued(at, queued)
-            }
+            Action::Queue(at, job) => return Ok(Some(self.queue(at, &job))),
             Action::Say(say) => return self.say(say),
-            action => return self.carry_out_alone(action),
-        };
-        Ok(Some(event))
-    }
-
-    /// What is carried out with nothing in flight, or nearly.
-    fn carry_out_alone(&mut self, action: Action<'_>) -> Result<Option<Event>> {
-        let event = match action {
-            Action::SendSelect(at, db) => {
-                let queued = self.port(at).conn().and_then(|conn| conn.queue_select(db));
-                match (queued, self.flush()) {
-                    (Err(error), _) => Event::SendFailed(at, error),
-                    (Ok(()), failed) => return Ok(failed),
-                }
+            Action::SendSelect(at, db) => match self.queue_select(at, db) {
+                Ok(()) => return Ok(self.flush()),
+                Err(failed) => failed,
+            },
+            Action::SendWait(at, patience_ms) => match self.queue_wait(at, patience_ms) {
+                Ok(()) => return Ok(None),
+                Err(failed) => failed,
+            },
+            Action::Drop(at) => {
+                self.port(at).drop_conn();
+                return Ok(None);
             }
-            Action::SendWait(at, patience_ms) => {
-                let patience_ms = patience_ms.to_string();
-                let conn = self.port(at).conn();
-                let wait: [&[u8]; 3] = [b"WAIT", b"1", patience_ms.as_bytes()];
-                match conn.and_then(|conn| conn.queue(&wait)) {
-                    Ok(()) => return Ok(None),
-                    Err(error) => Event::ReadFailed(at, error),
-                }
-            }
-            Action::WriteAlone(at, job) => {
-                let both = self.port(at).conn_and_commands();
-                let (written, left) = match both {
-                    Err(lost) => (Err(CommandError::Connection(lost)), None),
-                    Ok((conn, commands)) => {
-                        let written = commands.write(conn, &job);
-                        conn.doing("restoring keys");
-                        (written, commands.take_left())
-                    }
-                };
-                Event::Wrote(at, written, left)
-            }
+            Action::TellSource(left) => return self.tell_source(left),
+            // These are carried out with nothing in flight, or nearly.
+            Action::WriteAlone(at, job) => self.write_alone(at, &job),
             Action::Connect {
                 at,
                 to,
@@ -132,33 +93,69 @@ impl Shell {
                 after,
                 left_writes,
             } => self.connect(at, to, retry_for, after, left_writes)?,
-            Action::Drop(at) => {
-                self.port(at).drop_conn();
-                return Ok(None);
-            }
             Action::Select(at, db) => self.select(at, db)?,
             Action::Ask { at, question, with } => self.ask(at, question, with),
-            Action::AskSentinels(at) => {
-                let standing = self.port(at).standing();
-                Event::SentinelsSaid(at, standing)
-            }
+            Action::AskSentinels(at) => Event::SentinelsSaid(at, self.port(at).standing()),
             Action::AskTopology(candidates) => Event::Topology(ask_topology(candidates)),
             Action::AskNodes(nodes) => Event::NodesSaid(self.ask_nodes(nodes)),
             Action::Wait(time) => self.wait(time)?,
-            Action::TellSource(left) => return self.tell_source(left),
-            Action::CountEvictions(at) => {
-                let count = self.port(at).evictions();
-                Event::Evicted(at, count)
-            }
-            Action::CountUpheavals(at) => {
-                let count = self.port(at).upheavals();
-                Event::Upheaved(at, count)
-            }
+            Action::CountEvictions(at) => Event::Evicted(at, self.port(at).evictions()),
+            Action::CountUpheavals(at) => Event::Upheaved(at, self.port(at).upheavals()),
             Action::Sweep(litter) => Event::Swept(sweep(litter, &self.stop)),
-            _ => return Ok(None),
         };
         self.look();
         Ok(Some(event))
+    }
+
+    fn peek(&mut self, at: usize, due: Due<'_>) -> Event {
+        let conn = self.port(at).open_conn();
+        match conn.is_some_and(|conn| conn.has_answer()) {
+            true => self.read(at, due),
+            false => Event::NoReply,
+        }
+    }
+
+    fn queue(&mut self, at: usize, job: &Job<'_>) -> Event {
+        let queued = self.port(at).conn_and_commands();
+        let queued = queued.and_then(|(conn, commands)| {
+            match commands.queue_small(conn, job) {
+                Ok(Queued::Sent(ticket)) => Ok(Some(ticket)),
+                // Found out without a word to the server; found out again by WriteAlone, where it
+                // is counted.
+                Ok(Queued::Done(..) | Queued::Large) => Ok(None),
+                Err(CommandError::Connection(error)) => Err(error),
+                Err(_) => Ok(None),
+            }
+        });
+        Event::Queued(at, queued)
+    }
+
+    fn queue_select(&mut self, at: usize, db: u32) -> Result<(), Event> {
+        let queued = self.port(at).conn().and_then(|conn| conn.queue_select(db));
+        if queued.is_err() {
+            // What others have queued goes out all the same.
+            let _ = self.flush();
+        }
+        queued.map_err(|error| Event::SendFailed(at, error))
+    }
+
+    fn queue_wait(&mut self, at: usize, patience_ms: u64) -> Result<(), Event> {
+        let patience_ms = patience_ms.to_string();
+        let wait: [&[u8]; 3] = [b"WAIT", b"1", patience_ms.as_bytes()];
+        let queued = self.port(at).conn().and_then(|conn| conn.queue(&wait));
+        queued.map_err(|error| Event::ReadFailed(at, error))
+    }
+
+    fn write_alone(&mut self, at: usize, job: &Job<'_>) -> Event {
+        let (written, left) = match self.port(at).conn_and_commands() {
+            Err(lost) => (Err(CommandError::Connection(lost)), None),
+            Ok((conn, commands)) => {
+                let written = commands.write(conn, job);
+                conn.doing("restoring keys");
+                (written, commands.take_left())
+            }
+        };
+        Event::Wrote(at, written, left)
     }
 
     fn send(&mut self, at: usize, item: &Item, how: How) -> Option<Event> {
@@ -314,9 +311,7 @@ impl Shell {
     }
 
     fn wait(&self, time: Duration) -> Result<Event> {
-        if self.stop.is_set() {
-            return Err(Interrupted.into());
-        }
+        exit::unless_stopped(&self.stop)?;
         host::sleep(time);
         Ok(Event::Waited)
     }

@@ -200,26 +200,12 @@ impl ServerSource {
             true => CommandCounts::ask(&mut conn)?,
             false => None,
         };
-        let mut findings = Findings::new(
-            clock.now_ms(),
-            databases::left_out(&facts, options.db_of_url),
-            libraries.unknown().map(str::to_owned),
-        );
-        if let Some(reason) = &libraries.unread {
-            findings.libraries_unread(reason);
-        }
-        if let Some(text) = &libraries.refused {
-            warn_of_refusal(text, &observer);
-        }
+        let findings = known_before(&asking, &found, &libraries);
         let options = Arc::new(options);
         let mut books = Books::new(Arc::clone(&options), Arc::clone(&observer));
         for row in &found.not_had {
             let keys = row.keys.unwrap_or(0);
             books.not_reached(row.db, keys);
-            findings.unread(row.told());
-        }
-        if let Some(text) = found.unseen {
-            findings.unread(text);
         }
         let databases = Databases::new(found.rows, found.not_had);
         let profile = Profile::new(facts, clock, abilities, counts_before);
@@ -466,6 +452,28 @@ impl ServerSource {
         let node = self.node.as_ref();
         node.map(Membership::leftovers).unwrap_or_default()
     }
+}
+
+/// What is known before anything is read: what is left out, and what cannot be read.
+fn known_before(asking: &Asking<'_>, found: &probe::Databases, libraries: &Libraries) -> Findings {
+    let mut findings = Findings::new(
+        asking.clock.now_ms(),
+        databases::left_out(asking.facts, asking.options.db_of_url),
+        libraries.unknown().map(str::to_owned),
+    );
+    if let Some(reason) = &libraries.unread {
+        findings.libraries_unread(reason);
+    }
+    if let Some(text) = &libraries.refused {
+        warn_of_refusal(text, asking.observer);
+    }
+    for row in &found.not_had {
+        findings.unread(row.told());
+    }
+    if let Some(text) = &found.unseen {
+        findings.unread(text.clone());
+    }
+    findings
 }
 
 impl Source for ServerSource {

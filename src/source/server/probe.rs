@@ -267,21 +267,7 @@ fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<
                 break;
             }
             if named.is_empty() && is_about_command(&reason) {
-                let text = format!(
-                    "the source refuses SELECT ({reason}): only database 0 is read, and whether \
-                     there are keys in others is not known"
-                );
-                // A proxy that has no SELECT has no other database. A right that we lack is one that
-                // others have.
-                match reason.starts_with("NOPERM") {
-                    true => {
-                        asking
-                            .observer
-                            .warn(&format!("{text}; --db 0 says that nothing else is wanted"));
-                        found.unseen = Some(text);
-                    }
-                    false => asking.observer.warn(&text),
-                }
+                found.unseen = warn_of_select(&reason, asking.observer);
                 break;
             }
             found.not_had.push(NotHad {
@@ -305,6 +291,25 @@ fn try_databases(conn: &mut Conn, named: &[u32], asking: &Asking<'_>) -> Result<
         }
     }
     Ok(found)
+}
+
+/// Says that SELECT is refused; what is not seen for it. A proxy that has no SELECT has no other
+/// database. A right that we lack is one that others have.
+fn warn_of_select(reason: &str, observer: &Observer) -> Option<String> {
+    let text = format!(
+        "the source refuses SELECT ({reason}): only database 0 is read, and whether there are keys \
+         in others is not known"
+    );
+    match reason.starts_with("NOPERM") {
+        true => {
+            observer.warn(&format!("{text}; --db 0 says that nothing else is wanted"));
+            Some(text)
+        }
+        false => {
+            observer.warn(&text);
+            None
+        }
+    }
 }
 
 /// The keys of the present database, where DBSIZE tells.

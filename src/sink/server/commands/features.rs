@@ -2,7 +2,7 @@
 
 use super::{CommandLimits, Job, streams};
 use crate::dialect::{Dialect, Feature, Version};
-use crate::payload::{self, metadata};
+use crate::payload::{self, Kind, metadata};
 use crate::policy::AllowLoss;
 use crate::record::Family;
 use crate::refusal::Refusal;
@@ -65,9 +65,18 @@ impl Default for Features {
 /// Why a value that cannot be read is not written by commands.
 fn unreadable(family: Family, value: &[u8]) -> String {
     let what = match payload::kind(family, value) {
-        payload::Kind::Module if payload::vector_set(value).is_some() => "a vector set".to_owned(),
-        payload::Kind::Module => "a module's value".to_owned(),
-        _ => {
+        Kind::Module if payload::vector_set(value).is_some() => "a vector set".to_owned(),
+        Kind::Module => "a module's value".to_owned(),
+        // What this version can read does not come here.
+        Kind::Unknown
+        | Kind::String
+        | Kind::List
+        | Kind::Set
+        | Kind::ZSet
+        | Kind::Hash
+        | Kind::Stream
+        | Kind::Array
+        | Kind::PathHash => {
             let type_byte = payload::plain(family, value).first().copied();
             let number = type_byte.map_or_else(String::new, |byte| format!(" {byte}"));
             format!("a value of type{number}, which this version of the tool cannot read,")
@@ -79,7 +88,7 @@ fn unreadable(family: Family, value: &[u8]) -> String {
 impl Features {
     /// By which command a value would get its name.
     pub fn way(&self, limits: &CommandLimits, job: &Job<'_>) -> Way {
-        let is_string = payload::kind(job.family, job.value) == payload::Kind::String;
+        let is_string = payload::kind(job.family, job.value) == Kind::String;
         let is_one_set = is_string
             && job.value.len() <= limits.chunk_bytes
             && (job.expire_at_ms.is_none() || self.set_pxat);
@@ -139,7 +148,7 @@ impl Features {
     /// Whether a stream, type byte and body, that is written by commands loses settings of
     /// idempotency or ids that it remembers.
     pub fn loses_idempotency(&self, family: Family, value: &[u8]) -> bool {
-        if payload::kind(family, value) != payload::Kind::Stream {
+        if payload::kind(family, value) != Kind::Stream {
             return false;
         }
         match payload::decode(family, value) {
@@ -183,7 +192,7 @@ impl Features {
                 false => format!("its value is damaged and is not sent: {error}"),
             })
         })?;
-        if payload::kind(family, value) == payload::Kind::Stream && !self.streams {
+        if payload::kind(family, value) == Kind::Stream && !self.streams {
             return Err(Refusal::new("the destination has no streams"));
         }
         if payload::has_metadata(family, value) && !allow.key_meta {

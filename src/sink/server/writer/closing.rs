@@ -199,74 +199,80 @@ impl Closing {
     /// What is needed next.
     pub fn need(&mut self, fleet: &mut Fleet, ledger: &mut Ledger) -> Need {
         loop {
-            let lanes = fleet.lanes().len();
             #[cfg(test)]
             super::tests::mark(&self.step);
-            self.step = match &self.step {
-                Step::Drain
-                | Step::Confirmed
-                | Step::Moved
-                | Step::Reconnected
-                | Step::Asked
-                | Step::Revisited => {
-                    return Need::Drain;
-                }
-                Step::Judge(_) => return Need::Judge,
-                Step::Confirm(at) if *at == lanes => Step::Confirmed,
-                Step::Confirm(at) => {
-                    let at = *at;
-                    self.step = Step::Confirm(at + 1);
-                    if !fleet.lane(at).kept.is_open() {
-                        continue;
-                    }
-                    if fleet.lane(at).is_up() {
-                        return Need::Confirm(at);
-                    }
-                    // Nothing else asks for this lane any more.
-                    fleet.doubt(None);
-                    continue;
-                }
-                Step::Sentinels(at) if *at == lanes => self.after_sentinels(fleet),
-                Step::Sentinels(at) if !fleet.lane(*at).is_watched() => Step::Sentinels(at + 1),
-                Step::Sentinels(at) if !fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
-                Step::Sentinels(at) => return Need::Sentinels(*at),
-                Step::Taken(at) if fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
-                Step::Taken(at) => return Need::Connection(*at),
-                Step::Reconnect(at) if *at == lanes => Step::Reconnected,
-                Step::Reconnect(at) => {
-                    let lane = fleet.lane(*at);
-                    if !lane.is_up() && !lane.kept.is_empty() {
-                        return Need::Connection(*at);
-                    }
-                    Step::Reconnect(at + 1)
-                }
-                Step::Slots if !fleet.is_cluster() => Step::Source,
-                Step::Slots => {
-                    self.step = Step::Asked;
-                    return Need::Slots;
-                }
-                Step::Settled => self.after_slots(fleet),
-                Step::Source if self.has_told_source => Step::Evictions(0),
-                Step::Source => {
-                    self.tell_unconfirmed(fleet, ledger);
-                    return Need::Source;
-                }
-                Step::Evictions(at) if *at == lanes => Step::Upheavals(0),
-                Step::Evictions(at) if self.is_unseen(*at, fleet) => self.revisit(*at),
-                Step::Evictions(at) => return Need::Evictions(*at),
-                Step::Upheavals(at) if *at == lanes => Step::Done,
-                Step::Upheavals(at) if !fleet.lane(*at).kept.is_relied_on() => {
-                    Step::Upheavals(at + 1)
-                }
-                Step::Upheavals(at) => return Need::Upheavals(*at),
-                // A node of a cluster that serves nothing any more has left its keys to others.
-                Step::Revisit(at) if fleet.lane(*at).is_up() || !fleet.is_primary(*at) => {
-                    Step::Revisited
-                }
-                Step::Revisit(at) => return Need::Connection(*at),
-                Step::Done => return Need::Nothing,
-            };
+            if let Some(need) = self.go_on(fleet, ledger) {
+                return need;
+            }
         }
+    }
+
+    /// What the present step needs; `None` where it needs nothing, and another step follows.
+    fn go_on(&mut self, fleet: &mut Fleet, ledger: &mut Ledger) -> Option<Need> {
+        let lanes = fleet.lanes().len();
+        self.step = match &self.step {
+            Step::Drain
+            | Step::Confirmed
+            | Step::Moved
+            | Step::Reconnected
+            | Step::Asked
+            | Step::Revisited => return Some(Need::Drain),
+            Step::Judge(_) => return Some(Need::Judge),
+            Step::Confirm(at) if *at == lanes => Step::Confirmed,
+            Step::Confirm(at) => return self.confirm(*at, fleet),
+            Step::Sentinels(at) if *at == lanes => self.after_sentinels(fleet),
+            Step::Sentinels(at) if !fleet.lane(*at).is_watched() => Step::Sentinels(at + 1),
+            Step::Sentinels(at) if !fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
+            Step::Sentinels(at) => return Some(Need::Sentinels(*at)),
+            Step::Taken(at) if fleet.lane(*at).is_up() => Step::Sentinels(at + 1),
+            Step::Taken(at) => return Some(Need::Connection(*at)),
+            Step::Reconnect(at) if *at == lanes => Step::Reconnected,
+            Step::Reconnect(at) => {
+                let lane = fleet.lane(*at);
+                if !lane.is_up() && !lane.kept.is_empty() {
+                    return Some(Need::Connection(*at));
+                }
+                Step::Reconnect(at + 1)
+            }
+            Step::Slots if !fleet.is_cluster() => Step::Source,
+            Step::Slots => {
+                self.step = Step::Asked;
+                return Some(Need::Slots);
+            }
+            Step::Settled => self.after_slots(fleet),
+            Step::Source if self.has_told_source => Step::Evictions(0),
+            Step::Source => {
+                self.tell_unconfirmed(fleet, ledger);
+                return Some(Need::Source);
+            }
+            Step::Evictions(at) if *at == lanes => Step::Upheavals(0),
+            Step::Evictions(at) if self.is_unseen(*at, fleet) => self.revisit(*at),
+            Step::Evictions(at) => return Some(Need::Evictions(*at)),
+            Step::Upheavals(at) if *at == lanes => Step::Done,
+            Step::Upheavals(at) if !fleet.lane(*at).kept.is_relied_on() => Step::Upheavals(at + 1),
+            Step::Upheavals(at) => return Some(Need::Upheavals(*at)),
+            // A node of a cluster that serves nothing any more has left its keys to others.
+            Step::Revisit(at) if fleet.lane(*at).is_up() || !fleet.is_primary(*at) => {
+                Step::Revisited
+            }
+            Step::Revisit(at) => return Some(Need::Connection(*at)),
+            Step::Done => return Some(Need::Nothing),
+        };
+        None
+    }
+
+    /// A lane confirms what it keeps, if it can, and the next one follows.
+    fn confirm(&mut self, at: usize, fleet: &mut Fleet) -> Option<Need> {
+        self.step = Step::Confirm(at + 1);
+        if !fleet.lane(at).kept.is_open() {
+            return None;
+        }
+        if fleet.lane(at).is_up() {
+            return Some(Need::Confirm(at));
+        }
+        // Nothing else asks for this lane any more.
+        fleet.doubt(None);
+        None
     }
 
     fn after_sentinels(&self, fleet: &Fleet) -> Step {

@@ -79,13 +79,24 @@ impl Fit {
         let is_small = record.value.bytes().len() <= MAX_VALUE_BYTES;
         // Of the types that a family has alone, some change by themselves: hashes whose fields expire.
         let is_changing = !is_common(type_byte);
+        if record.key.len() > MAX_KEY_BYTES {
+            return Self::Nothing;
+        }
         match kind {
-            _ if record.key.len() > MAX_KEY_BYTES => Self::Nothing,
             Kind::Hash if is_changing && is_small => Self::Fields,
             Kind::Hash if is_changing => Self::Nothing,
             Kind::Stream | Kind::Module => Self::Standing,
-            _ if is_small && !is_changing => Self::Value,
-            _ => Self::Standing,
+            Kind::Hash
+            | Kind::String
+            | Kind::List
+            | Kind::Set
+            | Kind::ZSet
+            | Kind::Array
+            | Kind::PathHash
+            | Kind::Unknown => match is_small && !is_changing {
+                true => Self::Value,
+                false => Self::Standing,
+            },
         }
     }
 

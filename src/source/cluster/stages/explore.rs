@@ -17,101 +17,65 @@ pub(super) fn unknown(may_pass: bool) -> Option<Unknown> {
 
 /// Situations that differ in what matters, by name.
 fn situations() -> Vec<(&'static str, Situation)> {
-    let exact = || Situation {
-        may_be_exact: true,
+    let base = |may_be_exact, is_done| Situation {
+        may_be_exact,
+        is_done,
         ..Situation::default()
     };
-    let on_the_way = || Some("7".to_owned());
+    let (calm, inexact) = (base(true, false), base(false, false));
+    let untold = |may_pass, before: &Situation| Situation {
+        unknown: unknown(may_pass),
+        ..before.clone()
+    };
+    let on_the_way = |before: &Situation| Situation {
+        on_the_way: Some("7".to_owned()),
+        ..before.clone()
+    };
+    let follows = Situation {
+        follows: true,
+        ..on_the_way(&untold(true, &calm))
+    };
+    let busy = Situation {
+        is_busy: true,
+        ..calm.clone()
+    };
+    let unchanged = Situation {
+        is_unchanged: true,
+        ..base(true, true)
+    };
     vec![
-        (
-            "follows",
-            Situation {
-                follows: true,
-                unknown: unknown(true),
-                on_the_way: on_the_way(),
-                ..exact()
-            },
-        ),
-        (
-            "not told yet",
-            Situation {
-                unknown: unknown(true),
-                ..exact()
-            },
-        ),
-        (
-            "never told",
-            Situation {
-                unknown: unknown(false),
-                ..exact()
-            },
-        ),
+        ("follows", follows),
+        ("not told yet", untold(true, &calm)),
+        ("never told", untold(false, &calm)),
         (
             "never told, inexact, done",
-            Situation {
-                unknown: unknown(false),
-                is_done: true,
-                ..Situation::default()
-            },
+            untold(false, &base(false, true)),
         ),
-        (
-            "on the way",
-            Situation {
-                on_the_way: on_the_way(),
-                ..exact()
-            },
-        ),
-        (
-            "on the way, inexact",
-            Situation {
-                on_the_way: on_the_way(),
-                ..Situation::default()
-            },
-        ),
-        (
-            "on the way, inexact, done",
-            Situation {
-                on_the_way: on_the_way(),
-                is_done: true,
-                ..Situation::default()
-            },
-        ),
-        (
-            "busy",
-            Situation {
-                is_busy: true,
-                ..exact()
-            },
-        ),
-        ("calm", exact()),
-        ("inexact", Situation::default()),
-        (
-            "done, unchanged",
-            Situation {
-                is_done: true,
-                is_unchanged: true,
-                ..exact()
-            },
-        ),
-        (
-            "done, changed",
-            Situation {
-                is_done: true,
-                ..exact()
-            },
-        ),
-        (
-            "done, inexact",
-            Situation {
-                is_done: true,
-                ..Situation::default()
-            },
-        ),
+        ("on the way", on_the_way(&calm)),
+        ("on the way, inexact", on_the_way(&inexact)),
+        ("on the way, inexact, done", on_the_way(&base(false, true))),
+        ("busy", busy),
+        ("calm", calm),
+        ("inexact", inexact),
+        ("done, unchanged", unchanged),
+        ("done, changed", base(true, true)),
+        ("done, inexact", base(false, true)),
     ]
 }
 
 /// Every event, by name.
 fn events() -> Vec<(String, Event)> {
+    let steady = situations().into_iter();
+    let steady = steady.map(|(name, one)| (format!("Steady({name})"), Event::Steady(one)));
+    let others = other_events().into_iter();
+    others
+        .map(|(name, event)| (name.to_owned(), event))
+        .chain(steady)
+        .collect()
+}
+
+/// Every event but that the slots are steady.
+fn other_events() -> Vec<(&'static str, Event)> {
     let changes = |moved, unanswered: bool| {
         Event::ViewTaken(SlotChanges {
             moved,
@@ -123,7 +87,7 @@ fn events() -> Vec<(String, Event)> {
         exact: exact.to_vec(),
         in_time,
     };
-    let mut events = vec![
+    vec![
         ("StageEnded", Event::StageEnded),
         ("Collected", Event::Collected),
         ("ViewTaken(as before)", changes(false, false)),
@@ -163,14 +127,6 @@ fn events() -> Vec<(String, Event)> {
         ("Ended(Functions)", Event::Ended(End::Functions)),
         ("Ended(Nothing)", Event::Ended(End::Nothing)),
     ]
-    .into_iter()
-    .map(|(name, event)| (name.to_owned(), event))
-    .collect::<Vec<_>>();
-    let steady = situations()
-        .into_iter()
-        .map(|(name, situation)| (format!("Steady({name})"), Event::Steady(situation)));
-    events.extend(steady);
-    events
 }
 
 pub(super) fn name(stages: &Stages) -> String {

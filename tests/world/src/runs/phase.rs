@@ -21,6 +21,7 @@ use crate::judge::wish::{Verb, Wish};
 use crate::judge::{Ended, Named, Ran, Told, archive, clock, judge};
 use crate::net::{By, Endless, Killed, Place, State, World};
 use crate::script::{Phase, Script, Side};
+use crate::server::Release;
 
 /// Stands for the directory in command lines.
 const DIRECTORY: &str = "{dir}";
@@ -47,96 +48,46 @@ pub(super) fn run(
     report: &mut Report,
 ) -> Before {
     let wish = Wish::of(&phase.argv);
-    let place =
-        |name: &String| PathBuf::from(name.replace(DIRECTORY, &directory.to_string_lossy()));
-    let archive_place = wish.archive.as_ref().map(place);
     let began = world.state(|state| state.now);
-    // What a run that was killed or failed did belongs to the one that goes on with it.
-    let chain = match &before {
-        Some(before)
-            if (wish.resumes || wish.verb == Verb::Import)
-                && before.wish == wish
-                && !before.is_whole =>
-        {
-            before.began
-        }
-        _ => began,
-    };
+    let chain = before
+        .as_ref()
+        .filter(|before| before.is_gone_on_with(&wish))
+        .map_or(began, |before| before.began);
     let listener = Heard::default();
     let ended = call(world, phase, directory, &listener);
     let now = world.state(|state| state.now);
     world.end_run();
-    let Said { lines, named } = listener.take();
-    let release = setup::release_of(script, Side::Source);
-    let mut wrong = Vec::new();
-    let mut written = match (&archive_place, wish.verb) {
-        (Some(place), Verb::Export) if place.exists() => match archive::read(place, release) {
-            Ok(content) => Some(content),
-            Err(error) => {
-                wrong.push(format!("an archive that cannot be read: {error}"));
-                None
-            }
-        },
-        _ => None,
-    };
-    let read = match (&archive_place, wish.verb) {
-        (Some(place), Verb::Import) => archive::read(place, release).ok(),
-        _ => None,
-    };
-    let former = read.as_ref().map(|content| content.former.clone());
-    let (source, mut target) = world.state(|state| {
-        let source = match wish.verb {
-            Verb::Import => Truth::still(read.map(|content| content.keys).unwrap_or_default(), now),
-            _ => Truth::of(state, Side::Source, chain, now),
-        };
-        (source, Truth::of(state, Side::Destination, chain, now))
-    });
+    let said = listener.take();
+    let mut archives = Archives::of(&wish, directory, setup::release_of(script, Side::Source));
+    let former = archives.read.as_mut();
+    let former = former.map(|content| std::mem::take(&mut content.former));
+    let (source, mut target) =
+        world.state(|state| truths(state, &wish, archives.read, (chain, now)));
     let goes_on = chain != began && before.as_ref().is_some_and(|before| before.by_own_clock);
-    let by_own_clock = goes_on || lines.iter().any(|line| line.starts_with(clock::WARNING));
+    let by_own_clock = goes_on || said.warns_of_own_clock();
     if by_own_clock || setup::tells_what_remains(script) {
         let most = clock::most_off(&source, by_own_clock);
-        clock::set_right(&source, &wish, written.as_mut(), &mut target, most);
+        let written = archives.written.as_mut();
+        clock::set_right(&source, &wish, written, &mut target, most);
     }
-    let is_disturbed = is_disturbed(script);
-    let is_again = before.as_ref().is_some_and(|before| {
-        let is_done = before.is_whole && !before.has_unseen_loss;
-        let is_asked_again = is_done && before.argv == phase.argv;
-        is_asked_again && world.state(|state| nothing_changed(state, before, &wish, now))
-    });
+    let is_again = before.as_ref();
+    let is_again = is_again.is_some_and(|before| before.is_asked_again(world, phase, now));
     let ran = Ran {
         wish: &wish,
         ended: &ended,
-        lines: &lines,
-        named: &named,
+        lines: &said.lines,
+        named: &said.named,
         source,
         former: former.unwrap_or_default(),
         target,
-        archive: written,
-        is_disturbed,
+        archive: archives.written,
+        is_disturbed: is_disturbed(script),
         is_again,
         is_calm: is_calm(script, report.codes.len()),
     };
-    wrong.extend(judge(&ran));
+    archives.wrong.extend(judge(&ran));
     let has_unseen_loss = !ran.target.lost_at_last(|is_unseen| is_unseen).is_empty();
-    let code = match &ended {
-        Ended::Told(told) => told.code,
-        _ => u8::MAX,
-    };
-    report.codes.push(code);
-    report.lines.extend(lines);
-    if let Ended::Told(told) = &ended {
-        let problems = told.problems.iter().map(|text| format!("problem: {text}"));
-        report.lines.extend(problems);
-        let error = told.error.iter().map(|text| format!("error: {text}"));
-        report.lines.extend(error);
-    }
-    let name = phase.argv.join(" ");
-    let which = report.codes.len();
-    report.wrong.extend(
-        wrong
-            .into_iter()
-            .map(|text| format!("run {which} ({name}): {text}")),
-    );
+    let code = tell(report, phase, &ended, said.lines, archives.wrong);
     world.rest(Duration::from_secs(1));
     Before {
         wish,
@@ -147,6 +98,94 @@ pub(super) fn run(
         has_unseen_loss,
         by_own_clock,
     }
+}
+
+impl Before {
+    /// Whether a run goes on with it: what one that was killed or failed did belongs to the next.
+    fn is_gone_on_with(&self, wish: &Wish) -> bool {
+        let goes_on = wish.resumes || wish.verb == Verb::Import;
+        goes_on && self.wish == *wish && !self.is_whole
+    }
+
+    /// Whether the same is asked for again after it was done, and nothing has changed since.
+    fn is_asked_again(&self, world: &World, phase: &Phase, now: u64) -> bool {
+        self.is_whole
+            && !self.has_unseen_loss
+            && self.argv == phase.argv
+            && world.state(|state| nothing_changed(state, self, &self.wish, now))
+    }
+}
+
+/// The archive of a run: what it wrote, or what it read.
+#[derive(Default)]
+struct Archives {
+    written: Option<archive::Content>,
+    read: Option<archive::Content>,
+    /// What is wrong with it.
+    wrong: Vec<String>,
+}
+
+impl Archives {
+    fn of(wish: &Wish, directory: &Path, release: &'static Release) -> Self {
+        let mut archives = Self::default();
+        let Some(name) = &wish.archive else {
+            return archives;
+        };
+        let place = PathBuf::from(name.replace(DIRECTORY, &directory.to_string_lossy()));
+        match wish.verb {
+            Verb::Export if place.exists() => match archive::read(&place, release) {
+                Ok(content) => archives.written = Some(content),
+                Err(error) => {
+                    let text = format!("an archive that cannot be read: {error}");
+                    archives.wrong.push(text);
+                }
+            },
+            Verb::Import => archives.read = archive::read(&place, release).ok(),
+            Verb::Export | Verb::Copy => {}
+        }
+        archives
+    }
+}
+
+/// What source and destination held in that time; for `import` the source is the archive.
+fn truths(
+    state: &State,
+    wish: &Wish,
+    read: Option<archive::Content>,
+    (from, to): (u64, u64),
+) -> (Truth, Truth) {
+    let source = match wish.verb {
+        Verb::Import => Truth::still(read.map(|content| content.keys).unwrap_or_default(), to),
+        Verb::Export | Verb::Copy => Truth::of(state, Side::Source, from, to),
+    };
+    (source, Truth::of(state, Side::Destination, from, to))
+}
+
+/// Reports what a run said, and what is wrong with it; its exit code.
+fn tell(
+    report: &mut Report,
+    phase: &Phase,
+    ended: &Ended,
+    lines: Vec<String>,
+    wrong: Vec<String>,
+) -> u8 {
+    let code = match ended {
+        Ended::Told(told) => told.code,
+        _ => u8::MAX,
+    };
+    report.codes.push(code);
+    report.lines.extend(lines);
+    if let Ended::Told(told) = ended {
+        let problems = told.problems.iter().map(|text| format!("problem: {text}"));
+        report.lines.extend(problems);
+        let error = told.error.iter().map(|text| format!("error: {text}"));
+        report.lines.extend(error);
+    }
+    let (which, name) = (report.codes.len(), phase.argv.join(" "));
+    let wrong = wrong.into_iter();
+    let wrong = wrong.map(|text| format!("run {which} ({name}): {text}"));
+    report.wrong.extend(wrong);
+    code
 }
 
 /// Whether neither side changed by itself since an earlier run began; what it wrote does not count.
@@ -298,6 +337,13 @@ struct Heard(Arc<Mutex<Said>>);
 struct Said {
     lines: Vec<String>,
     named: BTreeMap<Place, Named>,
+}
+
+impl Said {
+    fn warns_of_own_clock(&self) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.starts_with(clock::WARNING))
+    }
 }
 
 impl Heard {
