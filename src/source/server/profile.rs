@@ -13,8 +13,10 @@ pub(super) struct Profile {
     /// How often each command had been called when the scan began, until it has ended; `None` where
     /// the server does not say, and where others look at it.
     counts_before: Option<CommandCounts>,
-    /// The server that was found when connecting again is another process.
+    /// The server that was found when connecting again is another process, and nobody asked since.
     changed_process: bool,
+    /// It became another process since the scan began.
+    became_another: bool,
 }
 
 impl Profile {
@@ -30,6 +32,7 @@ impl Profile {
             abilities,
             counts_before: counts,
             changed_process: false,
+            became_another: false,
         }
     }
 
@@ -80,11 +83,12 @@ impl Profile {
     }
 
     pub fn note_changed_process(&mut self) {
-        self.changed_process = true;
+        (self.changed_process, self.became_another) = (true, true);
     }
 
-    pub fn changed_process(&self) -> bool {
-        self.changed_process
+    /// Whether it became another process since the scan began: it has forgotten what it had counted.
+    pub fn became_another(&self) -> bool {
+        self.became_another
     }
 
     /// Whether it became another process since this was last asked.
@@ -99,7 +103,7 @@ impl Profile {
         // Another server may tell less.
         self.facts.keyspace.clone_from(&facts.keyspace);
         // Heard of while the scan was at rest: it begins anew anyway.
-        self.changed_process = false;
+        (self.changed_process, self.became_another) = (false, false);
     }
 
     pub fn counts_before(&self) -> Option<&CommandCounts> {

@@ -17,6 +17,9 @@ use crate::server::slots::slot_of;
 use crate::server::{Conn, ServerError};
 use crate::units::plural;
 
+/// Why a server does not tell what it counted before.
+pub(super) const ANOTHER_PROCESS: &str = "it was restarted, or is another one";
+
 impl ServerSource {
     /// Fills the batch; on an error everything that was asked and not answered is still known.
     pub(super) fn read_on(&mut self, batch: &mut Batch) -> Result<()> {
@@ -502,7 +505,7 @@ impl ServerSource {
         let now = self.ask(|conn| Ok(CommandCounts::ask(conn)?))?;
         // What another process has counted tells nothing of the one before.
         let why = match now.map(|now| now.since(&before)) {
-            _ if self.profile.changed_process() => "it was restarted, or is another one",
+            _ if self.profile.became_another() => ANOTHER_PROCESS,
             Some(Since::Quiet) => return Ok(()),
             Some(Since::Swapped) => {
                 self.swapped_meanwhile();
@@ -510,6 +513,12 @@ impl ServerSource {
             }
             Some(Since::Reset) | None => "CONFIG RESETSTAT, or INFO is refused",
         };
+        self.swaps_untold(why);
+        Ok(())
+    }
+
+    /// Whether databases were swapped cannot be known, and `why`.
+    pub(super) fn swaps_untold(&self, why: &str) {
         // A cluster has one database.
         if self.node.is_none() {
             self.observer.warn(&format!(
@@ -517,7 +526,6 @@ impl ServerSource {
                  keys are missing"
             ));
         }
-        Ok(())
     }
 
     /// Databases were swapped, and are not read again for it: in the ledger, and exit code 3.

@@ -28,6 +28,7 @@ use crate::source::server::delivered::{Given, GivenLog};
 use crate::source::server::libraries::function_dump;
 use crate::source::server::node::Membership;
 use crate::source::server::reader::{Dump, Fate, Job};
+use crate::source::server::shell::ANOTHER_PROCESS;
 use crate::units::plural;
 
 /// Names of one job, so that memory stays bounded.
@@ -545,6 +546,8 @@ impl ConvergingSource {
         }
         if self.evidence.has_swapped() {
             self.inner.swapped_meanwhile();
+        } else if self.inner.profile.became_another() {
+            self.inner.swaps_untold(ANOTHER_PROCESS);
         }
         // A replica that no longer hears of its primary tells no changes, and lacks them.
         if self.inner.facts().replica && !missed_some {
