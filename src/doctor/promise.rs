@@ -442,7 +442,7 @@ fn functions_written(found: &Findings) -> TopicAnswer<'_> {
 }
 
 fn eviction(found: &Findings) -> TopicAnswer<'_> {
-    let (command, what) = match found.facts.policy.as_deref() {
+    let (command, what) = match found.facts.memory.policy.as_deref() {
         Some(policy) if policy.contains("lfu") => ("OBJECT FREQ", "LFU frequencies"),
         _ => ("OBJECT IDLETIME", "idle times"),
     };
@@ -459,7 +459,7 @@ fn role(found: &Findings) -> TopicAnswer<'_> {
     if found.facts.cluster {
         return silence();
     }
-    match (found.facts.replica, found.rights.of("RESTORE")) {
+    match (found.facts.role.replica, found.rights.of("RESTORE")) {
         (false, _) => known(info_later(found)).map(|()| Vec::new()),
         (true, Access::Allowed | Access::SomeKeys) => less(
             "this is a writable replica: what is written here is lost when it syncs with its primary",
@@ -485,7 +485,7 @@ fn writing(found: &Findings) -> TopicAnswer<'_> {
     let text = match rights.of("RESTORE") {
         Access::Allowed | Access::SomeKeys | Access::Later(_) => return silence(),
         // The role has been told.
-        Access::Blocked(_) if found.facts.replica => return silence(),
+        Access::Blocked(_) if found.facts.role.replica => return silence(),
         Access::Blocked(text) | Access::Refused(text) => text.as_str(),
         Access::Absent => "ERR unknown command",
         Access::Unknown => return less("could not find out whether RESTORE can be used"),
@@ -608,7 +608,7 @@ fn size(found: &Findings) -> TopicAnswer<'_> {
 fn memory(found: &Findings) -> TopicAnswer<'_> {
     let facts = &found.facts;
     known(info_later(found))?;
-    let Some(max) = facts.maxmemory else {
+    let Some(max) = facts.memory.max else {
         return less(
             "the server does not tell its maxmemory: neither free memory nor evictions can be watched",
         );
@@ -616,8 +616,8 @@ fn memory(found: &Findings) -> TopicAnswer<'_> {
     if max == 0 {
         return yes("no maxmemory is set");
     }
-    let room = bytes_text(max.saturating_sub(facts.used_memory.unwrap_or(0)));
-    match facts.policy.as_deref() {
+    let room = bytes_text(max.saturating_sub(facts.memory.used.unwrap_or(0)));
+    match facts.memory.policy.as_deref() {
         Some("noeviction") | None => yes(format!("room for {room}; what does not fit is refused")),
         Some(policy) => less(format!(
             "room for {room}; after that the server evicts keys ({policy}): evictions are counted, \

@@ -97,7 +97,7 @@ fn server_lines(found: &Findings) -> Vec<(&'static str, String)> {
         lines.insert(1, ("found by", clean(sentinels).into_owned()));
     }
     lines.push(("keys", keys_line(found)));
-    if let Some(used) = facts.used_memory {
+    if let Some(used) = facts.memory.used {
         lines.push(("memory", memory_line(used, facts)));
     }
     let limits = &found.limits;
@@ -147,16 +147,16 @@ fn keys_line(found: &Findings) -> String {
 }
 
 fn memory_line(used: u64, facts: &Facts) -> String {
-    let max = match facts.maxmemory {
+    let max = match facts.memory.max {
         Some(0) => "no maxmemory".to_owned(),
         Some(max) => format!("maxmemory {}", bytes_text(max)),
         None => "maxmemory unknown".to_owned(),
     };
-    let evicted = match facts.evicted_keys {
+    let evicted = match facts.memory.evicted_keys {
         Some(keys @ 1..) => format!(", {} evicted so far", plural(keys, "key")),
         _ => String::new(),
     };
-    let policy = clean(facts.policy.as_deref().unwrap_or("policy unknown"));
+    let policy = clean(facts.memory.policy.as_deref().unwrap_or("policy unknown"));
     format!("{} used, {max}, {policy}{evicted}", bytes_text(used))
 }
 

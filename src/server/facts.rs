@@ -43,10 +43,24 @@ pub struct Facts {
     pub run_id: Option<String>,
     /// Whether the server is a node of a cluster.
     pub cluster: bool,
+    /// Whether it is a primary or a replica.
+    pub role: RoleFacts,
+    /// Databases with keys; `None` where INFO keyspace is refused.
+    pub keyspace: Option<Vec<Keyspace>>,
+    /// Its memory, and what it does when that is full.
+    pub memory: MemoryFacts,
+    /// Names of the modules that are loaded; `None` where INFO has no section about them (before
+    /// 6.0, and where it is withheld).
+    pub modules: Option<Vec<String>>,
+}
+
+/// Whether a server is a primary or a replica, and how it stands to others.
+#[derive(Debug, Clone, Default)]
+pub struct RoleFacts {
     /// `role:slave`, by INFO or ROLE.
     pub replica: bool,
     /// Whether INFO or ROLE told the role at all.
-    pub knows_role: bool,
+    pub is_told: bool,
     /// Whether HELLO says that it is a replica; asked only where INFO does not tell the version.
     pub hello_replica: Option<bool>,
     /// `slave_read_only`: a replica that takes no writes but its primary's.
@@ -57,19 +71,19 @@ pub struct Facts {
     pub promoted_with: Option<String>,
     /// Replicas that are connected (`connected_slaves`).
     pub replicas: Option<u64>,
-    /// Databases with keys; `None` where INFO keyspace is refused.
-    pub keyspace: Option<Vec<Keyspace>>,
+}
+
+/// The memory of a server.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryFacts {
     /// `maxmemory`, bytes; `None` where unknown, 0 for none.
-    pub maxmemory: Option<u64>,
+    pub max: Option<u64>,
     /// `maxmemory_policy`.
     pub policy: Option<String>,
     /// `used_memory`, bytes.
-    pub used_memory: Option<u64>,
+    pub used: Option<u64>,
     /// `evicted_keys`.
     pub evicted_keys: Option<u64>,
-    /// Names of the modules that are loaded; `None` where INFO has no section about them (before
-    /// 6.0, and where it is withheld).
-    pub modules: Option<Vec<String>>,
 }
 
 impl Facts {
@@ -92,7 +106,7 @@ impl Facts {
         {
             facts.read_hello(value);
         }
-        if !facts.knows_role
+        if !facts.role.is_told
             && let Ok(value) = conn.ask(&cmd("ROLE"))?
         {
             facts.read_role(&value);
@@ -106,12 +120,12 @@ impl Facts {
         let Reply::Array(parts) = value else { return };
         let text = |at: usize| -> Option<String> { from_reply_ref::<String>(parts.get(at)?).ok() };
         match text(0).as_deref() {
-            Some("master") => self.knows_role = true,
+            Some("master") => self.role.is_told = true,
             Some("slave") => {
-                self.knows_role = true;
-                self.replica = true;
+                self.role.is_told = true;
+                self.role.replica = true;
                 let state = text(3).unwrap_or_default();
-                self.out_of_step = (state != "connected")
+                self.role.out_of_step = (state != "connected")
                     .then(|| format!("its link to its primary is down (ROLE says \"{state}\")"));
             }
             _ => {}
@@ -133,7 +147,7 @@ impl Facts {
                 "server" if text(&pair[1]) == "valkey" => self.family = Family::Valkey,
                 "version" => self.version = text(&pair[1]),
                 "role" => {
-                    self.hello_replica = match text(&pair[1]).as_str() {
+                    self.role.hello_replica = match text(&pair[1]).as_str() {
                         "master" => Some(false),
                         "replica" | "slave" => Some(true),
                         _ => None,
@@ -173,19 +187,19 @@ impl Facts {
                 // Some servers have roles of their own, of which nothing is known here. Dragonfly
                 // says "replica" (server_family.cc).
                 "role" => {
-                    self.knows_role = matches!(value, "master" | "slave" | "replica");
-                    self.replica = matches!(value, "slave" | "replica");
+                    self.role.is_told = matches!(value, "master" | "slave" | "replica");
+                    self.role.replica = matches!(value, "slave" | "replica");
                 }
-                "slave_read_only" => self.read_only = Some(value != "0"),
+                "slave_read_only" => self.role.read_only = Some(value != "0"),
                 "master_link_status" => link.is_up = Some(value == "up"),
                 "master_sync_in_progress" => link.syncs = value != "0",
                 "master_last_io_seconds_ago" => link.silent_secs = value.parse().ok(),
-                "master_replid2" => self.promoted_with = Some(value.to_owned()),
-                "connected_slaves" => self.replicas = value.parse().ok(),
-                "maxmemory" => self.maxmemory = value.parse().ok(),
-                "maxmemory_policy" => self.policy = Some(value.to_owned()),
-                "used_memory" => self.used_memory = value.parse().ok(),
-                "evicted_keys" => self.evicted_keys = value.parse().ok(),
+                "master_replid2" => self.role.promoted_with = Some(value.to_owned()),
+                "connected_slaves" => self.role.replicas = value.parse().ok(),
+                "maxmemory" => self.memory.max = value.parse().ok(),
+                "maxmemory_policy" => self.memory.policy = Some(value.to_owned()),
+                "used_memory" => self.memory.used = value.parse().ok(),
+                "evicted_keys" => self.memory.evicted_keys = value.parse().ok(),
                 _ => {}
             }
         }
@@ -196,21 +210,21 @@ impl Facts {
             (None, None) => Family::Other,
         };
         self.version = valkey_version.or(redis_version).unwrap_or_default();
-        self.out_of_step = link.fault().filter(|_| self.replica);
+        self.role.out_of_step = link.fault().filter(|_| self.role.replica);
     }
 
     /// Whether it is a replica, by whatever told; `None` where nothing did.
     pub fn role_is_replica(&self) -> Option<bool> {
-        match self.knows_role {
-            true => Some(self.replica),
-            false => self.hello_replica,
+        match self.role.is_told {
+            true => Some(self.role.replica),
+            false => self.role.hello_replica,
         }
     }
 
     /// Whether it was made a primary out of a replica since it said `before`, which it keeps a
     /// note of (replication.c, shiftReplicationId). `false` also where it does not tell.
     pub fn was_promoted_since(&self, before: &Self) -> bool {
-        match (&before.promoted_with, &self.promoted_with) {
+        match (&before.role.promoted_with, &self.role.promoted_with) {
             (Some(before), Some(now)) => before != now && now.bytes().any(|digit| digit != b'0'),
             _ => false,
         }
@@ -218,13 +232,13 @@ impl Facts {
 
     /// Whether it says that it was never made a primary out of a replica, or has forgotten that.
     pub fn was_never_promoted(&self) -> bool {
-        let with = self.promoted_with.as_ref();
+        let with = self.role.promoted_with.as_ref();
         with.is_some_and(|with| with.bytes().all(|digit| digit == b'0'))
     }
 
     /// Whether it evicts keys when it is full; `None` where that is not known.
     pub fn evicts(&self) -> Option<bool> {
-        match (self.maxmemory, self.policy.as_deref()) {
+        match (self.memory.max, self.memory.policy.as_deref()) {
             (Some(0), _) | (_, Some("noeviction")) => Some(false),
             (Some(_), Some(_)) => Some(true),
             _ => None,
@@ -247,8 +261,8 @@ impl Facts {
             };
             match asked.as_str() {
                 _ if asked != name => {}
-                "maxmemory" => self.maxmemory = value.parse().ok(),
-                _ => self.policy = Some(value),
+                "maxmemory" => self.memory.max = value.parse().ok(),
+                _ => self.memory.policy = Some(value),
             }
         }
         Ok(())
@@ -557,7 +571,7 @@ mod tests {
                 }
             ])
         );
-        assert!(!facts.cluster && !facts.replica);
+        assert!(!facts.cluster && !facts.role.replica);
     }
 
     #[test]
@@ -598,7 +612,11 @@ mod tests {
             assert_ne!(facts.rdb_version(), 0);
         }
         // Dragonfly's word for a replica.
-        assert!(facts("redis_version:7.4.0\r\nrole:replica\r\n").replica);
+        assert!(
+            facts("redis_version:7.4.0\r\nrole:replica\r\n")
+                .role
+                .replica
+        );
         let bulk = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
         let mut by_hello = Facts::default();
         let pairs = [
@@ -660,8 +678,8 @@ mod tests {
         let out_of_step = |text: &str| {
             let mut facts = Facts::default();
             facts.read(text);
-            assert!(facts.knows_role);
-            facts.out_of_step
+            assert!(facts.role.is_told);
+            facts.role.out_of_step
         };
         let up = "role:slave\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:";
         assert_eq!(
@@ -690,7 +708,11 @@ mod tests {
             ];
             let mut facts = Facts::default();
             facts.read_role(&Reply::Array(parts));
-            (facts.knows_role, facts.replica, facts.out_of_step.is_some())
+            (
+                facts.role.is_told,
+                facts.role.replica,
+                facts.role.out_of_step.is_some(),
+            )
         };
         assert_eq!(role("connected"), (true, true, false));
         assert_eq!(role("connect"), (true, true, true));
@@ -702,7 +724,7 @@ mod tests {
         ] {
             let mut facts = Facts::default();
             facts.read_role(&other);
-            assert!(!facts.knows_role);
+            assert!(!facts.role.is_told);
         }
     }
 }

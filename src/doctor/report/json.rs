@@ -47,16 +47,16 @@ fn server(found: &Findings) -> Json {
         "title": facts.title(),
         "info": facts.info,
         "cluster": facts.cluster,
-        "replica": facts.replica,
+        "replica": facts.role.replica,
         "sentinels": found.sentinels,
         "layout": layout(found),
         "databases": databases(found),
         "open_databases": found.open(),
         "closed_databases": found.closed.keys().collect::<Vec<_>>(),
-        "used_memory": facts.used_memory,
-        "maxmemory": facts.maxmemory,
-        "maxmemory_policy": facts.policy,
-        "evicted_keys": facts.evicted_keys,
+        "used_memory": facts.memory.used,
+        "maxmemory": facts.memory.max,
+        "maxmemory_policy": facts.memory.policy,
+        "evicted_keys": facts.memory.evicted_keys,
         "clock_offset_ms": found.clock_offset_ms,
         "modules": found.modules.known(),
         "limits": {
@@ -86,7 +86,7 @@ fn databases(found: &Findings) -> Option<Vec<Json>> {
 fn layout(found: &Findings) -> Json {
     match &found.layout {
         Layout::Single { primary, replicas } => json!({
-            "kind": if found.facts.replica { "replica" } else { "standalone" },
+            "kind": if found.facts.role.replica { "replica" } else { "standalone" },
             "primary": primary.as_ref().map(|(address, is_up)| {
                 json!({ "address": address.to_string(), "link_up": is_up })
             }),
@@ -118,9 +118,9 @@ fn shard(shard: &Shard, primary: &Told<NodeFacts>) -> Json {
         "family": facts.map(|facts| family_name(facts.family)),
         "version": facts.map(|facts| &facts.version),
         "keys": node.and_then(|node| node.keys),
-        "used_memory": facts.and_then(|facts| facts.used_memory),
-        "maxmemory": facts.and_then(|facts| facts.maxmemory),
-        "maxmemory_policy": facts.and_then(|facts| facts.policy.as_ref()),
+        "used_memory": facts.and_then(|facts| facts.memory.used),
+        "maxmemory": facts.and_then(|facts| facts.memory.max),
+        "maxmemory_policy": facts.and_then(|facts| facts.memory.policy.as_ref()),
         "replicas": replicas.collect::<Vec<_>>(),
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn role(found: &Findings) -> String {
             let link = if *is_up { "up" } else { "down" };
             format!("a replica of {address}, link {link}")
         }
-        Layout::Single { .. } if facts.replica => "a replica".to_owned(),
+        Layout::Single { .. } if facts.role.replica => "a replica".to_owned(),
         Layout::Single { .. } if !facts.info && found.rights.later(&["INFO"]).is_some() => {
             not_known(found.rights.later(&["INFO"]).unwrap_or_default())
         }
@@ -54,7 +54,7 @@ pub(super) fn shards_table(shards: &Shards) -> Table {
     let unknown = || "unknown".to_owned();
     for (shard, node) in shards.topology.shards.iter().zip(&shards.primaries) {
         let node = node.known();
-        let used = node.and_then(|node| node.facts.used_memory);
+        let used = node.and_then(|node| node.facts.memory.used);
         let keys = node.and_then(|node| node.keys);
         let replicas = shard.replicas.iter().map(|node| node.announced.to_string());
         let replicas: Vec<String> = replicas.collect();

@@ -24,8 +24,8 @@ impl ServerSink {
         }
         let facts = lanes.iter().map(|lane| &lane.facts);
         if let Some(evicting) = facts.clone().find(|facts| facts.evicts() == Some(true)) {
-            let policy = evicting.policy.as_deref().unwrap_or_default();
-            let counted = match evicting.evicted_keys {
+            let policy = evicting.memory.policy.as_deref().unwrap_or_default();
+            let counted = match evicting.memory.evicted_keys {
                 Some(_) => "will be counted",
                 None => "cannot be counted, because INFO is refused",
             };
@@ -36,8 +36,9 @@ impl ServerSink {
         }
         // One that takes no writes says so itself.
         let mut single = facts.filter(|facts| !facts.cluster);
-        let is_lost_on_resync = single
-            .any(|facts| facts.role_is_replica() == Some(true) && facts.read_only != Some(true));
+        let is_lost_on_resync = single.any(|facts| {
+            facts.role_is_replica() == Some(true) && facts.role.read_only != Some(true)
+        });
         if is_lost_on_resync {
             self.shell.observer.warn(
                 "the destination is a replica: what is written there is lost when it next \

@@ -298,7 +298,7 @@ impl ServerSink {
     pub fn check_memory(&self, coming_bytes: u64) {
         let (mut all_max, mut all_used) = (0_u64, 0_u64);
         for lane in self.writer.fleet().lanes() {
-            let (Some(max @ 1..), Some(used)) = (lane.facts.maxmemory, lane.facts.used_memory)
+            let (Some(max @ 1..), Some(used)) = (lane.facts.memory.max, lane.facts.memory.used)
             else {
                 return;
             };

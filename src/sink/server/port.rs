@@ -124,7 +124,7 @@ impl Port {
                 true => CommandCounts::ask(&mut conn)?,
                 false => None,
             };
-            self.known.evicted_before = facts.evicted_keys;
+            self.known.evicted_before = facts.memory.evicted_keys;
         }
         self.known.client_id = match id {
             Ok(Reply::Int(id)) => Some(id),
@@ -193,7 +193,7 @@ impl Port {
         let (Some(before), Some(conn)) = (self.known.evicted_before, &mut self.conn) else {
             return Ok(None);
         };
-        let after = Facts::ask(conn)?.evicted_keys;
+        let after = Facts::ask(conn)?.memory.evicted_keys;
         Ok(after.map(|after| after.saturating_sub(before)))
     }
 

@@ -73,11 +73,11 @@ impl Shell {
             Action::Say(say) => return self.say(say),
             Action::SendSelect(at, db) => match self.queue_select(at, db) {
                 Ok(()) => return Ok(self.flush()),
-                Err(failed) => failed,
+                Err(error) => Event::SendFailed(at, error),
             },
             Action::SendWait(at, patience_ms) => match self.queue_wait(at, patience_ms) {
                 Ok(()) => return Ok(None),
-                Err(failed) => failed,
+                Err(error) => Event::ReadFailed(at, error),
             },
             Action::Drop(at) => {
                 self.port(at).drop_conn();
@@ -130,20 +130,19 @@ impl Shell {
         Event::Queued(at, queued)
     }
 
-    fn queue_select(&mut self, at: usize, db: u32) -> Result<(), Event> {
+    fn queue_select(&mut self, at: usize, db: u32) -> Result<(), ServerError> {
         let queued = self.port(at).conn().and_then(|conn| conn.queue_select(db));
         if queued.is_err() {
             // What others have queued goes out all the same.
             let _ = self.flush();
         }
-        queued.map_err(|error| Event::SendFailed(at, error))
+        queued
     }
 
-    fn queue_wait(&mut self, at: usize, patience_ms: u64) -> Result<(), Event> {
+    fn queue_wait(&mut self, at: usize, patience_ms: u64) -> Result<(), ServerError> {
         let patience_ms = patience_ms.to_string();
         let wait: [&[u8]; 3] = [b"WAIT", b"1", patience_ms.as_bytes()];
-        let queued = self.port(at).conn().and_then(|conn| conn.queue(&wait));
-        queued.map_err(|error| Event::ReadFailed(at, error))
+        self.port(at).conn().and_then(|conn| conn.queue(&wait))
     }
 
     fn write_alone(&mut self, at: usize, job: &Job<'_>) -> Event {

@@ -27,7 +27,9 @@ impl Unfit {
             _ => {}
         }
         match facts.evicts() {
-            Some(true) => Some(Self::Evicts(facts.policy.clone().unwrap_or_default())),
+            Some(true) => Some(Self::Evicts(
+                facts.memory.policy.clone().unwrap_or_default(),
+            )),
             Some(false) => None,
             None => Some(Self::UnknownEviction),
         }
@@ -86,39 +88,28 @@ mod tests {
 
     #[test]
     fn what_is_not_known_of_a_destination_is_not_taken_for_good() {
-        let fit = Facts {
-            knows_role: true,
-            maxmemory: Some(0),
-            ..Facts::default()
-        };
+        let mut fit = Facts::default();
+        fit.role.is_told = true;
+        fit.memory.max = Some(0);
         assert_eq!(Unfit::of(&fit), None);
         let silent = Facts::default();
         assert_eq!(Unfit::of(&silent), Some(Unfit::UnknownRole));
         // HELLO is enough.
-        let hello = Facts {
-            knows_role: false,
-            hello_replica: Some(false),
-            ..fit.clone()
-        };
+        let mut hello = fit.clone();
+        hello.role.is_told = false;
+        hello.role.hello_replica = Some(false);
         assert_eq!(Unfit::of(&hello), None);
-        for replica in [
-            Facts {
-                replica: true,
-                ..fit.clone()
-            },
-            Facts {
-                hello_replica: Some(true),
-                ..hello
-            },
-        ] {
+        let mut replica = fit.clone();
+        replica.role.replica = true;
+        hello.role.hello_replica = Some(true);
+        for replica in [replica, hello] {
             assert_eq!(Unfit::of(&replica), Some(Unfit::Replica));
         }
         let evicting = |maxmemory: Option<u64>, policy: Option<&str>| {
-            Unfit::of(&Facts {
-                maxmemory,
-                policy: policy.map(str::to_owned),
-                ..fit.clone()
-            })
+            let mut facts = fit.clone();
+            facts.memory.max = maxmemory;
+            facts.memory.policy = policy.map(str::to_owned);
+            Unfit::of(&facts)
         };
         assert_eq!(evicting(Some(1), Some("noeviction")), None);
         assert_eq!(evicting(None, Some("noeviction")), None);

@@ -235,7 +235,7 @@ impl ClusterSource {
     /// Memory that the datasets take, together.
     pub fn used_memory(&mut self) -> Option<u64> {
         let parts = self.parts.iter_mut();
-        parts.map(|part| part.scan()?.facts().used_memory).sum()
+        parts.map(|part| part.scan()?.facts().memory.used).sum()
     }
 
     /// The clock of the first node.

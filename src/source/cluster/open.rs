@@ -380,16 +380,16 @@ fn owners_of(connect: &ConnectOptions, view: &View, slots: &SlotSet) -> Vec<Owne
 
 /// Why a replica must not be read: only one that is known to follow its primary has all the data.
 fn why_not_read(facts: &Facts) -> Option<String> {
-    if !facts.knows_role {
+    if !facts.role.is_told {
         return Some(
             "it refuses INFO and ROLE, so it is not known whether it is in step with its primary"
                 .to_owned(),
         );
     }
-    if !facts.replica {
+    if !facts.role.replica {
         return Some("it is not a replica any more".to_owned());
     }
-    facts.out_of_step.clone()
+    facts.role.out_of_step.clone()
 }
 
 /// An offset in INFO replication.
@@ -404,20 +404,12 @@ mod tests {
 
     #[test]
     fn only_a_replica_that_is_known_to_be_in_step_is_read() {
-        let replica = Facts {
-            knows_role: true,
-            replica: true,
-            ..Facts::default()
-        };
+        let mut replica = Facts::default();
+        (replica.role.is_told, replica.role.replica) = (true, true);
         assert_eq!(why_not_read(&replica), None);
-        let stale = Facts {
-            out_of_step: Some("its link is down".to_owned()),
-            ..replica.clone()
-        };
-        let promoted = Facts {
-            replica: false,
-            ..replica
-        };
+        let (mut stale, mut promoted) = (replica.clone(), replica);
+        stale.role.out_of_step = Some("its link is down".to_owned());
+        promoted.role.replica = false;
         for facts in [stale, promoted, Facts::default()] {
             assert!(why_not_read(&facts).is_some(), "{facts:?}");
         }

@@ -276,13 +276,13 @@ fn ask(
 /// # Errors
 /// [`Usage`](crate::exit::Usage) where it is not allowed, or does not go together with what else was asked.
 fn is_stale(facts: &Facts, wishes: &Wishes<'_>, observer: &Observer) -> Result<bool> {
-    if !facts.knows_role {
+    if !facts.role.is_told {
         observer.notice(
             "the server that is read answers neither INFO nor ROLE: it is not known whether it is a \
              replica that lags behind its primary",
         );
     }
-    let Some(reason) = &facts.out_of_step else {
+    let Some(reason) = &facts.role.out_of_step else {
         return Ok(false);
     };
     if !wishes.read.allow_stale {
@@ -554,7 +554,7 @@ fn scanned(
     let facts = server_facts(source.facts(), source.facts().rdb_version());
     let time_ms = source.clock().now_ms();
     let databases = source.databases().to_vec();
-    let used_memory = source.facts().used_memory;
+    let used_memory = source.facts().memory.used;
     let not_had = source.databases_not_had();
     let left_out = left_out(&not_had);
     move |source| OpenedSource {
@@ -593,7 +593,7 @@ fn replica(conn: Conn, wishes: Wishes<'_>, observer: &Arc<Observer>) -> Result<O
         time_ms: source.taken_ms(),
         consistency: ConsistencyAsked::Snapshot,
         databases: source.databases(&wishes.selection),
-        used_memory: source.facts().used_memory,
+        used_memory: source.facts().memory.used,
         eviction: true,
         left_out: None,
         not_had: Vec::new(),

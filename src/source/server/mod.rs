@@ -272,7 +272,7 @@ impl ServerSource {
         if facts.run_id.is_none() {
             return Ok(Some("the source does not tell its run_id"));
         }
-        if facts.run_id.as_ref() != Some(&at.run_id) || facts.replica != at.replica {
+        if facts.run_id.as_ref() != Some(&at.run_id) || facts.role.replica != at.replica {
             return Ok(Some("the source was restarted, or is another one (run_id)"));
         }
         if let Some(why) = self.swapped_since(at) {

@@ -462,7 +462,7 @@ fn needed_to_read(conn: &Conn, facts: &Facts, name: &str, text: &str) -> ServerE
 /// full (server.c, processCommand: "queuing may consume an unlimited amount of memory"); 8.0 and
 /// Valkey do not.
 fn queues(conn: &mut Conn, asking: &Asking<'_>) -> Result<bool> {
-    if asking.facts.maxmemory == Some(0) {
+    if asking.facts.memory.max == Some(0) {
         return Ok(true);
     }
     let full = transaction::refused_when_full(conn)?;
@@ -487,7 +487,7 @@ fn eviction(
     facts: &Facts,
     observer: &Observer,
 ) -> Result<Option<EvictionCommand>, ServerError> {
-    let (command, sub) = match facts.policy.as_deref() {
+    let (command, sub) = match facts.memory.policy.as_deref() {
         Some(policy) if policy.contains("lfu") => (EvictionCommand::Freq, "FREQ"),
         _ => (EvictionCommand::IdleTime, "IDLETIME"),
     };

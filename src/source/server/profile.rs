@@ -70,7 +70,7 @@ impl Profile {
 
     /// The same, where two servers that do not say count as the same.
     pub fn is_same_run(&self, facts: &Facts) -> bool {
-        (&facts.run_id, facts.replica) == (&self.facts.run_id, self.facts.replica)
+        (&facts.run_id, facts.role.replica) == (&self.facts.run_id, self.facts.role.replica)
     }
 
     /// Another process was found.
@@ -99,7 +99,7 @@ impl Profile {
     /// The scan begins anew at this server.
     pub fn begin_anew_at(&mut self, facts: &Facts) {
         self.facts.run_id.clone_from(&facts.run_id);
-        self.facts.replica = facts.replica;
+        self.facts.role.replica = facts.role.replica;
         // Another server may tell less.
         self.facts.keyspace.clone_from(&facts.keyspace);
         // Heard of while the scan was at rest: it begins anew anyway.

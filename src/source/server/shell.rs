@@ -236,7 +236,7 @@ impl ServerSource {
         let counts = self.profile.counts_before();
         Some(Checkpoint {
             run_id: facts.run_id.clone()?,
-            replica: facts.replica,
+            replica: facts.role.replica,
             db: at.db,
             cursor: at
                 .cursor

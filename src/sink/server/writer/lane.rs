@@ -254,7 +254,7 @@ impl Lane {
             self.takes.forget();
         }
         self.kept
-            .note_replica(facts.replicas.is_some_and(|count| count > 0));
+            .note_replica(facts.role.replicas.is_some_and(|count| count > 0));
         if self.is_watched() {
             self.kept.limit(MAX_KEPT_BYTES);
         }

@@ -275,7 +275,7 @@ impl Attempt<'_> {
             self.round.forget_proof();
             return Ok(Outcome::Rescan("the server changed its role".to_owned()));
         }
-        if let Some(reason) = facts.out_of_step {
+        if let Some(reason) = facts.role.out_of_step {
             self.round.forget_proof();
             return Ok(Outcome::Impossible(format!(
                 "the source is a replica, and {reason}"

@@ -550,9 +550,9 @@ impl ConvergingSource {
             self.inner.swaps_untold(ANOTHER_PROCESS);
         }
         // A replica that no longer hears of its primary tells no changes, and lacks them.
-        if self.inner.facts().replica && !missed_some {
+        if self.inner.facts().role.replica && !missed_some {
             let facts = self.inner.ask(|conn| Ok(Facts::ask(conn)?))?;
-            missed_some = !facts.knows_role || facts.out_of_step.is_some();
+            missed_some = !facts.role.is_told || facts.role.out_of_step.is_some();
         }
         self.read_functions()?;
         // Not every change was heard of.

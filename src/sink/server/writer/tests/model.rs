@@ -13,7 +13,7 @@ use crate::policy::{Method, OnConflict};
 use crate::record::{Context, Family, KeyRecord, Origin, Value};
 use crate::server::ServerError;
 use crate::server::cluster::{ClusterNode, Shard, Topology};
-use crate::server::facts::Facts;
+use crate::server::facts::{Facts, RoleFacts};
 use crate::server::slots::{SLOTS, slot_of};
 use crate::sink::Deletions;
 use crate::sink::server::commands::{
@@ -591,7 +591,10 @@ impl Model {
                     family: Family::Redis,
                     version: "7.4.0".to_owned(),
                     run_id: Some(run.to_string()),
-                    replicas: Some(1),
+                    role: RoleFacts {
+                        replicas: Some(1),
+                        ..RoleFacts::default()
+                    },
                     ..Facts::default()
                 },
                 pexpiretime: true,
@@ -982,7 +985,10 @@ impl Model {
             at,
             facts: Some(Facts {
                 run_id: Some(self.nodes[self.node_of(at)].run.to_string()),
-                knows_role: true,
+                role: RoleFacts {
+                    is_told: true,
+                    ..RoleFacts::default()
+                },
                 ..Facts::default()
             }),
             is_quiet: true,
