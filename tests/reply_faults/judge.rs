@@ -20,7 +20,7 @@ pub struct Violation {
 
 /// The most memory that a run on this data may take: 64 MiB, and what a program without optimisation
 /// is larger.
-pub const MEMORY_KIB: u64 = (64 + if cfg!(debug_assertions) { 8 } else { 0 }) * 1024;
+pub const MEMORY_KIB: u64 = (64 + if cfg!(debug_assertions) { 16 } else { 0 }) * 1024;
 
 /// How names begin that the tool uses for itself.
 const TEMPORARY: &[u8] = b"__redis-migrate";
