@@ -78,7 +78,7 @@ impl Shell {
                 let queued = self.port(at).conn_and_commands();
                 let queued = queued.and_then(|(conn, commands)| {
                     match commands.queue_small(conn, &job) {
-                        Ok(Queued::Sent(ticket)) => Ok(Some(ticket)),
+                        Ok(Queued::Sent(ticket)) => Ok(Some(Box::new(ticket))),
                         // Found out without a word to the server; found out again below, where it
                         // is counted.
                         Ok(Queued::Done(..) | Queued::Large) => Ok(None),
@@ -88,7 +88,7 @@ impl Shell {
                 });
                 Event::Queued(at, queued)
             }
-            Action::Say(say) => return self.say(say),
+            Action::Say(say) => return self.say(*say),
             action => return self.carry_out_alone(action),
         };
         Ok(Some(event))
@@ -123,7 +123,7 @@ impl Shell {
                         (written, commands.take_left())
                     }
                 };
-                Event::Wrote(at, written, left)
+                Event::Wrote(at, Box::new((written, left)))
             }
             Action::Connect {
                 at,
@@ -137,7 +137,7 @@ impl Shell {
                 return Ok(None);
             }
             Action::Select(at, db) => self.select(at, db)?,
-            Action::Ask { at, question, with } => self.ask(at, question, with),
+            Action::Ask { at, question, with } => self.ask(at, *question, with),
             Action::AskSentinels(at) => {
                 let standing = self.port(at).standing();
                 Event::SentinelsSaid(at, standing)
@@ -209,7 +209,7 @@ impl Shell {
                     Err(CommandError::Connection(_)) | Ok(_) => None,
                     Err(_) => port.commands.as_mut().and_then(Commands::take_left),
                 };
-                Event::Value(at, said, left)
+                Event::Value(at, Box::new((said, left)))
             }
             Due::Found(how) => {
                 let conn = self.port(at).conn();
