@@ -226,6 +226,11 @@ impl Writer {
         }
     }
 
+    /// The box of a record that is done, for the one that comes.
+    pub fn spare(&mut self) -> Option<Box<Item>> {
+        self.traffic.spares.take()
+    }
+
     /// What the user wishes.
     pub fn settings(&mut self) -> &mut Settings {
         &mut self.traffic.settings

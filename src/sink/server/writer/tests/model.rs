@@ -358,7 +358,7 @@ impl Model {
             expire_at_ms: None,
             eviction: None,
         };
-        Event::Record(Item::given(record, None, context()))
+        Event::Record(Item::given(None, record, None, context()))
     }
 
     /// The same, of a key of the source that had this name there.
