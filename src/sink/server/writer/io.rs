@@ -63,10 +63,7 @@ pub(in crate::sink::server) enum Event {
     /// The commands of a small value are queued; `None` where it has to be written alone.
     Queued(usize, Result<Option<Box<Ticket>>, ServerError>),
     /// A value was written alone.
-    Wrote(
-        usize,
-        Box<(Result<(Written, CommandLosses), CommandError>, Left)>,
-    ),
+    Wrote(usize, Box<WrittenAlone>),
     /// The answer to SELECT with nothing else in flight.
     Selected(usize, u32, Result<Result<(), String>, ServerError>),
     /// A connection is there.
@@ -110,6 +107,10 @@ pub(in crate::sink::server) enum Event {
 
 /// The temporary key that a value may have left, if it was not removed.
 pub(in crate::sink::server) type Left = Option<Vec<u8>>;
+
+/// What came of a value that was written with nothing else in flight.
+pub(in crate::sink::server) type WrittenAlone =
+    (Result<(Written, CommandLosses), CommandError>, Left);
 
 /// Temporary keys of one database, and the way to the node of their slots.
 pub(in crate::sink::server) struct Litter {
