@@ -369,9 +369,7 @@ pub fn pack(out: &mut Vec<u8>, args: &[&[u8]]) {
 
 /// Appends the head of a command of `count` arguments.
 pub fn pack_head(out: &mut Vec<u8>, count: usize) {
-    out.push(b'*');
-    push_number(out, count as u64);
-    out.extend_from_slice(b"\r\n");
+    push_line(out, b'*', count as u64);
 }
 
 /// Appends one argument.
@@ -383,9 +381,24 @@ pub fn pack_arg(out: &mut Vec<u8>, arg: &[u8]) {
 
 /// Appends the length line of an argument whose bytes are sent apart.
 pub fn pack_len(out: &mut Vec<u8>, len: usize) {
-    out.push(b'$');
-    push_number(out, len as u64);
-    out.extend_from_slice(b"\r\n");
+    push_line(out, b'$', len as u64);
+}
+
+/// Appends a number behind what it is for. Nearly all of them are short, and so many that it counts.
+fn push_line(out: &mut Vec<u8>, what: u8, number: u64) {
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    match number {
+        0..10 => out.extend_from_slice(&[what, digit(number), b'\r', b'\n']),
+        10..100 => {
+            let (tens, ones) = (digit(number / 10), digit(number));
+            out.extend_from_slice(&[what, tens, ones, b'\r', b'\n']);
+        }
+        _ => {
+            out.push(what);
+            push_number(out, number);
+            out.extend_from_slice(b"\r\n");
+        }
+    }
 }
 
 /// Appends decimal digits.
@@ -432,6 +445,17 @@ mod tests {
                 }
                 _ => Ok(0),
             }
+        }
+    }
+
+    #[test]
+    fn lengths_are_decimal() {
+        for len in [0, 1, 9, 10, 11, 99, 100, 101, 65_536, usize::MAX] {
+            let mut out = Vec::new();
+            pack_len(&mut out, len);
+            pack_head(&mut out, len);
+            let want = format!("${len}\r\n*{len}\r\n");
+            assert_eq!(out, want.as_bytes());
         }
     }
 

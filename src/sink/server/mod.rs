@@ -547,7 +547,8 @@ impl Sink for ServerSink {
             let origin = origins.next();
             match record {
                 Record::Key(record) => {
-                    self.take(Event::Record(Item::given(record, origin, context)))?
+                    let spare = self.writer.spare();
+                    self.take(Event::Record(Item::given(spare, record, origin, context)))?
                 }
                 Record::Deleted { db, key } => {
                     self.take(Event::Record(Item::tombstone(db, key, context)))?

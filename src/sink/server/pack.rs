@@ -66,6 +66,12 @@ pub(super) fn question(how: How) -> Question {
     }
 }
 
+/// Arguments that go with every value, as [`resp::pack_arg`] writes them.
+const RESTORE: &[u8] = b"$7\r\nRESTORE\r\n";
+const NO_EXPIRY: &[u8] = b"$1\r\n0\r\n";
+const ABSTTL: &[u8] = b"$6\r\nABSTTL\r\n";
+const REPLACE: &[u8] = b"$7\r\nREPLACE\r\n";
+
 fn pack_restore(
     conn: &mut Conn,
     item: &Item,
@@ -86,15 +92,13 @@ fn pack_restore(
     let args = 5 + usize::from(replace) + 2 * usize::from(record.eviction.is_some());
     let out = conn.out();
     resp::pack_head(out, args);
-    resp::pack_arg(out, b"RESTORE");
+    out.extend_from_slice(RESTORE);
     resp::pack_arg(out, &record.key);
     // Absolute and never 0 for a key with expiry: relative times drift and overflow.
-    resp::pack_number(
-        out,
-        record
-            .expire_at_ms
-            .map_or(0, |at_ms| at_ms.clamp(1, EXPIRE_MAX_MS)),
-    );
+    match record.expire_at_ms {
+        None => out.extend_from_slice(NO_EXPIRY),
+        Some(at_ms) => resp::pack_number(out, at_ms.clamp(1, EXPIRE_MAX_MS)),
+    }
     resp::pack_len(out, body.len() + footer.map_or(0, |footer| footer.len()));
     if body.len() >= LARGE_VALUE_BYTES {
         conn.write_large(body)?;
@@ -106,13 +110,33 @@ fn pack_restore(
         out.extend_from_slice(&footer);
     }
     out.extend_from_slice(b"\r\n");
-    resp::pack_arg(out, b"ABSTTL");
+    out.extend_from_slice(ABSTTL);
     if replace {
-        resp::pack_arg(out, b"REPLACE");
+        out.extend_from_slice(REPLACE);
     }
     if record.eviction.is_some() {
         resp::pack_arg(out, eviction_word);
         resp::pack_number(out, eviction);
     }
     conn.flush_if_full()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_arguments_are_as_any_other() {
+        let fixed: [(&[u8], &[u8]); 4] = [
+            (RESTORE, b"RESTORE"),
+            (NO_EXPIRY, b"0"),
+            (ABSTTL, b"ABSTTL"),
+            (REPLACE, b"REPLACE"),
+        ];
+        for (packed, arg) in fixed {
+            let mut out = Vec::new();
+            resp::pack_arg(&mut out, arg);
+            assert_eq!(out, packed);
+        }
+    }
 }

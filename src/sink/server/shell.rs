@@ -70,7 +70,7 @@ impl Shell {
             Action::Peek(at, due) => return Ok(Some(self.peek(at, due))),
             Action::Flush => return Ok(self.flush()),
             Action::Queue(at, job) => return Ok(Some(self.queue(at, &job))),
-            Action::Say(say) => return self.say(say),
+            Action::Say(say) => return self.say(*say),
             Action::SendSelect(at, db) => match self.queue_select(at, db) {
                 Ok(()) => return Ok(self.flush()),
                 Err(error) => Event::SendFailed(at, error),
@@ -94,7 +94,7 @@ impl Shell {
                 left_writes,
             } => self.connect(at, to, retry_for, after, left_writes)?,
             Action::Select(at, db) => self.select(at, db)?,
-            Action::Ask { at, question, with } => self.ask(at, question, with),
+            Action::Ask { at, question, with } => self.ask(at, *question, with),
             Action::AskSentinels(at) => Event::SentinelsSaid(at, self.port(at).standing()),
             Action::AskTopology(candidates) => Event::Topology(ask_topology(candidates)),
             Action::AskNodes(nodes) => Event::NodesSaid(self.ask_nodes(nodes)),
@@ -119,7 +119,7 @@ impl Shell {
         let queued = self.port(at).conn_and_commands();
         let queued = queued.and_then(|(conn, commands)| {
             match commands.queue_small(conn, job) {
-                Ok(Queued::Sent(ticket)) => Ok(Some(ticket)),
+                Ok(Queued::Sent(ticket)) => Ok(Some(Box::new(ticket))),
                 // Found out without a word to the server; found out again by WriteAlone, where it
                 // is counted.
                 Ok(Queued::Done(..) | Queued::Large) => Ok(None),
@@ -154,7 +154,7 @@ impl Shell {
                 (written, commands.take_left())
             }
         };
-        Event::Wrote(at, written, left)
+        Event::Wrote(at, Box::new((written, left)))
     }
 
     fn send(&mut self, at: usize, item: &Item, how: How) -> Option<Event> {
@@ -205,7 +205,7 @@ impl Shell {
                     Err(CommandError::Connection(_)) | Ok(_) => None,
                     Err(_) => port.commands.as_mut().and_then(Commands::take_left),
                 };
-                Event::Value(at, said, left)
+                Event::Value(at, Box::new((said, left)))
             }
             Due::Found(how) => {
                 let conn = self.port(at).conn();

@@ -208,6 +208,10 @@ impl Target {
     /// Whether it keeps every class of a value's key metadata that it may leave out without a word:
     /// it refuses the others.
     pub fn keeps_classes(&self, family: Family, value: &Value) -> bool {
+        // Asked of every value, and few have any.
+        if !payload::has_metadata(family, value.head()) {
+            return true;
+        }
         let classes = metadata::classes(family, value.head());
         let mut classes = classes.into_iter().flatten();
         classes.all(|class| !class.may_be_ignored() || self.classes.keeps(class.id()))

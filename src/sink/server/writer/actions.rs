@@ -181,5 +181,6 @@ fn ask<'a>(
         facts,
         settings,
     };
+    let question = Box::new(question);
     Some(Action::Ask { at, question, with })
 }

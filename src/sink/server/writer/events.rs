@@ -155,7 +155,7 @@ impl Writer {
     pub(super) fn queued(
         &mut self,
         at: usize,
-        ticket: Result<Option<Ticket>, ServerError>,
+        ticket: Result<Option<Box<Ticket>>, ServerError>,
     ) -> Result<()> {
         let Some(Exchange { mut item, .. }) = self.exchange.take() else {
             return Ok(());
@@ -164,7 +164,7 @@ impl Writer {
         match ticket {
             Ok(Some(ticket)) => {
                 traffic.backlog.note_open(item.print);
-                let value = InFlight::Value(item, Box::new(ticket));
+                let value = InFlight::Value(item, ticket);
                 traffic.fleet.lane_mut(at).flight.push(value);
             }
             Ok(None) => {

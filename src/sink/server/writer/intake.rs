@@ -268,9 +268,12 @@ impl Intake<'_> {
         if let Ok(ready) = &ready {
             let ready = *ready;
             let is_graph = target.is_graph();
-            let left_out = target.left_out().to_vec();
-            let why = "the destination does not keep them";
-            note_left_out(self.ledger, item, &left_out, why);
+            note_left_out(
+                self.ledger,
+                item,
+                target.left_out(),
+                "the destination does not keep them",
+            );
             self.note_doubtful_classes(item);
             if is_first {
                 self.note_miscounted(item);

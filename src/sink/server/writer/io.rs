@@ -31,7 +31,8 @@ pub(in crate::sink::server) struct Now {
     pub unix_ms: u64,
 }
 
-/// What happens to a writer.
+/// What happens to a writer. One comes with each record and one with each answer, and is moved several
+/// times: what is large and seldom is in a box.
 pub(in crate::sink::server) enum Event {
     /// A batch comes.
     BatchBegins,
@@ -54,15 +55,15 @@ pub(in crate::sink::server) enum Event {
     /// What stands under a key.
     Found(usize, Found),
     /// The replies that were due for a value that native commands write.
-    Value(usize, Result<commands::Answer, CommandError>, Left),
+    Value(usize, Box<(Result<commands::Answer, CommandError>, Left)>),
     /// Nothing is there to be read.
     NoReply,
     /// The answer that was due could not be read, or is none that there can be.
     ReadFailed(usize, ServerError),
     /// The commands of a small value are queued; `None` where it has to be written alone.
-    Queued(usize, Result<Option<Ticket>, ServerError>),
+    Queued(usize, Result<Option<Box<Ticket>>, ServerError>),
     /// A value was written alone.
-    Wrote(usize, Result<(Written, CommandLosses), CommandError>, Left),
+    Wrote(usize, Box<WrittenAlone>),
     /// The answer to SELECT with nothing else in flight.
     Selected(usize, u32, Result<Result<(), String>, ServerError>),
     /// A connection is there.
@@ -107,6 +108,10 @@ pub(in crate::sink::server) enum Event {
 /// The temporary key that a value may have left, if it was not removed.
 pub(in crate::sink::server) type Left = Option<Vec<u8>>;
 
+/// What came of a value that was written with nothing else in flight.
+pub(in crate::sink::server) type WrittenAlone =
+    (Result<(Written, CommandLosses), CommandError>, Left);
+
 /// Temporary keys of one database, and the way to the node of their slots.
 pub(in crate::sink::server) struct Litter {
     /// `None` where no node serves their slots.
@@ -115,10 +120,11 @@ pub(in crate::sink::server) struct Litter {
     pub temps: Vec<Vec<u8>>,
 }
 
-/// What a writer wants done. Each is carried out before the next one.
+/// What a writer wants done. Each is carried out before the next one. As with [`Event`], what is large
+/// and seldom is in a box.
 pub(in crate::sink::server) enum Action<'a> {
     /// Others are told.
-    Say(Say),
+    Say(Box<Say>),
     /// The commands of a record are queued.
     Send {
         at: usize,
@@ -156,7 +162,7 @@ pub(in crate::sink::server) enum Action<'a> {
     /// A question is asked with nothing in flight.
     Ask {
         at: usize,
-        question: Question<'a>,
+        question: Box<Question<'a>>,
         with: AskedWith<'a>,
     },
     /// The sentinels of a lane are asked.

@@ -1,5 +1,7 @@
 //! A record on its way to the destination, and what is in flight on a connection.
 
+use std::collections::VecDeque;
+
 use crate::ledger::Changes;
 use crate::own_writes::Fingerprint;
 use crate::record::{Context, KeyRecord, Origin, Value};
@@ -199,9 +201,21 @@ pub(in crate::sink::server) struct Item {
 }
 
 impl Item {
-    /// A record of a key, which nothing was done with yet.
-    pub fn given(record: KeyRecord, origin: Option<Origin>, context: Context) -> Box<Self> {
-        let mut item = Self::new(Task::Look, record, context);
+    /// A record of a key, which nothing was done with yet. `spare`: the box of one that is done.
+    pub fn given(
+        spare: Option<Box<Self>>,
+        record: KeyRecord,
+        origin: Option<Origin>,
+        context: Context,
+    ) -> Box<Self> {
+        let item = Self::new(Task::Look, record, context);
+        let mut item = match spare {
+            Some(mut spare) => {
+                *spare = item;
+                spare
+            }
+            None => Box::new(item),
+        };
         if origin.is_some() {
             item.extra_mut().origin = origin;
         }
@@ -210,11 +224,11 @@ impl Item {
 
     /// A tombstone, which nothing was done with yet.
     pub fn tombstone(db: u32, key: Vec<u8>, context: Context) -> Box<Self> {
-        Self::new(Task::Ask, bare_record(db, key), context)
+        Box::new(Self::new(Task::Ask, bare_record(db, key), context))
     }
 
-    fn new(task: Task, record: KeyRecord, context: Context) -> Box<Self> {
-        Box::new(Self {
+    fn new(task: Task, record: KeyRecord, context: Context) -> Self {
+        Self {
             task,
             stage: Stage::Settle,
             record,
@@ -227,13 +241,17 @@ impl Item {
             past: Past::default(),
             changes: None,
             extra: None,
-        })
+        }
     }
 
     /// A temporary key that is to be removed.
     pub fn clean_up(db: u32, temp: Vec<u8>, print: Fingerprint) -> Box<Self> {
         let record = bare_record(db, temp);
-        let mut item = Self::new(Task::CleanUp("UNLINK"), record, Context::default());
+        let mut item = Box::new(Self::new(
+            Task::CleanUp("UNLINK"),
+            record,
+            Context::default(),
+        ));
         (item.stage, item.print) = (Stage::Place, print);
         item
     }
@@ -291,6 +309,31 @@ impl Item {
     pub fn with(mut self: Box<Self>, task: Task) -> Box<Self> {
         (self.task, self.stage) = (task, Stage::Place);
         self
+    }
+}
+
+/// So many boxes are kept: more records than that are seldom in flight.
+const MAX_SPARES: usize = 4096;
+
+/// Boxes of records that are done, for those that come. Else each record would cost the allocator a box
+/// that it has given up a moment ago.
+#[derive(Default)]
+pub(super) struct Spares(VecDeque<Box<Item>>);
+
+impl Spares {
+    /// A box, if there is one.
+    pub fn take(&mut self) -> Option<Box<Item>> {
+        // The one that was given back last is the likeliest to be in a cache.
+        self.0.pop_back()
+    }
+
+    /// This record is done.
+    pub fn put(&mut self, mut item: Box<Item>) {
+        if self.0.len() < MAX_SPARES {
+            item.record = bare_record(0, Vec::new());
+            (item.changes, item.extra) = (None, None);
+            self.0.push_back(item);
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(in crate::sink::server) struct Ledger {
     left_behind: Listed,
     /// Keys that stand without their expiry, because PEXPIREAT is not allowed.
     lasting: Listed,
-    says: VecDeque<Say>,
+    says: VecDeque<Box<Say>>,
 }
 
 impl Ledger {
@@ -74,12 +74,12 @@ impl Ledger {
     }
 
     /// The next thing that others are told.
-    pub fn next_say(&mut self) -> Option<Say> {
+    pub fn next_say(&mut self) -> Option<Box<Say>> {
         self.says.pop_front()
     }
 
     pub fn say(&mut self, say: Say) {
-        self.says.push_back(say);
+        self.says.push_back(Box::new(say));
     }
 
     pub fn notice(&mut self, text: impl Into<String>) {

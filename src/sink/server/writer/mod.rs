@@ -198,10 +198,10 @@ impl Writer {
                 }
                 _ => Ok(()),
             },
-            Event::Value(at, said, left) => self.value_said(at, said, left),
+            Event::Value(at, said) => self.value_said(at, said.0, said.1),
             Event::ReadFailed(at, error) => self.read_failed(at, error),
             Event::Queued(at, ticket) => self.queued(at, ticket),
-            Event::Wrote(at, written, left) => self.wrote(at, written, left),
+            Event::Wrote(at, written) => self.wrote(at, written.0, written.1),
             Event::Selected(at, db, answer) => traffic.selected(at, db, answer),
             Event::Met(at, introduction) => {
                 traffic.met(at, *introduction);
@@ -224,6 +224,11 @@ impl Writer {
             Event::SentinelsSaid(at, standing) => self.sentinels_said(at, standing),
             _ => Ok(()),
         }
+    }
+
+    /// The box of a record that is done, for the one that comes.
+    pub fn spare(&mut self) -> Option<Box<Item>> {
+        self.traffic.spares.take()
     }
 
     /// What the user wishes.

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::intake::leave_metadata_out;
-use super::item::{Counted, Extra, Item, Stage, Task, Wrote};
+use super::item::{Counted, Extra, Item, Spares, Stage, Task, Wrote};
 use super::judge::{Asked, Foreseen, Standing, Stands, Verdict, foresee};
 use super::lane::Lane;
 use super::ledger::{Ledger, Say};
@@ -61,6 +61,7 @@ pub(super) struct Outcome<'a> {
     pub ledger: &'a mut Ledger,
     pub memory: &'a mut Memory,
     pub witnesses: &'a mut Option<Witnesses>,
+    pub spares: &'a mut Spares,
     pub settings: &'a Settings,
     pub is_cluster: bool,
     /// Something was acknowledged, there or elsewhere.
@@ -100,11 +101,13 @@ impl Outcome<'_> {
             witnesses.acknowledged(self.at, &item);
         }
         self.accept(&mut item);
-        if let Some(item) = self.lane.kept.keep(item, counted, wrote)
-            && let (Some(target), Value::Compact(buffer)) =
-                (&mut self.lane.takes.target, item.record.value)
-        {
-            target.reuse(buffer);
+        if let Some(mut item) = self.lane.kept.keep(item, counted, wrote) {
+            if let (Some(target), Value::Compact(buffer)) =
+                (&mut self.lane.takes.target, &mut item.record.value)
+            {
+                target.reuse(std::mem::take(buffer));
+            }
+            self.spares.put(item);
         }
         Ok(Then::Nothing)
     }

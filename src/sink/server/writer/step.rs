@@ -95,7 +95,7 @@ impl Stepping<'_> {
             Stage::Judge => self.judge(item),
             Stage::Size | Stage::NewSize => self.size(item),
             Stage::Learn | Stage::Classes | Stage::Prepare => self.make_ready(item),
-            Stage::Ready => Ok(self.ready(item)),
+            Stage::Ready => self.ready(item),
             Stage::Graph | Stage::Offer => self.ask_about_value(item),
             Stage::Strip | Stage::Features | Stage::Native | Stage::Check => {
                 self.make_ready_for_commands(item)
@@ -148,8 +148,8 @@ impl Stepping<'_> {
         match self.traffic.reach(item)? {
             Reach::There(at) => {
                 item.place.at = at;
-                item.stage = Stage::Judge;
-                Ok(Staged::Go)
+                begin_stage(item, Stage::Judge);
+                self.judge(item)
             }
             Reach::First(todo) => Ok(Staged::Wait(todo)),
         }
@@ -172,6 +172,10 @@ impl Stepping<'_> {
             (Judged::Over, _) => Staged::Over,
             (Judged::Refused(reason, hint), _) => Staged::Refused(reason, hint),
             (Judged::Goes(_), Some(why)) => Staged::NoDatabase(why),
+            (Judged::Goes(Stage::Size), None) => {
+                begin_stage(item, Stage::Size);
+                return self.size(item);
+            }
             (Judged::Goes(stage), None) => {
                 item.stage = stage;
                 Staged::Go
@@ -193,9 +197,15 @@ impl Stepping<'_> {
         };
         match is_too_large {
             Some(true) => item.stage = Stage::Strip,
-            Some(false) if !is_new => item.stage = Stage::Learn,
+            Some(false) if !is_new => {
+                begin_stage(item, Stage::Learn);
+                return self.make_ready(item);
+            }
             Some(false) if matches!(item.form, Form::Graph(_)) => item.stage = Stage::Graph,
-            Some(false) => item.stage = Stage::Ready,
+            Some(false) => {
+                begin_stage(item, Stage::Ready);
+                return self.ready(item);
+            }
             None => {
                 return Ok(match self.quiet(item)? {
                     Reach::There(at) => {
@@ -210,15 +220,15 @@ impl Stepping<'_> {
     }
 
     /// A value is ready for RESTORE, and its destination has nothing against it so far.
-    fn ready(&mut self, item: &mut Item) -> Staged {
+    fn ready(&mut self, item: &mut Item) -> Result<Staged> {
         let intake = self.traffic.intake(item.place.at);
         if intake.settings.options.dry_run {
             item.stage = Stage::Offer;
-        } else {
-            item.task = intake.restores();
-            item.stage = Stage::Place;
+            return Ok(Staged::Go);
         }
-        Staged::Go
+        item.task = intake.restores();
+        begin_stage(item, Stage::Place);
+        self.place(item)
     }
 
     fn make_ready(&mut self, item: &mut Item) -> Result<Staged> {
@@ -240,8 +250,8 @@ impl Stepping<'_> {
         }
         match intake.prepare(item, true) {
             Ok(()) => {
-                item.stage = Stage::NewSize;
-                Ok(Staged::Go)
+                begin_stage(item, Stage::NewSize);
+                self.size(item)
             }
             Err((reason, hint)) => Ok(Staged::Refused(reason, hint)),
         }
@@ -594,6 +604,14 @@ impl Stepping<'_> {
             Inside::Refused(why) => Staged::NoDatabase(why),
         })
     }
+}
+
+/// The stage begins at once, not by way of [`Stepping::stage`]: nearly every record goes from one of these
+/// to the next.
+fn begin_stage(item: &mut Item, stage: Stage) {
+    item.stage = stage;
+    #[cfg(test)]
+    super::tests::mark(&item.stage);
 }
 
 /// Nothing more is to be done with a record.

@@ -11,7 +11,7 @@ use super::databases::{Databases, another_database, no_database};
 use super::fleet::Fleet;
 use super::intake::{Intake, Ways};
 use super::io::Now;
-use super::item::{InFlight, Item, Stage, Task};
+use super::item::{InFlight, Item, Spares, Stage, Task};
 use super::ledger::Ledger;
 use super::memory::Memory;
 use super::outcome::{Outcome, Then};
@@ -46,6 +46,7 @@ pub(super) struct Traffic {
     pub trouble: Trouble,
     /// What goes before anything else.
     pub errands: VecDeque<Do>,
+    pub spares: Spares,
     pub now: Now,
 }
 
@@ -64,6 +65,7 @@ impl Traffic {
             backlog: Backlog::default(),
             trouble: Trouble::new(patience),
             errands: VecDeque::new(),
+            spares: Spares::default(),
             now,
         }
     }
@@ -90,6 +92,7 @@ impl Traffic {
             ledger: &mut self.ledger,
             memory: &mut self.memory,
             witnesses: &mut self.witnesses,
+            spares: &mut self.spares,
             settings: &self.settings,
             is_cluster,
             has_acknowledged,

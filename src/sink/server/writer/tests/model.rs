@@ -358,7 +358,7 @@ impl Model {
             expire_at_ms: None,
             eviction: None,
         };
-        Event::Record(Item::given(record, None, context()))
+        Event::Record(Item::given(None, record, None, context()))
     }
 
     /// The same, of a key of the source that had this name there.
@@ -451,7 +451,7 @@ impl Model {
     /// What happens when an action is carried out.
     fn carry_out(&mut self, action: Action<'_>) -> Option<Event> {
         match action {
-            Action::Say(say) => self.hear(say),
+            Action::Say(say) => self.hear(*say),
             Action::Send { at, item, how } => self.send(at, item, how),
             Action::SendSelect(at, db) => self.queue(at, Command::Select(db)),
             Action::SendWait(at, _) => self.queue(at, Command::Wait),
@@ -496,7 +496,7 @@ impl Model {
                 if self.happens(self.faults.cuts) {
                     return Some(Event::Answered(at, Err(lost()), None));
                 }
-                let answer = self.answer(question);
+                let answer = self.answer(*question);
                 let db = self.ports.get(&at).map(|port| port.db);
                 Some(Event::Answered(at, Ok(answer), db))
             }
@@ -663,14 +663,14 @@ impl Model {
             Some(Event::SendFailed(at, error)) => Event::Queued(at, Err(error)),
             _ => {
                 let temp = [b"temp:".as_slice(), job.key].concat();
-                Event::Queued(at, Ok(Some(Ticket::of(temp))))
+                Event::Queued(at, Ok(Some(Box::new(Ticket::of(temp)))))
             }
         })
     }
 
     fn write_alone(&mut self, at: usize, job: &Job<'_>) -> Event {
         if self.happens(self.faults.cuts) {
-            return Event::Wrote(at, Err(lost().into()), Some(b"temp".to_vec()));
+            return Event::Wrote(at, Box::new((Err(lost().into()), Some(b"temp".to_vec()))));
         }
         let command = Command::Value {
             key: job.key.to_vec(),
@@ -691,7 +691,7 @@ impl Model {
             }),
             _ => Err(lost().into()),
         };
-        Event::Wrote(at, written, None)
+        Event::Wrote(at, Box::new((written, None)))
     }
 
     /// What was queued reaches the node, as far as the connection holds.
@@ -893,7 +893,7 @@ impl Model {
             let is_cut = self.ports.get(&at).is_none_or(|port| port.is_cut);
             assert!(is_cut, "a reply is read that will never come");
             return match due {
-                Due::Value { .. } => Event::Value(at, Err(lost().into()), None),
+                Due::Value { .. } => Event::Value(at, Box::new((Err(lost().into()), None))),
                 _ => Event::ReadFailed(at, lost()),
             };
         };
@@ -904,7 +904,7 @@ impl Model {
                     command: "RENAME",
                     text,
                 };
-                Event::Value(at, Err(error), None)
+                Event::Value(at, Box::new((Err(error), None)))
             }
             (said @ Said::Written(_), Due::Value { ticket, .. }) if !self.has_turned => {
                 // Its second turn goes out behind all that was sent before.
@@ -917,14 +917,14 @@ impl Model {
                         );
                         port.said.push_back(said);
                     }
-                    _ => return Event::Value(at, Err(lost().into()), None),
+                    _ => return Event::Value(at, Box::new((Err(lost().into()), None))),
                 }
-                Event::Value(at, Ok(commands::Answer::Again(*ticket)), None)
+                Event::Value(at, Box::new((Ok(commands::Answer::Again(*ticket)), None)))
             }
             (Said::Written(written), Due::Value { .. }) => {
                 self.has_turned = false;
                 let answer = commands::Answer::Written(written, CommandLosses::default());
-                Event::Value(at, Ok(answer), None)
+                Event::Value(at, Box::new((Ok(answer), None)))
             }
             (Said::Found(found), Due::Found(_)) => Event::Found(at, Found::of(found)),
             (Said::Answer(answer), due) if !matches!(due, Due::Found(_)) => {

@@ -53,7 +53,7 @@ fn item(model: &mut Model, task: Task, value: Vec<u8>) -> Box<Item> {
         eviction: None,
     };
     let print = model.writer.memory().fingerprint(0, b"k1");
-    let mut item = Item::given(record, None, context());
+    let mut item = Item::given(None, record, None, context());
     (item.task, item.print) = (task, print);
     item.form = Form::Payload(Ready::Footer(11));
     item
