@@ -24,10 +24,10 @@ fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/redis-migrate.fish
 demo:
 	tests/demo
 
-# Most tests wait for servers most of the time: four at once keep two cores busy.
+# Most tests wait for servers most of the time: five at once keep two cores busy.
 test: servers
 	python=$$(tests/python) && PYTHON=$$python \
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} cargo test --workspace
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-5} cargo test --workspace
 
 square: servers old-servers
 	VERSIONS_TABLE=docs/versions.md cargo test --test all the_full_square -- --ignored --nocapture
