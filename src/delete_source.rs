@@ -387,31 +387,25 @@ impl DeleteSource {
         let in_doubt = self.in_doubt.clone();
         self.in_doubt.extend(&sent);
         let answer = self.conn.try_query(&cmd("EXEC"))?;
+        let deleted = answer
+            .as_ref()
+            .ok()
+            .and_then(|reply| deleted(reply, commands));
         let is_known = match &answer {
             // A watched key was written.
             Ok(Reply::Nil) => true,
-            // How many keys each of the commands deleted.
-            Ok(Reply::Array(replies)) => {
-                replies.len() == commands
-                    && replies.iter().all(|reply| matches!(reply, Reply::Int(_)))
-            }
-            Ok(_) => false,
+            Ok(_) => deleted.is_some(),
             Err(text) => is_forbidden(text) || text.starts_with(DISCARDED),
         };
         if is_known {
             self.in_doubt = in_doubt;
         }
         match answer {
-            Ok(Reply::Array(replies)) if is_known => {
-                let deleted = replies.iter().map(|reply| match reply {
-                    Reply::Int(count) => u64::try_from(*count).unwrap_or(0),
-                    _ => 0,
-                });
-                let deleted = deleted.sum::<u64>().min(sent.len() as u64);
-                Ok(Some(self.settled(&sent, deleted)))
-            }
             Ok(Reply::Nil) => Ok(None),
-            Ok(other) => Err(self.conn.confused(format!("EXEC: {other:?}"))),
+            Ok(other) => match deleted {
+                Some(count) => Ok(Some(self.settled(&sent, count.min(sent.len() as u64)))),
+                None => Err(self.conn.confused(format!("EXEC: {other:?}"))),
+            },
             Err(text) if is_forbidden(&text) => Err(self.conn.refusal("EXEC", text)),
             Err(text) if text.starts_with(DISCARDED) && text.contains("NOPERM") => {
                 Err(self.conn.refusal("EXEC", text))
@@ -722,6 +716,20 @@ impl Accepted for DeleteSource {
     }
 }
 
+/// How many keys so many commands deleted, by the answer to EXEC; `None` where one gave no number.
+fn deleted(answer: &Reply, commands: usize) -> Option<u64> {
+    let Reply::Array(replies) = answer else {
+        return None;
+    };
+    let counts = replies.iter().map(|reply| match reply {
+        Reply::Int(count) => Some(u64::try_from(*count).unwrap_or(0)),
+        _ => None,
+    });
+    counts
+        .sum::<Option<u64>>()
+        .filter(|_| replies.len() == commands)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -730,5 +738,15 @@ mod tests {
     fn the_script_allows_what_the_look_before_it_allows() {
         let allows = format!("if math.abs(at - ARGV[2]) > {PTTL_CLOSE_MS} then return 0 end");
         assert!(DELETE_IF_SAME.contains(&allows));
+    }
+
+    #[test]
+    fn only_numbers_say_how_many_keys_were_deleted() {
+        let of = |replies: &[Reply]| deleted(&Reply::Array(replies.to_vec()), 2);
+        assert_eq!(of(&[Reply::Int(3), Reply::Int(0)]), Some(3));
+        assert_eq!(of(&[Reply::Int(3)]), None);
+        assert_eq!(of(&[Reply::Int(3), Reply::Error("OOM".to_owned())]), None);
+        assert_eq!(of(&[Reply::Int(3), Reply::Nil]), None);
+        assert_eq!(deleted(&Reply::Okay, 0), None);
     }
 }
