@@ -69,16 +69,15 @@ impl Conn {
         let name = name_of(command);
         let mut ended = 0;
         loop {
-            // It is counted here, too: the greeting of each new connection may ask something of the
-            // same name (a section of INFO), and be answered.
-            if self.shunned.has(&name) || ended == Shunned::PROOF {
+            if self.shunned.has(&name) {
                 return Ok(Err(format!("{ENDS_CONNECTION}{name}")));
             }
             match self.try_patiently(command, max) {
                 Err(lost) if self.was_closed() => {
                     ended += 1;
                     self.shunned.ended_by(&name);
-                    if ended == Shunned::PROOF && self.shunned.was_answered(&name) {
+                    // It was not the command that ended it so often.
+                    if ended >= Shunned::PROOF && self.shunned.was_answered(&name) {
                         return Err(lost);
                     }
                     self.renew_if_new(lost)?;
