@@ -258,23 +258,14 @@ impl Reading {
         let whole = body_of(value);
         let body = payload::plain(family, whole);
         let kind = payload::kind(family, body);
-        let meaning = match kind {
-            Kind::Module => self.of_module(family, body),
-            Kind::String
-            | Kind::List
-            | Kind::Set
-            | Kind::ZSet
-            | Kind::Hash
-            | Kind::Stream
-            | Kind::Array
-            | Kind::PathHash
-            | Kind::Unknown => {
-                let meaning = self.meaning(family, body);
-                meaning.map_err(|error| match error.is_opaque() {
-                    true => Depth::Opaque,
-                    false => Depth::Damaged,
-                })
-            }
+        let meaning = if kind == Kind::Module {
+            self.of_module(family, body)
+        } else {
+            let meaning = self.meaning(family, body);
+            meaning.map_err(|error| match error.is_opaque() {
+                true => Depth::Opaque,
+                false => Depth::Damaged,
+            })
         };
         let mut meaning = meaning.unwrap_or_else(|depth| Meaning {
             depth,

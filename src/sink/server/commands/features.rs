@@ -64,23 +64,14 @@ impl Default for Features {
 
 /// Why a value that cannot be read is not written by commands.
 fn unreadable(family: Family, value: &[u8]) -> String {
-    let what = match payload::kind(family, value) {
-        Kind::Module if payload::vector_set(value).is_some() => "a vector set".to_owned(),
-        Kind::Module => "a module's value".to_owned(),
-        // What this version can read does not come here.
-        Kind::Unknown
-        | Kind::String
-        | Kind::List
-        | Kind::Set
-        | Kind::ZSet
-        | Kind::Hash
-        | Kind::Stream
-        | Kind::Array
-        | Kind::PathHash => {
-            let type_byte = payload::plain(family, value).first().copied();
-            let number = type_byte.map_or_else(String::new, |byte| format!(" {byte}"));
-            format!("a value of type{number}, which this version of the tool cannot read,")
-        }
+    let what = if payload::kind(family, value) != Kind::Module {
+        let type_byte = payload::plain(family, value).first().copied();
+        let number = type_byte.map_or_else(String::new, |byte| format!(" {byte}"));
+        format!("a value of type{number}, which this version of the tool cannot read,")
+    } else if payload::vector_set(value).is_some() {
+        "a vector set".to_owned()
+    } else {
+        "a module's value".to_owned()
     };
     format!("{what} cannot be written by native commands")
 }
