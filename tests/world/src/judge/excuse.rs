@@ -25,8 +25,6 @@ const UNKNOWN: &str = "warning: the destination does not say whether it is still
 pub(super) struct Excuses<'a> {
     ran: &'a Ran<'a>,
     is_partial: bool,
-    /// Whether databases were swapped is not known, and that was said.
-    may_be_swapped: bool,
     /// What stood there is skipped without a comparison, and that was said.
     is_unread: bool,
     /// Whether the destination lost anything is not known, and that was said.
@@ -60,7 +58,6 @@ impl<'a> Excuses<'a> {
             is_unread: warns(UNREAD),
             unseen: ran.target.lost_at_last(|is_unseen| is_unseen),
             reads_one: told.is_some() && ran.lines.iter().any(|line| line.contains(UNSEEN)),
-            may_be_swapped: warns(MAY_BE_SWAPPED),
             swapped: match (told.is_some() && warns(SWAPPED)) || warns(MAY_BE_SWAPPED) {
                 true => swapped(&ran.source.changes),
                 false => BTreeSet::new(),
@@ -73,7 +70,7 @@ impl<'a> Excuses<'a> {
         let into = (self.ran.wish.into_db(place.0), place.1.clone());
         self.unseen.contains(&into)
             || (self.is_unknown && self.lost.contains(&into))
-            || (self.may_be_swapped && self.swapped.contains(place))
+            || self.swapped.contains(place)
             || (self.is_unread && self.ran.target.ever_stood(u64::MAX, &into))
             || self.is_partial
                 && (self.ran.named.contains_key(place)
@@ -81,8 +78,7 @@ impl<'a> Excuses<'a> {
                 || self.ran.named.contains_key(&into)
                 || names_database(self.ran.lines, place.0)
                 || (self.reads_one && place.0 != 0)
-                || self.lost.contains(&into)
-                || self.swapped.contains(place))
+                || self.lost.contains(&into))
     }
 }
 
