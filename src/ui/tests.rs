@@ -4,6 +4,25 @@ use anyhow::anyhow;
 
 use super::*;
 use crate::ledger::{ArchiveWritten, ConsistencyReached, SinkReport, SourceCounts, SourceReport};
+use crate::verb::Data;
+
+pub(super) const EXPORT: Verb = Verb {
+    name: "export",
+    flow: Some(Flow::Export),
+    data: Data::UnlessOutput,
+};
+
+const IMPORT: Verb = Verb {
+    name: "import",
+    flow: Some(Flow::Import),
+    data: Data::Never,
+};
+
+pub(super) const COPY: Verb = Verb {
+    name: "copy",
+    flow: Some(Flow::Copy),
+    data: Data::Never,
+};
 
 fn options(verb: Verb) -> UiOptions {
     UiOptions::new(verb, &ReportArgs::default(), &RunArgs::default())
@@ -45,11 +64,11 @@ fn the_last_line_of_an_export_is_its_ledger() {
         error: None,
     };
     assert_eq!(
-        line(Verb::Export, &outcome),
+        line(EXPORT, &outcome),
         "export complete: 1,000,000 keys written (scanned 1,000,010 = written 1,000,000 + \
          filtered 0 + vanished 10 + failed 0), 10s (100,001/s), 61.2 MiB, sha256 ab"
     );
-    let object = summary::json(&options(Verb::Export), &outcome, Duration::ZERO);
+    let object = summary::json(&options(EXPORT), &outcome, Duration::ZERO);
     assert_eq!(object["archive"]["archive_id"], "0000000000000001");
     assert_eq!(object["complete"], true);
 }
@@ -70,11 +89,11 @@ fn what_could_not_be_read_is_not_called_exact() {
     };
     let exact = "exact as of 1970-01-01T00:00:00.000Z, ";
     let but = "except 2 keys that could not be read, ";
-    let text = line(Verb::Export, &outcome);
+    let text = line(EXPORT, &outcome);
     assert!(text.contains(exact) && !text.contains(but), "{text}");
     outcome.source.counts[0].scanned = 5;
     outcome.source.counts[0].failed = 2;
-    let text = line(Verb::Export, &outcome);
+    let text = line(EXPORT, &outcome);
     assert!(text.contains(&format!("{exact}{but}")), "{text}");
 }
 
@@ -90,7 +109,7 @@ fn a_destination_that_lost_keys_is_not_called_exact() {
             sink,
             error: None,
         };
-        line(Verb::Copy, &outcome)
+        line(COPY, &outcome)
     };
     assert!(said(SinkReport::default()).contains("exact as of"));
     for (sink, word) in [
@@ -145,7 +164,7 @@ fn the_headline_counts_each_key_once() {
         ..SinkReport::default()
     };
     assert_eq!(
-        said(Verb::Export, Some(39_951), archived()),
+        said(EXPORT, Some(39_951), archived()),
         (
             "export complete: 39,951 keys written in 51,573 records".to_owned(),
             (39_951.into(), 51_573.into())
@@ -153,7 +172,7 @@ fn the_headline_counts_each_key_once() {
     );
     // A run that was resumed does not know.
     assert_eq!(
-        said(Verb::Export, None, archived()),
+        said(EXPORT, None, archived()),
         (
             "export complete: 51,573 records written".to_owned(),
             (serde_json::Value::Null, 51_573.into())
@@ -166,7 +185,7 @@ fn the_headline_counts_each_key_once() {
         ..SinkReport::default()
     };
     assert_eq!(
-        said(Verb::Copy, Some(50_000), restored),
+        said(COPY, Some(50_000), restored),
         (
             "copy complete: 50,000 keys restored from 66,905 records".to_owned(),
             (50_000.into(), 66_905.into())
@@ -193,14 +212,13 @@ fn an_interrupted_run_accounts_for_what_was_under_way() {
         error: Some(exit::Interrupted.into()),
     };
     assert_eq!(
-        line(Verb::Import, &outcome),
+        line(IMPORT, &outcome),
         "import interrupted: 50 keys restored before that (read 100 = restored 50 + expired 0 + \
          conflicts 0 + refused 0 + filtered 5 + sent without an answer 7 + not reached 38), \
          10s (10/s)"
     );
     assert!(
-        line(Verb::Export, &outcome)
-            .starts_with("export interrupted: no complete archive was written")
+        line(EXPORT, &outcome).starts_with("export interrupted: no complete archive was written")
     );
 }
 
@@ -217,7 +235,7 @@ fn failed_keys_are_not_called_complete() {
         },
         error: None,
     };
-    let text = line(Verb::Copy, &outcome);
+    let text = line(COPY, &outcome);
     assert!(
         text.starts_with("copy finished with problems: 1 key restored"),
         "{text}"
@@ -226,7 +244,7 @@ fn failed_keys_are_not_called_complete() {
         error: Some(anyhow!("something")),
         ..outcome
     };
-    assert!(line(Verb::Copy, &failed).starts_with("copy failed: 1 key restored before that"));
+    assert!(line(COPY, &failed).starts_with("copy failed: 1 key restored before that"));
 }
 
 #[test]
@@ -266,7 +284,7 @@ fn databases_beyond_a_thousand_are_told_together() {
         sink: SinkReport::default(),
         error: None,
     };
-    let said = summary::json(&options(Verb::Import), &outcome, Duration::ZERO);
+    let said = summary::json(&options(IMPORT), &outcome, Duration::ZERO);
     let told = said["source"]["per_db"].as_array().expect("a list");
     assert_eq!(told.len(), 1_001);
     assert_eq!(

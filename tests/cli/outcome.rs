@@ -81,7 +81,7 @@ fn least(verb: &str) -> Option<&'static [&'static str]> {
 fn verbs() -> Vec<&'static [&'static str]> {
     use clap::CommandFactory;
 
-    let command = redis_migrate::cli::Cli::command();
+    let command = redis_migrate::commands::Cli::command();
     let names = command
         .get_subcommands()
         .map(|verb| verb.get_name().to_owned());

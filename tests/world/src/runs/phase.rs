@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
-use redis_migrate::cli::{Cli, Invocation, parse};
-use redis_migrate::commands::{copy, export, import};
+use redis_migrate::cli::parse;
+use redis_migrate::commands::{Cli, Invocation, copy, export, import};
 use redis_migrate::host;
 use redis_migrate::observer::{Event, Observer, Reporter as Listener};
 use redis_migrate::pipe::{Outcome, Stop};
