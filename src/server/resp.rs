@@ -113,7 +113,10 @@ impl Replies {
         max: usize,
         longer: Longer,
     ) -> io::Result<Item<'_>> {
-        if let Some((kind, number)) = self.number_at_hand() {
+        let kind = self.buffer[self.start..self.end].first();
+        if let Some(&kind @ (b':' | b'$' | b'*')) = kind
+            && let Some(number) = self.number_at_hand()
+        {
             return match kind {
                 b':' => Ok(Item::Int(number)),
                 b'$' => self.bulk_or_nil(stream, length(number)?, max, longer),
@@ -123,16 +126,12 @@ impl Replies {
         self.next_of_any_kind(stream, max, longer)
     }
 
-    /// The number of the line that is next, and its kind, where it is a plain one and all of it is at
-    /// hand. Most lines are, and so many come that it counts; any other is left to be read as a line.
-    fn number_at_hand(&mut self) -> Option<(u8, i64)> {
+    /// The number of the line that is next, behind its first byte, where it is a plain one and all of
+    /// it is at hand. Most are, and so many come that it counts; any other is left to be read as a line.
+    fn number_at_hand(&mut self) -> Option<i64> {
         /// So many never overflow.
         const MOST_DIGITS: usize = 18;
-        let unread = &self.buffer[self.start..self.end];
-        let (&kind, rest) = unread.split_first()?;
-        if !matches!(kind, b':' | b'$' | b'*') {
-            return None;
-        }
+        let (_, rest) = self.buffer[self.start..self.end].split_first()?;
         let is_negative = rest.first() == Some(&b'-');
         let digits = &rest[usize::from(is_negative)..];
         let mut number = 0;
@@ -141,7 +140,7 @@ impl Replies {
                 b'0'..=b'9' => number = number * 10 + i64::from(byte - b'0'),
                 b'\r' if at > 0 && digits.get(at + 1) == Some(&b'\n') => {
                     self.start += 1 + usize::from(is_negative) + at + 2;
-                    return Some((kind, if is_negative { -number } else { number }));
+                    return Some(if is_negative { -number } else { number });
                 }
                 _ => return None,
             }
