@@ -37,6 +37,7 @@ use self::tally::{Settled, Tally};
 use crate::dialect::Feature;
 use crate::endpoint::ConnectOptions;
 use crate::exit::Interrupted;
+use crate::ledger::Deletions;
 use crate::observer::Observer;
 use crate::payload::{self, Kind};
 use crate::record::{Family, KeyRecord, Origin, Value};
@@ -48,7 +49,7 @@ use crate::server::transaction::{self, DISCARDED};
 use crate::server::{ABSENT_KEY, Conn, PTTL_CLOSE_MS, ServerError};
 use crate::sink::server::refusal::is_about_key;
 use crate::sink::server::watch::{Purpose, Watch};
-use crate::sink::{Accepted, Deletions, Landed};
+use crate::sink::{Accepted, Landed};
 use crate::stop::Stop;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
@@ -689,10 +690,6 @@ impl Accepted for DeleteSource {
 
     fn counts(&self) -> Deletions {
         self.tally.deletions()
-    }
-
-    fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        self.tally.kept_because()
     }
 
     fn halt(&mut self, why: &str) -> Result<()> {
