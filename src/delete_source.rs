@@ -24,7 +24,9 @@
 //! more is deleted.
 
 mod kept;
+mod link;
 mod remembering;
+mod source;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,123 +34,64 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use self::remembering::{DELETE_IF_SET_SO, NO_SUCH_KEY, Remembering};
+use self::kept::Why;
+pub(crate) use self::source::rehearse;
+use self::source::{Candidate, Deletion, Judged, Source};
 use self::tally::{Settled, Tally};
-use crate::dialect::Feature;
 use crate::endpoint::ConnectOptions;
-use crate::exit::Interrupted;
+use crate::ledger::Deletions;
 use crate::observer::Observer;
-use crate::payload::{self, Kind};
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::server::conn::{asks_for_patience, is_forbidden};
-use crate::server::facts::Facts;
-use crate::server::reconnect::Retries;
-use crate::server::reply::{Command, Reply, cmd, from_reply};
-use crate::server::transaction::{self, DISCARDED};
-use crate::server::{ABSENT_KEY, Conn, PTTL_CLOSE_MS, ServerError};
+use crate::server::ServerError;
+use crate::server::conn::is_forbidden;
+use crate::server::reply::{Command, Reply, cmd};
+use crate::server::transaction::DISCARDED;
 use crate::sink::server::refusal::is_about_key;
 use crate::sink::server::watch::{Purpose, Watch};
-use crate::sink::{Accepted, Deletions, Landed};
+use crate::sink::{Accepted, Landed};
 use crate::stop::Stop;
 
 /// Keys of one transaction, and the bytes of values at which it is closed earlier.
 const GROUP_KEYS: usize = 16;
 const GROUP_BYTES: usize = 1024 * 1024;
 
-/// How often the remaining time of a key is asked for until the server answers at once.
-const TIME_TRIES: u32 = 10;
-
-/// Deletes a key if DUMP still gives this payload, and it expires at this moment (-1: never), give or
-/// take two milliseconds, since clock and key are asked one behind the other. Before 7.0 a script may
-/// not write after DUMP unless it says that what it does is replicated, not what it is.
-const DELETE_IF_SAME: &str = "pcall(function() redis.replicate_commands() end) \
-    local at = redis.call('PTTL', KEYS[1]) \
-    if at >= 0 then local now = redis.call('TIME') \
-    at = at + now[1] * 1000 + math.floor(now[2] / 1000) end \
-    if math.abs(at - ARGV[2]) > 2 then return 0 end \
-    if redis.call('DUMP', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
-    return 0";
-
-/// A value of more bytes is not sent back to be compared: no server takes it in one command.
-const COMPARED_BYTES: usize = 256 * 1024 * 1024;
-
-/// How a key is deleted that is what was read.
-enum Deletion {
-    /// By DEL: WATCH sees every change of it.
-    Watched,
-    /// By a script that compares once more.
-    Compared(Command),
-}
-
-struct Candidate {
-    origin: Origin,
-    payload: Vec<u8>,
-}
-
-impl Candidate {
-    fn kind(&self, family: Family) -> Kind {
-        payload::kind(family, &self.payload)
-    }
-}
-
-/// What a dry run asks in place of [`DeleteSource::open`].
-///
-/// # Errors
-/// Where the source refuses a command that deleting takes, and the connection.
-pub(crate) fn rehearse(from: &ConnectOptions) -> Result<(), ServerError> {
-    prove(&mut Conn::open(from)?)
-}
-
-/// Whether this user may watch keys, delete them, and do that in a transaction. What it says of one
-/// key may be different for others.
-fn prove(conn: &mut Conn) -> Result<(), ServerError> {
-    transaction::prove(conn)??;
-    let of_key = |name: &str| cmd(name).arg(ABSENT_KEY).to_owned();
-    for (name, command) in [
-        ("WATCH", of_key("WATCH")),
-        ("UNWATCH", cmd("UNWATCH")),
-        // There is no such key.
-        ("DEL", of_key("DEL")),
-    ] {
-        match conn.try_query(&command)? {
-            Err(text) if is_forbidden(&text) && !is_about_key(&text) => {
-                return Err(conn.refusal(name, text));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
 /// Deletes at the source.
 pub(crate) struct DeleteSource {
-    conn: Conn,
-    connect: ConnectOptions,
-    retries: Retries,
-    stop: Stop,
-    /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
-    in_doubt: BTreeSet<usize>,
-    family: Family,
-    /// Of the source.
-    facts: Facts,
+    source: Source,
     /// Looks at the destination.
     watch: Watch,
+    /// The destination is the same server: a key that did not move must not be deleted.
+    same_server: bool,
     /// The destination is not what it was: nothing more is deleted.
     halted: bool,
     /// Why, until the run ends because of it.
     unfit: Option<anyhow::Error>,
-    /// The destination is the same server: a key that did not move must not be deleted.
-    same_server: bool,
-    pexpiretime: bool,
-    /// WATCH of the source does not see SWAPDB, which it has.
-    is_swappable: bool,
-    observer: Arc<Observer>,
-    group: Vec<Candidate>,
-    group_bytes: usize,
+    group: Group,
+    /// Keys of the group, by their place, of which an EXEC may have been carried out unheard.
+    in_doubt: BTreeSet<usize>,
     tally: Tally,
-    /// Whether each of the two scripts is taken, once that was asked.
-    scripts: Option<bool>,
-    stream_scripts: Option<bool>,
+    observer: Arc<Observer>,
+}
+
+/// Keys of one database that are looked at and deleted together.
+#[derive(Default)]
+struct Group {
+    keys: Vec<Candidate>,
+    bytes: usize,
+}
+
+impl Group {
+    /// Whether a key of `db` can be one of them.
+    fn takes(&self, db: u32) -> bool {
+        self.keys.first().is_none_or(|first| first.origin.db == db)
+    }
+
+    /// Whether they are enough for one transaction now.
+    fn add(&mut self, candidate: Candidate) -> bool {
+        self.bytes += candidate.payload.len();
+        self.keys.push(candidate);
+        self.keys.len() >= GROUP_KEYS || self.bytes >= GROUP_BYTES
+    }
 }
 
 impl DeleteSource {
@@ -164,43 +107,21 @@ impl DeleteSource {
         same_server: bool,
         observer: Arc<Observer>,
     ) -> Result<Self, ServerError> {
-        let mut conn = Conn::open(&connect)?;
-        conn.heed(&connect, &stop.flag());
-        let probe = cmd("PEXPIRETIME").arg(ABSENT_KEY).to_owned();
-        let pexpiretime = conn.try_query(&probe)?.is_ok();
-        // Before the first key is written: else it is known only after many of them.
-        prove(&mut conn)?;
-        let facts = Facts::ask(&mut conn)?;
-        conn.doing("deleting copied keys at the source");
-        let dialect = facts.dialect();
-        let is_swappable =
-            dialect.has(Feature::SwapDatabases) && dialect.lacks(Feature::WatchSeesSwaps);
         Ok(Self {
-            facts,
-            is_swappable,
+            source: Source::open(connect, stop.clone(), family)?,
             watch: Watch::begin(to, Purpose::Deleting, &stop)?,
+            same_server,
             halted: false,
             unfit: None,
-            conn,
-            retries: Retries::new(&connect),
-            connect,
-            stop,
+            group: Group::default(),
             in_doubt: BTreeSet::new(),
-            family,
-            same_server,
-            pexpiretime,
-            observer,
-            group: Vec::new(),
-            group_bytes: 0,
             tally: Tally::default(),
-            scripts: None,
-            stream_scripts: None,
+            observer,
         })
     }
 
     fn flush(&mut self) -> Result<()> {
-        let group = std::mem::take(&mut self.group);
-        self.group_bytes = 0;
+        let group = std::mem::take(&mut self.group).keys;
         if group.is_empty() {
             return Ok(());
         }
@@ -273,20 +194,16 @@ impl DeleteSource {
                 Err(error) if error.is_passing() => error,
                 // Which answer the next one belongs to is not known: only a new connection is sure
                 // to be in step, and only there it can be seen what was done.
-                Err(error @ ServerError::Protocol { .. }) => self.conn.spoilt(error.to_string()),
+                Err(error @ ServerError::Protocol { .. }) => {
+                    self.source.link.conn.spoilt(error.to_string())
+                }
                 done => {
-                    self.retries.succeeded();
+                    self.source.link.succeeded();
                     let done = done?;
                     return self.unfit.take().map_or(Ok(done), Err);
                 }
             };
-            let stop = || self.stop.is_set();
-            self.conn = match self.retries.connect(&self.connect, lost, &stop) {
-                Err(_) if stop() => return Err(Interrupted.into()),
-                connected => connected?,
-            };
-            self.conn.heed(&self.connect, &self.stop.flag());
-            self.conn.doing("deleting copied keys at the source");
+            self.source.link.connect_again(lost)?;
         }
     }
 
@@ -295,11 +212,7 @@ impl DeleteSource {
         let Some(first) = group.first() else {
             return Ok(Some(Settled::default()));
         };
-        // Nothing is deleted before this very connection is proved to be in the keys' database.
-        if let Err(text) = self.conn.select(first.origin.db)? {
-            self.conn.forget_database();
-            return Err(self.conn.refusal("SELECT", text));
-        }
+        self.source.select(first.origin.db)?;
         let mut watch = cmd("WATCH");
         for candidate in group {
             watch.arg(&candidate.origin.key);
@@ -309,10 +222,14 @@ impl DeleteSource {
         }
         let unchanged = self.unchanged(group)?;
         if unchanged.is_empty() {
-            self.expect("UNWATCH", &cmd("UNWATCH"), &Reply::Okay)?;
+            self.source
+                .link
+                .expect("UNWATCH", &cmd("UNWATCH"), &Reply::Okay)?;
             return Ok(Some(self.settled(&BTreeSet::new(), 0)));
         }
-        self.expect("MULTI", &cmd("MULTI"), &Reply::Okay)?;
+        self.source
+            .link
+            .expect("MULTI", &cmd("MULTI"), &Reply::Okay)?;
         let sent: BTreeSet<usize> = unchanged.keys().copied().collect();
         let Some(commands) = self.queue_deletions(group, unchanged)? else {
             return self.leave(group);
@@ -331,12 +248,12 @@ impl DeleteSource {
     fn unchanged(&mut self, group: &[Candidate]) -> Result<BTreeMap<usize, Deletion>, ServerError> {
         let mut unchanged = BTreeMap::new();
         for (at, candidate) in group.iter().enumerate() {
-            let before = self.tally.kept_for;
-            match self.deletion(candidate)? {
-                Some(deletion) => drop(unchanged.insert(at, deletion)),
+            match self.source.judge(candidate)? {
+                Judged::Delete(deletion) => drop(unchanged.insert(at, deletion)),
                 // It is not kept for a reason of its own: it may be gone.
-                None if self.in_doubt.contains(&at) => self.tally.kept_for = before,
-                None => {}
+                Judged::Keep(_) if self.in_doubt.contains(&at) => {}
+                Judged::Keep(why) => self.tally.kept_for.count(why, 1),
+                Judged::Changed => {}
             }
         }
         Ok(unchanged)
@@ -386,7 +303,8 @@ impl DeleteSource {
     ) -> Result<Option<Settled>, ServerError> {
         let in_doubt = self.in_doubt.clone();
         self.in_doubt.extend(&sent);
-        let answer = self.conn.try_query(&cmd("EXEC"))?;
+        let conn = &mut self.source.link.conn;
+        let answer = conn.try_query(&cmd("EXEC"))?;
         let deleted = answer
             .as_ref()
             .ok()
@@ -404,14 +322,14 @@ impl DeleteSource {
             Ok(Reply::Nil) => Ok(None),
             Ok(other) => match deleted {
                 Some(count) => Ok(Some(self.settled(&sent, count.min(sent.len() as u64)))),
-                None => Err(self.conn.confused(format!("EXEC: {other:?}"))),
+                None => Err(conn.confused(format!("EXEC: {other:?}"))),
             },
-            Err(text) if is_forbidden(&text) => Err(self.conn.refusal("EXEC", text)),
+            Err(text) if is_forbidden(&text) => Err(conn.refusal("EXEC", text)),
             Err(text) if text.starts_with(DISCARDED) && text.contains("NOPERM") => {
-                Err(self.conn.refusal("EXEC", text))
+                Err(conn.refusal("EXEC", text))
             }
             // Carried out or not: that is looked at on a new connection.
-            Err(text) => Err(self.conn.spoilt(format!("EXEC was answered with {text}"))),
+            Err(text) => Err(conn.spoilt(format!("EXEC was answered with {text}"))),
         }
     }
 
@@ -429,7 +347,9 @@ impl DeleteSource {
 
     /// Leaves a transaction in which a command was refused for its keys.
     fn leave(&mut self, group: &[Candidate]) -> Result<Option<Settled>, ServerError> {
-        self.expect("DISCARD", &cmd("DISCARD"), &Reply::Okay)?;
+        self.source
+            .link
+            .expect("DISCARD", &cmd("DISCARD"), &Reply::Okay)?;
         Ok(self.one_by_one(group))
     }
 
@@ -439,202 +359,28 @@ impl DeleteSource {
             return None;
         };
         let settled = self.settled(&BTreeSet::new(), 0);
-        self.tally.kept_for.forbidden += 1 - settled.unknown;
+        let kept = 1 - settled.unknown;
+        self.tally.kept_for.count(Why::Forbidden, kept);
         Some(settled)
     }
 
-    /// As [`Self::expect`]; `false` where this user may not do it with a key.
+    /// As [`Link::expect`](link::Link::expect); `false` where this user may not do it with a key.
     fn expect_for_keys(
         &mut self,
         name: &str,
         command: &Command,
         answer: &Reply,
     ) -> Result<bool, ServerError> {
-        match self.conn.try_query(command)? {
+        let conn = &mut self.source.link.conn;
+        match conn.try_query(command)? {
             Err(text) if is_about_key(&text) => {
                 self.tally.forbidden.get_or_insert(text);
                 Ok(false)
             }
-            Err(text) => Err(self.conn.refusal(name, text)),
+            Err(text) => Err(conn.refusal(name, text)),
             Ok(reply) if reply == *answer => Ok(true),
-            Ok(reply) => Err(self.conn.confused(format!("{name}: {reply:?}"))),
+            Ok(reply) => Err(conn.confused(format!("{name}: {reply:?}"))),
         }
-    }
-
-    /// Sends a command that has one good answer.
-    fn expect(&mut self, name: &str, command: &Command, answer: &Reply) -> Result<(), ServerError> {
-        match self.conn.try_query(command)? {
-            Ok(reply) if reply == *answer => Ok(()),
-            Ok(reply) => Err(self.conn.confused(format!("{name}: {reply:?}"))),
-            Err(text) => Err(self.conn.refusal(name, text)),
-        }
-    }
-
-    /// Whether the source carries out a script that compares and deletes, as this user.
-    fn takes_scripts(&mut self) -> Result<bool, ServerError> {
-        if let Some(known) = self.scripts {
-            return Ok(known);
-        }
-        let mut probe = cmd("EVAL");
-        probe.arg(DELETE_IF_SAME).arg(1).arg(ABSENT_KEY);
-        probe.arg("").arg(-2);
-        // Nothing was deleted, and that is what it has to say.
-        let known = matches!(self.conn.try_query(&probe)?, Ok(Reply::Int(0)));
-        self.scripts = Some(known);
-        Ok(known)
-    }
-
-    /// The same of the script for streams.
-    fn takes_stream_scripts(&mut self) -> Result<bool, ServerError> {
-        if let Some(known) = self.stream_scripts {
-            return Ok(known);
-        }
-        let mut probe = cmd("EVAL");
-        probe.arg(DELETE_IF_SET_SO).arg(1).arg(ABSENT_KEY);
-        let answer = self.conn.try_query(&probe)?;
-        let known = answer.is_err_and(|text| text.contains(NO_SUCH_KEY));
-        self.stream_scripts = Some(known);
-        Ok(known)
-    }
-
-    /// How a key is to be deleted; `None` if it is kept.
-    fn deletion(&mut self, candidate: &Candidate) -> Result<Option<Deletion>, ServerError> {
-        let key = &candidate.origin.key;
-        let is_module = matches!(candidate.kind(self.family), Kind::Module | Kind::Unknown);
-        // WATCH may miss changes of it.
-        let is_unwatched = is_module || self.is_swappable;
-        let is_too_large = self.is_swappable && candidate.payload.len() > COMPARED_BYTES;
-        if is_unwatched && (is_too_large || !self.takes_scripts()?) {
-            match is_module {
-                true => self.tally.kept_for.modules += 1,
-                false => self.tally.kept_for.swappable += 1,
-            }
-            return Ok(None);
-        }
-        let is_stream = candidate.kind(self.family) == Kind::Stream;
-        if is_stream && self.may_have_groups(key)? {
-            self.tally.kept_for.grouped += 1;
-            return Ok(None);
-        }
-        let expire_at_ms = match self.expiry(key)? {
-            Some(expiry) => expiry,
-            None => return Ok(None),
-        };
-        let tolerance_ms = if self.pexpiretime { 0 } else { PTTL_CLOSE_MS };
-        let same_expiry = match (expire_at_ms, candidate.origin.expire_at_ms) {
-            (None, None) => true,
-            (Some(now), Some(read)) => now.abs_diff(read) <= tolerance_ms,
-            _ => false,
-        };
-        if !same_expiry {
-            return Ok(None);
-        }
-        let Ok(Reply::Bulk(dump)) = self.conn.try_query(cmd("DUMP").arg(key))? else {
-            return Ok(None);
-        };
-        if is_stream && !is_unwatched {
-            return self.stream_deletion(candidate, dump);
-        }
-        let mut delete = cmd("EVAL");
-        if is_unwatched {
-            delete.arg(DELETE_IF_SAME).arg(1).arg(key).arg(&dump);
-            match expire_at_ms {
-                Some(at_ms) => delete.arg(at_ms),
-                None => delete.arg(-1),
-            };
-        }
-        Ok(match self.facts.dumped(dump) == candidate.payload {
-            false => None,
-            true if is_unwatched => Some(Deletion::Compared(delete)),
-            true => Some(Deletion::Watched),
-        })
-    }
-
-    /// The same of a stream without groups, which the source dumps so.
-    fn stream_deletion(
-        &mut self,
-        candidate: &Candidate,
-        dump: Vec<u8>,
-    ) -> Result<Option<Deletion>, ServerError> {
-        let dump = self.facts.dumped(dump);
-        let Some(read) = Remembering::of(self.family, &candidate.payload) else {
-            return Ok((dump == candidate.payload).then_some(Deletion::Watched));
-        };
-        let state = &read.stream.idempotency;
-        let expected = [state.duration_secs, state.max_ids, state.ids_added];
-        let now = Remembering::of(self.family, &dump);
-        if !now.is_some_and(|now| read.same_as(&now)) {
-            return Ok(None);
-        }
-        if !self.takes_stream_scripts()? {
-            self.tally.kept_for.streams += 1;
-            return Ok(None);
-        }
-        let mut delete = cmd("EVAL");
-        delete.arg(DELETE_IF_SET_SO).arg(1);
-        delete.arg(&candidate.origin.key).arg(&expected);
-        Ok(Some(Deletion::Compared(delete)))
-    }
-
-    /// Absolute expiry; the outer `None` when it cannot be read or the key is gone.
-    fn expiry(&mut self, key: &[u8]) -> Result<Option<Option<u64>>, ServerError> {
-        if !self.pexpiretime {
-            return self.expiry_by_time(key);
-        }
-        let command = cmd("PEXPIRETIME").arg(key).to_owned();
-        Ok(match self.conn.try_query(&command)? {
-            Ok(Reply::Int(-1)) => Some(None),
-            Ok(Reply::Int(ms @ 0..)) => Some(Some(ms.unsigned_abs())),
-            _ => None,
-        })
-    }
-
-    /// The same from the remaining time. TIME before and after it goes in one write: what the way to
-    /// the server takes must not be taken for a change of the expiry.
-    fn expiry_by_time(&mut self, key: &[u8]) -> Result<Option<Option<u64>>, ServerError> {
-        for _ in 0..TIME_TRIES {
-            self.conn.queue(&[b"TIME"])?;
-            self.conn.queue(&[b"PTTL", key])?;
-            self.conn.queue(&[b"TIME"])?;
-            self.conn.flush()?;
-            // All three are read in any case: the next answer must not be one of them.
-            let (before, left, after) =
-                (self.conn.reply()?, self.conn.reply()?, self.conn.reply()?);
-            let asks = |reply: &Result<Reply, String>| {
-                reply.as_ref().is_err_and(|text| asks_for_patience(text))
-            };
-            if [&before, &left, &after].into_iter().any(asks) {
-                // This one waits until it is answered.
-                let _ = self.conn.try_query(&cmd("TIME"))?;
-                continue;
-            }
-            let time_ms = |reply: Result<Reply, String>| {
-                let (secs, micros): (u64, u64) = from_reply(reply.ok()?).ok()?;
-                Some(secs * 1000 + micros / 1000)
-            };
-            let left_ms = match left {
-                Ok(Reply::Int(-1)) => return Ok(Some(None)),
-                Ok(Reply::Int(ms @ 0..)) => ms.unsigned_abs(),
-                _ => return Ok(None),
-            };
-            let (Some(before), Some(after)) = (time_ms(before), time_ms(after)) else {
-                return Ok(None);
-            };
-            // Asked again where the server did other things in between.
-            if after.abs_diff(before) <= PTTL_CLOSE_MS {
-                return Ok(Some(Some(before + left_ms)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn may_have_groups(&mut self, key: &[u8]) -> Result<bool, ServerError> {
-        Ok(
-            match self.conn.try_query(cmd("XINFO").arg("GROUPS").arg(key))? {
-                Ok(Reply::Array(groups)) => !groups.is_empty(),
-                _ => true,
-            },
-        )
     }
 }
 
@@ -651,22 +397,16 @@ impl Accepted for DeleteSource {
         }
         if landed.is_poorer {
             self.tally.kept += 1;
-            self.tally.kept_for.poorer += 1;
+            self.tally.kept_for.count(Why::Poorer, 1);
             return Ok(());
         }
-        if self
-            .group
-            .first()
-            .is_some_and(|first| first.origin.db != origin.db)
-        {
+        if !self.group.takes(origin.db) {
             self.flush()?;
         }
-        self.group_bytes += payload.len();
-        self.group.push(Candidate { origin, payload });
-        if self.group.len() >= GROUP_KEYS || self.group_bytes >= GROUP_BYTES {
-            self.flush()?;
+        match self.group.add(Candidate { origin, payload }) {
+            true => self.flush(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn stands(&mut self, origin: Origin, record: KeyRecord, landed: Landed) -> Result<()> {
@@ -689,10 +429,6 @@ impl Accepted for DeleteSource {
 
     fn counts(&self) -> Deletions {
         self.tally.deletions()
-    }
-
-    fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        self.tally.kept_because()
     }
 
     fn halt(&mut self, why: &str) -> Result<()> {
@@ -733,12 +469,6 @@ fn deleted(answer: &Reply, commands: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_script_allows_what_the_look_before_it_allows() {
-        let allows = format!("if math.abs(at - ARGV[2]) > {PTTL_CLOSE_MS} then return 0 end");
-        assert!(DELETE_IF_SAME.contains(&allows));
-    }
 
     #[test]
     fn only_numbers_say_how_many_keys_were_deleted() {

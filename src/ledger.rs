@@ -159,15 +159,49 @@ impl SourceReport {
     }
 }
 
-/// What became of the records that a sink took. Its JSON has what is skipped here beside it, or in
-/// another form.
+/// What a sink did. Its JSON is flat, and has what is skipped here beside it, or in another form.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SinkReport {
-    /// Key and tombstone records taken.
-    pub taken: u64,
+    /// What became of the records.
+    #[serde(flatten)]
+    pub fates: Fates,
+    /// Sent before the connection broke, and never answered: they may have been applied or not.
+    pub unacknowledged: u64,
     /// Keys that exist at the end as this run wrote them, each counted once however many records of
     /// it came, and not if it was deleted again; `None` where that is not known.
     pub keys: Option<u64>,
+    /// Function payloads taken, and of those accepted, skipped, refused.
+    pub functions: FunctionCounts,
+    /// What had to be changed so that the destination takes it.
+    pub changes: Changes,
+    /// Values that are out of the ordinary.
+    #[serde(flatten)]
+    pub values: OddValues,
+    /// What became of keys at the source (`--delete-source`).
+    #[serde(flatten)]
+    pub deletions: Deletions,
+    /// Why the destination may not hold what it was given.
+    #[serde(flatten)]
+    pub doubts: Doubts,
+    /// What an earlier run of the same import has done, where this one went on with it.
+    #[serde(skip)]
+    pub earlier: Option<EarlierRun>,
+    /// What `--verify` found at the end, where it was asked for.
+    #[serde(skip)]
+    pub verified: Option<Verified>,
+    /// The archive that was written.
+    #[serde(skip)]
+    pub archive: Option<ArchiveWritten>,
+    /// Findings that must make the exit code 3, one line each.
+    #[serde(skip)]
+    pub problems: Vec<String>,
+}
+
+/// What became of each record of a key that a sink took: all but the first add up to the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Fates {
+    /// Key and tombstone records taken.
+    pub taken: u64,
     /// Written to an archive.
     pub archived: u64,
     /// Read and checked, and left at that (verify, dry run).
@@ -190,28 +224,99 @@ pub struct SinkReport {
     pub conflicts: u64,
     /// Refused by the destination or by the tool.
     pub refused: u64,
-    /// Of the refused ones, those whose values are larger than `--max-value` allows.
+}
+
+impl Fates {
+    /// So many records were read and left at that.
+    pub fn all_checked(records: u64) -> Self {
+        Self {
+            taken: records,
+            checked: records,
+            ..Self::default()
+        }
+    }
+
+    /// Records of keys that the destination neither accepted nor had already.
+    pub fn left(&self) -> u64 {
+        self.skipped + self.conflicts + self.refused
+    }
+
+    /// Records of keys that were written, whatever became of them later.
+    pub fn written(&self) -> u64 {
+        self.archived + self.restored + self.replaced_own
+    }
+
+    /// Whether every record taken is accounted for.
+    ///
+    /// # Errors
+    /// One line with both sides.
+    pub fn reconcile(&self) -> Result<(), String> {
+        let stood = self.unchanged + self.skipped + self.conflicts;
+        let removed = self.expired + self.deleted + self.already_gone;
+        let went = self.written() + self.checked + stood + removed + self.refused;
+        if went == self.taken {
+            Ok(())
+        } else {
+            Err(format!(
+                "the ledger does not add up: {} records taken, {went} accounted for",
+                self.taken
+            ))
+        }
+    }
+}
+
+/// Values that a sink could not take like any other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct OddValues {
+    /// Of the refused records, those whose values are larger than `--max-value` allows.
     pub above_max_value: u64,
-    /// Distinct keys that existed at the destination with other contents and were left as is.
-    pub left_standing: u64,
     /// Of those that were written to an archive, the ones that no destination should be given;
     /// function libraries that no destination takes count too.
     pub damaged: u64,
-    /// Function payloads taken, and of those accepted, skipped, refused.
-    pub functions: FunctionCounts,
-    /// Source keys deleted after the destination accepted or had them, and kept because they had
-    /// changed or never came that far (`--delete-source`).
-    pub source_deleted: u64,
-    /// Source keys of which nobody knows whether this run deleted them, because the answer was lost
-    /// and they are no longer what was read.
-    pub source_unknown: u64,
-    /// See `source_deleted`.
-    pub source_kept: u64,
-    /// Of those that were accepted and kept all the same, how many for which reason.
+    /// Values that came and that this version cannot look into.
     #[serde(skip)]
-    pub source_kept_because: Vec<(&'static str, u64)>,
+    pub undecoded: Undecoded,
+}
+
+/// What became of keys at the source, once the destination accepted or had them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Deletions {
+    /// Surely deleted by this run.
+    #[serde(rename = "source_deleted")]
+    pub deleted: u64,
+    /// Perhaps: the answer to the deletion was lost, and since then the key no longer stands there as
+    /// it was read. Somebody else may have deleted it.
+    #[serde(rename = "source_unknown")]
+    pub unknown: u64,
+    /// Not deleted by this run: they had changed, or never came that far.
+    #[serde(rename = "source_kept")]
+    pub kept: u64,
+    /// Of those that were accepted and kept all the same, how many for which reason, by a name for
+    /// machines.
+    #[serde(skip)]
+    pub kept_because: Vec<(&'static str, u64)>,
     /// Of those that were kept, the ones that the destination has with another value or expiry.
-    pub source_kept_for_another: u64,
+    #[serde(rename = "source_kept_for_another")]
+    pub kept_for_another: u64,
+}
+
+impl Deletions {
+    /// Keys that may not be at the source any more.
+    pub fn may_be_deleted(&self) -> u64 {
+        self.deleted + self.unknown
+    }
+
+    /// Keys of which anything is known.
+    pub fn total(&self) -> u64 {
+        self.may_be_deleted() + self.kept
+    }
+}
+
+/// Why a destination may hold something else than it was given, however well each record went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Doubts {
+    /// Distinct keys that existed at the destination with other contents and were left as is.
+    pub left_standing: u64,
     /// Keys that the destination evicted while we wrote; lost after acceptance.
     pub evicted: u64,
     /// Databases of the destination were emptied or swapped while we wrote, or it does not tell.
@@ -223,25 +328,13 @@ pub struct SinkReport {
     /// A destination was connected to again that does not say whether it is still the same process.
     #[serde(skip)]
     pub memory_unknown: bool,
-    /// Sent before the connection broke, and never answered: they may have been applied or not.
-    pub unacknowledged: u64,
-    /// What an earlier run of the same import has done, where this one went on with it.
-    #[serde(skip)]
-    pub earlier: Option<EarlierRun>,
-    /// What `--verify` found at the end, where it was asked for.
-    #[serde(skip)]
-    pub verified: Option<Verified>,
-    /// The archive that was written.
-    #[serde(skip)]
-    pub archive: Option<ArchiveWritten>,
-    /// What had to be changed so that the destination takes it.
-    pub changes: Changes,
-    /// Values that came and that this version cannot look into.
-    #[serde(skip)]
-    pub undecoded: Undecoded,
-    /// Findings that must make the exit code 3, one line each.
-    #[serde(skip)]
-    pub problems: Vec<String>,
+}
+
+impl Doubts {
+    /// Whether it lost keys that it had acknowledged.
+    pub fn has_lost_keys(&self) -> bool {
+        self.memory_lost || self.evicted > 0
+    }
 }
 
 /// Function payloads: FUNCTION DUMPs taken, and what became of them.
@@ -426,45 +519,17 @@ impl Verified {
 }
 
 impl SinkReport {
-    /// Records of keys that the destination neither accepted nor had already.
-    pub fn left(&self) -> u64 {
-        self.skipped + self.conflicts + self.refused
-    }
-
-    /// Whether every record taken is accounted for.
-    ///
-    /// # Errors
-    /// One line with both sides.
-    pub fn reconcile(&self) -> Result<(), String> {
-        let went = self.archived
-            + self.checked
-            + self.restored
-            + self.replaced_own
-            + self.unchanged
-            + self.skipped
-            + self.expired
-            + self.deleted
-            + self.already_gone
-            + self.conflicts
-            + self.refused;
-        if went == self.taken {
-            Ok(())
-        } else {
-            Err(format!(
-                "the ledger does not add up: {} records taken, {went} accounted for",
-                self.taken
-            ))
+    /// The report of a sink that has nothing else to tell.
+    pub fn of(fates: Fates) -> Self {
+        Self {
+            fates,
+            ..Self::default()
         }
-    }
-
-    /// Records of keys that were written, whatever became of them later.
-    pub fn written(&self) -> u64 {
-        self.archived + self.restored + self.replaced_own
     }
 
     /// Keys that did not arrive though they should have.
     pub fn failed(&self) -> u64 {
-        self.conflicts + self.refused + self.functions.refused
+        self.fates.conflicts + self.fates.refused + self.functions.refused
     }
 }
 

@@ -66,7 +66,7 @@ impl Outcome {
         }
         if self.source.total().failed > 0
             || self.sink.failed() > 0
-            || self.sink.damaged > 0
+            || self.sink.values.damaged > 0
             || !self.sink.problems.is_empty()
             || !self.source.cut_short.is_empty()
             || !self.source.not_had.is_empty()
@@ -212,13 +212,14 @@ pub fn no_thread(error: std::io::Error) -> anyhow::Error {
 
 /// Every record that the source gave was taken by the sink, and the sink says what became of it.
 fn settle(source: &SourceReport, sink: &SinkReport) -> Result<()> {
-    sink.reconcile()
+    sink.fates
+        .reconcile()
         .map_err(|text| anyhow!("{text}; this is a bug"))?;
     let given = source.total().written;
-    if given != sink.taken {
+    if given != sink.fates.taken {
         return Err(anyhow!(
             "the ledger does not add up: the source gave {given} records, {} arrived; this is a bug",
-            sink.taken
+            sink.fates.taken
         ));
     }
     Ok(())

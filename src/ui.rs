@@ -146,10 +146,13 @@ impl Ui {
         let warnings = source.cut_short.iter().chain(&source.not_had);
         let warnings = warnings.chain(&sink.problems).cloned();
         let of_archive = export_warnings(&source.export_failed, &source.export_lacks);
-        for text in warnings.chain(of_archive).chain(sink.undecoded.warning()) {
+        for text in warnings
+            .chain(of_archive)
+            .chain(sink.values.undecoded.warning())
+        {
             self.console.warning(&text);
         }
-        if let Some(text) = sink.undecoded.notice() {
+        if let Some(text) = sink.values.undecoded.notice() {
             self.console.notice(&text);
         }
         for outside in &source.outside {

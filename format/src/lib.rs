@@ -38,6 +38,7 @@
 //! What this crate does not do: it does not look into values (a value is a type byte and bytes),
 //! does not encrypt, does not sync files, and starts no threads.
 
+mod account;
 mod body;
 mod entry;
 mod error;

@@ -5,19 +5,16 @@ use std::io::{Read, Seek};
 
 use sha2::Sha256;
 
+use crate::account::Account;
 use crate::body::{self, Body, Room};
 use crate::error::{Error, Incompleteness, Position, Result};
 use crate::fragment::Joiner;
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameType};
 use crate::header::{End, Header};
-use crate::index::IndexDigest;
 use crate::keyset::KeySet;
 use crate::lacks::Told;
-use crate::limits::{
-    DEFAULT_FRAME_TARGET, Limits, MAX_DATABASES, MAX_MODULE_AUX_KEPT, MAX_MODULES_NAMED,
-    MAX_NOTES_KEPT,
-};
-use crate::module_aux::ModuleAux;
+use crate::limits::{DEFAULT_FRAME_TARGET, Limits, MAX_NOTES_KEPT};
+use crate::module_aux::{KeptAux, ModuleAux};
 use crate::pieces::Rest;
 use crate::record::{Context, Record};
 use crate::seek::Table;
@@ -72,37 +69,74 @@ pub struct Reader<R: Read> {
     stream: FrameStream<R>,
     limits: Limits,
     header: Header,
-    unpacker: Unpacker,
-    /// Payload and body buffers, kept between frames.
+    buffers: Buffers,
+    keys: KeySet,
+    account: Account,
+    notes: Notes,
+    module_aux: KeptAux,
+    end: Option<End>,
+    manner: Manner,
+    /// What is left of a frame whose records come in pieces; its body is in `buffers`.
+    rest: Option<Rest>,
+    state: State,
+}
+
+/// Payload and body of the present frame, in buffers that are kept between frames.
+#[derive(Debug)]
+struct Buffers {
     stored: Vec<u8>,
     raw: Vec<u8>,
-    keys: KeySet,
-    totals: Totals,
-    index: IndexDigest,
-    frames_read: u64,
-    raw_bytes: u64,
-    skipped_frames: u64,
-    skipped_entries: u64,
-    notes: Vec<String>,
-    notes_seen: u64,
-    told: Told,
-    module_aux: Vec<ModuleAux>,
-    module_aux_bytes: usize,
-    /// MODULE_AUX frames that were more than is kept, and whose they were.
-    module_aux_lost: u64,
-    module_aux_left_out: BTreeSet<String>,
-    end: Option<End>,
+    unpacker: Unpacker,
+}
+
+impl Buffers {
+    /// The body of a frame whose payload was read.
+    fn unpack(&mut self, frame: &StreamFrame) -> Result<()> {
+        let len = frame.header.raw_len as usize;
+        let unpacked = match frame.header.codec {
+            Codec::Stored => {
+                std::mem::swap(&mut self.stored, &mut self.raw);
+                Ok(())
+            }
+            Codec::Zstd => self.unpacker.unpack(&self.stored, len, &mut self.raw),
+        };
+        unpacked.map_err(|what| Error::damaged(frame.at("zstd payload"), what))
+    }
+}
+
+/// How the records of a frame are given.
+#[derive(Debug, Clone, Copy)]
+struct Manner {
     /// Of values in FRAGMENT runs only the beginning is kept.
     heads_only: bool,
     /// The records of a DATA frame are looked at where they lie.
     visiting: bool,
     /// How many records of a DATA frame are made at a time.
     room: Room,
-    /// What is left of a frame whose records come in pieces; its body is in `raw`.
-    rest: Option<Rest>,
-    /// Every frame is read, so that what END and INDEX say of all of them can be compared.
-    whole: bool,
-    state: State,
+}
+
+/// What NOTE frames said so far.
+#[derive(Debug, Default)]
+struct Notes {
+    /// The first ones.
+    kept: Vec<String>,
+    /// How many there were.
+    seen: u64,
+    /// What those of fixed forms told.
+    told: Told,
+}
+
+impl Notes {
+    /// One more; only one that is stored as it is can be of a fixed form.
+    fn add(&mut self, text: String, codec: Codec) {
+        self.seen += 1;
+        if codec == Codec::Stored {
+            self.told.learn(&text);
+        }
+        if self.kept.len() < MAX_NOTES_KEPT {
+            self.kept.push(text);
+        }
+    }
 }
 
 /// What was read of an archive that is to be gone on with.
@@ -132,35 +166,27 @@ impl<R: Read> Reader<R> {
         let header = wire::decode_header(&stored)
             .map_err(|what| Error::damaged(frame.at("HEADER"), what))?;
         let unpacker = Unpacker::new().map_err(|what| Error::damaged(frame.at("zstd"), what))?;
-        let mut index = IndexDigest::default();
-        index.add(&IndexEntry::new(&frame.header, 0));
+        let account = Account::begin(&frame.header);
         Ok(Reader {
             stream,
             limits,
             header,
-            unpacker,
-            stored,
-            raw: Vec::new(),
+            buffers: Buffers {
+                stored,
+                raw: Vec::new(),
+                unpacker,
+            },
             keys: KeySet::default(),
-            totals: Totals::default(),
-            index,
-            frames_read: 1,
-            raw_bytes: 0,
-            skipped_frames: 0,
-            skipped_entries: 0,
-            notes: Vec::new(),
-            notes_seen: 0,
-            told: Told::default(),
-            module_aux: Vec::new(),
-            module_aux_bytes: 0,
-            module_aux_lost: 0,
-            module_aux_left_out: BTreeSet::new(),
+            account,
+            notes: Notes::default(),
+            module_aux: KeptAux::default(),
             end: None,
-            heads_only: false,
-            visiting: false,
-            room: Room::ALL,
+            manner: Manner {
+                heads_only: false,
+                visiting: false,
+                room: Room::ALL,
+            },
             rest: None,
-            whole: true,
             state: State::Reading,
         })
     }
@@ -170,7 +196,7 @@ impl<R: Read> Reader<R> {
     /// [`Frame::value_len`]. Everything is checked all the same, in the memory of one frame.
     #[must_use]
     pub fn heads_only(mut self) -> Self {
-        self.heads_only = true;
+        self.manner.heads_only = true;
         self
     }
 
@@ -198,15 +224,14 @@ impl<R: Read> Reader<R> {
             return Err(Error::damaged(at, "this is not the archive it was"));
         }
         reader.stream.jump(offset, seq)?;
-        reader.frames_read = seq;
-        reader.whole = false;
+        reader.account.go_on_from(seq);
         Ok(reader)
     }
 
     /// From HEADER on, keeps the table that a writer needs to go on behind what was read.
     pub(crate) fn keep_table(&mut self) {
         let len = (self.offset() - (PREAMBLE_LEN + FRAME_HEADER_LEN) as u64) as u32;
-        self.index.table = Some(vec![IndexEntry {
+        self.account.index.table = Some(vec![IndexEntry {
             frame_type: FrameType::HEADER.0,
             stored_len: len,
             raw_len: len,
@@ -218,12 +243,12 @@ impl<R: Read> Reader<R> {
     pub(crate) fn into_written(self) -> Written {
         Written {
             archive_id: self.archive_id(),
-            frames: self.frames_read,
+            frames: self.account.frames,
             bytes: self.offset(),
-            raw_bytes: self.raw_bytes,
+            raw_bytes: self.account.raw_bytes,
             hasher: self.stream.hasher().unwrap_or_default(),
-            totals: self.totals,
-            index: self.index.table.unwrap_or_default(),
+            totals: self.account.totals,
+            index: self.account.index.table.unwrap_or_default(),
         }
     }
 
@@ -255,17 +280,17 @@ impl<R: Read> Reader<R> {
         if let Some(rest) = self.rest.take() {
             return self.piece(rest, Room::PIECE).map(Some);
         }
-        self.room = Room::PIECE;
+        self.manner.room = Room::PIECE;
         let frame = self.next_frame();
-        self.room = Room::ALL;
+        self.manner.room = Room::ALL;
         frame
     }
 
     fn piece(&mut self, rest: Rest, room: Room) -> Result<Frame> {
         let archive_id = self.stream.archive_id();
-        let (frame, rest) = rest.next(&self.raw, archive_id, &self.limits, room)?;
+        let (frame, rest) = rest.next(&self.buffers.raw, archive_id, &self.limits, room)?;
         if rest.is_none() {
-            release_if_large(&mut self.raw);
+            release_if_large(&mut self.buffers.raw);
         }
         self.rest = rest;
         Ok(frame)
@@ -278,9 +303,9 @@ impl<R: Read> Reader<R> {
         &mut self,
         mut each: impl FnMut(&Context, &Record, u64),
     ) -> Result<Option<Frame>> {
-        self.visiting = true;
+        self.manner.visiting = true;
         let frame = self.next_frame();
-        self.visiting = false;
+        self.manner.visiting = false;
         let Some(mut frame) = frame? else {
             return Ok(None);
         };
@@ -299,10 +324,10 @@ impl<R: Read> Reader<R> {
             frame: Some(frame.seq),
             field: "entries",
         };
-        body::each_record(&self.raw, at, &self.limits, |record| {
+        body::each_record(&self.buffers.raw, at, &self.limits, |record| {
             each(&frame.context, record, frame.value_len(record));
         })?;
-        release_if_large(&mut self.raw);
+        release_if_large(&mut self.buffers.raw);
         Ok(Some(frame))
     }
 
@@ -310,68 +335,48 @@ impl<R: Read> Reader<R> {
         loop {
             let frame = self.next_stream_frame()?;
             match frame.header.frame_type {
-                FrameType::DATA if self.visiting => return self.checked(frame).map(Some),
+                FrameType::DATA if self.manner.visiting => return self.checked(frame).map(Some),
                 FrameType::DATA => return self.data(frame).map(Some),
                 FrameType::FRAGMENT => return self.fragments(frame).map(Some),
                 FrameType::END => return self.end_of_archive(frame).map(|()| None),
                 FrameType::ABORT => return Err(self.aborted(frame)),
                 FrameType::NOTE => self.note(frame)?,
                 FrameType::MODULE_AUX => self.module_aux(frame)?,
-                FrameType::INDEX => self.check_index(frame)?,
-                _ => self.skipped_frames += 1,
+                FrameType::INDEX => self.account.check_index(&frame, &self.buffers.raw)?,
+                _ => self.account.skipped_frames += 1,
             }
-            self.index.add(&IndexEntry::new(&frame.header, 0));
+            self.account.checked(&frame.header, 0);
         }
     }
 
     /// The next frame, its body in `raw`.
     fn next_stream_frame(&mut self) -> Result<StreamFrame> {
-        let frame = self.stream.next(&mut self.stored)?;
-        self.frames_read += 1;
-        if matches!(
-            frame.header.frame_type,
-            FrameType::DATA | FrameType::FRAGMENT
-        ) {
-            self.raw_bytes += u64::from(frame.header.raw_len);
-            if self.raw_bytes > self.limits.max_raw_bytes {
-                return Err(Error::LimitExceeded {
-                    at: frame.at("raw length"),
-                    what: "the decompressed bytes are at least",
-                    found: self.raw_bytes,
-                    limit: self.limits.max_raw_bytes,
-                });
-            }
-        }
-        match frame.header.codec {
-            Codec::Stored => std::mem::swap(&mut self.stored, &mut self.raw),
-            Codec::Zstd => self
-                .unpacker
-                .unpack(&self.stored, frame.header.raw_len as usize, &mut self.raw)
-                .map_err(|what| Error::damaged(frame.at("zstd payload"), what))?,
-        }
+        let frame = self.stream.next(&mut self.buffers.stored)?;
+        self.account.came(&frame, &self.limits)?;
+        self.buffers.unpack(&frame)?;
         Ok(frame)
     }
 
     fn data(&mut self, frame: StreamFrame) -> Result<Frame> {
         // A payload of the largest size is not kept beside the body and its records.
-        release_if_large(&mut self.stored);
+        release_if_large(&mut self.buffers.stored);
         let (at, limits) = (frame.at("entries"), &self.limits);
-        let (body, rest) = body::decode(&self.raw, at, limits, &mut self.keys, self.room)?;
+        let raw = &self.buffers.raw;
+        let (body, rest) = body::decode(raw, at, limits, &mut self.keys, self.manner.room)?;
         let mut records = body.records.len() as u32;
         if let Some(from) = rest {
-            let totals = &mut self.totals;
-            body::each_glance(&self.raw, from, at, limits, |record| {
+            let account = &mut self.account;
+            body::each_glance(raw, from, at, limits, |record| {
                 records += 1;
-                let counted = totals.glance(record);
-                counted.map_err(|_| too_many_databases(&frame))
+                account.glance(&frame, record)
             })?;
         }
-        self.index.add(&IndexEntry::new(&frame.header, records));
+        self.account.checked(&frame.header, records);
         let (stored_len, raw_len) = (frame.header.stored_len, frame.header.raw_len);
         let frame = self.release(frame, body, stored_len.into(), raw_len.into())?;
         let (frame, rest) = Rest::behind(frame, rest);
         if rest.is_none() {
-            release_if_large(&mut self.raw);
+            release_if_large(&mut self.buffers.raw);
         }
         self.rest = rest;
         Ok(frame)
@@ -379,16 +384,15 @@ impl<R: Read> Reader<R> {
 
     /// A DATA frame whose records stay in `raw`.
     fn checked(&mut self, frame: StreamFrame) -> Result<Frame> {
-        release_if_large(&mut self.stored);
+        release_if_large(&mut self.buffers.stored);
         let at = frame.at("entries");
-        let context = body::check(&self.raw, at, &self.limits, &mut self.keys, |_| {})?;
-        let (totals, mut records) = (&mut self.totals, 0);
-        let skipped = body::each_glance(&self.raw, 0, at, &self.limits, |record| {
+        let context = body::check(&self.buffers.raw, at, &self.limits, &mut self.keys, |_| {})?;
+        let (account, mut records) = (&mut self.account, 0);
+        let skipped = body::each_glance(&self.buffers.raw, 0, at, &self.limits, |record| {
             records += 1;
-            let counted = totals.glance(record);
-            counted.map_err(|_| too_many_databases(&frame))
+            account.glance(&frame, record)
         })?;
-        self.index.add(&IndexEntry::new(&frame.header, records));
+        self.account.checked(&frame.header, records);
         let body = Body {
             context,
             records: Vec::new(),
@@ -410,21 +414,7 @@ impl<R: Read> Reader<R> {
         stored_len: u64,
         raw_len: u64,
     ) -> Result<Frame> {
-        self.skipped_entries += body.skipped;
-        self.totals.context(&body.context);
-        for record in &body.records {
-            self.totals
-                .count_sized(record, body.value_len)
-                .map_err(|_| too_many_databases(&frame))?;
-        }
-        if self.totals.records > self.limits.max_records {
-            return Err(Error::LimitExceeded {
-                at: frame.at("entries"),
-                what: "the records are at least",
-                found: self.totals.records,
-                limit: self.limits.max_records,
-            });
-        }
+        self.account.body(&frame, &body, &self.limits)?;
         Ok(Frame {
             context: body.context,
             records: body.records,
@@ -439,15 +429,20 @@ impl<R: Read> Reader<R> {
 
     /// Joins a run of FRAGMENT frames, which no other frame interrupts.
     fn fragments(&mut self, first: StreamFrame) -> Result<Frame> {
-        let mut joiner = Joiner::new(Keep::of(self.heads_only, &self.limits));
+        let mut joiner = Joiner::new(Keep::of(self.manner.heads_only, &self.limits));
         let mut stored_len = 0;
         let mut frame = first;
         loop {
             let (header, at) = (&frame.header, frame.at("fragment"));
-            let last = joiner.push(header, &self.stored, &self.raw, at, &self.limits)?;
+            let last = joiner.push(
+                header,
+                &self.buffers.stored,
+                &self.buffers.raw,
+                at,
+                &self.limits,
+            )?;
             stored_len += u64::from(frame.header.stored_len);
-            self.index
-                .add(&IndexEntry::new(&frame.header, u32::from(last)));
+            self.account.checked(&frame.header, u32::from(last));
             if last {
                 break;
             }
@@ -463,81 +458,47 @@ impl<R: Read> Reader<R> {
             }
         }
         let raw_len = joiner.len();
-        let body = joiner.into_body(&mut self.unpacker, first.at("entries"))?;
+        let body = joiner.into_body(&mut self.buffers.unpacker, first.at("entries"))?;
         self.release(first, body, stored_len, raw_len)
     }
 
     fn end_of_archive(&mut self, frame: StreamFrame) -> Result<()> {
-        let mut end = self.stream.check_end(&frame, &self.raw)?;
-        if self.whole {
-            self.totals
-                .check(&end)
-                .map_err(|(field, what)| Error::damaged(frame.at(field), what))?;
-        }
-        let told = std::mem::take(&mut self.told);
+        let mut end = self.stream.check_end(&frame, &self.buffers.raw)?;
+        self.account.check_end(&frame, &end)?;
+        let told = std::mem::take(&mut self.notes.told);
         (end.lacks, end.outside) = (told.lacks, told.outside);
         self.end = Some(end);
         self.stream.close()
     }
 
     fn aborted(&self, frame: StreamFrame) -> Error {
-        aborted(&frame, &self.raw, self.whole.then_some(self.totals.records))
+        aborted(&frame, &self.buffers.raw, self.account.all_records())
     }
 
     fn note(&mut self, frame: StreamFrame) -> Result<()> {
-        let text =
-            wire::decode_note(&self.raw).map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
-        self.notes_seen += 1;
-        if frame.header.codec == Codec::Stored {
-            self.told.learn(&text);
-        }
-        if self.notes.len() < MAX_NOTES_KEPT {
-            self.notes.push(text);
-        }
+        let text = wire::decode_note(&self.buffers.raw)
+            .map_err(|what| Error::damaged(frame.at("NOTE"), what))?;
+        self.notes.add(text, frame.header.codec);
         Ok(())
     }
 
     fn module_aux(&mut self, frame: StreamFrame) -> Result<()> {
-        let aux = wire::decode_module_aux(&self.raw)
+        let aux = wire::decode_module_aux(&self.buffers.raw)
             .map_err(|what| Error::damaged(frame.at("MODULE_AUX"), what))?;
-        let bytes = self.module_aux_bytes + aux.cost();
-        if bytes > MAX_MODULE_AUX_KEPT {
-            self.module_aux_lost += 1;
-            if self.module_aux_left_out.len() < MAX_MODULES_NAMED {
-                self.module_aux_left_out.insert(aux.module);
-            }
-        } else {
-            self.module_aux_bytes = bytes;
-            self.module_aux.push(aux);
-        }
+        self.module_aux.add(aux);
         Ok(())
     }
 
     /// What MODULE_AUX frames said that were read since this was asked last, and how many of them
     /// were more than is kept.
     pub fn take_module_aux(&mut self) -> (Vec<ModuleAux>, u64) {
-        self.module_aux_bytes = 0;
-        let lost = std::mem::take(&mut self.module_aux_lost);
-        (std::mem::take(&mut self.module_aux), lost)
+        self.module_aux.take()
     }
 
     /// The modules whose frames were more than is kept, of all that was read: the first
-    /// [`MAX_MODULES_NAMED`] of them.
+    /// [`MAX_MODULES_NAMED`](crate::limits::MAX_MODULES_NAMED) of them.
     pub fn module_aux_left_out(&self) -> &BTreeSet<String> {
-        &self.module_aux_left_out
-    }
-
-    fn check_index(&mut self, frame: StreamFrame) -> Result<()> {
-        let mut told = IndexDigest::default();
-        wire::each_index_entry(&self.raw, frame.header.seq, |entry| told.add(&entry))
-            .map_err(|what| Error::damaged(frame.at("INDEX"), what))?;
-        if self.whole && !told.is(&self.index) {
-            return Err(Error::damaged(
-                frame.at("INDEX"),
-                "INDEX is not the table of the frames before it",
-            ));
-        }
-        Ok(())
+        &self.module_aux.left_out
     }
 
     /// What the archive says of itself at its start.
@@ -568,40 +529,33 @@ impl<R: Read> Reader<R> {
 
     /// Frames read, HEADER included.
     pub fn frames_read(&self) -> u64 {
-        self.frames_read
+        self.account.frames
     }
 
     /// Records released.
     pub fn records_read(&self) -> u64 {
-        self.totals.records
+        self.account.totals.records
     }
 
     /// The first sixteen notes so far. They are anybody's text: escape them before showing them.
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        &self.notes.kept
     }
 
     /// Notes so far, kept or not.
     pub fn notes_seen(&self) -> u64 {
-        self.notes_seen
+        self.notes.seen
     }
 
     /// Ancillary frames and entries that this reader does not know and skipped.
     pub fn skipped(&self) -> (u64, u64) {
-        (self.skipped_frames, self.skipped_entries)
+        (self.account.skipped_frames, self.account.skipped_entries)
     }
 
     /// The stream underneath.
     pub fn into_inner(self) -> R {
         self.stream.into_inner()
     }
-}
-
-fn too_many_databases(frame: &StreamFrame) -> Error {
-    Error::damaged(
-        frame.at("db"),
-        format!("more than {MAX_DATABASES} databases"),
-    )
 }
 
 /// Gives the memory of a buffer back that is larger than an ordinary frame needs.

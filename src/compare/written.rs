@@ -11,9 +11,10 @@ use super::collect::{gone, library, row_of_key};
 use super::meaning::Reading;
 use super::row::What;
 use super::store::Store;
+use crate::ledger::Deletions;
 use crate::payload::{self, FieldFate};
 use crate::record::{Family, KeyRecord, Origin, Value};
-use crate::sink::{Accepted, Deletions, FieldTtls, Landed};
+use crate::sink::{Accepted, FieldTtls, Landed};
 
 /// What was written so far.
 #[derive(Debug)]
@@ -171,11 +172,5 @@ impl Accepted for Remember {
     fn counts(&self) -> Deletions {
         let then = self.then.as_ref();
         then.map_or_else(Deletions::default, |then| then.counts())
-    }
-
-    fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        self.then
-            .as_ref()
-            .map_or_else(Vec::new, |then| then.kept_because())
     }
 }

@@ -3,24 +3,47 @@
 use crate::observer::Observer;
 use crate::units::plural;
 
+/// Why a key that had been accepted is kept, other than that it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A stream with consumer groups.
+    Grouped,
+    /// A module value, where scripts are refused.
+    Module,
+    /// A stream that may remember ids, where scripts are refused.
+    Stream,
+    /// WATCH does not guard it against SWAPDB, and scripts are refused.
+    Swappable,
+    /// This user may not watch or delete it.
+    Forbidden,
+    /// The source may have the only copy of its key metadata.
+    Poorer,
+}
+
 /// How many keys of those that had been accepted were kept for a reason other than a change.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Kept {
-    /// Streams with consumer groups.
-    pub grouped: u64,
-    /// Module values, where scripts are refused.
-    pub modules: u64,
-    /// Streams that may remember ids, where scripts are refused.
-    pub streams: u64,
-    /// Keys that WATCH does not guard against SWAPDB, where scripts are refused.
-    pub swappable: u64,
-    /// Keys that this user may not watch or delete.
-    pub forbidden: u64,
-    /// Keys of whose key metadata the source may have the only copy.
-    pub poorer: u64,
+    grouped: u64,
+    modules: u64,
+    streams: u64,
+    swappable: u64,
+    forbidden: u64,
+    poorer: u64,
 }
 
 impl Kept {
+    /// So many keys are kept for this reason.
+    pub(super) fn count(&mut self, why: Why, keys: u64) {
+        *match why {
+            Why::Grouped => &mut self.grouped,
+            Why::Module => &mut self.modules,
+            Why::Stream => &mut self.streams,
+            Why::Swappable => &mut self.swappable,
+            Why::Forbidden => &mut self.forbidden,
+            Why::Poorer => &mut self.poorer,
+        } += keys;
+    }
+
     /// All of them.
     pub(super) fn total(self) -> u64 {
         self.grouped + self.modules + self.streams + self.swappable + self.forbidden + self.poorer

@@ -1,8 +1,8 @@
 //! How many keys were deleted at the source, and how many were not.
 
 use super::kept::Kept;
+use crate::ledger::Deletions;
 use crate::observer::Observer;
-use crate::sink::Deletions;
 use crate::units::plural;
 
 /// What became of a group of keys; the rest of it was kept.
@@ -50,15 +50,13 @@ impl Tally {
             deleted: self.deleted,
             unknown: self.unknown,
             kept: self.kept,
+            kept_because: self.kept_for.because(self.changed),
+            ..Deletions::default()
         }
     }
 
     pub fn may_have_deleted(&self) -> u64 {
         self.deleted + self.unknown
-    }
-
-    pub fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        self.kept_for.because(self.changed)
     }
 
     /// What is gone at the source, where it may be gone at the destination, too. `in_doubt`: keys that

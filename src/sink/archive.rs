@@ -127,14 +127,14 @@ impl<W: Write + Send> ArchiveSink<W> {
         self.journal = Some(Box::new(journal));
         if let Some(taken) = taken {
             self.census = None;
-            self.report.taken = taken.taken;
-            self.report.archived = taken.archived;
-            self.report.refused = taken.refused;
-            self.report.damaged = taken.unsound;
+            self.report.fates.taken = taken.taken;
+            self.report.fates.archived = taken.archived;
+            self.report.fates.refused = taken.refused;
+            self.report.values.damaged = taken.unsound;
             self.report.functions.taken = taken.functions;
             self.report.functions.restored = taken.functions;
             self.damaged = taken.damaged.into_iter().collect();
-            self.report.undecoded = taken.undecoded.continued();
+            self.report.values.undecoded = taken.undecoded.continued();
         }
         self
     }
@@ -150,13 +150,13 @@ impl<W: Write + Send> ArchiveSink<W> {
             archive_id,
             checkpoint,
             taken: Taken {
-                taken: self.report.taken,
-                archived: self.report.archived,
-                refused: self.report.refused,
-                unsound: self.report.damaged,
+                taken: self.report.fates.taken,
+                archived: self.report.fates.archived,
+                refused: self.report.fates.refused,
+                unsound: self.report.values.damaged,
                 functions: self.report.functions.taken,
                 damaged: self.damaged.iter().map(|(db, keys)| (*db, *keys)).collect(),
-                undecoded: self.report.undecoded.clone(),
+                undecoded: self.report.values.undecoded.clone(),
             },
             errors,
         };
@@ -211,8 +211,8 @@ impl<W: Write + Send> ArchiveSink<W> {
         if key.len() <= MAX_KEY_LEN {
             return Ok(false);
         }
-        self.report.taken += 1;
-        self.report.refused += 1;
+        self.report.fates.taken += 1;
+        self.report.fates.refused += 1;
         *self.damaged.entry(db).or_default() += 1;
         let reason = format!(
             "its name of {} bytes is longer than an archive allows ({MAX_KEY_LEN} bytes)",
@@ -248,16 +248,16 @@ impl<W: Write + Send> ArchiveSink<W> {
                 self.look_at_libraries(dump)?;
             }
             Record::Key(key) => {
-                self.report.taken += 1;
+                self.report.fates.taken += 1;
                 match self.make_ready(key, context) {
                     Ok(look) => {
-                        let undecoded = &mut self.report.undecoded;
+                        let undecoded = &mut self.report.values.undecoded;
                         undecoded.note(context.family, key, true);
                         self.note_look(look, key)?;
                     }
                     Err(LeftOut { reason, is_large }) => {
-                        self.report.refused += 1;
-                        self.report.above_max_value += u64::from(is_large);
+                        self.report.fates.refused += 1;
+                        self.report.values.above_max_value += u64::from(is_large);
                         *self.damaged.entry(key.db).or_default() += 1;
                         let (db, key) = (key.db, std::mem::take(&mut key.key));
                         self.observer.key_failed(&KeyFailure {
@@ -270,12 +270,12 @@ impl<W: Write + Send> ArchiveSink<W> {
                         return self.take_back(db, key);
                     }
                 }
-                self.report.archived += 1;
+                self.report.fates.archived += 1;
                 self.note_key(key.db, &key.key, true)?;
             }
             other => {
-                self.report.taken += 1;
-                self.report.archived += 1;
+                self.report.fates.taken += 1;
+                self.report.fates.archived += 1;
                 if let Record::Deleted { db, key } = other {
                     self.note_key(*db, key, false)?;
                 }
@@ -365,7 +365,7 @@ impl<W: Write + Send> ArchiveSink<W> {
                 Ok(())
             }
             Look::Damaged(reason) => {
-                self.report.damaged += 1;
+                self.report.values.damaged += 1;
                 self.observer.key_failed(&KeyFailure {
                     db: key.db,
                     key: key.key.clone(),
@@ -394,7 +394,7 @@ impl<W: Write + Send> ArchiveSink<W> {
             Err(error) => vec![(b"function library all".to_vec(), error.to_string())],
         };
         for (key, reason) in flaws {
-            self.report.damaged += 1;
+            self.report.values.damaged += 1;
             self.observer.key_failed(&KeyFailure {
                 db: 0,
                 key,
@@ -516,7 +516,9 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         let mut report = self.report;
         report.keys = self.census.and_then(Census::keys);
         // Whatever the source says: what stands in the archive was counted.
-        facts.duplicates_possible |= report.keys.is_some_and(|keys| keys != report.archived);
+        facts.duplicates_possible |= report
+            .keys
+            .is_some_and(|keys| keys != report.fates.archived);
         let Some(mut writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };

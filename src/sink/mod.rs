@@ -12,7 +12,7 @@ pub mod server;
 use anyhow::Result;
 
 pub use self::miscounted::Miscounted;
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{Deletions, SinkReport, SourceReport};
 use crate::record::{Batch, Family, KeyRecord, Origin, Value};
 
 /// Takes records, a batch at a time.
@@ -82,18 +82,6 @@ pub struct Seen {
     pub expire_at_ms: Option<u64>,
 }
 
-/// What became of keys at the source.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Deletions {
-    /// Surely deleted by this run.
-    pub deleted: u64,
-    /// Perhaps: the answer to the deletion was lost, and since then the key no longer stands there as
-    /// it was read. Somebody else may have deleted it.
-    pub unknown: u64,
-    /// Not deleted by this run.
-    pub kept: u64,
-}
-
 /// Told of every key that the destination accepted: goes back to the source (`--delete-source`), or
 /// remembers it (`--verify`).
 pub trait Accepted: Send {
@@ -159,13 +147,9 @@ pub trait Accepted: Send {
     /// The connection to the source.
     fn finish(&mut self) -> Result<()>;
 
-    /// How many keys of the source were deleted, and how many kept, also where something failed.
+    /// How many keys of the source were deleted, and how many kept and why, also where something
+    /// failed.
     fn counts(&self) -> Deletions {
         Deletions::default()
-    }
-
-    /// Why those were kept that had been accepted, by a name for machines, and how many.
-    fn kept_because(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
     }
 }

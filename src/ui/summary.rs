@@ -12,7 +12,7 @@ use crate::describe::{
     consistency_json, consistency_text, except, export_failed_json, ledger_text,
 };
 use crate::exit;
-use crate::ledger::{ConsistencyReached, SinkReport, SourceCounts, Verified, sum};
+use crate::ledger::{ConsistencyReached, Deletions, SinkReport, SourceCounts, Verified, sum};
 use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, libraries_text, per_second, plural};
@@ -22,41 +22,38 @@ use crate::verb::Flow;
 type LedgerEntry = (&'static str, u64, bool);
 
 fn entries(flow: Option<Flow>, outcome: &Outcome) -> Vec<LedgerEntry> {
-    let (source, sink) = (outcome.source.total(), &outcome.sink);
+    let (source, fates) = (outcome.source.total(), &outcome.sink.fates);
+    // What is too large is named apart.
+    let refused = fates
+        .refused
+        .saturating_sub(outcome.sink.values.above_max_value);
+    let failed = source.failed.saturating_sub(outcome.source.above_max_value);
     let export = matches!(flow, Some(Flow::Export | Flow::Convert));
     let import = flow == Some(Flow::Import);
     let writes = import || flow == Some(Flow::Copy);
     vec![
-        ("written", sink.archived, export),
-        ("checked", sink.checked, flow.is_none()),
-        ("restored", sink.restored, writes),
-        ("updated", sink.replaced_own, false),
-        ("unchanged", sink.unchanged, false),
-        ("skipped", sink.skipped, false),
-        ("expired", sink.expired, writes),
-        ("deleted", sink.deleted, false),
-        ("already absent", sink.already_gone, false),
-        ("conflicts", sink.conflicts, writes),
-        (
-            "refused",
-            sink.refused.saturating_sub(sink.above_max_value),
-            writes,
-        ),
+        ("written", fates.archived, export),
+        ("checked", fates.checked, flow.is_none()),
+        ("restored", fates.restored, writes),
+        ("updated", fates.replaced_own, false),
+        ("unchanged", fates.unchanged, false),
+        ("skipped", fates.skipped, false),
+        ("expired", fates.expired, writes),
+        ("deleted", fates.deleted, false),
+        ("already absent", fates.already_gone, false),
+        ("conflicts", fates.conflicts, writes),
+        ("refused", refused, writes),
         ("superseded", source.superseded, false),
         ("filtered", source.filtered, export),
         ("vanished", source.vanished, !import),
         ("above --max-value", above_max_value(outcome), false),
-        (
-            "failed",
-            source.failed.saturating_sub(outcome.source.above_max_value),
-            !import,
-        ),
+        ("failed", failed, !import),
     ]
 }
 
 /// Values that `--max-value` left out, whoever saw how large they are.
 fn above_max_value(outcome: &Outcome) -> u64 {
-    outcome.source.above_max_value + outcome.sink.above_max_value
+    outcome.source.above_max_value + outcome.sink.values.above_max_value
 }
 
 /// What was read and what became of it. What was under way when a run ended early is named as well,
@@ -99,7 +96,7 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
         ""
     };
     let Some(flow) = options.verb.flow else {
-        return format!("{} checked{early}", plural(sink.checked, "record"));
+        return format!("{} checked{early}", plural(sink.fates.checked, "record"));
     };
     match flow {
         Flow::Convert if outcome.error.is_some() && !options.dry_run => {
@@ -122,10 +119,10 @@ fn achieved(options: &UiOptions, outcome: &Outcome) -> String {
 /// Distinct keys, and beside them how many records they came in, where that is another number.
 /// Where keys were not told apart, only records are claimed.
 fn keys_text(sink: &SinkReport, done: &str, by: &str) -> String {
-    let records = plural(sink.written(), "record");
+    let records = plural(sink.fates.written(), "record");
     match sink.keys {
         None => format!("{records} {done}"),
-        Some(keys) if keys == sink.written() => format!("{} {done}", plural(keys, "key")),
+        Some(keys) if keys == sink.fates.written() => format!("{} {done}", plural(keys, "key")),
         Some(keys) => format!("{} {done} {by} {records}", plural(keys, "key")),
     }
 }
@@ -177,34 +174,34 @@ pub(super) fn final_line(
 
 /// What was damaged, deleted or evicted.
 fn damages(sink: &SinkReport) -> Vec<String> {
-    let mut parts = Vec::new();
-    if sink.damaged > 0 {
-        let damaged = count_text(sink.damaged);
-        parts.push(format!("{damaged} damaged and archived as is"));
-    }
-    if sink.source_deleted + sink.source_unknown + sink.source_kept > 0 {
-        let because = match sink.source_kept_for_another {
-            0 => String::new(),
-            keys => format!(
-                " ({} because the destination has another value or expiry)",
-                count_text(keys)
-            ),
-        };
-        let unknown = match sink.source_unknown {
-            0 => String::new(),
-            keys => format!(", not known {}", count_text(keys)),
-        };
-        parts.push(format!(
+    let (damaged, evicted) = (sink.values.damaged, sink.doubts.evicted);
+    let damaged =
+        (damaged > 0).then(|| format!("{} damaged and archived as is", count_text(damaged)));
+    let evicted =
+        (evicted > 0).then(|| format!("{} evicted at the destination", plural(evicted, "key")));
+    let parts = [damaged, deletions_text(&sink.deletions), evicted];
+    parts.into_iter().flatten().collect()
+}
+
+fn deletions_text(deletions: &Deletions) -> Option<String> {
+    let because = match deletions.kept_for_another {
+        0 => String::new(),
+        keys => format!(
+            " ({} because the destination has another value or expiry)",
+            count_text(keys)
+        ),
+    };
+    let unknown = match deletions.unknown {
+        0 => String::new(),
+        keys => format!(", not known {}", count_text(keys)),
+    };
+    (deletions.total() > 0).then(|| {
+        format!(
             "source keys deleted {}{unknown}, kept {}{because}",
-            count_text(sink.source_deleted),
-            count_text(sink.source_kept)
-        ));
-    }
-    if sink.evicted > 0 {
-        let keys = plural(sink.evicted, "key");
-        parts.push(format!("{keys} evicted at the destination"));
-    }
-    parts
+            count_text(deletions.deleted),
+            count_text(deletions.kept)
+        )
+    })
 }
 
 /// What the run did without.
@@ -262,17 +259,17 @@ fn functions_text(flow: Option<Flow>, sink: &SinkReport) -> Option<String> {
 /// How exact a copy is. What the destination lost, or kept of its own, is not as it is at the source,
 /// however exactly that was read.
 fn copy_exactness(outcome: &Outcome) -> Vec<String> {
-    let sink = &outcome.sink;
+    let (doubts, functions) = (&outcome.sink.doubts, &outcome.sink.functions);
     let is_exact = matches!(outcome.source.reached, Some(ConsistencyReached::Exact(_)));
     let claims = is_exact && outcome.error.is_none();
-    let text = if claims && (sink.memory_lost || sink.evicted > 0) {
+    let text = if claims && doubts.has_lost_keys() {
         "not exact at the destination: it lost keys that it had acknowledged during this run"
             .to_owned()
-    } else if sink.left_standing + sink.functions.left_standing > 0 {
+    } else if doubts.left_standing + functions.left_standing > 0 {
         return left_standing_text(outcome, is_exact);
-    } else if claims && sink.memory_unknown {
+    } else if claims && doubts.memory_unknown {
         "not known to be exact at the destination: it may have restarted".to_owned()
-    } else if claims && sink.may_be_emptied {
+    } else if claims && doubts.may_be_emptied {
         "not known to be exact at the destination: its databases may have been emptied or swapped"
             .to_owned()
     } else {
@@ -283,10 +280,10 @@ fn copy_exactness(outcome: &Outcome) -> Vec<String> {
 
 /// Of keys and function libraries that were left as is at the destination.
 fn left_standing_text(outcome: &Outcome, is_exact: bool) -> Vec<String> {
-    let sink = &outcome.sink;
-    let libraries = sink.functions.left_standing;
+    let libraries = outcome.sink.functions.left_standing;
+    let keys = outcome.sink.doubts.left_standing;
     let what = [
-        (sink.left_standing > 0).then(|| plural(sink.left_standing, "key")),
+        (keys > 0).then(|| plural(keys, "key")),
         (libraries > 0).then(|| libraries_text(libraries, "function")),
     ];
     let what = what.into_iter().flatten().collect::<Vec<_>>().join(" and ");
@@ -347,11 +344,11 @@ fn per_db_json(counts: &[SourceCounts]) -> Vec<Value> {
 pub(super) fn json(options: &UiOptions, outcome: &Outcome, elapsed: Duration) -> Value {
     let (source, sink) = (outcome.source.total(), &outcome.sink);
     let per_db = per_db_json(&outcome.source.counts);
-    let kept_because = sink.source_kept_because.iter().copied();
+    let kept_because = sink.deletions.kept_because.iter().copied();
     let mut sink_json = json!(sink);
-    sink_json["records"] = json!(sink.written());
+    sink_json["records"] = json!(sink.fates.written());
     sink_json["source_kept_because"] = json!(kept_because.collect::<BTreeMap<_, _>>());
-    sink_json["undecoded"] = sink.undecoded.json();
+    sink_json["undecoded"] = sink.values.undecoded.json();
     json!({
         "complete": outcome.error.is_none(),
         "dry_run": options.dry_run,

@@ -3,7 +3,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::*;
-use crate::ledger::{ArchiveWritten, ConsistencyReached, SinkReport, SourceCounts, SourceReport};
+use crate::ledger::{
+    ArchiveWritten, ConsistencyReached, Deletions, Doubts, Fates, OddValues, SinkReport,
+    SourceCounts, SourceReport,
+};
 use crate::verb::Data;
 
 pub(super) const EXPORT: Verb = Verb {
@@ -50,8 +53,11 @@ fn the_last_line_of_an_export_is_its_ledger() {
             ..SourceCounts::default()
         }),
         sink: SinkReport {
-            taken: 1_000_000,
-            archived: 1_000_000,
+            fates: Fates {
+                taken: 1_000_000,
+                archived: 1_000_000,
+                ..Fates::default()
+            },
             keys: Some(1_000_000),
             archive: Some(ArchiveWritten {
                 archive_id: 1,
@@ -100,42 +106,45 @@ fn what_could_not_be_read_is_not_called_exact() {
 /// However exactly the source was read.
 #[test]
 fn a_destination_that_lost_keys_is_not_called_exact() {
-    let said = |sink: SinkReport| {
+    let said = |doubts: Doubts| {
         let outcome = Outcome {
             source: SourceReport {
                 reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
                 ..SourceReport::default()
             },
-            sink,
+            sink: SinkReport {
+                doubts,
+                ..SinkReport::default()
+            },
             error: None,
         };
         line(COPY, &outcome)
     };
-    assert!(said(SinkReport::default()).contains("exact as of"));
-    for (sink, word) in [
+    assert!(said(Doubts::default()).contains("exact as of"));
+    for (doubts, word) in [
         (
-            SinkReport {
+            Doubts {
                 memory_lost: true,
-                ..SinkReport::default()
+                ..Doubts::default()
             },
             "not exact at the destination",
         ),
         (
-            SinkReport {
+            Doubts {
                 evicted: 1,
-                ..SinkReport::default()
+                ..Doubts::default()
             },
             "not exact at the destination",
         ),
         (
-            SinkReport {
+            Doubts {
                 memory_unknown: true,
-                ..SinkReport::default()
+                ..Doubts::default()
             },
             "not known to be exact at the destination",
         ),
     ] {
-        let text = said(sink);
+        let text = said(doubts);
         assert!(
             text.contains(word) && !text.contains("exact as of"),
             "{text}"
@@ -145,10 +154,13 @@ fn a_destination_that_lost_keys_is_not_called_exact() {
 
 #[test]
 fn the_headline_counts_each_key_once() {
-    let said = |verb, keys, sink: SinkReport| {
+    let said = |verb, keys, fates: Fates| {
         let outcome = Outcome {
             source: SourceReport::default(),
-            sink: SinkReport { keys, ..sink },
+            sink: SinkReport {
+                keys,
+                ..SinkReport::of(fates)
+            },
             error: None,
         };
         let text = line(verb, &outcome);
@@ -159,9 +171,9 @@ fn the_headline_counts_each_key_once() {
         );
         (text.split(" (").next().unwrap().to_owned(), numbers)
     };
-    let archived = || SinkReport {
+    let archived = || Fates {
         archived: 51_573,
-        ..SinkReport::default()
+        ..Fates::default()
     };
     assert_eq!(
         said(EXPORT, Some(39_951), archived()),
@@ -178,11 +190,11 @@ fn the_headline_counts_each_key_once() {
             (serde_json::Value::Null, 51_573.into())
         )
     );
-    let restored = SinkReport {
+    let restored = Fates {
         restored: 60_000,
         replaced_own: 6_905,
         deleted: 10,
-        ..SinkReport::default()
+        ..Fates::default()
     };
     assert_eq!(
         said(COPY, Some(50_000), restored),
@@ -203,8 +215,11 @@ fn an_interrupted_run_accounts_for_what_was_under_way() {
             ..SourceCounts::default()
         }),
         sink: SinkReport {
-            taken: 60,
-            restored: 50,
+            fates: Fates {
+                taken: 60,
+                restored: 50,
+                ..Fates::default()
+            },
             keys: Some(50),
             unacknowledged: 7,
             ..SinkReport::default()
@@ -227,11 +242,13 @@ fn failed_keys_are_not_called_complete() {
     let outcome = Outcome {
         source: SourceReport::default(),
         sink: SinkReport {
-            taken: 2,
-            restored: 1,
             keys: Some(1),
-            conflicts: 1,
-            ..SinkReport::default()
+            ..SinkReport::of(Fates {
+                taken: 2,
+                restored: 1,
+                conflicts: 1,
+                ..Fates::default()
+            })
         },
         error: None,
     };
@@ -294,4 +311,68 @@ fn databases_beyond_a_thousand_are_told_together() {
     let others = &told[1_000];
     assert!(others["db"].is_null());
     assert_eq!(others["written"], 2 * (65_536 - 1_000));
+}
+
+/// Each count with a number of its own.
+fn told_apart() -> SinkReport {
+    SinkReport {
+        fates: Fates {
+            taken: 1,
+            archived: 3,
+            checked: 4,
+            restored: 5,
+            replaced_own: 6,
+            unchanged: 7,
+            skipped: 8,
+            expired: 9,
+            deleted: 10,
+            already_gone: 11,
+            conflicts: 12,
+            refused: 13,
+        },
+        keys: Some(2),
+        unacknowledged: 23,
+        values: OddValues {
+            above_max_value: 14,
+            damaged: 16,
+            ..OddValues::default()
+        },
+        deletions: Deletions {
+            deleted: 17,
+            unknown: 18,
+            kept: 19,
+            kept_because: vec![("changed", 20)],
+            kept_for_another: 21,
+        },
+        doubts: Doubts {
+            left_standing: 15,
+            evicted: 22,
+            may_be_emptied: true,
+            memory_lost: true,
+            memory_unknown: true,
+        },
+        ..SinkReport::default()
+    }
+}
+
+/// A program reads one flat object, however the counts are kept here.
+#[test]
+fn the_counts_of_a_sink_have_their_names_in_json() {
+    let outcome = Outcome {
+        source: SourceReport::default(),
+        sink: told_apart(),
+        error: None,
+    };
+    let mut object = summary::json(&options(COPY), &outcome, Duration::ZERO)["sink"].take();
+    object["changes"].take();
+    assert_eq!(
+        object.to_string(),
+        "{\"above_max_value\":14,\"already_gone\":11,\"archived\":3,\"changes\":null,\"checked\":4,\
+         \"conflicts\":12,\"damaged\":16,\"deleted\":10,\"evicted\":22,\"expired\":9,\"functions\":{\
+         \"left_standing\":0,\"refused\":0,\"restored\":0,\"skipped\":0,\"taken\":0},\"keys\":2,\
+         \"left_standing\":15,\"records\":14,\"refused\":13,\"replaced_own\":6,\"restored\":5,\
+         \"skipped\":8,\"source_deleted\":17,\"source_kept\":19,\"source_kept_because\":{\
+         \"changed\":20},\"source_kept_for_another\":21,\"source_unknown\":18,\"taken\":1,\
+         \"unacknowledged\":23,\"unchanged\":7,\"undecoded\":[]}"
+    );
 }

@@ -26,6 +26,17 @@ struct Known {
     times_untold: u8,
 }
 
+impl Known {
+    /// Whether who answers is to be asked once more who it is, on another connection: it does not say
+    /// so, though that was told before, and was not asked too often.
+    fn is_to_be_asked_again(&mut self, run_id: Option<&str>) -> bool {
+        let is_untold = self.run_id.is_some() && run_id.is_none();
+        let again = is_untold && self.times_untold < ASKED_AGAIN;
+        self.times_untold = if again { self.times_untold + 1 } else { 0 };
+        again
+    }
+}
+
 /// So often it is asked again who answers, on new connections, where that was told before: one answer
 /// may be cut off or be none.
 const ASKED_AGAIN: u8 = 2;
@@ -152,14 +163,10 @@ impl Port {
     /// # Errors
     /// Who answers does not say who it is, though that was told before: another connection may do.
     fn insist_on_name(&mut self, conn: &Conn, facts: &Facts) -> Result<(), ServerError> {
-        let known = &mut self.known;
-        let is_untold = known.run_id.is_some() && facts.run_id.is_none();
-        if is_untold && known.times_untold < ASKED_AGAIN {
-            known.times_untold += 1;
-            return Err(conn.spoilt("it does not say any more which process it is (INFO run_id)"));
+        match self.known.is_to_be_asked_again(facts.run_id.as_deref()) {
+            true => Err(conn.spoilt("it does not say any more which process it is (INFO run_id)")),
+            false => Ok(()),
         }
-        known.times_untold = 0;
-        Ok(())
     }
 
     /// Who answers on a new connection.
@@ -219,5 +226,35 @@ fn no_connection(to: Option<&ConnectOptions>) -> ServerError {
         address: to.map_or_else(String::new, |to| to.address.to_string()),
         doing: "restoring keys".to_owned(),
         reason: "there is no connection".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_said_who_it_is_is_asked_twice_more() {
+        let mut known = Known {
+            run_id: Some("a".to_owned()),
+            ..Known::default()
+        };
+        let mut again = |run_id| known.is_to_be_asked_again(run_id);
+        assert!(again(None) && again(None));
+        // A server that hides its name from now on is not asked for ever.
+        assert!(!again(None));
+        // Each silence begins anew.
+        assert!(again(None));
+        assert!(!again(Some("a")));
+        assert!(again(None) && again(None) && !again(None));
+        // Another process is no silence: what that means is decided elsewhere.
+        assert!(!again(Some("b")));
+    }
+
+    #[test]
+    fn who_never_said_who_it_is_is_not_asked_again() {
+        let mut known = Known::default();
+        assert!(!known.is_to_be_asked_again(None));
+        assert!(!known.is_to_be_asked_again(Some("a")));
     }
 }

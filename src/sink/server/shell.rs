@@ -391,7 +391,6 @@ impl Shell {
         let finished = accepted.finish();
         Ok(Some(Event::SourceTold {
             deletions: accepted.counts(),
-            because: accepted.kept_because(),
             // Where the run failed, what fails now is told already, or is the consequence of it.
             finished: if self.has_failed { Ok(()) } else { finished },
         }))

@@ -276,8 +276,55 @@ fn of_share(keys: u64, (read, served): (u64, u64)) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::of_share;
+pub(super) mod tests {
+    use super::*;
+    use crate::ledger::SourceCounts;
+
+    /// The report of who gave so many keys, and not as exactly as was asked for.
+    pub fn inexact(written: u64) -> SourceReport {
+        let row = SourceCounts {
+            scanned: written,
+            written,
+            ..SourceCounts::default()
+        };
+        SourceReport {
+            counts: vec![row],
+            consistency_missed: true,
+            ..SourceReport::default()
+        }
+    }
+
+    /// A node that was lost, with or without a list of the keys that it gave.
+    pub fn lost(report: SourceReport, log: Option<GivenLog>) -> Part {
+        Part {
+            number: 0,
+            primary: "a".to_owned(),
+            reader: Reader::Gone(Box::new(Gone {
+                report,
+                log,
+                process: None,
+                is_through: false,
+            })),
+            primary_conn: None,
+            lost: Some("it hung up".to_owned()),
+            asking: false,
+            keys_at_first: 9,
+            took_over: false,
+            share: (1, 1),
+        }
+    }
+
+    #[test]
+    fn what_a_node_gave_is_seen_to_go_only_by_a_list_of_it() {
+        let empty = || Some(GivenLog::empty().expect("a temporary file"));
+        assert!(lost(inexact(3), None).gave_without_log());
+        assert!(!lost(inexact(3), empty()).gave_without_log());
+        assert!(!lost(inexact(0), None).gave_without_log());
+        // Its slots came from a node that had given keys.
+        let mut heir = lost(inexact(0), None);
+        heir.took_over = true;
+        assert!(heir.gave_without_log());
+    }
 
     #[test]
     fn keys_are_guessed_by_the_slots_that_are_read() {

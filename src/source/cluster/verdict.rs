@@ -181,6 +181,24 @@ fn worse(one: ConsistencyReached, other: ConsistencyReached) -> ConsistencyReach
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::cluster::part::tests::{inexact, lost};
+    use crate::source::server::delivered::GivenLog;
+
+    /// However exactly its slots were read elsewhere.
+    #[test]
+    fn a_node_that_is_gone_counts_if_nobody_noted_what_it_gave() {
+        let is_missed = |written, log| {
+            let mut parts = Parts::default();
+            parts.push(lost(inexact(written), log));
+            let verdict = Verdict::new(None);
+            let report = verdict.report(&parts, &ClusterLibraries::default(), true);
+            report.consistency_missed
+        };
+        assert!(is_missed(3, None));
+        let log = GivenLog::empty().expect("a temporary file");
+        assert!(!is_missed(3, Some(log)));
+        assert!(!is_missed(0, None));
+    }
 
     #[test]
     fn the_whole_is_as_good_as_its_worst_part() {

@@ -423,7 +423,7 @@ impl Closing {
             );
         }
         let evicted = self.counts.evicted;
-        ledger.report().evicted = evicted;
+        ledger.report().doubts.evicted = evicted;
         if evicted > 0 {
             ledger.problem(format!(
                 "the destination evicted keys during this run ({evicted}), perhaps some of those \
@@ -436,7 +436,7 @@ impl Closing {
     /// be gone, or stand in another one.
     fn tell_upheavals(&self, ledger: &mut Ledger, dry_run: bool) {
         let (times, is_unknown) = (self.counts.upheavals, self.counts.upheavals_unknown);
-        ledger.report().may_be_emptied = times > 0 || is_unknown;
+        ledger.report().doubts.may_be_emptied = times > 0 || is_unknown;
         if is_unknown && times == 0 && !dry_run {
             ledger.warn(
                 "the destination no longer tells whether its databases were emptied or swapped \
@@ -446,7 +446,7 @@ impl Closing {
         }
         if times > 0 {
             let report = ledger.report();
-            let advice = match report.source_deleted + report.source_unknown {
+            let advice = match report.deletions.may_be_deleted() {
                 0 => "find out which, and run the same command again, which writes what is missing",
                 _ => {
                     "it may be gone from both ends, because it was deleted at the source: before \

@@ -453,3 +453,74 @@ impl Fleet {
 fn facts_of(said: &[NodeSaid], at: usize) -> Option<&Facts> {
     said.iter().find(|said| said.at == at)?.facts.as_ref()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::ServerAddress;
+    use crate::server::cluster::{ClusterNode, Shard};
+    use std::time::Duration;
+
+    fn node(name: &str) -> ClusterNode {
+        ClusterNode {
+            id: name.to_owned(),
+            announced: NodeAddress {
+                host: name.to_owned(),
+                port: 1,
+            },
+            hostname: None,
+        }
+    }
+
+    /// Primaries, each with its slots and its replica.
+    fn cluster(shards: &[(&str, std::ops::RangeInclusive<u16>, Option<&str>)]) -> Topology {
+        let shard = |(primary, slots, replica): &(&str, _, Option<&str>)| Shard {
+            primary: node(primary),
+            replicas: replica.iter().map(|name| node(name)).collect(),
+            slots: vec![std::ops::RangeInclusive::clone(slots)],
+        };
+        Topology::of(shards.iter().map(shard).collect())
+    }
+
+    /// Whether slots went from lane 0 to another with keys that the run goes by; `stood`: it goes by
+    /// what stands there.
+    fn carries(before: &Topology, after: &Topology, stood: bool) -> bool {
+        let url = ServerAddress::parse("redis://a:1").expect("a URL");
+        let window = Window::for_round_trip(Duration::ZERO);
+        let (base, now) = (ConnectOptions::new(url), Instant::now());
+        let mut fleet = Fleet::cluster(base, before.clone(), window, now);
+        if stood {
+            fleet.note_stood();
+        }
+        let before = fleet.renew(after.clone()).expect("of a cluster");
+        let moves: Vec<_> = fleet.moves_since(&before).into_iter().collect();
+        let [(0, to)] = moves[..] else {
+            panic!("slots went from lane 0 to one other: {moves:?}");
+        };
+        fleet.carries_keys(0, to, &before)
+    }
+
+    #[test]
+    fn slots_that_go_to_another_primary_carry_keys() {
+        let before = cluster(&[("a", 0..=9, None), ("b", 10..=19, None)]);
+        let some = cluster(&[("a", 0..=4, None), ("b", 5..=19, None)]);
+        let all = cluster(&[("b", 0..=19, None)]);
+        assert!(carries(&before, &some, true));
+        assert!(carries(&before, &all, true));
+        // Of nothing that stands there the run knows anything.
+        assert!(!carries(&before, &some, false));
+    }
+
+    #[test]
+    fn slots_that_go_with_all_keys_to_a_replica_carry_none() {
+        let before = cluster(&[("a", 0..=9, Some("c")), ("b", 10..=19, None)]);
+        let failed_over = cluster(&[("c", 0..=9, Some("a")), ("b", 10..=19, None)]);
+        assert!(!carries(&before, &failed_over, true));
+        // Nobody had named it, and it has all that the other one had.
+        let unnamed = cluster(&[("d", 0..=9, None), ("b", 10..=19, None)]);
+        assert!(!carries(&before, &unnamed, true));
+        // A node is no replica of who still has slots: some keys went, and it had none of them.
+        let split = cluster(&[("a", 0..=4, None), ("c", 5..=9, None), ("b", 10..=19, None)]);
+        assert!(carries(&before, &split, true));
+    }
+}

@@ -159,7 +159,7 @@ impl Intake<'_> {
                 if options.dry_run {
                     self.ledger.note_standing(item.print, true);
                 }
-                self.ledger.report().expired += 1;
+                self.ledger.fates().expired += 1;
                 return Ok(Judged::Over);
             }
             item.task = Task::Delete { expired: true };
@@ -172,10 +172,10 @@ impl Intake<'_> {
         if let Some(max) = options.max_value_bytes
             && is_larger(&item.record.value, item.context.family, max)
         {
-            self.ledger.report().above_max_value += 1;
+            self.ledger.report().values.above_max_value += 1;
             return Ok(Judged::Refused(larger_than(max), None));
         }
-        let undecoded = &mut self.ledger.report().undecoded;
+        let undecoded = &mut self.ledger.report().values.undecoded;
         undecoded.note(item.context.family, &item.record, true);
         Ok(Judged::Goes(match self.ways.all_by_commands() {
             true => Stage::Strip,
@@ -189,7 +189,7 @@ impl Intake<'_> {
         let own = self.memory.is_own(item.print)?;
         if options.dry_run && own {
             self.ledger.note_standing(item.print, true);
-            self.ledger.report().deleted += 1;
+            self.ledger.fates().deleted += 1;
             self.memory.touch(item.print)?;
             return Ok(Judged::Over);
         }

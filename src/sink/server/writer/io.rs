@@ -9,11 +9,11 @@ use super::lane::Introduction;
 use super::ledger::Say;
 use super::settings::Settings;
 use crate::endpoint::ConnectOptions;
+use crate::ledger::Deletions;
 use crate::server::ServerError;
 use crate::server::cluster::Topology;
 use crate::server::facts::Facts;
 use crate::server::sentinel::Standing;
-use crate::sink::Deletions;
 use crate::sink::server::commands::{
     self, CommandError, CommandLimits, CommandLosses, Features, Job, Ticket, Written,
 };
@@ -93,8 +93,6 @@ pub(in crate::sink::server) enum Event {
     /// Whoever waits for accepted keys has done the rest, or why not.
     SourceTold {
         deletions: Deletions,
-        /// Why keys were kept.
-        because: Vec<(&'static str, u64)>,
         finished: anyhow::Result<()>,
     },
     /// How many keys a node evicted.

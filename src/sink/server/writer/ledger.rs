@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::item::{Counted, Item, Task};
 use super::listed::Listed;
 use crate::census::Census;
-use crate::ledger::{Changes, SinkReport};
+use crate::ledger::{Changes, Fates, SinkReport};
 use crate::observer::{FailureKind, KeyFailure};
 use crate::own_writes::Fingerprint;
 use crate::record::{KeyRecord, Origin};
@@ -66,6 +66,11 @@ impl Ledger {
     /// The counts, to read and to add to.
     pub fn report(&mut self) -> &mut SinkReport {
         &mut self.report
+    }
+
+    /// What became of the records, to read and to add to.
+    pub fn fates(&mut self) -> &mut Fates {
+        &mut self.report.fates
     }
 
     /// Whether there is something that others are told.
@@ -146,11 +151,11 @@ impl Ledger {
         }
         match is_own {
             true => {
-                self.report.replaced_own += 1;
+                self.report.fates.replaced_own += 1;
                 Counted::ReplacedOwn
             }
             false => {
-                self.report.restored += 1;
+                self.report.fates.restored += 1;
                 Counted::Restored
             }
         }
@@ -159,18 +164,20 @@ impl Ledger {
     /// Counts a removal.
     pub fn count_removal(&mut self, counted: Counted) {
         match counted {
-            Counted::Expired => self.report.expired += 1,
-            Counted::AlreadyGone => self.report.already_gone += 1,
-            Counted::Deleted | Counted::Restored | Counted::ReplacedOwn => self.report.deleted += 1,
+            Counted::Expired => self.report.fates.expired += 1,
+            Counted::AlreadyGone => self.report.fates.already_gone += 1,
+            Counted::Deleted | Counted::Restored | Counted::ReplacedOwn => {
+                self.report.fates.deleted += 1
+            }
         }
     }
 
     /// A record that is carried out already: the key stands, or was deleted.
     pub fn count_as_done(&mut self, print: Fingerprint, stands: bool) {
-        self.report.taken += 1;
+        self.report.fates.taken += 1;
         match stands {
-            true => self.report.restored += 1,
-            false => self.report.deleted += 1,
+            true => self.report.fates.restored += 1,
+            false => self.report.fates.deleted += 1,
         }
         self.note_standing(print, !stands);
     }
@@ -187,11 +194,11 @@ impl Ledger {
             }
         }
         match counted {
-            Counted::Restored => self.report.restored -= 1,
-            Counted::ReplacedOwn => self.report.replaced_own -= 1,
-            Counted::Deleted => self.report.deleted -= 1,
-            Counted::AlreadyGone => self.report.already_gone -= 1,
-            Counted::Expired => self.report.expired -= 1,
+            Counted::Restored => self.report.fates.restored -= 1,
+            Counted::ReplacedOwn => self.report.fates.replaced_own -= 1,
+            Counted::Deleted => self.report.fates.deleted -= 1,
+            Counted::AlreadyGone => self.report.fates.already_gone -= 1,
+            Counted::Expired => self.report.fates.expired -= 1,
         }
     }
 
@@ -202,7 +209,7 @@ impl Ledger {
             reason.push_str(" (DEL of what was there was sent before it)");
         }
         self.uncount(&item);
-        self.report.refused += 1;
+        self.report.fates.refused += 1;
         self.say(Say::Failed(KeyFailure {
             db: item.record.db,
             key: item.record.key,

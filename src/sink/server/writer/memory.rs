@@ -301,22 +301,22 @@ impl Judging {
     pub fn count(&mut self, judgement: Judgement, report: &mut SinkReport) -> Option<KeyFailure> {
         let failure = match judgement {
             Judgement::Own { is_new } => {
-                report.unchanged += u64::from(is_new);
+                report.fates.unchanged += u64::from(is_new);
                 None
             }
             Judgement::Collision { is_new, failure } => {
-                report.conflicts += u64::from(is_new);
+                report.fates.conflicts += u64::from(is_new);
                 failure
             }
             Judgement::Conflict { is_new, failure } => {
-                report.conflicts += u64::from(is_new);
-                report.left_standing += u64::from(failure.is_some());
+                report.fates.conflicts += u64::from(is_new);
+                report.doubts.left_standing += u64::from(failure.is_some());
                 self.earlier += u64::from(failure.is_some() && !is_new);
                 failure
             }
             Judgement::Skipped { is_new, is_first } => {
-                report.skipped += u64::from(is_new);
-                report.left_standing += u64::from(is_first);
+                report.fates.skipped += u64::from(is_new);
+                report.doubts.left_standing += u64::from(is_first);
                 None
             }
         };

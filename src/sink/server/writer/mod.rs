@@ -87,6 +87,7 @@ use self::witnesses::Witnesses;
 use self::work::{Do, Drain, Exchange, Phase};
 use super::held::Repeats;
 use super::witness::Acknowledged;
+use crate::ledger::Deletions;
 use crate::own_writes::FingerprintSet;
 use crate::record::Batch;
 
@@ -163,14 +164,13 @@ impl Writer {
             Event::Problem(text) => self.traffic.ledger.problem(text),
             Event::SourceTold {
                 deletions,
-                because,
                 finished,
             } => {
-                let report = self.traffic.ledger.report();
-                report.source_deleted = deletions.deleted;
-                report.source_unknown = deletions.unknown;
-                report.source_kept = deletions.kept;
-                report.source_kept_because = because;
+                let told = &mut self.traffic.ledger.report().deletions;
+                *told = Deletions {
+                    kept_for_another: told.kept_for_another,
+                    ..deletions
+                };
                 return finished;
             }
             Event::Evicted(at, count) => self.evicted(at, count)?,
@@ -503,7 +503,7 @@ impl Writer {
                     }
                     closing::Need::Source => {
                         closing.told();
-                        Do::TellSource(traffic.ledger.report().left())
+                        Do::TellSource(traffic.ledger.fates().left())
                     }
                     closing::Need::Evictions(at) => Do::CountEvictions(at),
                     closing::Need::Upheavals(at) => Do::CountUpheavals(at),

@@ -114,7 +114,7 @@ impl Trouble {
             ));
         }
         if self.unknown && self.times > 0 {
-            ledger.report().memory_unknown = true;
+            ledger.report().doubts.memory_unknown = true;
             ledger.warn(
                 "the destination does not say whether it is still the same process (INFO run_id): \
                  if it was restarted, what it had not saved is missing",

@@ -56,6 +56,12 @@ impl GivenLog {
         })
     }
 
+    /// Of a node that gave nothing.
+    #[cfg(test)]
+    pub fn empty() -> Result<Self> {
+        NameLog::new()?.so_far()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> u64 {
         self.end

@@ -271,10 +271,10 @@ fn told(outcome: &Outcome) -> Told {
         code: outcome.exit_code(),
         error: outcome.error.as_ref().map(|error| format!("{error:#}")),
         reached: outcome.source.reached.clone(),
-        counts: (outcome.source.total().written, outcome.sink.taken),
-        source_deleted: outcome.sink.source_deleted,
-        source_unknown: outcome.sink.source_unknown,
-        memory_lost: outcome.sink.memory_lost,
+        counts: (outcome.source.total().written, outcome.sink.fates.taken),
+        source_deleted: outcome.sink.deletions.deleted,
+        source_unknown: outcome.sink.deletions.unknown,
+        memory_lost: outcome.sink.doubts.memory_lost,
         problems: outcome.sink.problems.clone(),
     }
 }

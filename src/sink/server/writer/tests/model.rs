@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::dialect::{Dialect, Version};
 use crate::endpoint::{ConnectOptions, NodeAddress, Sentinels, ServerAddress, Transport};
-use crate::ledger::SinkReport;
+use crate::ledger::{Deletions, SinkReport};
 use crate::payload;
 use crate::payload::accept::Accepts;
 use crate::policy::{Method, OnConflict};
@@ -15,7 +15,6 @@ use crate::server::ServerError;
 use crate::server::cluster::{ClusterNode, Shard, Topology};
 use crate::server::facts::{Facts, RoleFacts};
 use crate::server::slots::{SLOTS, slot_of};
-use crate::sink::Deletions;
 use crate::sink::server::commands::{
     self, CommandLimits, CommandLosses, Features, Job, Replace, Ticket, Written,
 };
@@ -516,7 +515,6 @@ impl Model {
             }
             Action::TellSource(_) => Some(Event::SourceTold {
                 deletions: Deletions::default(),
-                because: Vec::new(),
                 finished: Ok(()),
             }),
             Action::CountEvictions(at) => {
@@ -1056,7 +1054,7 @@ impl Run {
             }
         }
         if self.done.is_ok() {
-            self.report.reconcile()?;
+            self.report.fates.reconcile()?;
         }
         if self.story.dry_run && self.after != self.before {
             return Err("a dry run wrote something".to_owned());
@@ -1065,13 +1063,13 @@ impl Run {
         for (name, payload) in &self.before {
             let was_equal = self.may_be_own(name);
             if !replaces && !was_equal && self.after.get(name) != Some(payload) {
-                if self.report.memory_lost {
+                if self.report.doubts.memory_lost {
                     continue;
                 }
                 return Err(format!("a foreign key was touched: {name:?}"));
             }
         }
-        if self.done.is_err() || self.story.dry_run || self.report.memory_lost {
+        if self.done.is_err() || self.story.dry_run || self.report.doubts.memory_lost {
             return Ok(());
         }
         for (name, payload) in &self.last {
