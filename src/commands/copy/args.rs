@@ -70,7 +70,7 @@ impl CopyArgs {
     /// Source and destination.
     ///
     /// # Errors
-    /// [`Usage`].
+    /// [`Usage`](crate::exit::Usage).
     pub fn ends(&self, env: Env<'_>) -> Result<(Endpoint, ConnectOptions)> {
         let (mut source, mut destination) = (self.source.as_ref(), self.destination.as_ref());
         // One URL, the source being in the environment and the destination not.

@@ -98,7 +98,7 @@ impl ExportArgs {
     /// The source.
     ///
     /// # Errors
-    /// [`Usage`].
+    /// [`Usage`](crate::exit::Usage).
     pub fn source(&self, env: Env<'_>) -> Result<Endpoint> {
         let place = self.source.as_ref();
         Server::alone(Side::Source, place, &self.connect, &self.timeouts).endpoint(env)
