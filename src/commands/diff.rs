@@ -467,7 +467,7 @@ impl Readers<'_> {
         let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
         // Those that neither side is looked at in are known.
         let dbs = self.rewrite_of(which).dbs;
-        let lost = not_had.iter().chain(&report.lost_dbs);
+        let lost = not_had.iter().chain(&report.lacks.lost_dbs);
         let lost = lost.map(|&db| dbs.map(db).unwrap_or(db));
         side.lost_dbs = lost.filter(|db| !self.without.contains(db)).collect();
         let name = self.end(which).name();
@@ -476,7 +476,7 @@ impl Readers<'_> {
         let at = usize::from(which == Which::Right);
         let passed_over = temporary_keys(passed_over.count(), &name);
         unread.left_out.extend(passed_over);
-        unread.by_exports[at] = report.export_failed.clone();
+        unread.by_exports[at] = report.export.keys.clone();
         if let (Endpoint::Stored(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
             let line = left_out_of_file(db, &report);
             unread

@@ -121,7 +121,7 @@ impl Proof {
                 // What the source did not give was not written, and cannot be proved. Where this is
                 // more than a warning, it is said already.
                 let source = &outcome.source;
-                if let (Some(text), None) = (&source.no_libraries, &source.libraries_unread) {
+                if let (Some(text), None) = (&source.libraries.none, &source.libraries.unread) {
                     outcome.sink.problems.push(format!(
                         "not verified: the source did not give its function libraries ({text}); \
                          --functions skip leaves them out"
@@ -218,12 +218,12 @@ fn prove(
         }
         // That libraries were not read leaves the keys to be verified.
         let is_of_libraries =
-            |line: &&String| outcome.source.libraries_unread.as_ref() == Some(*line);
-        let mut rest = outcome.source.not_had.iter();
+            |line: &&String| outcome.source.libraries.unread.as_ref() == Some(*line);
+        let mut rest = outcome.source.lacks.not_had.iter();
         if let Some(text) = rest.find(|line| !is_of_libraries(line)) {
             return Err(anyhow!("{text}"));
         }
-        if let Some(line) = &outcome.source.libraries_unread {
+        if let Some(line) = &outcome.source.libraries.unread {
             libraries_unread.replace(Some(without_hint(line).to_owned()));
         }
         let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();

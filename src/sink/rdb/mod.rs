@@ -337,18 +337,16 @@ impl<W: Write + Send> RdbSink<W> {
             || !self.module_aux_not_chosen.is_empty()
             || source.outside.iter().any(Outside::is_lost_to_modules)
             || source.total().failed > 0
-            || !source.export_failed.is_empty()
-            || !source.export_lacks.is_empty()
-            || !source.cut_short.is_empty()
-            || !source.not_had.is_empty()
-            || source.left_out.is_some()
+            || !source.export.is_empty()
+            || source.lacks.is_failure()
+            || source.lacks.by_choice.is_some()
     }
 
     fn complete(mut self, source: &SourceReport) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
         if !self.without_module_aux {
-            let left_out = outside::modules_left_out(&source.module_aux_left_out);
+            let left_out = outside::modules_left_out(&source.lacks.module_aux);
             self.report.problems.extend(left_out);
         }
         // Known only now. Servers take such a field anywhere in the file (rdb.c).
