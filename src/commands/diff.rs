@@ -163,25 +163,14 @@ impl Question<'_> {
         }
         answer.what = (left.side.what, right.side.what);
         self.warn_of_losses([&left, &right], observer);
-        let expected = [&left, &right].map(|opened| opened.side.source.estimate());
-        let sum = expected
-            .iter()
-            .filter_map(|estimate| estimate.records)
-            .fold(0, u64::saturating_add);
-        observer.progress.expected_records.store(sum, Relaxed);
+        expect([&left, &right], observer);
         let reading = Reading {
             prints: readers.prints.clone(),
             from_ms: left.side.time_ms.max(right.side.time_ms),
         };
         let (left, right) = readers.read_both(left, right, &reading, &mut answer.unread)?;
         self.warn_of_exports(&answer.unread, observer);
-        let judge = Judge {
-            ttl_tolerance_ms: self.compare.ttl_tolerance,
-            ignore_ttl: self.compare.ignore_ttl,
-            ignore_field_ttl: self.compare.ignore_ttl,
-            moments_ms: (0, 0),
-        };
-        let mut comparison = Comparison::new(left, right, judge, &readers.prints);
+        let mut comparison = Comparison::new(left, right, self.judge(), &readers.prints);
         comparison.sample = sample.as_deref();
         let rounds = match self.left.is_server() || self.right.is_server() {
             true => self.compare.recheck,
@@ -196,17 +185,22 @@ impl Question<'_> {
         }
         let all = &answer.totals.all;
         ui::check_matched(all.compared + all.unknown());
-        let code = match (all.different(), all.unknown()) {
-            (0, 0) if answer.unread.lines.is_empty() => exit::OK,
-            (0, _) => exit::SOME_KEYS,
-            _ => exit::DIFFERENCES,
-        };
+        let code = code_of(answer);
         if self.screen.quiet && !self.json {
             self.name_unread(&comparison, answer, observer)?;
         }
         match self.print(&comparison, answer) {
             Err(error) if exit::is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
+        }
+    }
+
+    fn judge(&self) -> Judge {
+        Judge {
+            ttl_tolerance_ms: self.compare.ttl_tolerance,
+            ignore_ttl: self.compare.ignore_ttl,
+            ignore_field_ttl: self.compare.ignore_ttl,
+            moments_ms: (0, 0),
         }
     }
 
@@ -604,5 +598,24 @@ impl Readers<'_> {
             Some(side)
         };
         Ok((keep(left), keep(right)))
+    }
+}
+
+/// How many records are going to be read, as far as both sides tell.
+fn expect(sides: [&Opened; 2], observer: &Observer) {
+    let expected = sides.map(|opened| opened.side.source.estimate());
+    let sum = expected
+        .iter()
+        .filter_map(|estimate| estimate.records)
+        .fold(0, u64::saturating_add);
+    observer.progress.expected_records.store(sum, Relaxed);
+}
+
+fn code_of(answer: &Answer) -> u8 {
+    let all = &answer.totals.all;
+    match (all.different(), all.unknown()) {
+        (0, 0) if answer.unread.lines.is_empty() => exit::OK,
+        (0, _) => exit::SOME_KEYS,
+        _ => exit::DIFFERENCES,
     }
 }

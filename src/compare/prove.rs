@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 
 use crate::compare::collect::{Collect, Side};
-use crate::compare::join::Difference;
+use crate::compare::join::{Counts, Difference};
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
 use crate::compare::meaning::Reading;
 use crate::compare::names::Sieve;
@@ -308,7 +308,12 @@ fn prove(
             None => Ok(()),
         })?;
     }
-    let verified = Verified {
+    Ok((verified(&counts), destination.libraries_unread.take()))
+}
+
+/// In the numbers of the ledger.
+fn verified(counts: &Counts) -> Verified {
+    Verified {
         compared: counts.compared,
         equal: counts.equal,
         partly: counts.partly,
@@ -316,8 +321,7 @@ fn prove(
         different: counts.different(),
         incomparable: counts.incomparable,
         unread: counts.unread,
-    };
-    Ok((verified, destination.libraries_unread.take()))
+    }
 }
 
 /// What is told of a key that is not as it was written, or of which nobody knows.
