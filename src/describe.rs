@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub use self::consistency::{consistency_json, consistency_text, except};
 pub use self::loss::loss_of;
 use crate::escape::clean;
-use crate::ledger::{SourceReport, export_failed, sum};
+use crate::ledger::{export_failed, reconcile, sum};
 use crate::outside::{self, Outside};
 use crate::record::{Family, show_key};
 use crate::server::facts;
@@ -292,11 +292,8 @@ pub fn end_lines(header: &Header, end: &End) -> Vec<(&'static str, String)> {
 
 /// What does not add up in an archive that is intact: the exporter's own mistakes.
 pub fn inconsistencies(end: &End) -> Vec<String> {
-    let report = SourceReport {
-        counts: end.facts.counts.clone(),
-        ..SourceReport::default()
-    };
-    let mut found: Vec<String> = report.reconcile().err().into_iter().collect();
+    let counts = reconcile(&end.facts.counts);
+    let mut found: Vec<String> = counts.err().into_iter().collect();
     // Not counted where only the frames were read.
     let stored: BTreeMap<u32, u128> = end
         .per_db

@@ -2,6 +2,7 @@
 //! that it does not add up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub use redis_migrate_format::header::{ConsistencyReached, End, SourceCounts};
 use serde::{Serialize, Serializer};
@@ -65,56 +66,115 @@ fn exact_sum<const N: usize>(counts: [u64; N]) -> u128 {
 pub struct SourceReport {
     /// By database.
     pub counts: Vec<SourceCounts>,
-    /// Function libraries payloads given (a FUNCTION DUMP counts as one).
-    pub functions: u64,
+    /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
+    pub above_max_value: u64,
     /// Whether a key may have been given more than once.
     pub duplicates_possible: bool,
+    /// Start of the reading, this machine's clock, Unix ms.
+    pub started_ms: u64,
+    /// As of when it is.
+    pub exactness: Exactness,
+    /// Its function libraries.
+    pub libraries: LibrariesRead,
+    /// What of it is missing.
+    pub lacks: Lacks,
+    /// Of archives: what their exports lacked.
+    pub export: ExportLacks,
+    /// What the source holds outside its keys, or, of an archive, what its source held. That is no
+    /// failure.
+    pub outside: Vec<Outside>,
+}
+
+/// As of when the keys of a source are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Exactness {
     /// What consistency was reached; `None` where the question makes no sense.
     pub reached: Option<ConsistencyReached>,
     /// Whether a file is all of one instant. `reached` is a scan all the same where it lacks
     /// something.
     pub of_one_instant: bool,
     /// Whether the consistency that was asked for was missed (exit 4).
-    pub consistency_missed: bool,
-    /// Start of the reading, this machine's clock, Unix ms.
-    pub started_ms: u64,
+    pub missed: bool,
+    /// The longest that writes were paused, where they were.
+    pub paused: Option<Duration>,
+}
+
+impl Exactness {
+    /// Whether each key is as it was at one point in time that is known.
+    pub fn is_exact(&self) -> bool {
+        matches!(self.reached, Some(ConsistencyReached::Exact(_)))
+    }
+}
+
+/// What came of the function libraries of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LibrariesRead {
+    /// Payloads given (a FUNCTION DUMP counts as one).
+    pub given: u64,
+    /// Why libraries that are there, or may be, were not read: a line of [`Lacks`], too.
+    pub unread: Option<String>,
+    /// Why none was read at all where there may be some, in the server's words. Where the run does
+    /// without them, this is all that tells of it.
+    pub none: Option<String>,
+    /// Of a cluster that is compared: those that are not the same on every primary.
+    pub apart: Vec<LibraryApart>,
+}
+
+/// What a source has, or may have, and did not give, beyond single keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lacks {
     /// Archives that were read only as far as they are intact, and function libraries that were not
     /// read, and why, one line each.
     pub cut_short: Vec<String>,
-    /// What a server did not give beyond single keys, one line each: databases that cannot be gone
-    /// to, function libraries that are not to be believed, what a restart cost. The run is then not
-    /// complete (exit 3).
+    /// What a server did not give, one line each: databases that cannot be gone to, function libraries
+    /// that are not to be believed, what a restart cost.
     pub not_had: Vec<String>,
-    /// Why function libraries that are there, or may be, were not read: a line that is one of
-    /// `not_had` or of `cut_short`, too.
-    pub libraries_unread: Option<String>,
-    /// Why no function library was read at all where there may be some, in the server's words. Where
-    /// the run does without them, this is all that tells of it.
-    pub no_libraries: Option<String>,
-    /// Of a cluster that is compared: the libraries that are not the same on every primary.
-    pub libraries_apart: Vec<LibraryApart>,
     /// Databases that could be gone to when the reading began, and not any more: of what they hold
     /// some or all was not read, and that a key of theirs did not come says nothing of it.
     pub lost_dbs: Vec<u32>,
     /// What the database that the URL names leaves out, in a line. That is no failure.
-    pub left_out: Option<String>,
-    /// Of archives: keys that their exports could not read, or left out because their values were
-    /// larger than `--max-value` allowed, by database. They were never in the
-    /// archive, which is no failure of the run that reads it.
-    pub export_failed: Vec<(u32, u64)>,
-    /// Of archives: what their exports did not have beyond single keys, one line each. That is no
-    /// failure of the run that reads them either.
-    pub export_lacks: Vec<String>,
-    /// What the source holds outside its keys, or, of an archive, what its source held. That is no
-    /// failure.
-    pub outside: Vec<Outside>,
+    pub by_choice: Option<String>,
     /// Modules whose data outside keys were left out, in whole or in part, because they are larger
     /// than can be kept. Whoever writes such data lacks them (exit 3).
-    pub module_aux_left_out: BTreeSet<String>,
-    /// Of the keys that failed, the ones whose values are larger than `--max-value` allows.
-    pub above_max_value: u64,
-    /// The longest that writes were paused, where they were.
-    pub paused: Option<std::time::Duration>,
+    pub module_aux: BTreeSet<String>,
+}
+
+impl Lacks {
+    /// Whether the run is not complete because of it (exit 3).
+    pub fn is_failure(&self) -> bool {
+        self.lines().next().is_some()
+    }
+
+    /// What makes it so, one line each.
+    pub fn lines(&self) -> impl Iterator<Item = &String> {
+        self.not_had.iter().chain(&self.cut_short)
+    }
+}
+
+/// What exports did not put into the archives that are read now. It was never in them, which is no
+/// failure of the run that reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExportLacks {
+    /// Keys that they could not read, or left out because their values were larger than
+    /// `--max-value` allowed, by database.
+    pub keys: Vec<(u32, u64)>,
+    /// What they did not have beyond single keys, one line each.
+    pub lines: Vec<String>,
+}
+
+impl ExportLacks {
+    /// What the end of an archive says.
+    pub fn of(end: Option<&End>) -> Self {
+        Self {
+            keys: end.map(export_failed).unwrap_or_default(),
+            lines: end.map(|end| end.lacks.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether they lacked nothing.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.lines.is_empty()
+    }
 }
 
 /// A function library that is not the same on every primary of a cluster.
@@ -133,30 +193,28 @@ impl SourceReport {
     pub fn total(&self) -> SourceCounts {
         sum(&self.counts)
     }
+}
 
-    /// Whether every row adds up.
-    ///
-    /// # Errors
-    /// One line that names the row that does not.
-    pub fn reconcile(&self) -> Result<(), String> {
-        for row in &self.counts {
-            if !row.reconciles() {
-                let came = exact_sum([row.scanned, row.reread]);
-                let went = exact_sum([
-                    row.written,
-                    row.superseded,
-                    row.filtered,
-                    row.vanished,
-                    row.failed,
-                ]);
-                return Err(format!(
-                    "the ledger of database {} does not add up: {came} read, {went} accounted for",
-                    row.db
-                ));
-            }
-        }
-        Ok(())
-    }
+/// Whether every row adds up.
+///
+/// # Errors
+/// One line that names the row that does not.
+pub fn reconcile(counts: &[SourceCounts]) -> Result<(), String> {
+    let Some(row) = counts.iter().find(|row| !row.reconciles()) else {
+        return Ok(());
+    };
+    let came = exact_sum([row.scanned, row.reread]);
+    let went = exact_sum([
+        row.written,
+        row.superseded,
+        row.filtered,
+        row.vanished,
+        row.failed,
+    ]);
+    Err(format!(
+        "the ledger of database {} does not add up: {came} read, {went} accounted for",
+        row.db
+    ))
 }
 
 /// What a sink did. Its JSON is flat, and has what is skipped here beside it, or in another form.

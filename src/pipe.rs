@@ -17,7 +17,7 @@ use crate::channel::{Received, Receiver, Sender, channel};
 use crate::exit::{self, Interrupted};
 use crate::exit_code;
 use crate::host;
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{SinkReport, SourceReport, reconcile};
 use crate::observer::Observer;
 use crate::outside::{self, OutsideKeys, Series};
 use crate::pace::Pace;
@@ -68,12 +68,11 @@ impl Outcome {
             || self.sink.failed() > 0
             || self.sink.values.damaged > 0
             || !self.sink.problems.is_empty()
-            || !self.source.cut_short.is_empty()
-            || !self.source.not_had.is_empty()
+            || self.source.lacks.is_failure()
         {
             codes.push(exit::SOME_KEYS);
         }
-        if self.source.consistency_missed {
+        if self.source.exactness.missed {
             codes.push(exit::CONSISTENCY);
         }
         exit::strongest(&codes)
@@ -143,9 +142,9 @@ pub fn run_paced(
         (Err(error), _) | (Ok(()), Err(error)) => Err(error),
         (Ok(()), Ok(Pumped::Interrupted)) => Err(Interrupted.into()),
         (Ok(()), Ok(Pumped::SinkGone)) => Err(anyhow!("the writing side went away; this is a bug")),
-        (Ok(()), Ok(Pumped::End)) => report
-            .reconcile()
-            .map_err(|text| anyhow!("{text}; this is a bug")),
+        (Ok(()), Ok(Pumped::End)) => {
+            reconcile(&report.counts).map_err(|text| anyhow!("{text}; this is a bug"))
+        }
     };
     match ended {
         Ok(()) => {

@@ -143,9 +143,9 @@ impl Ui {
     /// What was found on the way, a line each.
     fn say_findings(&self, outcome: &Outcome) {
         let (flow, source, sink) = (self.options.verb.flow, &outcome.source, &outcome.sink);
-        let warnings = source.cut_short.iter().chain(&source.not_had);
+        let warnings = source.lacks.cut_short.iter().chain(&source.lacks.not_had);
         let warnings = warnings.chain(&sink.problems).cloned();
-        let of_archive = export_warnings(&source.export_failed, &source.export_lacks);
+        let of_archive = export_warnings(&source.export.keys, &source.export.lines);
         for text in warnings
             .chain(of_archive)
             .chain(sink.values.undecoded.warning())

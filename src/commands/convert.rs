@@ -267,7 +267,7 @@ fn read_first<R: Read + Send>(
     Ok(First {
         superseded: latest.finish().context("cannot read a temporary file")?,
         reading: source.reading(),
-        reached: source.report().reached,
+        reached: source.report().exactness.reached,
     })
 }
 

@@ -22,7 +22,7 @@ use crate::observer::Observer;
 use crate::pipe::{self, Outcome, Steps, Stop};
 use crate::place::Endpoint;
 use crate::policy::{Consistency, FunctionPolicy, OnConflict, ReadFunctions, Via};
-use crate::record::show_key;
+use crate::record::{Family, show_key};
 use crate::rewrite::Rewrite;
 use crate::select::Selection;
 use crate::server::facts::{Facts, Keyspace};
@@ -87,42 +87,19 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     let deletes = args.delete_source && !args.run.dry_run;
     let prefix = args.write.rewrite(&to, 0)?.add_prefix;
     if same_server && !prefix.is_empty() {
-        observer.warn(&format!(
-            "source and destination are the same server: keys that begin with {} are left out, \
-             because this run may have written them",
-            show_key(&prefix)
-        ));
-        selection = selection.and_names(move |key| !key.starts_with(&prefix));
+        selection = without_own(prefix, selection, observer);
     }
-    let wishes = Wishes {
-        read: args.read.how(),
-        selection,
-        other_urls_db: None,
-        functions: match args.write.functions {
-            FunctionPolicy::Skip => ReadFunctions::No,
-            _ => ReadFunctions::IfPossible,
-        },
-        // What is deleted is first compared with what the server gives then.
-        verbatim: deletes,
-        consistency: consistency(args, same_server)?,
-        max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
-        takes_back: false,
-        stop,
-    };
+    let wishes = wishes(args, selection, same_server, stop)?;
     if args.delete_source {
         check_deleting(args, &from, source_conn.as_mut(), observer)?;
     }
     let source = open::open(&from, source_conn, wishes, observer)?;
     observer.expect(source.source.estimate());
-    let accepted: Option<Box<dyn Accepted>> = match (&from, deletes) {
-        (Endpoint::Server(options), true) => Some(Box::new(DeleteSource::open(
-            options.as_ref().clone(),
-            &to,
-            stop.clone(),
-            source.facts.family,
-            same_server,
-            Arc::clone(observer),
-        )?)),
+    let accepted = match (&from, deletes) {
+        (Endpoint::Server(from), true) => {
+            let family = source.facts.family;
+            Some(deleting([from, &to], family, same_server, observer, stop)?)
+        }
         _ => None,
     };
     let proof = Proof::new(args.verify);
@@ -131,15 +108,9 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
         .write
         .rewrite(&to, 0)?
         .may_collide_among(&args.select.selection(from.db()));
-    let repeats = match (&from, args.read.consistency) {
-        (Endpoint::Stored(_), _) => Repeats::No,
-        (_, Consistency::Scan) if !args.read.follow => Repeats::No,
-        _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
-        _ => Repeats::Live,
-    };
     let options = ServerSinkOptions {
         deletes_source: args.delete_source,
-        ..sink_options(&args.write, &args.run, may_collide, repeats)
+        ..sink_options(&args.write, &args.run, may_collide, repeats(args, &from))
     };
     let observed = Arc::clone(observer);
     // While changes are followed Ctrl-C ends the following, and what is under way is written.
@@ -185,6 +156,63 @@ pub fn copy(args: &CopyArgs, observer: &Arc<Observer>, stop: &Stop) -> Result<Ou
     // Ctrl-C may have ended the following; a second one ends the process.
     let stop = stop.of_pipe(args.read.follow);
     Ok(proof.complete(&to, outcome, observer, &stop))
+}
+
+/// Within one server, names that begin with the new prefix may be those of copies.
+fn without_own(prefix: Vec<u8>, selection: Selection, observer: &Observer) -> Selection {
+    observer.warn(&format!(
+        "source and destination are the same server: keys that begin with {} are left out, because \
+         this run may have written them",
+        show_key(&prefix)
+    ));
+    selection.and_names(move |key| !key.starts_with(&prefix))
+}
+
+/// What is read, and how.
+fn wishes<'a>(
+    args: &CopyArgs,
+    selection: Selection,
+    same_server: bool,
+    stop: &'a Stop,
+) -> Result<Wishes<'a>> {
+    Ok(Wishes {
+        read: args.read.how(),
+        selection,
+        other_urls_db: None,
+        functions: match args.write.functions {
+            FunctionPolicy::Skip => ReadFunctions::No,
+            _ => ReadFunctions::IfPossible,
+        },
+        // What is deleted is first compared with what the server gives then.
+        verbatim: args.delete_source && !args.run.dry_run,
+        consistency: consistency(args, same_server)?,
+        max_value_bytes: args.write.max_value.unwrap_or(u64::MAX),
+        takes_back: false,
+        stop,
+    })
+}
+
+/// Who deletes at the source what the destination accepts.
+fn deleting(
+    [from, to]: [&ConnectOptions; 2],
+    family: Family,
+    same_server: bool,
+    observer: &Arc<Observer>,
+    stop: &Stop,
+) -> Result<Box<dyn Accepted>> {
+    let (stop, observer) = (stop.clone(), Arc::clone(observer));
+    let deletes = DeleteSource::open(from.clone(), to, stop, family, same_server, observer)?;
+    Ok(Box::new(deletes))
+}
+
+/// Whether a key may come more than once.
+fn repeats(args: &CopyArgs, from: &Endpoint) -> Repeats {
+    match (from, args.read.consistency) {
+        (Endpoint::Stored(_), _) => Repeats::No,
+        (_, Consistency::Scan) if !args.read.follow => Repeats::No,
+        _ if args.read.via == Via::Replica && !args.read.follow => Repeats::No,
+        _ => Repeats::Live,
+    }
 }
 
 /// Whether source and destination are one server, or as good as one.

@@ -173,25 +173,14 @@ impl Question<'_> {
         }
         answer.what = (left.side.what, right.side.what);
         self.warn_of_losses([&left, &right], observer);
-        let expected = [&left, &right].map(|opened| opened.side.source.estimate());
-        let sum = expected
-            .iter()
-            .filter_map(|estimate| estimate.records)
-            .fold(0, u64::saturating_add);
-        observer.progress.expected_records.store(sum, Relaxed);
+        expect([&left, &right], observer);
         let reading = Reading {
             prints: readers.prints.clone(),
             from_ms: left.side.time_ms.max(right.side.time_ms),
         };
         let (left, right) = readers.read_both(left, right, &reading, &mut answer.unread)?;
         self.warn_of_exports(&answer.unread, observer);
-        let judge = Judge {
-            ttl_tolerance_ms: self.compare.ttl_tolerance,
-            ignore_ttl: self.compare.ignore_ttl,
-            ignore_field_ttl: self.compare.ignore_ttl,
-            moments_ms: (0, 0),
-        };
-        let mut comparison = Comparison::new(left, right, judge, &readers.prints);
+        let mut comparison = Comparison::new(left, right, self.judge(), &readers.prints);
         comparison.sample = sample.as_deref();
         let rounds = match self.left.is_server() || self.right.is_server() {
             true => self.compare.recheck,
@@ -206,17 +195,22 @@ impl Question<'_> {
         }
         let all = &answer.totals.all;
         ui::check_matched(all.compared + all.unknown());
-        let code = match (all.different(), all.unknown()) {
-            (0, 0) if answer.unread.lines.is_empty() => exit::OK,
-            (0, _) => exit::SOME_KEYS,
-            _ => exit::DIFFERENCES,
-        };
+        let code = code_of(answer);
         if self.screen.quiet && !self.json {
             self.name_unread(&comparison, answer, observer)?;
         }
         match self.print(&comparison, answer) {
             Err(error) if exit::is_broken_pipe(&error) => Ok(code),
             printed => printed.map(|()| code),
+        }
+    }
+
+    fn judge(&self) -> Judge {
+        Judge {
+            ttl_tolerance_ms: self.compare.ttl_tolerance,
+            ignore_ttl: self.compare.ignore_ttl,
+            ignore_field_ttl: self.compare.ignore_ttl,
+            moments_ms: (0, 0),
         }
     }
 
@@ -480,7 +474,7 @@ impl Readers<'_> {
         let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
         // Those that neither side is looked at in are known.
         let dbs = self.rewrite_of(which).dbs;
-        let lost = not_had.iter().chain(&report.lost_dbs);
+        let lost = not_had.iter().chain(&report.lacks.lost_dbs);
         let lost = lost.map(|&db| dbs.map(db).unwrap_or(db));
         side.lost_dbs = lost.filter(|db| !self.without.contains(db)).collect();
         let name = self.end(which).name();
@@ -489,7 +483,7 @@ impl Readers<'_> {
         let at = usize::from(which == Which::Right);
         let passed_over = temporary_keys(passed_over.count(), &name);
         unread.left_out.extend(passed_over);
-        unread.by_exports[at] = report.export_failed.clone();
+        unread.by_exports[at] = report.export.keys.clone();
         if let (Endpoint::Stored(_), Some(db)) = (self.end(which), self.other_urls_db(which)) {
             let line = left_out_of_file(db, &report);
             unread
@@ -617,5 +611,24 @@ impl Readers<'_> {
             Some(side)
         };
         Ok((keep(left), keep(right)))
+    }
+}
+
+/// How many records are going to be read, as far as both sides tell.
+fn expect(sides: [&Opened; 2], observer: &Observer) {
+    let expected = sides.map(|opened| opened.side.source.estimate());
+    let sum = expected
+        .iter()
+        .filter_map(|estimate| estimate.records)
+        .fold(0, u64::saturating_add);
+    observer.progress.expected_records.store(sum, Relaxed);
+}
+
+fn code_of(answer: &Answer) -> u8 {
+    let all = &answer.totals.all;
+    match (all.different(), all.unknown()) {
+        (0, 0) if answer.unread.lines.is_empty() => exit::OK,
+        (0, _) => exit::SOME_KEYS,
+        _ => exit::DIFFERENCES,
     }
 }

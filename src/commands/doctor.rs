@@ -92,7 +92,7 @@ impl Run for DoctorArgs {
         ui::session::summary(report::json(&found));
         let printed = print_unless(self.json || self.quiet, || report::text(&found));
         let (name, needs) = found.archive.unwrap_or_default();
-        let code = code_unless_damaged(needs.error, name, code);
+        let code = code_unless_damaged(needs.archive.error, name, code);
         Ok(ended(printed, code))
     }
 }
@@ -130,7 +130,7 @@ fn code_of(found: &Findings) -> u8 {
         };
     };
     let mut codes = Vec::new();
-    if needs.error.is_some() {
+    if needs.archive.error.is_some() {
         codes.push(exit::ARCHIVE);
     }
     if is_possible(&promises(AclJob::Import, found)) == Some(false) {
@@ -140,22 +140,22 @@ fn code_of(found: &Findings) -> u8 {
             None => exit::REFUSED,
         });
     }
-    if needs.usage.is_some() {
+    if needs.import.usage.is_some() {
         codes.push(exit::USAGE);
     }
-    if needs.ends.is_some() {
+    if needs.import.ends.is_some() {
         codes.push(exit::REFUSED);
     }
     // Nothing good can be said of what could not be asked.
-    if needs.unforeseen.is_some() || is_not_known(needs, found) {
+    if needs.import.unforeseen.is_some() || is_not_known(needs, found) {
         codes.push(exit::FAILED);
     }
-    if needs.total().refused > 0
-        || needs.functions_left_out > 0
-        || !needs.closed.is_empty()
-        || (needs.too_large > 0 && !found.rights.can(NATIVE) && !is_not_known(needs, found))
-        || needs.refuses_functions(&found.rights)
-        || !needs.libraries_refused.is_empty()
+    if needs.values.total().refused > 0
+        || needs.libraries.left_out > 0
+        || !needs.databases.closed.is_empty()
+        || (needs.values.too_large > 0 && !found.rights.can(NATIVE) && !is_not_known(needs, found))
+        || needs.libraries.are_refused(&found.rights)
+        || !needs.libraries.refused.is_empty()
     {
         codes.push(exit::SOME_KEYS);
     }
@@ -168,6 +168,9 @@ fn is_not_known(needs: &Needs, found: &Findings) -> bool {
         |is_needed: bool, names: &[&str]| is_needed && found.rights.later(names).is_some();
     found.layout.later().is_some()
         || is_later(true, &["RESTORE"])
-        || is_later(needs.too_large > 0 || found.goes_by_commands(), &[NATIVE])
-        || is_later(needs.functions > 0, &["FUNCTION RESTORE"])
+        || is_later(
+            needs.values.too_large > 0 || found.goes_by_commands(),
+            &[NATIVE],
+        )
+        || is_later(needs.libraries.payloads > 0, &["FUNCTION RESTORE"])
 }

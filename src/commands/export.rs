@@ -210,7 +210,7 @@ pub(super) fn header(
                 .extend(limit.map(|max| format!("no values above {max} (--max-value)")));
             facts
         },
-        functions: !args.no_functions && source.source.report().no_libraries.is_none(),
+        functions: !args.no_functions && source.source.report().libraries.none.is_none(),
         eviction: source.eviction,
         level: args.zstd_level(),
         frame_target_bytes: WriterOptions::default().frame_target_bytes,

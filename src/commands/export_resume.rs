@@ -1,5 +1,6 @@
 //! `export --resume`: into a partial file with a journal, from which a later run goes on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ use crate::policy::{Consistency, ReadFunctions, Via, word};
 use crate::resume::{EXPORT_VERSION, Earlier, ExportBegin, Partial, SelectionIdentity, digest};
 use crate::sink::archive::{ArchiveSink, Form};
 use crate::sink::journal::Noted;
-use crate::source::open::{self, Wishes};
+use crate::source::open::{self, OpenedSource, Wishes};
 
 pub(super) fn export(
     args: &ExportArgs,
@@ -25,58 +26,15 @@ pub(super) fn export(
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<Outcome> {
-    let output = match &args.output {
-        Some(Place::Stored(Location::File(name))) => name,
-        _ => return Err(refused("a file to write to (-o FILE)")),
-    };
-    if !from.is_server() || args.read.via != Via::Scan || args.read.follow {
-        return Err(refused(
-            "a live server that is scanned once, not an RDB file, --via replica or --follow",
-        ));
-    }
-    if !args.encryption.recipients()?.is_empty() {
-        return Err(refused(
-            "an unencrypted archive: an encrypted one cannot be continued",
-        ));
-    }
+    let output = output_for(args, from)?;
     let begin = begin(args, &wishes)?;
     let mut partial = Partial::open(output)?;
-    let mut useless = None;
-    let mut ready: Option<(Box<Noted>, Writer<Appending>)> = None;
-    match partial.earlier(&begin)? {
-        Earlier::None => {}
-        Earlier::Finished => observer.notice(&format!(
-            "{} was completed by an earlier run, which was killed before it removed its journal; \
-             this run starts a new export",
-            output.display()
-        )),
-        Earlier::Useless(why) => useless = Some(why),
-        Earlier::Noted(noted) => match read_again(args, &partial, &noted)? {
-            Ok(writer) => ready = Some((noted, writer)),
-            Err(why) => useless = Some(why),
-        },
-    }
-    let source = if args.read.consistency == Consistency::Scan {
-        let at = ready.as_ref().map(|(noted, _)| &noted.checkpoint);
-        let (source, why) = open::open_at(from, wishes.clone(), at, observer)?;
-        if let Some(why) = why {
-            ready = None;
-            useless = Some(why.to_owned());
-        }
-        source
-    } else {
-        let text = "only an export with --consistency scan continues where it stopped";
-        match useless.is_some() || ready.is_some() {
-            true => useless = Some(text.to_owned()),
-            false => observer.notice(&format!("{text}; any other starts over")),
-        }
-        ready = None;
-        open::open(from, None, wishes.clone(), observer)?
-    };
+    let mut found = Found::of(args, (output, &mut partial), &begin, observer)?;
+    let source = found.open_source(args, from, &wishes, observer)?;
     observer.expect(source.source.estimate());
     let part = partial.path().to_owned();
     let shown = part.display().to_string();
-    if let Some(why) = useless {
+    if let Some(why) = found.useless {
         observer.notice(&format!(
             "{shown} cannot be continued: {why}; the export starts over"
         ));
@@ -85,7 +43,7 @@ pub(super) fn export(
         outside: source.outside_keys(from, &args.read.how()),
         ..Steps::default()
     };
-    let (noted, journal, writer) = match ready {
+    let (noted, journal, writer) = match found.ready {
         Some((noted, writer)) => {
             let journal = partial.go_on(&noted)?;
             observer.go_on_with_errors(noted.errors, noted.failed())?;
@@ -115,6 +73,84 @@ pub(super) fn export(
         ));
     }
     Ok(outcome)
+}
+
+/// The file that is written, if this export can be gone on with at all.
+fn output_for<'a>(args: &'a ExportArgs, from: &Endpoint) -> Result<&'a Path> {
+    let Some(Place::Stored(Location::File(output))) = &args.output else {
+        return Err(refused("a file to write to (-o FILE)"));
+    };
+    if !from.is_server() || args.read.via != Via::Scan || args.read.follow {
+        return Err(refused(
+            "a live server that is scanned once, not an RDB file, --via replica or --follow",
+        ));
+    }
+    if !args.encryption.recipients()?.is_empty() {
+        return Err(refused(
+            "an unencrypted archive: an encrypted one cannot be continued",
+        ));
+    }
+    Ok(output)
+}
+
+/// What an earlier run left.
+#[derive(Default)]
+struct Found {
+    /// What it noted last, and the archive up to there, to be gone on with.
+    ready: Option<(Box<Noted>, Writer<Appending>)>,
+    /// Why it cannot be gone on with.
+    useless: Option<String>,
+}
+
+impl Found {
+    fn of(
+        args: &ExportArgs,
+        (output, partial): (&Path, &mut Partial),
+        begin: &ExportBegin,
+        observer: &Observer,
+    ) -> Result<Self> {
+        let mut found = Self::default();
+        match partial.earlier(begin)? {
+            Earlier::None => {}
+            Earlier::Finished => observer.notice(&format!(
+                "{} was completed by an earlier run, which was killed before it removed its journal; \
+                 this run starts a new export",
+                output.display()
+            )),
+            Earlier::Useless(why) => found.useless = Some(why),
+            Earlier::Noted(noted) => match read_again(args, partial, &noted)? {
+                Ok(writer) => found.ready = Some((noted, writer)),
+                Err(why) => found.useless = Some(why),
+            },
+        }
+        Ok(found)
+    }
+
+    /// The source, where the earlier run was if it can be read on from there.
+    fn open_source(
+        &mut self,
+        args: &ExportArgs,
+        from: &Endpoint,
+        wishes: &Wishes<'_>,
+        observer: &Arc<Observer>,
+    ) -> Result<OpenedSource> {
+        if args.read.consistency == Consistency::Scan {
+            let at = self.ready.as_ref().map(|(noted, _)| &noted.checkpoint);
+            let (source, why) = open::open_at(from, wishes.clone(), at, observer)?;
+            if let Some(why) = why {
+                self.ready = None;
+                self.useless = Some(why.to_owned());
+            }
+            return Ok(source);
+        }
+        let text = "only an export with --consistency scan continues where it stopped";
+        match self.useless.is_some() || self.ready.is_some() {
+            true => self.useless = Some(text.to_owned()),
+            false => observer.notice(&format!("{text}; any other starts over")),
+        }
+        self.ready = None;
+        open::open(from, None, wishes.clone(), observer)
+    }
 }
 
 fn refused(what: &str) -> anyhow::Error {

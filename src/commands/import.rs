@@ -23,6 +23,7 @@ use crate::policy::OnConflict;
 use crate::record::{Mark, show_key};
 use crate::resume::ResumingSink;
 use crate::rewrite::TtlIntent;
+use crate::select::{Selection, Sought};
 use crate::sink::Sink;
 use crate::sink::server::ServerSink;
 use crate::sink::server::held::Repeats;
@@ -80,13 +81,12 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
         .write
         .rewrite(&to, 0)?
         .may_collide_among(&args.selection()?);
-    // Going on, what stands may be what an earlier run wrote: that is no skipping.
-    let skips = args.resume.is_some() && args.write.on_conflict() == OnConflict::Skip;
-    let repeats = match may_repeat || skips {
-        true => Repeats::Archive,
-        false => Repeats::No,
-    };
-    let options = sink_options(&args.write, &args.run, may_collide, repeats);
+    let options = sink_options(
+        &args.write,
+        &args.run,
+        may_collide,
+        repeats(args, may_repeat),
+    );
     let conn = connect(&to, Some(stop), observer)?;
     let proof = Proof::new(args.verify);
     let accepted = proof.listening(None);
@@ -137,22 +137,18 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     };
     let pace = args.pace.pace();
     let _probe = probe(pace.as_ref(), &to, observer)?;
+    let remember = may_repeat && options.on_conflict != OnConflict::Replace;
     let sink: Box<dyn Sink> = match state {
         None => Box::new(sink),
-        Some(state) => {
-            let sink = Box::new(sink);
-            let on_conflict = options.on_conflict;
-            let remember = may_repeat && on_conflict != OnConflict::Replace;
-            Box::new(ResumingSink::new(
-                sink,
-                state,
-                to.clone(),
-                on_conflict,
-                remember,
-                seen,
-                Arc::clone(observer),
-            )?)
-        }
+        Some(state) => Box::new(ResumingSink::new(
+            Box::new(sink),
+            state,
+            to.clone(),
+            options.on_conflict,
+            remember,
+            seen,
+            Arc::clone(observer),
+        )?),
     };
     let outcome = pipe::run_paced(
         Box::new(source),
@@ -164,12 +160,26 @@ pub fn import(args: &ImportArgs, observer: &Arc<Observer>, stop: &Stop) -> Resul
     );
     // What an earlier run has done is not read again.
     if outcome.error.is_none() && from == Mark::default() {
-        for key in sought.missing(&selection.only_keys) {
-            let key = show_key(key);
-            observer.warn(&format!(
-                "--only-key {key}: no such key was found to import"
-            ));
-        }
+        warn_of_missing(&sought, &selection, observer);
     }
     Ok(proof.complete(&to, outcome, observer, stop))
+}
+
+/// Whether a key may come more than once.
+fn repeats(args: &ImportArgs, may_repeat: bool) -> Repeats {
+    // Going on, what stands may be what an earlier run wrote: that is no skipping.
+    let skips = args.resume.is_some() && args.write.on_conflict() == OnConflict::Skip;
+    match may_repeat || skips {
+        true => Repeats::Archive,
+        false => Repeats::No,
+    }
+}
+
+fn warn_of_missing(sought: &Sought, selection: &Selection, observer: &Observer) {
+    for key in sought.missing(&selection.only_keys) {
+        let key = show_key(key);
+        observer.warn(&format!(
+            "--only-key {key}: no such key was found to import"
+        ));
+    }
 }

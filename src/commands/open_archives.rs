@@ -16,6 +16,7 @@ use super::import::ImportArgs;
 use super::tell_loss;
 use crate::cli::WriteArgs;
 use crate::describe::loss_of;
+use crate::encryption::Keys;
 use crate::endpoint::ConnectOptions;
 use crate::exit::{Usage, usage};
 use crate::observer::Observer;
@@ -62,54 +63,17 @@ pub fn open_archives(
     observer: &Arc<Observer>,
     stop: &Stop,
 ) -> Result<OpenedArchives> {
-    let limits = limits_of(args);
-    let keys = args.encryption.keys()?;
-    let sought = Sought::default();
+    let opener = Opener {
+        args,
+        keys: args.encryption.keys()?,
+        sought: Sought::default(),
+        observer,
+        stop,
+    };
     let mut archives: Vec<(String, ArchiveSource<Input>)> = Vec::new();
     let (mut parts, mut tables) = (Vec::new(), Vec::new());
     for (at, file) in files.iter().enumerate() {
-        let mut input = Input::open_at(file, &keys, stop)?;
-        let name = input.name().to_owned();
-        let mut first = None;
-        if args.verify_first {
-            let (reading, found) =
-                verify_first(&mut input, limits, stop).with_context(|| name.clone())?;
-            first = Some(reading);
-            // The next one may be damaged, and then nothing is imported.
-            let then = match at + 1 == files.len() {
-                true => "; importing",
-                false => "",
-            };
-            observer.notice(&format!("{name} is {found}{then}"));
-        }
-        let mut map = None;
-        if input.is_rereadable() {
-            let file = input.another();
-            let table =
-                table_of(&mut input, args.allow_incomplete).with_context(|| name.clone())?;
-            map = table.map(|table| Map { table, file });
-        }
-        if let Some(Map { table, .. }) = &map {
-            let found = Reading::of(table.archive_id, Some(&table.end));
-            if let Some(first) = first {
-                first.must_equal(found).with_context(|| name.clone())?;
-            }
-            first = Some(found);
-        }
-        let input_bytes = input.len_bytes();
-        let mut archive = ArchiveSource::open(
-            input,
-            limits,
-            sought.watch(args.selection()?),
-            args.write.functions != FunctionPolicy::Skip,
-            input_bytes,
-            Arc::clone(observer),
-        )
-        .with_context(|| name.clone())?;
-        if let Some(first) = first {
-            archive = archive.again(first);
-        }
-        tell_loss(&name, archive.header(), |text| observer.warn(text));
+        let (name, archive, map) = opener.open(file, at + 1 == files.len())?;
         let is_same =
             |(_, other): &&(_, ArchiveSource<_>)| other.archive_id() == archive.archive_id();
         if let Some((other, _)) = archives.iter().find(is_same) {
@@ -133,8 +97,71 @@ pub fn open_archives(
         parts,
         tables,
         may_repeat,
-        sought,
+        sought: opener.sought,
     })
+}
+
+/// Opens one archive after the other.
+struct Opener<'a> {
+    args: &'a ImportArgs,
+    keys: Keys,
+    sought: Sought,
+    observer: &'a Arc<Observer>,
+    stop: &'a Stop,
+}
+
+impl Opener<'_> {
+    /// The archive with its name, checked as far as was asked for, and what leads to its frames.
+    fn open(
+        &self,
+        file: &Location,
+        is_last: bool,
+    ) -> Result<(String, ArchiveSource<Input>, Option<Map>)> {
+        let limits = limits_of(self.args);
+        let mut input = Input::open_at(file, &self.keys, self.stop)?;
+        let name = input.name().to_owned();
+        let mut first = None;
+        if self.args.verify_first {
+            let (reading, found) =
+                verify_first(&mut input, limits, self.stop).with_context(|| name.clone())?;
+            first = Some(reading);
+            // The next one may be damaged, and then nothing is imported.
+            let then = match is_last {
+                true => "; importing",
+                false => "",
+            };
+            self.observer.notice(&format!("{name} is {found}{then}"));
+        }
+        let mut map = None;
+        if input.is_rereadable() {
+            let file = input.another();
+            let table =
+                table_of(&mut input, self.args.allow_incomplete).with_context(|| name.clone())?;
+            map = table.map(|table| Map { table, file });
+        }
+        if let Some(Map { table, .. }) = &map {
+            let found = Reading::of(table.archive_id, Some(&table.end));
+            if let Some(first) = first {
+                first.must_equal(found).with_context(|| name.clone())?;
+            }
+            first = Some(found);
+        }
+        let input_bytes = input.len_bytes();
+        let mut archive = ArchiveSource::open(
+            input,
+            limits,
+            self.sought.watch(self.args.selection()?),
+            self.args.write.functions != FunctionPolicy::Skip,
+            input_bytes,
+            Arc::clone(self.observer),
+        )
+        .with_context(|| name.clone())?;
+        if let Some(first) = first {
+            archive = archive.again(first);
+        }
+        tell_loss(&name, archive.header(), |text| self.observer.warn(text));
+        Ok((name, archive, map))
+    }
 }
 
 /// Of a value that will be refused for its size no more is read than tells what it is.

@@ -21,13 +21,14 @@ impl Unread {
     pub fn of(name: &str, report: &SourceReport) -> Self {
         // A function library that was not read is no less missing from the comparison than a
         // database that was not.
-        let lines = report.not_had.iter().chain(&report.cut_short);
+        let lines = report.lacks.lines();
         // Nor is it there to be compared where an export did not have it.
-        let lines = lines.chain(&report.export_lacks);
+        let lines = lines.chain(&report.export.lines);
         Self {
             lines: lines.map(|line| format!("{line} ({name})")).collect(),
             left_out: report
-                .left_out
+                .lacks
+                .by_choice
                 .iter()
                 .map(|line| format!("{line} ({name})"))
                 .collect(),

@@ -259,8 +259,8 @@ impl Side {
         reading: &Reading,
         report: &SourceReport,
     ) -> Result<()> {
-        self.libraries_unread = report.libraries_unread.is_some();
-        for apart in &report.libraries_apart {
+        self.libraries_unread = report.libraries.unread.is_some();
+        for apart in &report.libraries.apart {
             // Takes the place of the row of the one that was given.
             self.store.add(&library_apart(reading, apart))?;
         }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 
 use crate::compare::collect::{Collect, Side};
-use crate::compare::join::Difference;
+use crate::compare::join::{Counts, Difference};
 use crate::compare::judge::{Judge, TTL_TOLERANCE_MS};
+use crate::compare::meaning::Reading;
 use crate::compare::names::Sieve;
 use crate::compare::report;
 use crate::compare::rounds::Comparison;
@@ -114,39 +115,43 @@ impl Proof {
         }
         match prove(&memory, to, observer, stop) {
             Err(error) => outcome.error = Some(error.context("verifying the destination")),
-            Ok((verified, libraries_unread)) => {
-                outcome.sink.verified = Some(verified);
-                let problem = libraries_unread.map(|text| format!("not verified: {text}"));
-                outcome.sink.problems.extend(problem);
-                // What the source did not give was not written, and cannot be proved. Where this is
-                // more than a warning, it is said already.
-                let source = &outcome.source;
-                if let (Some(text), None) = (&source.no_libraries, &source.libraries_unread) {
-                    outcome.sink.problems.push(format!(
-                        "not verified: the source did not give its function libraries ({text}); \
-                         --functions skip leaves them out"
-                    ));
-                }
-                for (count, why) in [
-                    (verified.incomparable, "the values cannot be compared"),
-                    (
-                        verified.unread,
-                        "the values could not be read at the destination",
-                    ),
-                ] {
-                    if count > 0 {
-                        outcome.sink.problems.push(format!(
-                            "{} not verified, each named above with the reason: {why}",
-                            plural(count, "key")
-                        ));
-                    }
-                }
-                if verified.different > 0 {
-                    outcome.error = Some(Differences(verified.different).into());
-                }
-            }
+            Ok((verified, libraries_unread)) => tell(&mut outcome, verified, libraries_unread),
         }
         outcome
+    }
+}
+
+/// What was verified, and what of it is a problem. `libraries_unread`: why not all function libraries of
+/// the destination are known.
+fn tell(outcome: &mut Outcome, verified: Verified, libraries_unread: Option<String>) {
+    outcome.sink.verified = Some(verified);
+    let problem = libraries_unread.map(|text| format!("not verified: {text}"));
+    outcome.sink.problems.extend(problem);
+    // What the source did not give was not written, and cannot be proved. Where this is
+    // more than a warning, it is said already.
+    let source = &outcome.source;
+    if let (Some(text), None) = (&source.libraries.none, &source.libraries.unread) {
+        outcome.sink.problems.push(format!(
+            "not verified: the source did not give its function libraries ({text}); \
+             --functions skip leaves them out"
+        ));
+    }
+    for (count, why) in [
+        (verified.incomparable, "the values cannot be compared"),
+        (
+            verified.unread,
+            "the values could not be read at the destination",
+        ),
+    ] {
+        if count > 0 {
+            outcome.sink.problems.push(format!(
+                "{} not verified, each named above with the reason: {why}",
+                plural(count, "key")
+            ));
+        }
+    }
+    if verified.different > 0 {
+        outcome.error = Some(Differences(verified.different).into());
     }
 }
 
@@ -172,6 +177,73 @@ fn of_destination() -> Wanted<'static> {
     }
 }
 
+/// The destination, as it is read to be verified.
+struct Destination<'a> {
+    end: Endpoint,
+    /// Databases that were written.
+    dbs: Vec<u32>,
+    /// Whether function libraries were written.
+    libraries: bool,
+    reading: Reading,
+    /// Why not all function libraries of it are known.
+    libraries_unread: RefCell<Option<String>>,
+    observer: &'a Arc<Observer>,
+    stop: &'a Stop,
+}
+
+impl Destination<'_> {
+    /// What stands under these names.
+    fn read(&self, wants: Box<NameCondition>) -> Result<Side> {
+        let reading = &self.reading;
+        let selection = Selection {
+            dbs: self.dbs.clone(),
+            ..Selection::default()
+        }
+        .and_names(wants);
+        let wanted = Wanted {
+            selection,
+            functions: self.libraries,
+            ..of_destination()
+        };
+        let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
+        let opened = open_side(
+            &self.end,
+            wanted,
+            &unread.listening(self.observer),
+            self.stop,
+        )?;
+        let (collect, collected) =
+            Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
+        let collect = collect.with_unread(&unread);
+        let steps = Steps::default();
+        let outcome = pipe::run(
+            opened.source,
+            &steps,
+            Box::new(collect),
+            self.observer,
+            self.stop,
+        );
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        // That libraries were not read leaves the keys to be verified.
+        let is_of_libraries =
+            |line: &&String| outcome.source.libraries.unread.as_ref() == Some(*line);
+        let mut rest = outcome.source.lacks.not_had.iter();
+        if let Some(text) = rest.find(|line| !is_of_libraries(line)) {
+            return Err(anyhow!("{text}"));
+        }
+        if let Some(line) = &outcome.source.libraries.unread {
+            self.libraries_unread
+                .replace(Some(without_hint(line).to_owned()));
+        }
+        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
+        side.learn_of_libraries(reading, &outcome.source)?;
+        Ok(side)
+    }
+}
+
 fn prove(
     memory: &Memory,
     to: &ConnectOptions,
@@ -179,10 +251,16 @@ fn prove(
     stop: &Stop,
 ) -> Result<(Verified, Option<String>)> {
     let mut written = written::lock(memory);
-    let libraries = written.libraries > 0;
-    let reading = written.reading.clone();
     let store = std::mem::take(&mut written.store);
-    let dbs = std::mem::take(&mut written.dbs);
+    let destination = Destination {
+        end: Endpoint::Server(Box::new(to.clone())),
+        dbs: std::mem::take(&mut written.dbs),
+        libraries: written.libraries > 0,
+        reading: written.reading.clone(),
+        libraries_unread: RefCell::new(None),
+        observer,
+        stop,
+    };
     drop(written);
     if store.rows() == 0 {
         return Ok(Default::default());
@@ -191,48 +269,10 @@ fn prove(
         "reading the destination to verify what was written: {}",
         plural(store.rows(), "record")
     ));
-    let end = Endpoint::Server(Box::new(to.clone()));
     let mut watch = Watch::begin(to, Purpose::Verifying, stop)?;
-    // Why not all function libraries of the destination are known.
-    let libraries_unread = RefCell::new(None);
-    let read = |wants: Box<NameCondition>| -> Result<Side> {
-        let selection = Selection {
-            dbs: dbs.clone(),
-            ..Selection::default()
-        }
-        .and_names(wants);
-        let wanted = Wanted {
-            selection,
-            functions: libraries,
-            ..of_destination()
-        };
-        let unread = UnreadKeys::new(&reading.prints, &Rewrite::default());
-        let opened = open_side(&end, wanted, &unread.listening(observer), stop)?;
-        let (collect, collected) =
-            Collect::new(reading.clone(), Selection::default(), None, opened.time_ms);
-        let collect = collect.with_unread(&unread);
-        let steps = Steps::default();
-        let outcome = pipe::run(opened.source, &steps, Box::new(collect), observer, stop);
-        if let Some(error) = outcome.error {
-            return Err(error);
-        }
-        // That libraries were not read leaves the keys to be verified.
-        let is_of_libraries =
-            |line: &&String| outcome.source.libraries_unread.as_ref() == Some(*line);
-        let mut rest = outcome.source.not_had.iter();
-        if let Some(text) = rest.find(|line| !is_of_libraries(line)) {
-            return Err(anyhow!("{text}"));
-        }
-        if let Some(line) = &outcome.source.libraries_unread {
-            libraries_unread.replace(Some(without_hint(line).to_owned()));
-        }
-        let side = collected.lock().unwrap_or_else(|e| e.into_inner()).take();
-        let mut side = side.ok_or_else(|| anyhow!("nothing was collected; this is a bug"))?;
-        side.learn_of_libraries(&reading, &outcome.source)?;
-        Ok(side)
-    };
-    let (sieve, prints) = (sieve(&store, &reading.prints)?, reading.prints.clone());
-    let right = read(Box::new(move |name| sieve.contains(prints.name(name))))?;
+    let prints = &destination.reading.prints;
+    let (sieve, own) = (sieve(&store, prints)?, prints.clone());
+    let right = destination.read(Box::new(move |name| sieve.contains(own.name(name))))?;
     let left = Side {
         store,
         moment_ms: 0,
@@ -246,11 +286,11 @@ fn prove(
         ignore_field_ttl: false,
         moments_ms: (0, 0),
     };
-    let mut comparison = Comparison::new(left, right, judge, &reading.prints);
+    let mut comparison = Comparison::new(left, right, judge, prints);
     comparison.ignore_extra = true;
     let totals = comparison.settle(ROUNDS, stop, |names: Arc<FingerprintSet>| {
-        let prints = reading.prints.clone();
-        let again = read(Box::new(move |name| names.contains(&prints.name(name))))?;
+        let prints = prints.clone();
+        let again = destination.read(Box::new(move |name| names.contains(&prints.name(name))))?;
         Ok((None, Some(again)))
     })?;
     if let Some(why) = watch.look()? {
@@ -261,14 +301,19 @@ fn prove(
     }
     let counts = totals.all;
     if counts.different() + counts.unknown() > 0 {
-        let of_libraries = libraries_unread.borrow();
+        let of_libraries = destination.libraries_unread.borrow();
         let of_libraries = of_libraries.as_deref();
         comparison.differences(|difference| match failure(&difference, of_libraries) {
             Some(failure) => observer.key_failed(&failure),
             None => Ok(()),
         })?;
     }
-    let verified = Verified {
+    Ok((verified(&counts), destination.libraries_unread.take()))
+}
+
+/// In the numbers of the ledger.
+fn verified(counts: &Counts) -> Verified {
+    Verified {
         compared: counts.compared,
         equal: counts.equal,
         partly: counts.partly,
@@ -276,8 +321,7 @@ fn prove(
         different: counts.different(),
         incomparable: counts.incomparable,
         unread: counts.unread,
-    };
-    Ok((verified, libraries_unread.take()))
+    }
 }
 
 /// What is told of a key that is not as it was written, or of which nobody knows.

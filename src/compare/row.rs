@@ -116,6 +116,29 @@ const DEPTHS: [Depth; 11] = [
 impl Row {
     /// Appends it.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.print.to_le_bytes());
+        self.write_flags(out);
+        number(out, self.db.into());
+        number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
+        number(out, self.key.len() as u64);
+        out.extend_from_slice(&self.key);
+        if let Some((db, key)) = &self.origin {
+            number(out, (*db).into());
+            number(out, key.len() as u64);
+            out.extend_from_slice(key);
+        }
+        if self.what == What::Gone {
+            return;
+        }
+        write_meaning(&self.meaning, out);
+        if self.has_reason() {
+            number(out, self.meaning.reason.len() as u64);
+            out.extend_from_slice(self.meaning.reason.as_bytes());
+        }
+    }
+
+    /// What it is, and what of a meaning follows.
+    fn write_flags(&self, out: &mut Vec<u8>) {
         let meaning = &self.meaning;
         let what = match self.what {
             What::Key(kind) => number_of(kind),
@@ -124,7 +147,6 @@ impl Row {
         };
         let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
         let depth = DEPTHS.iter().position(|&depth| depth == meaning.depth);
-        out.extend_from_slice(&self.print.to_le_bytes());
         out.push(
             what | flag(self.selected, SELECTED)
                 | flag(meaning.more != 0, HAS_MORE)
@@ -148,57 +170,6 @@ impl Row {
                     | flag(has_classes, HAS_CLASSES),
             );
         }
-        number(out, self.db.into());
-        number(out, self.expire_at_ms.map_or(0, |ms| ms.saturating_add(1)));
-        number(out, self.key.len() as u64);
-        out.extend_from_slice(&self.key);
-        if let Some((db, key)) = &self.origin {
-            number(out, (*db).into());
-            number(out, key.len() as u64);
-            out.extend_from_slice(key);
-        }
-        if self.what == What::Gone {
-            return;
-        }
-        number(out, meaning.count);
-        out.extend_from_slice(&meaning.body.to_le_bytes());
-        for print in [
-            meaning.more,
-            meaning.late,
-            meaning.idempotency,
-            meaning.given_back,
-        ] {
-            if print != 0 {
-                out.extend_from_slice(&print.to_le_bytes());
-            }
-        }
-        if !meaning.soon.is_empty() {
-            number(out, meaning.soon.len() as u64);
-            for soon in &meaning.soon {
-                number(out, soon.at_ms);
-                out.extend_from_slice(&soon.body.to_le_bytes());
-                out.extend_from_slice(&soon.more.to_le_bytes());
-            }
-        }
-        if let Some(crowd) = &meaning.crowd {
-            number(out, crowd.first_ms);
-            number(out, crowd.last_ms);
-            number(out, crowd.count);
-            out.extend_from_slice(&crowd.body.to_le_bytes());
-            out.extend_from_slice(&crowd.more.to_le_bytes());
-        }
-        if has_classes {
-            number(out, meaning.metadata.len() as u64);
-            for beside in &meaning.metadata {
-                let class = u64::from(beside.class);
-                number(out, class << 1 | u64::from(beside.left_out));
-                out.extend_from_slice(&beside.print.to_le_bytes());
-            }
-        }
-        if self.has_reason() {
-            number(out, meaning.reason.len() as u64);
-            out.extend_from_slice(meaning.reason.as_bytes());
-        }
     }
 
     /// Whether words go with it.
@@ -209,12 +180,8 @@ impl Row {
     /// Takes the next one off the front; `None` at the end, or where the bytes are not ours.
     pub(crate) fn read(bytes: &mut &[u8]) -> Option<Self> {
         let print = Print::from_le_bytes(take(bytes)?);
-        let [head, depth] = take(bytes)?;
-        let more = match depth & DEPTH {
-            HAS_METADATA => u8::from_le_bytes(take(bytes)?),
-            depth => depth,
-        };
-        let what = match head & 0x0f {
+        let flags = Flags::read(bytes)?;
+        let what = match flags.head & 0x0f {
             LIBRARY => What::Library,
             GONE => What::Gone,
             kind => What::Key(kind_of_number(kind)?),
@@ -222,43 +189,113 @@ impl Row {
         let db = u32::try_from(take_number(bytes)?).ok()?;
         let expire_at_ms = take_number(bytes)?.checked_sub(1);
         let key = take_bytes(bytes)?;
-        let origin = match depth & HAS_ORIGIN {
+        let origin = match flags.beside & HAS_ORIGIN {
             0 => None,
             _ => Some((u32::try_from(take_number(bytes)?).ok()?, take_bytes(bytes)?)),
         };
         let mut row = Self {
             print,
             what,
-            selected: head & SELECTED != 0,
+            selected: flags.head & SELECTED != 0,
             db,
             key,
             origin,
             expire_at_ms,
             meaning: Meaning {
-                depth: *DEPTHS.get(usize::from(more & DEPTH))?,
-                keeps_metadata: more & KEEPS_METADATA != 0,
+                depth: *DEPTHS.get(usize::from(flags.depth & DEPTH))?,
+                keeps_metadata: flags.depth & KEEPS_METADATA != 0,
                 ..Meaning::default()
             },
         };
         if what == What::Gone {
             return Some(row);
         }
-        let meaning = &mut row.meaning;
+        flags.read_meaning(&mut row.meaning, bytes)?;
+        if row.has_reason() {
+            row.meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
+        }
+        Some(row)
+    }
+}
+
+/// What follows the names, but for words.
+fn write_meaning(meaning: &Meaning, out: &mut Vec<u8>) {
+    number(out, meaning.count);
+    out.extend_from_slice(&meaning.body.to_le_bytes());
+    for print in [
+        meaning.more,
+        meaning.late,
+        meaning.idempotency,
+        meaning.given_back,
+    ] {
+        if print != 0 {
+            out.extend_from_slice(&print.to_le_bytes());
+        }
+    }
+    if !meaning.soon.is_empty() {
+        number(out, meaning.soon.len() as u64);
+        for soon in &meaning.soon {
+            number(out, soon.at_ms);
+            out.extend_from_slice(&soon.body.to_le_bytes());
+            out.extend_from_slice(&soon.more.to_le_bytes());
+        }
+    }
+    if let Some(crowd) = &meaning.crowd {
+        number(out, crowd.first_ms);
+        number(out, crowd.last_ms);
+        number(out, crowd.count);
+        out.extend_from_slice(&crowd.body.to_le_bytes());
+        out.extend_from_slice(&crowd.more.to_le_bytes());
+    }
+    if !meaning.metadata.is_empty() {
+        number(out, meaning.metadata.len() as u64);
+        for beside in &meaning.metadata {
+            let class = u64::from(beside.class);
+            number(out, class << 1 | u64::from(beside.left_out));
+            out.extend_from_slice(&beside.print.to_le_bytes());
+        }
+    }
+}
+
+/// The first bytes behind the print: what it is, and what follows.
+struct Flags {
+    head: u8,
+    beside: u8,
+    /// That of two bytes where there is something to say of key metadata.
+    depth: u8,
+}
+
+impl Flags {
+    fn read(bytes: &mut &[u8]) -> Option<Self> {
+        let [head, beside] = take(bytes)?;
+        let depth = match beside & DEPTH {
+            HAS_METADATA => u8::from_le_bytes(take(bytes)?),
+            depth => depth,
+        };
+        Some(Self {
+            head,
+            beside,
+            depth,
+        })
+    }
+
+    /// What follows the names, but for words.
+    fn read_meaning(&self, meaning: &mut Meaning, bytes: &mut &[u8]) -> Option<()> {
         meaning.count = take_number(bytes)?;
         meaning.body = Print::from_le_bytes(take(bytes)?);
-        if head & HAS_MORE != 0 {
+        if self.head & HAS_MORE != 0 {
             meaning.more = Print::from_le_bytes(take(bytes)?);
         }
-        if head & HAS_LATE != 0 {
+        if self.head & HAS_LATE != 0 {
             meaning.late = Print::from_le_bytes(take(bytes)?);
         }
-        if depth & HAS_IDEMPOTENCY != 0 {
+        if self.beside & HAS_IDEMPOTENCY != 0 {
             meaning.idempotency = Print::from_le_bytes(take(bytes)?);
         }
-        if depth & HAS_GIVEN_BACK != 0 {
+        if self.beside & HAS_GIVEN_BACK != 0 {
             meaning.given_back = Print::from_le_bytes(take(bytes)?);
         }
-        if head & HAS_SOON != 0 {
+        if self.head & HAS_SOON != 0 {
             for _ in 0..take_number(bytes)? {
                 meaning.soon.push(Soon {
                     at_ms: take_number(bytes)?,
@@ -267,7 +304,7 @@ impl Row {
                 });
             }
         }
-        if depth & HAS_CROWD != 0 {
+        if self.beside & HAS_CROWD != 0 {
             meaning.crowd = Some(Crowd {
                 first_ms: take_number(bytes)?,
                 last_ms: take_number(bytes)?,
@@ -276,7 +313,7 @@ impl Row {
                 more: Print::from_le_bytes(take(bytes)?),
             });
         }
-        if more & HAS_CLASSES != 0 {
+        if self.depth & HAS_CLASSES != 0 {
             for _ in 0..take_number(bytes)? {
                 let class = take_number(bytes)?;
                 meaning.metadata.push(Beside {
@@ -286,10 +323,7 @@ impl Row {
                 });
             }
         }
-        if row.has_reason() {
-            row.meaning.reason = String::from_utf8(take_bytes(bytes)?).ok()?;
-        }
-        Some(row)
+        Some(())
     }
 }
 

@@ -1,18 +1,21 @@
 //! What an archive needs at a destination: every value of it is made ready as an import would, and
 //! nothing is sent.
 
+mod databases;
+mod libraries;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use anyhow::{Context as _, Result};
-use redis_migrate_format::Reader;
+use redis_migrate_format::{Frame, Reader};
 use serde::Serialize;
 
-use super::access::{Access, Rights};
+pub use self::databases::DatabaseNeeds;
+pub use self::libraries::LibraryNeeds;
 use super::keys::{AskedKey, KeyTrial};
 use crate::census::Census;
 use crate::describe::tally::type_name;
-use crate::dialect::Lookalike;
 use crate::endpoint::ConnectOptions;
 use crate::exit;
 use crate::ledger::{Changes, export_failed};
@@ -21,12 +24,8 @@ use crate::payload::accept::{Plan, plan_value};
 use crate::payload::{self, FieldTtlForm, metadata};
 use crate::policy::Loss;
 use crate::record::{Context, KeyRecord, Record, Value, show_key};
-use crate::rewrite::DbMap;
-use crate::server::conn::{asks_for_patience, is_forbidden};
 use crate::server::facts::Facts;
 use crate::sink::metadata::NOT_BY_COMMANDS;
-use crate::sink::server::functions::split_libraries;
-use crate::sink::server::gate::{closed_databases, show_databases};
 use crate::sink::server::prepare::Target;
 use crate::sink::server::refusal::{is_bad_format, module_hint, module_type};
 use crate::size::is_larger;
@@ -81,25 +80,47 @@ pub struct RefusalReason {
     pub loss: Option<Loss>,
 }
 
-/// A function library that the destination would not take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RefusedLibrary {
-    /// Its name; `all` where a payload cannot be read.
-    pub name: String,
-    /// What is in its way.
-    pub reason: String,
-}
-
-/// What an archive needs. Its JSON has what is skipped here in another form.
+/// What an archive needs. Its JSON is flat, and has what is skipped here in another form.
 #[derive(Debug, Default, Serialize)]
 pub struct Needs {
     /// Keys: of a key with several records the last counts. All other numbers of keys here are of
     /// records.
     pub keys: u64,
+    /// Bytes of keys and values.
+    pub bytes: u64,
+    #[serde(flatten)]
+    pub values: ValueNeeds,
+    #[serde(flatten)]
+    pub changed: Changed,
+    #[serde(skip)]
+    pub databases: DatabaseNeeds,
+    #[serde(flatten)]
+    pub libraries: LibraryNeeds,
+    #[serde(flatten)]
+    pub archive: ArchiveSays,
+    #[serde(flatten)]
+    pub import: Prospects,
+}
+
+/// What becomes of the values.
+#[derive(Debug, Default, Serialize)]
+pub struct ValueNeeds {
     pub by_type: BTreeMap<&'static str, ValueFates>,
     /// Why some are refused. Reasons that name one key's own numbers are put together.
     #[serde(skip)]
     pub reasons: BTreeMap<String, RefusalReason>,
+    /// Values whose payload is larger than one RESTORE there can carry.
+    pub too_large: u64,
+    /// The largest payload.
+    pub largest_bytes: u64,
+    /// Values that this version cannot look into.
+    #[serde(skip)]
+    pub undecoded: Undecoded,
+}
+
+/// What would be changed or left out of values on their way.
+#[derive(Debug, Default, Serialize)]
+pub struct Changed {
     /// Streams of which the destination fills in what the archive does not say, or drops what it
     /// does not know.
     pub streams_filled_in: u64,
@@ -112,45 +133,71 @@ pub struct Needs {
     /// The classes that are left out, by name.
     #[serde(rename = "key_metadata_classes_lost")]
     pub classes_left_out: BTreeSet<String>,
-    /// Values whose payload is larger than one RESTORE there can carry.
-    pub too_large: u64,
-    /// The largest payload.
-    pub largest_bytes: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-    /// Databases that hold keys.
-    #[serde(skip)]
-    pub databases: BTreeMap<u32, u64>,
-    /// Databases of the destination that cannot be used: how many keys would go there, and why not.
-    #[serde(skip)]
-    pub closed: BTreeMap<u32, (u64, String)>,
-    /// Values that this version cannot look into.
-    #[serde(skip)]
-    pub undecoded: Undecoded,
-    /// Why an import would not begin.
-    #[serde(skip)]
-    pub usage: Option<String>,
-    /// Payloads of function libraries.
-    pub functions: u64,
-    /// Function libraries in whose way something else is.
-    pub libraries_refused: Vec<RefusedLibrary>,
+}
+
+impl Changed {
+    /// Adds what was counted while values were made ready.
+    fn add(&mut self, changes: &Changes) {
+        self.streams_filled_in += changes.streams_filled_in;
+        self.idempotency_lost += changes.idempotency_lost;
+        self.given_back_owned += changes.given_back_owned;
+        self.key_metadata_lost += changes.key_metadata_lost;
+    }
+
+    /// A class of key metadata is left out.
+    fn leave_out(&mut self, class: &str) {
+        if self.classes_left_out.len() < MAX_CLASSES {
+            self.classes_left_out.insert(class.to_owned());
+        }
+    }
+}
+
+/// What the archive says of its own export, and how far it could be read.
+#[derive(Debug, Default, Serialize)]
+pub struct ArchiveSays {
     /// Keys that the export could not read, by database.
     #[serde(skip)]
     pub export_failed: Vec<(u32, u64)>,
     /// What the export did not have beyond single keys, a line each.
     pub export_lacks: Vec<String>,
-    /// Why an import would end before it has written anything.
-    pub ends: Option<String>,
-    /// What the archive says its source held outside its keys.
+    /// What its source held outside its keys.
     pub outside: Vec<Outside>,
-    /// Why it could not be found out which keys may be written.
-    pub unforeseen: Option<String>,
-    /// Payloads of function libraries that are larger than `--max-value` allows.
-    #[serde(rename = "functions_too_large")]
-    pub functions_left_out: u64,
-    /// Why the archive could not be read to its end.
+    /// Why it could not be read to its end.
     #[serde(skip)]
     pub error: Option<redis_migrate_format::Error>,
+}
+
+impl ArchiveSays {
+    /// What stands at the end of an archive that was read, or why it could not be.
+    fn of(read: Result<&Reader<impl Read>, redis_migrate_format::Error>) -> Self {
+        match read {
+            Ok(reader) => {
+                let end = reader.end();
+                Self {
+                    export_failed: end.map(export_failed).unwrap_or_default(),
+                    export_lacks: end.map(|end| end.lacks.clone()).unwrap_or_default(),
+                    outside: outside::of_archive(reader.header(), end),
+                    error: None,
+                }
+            }
+            Err(error) => Self {
+                error: Some(error),
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// What would become of an import as a whole.
+#[derive(Debug, Default, Serialize)]
+pub struct Prospects {
+    /// Why it would not begin.
+    #[serde(skip)]
+    pub usage: Option<String>,
+    /// Why it would end before it has written anything.
+    pub ends: Option<String>,
+    /// Why it could not be found out which keys may be written.
+    pub unforeseen: Option<String>,
 }
 
 /// What a value may have at most.
@@ -160,6 +207,13 @@ pub struct ValueBounds {
     pub max_payload_bytes: u64,
     /// Bytes of a value that an import would take: `--max-value`.
     pub max_value_bytes: u64,
+}
+
+/// The destination, as values are tried there.
+struct There<'a, 't> {
+    target: &'a mut Target,
+    bounds: ValueBounds,
+    trial: &'a mut KeyTrial<'t>,
 }
 
 /// Reasons that are told apart; an archive may hold any number of damaged values.
@@ -173,127 +227,80 @@ impl Needs {
     ///
     /// # Errors
     /// [`exit::Interrupted`], and those of a temporary file.
-    pub fn of(
-        reader: &mut Reader<impl Read>,
+    pub fn of<R: Read>(
+        reader: &mut Reader<R>,
         target: &mut Target,
         bounds: ValueBounds,
         trial: &mut KeyTrial<'_>,
         stop: &Stop,
     ) -> Result<Self> {
         let mut needs = Self::default();
-        let mut ready = Vec::new();
+        let mut there = There {
+            target,
+            bounds,
+            trial,
+        };
         let mut census = Census::default();
-        loop {
+        needs.archive = loop {
             exit::unless_stopped(stop)?;
             match reader.next_piece() {
                 Ok(Some(frame)) => {
-                    for record in frame.records {
-                        census.add(&record);
-                        match record {
-                            Record::Key(key) => {
-                                ready.extend(needs.key(key, frame.context, target, bounds, trial));
-                            }
-                            Record::Functions(dump) => {
-                                needs.functions += 1;
-                                needs.try_libraries(&dump, trial);
-                            }
-                            Record::WithheldFunctions(_) => needs.functions_left_out += 1,
-                            _ => {}
-                        }
-                    }
-                    needs.try_keys(&ready, trial);
-                    ready.clear();
+                    frame.records.iter().for_each(|record| census.add(record));
+                    needs.frame(frame, &mut there);
                 }
-                Ok(None) => {
-                    needs.export_failed = reader.end().map(export_failed).unwrap_or_default();
-                    needs.outside = outside::of_archive(reader.header(), reader.end());
-                    let lacks = reader.end().map(|end| end.lacks.clone());
-                    needs.export_lacks = lacks.unwrap_or_default();
-                    break;
-                }
-                Err(error) => {
-                    needs.error = Some(error);
-                    break;
-                }
+                Ok(None) => break ArchiveSays::of(Ok(reader)),
+                Err(error) => break ArchiveSays::of(Err::<&Reader<R>, _>(error)),
             }
-        }
+        };
         needs.keys = census.finish().context("cannot use a temporary file")?.keys;
-        needs.streams_filled_in = target.changes.streams_filled_in;
-        needs.idempotency_lost += target.changes.idempotency_lost;
-        needs.given_back_owned = target.changes.given_back_owned;
-        needs.key_metadata_lost = target.changes.key_metadata_lost;
-        needs.ends = trial.ends.take();
-        needs.unforeseen = trial.unforeseen.take();
+        needs.changed.add(&there.target.changes);
+        needs.import.ends = there.trial.ends.take();
+        needs.import.unforeseen = there.trial.unforeseen.take();
         Ok(needs)
     }
 
-    /// Asks what is in the way of function libraries.
-    fn try_libraries(&mut self, dump: &[u8], trial: &mut KeyTrial<'_>) {
-        // One line is enough to refuse; an archive may hold any number of bad payloads.
-        if self.libraries_refused.len() >= MAX_REASONS {
-            return;
-        }
-        let libraries = match split_libraries(dump) {
-            Ok(libraries) => libraries,
-            Err(reason) => {
-                let name = "all".to_owned();
-                return self.libraries_refused.push(RefusedLibrary { name, reason });
-            }
-        };
-        for library in libraries {
-            if self.libraries_refused.len() >= MAX_REASONS {
-                return;
-            }
-            if let Some(reason) = trial.in_the_way(&library) {
-                let name = library.name;
-                self.libraries_refused.push(RefusedLibrary { name, reason });
+    fn frame(&mut self, frame: Frame, there: &mut There<'_, '_>) {
+        let mut ready = Vec::new();
+        for record in frame.records {
+            match record {
+                Record::Key(key) => ready.extend(self.key(key, frame.context, there)),
+                Record::Functions(dump) => self.libraries.dump(&dump, there.trial),
+                Record::WithheldFunctions(_) => self.libraries.left_out += 1,
+                _ => {}
             }
         }
-    }
-
-    /// Asks whether keys may be written whose values are ready.
-    fn try_keys(&mut self, ready: &[ReadyKey], trial: &mut KeyTrial<'_>) {
-        let asked: Vec<&AskedKey> = ready.iter().map(|row| &row.asked).collect();
-        for (row, refused) in ready.iter().zip(trial.refused(&asked)) {
-            if let Some(reason) = refused {
-                let fates = self.by_type.entry(row.name).or_default();
-                *(row.became)(fates) -= 1;
-                fates.refused += 1;
-                self.refused(reason, None, &row.asked.key);
-            }
-        }
+        self.values.try_keys(&ready, there.trial);
     }
 
     fn key(
         &mut self,
         mut record: KeyRecord,
         mut context: Context,
-        target: &mut Target,
-        bounds: ValueBounds,
-        trial: &mut KeyTrial<'_>,
+        there: &mut There<'_, '_>,
     ) -> Option<ReadyKey> {
         let bytes = (record.key.len() + record.value.bytes().len()) as u64;
         self.bytes += bytes;
-        *self.databases.entry(record.db).or_default() += 1;
+        self.databases.key(record.db);
         let name = type_name(&record, &context);
-        self.undecoded.note(context.family, &record, true);
-        let before = target.changes;
+        self.values.undecoded.note(context.family, &record, true);
+        let before = there.target.changes;
         let is_past = (record.expire_at_ms).is_some_and(|at_ms| at_ms <= crate::host::unix_ms());
-        let ready = self.make_ready(&mut record, &mut context, target, bounds, trial);
-        let fates = self.by_type.entry(name).or_default();
+        let ready = self.make_ready(&mut record, &mut context, there);
+        let fates = self.values.by_type.entry(name).or_default();
         fates.keys += 1;
         match ready {
             Ok(()) => {
-                let became = sent_as(&before, &target.changes);
+                let became = sent_as(&before, &there.target.changes);
                 *became(fates) += 1;
                 let payload_bytes = (record.value.bytes().len() + payload::FOOTER_LEN) as u64;
-                self.largest_bytes = self.largest_bytes.max(payload_bytes);
-                let too_large = payload_bytes > bounds.max_payload_bytes;
-                self.too_large += u64::from(too_large);
+                let largest_bytes = &mut self.values.largest_bytes;
+                *largest_bytes = payload_bytes.max(*largest_bytes);
+                let too_large = payload_bytes > there.bounds.max_payload_bytes;
+                self.values.too_large += u64::from(too_large);
                 // What is past its time is not written.
-                let asked = (!is_past).then(|| trial.asked(&mut record, &context, too_large));
+                let asked = (!is_past).then(|| there.trial.asked(&mut record, &context, too_large));
                 if let Value::Compact(buffer) = record.value {
-                    target.reuse(buffer);
+                    there.target.reuse(buffer);
                 }
                 asked.map(|asked| ReadyKey {
                     name,
@@ -304,9 +311,9 @@ impl Needs {
             Err(reason) => {
                 fates.refused += 1;
                 // A value that is refused was not touched.
-                let loss = loss_of(&record, &context, target, &reason);
+                let loss = loss_of(&record, &context, there.target, &reason);
                 let reason = explained(reason, loss, &record, &context);
-                self.refused(reason, loss, &record.key);
+                self.values.refuse(reason, loss, &record.key);
                 None
             }
         }
@@ -318,24 +325,25 @@ impl Needs {
         &mut self,
         record: &mut KeyRecord,
         context: &mut Context,
-        target: &mut Target,
-        bounds: ValueBounds,
-        trial: &mut KeyTrial<'_>,
+        there: &mut There<'_, '_>,
     ) -> Result<(), String> {
+        let There {
+            target,
+            bounds,
+            trial,
+        } = there;
         if is_larger(&record.value, context.family, bounds.max_value_bytes) {
             return Err("larger than --max-value allows".to_owned());
         }
         if trial.is_by_commands() {
             let loses = trial.check_for_commands(record, context);
-            self.idempotency_lost += u64::from(loses.map_err(|it| it.reason)?);
+            self.changed.idempotency_lost += u64::from(loses.map_err(|it| it.reason)?);
             return Ok(());
         }
         trial.ask_for_classes(target, record, context);
         let ready = target.prepare(record, context);
         for (_, class) in target.left_out() {
-            if self.classes_left_out.len() < MAX_CLASSES {
-                self.classes_left_out.insert(class.clone());
-            }
+            self.changed.leave_out(class);
         }
         let ready = ready.map_err(|(reason, _)| reason)?;
         let fits = record.value.stored_len() <= bounds.max_payload_bytes;
@@ -345,7 +353,37 @@ impl Needs {
         }
     }
 
-    fn refused(&mut self, reason: String, loss: Option<Loss>, key: &[u8]) {
+    /// Tries the databases that an import would write. `trial` may have met some that it could not
+    /// select.
+    pub fn try_databases(&mut self, to: &ConnectOptions, facts: &Facts, trial: &mut KeyTrial<'_>) {
+        self.databases.try_all(to, facts, trial, &mut self.import);
+    }
+
+    /// So many of the records that were counted, in words: records of most archives are keys.
+    pub fn counted(&self, count: u64) -> String {
+        match self.values.total().keys == self.keys {
+            true => plural(count, "key"),
+            false => plural(count, "record"),
+        }
+    }
+}
+
+impl ValueNeeds {
+    /// Asks whether keys may be written whose values are ready.
+    fn try_keys(&mut self, ready: &[ReadyKey], trial: &mut KeyTrial<'_>) {
+        let asked: Vec<&AskedKey> = ready.iter().map(|row| &row.asked).collect();
+        for (row, refused) in ready.iter().zip(trial.refused(&asked)) {
+            if let Some(reason) = refused {
+                let fates = self.by_type.entry(row.name).or_default();
+                *(row.became)(fates) -= 1;
+                fates.refused += 1;
+                self.refuse(reason, None, &row.asked.key);
+            }
+        }
+    }
+
+    /// A value is refused.
+    fn refuse(&mut self, reason: String, loss: Option<Loss>, key: &[u8]) {
         let reason = if self.reasons.len() < MAX_REASONS || self.reasons.contains_key(&reason) {
             reason
         } else {
@@ -357,94 +395,6 @@ impl Needs {
             ..RefusalReason::default()
         });
         row.keys += 1;
-    }
-
-    /// Tries the databases that an import would write. `trial` may have met some that it could not
-    /// select.
-    pub fn try_databases(&mut self, to: &ConnectOptions, facts: &Facts, trial: &mut KeyTrial<'_>) {
-        let dbs: Vec<u32> = self.databases.keys().copied().collect();
-        let map = to.db.map_or_else(DbMap::default, DbMap::only_into);
-        self.usage = map.check(&dbs).err().map(|usage| usage.to_string());
-        let into: Vec<u32> = match to.db {
-            Some(db) => vec![db],
-            None => dbs,
-        };
-        let mut closed = closed_databases(to, &into);
-        if trial.passed_over.iter().any(|db| !closed.contains_key(db)) {
-            let why =
-                "too many databases cannot be used, so the keys of the others were not checked";
-            self.unforeseen.get_or_insert_with(|| why.to_owned());
-        }
-        closed.append(&mut trial.closed);
-        let mut has_one = false;
-        for db in &into {
-            if let Some(why) = facts.lacks_database(*db) {
-                has_one = true;
-                closed.insert(*db, why);
-            }
-        }
-        for (db, why) in closed {
-            if asks_for_patience(&why) {
-                self.unforeseen.get_or_insert(why);
-                continue;
-            }
-            let keys = match to.db {
-                Some(_) => self.databases.values().sum(),
-                None => self.databases.get(&db).copied().unwrap_or(0),
-            };
-            if facts.cluster || has_one {
-                let what = facts.lookalike.map_or("a cluster", Lookalike::name);
-                self.usage.get_or_insert_with(|| {
-                    format!("the destination is {what} and has no database {db}")
-                });
-            }
-            self.closed.insert(db, (keys, why));
-        }
-    }
-
-    /// Databases that cannot be used, those with the same reason together: their numbers, as they are
-    /// shown; how many keys would go there; and the reason. The list is short whatever an archive and
-    /// a server say.
-    pub fn closed_told(&self) -> Vec<(String, u64, &str)> {
-        let mut told: Vec<(Vec<u32>, u64, &str)> = Vec::new();
-        for (db, (keys, why)) in &self.closed {
-            let why = match told.iter().any(|(_, _, known)| known == why) {
-                false if told.len() >= MAX_REASONS => "for other reasons",
-                _ => why.as_str(),
-            };
-            match told.iter_mut().find(|(_, _, known)| *known == why) {
-                Some((dbs, sum, _)) => {
-                    dbs.push(*db);
-                    *sum += keys;
-                }
-                None => told.push((vec![*db], *keys, why)),
-            }
-        }
-        told.into_iter()
-            .map(|(dbs, keys, why)| (show_databases(&dbs), keys, why))
-            .collect()
-    }
-
-    /// Whether it holds function libraries and the destination takes none.
-    pub fn refuses_functions(&self, rights: &Rights) -> bool {
-        let is_taken = |access: &Access| {
-            access.is_usable() || matches!(access, Access::Unknown | Access::Later(_))
-        };
-        let (restore, load) = (rights.of("FUNCTION RESTORE"), rights.of("FUNCTION LOAD"));
-        // Where RESTORE is there and refuses, an import does not try LOAD.
-        let is_load_tried = match restore {
-            Access::Blocked(text) | Access::Refused(text) => is_forbidden(text),
-            _ => true,
-        };
-        self.functions > 0 && !is_taken(restore) && !(is_load_tried && is_taken(load))
-    }
-
-    /// So many of the records that were counted, in words: records of most archives are keys.
-    pub fn counted(&self, count: u64) -> String {
-        match self.total().keys == self.keys {
-            true => plural(count, "key"),
-            false => plural(count, "record"),
-        }
     }
 
     /// All types together.
@@ -508,28 +458,20 @@ fn explained(reason: String, loss: Option<Loss>, record: &KeyRecord, context: &C
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    /// A program reads one flat object, however the counts are kept here.
     #[test]
-    fn databases_that_are_not_to_be_had_are_told_by_reason() {
-        let closed = |reason: fn(u32) -> String| Needs {
-            closed: (16..65_536).map(|db| (db, (2, reason(db)))).collect(),
-            ..Needs::default()
-        };
-        let same = closed(|_| "ERR DB index is out of range".to_owned());
-        let told = same.closed_told();
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].1, 2 * 65_520);
-        assert!(told[0].0.starts_with("databases 16, 17, "), "{}", told[0].0);
-        assert_eq!(told[0].2, "ERR DB index is out of range");
-        // A server that says something else of each.
-        let each = closed(|db| format!("ERR {db}"));
-        let told = each.closed_told();
-        assert_eq!(told.len(), MAX_REASONS + 1);
+    fn needs_have_their_names_in_json() {
         assert_eq!(
-            told.iter().map(|(_, keys, _)| keys).sum::<u64>(),
-            2 * 65_520
+            json!(Needs::default()).to_string(),
+            "{\"by_type\":{},\"bytes\":0,\"ends\":null,\"export_lacks\":[],\"functions\":0,\
+             \"functions_too_large\":0,\"given_back_owned\":0,\"idempotency_lost\":0,\
+             \"key_metadata_classes_lost\":[],\"key_metadata_lost\":0,\"keys\":0,\
+             \"largest_bytes\":0,\"libraries_refused\":[],\"outside\":[],\
+             \"streams_filled_in\":0,\"too_large\":0,\"unforeseen\":null}"
         );
-        assert_eq!(told[0], ("database 16".to_owned(), 2, "ERR 16"));
     }
 }

@@ -522,7 +522,7 @@ fn writable_databases(found: &Findings) -> TopicAnswer<'_> {
         None => less("SELECT is refused: only database 0 can be written"),
     }?;
     let needs = found.archive.iter().map(|(_, needs)| needs);
-    for (dbs, keys, why) in needs.flat_map(|needs| needs.closed_told()) {
+    for (dbs, keys, why) in needs.flat_map(|needs| needs.databases.closed_told()) {
         let keys = plural(keys, "key");
         let text = format!(
             "{dbs}: cannot be used ({why}), so {keys} will be refused; --map-db puts them into \

@@ -67,43 +67,25 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
         ..WriterOptions::default()
     };
     let header = new_header(survey, input, limits)?;
-    let mut writer = Writer::new(out, &header, options).context("cannot write the new archive")?;
+    let writer = Writer::new(out, &header, options).context(CANNOT_WRITE)?;
     let mut decoder = Decoder::new(limits)?;
-    let mut rescued = Rescued::default();
-    let mut counts = CountsByDb::default();
-    let mut census = Census::default();
-    let mut context = None;
+    let mut rescue = Rescue {
+        writer,
+        rescued: Rescued::default(),
+        counts: CountsByDb::default(),
+        census: Census::default(),
+        context: None,
+        max_value_bytes,
+        observer,
+    };
     let mut window: Option<(u64, u64)> = None;
     for place in &survey.frames {
         exit::unless_stopped(stop)?;
         let frame = read_frame(input, place, survey.archive_id)?;
         let mut written = Ok(());
         let mut each = |now: &Context, record: &Record| {
-            let mut write = || -> Result<()> {
-                // Records keep the time that they were read at: lives are computed from it.
-                if context != Some(*now) {
-                    context = Some(*now);
-                    writer
-                        .flush_frame()
-                        .context("cannot write the new archive")?;
-                    writer
-                        .set_context(*now)
-                        .context("cannot write the new archive")?;
-                }
-                if rescued.leaves_out(
-                    record,
-                    (now.family, max_value_bytes),
-                    &mut counts,
-                    observer,
-                )? {
-                    return Ok(());
-                }
-                rescued.count(record, &mut counts);
-                census.add(record);
-                writer.write(record).context("cannot write the new archive")
-            };
             if written.is_ok() {
-                written = write();
+                written = rescue.put(now, record);
             }
         };
         let content = decoder.visit(frame, &mut each)?;
@@ -115,17 +97,23 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
                 window = Some((from_ms.min(at_ms), to_ms.max(at_ms)));
                 observer.count(records, place.raw_len.into());
             }
-            Content::Note(text) => keep_note(&mut writer, &text)?,
+            Content::Note(text) => keep_note(&mut rescue.writer, &text)?,
             Content::ModuleAux(aux) => {
-                let kept = writer.module_aux(&aux);
-                kept.context("cannot write the new archive")?;
+                rescue.writer.module_aux(&aux).context(CANNOT_WRITE)?;
             }
             Content::Part => {}
             _ => bail!("the archive changed while it was read"),
         }
     }
+    let Rescue {
+        mut writer,
+        mut rescued,
+        mut counts,
+        census,
+        ..
+    } = rescue;
     if let Some(note) = rescued.note(max_value_bytes) {
-        writer.note(&note).context("cannot write the new archive")?;
+        writer.note(&note).context(CANNOT_WRITE)?;
     }
     let is_whole = survey.is_whole && rescued.too_large == 0;
     keep_unread(survey, &mut counts);
@@ -135,6 +123,40 @@ pub(crate) fn rescue<R: Read + Seek, W: Write>(
         .context("cannot complete the new archive")?;
     rescued.keys = census.finish().context("cannot use a temporary file")?.keys;
     Ok((rescued, finished))
+}
+
+const CANNOT_WRITE: &str = "cannot write the new archive";
+
+/// The new archive, as it grows.
+struct Rescue<'a, W: Write> {
+    writer: Writer<W>,
+    rescued: Rescued,
+    counts: CountsByDb,
+    census: Census,
+    /// That of the record before.
+    context: Option<Context>,
+    max_value_bytes: u64,
+    observer: &'a Observer,
+}
+
+impl<W: Write> Rescue<'_, W> {
+    /// Writes a record, unless it is larger than is wanted.
+    fn put(&mut self, now: &Context, record: &Record) -> Result<()> {
+        // Records keep the time that they were read at: lives are computed from it.
+        if self.context != Some(*now) {
+            self.context = Some(*now);
+            self.writer.flush_frame().context(CANNOT_WRITE)?;
+            self.writer.set_context(*now).context(CANNOT_WRITE)?;
+        }
+        let most = (now.family, self.max_value_bytes);
+        let (rescued, counts) = (&mut self.rescued, &mut self.counts);
+        if rescued.leaves_out(record, most, counts, self.observer)? {
+            return Ok(());
+        }
+        rescued.count(record, counts);
+        self.census.add(record);
+        self.writer.write(record).context(CANNOT_WRITE)
+    }
 }
 
 /// A note stays what it was, also where it says what the archive lacks, or what is outside keys.

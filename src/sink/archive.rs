@@ -437,10 +437,14 @@ impl<W: Write + Send> ArchiveSink<W> {
             row.reread += taken_back;
         }
         EndFacts {
-            reached: source.reached.clone().unwrap_or(ConsistencyReached::Scan {
-                from_ms: source.started_ms,
-                to_ms: unix_ms(),
-            }),
+            reached: source
+                .exactness
+                .reached
+                .clone()
+                .unwrap_or(ConsistencyReached::Scan {
+                    from_ms: source.started_ms,
+                    to_ms: unix_ms(),
+                }),
             counts,
             duplicates_possible: source.duplicates_possible,
             started_ms: source.started_ms,
@@ -522,7 +526,7 @@ impl<W: Write + Send> Sink for ArchiveSink<W> {
         let Some(mut writer) = self.writer.take() else {
             return (report, Err(anyhow!("the archive is closed already")));
         };
-        let left_out = outside::modules_left_out(&source.module_aux_left_out);
+        let left_out = outside::modules_left_out(&source.lacks.module_aux);
         report.problems.extend(left_out);
         if let Err(error) = lacks::say(&mut writer, source) {
             return (report, Err(error.context("cannot complete the archive")));

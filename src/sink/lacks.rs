@@ -16,8 +16,7 @@ const MAX_CHARS: usize = 4096;
 /// # Errors
 /// The output's.
 pub(super) fn say<W: Write>(writer: &mut Writer<W>, source: &SourceReport) -> Result<()> {
-    let lines = source.not_had.iter().chain(&source.cut_short);
-    let lines: Vec<&String> = lines.chain(&source.export_lacks).collect();
+    let lines: Vec<&String> = source.lacks.lines().chain(&source.export.lines).collect();
     let told = match lines.len() <= MAX_NOTES_KEPT {
         true => lines.len(),
         false => MAX_NOTES_KEPT - 1,

@@ -17,8 +17,7 @@ use super::prefetch::Ahead;
 use super::reading::Reading;
 use super::{Estimate, Source};
 use crate::host::unix_ms;
-use crate::ledger::export_failed;
-use crate::ledger::{CountsByDb, SourceReport};
+use crate::ledger::{CountsByDb, Exactness, ExportLacks, Lacks, LibrariesRead, SourceReport};
 use crate::observer::Observer;
 use crate::outside;
 use crate::own_writes::OwnWrites;
@@ -437,23 +436,30 @@ impl<R: Read + Send> Source for ArchiveSource<R> {
 
     fn report(&self) -> SourceReport {
         let facts = self.end().map(|end| &end.facts);
+        let left_out = self.reader.module_aux_left_out();
+        let outside = outside::of_archive(self.header(), self.end());
         let mut not_had = self.choice.not_had.clone();
         not_had.extend(self.libraries_not_read());
         SourceReport {
             counts: self.choice.counts.rows(),
-            functions: self.choice.functions_given,
             duplicates_possible: facts.is_none_or(|facts| facts.duplicates_possible),
-            reached: facts.map(|facts| facts.reached.clone()),
-            export_failed: self.end().map(export_failed).unwrap_or_default(),
-            export_lacks: self.end().map(|end| end.lacks.clone()).unwrap_or_default(),
-            outside: outside::without_modules(
-                outside::of_archive(self.header(), self.end()),
-                self.reader.module_aux_left_out(),
-            ),
-            module_aux_left_out: self.reader.module_aux_left_out().clone(),
-            libraries_unread: not_had.first().cloned(),
-            not_had,
             started_ms: self.started_ms,
+            exactness: Exactness {
+                reached: facts.map(|facts| facts.reached.clone()),
+                ..Exactness::default()
+            },
+            libraries: LibrariesRead {
+                given: self.choice.functions_given,
+                unread: not_had.first().cloned(),
+                ..LibrariesRead::default()
+            },
+            lacks: Lacks {
+                not_had,
+                module_aux: left_out.clone(),
+                ..Lacks::default()
+            },
+            export: ExportLacks::of(self.end()),
+            outside: outside::without_modules(outside, left_out),
             ..SourceReport::default()
         }
     }
@@ -639,43 +645,35 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
         let current = self.rest.front().map(|(_, archive)| archive.report());
         // One archive's rows need not be added up, and may be many.
         if let ([], Some(only)) | ([only], None) = (self.reports.as_slice(), &current) {
-            return SourceReport {
-                cut_short: self.cut_short.clone(),
-                ..only.clone()
-            };
+            let mut only = only.clone();
+            only.lacks.cut_short.clone_from(&self.cut_short);
+            return only;
         }
         let mut counts = CountsByDb::default();
-        let mut export_failed = BTreeMap::<u32, u64>::new();
-        let mut whole = SourceReport {
-            cut_short: self.cut_short.clone(),
-            ..SourceReport::default()
-        };
+        let mut exports = ExportsLack::default();
+        let mut whole = SourceReport::default();
+        whole.lacks.cut_short.clone_from(&self.cut_short);
         for report in self.reports.iter().chain(&current) {
             for row in &report.counts {
                 counts.add(row);
             }
-            for &(db, keys) in &report.export_failed {
-                let sum = export_failed.entry(db).or_default();
-                *sum = sum.saturating_add(keys);
-            }
-            for line in &report.export_lacks {
-                if whole.export_lacks.len() < MOST_NOT_HAD && !whole.export_lacks.contains(line) {
-                    whole.export_lacks.push(line.clone());
-                }
-            }
+            exports.add(&report.export);
             outside::merge(&mut whole.outside, report.outside.iter().cloned());
-            let left_out = report.module_aux_left_out.iter().cloned();
-            whole.module_aux_left_out.extend(left_out);
-            whole.functions += report.functions;
-            let unread = &report.libraries_unread;
-            whole.libraries_unread = whole.libraries_unread.or_else(|| unread.clone());
-            for line in &report.not_had {
-                if whole.not_had.len() < MOST_NOT_HAD {
-                    whole.not_had.push(line.clone());
-                }
+            let (libraries, lacks) = (&mut whole.libraries, &mut whole.lacks);
+            libraries.given += report.libraries.given;
+            if libraries.unread.is_none() {
+                libraries.unread.clone_from(&report.libraries.unread);
             }
+            let left_out = report.lacks.module_aux.iter().cloned();
+            lacks.module_aux.extend(left_out);
+            let room = MOST_NOT_HAD.saturating_sub(lacks.not_had.len());
+            let lines = report.lacks.not_had.iter().take(room);
+            lacks.not_had.extend(lines.cloned());
             whole.duplicates_possible |= report.duplicates_possible;
-            whole.reached = report.reached.clone();
+            whole
+                .exactness
+                .reached
+                .clone_from(&report.exactness.reached);
             whole.started_ms = match whole.started_ms {
                 0 => report.started_ms,
                 started_ms => started_ms.min(report.started_ms),
@@ -683,14 +681,42 @@ impl<R: Read + Send> Source for ArchiveRow<R> {
         }
         // Several archives have no one moment.
         if self.reports.len() + usize::from(current.is_some()) > 1 {
-            whole.reached = None;
+            whole.exactness.reached = None;
         }
         whole.counts = counts.rows();
-        whole.export_failed = export_failed.into_iter().collect();
+        whole.export = exports.close();
         whole
     }
 
     fn estimate(&self) -> Estimate {
         self.estimate
+    }
+}
+
+/// What the exports of several archives lacked, together.
+#[derive(Default)]
+struct ExportsLack {
+    keys: BTreeMap<u32, u64>,
+    lines: Vec<String>,
+}
+
+impl ExportsLack {
+    fn add(&mut self, of_one: &ExportLacks) {
+        for &(db, keys) in &of_one.keys {
+            let sum = self.keys.entry(db).or_default();
+            *sum = sum.saturating_add(keys);
+        }
+        for line in &of_one.lines {
+            if self.lines.len() < MOST_NOT_HAD && !self.lines.contains(line) {
+                self.lines.push(line.clone());
+            }
+        }
+    }
+
+    fn close(self) -> ExportLacks {
+        ExportLacks {
+            keys: self.keys.into_iter().collect(),
+            lines: self.lines,
+        }
     }
 }

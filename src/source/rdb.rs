@@ -16,7 +16,9 @@ use anyhow::{Context as _, Result};
 use super::{Estimate, Source};
 use crate::dialect::KEYDB_MEMBER_EXPIRY;
 use crate::host::unix_ms;
-use crate::ledger::{ConsistencyReached, CountsByDb, SourceReport};
+use crate::ledger::{
+    ConsistencyReached, CountsByDb, Exactness, ExportLacks, Lacks, LibrariesRead, SourceReport,
+};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::outside::{self, Outside};
 use crate::own_writes::OwnWrites;
@@ -472,25 +474,28 @@ impl<R: Read + Send> Source for RdbSource<R> {
     fn report(&self) -> SourceReport {
         SourceReport {
             counts: self.counts.rows(),
-            functions: self.functions_given,
-            duplicates_possible: false,
-            reached: Some(self.reached()),
-            of_one_instant: self.taken().at_one_instant,
-            consistency_missed: false,
-            started_ms: self.started_ms,
-            cut_short: self.left_out.clone(),
-            libraries_unread: self.left_out.first().cloned(),
-            no_libraries: None,
-            libraries_apart: Vec::new(),
-            not_had: self.member_expiries_lost().into_iter().collect(),
-            lost_dbs: Vec::new(),
-            left_out: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
-            export_failed: Vec::new(),
-            export_lacks: Vec::new(),
-            outside: self.outside(),
-            module_aux_left_out: self.module_aux_left_out.clone(),
             above_max_value: self.above_max_value,
-            paused: None,
+            duplicates_possible: false,
+            started_ms: self.started_ms,
+            exactness: Exactness {
+                reached: Some(self.reached()),
+                of_one_instant: self.taken().at_one_instant,
+                ..Exactness::default()
+            },
+            libraries: LibrariesRead {
+                given: self.functions_given,
+                unread: self.left_out.first().cloned(),
+                ..LibrariesRead::default()
+            },
+            lacks: Lacks {
+                cut_short: self.left_out.clone(),
+                not_had: self.member_expiries_lost().into_iter().collect(),
+                by_choice: (self.facts().is_not_whole).then(|| LEFT_OUT_BY_CONVERT.to_owned()),
+                module_aux: self.module_aux_left_out.clone(),
+                ..Lacks::default()
+            },
+            export: ExportLacks::default(),
+            outside: self.outside(),
         }
     }
 

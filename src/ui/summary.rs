@@ -12,7 +12,7 @@ use crate::describe::{
     consistency_json, consistency_text, except, export_failed_json, ledger_text,
 };
 use crate::exit;
-use crate::ledger::{ConsistencyReached, Deletions, SinkReport, SourceCounts, Verified, sum};
+use crate::ledger::{Deletions, SinkReport, SourceCounts, Verified, sum};
 use crate::outside::{self, Outside};
 use crate::pipe::Outcome;
 use crate::units::{bytes_text, count_text, duration_text, libraries_text, per_second, plural};
@@ -208,10 +208,10 @@ fn deletions_text(deletions: &Deletions) -> Option<String> {
 fn left_out(outcome: &Outcome) -> Vec<String> {
     let (source, is_whole) = (&outcome.source, outcome.error.is_none());
     let mut parts = Vec::new();
-    if source.no_libraries.is_some() && is_whole {
+    if source.libraries.none.is_some() && is_whole {
         parts.push("without function libraries, which could not be read".to_owned());
     }
-    parts.extend(source.left_out.clone());
+    parts.extend(source.lacks.by_choice.clone());
     let outside = outside::counted(&source.outside);
     if !outside.is_empty() && is_whole {
         parts.push(format!("without {outside} (outside keys)"));
@@ -260,7 +260,7 @@ fn functions_text(flow: Option<Flow>, sink: &SinkReport) -> Option<String> {
 /// however exactly that was read.
 fn copy_exactness(outcome: &Outcome) -> Vec<String> {
     let (doubts, functions) = (&outcome.sink.doubts, &outcome.sink.functions);
-    let is_exact = matches!(outcome.source.reached, Some(ConsistencyReached::Exact(_)));
+    let is_exact = outcome.source.exactness.is_exact();
     let claims = is_exact && outcome.error.is_none();
     let text = if claims && doubts.has_lost_keys() {
         "not exact at the destination: it lost keys that it had acknowledged during this run"
@@ -300,8 +300,8 @@ fn left_standing_text(outcome: &Outcome, is_exact: bool) -> Vec<String> {
 
 /// How exact it is, where a live server was read.
 fn exactness(outcome: &Outcome) -> Vec<String> {
-    let source = &outcome.source;
-    let Some(reached) = &source.reached else {
+    let (source, exactness) = (&outcome.source, &outcome.source.exactness);
+    let Some(reached) = &exactness.reached else {
         return Vec::new();
     };
     if outcome.error.is_some() {
@@ -313,8 +313,8 @@ fn exactness(outcome: &Outcome) -> Vec<String> {
         (failed, "key", "that could not be read"),
         (above_max_value(outcome), "value", "above --max-value"),
     ]);
-    let mut parts = vec![consistency_text(reached, source.of_one_instant, &unread)];
-    if let Some(paused) = source.paused {
+    let mut parts = vec![consistency_text(reached, exactness.of_one_instant, &unread)];
+    if let Some(paused) = exactness.paused {
         let ms = paused.as_secs_f64() * 1000.0;
         parts.push(format!("writes paused for {ms:.1} ms"));
     }
@@ -363,16 +363,16 @@ pub(super) fn json(options: &UiOptions, outcome: &Outcome, elapsed: Duration) ->
             "vanished": source.vanished,
             "failed": source.failed,
             "above_max_value": outcome.source.above_max_value,
-            "functions": outcome.source.functions,
+            "functions": outcome.source.libraries.given,
             "duplicates_possible": outcome.source.duplicates_possible,
-            "consistency": outcome.source.reached.as_ref().map(consistency_json),
-            "consistency_missed": outcome.source.consistency_missed,
-            "not_had": outcome.source.not_had,
-            "left_out": outcome.source.left_out,
-            "export_failed": export_failed_json(&outcome.source.export_failed),
-            "export_lacks": outcome.source.export_lacks,
+            "consistency": outcome.source.exactness.reached.as_ref().map(consistency_json),
+            "consistency_missed": outcome.source.exactness.missed,
+            "not_had": outcome.source.lacks.not_had,
+            "left_out": outcome.source.lacks.by_choice,
+            "export_failed": export_failed_json(&outcome.source.export.keys),
+            "export_lacks": outcome.source.export.lines,
             "outside": outcome.source.outside.iter().map(Outside::json).collect::<Vec<_>>(),
-            "paused_ms": outcome.source.paused.map(|paused| paused.as_secs_f64() * 1000.0),
+            "paused_ms": outcome.source.exactness.paused.map(|paused| paused.as_secs_f64() * 1000.0),
             "per_db": per_db,
         },
         "sink": sink_json,

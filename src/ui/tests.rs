@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use super::*;
 use crate::ledger::{
-    ArchiveWritten, ConsistencyReached, Deletions, Doubts, Fates, OddValues, SinkReport,
+    ArchiveWritten, ConsistencyReached, Deletions, Doubts, Exactness, Fates, OddValues, SinkReport,
     SourceCounts, SourceReport,
 };
 use crate::verb::Data;
@@ -35,6 +35,13 @@ fn counts(counts: SourceCounts) -> SourceReport {
     SourceReport {
         counts: vec![counts],
         ..SourceReport::default()
+    }
+}
+
+fn exact() -> Exactness {
+    Exactness {
+        reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
+        ..Exactness::default()
     }
 }
 
@@ -83,7 +90,7 @@ fn the_last_line_of_an_export_is_its_ledger() {
 fn what_could_not_be_read_is_not_called_exact() {
     let mut outcome = Outcome {
         source: SourceReport {
-            reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
+            exactness: exact(),
             ..counts(SourceCounts {
                 scanned: 3,
                 written: 3,
@@ -109,7 +116,7 @@ fn a_destination_that_lost_keys_is_not_called_exact() {
     let said = |doubts: Doubts| {
         let outcome = Outcome {
             source: SourceReport {
-                reached: Some(ConsistencyReached::Exact(vec![(0, 0)])),
+                exactness: exact(),
                 ..SourceReport::default()
             },
             sink: SinkReport {

@@ -16,8 +16,12 @@ use crate::units::{bytes_text, count_text, plural};
 pub(super) fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String {
     let mut table =
         Table::new("type | >records | >as is | >version changed | >re-encoded | >refused");
-    let total = needs.total();
-    let rows = needs.by_type.iter().map(|(name, fates)| (*name, fates));
+    let total = needs.values.total();
+    let rows = needs
+        .values
+        .by_type
+        .iter()
+        .map(|(name, fates)| (*name, fates));
     for (name, fates) in rows.chain([("all", &total)]) {
         let cells = [
             fates.keys,
@@ -39,7 +43,7 @@ pub(super) fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String 
         clean(name),
         plural(needs.keys, "key"),
         bytes_text(needs.bytes),
-        bytes_text(needs.largest_bytes)
+        bytes_text(needs.values.largest_bytes)
     );
     for line in needs_lines(needs, found) {
         text += &format!("{line}\n");
@@ -49,10 +53,10 @@ pub(super) fn needs_text(name: &str, needs: &Needs, found: &Findings) -> String 
 
 fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     let mut lines = Vec::new();
-    for one in &needs.outside {
+    for one in &needs.archive.outside {
         lines.push(format!("outside keys: {}", one.inspected()));
     }
-    for (text, reason) in &needs.reasons {
+    for (text, reason) in &needs.values.reasons {
         let allow = reason.loss.map_or_else(String::new, |loss| {
             format!("; --allow-loss {} accepts that", word(&loss))
         });
@@ -64,10 +68,10 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
         ));
     }
     lines.extend(changed_lines(needs, found));
-    if needs.functions_left_out > 0 {
+    if needs.libraries.left_out > 0 {
         lines.push("refused: function libraries that are larger than --max-value".to_owned());
     }
-    if needs.refuses_functions(&found.rights) {
+    if needs.libraries.are_refused(&found.rights) {
         lines.push(match found.rights.of("FUNCTION RESTORE") {
             Access::Absent => "refused: function libraries, which this server does not have; \
                  --allow-loss functions or --functions skip leaves them out"
@@ -79,33 +83,36 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
             }
         });
     }
-    for library in &needs.libraries_refused {
+    for library in &needs.libraries.refused {
         let (name, reason) = (clean(&library.name), clean(&library.reason));
         lines.push(format!("refused: function library {name}: {reason}"));
     }
-    for (dbs, keys, why) in needs.closed_told() {
+    for (dbs, keys, why) in needs.databases.closed_told() {
         lines.push(format!(
             "refused: {} for {dbs}, which cannot be used ({}); --map-db puts them into another database",
             needs.counted(keys),
             clean(why)
         ));
     }
-    lines.extend(needs.undecoded.warning());
-    lines.extend(needs.undecoded.notice());
-    lines.extend(export_warnings(&needs.export_failed, &needs.export_lacks));
-    if let Some(why) = &needs.ends {
+    lines.extend(needs.values.undecoded.warning());
+    lines.extend(needs.values.undecoded.notice());
+    lines.extend(export_warnings(
+        &needs.archive.export_failed,
+        &needs.archive.export_lacks,
+    ));
+    if let Some(why) = &needs.import.ends {
         lines.push(format!("an import stops at once: {}", clean(why)));
     }
-    if let Some(why) = &needs.unforeseen {
+    if let Some(why) = &needs.import.unforeseen {
         lines.push(format!(
             "cannot tell which keys this user may write: {}",
             clean(why)
         ));
     }
-    if let Some(usage) = &needs.usage {
+    if let Some(usage) = &needs.import.usage {
         lines.push(clean(usage).to_string());
     }
-    if let Some(error) = &needs.error {
+    if let Some(error) = &needs.archive.error {
         lines.push(format!("only what could be read was checked: {error}"));
     }
     lines
@@ -113,7 +120,7 @@ fn needs_lines(needs: &Needs, found: &Findings) -> Vec<String> {
 
 /// What would be changed or left out on the way, a line each.
 fn changed_lines(needs: &Needs, found: &Findings) -> Vec<String> {
-    let classes = classes_told(&needs.classes_left_out);
+    let classes = classes_told(&needs.changed.classes_left_out);
     let limit = bytes_text(found.limits.largest_payload_bytes());
     let released = format!(
         "released by XNACK; on this server every pending message has a consumer, so these go to one \
@@ -122,26 +129,26 @@ fn changed_lines(needs: &Needs, found: &Findings) -> Vec<String> {
     );
     let rows = [
         (
-            needs.streams_filled_in,
+            needs.changed.streams_filled_in,
             "stream record",
             "metadata that only one of the two servers has is filled in or left out".to_owned(),
         ),
         (
-            needs.key_metadata_lost,
+            needs.changed.key_metadata_lost,
             "key",
             format!("key metadata of modules (class {classes}), which this server does not keep, is left out"),
         ),
         (
-            needs.idempotency_lost,
+            needs.changed.idempotency_lost,
             "stream record",
             "idempotency settings or remembered producer ids are left out, because this server has none \
              or native commands may not set them (XCFGSET, XIDMPRECORD): an entry that a producer sends \
              again is added again"
                 .to_owned(),
         ),
-        (needs.given_back_owned, "pending stream message", released),
+        (needs.changed.given_back_owned, "pending stream message", released),
         (
-            needs.too_large,
+            needs.values.too_large,
             "payload",
             format!("larger than one RESTORE can carry here ({limit}), so native commands write it in chunks"),
         ),

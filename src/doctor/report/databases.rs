@@ -36,10 +36,10 @@ pub(super) fn databases_table(rows: &[Keyspace], found: &Findings) -> Table {
 
 /// What may replace `alldbs`.
 pub(super) fn database_rules_text(found: &Findings) -> String {
-    let needs = found.archive.as_ref().map(|(_, needs)| needs);
-    match needs.filter(|needs| !needs.databases.is_empty()) {
-        Some(needs) if needs.databases.len() <= MOST_IN_RULE => {
-            let dbs: Vec<String> = needs.databases.keys().map(u32::to_string).collect();
+    let needs = found.archive.as_ref().map(|(_, needs)| &needs.databases);
+    match needs.filter(|needs| !needs.with_keys.is_empty()) {
+        Some(needs) if needs.with_keys.len() <= MOST_IN_RULE => {
+            let dbs: Vec<String> = needs.with_keys.keys().map(u32::to_string).collect();
             let list = dbs.join(",");
             format!(
                 "alldbs allows every database; db={list} in its place is enough for this archive\n"

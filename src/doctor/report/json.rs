@@ -173,7 +173,7 @@ fn job(job: AclJob, found: &Findings) -> Json {
 }
 
 fn archive(name: &str, needs: &Needs, found: &Findings) -> Json {
-    let reasons = needs.reasons.iter().map(|(text, reason)| {
+    let reasons = needs.values.reasons.iter().map(|(text, reason)| {
         json!({
             "reason": text,
             "keys": reason.keys,
@@ -181,22 +181,31 @@ fn archive(name: &str, needs: &Needs, found: &Findings) -> Json {
             "allow_loss": reason.loss.as_ref().map(word),
         })
     });
-    let total = needs.total();
+    let total = needs.values.total();
     let mut object = json!(needs);
     for (field, value) in [
         ("name", json!(name)),
         ("key_records", json!(total.keys)),
         ("refused", json!(total.refused)),
         ("reasons", reasons.collect()),
-        ("databases", needs.databases.keys().copied().collect()),
-        ("closed_databases", needs.closed.keys().copied().collect()),
-        ("undecoded", needs.undecoded.json()),
-        ("export_failed", export_failed_json(&needs.export_failed)),
+        (
+            "databases",
+            needs.databases.with_keys.keys().copied().collect(),
+        ),
+        (
+            "closed_databases",
+            needs.databases.closed.keys().copied().collect(),
+        ),
+        ("undecoded", needs.values.undecoded.json()),
+        (
+            "export_failed",
+            export_failed_json(&needs.archive.export_failed),
+        ),
         (
             "functions_refused",
-            json!(needs.refuses_functions(&found.rights)),
+            json!(needs.libraries.are_refused(&found.rights)),
         ),
-        ("error", json!(needs.error.as_ref().map(error_json))),
+        ("error", json!(needs.archive.error.as_ref().map(error_json))),
     ] {
         object[field] = value;
     }

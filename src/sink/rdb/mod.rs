@@ -18,11 +18,11 @@ use super::metadata::leave_out;
 use super::{Miscounted, Sink};
 use crate::census::Census;
 use crate::dialect::opcode::{FUNCTION_SINCE, MODULE_AUX_SINCE};
-use crate::ledger::{SinkReport, SourceReport};
+use crate::ledger::{Changes, SinkReport, SourceReport};
 use crate::observer::{FailureKind, KeyFailure, Observer};
 use crate::outside::{self, Outside};
 use crate::payload::accept::{Plan, plan_checked};
-use crate::payload::{self, Checked, Examined, FieldTtlForm, PayloadError, Slice, walk};
+use crate::payload::{self, Checked, Examined, FieldTtlForm, Forms, PayloadError, Slice, walk};
 use crate::policy::AllowLoss;
 use crate::rdb::{Flaw, NOT_WHOLE, RdbTarget, RdbWriter, Taken, loadable_libraries};
 use crate::record::{Batch, Context, KeyRecord, ModuleAux, Record, Value, larger_than, not_kept};
@@ -337,18 +337,16 @@ impl<W: Write + Send> RdbSink<W> {
             || !self.module_aux_not_chosen.is_empty()
             || source.outside.iter().any(Outside::is_lost_to_modules)
             || source.total().failed > 0
-            || !source.export_failed.is_empty()
-            || !source.export_lacks.is_empty()
-            || !source.cut_short.is_empty()
-            || !source.not_had.is_empty()
-            || source.left_out.is_some()
+            || !source.export.is_empty()
+            || source.lacks.is_failure()
+            || source.lacks.by_choice.is_some()
     }
 
     fn complete(mut self, source: &SourceReport) -> (SinkReport, Result<()>) {
         let writer = self.writer.take();
         self.report.keys = std::mem::take(&mut self.census).keys();
         if !self.without_module_aux {
-            let left_out = outside::modules_left_out(&source.module_aux_left_out);
+            let left_out = outside::modules_left_out(&source.lacks.module_aux);
             self.report.problems.extend(left_out);
         }
         // Known only now. Servers take such a field anywhere in the file (rdb.c).
@@ -452,37 +450,14 @@ fn prepare(
     };
     let checked = match payload::examine(context.family, body) {
         Examined::Sound(checked) => checked,
-        Examined::Opaque => {
-            if let Some(module) = payload::module_name_of(context.family, body) {
-                if context.family != target.accepts.family {
-                    return Err(Refusal::new(format!(
-                        "it is of the module type {module:?}, which only a server of the family \
-                         it comes from may read"
-                    )));
-                }
-                if module == VECTOR_SET && !target.has_vector_sets {
-                    return Err(Refusal::new(format!(
-                        "it is a vector set, and {} {} has none: it would refuse the whole file",
-                        target.family_name(),
-                        target.server_version
-                    )));
-                }
-                if module == VECTOR_SET
-                    && let Some(refusal) = target
-                        .accepts
-                        .refuses_vectors(payload::plain(context.family, body))
-                {
-                    return Err(Refusal::new(format!(
-                        "it cannot be written for {} {}: {refusal}",
-                        target.family_name(),
-                        target.server_version
-                    )));
-                }
+        Examined::Opaque => match payload::module_name_of(context.family, body) {
+            Some(module) => {
+                refuse_module(target, &module, context, body)?;
                 modules.insert(module);
                 return Ok(Prepared::AsIs(body.len()));
             }
-            Checked::default()
-        }
+            None => Checked::default(),
+        },
         Examined::Damaged(error) => {
             return Err(Refusal::new(format!("its value is damaged: {error}")));
         }
@@ -505,20 +480,8 @@ fn prepare(
                 let place = target.magic.to_string();
                 return Err(Refusal::of_field_expiry(expiring_fields, &place));
             }
-            scratch.clear();
-            let beside = payload::split_metadata(context.family, body);
-            let (metadata, _) =
-                beside.map_err(|error| Refusal::new(format!("its value is damaged: {error}")))?;
-            scratch.extend_from_slice(metadata);
-            let losses = payload::recode(context.family, body, forms, scratch)
+            recode(context, body, forms, &mut report.changes, scratch)
                 .map_err(|error| Refusal::new(format!("its value is damaged: {error}")))?;
-            report.changes.reencoded += 1;
-            report.changes.field_ttls_lost += losses.field_ttls;
-            report.changes.field_ttls_clamped += losses.field_ttls_clamped;
-            report.changes.streams_filled_in +=
-                u64::from(losses.stream_metadata || losses.active_times);
-            report.changes.idempotency_lost += u64::from(losses.idempotency);
-            report.changes.given_back_owned += losses.given_back;
             Ok(Prepared::Anew)
         }
         Plan::Refuse(refusal) => Err(Refusal::new(format!(
@@ -526,6 +489,58 @@ fn prepare(
             target.magic
         ))),
     }
+}
+
+/// Whether what a module wrote may stand in the file.
+fn refuse_module(
+    target: &RdbTarget,
+    module: &str,
+    context: &Context,
+    body: &[u8],
+) -> Result<(), Refusal> {
+    if context.family != target.accepts.family {
+        return Err(Refusal::new(format!(
+            "it is of the module type {module:?}, which only a server of the family it comes from \
+             may read"
+        )));
+    }
+    if module != VECTOR_SET {
+        return Ok(());
+    }
+    let (name, version) = (target.family_name(), &target.server_version);
+    if !target.has_vector_sets {
+        return Err(Refusal::new(format!(
+            "it is a vector set, and {name} {version} has none: it would refuse the whole file"
+        )));
+    }
+    let value = payload::plain(context.family, body);
+    match target.accepts.refuses_vectors(value) {
+        Some(refusal) => Err(Refusal::new(format!(
+            "it cannot be written for {name} {version}: {refusal}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Writes a value anew, with its metadata as they are, and counts what was changed.
+fn recode(
+    context: &Context,
+    body: &[u8],
+    forms: Forms,
+    changes: &mut Changes,
+    scratch: &mut Vec<u8>,
+) -> Result<(), PayloadError> {
+    scratch.clear();
+    let (metadata, _) = payload::split_metadata(context.family, body)?;
+    scratch.extend_from_slice(metadata);
+    let losses = payload::recode(context.family, body, forms, scratch)?;
+    changes.reencoded += 1;
+    changes.field_ttls_lost += losses.field_ttls;
+    changes.field_ttls_clamped += losses.field_ttls_clamped;
+    changes.streams_filled_in += u64::from(losses.stream_metadata || losses.active_times);
+    changes.idempotency_lost += u64::from(losses.idempotency);
+    changes.given_back_owned += losses.given_back;
+    Ok(())
 }
 
 impl<W: Write + Send> Sink for RdbSink<W> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::ClusterOptions;
 use super::part::is_lost;
 use super::parts::Parts;
-use crate::ledger::{LibraryApart, SourceReport};
+use crate::ledger::{LibrariesRead, LibraryApart, SourceReport};
 use crate::observer::Observer;
 use crate::policy::ReadFunctions;
 use crate::rdb::{function_codes, functions_payload, library_name};
@@ -122,12 +122,14 @@ impl ClusterLibraries {
     }
 
     pub fn report(&self, report: &mut SourceReport) {
-        report.functions = self.given;
-        report.not_had.extend(self.unread.clone());
-        report.not_had.extend(self.left.clone());
-        report.libraries_unread.clone_from(&self.unread);
-        report.no_libraries.clone_from(&self.none_given);
-        report.libraries_apart.clone_from(&self.apart);
+        report.lacks.not_had.extend(self.unread.clone());
+        report.lacks.not_had.extend(self.left.clone());
+        report.libraries = LibrariesRead {
+            given: self.given,
+            unread: self.unread.clone(),
+            none: self.none_given.clone(),
+            apart: self.apart.clone(),
+        };
     }
 
     /// For a comparison, differences are kept. Otherwise a library on one node is enough; of two

@@ -287,11 +287,12 @@ pub(super) mod tests {
             written,
             ..SourceCounts::default()
         };
-        SourceReport {
+        let mut report = SourceReport {
             counts: vec![row],
-            consistency_missed: true,
             ..SourceReport::default()
-        }
+        };
+        report.exactness.missed = true;
+        report
     }
 
     /// A node that was lost, with or without a list of the keys that it gave.

@@ -42,9 +42,9 @@ impl Verdict {
         let mut report = SourceReport {
             duplicates_possible: true,
             started_ms: self.started_ms,
-            consistency_missed: self.pause_missed,
             ..SourceReport::default()
         };
+        report.exactness.missed = self.pause_missed;
         let mut counts = CountsByDb::default();
         for part in parts.iter() {
             let of_part = part.report();
@@ -55,17 +55,19 @@ impl Verdict {
             add(&mut report, of_part, part, counts);
         }
         libraries.report(&mut report);
-        report.not_had.extend(self.not_had.clone());
-        report.not_had.sort();
-        report.not_had.dedup();
+        let not_had = &mut report.lacks.not_had;
+        not_had.extend(self.not_had.clone());
+        not_had.sort();
+        not_had.dedup();
         report.counts = counts.rows();
-        report.reached = report.reached.map(|reached| self.since_start(reached));
+        let reached = &mut report.exactness.reached;
+        *reached = reached.take().map(|reached| self.since_start(reached));
         if self.has_leftovers {
-            report.reached = report.reached.map(as_of_scan);
+            *reached = reached.take().map(as_of_scan);
         }
         // One moment means one instant for the whole cluster. Several mean that each shard has its
         // own, even if two of them fall into the same millisecond.
-        if let (true, Some(ConsistencyReached::Exact(moments))) = (is_common, &mut report.reached) {
+        if let (true, Some(ConsistencyReached::Exact(moments))) = (is_common, reached) {
             moments.truncate(1);
         }
         report
@@ -101,16 +103,17 @@ impl Verdict {
 /// gave stands beside what others give.
 fn add(report: &mut SourceReport, of_part: SourceReport, part: &Part, counts: bool) {
     report.above_max_value += of_part.above_max_value;
-    report.paused = report.paused.max(of_part.paused);
-    report.not_had.extend(of_part.not_had);
-    report.lost_dbs.extend(of_part.lost_dbs);
+    report.lacks.not_had.extend(of_part.lacks.not_had);
+    report.lacks.lost_dbs.extend(of_part.lacks.lost_dbs);
+    let (whole, of_part) = (&mut report.exactness, of_part.exactness);
+    whole.paused = whole.paused.max(of_part.paused);
     if !counts {
         return;
     }
-    report.consistency_missed |= of_part.consistency_missed;
+    whole.missed |= of_part.missed;
     if let Some(reached) = of_part.reached {
         let reached = of_node(reached, part.number);
-        report.reached = Some(match report.reached.take() {
+        whole.reached = Some(match whole.reached.take() {
             Some(before) => worse(before, reached),
             None => reached,
         });
@@ -192,7 +195,7 @@ mod tests {
             parts.push(lost(inexact(written), log));
             let verdict = Verdict::new(None);
             let report = verdict.report(&parts, &ClusterLibraries::default(), true);
-            report.consistency_missed
+            report.exactness.missed
         };
         assert!(is_missed(3, None));
         let log = GivenLog::empty().expect("a temporary file");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::host::unix_ms;
-use crate::ledger::{ConsistencyReached, SourceReport};
+use crate::ledger::{ConsistencyReached, Exactness, Lacks, LibrariesRead, SourceReport};
 
 /// What can be done about it that function libraries were not read.
 const WITHOUT_LIBRARIES: &str = "; --no-functions leaves them out";
@@ -117,17 +117,26 @@ impl Findings {
         SourceReport {
             // SCAN may return a key twice when the table is resized under it.
             duplicates_possible: true,
-            reached: Some(ConsistencyReached::Scan {
-                from_ms: self.from_ms,
-                to_ms,
-            }),
-            consistency_missed: self.consistency_missed,
             started_ms: self.started_ms,
-            not_had: unread.cloned().collect(),
-            libraries_unread: self.libraries_unread.clone(),
-            no_libraries: self.no_libraries.clone(),
-            left_out: self.left_out.clone(),
-            paused: Some(self.paused).filter(|paused| !paused.is_zero()),
+            exactness: Exactness {
+                reached: Some(ConsistencyReached::Scan {
+                    from_ms: self.from_ms,
+                    to_ms,
+                }),
+                missed: self.consistency_missed,
+                paused: Some(self.paused).filter(|paused| !paused.is_zero()),
+                ..Exactness::default()
+            },
+            libraries: LibrariesRead {
+                unread: self.libraries_unread.clone(),
+                none: self.no_libraries.clone(),
+                ..LibrariesRead::default()
+            },
+            lacks: Lacks {
+                not_had: unread.cloned().collect(),
+                by_choice: self.left_out.clone(),
+                ..Lacks::default()
+            },
             ..SourceReport::default()
         }
     }

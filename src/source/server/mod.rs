@@ -509,13 +509,12 @@ impl Source for ServerSource {
     }
 
     fn report(&self) -> SourceReport {
-        SourceReport {
-            counts: self.books.rows(),
-            functions: self.functions.given(),
-            lost_dbs: self.databases.lost().to_vec(),
-            above_max_value: self.books.above_max_value(),
-            ..self.findings.report(self.profile.clock().now_ms())
-        }
+        let mut report = self.findings.report(self.profile.clock().now_ms());
+        report.counts = self.books.rows();
+        report.above_max_value = self.books.above_max_value();
+        report.libraries.given = self.functions.given();
+        report.lacks.lost_dbs = self.databases.lost().to_vec();
+        report
     }
 
     fn estimate(&self) -> Estimate {

@@ -369,11 +369,11 @@ impl Source for ConvergingSource {
     fn report(&self) -> SourceReport {
         let mut report = self.inner.report();
         if let Some(reached) = self.rounds.reached() {
-            report.reached = Some(reached.clone());
+            report.exactness.reached = Some(reached.clone());
         }
         let asked = self.options.consistency != Consistency::Auto;
         // Of a server that may not be the source any more, nothing that was asked for is known.
-        report.consistency_missed = self.watch.is_disputed() || (asked && self.rounds.has_missed());
+        report.exactness.missed = self.watch.is_disputed() || (asked && self.rounds.has_missed());
         report
     }
 

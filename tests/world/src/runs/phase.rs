@@ -270,7 +270,7 @@ fn told(outcome: &Outcome) -> Told {
     Told {
         code: outcome.exit_code(),
         error: outcome.error.as_ref().map(|error| format!("{error:#}")),
-        reached: outcome.source.reached.clone(),
+        reached: outcome.source.exactness.reached.clone(),
         counts: (outcome.source.total().written, outcome.sink.fates.taken),
         source_deleted: outcome.sink.deletions.deleted,
         source_unknown: outcome.sink.deletions.unknown,
