@@ -4,6 +4,9 @@ use super::conn::asks_for_patience;
 use super::{ABSENT_KEY, Conn, ServerError};
 use crate::server::reply::{Reply, cmd};
 
+/// What MULTI lets nearly every command be answered with, as a line.
+pub const QUEUED: &[u8] = b"+QUEUED\r\n";
+
 /// How EXEC begins to say that nothing was carried out (multi.c, execCommandAbort).
 pub const DISCARDED: &str = "EXECABORT";
 

@@ -14,7 +14,7 @@ use crate::server::cluster::Redirect;
 use crate::server::conn::asks_for_patience;
 use crate::server::facts::{ServerClock, unix_ms};
 use crate::server::resp::Item;
-use crate::server::transaction::{DISCARDED, cause_of_discard};
+use crate::server::transaction::{DISCARDED, QUEUED, cause_of_discard};
 use crate::server::{Conn, PTTL_CLOSE_MS, PTTL_TOLERANCE_MS, ServerError};
 use crate::units::bytes_text;
 
@@ -28,9 +28,6 @@ const NAME_OVERHEAD_BYTES: usize = 64;
 const DUMP: &[u8] = b"*2\r\n$4\r\nDUMP\r\n";
 const PTTL: &[u8] = b"*2\r\n$4\r\nPTTL\r\n";
 const PEXPIRETIME: &[u8] = b"*2\r\n$11\r\nPEXPIRETIME\r\n";
-
-/// What MULTI answers to each command.
-const QUEUED: &[u8] = b"+QUEUED\r\n";
 
 fn page_too_long() -> String {
     format!(

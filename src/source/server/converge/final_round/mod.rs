@@ -17,7 +17,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -168,12 +168,11 @@ impl FinalRound {
         }
     }
 
-    /// Lets go of the names that were not heard of for long; to be called right after an EXEC, of
-    /// which everything that leaves has to be given.
-    fn forget_old(&mut self) {
-        while self.history.len() > HISTORY {
-            self.history.pop_front();
-        }
+    /// Lets go of the names that were not heard of for long, and says which; to be called right after
+    /// an EXEC, of which everything that leaves has to be given.
+    fn forget_old(&mut self) -> Vec<HashSet<Vec<u8>>> {
+        let old = self.history.len().saturating_sub(HISTORY);
+        self.history.drain(..old).collect()
     }
 
     /// Another attempt begins.
@@ -203,6 +202,12 @@ impl FinalRound {
         Some(rest.min(MAX_REST))
     }
 
+    /// Whether a name is in the batch.
+    fn has(&self, name: &[u8]) -> bool {
+        let mut heard = self.history.iter();
+        self.always.contains(name) || heard.any(|names| names.contains(name))
+    }
+
     fn batch_names(&self) -> HashSet<&Vec<u8>> {
         self.history.iter().flatten().chain(&self.always).collect()
     }
@@ -216,7 +221,7 @@ impl FinalRound {
         guess_bytes: usize,
     ) -> Result<Plan> {
         let mut plan = Plan::default();
-        let names: BTreeSet<&Vec<u8>> = self.batch_names().into_iter().collect();
+        let names = self.batch_names();
         for row in databases {
             let keys = plan.dump.entry(row.db).or_default();
             for name in &names {
@@ -253,7 +258,6 @@ impl FinalRound {
                 }
             }
         }
-        plan.sort();
         Ok(plan)
     }
 
@@ -265,10 +269,7 @@ impl FinalRound {
         // Read command by command, its parts are of one instant only if nothing at all changed.
         let within = match reading.how {
             How::Plain => heard.is_empty(),
-            How::Multi | How::Script(_) => {
-                let names = self.batch_names();
-                heard.iter().all(|name| names.contains(name))
-            }
+            How::Multi | How::Script(_) => heard.iter().all(|name| self.has(name)),
         };
         if within && snapshot.changed_streams.is_empty() && !reading.doubted {
             self.proof = Proof::Exact {
@@ -281,20 +282,22 @@ impl FinalRound {
         }
         self.streams.extend(snapshot.changed_streams);
         self.remember(heard);
-        let before: HashSet<Vec<u8>> = self.batch_names().into_iter().cloned().collect();
-        self.forget_old();
+        let forgotten = self.forget_old();
         // What leaves the batch was current at this EXEC, and nothing was heard of it since.
         let stays = self.batch_names();
         let leaves = |shown: &Shown| {
+            if stays.contains(&shown.key) {
+                return false;
+            }
             let key = (shown.db, shown.key.clone());
-            if stays.contains(&key.1) || self.streams.contains(&key) {
+            if self.streams.contains(&key) {
                 return false;
             }
             match reading.given.and_then(|given| given.how_unheard(&key)) {
                 Some(Unheard::Looks(_)) => !reading.looks_refused,
                 Some(Unheard::Reads) => false,
                 // It is not in every batch. What was heard of it has to be given.
-                Some(Unheard::Counts(_)) => before.contains(&key.1),
+                Some(Unheard::Counts(_)) => forgotten.iter().any(|names| names.contains(&key.1)),
                 None => true,
             }
         };

@@ -121,13 +121,6 @@ impl Plan {
         self.look.get(&db).into_iter().flatten()
     }
 
-    /// An order that does not depend on chance.
-    pub fn sort(&mut self) {
-        self.dump.values_mut().for_each(|keys| keys.sort_unstable());
-        let looks = self.look.values_mut();
-        looks.for_each(|looks| looks.sort_unstable_by(|one, other| one.0.cmp(&other.0)));
-    }
-
     /// Why it would hold up the server, or us, for too long.
     pub fn too_much(&self, max_pause: Duration) -> Option<String> {
         let dumps: usize = self.dump.values().map(Vec::len).sum();

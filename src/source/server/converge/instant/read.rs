@@ -8,7 +8,7 @@ use crate::server::counts::CommandCounts;
 use crate::server::facts::{keyspace, unix_ms};
 use crate::server::reply::{Reply, from_reply};
 use crate::server::resp::Item;
-use crate::server::transaction::DISCARDED;
+use crate::server::transaction::{DISCARDED, QUEUED};
 use crate::server::{Conn, PTTL_TOLERANCE_MS, ServerError, stands_by_expiry};
 use crate::source::server::probe::EvictionCommand;
 use crate::source::server::unheard::StreamFacts;
@@ -25,6 +25,9 @@ pub(super) fn read_queued(
         How::Script(_) | How::Plain => 0,
     };
     for number in 0..queued {
+        if conn.reads(QUEUED) {
+            continue;
+        }
         if let Err(text) = conn.reply()? {
             // A key's refusal says less than that of a command which is always asked.
             refused.get_or_insert(match number {
